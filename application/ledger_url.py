@@ -1,0 +1,40 @@
+"""Where a ledger is: its URL."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from uuid_utils import uuid7
+
+from ..domain.errors import InvalidLedgerUrl
+
+_EXAMPLES = "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path) or 'sqlite://' (in memory)"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerPlace:
+    """The SQLite databases of a ledger's events and of its read models."""
+
+    events: str
+    views: str
+
+
+def locate(url: str) -> LedgerPlace:
+    """The databases behind a ledger URL. Raises InvalidLedgerUrl."""
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        raise InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {url!r}.", field="url", value=url)
+    if parts.netloc or parts.query or parts.fragment:
+        raise InvalidLedgerUrl(
+            f"{url!r} has more than a scheme and a path. Use {_EXAMPLES}; write '?' and '#' in a path as %3F and %23.",
+            field="url",
+            value=url,
+        )
+    path = unquote(parts.path.removeprefix("/"))
+    if path in ("", ":memory:"):
+        name = uuid7()
+        return LedgerPlace(f"file:{name}-events?mode=memory&cache=shared", f"file:{name}-views?mode=memory&cache=shared")
+    file = Path(path).absolute()
+    if file.is_dir():
+        raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)
+    return LedgerPlace(str(file), f"{file}.views")

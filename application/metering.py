@@ -1,0 +1,242 @@
+"""Metering: the whole of Tallybook in one object, embedded in a program."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+
+from ..domain.meter import Meter
+from ..domain.meter_event import Cancellation
+from ..domain.policy import AcceptancePolicy
+from ..domain.report import Report
+from ..projections.projector import Progress, Projector
+from .arguments import text
+from .ledger import Ledger
+from .ledger_url import locate
+from .meters import MeterRegistry
+from .reading import UsageReader
+from .recording import UsageRecorder
+from .results import Explanation, MeterEventView, MeterView, Receipt, Total
+from .stores.sqlite import Datastore
+from .stores.sqlite_views import SQLiteViews
+
+
+def utc_now() -> datetime:
+    """The time now, in UTC."""
+    return datetime.now(UTC)
+
+
+class Metering:
+    """A usage ledger and everything that can be asked of it. Open one with `Metering.open`.
+
+    Safe to share between threads; any number of processes may open the same ledger. Every refusal is a
+    `TallybookError` with a code, and refuses nothing else.
+    """
+
+    def __init__(
+        self, ledger: Ledger, views: SQLiteViews, policy: AcceptancePolicy, clock: Callable[[], datetime]
+    ) -> None:
+        self._ledger = ledger
+        self._views = views
+        self._projector = Projector(ledger, views)
+        self._projector.discard_foreign_views()
+        self._meters = MeterRegistry(ledger, clock)
+        self._recorder = UsageRecorder(ledger, policy, clock)
+        self._reader = UsageReader(ledger, self._projector)
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        policy: AcceptancePolicy = AcceptancePolicy(),  # noqa: B008 - frozen
+        clock: Callable[[], datetime] = utc_now,
+    ) -> "Metering":
+        """Open the ledger at `url`, or begin one there.
+
+        `sqlite:///usage.db` is a file, `sqlite:////var/lib/usage.db` one by its absolute path, `sqlite://` in memory.
+        `policy` says what is accepted; `clock` tells the time, as an aware datetime. Raises InvalidLedgerUrl,
+        NotALedger, NewerSchema or LedgerUnavailable.
+        """
+        place = locate(url)
+        ledger = Ledger(Datastore(place.events, synchronous="FULL"), place.events)
+        try:
+            views = SQLiteViews(Datastore(place.views, synchronous="NORMAL"))
+            return cls(ledger, views, policy, clock)
+        except BaseException:
+            ledger.close()
+            raise
+
+    def close(self) -> None:
+        """Let the ledger go."""
+        self._views.close()
+        self._ledger.close()
+
+    def __enter__(self) -> "Metering":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- meters -----------------------------------------------------------------------------------
+
+    def configure_meter(
+        self,
+        event_name: str,
+        *,
+        display_name: str | None = None,
+        formula: str = "sum",
+        event_time_window: str | None = None,
+        customer_key: str = "stripe_customer_id",
+        value_key: str = "value",
+        dimension_keys: Sequence[str] = (),
+    ) -> MeterView:
+        """Begin to count something: events named `event_name`, one meter each, for ever.
+
+        `formula` is sum, count or last. `event_time_window` is None (every event counts), hour or day (the newest
+        report of each UTC hour or day replaces earlier ones). The keys say where in the payload the customer, the
+        value and the dimension values are. Configuring a meter again as it is changes nothing and gives it; otherwise
+        raises MeterExists, and InvalidParameter for an argument out of range.
+        """
+        return self._meters.configure(
+            event_name, display_name, formula, event_time_window, customer_key, value_key, dimension_keys
+        )
+
+    def meters(self) -> list[MeterView]:
+        """All meters, active and inactive, ordered by event name."""
+        return self._meters.all()
+
+    def meter(self, event_name: str) -> MeterView:
+        """One meter. Raises NoMeter."""
+        return self._meters.meter(event_name)
+
+    def rename_meter(self, event_name: str, display_name: str) -> MeterView:
+        """Show a meter under another name, of at most 250 characters."""
+        shown = text(display_name, "display_name", 250)
+        return self._meters.change(event_name, lambda meter, at: meter.rename(shown, at=at))
+
+    def deactivate_meter(self, event_name: str) -> MeterView:
+        """Take no more usage for a meter. Its name stays taken; its events can still be cancelled."""
+        return self._meters.change(event_name, lambda meter, at: Meter.deactivate(meter, at=at))
+
+    def reactivate_meter(self, event_name: str) -> MeterView:
+        """Take usage for a meter again."""
+        return self._meters.change(event_name, lambda meter, at: Meter.reactivate(meter, at=at))
+
+    # --- usage ------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        event_name: str,
+        payload: Mapping[str, str],
+        *,
+        identifier: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> Receipt:
+        """Record one use; durable when this returns.
+
+        With an identifier, a retry is safe for ever: the same content again gives the outcome `duplicate` and the
+        first position, other content raises DuplicateMeterEvent. Without one, each call is another use. `timestamp`
+        says when the use happened (now, where None). Raises a TallybookError that names the field otherwise.
+        """
+        return self._recorder.record(
+            {"event_name": event_name, "payload": payload, "identifier": identifier, "timestamp": timestamp}
+        )
+
+    def record_many(self, reports: Iterable[Report | Mapping[str, object] | object]) -> list[Receipt]:
+        """Record many uses in one transaction; durable when this returns.
+
+        A report is a mapping or an object of `event_name`, `payload`, `identifier` and `timestamp`. Gives a receipt
+        for each, in order: `accepted`, `duplicate`, `conflict` (the identifier is taken by other content) or
+        `rejected`, the last two with their `error`. A bad report never fails its neighbours.
+        """
+        return self._recorder.record_many(reports)
+
+    def cancel(
+        self, event_name: str, identifier: str, *, reason: str | None = None, by: str | None = None
+    ) -> Cancellation:
+        """Let a meter event count no more, as if it had never been reported; the event itself stays in the ledger.
+
+        Cancelling again gives the first cancellation. Raises InvalidCancel where no such event is recorded under the
+        meter, or its time to be cancelled (24 hours from its recording, by default) is over.
+        """
+        return self._recorder.cancel(event_name, identifier, reason, by)
+
+    # --- questions --------------------------------------------------------------------------------
+
+    def total(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: datetime | int | None = None,
+    ) -> Total:
+        """What `customer` used in [start, end); all customers together where None; zeros where there is no usage.
+
+        `as_of` asks what was known then: a moment (recorded up to and including it) or a position in the ledger.
+        Raises NoMeter, InvalidTimeRange or InvalidAsOf.
+        """
+        return self._reader.total(event_name, customer, start, end, as_of)
+
+    def totals(
+        self, event_name: str, start: datetime, end: datetime, *, as_of: datetime | int | None = None
+    ) -> list[Total]:
+        """The total of each customer with usage that counts in [start, end), ordered by customer."""
+        return self._reader.totals(event_name, start, end, as_of)
+
+    def summaries(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        window: str,
+        timezone: str = "UTC",
+        as_of: datetime | int | None = None,
+    ) -> list[Total]:
+        """A total for each `minute`, `hour`, `day` or `month` of [start, end) in which there is usage that counts.
+
+        Windows follow the clocks of `timezone`, an IANA name, and tile the range, cut to it at its ends. At most
+        100,000 windows. Raises UnknownTimezone too.
+        """
+        return self._reader.summaries(event_name, customer, start, end, window, timezone, as_of)
+
+    def events(
+        self,
+        event_name: str,
+        *,
+        customer: str | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | int | None = None,
+        limit: int = 1_000,
+        starting_after: str | None = None,
+    ) -> list[MeterEventView]:
+        """The meter events in [start, end), by the time they occurred, with their verdicts.
+
+        Up to `limit` (1 to 10,000) at a time; for the next page give the last one's identifier as `starting_after`.
+        """
+        return self._reader.events(event_name, customer, start, end, as_of, limit, starting_after)
+
+    def explain(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: datetime | int | None = None,
+    ) -> Explanation:
+        """Every meter event behind a total, with its verdict; those that counted add up to it."""
+        return self._reader.explain(event_name, customer, start, end, as_of)
+
+    def catch_up(self, progress: Callable[[Progress], None] | None = None) -> int:
+        """Bring the read models up to date, as every question does; give the ledger position they reached.
+
+        `progress` is called after each page. Raises ProjectionStopped at an event that can't be folded.
+        """
+        return self._projector.catch_up(progress)

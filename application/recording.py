@@ -1,0 +1,163 @@
+"""The way in: reports are recorded and cancelled."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+from eventsourcing.persistence import IntegrityError
+from uuid_utils import uuid7
+
+from ..domain.errors import DuplicateMeterEvent, InvalidCancel, TallybookError
+from ..domain.meter import Meter
+from ..domain.meter_event import Cancellation, ReportedUse
+from ..domain.policy import AcceptancePolicy
+from ..domain.report import Report, read_report
+from .arguments import note, text
+from .ledger import Held, Ledger
+from .results import Outcome, Receipt
+
+@dataclass(slots=True)
+class _Decision:
+    """What was decided of one report: the use to store, or the reason it is refused for."""
+
+    identifier: str | None
+    report: Report | None
+    use: ReportedUse | None
+    error: TallybookError | None = None
+
+
+class UsageRecorder:
+    """Records reports and cancels them, each identifier exactly once."""
+
+    def __init__(self, ledger: Ledger, policy: AcceptancePolicy, clock: Callable[[], datetime]) -> None:
+        self.ledger = ledger
+        self.policy = policy
+        self.clock = clock
+
+    def record(self, report: object) -> Receipt:
+        """Record one report; raise what refuses it."""
+        (receipt,) = self.record_many((report,))
+        if receipt.error is not None:
+            raise receipt.error
+        return receipt
+
+    def record_many(self, reports: Iterable[object]) -> list[Receipt]:
+        """Record reports in one transaction and answer each on its own."""
+        now = self.clock().astimezone(UTC)
+        meters = _Meters(self.ledger)
+        decisions = [self._decide(report, meters, now) for report in reports]
+        held = self._store(decisions)
+        return [_answer(decision, held) for decision in decisions]
+
+    def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
+        """Cancel what is recorded under `identifier`; give the first cancellation if it was cancelled before."""
+        text(event_name, "event_name", 100)
+        text(identifier, "identifier", 100)
+        while True:
+            found = self.ledger.meter_event(identifier)
+            if found is None:
+                self.ledger.meter(event_name)
+                raise InvalidCancel(
+                    f"No event is recorded under the identifier {identifier!r}.", field="identifier", value=identifier
+                )
+            meter_event, position = found
+            cancellation = meter_event.cancel(
+                event_name,
+                recorded_position=position,
+                at=self.clock().astimezone(UTC),
+                policy=self.policy,
+                reason=note(reason, "reason"),
+                by=note(by, "by"),
+            )
+            try:
+                self.ledger.append(meter_event.collect_events())
+            except IntegrityError:
+                continue  # cancelled by somebody else in between: give that cancellation
+            return cancellation
+
+    def _decide(self, given: object, meters: Mapping[str, Meter], now: datetime) -> _Decision:
+        try:
+            report = read_report(given)
+        except TallybookError as error:
+            return _Decision(_identifier_of(given), None, None, error)
+        try:
+            use = meters[report.event_name].record(report, at=now, policy=self.policy)
+        except TallybookError as error:
+            return _Decision(report.identifier, report, None, error)
+        return _Decision(report.identifier or str(uuid7()), report, use)
+
+    def _store(self, decisions: Sequence[_Decision]) -> Mapping[str, Held]:
+        """Store what was decided; give what the ledger holds under the identifiers of the batch.
+
+        All go in with one insert. Where identifiers turn out to be taken, by earlier reports or by another writer
+        meanwhile, nothing has been stored: what holds them is looked up, and the rest goes in.
+        """
+        new: dict[str, ReportedUse] = {}
+        for decision in decisions:
+            if decision.use is not None and decision.identifier is not None:
+                new.setdefault(decision.identifier, decision.use)
+        held: dict[str, Held] = {}
+        while new:
+            try:
+                held.update(self.ledger.append_uses(new))
+                break
+            except IntegrityError:
+                taken = self.ledger.held(new)
+                if not taken:
+                    raise
+                held.update(taken)
+                new = {identifier: use for identifier, use in new.items() if identifier not in taken}
+        refused = {one.identifier for one in decisions if one.use is None and one.identifier is not None}
+        if refused:
+            held.update(self.ledger.held(refused - held.keys()))
+        return held
+
+
+def _answer(decision: _Decision, held: Mapping[str, Held]) -> Receipt:
+    """The receipt for a report. What is recorded already is a duplicate, even where it would be refused today."""
+    identifier, report = decision.identifier, decision.report
+    if identifier is None or report is None or identifier not in held:
+        return Receipt(identifier, None, Outcome.REJECTED, decision.error)
+    use, position = held[identifier]
+    if use is decision.use:
+        return Receipt(identifier, position, Outcome.ACCEPTED)
+    if use.is_said_by(report):
+        return Receipt(identifier, position, Outcome.DUPLICATE)
+    error = DuplicateMeterEvent(
+        f"The identifier {identifier!r} is taken by an event with other content, recorded at "
+        f"{use.recorded_at:%Y-%m-%dT%H:%M:%SZ}; an identifier can be used once.",
+        field="identifier",
+        value=identifier,
+    )
+    return Receipt(identifier, position, Outcome.CONFLICT, error)
+
+
+def _identifier_of(given: object) -> str | None:
+    """The identifier of a report that can't be read, so that its refusal can be told apart from others."""
+    found = (
+        cast(Mapping[str, object], given).get("identifier")
+        if isinstance(given, Mapping)
+        else getattr(given, "identifier", None)
+    )
+    return found if isinstance(found, str) else None
+
+
+class _Meters(defaultdict[str, Meter]):
+    """The meters of a batch, loaded once each."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__()
+        self._ledger = ledger
+        self._refusals: dict[str, TallybookError] = {}
+
+    def __missing__(self, event_name: str) -> Meter:
+        if event_name in self._refusals:
+            raise self._refusals[event_name]
+        try:
+            meter = self[event_name] = self._ledger.meter(event_name)
+        except TallybookError as error:
+            self._refusals[event_name] = error
+            raise
+        return meter

@@ -1,0 +1,1 @@
+"""Where a ledger and its read models are kept."""

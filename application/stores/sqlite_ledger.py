@@ -1,0 +1,143 @@
+"""The ledger on SQLite: stored events in one total order, never changed."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteFactory
+from eventsourcing.utils import Environment
+
+from ...projections.rows import LedgerEvent
+from .sqlite import Datastore, prepare
+
+Item = TypeVar("Item")
+APPLICATION_ID = 0x54414C4C  # "TALL"
+SCHEMA_VERSION = 1
+
+_SCHEMA = (
+    """CREATE TABLE stored_events (
+        position INTEGER PRIMARY KEY,
+        originator_id TEXT NOT NULL,
+        originator_version INTEGER NOT NULL,
+        topic TEXT NOT NULL,
+        state BLOB NOT NULL,
+        UNIQUE (originator_id, originator_version)
+    )""",
+    """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON stored_events
+        BEGIN SELECT RAISE(ABORT, 'stored events are never changed'); END""",
+    """CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE ON stored_events
+        BEGIN SELECT RAISE(ABORT, 'stored events are never deleted'); END""",
+)
+_COLUMNS = "position AS id, originator_id, originator_version, topic, state"
+
+
+class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
+    """The library's recorder over a table whose positions are its own primary key, without gaps."""
+
+    def __init__(self, datastore: Datastore) -> None:
+        super().__init__(datastore)
+        self.ledger_datastore = datastore
+        self.insert_events_statement = (
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?,?,?,?)"
+        )
+        self.select_events_statement = f"SELECT {_COLUMNS} FROM stored_events WHERE originator_id=? "
+
+    def create_table(self) -> None:
+        """Make the table and its triggers in a new file; check an existing one."""
+        prepare(self.ledger_datastore, APPLICATION_ID, SCHEMA_VERSION, _SCHEMA)
+
+    def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
+        rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
+        return self._insert_rows(c, rows)
+
+    def insert_rows(self, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
+        """Store rows of (stream, version, topic, state) in one transaction; give their positions."""
+        with self.datastore.transaction(commit=True) as c:
+            return self._insert_rows(c, rows)
+
+    def _insert_rows(self, c: SQLiteCursor, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
+        c.executemany(self.insert_events_statement, rows)
+        # The write lock is held, so the positions just given are the last ones.
+        last = self._max_notification_id(c)
+        return range(last - len(rows) + 1, last + 1)
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """Stored events by position, as the library asks for them."""
+        first = 1 if start is None else start + (0 if inclusive_of_start else 1)
+        wanted = f"AND topic IN ({','.join('?' * len(topics))})" if topics else ""
+        return self._select(
+            f"WHERE position >= ? AND position <= coalesce(?, position) {wanted} ORDER BY position LIMIT ?",
+            (first, stop, *topics, limit),
+        )
+
+    def head(self) -> int:
+        """The position of the newest event; 0 in an empty ledger."""
+        return self.max_notification_id() or 0
+
+    def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Up to `limit` events after the position `after`, in order."""
+        with self.datastore.transaction(commit=False) as c:
+            cursor = c.sqlite_cursor
+            cursor.row_factory = None
+            cursor.execute(
+                "SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?",
+                (after, limit),
+            )
+            return cursor.fetchall()
+
+    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """The first event, with its position, of each of the streams that exist."""
+        found: list[Notification] = []
+        for chunk in _chunks(originator_ids):
+            marks = ",".join("?" * len(chunk))
+            found += self._select(f"WHERE originator_id IN ({marks}) AND originator_version = 1", chunk)
+        return found
+
+    def select_positions(self, positions: Sequence[int]) -> Sequence[Notification]:
+        """The events at `positions`."""
+        found: list[Notification] = []
+        for chunk in _chunks(positions):
+            found += self._select(f"WHERE position IN ({','.join('?' * len(chunk))})", chunk)
+        return found
+
+    def select_streams(self, prefix: str) -> Sequence[str]:
+        """The ids of the streams that begin with `prefix`, in order."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(
+                "SELECT originator_id FROM stored_events"
+                " WHERE originator_id >= ? AND originator_id < ? AND originator_version = 1 ORDER BY originator_id",
+                (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)),
+            )
+            return [row[0] for row in c.fetchall()]
+
+    def _select(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
+        with self.datastore.transaction(commit=False) as c:
+            c.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", params)
+            return [Notification(**dict(zip(row.keys(), row, strict=True))) for row in c.fetchall()]
+
+
+class SQLiteLedgerFactory(SQLiteFactory):
+    """Gives the library our datastore and recorder."""
+
+    def __init__(self, env: Environment, datastore: Datastore) -> None:
+        super().__init__(env)
+        self.datastore = datastore
+        self.ledger_datastore = datastore
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """The recorder of the ledger, its table ready."""
+        recorder = SQLiteLedgerRecorder(self.ledger_datastore)
+        recorder.create_table()
+        return recorder
+
+
+def _chunks(items: Sequence[Item], size: int = 500) -> Sequence[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,63 @@
+"""Calendar windows in any timezone: they tile time without gap or overlap, also where clocks change."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from .errors import UnknownTimezone
+
+
+class CalendarWindow(StrEnum):
+    """The lengths of calendar windows."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+def zone(name: str) -> ZoneInfo:
+    """The IANA timezone called `name`; raises UnknownTimezone."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError, TypeError) as error:
+        raise UnknownTimezone(
+            f"There is no timezone {name!r}; use an IANA name like 'Europe/Berlin' or 'UTC'.",
+            field="timezone",
+            value=name,
+        ) from error
+
+
+def window_around(at: datetime, window: CalendarWindow, timezone: ZoneInfo) -> tuple[datetime, datetime]:
+    """The start and end, in UTC, of the window that holds `at`."""
+    if window in (CalendarWindow.MINUTE, CalendarWindow.HOUR):
+        return _clock_window(at, 60 if window is CalendarWindow.MINUTE else 3_600, timezone)
+    day = at.astimezone(timezone).date()
+    first = day.replace(day=1) if window is CalendarWindow.MONTH else day
+    following = _next_month(first) if window is CalendarWindow.MONTH else day + timedelta(days=1)
+    return _midnight(first, timezone), _midnight(following, timezone)
+
+
+def windows(start: datetime, end: datetime, window: CalendarWindow, timezone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:  # fmt: skip
+    """The windows that tile [start, end), in UTC; the first and last are cut to it."""
+    while start < end:
+        following = min(window_around(start, window, timezone)[1], end)
+        yield start, following
+        start = following
+
+
+def _clock_window(at: datetime, seconds: int, timezone: ZoneInfo) -> tuple[datetime, datetime]:
+    local = at.astimezone(timezone)
+    into = timedelta(seconds=(local.minute * 60 + local.second) % seconds, microseconds=local.microsecond)
+    start = at.astimezone(UTC) - into
+    return start, start + timedelta(seconds=seconds)
+
+
+def _midnight(day: date, timezone: ZoneInfo) -> datetime:
+    """The first instant of `day`: where clocks skip midnight, the instant they skip to."""
+    return datetime.combine(day, time(0), tzinfo=timezone).astimezone(UTC)
+
+
+def _next_month(first: date) -> date:
+    return (first + timedelta(days=31)).replace(day=1)

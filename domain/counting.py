@@ -1,0 +1,58 @@
+"""Which meter events count: the one rule behind every figure.
+
+Cancelled events count as if they had never been reported. Under a window only the newest arrival of each
+customer, combination of dimension values and UTC window counts; without one every event does.
+Source: Stripe's raw and pre-aggregated meters; that a cancel uncovers the report before is decided here.
+"""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import NamedTuple
+
+from .rules import EventTimeWindow
+
+
+class Usage(NamedTuple):
+    """One meter event as it is counted. Times are microseconds since 1970 UTC; positions are the ledger's."""
+
+    customer: int
+    occurred_at: int
+    position: int
+    dimensions: str
+    value: Decimal | None
+    recorded_at: int
+    cancelled_at: int | None = None
+    cancelled_position: int | None = None
+
+
+def window_start(occurred_at: int, window: EventTimeWindow) -> int:
+    """When the UTC window around `occurred_at` began, in microseconds since 1970."""
+    return occurred_at - occurred_at % window.microseconds
+
+
+def survivors(usages: Iterable[Usage], window: EventTimeWindow | None) -> dict[int, Usage]:
+    """For the position of each event that is not cancelled, the event that counts in its place.
+
+    An event that counts stands for itself; an overwritten one is given with the arrival that replaced it.
+    `usages` must hold the windows it touches whole.
+    """
+    effective = [usage for usage in usages if usage.cancelled_position is None]
+    if window is None:
+        return {usage.position: usage for usage in effective}
+    newest: dict[tuple[int, str, int], Usage] = {}
+    for usage in effective:
+        key = (usage.customer, usage.dimensions, window_start(usage.occurred_at, window))
+        if key not in newest or newest[key].position < usage.position:
+            newest[key] = usage
+    return {
+        usage.position: newest[usage.customer, usage.dimensions, window_start(usage.occurred_at, window)]
+        for usage in effective
+    }
+
+
+def counted(usages: Iterable[Usage], window: EventTimeWindow | None) -> list[Usage]:
+    """The events of `usages` that count. `usages` must hold the windows it touches whole."""
+    if window is None:
+        return [usage for usage in usages if usage.cancelled_position is None]
+    standing = survivors(usages, window)
+    return [usage for position, usage in standing.items() if usage.position == position]

@@ -1,0 +1,39 @@
+"""Moments in time: aware datetimes outside, whole microseconds since 1970 UTC inside."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
+
+from .errors import InvalidTimestamp
+
+MICROSECONDS_PER_SECOND = 1_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(at: datetime) -> int:
+    """Microseconds from 1970 UTC to `at`; negative before. Exact, where a float timestamp is not."""
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * MICROSECONDS_PER_SECOND + since.microseconds
+
+
+def instant(at_microseconds: int) -> datetime:
+    """The UTC datetime `at_microseconds` after 1970."""
+    return EPOCH + timedelta(microseconds=at_microseconds)
+
+
+def is_aware(at: object) -> TypeGuard[datetime]:
+    """Whether `at` is a datetime that names its offset from UTC."""
+    return isinstance(at, datetime) and at.utcoffset() is not None
+
+
+def in_utc(at: object, field: str) -> datetime:
+    """`at` in UTC; raises InvalidTimestamp, naming `field`, unless it is an aware datetime."""
+    if not is_aware(at):
+        raise InvalidTimestamp(
+            f"{field!r} must be a datetime with a timezone, like datetime(2026, 11, 1, tzinfo=UTC), not {at!r}.",
+            field=field,
+            value=at,
+        )
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidTimestamp(f"{field!r} is out of range in UTC: {at!r}.", field=field, value=at) from error

@@ -1,0 +1,102 @@
+"""A meter: one thing that is counted, and the rules it is counted by."""
+
+from datetime import UTC, datetime
+
+from .aggregate import Aggregate
+from .errors import ArchivedMeter
+from .meter_event import ReportedUse
+from .policy import AcceptancePolicy
+from .report import Report
+from .rules import Rules
+
+STREAM_PREFIX = "meter/"
+
+
+class Meter(Aggregate):
+    """One thing that is counted. Its rules are known before any usage is recorded under it."""
+
+    class Configured(Aggregate.Created):
+        """The meter began, under these rules."""
+
+        event_name: str
+        display_name: str
+        rules: Rules
+
+    class Renamed(Aggregate.Event):
+        """The meter is shown under another name."""
+
+        display_name: str
+
+        def apply(self, aggregate: "Meter") -> None:
+            aggregate.display_name = self.display_name
+
+    class Deactivated(Aggregate.Event):
+        """The meter takes no more usage."""
+
+        def apply(self, aggregate: "Meter") -> None:
+            aggregate.deactivated_at = self.timestamp
+
+    class Reactivated(Aggregate.Event):
+        """The meter takes usage again."""
+
+        def apply(self, aggregate: "Meter") -> None:
+            aggregate.deactivated_at = None
+
+    def __init__(self, event_name: str, display_name: str, rules: Rules) -> None:
+        self.event_name = event_name
+        self.display_name = display_name
+        self.rules = rules
+        self.revision = 1
+        self.deactivated_at: datetime | None = None
+
+    @staticmethod
+    def stream(event_name: str) -> str:
+        """The id of the stream that `event_name` names: one meter a name, for ever."""
+        return STREAM_PREFIX + event_name
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the meter takes usage."""
+        return self.deactivated_at is None
+
+    @classmethod
+    def configure(cls, event_name: str, display_name: str, rules: Rules, *, at: datetime) -> "Meter":
+        """Begin to count something."""
+        return cls._create(
+            cls.Configured, id=cls.stream(event_name), timestamp=at,
+            event_name=event_name, display_name=display_name, rules=rules,
+        )  # fmt: skip
+
+    def rename(self, display_name: str, *, at: datetime) -> None:
+        """Show the meter under another name; the only attribute that may change freely."""
+        if display_name != self.display_name:
+            self.trigger_event(self.Renamed, timestamp=at, display_name=display_name)
+
+    def deactivate(self, *, at: datetime) -> None:
+        """Take no more usage. The name stays taken, and what was recorded can still be cancelled."""
+        if self.is_active:
+            self.trigger_event(self.Deactivated, timestamp=at)
+
+    def reactivate(self, *, at: datetime) -> None:
+        """Take usage again."""
+        if not self.is_active:
+            self.trigger_event(self.Reactivated, timestamp=at)
+
+    def record(self, report: Report, *, at: datetime, policy: AcceptancePolicy) -> ReportedUse:
+        """Decide on a report: give the use to store, or refuse with the reason.
+
+        Raises ArchivedMeter, whatever `Rules.read` raises, TooManyDigits, TimestampTooFarInPast or
+        TimestampInFuture.
+        """
+        if not self.is_active:
+            raise ArchivedMeter(
+                f"The meter {self.event_name!r} is inactive; reactivate it to record usage.",
+                field="event_name",
+                value=self.event_name,
+            )
+        reading = self.rules.read(report.payload)
+        if reading.value is not None:
+            policy.check_value(report.payload[self.rules.value_key], self.rules.value_key)
+        occurred_at = at if report.timestamp is None else report.timestamp.astimezone(UTC)
+        policy.check_occurred_at(occurred_at, at)
+        return ReportedUse(at, self.event_name, report.payload, occurred_at)

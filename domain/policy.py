@@ -1,0 +1,60 @@
+"""What the ledger accepts, and until when it lets go again. Every limit can be lifted by setting it to None."""
+
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import InvalidCancel, TimestampInFuture, TimestampTooFarInPast
+from .quantities import check_digits
+
+
+class AcceptancePolicy(BaseModel):
+    """The limits on reports and cancels. The defaults are Stripe's; back-filling lifts `max_age`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_age: timedelta | None = Field(default=timedelta(days=35), ge=timedelta(0))
+    max_ahead: timedelta | None = Field(default=timedelta(minutes=5), ge=timedelta(0))
+    cancel_window: timedelta | None = Field(default=timedelta(hours=24), ge=timedelta(0))
+    max_digits: int | None = Field(default=15, ge=1)
+
+    def check_occurred_at(self, occurred_at: datetime, now: datetime) -> None:
+        """Refuse a use that happened too long ago or lies too far ahead; the limits themselves are accepted."""
+        if self.max_age is not None and now - occurred_at > self.max_age:
+            raise TimestampTooFarInPast(
+                f"The timestamp can't be more than {_spoken(self.max_age)} in the past: expected "
+                f"{now - self.max_age:%Y-%m-%dT%H:%M:%SZ} or later, not {occurred_at:%Y-%m-%dT%H:%M:%SZ}. "
+                "Lift max_age in the policy to back-fill.",
+                field="timestamp",
+                value=occurred_at,
+            )
+        if self.max_ahead is not None and occurred_at - now > self.max_ahead:
+            raise TimestampInFuture(
+                f"The timestamp can't be more than {_spoken(self.max_ahead)} in the future: expected "
+                f"{now + self.max_ahead:%Y-%m-%dT%H:%M:%SZ} or earlier, not {occurred_at:%Y-%m-%dT%H:%M:%SZ}.",
+                field="timestamp",
+                value=occurred_at,
+            )
+
+    def check_value(self, text: str, field: str) -> None:
+        """Refuse a value of more significant digits than `max_digits`."""
+        if self.max_digits is not None and len(text) > self.max_digits:
+            check_digits(text, self.max_digits, field)
+
+    def check_cancel(self, identifier: str, recorded_at: datetime, now: datetime) -> None:
+        """Refuse to cancel what was recorded longer ago than `cancel_window`; the limit itself is accepted."""
+        if self.cancel_window is not None and now - recorded_at > self.cancel_window:
+            raise InvalidCancel(
+                f"The event {identifier!r} was recorded at {recorded_at:%Y-%m-%dT%H:%M:%SZ} and can be cancelled "
+                f"within {_spoken(self.cancel_window)} only. Record a negative value to correct it, "
+                "or lift cancel_window in the policy.",
+                field="identifier",
+                value=identifier,
+            )
+
+
+def _spoken(span: timedelta) -> str:
+    for unit, length in (("days", timedelta(days=1)), ("hours", timedelta(hours=1)), ("minutes", timedelta(minutes=1))):
+        if span >= 2 * length and span % length == timedelta(0):
+            return f"{span // length} {unit}"
+    return f"{span.total_seconds():g} seconds"

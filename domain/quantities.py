@@ -1,0 +1,48 @@
+"""What a value is, and arithmetic that never rounds."""
+
+import re
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+
+from .errors import InvalidValue, TooManyDigits
+
+EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
+"""The only arithmetic of the ledger: exact however large the figures, and an error where it could not be."""
+
+ZERO = Decimal(0)
+
+_PLAIN_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+
+
+def quantity(text: str, field: str) -> Decimal:
+    """The exact number that `text` stands for.
+
+    Plain decimal text with an optional leading minus; no exponent, plus sign, spaces or separators.
+    Raises InvalidValue, naming `field`.
+    """
+    if _PLAIN_DECIMAL.fullmatch(text) is None:
+        raise InvalidValue(
+            f"The value of {field!r} must be plain decimal text like '25' or '-0.5', not {text!r}.",
+            field=field,
+            value=text,
+        )
+    number = Decimal(text)
+    return number if number else abs(number)  # a reported "-0" is 0
+
+
+def check_digits(text: str, max_digits: int, field: str) -> None:
+    """Refuse a value of more than `max_digits` significant digits, zeros at its end included.
+
+    Source: Stripe accepts at most 15 since its version 2026-04-22.
+    """
+    digits = len(text.replace("-", "").replace(".", "").lstrip("0"))
+    if digits > max_digits:
+        raise TooManyDigits(
+            f"The value of {field!r} has {digits} significant digits; at most {max_digits} are accepted.",
+            field=field,
+            value=text,
+        )
+
+
+def billable(total: Decimal) -> Decimal:
+    """What is billed for a total: never less than 0. Source: Stripe, a negative cycle total bills 0."""
+    return total if total > 0 else ZERO

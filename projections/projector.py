@@ -1,0 +1,93 @@
+"""The projector: folds the ledger into the read models, page by page, each exactly once."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..domain.errors import ProjectionStopped
+from .fold import fold
+from .rows import LedgerEvent, LedgerPages, Rows, Views
+from .tally import tally
+
+PAGE_SIZE = 10_000
+
+_log = logging.getLogger("tallybook")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the read models have come: folded in up to `position`, the ledger being at `head`."""
+
+    position: int
+    head: int
+    events_per_second: float
+
+
+class Projector:
+    """Brings read models up to date with the ledger.
+
+    A page and the position it reaches are committed together, by one writer at a time: killed at any moment, a page
+    is in wholly or not at all, and none is folded in twice.
+    """
+
+    def __init__(self, ledger: LedgerPages, views: Views, page_size: int = PAGE_SIZE) -> None:
+        self.ledger = ledger
+        self.views = views
+        self.page_size = page_size
+
+    def catch_up(self, progress: Callable[[Progress], None] | None = None) -> int:
+        """Fold in all that was stored before this call; give the position reached.
+
+        Raises ProjectionStopped at an event that can't be folded, with all before it folded in.
+        """
+        head = self.ledger.head()
+        with self.views.reading() as rows:
+            position = rows.position()
+        began, began_at = time.monotonic(), position
+        while position < head:
+            position = self._project_page()
+            if progress is not None:
+                seconds = max(time.monotonic() - began, 1e-9)
+                progress(Progress(position, head, (position - began_at) / seconds))
+        return position
+
+    def discard_foreign_views(self) -> None:
+        """Begin the read models anew where they were made from another ledger, as after one was put back or moved."""
+        with self.views.reading() as rows:
+            if self._are_of_this_ledger(rows):
+                return
+        with self.views.writing() as rows:
+            if not self._are_of_this_ledger(rows):
+                _log.warning("The read models were made from another ledger than this; they are made anew.")
+                rows.forget()
+
+    def _are_of_this_ledger(self, rows: Rows) -> bool:
+        position = rows.position()
+        return position == 0 or [_mark(event) for event in self.ledger.page(position - 1, 1)] == [rows.ledger_mark()]
+
+    def _project_page(self) -> int:
+        try:
+            return self._commit_page()
+        except ProjectionStopped as stopped:
+            self._commit_page(before=stopped.position)
+            raise
+
+    def _commit_page(self, before: int | None = None) -> int:
+        with self.views.writing() as rows:
+            events = self.ledger.page(rows.position(), self.page_size)
+            if before is not None:
+                events = [event for event in events if event[0] < before]
+            for page in fold(events, rows.meters(), rows.customer_numbers()):
+                if page.is_new:
+                    rows.add_meter(page.meter)
+                tally(rows, page)
+            if events:
+                rows.advance(events[-1][0], _mark(events[-1]))
+            return rows.position()
+
+
+def _mark(event: LedgerEvent) -> str:
+    position, topic, state = event
+    return hashlib.sha256(b"%d %s %s" % (position, topic.encode(), state)).hexdigest()

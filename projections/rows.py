@@ -1,0 +1,173 @@
+"""What a store of read models has to do for the projections: keep usage rows and buckets, and know no rules."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from ..domain.counting import Usage
+from ..domain.rules import Rules
+from .totals import Totals
+
+
+BucketKey = tuple[int, int, str]
+"""Customer, start and dimension values of a bucket."""
+
+
+LedgerEvent = tuple[int, str, bytes]
+"""Position, topic and state of a stored event, as they lie in the ledger."""
+
+
+class ProjectedMeter(NamedTuple):
+    """A meter as the read models know it: its number in their rows, and the rules they were folded under."""
+
+    number: int
+    event_name: str
+    rules: Rules
+
+
+class AsOf(NamedTuple):
+    """What was known: recorded up to and including a position, or a moment (microseconds since 1970 UTC)."""
+
+    position: int | None = None
+    recorded_at: int | None = None
+
+    def includes(self, recorded_at: int, position: int) -> bool:
+        """Whether what was recorded then and there was known."""
+        if self.position is not None:
+            return position <= self.position
+        return self.recorded_at is not None and recorded_at <= self.recorded_at
+
+
+class Mark(NamedTuple):
+    """A cancel to be marked on the usage row that it is about."""
+
+    customer: int
+    occurred_at: int
+    position: int
+    cancelled_at: int
+    cancelled_position: int
+
+
+class Bucket(NamedTuple):
+    """The totals of one bucket of one customer and combination of dimension values."""
+
+    customer: int
+    start: int
+    dimensions: str
+    totals: Totals
+
+
+class LedgerPages(Protocol):
+    """The ledger, as a projector reads it."""
+
+    def head(self) -> int:
+        """The position of the newest event; 0 in an empty ledger."""
+        ...
+
+    def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Up to `limit` events after the position `after`, in order."""
+        ...
+
+
+class Rows(Protocol):
+    """Usage rows and buckets of one generation, read in one consistent state."""
+
+    def position(self) -> int:
+        """The position up to which the ledger is folded in."""
+        ...
+
+    def ledger_mark(self) -> str | None:
+        """The mark of the event at that position."""
+        ...
+
+    def meters(self) -> Mapping[str, ProjectedMeter]:
+        """The meters, by event name."""
+        ...
+
+    def customer_number(self, customer: str) -> int | None:
+        """The number of a customer in these rows, if it has any."""
+        ...
+
+    def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """The customers behind numbers."""
+        ...
+
+    def usages(
+        self, meter: int, customer: int, start: int, end: int, as_of: AsOf | None = None
+    ) -> Iterator[Usage]:
+        """One customer's usage rows in [start, end), by (occurred_at, position), as they were known."""
+        ...
+
+    def all_usages(
+        self, meter: int, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None
+    ) -> Iterator[Usage]:
+        """All customers' usage rows in [start, end), by (occurred_at, position), as they were known.
+
+        Buckets of `bucket_seconds` lead to them: there is one for every customer and stretch that has any.
+        """
+        ...
+
+    def buckets(
+        self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int
+    ) -> Iterator[Bucket]:
+        """The buckets that begin in [start, end)."""
+        ...
+
+    def extent(self, meter: int, customer: int) -> tuple[int, int] | None:
+        """The first and last `occurred_at` among one customer's usage rows."""
+        ...
+
+    def full_extent(self, meter: int, bucket_seconds: int) -> tuple[int, int] | None:
+        """The starts of the first and last bucket of any customer."""
+        ...
+
+
+class WritableRows(Rows, Protocol):
+    """Rows inside the transaction of one page."""
+
+    def add_meter(self, meter: ProjectedMeter) -> None:
+        """Keep a new meter."""
+        ...
+
+    def customer_numbers(self) -> Mapping[str, int]:
+        """The number of each customer that is asked for, a new one where it has none yet."""
+        ...
+
+    def add_usages(self, meter: int, usages: Iterable[Usage]) -> None:
+        """Keep new usage rows."""
+        ...
+
+    def mark_cancelled(self, meter: int, mark: Mark) -> bool:
+        """Mark a cancel on its usage row; give whether there was one to mark."""
+        ...
+
+    def put_buckets(self, meter: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
+        """Keep buckets in place of those of the same customer, dimension values and start, also empty ones."""
+        ...
+
+    def kept_buckets(self, meter: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Totals]:
+        """Those of the buckets of `keys` that are kept."""
+        ...
+
+    def advance(self, position: int, mark: str) -> None:
+        """Remember that the ledger is folded in up to `position`, in the same transaction as its rows.
+
+        `mark` tells the event there from that of another ledger.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Begin anew, without rows."""
+        ...
+
+
+class Views(Protocol):
+    """Where read models live."""
+
+    def reading(self) -> AbstractContextManager[Rows]:
+        """Read in one consistent state."""
+        ...
+
+    def writing(self) -> AbstractContextManager[WritableRows]:
+        """Write alone; what is written takes effect at the end, whole or not at all."""
+        ...

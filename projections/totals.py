@@ -1,0 +1,62 @@
+"""Totals: what usages add up to, as a value."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+import msgspec
+
+from ..domain.counting import Usage
+from ..domain.quantities import EXACT, ZERO
+from ..domain.rules import Formula
+
+
+class Totals(msgspec.Struct, frozen=True, gc=False):
+    """Sum, count and last of some usages that count. Exact, and the same in whatever order it was made up.
+
+    `last` is the value of the usage with the latest (occurred_at, position), which `last_at` and `last_position` tell.
+    """
+
+    sum: Decimal = ZERO
+    count: int = 0
+    last: Decimal | None = None
+    last_at: int | None = None
+    last_position: int | None = None
+
+    @classmethod
+    def of(cls, usages: Iterable[Usage]) -> "Totals":
+        """What `usages` add up to."""
+        total, count, newest = ZERO, 0, None
+        for usage in usages:
+            count += 1
+            if usage.value is not None:
+                total = EXACT.add(total, usage.value)
+            if newest is None or (usage.occurred_at, usage.position) > (newest.occurred_at, newest.position):
+                newest = usage
+        if newest is None:
+            return cls()
+        return cls(total, count, newest.value, newest.occurred_at, newest.position)
+
+    def merge(self, other: "Totals") -> "Totals":
+        """What both add up to, of usages that are in one of them only."""
+        if self.last_at is None or self.last_position is None:
+            return other
+        if other.last_at is None or other.last_position is None:
+            return self
+        newest = self if (self.last_at, self.last_position) > (other.last_at, other.last_position) else other
+        return Totals(
+            EXACT.add(self.sum, other.sum),
+            self.count + other.count,
+            newest.last,
+            newest.last_at,
+            newest.last_position,
+        )
+
+    def quantity(self, formula: Formula) -> Decimal:
+        """The figure that `formula` makes of these totals; 0 where there is none."""
+        match formula:
+            case Formula.SUM:
+                return self.sum
+            case Formula.COUNT:
+                return Decimal(self.count)
+            case Formula.LAST:
+                return ZERO if self.last is None else self.last
