@@ -10,7 +10,6 @@ from ..domain.instants import is_aware, microseconds
 from ..domain.texts import is_storable, shown
 from ..projections.rows import AsOf
 
-
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -44,7 +43,9 @@ def choice(value: object, field: str, choices: type[Choice]) -> Choice:
         return choices(cast(str, value))
     except ValueError:
         allowed = ", ".join(repr(str(one)) for one in choices)
-        raise InvalidParameter(f"{field!r} must be one of {allowed}, not {shown(value)}.", field=field, value=value) from None
+        raise InvalidParameter(
+            f"{field!r} must be one of {allowed}, not {shown(value)}.", field=field, value=value
+        ) from None
 
 
 def number(value: object, field: str, least: int, most: int) -> int:
@@ -94,4 +95,3 @@ def _bound(at: object, field: str) -> int:
             value=at,
         )
     return microseconds(at)
-

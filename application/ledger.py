@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.domain import CanMutateAggregate
 from eventsourcing.persistence import (
     InfrastructureFactory,
     Mapper,
@@ -87,13 +88,13 @@ class Ledger(Application[str]):
         stored = self.ledger_recorder.select_first_events([MeterEvent.stream(identifier) for identifier in identifiers])
         return {_identifier(one): Held(decode_use(one.state), one.id) for one in stored}
 
-    def append(self, events: Sequence[Aggregate.Event]) -> None:
+    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` in one transaction.
 
         Raises the library's IntegrityError, with nothing stored, where somebody else was faster.
         """
         mapper = cast(EventMapper, self.mapper)
-        self.ledger_recorder.insert_rows([mapper.to_row(event) for event in events])
+        self.ledger_recorder.insert_rows([mapper.to_row(cast(Aggregate.Event, event)) for event in events])
 
     def append_uses(self, uses: Mapping[str, ReportedUse]) -> dict[str, Held]:
         """Begin a meter event for each identifier, all in one transaction.

@@ -8,7 +8,9 @@ from uuid_utils import uuid7
 
 from ..domain.errors import InvalidLedgerUrl
 
-_EXAMPLES = "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path) or 'sqlite://' (in memory)"
+_EXAMPLES = (
+    "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path) or 'sqlite://' (in memory)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,7 @@ def locate(url: str) -> LedgerPlace:
         )
     path = unquote(parts.path.removeprefix("/"))
     if path in ("", ":memory:"):
-        name = uuid7()
-        return LedgerPlace(f"file:{name}-events?mode=memory&cache=shared", f"file:{name}-views?mode=memory&cache=shared")
+        return LedgerPlace(*(f"file:{uuid7()}?mode=memory&cache=shared" for _ in range(2)))
     file = Path(path).absolute()
     if file.is_dir():
         raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)

@@ -200,8 +200,8 @@ class Metering:
     ) -> list[Total]:
         """A total for each `minute`, `hour`, `day` or `month` of [start, end) in which there is usage that counts.
 
-        Windows follow the clocks of `timezone`, an IANA name, and tile the range, cut to it at its ends. At most
-        100,000 windows. Raises UnknownTimezone too.
+        Windows follow the clocks of `timezone`, an IANA name, and tile the range, cut to it at its ends; each tells
+        its `start` and `end` in UTC. At most 100,000 windows. Raises UnknownTimezone too.
         """
         return self._reader.summaries(event_name, customer, start, end, window, timezone, as_of)
 

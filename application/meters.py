@@ -1,11 +1,12 @@
 """Meters: configured, listed, renamed, put to rest and woken."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from eventsourcing.persistence import IntegrityError
 
 from ..domain.errors import MeterExists, NoMeter
+from ..domain.instants import in_utc
 from ..domain.meter import Meter
 from ..domain.rules import EventTimeWindow, Formula, Rules
 from .arguments import choice, text, texts
@@ -83,4 +84,4 @@ class MeterRegistry:
         return MeterView.of(meter)
 
     def _now(self) -> datetime:
-        return self.clock().astimezone(UTC)
+        return in_utc(self.clock(), "clock")

@@ -1,7 +1,7 @@
 """The way out: totals, summaries, lists and explanations."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import reduce
@@ -86,7 +86,7 @@ class UsageReader:
             by_window: defaultdict[int, list[Totals]] = defaultdict(list)
             for (index, _), of in asked.view.totals(who, boundaries, asked.as_of).items():
                 by_window[index].append(of)
-            edges = list(pairwise(instant(at).astimezone(local) for at in boundaries))
+            edges = list(pairwise(instant(at) for at in boundaries))
             return [
                 _total(_merged(parts), asked.meter.rules, customer, *edges[index])
                 for index, parts in sorted(by_window.items())
@@ -129,7 +129,7 @@ class UsageReader:
             if asked.as_of is not None and asked.as_of.position is not None:
                 position = min(position, asked.as_of.position)
         rules = asked.meter.rules
-        counted = Totals.of(one.usage for one in standings if one.counts == one.usage)
+        counted = Totals.of([one.usage for one in standings if one.counts is one.usage])
         return Explanation(
             _total(counted, rules, customer, start, end),
             rules.formula,
@@ -140,7 +140,7 @@ class UsageReader:
         )
 
     @contextmanager
-    def _asking(self, event_name: str, customer: str | None, as_of: datetime | int | None) -> Iterator[_Asked]:
+    def _asking(self, event_name: str, customer: str | None, as_of: datetime | int | None) -> Generator[_Asked]:
         if customer is not None:
             text(customer, "customer", 5_000)
         known = known_as_of(as_of)
@@ -208,15 +208,15 @@ def _described(
 ) -> MeterEventView:
     position, cancelled_position = one.usage.position, one.usage.cancelled_position
     identifier, use = recordings[position]
-    reading = rules.read(use.payload)
+    customer, value, dimensions = rules.read(use.payload)
     cancel = None if cancelled_position is None else cancels[cancelled_position]
     overwritten = one.counts is not None and one.counts.position != position
     return MeterEventView(
         event_name=use.event_name,
         identifier=identifier,
-        customer=reading.customer,
-        value=reading.value,
-        dimensions=reading.dimensions,
+        customer=customer,
+        value=value,
+        dimensions=dimensions,
         payload=use.payload,
         occurred_at=use.occurred_at,
         recorded_at=use.recorded_at,

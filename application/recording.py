@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import cast
 
 from eventsourcing.persistence import IntegrityError
 from uuid_utils import uuid7
 
 from ..domain.errors import DuplicateMeterEvent, InvalidCancel, TallybookError
+from ..domain.instants import in_utc
 from ..domain.meter import Meter
 from ..domain.meter_event import Cancellation, ReportedUse
 from ..domain.policy import AcceptancePolicy
@@ -17,6 +18,7 @@ from ..domain.report import Report, read_report
 from .arguments import note, text
 from .ledger import Held, Ledger
 from .results import Outcome, Receipt
+
 
 @dataclass(slots=True)
 class _Decision:
@@ -45,7 +47,7 @@ class UsageRecorder:
 
     def record_many(self, reports: Iterable[object]) -> list[Receipt]:
         """Record reports in one transaction and answer each on its own."""
-        now = self.clock().astimezone(UTC)
+        now = in_utc(self.clock(), "clock")
         meters = _Meters(self.ledger)
         decisions = [self._decide(report, meters, now) for report in reports]
         held = self._store(decisions)
@@ -66,7 +68,7 @@ class UsageRecorder:
             cancellation = meter_event.cancel(
                 event_name,
                 recorded_position=position,
-                at=self.clock().astimezone(UTC),
+                at=in_utc(self.clock(), "clock"),
                 policy=self.policy,
                 reason=note(reason, "reason"),
                 by=note(by, "by"),

@@ -39,7 +39,9 @@ def window_around(at: datetime, window: CalendarWindow, timezone: ZoneInfo) -> t
     return _midnight(first, timezone), _midnight(following, timezone)
 
 
-def windows(start: datetime, end: datetime, window: CalendarWindow, timezone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:  # fmt: skip
+def windows(
+    start: datetime, end: datetime, window: CalendarWindow, timezone: ZoneInfo
+) -> Iterator[tuple[datetime, datetime]]:
     """The windows that tile [start, end), in UTC; the first and last are cut to it."""
     while start < end:
         following = min(window_around(start, window, timezone)[1], end)

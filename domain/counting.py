@@ -7,13 +7,17 @@ Source: Stripe's raw and pre-aggregated meters; that a cancel uncovers the repor
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import NamedTuple
+
+import msgspec
 
 from .rules import EventTimeWindow
 
 
-class Usage(NamedTuple):
-    """One meter event as it is counted. Times are microseconds since 1970 UTC; positions are the ledger's."""
+class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One meter event as it is counted. Times are microseconds since 1970 UTC; positions are the ledger's.
+
+    `customer` is the customer's number in the read models, `dimensions` the dimension values as one text.
+    """
 
     customer: int
     occurred_at: int

@@ -1,9 +1,10 @@
 """A meter: one thing that is counted, and the rules it is counted by."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from .aggregate import Aggregate
 from .errors import ArchivedMeter
+from .instants import in_utc
 from .meter_event import ReportedUse
 from .policy import AcceptancePolicy
 from .report import Report
@@ -28,18 +29,21 @@ class Meter(Aggregate):
         display_name: str
 
         def apply(self, aggregate: "Meter") -> None:
+            """Take the new name."""
             aggregate.display_name = self.display_name
 
     class Deactivated(Aggregate.Event):
         """The meter takes no more usage."""
 
         def apply(self, aggregate: "Meter") -> None:
+            """Be inactive."""
             aggregate.deactivated_at = self.timestamp
 
     class Reactivated(Aggregate.Event):
         """The meter takes usage again."""
 
         def apply(self, aggregate: "Meter") -> None:
+            """Be active."""
             aggregate.deactivated_at = None
 
     def __init__(self, event_name: str, display_name: str, rules: Rules) -> None:
@@ -94,9 +98,9 @@ class Meter(Aggregate):
                 field="event_name",
                 value=self.event_name,
             )
-        reading = self.rules.read(report.payload)
-        if reading.value is not None:
+        _, value, _ = self.rules.read(report.payload)
+        if value is not None:
             policy.check_value(report.payload[self.rules.value_key], self.rules.value_key)
-        occurred_at = at if report.timestamp is None else report.timestamp.astimezone(UTC)
+        occurred_at = at if report.timestamp is None else in_utc(report.timestamp, "timestamp")
         policy.check_occurred_at(occurred_at, at)
         return ReportedUse(at, self.event_name, report.payload, occurred_at)

@@ -2,8 +2,10 @@
 
 import re
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from functools import lru_cache
 
 from .errors import InvalidValue, TooManyDigits
+from .texts import shown
 
 EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
 """The only arithmetic of the ledger: exact however large the figures, and an error where it could not be."""
@@ -11,6 +13,8 @@ EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOpera
 ZERO = Decimal(0)
 
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_SHORT = 20
+_REMEMBERED = 65_536
 
 
 def quantity(text: str, field: str) -> Decimal:
@@ -19,14 +23,14 @@ def quantity(text: str, field: str) -> Decimal:
     Plain decimal text with an optional leading minus; no exponent, plus sign, spaces or separators.
     Raises InvalidValue, naming `field`.
     """
-    if _PLAIN_DECIMAL.fullmatch(text) is None:
+    number = _short_number(text) if len(text) <= _SHORT else _number(text)
+    if number is None:
         raise InvalidValue(
-            f"The value of {field!r} must be plain decimal text like '25' or '-0.5', not {text!r}.",
+            f"The value of {field!r} must be plain decimal text like '25' or '-0.5', not {shown(text)}.",
             field=field,
             value=text,
         )
-    number = Decimal(text)
-    return number if number else abs(number)  # a reported "-0" is 0
+    return number
 
 
 def check_digits(text: str, max_digits: int, field: str) -> None:
@@ -46,3 +50,14 @@ def check_digits(text: str, max_digits: int, field: str) -> None:
 def billable(total: Decimal) -> Decimal:
     """What is billed for a total: never less than 0. Source: Stripe, a negative cycle total bills 0."""
     return total if total > 0 else ZERO
+
+
+def _number(text: str) -> Decimal | None:
+    if _PLAIN_DECIMAL.fullmatch(text) is None:
+        return None
+    number = Decimal(text)
+    return number or abs(number)  # a reported "-0" is 0
+
+
+_short_number = lru_cache(_REMEMBERED)(_number)
+"""The same, remembered: most reports are of few different values, and reading one costs more than finding it again."""

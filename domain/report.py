@@ -36,6 +36,8 @@ def read_report(given: object) -> Report:
 
     Raises InvalidIdentifier, InvalidPayload, InvalidTimestamp or InvalidReport, naming the field.
     """
+    if isinstance(given, Report):  # made in Python, where a struct's fields are not checked
+        given = msgspec.structs.asdict(given)
     try:
         report = msgspec.convert(given, Report, from_attributes=True)
     except (msgspec.ValidationError, TypeError) as error:
@@ -50,7 +52,7 @@ def read_report(given: object) -> Report:
         if not (is_unicode(key) and is_unicode(value)):
             raise InvalidPayload(
                 f"'payload' holds text that isn't valid Unicode: {shown(key)}: {shown(value)}.",
-                field=f"payload.{key!r}",
+                field=f"payload.{key}" if is_unicode(key) else "payload",
                 value=value,
             )
     return report
@@ -64,7 +66,7 @@ def _refusal(given: object, said: str) -> TallybookError:
         except msgspec.ValidationError as error:
             if field == "payload" and isinstance(value, Mapping):
                 return _payload_refusal(cast(Mapping[Any, Any], value), str(error))
-            return _REFUSALS[field](f"{field!r}: {error}, not {shown(value)}.", field=field, value=value)
+            return _REFUSALS[field](f"{field!r} can't be {shown(value)}: {error}.", field=field, value=value)
     return InvalidReport(f"The report can't be read: {said}, in {shown(given)}.", field="report", value=given)
 
 

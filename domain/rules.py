@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 
-import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from .errors import PayloadWithoutCustomer, PayloadWithoutDimension, PayloadWithoutValue
@@ -32,12 +31,8 @@ class EventTimeWindow(StrEnum):
         return (3_600 if self is EventTimeWindow.HOUR else 86_400) * MICROSECONDS_PER_SECOND
 
 
-class Reading(msgspec.Struct, frozen=True, gc=False):
-    """What the rules read out of one payload."""
-
-    customer: str
-    value: Decimal | None
-    dimensions: tuple[str, ...]
+Reading = tuple[str, Decimal | None, tuple[str, ...]]
+"""What the rules read out of one payload: customer, value and dimension values."""
 
 
 class Rules(BaseModel):
@@ -68,7 +63,7 @@ class Rules(BaseModel):
                 f"The payload must hold the value under {self.value_key!r}.", field=self.value_key
             )
         value = None if text is None else quantity(text, self.value_key)
-        return Reading(customer, value, self._dimensions(payload) if self.dimension_keys else ())
+        return customer, value, self._dimensions(payload) if self.dimension_keys else ()
 
     def _dimensions(self, payload: Mapping[str, str]) -> tuple[str, ...]:
         for key in self.dimension_keys:

@@ -1,5 +1,7 @@
 """What text can be kept, and how a refused value is shown."""
 
+_WIDTH = 80
+
 
 def is_unicode(text: str) -> bool:
     """Whether `text` is valid Unicode: Python's own can hold halves of surrogate pairs, which no encoding takes."""
@@ -20,4 +22,4 @@ def is_storable(text: str) -> bool:
 def shown(value: object) -> str:
     """A value in a message: as Python writes it, cut at 80 characters."""
     written = repr(value)
-    return written if len(written) <= 80 else f"{written[:77]}..."
+    return written if len(written) <= _WIDTH else f"{written[: _WIDTH - 3]}..."

@@ -5,6 +5,7 @@ one report stands for its day: there are days only.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..domain.instants import MICROSECONDS_PER_SECOND
@@ -40,7 +41,7 @@ def bucket_end(start: int, bucket_seconds: int) -> int:
 def pieces(boundaries: Sequence[int], sizes: Sequence[int]) -> list[Piece]:
     """The fewest stretches to read for the windows between `boundaries`: large buckets first, rows for ragged edges."""
     merged: list[Piece] = []
-    for start, end in zip(boundaries, boundaries[1:], strict=False):
+    for start, end in pairwise(boundaries):
         for piece in _split(start, end, sizes):
             if merged and merged[-1].bucket_seconds == piece.bucket_seconds and merged[-1].end == piece.start:
                 merged[-1] = merged[-1]._replace(end=piece.end)

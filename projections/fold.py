@@ -1,5 +1,6 @@
 """The fold: from stored events to usages and cancels. Pure; the same for live, rebuild, audit and tests."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -7,19 +8,24 @@ import msgspec
 
 from ..domain.counting import Usage
 from ..domain.errors import ProjectionStopped, TallybookError
-from ..domain.instants import microseconds
+from ..domain.instants import EPOCH, microseconds
 from ..domain.meter_event import ReportedUse
 from ..domain.rules import Rules
-from .rows import LedgerEvent, Mark, ProjectedMeter
+from .buckets import bucket_sizes, bucket_start
+from .rows import BucketKey, LedgerEvent, Mark, ProjectedMeter
 
 
 class MeterPage:
-    """What one page of the ledger says about one meter: new usages in order, and cancels of these or earlier ones."""
+    """What one page of the ledger says about one meter.
+
+    New usages, in order, by the bucket that they lie in; and cancels, of these or of earlier ones.
+    """
 
     def __init__(self, meter: ProjectedMeter, *, is_new: bool = False) -> None:
         self.meter = meter
         self.is_new = is_new
-        self.usages: list[Usage] = []
+        self.bucket_seconds = bucket_sizes(meter.rules.event_time_window)[-1]
+        self.usages: defaultdict[BucketKey, list[Usage]] = defaultdict(list)
         self.marks: list[Mark] = []
 
 
@@ -33,12 +39,17 @@ def fold(
     """
     pages = {event_name: MeterPage(meter) for event_name, meter in meters.items()}
     position, topic = 0, ""
+    moment, recorded_at = EPOCH, 0
     try:
         for position, topic, state in events:
             if topic == "UsageRecorded":
-                _fold_use(position, _decode_use(state), pages, customers)
+                use = _decode_use(state)
+                if use.recorded_at != moment:  # a batch shares its moment
+                    moment, recorded_at = use.recorded_at, microseconds(use.recorded_at)
+                _fold_use(position, use, recorded_at, pages[use.event_name], customers)
             elif topic == "EventCancelled":
-                _fold_cancel(position, _decode_cancel(state), pages, customers)
+                cancelled = _decode_cancel(state)
+                _fold_cancel(position, cancelled, pages[cancelled.event_name], customers)
             elif topic == "Configured":
                 _fold_meter(_decode_meter(state), pages)
             elif topic not in _WITHOUT_USAGE:
@@ -74,35 +85,19 @@ _decode_meter = msgspec.json.Decoder(_StoredMeter).decode
 _WITHOUT_USAGE = frozenset({"Renamed", "Deactivated", "Reactivated"})
 
 
-def _fold_use(position: int, use: ReportedUse, pages: dict[str, MeterPage], customers: Mapping[str, int]) -> None:
-    page = pages[use.event_name]
-    reading = page.meter.rules.read(use.payload)
-    page.usages.append(
-        Usage(
-            customers[reading.customer],
-            microseconds(use.occurred_at),
-            position,
-            dimensions_key(reading.dimensions) if reading.dimensions else "",
-            reading.value,
-            microseconds(use.recorded_at),
-        )
-    )
+def _fold_use(position: int, use: ReportedUse, recorded_at: int, page: MeterPage, customers: Mapping[str, int]) -> None:
+    name, value, values = page.meter.rules.read(use.payload)
+    customer, occurred_at = customers[name], microseconds(use.occurred_at)
+    dimensions = dimensions_key(values) if values else ""
+    key = (customer, bucket_start(occurred_at, page.bucket_seconds), dimensions)
+    page.usages[key].append(Usage(customer, occurred_at, position, dimensions, value, recorded_at))
 
 
-def _fold_cancel(
-    position: int, cancelled: _StoredCancel, pages: dict[str, MeterPage], customers: Mapping[str, int]
-) -> None:
-    page = pages[cancelled.event_name]
-    reading = page.meter.rules.read(cancelled.payload)
-    page.marks.append(
-        Mark(
-            customers[reading.customer],
-            microseconds(cancelled.occurred_at),
-            cancelled.recorded_position,
-            microseconds(cancelled.recorded_at),
-            position,
-        )
-    )
+def _fold_cancel(position: int, cancelled: _StoredCancel, page: MeterPage, customers: Mapping[str, int]) -> None:
+    customer, _, dimensions = page.meter.rules.read(cancelled.payload)
+    start = bucket_start(microseconds(cancelled.occurred_at), page.bucket_seconds)
+    key = (customers[customer], start, dimensions_key(dimensions))
+    page.marks.append(Mark(key, cancelled.recorded_position, microseconds(cancelled.recorded_at), position))
 
 
 def _fold_meter(configured: _StoredMeter, pages: dict[str, MeterPage]) -> None:

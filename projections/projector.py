@@ -11,7 +11,7 @@ from .fold import fold
 from .rows import LedgerEvent, LedgerPages, Rows, Views
 from .tally import tally
 
-PAGE_SIZE = 10_000
+PAGE_SIZE = 40_000
 
 _log = logging.getLogger("tallybook")
 

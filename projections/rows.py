@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from ..domain.counting import Usage
 from ..domain.rules import Rules
 from .totals import Totals
-
 
 BucketKey = tuple[int, int, str]
 """Customer, start and dimension values of a bucket."""
@@ -31,18 +32,26 @@ class AsOf(NamedTuple):
     position: int | None = None
     recorded_at: int | None = None
 
-    def includes(self, recorded_at: int, position: int) -> bool:
-        """Whether what was recorded then and there was known."""
+    def knew(self, usage: Usage) -> Usage | None:
+        """The usage as it was known: None where it was not recorded yet, and not cancelled where its cancel wasn't."""
+        if not self._includes(usage.recorded_at, usage.position):
+            return None
+        if usage.cancelled_at is None or usage.cancelled_position is None:
+            return usage
+        if self._includes(usage.cancelled_at, usage.cancelled_position):
+            return usage
+        return msgspec.structs.replace(usage, cancelled_at=None, cancelled_position=None)
+
+    def _includes(self, recorded_at: int, position: int) -> bool:
         if self.position is not None:
             return position <= self.position
         return self.recorded_at is not None and recorded_at <= self.recorded_at
 
 
 class Mark(NamedTuple):
-    """A cancel to be marked on the usage row that it is about."""
+    """A cancel to be marked on the usage that it is about, which lies in the bucket `key`."""
 
-    customer: int
-    occurred_at: int
+    key: BucketKey
     position: int
     cancelled_at: int
     cancelled_position: int
@@ -93,32 +102,20 @@ class Rows(Protocol):
         ...
 
     def usages(
-        self, meter: int, customer: int, start: int, end: int, as_of: AsOf | None = None
+        self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None
     ) -> Iterator[Usage]:
-        """One customer's usage rows in [start, end), by (occurred_at, position), as they were known."""
-        ...
+        """Usages in [start, end), by (occurred_at, position), as they were known; of all customers where None.
 
-    def all_usages(
-        self, meter: int, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None
-    ) -> Iterator[Usage]:
-        """All customers' usage rows in [start, end), by (occurred_at, position), as they were known.
-
-        Buckets of `bucket_seconds` lead to them: there is one for every customer and stretch that has any.
+        `bucket_seconds` is the size of the buckets they were added under.
         """
         ...
 
-    def buckets(
-        self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int
-    ) -> Iterator[Bucket]:
+    def buckets(self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
         """The buckets that begin in [start, end)."""
         ...
 
-    def extent(self, meter: int, customer: int) -> tuple[int, int] | None:
-        """The first and last `occurred_at` among one customer's usage rows."""
-        ...
-
-    def full_extent(self, meter: int, bucket_seconds: int) -> tuple[int, int] | None:
-        """The starts of the first and last bucket of any customer."""
+    def extent(self, meter: int, customer: int | None, bucket_seconds: int) -> tuple[int, int] | None:
+        """The starts of the first and last bucket of `bucket_seconds` with usage, of all customers where None."""
         ...
 
 
@@ -133,12 +130,12 @@ class WritableRows(Rows, Protocol):
         """The number of each customer that is asked for, a new one where it has none yet."""
         ...
 
-    def add_usages(self, meter: int, usages: Iterable[Usage]) -> None:
-        """Keep new usage rows."""
+    def add_usages(self, meter: int, usages: Mapping[BucketKey, Sequence[Usage]]) -> None:
+        """Keep new usages, all later in the ledger than those that are kept, by the bucket that they lie in."""
         ...
 
-    def mark_cancelled(self, meter: int, mark: Mark) -> bool:
-        """Mark a cancel on its usage row; give whether there was one to mark."""
+    def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:
+        """Mark cancels on their usages; give those for which there is no usage to mark."""
         ...
 
     def put_buckets(self, meter: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:

@@ -1,13 +1,17 @@
 """Totals: what usages add up to, as a value."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal
+from functools import reduce
+from operator import attrgetter
 
 import msgspec
 
 from ..domain.counting import Usage
 from ..domain.quantities import EXACT, ZERO
 from ..domain.rules import Formula
+
+_BY_TIME = attrgetter("occurred_at", "position")
 
 
 class Totals(msgspec.Struct, frozen=True, gc=False):
@@ -23,18 +27,13 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     last_position: int | None = None
 
     @classmethod
-    def of(cls, usages: Iterable[Usage]) -> "Totals":
+    def of(cls, usages: Sequence[Usage]) -> "Totals":
         """What `usages` add up to."""
-        total, count, newest = ZERO, 0, None
-        for usage in usages:
-            count += 1
-            if usage.value is not None:
-                total = EXACT.add(total, usage.value)
-            if newest is None or (usage.occurred_at, usage.position) > (newest.occurred_at, newest.position):
-                newest = usage
-        if newest is None:
+        if not usages:
             return cls()
-        return cls(total, count, newest.value, newest.occurred_at, newest.position)
+        newest = max(usages, key=_BY_TIME)
+        values = (usage.value for usage in usages if usage.value is not None)
+        return cls(reduce(EXACT.add, values, ZERO), len(usages), newest.value, newest.occurred_at, newest.position)
 
     def merge(self, other: "Totals") -> "Totals":
         """What both add up to, of usages that are in one of them only."""

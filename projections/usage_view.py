@@ -2,13 +2,12 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from ..domain.counting import Usage, counted, survivors, window_start
-from ..domain.rules import EventTimeWindow
-from .buckets import bucket_end, bucket_sizes, pieces
+from .buckets import Piece, bucket_end, bucket_sizes, pieces
 from .rows import AsOf, ProjectedMeter, Rows
 from .totals import Totals
 
@@ -27,6 +26,7 @@ class UsageView:
         self.rows = rows
         self.meter = meter
         self.window = meter.rules.event_time_window
+        self.smallest = bucket_sizes(self.window)[-1]
 
     def totals(
         self, customer: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
@@ -39,23 +39,16 @@ class UsageView:
         totals: defaultdict[tuple[int, int], Totals] = defaultdict(Totals)
         sizes = bucket_sizes(self.window) if as_of is None else ()
         for piece in pieces(boundaries, sizes):
-            for customer_number, at, part in self._parts(piece.bucket_seconds, customer, piece.start, piece.end, as_of):
-                key = (bisect_right(boundaries, at) - 1, customer_number)
+            for key, part in self._parts(piece, customer, boundaries, as_of):
                 totals[key] = totals[key].merge(part)
         return dict(totals)
 
     def extent(self, customer: int | None) -> tuple[int, int] | None:
         """A range [start, end) that holds all usage of `customer`, or of everyone where None."""
-        if customer is not None:
-            ends = self.rows.extent(self.meter.number, customer)
-            return None if ends is None else (ends[0], ends[1] + 1)
-        smallest = bucket_sizes(self.window)[-1]
-        starts = self.rows.full_extent(self.meter.number, smallest)
-        return None if starts is None else (starts[0], bucket_end(starts[1], smallest))
+        starts = self.rows.extent(self.meter.number, customer, self.smallest)
+        return None if starts is None else (starts[0], bucket_end(starts[1], self.smallest))
 
-    def standings(
-        self, customer: int | None, start: int, end: int, as_of: AsOf | None = None
-    ) -> Iterator[Standing]:
+    def standings(self, customer: int | None, start: int, end: int, as_of: AsOf | None = None) -> Iterator[Standing]:
         """Every usage in [start, end), by (occurred_at, position), with the one that counts in its place."""
         for group in self._whole_windows(customer, start, end, as_of):
             standing = survivors(group, self.window)
@@ -64,35 +57,31 @@ class UsageView:
                     yield Standing(usage, standing.get(usage.position))
 
     def _parts(
-        self, bucket_seconds: int | None, customer: int | None, start: int, end: int, as_of: AsOf | None
-    ) -> Iterator[tuple[int, int, Totals]]:
-        if bucket_seconds is not None:
-            for bucket in self.rows.buckets(self.meter.number, bucket_seconds, customer, start, end):
+        self, piece: Piece, customer: int | None, boundaries: Sequence[int], as_of: AsOf | None
+    ) -> Iterator[tuple[tuple[int, int], Totals]]:
+        """Totals of parts of `piece`, each by its window between `boundaries` and its customer."""
+        size, start, end = piece
+        if size is not None:
+            for bucket in self.rows.buckets(self.meter.number, size, customer, start, end):
                 if bucket.totals.count:
-                    yield bucket.customer, bucket.start, bucket.totals
+                    yield (bisect_right(boundaries, bucket.start) - 1, bucket.customer), bucket.totals
             return
         for group in self._whole_windows(customer, start, end, as_of):
+            parts: defaultdict[tuple[int, int], list[Usage]] = defaultdict(list)
             for usage in counted(group, self.window):
                 if start <= usage.occurred_at < end:
-                    yield usage.customer, usage.occurred_at, Totals.of((usage,))
+                    parts[bisect_right(boundaries, usage.occurred_at) - 1, usage.customer].append(usage)
+            for key, usages in parts.items():
+                yield key, Totals.of(usages)
 
     def _whole_windows(
         self, customer: int | None, start: int, end: int, as_of: AsOf | None
     ) -> Iterator[Sequence[Usage]]:
-        """The usages of each window that touches [start, end), whole: what is overwritten is decided before the range."""
-        if self.window is None:
-            for usage in self._usages(customer, start, end, as_of):
-                yield (usage,)
-            return
-        first, last = window_start(start, self.window), -window_start(-end, self.window)
-        yield from _by_window(self._usages(customer, first, last, as_of), self.window)
-
-    def _usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
-        if customer is not None:
-            return self.rows.usages(self.meter.number, customer, start, end, as_of)
-        return self.rows.all_usages(self.meter.number, bucket_sizes(self.window)[-1], start, end, as_of)
-
-
-def _by_window(usages: Iterable[Usage], window: EventTimeWindow) -> Iterator[Sequence[Usage]]:
-    for _, group in groupby(usages, lambda usage: window_start(usage.occurred_at, window)):
-        yield list(group)
+        """The usages of each window that touches [start, end), whole: what counts is decided before the cut."""
+        width = bucket_end(0, self.smallest)
+        if self.window is not None:
+            start, end = window_start(start, self.window), -window_start(-end, self.window)
+            width = self.window.microseconds
+        usages = self.rows.usages(self.meter.number, customer, self.smallest, start, end, as_of)
+        for _, group in groupby(usages, lambda usage: usage.occurred_at // width):
+            yield list(group)

@@ -2,11 +2,11 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from eventsourcing.persistence import IntegrityError
+from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError, IntegrityError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor, SQLiteDatastore
 
 from ...domain.errors import LedgerUnavailable, NewerSchema, NotALedger, TallybookError
@@ -22,6 +22,20 @@ class Datastore(SQLiteDatastore):
     def __init__(self, database: str, *, synchronous: str) -> None:
         super().__init__(database, originator_id_type="text")
         self.pool = _Pool(database, synchronous)
+
+
+    @contextmanager
+    def transaction(self, *, commit: bool) -> Generator[SQLiteCursor]:
+        """A transaction on a connection of the pool. Raises LedgerUnavailable where there is none to be had."""
+        try:
+            with super().transaction(commit=commit) as cursor:
+                yield cursor
+        except ConnectionPoolClosedError as error:
+            raise LedgerUnavailable("The ledger was closed; open it again.") from error
+        except ConnectionUnavailableError as error:
+            raise LedgerUnavailable(
+                f"No connection to the ledger came free within {LOCK_TIMEOUT_SECONDS} seconds; try again."
+            ) from error
 
 
 class _Pool(SQLiteConnectionPool):
@@ -53,7 +67,7 @@ class _Connection(SQLiteConnection):
         self.database = database
 
     @contextmanager
-    def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
+    def transaction(self, *, commit: bool) -> Generator[SQLiteCursor]:
         """A transaction; one that writes takes the write lock at once, so that what it reads first stays true."""
         with translated(self.database):
             cursor = self._sqlite_conn.cursor()
@@ -99,7 +113,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def translated(database: str) -> Iterator[None]:
+def translated(database: str) -> Generator[None]:
     """SQLite's errors as ours, each saying what to do."""
     try:
         yield
@@ -153,7 +167,9 @@ def _is_prepared(cursor: SQLiteCursor, pool: Any, kind: int, version: int) -> bo
         return False
     if found_kind != kind:
         raise NotALedger(
-            f"The SQLite database {database!r} was not made by Tallybook; give another file.", field="url", value=database
+            f"The SQLite database {database!r} was not made by Tallybook; give another file.",
+            field="url",
+            value=database,
         )
     if found_version > version:
         raise NewerSchema(

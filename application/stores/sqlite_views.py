@@ -1,20 +1,22 @@
 """The read models on SQLite, in a file of their own beside the ledger. Deleting it loses nothing."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from sqlite3 import Cursor
-from typing import Any
 
+import msgspec
 from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
 
 from ...domain.counting import Usage
 from ...domain.instants import MICROSECONDS_PER_SECOND
 from ...domain.rules import Rules
+from ...projections.buckets import bucket_start
 from ...projections.rows import AsOf, Bucket, BucketKey, Mark, ProjectedMeter
 from ...projections.totals import Totals
 from .sqlite import Datastore, prepare
@@ -44,14 +46,11 @@ def _tables(generation: int) -> tuple[str, ...]:
         f"""CREATE TABLE usage_{g} (
             meter INTEGER NOT NULL,
             customer INTEGER NOT NULL,
-            occurred_at INTEGER NOT NULL,
-            position INTEGER NOT NULL,
+            start INTEGER NOT NULL,
             dimensions TEXT NOT NULL,
-            value TEXT,
-            recorded_at INTEGER NOT NULL,
-            cancelled_at INTEGER,
-            cancelled_position INTEGER,
-            PRIMARY KEY (meter, customer, occurred_at, position)
+            first_position INTEGER NOT NULL,
+            usages BLOB NOT NULL,
+            PRIMARY KEY (meter, customer, start, dimensions, first_position)
         ) WITHOUT ROWID""",
         f"""CREATE TABLE totals_{g} (
             meter INTEGER NOT NULL,
@@ -70,7 +69,6 @@ def _tables(generation: int) -> tuple[str, ...]:
     )
 
 
-_USAGE = "customer, occurred_at, position, dimensions, value, recorded_at, cancelled_at, cancelled_position"
 _TOTALS = "sum, count, last, last_at, last_position"
 
 
@@ -83,13 +81,13 @@ class SQLiteViews(SQLiteTrackingRecorder):
         prepare(datastore, APPLICATION_ID, SCHEMA_VERSION, (_GENERATIONS, _TRACKING, *_tables(self.generation)))
 
     @contextmanager
-    def reading(self) -> "Iterator[SQLiteRows]":
+    def reading(self) -> "Generator[SQLiteRows]":
         """Rows to read, in one consistent state."""
         with self.datastore.transaction(commit=False) as cursor:
             yield SQLiteRows(self, cursor)
 
     @contextmanager
-    def writing(self) -> "Iterator[SQLiteRows]":
+    def writing(self) -> "Generator[SQLiteRows]":
         """Rows to read and write, alone; all that is written takes effect together at the end."""
         with self.datastore.transaction(commit=True) as cursor:
             yield SQLiteRows(self, cursor)
@@ -151,35 +149,35 @@ class SQLiteRows:
         return {number: self._execute(statement, (number,)).fetchone()[0] for number in numbers}
 
     def usages(
-        self, meter: int, customer: int, start: int, end: int, as_of: AsOf | None = None
+        self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None
     ) -> Iterator[Usage]:
-        """One customer's usage rows in [start, end), by (occurred_at, position), as they were known."""
-        known, params = _known(as_of)
-        rows = self._execute(
-            f"SELECT {_USAGE} FROM {self._usage} WHERE meter = ? AND customer = ?"
-            f" AND occurred_at >= ? AND occurred_at < ? {known} ORDER BY occurred_at, position",
-            (meter, customer, start, end, *params),
-        )
-        return (_usage(row, as_of) for row in rows)
+        """Usages in [start, end), by (occurred_at, position), as they were known; of all customers where None.
 
-    def all_usages(
-        self, meter: int, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None
-    ) -> Iterator[Usage]:
-        """All customers' usage rows in [start, end), by (occurred_at, position), as they were known.
-
-        Buckets of `bucket_seconds` lead to them: there is one for every customer and stretch that has any.
+        Those of one bucket are read together, so that they come in order without an index by time.
         """
-        step = bucket_seconds * MICROSECONDS_PER_SECOND
-        known, params = _known(as_of)
-        rows = self._execute(
-            f"SELECT start, {_USAGE} FROM (SELECT DISTINCT start, customer FROM {self._totals}"
-            "   WHERE meter = ? AND bucket_seconds = ? AND start > ? AND start < ? ORDER BY start, customer)"
-            f" CROSS JOIN {self._usage} USING (customer)"
-            f" WHERE meter = ? AND occurred_at >= max(start, ?) AND occurred_at < min(start + ?, ?) {known}",
-            (meter, bucket_seconds, start - step, end, meter, start, step, end, *params),
+        for _, rows in groupby(self._usage_rows(meter, customer, bucket_seconds, start, end), itemgetter(0)):
+            together = chain.from_iterable(_decode_usages(usages) for _, usages in rows)
+            within = (usage for usage in together if start <= usage.occurred_at < end)
+            known = within if as_of is None else filter(None, (as_of.knew(usage) for usage in within))
+            yield from sorted(known, key=_BY_TIME)
+
+    def _usage_rows(
+        self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int
+    ) -> Iterable[tuple[int, bytes]]:
+        first = bucket_start(start, bucket_seconds)
+        if customer is not None:
+            return self._execute(
+                f"SELECT start, usages FROM {self._usage} WHERE meter = ? AND customer = ?"
+                " AND start >= ? AND start < ? ORDER BY start",
+                (meter, customer, first, end),
+            )
+        return self._execute(  # buckets lead to them: there is one wherever there are usages
+            f"SELECT kept.start, usages FROM {self._totals} AS bucket CROSS JOIN {self._usage} AS kept"
+            " USING (meter, customer, start, dimensions)"
+            " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
+            " ORDER BY bucket.start",
+            (meter, bucket_seconds, first, end),
         )
-        for _, together in groupby(rows, itemgetter(0)):
-            yield from sorted((_usage(row[1:], as_of) for row in together), key=_BY_TIME)
 
     def buckets(self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
         """The buckets that begin in [start, end), by start."""
@@ -201,16 +199,16 @@ class SQLiteRows:
         for number, begins, dimensions, *of in rows:
             yield Bucket(number, begins, dimensions, _totals(of))
 
-    def extent(self, meter: int, customer: int) -> tuple[int, int] | None:
-        """The first and last `occurred_at` among one customer's usage rows."""
-        return self._ends(f"occurred_at) FROM {self._usage} WHERE meter = ? AND customer = ?", (meter, customer))
-
-    def full_extent(self, meter: int, bucket_seconds: int) -> tuple[int, int] | None:
-        """The starts of the first and last bucket of any customer."""
-        return self._ends(f"start) FROM {self._totals} WHERE meter = ? AND bucket_seconds = ?", (meter, bucket_seconds))
-
-    def _ends(self, of: str, params: tuple[int, int]) -> tuple[int, int] | None:
-        first, last = (self._execute(f"SELECT {end}({of}", params).fetchone()[0] for end in ("min", "max"))
+    def extent(self, meter: int, customer: int | None, bucket_seconds: int) -> tuple[int, int] | None:
+        """The starts of the first and last bucket of `bucket_seconds` with usage, of all customers where None."""
+        if customer is None:
+            table, where, params = self._totals, "bucket_seconds = ?", (meter, bucket_seconds)
+        else:
+            table, where, params = self._usage, "customer = ?", (meter, customer)
+        first, last = (
+            self._execute(f"SELECT {end}(start) FROM {table} WHERE meter = ? AND {where}", params).fetchone()[0]
+            for end in ("min", "max")
+        )
         return None if first is None else (first, last)
 
     # --- writing ----------------------------------------------------------------------------------
@@ -232,32 +230,41 @@ class SQLiteRows:
         assert number is not None
         return number
 
-    def add_usages(self, meter: int, usages: Iterable[Usage]) -> None:
-        """Keep new usage rows."""
+    def add_usages(self, meter: int, usages: Mapping[BucketKey, Sequence[Usage]]) -> None:
+        """Keep new usages, all later in the ledger than those that are kept, by the bucket that they lie in."""
         self._connection.executemany(
-            f"INSERT INTO {self._usage} (meter, customer, occurred_at, position, dimensions, value, recorded_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO {self._usage} VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (meter, customer, occurred_at, position, dimensions, None if value is None else str(value), recorded_at)
-                for customer, occurred_at, position, dimensions, value, recorded_at, _, _ in usages
+                (meter, customer, start, dimensions, group[0].position, _encode_usages(group))
+                for (customer, start, dimensions), group in usages.items()
             ],
         )
 
-    def mark_cancelled(self, meter: int, mark: Mark) -> bool:
-        """Mark a cancel on its usage row; give whether there was one to mark."""
-        cursor = self._execute(
-            f"UPDATE {self._usage} SET cancelled_at = ?, cancelled_position = ?"
-            " WHERE meter = ? AND customer = ? AND occurred_at = ? AND position = ? AND cancelled_position IS NULL",
-            (
-                mark.cancelled_at,
-                mark.cancelled_position,
-                meter,
-                mark.customer,
-                mark.occurred_at,
-                mark.position,
-            ),
+    def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:
+        """Mark cancels on their usages; give those for which there is no usage to mark."""
+        return [mark for mark in marks if not self._mark_one(meter, mark)]
+
+    def _mark_one(self, meter: int, mark: Mark) -> bool:
+        row = self._execute(
+            f"SELECT first_position, usages FROM {self._usage} WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? AND first_position <= ? ORDER BY first_position DESC LIMIT 1",
+            (meter, *mark.key, mark.position),
+        ).fetchone()
+        if row is None:
+            return False
+        first_position, usages = row[0], _decode_usages(row[1])
+        place = bisect_left(usages, mark.position, key=_POSITION)
+        if place == len(usages) or usages[place].position != mark.position or usages[place].cancelled_at is not None:
+            return False
+        usages[place] = msgspec.structs.replace(
+            usages[place], cancelled_at=mark.cancelled_at, cancelled_position=mark.cancelled_position
         )
-        return cursor.rowcount == 1
+        self._execute(
+            f"UPDATE {self._usage} SET usages = ? WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? AND first_position = ?",
+            (_encode_usages(usages), meter, *mark.key, first_position),
+        )
+        return True
 
     def put_buckets(self, meter: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
         """Keep buckets in place of those of the same customer, dimension values and start, also empty ones."""
@@ -321,23 +328,9 @@ def _rules(stored: str) -> Rules:
 
 
 _BY_TIME = attrgetter("occurred_at", "position")
-
-
-def _known(as_of: AsOf | None) -> tuple[str, tuple[int, ...]]:
-    """The condition on usage rows that were known then."""
-    if as_of is None:
-        return "", ()
-    if as_of.position is not None:
-        return "AND position <= ?", (as_of.position,)
-    return "AND recorded_at <= ?", (as_of.recorded_at or 0,)
-
-
-def _usage(row: tuple[Any, ...], as_of: AsOf | None) -> Usage:
-    customer, occurred_at, position, dimensions, value, recorded_at, cancelled_at, cancelled_position = row
-    if as_of is not None and cancelled_at is not None and not as_of.includes(cancelled_at, cancelled_position):
-        cancelled_at = cancelled_position = None
-    exact = None if value is None else Decimal(value)
-    return Usage(customer, occurred_at, position, dimensions, exact, recorded_at, cancelled_at, cancelled_position)
+_POSITION = attrgetter("position")
+_encode_usages = msgspec.msgpack.Encoder().encode
+_decode_usages = msgspec.msgpack.Decoder(list[Usage]).decode
 
 
 def _totals(row: Iterable[object]) -> Totals:

@@ -1,0 +1,46 @@
+"""Reading the fenced blocks of the project's documents."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+_FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its text, and the line that the text begins at."""
+
+    language: str
+    text: str
+    line: int
+
+
+class Step(NamedTuple):
+    """A command in a console block, and what it prints."""
+
+    command: str
+    printed: str
+
+
+def blocks(document: Path) -> list[Block]:
+    """The fenced blocks of a document, in order."""
+    text = document.read_text()
+    return [
+        Block(found["language"], found["text"], text.count("\n", 0, found.start()) + 2)
+        for found in _FENCE.finditer(text)
+    ]
+
+
+def steps(block: Block) -> Iterator[Step]:
+    """The commands of a console block, each from its `$ ` to the next."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, printed = re.sub(r"\\\n\s*", "", part).partition("\n")
+        yield Step(command, printed)
+
+
+def name(document: Path) -> str:
+    """A document's name in a test's id."""
+    return str(document.relative_to(ROOT))
