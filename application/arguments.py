@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeVar, cast
 
 from ..domain.errors import InvalidAsOf, InvalidParameter, InvalidTimeRange
-from ..domain.instants import is_aware, microseconds
+from ..domain.instants import FIRST, LAST, is_aware, microseconds
 from ..domain.texts import is_storable, shown
 from ..projections.rows import AsOf
 
@@ -94,4 +94,4 @@ def _bound(at: object, field: str) -> int:
             field=field,
             value=at,
         )
-    return microseconds(at)
+    return min(max(microseconds(at), microseconds(FIRST)), microseconds(LAST))

@@ -93,6 +93,8 @@ class Ledger(Application[str]):
 
         Raises the library's IntegrityError, with nothing stored, where somebody else was faster.
         """
+        if not events:
+            return
         mapper = cast(EventMapper, self.mapper)
         self.ledger_recorder.insert_rows([mapper.to_row(cast(Aggregate.Event, event)) for event in events])
 

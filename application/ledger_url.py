@@ -23,8 +23,11 @@ class LedgerPlace:
 
 def locate(url: str) -> LedgerPlace:
     """The databases behind a ledger URL. Raises InvalidLedgerUrl."""
-    parts = urlsplit(url)
-    if parts.scheme != "sqlite":
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {url!r}.", field="url", value=url) from error
+    if parts.scheme != "sqlite" or "\0" in unquote(url):
         raise InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {url!r}.", field="url", value=url)
     if parts.netloc or parts.query or parts.fragment:
         raise InvalidLedgerUrl(

@@ -33,7 +33,7 @@ StoredRow = tuple[str, int, str, bytes]
 """Stream, version, topic and state."""
 
 
-encode_use = msgspec.json.Encoder().encode
+encode_use = msgspec.json.Encoder(enc_hook=str).encode  # the hook is for kinds of text, subclasses of str
 decode_use = msgspec.json.Decoder(ReportedUse).decode
 
 

@@ -16,8 +16,8 @@ from .meters import MeterRegistry
 from .reading import UsageReader
 from .recording import UsageRecorder
 from .results import Explanation, MeterEventView, MeterView, Receipt, Total
-from .stores.sqlite import Datastore
-from .stores.sqlite_views import SQLiteViews
+from .stores.sqlite_ledger import ledger_datastore
+from .stores.sqlite_views import SQLiteViews, views_datastore
 
 
 def utc_now() -> datetime:
@@ -58,10 +58,9 @@ class Metering:
         NotALedger, NewerSchema or LedgerUnavailable.
         """
         place = locate(url)
-        ledger = Ledger(Datastore(place.events, synchronous="FULL"), place.events)
+        ledger = Ledger(ledger_datastore(place.events), place.events)
         try:
-            views = SQLiteViews(Datastore(place.views, synchronous="NORMAL"))
-            return cls(ledger, views, policy, clock)
+            return cls(ledger, SQLiteViews(views_datastore(place.views)), policy, clock)
         except BaseException:
             ledger.close()
             raise
@@ -109,7 +108,7 @@ class Metering:
 
     def meter(self, event_name: str) -> MeterView:
         """One meter. Raises NoMeter."""
-        return self._meters.meter(event_name)
+        return self._meters.meter(text(event_name, "event_name", 100))
 
     def rename_meter(self, event_name: str, display_name: str) -> MeterView:
         """Show a meter under another name, of at most 250 characters."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from ..domain.calendar import CalendarWindow, window_around, windows, zone
-from ..domain.errors import InvalidIdentifier, InvalidParameter, NoMeter
+from ..domain.errors import InvalidIdentifier, InvalidParameter, LedgerUnavailable, NoMeter
 from ..domain.instants import instant, microseconds
 from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.quantities import billable
@@ -25,6 +25,7 @@ from .results import Explanation, MeterEventView, Total, Verdict
 
 MOST_WINDOWS = 100_000
 MOST_EVENTS = 10_000
+_TRIES = 10
 
 
 class _Asked(NamedTuple):
@@ -141,11 +142,11 @@ class UsageReader:
 
     @contextmanager
     def _asking(self, event_name: str, customer: str | None, as_of: datetime | int | None) -> Generator[_Asked]:
+        text(event_name, "event_name", 100)
         if customer is not None:
             text(customer, "customer", 5_000)
         known = known_as_of(as_of)
-        self.projector.catch_up()
-        with self.projector.views.reading() as rows:
+        with self._caught_up() as rows:
             meter = rows.meters().get(event_name)
             if meter is None:
                 raise NoMeter(
@@ -153,8 +154,19 @@ class UsageReader:
                 )
             yield _Asked(UsageView(rows, meter), rows, meter, known)
 
+    @contextmanager
+    def _caught_up(self) -> Generator[Rows]:
+        """Rows with all in them that was stored before; tried again where the read models were deleted in between."""
+        for _ in range(_TRIES):
+            reached = self.projector.catch_up()
+            with self.projector.views.reading() as rows:
+                if rows.position() >= reached:
+                    yield rows
+                    return
+        raise LedgerUnavailable("The read models are deleted again and again while they are read.")
+
     def _place_of(self, identifier: str) -> tuple[int, int]:
-        found = self.ledger.held((identifier,)).get(identifier)
+        found = self.ledger.held((text(identifier, "starting_after", 100),)).get(identifier)
         if found is None:
             raise InvalidIdentifier(
                 f"No event is recorded under {identifier!r}.", field="starting_after", value=identifier

@@ -50,8 +50,16 @@ class UsageRecorder:
         now = in_utc(self.clock(), "clock")
         meters = _Meters(self.ledger)
         decisions = [self._decide(report, meters, now) for report in reports]
-        held = self._store(decisions)
-        return [_answer(decision, held) for decision in decisions]
+        held, new = self._store(decisions)
+        receipts: list[Receipt] = []
+        for decision in decisions:
+            fresh = new.get(decision.identifier) if decision.identifier is not None else None
+            if fresh is not None and fresh.use is decision.use:
+                receipts.append(Receipt(decision.identifier, fresh.position, Outcome.ACCEPTED))
+                held[decision.identifier or ""] = fresh  # for what says it again, later in the batch
+            else:
+                receipts.append(_refused_or_known(decision, held))
+        return receipts
 
     def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
         """Cancel what is recorded under `identifier`; give the first cancellation if it was cancelled before."""
@@ -90,41 +98,40 @@ class UsageRecorder:
             return _Decision(report.identifier, report, None, error)
         return _Decision(report.identifier or str(uuid7()), report, use)
 
-    def _store(self, decisions: Sequence[_Decision]) -> Mapping[str, Held]:
-        """Store what was decided; give what the ledger holds under the identifiers of the batch.
+    def _store(self, decisions: Sequence[_Decision]) -> tuple[dict[str, Held], Mapping[str, Held]]:
+        """Store what was decided; give what the ledger held under the batch's identifiers before, and what is new.
 
         All go in with one insert. Where identifiers turn out to be taken, by earlier reports or by another writer
         meanwhile, nothing has been stored: what holds them is looked up, and the rest goes in.
         """
-        new: dict[str, ReportedUse] = {}
+        uses: dict[str, ReportedUse] = {}
         for decision in decisions:
             if decision.use is not None and decision.identifier is not None:
-                new.setdefault(decision.identifier, decision.use)
+                uses.setdefault(decision.identifier, decision.use)
         held: dict[str, Held] = {}
-        while new:
+        new: Mapping[str, Held] = {}
+        while uses:
             try:
-                held.update(self.ledger.append_uses(new))
+                new = self.ledger.append_uses(uses)
                 break
             except IntegrityError:
-                taken = self.ledger.held(new)
+                taken = self.ledger.held(uses)
                 if not taken:
                     raise
                 held.update(taken)
-                new = {identifier: use for identifier, use in new.items() if identifier not in taken}
+                uses = {identifier: use for identifier, use in uses.items() if identifier not in taken}
         refused = {one.identifier for one in decisions if one.use is None and one.identifier is not None}
         if refused:
-            held.update(self.ledger.held(refused - held.keys()))
-        return held
+            held.update(self.ledger.held(refused - held.keys() - new.keys()))
+        return held, new
 
 
-def _answer(decision: _Decision, held: Mapping[str, Held]) -> Receipt:
-    """The receipt for a report. What is recorded already is a duplicate, even where it would be refused today."""
+def _refused_or_known(decision: _Decision, held: Mapping[str, Held]) -> Receipt:
+    """The receipt of a report that is not new. One that is recorded is a duplicate, even if it were refused today."""
     identifier, report = decision.identifier, decision.report
     if identifier is None or report is None or identifier not in held:
         return Receipt(identifier, None, Outcome.REJECTED, decision.error)
     use, position = held[identifier]
-    if use is decision.use:
-        return Receipt(identifier, position, Outcome.ACCEPTED)
     if use.is_said_by(report):
         return Receipt(identifier, position, Outcome.DUPLICATE)
     error = DuplicateMeterEvent(

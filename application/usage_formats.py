@@ -144,7 +144,8 @@ class _Text(io.TextIOWrapper):
         super().__init__(file, encoding="utf-8-sig", newline="")
 
     def __exit__(self, *_: object) -> None:
-        self.detach()
+        if not self.closed:
+            self.detach()
 
 
 _READERS: Mapping[FileFormat, Callable[[BinaryIO], Iterator[Row]]] = {

@@ -6,6 +6,9 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from .errors import UnknownTimezone
+from .instants import FIRST, LAST
+
+_FOUR_CENTURIES = timedelta(days=146_097)
 
 
 class CalendarWindow(StrEnum):
@@ -30,13 +33,16 @@ def zone(name: str) -> ZoneInfo:
 
 
 def window_around(at: datetime, window: CalendarWindow, timezone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The start and end, in UTC, of the window that holds `at`."""
+    """The start and end, in UTC, of the window that holds `at`; cut to what a datetime can name, years 1 to 9999."""
+    shift = _from_the_ends(at)
     if window in (CalendarWindow.MINUTE, CalendarWindow.HOUR):
-        return _clock_window(at, 60 if window is CalendarWindow.MINUTE else 3_600, timezone)
-    day = at.astimezone(timezone).date()
-    first = day.replace(day=1) if window is CalendarWindow.MONTH else day
-    following = _next_month(first) if window is CalendarWindow.MONTH else day + timedelta(days=1)
-    return _midnight(first, timezone), _midnight(following, timezone)
+        bounds = _clock_window(at + shift, 60 if window is CalendarWindow.MINUTE else 3_600, timezone)
+    else:
+        day = (at + shift).astimezone(timezone).date()
+        first = day.replace(day=1) if window is CalendarWindow.MONTH else day
+        following = _next_month(first) if window is CalendarWindow.MONTH else day + timedelta(days=1)
+        bounds = _midnight(first, timezone), _midnight(following, timezone)
+    return _back(bounds[0], shift, FIRST), _back(bounds[1], shift, LAST)
 
 
 def windows(
@@ -47,6 +53,20 @@ def windows(
         following = min(window_around(start, window, timezone)[1], end)
         yield start, following
         start = following
+
+
+def _from_the_ends(at: datetime) -> timedelta:
+    """How far to move `at` from the ends of time, so that a window around it can be told; calendars repeat by it."""
+    if at.year == FIRST.year:
+        return _FOUR_CENTURIES
+    return -_FOUR_CENTURIES if at.year == LAST.year else timedelta(0)
+
+
+def _back(at: datetime, shift: timedelta, end_of_time: datetime) -> datetime:
+    try:
+        return at - shift
+    except OverflowError:
+        return end_of_time
 
 
 def _clock_window(at: datetime, seconds: int, timezone: ZoneInfo) -> tuple[datetime, datetime]:

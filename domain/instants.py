@@ -7,6 +7,7 @@ from .errors import InvalidTimestamp
 
 MICROSECONDS_PER_SECOND = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def microseconds(at: datetime) -> int:

@@ -42,6 +42,12 @@ def read_report(given: object) -> Report:
         report = msgspec.convert(given, Report, from_attributes=True)
     except (msgspec.ValidationError, TypeError) as error:
         raise _refusal(given, str(error)) from None
+    if not is_storable(report.event_name):
+        raise InvalidReport(
+            f"'event_name' holds a character that can't be stored: {shown(report.event_name)}.",
+            field="event_name",
+            value=report.event_name,
+        )
     if report.identifier is not None and not is_storable(report.identifier):
         raise InvalidIdentifier(
             f"'identifier' holds a character that can't be stored: {shown(report.identifier)}.",

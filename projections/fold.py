@@ -54,7 +54,7 @@ def fold(
                 _fold_meter(_decode_meter(state), pages)
             elif topic not in _WITHOUT_USAGE:
                 raise KeyError(f"unknown topic {topic!r}; a later Tallybook may have written it")
-    except (msgspec.MsgspecError, ValueError, TallybookError, KeyError) as error:
+    except (msgspec.MsgspecError, ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
         raise ProjectionStopped(
             f"The event at position {position} ({topic}) can't be folded: {type(error).__name__}: {error}", position
         ) from error
@@ -101,6 +101,8 @@ def _fold_cancel(position: int, cancelled: _StoredCancel, page: MeterPage, custo
 
 
 def _fold_meter(configured: _StoredMeter, pages: dict[str, MeterPage]) -> None:
+    if configured.event_name in pages:
+        raise ValueError(f"the meter {configured.event_name!r} is configured already")
     rules = Rules.model_validate_json(bytes(configured.rules))
     meter = ProjectedMeter(len(pages) + 1, configured.event_name, rules)
     pages[configured.event_name] = MeterPage(meter, is_new=True)

@@ -68,11 +68,16 @@ class Projector:
         return position == 0 or [_mark(event) for event in self.ledger.page(position - 1, 1)] == [rows.ledger_mark()]
 
     def _project_page(self) -> int:
-        try:
-            return self._commit_page()
-        except ProjectionStopped as stopped:
-            self._commit_page(before=stopped.position)
-            raise
+        stopped: ProjectionStopped | None = None
+        while True:
+            try:
+                reached = self._commit_page(before=None if stopped is None else stopped.position)
+            except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
+                stopped = earlier
+                continue
+            if stopped is not None:
+                raise stopped
+            return reached
 
     def _commit_page(self, before: int | None = None) -> int:
         with self.views.writing() as rows:

@@ -38,7 +38,9 @@ class UsageView:
         """
         totals: defaultdict[tuple[int, int], Totals] = defaultdict(Totals)
         sizes = bucket_sizes(self.window) if as_of is None else ()
-        for piece in pieces(boundaries, sizes):
+        used_from, used_to = self.extent(customer) or (0, 0)
+        used = [min(max(boundary, used_from), used_to) for boundary in boundaries]
+        for piece in pieces(used, sizes):
             for key, part in self._parts(piece, customer, boundaries, as_of):
                 totals[key] = totals[key].merge(part)
         return dict(totals)

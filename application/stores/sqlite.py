@@ -1,28 +1,33 @@
-"""SQLite connections as this project needs them: durable, write-locked from the start, errors that can be acted on."""
+"""SQLite connections as this project needs them: durable, and write-locked from the start of what writes."""
 
 import sqlite3
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
-from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError, IntegrityError
+from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor, SQLiteDatastore
 
-from ...domain.errors import LedgerUnavailable, NewerSchema, NotALedger, TallybookError
+from ...domain.errors import LedgerUnavailable
+from .sqlite_errors import LOCK_TIMEOUT_SECONDS, translated
+from .sqlite_schema import Schema
 
-LOCK_TIMEOUT_SECONDS = 30
-CACHE_KIBIBYTES = 64 * 1024
+CACHE_KIBIBYTES = 16 * 1024
 CHECKPOINT_PAGES = 8_000
+SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 
 
 class Datastore(SQLiteDatastore):
-    """One SQLite database: a file, or one in memory by a name of its own."""
+    """One SQLite database: a file, or one in memory by a name of its own.
 
-    def __init__(self, database: str, *, synchronous: str) -> None:
+    Its tables are looked for, and made if there are none, by each new connection: the file may have been deleted.
+    What is `disposable` loses nothing by that.
+    """
+
+    def __init__(self, database: str, schema: Schema, *, synchronous: str, disposable: bool = False) -> None:
         super().__init__(database, originator_id_type="text")
-        self.pool = _Pool(database, synchronous)
-
+        self.pool = _Pool(database, schema, synchronous, disposable)
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Generator[SQLiteCursor]:
@@ -39,26 +44,42 @@ class Datastore(SQLiteDatastore):
 
 
 class _Pool(SQLiteConnectionPool):
-    def __init__(self, database: str, synchronous: str) -> None:
+    def __init__(self, database: str, schema: Schema, synchronous: str, disposable: bool) -> None:
         super().__init__(db_name=database, lock_timeout=LOCK_TIMEOUT_SECONDS, pool_timeout=LOCK_TIMEOUT_SECONDS)
+        self.schema = schema
         self.synchronous = synchronous
+        self.disposable = disposable
+
+    @staticmethod
+    def detect_memory_mode(db_name: str) -> bool:
+        """Whether `db_name` is in memory: ours are then URIs, and files are absolute paths."""
+        return db_name.startswith("file:")
 
     def _create_connection(self) -> SQLiteConnection:
         with translated(self.db_name):
+            if self.disposable:
+                _remove_leftovers(self.db_name)
             connection = sqlite3.connect(
                 self.db_name, uri=True, check_same_thread=False, isolation_level=None, timeout=LOCK_TIMEOUT_SECONDS
             )
             try:
-                if not self.is_sqlite_memory_mode:
-                    _use_write_ahead_log(connection)
-                _set(connection, "synchronous", self.synchronous)
-                connection.row_factory = sqlite3.Row
-                connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+                self._prepare(connection)
             except BaseException:
                 connection.close()
                 raise
         return _Connection(connection, self.db_name)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        """Make the connection ready; a database that isn't ours is refused before anything in it is changed."""
+        connection.row_factory = sqlite3.Row
+        is_made = self.schema.is_in(connection, self.db_name)
+        if not self.is_sqlite_memory_mode:
+            _use_write_ahead_log(connection)
+        _synchronise(connection, self.synchronous)
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        if not is_made:
+            self.schema.make(connection, self.db_name)
 
 
 class _Connection(SQLiteConnection):
@@ -86,14 +107,18 @@ class _Connection(SQLiteConnection):
                 cursor.close()
 
 
-SYNCHRONOUS = {"OFF": 0, "NORMAL": 1, "FULL": 2}
+def _remove_leftovers(database: str) -> None:
+    """Remove what SQLite kept beside a file that was deleted: it would take it for the new one's."""
+    if not Path(database).exists():
+        for suffix in ("-wal", "-shm"):
+            Path(database + suffix).unlink(missing_ok=True)
 
 
-def _set(connection: sqlite3.Connection, pragma: str, value: str) -> None:
-    connection.execute(f"PRAGMA {pragma} = {value}")
-    got = connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-    if got != SYNCHRONOUS[value]:
-        raise LedgerUnavailable(f"SQLite does not take {pragma}={value} (it says {got}); refusing to go on without it.")
+def _synchronise(connection: sqlite3.Connection, mode: str) -> None:
+    connection.execute(f"PRAGMA synchronous = {mode}")
+    got = connection.execute("PRAGMA synchronous").fetchone()[0]
+    if got != SYNCHRONOUS[mode]:
+        raise LedgerUnavailable(f"SQLite does not take synchronous={mode} (it says {got}); refusing to go on without.")
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
@@ -110,76 +135,3 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             if mode != "wal":
                 raise LedgerUnavailable(f"SQLite can't use a write-ahead log here (journal mode {mode}).")
             return
-
-
-@contextmanager
-def translated(database: str) -> Generator[None]:
-    """SQLite's errors as ours, each saying what to do."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise IntegrityError(error) from error
-    except sqlite3.Error as error:
-        raise _refusal(str(error), database) from error
-
-
-def _refusal(said: str, database: str) -> TallybookError:
-    if "not a database" in said:
-        return NotALedger(f"The file {database!r} is not a Tallybook ledger: {said}.", field="url", value=database)
-    advice = next((advice for sign, advice in _ADVICE.items() if sign in said), "")
-    return LedgerUnavailable(f"SQLite on {database!r}: {said}.{advice}", field="url", value=database)
-
-
-_ADVICE = {
-    "locked": f" Another process held it for over {LOCK_TIMEOUT_SECONDS} seconds; try again.",
-    "readonly": " The file or its folder is read-only for this user.",
-    "full": " Free some space; nothing that was accepted is lost.",
-    "unable to open": " Its folder must exist and be writable.",
-    "malformed": " The file is damaged; restore it from a backup.",
-}
-
-
-def prepare(datastore: Datastore, kind: int, version: int, statements: Sequence[str]) -> None:
-    """Make the tables of a new database, and refuse one that is of another kind or a later version.
-
-    `kind` is the SQLite application id, `version` the user version that the file must carry.
-    """
-    with datastore.transaction(commit=False) as cursor:
-        if _is_prepared(cursor, datastore.pool, kind, version):
-            return
-    with datastore.transaction(commit=True) as cursor:
-        if _is_prepared(cursor, datastore.pool, kind, version):
-            return
-        for statement in statements:
-            cursor.execute(statement)
-        cursor.execute(f"PRAGMA application_id = {kind}")
-        cursor.execute(f"PRAGMA user_version = {version}")
-
-
-def _is_prepared(cursor: SQLiteCursor, pool: Any, kind: int, version: int) -> bool:
-    database = pool.db_name
-    found_kind, found_version, tables = (
-        _one(cursor, "PRAGMA application_id"),
-        _one(cursor, "PRAGMA user_version"),
-        _one(cursor, "SELECT count(*) FROM sqlite_schema"),
-    )
-    if found_kind == 0 and found_version == 0 and tables == 0:
-        return False
-    if found_kind != kind:
-        raise NotALedger(
-            f"The SQLite database {database!r} was not made by Tallybook; give another file.",
-            field="url",
-            value=database,
-        )
-    if found_version > version:
-        raise NewerSchema(
-            f"{database!r} has schema version {found_version}; this Tallybook knows {version}. Install a later one.",
-            field="url",
-            value=database,
-        )
-    return True
-
-
-def _one(cursor: SQLiteCursor, statement: str) -> int:
-    cursor.execute(statement)
-    return int(cursor.fetchone()[0])

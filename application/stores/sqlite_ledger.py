@@ -4,47 +4,62 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteFactory
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore, SQLiteFactory
 from eventsourcing.utils import Environment
 
 from ...projections.rows import LedgerEvent
-from .sqlite import Datastore, prepare
+from .sqlite import Datastore
+from .sqlite_schema import Schema
 
 Item = TypeVar("Item")
-APPLICATION_ID = 0x54414C4C  # "TALL"
-SCHEMA_VERSION = 1
-
-_SCHEMA = (
-    """CREATE TABLE stored_events (
-        position INTEGER PRIMARY KEY,
-        originator_id TEXT NOT NULL,
-        originator_version INTEGER NOT NULL,
-        topic TEXT NOT NULL,
-        state BLOB NOT NULL,
-        UNIQUE (originator_id, originator_version)
-    )""",
-    """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON stored_events
-        BEGIN SELECT RAISE(ABORT, 'stored events are never changed'); END""",
-    """CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE ON stored_events
-        BEGIN SELECT RAISE(ABORT, 'stored events are never deleted'); END""",
+LEDGER = Schema(
+    application_id=0x54414C4C,  # "TALL"
+    version=1,
+    statements=(
+        """CREATE TABLE stored_events (
+            position INTEGER PRIMARY KEY,
+            originator_id TEXT NOT NULL,
+            originator_version INTEGER NOT NULL,
+            topic TEXT NOT NULL,
+            state BLOB NOT NULL,
+            UNIQUE (originator_id, originator_version)
+        )""",
+        """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON stored_events
+            BEGIN SELECT RAISE(ABORT, 'stored events are never changed'); END""",
+        """CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE ON stored_events
+            BEGIN SELECT RAISE(ABORT, 'stored events are never deleted'); END""",
+        # REPLACE deletes without firing the trigger above. In this one, a position that is not given is -1.
+        """CREATE TRIGGER stored_events_are_only_appended BEFORE INSERT ON stored_events
+            WHEN EXISTS (
+                SELECT 1 FROM stored_events
+                WHERE originator_id = NEW.originator_id AND originator_version = NEW.originator_version
+            )
+            OR NEW.position <> -1 AND NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM stored_events)
+            BEGIN SELECT RAISE(ABORT, 'stored events are only appended, each once'); END""",
+    ),
 )
 _COLUMNS = "position AS id, originator_id, originator_version, topic, state"
+
+
+def ledger_datastore(database: str) -> Datastore:
+    """The database of a ledger: what is committed is on disk."""
+    return Datastore(database, LEDGER, synchronous="FULL")
 
 
 class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
     """The library's recorder over a table whose positions are its own primary key, without gaps."""
 
-    def __init__(self, datastore: Datastore) -> None:
+    def __init__(self, datastore: SQLiteDatastore) -> None:
         super().__init__(datastore)
-        self.ledger_datastore = datastore
         self.insert_events_statement = (
             "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?,?,?,?)"
         )
         self.select_events_statement = f"SELECT {_COLUMNS} FROM stored_events WHERE originator_id=? "
 
     def create_table(self) -> None:
-        """Make the table and its triggers in a new file; check an existing one."""
-        prepare(self.ledger_datastore, APPLICATION_ID, SCHEMA_VERSION, _SCHEMA)
+        """Open the database, which makes the table where there is none."""
+        with self.datastore.transaction(commit=False):
+            pass
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
@@ -130,11 +145,10 @@ class SQLiteLedgerFactory(SQLiteFactory):
     def __init__(self, env: Environment, datastore: Datastore) -> None:
         super().__init__(env)
         self.datastore = datastore
-        self.ledger_datastore = datastore
 
     def application_recorder(self) -> ApplicationRecorder:
         """The recorder of the ledger, its table ready."""
-        recorder = SQLiteLedgerRecorder(self.ledger_datastore)
+        recorder = SQLiteLedgerRecorder(self.datastore)
         recorder.create_table()
         return recorder
 

@@ -19,10 +19,9 @@ from ...domain.rules import Rules
 from ...projections.buckets import bucket_start
 from ...projections.rows import AsOf, Bucket, BucketKey, Mark, ProjectedMeter
 from ...projections.totals import Totals
-from .sqlite import Datastore, prepare
+from .sqlite import Datastore
+from .sqlite_schema import Schema
 
-APPLICATION_ID = 0x54414C56  # "TALV"
-SCHEMA_VERSION = 1
 FIRST_GENERATION = 1
 _KEYS_A_STATEMENT = 1_000
 
@@ -72,13 +71,26 @@ def _tables(generation: int) -> tuple[str, ...]:
 _TOTALS = "sum, count, last, last_at, last_position"
 
 
+VIEWS = Schema(
+    application_id=0x54414C56,  # "TALV"
+    version=1,
+    statements=(_GENERATIONS, _TRACKING, *_tables(FIRST_GENERATION)),
+)
+
+
+def views_datastore(database: str) -> Datastore:
+    """The database of read models: a power cut may take their last pages, which are folded again."""
+    return Datastore(database, VIEWS, synchronous="NORMAL", disposable=True)
+
+
 class SQLiteViews(SQLiteTrackingRecorder):
     """The read models of one ledger, their position tracked in the same transaction as their rows."""
 
     def __init__(self, datastore: Datastore) -> None:
         super().__init__(datastore)
         self.generation = FIRST_GENERATION
-        prepare(datastore, APPLICATION_ID, SCHEMA_VERSION, (_GENERATIONS, _TRACKING, *_tables(self.generation)))
+        with datastore.transaction(commit=False):
+            pass  # the first connection makes the tables where there are none
 
     @contextmanager
     def reading(self) -> "Generator[SQLiteRows]":
@@ -303,6 +315,7 @@ class SQLiteRows:
         for table in (self._meters, self._customers, self._usage, self._totals):
             self._execute(f"DELETE FROM {table}")
         self._execute("DELETE FROM tracking WHERE application_name = ?", (self._views.tracking_name,))
+        self._execute("UPDATE generations SET ledger_mark = NULL WHERE generation = ?", (self._views.generation,))
 
     def _execute(self, statement: str, params: Iterable[object] = ()) -> Cursor:
         cursor = self._connection.cursor()

@@ -18,7 +18,9 @@ def test_every_snippet_is_run(document: Path) -> None:
     """There is no fenced block that no test runs; the README's install commands are run by .ci/run."""
     for block in blocks(document):
         in_ci = document == ROOT / "README.md" and block.language == "sh" and ".venv/bin/pip install -e" in block.text
-        assert block.language in RUN or in_ci, f"{name(document)}:{block.line}: a block of {block.language or 'nothing'}"
+        assert block.language in RUN or in_ci, (
+            f"{name(document)}:{block.line}: a block of {block.language or 'nothing'}"
+        )
 
 
 @pytest.mark.parametrize("document", [one for one in DOCUMENTS if "```python" in one.read_text()], ids=name)

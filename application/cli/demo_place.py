@@ -1,0 +1,29 @@
+"""Where the demo begins its ledger: never where something is."""
+
+from itertools import count
+from pathlib import Path
+
+from ...domain.errors import InvalidLedgerUrl
+from ..ledger_url import LedgerPlace, locate
+
+_FILE = "tallybook-demo{}.db"
+
+
+def free_url() -> str:
+    """A file of the demo's own in this folder: the first of its names that is free."""
+    numbered = (_FILE.format("" if number == 1 else f"-{number}") for number in count(1))
+    return "sqlite:///" + next(name for name in numbered if not Path(name).exists())
+
+
+def new_place(url: str) -> LedgerPlace:
+    """Where the ledger at `url` will be. Raises InvalidLedgerUrl where something is there already."""
+    place = locate(url)
+    if place.events.startswith("file:"):
+        raise InvalidLedgerUrl("The demo leaves its ledger to be explored; give it a file.", field="url", value=url)
+    if Path(place.events).exists():
+        raise InvalidLedgerUrl(
+            f"{place.events} exists already, and the demo begins a ledger of its own; give another name.",
+            field="url",
+            value=url,
+        )
+    return place

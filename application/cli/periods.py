@@ -1,0 +1,89 @@
+"""Time as it is typed: periods, ranges and moments, read by the clocks of a timezone."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from typing import NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
+
+import typer
+
+from ...domain.calendar import CalendarWindow, window_around, zone
+
+_PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_NOON = time(12)
+Read = TypeVar("Read")
+
+
+class Span(NamedTuple):
+    """The time asked about, [start, end), in UTC, by whose clocks it is shown, and how it was asked."""
+
+    start: datetime
+    end: datetime
+    timezone: ZoneInfo
+    shown: str
+
+
+def asked_span(period: str | None, start: str | None, end: str | None, timezone: str, *, now: datetime) -> Span:
+    """The period, or the range from `start` to `end`, or the month that `now` is in.
+
+    Raises UnknownTimezone; wrong usage where it can't be read.
+    """
+    local = zone(timezone)
+    if start is None and end is None:
+        asked = f"{now.astimezone(local):%Y-%m}" if period is None else period
+        bounds = _read(asked, "--period", lambda text: _period(text, local), "a month like 2026-11, a day or a year")
+        return Span(*bounds, local, f"{asked} ({timezone})")
+    if period is not None or start is None or end is None:
+        raise typer.BadParameter("Give either --period, or both --from and --to.")
+    bounds = _moment(start, "--from", local), _moment(end, "--to", local)
+    return Span(*bounds, local, f"{start} to {end} ({timezone})")
+
+
+def asked_as_of(text: str | None, timezone: str) -> datetime | int | None:
+    """A position where `text` is a whole number, else a moment."""
+    if text is None:
+        return None
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    return _moment(text, "--as-of", zone(timezone), "a position in the ledger or an ISO datetime")
+
+
+def asked_moment(text: str, option: str, timezone: str) -> datetime:
+    """A moment in UTC: an ISO date or datetime; one without an offset is read in `timezone`."""
+    return _moment(text, option, zone(timezone))
+
+
+def _moment(text: str, option: str, local: ZoneInfo, wanted: str = "an ISO date or datetime") -> datetime:
+    def moment(text: str) -> datetime:
+        at = datetime.fromisoformat(text)
+        return (at.replace(tzinfo=local) if at.tzinfo is None else at).astimezone(UTC)
+
+    return _read(text, option, moment, wanted)
+
+
+def _period(text: str, local: ZoneInfo) -> tuple[datetime, datetime]:
+    found = _PERIOD.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    year, month, day = (int(part) if part else None for part in found.groups())
+    assert year is not None
+    if month is None:
+        january, december = (_noon(date(year, one, 15), local) for one in (1, 12))
+        bounds = (window_around(at, CalendarWindow.MONTH, local) for at in (january, december))
+        (start, _), (_, end) = bounds
+        return start, end
+    window = CalendarWindow.MONTH if day is None else CalendarWindow.DAY
+    return window_around(_noon(date(year, month, day or 15), local), window, local)
+
+
+def _noon(day: date, local: ZoneInfo) -> datetime:
+    """A moment surely within `day`, whatever its clocks do at night."""
+    return datetime.combine(day, _NOON, tzinfo=local)
+
+
+def _read(text: str, option: str, read: Callable[[str], Read], wanted: str) -> Read:
+    try:
+        return read(text)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is not {wanted}.", param_hint=f"'{option}'") from None

@@ -1,0 +1,81 @@
+"""The terminal: lines, tables and progress. Rich is loaded when something is drawn."""
+
+import os
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_WHEN_PIPED = 160
+"""Wide enough that lines of a table stay whole for what reads them."""
+
+
+def say(line: str = "") -> None:
+    """Print one line for people."""
+    typer.echo(printable(line))
+
+
+def printable(text: str) -> str:
+    """`text` on one line with control characters written out: names come from outside and must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Print a table; the columns in `right` hold numbers and stand at the right."""
+    from rich import box  # noqa: PLC0415 - loaded when something is drawn
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False, header_style="bold")
+    for column in columns:
+        numeric = column in right
+        drawn.add_column(column, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(printable(cell)) for cell in row))
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(drawn)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """Rich's console, with no meaning in any character of what it prints."""
+    from rich.console import Console  # noqa: PLC0415 - loaded when something is drawn
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_WHEN_PIPED
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+@contextmanager
+def progress(doing: str) -> Generator[Callable[[int, int], None]]:
+    """A progress bar on stderr, if that is a terminal; gives what moves it: (done, of how many).
+
+    It is drawn when it is first moved, and not at all for what is done by then.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+    bar = Progress(*columns, console=console(stderr=True), transient=True)
+    task = bar.add_task(doing, total=None)
+
+    def advance(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if done < total and not bar.live.is_started:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

@@ -1,0 +1,1 @@
+"""How fast Tallybook is, as ratios to raw SQLite in one run: `python -m benchmarks`."""

@@ -1,0 +1,50 @@
+"""The peers' cases: figures that other metering systems assert, answered through the public face."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from .peers import FILE, Case, Run, stored_cases
+
+SKIPPED: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("skipped.toml").read_text())
+CASES: dict[str, dict[str, Any]] = stored_cases() if FILE.exists() else {}
+NOT_RUN = [name for names in SKIPPED.values() for name in names]
+RUN = [name for name in CASES if name not in NOT_RUN]
+
+pytestmark = pytest.mark.skipif(not FILE.exists(), reason=f"the peers' cases are not at {FILE}")
+
+
+@pytest.mark.parametrize("in_one_batch", [False, True], ids=["one-by-one", "in-one-batch"])
+@pytest.mark.parametrize("name", RUN)
+def test_a_peer_s_case(name: str, in_one_batch: bool) -> None:
+    """The ledger answers the figures, outcomes and events that the case expects."""
+    case = Case.model_validate(CASES[name])
+    if in_one_batch and (case.query.received or case.query.as_of):
+        in_one_batch = False  # what was received when is what such a case is about
+    Run(case, in_one_batch=in_one_batch).check()
+
+
+def test_each_case_is_run_or_listed_with_a_reason() -> None:
+    """The list names cases of the file only, each once, and all that are left are run."""
+    assert len(NOT_RUN) == len(set(NOT_RUN))
+    assert set(NOT_RUN) <= set(CASES)
+    assert len(RUN) + len(NOT_RUN) == len(CASES) == 153
+
+
+@pytest.mark.parametrize("name", NOT_RUN)
+def test_no_case_is_listed_that_would_pass(name: str) -> None:
+    """What is listed asks for something that this ledger doesn't do, or answers otherwise by a decision."""
+    with pytest.raises((ValidationError, AssertionError)):
+        Run(Case.model_validate(CASES[name]), in_one_batch=False).check()
+
+
+def test_what_every_engine_agrees_on_is_run() -> None:
+    """A case of no dialect that asks for sum, count, last, windows, cancels or as-of alone may not be listed."""
+    for name in NOT_RUN:
+        case = CASES[name]
+        if case["dialect"] in ("common", "open_question"):
+            with pytest.raises(ValidationError):
+                Case.model_validate(case)

@@ -1,0 +1,71 @@
+"""The stores that the contract holds for, and the pieces that a test takes apart."""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tallybook.application import AcceptancePolicy, Metering
+from tallybook.application.ledger import Ledger
+from tallybook.application.ledger_url import LedgerPlace, locate
+from tallybook.application.stores.sqlite_ledger import ledger_datastore
+from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+ANY_TIME = AcceptancePolicy(max_age=None)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where one ledger and its read models are kept, to be opened as often as a test likes."""
+
+    place: LedgerPlace
+
+    def ledger(self) -> Ledger:
+        """The ledger, opened once more."""
+        return Ledger(ledger_datastore(self.place.events), self.place.events)
+
+    def views(self) -> SQLiteViews:
+        """The read models, opened once more."""
+        return SQLiteViews(views_datastore(self.place.views))
+
+    @contextmanager
+    def pieces(self) -> Generator[tuple[Ledger, SQLiteViews]]:
+        """The ledger and its read models, closed at the end."""
+        ledger = self.ledger()
+        try:
+            views = self.views()
+            try:
+                yield ledger, views
+            finally:
+                views.close()
+        finally:
+            ledger.close()
+
+    def forget(self) -> None:
+        """Let the read models begin anew."""
+        views = self.views()
+        with views.writing() as rows:
+            rows.forget()
+        views.close()
+
+    @contextmanager
+    def metering(self) -> Generator[Metering]:
+        """The application over the store, closed at the end."""
+        with Metering(self.ledger(), self.views(), ANY_TIME, lambda: NOW) as metering:
+            yield metering
+
+
+def sqlite_file(folder: Path) -> Store:
+    """A ledger in a file of its own."""
+    return Store(locate(f"sqlite:///{folder / 'usage.db'}"))
+
+
+def sqlite_memory(_: Path) -> Store:
+    """A ledger in memory, there for as long as it is open."""
+    return Store(locate("sqlite://"))
+
+
+STORES: Mapping[str, Callable[[Path], Store]] = {"sqlite file": sqlite_file, "sqlite memory": sqlite_memory}
+"""Another store joins the contract with one line here."""

@@ -1,0 +1,252 @@
+"""The contract of the projector: pages exactly once, whatever is killed when, and never past what can't be folded."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, cast
+
+import pytest
+from tallybook.application import Metering
+from tallybook.application.ledger import Ledger
+from tallybook.domain.errors import ProjectionStopped
+from tallybook.projections import Progress
+from tallybook.projections.projector import Projector
+from tallybook.projections.rows import Views, WritableRows
+
+from .histories import METERS, answers, contents, record_history
+from .stores import Store
+
+
+class Fault(Exception):
+    """The power is cut."""
+
+
+class FaultyRows:
+    """Rows whose Nth call, counted over all pages, is the last thing that happens: before it, or just after it."""
+
+    def __init__(self, rows: WritableRows, strike: Callable[[], bool], *, after: bool) -> None:
+        self._rows = rows
+        self._strike = strike
+        self._after = after
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._rows, name)
+
+        def called(*args: Any) -> Any:
+            struck = self._strike()
+            if struck and not self._after:
+                raise Fault
+            answer = method(*args)
+            if struck:
+                raise Fault
+            return answer
+
+        return called
+
+
+class FaultyViews:
+    """Read models that fail once, at the Nth call to their rows."""
+
+    def __init__(self, views: Views, nth: int, *, after: bool) -> None:
+        self._views = views
+        self._calls = count(1)
+        self._nth = nth
+        self._after = after
+        self.struck = False
+
+    def reading(self) -> Any:
+        """Reading never fails here."""
+        return self._views.reading()
+
+    @contextmanager
+    def writing(self) -> Generator[WritableRows]:
+        """Rows that may fail."""
+        with self._views.writing() as rows:
+            yield cast(WritableRows, FaultyRows(rows, self._strikes, after=self._after))
+
+    def _strikes(self) -> bool:
+        self.struck = self.struck or next(self._calls) == self._nth
+        return self.struck
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_page_is_in_wholly_or_not_at_all(store: Store, after: bool) -> None:
+    """Cut off at each call in turn that a page makes to its rows: the rows are those of the position they say, and
+    once folded to the end equal those of a fold that nothing happened to."""
+    with store.metering() as metering:
+        record_history(metering, 20)
+        with store.pieces() as (ledger, views):
+            store.forget()
+            after_page = {0: contents(ledger, views)}
+            Projector(ledger, views, 15).catch_up(
+                lambda page: after_page.update({page.position: contents(ledger, views)})
+            )
+            nth, struck = 0, True
+            while struck:
+                nth += 1
+                store.forget()
+                faulty = FaultyViews(views, nth, after=after)
+                try:
+                    Projector(ledger, faulty, 15).catch_up()
+                except Fault:
+                    reached, said = contents(ledger, views)
+                    assert (reached, said) == after_page[reached], f"call {nth}"
+                    Projector(ledger, views, 15).catch_up()
+                    assert contents(ledger, views) == after_page[ledger.head()], f"call {nth}"
+                struck = faulty.struck
+            assert nth > 4 * len(after_page)
+
+
+def test_no_page_is_folded_in_twice_by_two_that_take_turns(store: Store) -> None:
+    """Two that catch up page by page, now one and now the other, fold each event in once."""
+    with store.metering() as metering:
+        record_history(metering)
+        with store.pieces() as (ledger, views):
+            expected = _folded(store, ledger, views, 10_000)
+            store.forget()
+            turns = count()
+
+            def other(_: Progress) -> None:
+                if next(turns) % 2:
+                    Projector(ledger, views, 7).catch_up()
+
+            Projector(ledger, views, 11).catch_up(other)
+            assert contents(ledger, views) == expected
+
+
+def test_rows_of_every_page_size_are_equal(store: Store) -> None:
+    """How the ledger is cut into pages leaves no trace in the rows."""
+    with store.metering() as metering:
+        record_history(metering)
+        with store.pieces() as (ledger, views):
+            expected = _folded(store, ledger, views, 10_000)
+            for page_size in (1, 2, 3, 7, 10, 11, 50, ledger.head() - 1, ledger.head()):
+                assert _folded(store, ledger, views, page_size) == expected, f"page size {page_size}"
+
+
+def test_catching_up_folds_to_the_head_as_of_the_call(store: Store) -> None:
+    """What is recorded before a question is in its answer; progress tells position and head after each page."""
+    with store.metering() as metering:
+        record_history(metering)
+        store.forget()
+        with store.pieces() as (ledger, views):
+            told: list[Progress] = []
+            reached = Projector(ledger, views, 50).catch_up(told.append)
+            assert reached == ledger.head()
+            assert [one.position for one in told] == [*range(50, reached, 50), reached]
+            assert {one.head for one in told} == {reached}
+            assert all(one.events_per_second > 0 for one in told)
+            again: list[Progress] = []
+            assert Projector(ledger, views).catch_up(again.append) == reached
+            assert again == []
+
+
+BAD_EVENTS = {
+    "not JSON": ("UsageRecorded", b"{"),
+    "a field missing": ("UsageRecorded", b'{"event_name":"tokens"}'),
+    "no such meter": (
+        "UsageRecorded",
+        (
+            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"nothing","payload":{"customer":"acme","value":"1"},'
+            b'"occurred_at":"2026-10-01T00:00:00Z"}'
+        ),
+    ),
+    "no number": (
+        "UsageRecorded",
+        (
+            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1e3"},'
+            b'"occurred_at":"2026-10-01T00:00:00Z"}'
+        ),
+    ),
+    "not UTF-8": ("UsageRecorded", b'{"event_name":"\xff"}'),
+    "a topic of later": ("UsageDoubled", b"{}"),
+    "a cancel of nothing": (
+        "EventCancelled",
+        (
+            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1"},'
+            b'"occurred_at":"2026-10-01T00:00:00Z","recorded_position":1,"reason":null,"by":null}'
+        ),
+    ),
+    "a cancel in another meter": (
+        "EventCancelled",
+        (
+            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"seats","payload":{"customer":"acme","value":"1"},'
+            b'"occurred_at":"2026-10-01T00:00:00Z","recorded_position":1,"reason":null,"by":null}'
+        ),
+    ),
+    "a time without a zone": (
+        "UsageRecorded",
+        (
+            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1"},'
+            b'"occurred_at":"2026-10-01T00:00:00"}'
+        ),
+    ),
+    "a meter that is there already": (
+        "Configured",
+        b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","display_name":"tokens","rules":{"formula":"last"}}',
+    ),
+    "a meter without rules": ("Configured", b'{"event_name":"strange"}'),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_EVENTS)
+@pytest.mark.parametrize("page_size", [1, 20, 10_000])
+def test_the_projector_stops_at_an_event_that_cannot_be_folded(store: Store, bad: str, page_size: int) -> None:
+    """It says which position and why, has folded in all before it, and stops there again; it never skips."""
+    with store.metering() as metering:
+        record_history(metering, 20)
+        with store.pieces() as (ledger, views):
+            expected = _folded(store, ledger, views, page_size)
+            good = ledger.head()
+            _store_bad(ledger, bad)
+            metering.record_many([{"event_name": "tokens", "payload": {"customer": "acme", "value": "1"}}] * 3)
+            for _ in range(2):
+                with pytest.raises(ProjectionStopped, match=f"position {good + 1}") as stopped:
+                    Projector(ledger, views, page_size).catch_up()
+                assert (stopped.value.position, stopped.value.code) == (good + 1, "projection_stopped")
+                assert contents(ledger, views) == expected
+            store.forget()
+            with pytest.raises(ProjectionStopped, match=f"position {good + 1}"):
+                Projector(ledger, views, page_size).catch_up()
+            assert contents(ledger, views) == expected
+
+
+@pytest.mark.parametrize(
+    "bad", [("a cancel of nothing", "not JSON"), ("a cancel in another meter", "a cancel of nothing")]
+)
+def test_of_two_bad_events_in_a_page_the_first_is_named(store: Store, bad: tuple[str, str]) -> None:
+    """Whatever is wrong with events, decoding or counting them, all before the first such one is folded in."""
+    with store.metering() as metering:
+        record_history(metering, 20)
+        with store.pieces() as (ledger, views):
+            expected = _folded(store, ledger, views, 10_000)
+            good = ledger.head()
+            for one in bad:
+                _store_bad(ledger, one)
+            store.forget()
+            with pytest.raises(ProjectionStopped) as stopped:
+                Projector(ledger, views).catch_up()
+            assert stopped.value.position == good + 1
+            assert contents(ledger, views) == expected
+
+
+def test_a_question_says_where_the_projection_stopped(metering: Metering, store: Store) -> None:
+    """A question past a bad event is refused with its position; it is never answered from before the call."""
+    record_history(metering, 10)
+    assert set(answers(metering)) == set(METERS)
+    with store.pieces() as (ledger, _):
+        _store_bad(ledger, "not JSON")
+        with pytest.raises(ProjectionStopped, match=f"position {ledger.head()}"):
+            answers(metering)
+
+
+def _folded(store: Store, ledger: Ledger, views: Views, page_size: int) -> object:
+    """What the read models hold after a fresh fold, page by page."""
+    store.forget()
+    Projector(ledger, views, page_size).catch_up()
+    return contents(ledger, views)
+
+
+def _store_bad(ledger: Ledger, bad: str) -> None:
+    """Store an event past the application, as damage or a later version would."""
+    ledger.ledger_recorder.insert_rows([(f"event/bad {bad}", 1, *BAD_EVENTS[bad])])

@@ -1,0 +1,61 @@
+"""What is recorded stays, whoever opens the ledger next and whatever surrounds them."""
+
+import pytest
+from tallybook.application import Metering
+
+from .histories import answers, record_history
+from .stores import ANY_TIME, NOW, Store
+
+FOREIGN_SETTINGS = {
+    "PERSISTENCE_MODULE": "eventsourcing.postgres",
+    "LEDGER_PERSISTENCE_MODULE": "eventsourcing.popo",
+    "SQLITE_DBNAME": "/nowhere/else.db",
+    "LEDGER_SQLITE_DBNAME": "/nowhere/else.db",
+    "COMPRESSOR_TOPIC": "zlib",
+    "CIPHER_TOPIC": "eventsourcing.cipher:AESCipher",
+    "CIPHER_KEY": "b8EnqVLiJbRA5W2eZpJxTg==",
+    "IS_SNAPSHOTTING_ENABLED": "y",
+    "AGGREGATE_CACHE_MAXSIZE": "1",
+    "DEEPCOPY_FROM_AGGREGATE_CACHE": "n",
+    "ORIGINATOR_ID_TYPE": "uuid",
+    "MAPPER_TOPIC": "eventsourcing.persistence:Mapper",
+    "TRANSCODER_TOPIC": "eventsourcing.persistence:JSONTranscoder",
+    "CREATE_TABLE": "n",
+}
+"""Settings of the library that a host application may have for its own event-sourced parts."""
+
+
+def test_events_and_answers_survive_reopening(file_store: Store) -> None:
+    """Closed and opened again, a file holds the same events and gives the same answers."""
+    with file_store.metering() as metering:
+        record_history(metering)
+        before = answers(metering)
+    with file_store.metering() as metering:
+        assert answers(metering) == before
+
+
+def test_two_that_have_it_open_see_each_others_events_at_once(store: Store) -> None:
+    """A read is never stale: what one has recorded, the other counts in its next question."""
+    with store.metering() as one, store.metering() as other:
+        record_history(one)
+        assert answers(other) == answers(one)
+
+
+def test_settings_of_a_host_application_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger's settings come from its arguments alone: with the library's environment variables set to anything,
+    the same events are stored, byte for byte."""
+    for name, value in FOREIGN_SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    with store.metering() as metering:
+        record_history(metering)
+        under_settings = answers(metering)
+        ledger = store.ledger()
+        stored = ledger.page(0, 10_000)
+        ledger.close()
+    for name in FOREIGN_SETTINGS:
+        monkeypatch.delenv(name)
+    with Metering.open("sqlite://", policy=ANY_TIME, clock=lambda: NOW) as plain:
+        record_history(plain)
+        assert answers(plain) == under_settings
+    assert all(state.startswith(b'{"recorded_at":"') for _, _, state in stored)
+    assert {topic for _, topic, _ in stored} == {"Configured", "Renamed", "UsageRecorded", "EventCancelled"}

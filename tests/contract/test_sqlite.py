@@ -1,0 +1,104 @@
+"""What a SQLite file promises beyond the contract: durability, and events that nobody can change."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+
+import pytest
+from tallybook.application import Metering
+from tallybook.application.stores.sqlite import Datastore
+
+from .histories import answers, record_history
+from .stores import NOW, Store
+
+FULL, NORMAL = 2, 1
+
+
+def settings(datastore: Datastore, *, commit: bool, connections: int) -> set[tuple[str, int]]:
+    """Journal mode and synchronous of as many connections as are taken at once."""
+    with ExitStack() as open_at_once:
+        found: set[tuple[str, int]] = set()
+        for _ in range(connections):
+            connection = open_at_once.enter_context(datastore.get_connection(commit=commit))
+            with connection.transaction(commit=False) as cursor:
+                cursor.execute("PRAGMA journal_mode")
+                mode = cursor.fetchone()[0]
+                cursor.execute("PRAGMA synchronous")
+                found.add((mode, cursor.fetchone()[0]))
+        return found
+
+
+def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_store: Store) -> None:
+    """Recorded is durable: each connection of the pool syncs the write-ahead log at each commit."""
+    with file_store.pieces() as (ledger, views):
+        events = ledger.ledger_recorder.datastore
+        assert isinstance(events, Datastore)
+        assert settings(events, commit=False, connections=4) == {("wal", FULL)}
+        assert settings(events, commit=True, connections=1) == {("wal", FULL)}
+        assert isinstance(views.datastore, Datastore)
+        assert settings(views.datastore, commit=False, connections=4) == {("wal", NORMAL)}
+
+
+def test_the_application_opens_its_events_fully_synchronous(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `Metering.open` itself connects to keeps the promise, through recording, cancelling and asking."""
+    opened: dict[str, list[sqlite3.Connection]] = {file_store.place.events: [], file_store.place.views: []}
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def noticed(database: str, **settings: object) -> sqlite3.Connection:
+        opened[database].append(connect(database, **settings))
+        return opened[database][-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noticed)
+    with Metering.open(f"sqlite:///{file_store.place.events}", clock=lambda: NOW) as metering:
+        record_history(metering)
+        answers(metering)
+        found = {
+            database: {connection.execute("PRAGMA synchronous").fetchone()[0] for connection in connections}
+            for database, connections in opened.items()
+        }
+    assert found == {file_store.place.events: {FULL}, file_store.place.views: {NORMAL}}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE stored_events SET state = '{}' WHERE position = 5",
+        "UPDATE stored_events SET originator_id = 'event/x'",
+        "UPDATE stored_events SET position = position + 1000",
+        "DELETE FROM stored_events WHERE position = 5",
+        "DELETE FROM stored_events",
+    ],
+)
+def test_stored_events_cannot_be_changed_or_deleted(file_store: Store, statement: str) -> None:
+    """A plain connection that knows nothing of Tallybook is refused by the file itself, and changes nothing."""
+    with file_store.metering() as metering:
+        record_history(metering, 20)
+    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+        before = plain.execute("SELECT * FROM stored_events").fetchall()
+        with pytest.raises(sqlite3.IntegrityError, match=r"stored events are never (changed|deleted)"):
+            plain.execute(statement)
+        assert plain.execute("SELECT * FROM stored_events").fetchall() == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        (
+            "INSERT OR REPLACE INTO stored_events SELECT position, originator_id, originator_version, topic, '{}'"
+            " FROM stored_events WHERE position = 5"
+        ),
+        (
+            "REPLACE INTO stored_events (originator_id, originator_version, topic, state)"
+            " SELECT originator_id, originator_version, topic, '{}' FROM stored_events WHERE position = 5"
+        ),
+    ],
+)
+def test_stored_events_cannot_be_replaced(file_store: Store, statement: str) -> None:
+    """Neither can an event be pushed out by an insert that takes its position or its stream's version."""
+    with file_store.metering() as metering:
+        record_history(metering, 20)
+    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+        before = plain.execute("SELECT * FROM stored_events").fetchall()
+        with pytest.raises(sqlite3.IntegrityError):
+            plain.execute(statement)
+        assert plain.execute("SELECT * FROM stored_events").fetchall() == before

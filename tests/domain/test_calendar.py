@@ -1,0 +1,121 @@
+"""Calendar windows: in any timezone they tile time, without gap or overlap."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tallybook.domain.calendar import CalendarWindow, window_around, windows, zone
+
+ZONES = st.sampled_from(sorted(available_timezones() - {"localtime", "Factory"}))
+MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+SPANS = {
+    CalendarWindow.MINUTE: timedelta(minutes=90),
+    CalendarWindow.HOUR: timedelta(days=3),
+    CalendarWindow.DAY: timedelta(days=70),
+    CalendarWindow.MONTH: timedelta(days=800),
+}
+
+
+@given(ZONES, MOMENTS, st.sampled_from(CalendarWindow), st.floats(0, 1))
+def test_windows_tile_any_range(name: str, start: datetime, window: CalendarWindow, part: float) -> None:
+    """The windows of [start, end) follow one another from start to end, each longer than nothing."""
+    end = start + SPANS[window] * part
+    tiles = list(islice(windows(start, end, window, zone(name)), 10_000))
+    bounds = [start, *(until for _, until in tiles)]
+    assert [since for since, _ in tiles] == bounds[:-1]
+    assert bounds[-1] == end
+    assert all(since < until for since, until in tiles)
+
+
+@given(ZONES, MOMENTS, st.sampled_from(CalendarWindow))
+def test_a_window_holds_its_moment(name: str, at: datetime, window: CalendarWindow) -> None:
+    """The window around a moment holds it, and is the window around its own first and last microsecond."""
+    start, end = window_around(at, window, zone(name))
+    assert start <= at < end
+    assert window_around(start, window, zone(name)) == (start, end)
+    assert window_around(end - timedelta(microseconds=1), window, zone(name)) == (start, end)
+
+
+@given(ZONES, MOMENTS, st.sampled_from([CalendarWindow.DAY, CalendarWindow.MONTH]))
+def test_a_day_or_month_is_of_one_date(name: str, at: datetime, window: CalendarWindow) -> None:
+    """All that a day's window holds is of one local date, a month's of one month, and its neighbours are of others."""
+    start, end = window_around(at, window, zone(name))
+    inside = [at, start, end - timedelta(microseconds=1)]
+    outside = [start - timedelta(microseconds=1), end]
+
+    def label(moment: datetime) -> tuple[int, ...]:
+        local = moment.astimezone(ZoneInfo(name))
+        return (local.year, local.month) if window is CalendarWindow.MONTH else (local.year, local.month, local.day)
+
+    assert len({label(moment) for moment in inside}) == 1
+    assert label(at) not in {label(moment) for moment in outside}
+
+
+def lengths(name: str, first: str, last: str, window: CalendarWindow) -> list[float]:
+    """The hours of the windows from one local moment to another."""
+    start, end = (datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(name)).astimezone(UTC) for text in (first, last))
+    return [(until - since) / timedelta(hours=1) for since, until in windows(start, end, window, zone(name))]
+
+
+@pytest.mark.parametrize(
+    ("name", "day", "hours"),
+    [
+        ("UTC", "2026-03-29", 24),
+        ("Europe/Berlin", "2026-03-29", 23),
+        ("Europe/Berlin", "2026-10-25", 25),
+        ("America/New_York", "2026-03-08", 23),
+        ("America/New_York", "2026-11-01", 25),
+        ("America/Sao_Paulo", "2018-11-04", 23),  # clocks skip midnight itself
+        ("Africa/Cairo", "2026-04-24", 23),  # and here
+        ("America/Havana", "2026-11-01", 25),  # midnight comes twice
+        ("Australia/Lord_Howe", "2026-10-04", 23.5),  # half an hour of summer time
+        ("Australia/Lord_Howe", "2026-04-05", 24.5),
+        ("Asia/Kathmandu", "2026-03-29", 24),
+        ("Asia/Kathmandu", "1986-01-01", 23.75),  # a quarter of an hour skipped at midnight
+    ],
+)
+def test_days_are_as_long_as_the_clocks_make_them(name: str, day: str, hours: float) -> None:
+    """From local midnight to local midnight: 23 or 25 hours where clocks change."""
+    start = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=ZoneInfo(name))
+    since, until = window_around(start, CalendarWindow.DAY, zone(name))
+    assert (until - since) / timedelta(hours=1) == hours
+
+
+def test_a_day_that_never_was() -> None:
+    """Apia skipped 30 December 2011: the 31st follows the 29th at once."""
+    assert lengths("Pacific/Apia", "2011-12-29T00:00", "2012-01-01T00:00", CalendarWindow.DAY) == [24, 24]
+    assert lengths("Pacific/Apia", "2011-12-01T00:00", "2012-01-01T00:00", CalendarWindow.MONTH) == [30 * 24]
+
+
+def test_hours_are_clock_hours() -> None:
+    """Kathmandu's begin at a quarter past UTC's; on a day of clock change there are 23 or 25 of them."""
+    at = datetime(2026, 11, 10, 10, 20, tzinfo=UTC)
+    start, end = window_around(at, CalendarWindow.HOUR, zone("Asia/Kathmandu"))
+    assert (f"{start:%H:%M}", f"{end:%H:%M}") == ("10:15", "11:15")
+    assert lengths("Europe/Berlin", "2026-03-29T00:00", "2026-03-30T00:00", CalendarWindow.HOUR) == [1] * 23
+    assert lengths("Europe/Berlin", "2026-10-25T00:00", "2026-10-26T00:00", CalendarWindow.HOUR) == [1] * 25
+
+
+def test_months_are_as_long_as_they_are() -> None:
+    """28 to 31 days, an hour more or less where clocks change, and leap years."""
+    hours = lengths("Europe/Berlin", "2024-01-01T00:00", "2025-01-01T00:00", CalendarWindow.MONTH)
+    days = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    assert [round(one / 24) for one in hours] == days
+    assert [one - 24 * many for one, many in zip(hours, days, strict=True)] == [0, 0, -1, 0, 0, 0, 0, 0, 0, 1, 0, 0]
+
+
+def test_minutes_tile_an_hour() -> None:
+    """60 of them."""
+    start = datetime(2026, 11, 10, 10, tzinfo=UTC)
+    tiles = list(windows(start, start + timedelta(hours=1), CalendarWindow.MINUTE, zone("UTC")))
+    assert len(tiles) == 60
+    assert all(end == following for (_, end), (following, _) in pairwise(tiles))
+
+
+def test_an_empty_range_has_no_windows() -> None:
+    """From a moment to itself there is nothing to tile."""
+    at = datetime(2026, 11, 10, tzinfo=UTC)
+    assert list(windows(at, at, CalendarWindow.DAY, zone("UTC"))) == []

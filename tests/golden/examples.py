@@ -1,0 +1,47 @@
+"""One example of every event that is stored, made as the domain makes it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from tallybook.domain import AcceptancePolicy, EventTimeWindow, Formula, Meter, MeterEvent, Rules
+from tallybook.domain.aggregate import Aggregate
+from tallybook.domain.meter_event import ReportedUse
+
+RECORDED_AT = datetime(2026, 11, 1, 10, 30, 0, 123_456, UTC)
+USE = ReportedUse(
+    recorded_at=RECORDED_AT,
+    event_name="tokens",
+    payload={"customer": "Zoë & Søn", "tokens": "-25.50", "model": 'the "large" one\n'},
+    occurred_at=datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC),
+)
+
+
+def _meter() -> list[Aggregate.Event]:
+    rules = Rules(
+        formula=Formula.LAST,
+        event_time_window=EventTimeWindow.HOUR,
+        customer_key="customer",
+        value_key="tokens",
+        dimension_keys=("model",),
+    )
+    meter = Meter.configure("tokens", "Tokens", rules, at=RECORDED_AT)
+    meter.rename("Jetons utilisés", at=RECORDED_AT + timedelta(hours=1))
+    meter.deactivate(at=RECORDED_AT + timedelta(hours=2))
+    meter.reactivate(at=RECORDED_AT + timedelta(hours=3))
+    return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _meter_event() -> list[Aggregate.Event]:
+    meter_event = MeterEvent.record("req-1", USE)
+    meter_event.cancel(
+        "tokens",
+        recorded_position=5,
+        at=RECORDED_AT + timedelta(hours=4),
+        policy=AcceptancePolicy(),
+        reason="sent by a test",
+    )
+    return [event for event in meter_event.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+EXAMPLES: Mapping[str, Aggregate.Event] = {type(event).__name__: event for event in (*_meter(), *_meter_event())}
+"""The examples, by topic."""

@@ -1,0 +1,122 @@
+"""Programs that the tests start as processes of their own: `python programs.py NAME URL …`. They tell what they did
+line by line, and are killed at any moment."""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tallybook.application import AcceptancePolicy, Metering, Progress
+from tallybook.application.ledger import Ledger
+from tallybook.application.ledger_url import locate
+from tallybook.application.stores.sqlite_ledger import ledger_datastore
+from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
+from tallybook.projections.projector import Projector
+
+START = datetime(2026, 10, 1, tzinfo=UTC)
+END = datetime(2026, 11, 1, tzinfo=UTC)
+BATCH = 50
+VALUE = 3
+
+
+def opened(url: str) -> Metering:
+    """The ledger at `url`, with its one meter."""
+    metering = Metering.open(url, policy=AcceptancePolicy(max_age=None))
+    metering.configure_meter("tokens", customer_key="customer")
+    return metering
+
+
+def batch(writer: str, number: int, size: int = BATCH) -> list[dict[str, object]]:
+    """One batch of reports. Its identifiers tell the writer, the batch, and the place in it."""
+    return [
+        {
+            "event_name": "tokens",
+            "identifier": f"{writer}/{number:05d}/{place:03d}",
+            "timestamp": START,
+            "payload": {"customer": "acme", "value": str(VALUE)},
+        }
+        for place in range(size)
+    ]
+
+
+def figures(metering: Metering) -> tuple[int, int]:
+    """Count and sum of all usage."""
+    total = metering.total("tokens", None, START, END)
+    return total.count, int(total.sum)
+
+
+def tell(*words: object) -> None:
+    """Say something to whoever started this program, at once."""
+    print(*words, flush=True)  # noqa: T201
+
+
+def record(url: str, writer: str, batches: str) -> None:
+    """Record batches, and tell the number of each once it is acknowledged."""
+    with opened(url) as metering:
+        tell("ready")
+        for number in range(int(batches)):
+            outcomes = {receipt.outcome for receipt in metering.record_many(batch(writer, number))}
+            assert outcomes == {"accepted"}, outcomes
+            tell(number)
+
+
+def record_and_read(url: str, writer: str, batches: str) -> None:
+    """Record batches, and tell the figures after each."""
+    with opened(url) as metering:
+        for number in range(int(batches)):
+            metering.record_many(batch(writer, number))
+            tell(*figures(metering))
+
+
+def read(url: str, until: str) -> None:
+    """Ask for the figures again and again until the count is reached, and tell them whenever they have changed."""
+    with opened(url) as metering:
+        last = None
+        while last is None or last[0] < int(until):
+            now = figures(metering)
+            if now != last:
+                tell(*now)
+            last = now
+
+
+def answer(url: str) -> None:
+    """Tell the figures whenever asked."""
+    with opened(url) as metering:
+        tell(*figures(metering))
+        for _ in sys.stdin:
+            tell(*figures(metering))
+
+
+def begin_together(url: str, writer: str, at: str) -> None:
+    """Open a ledger that nobody has made yet, at the same moment as others do, and record at once."""
+    Path(f"{url.removeprefix('sqlite:///')}.{writer}.ready").touch()
+    while not Path(at).exists():
+        time.sleep(0.0005)
+    with opened(url) as metering:
+        metering.record_many(batch(writer, 0))
+        tell(*figures(metering))
+
+
+def catch_up(url: str, page_size: str) -> None:
+    """Bring the read models up to date in small pages, once told to, and tell each position reached."""
+    place = locate(url)
+    ledger = Ledger(ledger_datastore(place.events), place.events)
+    views = SQLiteViews(views_datastore(place.views))
+    tell("ready")
+    sys.stdin.readline()
+
+    def told(progress: Progress) -> None:
+        tell(progress.position)
+
+    tell(Projector(ledger, views, int(page_size)).catch_up(told))
+    views.close()
+    ledger.close()
+
+
+PROGRAMS: dict[str, Callable[..., None]] = {
+    program.__name__: program for program in (record, record_and_read, read, answer, begin_together, catch_up)
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,103 @@
+"""Several threads share one Metering."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+from tallybook.application import Metering, Receipt
+
+from .ledger_files import positions, read_and_fresh_figures
+from .programs import BATCH, VALUE, batch, figures, opened
+
+
+def run_together(jobs: Sequence[Callable[[], None]]) -> None:
+    """Run each job in a thread of its own, all from the same moment; raise the first failure of any."""
+    together = threading.Barrier(len(jobs))
+    failures: list[BaseException] = []
+
+    def run(job: Callable[[], None]) -> None:
+        together.wait()
+        try:
+            job()
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+@pytest.mark.parametrize("size", [1, 50, 1_000], ids=["one by one", "in batches", "in one batch"])
+def test_four_threads_that_record_the_same_identifiers_record_each_once(url: str, size: int) -> None:
+    """1,000 identifiers given by four threads leave 1,000 events and 3,000 duplicate receipts."""
+    receipts: list[Receipt] = []
+    with opened(url) as metering:
+        reports = batch("w", 0, 1_000)
+
+        def record() -> None:
+            for first in range(0, 1_000, size):
+                receipts.extend(metering.record_many(reports[first : first + size]))
+
+        run_together([record] * 4)
+        assert figures(metering) == (1_000, 1_000 * VALUE)
+    assert Counter(receipt.outcome for receipt in receipts) == {"accepted": 1_000, "duplicate": 3_000}
+    assert len({(receipt.identifier, receipt.position) for receipt in receipts}) == 1_000
+    assert len(positions(url)) == 1_001
+
+
+@pytest.mark.parametrize("place", ["file", "memory"])
+def test_threads_record_and_read_while_others_catch_up(url: str, place: str) -> None:
+    """Writers, readers and folders get in nobody's way: figures only grow, and nothing is lost."""
+    with opened(url if place == "file" else "sqlite://") as metering:
+        told: list[list[tuple[int, int]]] = [[], []]
+
+        def read(heard: list[tuple[int, int]]) -> None:
+            while not heard or heard[-1][0] < 40 * BATCH:
+                heard.append(figures(metering))
+
+        run_together(
+            [
+                lambda: _record(metering, "a"),
+                lambda: _record(metering, "b"),
+                lambda: read(told[0]),
+                lambda: read(told[1]),
+                lambda: _catch_up(metering),
+            ]
+        )
+        for heard in told:
+            assert heard == sorted(heard)
+            assert all(total == VALUE * count for count, total in heard)
+        assert figures(metering) == (40 * BATCH, 40 * BATCH * VALUE)
+    if place == "file":
+        assert read_and_fresh_figures(url) == ((40 * BATCH, 40 * BATCH * VALUE),) * 2
+
+
+def test_threads_that_cancel_one_event_cancel_it_once(url: str) -> None:
+    """Whoever is first cancels; all are given that cancellation."""
+    with opened(url) as metering:
+        metering.record_many(batch("w", 0))
+        given: list[tuple[str | None, object]] = []
+
+        def cancel(by: str) -> None:
+            cancellation = metering.cancel("tokens", "w/00000/000", by=by)
+            given.append((cancellation.by, cancellation.cancelled_at))
+
+        run_together([lambda by=f"thread {number}": cancel(by) for number in range(6)])
+        assert len(set(given)) == 1
+        assert figures(metering) == (BATCH - 1, (BATCH - 1) * VALUE)
+    assert len(positions(url)) == BATCH + 2
+
+
+def _record(metering: Metering, writer: str) -> None:
+    for number in range(20):
+        metering.record_many(batch(writer, number))
+
+
+def _catch_up(metering: Metering) -> None:
+    for _ in range(50):
+        metering.catch_up()

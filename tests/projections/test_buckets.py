@@ -1,0 +1,85 @@
+"""Buckets: any range is read from whole days and hours and from the rows of its ragged edges."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tallybook.domain.rules import EventTimeWindow
+from tallybook.projections.buckets import (
+    DAY_SECONDS,
+    HOUR_SECONDS,
+    Piece,
+    bucket_end,
+    bucket_sizes,
+    bucket_start,
+    pieces,
+)
+
+HOUR, DAY = HOUR_SECONDS * 1_000_000, DAY_SECONDS * 1_000_000
+MOMENTS = st.one_of(
+    st.integers(-3 * DAY, 3 * DAY),
+    st.integers(-80, 80).map(lambda hours: hours * HOUR),
+    st.integers(-3, 3).map(lambda days: days * DAY),
+)
+BOUNDARIES = st.lists(MOMENTS, min_size=2, max_size=5, unique=True).map(sorted)
+SIZES = st.sampled_from([(DAY_SECONDS, HOUR_SECONDS), (DAY_SECONDS,), ()])
+
+
+@given(BOUNDARIES, SIZES)
+def test_pieces_tile_the_range(boundaries: list[int], sizes: tuple[int, ...]) -> None:
+    """From the first boundary to the last, without gap or overlap."""
+    tiles = pieces(boundaries, sizes)
+    assert tiles[0].start == boundaries[0]
+    assert tiles[-1].end == boundaries[-1]
+    assert all(before.end == after.start for before, after in pairwise(tiles))
+
+
+@given(BOUNDARIES, SIZES)
+def test_a_bucket_lies_within_one_window(boundaries: list[int], sizes: tuple[int, ...]) -> None:
+    """Pieces of buckets begin and end on their edges, and no boundary cuts a bucket."""
+    for size, start, end in pieces(boundaries, sizes):
+        if size is None:
+            continue
+        assert size in sizes
+        assert bucket_start(start, size) == start
+        assert bucket_start(end, size) == end
+        assert all(bucket_start(at, size) == at for at in boundaries if start <= at <= end)
+
+
+@given(BOUNDARIES)
+def test_rows_are_read_for_less_than_an_hour_at_an_edge(boundaries: list[int]) -> None:
+    """What lies in no whole hour is read from rows, and nothing else is."""
+    for size, start, end in pieces(boundaries, (DAY_SECONDS, HOUR_SECONDS)):
+        if size is None:
+            edges = [at for at in boundaries if start <= at <= end]
+            assert end - start < 2 * HOUR * len(edges)
+            assert any(bucket_start(at, HOUR_SECONDS) != at for at in edges)
+
+
+def test_a_month_reads_days_and_its_odd_edges_hours() -> None:
+    """Half past one to a quarter to three, two days on: rows, hours, days, hours, rows."""
+    assert pieces([HOUR + HOUR // 2, 3 * DAY + 2 * HOUR + 45 * HOUR // 60], (DAY_SECONDS, HOUR_SECONDS)) == [
+        Piece(None, HOUR + HOUR // 2, 2 * HOUR),
+        Piece(HOUR_SECONDS, 2 * HOUR, DAY),
+        Piece(DAY_SECONDS, DAY, 3 * DAY),
+        Piece(HOUR_SECONDS, 3 * DAY, 3 * DAY + 2 * HOUR),
+        Piece(None, 3 * DAY + 2 * HOUR, 3 * DAY + 2 * HOUR + 45 * HOUR // 60),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("window", "sizes"),
+    [(None, (DAY_SECONDS, HOUR_SECONDS)), ("hour", (DAY_SECONDS, HOUR_SECONDS)), ("day", (DAY_SECONDS,))],
+)
+def test_under_a_day_s_window_there_are_no_hours(window: str | None, sizes: tuple[int, ...]) -> None:
+    """One report stands for the day, so an hour has no figure of its own."""
+    assert bucket_sizes(None if window is None else EventTimeWindow(window)) == sizes
+
+
+@given(MOMENTS, st.sampled_from([HOUR_SECONDS, DAY_SECONDS]))
+def test_a_bucket_holds_its_moment(at: int, size: int) -> None:
+    """Also before 1970."""
+    start = bucket_start(at, size)
+    assert start <= at < bucket_end(start, size)
+    assert start % (size * 1_000_000) == 0

@@ -1,0 +1,38 @@
+"""Figures are exact, however large and however many digits they have."""
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .histories import BEGINNING, METERS, opened
+from .test_answers import WHOLE
+
+RAW_SUM = next(meter for meter in METERS if (meter.formula, meter.window, meter.by_region) == ("sum", None, False))
+LONG = st.from_regex(r"-?[0-9]{1,60}\.[0-9]{1,60}", fullmatch=True).filter(str.isascii)
+
+
+@given(st.lists(LONG, min_size=1, max_size=20), st.integers(1, 5))
+def test_a_sum_of_any_decimals_keeps_every_digit(values: list[str], asked_every: int) -> None:
+    """Values of 120 digits add up as fractions do, through every merge of buckets and every page."""
+    with opened() as (metering, _):
+        for number, value in enumerate(values):
+            payload = {"customer": "acme", "value": value}
+            metering.record(RAW_SUM.name, payload, timestamp=BEGINNING.replace(hour=number))
+            if number % asked_every == 0:
+                metering.catch_up()
+        total = metering.total(RAW_SUM.name, "acme", *WHOLE)
+        assert Fraction(total.sum) == sum(map(Fraction, values))
+        assert total.last is not None
+        assert Fraction(total.last) == Fraction(values[-1])
+
+
+def test_a_sum_of_very_many_digits() -> None:
+    """A figure of 5,000 digits loses no unit."""
+    large = "9" * 4_999
+    with opened() as (metering, _):
+        for value in (large, "1", "0." + "0" * 40 + "1"):
+            metering.record(RAW_SUM.name, {"customer": "acme", "value": value}, timestamp=BEGINNING)
+        total = metering.total(RAW_SUM.name, "acme", *WHOLE)
+        assert format(total.sum, "f") == "1" + "0" * 4_999 + "." + "0" * 40 + "1"
+        assert total.value == total.sum

@@ -1,0 +1,82 @@
+"""As of: what was known at a moment, or at a position in the ledger."""
+
+from ..notation import Ledger
+
+
+def test_a_late_report_is_not_known_before_it_was_recorded(ledger: Ledger) -> None:
+    """As of a moment, only what was recorded up to and including it counts."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10
+        10:06  acme calls  4  recorded=12:00
+    """)
+    ledger.then(total="acme calls 14")
+    ledger.then(total="acme calls 10", as_of="11:59:59.999999").then(total="acme calls 14", as_of="12:00")
+    ledger.then(total="acme calls 0", count=0, as_of="10:04")
+
+
+def test_an_event_counts_as_of_before_its_cancel(ledger: Ledger) -> None:
+    """A cancel takes effect when it was recorded, not before."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10  id=a
+        10:06  acme calls  4  id=b
+        cancel b  at=12:00
+    """)
+    ledger.then(total="acme calls 14", as_of="11:59:59.999999").then(total="acme calls 10", as_of="12:00")
+    assert ledger.explained("acme calls", as_of=3) == ["a counted", "b counted"]
+    assert ledger.explained("acme calls", as_of=4) == ["a counted", "b cancelled"]
+
+
+def test_as_of_a_position(ledger: Ledger) -> None:
+    """A position names one state of the ledger, where many events share a moment."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10  id=a
+        10:05  acme calls  4  id=b
+        cancel b
+    """)
+    for position, value in enumerate((0, 0, 10, 14, 10)):
+        ledger.then(total=f"acme calls {value}", as_of=position)
+    ledger.then(total="acme calls 10", as_of=1_000_000)
+
+
+def test_as_of_before_an_overwriting_report(ledger: Ledger) -> None:
+    """In a window, what was the newest arrival then counts."""
+    ledger.given("""
+        meter  seats  last per hour
+        10:05  acme seats 10  id=a
+        10:45  acme seats  4  id=b
+        cancel b  at=10:50
+    """)
+    ledger.then(total="acme seats 10", as_of="10:44").then(total="acme seats 4", as_of="10:45")
+    ledger.then(total="acme seats 10", as_of="10:50")
+    ledger.then(total="acme seats 0", as_of="10:49", between="10:00 10:30")
+    assert ledger.explained("acme seats", as_of=3) == ["a overwritten by b", "b counted"]
+
+
+def test_as_of_the_day_of_the_invoice(ledger: Ledger) -> None:
+    """What was billed then can be answered for ever, however late usage arrives."""
+    ledger.given("""
+        meter     calls  sum
+        2026-10-30T12:00  acme calls 100
+        2026-10-31T12:00  acme calls  50  recorded=02T08:00
+    """)
+    october = "2026-10-01T00:00 2026-11-01T00:00"
+    ledger.then(total="acme calls 100", between=october, as_of="01T00:00")
+    ledger.then(total="acme calls 150", between=october)
+
+
+def test_totals_and_summaries_as_of(ledger: Ledger) -> None:
+    """Every reading call takes as_of; customers and windows without usage then are left out."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10
+        11:05  beta calls  4
+    """)
+    year = (ledger.clock.now.replace(month=1), ledger.clock.now.replace(month=12))
+    totals = ledger.metering.totals("calls", *year, as_of=2)
+    assert [(one.customer, str(one.value)) for one in totals] == [("acme", "10")]
+    summaries = ledger.metering.summaries("calls", None, *year, window="hour", as_of=2)
+    assert [str(one.value) for one in summaries] == ["10"]
+    assert [one.customer for one in ledger.metering.events("calls", as_of=2)] == ["acme"]
