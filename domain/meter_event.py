@@ -14,7 +14,7 @@ from .report import Report
 STREAM_PREFIX = "event/"
 
 
-class ReportedUse(msgspec.Struct, frozen=True):
+class ReportedUse(msgspec.Struct, frozen=True, gc=False):
     """What was reported, as it is stored. Its fields are the storage format.
 
     A struct of msgspec's, not a pydantic model: every use is written and folded as one, and a model would take longer

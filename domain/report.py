@@ -15,7 +15,7 @@ PayloadKey = Annotated[str, Meta(min_length=1, max_length=100)]
 PayloadValue = Annotated[str, Meta(max_length=5_000)]
 
 
-class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One use of one meter.
 
     `identifier` names it for ever (1 to 100 characters; one is generated where there is none);

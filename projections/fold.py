@@ -11,7 +11,7 @@ from ..domain.errors import ProjectionStopped, TallybookError
 from ..domain.instants import EPOCH, microseconds
 from ..domain.meter_event import ReportedUse
 from ..domain.rules import Rules
-from .buckets import bucket_sizes, bucket_start
+from .buckets import bucket_end, bucket_sizes, bucket_start
 from .rows import BucketKey, LedgerEvent, Mark, ProjectedMeter
 
 
@@ -24,7 +24,9 @@ class MeterPage:
     def __init__(self, meter: ProjectedMeter, *, is_new: bool = False) -> None:
         self.meter = meter
         self.is_new = is_new
+        self.read = meter.rules.read
         self.bucket_seconds = bucket_sizes(meter.rules.event_time_window)[-1]
+        self.width = bucket_end(0, self.bucket_seconds)
         self.usages: defaultdict[BucketKey, list[Usage]] = defaultdict(list)
         self.marks: list[Mark] = []
 
@@ -46,7 +48,13 @@ def fold(
                 use = _decode_use(state)
                 if use.recorded_at != moment:  # a batch shares its moment
                     moment, recorded_at = use.recorded_at, microseconds(use.recorded_at)
-                _fold_use(position, use, recorded_at, pages[use.event_name], customers)
+                page = pages[use.event_name]
+                name, value, values = page.read(use.payload)
+                customer, occurred_at = customers[name], microseconds(use.occurred_at)
+                dimensions = dimensions_key(values) if values else ""
+                page.usages[customer, occurred_at - occurred_at % page.width, dimensions].append(
+                    Usage(customer, occurred_at, position, dimensions, value, recorded_at)
+                )
             elif topic == "EventCancelled":
                 cancelled = _decode_cancel(state)
                 _fold_cancel(position, cancelled, pages[cancelled.event_name], customers)
@@ -83,14 +91,6 @@ _decode_use = msgspec.json.Decoder(ReportedUse).decode
 _decode_cancel = msgspec.json.Decoder(_StoredCancel).decode
 _decode_meter = msgspec.json.Decoder(_StoredMeter).decode
 _WITHOUT_USAGE = frozenset({"Renamed", "Deactivated", "Reactivated"})
-
-
-def _fold_use(position: int, use: ReportedUse, recorded_at: int, page: MeterPage, customers: Mapping[str, int]) -> None:
-    name, value, values = page.meter.rules.read(use.payload)
-    customer, occurred_at = customers[name], microseconds(use.occurred_at)
-    dimensions = dimensions_key(values) if values else ""
-    key = (customer, bucket_start(occurred_at, page.bucket_seconds), dimensions)
-    page.usages[key].append(Usage(customer, occurred_at, position, dimensions, value, recorded_at))
 
 
 def _fold_cancel(position: int, cancelled: _StoredCancel, page: MeterPage, customers: Mapping[str, int]) -> None:

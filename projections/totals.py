@@ -31,8 +31,8 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         """What `usages` add up to."""
         if not usages:
             return cls()
-        newest = max(usages, key=_BY_TIME)
-        values = (usage.value for usage in usages if usage.value is not None)
+        newest = max(usages, key=_BY_TIME) if len(usages) > 1 else usages[0]
+        values = [usage.value for usage in usages if usage.value is not None]
         return cls(reduce(EXACT.add, values, ZERO), len(usages), newest.value, newest.occurred_at, newest.position)
 
     def merge(self, other: "Totals") -> "Totals":

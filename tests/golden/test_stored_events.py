@@ -90,7 +90,7 @@ def test_the_fold_needs_nothing_else_of_a_cancel() -> None:
         assert _folded("Configured", "UsageRecorded", "EventCancelled", without=field) == whole
 
 
-def _folded(*topics: str, without: str | None = None) -> list[tuple[list[Any], list[Any]]]:
+def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, Any], list[Any]]]:
     """The usages and cancels of each meter, with one field left out of the last event."""
     events: list[LedgerEvent] = []
     for position, topic in enumerate(topics, 1):
