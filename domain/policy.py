@@ -9,13 +9,17 @@ from .quantities import check_digits
 
 
 class AcceptancePolicy(BaseModel):
-    """The limits on reports and cancels. The defaults are Stripe's; back-filling lifts `max_age`."""
+    """The limits on reports and cancels. The defaults are Stripe's; back-filling lifts `max_age`.
+
+    `grace` is how long after its end a period waits for late reports before it may be closed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_age: timedelta | None = Field(default=timedelta(days=35), ge=timedelta(0))
     max_ahead: timedelta | None = Field(default=timedelta(minutes=5), ge=timedelta(0))
     cancel_window: timedelta | None = Field(default=timedelta(hours=24), ge=timedelta(0))
+    grace: timedelta | None = Field(default=timedelta(hours=1), ge=timedelta(0))
     max_digits: int | None = Field(default=15, ge=1)
 
     def check_occurred_at(self, occurred_at: datetime, now: datetime) -> None:
