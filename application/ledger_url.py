@@ -24,7 +24,7 @@ class LedgerPlace:
 def locate(url: str) -> LedgerPlace:
     """The databases behind a ledger URL. Raises InvalidLedgerUrl."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(str(url))
     except ValueError as error:
         raise InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {url!r}.", field="url", value=url) from error
     if parts.scheme != "sqlite" or "\0" in unquote(url):

@@ -113,7 +113,7 @@ class UsageReader:
                 return []
             first = used[0] if first is None else first
             last = used[1] if last is None else last
-            after = None if starting_after is None else self._place_of(starting_after)
+            after = None if starting_after is None else self._place_of(starting_after, event_name)
             standings = asked.view.standings(who, first if after is None else max(first, after[0]), last, asked.as_of)
             if after is not None:
                 standings = (one for one in standings if (one.usage.occurred_at, one.usage.position) > after)
@@ -165,11 +165,13 @@ class UsageReader:
                     return
         raise LedgerUnavailable("The read models are deleted again and again while they are read.")
 
-    def _place_of(self, identifier: str) -> tuple[int, int]:
+    def _place_of(self, identifier: str, event_name: str) -> tuple[int, int]:
         found = self.ledger.held((text(identifier, "starting_after", 100),)).get(identifier)
-        if found is None:
+        if found is None or found.use.event_name != event_name:
             raise InvalidIdentifier(
-                f"No event is recorded under {identifier!r}.", field="starting_after", value=identifier
+                f"No event of the meter {event_name!r} is recorded under {identifier!r}.",
+                field="starting_after",
+                value=identifier,
             )
         return microseconds(found.use.occurred_at), found.position
 

@@ -9,12 +9,13 @@ from typing import cast
 from eventsourcing.persistence import IntegrityError
 from uuid_utils import uuid7
 
-from ..domain.errors import DuplicateMeterEvent, InvalidCancel, TallybookError
+from ..domain.errors import DuplicateMeterEvent, InvalidCancel, InvalidParameter, TallybookError
 from ..domain.instants import in_utc
 from ..domain.meter import Meter
 from ..domain.meter_event import Cancellation, ReportedUse
 from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report, read_report
+from ..domain.texts import is_storable, shown
 from .arguments import note, text
 from .ledger import Held, Ledger
 from .results import Outcome, Receipt
@@ -49,7 +50,7 @@ class UsageRecorder:
         """Record reports in one transaction and answer each on its own."""
         now = in_utc(self.clock(), "clock")
         meters = _Meters(self.ledger)
-        decisions = [self._decide(report, meters, now) for report in reports]
+        decisions = [self._decide(report, meters, now) for report in _each(reports)]
         held, new = self._store(decisions)
         receipts: list[Receipt] = []
         for decision in decisions:
@@ -108,7 +109,8 @@ class UsageRecorder:
         for decision in decisions:
             if decision.use is not None and decision.identifier is not None:
                 uses.setdefault(decision.identifier, decision.use)
-        held: dict[str, Held] = {}
+        refused = {one.identifier for one in decisions if one.use is None and one.identifier is not None}
+        held = self.ledger.held(refused) if refused else {}
         new: Mapping[str, Held] = {}
         while uses:
             try:
@@ -120,9 +122,6 @@ class UsageRecorder:
                     raise
                 held.update(taken)
                 uses = {identifier: use for identifier, use in uses.items() if identifier not in taken}
-        refused = {one.identifier for one in decisions if one.use is None and one.identifier is not None}
-        if refused:
-            held.update(self.ledger.held(refused - held.keys() - new.keys()))
         return held, new
 
 
@@ -143,6 +142,12 @@ def _refused_or_known(decision: _Decision, held: Mapping[str, Held]) -> Receipt:
     return Receipt(identifier, position, Outcome.CONFLICT, error)
 
 
+def _each(reports: object) -> Iterable[object]:
+    if not isinstance(reports, Iterable):
+        raise InvalidParameter(f"'reports' must be a list of reports, not {shown(reports)}.", field="reports")
+    return cast(Iterable[object], reports)
+
+
 def _identifier_of(given: object) -> str | None:
     """The identifier of a report that can't be read, so that its refusal can be told apart from others."""
     found = (
@@ -150,7 +155,7 @@ def _identifier_of(given: object) -> str | None:
         if isinstance(given, Mapping)
         else getattr(given, "identifier", None)
     )
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and is_storable(found) else None
 
 
 class _Meters(defaultdict[str, Meter]):

@@ -75,7 +75,8 @@ class Total:
     """What one customer used of one meter in [start, end); of the whole meter where `customer` is None.
 
     `value` is the figure by the meter's formula and `billable` what of it is billed, never less than 0. All figures
-    are exact decimals. `last` is None where there is no usage, or where the last usage has no value.
+    are exact decimals. `last` is None where there is no usage, or where the last usage has no value. `start` and `end`
+    are as they were asked for; those of summaries are in UTC.
     """
 
     value: Decimal

@@ -38,10 +38,7 @@ def window_around(at: datetime, window: CalendarWindow, timezone: ZoneInfo) -> t
     if window in (CalendarWindow.MINUTE, CalendarWindow.HOUR):
         bounds = _clock_window(at + shift, 60 if window is CalendarWindow.MINUTE else 3_600, timezone)
     else:
-        day = (at + shift).astimezone(timezone).date()
-        first = day.replace(day=1) if window is CalendarWindow.MONTH else day
-        following = _next_month(first) if window is CalendarWindow.MONTH else day + timedelta(days=1)
-        bounds = _midnight(first, timezone), _midnight(following, timezone)
+        bounds = _date_window(at + shift, window, timezone)
     return _back(bounds[0], shift, FIRST), _back(bounds[1], shift, LAST)
 
 
@@ -69,6 +66,15 @@ def _back(at: datetime, shift: timedelta, end_of_time: datetime) -> datetime:
         return end_of_time
 
 
+def _date_window(at: datetime, window: CalendarWindow, timezone: ZoneInfo) -> tuple[datetime, datetime]:
+    day = at.astimezone(timezone).date()
+    first = day.replace(day=1) if window is CalendarWindow.MONTH else day
+    following = _next(first, window)
+    if _midnight(following, timezone) <= at:  # clocks went back over midnight: the new day had begun already
+        first, following = following, _next(following, window)
+    return _midnight(first, timezone), _midnight(following, timezone)
+
+
 def _clock_window(at: datetime, seconds: int, timezone: ZoneInfo) -> tuple[datetime, datetime]:
     local = at.astimezone(timezone)
     into = timedelta(seconds=(local.minute * 60 + local.second) % seconds, microseconds=local.microsecond)
@@ -77,9 +83,10 @@ def _clock_window(at: datetime, seconds: int, timezone: ZoneInfo) -> tuple[datet
 
 
 def _midnight(day: date, timezone: ZoneInfo) -> datetime:
-    """The first instant of `day`: where clocks skip midnight, the instant they skip to."""
+    """The first instant of `day`: where clocks skip midnight, the instant they skip to; its first midnight of two."""
     return datetime.combine(day, time(0), tzinfo=timezone).astimezone(UTC)
 
 
-def _next_month(first: date) -> date:
-    return (first + timedelta(days=31)).replace(day=1)
+def _next(first: date, window: CalendarWindow) -> date:
+    """The first day of the window after the one that begins on `first`."""
+    return (first + timedelta(days=31)).replace(day=1) if window is CalendarWindow.MONTH else first + timedelta(days=1)

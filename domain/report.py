@@ -40,7 +40,7 @@ def read_report(given: object) -> Report:
         given = msgspec.structs.asdict(given)
     try:
         report = msgspec.convert(given, Report, from_attributes=True)
-    except (msgspec.ValidationError, TypeError) as error:
+    except (msgspec.ValidationError, TypeError, UnicodeError) as error:
         raise _refusal(given, str(error)) from None
     if not is_storable(report.event_name):
         raise InvalidReport(
@@ -65,22 +65,32 @@ def read_report(given: object) -> Report:
 
 
 def _refusal(given: object, said: str) -> TallybookError:
+    if not _is_like_a_report(given):
+        return InvalidReport(
+            f"A report is a mapping or an object of event_name, payload, identifier and timestamp, not {shown(given)}.",
+            field="report",
+            value=given,
+        )
     for field in ("event_name", "identifier", "payload", "timestamp"):
         value = _field(given, field)
         try:
             msgspec.convert(value, _TYPES[field])
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeError) as error:
             if field == "payload" and isinstance(value, Mapping):
                 return _payload_refusal(cast(Mapping[Any, Any], value), str(error))
             return _REFUSALS[field](f"{field!r} can't be {shown(value)}: {error}.", field=field, value=value)
     return InvalidReport(f"The report can't be read: {said}, in {shown(given)}.", field="report", value=given)
 
 
+def _is_like_a_report(given: object) -> bool:
+    return isinstance(given, Mapping) or any(hasattr(given, field) for field in _TYPES)
+
+
 def _payload_refusal(payload: Mapping[Any, Any], said: str) -> TallybookError:
     for key, value in payload.items():
         try:
             msgspec.convert({key: value}, _TYPES["payload"])
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeError):
             return InvalidPayload(
                 f"'payload' must map text to text, keys of 1 to 100 characters to values of at most 5,000, "
                 f"not {shown(key)}: {shown(value)}.",

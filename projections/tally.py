@@ -22,7 +22,9 @@ def tally(rows: WritableRows, page: MeterPage) -> None:
     rows.add_usages(meter, page.usages)
     _mark(rows, page)
     disturbed = {mark.key for mark in page.marks}
-    added = {key: Totals.of(counted(group, window)) for key, group in page.usages.items() if key not in disturbed}
+    # Of new usages without a cancel all count, unless a window lets one replace the others.
+    new = ((key, group if window is None else counted(group, window)) for key, group in page.usages.items())
+    added = {key: Totals.of(group) for key, group in new if key not in disturbed}
     # Under a window, whatever is kept arrived before this page: the newest of the page has replaced it.
     grown = _onto_kept(rows, meter, smallest, added) if window is None else added
     _put(rows, meter, smallest, grown | _recounted(rows, page, disturbed))

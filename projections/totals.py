@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import reduce
-from operator import attrgetter
 
 import msgspec
 
@@ -11,7 +9,7 @@ from ..domain.counting import Usage
 from ..domain.quantities import EXACT, ZERO
 from ..domain.rules import Formula
 
-_BY_TIME = attrgetter("occurred_at", "position")
+_add = EXACT.add
 
 
 class Totals(msgspec.Struct, frozen=True, gc=False):
@@ -31,9 +29,14 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         """What `usages` add up to."""
         if not usages:
             return cls()
-        newest = max(usages, key=_BY_TIME) if len(usages) > 1 else usages[0]
-        values = [usage.value for usage in usages if usage.value is not None]
-        return cls(reduce(EXACT.add, values, ZERO), len(usages), newest.value, newest.occurred_at, newest.position)
+        total, newest, newest_at = ZERO, usages[0], usages[0].occurred_at
+        for usage in usages:
+            value, at = usage.value, usage.occurred_at
+            if value is not None:
+                total = _add(total, value)
+            if at > newest_at or (at == newest_at and usage.position > newest.position):
+                newest, newest_at = usage, at
+        return cls(total, len(usages), newest.value, newest_at, newest.position)
 
     def merge(self, other: "Totals") -> "Totals":
         """What both add up to, of usages that are in one of them only."""
@@ -43,7 +46,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
             return self
         newest = self if (self.last_at, self.last_position) > (other.last_at, other.last_position) else other
         return Totals(
-            EXACT.add(self.sum, other.sum),
+            _add(self.sum, other.sum),
             self.count + other.count,
             newest.last,
             newest.last_at,

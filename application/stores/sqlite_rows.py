@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .sqlite_views import SQLiteViews
 
 _KEYS_A_STATEMENT = 1_000
+_USAGES_A_ROW = 1_000
 _TOTALS = "sum, count, last, last_at, last_position"
 
 
@@ -152,36 +153,50 @@ class SQLiteRows:
         self._connection.executemany(
             f"INSERT INTO {self._usage} VALUES (?, ?, ?, ?, ?, ?)",
             [
-                (meter, customer, start, dimensions, group[0].position, _encode_usages(group))
-                for (customer, start, dimensions), group in usages.items()
+                (meter, *key, group[first].position, _encode_usages(group[first : first + _USAGES_A_ROW]))
+                for key, group in usages.items()
+                for first in range(0, len(group), _USAGES_A_ROW)
             ],
         )
 
     def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:
         """Mark cancels on their usages; give those for which there is no usage to mark."""
-        return [mark for mark in marks if not self._mark_one(meter, mark)]
-
-    def _mark_one(self, meter: int, mark: Mark) -> bool:
-        row = self._execute(
-            f"SELECT first_position, usages FROM {self._usage} WHERE meter = ? AND customer = ? AND start = ?"
-            " AND dimensions = ? AND first_position <= ? ORDER BY first_position DESC LIMIT 1",
-            (meter, *mark.key, mark.position),
-        ).fetchone()
-        if row is None:
-            return False
-        first_position, usages = row[0], _decode_usages(row[1])
-        place = bisect_left(usages, mark.position, key=_POSITION)
-        if place == len(usages) or usages[place].position != mark.position or usages[place].cancelled_at is not None:
-            return False
-        usages[place] = msgspec.structs.replace(
-            usages[place], cancelled_at=mark.cancelled_at, cancelled_position=mark.cancelled_position
-        )
-        self._execute(
+        rows: dict[tuple[BucketKey, int], list[Usage]] = {}
+        missing: list[Mark] = []
+        for mark in marks:
+            usages = self._row_around(meter, mark, rows)
+            place = bisect_left(usages, mark.position, key=_POSITION)
+            usage = usages[place] if place < len(usages) else None
+            if usage is None or usage.position != mark.position or usage.cancelled_at is not None:
+                missing.append(mark)
+                continue
+            usages[place] = msgspec.structs.replace(
+                usage, cancelled_at=mark.cancelled_at, cancelled_position=mark.cancelled_position
+            )
+        self._connection.executemany(
             f"UPDATE {self._usage} SET usages = ? WHERE meter = ? AND customer = ? AND start = ?"
             " AND dimensions = ? AND first_position = ?",
-            (_encode_usages(usages), meter, *mark.key, first_position),
+            [(_encode_usages(usages), meter, *key, first) for (key, first), usages in rows.items()],
         )
-        return True
+        return missing
+
+    def _row_around(self, meter: int, mark: Mark, rows: dict[tuple[BucketKey, int], list[Usage]]) -> list[Usage]:
+        """The usages of the row that must hold the one to mark, read once into `rows`; none without such a row."""
+        found = self._execute(
+            f"SELECT max(first_position) FROM {self._usage} WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? AND first_position <= ?",
+            (meter, *mark.key, mark.position),
+        ).fetchone()[0]
+        if found is None:
+            return []
+        if (mark.key, found) not in rows:
+            (usages,) = self._execute(
+                f"SELECT usages FROM {self._usage} WHERE meter = ? AND customer = ? AND start = ?"
+                " AND dimensions = ? AND first_position = ?",
+                (meter, *mark.key, found),
+            ).fetchone()
+            rows[mark.key, found] = _decode_usages(usages)
+        return rows[mark.key, found]
 
     def put_buckets(self, meter: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
         """Keep buckets in place of those of the same customer, dimension values and start, also empty ones."""

@@ -119,3 +119,16 @@ def test_an_empty_range_has_no_windows() -> None:
     """From a moment to itself there is nothing to tile."""
     at = datetime(2026, 11, 10, tzinfo=UTC)
     assert list(windows(at, at, CalendarWindow.DAY, zone("UTC"))) == []
+
+
+@pytest.mark.parametrize("window", [CalendarWindow.DAY, CalendarWindow.MONTH])
+def test_a_midnight_that_comes_twice(window: CalendarWindow) -> None:
+    """Where clocks go back over midnight, the hour that comes again is of the new day, which had begun already."""
+    newfoundland = zone("America/St_Johns")  # on 2 November 2008 clocks went back from 00:01 to 23:01
+    again = datetime(2008, 11, 2, 3, 5, tzinfo=UTC)
+    start, end = window_around(again, window, newfoundland)
+    assert start <= again < end
+    around = again - timedelta(days=1), again + timedelta(minutes=5)
+    tiles = list(windows(*around, window, newfoundland))
+    assert [since for since, _ in tiles[1:]] == [until for _, until in tiles[:-1]]
+    assert (tiles[0][0], tiles[-1][1]) == around

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -134,7 +135,7 @@ def test_a_report_is_a_mapping_or_an_object_of_its_fields(given: object) -> None
     [
         ("event_name", {}), ("event_name", {"payload": GOOD}), ("payload", {"event_name": "calls"}),
         ("report", {"event_name": "calls", "payload": GOOD, "idempotency_key": "a"}),
-        ("event_name", None), ("event_name", 7), ("event_name", "calls"), ("event_name", [GOOD]),
+        ("report", None), ("report", 7), ("report", "calls"), ("report", [GOOD]), ("report", "\ud800"),
         ("event_name", {"event_name": "calls\ud800", "payload": GOOD}),
     ],
 )  # fmt: skip
@@ -241,3 +242,22 @@ def test_a_refusal_tells_a_long_value_in_short(metering: Metering) -> None:
     with pytest.raises(TallybookError) as refused:
         read_report({"event_name": "calls", "payload": {"k": "v" * 100_000}})
     assert len(refused.value.message) < 500
+
+
+@pytest.mark.parametrize("field", ["event_name", "identifier", "payload", "timestamp"])
+def test_a_report_that_no_encoding_takes_fails_no_neighbour(metering: Metering, field: str) -> None:
+    """Half a surrogate pair in any field is refused by itself; what stands beside it is recorded."""
+    metering.configure_meter("calls", customer_key="customer")
+    good = {"event_name": "calls", "payload": GOOD, "identifier": "good"}
+    receipts = metering.record_many([{**good, "identifier": "bad", field: "\ud800"}, good])
+    assert [str(receipt.outcome) for receipt in receipts] == ["rejected", "accepted"]
+    assert receipts[0].error is not None
+    assert receipts[0].error.field == field
+
+
+@pytest.mark.parametrize("reports", [None, 7])
+def test_what_is_no_list_of_reports_is_refused(metering: Metering, reports: Any) -> None:
+    """The refusal names the argument."""
+    with pytest.raises(TallybookError) as refused:
+        metering.record_many(reports)
+    assert (refused.value.code, refused.value.field) == ("parameter_invalid", "reports")

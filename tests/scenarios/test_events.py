@@ -1,6 +1,7 @@
 """Events and explanations: every use behind a figure, and what became of it."""
 
-from tallybook.application import Verdict
+import pytest
+from tallybook.application import Metering, TallybookError, Verdict
 
 from ..notation import Ledger, moment
 
@@ -95,3 +96,13 @@ def test_an_overwritten_event_is_overwritten_on_every_page(ledger: Ledger) -> No
         ("cancelled", "cancelled"),
         ("newest-but-one", "overwritten"),
     ]
+
+
+def test_a_list_goes_on_after_an_event_of_its_own_meter_only(metering: Metering) -> None:
+    """A cursor that was mixed up is refused; it would leave events out unseen."""
+    for event_name in ("calls", "seats"):
+        metering.configure_meter(event_name)
+        metering.record(event_name, {"stripe_customer_id": "acme", "value": "1"}, identifier=f"{event_name}-1")
+    with pytest.raises(TallybookError) as refused:
+        metering.events("calls", starting_after="seats-1")
+    assert (refused.value.code, refused.value.field) == ("invalid_identifier", "starting_after")

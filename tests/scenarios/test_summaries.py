@@ -195,3 +195,15 @@ def test_a_use_at_an_end_of_time(window: str, zone: str, at: datetime) -> None:
         start, end = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
         summaries = metering.summaries("calls", "acme", start, end, window=window, timezone=zone)
         assert [one.count for one in summaries] == ([1] if at == datetime.min else [])  # the range leaves out its end
+
+
+@pytest.mark.parametrize("window", ["hour", "day", "month"])
+def test_usage_in_an_hour_that_comes_again_over_midnight(window: str) -> None:
+    """Summaries add up to the total also where a day begins twice."""
+    at = datetime(2008, 11, 2, 3, 5, tzinfo=UTC)
+    with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None)) as metering:
+        metering.configure_meter("calls")
+        metering.record("calls", {"stripe_customer_id": "acme", "value": "1"}, timestamp=at)
+        around = at - timedelta(minutes=5), at + timedelta(minutes=5)
+        (only,) = metering.summaries("calls", "acme", *around, window=window, timezone="America/St_Johns")
+    assert (only.count, only.start >= around[0], only.end <= around[1]) == (1, True, True)
