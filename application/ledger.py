@@ -38,9 +38,9 @@ class Ledger(Application[str]):
     Its settings come from its arguments alone, so that a host application's environment can't change them.
     """
 
-    def __init__(self, datastore: Datastore, database: str) -> None:
+    def __init__(self, datastore: Datastore) -> None:
         self._datastore = datastore
-        super().__init__({"SQLITE_DBNAME": database, "ORIGINATOR_ID_TYPE": "text"})
+        super().__init__({"SQLITE_DBNAME": datastore.pool.db_name, "ORIGINATOR_ID_TYPE": "text"})
         self.ledger_recorder = cast(SQLiteLedgerRecorder, self.recorder)
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:

@@ -58,7 +58,7 @@ class Metering:
         NotALedger, NewerSchema or LedgerUnavailable.
         """
         place = locate(url)
-        ledger = Ledger(ledger_datastore(place.events), place.events)
+        ledger = Ledger(ledger_datastore(place.events))
         try:
             return cls(ledger, SQLiteViews(views_datastore(place.views)), policy, clock)
         except BaseException:

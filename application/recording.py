@@ -1,6 +1,5 @@
 """The way in: reports are recorded and cancelled."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,10 +53,11 @@ class UsageRecorder:
         held, new = self._store(decisions)
         receipts: list[Receipt] = []
         for decision in decisions:
-            fresh = new.get(decision.identifier) if decision.identifier is not None else None
-            if fresh is not None and fresh.use is decision.use:
-                receipts.append(Receipt(decision.identifier, fresh.position, Outcome.ACCEPTED))
-                held[decision.identifier or ""] = fresh  # for what says it again, later in the batch
+            identifier = decision.identifier
+            fresh = new.get(identifier) if identifier is not None else None
+            if identifier is not None and fresh is not None and fresh.use is decision.use:
+                receipts.append(Receipt(identifier, fresh.position, Outcome.ACCEPTED))
+                held[identifier] = fresh  # for what says it again, later in the batch
             else:
                 receipts.append(_refused_or_known(decision, held))
         return receipts
@@ -158,7 +158,7 @@ def _identifier_of(given: object) -> str | None:
     return found if isinstance(found, str) and is_storable(found) else None
 
 
-class _Meters(defaultdict[str, Meter]):
+class _Meters(dict[str, Meter]):
     """The meters of a batch, loaded once each."""
 
     def __init__(self, ledger: Ledger) -> None:

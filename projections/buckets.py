@@ -24,7 +24,7 @@ class Piece(NamedTuple):
 
 
 def bucket_sizes(window: EventTimeWindow | None) -> tuple[int, ...]:
-    """The sizes of the buckets kept under `window`, largest first."""
+    """The sizes of the buckets kept under `window`, largest first; the smallest is the window, where there is one."""
     return (DAY_SECONDS,) if window is EventTimeWindow.DAY else (DAY_SECONDS, HOUR_SECONDS)
 
 

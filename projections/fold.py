@@ -52,6 +52,7 @@ def fold(
                 name, value, values = page.read(use.payload)
                 customer, occurred_at = customers[name], microseconds(use.occurred_at)
                 dimensions = dimensions_key(values) if values else ""
+                # The start of its bucket, as bucket_start gives it, without the call: every use passes here.
                 page.usages[customer, occurred_at - occurred_at % page.width, dimensions].append(
                     Usage(customer, occurred_at, position, dimensions, value, recorded_at)
                 )

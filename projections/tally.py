@@ -25,7 +25,7 @@ def tally(rows: WritableRows, page: MeterPage) -> None:
     # Of new usages without a cancel all count, unless a window lets one replace the others.
     new = ((key, group if window is None else counted(group, window)) for key, group in page.usages.items())
     added = {key: Totals.of(group) for key, group in new if key not in disturbed}
-    # Under a window, whatever is kept arrived before this page: the newest of the page has replaced it.
+    # Under a window, which is the smallest bucket, whatever is kept arrived before this page and is replaced by it.
     grown = _onto_kept(rows, meter, smallest, added) if window is None else added
     _put(rows, meter, smallest, grown | _recounted(rows, page, disturbed))
     if smallest == HOUR_SECONDS:

@@ -24,7 +24,7 @@ class Store:
 
     def ledger(self) -> Ledger:
         """The ledger, opened once more."""
-        return Ledger(ledger_datastore(self.place.events), self.place.events)
+        return Ledger(ledger_datastore(self.place.events))
 
     def views(self) -> SQLiteViews:
         """The read models, opened once more."""

@@ -101,7 +101,7 @@ def begin_together(url: str, writer: str, at: str) -> None:
 def catch_up(url: str, page_size: str) -> None:
     """Bring the read models up to date in small pages, once told to, and tell each position reached."""
     place = locate(url)
-    ledger = Ledger(ledger_datastore(place.events), place.events)
+    ledger = Ledger(ledger_datastore(place.events))
     views = SQLiteViews(views_datastore(place.views))
     tell("ready")
     sys.stdin.readline()

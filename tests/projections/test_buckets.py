@@ -83,3 +83,9 @@ def test_a_bucket_holds_its_moment(at: int, size: int) -> None:
     start = bucket_start(at, size)
     assert start <= at < bucket_end(start, size)
     assert start % (size * 1_000_000) == 0
+
+
+@pytest.mark.parametrize("window", EventTimeWindow)
+def test_a_window_is_a_bucket(window: EventTimeWindow) -> None:
+    """The smallest bucket kept under a window is that window: adding to buckets replaces by it."""
+    assert bucket_end(0, bucket_sizes(window)[-1]) == window.microseconds
