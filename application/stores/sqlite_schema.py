@@ -21,8 +21,16 @@ class Schema:
     def is_in(self, connection: sqlite3.Connection, database: str) -> bool:
         """Whether the tables are there; not, if the database is empty.
 
-        Changes nothing. Raises NotALedger or NewerSchema for a database that has other tables.
+        Changes nothing, and looks in one transaction, as another process may be making them. Raises NotALedger or
+        NewerSchema for a database that has other tables.
         """
+        connection.execute("BEGIN")
+        try:
+            return self._is_seen(connection, database)
+        finally:
+            connection.rollback()
+
+    def _is_seen(self, connection: sqlite3.Connection, database: str) -> bool:
         application_id, version, tables = (
             connection.execute(question).fetchone()[0]
             for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
@@ -47,7 +55,7 @@ class Schema:
         """Make the tables, unless another process is faster."""
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if not self.is_in(connection, database):
+            if not self._is_seen(connection, database):
                 for statement in self.statements:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {self.application_id}")

@@ -2,11 +2,13 @@
 
 import sqlite3
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
 from tallybook.application.stores.sqlite import Datastore
+from tallybook.application.stores.sqlite_ledger import LEDGER
 
 from .histories import answers, record_history
 from .stores import NOW, Store
@@ -102,3 +104,26 @@ def test_stored_events_cannot_be_replaced(file_store: Store, statement: str) -> 
         with pytest.raises(sqlite3.IntegrityError):
             plain.execute(statement)
         assert plain.execute("SELECT * FROM stored_events").fetchall() == before
+
+
+def test_a_ledger_that_is_being_made_is_not_taken_for_another_s(tmp_path: Path) -> None:
+    """Looked at while another process makes the tables, a file is empty or a ledger, and nothing in between."""
+    file = str(tmp_path / "usage.db")
+    looking = sqlite3.connect(file, isolation_level=None)
+    seen: list[str] = []
+
+    def make_meanwhile(statement: str) -> None:
+        seen.append(statement)
+        if "user_version" not in statement:
+            return
+        with (
+            closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as making,
+            suppress(sqlite3.OperationalError),
+        ):
+            LEDGER.make(making, file)
+
+    looking.set_trace_callback(make_meanwhile)
+    assert LEDGER.is_in(looking, file) is False
+    looking.set_trace_callback(None)
+    assert any("user_version" in statement for statement in seen)
+    looking.close()
