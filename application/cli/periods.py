@@ -69,12 +69,9 @@ def _period(text: str, local: ZoneInfo) -> tuple[datetime, datetime]:
     year, month, day = (int(part) if part else None for part in found.groups())
     assert year is not None
     if month is None:
-        january, december = (_noon(date(year, one, 15), local) for one in (1, 12))
-        bounds = (window_around(at, CalendarWindow.MONTH, local) for at in (january, december))
-        (start, _), (_, end) = bounds
-        return start, end
+        return window_around(_noon(date(year, 6, 15), local), CalendarWindow.YEAR, local)
     window = CalendarWindow.MONTH if day is None else CalendarWindow.DAY
-    return window_around(_noon(date(year, month, day or 15), local), window, local)
+    return window_around(_noon(date(year, month, 15 if day is None else day), local), window, local)
 
 
 def _noon(day: date, local: ZoneInfo) -> datetime:

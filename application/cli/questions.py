@@ -9,7 +9,7 @@ from . import tables
 from .options import DEFAULT_LEDGER, AsJson, AsOf, Customer, From, Ledger, Meter, Period, Timezone, To
 from .session import asking
 
-Window = Annotated[str, typer.Option("--window", "-w", metavar="WINDOW", help="minute, hour, day or month.")]
+Window = Annotated[str, typer.Option("--window", "-w", metavar="WINDOW", help="minute, hour, day, month or year.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", metavar="NUMBER", help="At most so many, 1 to 10000.")]
 StartingAfter = Annotated[
     str | None, typer.Option(metavar="IDENTIFIER", help="Go on after this one, the last of the page before.")
@@ -64,7 +64,7 @@ def summaries(
     ledger: Ledger = DEFAULT_LEDGER,
     as_json: AsJson = False,
 ) -> None:
-    """Usage by minute, hour, day or month, with a bar chart."""
+    """Usage by minute, hour, day, month or year, with a bar chart."""
     with asking(ledger, as_json) as session:
         span, known = session.asked(period, start, end, timezone, as_of)
         answer = session.metering.summaries(

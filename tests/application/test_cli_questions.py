@@ -47,6 +47,7 @@ def test_a_total_is_exact_and_says_for_whom_and_when(tallybook: CommandLine) -> 
 @pytest.mark.parametrize(
     ("words", "value"),
     [
+        (("--period", "2024"), "16.75"),
         (("--period", "2024-01"), "10"),
         (("--period", "2024-02"), "-0.25"),
         (("--period", "2024-02-29"), "-0.25"),

@@ -16,6 +16,7 @@ SPANS = {
     CalendarWindow.HOUR: timedelta(days=3),
     CalendarWindow.DAY: timedelta(days=70),
     CalendarWindow.MONTH: timedelta(days=800),
+    CalendarWindow.YEAR: timedelta(days=4_000),
 }
 
 
@@ -39,8 +40,11 @@ def test_a_window_holds_its_moment(name: str, at: datetime, window: CalendarWind
     assert window_around(end - timedelta(microseconds=1), window, zone(name)) == (start, end)
 
 
-@given(ZONES, MOMENTS, st.sampled_from([CalendarWindow.DAY, CalendarWindow.MONTH]))
-def test_a_day_or_month_is_of_one_date(name: str, at: datetime, window: CalendarWindow) -> None:
+DATES = [CalendarWindow.DAY, CalendarWindow.MONTH, CalendarWindow.YEAR]
+
+
+@given(ZONES, MOMENTS, st.sampled_from(DATES))
+def test_a_day_month_or_year_is_of_one_date(name: str, at: datetime, window: CalendarWindow) -> None:
     """All that a day's window holds is of one local date, a month's of one month, and its neighbours are of others."""
     start, end = window_around(at, window, zone(name))
     inside = [at, start, end - timedelta(microseconds=1)]
@@ -48,7 +52,7 @@ def test_a_day_or_month_is_of_one_date(name: str, at: datetime, window: Calendar
 
     def label(moment: datetime) -> tuple[int, ...]:
         local = moment.astimezone(ZoneInfo(name))
-        return (local.year, local.month) if window is CalendarWindow.MONTH else (local.year, local.month, local.day)
+        return (local.year, local.month, local.day)[: 3 - DATES.index(window)]
 
     assert len({label(moment) for moment in inside}) == 1
     assert label(at) not in {label(moment) for moment in outside}
@@ -75,6 +79,8 @@ def lengths(name: str, first: str, last: str, window: CalendarWindow) -> list[fl
         ("Australia/Lord_Howe", "2026-04-05", 24.5),
         ("Asia/Kathmandu", "2026-03-29", 24),
         ("Asia/Kathmandu", "1986-01-01", 23.75),  # a quarter of an hour skipped at midnight
+        ("America/Toronto", "1919-03-30", 23.5),  # from half past eleven to half past midnight
+        ("America/Toronto", "1919-03-31", 23.5),
     ],
 )
 def test_days_are_as_long_as_the_clocks_make_them(name: str, day: str, hours: float) -> None:
@@ -105,6 +111,27 @@ def test_months_are_as_long_as_they_are() -> None:
     days = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
     assert [round(one / 24) for one in hours] == days
     assert [one - 24 * many for one, many in zip(hours, days, strict=True)] == [0, 0, -1, 0, 0, 0, 0, 0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "start", "end"),
+    [
+        ("UTC", "2023-08-08T09:30Z", "2023-01-01T00:00Z", "2024-01-01T00:00Z"),
+        ("America/Los_Angeles", "2023-08-08T09:30Z", "2023-01-01T08:00Z", "2024-01-01T08:00Z"),
+        ("Asia/Tokyo", "2023-12-31T15:00Z", "2023-12-31T15:00Z", "2024-12-31T15:00Z"),
+        ("Pacific/Apia", "2011-12-30T09:00Z", "2011-01-01T10:00Z", "2011-12-31T10:00Z"),
+        ("Europe/Paris", "1911-06-01T00:00Z", "1910-12-31T23:50:39Z", "1912-01-01T00:00Z"),
+        ("UTC", "0001-01-01T00:00Z", "0001-01-01T00:00Z", "0002-01-01T00:00Z"),
+        ("Asia/Tokyo", "0002-06-01T00:00Z", "0001-12-31T14:41:01Z", "0002-12-31T14:41:01Z"),
+        ("UTC", "9998-12-31T23:59Z", "9998-01-01T00:00Z", "9999-01-01T00:00Z"),
+        ("Asia/Tokyo", "9998-12-31T23:59Z", "9998-12-31T15:00Z", "9999-12-31T15:00Z"),
+        ("America/Los_Angeles", "9999-12-31T23:59Z", "9999-01-01T08:00Z", "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_years(name: str, at: str, start: str, end: str) -> None:
+    """From local midnight to local midnight; cut to what a datetime can name."""
+    moment, *bounds = (datetime.fromisoformat(text) for text in (at, start, end))
+    assert list(window_around(moment, CalendarWindow.YEAR, zone(name))) == bounds
 
 
 def test_minutes_tile_an_hour() -> None:

@@ -76,11 +76,11 @@ def test_totals_are_the_total_of_each_customer_with_usage(
                 assert metering.totals(meter.name, start, end) == [one for one in each if one.count]
 
 
-@given(steps(), RANGES, EVERY, st.sampled_from(["minute", "hour", "day", "month"]), st.sampled_from(ZONES))
+@given(steps(), RANGES, EVERY, st.sampled_from(["minute", "hour", "day", "month", "year"]), st.sampled_from(ZONES))
 def test_summaries_are_totals_of_the_windows_that_tile_the_range(
     history: list[Step], between: tuple[datetime, datetime], every: int, window: str, timezone: str
 ) -> None:
-    """Each use that counts is in the window of its local minute, hour, day or month, and in no other."""
+    """Each use that counts is in the window of its local minute, hour, day, month or year, and in no other."""
     with opened() as (metering, clock):
         said = tell(metering, clock, history, after=asking(metering, every))
         for meter in told(history):
@@ -99,7 +99,13 @@ def test_summaries_are_totals_of_the_windows_that_tile_the_range(
 
 def label(at: datetime, window: str, timezone: str) -> str:
     """The name of a window on the clocks of a timezone; two hours of one name differ in their offset."""
-    pattern = {"minute": "%Y-%m-%d %H:%M %z", "hour": "%Y-%m-%d %H %z", "day": "%Y-%m-%d", "month": "%Y-%m"}[window]
+    pattern = {
+        "minute": "%Y-%m-%d %H:%M %z",
+        "hour": "%Y-%m-%d %H %z",
+        "day": "%Y-%m-%d",
+        "month": "%Y-%m",
+        "year": "%Y",
+    }[window]
     local = at.astimezone(UTC).astimezone(ZoneInfo(timezone))
     if window == "hour" and timezone == "Australia/Lord_Howe":
         pattern = "%Y-%m-%d %H"  # its clocks go back half an hour: the hour from 1:30 to 2:30

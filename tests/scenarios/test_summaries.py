@@ -197,7 +197,7 @@ def test_a_use_at_an_end_of_time(window: str, zone: str, at: datetime) -> None:
         assert [one.count for one in summaries] == ([1] if at == datetime.min else [])  # the range leaves out its end
 
 
-@pytest.mark.parametrize("window", ["hour", "day", "month"])
+@pytest.mark.parametrize("window", ["hour", "day", "month", "year"])
 def test_usage_in_an_hour_that_comes_again_over_midnight(window: str) -> None:
     """Summaries add up to the total also where a day begins twice."""
     at = datetime(2008, 11, 2, 3, 5, tzinfo=UTC)
