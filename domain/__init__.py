@@ -1,5 +1,6 @@
 """What is true: meters, meter events, and the rules of counting. Pure: no I/O, no clock, no ids of its own."""
 
+from .billing_cycle import BillingCycle
 from .calendar import CalendarWindow
 from .errors import TallybookError
 from .meter import Meter
@@ -10,6 +11,7 @@ from .rules import EventTimeWindow, Formula, Rules
 
 __all__ = [
     "AcceptancePolicy",
+    "BillingCycle",
     "CalendarWindow",
     "Cancellation",
     "EventTimeWindow",

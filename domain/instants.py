@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import TypeGuard
 
-from .errors import InvalidTimestamp
+from .errors import InvalidTimeRange, InvalidTimestamp
 
 MICROSECONDS_PER_SECOND = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,3 +38,14 @@ def in_utc(at: object, field: str) -> datetime:
         return at.astimezone(UTC)
     except OverflowError as error:
         raise InvalidTimestamp(f"{field!r} is out of range in UTC: {at!r}.", field=field, value=at) from error
+
+
+def time_range(start: object, end: object) -> tuple[datetime, datetime]:
+    """[start, end) in UTC, perhaps empty; raises InvalidTimeRange for a naive bound or a start after the end."""
+    try:
+        first, last = in_utc(start, "start"), in_utc(end, "end")
+    except InvalidTimestamp as error:
+        raise InvalidTimeRange(error.message, field=error.field, value=error.value) from error
+    if first > last:
+        raise InvalidTimeRange(f"The range starts at {start} after it ends at {end}.", field="start", value=start)
+    return first, last
