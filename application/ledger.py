@@ -14,6 +14,7 @@ from eventsourcing.persistence import (
 from eventsourcing.utils import Environment, EnvType
 
 from ..domain.aggregate import Aggregate
+from ..domain.closed_periods import ClosedPeriods
 from ..domain.errors import NoMeter
 from ..domain.meter import STREAM_PREFIX as METER_PREFIX
 from ..domain.meter import Meter
@@ -33,7 +34,7 @@ class Held(NamedTuple):
 
 
 class Ledger(Application[str]):
-    """The event-sourced application under Metering: it keeps meters and meter events.
+    """The event-sourced application under Metering: it keeps meters, meter events and closed periods.
 
     Its settings come from its arguments alone, so that a host application's environment can't change them.
     """
@@ -87,6 +88,13 @@ class Ledger(Application[str]):
         """What is recorded under each of `identifiers` that is taken."""
         stored = self.ledger_recorder.select_first_events([MeterEvent.stream(identifier) for identifier in identifiers])
         return {_identifier(one): Held(decode_use(one.state), one.id) for one in stored}
+
+    def closed_periods(self, event_name: str, customer: str) -> ClosedPeriods | None:
+        """The periods of a customer on a meter that were ever closed; None where none was."""
+        try:
+            return cast(ClosedPeriods, self.repository.get(ClosedPeriods.stream(event_name, customer)))
+        except AggregateNotFoundError:
+            return None
 
     def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` in one transaction.

@@ -10,12 +10,14 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from ..domain.aggregate import Aggregate
+from ..domain.closed_periods import ClosedPeriods
 from ..domain.meter import Meter
 from ..domain.meter_event import MeterEvent, ReportedUse
 
 _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
     Meter: (Meter.Configured, Meter.Renamed, Meter.Deactivated, Meter.Reactivated),
     MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled),
+    ClosedPeriods: (ClosedPeriods.PeriodClosed, ClosedPeriods.PeriodReopened),
 }
 TOPICS: dict[str, type[Aggregate.Event]] = {
     event.__name__: event for events in _AGGREGATES.values() for event in events

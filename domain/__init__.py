@@ -1,7 +1,9 @@
-"""What is true: meters, meter events, and the rules of counting. Pure: no I/O, no clock, no ids of its own."""
+"""What is true: meters, meter events, closed periods, the rules of counting. No I/O, no clock, no ids of its own."""
 
 from .billing_cycle import BillingCycle
 from .calendar import CalendarWindow
+from .closed_period import ClosedPeriod, Figures
+from .closed_periods import ClosedPeriods
 from .errors import TallybookError
 from .meter import Meter
 from .meter_event import Cancellation, MeterEvent
@@ -14,7 +16,10 @@ __all__ = [
     "BillingCycle",
     "CalendarWindow",
     "Cancellation",
+    "ClosedPeriod",
+    "ClosedPeriods",
     "EventTimeWindow",
+    "Figures",
     "Formula",
     "Meter",
     "MeterEvent",

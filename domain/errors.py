@@ -152,6 +152,27 @@ class InvalidAsOf(TallybookError):
     code = "invalid_as_of"
 
 
+# --- closed periods -------------------------------------------------------------------------------
+
+
+class PeriodNotOver(TallybookError):
+    """The period has not ended yet, or its grace for late reports hasn't."""
+
+    code = "period_not_over"
+
+
+class PeriodOverlaps(TallybookError):
+    """The period overlaps one of the customer's that is closed on this meter."""
+
+    code = "period_overlaps"
+
+
+class PeriodNotClosed(TallybookError):
+    """No period with exactly these bounds is closed."""
+
+    code = "period_not_closed"
+
+
 # --- ledgers and files ----------------------------------------------------------------------------
 
 

@@ -4,14 +4,15 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .errors import InvalidCancel, TimestampInFuture, TimestampTooFarInPast
+from .errors import InvalidCancel, PeriodNotOver, TimestampInFuture, TimestampTooFarInPast
 from .quantities import check_digits
 
 
 class AcceptancePolicy(BaseModel):
     """The limits on reports and cancels. The defaults are Stripe's; back-filling lifts `max_age`.
 
-    `grace` is how long after its end a period waits for late reports before it may be closed.
+    `grace` is how long after its end a period waits for late reports before it may be closed. Source: Stripe
+    finalises an invoice an hour after its period, and 72 hours at most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -19,7 +20,7 @@ class AcceptancePolicy(BaseModel):
     max_age: timedelta | None = Field(default=timedelta(days=35), ge=timedelta(0))
     max_ahead: timedelta | None = Field(default=timedelta(minutes=5), ge=timedelta(0))
     cancel_window: timedelta | None = Field(default=timedelta(hours=24), ge=timedelta(0))
-    grace: timedelta | None = Field(default=timedelta(hours=1), ge=timedelta(0))
+    grace: timedelta | None = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=72))
     max_digits: int | None = Field(default=15, ge=1)
 
     def check_occurred_at(self, occurred_at: datetime, now: datetime) -> None:
@@ -54,6 +55,20 @@ class AcceptancePolicy(BaseModel):
                 "or lift cancel_window in the policy.",
                 field="identifier",
                 value=identifier,
+            )
+
+    def check_period_end(self, end: datetime, now: datetime) -> None:
+        """Refuse to close a period that ended less than `grace` ago; the limit itself is accepted.
+
+        Where `grace` is None the period must be over all the same.
+        """
+        if now - end < (self.grace or timedelta(0)):
+            waits = f", and waits for late reports for {_spoken(self.grace)} more" if self.grace else ""
+            raise PeriodNotOver(
+                f"The period ends at {end:%Y-%m-%dT%H:%M:%SZ}{waits}; it can't be closed before that, "
+                f"at {now:%Y-%m-%dT%H:%M:%SZ}.",
+                field="end",
+                value=end,
             )
 
 

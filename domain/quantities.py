@@ -3,6 +3,9 @@
 import re
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
 from functools import lru_cache
+from typing import Annotated
+
+from pydantic import PlainSerializer
 
 from .errors import InvalidValue, TooManyDigits
 from .texts import shown
@@ -11,6 +14,15 @@ EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOpera
 """The only arithmetic of the ledger: exact however large the figures, and an error where it could not be."""
 
 ZERO = Decimal(0)
+
+
+def plain(number: Decimal) -> str:
+    """The number digit for digit, without an exponent: what a value is reported as, and how a figure is stored."""
+    return format(number, "f")
+
+
+PlainDecimal = Annotated[Decimal, PlainSerializer(plain, when_used="json")]
+"""A number in a stored event: plain decimal text, which says it exactly."""
 
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _SHORT = 20

@@ -96,6 +96,7 @@ def test_a_use_can_be_cancelled_for_24_hours(policy: AcceptancePolicy, after: ti
     [
         {"max_age": timedelta(seconds=-1)}, {"max_ahead": timedelta(seconds=-1)}, {"max_digits": 0},
         {"cancel_window": timedelta(seconds=-1)}, {"max_height": 3},
+        {"grace": timedelta(seconds=-1)}, {"grace": timedelta(hours=72, microseconds=1)},
     ],
 )  # fmt: skip
 def test_a_policy_holds_no_nonsense(limits: dict[str, object]) -> None:
@@ -105,10 +106,11 @@ def test_a_policy_holds_no_nonsense(limits: dict[str, object]) -> None:
 
 
 def test_the_defaults_are_stripe_s() -> None:
-    """35 days, 5 minutes, 24 hours, 15 digits."""
+    """35 days, 5 minutes, 24 hours, 15 digits, an hour of grace."""
     policy = AcceptancePolicy()
     assert (policy.max_age, policy.max_ahead) == (timedelta(days=35), timedelta(minutes=5))
     assert (policy.cancel_window, policy.max_digits) == (timedelta(hours=24), 15)
+    assert policy.grace == timedelta(hours=1)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tallybook.application import Metering, TallybookError
-from tallybook.domain import errors
+from tallybook.domain import AcceptancePolicy, ClosedPeriods, Figures, Rules, errors
 
 from ..notation import Clock, moment
 
@@ -50,6 +51,29 @@ def cancel(event_name: object = "calls", identifier: object = "taken", **argumen
     """A call that cancels."""
     return lambda metering: metering.cancel(event_name, identifier, **arguments)  # type: ignore[arg-type]
 
+
+def close(start: object, end: object, at: datetime = NOW) -> Call:
+    """A call that closes a period."""
+    return lambda _: closed_yesterday().close(start, end, NOTHING, at=at, policy=AcceptancePolicy())  # type: ignore[arg-type]
+
+
+def reopen(start: object, end: object) -> Call:
+    """A call that reopens a period."""
+    return lambda _: closed_yesterday().reopen(start, end, reason=None, by=None, at=NOW)  # type: ignore[arg-type]
+
+
+def closed_yesterday() -> ClosedPeriods:
+    """A customer's periods, of which yesterday is closed."""
+    periods = ClosedPeriods.begin("calls", "acme", at=NOW)
+    periods.close(*YESTERDAY, NOTHING, at=NOW, policy=AcceptancePolicy())
+    return periods
+
+
+YESTERDAY = DAY[0] - timedelta(days=1), DAY[0]
+NOTHING = Figures(
+    quantity=Decimal(0), billable=Decimal(0), sum=Decimal(0), count=0, last=None,
+    rules=Rules(), revision=1, position=0, digest="",
+)  # fmt: skip
 
 REFUSALS: list[tuple[str, str | None, Call]] = [
     # meters
@@ -149,6 +173,16 @@ REFUSALS: list[tuple[str, str | None, Call]] = [
     ("parameter_invalid", "limit", events(limit=True)),
     ("parameter_invalid", "limit", events(limit="10")),
     ("invalid_identifier", "starting_after", events(starting_after="unknown")),
+    # closed periods
+    ("period_not_over", "end", close(*DAY)),
+    ("period_not_over", "end", close(DAY[0], NOW - timedelta(minutes=59))),
+    ("period_overlaps", "start", close(NOW - timedelta(days=1), NOW - timedelta(hours=1))),
+    ("invalid_time_range", "start", close(DAY[0], YESTERDAY[0])),
+    ("invalid_time_range", "end", close(DAY[0], DAY[0])),
+    ("invalid_time_range", "start", close(NAIVE, DAY[0])),
+    ("invalid_time_range", "end", close(DAY[0], "2026-11-01")),
+    ("period_not_closed", "start", reopen(*DAY)),
+    ("invalid_time_range", "end", reopen(DAY[0], NAIVE)),
 ]
 
 

@@ -2,8 +2,18 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
-from tallybook.domain import AcceptancePolicy, EventTimeWindow, Formula, Meter, MeterEvent, Rules
+from tallybook.domain import (
+    AcceptancePolicy,
+    ClosedPeriods,
+    EventTimeWindow,
+    Figures,
+    Formula,
+    Meter,
+    MeterEvent,
+    Rules,
+)
 from tallybook.domain.aggregate import Aggregate
 from tallybook.domain.meter_event import ReportedUse
 
@@ -43,5 +53,26 @@ def _meter_event() -> list[Aggregate.Event]:
     return [event for event in meter_event.collect_events() if isinstance(event, Aggregate.Event)]
 
 
-EXAMPLES: Mapping[str, Aggregate.Event] = {type(event).__name__: event for event in (*_meter(), *_meter_event())}
+def _closed_periods() -> list[Aggregate.Event]:
+    periods = ClosedPeriods.begin("tokens/out", "Zoë & Søn", at=RECORDED_AT)
+    october = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    figures = Figures(
+        quantity=Decimal("-0.00000025"),
+        billable=Decimal(0),
+        sum=Decimal("1E+3"),
+        count=2,
+        last=Decimal("-0.00000025"),
+        rules=Rules(formula=Formula.LAST, customer_key="customer", value_key="tokens"),
+        revision=1,
+        position=7,
+        digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    )
+    periods.close(*october, figures, at=RECORDED_AT + timedelta(hours=5), policy=AcceptancePolicy())
+    periods.reopen(*october, reason="a report was missing", by="ops@acme", at=RECORDED_AT + timedelta(hours=6))
+    return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+EXAMPLES: Mapping[str, Aggregate.Event] = {
+    type(event).__name__: event for event in (*_meter(), *_meter_event(), *_closed_periods())
+}
 """The examples, by topic."""
