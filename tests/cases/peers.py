@@ -1,4 +1,4 @@
-"""The peers' cases as this ledger can run them, through the public face alone.
+"""The peers' cases about figures as this ledger can run them, through the public face alone.
 
 A case that says anything else than these models know is not run: `skipped.toml` lists it with the reason.
 """
@@ -62,7 +62,7 @@ class Query(Part):
     customer: str | None
     start: datetime | None
     end: datetime | None
-    window: Literal["minute", "hour", "day", "month"] | None
+    window: Literal["minute", "hour", "day", "month", "year"] | None
     timezone: str = "UTC"
     as_of: datetime | None = None
     received: Received | None = None
@@ -90,20 +90,13 @@ class Lineage(Part):
     event_ids: list[str]
 
 
-class Case(Part):
-    """One case: meter, events, question, expected figures."""
+class CaseOfAnyKind(Part):
+    """What every case says: what is counted, what is used, and where the case is from."""
 
     name: str
     dialect: str
-    kind: Literal["aggregate", "correction"]
     meter: PeerMeter
     events: list[PeerEvent]
-    query: Query
-    expected: list[Figure]
-    actions: list[Action] = []
-    ingest_outcome: list[str] | None = None
-    flagged: list[str] | None = None
-    lineage: Lineage | None = None
     source: object
     origin: str
     tags: object
@@ -111,10 +104,30 @@ class Case(Part):
     notes: str = ""
 
 
+class Case(CaseOfAnyKind):
+    """A case about figures: a question, and what is expected for an answer."""
+
+    kind: Literal["aggregate", "correction"]
+    query: Query
+    expected: list[Figure]
+    actions: list[Action] = []
+    ingest_outcome: list[str] | None = None
+    flagged: list[str] | None = None
+    lineage: Lineage | None = None
+
+
 def stored_cases() -> dict[str, dict[str, Any]]:
     """All cases as they lie in the file, by name."""
     stored = json.loads(FILE.read_text(), parse_float=Decimal)
     return {case["name"]: case for case in stored["cases"]}
+
+
+def check_figures(stored: dict[str, Any], *, in_one_batch: bool) -> None:
+    """Hold a case about figures."""
+    case = Case.model_validate(stored)
+    if case.query.received or case.query.as_of:
+        in_one_batch = False  # what was received when is what such a case is about
+    Run(case, in_one_batch=in_one_batch).check()
 
 
 class Run:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from .peers import FILE, Case, Run, stored_cases
+from .kinds import check
+from .peers import FILE, stored_cases
 
 SKIPPED: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("skipped.toml").read_text())
 CASES: dict[str, dict[str, Any]] = stored_cases() if FILE.exists() else {}
@@ -20,11 +21,8 @@ pytestmark = pytest.mark.skipif(not FILE.exists(), reason=f"the peers' cases are
 @pytest.mark.parametrize("in_one_batch", [False, True], ids=["one-by-one", "in-one-batch"])
 @pytest.mark.parametrize("name", RUN)
 def test_a_peer_s_case(name: str, in_one_batch: bool) -> None:
-    """The ledger answers the figures, outcomes and events that the case expects."""
-    case = Case.model_validate(CASES[name])
-    if in_one_batch and (case.query.received or case.query.as_of):
-        in_one_batch = False  # what was received when is what such a case is about
-    Run(case, in_one_batch=in_one_batch).check()
+    """The ledger answers the figures, outcomes, events and periods that the case expects."""
+    check(CASES[name], in_one_batch=in_one_batch)
 
 
 def test_each_case_is_run_or_listed_with_a_reason() -> None:
@@ -38,7 +36,7 @@ def test_each_case_is_run_or_listed_with_a_reason() -> None:
 def test_no_case_is_listed_that_would_pass(name: str) -> None:
     """What is listed asks for something that this ledger doesn't do, or answers otherwise by a decision."""
     with pytest.raises((ValidationError, AssertionError)):
-        Run(Case.model_validate(CASES[name]), in_one_batch=False).check()
+        check(CASES[name], in_one_batch=False)
 
 
 def test_what_every_engine_agrees_on_is_run() -> None:
@@ -47,4 +45,4 @@ def test_what_every_engine_agrees_on_is_run() -> None:
         case = CASES[name]
         if case["dialect"] in ("common", "open_question"):
             with pytest.raises(ValidationError):
-                Case.model_validate(case)
+                check(case, in_one_batch=False)
