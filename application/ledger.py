@@ -1,6 +1,9 @@
 """The ledger: every event that was ever recorded, in one order, never changed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
 from eventsourcing.application import AggregateNotFoundError, Application
@@ -14,16 +17,19 @@ from eventsourcing.persistence import (
 from eventsourcing.utils import Environment, EnvType
 
 from ..domain.aggregate import Aggregate
+from ..domain.closed_periods import STREAM_PREFIX as PERIOD_PREFIX
 from ..domain.closed_periods import ClosedPeriods
 from ..domain.errors import NoMeter
+from ..domain.instants import microseconds
 from ..domain.meter import STREAM_PREFIX as METER_PREFIX
 from ..domain.meter import Meter
 from ..domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ..domain.meter_event import MeterEvent, ReportedUse
-from ..projections.rows import LedgerEvent
-from .mapper import EventMapper, decode_use, use_row
+from ..domain.rules import Rules
+from ..projections.rows import AsOf, LedgerEvent
+from .mapper import EventMapper, StoredRow, decode_use, use_row
 from .stores.sqlite import Datastore
-from .stores.sqlite_ledger import SQLiteLedgerFactory, SQLiteLedgerRecorder
+from .stores.sqlite_ledger import SQLiteLedgerAlone, SQLiteLedgerFactory, SQLiteLedgerRecorder
 
 
 class Held(NamedTuple):
@@ -64,14 +70,22 @@ class Ledger(Application[str]):
         """Up to `limit` events after the position `after`, in order."""
         return self.ledger_recorder.page(after, limit)
 
-    def meter(self, event_name: str) -> Meter:
-        """The meter called `event_name`, as it is now. Raises NoMeter."""
+    def meter(self, event_name: str, version: int | None = None) -> Meter:
+        """The meter called `event_name`, as it is now or was at a version. Raises NoMeter."""
         try:
-            return cast(Meter, self.repository.get(Meter.stream(event_name)))
+            return cast(Meter, self.repository.get(Meter.stream(event_name), version=version))
         except AggregateNotFoundError:
             raise NoMeter(
                 f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
             ) from None
+
+    def changed_rules(self) -> dict[str, Rules]:
+        """The rules in force of each meter that doesn't count by those it was configured with."""
+        return {meter.event_name: meter.rules for meter in self.meters() if meter.revision > 1}
+
+    def meters(self, as_of: AsOf | None = None) -> Iterator[Meter]:
+        """All meters, as they were known, by event name."""
+        return cast(Iterator[Meter], self._known_under(METER_PREFIX, as_of))
 
     def meter_names(self) -> Sequence[str]:
         """The event names of all meters, in order."""
@@ -96,23 +110,33 @@ class Ledger(Application[str]):
         except AggregateNotFoundError:
             return None
 
+    def closings(self, event_name: str | None = None, as_of: AsOf | None = None) -> Iterator[ClosedPeriods]:
+        """The closed periods of each customer on a meter, or on any, as they were known; by customer."""
+        prefix = PERIOD_PREFIX if event_name is None else ClosedPeriods.stream(event_name, "")
+        return cast(Iterator[ClosedPeriods], self._known_under(prefix, as_of))
+
     def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` in one transaction.
 
         Raises the library's IntegrityError, with nothing stored, where somebody else was faster.
         """
-        if not events:
-            return
-        mapper = cast(EventMapper, self.mapper)
-        self.ledger_recorder.insert_rows([mapper.to_row(cast(Aggregate.Event, event)) for event in events])
+        if events:
+            self.ledger_recorder.insert_rows(self._rows(events))
 
-    def append_uses(self, uses: Mapping[str, ReportedUse]) -> dict[str, Held]:
+    @contextmanager
+    def alone(self) -> Generator["LedgerAlone"]:
+        """Read the ledger and append to it while nobody else can append; it takes effect at the end."""
+        with self.ledger_recorder.alone() as recorder:
+            yield LedgerAlone(recorder, self._rows)
+
+    def append_uses(self, uses: Mapping[str, ReportedUse], meters: Iterable[Meter] = ()) -> dict[str, Held]:
         """Begin a meter event for each identifier, all in one transaction.
 
-        Raises the library's IntegrityError, with nothing stored, where an identifier is taken.
+        Raises the library's IntegrityError, with nothing stored, where an identifier is taken; and StreamMoved where
+        one of `meters`, which decided on the uses, has changed since it was loaded.
         """
         rows = [use_row(MeterEvent.stream(identifier), use) for identifier, use in uses.items()]
-        positions = self.ledger_recorder.insert_rows(rows)
+        positions = self.ledger_recorder.insert_rows(rows, {meter.id: meter.version for meter in meters})
         return {identifier: Held(use, at) for (identifier, use), at in zip(uses.items(), positions, strict=True)}
 
     def recordings(self, positions: Iterable[int]) -> Mapping[int, tuple[str, ReportedUse]]:
@@ -124,6 +148,37 @@ class Ledger(Application[str]):
         """The cancels at `positions`."""
         stored = self.ledger_recorder.select_positions(list(positions))
         return {one.id: cast(MeterEvent.EventCancelled, self.mapper.to_domain_event(one)) for one in stored}
+
+    def _known_under(self, prefix: str, as_of: AsOf | None) -> Iterator[Aggregate]:
+        """The aggregates of all streams whose ids begin with `prefix`, as they were known, by stream."""
+        for _, stored in groupby(self.ledger_recorder.select_under(prefix), attrgetter("originator_id")):
+            aggregate: Aggregate | None = None
+            for one in stored:
+                event = cast(Aggregate.Event, self.mapper.to_domain_event(one))
+                if as_of is None or as_of.includes(microseconds(event.timestamp), one.id):
+                    aggregate = event.mutate(aggregate)
+            if aggregate is not None:
+                yield aggregate
+
+    def _rows(self, events: Sequence[CanMutateAggregate[str]]) -> list[StoredRow]:
+        mapper = cast(EventMapper, self.mapper)
+        return [mapper.to_row(cast(Aggregate.Event, event)) for event in events]
+
+
+class LedgerAlone:
+    """The ledger while nobody else can append to it."""
+
+    def __init__(
+        self, recorder: SQLiteLedgerAlone, rows: Callable[[Sequence[CanMutateAggregate[str]]], list[StoredRow]]
+    ) -> None:
+        self.head = recorder.head
+        self.page = recorder.page
+        self._recorder = recorder
+        self._rows = rows
+
+    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
+        """Store `events`, at the end of the transaction."""
+        self._recorder.insert_rows(self._rows(events))
 
 
 def _identifier(stored: StoredEvent) -> str:

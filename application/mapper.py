@@ -15,7 +15,7 @@ from ..domain.meter import Meter
 from ..domain.meter_event import MeterEvent, ReportedUse
 
 _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
-    Meter: (Meter.Configured, Meter.Renamed, Meter.Deactivated, Meter.Reactivated),
+    Meter: (Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated),
     MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled),
     ClosedPeriods: (ClosedPeriods.PeriodClosed, ClosedPeriods.PeriodReopened),
 }

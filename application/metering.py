@@ -4,20 +4,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 
+from ..domain.closed_period import ClosedPeriod
 from ..domain.meter import Meter
 from ..domain.meter_event import Cancellation
 from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report
+from ..projections.generations import Generation
 from ..projections.projector import Progress, Projector
 from .arguments import text
+from .closing import PeriodCloser
+from .comparing import Comparer, GenerationDifference
+from .generations import Generations
 from .ledger import Ledger
 from .ledger_url import locate
 from .meters import MeterRegistry
 from .reading import UsageReader
 from .recording import UsageRecorder
-from .results import Explanation, MeterEventView, MeterView, Receipt, Total
+from .results import Adjustment, Explanation, GenerationView, MeterEventView, MeterView, Receipt, Total
 from .stores.sqlite_ledger import ledger_datastore
 from .stores.sqlite_views import SQLiteViews, views_datastore
+from .verifying import Verification, Verifier
 
 
 def utc_now() -> datetime:
@@ -41,7 +47,11 @@ class Metering:
         self._projector.discard_foreign_views()
         self._meters = MeterRegistry(ledger, clock)
         self._recorder = UsageRecorder(ledger, policy, clock)
-        self._reader = UsageReader(ledger, self._projector)
+        self._generations = Generations(ledger, views, clock)
+        self._reader = UsageReader(ledger, self._projector, self._generations.follow_rules)
+        self._comparer = Comparer(self._generations, self._reader)
+        self._verifier = Verifier(ledger, views, self._reader)
+        self._closer = PeriodCloser(ledger, self._reader, policy, clock)
 
     @classmethod
     def open(
@@ -60,7 +70,7 @@ class Metering:
         place = locate(url)
         ledger = Ledger(ledger_datastore(place.events))
         try:
-            return cls(ledger, SQLiteViews(views_datastore(place.views)), policy, clock)
+            return cls(ledger, SQLiteViews(views_datastore(place.views), ledger.changed_rules), policy, clock)
         except BaseException:
             ledger.close()
             raise
@@ -197,7 +207,7 @@ class Metering:
         timezone: str = "UTC",
         as_of: datetime | int | None = None,
     ) -> list[Total]:
-        """A total for each `minute`, `hour`, `day` or `month` of [start, end) in which there is usage that counts.
+        """A total for each `minute`, `hour`, `day`, `month` or `year` of [start, end) with usage that counts.
 
         Windows follow the clocks of `timezone`, an IANA name, and tile the range, cut to it at its ends; each tells
         its `start` and `end` in UTC. At most 100,000 windows. Raises UnknownTimezone too.
@@ -239,3 +249,126 @@ class Metering:
         `progress` is called after each page. Raises ProjectionStopped at an event that can't be folded.
         """
         return self._projector.catch_up(progress)
+
+    # --- closed periods ---------------------------------------------------------------------------
+
+    def close_period(self, event_name: str, customer: str, start: datetime, end: datetime) -> ClosedPeriod:
+        """Freeze what `customer` used in [start, end), for an invoice; closing again gives the first answer.
+
+        Usage and cancels that come later are recorded as ever and never change it: `adjustments` tells what they come
+        to. Raises PeriodNotOver before the end and the policy's grace have passed, PeriodOverlaps where it overlaps
+        another closed period of the customer on this meter.
+        """
+        return self._closer.close(event_name, customer, start, end)
+
+    def reopen_period(
+        self,
+        event_name: str,
+        customer: str,
+        start: datetime,
+        end: datetime,
+        *,
+        reason: str,
+        by: str | None = None,
+    ) -> ClosedPeriod:
+        """Let a closed period be closed anew, for a new figure. The first closing is kept. Raises PeriodNotClosed."""
+        return self._closer.reopen(event_name, customer, start, end, reason, by)
+
+    def closed_periods(
+        self,
+        event_name: str,
+        customer: str | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | int | None = None,
+        reopened: bool = False,
+    ) -> list[ClosedPeriod]:
+        """The closed periods that touch [start, end), by customer and start; of all customers where None.
+
+        `reopened` asks for those too that were closed and reopened since.
+        """
+        return self._closer.closed_periods(event_name, customer, start, end, as_of, reopened=reopened)
+
+    def adjustments(
+        self,
+        event_name: str,
+        customer: str | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | int | None = None,
+    ) -> list[Adjustment]:
+        """What is owed, signed, on each closed period that touches [start, end), with the events that caused it.
+
+        Figures are made under the rules that the period was closed with; what other rules would make of it is told
+        apart. A closed period that nothing happened to since has none.
+        """
+        return self._closer.adjustments(event_name, customer, start, end, as_of)
+
+    # --- generations and rules --------------------------------------------------------------------
+
+    def generations(self) -> list[GenerationView]:
+        """All generations of the read models, in the order that they were begun in; one of them is live."""
+        return [self._shown(one) for one in self._generations.all()]
+
+    def rebuild(
+        self,
+        *,
+        rules: Mapping[str, Mapping[str, object]] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> GenerationView:
+        """Build a generation of the read models from the ledger, beside the live one, which goes on answering.
+
+        `rules` builds a candidate: by event name, some of formula, event_time_window, customer_key, value_key and
+        dimension_keys, and what they become. Interrupted at any moment, the same call goes on where it was. Raises
+        RebuildRunning, RulesCannotRead or InvalidParameter.
+        """
+        return self._shown(self._generations.rebuild(rules, progress))
+
+    def diff(self, generation: int, *, window: str = "month", timezone: str = "UTC") -> GenerationDifference:
+        """How the figures of a generation differ from the live one's, by meter, customer and `window` of time."""
+        return self._comparer.diff(generation, window, timezone)
+
+    def promote(self, generation: int, *, reason: str | None = None, by: str | None = None) -> GenerationView:
+        """Let a generation answer from now on. The one before is retired: promoting it again is the way back.
+
+        Where it was built under other rules than those in force, these are changed first, which needs a `reason`.
+        """
+        return self._shown(self._generations.promote(generation, reason, by))
+
+    def drop_generation(self, generation: int) -> None:
+        """Do away with a generation that isn't live."""
+        self._generations.drop(generation)
+
+    def change_rules(
+        self,
+        event_name: str,
+        rules: Mapping[str, object],
+        *,
+        reason: str,
+        by: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> MeterView:
+        """Count a meter by other rules, all of its past included; closed periods stay as they are.
+
+        `rules` maps some of formula, event_time_window, customer_key, value_key and dimension_keys to what they
+        become. To see first what changes: `rebuild` a candidate with these rules, `diff` it, and `promote` it.
+        Raises RulesCannotRead, with the events that the new rules can't read, and nothing changed.
+        """
+        candidate = self._generations.candidate({event_name: rules}, progress)
+        self._generations.promote(candidate.number, reason, by)
+        return self.meter(event_name)
+
+    def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
+        """Compare the live read models and all closed periods with a fresh fold of the ledger."""
+        return self._verifier.verify(progress)
+
+    def _shown(self, generation: Generation) -> GenerationView:
+        return GenerationView(
+            generation.number,
+            generation.state,
+            generation.position,
+            self._ledger.head(),
+            self._generations.rule_changes(generation),
+        )

@@ -1,52 +1,60 @@
 """The way out: totals, summaries, lists and explanations."""
 
 from collections import defaultdict
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import datetime
 from functools import reduce
 from itertools import islice, pairwise
-from typing import NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any, NamedTuple
 
-from ..domain.calendar import CalendarWindow, window_around, windows, zone
-from ..domain.errors import InvalidIdentifier, InvalidParameter, LedgerUnavailable, NoMeter
+from ..domain.calendar import CalendarWindow, zone
+from ..domain.counting import digest
+from ..domain.errors import InvalidIdentifier, LedgerUnavailable, NoMeter
 from ..domain.instants import instant, microseconds
 from ..domain.meter_event import MeterEvent, ReportedUse
-from ..domain.quantities import billable
+from ..domain.quantities import ZERO, billable
 from ..domain.rules import Rules
 from ..projections.projector import Projector
 from ..projections.rows import AsOf, ProjectedMeter, Rows
 from ..projections.totals import Totals
+from ..projections.usage_source import FoldedUsage, UsageReadAnew
 from ..projections.usage_view import Standing, UsageView
 from .arguments import choice, known_as_of, number, open_range, text, time_range
 from .ledger import Ledger
-from .results import Explanation, MeterEventView, Total, Verdict
+from .results import ExplainedEvent, Explanation, MeterEventView, Total, Verdict
+from .tiling import tiles
 
-MOST_WINDOWS = 100_000
 MOST_EVENTS = 10_000
 _TRIES = 10
 
 
-class _Asked(NamedTuple):
-    """A question in one consistent state of the read models."""
+class Asked(NamedTuple):
+    """A question about one meter in one consistent state of the read models, under the rules it is asked under."""
 
     view: UsageView
-    rows: Rows
-    meter: ProjectedMeter
+    revision: int
+    position: int
     as_of: AsOf | None
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that the figures follow."""
+        return self.view.rules
 
     def customer(self, customer: str | None) -> int | None:
         """The customer's number; 0, which no customer has, where there is no usage of theirs."""
-        return None if customer is None else self.rows.customer_number(customer) or 0
+        return None if customer is None else self.view.source.customer_number(customer) or 0
 
 
 class UsageReader:
     """Answers questions about usage; never from before the call."""
 
-    def __init__(self, ledger: Ledger, projector: Projector) -> None:
+    def __init__(self, ledger: Ledger, projector: Projector, follow_rules: Callable[[], None]) -> None:
         self.ledger = ledger
         self.projector = projector
+        self.follow_rules = follow_rules
 
     def total(
         self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
@@ -55,16 +63,16 @@ class UsageReader:
         boundaries = time_range(start, end)
         with self._asking(event_name, customer, as_of) as asked:
             totals = asked.view.totals(asked.customer(customer), boundaries, asked.as_of)
-            return _total(_merged(totals.values()), asked.meter.rules, customer, start, end)
+            return _total(_merged(totals.values()), asked.rules, customer, start, end)
 
     def totals(self, event_name: str, start: datetime, end: datetime, as_of: datetime | int | None) -> list[Total]:
         """The total of each customer with usage that counts, ordered by customer."""
         boundaries = time_range(start, end)
         with self._asking(event_name, None, as_of) as asked:
             totals = {number: of for (_, number), of in asked.view.totals(None, boundaries, asked.as_of).items()}
-            names = asked.rows.customer_names(totals)
+            names = asked.view.source.customer_names(totals)
             return [
-                _total(totals[number], asked.meter.rules, name, start, end)
+                _total(totals[number], asked.rules, name, start, end)
                 for number, name in sorted(names.items(), key=lambda item: item[1])
             ]
 
@@ -83,13 +91,13 @@ class UsageReader:
         first, last = time_range(start, end)
         with self._asking(event_name, customer, as_of) as asked:
             who = asked.customer(customer)
-            boundaries = _boundaries(asked, who, (first, last), span, local)
+            boundaries = tiles((first, last), asked.view.source.extent(who) or (0, 0), span, local)
             by_window: defaultdict[int, list[Totals]] = defaultdict(list)
             for (index, _), of in asked.view.totals(who, boundaries, asked.as_of).items():
                 by_window[index].append(of)
             edges = list(pairwise(instant(at) for at in boundaries))
             return [
-                _total(_merged(parts), asked.meter.rules, customer, *edges[index])
+                _total(_merged(parts), asked.rules, customer, *edges[index])
                 for index, parts in sorted(by_window.items())
             ]
 
@@ -108,7 +116,7 @@ class UsageReader:
         first, last = open_range(start, end)
         with self._asking(event_name, customer, as_of) as asked:
             who = asked.customer(customer)
-            used = asked.view.extent(who)
+            used = asked.view.source.extent(who)
             if used is None:
                 return []
             first = used[0] if first is None else first
@@ -117,7 +125,7 @@ class UsageReader:
             standings = asked.view.standings(who, first if after is None else max(first, after[0]), last, asked.as_of)
             if after is not None:
                 standings = (one for one in standings if (one.usage.occurred_at, one.usage.position) > after)
-            return self._described(list(islice(standings, limit)), asked.meter)
+            return self.described(list(islice(standings, limit)), asked.rules)
 
     def explain(
         self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
@@ -126,44 +134,67 @@ class UsageReader:
         boundaries = time_range(start, end)
         with self._asking(event_name, customer, as_of) as asked:
             standings = list(asked.view.standings(asked.customer(customer), *boundaries, asked.as_of))
-            position = asked.rows.position()
-            if asked.as_of is not None and asked.as_of.position is not None:
-                position = min(position, asked.as_of.position)
-        rules = asked.meter.rules
-        counted = Totals.of([one.usage for one in standings if one.counts is one.usage])
+        rules = asked.rules
+        counted = [one.usage for one in standings if one.counts is one.usage]
+        totals = Totals.of(counted)
+        contributions = {usage.position: totals.contribution(usage, rules.formula) for usage in counted}
         return Explanation(
-            _total(counted, rules, customer, start, end),
+            _total(totals, rules, customer, start, end),
             rules.formula,
             rules.event_time_window,
-            self.ledger.meter(event_name).revision,
-            position,
-            tuple(self._described(standings, asked.meter)),
+            asked.revision,
+            asked.position,
+            digest(counted),
+            tuple(
+                ExplainedEvent(**fields_of(event), contribution=contributions.get(event.position, ZERO))
+                for event in self.described(standings, rules)
+            ),
         )
 
     @contextmanager
-    def _asking(self, event_name: str, customer: str | None, as_of: datetime | int | None) -> Generator[_Asked]:
+    def _asking(self, event_name: str, customer: str | None, as_of: datetime | int | None) -> Generator[Asked]:
         text(event_name, "event_name", 100)
         if customer is not None:
             text(customer, "customer", 5_000)
         known = known_as_of(as_of)
-        with self._caught_up() as rows:
-            meter = rows.meters().get(event_name)
-            if meter is None:
-                raise NoMeter(
-                    f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
-                )
-            yield _Asked(UsageView(rows, meter), rows, meter, known)
+        with self.caught_up() as rows:
+            yield self.asked(rows, event_name, known)
+
+    def asked(self, rows: Rows, event_name: str, as_of: AsOf | None = None) -> Asked:
+        """A question about a meter, under the rules that were in force then. Raises NoMeter."""
+        meter = rows.meters().get(event_name)
+        if meter is None:
+            raise NoMeter(
+                f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
+            )
+        in_force = meter.in_force(as_of)
+        position = rows.position() if as_of is None or as_of.position is None else min(rows.position(), as_of.position)
+        return Asked(self.view(rows, meter, in_force.rules), in_force.revision, position, as_of)
+
+    def view(self, rows: Rows, meter: ProjectedMeter, rules: Rules) -> UsageView:
+        """The usage of a meter under `rules`."""
+        folded = FoldedUsage(rows, meter)
+        return UsageView(folded if rules == meter.rules else UsageReadAnew(folded, rules, self._payloads))
 
     @contextmanager
-    def _caught_up(self) -> Generator[Rows]:
-        """Rows with all in them that was stored before; tried again where the read models were deleted in between."""
+    def caught_up(self) -> Generator[Rows]:
+        """Rows with all in them that was stored before, folded under the rules that are in force.
+
+        Tried again where the read models were deleted, or others promoted, in between.
+        """
         for _ in range(_TRIES):
             reached = self.projector.catch_up()
             with self.projector.views.reading() as rows:
-                if rows.position() >= reached:
+                is_current = all(meter.is_current for meter in rows.meters().values())
+                if is_current and rows.position() >= reached:
                     yield rows
                     return
+            if not is_current:
+                self.follow_rules()
         raise LedgerUnavailable("The read models are deleted again and again while they are read.")
+
+    def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
+        return {position: use.payload for position, (_, use) in self.ledger.recordings(positions).items()}
 
     def _place_of(self, identifier: str, event_name: str) -> tuple[int, int]:
         found = self.ledger.held((text(identifier, "starting_after", 100),)).get(identifier)
@@ -175,34 +206,26 @@ class UsageReader:
             )
         return microseconds(found.use.occurred_at), found.position
 
-    def _described(self, standings: Sequence[Standing], meter: ProjectedMeter) -> list[MeterEventView]:
+    def described(self, standings: Sequence[Standing], rules: Rules) -> list[MeterEventView]:
         """The meter events as they were reported, and what became of them, from the ledger."""
         positions = {one.usage.position for one in standings}
         positions |= {one.counts.position for one in standings if one.counts is not None}
         recordings = self.ledger.recordings(positions)
         marks = (one.usage.cancelled_position for one in standings)
         cancels = self.ledger.cancels(position for position in marks if position is not None)
-        return [_described(one, meter.rules, recordings, cancels) for one in standings]
+        return [_described(one, rules, recordings, cancels) for one in standings]
 
 
-def _boundaries(
-    asked: _Asked, customer: int | None, within: tuple[int, int], window: CalendarWindow, timezone: ZoneInfo
-) -> list[int]:
-    """The bounds of the windows from the first to the last in which there is any usage."""
-    used_from, used_to = asked.view.extent(customer) or (0, 0)
-    first, last = max(within[0], used_from), min(within[1], used_to)
-    if first >= last:
-        return []
-    opening = max(instant(within[0]), window_around(instant(first), window, timezone)[0])
-    closing = min(instant(within[1]), window_around(instant(last - 1), window, timezone)[1])
-    tiles = list(islice(windows(opening, closing, window, timezone), MOST_WINDOWS + 1))
-    if len(tiles) > MOST_WINDOWS:
-        raise InvalidParameter(
-            f"There are more than {MOST_WINDOWS} windows of a {window} in the range; ask for a shorter one.",
-            field="window",
-            value=str(window),
-        )
-    return [microseconds(start) for start, _ in tiles] + [microseconds(closing)]
+def verdict_of(one: Standing) -> Verdict:
+    """Whether a usage counts, or why it doesn't."""
+    if one.counts is None:
+        return Verdict.CANCELLED
+    return Verdict.COUNTED if one.counts is one.usage else Verdict.OVERWRITTEN
+
+
+def fields_of(event: MeterEventView) -> dict[str, Any]:
+    """What is told of a meter event, by field."""
+    return {field.name: getattr(event, field.name) for field in fields(MeterEventView)}
 
 
 def _merged(parts: Iterable[Totals]) -> Totals:
@@ -224,7 +247,7 @@ def _described(
     identifier, use = recordings[position]
     customer, value, dimensions = rules.read(use.payload)
     cancel = None if cancelled_position is None else cancels[cancelled_position]
-    overwritten = one.counts is not None and one.counts.position != position
+    verdict = verdict_of(one)
     return MeterEventView(
         event_name=use.event_name,
         identifier=identifier,
@@ -235,8 +258,8 @@ def _described(
         occurred_at=use.occurred_at,
         recorded_at=use.recorded_at,
         position=position,
-        verdict=Verdict.CANCELLED if cancel else Verdict.OVERWRITTEN if overwritten else Verdict.COUNTED,
-        overwritten_by=recordings[one.counts.position][0] if one.counts and overwritten else None,
+        verdict=verdict,
+        overwritten_by=recordings[one.counts.position][0] if one.counts and verdict is Verdict.OVERWRITTEN else None,
         cancelled_at=cancel.timestamp if cancel else None,
         reason=cancel.reason if cancel else None,
         by=cancel.by if cancel else None,

@@ -18,6 +18,7 @@ from ..domain.texts import is_storable, shown
 from .arguments import note, text
 from .ledger import Held, Ledger
 from .results import Outcome, Receipt
+from .stores.sqlite_ledger import StreamMoved
 
 
 @dataclass(slots=True)
@@ -47,10 +48,15 @@ class UsageRecorder:
 
     def record_many(self, reports: Iterable[object]) -> list[Receipt]:
         """Record reports in one transaction and answer each on its own."""
-        now = in_utc(self.clock(), "clock")
-        meters = _Meters(self.ledger)
-        decisions = [self._decide(report, meters, now) for report in _each(reports)]
-        held, new = self._store(decisions)
+        given = list(_each(reports))
+        while True:
+            now, meters = in_utc(self.clock(), "clock"), _Meters(self.ledger)
+            decisions = [self._decide(report, meters, now) for report in given]
+            try:
+                held, new = self._store(decisions, meters)
+                break
+            except StreamMoved:
+                continue  # a meter was changed meanwhile: it decides anew
         receipts: list[Receipt] = []
         for decision in decisions:
             identifier = decision.identifier
@@ -99,7 +105,9 @@ class UsageRecorder:
             return _Decision(report.identifier, report, None, error)
         return _Decision(report.identifier or str(uuid7()), report, use)
 
-    def _store(self, decisions: Sequence[_Decision]) -> tuple[dict[str, Held], Mapping[str, Held]]:
+    def _store(
+        self, decisions: Sequence[_Decision], meters: Mapping[str, Meter]
+    ) -> tuple[dict[str, Held], Mapping[str, Held]]:
         """Store what was decided; give what the ledger held under the batch's identifiers before, and what is new.
 
         All go in with one insert. Where identifiers turn out to be taken, by earlier reports or by another writer
@@ -114,7 +122,7 @@ class UsageRecorder:
         new: Mapping[str, Held] = {}
         while uses:
             try:
-                new = self.ledger.append_uses(uses)
+                new = self.ledger.append_uses(uses, meters.values())
                 break
             except IntegrityError:
                 taken = self.ledger.held(uses)

@@ -6,9 +6,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from ..domain.closed_period import ClosedPeriod
 from ..domain.errors import TallybookError
 from ..domain.meter import Meter
-from ..domain.rules import EventTimeWindow, Formula
+from ..domain.quantities import ZERO
+from ..domain.rules import EventTimeWindow, Formula, Rules
+from ..projections.generations import GenerationState
 
 
 class Outcome(StrEnum):
@@ -122,10 +125,18 @@ class MeterEventView:
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Every meter event behind a total, by (occurred_at, position). Those that counted add up to it.
+class ExplainedEvent(MeterEventView):
+    """A meter event behind a figure, and what it contributes: 0 unless it counts."""
 
-    `position` is the place in the ledger that the answer knows of, and `revision` that of the rules.
+    contribution: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Every meter event behind a total, by (occurred_at, position). Their contributions add up to its value.
+
+    `position` is the place in the ledger that the answer knows of, and `revision` that of the rules. `digest` is the
+    SHA-256 of the events that counted, as in a closed period.
     """
 
     total: Total
@@ -133,4 +144,49 @@ class Explanation:
     event_time_window: EventTimeWindow | None
     revision: int
     position: int
-    events: tuple[MeterEventView, ...]
+    digest: str
+    events: tuple[ExplainedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustingEvent(MeterEventView):
+    """A meter event that was recorded or cancelled, or came to count or not, after its period was closed.
+
+    `before` is its verdict at the closing, None where it wasn't recorded; `change` is what it adds to the figure since.
+    """
+
+    before: Verdict | None = None
+    change: Decimal = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What is owed on a closed period since it was closed, signed.
+
+    `quantity` and `billable` are what the period comes to now under the rules that it was closed with; `difference`
+    and `billable_difference` are what that adds to the frozen figures. `events` caused it: their changes add up to
+    the difference. `rules_difference` is what the rules in force would add to that, which is not owed.
+    """
+
+    period: ClosedPeriod
+    quantity: Decimal
+    billable: Decimal
+    difference: Decimal
+    billable_difference: Decimal
+    rules_difference: Decimal
+    position: int
+    events: tuple[AdjustingEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationView:
+    """A generation of the read models, folded up to `position` of the ledger, whose newest event is at `head`.
+
+    `rules` are those it was built under, by event name, where these are not the rules in force.
+    """
+
+    number: int
+    state: GenerationState
+    position: int
+    head: int
+    rules: dict[str, Rules]

@@ -5,11 +5,14 @@ customer, combination of dimension values and UTC window counts; without one eve
 Source: Stripe's raw and pre-aggregated meters; that a cancel uncovers the report before is decided here.
 """
 
+import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
 
 import msgspec
 
+from .instants import instant, iso
+from .quantities import plain
 from .rules import EventTimeWindow
 
 
@@ -60,3 +63,12 @@ def counted(usages: Iterable[Usage], window: EventTimeWindow | None) -> list[Usa
         return [usage for usage in usages if usage.cancelled_position is None]
     standing = survivors(usages, window)
     return [usage for position, usage in standing.items() if usage.position == position]
+
+
+def digest(usages: Iterable[Usage]) -> str:
+    """The SHA-256 of `usages`: a line for each, by time and position, of its position, time and value."""
+    lines = hashlib.sha256()
+    for usage in sorted(usages, key=lambda usage: (usage.occurred_at, usage.position)):
+        value = "" if usage.value is None else plain(usage.value)
+        lines.update(f"{usage.position},{iso(instant(usage.occurred_at))},{value}\n".encode())
+    return lines.hexdigest()

@@ -4,7 +4,7 @@ A refusal is data: a code that programs may match on, a sentence that says what 
 and the field and value it is about. The codes are Stripe's where Stripe has one.
 """
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class TallybookError(Exception):
@@ -208,6 +208,45 @@ class ProjectionStopped(TallybookError):
     def __init__(self, message: str, position: int) -> None:
         super().__init__(message, field="position", value=position)
         self.position = position
+
+
+class NoGeneration(TallybookError):
+    """No generation of the read models has this number."""
+
+    code = "no_generation"
+
+
+class GenerationInUse(TallybookError):
+    """The generation is live, or still building: it can't be dropped, or promoted."""
+
+    code = "generation_in_use"
+
+
+class RebuildRunning(TallybookError):
+    """Another program is rebuilding, comparing or promoting read models now."""
+
+    code = "rebuild_running"
+
+
+class RulesCannotRead(TallybookError):
+    """Events that were recorded have payloads that the new rules can't read."""
+
+    code = "rules_cannot_read"
+
+    def __init__(self, message: str, uses: "tuple[UnreadableUse, ...]", count: int) -> None:
+        super().__init__(message, field="rules", value=uses)
+        self.uses = uses
+        self.count = count
+
+
+class UnreadableUse(NamedTuple):
+    """A meter event that rules can't read, and the code and message of why."""
+
+    position: int
+    identifier: str
+    event_name: str
+    code: str
+    message: str
 
 
 class InvalidImportFile(TallybookError):

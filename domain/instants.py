@@ -49,3 +49,8 @@ def time_range(start: object, end: object) -> tuple[datetime, datetime]:
     if first > last:
         raise InvalidTimeRange(f"The range starts at {start} after it ends at {end}.", field="start", value=start)
     return first, last
+
+
+def iso(at: datetime) -> str:
+    """`at` as RFC 3339 text in UTC, with a Z."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

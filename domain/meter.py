@@ -32,6 +32,20 @@ class Meter(Aggregate):
             """Take the new name."""
             aggregate.display_name = self.display_name
 
+    class RulesChanged(Aggregate.Event):
+        """The meter counts by other rules, also what was recorded before. Carries what a fold needs."""
+
+        event_name: str
+        revision: int
+        rules: Rules
+        reason: str
+        by: str | None
+
+        def apply(self, aggregate: "Meter") -> None:
+            """Take the new rules."""
+            aggregate.rules = self.rules
+            aggregate.revision = self.revision
+
     class Deactivated(Aggregate.Event):
         """The meter takes no more usage."""
 
@@ -75,6 +89,14 @@ class Meter(Aggregate):
         """Show the meter under another name; the only attribute that may change freely."""
         if display_name != self.display_name:
             self.trigger_event(self.Renamed, timestamp=at, display_name=display_name)
+
+    def change_rules(self, rules: Rules, *, reason: str, by: str | None, at: datetime) -> None:
+        """Count by other rules from now on, all of the past included; what was reported stays as it is."""
+        if rules != self.rules:
+            self.trigger_event(
+                self.RulesChanged, timestamp=at, event_name=self.event_name, revision=self.revision + 1,
+                rules=rules, reason=reason, by=by,
+            )  # fmt: skip
 
     def deactivate(self, *, at: datetime) -> None:
         """Take no more usage. The name stays taken, and what was recorded can still be cancelled."""

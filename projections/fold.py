@@ -12,18 +12,19 @@ from ..domain.instants import EPOCH, microseconds
 from ..domain.meter_event import ReportedUse
 from ..domain.rules import Rules
 from .buckets import bucket_end, bucket_sizes, bucket_start
-from .rows import BucketKey, LedgerEvent, Mark, ProjectedMeter
+from .rows import BucketKey, LedgerEvent, Mark, ProjectedMeter, RulesInForce
 
 
 class MeterPage:
     """What one page of the ledger says about one meter.
 
-    New usages, in order, by the bucket that they lie in; and cancels, of these or of earlier ones.
+    New usages, in order, by the bucket that they lie in; cancels, of these or of earlier ones; and whether the meter
+    itself is new or has other rules in force.
     """
 
-    def __init__(self, meter: ProjectedMeter, *, is_new: bool = False) -> None:
+    def __init__(self, meter: ProjectedMeter, *, has_news: bool = False) -> None:
         self.meter = meter
-        self.is_new = is_new
+        self.has_news = has_news
         self.read = meter.rules.read
         self.bucket_seconds = bucket_sizes(meter.rules.event_time_window)[-1]
         self.width = bucket_end(0, self.bucket_seconds)
@@ -32,11 +33,15 @@ class MeterPage:
 
 
 def fold(
-    events: Iterable[LedgerEvent], meters: Mapping[str, ProjectedMeter], customers: Mapping[str, int]
+    events: Iterable[LedgerEvent],
+    meters: Mapping[str, ProjectedMeter],
+    customers: Mapping[str, int],
+    pinned: Mapping[str, Rules],
 ) -> list[MeterPage]:
     """What `events` say, by meter.
 
-    `meters` are those known before; `customers` gives each customer's number, a new one where it has none.
+    `meters` are those known before; `customers` gives each customer's number, a new one where it has none. New meters
+    are folded under the rules that are `pinned` for them, or else under those that they are configured with.
     Raises ProjectionStopped at the first event that can't be folded.
     """
     pages = {event_name: MeterPage(meter) for event_name, meter in meters.items()}
@@ -60,14 +65,16 @@ def fold(
                 cancelled = _decode_cancel(state)
                 _fold_cancel(position, cancelled, pages[cancelled.event_name], customers)
             elif topic == "Configured":
-                _fold_meter(_decode_meter(state), pages)
+                _fold_meter(position, _decode_meter(state), pages, pinned)
+            elif topic == "RulesChanged":
+                _fold_rules(position, _decode_rules(state), pages)
             elif topic not in _WITHOUT_USAGE:
                 raise KeyError(f"unknown topic {topic!r}; a later Tallybook may have written it")
     except (msgspec.MsgspecError, ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
         raise ProjectionStopped(
             f"The event at position {position} ({topic}) can't be folded: {type(error).__name__}: {error}", position
         ) from error
-    return [page for page in pages.values() if page.is_new or page.usages or page.marks]
+    return [page for page in pages.values() if page.has_news or page.usages or page.marks]
 
 
 def dimensions_key(values: tuple[str, ...]) -> str:
@@ -84,14 +91,23 @@ class _StoredCancel(msgspec.Struct):
 
 
 class _StoredMeter(msgspec.Struct):
+    recorded_at: datetime
     event_name: str
+    rules: msgspec.Raw
+
+
+class _StoredRules(msgspec.Struct):
+    recorded_at: datetime
+    event_name: str
+    revision: int
     rules: msgspec.Raw
 
 
 _decode_use = msgspec.json.Decoder(ReportedUse).decode
 _decode_cancel = msgspec.json.Decoder(_StoredCancel).decode
 _decode_meter = msgspec.json.Decoder(_StoredMeter).decode
-_WITHOUT_USAGE = frozenset({"Renamed", "Deactivated", "Reactivated"})
+_decode_rules = msgspec.json.Decoder(_StoredRules).decode
+_WITHOUT_USAGE = frozenset({"Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened"})
 
 
 def _fold_cancel(position: int, cancelled: _StoredCancel, page: MeterPage, customers: Mapping[str, int]) -> None:
@@ -101,9 +117,21 @@ def _fold_cancel(position: int, cancelled: _StoredCancel, page: MeterPage, custo
     page.marks.append(Mark(key, cancelled.recorded_position, microseconds(cancelled.recorded_at), position))
 
 
-def _fold_meter(configured: _StoredMeter, pages: dict[str, MeterPage]) -> None:
-    if configured.event_name in pages:
-        raise ValueError(f"the meter {configured.event_name!r} is configured already")
+def _fold_meter(
+    position: int, configured: _StoredMeter, pages: dict[str, MeterPage], pinned: Mapping[str, Rules]
+) -> None:
+    name = configured.event_name
+    if name in pages:
+        raise ValueError(f"the meter {name!r} is configured already")
     rules = Rules.model_validate_json(bytes(configured.rules))
-    meter = ProjectedMeter(len(pages) + 1, configured.event_name, rules)
-    pages[configured.event_name] = MeterPage(meter, is_new=True)
+    first = RulesInForce(1, rules, position, microseconds(configured.recorded_at))
+    pages[name] = MeterPage(ProjectedMeter(len(pages) + 1, name, pinned.get(name, rules), (first,)), has_news=True)
+
+
+def _fold_rules(position: int, changed: _StoredRules, pages: dict[str, MeterPage]) -> None:
+    """Remember what is in force now; the usage stays folded under the rules that it is."""
+    page = pages[changed.event_name]
+    rules = Rules.model_validate_json(bytes(changed.rules))
+    now = RulesInForce(changed.revision, rules, position, microseconds(changed.recorded_at))
+    page.meter = page.meter._replace(history=(*page.meter.history, now))
+    page.has_news = True

@@ -2,11 +2,13 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..domain.errors import ProjectionStopped
+from .customers import CustomerNumbers
 from .fold import fold
 from .rows import LedgerEvent, LedgerPages, Rows, Views
 from .tally import tally
@@ -24,30 +26,36 @@ class Progress:
     head: int
     events_per_second: float
 
+    @property
+    def seconds_left(self) -> float:
+        """About how long it will take to reach the head."""
+        return max(self.head - self.position, 0) / self.events_per_second if self.events_per_second else float("inf")
+
 
 class Projector:
     """Brings read models up to date with the ledger.
 
-    A page and the position it reaches are committed together, by one writer at a time: killed at any moment, a page
-    is in wholly or not at all, and none is folded in twice.
+    A page is committed together with the position that it reaches, and only onto the position that it was read
+    after: killed at any moment, a page is in wholly or not at all, and none is folded in twice.
     """
 
     def __init__(self, ledger: LedgerPages, views: Views, page_size: int = PAGE_SIZE) -> None:
         self.ledger = ledger
         self.views = views
         self.page_size = page_size
+        self._one_thread = threading.Lock()
 
-    def catch_up(self, progress: Callable[[Progress], None] | None = None) -> int:
-        """Fold in all that was stored before this call; give the position reached.
+    def catch_up(self, progress: Callable[[Progress], None] | None = None, *, until: int | None = None) -> int:
+        """Fold in all that was stored before this call, or all up to the position `until`; give the position reached.
 
         Raises ProjectionStopped at an event that can't be folded, with all before it folded in.
         """
-        head = self.ledger.head()
+        head = self.ledger.head() if until is None else until
         with self.views.reading() as rows:
             position = rows.position()
         began, began_at = time.monotonic(), position
         while position < head:
-            position = self._project_page()
+            position = self._project_page(until)
             if progress is not None:
                 seconds = max(time.monotonic() - began, 1e-9)
                 progress(Progress(position, head, (position - began_at) / seconds))
@@ -58,20 +66,19 @@ class Projector:
         with self.views.reading() as rows:
             if self._are_of_this_ledger(rows):
                 return
-        with self.views.writing() as rows:
-            if not self._are_of_this_ledger(rows):
-                _log.warning("The read models were made from another ledger than this; they are made anew.")
-                rows.forget()
+        _log.warning("The read models were made from another ledger than this; they are made anew.")
+        self.views.begin_anew()
 
     def _are_of_this_ledger(self, rows: Rows) -> bool:
         position = rows.position()
         return position == 0 or [_mark(event) for event in self.ledger.page(position - 1, 1)] == [rows.ledger_mark()]
 
-    def _project_page(self) -> int:
+    def _project_page(self, until: int | None) -> int:
         stopped: ProjectionStopped | None = None
         while True:
             try:
-                reached = self._commit_page(before=None if stopped is None else stopped.position)
+                with self._one_thread:  # or each of them would fold the same page
+                    reached = self._commit_page(until if stopped is None else stopped.position - 1)
             except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
                 stopped = earlier
                 continue
@@ -79,16 +86,24 @@ class Projector:
                 raise stopped
             return reached
 
-    def _commit_page(self, before: int | None = None) -> int:
+    def _commit_page(self, until: int | None) -> int:
+        """Fold the next page, and commit it unless another process was faster; give the position reached.
+
+        Nobody has to wait while a page is folded, only while its rows are written.
+        """
+        with self.views.reading() as rows:
+            generation, position, customers = rows.generation, rows.position(), CustomerNumbers(rows)
+            events = self.ledger.page(position, self.page_size)
+            if until is not None:
+                events = [event for event in events if event[0] <= until]
+            pages = fold(events, rows.meters(), customers, rows.pinned())
         with self.views.writing() as rows:
-            events = self.ledger.page(rows.position(), self.page_size)
-            if before is not None:
-                events = [event for event in events if event[0] < before]
-            for page in fold(events, rows.meters(), rows.customer_numbers()):
-                if page.is_new:
-                    rows.add_meter(page.meter)
-                tally(rows, page)
-            if events:
+            if (rows.generation, rows.position()) == (generation, position) and events:
+                rows.add_customers(customers.new)
+                for page in pages:
+                    if page.has_news:
+                        rows.put_meter(page.meter)
+                    tally(rows, page)
                 rows.advance(events[-1][0], _mark(events[-1]))
             return rows.position()
 

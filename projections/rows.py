@@ -18,14 +18,6 @@ LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event, as they lie in the ledger."""
 
 
-class ProjectedMeter(NamedTuple):
-    """A meter as the read models know it: its number in their rows, and the rules they were folded under."""
-
-    number: int
-    event_name: str
-    rules: Rules
-
-
 class AsOf(NamedTuple):
     """What was known: recorded up to and including a position, or a moment (microseconds since 1970 UTC)."""
 
@@ -34,18 +26,52 @@ class AsOf(NamedTuple):
 
     def knew(self, usage: Usage) -> Usage | None:
         """The usage as it was known: None where it was not recorded yet, and not cancelled where its cancel wasn't."""
-        if not self._includes(usage.recorded_at, usage.position):
+        if not self.includes(usage.recorded_at, usage.position):
             return None
         if usage.cancelled_at is None or usage.cancelled_position is None:
             return usage
-        if self._includes(usage.cancelled_at, usage.cancelled_position):
+        if self.includes(usage.cancelled_at, usage.cancelled_position):
             return usage
         return msgspec.structs.replace(usage, cancelled_at=None, cancelled_position=None)
 
-    def _includes(self, recorded_at: int, position: int) -> bool:
+    def includes(self, recorded_at: int, position: int) -> bool:
+        """Whether what was recorded then, at that position, was known."""
         if self.position is not None:
             return position <= self.position
         return self.recorded_at is not None and recorded_at <= self.recorded_at
+
+
+class RulesInForce(NamedTuple):
+    """Rules of a meter from a position of the ledger on, until the next revision."""
+
+    revision: int
+    rules: Rules
+    position: int
+    recorded_at: int
+
+
+class ProjectedMeter(NamedTuple):
+    """A meter as the read models know it.
+
+    `rules` are those that its usage was folded under; `history` holds those that the ledger has put in force so far.
+    """
+
+    number: int
+    event_name: str
+    rules: Rules
+    history: tuple[RulesInForce, ...]
+
+    def in_force(self, as_of: AsOf | None = None) -> RulesInForce:
+        """The rules in force then; the first ones before there were any."""
+        if as_of is None:
+            return self.history[-1]
+        known = [one for one in self.history if as_of.includes(one.recorded_at, one.position)]
+        return known[-1] if known else self.history[0]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the usage was folded under the rules that the ledger has put in force last."""
+        return self.rules == self.history[-1].rules
 
 
 class Mark(NamedTuple):
@@ -78,8 +104,27 @@ class LedgerPages(Protocol):
         ...
 
 
+class Record(NamedTuple):
+    """One row of the read models in a form that doesn't depend on the store: what tells it from others, and its cells.
+
+    A row that can't be read has None for its cells.
+    """
+
+    key: tuple[int | str, ...]
+    cells: tuple[object, ...] | None
+
+
 class Rows(Protocol):
     """Usage rows and buckets of one generation, read in one consistent state."""
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation."""
+        ...
+
+    def pinned(self) -> Mapping[str, Rules]:
+        """The rules that meters are folded under, by event name; those they are configured with where not named."""
+        ...
 
     def position(self) -> int:
         """The position up to which the ledger is folded in."""
@@ -95,6 +140,10 @@ class Rows(Protocol):
 
     def customer_number(self, customer: str) -> int | None:
         """The number of a customer in these rows, if it has any."""
+        ...
+
+    def last_customer_number(self) -> int:
+        """The highest number of a customer; 0 where there is none."""
         ...
 
     def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
@@ -118,16 +167,24 @@ class Rows(Protocol):
         """The starts of the first and last bucket of `bucket_seconds` with usage, of all customers where None."""
         ...
 
+    def tables(self) -> Sequence[str]:
+        """The names of all tables of rows, for `records`."""
+        ...
+
+    def records(self, table: str) -> Iterator[Record]:
+        """All rows of a table, in the order of their keys; usages one by one, however they are kept."""
+        ...
+
 
 class WritableRows(Rows, Protocol):
     """Rows inside the transaction of one page."""
 
-    def add_meter(self, meter: ProjectedMeter) -> None:
-        """Keep a new meter."""
+    def put_meter(self, meter: ProjectedMeter) -> None:
+        """Keep a meter, in place of what was kept of it."""
         ...
 
-    def customer_numbers(self) -> Mapping[str, int]:
-        """The number of each customer that is asked for, a new one where it has none yet."""
+    def add_customers(self, numbers: Mapping[str, int]) -> None:
+        """Keep the numbers of new customers."""
         ...
 
     def add_usages(self, meter: int, usages: Mapping[BucketKey, Sequence[Usage]]) -> None:
@@ -153,10 +210,6 @@ class WritableRows(Rows, Protocol):
         """
         ...
 
-    def forget(self) -> None:
-        """Begin anew, without rows."""
-        ...
-
 
 class Views(Protocol):
     """Where read models live."""
@@ -167,4 +220,8 @@ class Views(Protocol):
 
     def writing(self) -> AbstractContextManager[WritableRows]:
         """Write alone; what is written takes effect at the end, whole or not at all."""
+        ...
+
+    def begin_anew(self) -> None:
+        """Do away with all generations, and begin one without rows."""
         ...

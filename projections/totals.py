@@ -62,3 +62,14 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
                 return Decimal(self.count)
             case Formula.LAST:
                 return ZERO if self.last is None else self.last
+
+    def contribution(self, usage: Usage, formula: Formula) -> Decimal:
+        """What a usage that counts adds to the figure; those of all that count add up to it."""
+        match formula:
+            case Formula.SUM:
+                return ZERO if usage.value is None else usage.value
+            case Formula.COUNT:
+                return Decimal(1)
+            case Formula.LAST:
+                is_last = usage.position == self.last_position
+                return usage.value if is_last and usage.value is not None else ZERO

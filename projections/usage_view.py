@@ -7,9 +7,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ..domain.counting import Usage, counted, survivors, window_start
-from .buckets import Piece, bucket_end, bucket_sizes, pieces
-from .rows import AsOf, ProjectedMeter, Rows
+from .buckets import HOUR_SECONDS, Piece, bucket_end, pieces
+from .rows import AsOf
 from .totals import Totals
+from .usage_source import UsageSource
+
+_AT_A_TIME = bucket_end(0, HOUR_SECONDS)
+"""Where every event stands for itself, an hour's are looked at together."""
 
 
 class Standing(NamedTuple):
@@ -22,11 +26,10 @@ class Standing(NamedTuple):
 class UsageView:
     """Answers about one meter, from one consistent state of the read models. Times are microseconds since 1970 UTC."""
 
-    def __init__(self, rows: Rows, meter: ProjectedMeter) -> None:
-        self.rows = rows
-        self.meter = meter
-        self.window = meter.rules.event_time_window
-        self.smallest = bucket_sizes(self.window)[-1]
+    def __init__(self, source: UsageSource) -> None:
+        self.source = source
+        self.rules = source.rules
+        self.window = source.rules.event_time_window
 
     def totals(
         self, customer: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
@@ -37,18 +40,13 @@ class UsageView:
         usage rows as they were.
         """
         totals: defaultdict[tuple[int, int], Totals] = defaultdict(Totals)
-        sizes = bucket_sizes(self.window) if as_of is None else ()
-        used_from, used_to = self.extent(customer) or (0, 0)
+        sizes = self.source.bucket_sizes if as_of is None else ()
+        used_from, used_to = self.source.extent(customer) or (0, 0)
         used = [min(max(boundary, used_from), used_to) for boundary in boundaries]
         for piece in pieces(used, sizes):
             for key, part in self._parts(piece, customer, boundaries, as_of):
                 totals[key] = totals[key].merge(part)
         return dict(totals)
-
-    def extent(self, customer: int | None) -> tuple[int, int] | None:
-        """A range [start, end) that holds all usage of `customer`, or of everyone where None."""
-        starts = self.rows.extent(self.meter.number, customer, self.smallest)
-        return None if starts is None else (starts[0], bucket_end(starts[1], self.smallest))
 
     def standings(self, customer: int | None, start: int, end: int, as_of: AsOf | None = None) -> Iterator[Standing]:
         """Every usage in [start, end), by (occurred_at, position), with the one that counts in its place."""
@@ -64,7 +62,7 @@ class UsageView:
         """Totals of parts of `piece`, each by its window between `boundaries` and its customer."""
         size, start, end = piece
         if size is not None:
-            for bucket in self.rows.buckets(self.meter.number, size, customer, start, end):
+            for bucket in self.source.buckets(size, customer, start, end):
                 if bucket.totals.count:
                     yield (bisect_right(boundaries, bucket.start) - 1, bucket.customer), bucket.totals
             return
@@ -80,10 +78,10 @@ class UsageView:
         self, customer: int | None, start: int, end: int, as_of: AsOf | None
     ) -> Iterator[Sequence[Usage]]:
         """The usages of each window that touches [start, end), whole: what counts is decided before the cut."""
-        width = bucket_end(0, self.smallest)
+        width = _AT_A_TIME
         if self.window is not None:
             start, end = window_start(start, self.window), -window_start(-end, self.window)
             width = self.window.microseconds
-        usages = self.rows.usages(self.meter.number, customer, self.smallest, start, end, as_of)
+        usages = self.source.usages(customer, start, end, as_of)
         for _, group in groupby(usages, lambda usage: usage.occurred_at // width):
             yield list(group)

@@ -22,12 +22,12 @@ class Datastore(SQLiteDatastore):
     """One SQLite database: a file, or one in memory by a name of its own.
 
     Its tables are looked for, and made if there are none, by each new connection: the file may have been deleted.
-    What is `disposable` loses nothing by that.
+    What is disposable loses nothing by that.
     """
 
-    def __init__(self, database: str, schema: Schema, *, synchronous: str, disposable: bool = False) -> None:
+    def __init__(self, database: str, schema: Schema, *, synchronous: str) -> None:
         super().__init__(database, originator_id_type="text")
-        self.pool = _Pool(database, schema, synchronous, disposable)
+        self.pool = _Pool(database, schema, synchronous)
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Generator[SQLiteCursor]:
@@ -44,11 +44,10 @@ class Datastore(SQLiteDatastore):
 
 
 class _Pool(SQLiteConnectionPool):
-    def __init__(self, database: str, schema: Schema, synchronous: str, disposable: bool) -> None:
+    def __init__(self, database: str, schema: Schema, synchronous: str) -> None:
         super().__init__(db_name=database, lock_timeout=LOCK_TIMEOUT_SECONDS, pool_timeout=LOCK_TIMEOUT_SECONDS)
         self.schema = schema
         self.synchronous = synchronous
-        self.disposable = disposable
 
     @staticmethod
     def detect_memory_mode(db_name: str) -> bool:
@@ -57,7 +56,7 @@ class _Pool(SQLiteConnectionPool):
 
     def _create_connection(self) -> SQLiteConnection:
         with translated(self.db_name):
-            if self.disposable:
+            if self.schema.is_disposable:
                 _remove_leftovers(self.db_name)
             connection = sqlite3.connect(
                 self.db_name, uri=True, check_same_thread=False, isolation_level=None, timeout=LOCK_TIMEOUT_SECONDS

@@ -1,6 +1,7 @@
 """The ledger on SQLite: stored events in one total order, never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent
@@ -41,6 +42,10 @@ LEDGER = Schema(
 _COLUMNS = "position AS id, originator_id, originator_version, topic, state"
 
 
+class StreamMoved(Exception):
+    """Somebody else appended to a stream that a decision rested on."""
+
+
 def ledger_datastore(database: str) -> Datastore:
     """The database of a ledger: what is committed is on disk."""
     return Datastore(database, LEDGER, synchronous="FULL")
@@ -63,17 +68,36 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
-        return self._insert_rows(c, rows)
+        return self.insert_rows_with(c, rows)
 
-    def insert_rows(self, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
-        """Store rows of (stream, version, topic, state) in one transaction; give their positions."""
+    def insert_rows(
+        self, rows: Sequence[tuple[str, int, str, bytes]], unless_moved: Mapping[str, int] | None = None
+    ) -> Sequence[int]:
+        """Store rows of (stream, version, topic, state) in one transaction; give their positions.
+
+        Raises StreamMoved, with nothing stored, where a stream has grown past its version in `unless_moved`.
+        """
         with self.datastore.transaction(commit=True) as c:
-            return self._insert_rows(c, rows)
+            for stream, version in (unless_moved or {}).items():
+                c.execute(
+                    "SELECT 1 FROM stored_events WHERE originator_id = ? AND originator_version = ?",
+                    (stream, version + 1),
+                )
+                if c.fetchone() is not None:
+                    raise StreamMoved(stream)
+            return self.insert_rows_with(c, rows)
 
-    def _insert_rows(self, c: SQLiteCursor, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
+    @contextmanager
+    def alone(self) -> Generator["SQLiteLedgerAlone"]:
+        """Read and append while nobody else can append; what is appended takes effect at the end."""
+        with self.datastore.transaction(commit=True) as c:
+            yield SQLiteLedgerAlone(self, c)
+
+    def insert_rows_with(self, c: SQLiteCursor, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
+        """Store rows of (stream, version, topic, state) inside a transaction; give their positions."""
         c.executemany(self.insert_events_statement, rows)
         # The write lock is held, so the positions just given are the last ones.
-        last = self._max_notification_id(c)
+        last = self.last_position(c)
         return range(last - len(rows) + 1, last + 1)
 
     def select_notifications(
@@ -93,6 +117,10 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             (first, stop, *topics, limit),
         )
 
+    def last_position(self, c: SQLiteCursor) -> int:
+        """The position of the newest event; 0 in an empty ledger."""
+        return self._max_notification_id(c) or 0
+
     def head(self) -> int:
         """The position of the newest event; 0 in an empty ledger."""
         return self.max_notification_id() or 0
@@ -100,13 +128,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
     def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events after the position `after`, in order."""
         with self.datastore.transaction(commit=False) as c:
-            cursor = c.sqlite_cursor
-            cursor.row_factory = None
-            cursor.execute(
-                "SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?",
-                (after, limit),
-            )
-            return cursor.fetchall()
+            return _page(c, after, limit)
 
     def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """The first event, with its position, of each of the streams that exist."""
@@ -129,14 +151,41 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             c.execute(
                 "SELECT originator_id FROM stored_events"
                 " WHERE originator_id >= ? AND originator_id < ? AND originator_version = 1 ORDER BY originator_id",
-                (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1)),
+                (prefix, _after(prefix)),
             )
             return [row[0] for row in c.fetchall()]
+
+    def select_under(self, prefix: str) -> Sequence[Notification]:
+        """The events of all streams whose ids begin with `prefix`, by stream and version."""
+        return self._select(
+            "WHERE originator_id >= ? AND originator_id < ? ORDER BY originator_id, originator_version",
+            (prefix, _after(prefix)),
+        )
 
     def _select(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
         with self.datastore.transaction(commit=False) as c:
             c.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", params)
             return [Notification(**dict(zip(row.keys(), row, strict=True))) for row in c.fetchall()]
+
+
+class SQLiteLedgerAlone:
+    """The ledger inside a transaction in which nobody else can append to it."""
+
+    def __init__(self, recorder: SQLiteLedgerRecorder, cursor: SQLiteCursor) -> None:
+        self._recorder = recorder
+        self._cursor = cursor
+
+    def head(self) -> int:
+        """The position of the newest event; 0 in an empty ledger."""
+        return self._recorder.last_position(self._cursor)
+
+    def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Up to `limit` events after the position `after`, in order."""
+        return _page(self._cursor, after, limit)
+
+    def insert_rows(self, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
+        """Store rows of (stream, version, topic, state); give their positions."""
+        return self._recorder.insert_rows_with(self._cursor, rows)
 
 
 class SQLiteLedgerFactory(SQLiteFactory):
@@ -151,6 +200,20 @@ class SQLiteLedgerFactory(SQLiteFactory):
         recorder = SQLiteLedgerRecorder(self.datastore)
         recorder.create_table()
         return recorder
+
+
+def _page(c: SQLiteCursor, after: int, limit: int) -> Sequence[LedgerEvent]:
+    cursor = c.sqlite_cursor.connection.cursor()
+    cursor.row_factory = None
+    cursor.execute(
+        "SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?",
+        (after, limit),
+    )
+    return cursor.fetchall()
+
+
+def _after(prefix: str) -> str:
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def _chunks(items: Sequence[Item], size: int = 500) -> Sequence[Sequence[Item]]:

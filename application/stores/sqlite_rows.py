@@ -1,13 +1,14 @@
 """The rows of one generation of read models on SQLite, inside one transaction."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain, groupby
 from operator import attrgetter, itemgetter
 from sqlite3 import Cursor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
@@ -17,12 +18,13 @@ from ...domain.errors import LedgerUnavailable
 from ...domain.instants import MICROSECONDS_PER_SECOND
 from ...domain.rules import Rules
 from ...projections.buckets import bucket_start
-from ...projections.rows import AsOf, Bucket, BucketKey, Mark, ProjectedMeter
+from ...projections.rows import AsOf, Bucket, BucketKey, Mark, ProjectedMeter, Record, RulesInForce
 from ...projections.totals import Totals
 
 if TYPE_CHECKING:
     from .sqlite_views import SQLiteViews
 
+Table = Literal["meters", "customers", "usage", "totals"]
 _KEYS_A_STATEMENT = 1_000
 _USAGES_A_ROW = 1_000
 _TOTALS = "sum, count, last, last_at, last_position"
@@ -31,35 +33,45 @@ _TOTALS = "sum, count, last, last_at, last_position"
 class SQLiteRows:
     """The rows of one generation inside one transaction."""
 
-    def __init__(self, views: "SQLiteViews", tracking_cursor: SQLiteCursor) -> None:
+    def __init__(self, views: "SQLiteViews", tracking_cursor: SQLiteCursor, generation: int) -> None:
+        self.generation = generation
         self._views = views
         self._tracking_cursor = tracking_cursor
         self._connection = tracking_cursor.sqlite_cursor.connection
-        g = views.generation
-        self._meters, self._customers, self._usage, self._totals = (
-            f"meters_{g}", f"customers_{g}", f"usage_{g}", f"totals_{g}",
-        )  # fmt: skip
+        self._meters, self._customers, self._usage, self._totals = tables(generation)
 
     # --- reading ----------------------------------------------------------------------------------
 
+    def pinned(self) -> Mapping[str, Rules]:
+        """The rules that meters are folded under, by event name; those they are configured with where not named."""
+        row = self._execute("SELECT pinned FROM generations WHERE generation = ?", (self.generation,))
+        return decode_pinned(row.fetchone()[0])
+
     def position(self) -> int:
         """The position up to which the ledger is folded in."""
-        return self._views.tracked_position(self._tracking_cursor)
+        return self._views.tracked_position(self._tracking_cursor, self.generation)
 
     def ledger_mark(self) -> str | None:
         """The mark of the event at that position."""
-        row = self._execute("SELECT ledger_mark FROM generations WHERE generation = ?", (self._views.generation,))
+        row = self._execute("SELECT ledger_mark FROM generations WHERE generation = ?", (self.generation,))
         return row.fetchone()[0]
 
     def meters(self) -> Mapping[str, ProjectedMeter]:
         """The meters, by event name."""
-        rows = self._execute(f"SELECT meter, event_name, rules FROM {self._meters} ORDER BY meter")
-        return {name: ProjectedMeter(number, name, _rules(rules)) for number, name, rules in rows}
+        rows = self._execute(f"SELECT meter, event_name, rules, history FROM {self._meters} ORDER BY meter")
+        return {
+            name: ProjectedMeter(number, name, _rules(rules), _history(history))
+            for number, name, rules, history in rows
+        }
 
     def customer_number(self, customer: str) -> int | None:
         """The number of a customer in these rows, if it has any."""
         row = self._execute(f"SELECT customer FROM {self._customers} WHERE name = ?", (customer,)).fetchone()
         return None if row is None else row[0]
+
+    def last_customer_number(self) -> int:
+        """The highest number of a customer; 0 where there is none."""
+        return self._execute(f"SELECT coalesce(max(customer), 0) FROM {self._customers}").fetchone()[0]
 
     def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
         """The customers behind numbers."""
@@ -129,24 +141,45 @@ class SQLiteRows:
         )
         return None if first is None else (first, last)
 
+    def tables(self) -> Sequence[str]:
+        """The names of all tables of rows, for `records`."""
+        return get_args(Table)
+
+    def records(self, table: str) -> Iterator[Record]:
+        """All rows of a table, in the order of their keys; usages one by one, however they are kept."""
+        if table == "usage":
+            return self._usage_records()
+        columns = "ORDER BY 1" if table != "totals" else "ORDER BY meter, bucket_seconds, start, customer, dimensions"
+        width = _KEY_WIDTHS[table]
+        rows = self._execute(f"SELECT * FROM {table}_{self.generation} {columns}")
+        return (Record(tuple(row[:width]), tuple(row[width:])) for row in rows)
+
+    def _usage_records(self) -> Iterator[Record]:
+        rows = self._execute(f"SELECT * FROM {self._usage} ORDER BY meter, customer, start, dimensions, first_position")
+        for *bucket, first, stored in rows:
+            try:
+                usages = _decode_usages(stored)
+            except LedgerUnavailable:
+                yield Record((*bucket, first), None)
+                continue
+            for usage in usages:
+                yield Record((*bucket, usage.position), msgspec.structs.astuple(usage))
+
     # --- writing ----------------------------------------------------------------------------------
 
-    def add_meter(self, meter: ProjectedMeter) -> None:
-        """Keep a new meter."""
-        row = (meter.number, meter.event_name, meter.rules.model_dump_json())
-        self._execute(f"INSERT INTO {self._meters} VALUES (?, ?, ?)", row)
+    def put_meter(self, meter: ProjectedMeter) -> None:
+        """Keep a meter, in place of what was kept of it."""
+        history = _encode_json(
+            [(one.revision, one.rules.model_dump(mode="json"), *one[2:]) for one in meter.history]
+        ).decode()
+        row = (meter.number, meter.event_name, meter.rules.model_dump_json(), history)
+        self._execute(f"INSERT OR REPLACE INTO {self._meters} VALUES (?, ?, ?, ?)", row)
 
-    def customer_numbers(self) -> Mapping[str, int]:
-        """The number of each customer that is asked for, a new one where it has none yet."""
-        return _CustomerNumbers(self)
-
-    def number_customer(self, customer: str) -> int:
-        """The number of one customer, a new one where it has none yet."""
-        number = self.customer_number(customer)
-        if number is None:
-            number = self._execute(f"INSERT INTO {self._customers} (name) VALUES (?)", (customer,)).lastrowid
-        assert number is not None
-        return number
+    def add_customers(self, numbers: Mapping[str, int]) -> None:
+        """Keep the numbers of new customers."""
+        self._connection.executemany(
+            f"INSERT INTO {self._customers} (name, customer) VALUES (?, ?)", list(numbers.items())
+        )
 
     def add_usages(self, meter: int, usages: Mapping[BucketKey, Sequence[Usage]]) -> None:
         """Keep new usages, all later in the ledger than those that are kept, by the bucket that they lie in."""
@@ -227,15 +260,8 @@ class SQLiteRows:
 
     def advance(self, position: int, mark: str) -> None:
         """Remember that the ledger is folded in up to `position`, in the same transaction as its rows."""
-        self._views.track(self._tracking_cursor, position)
-        self._execute("UPDATE generations SET ledger_mark = ? WHERE generation = ?", (mark, self._views.generation))
-
-    def forget(self) -> None:
-        """Begin anew, without rows."""
-        for table in (self._meters, self._customers, self._usage, self._totals):
-            self._execute(f"DELETE FROM {table}")
-        self._execute("DELETE FROM tracking WHERE application_name = ?", (self._views.tracking_name,))
-        self._execute("UPDATE generations SET ledger_mark = NULL WHERE generation = ?", (self._views.generation,))
+        self._views.track(self._tracking_cursor, self.generation, position)
+        self._execute("UPDATE generations SET ledger_mark = ? WHERE generation = ?", (mark, self.generation))
 
     def _execute(self, statement: str, params: Iterable[object] = ()) -> Cursor:
         cursor = self._connection.cursor()
@@ -243,23 +269,40 @@ class SQLiteRows:
         return cursor.execute(statement, tuple(params))  # pyright: ignore[reportArgumentType]
 
 
-class _CustomerNumbers(dict[str, int]):
-    """Numbers of customers, looked up once each."""
-
-    def __init__(self, rows: SQLiteRows) -> None:
-        super().__init__()
-        self._rows = rows
-
-    def __missing__(self, customer: str) -> int:
-        number = self[customer] = self._rows.number_customer(customer)
-        return number
+def tables(generation: int) -> tuple[str, ...]:
+    """The names of a generation's tables."""
+    return tuple(f"{table}_{generation}" for table in get_args(Table))
 
 
 @lru_cache(maxsize=10_000)
 def _rules(stored: str) -> Rules:
-    return Rules.model_validate_json(stored)
+    with _readable("rules"):
+        return Rules.model_validate_json(stored)
 
 
+@lru_cache(maxsize=10_000)
+def _history(stored: str) -> tuple[RulesInForce, ...]:
+    with _readable("rules"):
+        return tuple(
+            RulesInForce(revision, Rules.model_validate(rules), position, recorded_at)
+            for revision, rules, position, recorded_at in msgspec.json.decode(stored)
+        )
+
+
+@lru_cache(maxsize=1_000)
+def decode_pinned(stored: str) -> Mapping[str, Rules]:
+    """Pinned rules out of the column that keeps them."""
+    with _readable("pinned rules"):
+        return {name: Rules.model_validate(rules) for name, rules in msgspec.json.decode(stored).items()}
+
+
+def encode_pinned(pinned: Mapping[str, Rules]) -> str:
+    """Pinned rules for the column that keeps them."""
+    return _encode_json({name: rules.model_dump(mode="json") for name, rules in pinned.items()}).decode()
+
+
+_KEY_WIDTHS = {"meters": 1, "customers": 1, "totals": 5}
+_encode_json = msgspec.json.Encoder(order="deterministic").encode
 _BY_TIME = attrgetter("occurred_at", "position")
 _POSITION = attrgetter("position")
 _encode_usages = msgspec.msgpack.Encoder().encode
@@ -268,13 +311,21 @@ _usages_decoder = msgspec.msgpack.Decoder(list[Usage])
 
 def _totals(row: Iterable[object]) -> Totals:
     total, count, last, last_at, last_position = row
-    return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
+    with _readable("totals"):
+        return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
 
 
 def _decode_usages(stored: bytes) -> list[Usage]:
-    try:
+    with _readable("usages"):
         return _usages_decoder.decode(stored)
-    except msgspec.MsgspecError as error:
+
+
+@contextmanager
+def _readable(what: str) -> Generator[None]:
+    """Raise LedgerUnavailable where a row can't be read."""
+    try:
+        yield
+    except (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise LedgerUnavailable(
-            f"A row of the read models can't be read: {error}. Delete their file (.views); it is made again."
+            f"A row of {what} in the read models can't be read: {error}. Delete their file (.views); it is made again."
         ) from error

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 
 from ...domain.errors import NewerSchema, NotALedger
 
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
     """The tables of one kind of database.
 
     `application_id` and `version` are kept in the file's header: they tell a ledger from any other SQLite file.
+    Tables that are disposable are made anew where they are of an earlier version.
     """
 
     application_id: int
     version: int
     statements: Sequence[str]
+    is_disposable: bool = False
 
     def is_in(self, connection: sqlite3.Connection, database: str) -> bool:
         """Whether the tables are there; not, if the database is empty.
@@ -49,13 +53,15 @@ class Schema:
                 field="url",
                 value=database,
             )
-        return True
+        return version == self.version or not self.is_disposable
 
     def make(self, connection: sqlite3.Connection, database: str) -> None:
         """Make the tables, unless another process is faster."""
         connection.execute("BEGIN IMMEDIATE")
         try:
             if not self._is_seen(connection, database):
+                for (table,) in connection.execute(_TABLES).fetchall():
+                    connection.execute(f"DROP TABLE {table}")
                 for statement in self.statements:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {self.application_id}")

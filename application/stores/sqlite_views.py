@@ -1,35 +1,60 @@
 """The read models on SQLite, in a file of their own beside the ledger. Deleting it loses nothing."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import os
+import platform
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
+from uuid_utils import uuid7
 
+from ...domain.errors import NoGeneration, RebuildRunning
+from ...domain.rules import Rules
+from ...projections.generations import Generation, GenerationState
+from ...projections.rows import Views
+from .exclusion import exclusion
 from .sqlite import Datastore
-from .sqlite_rows import SQLiteRows
+from .sqlite_rows import SQLiteRows, decode_pinned, encode_pinned, tables
 from .sqlite_schema import Schema
 
-FIRST_GENERATION = 1
+VIEWS = Schema(
+    application_id=0x54414C56,  # "TALV"
+    version=2,
+    is_disposable=True,
+    statements=(
+        """CREATE TABLE generations (
+            generation INTEGER PRIMARY KEY AUTOINCREMENT,
+            state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
+            pinned TEXT NOT NULL,
+            ledger_mark TEXT
+        )""",
+        "CREATE UNIQUE INDEX only_one_is_live ON generations (state) WHERE state = 'live'",
+        """CREATE TABLE tracking (
+            application_name TEXT PRIMARY KEY,
+            notification_id INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE TABLE holder (holder TEXT NOT NULL)",
+    ),
+)
 
-_GENERATIONS = """CREATE TABLE generations (
-    generation INTEGER PRIMARY KEY,
-    state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
-    ledger_mark TEXT
-)"""
-_TRACKING = """CREATE TABLE tracking (
-    application_name TEXT PRIMARY KEY,
-    notification_id INTEGER NOT NULL
-) WITHOUT ROWID"""
 
-
-def _tables(generation: int) -> tuple[str, ...]:
+def _schema(generation: int) -> tuple[str, ...]:
     """One generation's tables. Times are microseconds since 1970 UTC; figures are exact decimal text."""
-    g = generation
+    meters, customers, usage, totals = tables(generation)
     return (
-        f"CREATE TABLE meters_{g} (meter INTEGER PRIMARY KEY, event_name TEXT NOT NULL UNIQUE, rules TEXT NOT NULL)",
-        f"CREATE TABLE customers_{g} (customer INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
-        f"""CREATE TABLE usage_{g} (
+        f"""CREATE TABLE {meters} (
+            meter INTEGER PRIMARY KEY,
+            event_name TEXT NOT NULL UNIQUE,
+            rules TEXT NOT NULL,
+            history TEXT NOT NULL
+        )""",
+        f"CREATE TABLE {customers} (customer INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        f"""CREATE TABLE {usage} (
             meter INTEGER NOT NULL,
             customer INTEGER NOT NULL,
             start INTEGER NOT NULL,
@@ -38,7 +63,7 @@ def _tables(generation: int) -> tuple[str, ...]:
             usages BLOB NOT NULL,
             PRIMARY KEY (meter, customer, start, dimensions, first_position)
         ) WITHOUT ROWID""",
-        f"""CREATE TABLE totals_{g} (
+        f"""CREATE TABLE {totals} (
             meter INTEGER NOT NULL,
             bucket_seconds INTEGER NOT NULL,
             start INTEGER NOT NULL,
@@ -51,56 +76,211 @@ def _tables(generation: int) -> tuple[str, ...]:
             last_position INTEGER,
             PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions)
         ) WITHOUT ROWID""",
-        f"INSERT INTO generations VALUES ({g}, 'live', NULL)",
     )
-
-
-VIEWS = Schema(
-    application_id=0x54414C56,  # "TALV"
-    version=1,
-    statements=(_GENERATIONS, _TRACKING, *_tables(FIRST_GENERATION)),
-)
 
 
 def views_datastore(database: str) -> Datastore:
     """The database of read models: a power cut may take their last pages, which are folded again."""
-    return Datastore(database, VIEWS, synchronous="NORMAL", disposable=True)
+    return Datastore(database, VIEWS, synchronous="NORMAL")
 
 
 class SQLiteViews(SQLiteTrackingRecorder):
-    """The read models of one ledger, their position tracked in the same transaction as their rows."""
+    """The read models of one ledger, in generations, of which one is live and answers.
 
-    def __init__(self, datastore: Datastore) -> None:
+    Each generation's position is tracked in the same transaction as its rows. `current_rules` tells the rules that
+    changed meters are to be folded under when the first generation is begun.
+    """
+
+    def __init__(self, datastore: Datastore, current_rules: Callable[[], Mapping[str, Rules]]) -> None:
         super().__init__(datastore)
-        self.generation = FIRST_GENERATION
+        self.current_rules = current_rules
         with datastore.transaction(commit=False):
             pass  # the first connection makes the tables where there are none
 
+    # --- the live generation ----------------------------------------------------------------------
+
     @contextmanager
     def reading(self) -> Generator[SQLiteRows]:
-        """Rows to read, in one consistent state."""
-        with self.datastore.transaction(commit=False) as cursor:
-            yield SQLiteRows(self, cursor)
+        """Rows of the live generation to read, in one consistent state."""
+        while True:
+            with self.datastore.transaction(commit=False) as cursor:
+                live = _live(cursor)
+                if live is not None:
+                    yield SQLiteRows(self, cursor, live)
+                    return
+            with self.writing():
+                pass  # begins one
 
     @contextmanager
     def writing(self) -> Generator[SQLiteRows]:
-        """Rows to read and write, alone; all that is written takes effect together at the end."""
+        """Rows of the live generation to read and write, alone; all takes effect together at the end."""
+        pinned: Mapping[str, Rules] = {} if self._has_live() else self.current_rules()
         with self.datastore.transaction(commit=True) as cursor:
-            yield SQLiteRows(self, cursor)
+            live = _live(cursor)
+            if live is None:
+                live = _begin(cursor, "live", pinned)
+            yield SQLiteRows(self, cursor, live)
 
-    def tracked_position(self, cursor: SQLiteCursor) -> int:
-        """The position up to which the ledger is folded in."""
-        return self._max_tracking_id(self.tracking_name, cursor) or 0
+    def begin_anew(self) -> None:
+        """Do away with all generations, and begin one without rows."""
+        pinned = self.current_rules()
+        with self.datastore.transaction(commit=True) as cursor:
+            for generation in _all(cursor):
+                _drop(cursor, generation.number)
+            _begin(cursor, "live", pinned)
 
-    def track(self, cursor: SQLiteCursor, position: int) -> None:
-        """Advance the position; refused by the library unless it grows."""
-        self._insert_tracking(cursor, Tracking(self.tracking_name, position))
+    # --- all generations --------------------------------------------------------------------------
 
-    @property
-    def tracking_name(self) -> str:
-        """Under which name the position is tracked."""
-        return f"generation {self.generation}"
+    def generations(self) -> list[Generation]:
+        """All generations, in the order that they were begun in."""
+        with self.reading(), self.datastore.transaction(commit=False) as cursor:
+            return _all(cursor)
+
+    def begin(self, pinned: Mapping[str, Rules]) -> Generation:
+        """Begin another generation, without rows, in the state `building`."""
+        with self.datastore.transaction(commit=True) as cursor:
+            number = _begin(cursor, "building", pinned)
+        return Generation(number, GenerationState.BUILDING, pinned, 0)
+
+    def of(self, generation: int) -> Views:
+        """The rows of one generation, whether live or not. They raise NoGeneration once it is dropped."""
+        return _GenerationViews(self, generation)
+
+    def set_ready(self, generation: int) -> None:
+        """A generation is wholly built."""
+        with self.datastore.transaction(commit=True) as cursor:
+            cursor.execute(
+                "UPDATE generations SET state = 'ready' WHERE generation = ? AND state = 'building'", (generation,)
+            )
+
+    def make_live(self, generation: int) -> None:
+        """Let a generation answer from now on, and the one that did so far retire, both at once."""
+        with self.datastore.transaction(commit=True) as cursor:
+            _check(cursor, generation)
+            cursor.execute("UPDATE generations SET state = 'retired' WHERE state = 'live'")
+            cursor.execute("UPDATE generations SET state = 'live' WHERE generation = ?", (generation,))
+
+    def drop(self, generation: int) -> None:
+        """Do away with a generation that isn't live."""
+        with self.datastore.transaction(commit=True) as cursor:
+            _check(cursor, generation)
+            _drop(cursor, generation)
+
+    @contextmanager
+    def alone(self, doing: str, *, wait_seconds: float = 0) -> Generator[None]:
+        """Be the only one to build, compare or promote generations. Raises RebuildRunning, which says who is."""
+        with exclusion(self.datastore.pool.db_name, wait_seconds=wait_seconds) as held:
+            if not held:
+                raise RebuildRunning(f"Only one may work on generations at a time: {self._holder()}. Try again later.")
+            with self.datastore.transaction(commit=True) as cursor:
+                cursor.execute("DELETE FROM holder")
+                cursor.execute("INSERT INTO holder VALUES (?)", (_holder(doing),))
+            yield
+
+    def _holder(self) -> str:
+        with self.datastore.transaction(commit=False) as cursor:
+            cursor.execute("SELECT holder FROM holder")
+            row = cursor.fetchone()
+        return "another program is beginning to" if row is None else row[0]
+
+    @contextmanager
+    def scratch(self, pinned: Mapping[str, Rules]) -> Generator["SQLiteViews"]:
+        """Read models of their own, without rows, which are gone at the end; beside these, where there is room."""
+        database = self.datastore.pool.db_name
+        with ExitStack() as kept:
+            if database.startswith("file:"):
+                place = f"file:{uuid7()}?mode=memory&cache=shared"
+            else:
+                beside = Path(database)
+                folder = kept.enter_context(TemporaryDirectory(prefix=f"{beside.name}.scratch-", dir=beside.parent))
+                place = str(Path(folder, "scratch.views"))
+            views = SQLiteViews(views_datastore(place), lambda: pinned)
+            kept.callback(views.close)
+            yield views
+
+    # --- positions --------------------------------------------------------------------------------
+
+    def tracked_position(self, cursor: SQLiteCursor, generation: int) -> int:
+        """The position up to which the ledger is folded into a generation."""
+        return self._max_tracking_id(_tracking_name(generation), cursor) or 0
+
+    def track(self, cursor: SQLiteCursor, generation: int, position: int) -> None:
+        """Advance a generation's position; refused by the library unless it grows."""
+        self._insert_tracking(cursor, Tracking(_tracking_name(generation), position))
 
     def close(self) -> None:
         """Let the file go."""
         self.datastore.close()
+
+    def _has_live(self) -> bool:
+        with self.datastore.transaction(commit=False) as cursor:
+            return _live(cursor) is not None
+
+
+class _GenerationViews:
+    """The rows of one generation."""
+
+    def __init__(self, views: SQLiteViews, generation: int) -> None:
+        self._views = views
+        self._generation = generation
+        self.reading = partial(self._rows, commit=False)
+        self.writing = partial(self._rows, commit=True)
+
+    def begin_anew(self) -> None:
+        self._views.begin_anew()
+
+    @contextmanager
+    def _rows(self, *, commit: bool) -> Generator[SQLiteRows]:
+        with self._views.datastore.transaction(commit=commit) as cursor:
+            _check(cursor, self._generation)
+            yield SQLiteRows(self._views, cursor, self._generation)
+
+
+def _holder(doing: str) -> str:
+    return f"process {os.getpid()} on {platform.node()} is {doing}, since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _live(cursor: SQLiteCursor) -> int | None:
+    cursor.execute("SELECT generation FROM generations WHERE state = 'live'")
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def _all(cursor: SQLiteCursor) -> list[Generation]:
+    cursor.execute(
+        "SELECT generation, state, pinned, notification_id FROM generations LEFT JOIN tracking"
+        " ON application_name = 'generation ' || generation ORDER BY generation"
+    )
+    return [
+        Generation(number, GenerationState(state), decode_pinned(pinned), position or 0)
+        for number, state, pinned, position in cursor.fetchall()
+    ]
+
+
+def _begin(cursor: SQLiteCursor, state: str, pinned: Mapping[str, Rules]) -> int:
+    cursor.execute("INSERT INTO generations (state, pinned) VALUES (?, ?)", (state, encode_pinned(pinned)))
+    number = cursor.lastrowid
+    for statement in _schema(number):
+        cursor.execute(statement)
+    return number
+
+
+def _drop(cursor: SQLiteCursor, generation: int) -> None:
+    for table in tables(generation):
+        cursor.execute(f"DROP TABLE {table}")
+    cursor.execute("DELETE FROM generations WHERE generation = ?", (generation,))
+    cursor.execute("DELETE FROM tracking WHERE application_name = ?", (_tracking_name(generation),))
+
+
+def _check(cursor: SQLiteCursor, generation: int) -> None:
+    cursor.execute("SELECT 1 FROM generations WHERE generation = ?", (generation,))
+    if cursor.fetchone() is None:
+        raise NoGeneration(
+            f"There is no generation {generation} of the read models; 'tallybook projection status' lists them.",
+            field="generation",
+            value=generation,
+        )
+
+
+def _tracking_name(generation: int) -> str:
+    return f"generation {generation}"

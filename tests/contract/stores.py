@@ -28,7 +28,7 @@ class Store:
 
     def views(self) -> SQLiteViews:
         """The read models, opened once more."""
-        return SQLiteViews(views_datastore(self.place.views))
+        return SQLiteViews(views_datastore(self.place.views), dict)
 
     @contextmanager
     def pieces(self) -> Generator[tuple[Ledger, SQLiteViews]]:
@@ -46,8 +46,7 @@ class Store:
     def forget(self) -> None:
         """Let the read models begin anew."""
         views = self.views()
-        with views.writing() as rows:
-            rows.forget()
+        views.begin_anew()
         views.close()
 
     @contextmanager

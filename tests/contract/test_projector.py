@@ -29,8 +29,10 @@ class FaultyRows:
         self._strike = strike
         self._after = after
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         method = getattr(self._rows, name)
+        if not callable(method):
+            return method
 
         def called(*args: Any) -> Any:
             struck = self._strike()
@@ -63,6 +65,10 @@ class FaultyViews:
         """Rows that may fail."""
         with self._views.writing() as rows:
             yield cast(WritableRows, FaultyRows(rows, self._strikes, after=self._after))
+
+    def begin_anew(self) -> None:
+        """Nothing fails here."""
+        self._views.begin_anew()
 
     def _strikes(self) -> bool:
         self.struck = self.struck or next(self._calls) == self._nth

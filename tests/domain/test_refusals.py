@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -75,7 +76,65 @@ NOTHING = Figures(
     rules=Rules(), revision=1, position=0, digest="",
 )  # fmt: skip
 
+
+def promote(generation: object, **arguments: object) -> Call:
+    """A call that promotes a generation."""
+    return lambda metering: metering.promote(generation, **arguments)  # type: ignore[arg-type]
+
+
+def change_rules(rules: object, event_name: object = "calls", reason: object = "a test") -> Call:
+    """A call that changes rules."""
+    return lambda metering: metering.change_rules(event_name, rules, reason=reason)  # type: ignore[arg-type]
+
+
+def promote_candidate(**arguments: object) -> Call:
+    """A call that promotes a candidate of other rules."""
+
+    def call(metering: Metering) -> object:
+        return promote(metering.rebuild(rules={"calls": {"formula": "last"}}).number, **arguments)(metering)
+
+    return call
+
+
+def promote_half_built(metering: Metering) -> object:
+    """A call that promotes a generation whose rebuild was interrupted."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        metering.rebuild(progress=interrupt)
+    return metering.promote(metering.generations()[-1].number)
+
+
+def rebuild_twice_at_once(metering: Metering) -> object:
+    """A call that rebuilds while a rebuild is running."""
+    return metering.rebuild(progress=lambda _: metering.rebuild() and None)
+
+
 REFUSALS: list[tuple[str, str | None, Call]] = [
+    # generations and rules
+    ("no_generation", "generation", promote(99)),
+    ("no_generation", "generation", lambda metering: metering.diff(99)),
+    ("no_generation", "generation", lambda metering: metering.drop_generation(99)),
+    ("parameter_invalid", "generation", promote("1")),
+    ("parameter_invalid", "generation", promote(0)),
+    ("parameter_invalid", "reason", promote_candidate()),
+    ("parameter_invalid", "reason", promote_candidate(reason="")),
+    ("parameter_invalid", "by", promote_candidate(reason="a test", by=7)),
+    ("generation_in_use", "generation", lambda metering: metering.drop_generation(1)),
+    ("generation_in_use", "generation", promote_half_built),
+    ("rebuild_running", None, rebuild_twice_at_once),
+    ("rules_cannot_read", "rules", change_rules({"value_key": "other"})),
+    ("rules_cannot_read", "rules", change_rules({"customer_key": "other"})),
+    ("parameter_invalid", "rules", change_rules({})),
+    ("parameter_invalid", "rules", change_rules({"display_name": "Calls"})),
+    ("parameter_invalid", "rules", change_rules("last")),
+    ("parameter_invalid", "formula", change_rules({"formula": "median"})),
+    ("parameter_invalid", "event_time_window", change_rules({"event_time_window": "week"})),
+    ("parameter_invalid", "value_key", change_rules({"value_key": ""})),
+    ("parameter_invalid", "reason", change_rules({"formula": "last"}, reason=None)),
+    ("no_meter", "event_name", change_rules({"formula": "last"}, event_name="nothing")),
     # meters
     ("no_meter", "event_name", report(event_name="nothing")),
     ("no_meter", "event_name", lambda metering: metering.meter("nothing")),

@@ -38,6 +38,12 @@ def _meter() -> list[Aggregate.Event]:
     meter.rename("Jetons utilisés", at=RECORDED_AT + timedelta(hours=1))
     meter.deactivate(at=RECORDED_AT + timedelta(hours=2))
     meter.reactivate(at=RECORDED_AT + timedelta(hours=3))
+    meter.change_rules(
+        rules.model_copy(update={"formula": Formula.SUM, "event_time_window": None}),
+        reason="bill every report",
+        by="finance@example.com",
+        at=RECORDED_AT + timedelta(hours=3, minutes=30),
+    )
     return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
 
 

@@ -68,7 +68,15 @@ def test_a_use_is_stored_the_same_on_the_fast_path() -> None:
 def test_the_fold_reads_every_stored_event() -> None:
     """One use and one cancel come out of the files in their order; the others neither count nor stop it."""
     ((usages, marks),) = _folded(
-        "Configured", "Renamed", "UsageRecorded", "EventCancelled", "Deactivated", "Reactivated"
+        "Configured",
+        "Renamed",
+        "UsageRecorded",
+        "EventCancelled",
+        "Deactivated",
+        "Reactivated",
+        "RulesChanged",
+        "PeriodClosed",
+        "PeriodReopened",
     )
     assert (len(usages), len(marks)) == (1, 1)
 
@@ -99,4 +107,4 @@ def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, An
             del fields[without]
         events.append((position, topic, msgspec.json.encode(fields)))
     customers = {USE.payload["customer"]: 1}
-    return [(dict(page.usages), list(page.marks)) for page in fold(events, {}, customers)]
+    return [(dict(page.usages), list(page.marks)) for page in fold(events, {}, customers, {})]

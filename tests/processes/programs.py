@@ -102,7 +102,7 @@ def catch_up(url: str, page_size: str) -> None:
     """Bring the read models up to date in small pages, once told to, and tell each position reached."""
     place = locate(url)
     ledger = Ledger(ledger_datastore(place.events))
-    views = SQLiteViews(views_datastore(place.views))
+    views = SQLiteViews(views_datastore(place.views), ledger.changed_rules)
     tell("ready")
     sys.stdin.readline()
 

@@ -10,7 +10,10 @@ from tallybook.domain.errors import ProjectionStopped
 from tallybook.projections.fold import MeterPage, dimensions_key, fold
 from tallybook.projections.rows import LedgerEvent
 
-METER = b'{"event_name":"calls","rules":{"customer_key":"c","value_key":"v","dimension_keys":["r"]}}'
+METER = (
+    b'{"recorded_at":"1970-01-01T00:00:00Z","event_name":"calls",'
+    b'"rules":{"customer_key":"c","value_key":"v","dimension_keys":["r"]}}'
+)
 USE = (
     b'{"recorded_at":"1970-01-01T00:00:02Z","event_name":"calls","payload":{"c":"acme","v":"-0.5","r":"eu"},'
     b'"occurred_at":"1970-01-01T00:00:01Z"}'
@@ -34,8 +37,10 @@ def numbers() -> defaultdict[str, int]:
 
 def test_a_page_is_told_by_meter() -> None:
     """New usages in order, and cancels with where their usage lies."""
-    (page,) = fold([(1, "Configured", METER), (2, "UsageRecorded", USE), (3, "EventCancelled", CANCEL)], {}, numbers())
-    assert (page.meter.event_name, page.is_new) == ("calls", True)
+    (page,) = fold(
+        [(1, "Configured", METER), (2, "UsageRecorded", USE), (3, "EventCancelled", CANCEL)], {}, numbers(), {}
+    )
+    assert (page.meter.event_name, page.has_news) == ("calls", True)
     assert usages(page) == [Usage(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
     (mark,) = page.marks
     assert (mark.position, mark.cancelled_at, mark.cancelled_position) == (2, 3_000_000, 3)
@@ -43,11 +48,13 @@ def test_a_page_is_told_by_meter() -> None:
 
 def test_a_meter_is_known_from_an_earlier_page() -> None:
     """A later page is folded by the rules that the meter was configured with; one without usage gives nothing."""
-    (first,) = fold([(1, "Configured", METER)], {}, numbers())
+    (first,) = fold([(1, "Configured", METER)], {}, numbers(), {})
     meters = {"calls": first.meter}
-    (second,) = fold([(2, "UsageRecorded", USE)], meters, numbers())
-    assert (second.meter, second.is_new, len(usages(second))) == (first.meter, False, 1)
-    assert fold([(3, "Renamed", b"{}"), (4, "Deactivated", b"{}"), (5, "Reactivated", b"{}")], meters, numbers()) == []
+    (second,) = fold([(2, "UsageRecorded", USE)], meters, numbers(), {})
+    assert (second.meter, second.has_news, len(usages(second))) == (first.meter, False, 1)
+    assert (
+        fold([(3, "Renamed", b"{}"), (4, "Deactivated", b"{}"), (5, "Reactivated", b"{}")], meters, numbers(), {}) == []
+    )
 
 
 STOPPING: dict[str, LedgerEvent] = {
@@ -67,7 +74,7 @@ STOPPING: dict[str, LedgerEvent] = {
 def test_it_stops_at_the_first_event_that_cannot_be_folded(event: LedgerEvent) -> None:
     """It names the position and the topic, and skips nothing."""
     with pytest.raises(ProjectionStopped) as stopped:
-        fold([(1, "Configured", METER), event, (3, "UsageRecorded", USE)], {}, numbers())
+        fold([(1, "Configured", METER), event, (3, "UsageRecorded", USE)], {}, numbers(), {})
     assert stopped.value.position == 2
     assert event[1] in stopped.value.message
 

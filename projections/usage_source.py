@@ -1,0 +1,149 @@
+"""Where a view's usage comes from: as it was folded, or read anew under other rules.
+
+The read models are folded under one set of rules for each meter. Under others, of an earlier day or of a closed period,
+the same meter events are read again: from their payloads, if other keys of these are read. What the rules that are
+asked about can't read doesn't count under them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Protocol
+
+import msgspec
+
+from ..domain.counting import Usage
+from ..domain.errors import TallybookError
+from ..domain.rules import Formula, Rules
+from .buckets import bucket_end, bucket_sizes
+from .fold import dimensions_key
+from .rows import AsOf, Bucket, ProjectedMeter, Rows
+
+Payloads = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
+"""Gives the payloads that were recorded at positions."""
+
+_AT_A_TIME = 500
+
+
+class UsageSource(Protocol):
+    """The usage of one meter under some rules. Times are microseconds since 1970 UTC."""
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that the usage is read under."""
+        ...
+
+    @property
+    def bucket_sizes(self) -> Sequence[int]:
+        """The sizes of the buckets there are, in seconds, largest first."""
+        ...
+
+    def customer_number(self, customer: str) -> int | None:
+        """The number of a customer, if it has any usage."""
+        ...
+
+    def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """The customers behind numbers."""
+        ...
+
+    def extent(self, customer: int | None) -> tuple[int, int] | None:
+        """A range [start, end) that holds all usage of a customer, or of everyone where None."""
+        ...
+
+    def usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
+        """Usages in [start, end), by (occurred_at, position), as they were known."""
+        ...
+
+    def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
+        """The buckets of one size that begin in [start, end)."""
+        ...
+
+
+class FoldedUsage:
+    """The usage of a meter under the rules that it was folded under."""
+
+    def __init__(self, rows: Rows, meter: ProjectedMeter) -> None:
+        self.rules = meter.rules
+        self.bucket_sizes = bucket_sizes(meter.rules.event_time_window)
+        self.customer_number = rows.customer_number
+        self.customer_names = rows.customer_names
+        self._rows = rows
+        self._meter = meter.number
+
+    def extent(self, customer: int | None) -> tuple[int, int] | None:
+        """A range [start, end) that holds all usage of a customer, or of everyone where None."""
+        starts = self._rows.extent(self._meter, customer, self.bucket_sizes[-1])
+        return None if starts is None else (starts[0], bucket_end(starts[1], self.bucket_sizes[-1]))
+
+    def usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
+        """Usages in [start, end), by (occurred_at, position), as they were known."""
+        return self._rows.usages(self._meter, customer, self.bucket_sizes[-1], start, end, as_of)
+
+    def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
+        """The buckets of one size that begin in [start, end)."""
+        return self._rows.buckets(self._meter, bucket_seconds, customer, start, end)
+
+
+class UsageReadAnew:
+    """The usage of a meter under other rules than it was folded under. There are no buckets of it."""
+
+    bucket_sizes = ()
+
+    def __init__(self, folded: FoldedUsage, rules: Rules, payloads: Payloads) -> None:
+        self.rules = rules
+        self._folded = folded
+        self._payloads = payloads
+        self._same_customers = rules.customer_key == folded.rules.customer_key
+        self._same_payload = (
+            self._same_customers
+            and rules.value_key == folded.rules.value_key
+            and rules.dimension_keys == folded.rules.dimension_keys
+        )
+        self._numbers: dict[str, int] = {}
+
+    def customer_number(self, customer: str) -> int | None:
+        """The number of a customer."""
+        if self._same_customers:
+            return self._folded.customer_number(customer)
+        return self._numbered(customer)
+
+    def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """The customers behind numbers."""
+        if self._same_customers:
+            return self._folded.customer_names(numbers)
+        names = {number: name for name, number in self._numbers.items()}
+        return {number: names[number] for number in numbers}
+
+    def extent(self, customer: int | None) -> tuple[int, int] | None:
+        """A range [start, end) that holds all usage of a customer, or of everyone."""
+        return self._folded.extent(customer if self._same_customers else None)
+
+    def usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
+        """Usages in [start, end), by (occurred_at, position), as they were known."""
+        folded = self._folded.usages(customer if self._same_customers else None, start, end, as_of)
+        if self._same_payload:
+            needs_value = self.rules.formula is not Formula.COUNT
+            return (usage for usage in folded if usage.value is not None or not needs_value)
+        anew = self._read_anew(folded)
+        return anew if customer is None else (usage for usage in anew if usage.customer == customer)
+
+    def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:  # noqa: ARG002
+        """None."""
+        return iter(())
+
+    def _read_anew(self, folded: Iterator[Usage]) -> Iterator[Usage]:
+        while chunk := list(islice(folded, _AT_A_TIME)):
+            payloads = self._payloads([usage.position for usage in chunk])
+            for usage in chunk:
+                try:
+                    name, value, dimensions = self.rules.read(payloads[usage.position])
+                except TallybookError:
+                    continue
+                yield msgspec.structs.replace(
+                    usage,
+                    customer=usage.customer if self._same_customers else self._numbered(name),
+                    value=value,
+                    dimensions=dimensions_key(dimensions),
+                )
+
+    def _numbered(self, customer: str) -> int:
+        return self._numbers.setdefault(customer, len(self._numbers) + 1)
