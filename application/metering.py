@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 
 from ..domain.meter import Meter
@@ -16,6 +17,10 @@ from .meters import MeterRegistry
 from .reading import UsageReader
 from .recording import UsageRecorder
 from .results import Explanation, MeterEventView, MeterView, Receipt, Total
+from .seals.growth import GrowthProof
+from .seals.proof import EventProof
+from .seals.results import SealVerification, SealView
+from .seals.sealing import Sealer
 from .stores.sqlite_ledger import ledger_datastore
 from .stores.sqlite_views import SQLiteViews, views_datastore
 
@@ -42,6 +47,7 @@ class Metering:
         self._meters = MeterRegistry(ledger, clock)
         self._recorder = UsageRecorder(ledger, policy, clock)
         self._reader = UsageReader(ledger, self._projector)
+        self._sealer = Sealer(ledger, clock)
 
     @classmethod
     def open(
@@ -239,3 +245,37 @@ class Metering:
         `progress` is called after each page. Raises ProjectionStopped at an event that can't be folded.
         """
         return self._projector.catch_up(progress)
+
+    # --- seals ------------------------------------------------------------------------------------
+
+    def seal(self, file: str | Path, *, key: str | Path | None = None, name: str | None = None) -> SealView:
+        """Append a seal of all events of now to a file outside of the ledger; on disk when this returns.
+
+        All of the ledger is compared with the earlier seals first. `key` is a PEM file with an Ed25519 private key;
+        `name` the ledger's in its seals, fixed by the first. Raises LedgerDiffersFromSeals, InvalidSealFile or
+        InvalidKey.
+        """
+        return self._sealer.seal(file, key=key, name=name)
+
+    def verify_seals(self, file: str | Path, *, key: str | Path | None = None) -> SealVerification:
+        """Compare all of the ledger with its seals: its `difference` is the first position that was changed, or None.
+
+        Where `key` is given, a public key or a file that holds one, every seal has to be signed by it. Raises
+        InvalidSealFile or InvalidKey.
+        """
+        return self._sealer.verify(file, key=key)
+
+    def prove(self, identifier: str, file: str | Path) -> tuple[EventProof, ...]:
+        """A proof, for `check_proof`, that each stored event of a meter event is under the last seal in `file`.
+
+        Of its recording, and of its cancel if it was cancelled. Raises InvalidIdentifier, NotSealed,
+        LedgerDiffersFromSeals or InvalidSealFile.
+        """
+        return self._sealer.prove(identifier, file)
+
+    def prove_growth(self, file: str | Path, earlier: int, later: int | None = None) -> GrowthProof:
+        """A proof, for `check_growth`, that the seal of `later` events only adds to the one of `earlier` events.
+
+        Of the last seal where `later` is None. Raises NotSealed or InvalidSealFile.
+        """
+        return self._sealer.prove_growth(file, earlier, later)
