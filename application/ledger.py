@@ -29,7 +29,7 @@ from ..domain.rules import Rules
 from ..projections.rows import AsOf, LedgerEvent
 from .mapper import EventMapper, StoredRow, decode_use, use_row
 from .stores.sqlite import Datastore
-from .stores.sqlite_ledger import SQLiteLedgerAlone, SQLiteLedgerFactory, SQLiteLedgerRecorder
+from .stores.sqlite_ledger import SQLiteLedgerAlone, SQLiteLedgerFactory, SQLiteLedgerRecorder, StoredBytes
 
 
 class Held(NamedTuple):
@@ -69,6 +69,14 @@ class Ledger(Application[str]):
     def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events after the position `after`, in order."""
         return self.ledger_recorder.page(after, limit)
+
+    def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
+        """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""
+        return self.ledger_recorder.stored_rows(first, last, limit)
+
+    def stream_positions(self, identifier: str) -> Sequence[int]:
+        """The positions of all events of the meter event called `identifier`, in order; none where there is none."""
+        return self.ledger_recorder.select_stream_positions(MeterEvent.stream(identifier))
 
     def meter(self, event_name: str, version: int | None = None) -> Meter:
         """The meter called `event_name`, as it is now or was at a version. Raises NoMeter."""

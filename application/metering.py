@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 
 from ..domain.closed_period import ClosedPeriod
@@ -21,6 +22,10 @@ from .meters import MeterRegistry
 from .reading import UsageReader
 from .recording import UsageRecorder
 from .results import Adjustment, Explanation, GenerationView, MeterEventView, MeterView, Receipt, Total
+from .seals.growth import GrowthProof
+from .seals.proof import EventProof
+from .seals.results import SealVerification, SealView
+from .seals.sealing import Sealer
 from .stores.sqlite_ledger import ledger_datastore
 from .stores.sqlite_views import SQLiteViews, views_datastore
 from .verifying import Verification, Verifier
@@ -52,6 +57,7 @@ class Metering:
         self._comparer = Comparer(self._generations, self._reader)
         self._verifier = Verifier(ledger, views, self._reader)
         self._closer = PeriodCloser(ledger, self._reader, policy, clock)
+        self._sealer = Sealer(ledger, clock)
 
     @classmethod
     def open(
@@ -363,6 +369,40 @@ class Metering:
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live read models and all closed periods with a fresh fold of the ledger."""
         return self._verifier.verify(progress)
+
+    # --- seals ------------------------------------------------------------------------------------
+
+    def seal(self, file: str | Path, *, key: str | Path | None = None, name: str | None = None) -> SealView:
+        """Append a seal of all events of now to a file outside of the ledger; on disk when this returns.
+
+        All of the ledger is compared with the earlier seals first. `key` is a PEM file with an Ed25519 private key;
+        `name` the ledger's in its seals, fixed by the first. Raises LedgerDiffersFromSeals, InvalidSealFile or
+        InvalidKey.
+        """
+        return self._sealer.seal(file, key=key, name=name)
+
+    def verify_seals(self, file: str | Path, *, key: str | Path | None = None) -> SealVerification:
+        """Compare all of the ledger with its seals: its `difference` is the first position that was changed, or None.
+
+        Where `key` is given, a public key or a file that holds one, every seal has to be signed by it. Raises
+        InvalidSealFile or InvalidKey.
+        """
+        return self._sealer.verify(file, key=key)
+
+    def prove(self, identifier: str, file: str | Path) -> tuple[EventProof, ...]:
+        """A proof, for `check_proof`, that each stored event of a meter event is under the last seal in `file`.
+
+        Of its recording, and of its cancel if it was cancelled. Raises InvalidIdentifier, NotSealed,
+        LedgerDiffersFromSeals or InvalidSealFile.
+        """
+        return self._sealer.prove(identifier, file)
+
+    def prove_growth(self, file: str | Path, earlier: int, later: int | None = None) -> GrowthProof:
+        """A proof, for `check_growth`, that the seal of `later` events only adds to the one of `earlier` events.
+
+        Of the last seal where `later` is None. Raises NotSealed or InvalidSealFile.
+        """
+        return self._sealer.prove_growth(file, earlier, later)
 
     def _shown(self, generation: Generation) -> GenerationView:
         return GenerationView(

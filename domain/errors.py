@@ -253,3 +253,36 @@ class InvalidImportFile(TallybookError):
     """A file to import is not what it says, or a column is missing."""
 
     code = "invalid_import_file"
+
+
+# --- seals ----------------------------------------------------------------------------------------
+
+
+class InvalidSealFile(TallybookError):
+    """A file of seals is missing, damaged, or not signed as it should be."""
+
+    code = "invalid_seal_file"
+
+
+class LedgerDiffersFromSeals(TallybookError):
+    """The ledger no longer holds what was sealed."""
+
+    code = "ledger_differs_from_seals"
+
+
+class NotSealed(TallybookError):
+    """What is to be proved was recorded after the last seal, or there is no such seal."""
+
+    code = "not_sealed"
+
+
+class InvalidProof(TallybookError):
+    """A proof doesn't lead from what it is of to what was sealed."""
+
+    code = "invalid_proof"
+
+
+class InvalidKey(TallybookError):
+    """A key to sign seals with, or to check them by, can't be used."""
+
+    code = "invalid_key"

@@ -109,5 +109,4 @@ class Projector:
 
 
 def _mark(event: LedgerEvent) -> str:
-    position, topic, state = event
-    return hashlib.sha256(b"%d %s %s" % (position, topic.encode(), state)).hexdigest()
+    return hashlib.sha256(repr(event).encode(errors="backslashreplace")).hexdigest()

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from . import demo, imports, meters, questions, usage
+from . import demo, imports, meters, questions, seals, usage, verify
 
 app = typer.Typer(
     help="A usage ledger: records every use as an event that never changes, and tells why a figure is what it is.",
-    epilog="Exit status: 0 done, 1 refused, 2 wrong usage.",
+    epilog="Exit status: 0 done, 1 refused or differs, 2 wrong usage.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -45,3 +45,10 @@ app.command()(questions.totals)
 app.command("usage")(questions.summaries)
 app.command()(questions.events)
 app.command()(questions.explain)
+app.command()(seals.seal)
+app.command("seal-key")(seals.seal_key)
+app.command()(verify.verify)
+app.command()(seals.prove)
+app.command("check-proof")(seals.check_proof)
+app.command("prove-growth")(seals.prove_growth)
+app.command("check-growth")(seals.check_growth)

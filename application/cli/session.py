@@ -60,7 +60,7 @@ def opened(url: str, as_json: bool, *, begin: bool = False, lift: Lifted | None 
 
     try:
         if not begin:
-            _check_presence(url)
+            check_presence(url)
         with Metering.open(url, policy=_policy(lift)) as metering:
             yield Session(metering, as_json)
     except TallybookError as error:
@@ -84,7 +84,8 @@ def told(error: "TallybookError", *, in_json: bool) -> None:
     typer.echo(as_json({"error": error.as_dict()}) if in_json else line, err=True)
 
 
-def _check_presence(url: str) -> None:
+def check_presence(url: str) -> None:
+    """Raise LedgerUnavailable where there is no ledger at `url`."""
     from pathlib import Path  # noqa: PLC0415
 
     from ...domain.errors import LedgerUnavailable  # noqa: PLC0415

@@ -13,6 +13,8 @@ from .sqlite import Datastore
 from .sqlite_schema import Schema
 
 Item = TypeVar("Item")
+StoredBytes = tuple[int, bytes, bytes, bytes, bytes, str]
+"""Position, then stream, version, topic and state byte by byte, and which types SQLite keeps these four as."""
 LEDGER = Schema(
     application_id=0x54414C4C,  # "TALL"
     version=1,
@@ -38,6 +40,12 @@ LEDGER = Schema(
             OR NEW.position <> -1 AND NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM stored_events)
             BEGIN SELECT RAISE(ABORT, 'stored events are only appended, each once'); END""",
     ),
+)
+# Nothing that an intruder can store fails to be read: text that isn't UTF-8, or another type than its column's.
+_BYTES = (
+    "position, CAST(originator_id AS BLOB), CAST(originator_version AS BLOB), CAST(topic AS BLOB),"
+    " CAST(state AS BLOB), typeof(originator_id)||' '||typeof(originator_version)||' '||typeof(topic)"
+    "||' '||typeof(state)"
 )
 _COLUMNS = "position AS id, originator_id, originator_version, topic, state"
 
@@ -129,6 +137,23 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         """Up to `limit` events after the position `after`, in order."""
         with self.datastore.transaction(commit=False) as c:
             return _page(c, after, limit)
+
+    def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
+        """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""
+        with self.datastore.transaction(commit=False) as c:
+            cursor = c.sqlite_cursor
+            cursor.row_factory = None
+            cursor.execute(
+                f"SELECT {_BYTES} FROM stored_events WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?",
+                (first, last, limit),
+            )
+            return cursor.fetchall()
+
+    def select_stream_positions(self, originator_id: str) -> Sequence[int]:
+        """The positions of a stream's events, in order."""
+        with self.datastore.transaction(commit=False) as c:
+            c.execute("SELECT position FROM stored_events WHERE originator_id = ? ORDER BY position", (originator_id,))
+            return [row[0] for row in c.fetchall()]
 
     def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """The first event, with its position, of each of the streams that exist."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tallybook.application import Metering, TallybookError
+from tallybook.application import Metering, TallybookError, check_growth, check_proof
 from tallybook.domain import AcceptancePolicy, ClosedPeriods, Figures, Rules, errors
 
 from ..notation import Clock, moment
@@ -332,6 +332,35 @@ def another(path: Path) -> None:
     Metering.open(f"sqlite:///{path}")
 
 
+def sealed(path: Path) -> Path:
+    """A file of seals beside a ledger of one event, which was cancelled since."""
+    seals = path.with_suffix(".seals")
+    with Metering.open(f"sqlite:///{path}") as metering:
+        metering.configure_meter("calls", formula="count", customer_key="customer")
+        metering.record("calls", {"customer": "acme"}, identifier="req-1")
+        metering.seal(seals)
+        metering.cancel("calls", "req-1")
+    return seals
+
+
+def with_sealed(path: Path, call: Callable[[Metering, Path], object]) -> None:
+    """What is asked of a ledger with seals."""
+    seals = sealed(path)
+    with Metering.open(f"sqlite:///{path}") as metering:
+        call(metering, seals)
+
+
+def rewritten(path: Path) -> None:
+    """A ledger that an intruder changed after it was sealed."""
+    seals = sealed(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER stored_events_are_never_deleted")
+        connection.execute("DELETE FROM stored_events WHERE position = 2")
+    connection.close()
+    with Metering.open(f"sqlite:///{path}") as metering:
+        metering.seal(seals)
+
+
 FILES: list[tuple[str, str | None, Callable[[Path], object]]] = [
     ("invalid_ledger_url", "url", lambda path: Metering.open(f"mysql:///{path}")),
     ("invalid_ledger_url", "url", lambda path: Metering.open(str(path))),
@@ -340,6 +369,20 @@ FILES: list[tuple[str, str | None, Callable[[Path], object]]] = [
     ("not_a_ledger", "url", another),
     ("newer_schema", "url", newer),
     ("projection_stopped", "position", stopped),
+    ("invalid_seal_file", "file", lambda path: with_sealed(path, lambda metering, _: metering.verify_seals(path))),
+    ("invalid_seal_file", "file", lambda path: with_sealed(path, lambda metering, _: metering.seal(path.parent))),
+    ("ledger_differs_from_seals", "position", rewritten),
+    (
+        "not_sealed",
+        "identifier",
+        lambda path: with_sealed(path, lambda metering, seals: metering.prove("req-1", seals)),
+    ),
+    ("not_sealed", "earlier", lambda path: with_sealed(path, lambda metering, at: metering.prove_growth(at, 1))),
+    ("invalid_proof", "proof", lambda path: check_proof(b"", "", seals=path)),
+    ("invalid_proof", "proof", lambda path: check_growth("", seals=path)),
+    ("invalid_key", "key", lambda path: with_sealed(path, lambda metering, seals: metering.seal(seals, key=path))),
+    ("invalid_key", "key", lambda path: with_sealed(path, lambda metering, at: metering.verify_seals(at, key="a"))),
+    ("parameter_invalid", "name", lambda path: with_sealed(path, lambda metering, at: metering.seal(at, name="a b"))),
 ]
 
 
