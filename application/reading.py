@@ -183,13 +183,16 @@ class UsageReader:
         Tried again where the read models were deleted, or others promoted, in between.
         """
         for _ in range(_TRIES):
-            reached = self.projector.catch_up()
+            head = self.projector.head()
             with self.projector.views.reading() as rows:
+                is_behind = rows.position() < head
                 is_current = all(meter.is_current for meter in rows.meters().values())
-                if is_current and rows.position() >= reached:
+                if is_current and not is_behind:
                     yield rows
                     return
-            if not is_current:
+            if is_behind:
+                self.projector.catch_up()
+            else:
                 self.follow_rules()
         raise LedgerUnavailable("The read models are deleted again and again while they are read.")
 

@@ -45,12 +45,16 @@ class Projector:
         self.page_size = page_size
         self._one_thread = threading.Lock()
 
+    def head(self) -> int:
+        """The position that there is to reach now."""
+        return self.ledger.head()
+
     def catch_up(self, progress: Callable[[Progress], None] | None = None, *, until: int | None = None) -> int:
         """Fold in all that was stored before this call, or all up to the position `until`; give the position reached.
 
         Raises ProjectionStopped at an event that can't be folded, with all before it folded in.
         """
-        head = self.ledger.head() if until is None else until
+        head = self.head() if until is None else until
         with self.views.reading() as rows:
             position = rows.position()
         began, began_at = time.monotonic(), position

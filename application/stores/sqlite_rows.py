@@ -311,13 +311,17 @@ _usages_decoder = msgspec.msgpack.Decoder(list[Usage])
 
 def _totals(row: Iterable[object]) -> Totals:
     total, count, last, last_at, last_position = row
-    with _readable("totals"):
+    try:
         return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
+    except ArithmeticError as error:
+        raise _damaged("totals", error) from error
 
 
 def _decode_usages(stored: bytes) -> list[Usage]:
-    with _readable("usages"):
+    try:
         return _usages_decoder.decode(stored)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise _damaged("usages", error) from error
 
 
 @contextmanager
@@ -325,7 +329,11 @@ def _readable(what: str) -> Generator[None]:
     """Raise LedgerUnavailable where a row can't be read."""
     try:
         yield
-    except (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
-        raise LedgerUnavailable(
-            f"A row of {what} in the read models can't be read: {error}. Delete their file (.views); it is made again."
-        ) from error
+    except (msgspec.MsgspecError, AttributeError, TypeError, ValueError) as error:
+        raise _damaged(what, error) from error
+
+
+def _damaged(what: str, error: Exception) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"A row of {what} in the read models can't be read: {error}. Delete their file (.views); it is made again."
+    )

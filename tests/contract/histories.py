@@ -1,10 +1,9 @@
 """A history with all that a page can hold, and everything that can be asked about it."""
 
 import random
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from tallybook.application import Explanation, Metering, Progress, Receipt, Total
+from tallybook.application import Explanation, Metering, Receipt, Total
 from tallybook.application.ledger import Ledger
 from tallybook.application.reading import UsageReader
 from tallybook.domain.errors import NoMeter
@@ -72,8 +71,8 @@ def answers(metering: Metering) -> dict[str, Answers]:
 class StillProjector(Projector):
     """A projector that leaves the read models where they are, so that a test sees how far they have come."""
 
-    def catch_up(self, progress: Callable[[Progress], None] | None = None, *, until: int | None = None) -> int:
-        """Do nothing."""
+    def head(self) -> int:
+        """Where they are."""
         with self.views.reading() as rows:
             return rows.position()
 
@@ -81,7 +80,7 @@ class StillProjector(Projector):
 def contents(ledger: Ledger, views: Views) -> tuple[int, dict[str, object]]:
     """All that the read models hold: their position, and what they say of each meter, now and as of halfway."""
     reader = UsageReader(ledger, still := StillProjector(ledger, views), follow_rules=lambda: None)
-    position = still.catch_up()
+    position = still.head()
     said: dict[str, object] = {}
     for name in METERS:
         try:
