@@ -1,6 +1,7 @@
 """What one can ask: the commands and questions, and all that they take and give."""
 
 from ..domain.calendar import CalendarWindow
+from ..domain.closed_period import ClosedPeriod
 from ..domain.errors import TallybookError
 from ..domain.meter_event import Cancellation
 from ..domain.policy import AcceptancePolicy
@@ -8,38 +9,39 @@ from ..domain.report import Report
 from ..domain.rules import EventTimeWindow, Formula
 from ..projections.projector import Progress
 from .metering import Metering, utc_now
-from .results import Explanation, MeterEventView, MeterView, Outcome, Receipt, Total, Verdict
-from .seals.checking import check_growth, check_proof
-from .seals.growth import GrowthProof
-from .seals.proof import EventProof
-from .seals.results import ProvedEvent, ProvedGrowth, SealVerification, SealView
-from .seals.verification import Difference
+from .results import (
+    AdjustingEvent,
+    Adjustment,
+    ExplainedEvent,
+    Explanation,
+    MeterEventView,
+    MeterView,
+    Outcome,
+    Receipt,
+    Total,
+    Verdict,
+)
 
 __all__ = [
     "AcceptancePolicy",
+    "AdjustingEvent",
+    "Adjustment",
     "CalendarWindow",
     "Cancellation",
-    "Difference",
-    "EventProof",
+    "ClosedPeriod",
     "EventTimeWindow",
+    "ExplainedEvent",
     "Explanation",
     "Formula",
-    "GrowthProof",
     "MeterEventView",
     "MeterView",
     "Metering",
     "Outcome",
     "Progress",
-    "ProvedEvent",
-    "ProvedGrowth",
     "Receipt",
     "Report",
-    "SealVerification",
-    "SealView",
     "TallybookError",
     "Total",
     "Verdict",
-    "check_growth",
-    "check_proof",
     "utc_now",
 ]

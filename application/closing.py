@@ -1,8 +1,9 @@
 """Closing periods: the figures of an invoice are frozen, and what is owed on them since is told."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import reduce
 
 from eventsourcing.persistence import IntegrityError
 
@@ -13,10 +14,11 @@ from ..domain.errors import PeriodNotClosed
 from ..domain.instants import in_utc, microseconds
 from ..domain.policy import AcceptancePolicy
 from ..domain.quantities import EXACT, ZERO, billable
+from ..domain.rules import Formula
 from ..domain.texts import shown
 from ..projections.rows import AsOf, ProjectedMeter, Rows
 from ..projections.totals import Totals
-from ..projections.usage_view import Standing, UsageView
+from ..projections.usage_view import Change, Standing, UsageView
 from .arguments import known_as_of, note, open_range, text, time_range
 from .ledger import Ledger
 from .reading import Asked, UsageReader, fields_of, verdict_of
@@ -38,18 +40,18 @@ class PeriodCloser:
 
     def close(self, event_name: str, customer: str, start: datetime, end: datetime) -> ClosedPeriod:
         """Freeze a period's figures; give the first closing where it is closed already."""
-        _names(event_name, customer)
+        _check_names(event_name, customer)
         bounds = time_range(start, end)
         while True:
-            now = in_utc(self.clock(), "clock")
             periods = self.ledger.closed_periods(event_name, customer)
-            periods = periods or ClosedPeriods.begin(event_name, customer, at=now)
+            periods = periods or ClosedPeriods.begin(event_name, customer, at=self._now())
             closed = periods.standing(start, end)
-            if closed is None:
-                self.policy.check_period_end(in_utc(end, "end"), now)
-                with self.reader.caught_up() as rows:
-                    figures = figures_of(self.reader.asked(rows, event_name), customer, bounds)
-                closed = periods.close(start, end, figures, at=now, policy=self.policy)
+            if closed is not None:
+                return closed
+            with self.reader.caught_up() as rows:
+                figures = figures_of(self.reader.asked(rows, event_name), customer, bounds)
+            # The time is told after the figures, so that all they know of was recorded by then.
+            closed = periods.close(start, end, figures, at=self._now(), policy=self.policy)
             try:
                 self.ledger.append(periods.collect_events())
             except IntegrityError:
@@ -60,7 +62,7 @@ class PeriodCloser:
         self, event_name: str, customer: str, start: datetime, end: datetime, reason: str, by: str | None
     ) -> ClosedPeriod:
         """Let a closed period be closed anew; give its closing, which is kept."""
-        _names(event_name, customer)
+        _check_names(event_name, customer)
         given, asker = text(reason, "reason", 500), note(by, "by")
         while True:
             periods = self.ledger.closed_periods(event_name, customer)
@@ -69,11 +71,11 @@ class PeriodCloser:
                 raise PeriodNotClosed(
                     f"No period of {shown(customer)} on {event_name!r} was ever closed.", field="start", value=start
                 )
-            closed = periods.reopen(start, end, reason=given, by=asker, at=in_utc(self.clock(), "clock"))
+            closed = periods.reopen(start, end, reason=given, by=asker, at=self._now())
             try:
                 self.ledger.append(periods.collect_events())
             except IntegrityError:
-                continue
+                continue  # as above
             return closed
 
     def closed_periods(
@@ -87,10 +89,10 @@ class PeriodCloser:
         reopened: bool,
     ) -> list[ClosedPeriod]:
         """The closed periods that touch [start, end), by customer and start; reopened ones only where asked for."""
-        _names(event_name, customer)
+        _check_names(event_name, customer, is_anyone_allowed=True)
         bounds, known = open_range(start, end), known_as_of(as_of)
         self.ledger.meter(event_name)
-        return self._closed(event_name, customer, bounds, known, reopened=reopened)
+        return [one for one in self._closings(event_name, customer, bounds, known) if reopened or one.is_standing]
 
     def adjustments(
         self,
@@ -101,72 +103,68 @@ class PeriodCloser:
         as_of: datetime | int | None,
     ) -> list[Adjustment]:
         """What is owed on each closed period that touches [start, end), where anything happened since."""
-        _names(event_name, customer)
+        _check_names(event_name, customer, is_anyone_allowed=True)
         bounds, known = open_range(start, end), known_as_of(as_of)
         with self.reader.caught_up() as rows:
             asked = self.reader.asked(rows, event_name, known)
             meter = rows.meters()[event_name]
-            periods = self._closed(event_name, customer, bounds, known or AsOf(position=rows.position()))
-            found = [self._adjustment(rows, meter, asked, period) for period in periods]
-        return [one for one in found if one.events or one.rules_difference]
+            closings = self._closings(event_name, customer, bounds, known or AsOf(position=rows.position()))
+            found = [self._adjustment(rows, meter, asked, one) for one in closings if one.is_standing]
+        return [one for one in found if one is not None]
 
-    def _closed(
-        self,
-        event_name: str,
-        customer: str | None,
-        bounds: tuple[int | None, int | None],
-        as_of: AsOf | None,
-        *,
-        reopened: bool = False,
+    def _closings(
+        self, event_name: str, customer: str | None, bounds: tuple[int | None, int | None], as_of: AsOf | None
     ) -> list[ClosedPeriod]:
+        """All closings of periods that touch `bounds`, by customer and start, those of one period in their order."""
         first, last = bounds
-        return [
+        touching = [
             one
-            for periods in self.ledger.closings(event_name, as_of)
-            if customer is None or periods.customer == customer
-            for one in sorted(periods.closings, key=lambda one: (one.start, one.closed_at))
-            if (reopened or one.is_standing)
-            and (first is None or microseconds(one.end) > first)
-            and (last is None or microseconds(one.start) < last)
+            for periods in self.ledger.closings(event_name, customer, as_of)
+            for one in periods.closings
+            if (first is None or microseconds(one.end) > first) and (last is None or microseconds(one.start) < last)
         ]
+        return sorted(touching, key=lambda one: (one.customer, one.start))
 
-    def _adjustment(self, rows: Rows, meter: ProjectedMeter, asked: Asked, period: ClosedPeriod) -> Adjustment:
-        view = self.reader.view(rows, meter, period.rules)
-        then = AsOf(position=period.position)
-        before, now = (_standings(view, period, known) for known in (then, asked.as_of))
-        totals_before, totals = (_totals(standings) for standings in (before, now))
-        changes = {
-            position: EXACT.subtract(
-                _contribution(now.get(position), totals, view), _contribution(before.get(position), totals_before, view)
-            )
-            for position in now
-        }
-        touched = [one for position, one in now.items() if _is_touched(one, before.get(position), changes[position])]
-        quantity = totals.quantity(period.rules.formula)
-        in_force = _totals(_standings(asked.view, period, asked.as_of)).quantity(asked.rules.formula)
+    def _adjustment(self, rows: Rows, meter: ProjectedMeter, asked: Asked, period: ClosedPeriod) -> Adjustment | None:
+        """What is owed on a period, under the rules that it was closed with; None where nothing has happened."""
+        view, formula = self.reader.view(rows, meter, period.rules), period.rules.formula
+        history = _history(view, period, asked.as_of)
+        if asked.rules == period.rules and all(one.before is one.now for one in history):
+            return None
+        before = Totals.of([one.before.usage for one in history if one.before and one.before.is_counted])
+        now = Totals.of([one.now.usage for one in history if one.now.is_counted])
+        changes = [
+            EXACT.subtract(_contribution(now, one.now, formula), _contribution(before, one.before, formula))
+            for one in history
+        ]
+        touched = [(one, change) for one, change in zip(history, changes, strict=True) if _is_touched(one, change)]
+        quantity = now.quantity(formula)
+        rules_difference = EXACT.subtract(_in_force(asked, period, quantity), quantity)
+        if not touched and not rules_difference:
+            return None
+        described = self.reader.described([one.now for one, _ in touched], period.rules)
         return Adjustment(
             period=period,
             quantity=quantity,
             billable=billable(quantity),
             difference=EXACT.subtract(quantity, period.quantity),
             billable_difference=EXACT.subtract(billable(quantity), period.billable),
-            rules_difference=EXACT.subtract(in_force, quantity),
+            rules_difference=rules_difference,
             position=asked.position,
             events=tuple(
-                AdjustingEvent(
-                    **fields_of(event),
-                    before=verdict_of(before[event.position]) if event.position in before else None,
-                    change=changes[event.position],
-                )
-                for event in self.reader.described(touched, period.rules)
+                AdjustingEvent(**fields_of(event), before=one.before and verdict_of(one.before), change=change)
+                for event, (one, change) in zip(described, touched, strict=True)
             ),
         )
+
+    def _now(self) -> datetime:
+        return in_utc(self.clock(), "clock")
 
 
 def figures_of(asked: Asked, customer: str, bounds: tuple[int, int]) -> Figures:
     """What a customer's period comes to, as it is known."""
     standings = asked.view.standings(asked.customer(customer), *bounds, asked.as_of)
-    counted = [one.usage for one in standings if one.counts is one.usage]
+    counted = [one.usage for one in standings if one.is_counted]
     totals = Totals.of(counted)
     quantity = totals.quantity(asked.rules.formula)
     return Figures(
@@ -182,32 +180,39 @@ def figures_of(asked: Asked, customer: str, bounds: tuple[int, int]) -> Figures:
     )
 
 
-def _standings(view: UsageView, period: ClosedPeriod, as_of: AsOf | None) -> dict[int, Standing]:
+def _history(view: UsageView, period: ClosedPeriod, as_of: AsOf | None) -> list[Change]:
+    """What became of a period's usage since it was closed.
+
+    Whoever knows of a closing knows of all that it knew, also where the clock was put back since.
+    """
     number = view.source.customer_number(period.customer) or 0
-    standings = view.standings(number, microseconds(period.start), microseconds(period.end), as_of)
-    return {one.usage.position: one for one in standings}
+    closing = AsOf(position=period.position)
+    if as_of is not None and as_of.position is None:
+        as_of = as_of._replace(position=period.position)
+    return list(view.changes(number, microseconds(period.start), microseconds(period.end), closing, as_of))
 
 
-def _totals(standings: Mapping[int, Standing]) -> Totals:
-    return Totals.of([one.usage for one in standings.values() if _counts(one)])
+def _in_force(asked: Asked, period: ClosedPeriod, quantity: Decimal) -> Decimal:
+    """What a period comes to under the rules in force, where it comes to `quantity` under its own."""
+    if asked.rules == period.rules:
+        return quantity
+    bounds = microseconds(period.start), microseconds(period.end)
+    totals = asked.view.totals(asked.customer(period.customer), bounds, asked.as_of)
+    return reduce(Totals.merge, totals.values(), Totals()).quantity(asked.rules.formula)
 
 
-def _counts(standing: Standing | None) -> bool:
-    return standing is not None and standing.counts is standing.usage
-
-
-def _is_touched(now: Standing, before: Standing | None, change: Decimal) -> bool:
-    """Whether an event was recorded or cancelled since, or came to count or not, or adds otherwise to the figure."""
-    return before is None or verdict_of(now) != verdict_of(before) or change != 0
-
-
-def _contribution(standing: Standing | None, totals: Totals, view: UsageView) -> Decimal:
-    if standing is None or not _counts(standing):
+def _contribution(totals: Totals, standing: Standing | None, formula: Formula) -> Decimal:
+    if standing is None or not standing.is_counted:
         return ZERO
-    return totals.contribution(standing.usage, view.rules.formula)
+    return totals.contribution(standing.usage, formula)
 
 
-def _names(event_name: object, customer: object) -> None:
+def _is_touched(one: Change, change: Decimal) -> bool:
+    """Whether an event was recorded or cancelled since, or came to count or not, or adds otherwise to the figure."""
+    return one.before is None or verdict_of(one.now) != verdict_of(one.before) or change != 0
+
+
+def _check_names(event_name: object, customer: object, *, is_anyone_allowed: bool = False) -> None:
     text(event_name, "event_name", 100)
-    if customer is not None:
+    if customer is not None or not is_anyone_allowed:
         text(customer, "customer", MOST_CHARACTERS)

@@ -11,6 +11,7 @@ from eventsourcing.domain import CanMutateAggregate
 from eventsourcing.persistence import (
     InfrastructureFactory,
     Mapper,
+    Notification,
     StoredEvent,
     Transcoder,
 )
@@ -93,7 +94,7 @@ class Ledger(Application[str]):
 
     def meters(self, as_of: AsOf | None = None) -> Iterator[Meter]:
         """All meters, as they were known, by event name."""
-        return cast(Iterator[Meter], self._known_under(METER_PREFIX, as_of))
+        return cast(Iterator[Meter], self._known(self.ledger_recorder.select_under(METER_PREFIX), as_of))
 
     def meter_names(self) -> Sequence[str]:
         """The event names of all meters, in order."""
@@ -118,10 +119,16 @@ class Ledger(Application[str]):
         except AggregateNotFoundError:
             return None
 
-    def closings(self, event_name: str | None = None, as_of: AsOf | None = None) -> Iterator[ClosedPeriods]:
-        """The closed periods of each customer on a meter, or on any, as they were known; by customer."""
-        prefix = PERIOD_PREFIX if event_name is None else ClosedPeriods.stream(event_name, "")
-        return cast(Iterator[ClosedPeriods], self._known_under(prefix, as_of))
+    def closings(
+        self, event_name: str | None = None, customer: str | None = None, as_of: AsOf | None = None
+    ) -> Iterator[ClosedPeriods]:
+        """The closed periods of a customer on a meter, of all customers on it, or of all meters, as they were known."""
+        if event_name is not None and customer is not None:
+            stored = self.ledger_recorder.select_stream(ClosedPeriods.stream(event_name, customer))
+        else:
+            prefix = PERIOD_PREFIX if event_name is None else ClosedPeriods.stream(event_name, "")
+            stored = self.ledger_recorder.select_under(prefix)
+        return cast(Iterator[ClosedPeriods], self._known(stored, as_of))
 
     def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` in one transaction.
@@ -157,14 +164,18 @@ class Ledger(Application[str]):
         stored = self.ledger_recorder.select_positions(list(positions))
         return {one.id: cast(MeterEvent.EventCancelled, self.mapper.to_domain_event(one)) for one in stored}
 
-    def _known_under(self, prefix: str, as_of: AsOf | None) -> Iterator[Aggregate]:
-        """The aggregates of all streams whose ids begin with `prefix`, as they were known, by stream."""
-        for _, stored in groupby(self.ledger_recorder.select_under(prefix), attrgetter("originator_id")):
+    def _known(self, stored: Iterable[Notification], as_of: AsOf | None) -> Iterator[Aggregate]:
+        """The aggregates whose events are `stored`, by stream and version, as they were known.
+
+        Nobody knows an event before the one that it rests on, also where the clock was put back in between.
+        """
+        for _, events in groupby(stored, attrgetter("originator_id")):
             aggregate: Aggregate | None = None
-            for one in stored:
+            for one in events:
                 event = cast(Aggregate.Event, self.mapper.to_domain_event(one))
-                if as_of is None or as_of.includes(microseconds(event.timestamp), one.id):
-                    aggregate = event.mutate(aggregate)
+                if as_of is not None and not as_of.includes(microseconds(event.timestamp), one.id):
+                    break
+                aggregate = event.mutate(aggregate)
             if aggregate is not None:
                 yield aggregate
 

@@ -135,7 +135,7 @@ class UsageReader:
         with self._asking(event_name, customer, as_of) as asked:
             standings = list(asked.view.standings(asked.customer(customer), *boundaries, asked.as_of))
         rules = asked.rules
-        counted = [one.usage for one in standings if one.counts is one.usage]
+        counted = [one.usage for one in standings if one.is_counted]
         totals = Totals.of(counted)
         contributions = {usage.position: totals.contribution(usage, rules.formula) for usage in counted}
         return Explanation(
@@ -223,7 +223,7 @@ def verdict_of(one: Standing) -> Verdict:
     """Whether a usage counts, or why it doesn't."""
     if one.counts is None:
         return Verdict.CANCELLED
-    return Verdict.COUNTED if one.counts is one.usage else Verdict.OVERWRITTEN
+    return Verdict.COUNTED if one.is_counted else Verdict.OVERWRITTEN
 
 
 def fields_of(event: MeterEventView) -> dict[str, Any]:

@@ -19,7 +19,7 @@ LedgerEvent = tuple[int, str, bytes]
 
 
 class AsOf(NamedTuple):
-    """What was known: recorded up to and including a position, or a moment (microseconds since 1970 UTC)."""
+    """What was known: recorded up to and including a position, or a moment (microseconds since 1970 UTC), or either."""
 
     position: int | None = None
     recorded_at: int | None = None
@@ -36,8 +36,8 @@ class AsOf(NamedTuple):
 
     def includes(self, recorded_at: int, position: int) -> bool:
         """Whether what was recorded then, at that position, was known."""
-        if self.position is not None:
-            return position <= self.position
+        if self.position is not None and position <= self.position:
+            return True
         return self.recorded_at is not None and recorded_at <= self.recorded_at
 
 

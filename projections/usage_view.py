@@ -22,6 +22,18 @@ class Standing(NamedTuple):
     usage: Usage
     counts: Usage | None
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the usage counts."""
+        return self.counts is self.usage
+
+
+class Change(NamedTuple):
+    """A usage as it stands, and as it stood at an earlier moment; `before` is None where it wasn't known then."""
+
+    now: Standing
+    before: Standing | None
+
 
 class UsageView:
     """Answers about one meter, from one consistent state of the read models. Times are microseconds since 1970 UTC."""
@@ -51,10 +63,30 @@ class UsageView:
     def standings(self, customer: int | None, start: int, end: int, as_of: AsOf | None = None) -> Iterator[Standing]:
         """Every usage in [start, end), by (occurred_at, position), with the one that counts in its place."""
         for group in self._whole_windows(customer, start, end, as_of):
-            standing = survivors(group, self.window)
+            standing = self._standing(group)
             for usage in group:
                 if start <= usage.occurred_at < end:
-                    yield Standing(usage, standing.get(usage.position))
+                    yield standing[usage.position]
+
+    def changes(
+        self, customer: int | None, start: int, end: int, since: AsOf, as_of: AsOf | None = None
+    ) -> Iterator[Change]:
+        """Every usage in [start, end), by (occurred_at, position), with what it was as of `since`, which is earlier.
+
+        Where nothing happened in its window since, both are one.
+        """
+        for group in self._whole_windows(customer, start, end, as_of):
+            known = [then for usage in group if (then := since.knew(usage)) is not None]
+            now = self._standing(group)
+            before = now if known == group else self._standing(known)
+            for usage in group:
+                if start <= usage.occurred_at < end:
+                    yield Change(now[usage.position], before.get(usage.position))
+
+    def _standing(self, group: Sequence[Usage]) -> dict[int, Standing]:
+        """How each of `group`, whole windows, stands, by its position."""
+        counts = survivors(group, self.window)
+        return {usage.position: Standing(usage, counts.get(usage.position)) for usage in group}
 
     def _parts(
         self, piece: Piece, customer: int | None, boundaries: Sequence[int], as_of: AsOf | None

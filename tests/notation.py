@@ -7,10 +7,13 @@ A line is one of
     10:05   acme seats 10  recorded=10:50          a report, recorded at another time
     now     acme seats 10  id=a                    a report without a timestamp
     cancel  b  at=10:45  of=seats  reason=error    a cancel, now or later; the meter is that of the report
+    close   acme seats 10 11  at=11T02:00          10 November is closed, now or later
+    reopen  acme seats 10 11  reason=error  by=ops a closed period may be closed anew
+    rules   seats formula=count                    the meter counts by other rules
     deactivate seats        reactivate seats       rename seats Chairs
 
 Lines are in order of arrival, and the clock never goes back. A time is `10:05` on 10 November 2026, `11T10:05` in that
-November, or in full, `2026-03-29T01:30`; all in UTC. `-` is a value that is left out.
+November or `11` at its midnight, or in full, `2026-03-29T01:30`; all in UTC. `-` is a value that is left out.
 """
 
 from collections.abc import Callable
@@ -29,7 +32,7 @@ OPTIONS = {"id", "recorded", "at", "of", "reason", "by"}
 
 def moment(text: str) -> datetime:
     """The time that `text` stands for."""
-    in_full = text if text[4:5] == "-" else (NOVEMBER if "T" in text else DAY) + text
+    in_full = text if text[4:5] == "-" else (DAY if ":" in text and "T" not in text else NOVEMBER) + text
     return datetime.fromisoformat(in_full).replace(tzinfo=UTC)
 
 
@@ -82,6 +85,9 @@ class Ledger:
         commands: dict[str, Callable[[list[str], dict[str, str]], str]] = {
             "meter": self._configure,
             "cancel": self._cancel,
+            "close": self._close,
+            "reopen": self._reopen,
+            "rules": self._change_rules,
             "deactivate": lambda plain, _: self.metering.deactivate_meter(plain[0]).status,
             "reactivate": lambda plain, _: self.metering.reactivate_meter(plain[0]).status,
             "rename": lambda plain, _: self.metering.rename_meter(plain[0], " ".join(plain[1:])).display_name,
@@ -122,6 +128,24 @@ class Ledger:
         event_name = options.get("of") or self._meter_of.get(identifier, "unknown")
         self.metering.cancel(event_name, identifier, reason=options.get("reason"), by=options.get("by"))
         return "cancelled"
+
+    def _close(self, plain: list[str], options: dict[str, str]) -> str:
+        customer, event_name, start, end = plain
+        if "at" in options:
+            self.clock.now = moment(options["at"])
+        closed = self.metering.close_period(event_name, customer, moment(start), moment(end))
+        return f"closed {closed.quantity}"
+
+    def _reopen(self, plain: list[str], options: dict[str, str]) -> str:
+        customer, event_name, start, end = plain
+        reason, by = options["reason"], options.get("by")
+        self.metering.reopen_period(event_name, customer, moment(start), moment(end), reason=reason, by=by)
+        return "reopened"
+
+    def _change_rules(self, plain: list[str], options: dict[str, str]) -> str:
+        (event_name,) = plain
+        self.metering.change_rules(event_name, options, reason="the contract says so")
+        return "changed"
 
     # --- then -------------------------------------------------------------------------------------
 
@@ -174,6 +198,27 @@ class Ledger:
         return [
             f"{start:%m-%d %H:%M%z} to {end:%m-%d %H:%M%z}: {one.value}"
             for (start, end), one in zip(edges, answers, strict=True)
+        ]
+
+    def closed(self, event_name: str, as_of: str | int | None = None) -> list[str]:
+        """All closings of the meter, each as "customer day: quantity" or "… reopened"."""
+        known = moment(as_of) if isinstance(as_of, str) else as_of
+        return [
+            f"{one.customer} {one.start:%d}: {one.quantity}" + ("" if one.is_standing else " reopened")
+            for one in self.metering.closed_periods(event_name, reopened=True, as_of=known)
+        ]
+
+    def owed(self, event_name: str, as_of: str | int | None = None) -> list[str]:
+        """The adjustments of the meter, each as "customer day: difference, event verdict change, …".
+
+        What other rules in force would make of it comes last.
+        """
+        known = moment(as_of) if isinstance(as_of, str) else as_of
+        return [
+            f"{one.period.customer} {one.period.start:%d}: {one.difference:+}"
+            + "".join(f", {event.identifier} {event.verdict} {event.change:+}" for event in one.events)
+            + (f", by the rules in force {one.rules_difference:+}" if one.rules_difference else "")
+            for one in self.metering.adjustments(event_name, as_of=known)
         ]
 
     def explained(self, asked: str, as_of: int | None = None) -> list[str]:

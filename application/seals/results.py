@@ -5,7 +5,7 @@ from datetime import datetime
 
 from .note import to_base64
 from .seal_file import Seal
-from .verification import Difference
+from .verification import SealDifference
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SealVerification:
     sealed: int
     seals: tuple[SealView, ...]
     agreeing: int
-    difference: Difference | None
+    difference: SealDifference | None
     notes: tuple[str, ...]
 
 

@@ -19,7 +19,7 @@ _SAID: dict[Wrong, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class SealDifference:
     """The first position that isn't as it was sealed: it is from `first` to `last`, and mostly these are the same."""
 
     first: int
@@ -38,7 +38,7 @@ class Comparison:
     tree: Tree
     agreeing: tuple[bool, ...]
     kept: int
-    difference: Difference | None
+    difference: SealDifference | None
 
 
 def compare(ledger: StoredRows, checkpoints: Sequence[Checkpoint], hashes: LeafHashes, advance: Advance) -> Comparison:
@@ -56,7 +56,7 @@ def compare(ledger: StoredRows, checkpoints: Sequence[Checkpoint], hashes: LeafH
     return Comparison(matched, tuple(agreeing), walk.kept, difference)
 
 
-def check_order(ledger: StoredRows, first: int, last: int) -> Difference | None:
+def check_order(ledger: StoredRows, first: int, last: int) -> SealDifference | None:
     """Where the positions of events that aren't sealed yet are not one after the other."""
     try:
         for _ in row_pages(ledger, first, last):
@@ -66,9 +66,9 @@ def check_order(ledger: StoredRows, first: int, last: int) -> Difference | None:
     return None
 
 
-def at_position(position: int, wrong: Wrong) -> Difference:
+def at_position(position: int, wrong: Wrong) -> SealDifference:
     """A difference that is located exactly."""
-    return Difference(position, position, f"{_SAID[wrong].format(position)}.")
+    return SealDifference(position, position, f"{_SAID[wrong].format(position)}.")
 
 
 class _Walk:
@@ -105,7 +105,7 @@ class _Walk:
 
 def _locate(
     ledger: StoredRows, hashes: LeafHashes, matched: Tree, checkpoint: Checkpoint, broken: OutOfOrder | None
-) -> Difference:
+) -> SealDifference:
     """The first difference after what matched, by the hashes beside the seals if these are as they were sealed."""
     if _are_as_sealed(hashes, matched, checkpoint):
         try:
@@ -122,7 +122,7 @@ def _locate(
     first, last = matched.size + 1, checkpoint.size
     if broken is not None:
         first, last = min(first, broken.position), min(last, broken.position)
-    return Difference(
+    return SealDifference(
         first,
         last,
         f"The first event that was changed is at one of the positions from {first} to {last}, unless the seal of "

@@ -170,6 +170,10 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             found += self._select(f"WHERE position IN ({','.join('?' * len(chunk))})", chunk)
         return found
 
+    def select_stream(self, stream: str) -> Sequence[Notification]:
+        """The events of one stream, by version."""
+        return self._select("WHERE originator_id = ? ORDER BY originator_version", (stream,))
+
     def select_streams(self, prefix: str) -> Sequence[str]:
         """The ids of the streams that begin with `prefix`, in order."""
         with self.datastore.transaction(commit=False) as c:

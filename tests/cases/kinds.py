@@ -3,6 +3,8 @@
 from typing import Any, Protocol
 
 from .billing_cycles import check_period_bounds, check_timezone_change
+from .close_sequences import check_close_sequence
+from .lifecycles import check_lifecycle
 from .peers import check_figures
 
 
@@ -14,7 +16,9 @@ class Check(Protocol):
 
 KINDS: dict[str, Check] = {
     "aggregate": check_figures,
+    "close_sequence": check_close_sequence,
     "correction": check_figures,
+    "lifecycle": check_lifecycle,
     "period_bounds": check_period_bounds,
     "timezone_change": check_timezone_change,
 }

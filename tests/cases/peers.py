@@ -138,13 +138,13 @@ class Run:
         self.clock = Clock(EARLIEST)
         self.metering = Metering.open("sqlite://", policy=LIFTED, clock=self.clock)
         self.receipts: list[Receipt] = []
-        self._configure()
+        configure(self.metering, case.meter, {case.meter.event_name, *(event.event_name for event in case.events)})
         if in_one_batch:
-            self.receipts = self.metering.record_many([self._report(event) for event in case.events])
+            self.receipts = self.metering.record_many([report(event) for event in case.events])
         else:
             for event in case.events:
                 self.clock.now = event.received_at or event.timestamp
-                self.receipts += self.metering.record_many([self._report(event)])
+                self.receipts += self.metering.record_many([report(event)])
         for action in case.actions:
             self.clock.now = action.at
             self.metering.cancel(case.meter.event_name, action.event_id)
@@ -164,26 +164,6 @@ class Run:
                 self._check_total()
             else:
                 self._check_windows(case.query.window)
-
-    def _configure(self) -> None:
-        meter = self.case.meter
-        for event_name in {meter.event_name, *(event.event_name for event in self.case.events)}:
-            self.metering.configure_meter(
-                event_name,
-                formula=meter.aggregation,
-                event_time_window=meter.event_time_window,
-                customer_key="customer of the case",
-                value_key=meter.value_key or "no value",
-            )
-
-    def _report(self, event: PeerEvent) -> dict[str, object]:
-        payload = {key: plain(value) for key, value in event.payload.items() if value is not None}
-        return {
-            "event_name": event.event_name,
-            "payload": payload | {"customer of the case": event.customer},
-            "identifier": event.id,
-            "timestamp": event.timestamp,
-        }
 
     def _total(self, as_of: datetime | None) -> Total:
         query = self.case.query
@@ -224,6 +204,29 @@ class Run:
             self.case.meter.event_name, query.customer, query.start or EARLIEST, query.end or LATEST, as_of=query.as_of
         )
         return [one.identifier for one in explanation.events if one.verdict is Verdict.COUNTED]
+
+
+def configure(metering: Metering, meter: PeerMeter, event_names: set[str]) -> None:
+    """Begin to count each of `event_names` by the rules of a case."""
+    for event_name in event_names:
+        metering.configure_meter(
+            event_name,
+            formula=meter.aggregation,
+            event_time_window=meter.event_time_window,
+            customer_key="customer of the case",
+            value_key=meter.value_key or "no value",
+        )
+
+
+def report(event: PeerEvent) -> dict[str, object]:
+    """The report of an event of a case."""
+    payload = {key: plain(value) for key, value in event.payload.items() if value is not None}
+    return {
+        "event_name": event.event_name,
+        "payload": payload | {"customer of the case": event.customer},
+        "identifier": event.id,
+        "timestamp": event.timestamp,
+    }
 
 
 def plain(value: str | int | Decimal) -> str:
