@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tallybook.application import Explanation, Metering, Verdict
+from tallybook.application import Explanation, MeterEventView, Metering, Verdict
+from tallybook.application.reading import fields_of
 
 from .histories import (
     BEGINNING,
@@ -161,7 +162,8 @@ def test_events_are_listed_whole_page_by_page(history: list[Step], limit: int) -
     with opened() as (metering, clock):
         tell(metering, clock, history)
         for meter in told(history):
-            assert paged(metering, meter.name, limit) == list(metering.explain(meter.name, None, *WHOLE).events)
+            explained = metering.explain(meter.name, None, *WHOLE).events
+            assert paged(metering, meter.name, limit) == [MeterEventView(**fields_of(one)) for one in explained]
 
 
 def paged(metering: Metering, event_name: str, limit: int) -> list[object]:
