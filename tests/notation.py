@@ -8,6 +8,7 @@ A line is one of
     now     acme seats 10  id=a                    a report without a timestamp
     cancel  b  at=10:45  of=seats  reason=error    a cancel, now or later; the meter is that of the report
     deactivate seats        reactivate seats       rename seats Chairs
+    change  seats  sum per day by region           other rules, by replay; customer=account and value=size name keys
 
 Lines are in order of arrival, and the clock never goes back. A time is `10:05` on 10 November 2026, `11T10:05` in that
 November, or in full, `2026-03-29T01:30`; all in UTC. `-` is a value that is left out.
@@ -82,6 +83,7 @@ class Ledger:
         commands: dict[str, Callable[[list[str], dict[str, str]], str]] = {
             "meter": self._configure,
             "cancel": self._cancel,
+            "change": self._change,
             "deactivate": lambda plain, _: self.metering.deactivate_meter(plain[0]).status,
             "reactivate": lambda plain, _: self.metering.reactivate_meter(plain[0]).status,
             "rename": lambda plain, _: self.metering.rename_meter(plain[0], " ".join(plain[1:])).display_name,
@@ -102,6 +104,21 @@ class Ledger:
             dimension_keys=tuple(given["by"].split(",")) if "by" in given else (),
         )
         return "configured"
+
+    def _change(self, plain: list[str], options: dict[str, str]) -> str:
+        event_name, formula, *rest = plain
+        given = dict(zip(rest[::2], rest[1::2], strict=True))
+        if "at" in options:
+            self.clock.now = moment(options["at"])
+        rules = {
+            "formula": formula,
+            "event_time_window": given.get("per"),
+            "customer_key": options.get("customer", "customer"),
+            "value_key": options.get("value", event_name),
+            "dimension_keys": given["by"].split(",") if "by" in given else (),
+        }
+        self.metering.change_rules(event_name, rules, reason=options.get("reason", "billed otherwise"))
+        return "changed"
 
     def _record(self, at: datetime | None, plain: list[str], options: dict[str, str]) -> str:
         customer, event_name, value = plain
