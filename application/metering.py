@@ -118,13 +118,13 @@ class Metering:
             event_name, display_name, formula, event_time_window, customer_key, value_key, dimension_keys
         )
 
-    def meters(self) -> list[MeterView]:
-        """All meters, active and inactive, ordered by event name."""
-        return self._meters.all()
+    def meters(self, *, as_of: datetime | int | None = None) -> list[MeterView]:
+        """All meters, active and inactive, ordered by event name; those configured by then, as they were."""
+        return self._meters.all(as_of)
 
-    def meter(self, event_name: str) -> MeterView:
-        """One meter. Raises NoMeter."""
-        return self._meters.meter(text(event_name, "event_name", 100))
+    def meter(self, event_name: str, *, as_of: datetime | int | None = None) -> MeterView:
+        """One meter, as it is or was. Raises NoMeter, also as of a time before it was configured."""
+        return self._meters.meter(text(event_name, "event_name", 100), as_of)
 
     def rename_meter(self, event_name: str, display_name: str) -> MeterView:
         """Show a meter under another name, of at most 250 characters."""

@@ -6,10 +6,10 @@ from datetime import datetime
 from eventsourcing.persistence import IntegrityError
 
 from ..domain.errors import MeterExists, NoMeter
-from ..domain.instants import in_utc
+from ..domain.instants import in_utc, iso
 from ..domain.meter import Meter
 from ..domain.rules import Rules
-from .arguments import text
+from .arguments import known_as_of, text
 from .ledger import Ledger
 from .results import MeterView
 from .rule_arguments import rules
@@ -58,13 +58,24 @@ class MeterRegistry:
                 continue
             return MeterView.of(meter)
 
-    def meter(self, event_name: str) -> MeterView:
-        """One meter. Raises NoMeter."""
-        return MeterView.of(self.ledger.meter(event_name))
+    def meter(self, event_name: str, as_of: datetime | int | None = None) -> MeterView:
+        """One meter, as it was known. Raises NoMeter, also where it wasn't configured yet."""
+        known = known_as_of(as_of)
+        present = self.ledger.meter(event_name)
+        if known is None:
+            return MeterView.of(present)
+        for meter in self.ledger.meters(known):
+            if meter.event_name == event_name:
+                return MeterView.of(meter)
+        raise NoMeter(
+            f"There was no meter {event_name!r} then; it was configured at {iso(present.created_on)}.",
+            field="event_name",
+            value=event_name,
+        )
 
-    def all(self) -> list[MeterView]:
-        """All meters, ordered by event name."""
-        return [self.meter(event_name) for event_name in self.ledger.meter_names()]
+    def all(self, as_of: datetime | int | None = None) -> list[MeterView]:
+        """All meters, as they were known, ordered by event name."""
+        return [MeterView.of(meter) for meter in self.ledger.meters(known_as_of(as_of))]
 
     def _the_same(self, meter: Meter, asked: Rules, display_name: str | None) -> MeterView:
         if meter.rules != asked or display_name not in (None, meter.display_name):

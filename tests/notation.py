@@ -11,6 +11,7 @@ A line is one of
     reopen  acme seats 10 11  reason=error  by=ops a closed period may be closed anew
     rules   seats formula=count                    the meter counts by other rules
     deactivate seats        reactivate seats       rename seats Chairs
+    change  seats  sum per day by region           other rules, by replay; customer=account and value=size name keys
 
 Lines are in order of arrival, and the clock never goes back. A time is `10:05` on 10 November 2026, `11T10:05` in that
 November or `11` at its midnight, or in full, `2026-03-29T01:30`; all in UTC. `-` is a value that is left out.
@@ -88,6 +89,7 @@ class Ledger:
             "close": self._close,
             "reopen": self._reopen,
             "rules": self._change_rules,
+            "change": self._change,
             "deactivate": lambda plain, _: self.metering.deactivate_meter(plain[0]).status,
             "reactivate": lambda plain, _: self.metering.reactivate_meter(plain[0]).status,
             "rename": lambda plain, _: self.metering.rename_meter(plain[0], " ".join(plain[1:])).display_name,
@@ -108,6 +110,21 @@ class Ledger:
             dimension_keys=tuple(given["by"].split(",")) if "by" in given else (),
         )
         return "configured"
+
+    def _change(self, plain: list[str], options: dict[str, str]) -> str:
+        event_name, formula, *rest = plain
+        given = dict(zip(rest[::2], rest[1::2], strict=True))
+        if "at" in options:
+            self.clock.now = moment(options["at"])
+        rules = {
+            "formula": formula,
+            "event_time_window": given.get("per"),
+            "customer_key": options.get("customer", "customer"),
+            "value_key": options.get("value", event_name),
+            "dimension_keys": given["by"].split(",") if "by" in given else (),
+        }
+        self.metering.change_rules(event_name, rules, reason=options.get("reason", "billed otherwise"))
+        return "changed"
 
     def _record(self, at: datetime | None, plain: list[str], options: dict[str, str]) -> str:
         customer, event_name, value = plain

@@ -3,7 +3,7 @@
 import pytest
 from tallybook.application import MeterView, TallybookError
 
-from ..notation import Ledger
+from ..notation import Ledger, moment
 
 
 def test_an_inactive_meter_refuses_usage_and_answers(ledger: Ledger) -> None:
@@ -119,3 +119,42 @@ def test_an_event_name_is_one_meter_s_for_ever(ledger: Ledger) -> None:
             ledger.metering.configure_meter("calls", **other)
         assert refused.value.code == "meter_already_exists"
     assert ledger.position() == 1
+
+
+def test_a_meter_is_shown_as_it_was(ledger: Ledger) -> None:
+    """As of each position: its name, its rules and their revision, its status, and when it last changed."""
+    ledger.given("""
+        meter  calls  sum
+        change calls  last per day  at=11:00
+        rename calls  All calls
+        deactivate calls
+    """)
+    shown = [ledger.metering.meter("calls", as_of=position) for position in (1, 2, 3, 4)]
+    assert [(one.display_name, one.formula, one.event_time_window) for one in shown] == [
+        ("calls", "sum", None), ("calls", "last", "day"), ("All calls", "last", "day"), ("All calls", "last", "day"),
+    ]  # fmt: skip
+    assert [(one.revision, one.status) for one in shown[1:]] == [(2, "active"), (2, "active"), (2, "inactive")]
+    assert shown[0].revision == 1
+    assert [one.updated_at for one in shown[:2]] == [moment("2026-01-01T00:00"), moment("11:00")]
+    assert shown[-1] == ledger.metering.meter("calls")
+    assert ledger.metering.meter("calls", as_of=moment("10:59:59.999999")) == shown[0]
+    assert ledger.metering.meter("calls", as_of=moment("11:00")) == shown[-1]
+
+
+def test_meters_are_listed_as_they_were(ledger: Ledger) -> None:
+    """A meter is in the list as of its configuring, and asked for before it there is none."""
+    ledger.given("""
+        meter  seats  last
+        meter  calls  sum
+        rename seats  Chairs
+    """)
+    listed = [[one.display_name for one in ledger.metering.meters(as_of=position)] for position in range(4)]
+    assert listed == [[], ["seats"], ["calls", "seats"], ["calls", "Chairs"]]
+    assert ledger.metering.meters(as_of=3) == ledger.metering.meters()
+    for event_name, as_of in (("calls", 1), ("calls", moment("2025-12-31T23:59")), ("nothing", None), ("nothing", 3)):
+        with pytest.raises(TallybookError) as refused:
+            ledger.metering.meter(event_name, as_of=as_of)
+        assert refused.value.code == "no_meter"
+    with pytest.raises(TallybookError) as refused:
+        ledger.metering.meters(as_of=-1)
+    assert refused.value.code == "invalid_as_of"
