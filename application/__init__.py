@@ -1,31 +1,67 @@
 """What one can ask: the commands and questions, and all that they take and give."""
 
+from ..domain.billing_cycle import BillingCycle
 from ..domain.calendar import CalendarWindow
-from ..domain.errors import TallybookError
+from ..domain.closed_period import ClosedPeriod, Figures
+from ..domain.errors import TallybookError, UnreadableUse
 from ..domain.meter_event import Cancellation
 from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report
-from ..domain.rules import EventTimeWindow, Formula
+from ..domain.rules import EventTimeWindow, Formula, Rules
+from ..projections.generations import GenerationState
 from ..projections.projector import Progress
+from .comparing import Difference, GenerationDifference, MeterDifference
+from .explanation_csv import explanation_csv
 from .metering import Metering, utc_now
-from .results import Explanation, MeterEventView, MeterView, Outcome, Receipt, Total, Verdict
+from .results import (
+    AdjustingEvent,
+    Adjustment,
+    ExplainedEvent,
+    Explanation,
+    GenerationView,
+    MeterEventView,
+    MeterView,
+    Outcome,
+    Receipt,
+    Total,
+    Verdict,
+)
+from .verifying import PeriodDifference, RowDifference, TableVerification, Verification
 
 __all__ = [
     "AcceptancePolicy",
+    "AdjustingEvent",
+    "Adjustment",
+    "BillingCycle",
     "CalendarWindow",
     "Cancellation",
+    "ClosedPeriod",
+    "Difference",
     "EventTimeWindow",
+    "ExplainedEvent",
     "Explanation",
+    "Figures",
     "Formula",
+    "GenerationDifference",
+    "GenerationState",
+    "GenerationView",
+    "MeterDifference",
     "MeterEventView",
     "MeterView",
     "Metering",
     "Outcome",
+    "PeriodDifference",
     "Progress",
     "Receipt",
     "Report",
+    "RowDifference",
+    "Rules",
+    "TableVerification",
     "TallybookError",
     "Total",
+    "UnreadableUse",
     "Verdict",
+    "Verification",
+    "explanation_csv",
     "utc_now",
 ]

@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from . import demo, imports, meters, questions, usage
+from . import closing, demo, explaining, imports, meters, projection, questions, rules, usage
+from .verify import verify
 
 app = typer.Typer(
     help="A usage ledger: records every use as an event that never changes, and tells why a figure is what it is.",
-    epilog="Exit status: 0 done, 1 refused, 2 wrong usage.",
+    epilog="Exit status: 0 done, 1 refused or differs, 2 wrong usage.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -44,4 +45,8 @@ app.command()(questions.total)
 app.command()(questions.totals)
 app.command("usage")(questions.summaries)
 app.command()(questions.events)
-app.command()(questions.explain)
+app.command()(explaining.explain)
+app.command()(verify)
+app.add_typer(closing.app, name="period")
+app.add_typer(rules.app, name="rules")
+app.add_typer(projection.app, name="projection")
