@@ -20,7 +20,7 @@ app = typer.Typer(
 
 One = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer.", show_default=False)]
 Closed = Annotated[
-    str | None, typer.Argument(metavar="[CUSTOMER]", help="The customer, or else --all.", show_default=False)
+    str | None, typer.Argument(metavar="CUSTOMER", help="The customer, or else --all.", show_default=False)
 ]
 All = Annotated[bool, typer.Option("--all", help="Each customer with usage in the period, each by itself.")]
 Period = Annotated[

@@ -20,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON docum
 Meter = Annotated[str, typer.Argument(metavar="METER", help="The meter's event name.", show_default=False)]
 Customer = Annotated[
     str | None,
-    typer.Argument(metavar="[CUSTOMER]", help="The customer; all of them together where left out.", show_default=False),
+    typer.Argument(metavar="CUSTOMER", help="The customer; all of them together where left out.", show_default=False),
 ]
 
 Period = Annotated[
