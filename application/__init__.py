@@ -1,19 +1,24 @@
 """What one can ask: the commands and questions, and all that they take and give."""
 
+from ..domain.billing_cycle import BillingCycle
 from ..domain.calendar import CalendarWindow
-from ..domain.closed_period import ClosedPeriod
-from ..domain.errors import TallybookError
+from ..domain.closed_period import ClosedPeriod, Figures
+from ..domain.errors import TallybookError, UnreadableUse
 from ..domain.meter_event import Cancellation
 from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report
-from ..domain.rules import EventTimeWindow, Formula
+from ..domain.rules import EventTimeWindow, Formula, Rules
+from ..projections.generations import GenerationState
 from ..projections.projector import Progress
+from .comparing import Difference, GenerationDifference, MeterDifference
+from .explanation_csv import explanation_csv
 from .metering import Metering, utc_now
 from .results import (
     AdjustingEvent,
     Adjustment,
     ExplainedEvent,
     Explanation,
+    GenerationView,
     MeterEventView,
     MeterView,
     Outcome,
@@ -21,27 +26,56 @@ from .results import (
     Total,
     Verdict,
 )
+from .seals.checking import check_growth, check_proof
+from .seals.growth import GrowthProof
+from .seals.proof import EventProof
+from .seals.results import ProvedEvent, ProvedGrowth, SealVerification, SealView
+from .seals.verification import SealDifference
+from .verifying import PeriodDifference, RowDifference, TableVerification, Verification
 
 __all__ = [
     "AcceptancePolicy",
     "AdjustingEvent",
     "Adjustment",
+    "BillingCycle",
     "CalendarWindow",
     "Cancellation",
     "ClosedPeriod",
+    "Difference",
+    "EventProof",
     "EventTimeWindow",
     "ExplainedEvent",
     "Explanation",
+    "Figures",
     "Formula",
+    "GenerationDifference",
+    "GenerationState",
+    "GenerationView",
+    "GrowthProof",
+    "MeterDifference",
     "MeterEventView",
     "MeterView",
     "Metering",
     "Outcome",
+    "PeriodDifference",
     "Progress",
+    "ProvedEvent",
+    "ProvedGrowth",
     "Receipt",
     "Report",
+    "RowDifference",
+    "Rules",
+    "SealDifference",
+    "SealVerification",
+    "SealView",
+    "TableVerification",
     "TallybookError",
     "Total",
+    "UnreadableUse",
     "Verdict",
+    "Verification",
+    "check_growth",
+    "check_proof",
+    "explanation_csv",
     "utc_now",
 ]

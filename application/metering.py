@@ -332,6 +332,20 @@ class Metering:
         """
         return self._shown(self._generations.rebuild(rules, progress))
 
+    def candidate(
+        self,
+        event_name: str,
+        rules: Mapping[str, object],
+        *,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> GenerationView:
+        """A generation that counts a meter by other rules, to look at before it is promoted.
+
+        `rules` are as in `change_rules`. Gives the one that was built before, where it is there still. Raises
+        RebuildRunning, RulesCannotRead, or InvalidParameter where the meter counts by these rules already.
+        """
+        return self._shown(self._generations.candidate({event_name: rules}, progress))
+
     def diff(self, generation: int, *, window: str = "month", timezone: str = "UTC") -> GenerationDifference:
         """How the figures of a generation differ from the live one's, by meter, customer and `window` of time."""
         return self._comparer.diff(generation, window, timezone)
@@ -359,7 +373,7 @@ class Metering:
         """Count a meter by other rules, all of its past included; closed periods stay as they are.
 
         `rules` maps some of formula, event_time_window, customer_key, value_key and dimension_keys to what they
-        become. To see first what changes: `rebuild` a candidate with these rules, `diff` it, and `promote` it.
+        become. To see first what changes: build a `candidate` with these rules, `diff` it, and `promote` it.
         Raises RulesCannotRead, with the events that the new rules can't read, and nothing changed.
         """
         candidate = self._generations.candidate({event_name: rules}, progress)

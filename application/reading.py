@@ -182,6 +182,7 @@ class UsageReader:
 
         Tried again where the read models were deleted, or others promoted, in between.
         """
+        is_current = True
         for _ in range(_TRIES):
             head = self.projector.head()
             with self.projector.views.reading() as rows:
@@ -194,6 +195,10 @@ class UsageReader:
                 self.projector.catch_up()
             else:
                 self.follow_rules()
+        if not is_current:
+            raise LedgerUnavailable(
+                "The read models are not under the rules in force. Delete their file (.views); it is made again."
+            )
         raise LedgerUnavailable("The read models are deleted again and again while they are read.")
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:

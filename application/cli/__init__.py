@@ -7,7 +7,7 @@ _EXTRA = {"typer", "rich", "click", "ijson"}
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0 done, 1 refused, 2 wrong usage."""
+    """Run the command line. Exit status: 0 done, 1 refused or differs, 2 wrong usage."""
     try:
         from .commands import app  # noqa: PLC0415 - only here can its absence be told
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from . import demo, imports, meters, questions, seals, usage, verify
+from . import closing, demo, explaining, imports, meters, projection, questions, rules, seals, usage
+from .verify import verify
 
 app = typer.Typer(
     help="A usage ledger: records every use as an event that never changes, and tells why a figure is what it is.",
@@ -44,11 +45,14 @@ app.command()(questions.total)
 app.command()(questions.totals)
 app.command("usage")(questions.summaries)
 app.command()(questions.events)
-app.command()(questions.explain)
+app.command()(explaining.explain)
+app.command()(verify)
 app.command()(seals.seal)
 app.command("seal-key")(seals.seal_key)
-app.command()(verify.verify)
 app.command()(seals.prove)
 app.command("check-proof")(seals.check_proof)
 app.command("prove-growth")(seals.prove_growth)
 app.command("check-growth")(seals.check_growth)
+app.add_typer(closing.app, name="period")
+app.add_typer(rules.app, name="rules")
+app.add_typer(projection.app, name="projection")

@@ -14,9 +14,9 @@ from ..ledger_url import LedgerPlace
 from ..metering import Metering, utc_now
 from ..results import Outcome, Total
 from .demo_place import free_url, new_place
+from .explanations import show_explanation
 from .periods import Span
 from .session import told
-from .tables import show_explanation
 from .terminal import say
 from .wording import counted_by, number
 

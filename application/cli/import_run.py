@@ -7,23 +7,14 @@ from pathlib import Path
 
 import typer
 
-from ...domain.errors import TallybookError
 from ..arguments import choice
 from ..importing import ImportSummary, Refusal, UsageImport
 from ..usage_columns import Columns
 from ..usage_files import open_usage_file
 from ..usage_formats import FileFormat
 from . import terminal
-from .session import Session, told
-
-INTERRUPTED = 130
-"""What shells give for a command that Ctrl-C ended."""
-
-
-class Interrupted(TallybookError):
-    """The import was interrupted."""
-
-    code = "interrupted"
+from .interruption import interruptible
+from .session import Session
 
 
 def run_import(
@@ -32,23 +23,20 @@ def run_import(
     """Import the file; where Ctrl-C ends it, say how far it came and end the command with status 130."""
     written = None if file_format is None else choice(file_format, "format", FileFormat)
     rows = 0
-    try:
-        with ExitStack() as stack:
-            with terminal.progress("reading") as read:
-                file = stack.enter_context(open_usage_file(path, written, read))
-            usage = UsageImport(session.metering, file, columns)
-            on_refusal = stack.enter_context(_written(errors, path))
-            with terminal.progress("recording") as advance:
-                try:
-                    return usage.run(on_refusal=on_refusal, advance=advance)
-                finally:
-                    rows = usage.summary.rows
-    except KeyboardInterrupt:
-        told(
-            Interrupted(f"Interrupted after {rows:,} rows. Start it again to go on; nothing is counted twice."),
-            in_json=session.as_json,
-        )
-        raise typer.Exit(INTERRUPTED) from None
+
+    def left_behind() -> str:
+        return f"Interrupted after {rows:,} rows. Start it again to go on; nothing is counted twice."
+
+    with interruptible(session, left_behind), ExitStack() as stack:
+        with terminal.progress("reading") as read:
+            file = stack.enter_context(open_usage_file(path, written, read))
+        usage = UsageImport(session.metering, file, columns)
+        on_refusal = stack.enter_context(_written(errors, path))
+        with terminal.progress("recording") as advance:
+            try:
+                return usage.run(on_refusal=on_refusal, advance=advance)
+            finally:
+                rows = usage.summary.rows
 
 
 @contextmanager

@@ -20,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON docum
 Meter = Annotated[str, typer.Argument(metavar="METER", help="The meter's event name.", show_default=False)]
 Customer = Annotated[
     str | None,
-    typer.Argument(metavar="[CUSTOMER]", help="The customer; all of them together where left out.", show_default=False),
+    typer.Argument(metavar="CUSTOMER", help="The customer; all of them together where left out.", show_default=False),
 ]
 
 Period = Annotated[
@@ -40,6 +40,13 @@ To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="The end, n
 Timezone = Annotated[
     str, typer.Option("--timezone", "-z", metavar="ZONE", help="Whose days and clocks, like Europe/Berlin.")
 ]
+Anchor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="When a billing cycle began, like 2026-01-17T10:32: its period that begins in --period is meant.",
+    ),
+]
 AsOf = Annotated[
     str | None,
     typer.Option(
@@ -47,3 +54,5 @@ AsOf = Annotated[
     ),
 ]
 Backfill = Annotated[bool, typer.Option("--backfill", help="Accept uses of any age, not of the last 35 days only.")]
+By = Annotated[str | None, typer.Option(metavar="TEXT", help="Who asks for it.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="Show so many differences.")]

@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import typer
 
+from ...domain.billing_cycle import BillingCycle
 from ...domain.calendar import CalendarWindow, window_around, zone
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _NOON = time(12)
+_NAMES = {CalendarWindow.YEAR: "%Y", CalendarWindow.MONTH: "%Y-%m", CalendarWindow.DAY: "%Y-%m-%d"}
 Read = TypeVar("Read")
+Bounds = tuple[datetime, datetime]
 
 
 class Span(NamedTuple):
@@ -24,15 +27,22 @@ class Span(NamedTuple):
     shown: str
 
 
-def asked_span(period: str | None, start: str | None, end: str | None, timezone: str, *, now: datetime) -> Span:
+def asked_span(
+    period: str | None, start: str | None, end: str | None, timezone: str, *, now: datetime, anchor: str | None = None
+) -> Span:
     """The period, or the range from `start` to `end`, or the month that `now` is in.
 
-    Raises UnknownTimezone; wrong usage where it can't be read.
+    With an anchor, the period of its billing cycle that begins in `period`. Raises UnknownTimezone; wrong usage where
+    it can't be read.
     """
     local = zone(timezone)
+    if anchor is not None:
+        if period is None:
+            raise typer.BadParameter("--anchor goes with --period: the month, day or year that the period begins in.")
+        return _anchored(period, anchor, timezone, local)
     if start is None and end is None:
         asked = f"{now.astimezone(local):%Y-%m}" if period is None else period
-        bounds = _read(asked, "--period", lambda text: _period(text, local), "a month like 2026-11, a day or a year")
+        bounds, _ = _asked_period(asked, local)
         return Span(*bounds, local, f"{asked} ({timezone})")
     if period is not None or start is None or end is None:
         raise typer.BadParameter("Give either --period, or both --from and --to.")
@@ -62,16 +72,47 @@ def _moment(text: str, option: str, local: ZoneInfo, wanted: str = "an ISO date 
     return _read(text, option, moment, wanted)
 
 
-def _period(text: str, local: ZoneInfo) -> tuple[datetime, datetime]:
+def _asked_period(text: str, local: ZoneInfo) -> tuple[Bounds, CalendarWindow]:
+    return _read(text, "--period", lambda text: _period(text, local), "a month like 2026-11, a day or a year")
+
+
+def _period(text: str, local: ZoneInfo) -> tuple[Bounds, CalendarWindow]:
+    """The bounds of a calendar period, and what it is: a year, a month or a day."""
     found = _PERIOD.fullmatch(text)
     if found is None:
         raise ValueError(text)
     year, month, day = (int(part) if part else None for part in found.groups())
     assert year is not None
     if month is None:
-        return window_around(_noon(date(year, 6, 15), local), CalendarWindow.YEAR, local)
-    window = CalendarWindow.MONTH if day is None else CalendarWindow.DAY
-    return window_around(_noon(date(year, month, 15 if day is None else day), local), window, local)
+        window, within = CalendarWindow.YEAR, date(year, 6, 15)
+    else:
+        window = CalendarWindow.MONTH if day is None else CalendarWindow.DAY
+        within = date(year, month, 15 if day is None else day)
+    return window_around(_noon(within, local), window, local), window
+
+
+def _anchored(period: str, anchor: str, timezone: str, local: ZoneInfo) -> Span:
+    """The period of an anchored cycle that begins in a calendar period."""
+    (_, following), window = _asked_period(period, local)
+    cycle = BillingCycle(str(window), timezone, _moment(anchor, "--anchor", local))
+    start, end = cycle.around(following - timedelta(microseconds=1))
+    return Span(start, end, local, f"{in_words(start, end, local)} ({timezone})")
+
+
+def in_words(start: datetime, end: datetime, timezone: ZoneInfo) -> str:
+    """A period by the clocks of `timezone`: a year, month or day by its name, another by its bounds."""
+    for window, shape in _NAMES.items():
+        if window_around(start, window, timezone) == (start, end):
+            return start.astimezone(timezone).strftime(shape)
+    return f"{_bound(start, timezone)} to {_bound(end, timezone)}"
+
+
+def _bound(at: datetime, timezone: ZoneInfo) -> str:
+    local = at.astimezone(timezone).replace(tzinfo=None)
+    if local.time() == time(0):
+        return f"{local:%Y-%m-%d}"
+    exactness = "auto" if local.second or local.microsecond else "minutes"
+    return local.isoformat(sep=" ", timespec=exactness)
 
 
 def _noon(day: date, local: ZoneInfo) -> datetime:

@@ -32,9 +32,10 @@ def as_plain(value: object) -> object:
 
 
 def _composed(value: Any) -> object:
-    """A value object of ours, by its fields; an error; or a list of such."""
+    """A value object of ours, by its fields and properties; an error; or a list of such."""
     if is_dataclass(value):
-        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+        properties = [name for name, one in vars(type(value)).items() if isinstance(one, property)]
+        return {name: as_plain(getattr(value, name)) for name in [*(one.name for one in fields(value)), *properties]}
     for as_mapping in ("_asdict", "model_dump", "as_dict"):
         if hasattr(value, as_mapping):
             return as_plain(getattr(value, as_mapping)())

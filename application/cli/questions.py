@@ -1,4 +1,4 @@
-"""The commands that ask: what was used, and why a figure is what it is."""
+"""The commands that ask: what was used, and the meter events."""
 
 from functools import partial
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import tables
-from .options import DEFAULT_LEDGER, AsJson, AsOf, Customer, From, Ledger, Meter, Period, Timezone, To
+from .options import DEFAULT_LEDGER, Anchor, AsJson, AsOf, Customer, From, Ledger, Meter, Period, Timezone, To
 from .session import asking
 
 Window = Annotated[str, typer.Option("--window", "-w", metavar="WINDOW", help="minute, hour, day, month or year.")]
@@ -23,13 +23,14 @@ def total(
     start: From = None,
     end: To = None,
     timezone: Timezone = "UTC",
+    anchor: Anchor = None,
     as_of: AsOf = None,
     ledger: Ledger = DEFAULT_LEDGER,
     as_json: AsJson = False,
 ) -> None:
     """What a customer, or the whole meter, used in a period."""
     with asking(ledger, as_json) as session:
-        span, known = session.asked(period, start, end, timezone, as_of)
+        span, known = session.asked(period, start, end, timezone, as_of, anchor)
         answer = session.metering.total(meter, customer, span.start, span.end, as_of=known)
         formula = session.metering.meter(meter).formula
         session.answer(answer, partial(tables.show_total, meter, formula, span))
@@ -41,13 +42,14 @@ def totals(
     start: From = None,
     end: To = None,
     timezone: Timezone = "UTC",
+    anchor: Anchor = None,
     as_of: AsOf = None,
     ledger: Ledger = DEFAULT_LEDGER,
     as_json: AsJson = False,
 ) -> None:
     """What each customer used in a period."""
     with asking(ledger, as_json) as session:
-        span, known = session.asked(period, start, end, timezone, as_of)
+        span, known = session.asked(period, start, end, timezone, as_of, anchor)
         answer = session.metering.totals(meter, span.start, span.end, as_of=known)
         session.answer(answer, partial(tables.show_totals, meter, span))
 
@@ -60,13 +62,14 @@ def summaries(
     start: From = None,
     end: To = None,
     timezone: Timezone = "UTC",
+    anchor: Anchor = None,
     as_of: AsOf = None,
     ledger: Ledger = DEFAULT_LEDGER,
     as_json: AsJson = False,
 ) -> None:
     """Usage by minute, hour, day, month or year, with a bar chart."""
     with asking(ledger, as_json) as session:
-        span, known = session.asked(period, start, end, timezone, as_of)
+        span, known = session.asked(period, start, end, timezone, as_of, anchor)
         answer = session.metering.summaries(
             meter, customer, span.start, span.end, window=window, timezone=timezone, as_of=known
         )
@@ -80,6 +83,7 @@ def events(
     start: From = None,
     end: To = None,
     timezone: Timezone = "UTC",
+    anchor: Anchor = None,
     as_of: AsOf = None,
     limit: Limit = 50,
     starting_after: StartingAfter = None,
@@ -88,7 +92,7 @@ def events(
 ) -> None:
     """The meter events of a period, page by page."""
     with asking(ledger, as_json) as session:
-        span, known = session.asked(period, start, end, timezone, as_of)
+        span, known = session.asked(period, start, end, timezone, as_of, anchor)
         answer = session.metering.events(
             meter,
             customer=customer,
@@ -99,21 +103,3 @@ def events(
             starting_after=starting_after,
         )
         session.answer(answer, partial(tables.show_events, meter, customer, limit, span))
-
-
-def explain(
-    meter: Meter,
-    customer: Customer = None,
-    period: Period = None,
-    start: From = None,
-    end: To = None,
-    timezone: Timezone = "UTC",
-    as_of: AsOf = None,
-    ledger: Ledger = DEFAULT_LEDGER,
-    as_json: AsJson = False,
-) -> None:
-    """Every meter event behind a total, and why it counts or not."""
-    with asking(ledger, as_json) as session:
-        span, known = session.asked(period, start, end, timezone, as_of)
-        answer = session.metering.explain(meter, customer, span.start, span.end, as_of=known)
-        session.answer(answer, partial(tables.show_explanation, meter, span))

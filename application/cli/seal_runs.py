@@ -34,12 +34,10 @@ def run_seal(url: str, as_json: bool, seals: Path, key: Path | None, name: str |
     _answer(sealed, as_json, lambda one: say(f"sealed: {_seal(one)}"))
 
 
-def verify_seals(url: str, as_json: bool, seals: Path, key: str | None) -> bool:
-    """Hold the ledger at `url` against its seals, tell what was found, and give whether it is as it was sealed."""
-    with _refusing(as_json), _sealer(url) as sealer, progress("verifying") as advance:
-        found = sealer.verify(seals, key=key, advance=advance)
-    _answer(found, as_json, _show_verification)
-    return found.difference is None
+def verify_seals(url: str, as_json: bool, seals: Path, key: str | None) -> SealVerification:
+    """Hold the ledger at `url` against its seals."""
+    with _refusing(as_json), _sealer(url) as sealer, progress("verifying seals") as advance:
+        return sealer.verify(seals, key=key, advance=advance)
 
 
 def run_prove(url: str, as_json: bool, identifier: str, seals: Path, folder: Path) -> None:
@@ -132,7 +130,8 @@ def _text(file: Path) -> str:
         raise InvalidProof(f"{file} is not text.", field="proof", value=file) from error
 
 
-def _show_verification(found: SealVerification) -> None:
+def show_seals(found: SealVerification) -> None:
+    """How many seals match, and the first position that doesn't."""
     for note in found.notes:
         say(f"note: {note}")
     last = found.seals[-1]

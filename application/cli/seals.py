@@ -14,6 +14,9 @@ Held = Annotated[
     Path | None,
     typer.Option("--seals", metavar="FILE", help="The seals, or the one checkpoint, that you hold yourself."),
 ]
+SealsToVerify = Annotated[
+    Path | None, typer.Option("--seals", metavar="FILE", help="The file of seals that the ledger should still match.")
+]
 Private = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="A private key to sign with, as of 'tallybook seal-key'.")
 ]

@@ -12,7 +12,7 @@ from . import terminal
 from .plain import as_json
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from ...domain.errors import TallybookError
     from ...domain.policy import AcceptancePolicy
@@ -38,22 +38,31 @@ class Session:
             show(value)
 
     def asked(
-        self, period: str | None, start: str | None, end: str | None, timezone: str, as_of: str | None
+        self,
+        period: str | None,
+        start: str | None,
+        end: str | None,
+        timezone: str,
+        as_of: str | None = None,
+        anchor: str | None = None,
     ) -> "tuple[Span, datetime | int | None]":
         """The time asked about, and as of when. Wrong usage where it can't be read."""
         from ..metering import utc_now  # noqa: PLC0415 - loads the domain
         from .periods import asked_as_of, asked_span  # noqa: PLC0415
 
-        span, known = asked_span(period, start, end, timezone, now=utc_now()), asked_as_of(as_of, timezone)
+        span = asked_span(period, start, end, timezone, now=utc_now(), anchor=anchor)
+        known = asked_as_of(as_of, timezone)
         return (span if as_of is None else span._replace(shown=f"{span.shown}, as of {as_of}")), known
 
 
 @contextmanager
-def opened(url: str, as_json: bool, *, begin: bool = False, lift: Lifted | None = None) -> Generator[Session]:
+def opened(
+    url: str, as_json: bool, *, begin: bool = False, lift: Lifted | None = None, grace: "timedelta | None" = None
+) -> Generator[Session]:
     """Open the ledger at `url`; a refusal meanwhile is told on stderr and ends the command with status 1.
 
     Only where `begin` is set a ledger that isn't there is begun: a slip in its name should not make another.
-    `lift` names the limit of the policy that doesn't hold.
+    `lift` names the limit of the policy that doesn't hold; `grace` is the policy's own where None.
     """
     from ...domain.errors import TallybookError  # noqa: PLC0415 - loads the domain
     from ..metering import Metering  # noqa: PLC0415
@@ -61,7 +70,7 @@ def opened(url: str, as_json: bool, *, begin: bool = False, lift: Lifted | None 
     try:
         if not begin:
             check_presence(url)
-        with Metering.open(url, policy=_policy(lift)) as metering:
+        with Metering.open(url, policy=_policy(lift, grace)) as metering:
             yield Session(metering, as_json)
     except TallybookError as error:
         told(error, in_json=as_json)
@@ -69,19 +78,19 @@ def opened(url: str, as_json: bool, *, begin: bool = False, lift: Lifted | None 
 
 
 @contextmanager
-def asking(url: str, as_json: bool) -> Generator[Session]:
+def asking(url: str, as_json: bool, *, grace: "timedelta | None" = None) -> Generator[Session]:
     """Open the ledger at `url` for a question, its read models brought up to date with a progress bar."""
-    with opened(url, as_json) as session:
-        with terminal.progress("folding in") as advance:
-            session.metering.catch_up(lambda at: advance(at.position, at.head))
+    with opened(url, as_json, grace=grace) as session:
+        with terminal.folding("folding in") as progress:
+            session.metering.catch_up(progress)
         yield session
 
 
-def told(error: "TallybookError", *, in_json: bool) -> None:
-    """Tell a refusal on stderr, in one line or as one JSON document."""
+def told(error: "TallybookError", *, in_json: bool, **details: object) -> None:
+    """Tell a refusal on stderr, in one line or as one JSON document, which has the details too."""
     sys.stdout.flush()
     line = f"tallybook: {error.code}: {terminal.printable(error.message)}"
-    typer.echo(as_json({"error": error.as_dict()}) if in_json else line, err=True)
+    typer.echo(as_json({"error": {**error.as_dict(), **details}}) if in_json else line, err=True)
 
 
 def check_presence(url: str) -> None:
@@ -98,7 +107,8 @@ def check_presence(url: str) -> None:
         )
 
 
-def _policy(lift: Lifted | None) -> "AcceptancePolicy":
+def _policy(lift: Lifted | None, grace: "timedelta | None") -> "AcceptancePolicy":
     from ...domain.policy import AcceptancePolicy  # noqa: PLC0415
 
-    return AcceptancePolicy().model_copy(update={lift: None} if lift else {})
+    limits = AcceptancePolicy() if grace is None else AcceptancePolicy(grace=grace)
+    return limits.model_copy(update={lift: None} if lift else {})

@@ -4,15 +4,25 @@ import os
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ...projections.projector import Progress as Folded
+
 WIDTH_WHEN_PIPED = 160
 """Wide enough that lines of a table stay whole for what reads them."""
+
+
+class Advance(Protocol):
+    """What moves a progress bar."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None:
+        """Show that so many of a total are done, with a note at the end of the bar."""
+        ...
 
 
 def say(line: str = "") -> None:
@@ -46,6 +56,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Seque
         typer.echo(line.rstrip())
 
 
+def without(place: int, cells: tuple[str, ...]) -> tuple[str, ...]:
+    """A row without one of its cells, for a column that would say the same in every row."""
+    return cells[:place] + cells[place + 1 :]
+
+
 def console(*, stderr: bool = False) -> "Console":
     """Rich's console, with no meaning in any character of what it prints."""
     from rich.console import Console  # noqa: PLC0415 - loaded when something is drawn
@@ -56,22 +71,23 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 @contextmanager
-def progress(doing: str) -> Generator[Callable[[int, int], None]]:
-    """A progress bar on stderr, if that is a terminal; gives what moves it: (done, of how many).
+def progress(doing: str) -> Generator["Advance"]:
+    """A progress bar on stderr, if that is a terminal; gives what moves it: (done, of how many, a note).
 
     It is drawn when it is first moved, and not at all for what is done by then.
     """
     if not sys.stderr.isatty():
-        yield lambda _done, _total: None
+        yield lambda _done, _total, _note="": None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()]
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+                          TextColumn("{task.fields[note]}")]  # fmt: skip
     bar = Progress(*columns, console=console(stderr=True), transient=True)
-    task = bar.add_task(doing, total=None)
+    task = bar.add_task(doing, total=None, note="")
 
-    def advance(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
+    def advance(done: int, total: int, note: str = "") -> None:
+        bar.update(task, completed=done, total=total, note=note)
         if done < total and not bar.live.is_started:
             bar.start()
 
@@ -79,3 +95,15 @@ def progress(doing: str) -> Generator[Callable[[int, int], None]]:
         yield advance
     finally:
         bar.stop()
+
+
+@contextmanager
+def folding(doing: str) -> Generator[Callable[["Folded"], None]]:
+    """A progress bar for what folds the ledger: the position it is at, the head, the rate and the time it needs."""
+    with progress(doing) as advance:
+
+        def folded(at: "Folded") -> None:
+            note = f"position {at.position:,} of {at.head:,}, {at.events_per_second:,.0f} events/s"
+            advance(at.position, at.head, note)
+
+        yield folded

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import notices
-from .options import DEFAULT_LEDGER, AsJson, Backfill, Ledger, Meter
+from .options import DEFAULT_LEDGER, AsJson, Backfill, By, Ledger, Meter
 from .session import opened
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ Timestamp = Annotated[
 ]
 Cancelled = Annotated[str, typer.Argument(metavar="IDENTIFIER", help="The meter event's name.", show_default=False)]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why it should count no more.")]
-By = Annotated[str | None, typer.Option(metavar="TEXT", help="Who asks for it.")]
 AnyAge = Annotated[bool, typer.Option("--any-age", help="Cancel what was recorded longer than 24 hours ago, too.")]
 
 

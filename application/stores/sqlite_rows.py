@@ -283,10 +283,13 @@ def _rules(stored: str) -> Rules:
 @lru_cache(maxsize=10_000)
 def _history(stored: str) -> tuple[RulesInForce, ...]:
     with _readable("rules"):
-        return tuple(
+        history = tuple(
             RulesInForce(revision, Rules.model_validate(rules), position, recorded_at)
             for revision, rules, position, recorded_at in msgspec.json.decode(stored)
         )
+        if not history:
+            raise ValueError("a meter always had rules")
+        return history
 
 
 @lru_cache(maxsize=1_000)

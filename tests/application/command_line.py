@@ -32,11 +32,15 @@ class CommandLine:
 
     def refusal(self, *words: object, status: int = 1) -> tuple[str, str | None]:
         """The code and field that a command is refused with; the line for people names the code too."""
-        error = json.loads(self.run(*words, "--json", status=status).stderr)["error"]
+        error = self.refusal_document(*words, status=status)
         said = self.run(*words, status=status).stderr
         assert said.startswith(f"tallybook: {error['code']}: ")
         assert said.count("\n") == 1
         return error["code"], error["field"]
+
+    def refusal_document(self, *words: object, status: int = 1) -> Any:
+        """All that a refusal tells in JSON."""
+        return json.loads(self.run(*words, "--json", status=status).stderr)["error"]
 
     def write(self, name: str, content: str | bytes) -> Path:
         """A file in the test's folder."""

@@ -10,8 +10,12 @@ from .command_line import CommandLine
 COMMANDS = [
     "", "demo", "meter", "meter configure", "meter list", "meter show", "meter rename", "meter deactivate",
     "meter reactivate", "record", "import", "cancel", "total", "totals", "usage", "events", "explain",
-    "seal", "verify", "prove", "seal-key", "check-proof", "prove-growth", "check-growth",
+    "seal", "prove", "seal-key", "check-proof", "prove-growth", "check-growth",
+    "verify", "period", "period close", "period list", "period adjustments", "period reopen", "rules", "rules change",
+    "projection", "projection status", "projection rebuild", "projection diff", "projection promote",
+    "projection drop", "projection verify",
 ]  # fmt: skip
+GROUPS = ("", "meter", "period", "rules", "projection")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -27,7 +31,7 @@ def test_every_command_and_option_has_help(tmp_path: Path, command: str) -> None
     assert all("  " in line.strip() or below.startswith(" " * 10) for line, below in entries)
 
 
-WITHOUT_LEDGER = ("", "meter", "demo", "seal-key", "check-proof", "prove-growth", "check-growth")
+WITHOUT_LEDGER = (*GROUPS, "demo", "seal-key", "check-proof", "prove-growth", "check-growth")
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one not in WITHOUT_LEDGER])
@@ -38,7 +42,7 @@ def test_every_command_takes_a_ledger_and_answers_in_json(tmp_path: Path, comman
     assert "--json" in shown
 
 
-@pytest.mark.parametrize("command", ["", "meter"])
+@pytest.mark.parametrize("command", GROUPS)
 def test_a_group_without_a_command_shows_its_help(tmp_path: Path, command: str) -> None:
     """As wrong usage."""
     result = CommandLine(tmp_path).run(*command.split(), status=2)

@@ -33,7 +33,9 @@ def test_a_file_in_stripes_columns_is_imported_once(tallybook: CommandLine) -> N
     path = tallybook.write("usage.csv", STRIPE)
     summary = tallybook.answer("import", path, "--backfill")
     assert summary.pop("seconds") > 0
-    nothing: dict[str, object] = {"duplicate": 0, "conflict": 0, "rejected": 0, "generated": 0, "refusals": []}
+    nothing: dict[str, object] = {
+        "duplicate": 0, "conflict": 0, "rejected": 0, "generated": 0, "refusals": [], "refused": 0,
+    }  # fmt: skip
     assert summary == {"file": str(path), "rows": 2, "accepted": 2, **nothing}
     assert tallybook.answer("import", path)["duplicate"] == 2
     assert tallybook.answer("total", "tokens", "acme", "--period", "2024")["value"] == "12"

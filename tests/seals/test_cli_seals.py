@@ -27,7 +27,9 @@ def test_seals_are_made_and_verified(tallybook: CommandLine) -> None:
         "size": 3,
         "signed_by": [],
     }
-    found = tallybook.answer("verify", "--seals", "usage.seals")
+    answer = tallybook.answer("verify", "--seals", "usage.seals")
+    found = answer["seals"]
+    assert answer["figures"]["is_equal"]
     assert (found["events"], found["sealed"], found["agreeing"], found["difference"]) == (3, 3, 2, None)
     assert tallybook.lines("verify", "--seals", "usage.seals")[1] == "3 of 3 events are sealed, all as they were sealed"
 

@@ -105,7 +105,7 @@ def test_the_first_position_that_no_longer_matches_is_found(
     words = ["--seals", str(sealed.seals), "--ledger", sealed.url]
     result = CliRunner().invoke(app, ["verify", *words, "--json"])
     assert result.exit_code == 1, result.output
-    difference = json.loads(result.stdout)["difference"]
+    difference = json.loads(result.stdout)["seals"]["difference"]
     assert (difference["first"], difference["last"]) == (position, position)
     assert {"changed": "was changed", "missing": "is missing", "inserted": "no ledger wrote"}[wrong] in (
         difference["message"]
@@ -211,12 +211,14 @@ def test_nothing_is_read_for_what_it_says(sealed: Sealed) -> None:
     assert found.difference.first == 16
 
 
-def test_verifying_opens_no_read_models(sealed: Sealed) -> None:
-    """The command works where they can't be opened."""
+def test_seals_are_verified_before_read_models_are_opened(sealed: Sealed) -> None:
+    """A ledger that was rewritten is told as such, also where its read models can't be opened."""
+    sealed.tamper("DELETE FROM stored_events WHERE position = 5")
     views = sealed.ledger.with_name("usage.db.views")
     views.write_bytes(b"not a database" * 1000)
     result = CliRunner().invoke(app, ["verify", "--seals", str(sealed.seals), "--ledger", sealed.url])
-    assert result.exit_code == 0, result.output
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert result.stdout.endswith("differs: The event at position 5 is missing.\n")
 
 
 def test_a_first_seal_is_not_made_over_a_gap(unsealed: Sealed) -> None:

@@ -1,0 +1,60 @@
+"""An explanation as CSV: a row for each meter event, for whoever checks a figure with tools of their own."""
+
+import csv
+from datetime import datetime
+from decimal import Decimal
+from typing import TextIO
+
+from ..domain.instants import iso
+from ..domain.quantities import plain
+from .results import ExplainedEvent, Explanation
+
+COLUMNS = (
+    "position", "identifier", "occurred_at", "recorded_at", "customer", "value", "verdict", "contribution",
+    "overwritten_by", "cancelled_at", "reason", "by",
+)  # fmt: skip
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def explanation_csv(explanation: Explanation, file: TextIO) -> None:
+    """Write an explanation to a text file, opened with `newline=""`: a header, then a row for each event.
+
+    Times are RFC 3339 in UTC and numbers plain decimal text. The contributions add up to the total's value. The
+    explanation's digest is the SHA-256 of a line `position,occurred_at,value` for each counted row, in their order.
+
+    A text that spreadsheets would take for a formula, as it begins with = + - @ tab or carriage return, has an
+    apostrophe before it: identifiers, customers and reasons come from outside.
+    """
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    writer.writerows(map(_cells, explanation.events))
+
+
+def _cells(event: ExplainedEvent) -> tuple[str, ...]:
+    return (
+        str(event.position),
+        _text(event.identifier),
+        iso(event.occurred_at),
+        iso(event.recorded_at),
+        _text(event.customer),
+        _number(event.value),
+        str(event.verdict),
+        _number(event.contribution),
+        _text(event.overwritten_by),
+        _time(event.cancelled_at),
+        _text(event.reason),
+        _text(event.by),
+    )
+
+
+def _text(text: str | None) -> str:
+    return "" if text is None else f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _number(number: Decimal | None) -> str:
+    return "" if number is None else plain(number)
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else iso(at)

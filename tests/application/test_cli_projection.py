@@ -1,0 +1,228 @@
+"""The commands on generations: status, rebuild, diff, promote and drop."""
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tallybook.application import Metering
+from tallybook.application.ledger_url import locate
+
+from .command_line import CommandLine
+from .history import october, use_tokens
+
+
+@pytest.fixture
+def tallybook(tmp_path: Path) -> CommandLine:
+    return october(tmp_path)
+
+
+def test_a_new_ledger_has_one_generation_that_is_live(tallybook: CommandLine) -> None:
+    """It is brought up to date by the first question."""
+    assert tallybook.answer("projection", "status") == [
+        {"number": 1, "state": "live", "position": 0, "head": 6, "rules": {}}
+    ]
+    tallybook.run("total", "tokens")
+    assert tallybook.lines("projection", "status") == [
+        "generation   state   position   rules that are not in force",
+        "───────────────────────────────────────────────────────────",
+        "         1   live      6 of 6",
+    ]
+
+
+def test_a_rebuild_stands_beside_the_live_generation_until_it_is_promoted(tallybook: CommandLine) -> None:
+    """It says what can be done with it, and nothing differs; the way back is told, and taken."""
+    assert tallybook.lines("projection", "rebuild") == [
+        "Generation 2 is ready, built up to position 6. The live read models are untouched.",
+        "  tallybook projection diff 2      shows what it would change",
+        "  tallybook projection promote 2   lets it answer",
+        "  tallybook projection drop 2      does away with it",
+    ]
+    assert tallybook.lines("projection", "diff", 2)[-1] == "No figure differs."
+    assert tallybook.lines("projection", "promote", 2) == [
+        "Generation 2 answers from now on.",
+        "Generation 1 is kept; 'tallybook projection promote 1' is the way back.",
+    ]
+    assert tallybook.answer("projection", "promote", 1) == {
+        "generation": {"number": 1, "state": "live", "position": 6, "head": 6, "rules": {}},
+        "meters": [],
+        "retired": 2,
+    }
+    assert [one["state"] for one in tallybook.answer("projection", "status")] == ["live", "retired"]
+
+
+def test_promoting_the_live_generation_changes_nothing(tallybook: CommandLine) -> None:
+    """And retires none."""
+    assert tallybook.lines("projection", "promote", 1) == ["Generation 1 answers from now on."]
+
+
+def test_a_generation_is_dropped_unless_it_is_live(tallybook: CommandLine) -> None:
+    """One that isn't there is refused too."""
+    tallybook.run("projection", "rebuild")
+    assert tallybook.answer("projection", "drop", 2) == {"dropped": 2}
+    assert tallybook.refusal("projection", "drop", 2) == ("no_generation", "generation")
+    assert tallybook.refusal("projection", "drop", 1) == ("generation_in_use", "generation")
+    assert tallybook.refusal("projection", "promote", 2)[0] == "no_generation"
+    assert tallybook.refusal("projection", "diff", 2)[0] == "no_generation"
+    assert tallybook.refusal("projection", "drop", 0)[0] == "parameter_invalid"
+
+
+def counted_by(tallybook: CommandLine, **rules: object) -> int:
+    """A candidate that counts tokens by other rules."""
+    with Metering.open(tallybook.url) as metering:
+        return metering.rebuild(rules={"tokens": rules}).number
+
+
+def test_a_difference_tells_each_meter_and_the_largest_figures_first(tallybook: CommandLine) -> None:
+    """In words with signs and separators, in JSON with the same figures."""
+    counted_by(tallybook, formula="last", event_time_window="day")
+    assert tallybook.lines("projection", "diff", 2) == [
+        "Generation 2 beside the live one, up to position 6",
+        "meter    customers that differ   before   after   difference",
+        "────────────────────────────────────────────────────────────",
+        "tokens                       1    3,038      13       -3,025",
+        "",
+        "customer   month (UTC)   before   after   difference",
+        "────────────────────────────────────────────────────",
+        "acme       2025-10        3,020      -5       -3,025",
+    ]
+    answer = tallybook.answer("projection", "diff", 2)
+    assert answer["meters"] == [
+        {"event_name": "tokens", "customers": 1, "before": "3038", "after": "13", "difference": "-3025"}
+    ]
+    assert answer["differences"] == [
+        {
+            "event_name": "tokens",
+            "customer": "acme",
+            "start": "2025-10-01T00:00:00Z",
+            "end": "2025-11-01T00:00:00Z",
+            "before": "3020",
+            "after": "-5",
+            "difference": "-3025",
+        }
+    ]
+    assert (answer["generation"], answer["position"], answer["window"], answer["left_out"]) == (2, 6, "month", 0)
+
+
+def test_a_difference_follows_window_timezone_and_limit(tallybook: CommandLine) -> None:
+    """Smaller differences are left out, and how many is said; the sums of the meter have all."""
+    counted_by(tallybook, formula="count")
+    days = tallybook.answer("projection", "diff", 2, "--window", "day", "--timezone", "Europe/Berlin", "--limit", 2)
+    assert [(one["start"], one["before"], one["after"]) for one in days["differences"]] == [
+        ("2025-10-04T22:00:00Z", "3025", "2"),
+        ("2025-09-30T22:00:00Z", "11", "1"),
+    ]
+    assert (days["left_out"], days["meters"][0]["customers"]) == (2, 2)
+    lines = tallybook.lines("projection", "diff", 2, "--window", "day", "--limit", 1)
+    assert lines[-2].startswith("acme       2025-10-05 ")
+    assert lines[-1] == "and 3 smaller differences; --limit shows more."
+    assert tallybook.lines("projection", "diff", 2, "--limit", 0)[-1].startswith("and 3 smaller")
+    assert tallybook.refusal("projection", "diff", 2, "--window", "week")[0] == "parameter_invalid"
+    assert tallybook.refusal("projection", "diff", 2, "--timezone", "Mars/Olympus")[0] == "unknown_timezone"
+
+
+def test_a_figure_that_is_wrong_in_the_live_read_models_shows_in_the_difference(tallybook: CommandLine) -> None:
+    """A cell of a bucket is changed behind the ledger's back; a rebuild has the right figure."""
+    tallybook.run("total", "tokens")
+    with closing(sqlite3.connect(locate(tallybook.url).views)) as views, views:
+        views.execute("UPDATE totals_1 SET sum = '8' WHERE sum = '7'")
+    tallybook.run("projection", "rebuild")
+    (difference,) = tallybook.answer("projection", "diff", 2)["differences"]
+    assert (difference["customer"], difference["before"], difference["after"]) == ("zeta", "8", "7")
+
+
+def test_promoting_other_rules_needs_a_reason_and_says_which_it_put_in_force(tallybook: CommandLine) -> None:
+    """The generation before is under rules that are no longer in force then, and status tells them."""
+    counted_by(tallybook, formula="last", event_time_window="day")
+    assert tallybook.lines("projection", "status")[-1].endswith("tokens: formula last, window day")
+    assert tallybook.refusal("projection", "promote", 2) == ("parameter_invalid", "reason")
+    assert tallybook.lines("projection", "promote", 2, "--reason", "seats, not calls", "--by", "ops") == [
+        "Generation 2 answers from now on.",
+        "tokens is counted by last per day (keys: customer, tokens) now: revision 2 of its rules.",
+        "Closed periods stay as they are.",
+        "Generation 1 is kept; 'tallybook projection promote 1 --reason ...' is the way back.",
+    ]
+    assert tallybook.lines("projection", "status")[2:] == [
+        "         1   retired     0 of 7   tokens: formula sum, window none",
+        "         2   live        7 of 7",
+    ]
+    back = tallybook.answer("projection", "promote", 1, "--reason", "it was a slip")
+    assert [(one["formula"], one["revision"]) for one in back["meters"]] == [("sum", 3)]
+    assert tallybook.answer("total", "tokens", "acme", "--period", "2025-10")["value"] == "3020"
+
+
+SLOWLY = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
+from tallybook.application.cli import main
+from tallybook.application.generations import Generations
+from tallybook.projections.projector import Projector
+
+project_page = Projector._project_page
+
+def slowly(projector, until):
+    time.sleep(0.05)
+    return project_page(projector, until)
+
+Projector._project_page = slowly
+Generations.rebuild.__defaults__ = (10,)
+sys.argv = ["tallybook", *sys.argv[1:]]
+main()
+"""
+
+
+def interrupted(tallybook: CommandLine, *words: str, position: int) -> "subprocess.CompletedProcess[str]":
+    """A rebuild in pages of ten events, each of which takes its time, ended by Ctrl-C after a position."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOWLY, "projection", "rebuild", "--ledger", tallybook.url, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with Metering.open(tallybook.url) as metering:
+        while not any(one.state == "building" and one.position > position for one in metering.generations()):
+            assert process.poll() is None
+            time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said, refused = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(words, process.returncode, said, refused)
+
+
+def test_an_interrupted_rebuild_says_how_far_it_came_and_is_gone_on_with(tallybook: CommandLine) -> None:
+    """Status 130, no traceback, the live generation untouched; the same command ends it, under the same number."""
+    with Metering.open(tallybook.url) as metering:
+        payload = {"customer": "cus", "tokens": "1"}
+        metering.record_many({"event_name": "tokens", "payload": payload} for _ in range(1_000))
+    before = tallybook.answer("total", "tokens", "cus")
+    done = interrupted(tallybook, position=20)
+    assert done.returncode == 130, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("tallybook: interrupted: Interrupted at position ")
+    assert done.stderr.endswith(
+        "of 1,006 in generation 2. The live read models are untouched. The same command goes on with it; "
+        "'tallybook projection drop 2' does away with it.\n"
+    )
+    assert tallybook.answer("total", "tokens", "cus") == before
+    reached = tallybook.answer("projection", "status")[1]["position"]
+    assert f" {reached:,} of 1,006 " in done.stderr
+    assert tallybook.refusal("projection", "promote", 2) == ("generation_in_use", "generation")
+
+    again = interrupted(tallybook, "--json", position=reached)
+    assert json.loads(again.stderr)["error"]["code"] == "interrupted"
+    built = tallybook.answer("projection", "rebuild")
+    assert (built["number"], built["state"], built["position"]) == (2, "ready", 1_006)
+    tallybook.run("projection", "promote", 2)
+    assert tallybook.run("verify").stdout.count(" equal") == 4
+
+
+def test_status_says_how_far_a_generation_lags(tallybook: CommandLine) -> None:
+    """What is not live is not brought up to date by questions."""
+    tallybook.run("projection", "rebuild")
+    use_tokens(tallybook, "req-6", "acme", "1", "2025-10-30T00:00:00")
+    tallybook.run("total", "tokens")
+    assert [one["position"] for one in tallybook.answer("projection", "status")] == [7, 6]
