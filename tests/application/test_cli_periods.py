@@ -95,11 +95,9 @@ def test_adjustments_tell_what_came_since_and_why(tallybook: CommandLine) -> Non
     lines = tallybook.lines("period", "adjustments", "tokens", "acme", "--events", *OCTOBER)
     assert lines[:3] == table
     assert lines[4] == "acme, 2025-10: -2,970 since it was closed"
-    assert lines[5].split() == ["occurred", "at", "identifier", "value", "when", "closed", "now", "change"]
-    assert "counted        cancelled " in lines[7]
-    assert lines[7].endswith(" -3,000")
-    assert lines[-1].startswith("2025-10-31 23:59:00   req-6           30   not recorded   counted ")
-    assert lines[-1].endswith(" +30")
+    assert lines[5].split() == ["occurred", "at", "identifier", "value", "change", "when", "closed", "now"]
+    assert lines[7].startswith("2025-10-05 09:20:00   req-2        3,000   -3,000   counted        cancelled ")
+    assert lines[-1] == "2025-10-31 23:59:00   req-6           30      +30   not recorded   counted"
 
     (adjustment,) = tallybook.answer("period", "adjustments", "tokens")
     assert (adjustment["period"]["quantity"], adjustment["quantity"]) == ("3020", "50")
