@@ -175,10 +175,13 @@ def test_an_anchored_period_is_that_which_begins_in_the_month(tallybook: Command
         ("2025-02", "2025-02-28T10:32:00Z", "2025-03-31T10:32:00Z"),
         ("2025", "2025-01-31T10:32:00Z", "2026-01-31T10:32:00Z"),
         ("2024-12-31", "2024-12-31T10:32:00Z", "2025-01-01T10:32:00Z"),
+        ("0001-01", "0001-01-31T10:32:00Z", "0001-02-28T10:32:00Z"),
+        ("9999-12", "9999-12-31T10:32:00Z", "9999-12-31T23:59:59.999999Z"),
     ],
 )
 def test_an_anchor_goes_with_months_days_and_years(tallybook: CommandLine, period: str, start: str, end: str) -> None:
-    """Before the anchor too."""
+    """Before the anchor too, and up to the ends of time, by any clocks."""
+    tallybook.run("total", "tokens", "--anchor", "2025-01-31T10:32", "--period", period, "--timezone", "Asia/Tokyo")
     total = tallybook.answer("total", "tokens", "--anchor", "2025-01-31T10:32", "--period", period)
     assert (total["start"], total["end"]) == (start, end)
 
