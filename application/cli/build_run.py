@@ -9,8 +9,8 @@ from ...domain.errors import RulesCannotRead
 from ...projections.generations import GenerationState
 from ..results import GenerationView
 from . import terminal
-from .generation_tables import show_unreadable
 from .interruption import interruptible
+from .rule_tables import show_unreadable
 from .session import Session, told
 
 

@@ -97,11 +97,11 @@ def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
 
 def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> None:
     rows = [
-        (when(one.occurred_at, timezone), one.identifier, number(one.value), one.before or "not recorded",
-         verdict(one), signed(one.change))
+        (when(one.occurred_at, timezone), one.identifier, number(one.value), signed(one.change),
+         one.before or "not recorded", verdict(one))
         for one in events
     ]  # fmt: skip
-    columns = ("occurred at", "identifier", "value", "when closed", "now", "change")
+    columns = ("occurred at", "identifier", "value", "change", "when closed", "now")
     table(columns, rows, right=("value", "change"))
 
 

@@ -7,13 +7,11 @@ from .terminal import say, table, without
 from .wording import counted, number, opening, rules_in_words, signed
 
 if TYPE_CHECKING:
-    from ...domain.errors import RulesCannotRead
     from ...domain.rules import Rules
     from ..results import GenerationView, MeterView
     from .differing import Differing
     from .promotion import Promotion
 
-MOST_UNREADABLE = 20
 _WORDS = {
     "formula": "formula",
     "event_time_window": "window",
@@ -96,15 +94,6 @@ def show_dropped(dropped: Mapping[str, int]) -> None:
     say(f"Generation {dropped['dropped']} is done away with.")
 
 
-def show_unreadable(error: "RulesCannotRead") -> None:
-    """The first of the payloads that new rules can't read."""
-    shown = error.uses[:MOST_UNREADABLE]
-    rows = [(number(one.position), one.identifier, one.code, one.message) for one in shown]
-    table(("position", "identifier", "code", "why"), rows, right=("position",))
-    if error.count > len(shown):
-        say(f"and {number(error.count - len(shown))} more.")
-
-
 def _differences(differing: "Differing") -> Iterator[tuple[str, ...]]:
     from ...domain.calendar import zone  # noqa: PLC0415 - loads the domain
 
@@ -125,7 +114,5 @@ def _other_rules(rules: Mapping[str, "Rules"], in_force: Mapping[str, "MeterView
         yield f"{event_name}: {', '.join(changes)}"
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, tuple):
-        return " and ".join(map(str, value)) or "none"  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return "none" if value is None else str(value)
+def _cell(rule: str | tuple[str, ...] | None) -> str:
+    return (" and ".join(rule) if isinstance(rule, tuple) else rule) or "none"

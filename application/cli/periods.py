@@ -108,7 +108,10 @@ def in_words(start: datetime, end: datetime, timezone: ZoneInfo) -> str:
 
 
 def _bound(at: datetime, timezone: ZoneInfo) -> str:
-    local = at.astimezone(timezone).replace(tzinfo=None)
+    try:
+        local = at.astimezone(timezone).replace(tzinfo=None)
+    except OverflowError:  # the ends of time, by clocks that show another year already
+        local = at.replace(tzinfo=None)
     if local.time() == time(0):
         return f"{local:%Y-%m-%d}"
     exactness = "auto" if local.second or local.microsecond else "minutes"

@@ -32,7 +32,7 @@ def total(
     with asking(ledger, as_json) as session:
         span, known = session.asked(period, start, end, timezone, as_of, anchor)
         answer = session.metering.total(meter, customer, span.start, span.end, as_of=known)
-        formula = session.metering.meter(meter).formula
+        formula = session.metering.meter(meter).formula if known is None else None
         session.answer(answer, partial(tables.show_total, meter, formula, span))
 
 

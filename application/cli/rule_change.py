@@ -1,7 +1,7 @@
 """A change of rules, from the candidate to the promotion."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...domain.rules import Rules
 from ..results import GenerationView
@@ -38,6 +38,7 @@ def change_rules(
     """Build a candidate, compare it by month, and promote it if told so."""
     candidate = run_candidate(session, event_name, changes)
     found = session.metering.diff(candidate.number, window=WINDOW, timezone=timezone)
-    differing = Differing.of(found, WINDOW, timezone, limit)
+    concerned = tuple(one for one in found.meters if one.event_name == event_name or one.customers)
+    differing = replace(Differing.of(found, WINDOW, timezone, limit), meters=concerned)
     promotion = promoted(session.metering, candidate.number, reason, by) if yes else None
     return RuleChange(event_name, candidate.rules[event_name], candidate, differing, promotion)

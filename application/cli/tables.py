@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from .periods import Span
 
 
-def show_total(event_name: str, formula: str, span: "Span", total: "Total") -> None:
-    """All the figures of one total."""
-    figures = {f"value ({formula})": total.value, "billable": total.billable, "sum": total.sum, "count": total.count,
+def show_total(event_name: str, formula: str | None, span: "Span", total: "Total") -> None:
+    """All the figures of one total, with the formula of its value where that is known."""
+    value = "value" if formula is None else f"value ({formula})"
+    figures = {value: total.value, "billable": total.billable, "sum": total.sum, "count": total.count,
                "last": total.last}  # fmt: skip
     width = max(len(number(figure)) for figure in figures.values())
     say(heading(event_name, total.customer, span))

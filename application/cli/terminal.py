@@ -71,18 +71,18 @@ def console(*, stderr: bool = False) -> "Console":
 
 
 @contextmanager
-def progress(doing: str) -> Generator["Advance"]:
+def progress(doing: str, *, estimate: bool = True) -> Generator["Advance"]:
     """A progress bar on stderr, if that is a terminal; gives what moves it: (done, of how many, a note).
 
-    It is drawn when it is first moved, and not at all for what is done by then.
+    It is drawn when it is first moved, and not at all for what is done by then. `estimate` shows the time that is left.
     """
     if not sys.stderr.isatty():
         yield lambda _done, _total, _note="": None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-                          TextColumn("{task.fields[note]}")]  # fmt: skip
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
+    columns += [TimeRemainingColumn()] if estimate else [TextColumn("{task.fields[note]}")]
     bar = Progress(*columns, console=console(stderr=True), transient=True)
     task = bar.add_task(doing, total=None, note="")
 
@@ -100,10 +100,10 @@ def progress(doing: str) -> Generator["Advance"]:
 @contextmanager
 def folding(doing: str) -> Generator[Callable[["Folded"], None]]:
     """A progress bar for what folds the ledger: the position it is at, the head, the rate and the time it needs."""
-    with progress(doing) as advance:
+    with progress(doing, estimate=False) as advance:
 
         def folded(at: "Folded") -> None:
-            note = f"position {at.position:,} of {at.head:,}, {at.events_per_second:,.0f} events/s"
-            advance(at.position, at.head, note)
+            rate = f"{at.events_per_second:,.0f} events/s, {at.seconds_left:,.0f} s left"
+            advance(at.position, at.head, f"position {at.position:,} of {at.head:,}, {rate}")
 
         yield folded

@@ -37,6 +37,15 @@ def test_what_would_change_is_shown_before_anything_does(tallybook: CommandLine)
     assert tallybook.answer("total", "tokens", "acme", *OCTOBER)["value"] == "3020"
 
 
+def test_meters_that_are_not_concerned_are_not_told_of(tallybook: CommandLine) -> None:
+    """The difference of the generation itself has them all."""
+    tallybook.run("meter", "configure", "calls")
+    change = tallybook.answer(*SEATS)["difference"]
+    assert [one["event_name"] for one in change["meters"]] == ["tokens"]
+    whole = tallybook.answer("projection", "diff", 2)
+    assert [one["event_name"] for one in whole["meters"]] == ["calls", "tokens"]
+
+
 def test_a_candidate_is_built_once(tallybook: CommandLine) -> None:
     """The second run finds the one that stands ready, also to put it in force."""
     first = tallybook.answer(*SEATS)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
+from tallybook.application import Progress
 from tallybook.application.cli import terminal
 from tallybook.application.cli.bars import bars
 from tallybook.application.cli.plain import as_plain
@@ -69,3 +70,18 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -
         with terminal.progress("reading") as advance:
             advance(1, 2)
         assert ("reading" in stream.getvalue()) == is_drawn
+
+
+def test_folding_tells_position_rate_and_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first page on."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("COLUMNS", "120")
+    with terminal.folding("rebuilding") as folded:
+        folded(Progress(position=40_000, head=100_000, events_per_second=20_000.0))
+    assert "position 40,000 of 100,000, 20,000 events/s, 3 s left" in screen.getvalue()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +36,12 @@ def blocks(document: Path) -> list[Block]:
 
 
 def steps(block: Block) -> Iterator[Step]:
-    """The commands of a console block, each from its `$ ` to the next."""
+    """The commands of a console block, each from its `$ ` to the next; lines after `> ` go on with one."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        command, _, printed = re.sub(r"\\\n\s*", "", part).partition("\n")
-        yield Step(command, printed)
+        lines = re.sub(r"\\\n\s*", "", part).splitlines()
+        going_on = list(takewhile(lambda line: line.startswith(">"), lines[1:]))
+        command = [lines[0], *(line[2:] for line in going_on)]
+        yield Step("\n".join(command), "".join(f"{line}\n" for line in lines[len(command) :]))
 
 
 def name(document: Path) -> str:
