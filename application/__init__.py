@@ -27,9 +27,12 @@ from .results import (
     Verdict,
 )
 from .seals.checking import check_growth, check_proof
+from .seals.checkpoint import Checkpoint
 from .seals.growth import GrowthProof
+from .seals.note import Note, Signature
 from .seals.proof import EventProof
 from .seals.results import ProvedEvent, ProvedGrowth, SealVerification, SealView
+from .seals.seal_file import Seal
 from .seals.verification import SealDifference
 from .verifying import PeriodDifference, RowDifference, TableVerification, Verification
 
@@ -40,6 +43,7 @@ __all__ = [
     "BillingCycle",
     "CalendarWindow",
     "Cancellation",
+    "Checkpoint",
     "ClosedPeriod",
     "Difference",
     "EventProof",
@@ -56,6 +60,7 @@ __all__ = [
     "MeterEventView",
     "MeterView",
     "Metering",
+    "Note",
     "Outcome",
     "PeriodDifference",
     "Progress",
@@ -65,9 +70,11 @@ __all__ = [
     "Report",
     "RowDifference",
     "Rules",
+    "Seal",
     "SealDifference",
     "SealVerification",
     "SealView",
+    "Signature",
     "TableVerification",
     "TallybookError",
     "Total",
