@@ -133,11 +133,13 @@ class PeriodCloser:
             return None
         before = Totals.of([one.before.usage for one in history if one.before and one.before.is_counted])
         now = Totals.of([one.now.usage for one in history if one.now.is_counted])
-        changes = [
-            EXACT.subtract(_contribution(now, one.now, formula), _contribution(before, one.before, formula))
+        lasts = {before.last_position, now.last_position}
+        touched = [
+            (one, change)
             for one in history
+            if one.before is not one.now or one.now.usage.position in lasts
+            if _is_touched(one, change := _change(one, before, now, formula))
         ]
-        touched = [(one, change) for one, change in zip(history, changes, strict=True) if _is_touched(one, change)]
         quantity = now.quantity(formula)
         rules_difference = EXACT.subtract(_in_force(asked, period, quantity), quantity)
         if not touched and not rules_difference:
@@ -201,7 +203,12 @@ def _in_force(asked: Asked, period: ClosedPeriod, quantity: Decimal) -> Decimal:
     return reduce(Totals.merge, totals.values(), Totals()).quantity(asked.rules.formula)
 
 
-def _contribution(totals: Totals, standing: Standing | None, formula: Formula) -> Decimal:
+def _change(one: Change, before: Totals, now: Totals, formula: Formula) -> Decimal:
+    """What an event adds to the figure beyond what it added before."""
+    return EXACT.subtract(_contribution(one.now, now, formula), _contribution(one.before, before, formula))
+
+
+def _contribution(standing: Standing | None, totals: Totals, formula: Formula) -> Decimal:
     if standing is None or not standing.is_counted:
         return ZERO
     return totals.contribution(standing.usage, formula)

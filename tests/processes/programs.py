@@ -12,6 +12,7 @@ from tallybook.application.ledger import Ledger
 from tallybook.application.ledger_url import locate
 from tallybook.application.stores.sqlite_ledger import ledger_datastore
 from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
+from tallybook.domain.errors import PeriodOverlaps
 from tallybook.projections.projector import Projector
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -98,6 +99,23 @@ def begin_together(url: str, writer: str, at: str) -> None:
         tell(*figures(metering))
 
 
+def close(url: str, ends: str) -> None:
+    """Close periods of acme from the start to each of these days of the month, once told to, as others do.
+
+    Tells the last day, the position and the figure of each that was closed; 0s where it overlapped another.
+    """
+    with opened(url) as metering:
+        tell("ready")
+        sys.stdin.readline()
+        for day in map(int, ends.split(",")):
+            try:
+                closed = metering.close_period("tokens", "acme", START, START.replace(day=day))
+            except PeriodOverlaps:
+                tell(day, 0, 0)
+            else:
+                tell(day, closed.position, closed.quantity)
+
+
 def catch_up(url: str, page_size: str) -> None:
     """Bring the read models up to date in small pages, once told to, and tell each position reached."""
     place = locate(url)
@@ -115,7 +133,7 @@ def catch_up(url: str, page_size: str) -> None:
 
 
 PROGRAMS: dict[str, Callable[..., None]] = {
-    program.__name__: program for program in (record, record_and_read, read, answer, begin_together, catch_up)
+    program.__name__: program for program in (record, record_and_read, read, answer, begin_together, close, catch_up)
 }
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
 """Closed periods: the figure of an invoice stays, and what comes later is owed on the period that it belongs to."""
 
-from ..notation import Ledger, moment
+from collections.abc import Callable
+from datetime import datetime
+
+from tallybook.application import Metering
+
+from ..notation import Clock, Ledger, moment
 
 
 def test_late_usage_leaves_the_frozen_figure_and_is_owed_on_its_own_period(ledger: Ledger) -> None:
@@ -252,3 +257,49 @@ def test_a_closed_figure_is_explained_as_of_its_position(ledger: Ledger) -> None
     assert (explanation.digest, explanation.revision) == (closed.digest, closed.revision)
     now = ledger.metering.explain("seats", "acme", closed.start, closed.end)
     assert (now.total.value, now.revision, now.digest == closed.digest) == (1, 2, False)
+
+
+class InterruptedClock(Clock):
+    """A clock that is looked at, whereupon something else happens."""
+
+    then: Callable[[], object] | None = None
+
+    def __call__(self) -> datetime:
+        now, then = self.now, self.then
+        if then is not None:
+            self.then = None
+            then()
+        return now
+
+
+def test_a_closing_is_told_at_a_time_when_all_it_knows_was_recorded() -> None:
+    """What is recorded while a period is being closed, and still gets into its figure, was known before the closing."""
+    clock = InterruptedClock(moment("10"))
+    with Metering.open("sqlite://", clock=clock) as metering:
+        ledger = Ledger(metering, clock).given("""
+            meter  calls  sum
+            10:00  acme calls 5  id=a
+        """)
+        clock.then = lambda: ledger.given("10:30  acme calls 3  id=b  recorded=11T02:00")
+        ledger.when("close  acme calls 10 11  at=11T01:00").answered("closed 8")
+        assert ledger.closed("calls", as_of="11T01:59") == []
+        assert ledger.closed("calls", as_of="11T02:00") == ["acme 10: 8"]
+
+
+def test_a_clock_that_is_put_back_leaves_what_is_told_in_one_piece(ledger: Ledger) -> None:
+    """Whoever knows of a closing knows of all before it: of what it froze, and of it before it was reopened."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5  id=a
+        10:00  acme calls 3  id=b  recorded=11T06:00
+        cancel a
+        close  acme calls 10 11  at=11T03:00
+        10:00  acme calls 2  id=c  recorded=11T05:00
+    """)
+    assert ledger.owed("calls", as_of="11T02:00") == []
+    assert ledger.owed("calls", as_of="11T04:00") == []
+    assert ledger.owed("calls", as_of="11T05:00") == ledger.owed("calls") == ["acme 10: +2, c counted +2"]
+    ledger.clock.now = moment("11T01:00")
+    ledger.given("reopen  acme calls 10 11  reason=error")
+    assert ledger.closed("calls", as_of="11T02:00") == []
+    assert ledger.closed("calls", as_of="11T04:00") == ["acme 10: 3 reopened"]
