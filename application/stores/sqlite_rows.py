@@ -42,6 +42,10 @@ class SQLiteRows:
 
     # --- reading ----------------------------------------------------------------------------------
 
+    def beside(self, generation: int) -> "SQLiteRows":
+        """The rows of another generation, in the same consistent state. Raises NoGeneration."""
+        return self._views.rows(self._tracking_cursor, generation)
+
     def pinned(self) -> Mapping[str, Rules]:
         """The rules that meters are folded under, by event name; those they are configured with where not named."""
         row = self._execute("SELECT pinned FROM generations WHERE generation = ?", (self.generation,))

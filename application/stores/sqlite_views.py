@@ -42,7 +42,6 @@ VIEWS = Schema(
     ),
 )
 
-
 def _schema(generation: int) -> tuple[str, ...]:
     """One generation's tables. Times are microseconds since 1970 UTC; figures are exact decimal text."""
     meters, customers, usage, totals = tables(generation)
@@ -102,14 +101,8 @@ class SQLiteViews(SQLiteTrackingRecorder):
     @contextmanager
     def reading(self) -> Generator[SQLiteRows]:
         """Rows of the live generation to read, in one consistent state."""
-        while True:
-            with self.datastore.transaction(commit=False) as cursor:
-                live = _live(cursor)
-                if live is not None:
-                    yield SQLiteRows(self, cursor, live)
-                    return
-            with self.writing():
-                pass  # begins one
+        with self._reading() as (cursor, live):
+            yield SQLiteRows(self, cursor, live)
 
     @contextmanager
     def writing(self) -> Generator[SQLiteRows]:
@@ -133,7 +126,7 @@ class SQLiteViews(SQLiteTrackingRecorder):
 
     def generations(self) -> list[Generation]:
         """All generations, in the order that they were begun in."""
-        with self.reading(), self.datastore.transaction(commit=False) as cursor:
+        with self._reading() as (cursor, _):
             return _all(cursor)
 
     def begin(self, pinned: Mapping[str, Rules]) -> Generation:
@@ -212,6 +205,23 @@ class SQLiteViews(SQLiteTrackingRecorder):
         """Let the file go."""
         self.datastore.close()
 
+    def rows(self, cursor: SQLiteCursor, generation: int) -> SQLiteRows:
+        """The rows of one generation inside a transaction. Raises NoGeneration."""
+        _check(cursor, generation)
+        return SQLiteRows(self, cursor, generation)
+
+    @contextmanager
+    def _reading(self) -> Generator[tuple[SQLiteCursor, int]]:
+        """One transaction to read in, and the live generation, which is begun where there is none."""
+        while True:
+            with self.datastore.transaction(commit=False) as cursor:
+                live = _live(cursor)
+                if live is not None:
+                    yield cursor, live
+                    return
+            with self.writing():
+                pass
+
     def _has_live(self) -> bool:
         with self.datastore.transaction(commit=False) as cursor:
             return _live(cursor) is not None
@@ -232,8 +242,7 @@ class _GenerationViews:
     @contextmanager
     def _rows(self, *, commit: bool) -> Generator[SQLiteRows]:
         with self._views.datastore.transaction(commit=commit) as cursor:
-            _check(cursor, self._generation)
-            yield SQLiteRows(self._views, cursor, self._generation)
+            yield self._views.rows(cursor, self._generation)
 
 
 def _holder(doing: str) -> str:
