@@ -42,6 +42,9 @@ VIEWS = Schema(
     ),
 )
 
+PATIENCE_SECONDS = 2
+
+
 def _schema(generation: int) -> tuple[str, ...]:
     """One generation's tables. Times are microseconds since 1970 UTC; figures are exact decimal text."""
     meters, customers, usage, totals = tables(generation)
@@ -160,8 +163,11 @@ class SQLiteViews(SQLiteTrackingRecorder):
             _drop(cursor, generation)
 
     @contextmanager
-    def alone(self, doing: str, *, wait_seconds: float = 0) -> Generator[None]:
-        """Be the only one to build, compare or promote generations. Raises RebuildRunning, which says who is."""
+    def alone(self, doing: str, *, wait_seconds: float = PATIENCE_SECONDS) -> Generator[None]:
+        """Be the only one to build, compare or promote generations. Raises RebuildRunning, which says who is.
+
+        It waits for a little, as readers may be following changed rules, which takes them moments.
+        """
         with exclusion(self.datastore.pool.db_name, wait_seconds=wait_seconds) as held:
             if not held:
                 raise RebuildRunning(f"Only one may work on generations at a time: {self._holder()}. Try again later.")
