@@ -177,21 +177,25 @@ class UsageReader:
         return UsageView(folded if rules == meter.rules else UsageReadAnew(folded, rules, self._payloads))
 
     @contextmanager
-    def caught_up(self) -> Generator[Rows]:
+    def caught_up(self, *, also_damaged: bool = False) -> Generator[Rows]:
         """Rows with all in them that was stored before, folded under the rules that are in force.
 
-        Tried again where the read models were deleted, or others promoted, in between.
+        Tried again where the read models were deleted, or others promoted, in between. Those that say of themselves,
+        in the end, that they are under other rules are `also_damaged` ones.
         """
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             reached = self.projector.catch_up()
             with self.projector.views.reading() as rows:
                 is_current = all(meter.is_current for meter in rows.meters().values())
-                if is_current and rows.position() >= reached:
+                if (is_current or (also_damaged and not tries_left)) and rows.position() >= reached:
                     yield rows
                     return
             if not is_current:
                 self.follow_rules()
-        raise LedgerUnavailable("The read models are deleted again and again while they are read.")
+        raise LedgerUnavailable(
+            "The read models are not under the rules in force: they are damaged, or deleted again and again while they "
+            "are read. Delete their file (.views); it is made again."
+        )
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
         return {position: use.payload for position, (_, use) in self.ledger.recordings(positions).items()}

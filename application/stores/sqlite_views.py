@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
@@ -18,6 +17,7 @@ from ...domain.rules import Rules
 from ...projections.generations import Generation, GenerationState
 from ...projections.rows import Views
 from .exclusion import exclusion
+from .scratch import scratch_folder
 from .sqlite import Datastore
 from .sqlite_rows import SQLiteRows, decode_pinned, encode_pinned, tables
 from .sqlite_schema import Schema
@@ -190,9 +190,7 @@ class SQLiteViews(SQLiteTrackingRecorder):
             if database.startswith("file:"):
                 place = f"file:{uuid7()}?mode=memory&cache=shared"
             else:
-                beside = Path(database)
-                folder = kept.enter_context(TemporaryDirectory(prefix=f"{beside.name}.scratch-", dir=beside.parent))
-                place = str(Path(folder, "scratch.views"))
+                place = str(kept.enter_context(scratch_folder(Path(database))) / "scratch.views")
             views = SQLiteViews(views_datastore(place), lambda: pinned)
             kept.callback(views.close)
             yield views
