@@ -11,7 +11,6 @@ from ..domain.calendar import CalendarWindow, zone
 from ..domain.errors import LedgerUnavailable
 from ..domain.instants import FIRST, LAST, instant, microseconds
 from ..domain.quantities import EXACT, ZERO
-from ..projections.projector import Projector
 from ..projections.rows import Rows
 from ..projections.usage_view import UsageView
 from .arguments import choice
@@ -90,13 +89,15 @@ class Comparer:
         with views.alone(f"comparing generation {generation}"):
             compared = self.generations.built(generation)
             for _ in range(_TRIES):
-                with self.reader.caught_up() as live, views.of(compared.number).reading() as other:
-                    position = live.position()
-                    if other.position() == position:
+                with views.reading() as live:
+                    other = live.beside(generation)
+                    positions = live.position(), other.position()
+                    if positions[0] == positions[1]:
                         found = _differences(self.reader, live, other, span, local)
-                        return GenerationDifference(generation, position, *found)
-                Projector(self.generations.ledger, views.of(compared.number)).catch_up(until=position)
-        raise LedgerUnavailable("So much is recorded that the two generations never stand at one position; try again.")
+                        return GenerationDifference(generation, positions[0], *found)
+                self.generations.bring_up(compared, until=positions[0])
+                self.reader.projector.catch_up(until=positions[1])
+        raise LedgerUnavailable("So much is asked that the two generations never stand at one position; try again.")
 
 
 Figures = dict[tuple[str, int], Decimal]

@@ -16,7 +16,7 @@ from .arguments import note, number, text
 from .ledger import Ledger
 from .rule_arguments import changed
 from .stores.sqlite_views import SQLiteViews
-from .unreadable import unreadable_uses
+from .unreadable import can_read, unreadable_uses
 
 RuleChanges = Mapping[str, Mapping[str, object]]
 """By event name, some fields of the rules and what they become."""
@@ -84,9 +84,9 @@ class Generations:
         with self.views.alone(f"promoting generation {generation}"):
             promoted = self.built(generation)
             if promoted.state is not GenerationState.LIVE:
-                self._caught_up(generation)
-                self._put_in_force(generation, given, asker)
-                self._caught_up(generation)
+                self.bring_up(promoted)
+                self._put_in_force(promoted, given, asker)
+                self.bring_up(promoted)
                 self.views.make_live(generation)
             return self.one(generation)
 
@@ -149,37 +149,50 @@ class Generations:
             if one.state in usable and rules == wanted:
                 found = one
         generation = found or self.views.begin(wanted)
+        self.bring_up(generation, progress, page_size=page_size)
+        self.views.set_ready(generation.number)
+        return self.one(generation.number)
+
+    def bring_up(
+        self,
+        generation: Generation,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        page_size: int = PAGE_SIZE,
+        until: int | None = None,
+    ) -> int:
+        """Fold into a generation all that it lacks, or all up to the position `until`; give the position reached.
+
+        Raises RulesCannotRead where it is under new rules that can't read what is recorded: no generation is left then.
+        """
         try:
-            self._caught_up(generation.number, progress, page_size)
+            return Projector(self.ledger, self.views.of(generation.number), page_size).catch_up(progress, until=until)
         except ProjectionStopped as stopped:
-            in_force = {meter.event_name: meter.rules for meter in self._meters()}
-            candidates = {name: rules for name, rules in wanted.items() if rules != in_force[name]}
-            refusal = unreadable_uses(self.ledger, candidates, stopped)
+            refusal = unreadable_uses(self.ledger, self.rule_changes(generation), stopped)
             if refusal is None:
                 raise
             self.views.drop(generation.number)
             raise refusal from stopped
-        self.views.set_ready(generation.number)
-        return self.one(generation.number)
 
-    def _caught_up(
-        self, generation: int, progress: Callable[[Progress], None] | None = None, page_size: int = PAGE_SIZE
-    ) -> None:
-        Projector(self.ledger, self.views.of(generation), page_size).catch_up(progress)
+    def _put_in_force(self, generation: Generation, reason: str | None, by: str | None) -> None:
+        """Change the rules of meters to those of a generation, while nothing is recorded that these couldn't read.
 
-    def _put_in_force(self, generation: int, reason: str | None, by: str | None) -> None:
-        """Change the rules of meters to those of a generation, while nothing is recorded that these couldn't read."""
-        while rules := self.rule_changes(self.one(generation)):
+        The ledger is held only to read what was recorded since the generation was brought up, and no read models are
+        touched meanwhile: who reads them may be waiting for the ledger.
+        """
+        while rules := self.rule_changes(generation):
             if reason is None:
                 raise InvalidParameter(
-                    f"Promoting generation {generation} changes the rules of {', '.join(map(repr, rules))}; "
+                    f"Promoting generation {generation.number} changes the rules of {', '.join(map(repr, rules))}; "
                     "give a reason, which the ledger keeps.",
                     field="reason",
                 )
+            position = self.bring_up(generation)
             meters = {event_name: self.ledger.meter(event_name) for event_name in rules}
             try:
                 with self.ledger.alone() as ledger:
-                    Projector(ledger, self.views.of(generation)).catch_up()
+                    if not can_read(rules, ledger, after=position):
+                        continue  # which bringing the generation up will tell
                     for event_name, meter in meters.items():
                         meter.change_rules(rules[event_name], reason=reason, by=by, at=in_utc(self.clock(), "clock"))
                         ledger.append(meter.collect_events())

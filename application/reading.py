@@ -177,29 +177,28 @@ class UsageReader:
         return UsageView(folded if rules == meter.rules else UsageReadAnew(folded, rules, self._payloads))
 
     @contextmanager
-    def caught_up(self) -> Generator[Rows]:
+    def caught_up(self, *, also_damaged: bool = False) -> Generator[Rows]:
         """Rows with all in them that was stored before, folded under the rules that are in force.
 
-        Tried again where the read models were deleted, or others promoted, in between.
+        Tried again where the read models were deleted, or others promoted, in between. Those that say of themselves,
+        in the end, that they are under other rules are `also_damaged` ones.
         """
-        is_current = True
-        for _ in range(_TRIES):
+        for tries_left in reversed(range(_TRIES)):
             head = self.projector.head()
             with self.projector.views.reading() as rows:
                 is_behind = rows.position() < head
                 is_current = all(meter.is_current for meter in rows.meters().values())
-                if is_current and not is_behind:
+                if (is_current or (also_damaged and not tries_left)) and not is_behind:
                     yield rows
                     return
             if is_behind:
                 self.projector.catch_up()
             else:
                 self.follow_rules()
-        if not is_current:
-            raise LedgerUnavailable(
-                "The read models are not under the rules in force. Delete their file (.views); it is made again."
-            )
-        raise LedgerUnavailable("The read models are deleted again and again while they are read.")
+        raise LedgerUnavailable(
+            "The read models are not under the rules in force: they are damaged, or deleted again and again while they "
+            "are read. Delete their file (.views); it is made again."
+        )
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
         return {position: use.payload for position, (_, use) in self.ledger.recordings(positions).items()}

@@ -8,7 +8,8 @@ from itertools import zip_longest
 import msgspec
 
 from ..domain.closed_period import ClosedPeriod, Figures
-from ..domain.instants import instant, iso, microseconds
+from ..domain.errors import TallybookError
+from ..domain.instants import FIRST, LAST, instant, iso, microseconds
 from ..projections.projector import Progress, Projector
 from ..projections.rows import AsOf, Record, Rows
 from .closing import figures_of
@@ -77,13 +78,13 @@ class Verifier:
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live generation, table by table, and every closed period, also reopened ones."""
-        with self.reader.caught_up() as live:
+        with self.reader.caught_up(also_damaged=True) as live:
             position = live.position()
             in_force = {meter.event_name: meter.rules for meter in self.ledger.meters(AsOf(position=position))}
             with self.views.scratch(in_force) as scratch:
                 Projector(self.ledger, scratch).catch_up(progress, until=position)
                 with scratch.reading() as fresh:
-                    tables = tuple(_compared(table, live, fresh) for table in fresh.tables())
+                    tables = tuple(_compared(table, live, fresh) for table in (*fresh.tables(), _OF_ITSELF))
                     periods = [
                         one for each in self.ledger.closings(as_of=AsOf(position=position)) for one in each.closings
                     ]
@@ -116,7 +117,9 @@ def _compared(table: str, live: Rows, fresh: Rows) -> TableVerification:
 
 
 Line = tuple[Record, bytes]
+_OF_ITSELF = "generations"
 _KEYS = {
+    _OF_ITSELF: ("column", "meter"),
     "meters": ("meter",),
     "customers": ("customer",),
     "usage": ("meter", "customer", "start", "dimensions", "position"),
@@ -125,14 +128,27 @@ _KEYS = {
 
 
 def _lines(rows: Rows, table: str) -> Iterator[Line]:
-    for record in rows.records(table):
+    for record in _of_itself(rows) if table == _OF_ITSELF else rows.records(table):
         yield record, _encode(record) + b"\n"
+
+
+def _of_itself(rows: Rows) -> Iterator[Record]:
+    """What a generation says of itself: up to where it is folded, and under which rules."""
+    yield Record(("ledger_mark",), (rows.ledger_mark(),))
+    try:
+        pinned = rows.pinned()
+    except TallybookError:
+        yield Record(("pinned",), None)
+        return
+    configured = {name: meter.history[0].rules for name, meter in rows.meters().items()}
+    for name, rules in sorted({**configured, **pinned}.items(), key=lambda item: str(item[0])):
+        yield Record(("pinned", name), (rules.model_dump(mode="json"),))
 
 
 def _difference(table: str, fresh: Rows, found: Line | None, expected: Line | None) -> RowDifference:
     """The first of two rows that differ; of the one that comes first, where only one has such a key."""
     if found is not None and expected is not None and found[0].key != expected[0].key:
-        found, expected = (found, None) if found[0].key < expected[0].key else (None, expected)
+        found, expected = (found, None) if _order(found) < _order(expected) else (None, expected)
     line = expected or found
     assert line is not None
     key = _in_words(table, line[0].key, fresh)
@@ -145,14 +161,20 @@ def _in_words(table: str, key: tuple[int | str, ...], rows: Rows) -> str:
     words: list[str] = []
     for column, value in zip(_KEYS[table], key, strict=False):
         shown: object = value
-        if column == "meter":
-            shown = meters.get(int(value), value)
-        elif column == "customer" and 1 <= int(value) <= rows.last_customer_number():
-            shown = rows.customer_names([int(value)])[int(value)]
-        elif column == "start":
-            shown = iso(instant(int(value)))
+        if isinstance(value, int):
+            if column == "meter":
+                shown = meters.get(value, value)
+            elif column == "customer" and 1 <= value <= rows.last_customer_number():
+                shown = rows.customer_names([value])[value]
+            elif column == "start" and _FIRST <= value <= _LAST:
+                shown = iso(instant(value))
         words.append(f"{column} {shown}")
     return ", ".join(word for word in words if word != "dimensions ")
+
+
+def _order(line: Line) -> list[tuple[int, int | str]]:
+    """The place of a row among others, as SQLite orders keys: numbers, texts, and bytes, which only damage makes."""
+    return [(_RANKS.get(type(part), 0), part) for part in line[0].key]
 
 
 def _cells(line: Line | None) -> str | None:
@@ -162,3 +184,5 @@ def _cells(line: Line | None) -> str | None:
 
 
 _encode = msgspec.json.Encoder().encode
+_FIRST, _LAST = microseconds(FIRST), microseconds(LAST)
+_RANKS: dict[type, int] = {str: 1, bytes: 2}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..domain.errors import ProjectionStopped
+from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import CustomerNumbers
 from .fold import fold
 from .rows import LedgerEvent, LedgerPages, Rows, Views
@@ -57,9 +57,14 @@ class Projector:
         head = self.head() if until is None else until
         with self.views.reading() as rows:
             position = rows.position()
+        if position > head and until is None and position > self.ledger.head():
+            raise LedgerUnavailable(
+                f"The read models are folded up to position {position}, past the ledger's end. They are of another "
+                "ledger, or damaged; they are made anew when the ledger is opened again."
+            )
         began, began_at = time.monotonic(), position
         while position < head:
-            position = self._project_page(until)
+            position = self._project_page(head, until)
             if progress is not None:
                 seconds = max(time.monotonic() - began, 1e-9)
                 progress(Progress(position, head, (position - began_at) / seconds))
@@ -77,12 +82,12 @@ class Projector:
         position = rows.position()
         return position == 0 or [_mark(event) for event in self.ledger.page(position - 1, 1)] == [rows.ledger_mark()]
 
-    def _project_page(self, until: int | None) -> int:
+    def _project_page(self, head: int, until: int | None) -> int:
         stopped: ProjectionStopped | None = None
         while True:
             try:
                 with self._one_thread:  # or each of them would fold the same page
-                    reached = self._commit_page(until if stopped is None else stopped.position - 1)
+                    reached = self._commit_page(head, until if stopped is None else stopped.position - 1)
             except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
                 stopped = earlier
                 continue
@@ -90,7 +95,7 @@ class Projector:
                 raise stopped
             return reached
 
-    def _commit_page(self, until: int | None) -> int:
+    def _commit_page(self, head: int, until: int | None) -> int:
         """Fold the next page, and commit it unless another process was faster; give the position reached.
 
         Nobody has to wait while a page is folded, only while its rows are written.
@@ -100,6 +105,8 @@ class Projector:
             events = self.ledger.page(position, self.page_size)
             if until is not None:
                 events = [event for event in events if event[0] <= until]
+            if not events and position < min(head, head if until is None else until):
+                raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
             pages = fold(events, rows.meters(), customers, rows.pinned())
         with self.views.writing() as rows:
             if (rows.generation, rows.position()) == (generation, position) and events:

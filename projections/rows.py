@@ -122,6 +122,10 @@ class Rows(Protocol):
         """The number of the generation."""
         ...
 
+    def beside(self, generation: int) -> "Rows":
+        """The rows of another generation, in the same consistent state. Raises NoGeneration."""
+        ...
+
     def pinned(self) -> Mapping[str, Rules]:
         """The rules that meters are folded under, by event name; those they are configured with where not named."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError
+from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError, IntegrityError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor, SQLiteDatastore
 
 from ...domain.errors import LedgerUnavailable
@@ -27,6 +27,7 @@ class Datastore(SQLiteDatastore):
 
     def __init__(self, database: str, schema: Schema, *, synchronous: str) -> None:
         super().__init__(database, originator_id_type="text")
+        self.is_disposable = schema.is_disposable
         self.pool = _Pool(database, schema, synchronous)
 
     @contextmanager
@@ -35,6 +36,12 @@ class Datastore(SQLiteDatastore):
         try:
             with super().transaction(commit=commit) as cursor:
                 yield cursor
+        except IntegrityError as error:
+            if not self.is_disposable:
+                raise
+            raise LedgerUnavailable(
+                f"The read models are damaged: {error}. Delete their file (.views); it is made again."
+            ) from error
         except ConnectionPoolClosedError as error:
             raise LedgerUnavailable("The ledger was closed; open it again.") from error
         except ConnectionUnavailableError as error:

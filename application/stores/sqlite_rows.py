@@ -42,6 +42,10 @@ class SQLiteRows:
 
     # --- reading ----------------------------------------------------------------------------------
 
+    def beside(self, generation: int) -> "SQLiteRows":
+        """The rows of another generation, in the same consistent state. Raises NoGeneration."""
+        return self._views.rows(self._tracking_cursor, generation)
+
     def pinned(self) -> Mapping[str, Rules]:
         """The rules that meters are folded under, by event name; those they are configured with where not named."""
         row = self._execute("SELECT pinned FROM generations WHERE generation = ?", (self.generation,))
@@ -76,7 +80,11 @@ class SQLiteRows:
     def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
         """The customers behind numbers."""
         statement = f"SELECT name FROM {self._customers} WHERE customer = ?"
-        return {number: self._execute(statement, (number,)).fetchone()[0] for number in numbers}
+        names = {number: self._execute(statement, (number,)).fetchone() for number in numbers}
+        if None in names.values():
+            with _readable("customers"):
+                raise ValueError(f"there is none of the numbers {[one for one in names if names[one] is None]}")
+        return {number: row[0] for number, row in names.items()}
 
     def usages(
         self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None
@@ -162,6 +170,8 @@ class SQLiteRows:
             except LedgerUnavailable:
                 yield Record((*bucket, first), None)
                 continue
+            if not usages or usages[0].position != first:
+                yield Record((*bucket, first), None)
             for usage in usages:
                 yield Record((*bucket, usage.position), msgspec.structs.astuple(usage))
 
@@ -285,10 +295,10 @@ def _history(stored: str) -> tuple[RulesInForce, ...]:
     with _readable("rules"):
         history = tuple(
             RulesInForce(revision, Rules.model_validate(rules), position, recorded_at)
-            for revision, rules, position, recorded_at in msgspec.json.decode(stored)
+            for revision, rules, position, recorded_at in _history_decoder.decode(stored)
         )
         if not history:
-            raise ValueError("a meter always had rules")
+            raise ValueError("no rules were ever in force")
         return history
 
 
@@ -308,15 +318,19 @@ _KEY_WIDTHS = {"meters": 1, "customers": 1, "totals": 5}
 _encode_json = msgspec.json.Encoder(order="deterministic").encode
 _BY_TIME = attrgetter("occurred_at", "position")
 _POSITION = attrgetter("position")
+_PLACES = {int, type(None)}
 _encode_usages = msgspec.msgpack.Encoder().encode
+_history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int]])
 _usages_decoder = msgspec.msgpack.Decoder(list[Usage])
 
 
 def _totals(row: Iterable[object]) -> Totals:
     total, count, last, last_at, last_position = row
     try:
+        if type(count) is not int or not {type(last_at), type(last_position)} <= _PLACES:
+            raise ValueError(f"count {count!r}, last at {last_at!r}, position {last_position!r}")
         return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
-    except ArithmeticError as error:
+    except (ArithmeticError, ValueError) as error:
         raise _damaged("totals", error) from error
 
 

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
@@ -18,6 +17,7 @@ from ...domain.rules import Rules
 from ...projections.generations import Generation, GenerationState
 from ...projections.rows import Views
 from .exclusion import exclusion
+from .scratch import scratch_folder
 from .sqlite import Datastore
 from .sqlite_rows import SQLiteRows, decode_pinned, encode_pinned, tables
 from .sqlite_schema import Schema
@@ -41,6 +41,8 @@ VIEWS = Schema(
         "CREATE TABLE holder (holder TEXT NOT NULL)",
     ),
 )
+
+PATIENCE_SECONDS = 2
 
 
 def _schema(generation: int) -> tuple[str, ...]:
@@ -102,14 +104,8 @@ class SQLiteViews(SQLiteTrackingRecorder):
     @contextmanager
     def reading(self) -> Generator[SQLiteRows]:
         """Rows of the live generation to read, in one consistent state."""
-        while True:
-            with self.datastore.transaction(commit=False) as cursor:
-                live = _live(cursor)
-                if live is not None:
-                    yield SQLiteRows(self, cursor, live)
-                    return
-            with self.writing():
-                pass  # begins one
+        with self._reading() as (cursor, live):
+            yield SQLiteRows(self, cursor, live)
 
     @contextmanager
     def writing(self) -> Generator[SQLiteRows]:
@@ -133,7 +129,7 @@ class SQLiteViews(SQLiteTrackingRecorder):
 
     def generations(self) -> list[Generation]:
         """All generations, in the order that they were begun in."""
-        with self.reading(), self.datastore.transaction(commit=False) as cursor:
+        with self._reading() as (cursor, _):
             return _all(cursor)
 
     def begin(self, pinned: Mapping[str, Rules]) -> Generation:
@@ -167,8 +163,11 @@ class SQLiteViews(SQLiteTrackingRecorder):
             _drop(cursor, generation)
 
     @contextmanager
-    def alone(self, doing: str, *, wait_seconds: float = 0) -> Generator[None]:
-        """Be the only one to build, compare or promote generations. Raises RebuildRunning, which says who is."""
+    def alone(self, doing: str, *, wait_seconds: float = PATIENCE_SECONDS) -> Generator[None]:
+        """Be the only one to build, compare or promote generations. Raises RebuildRunning, which says who is.
+
+        It waits for a little, as readers may be following changed rules, which takes them moments.
+        """
         with exclusion(self.datastore.pool.db_name, wait_seconds=wait_seconds) as held:
             if not held:
                 raise RebuildRunning(f"Only one may work on generations at a time: {self._holder()}. Try again later.")
@@ -191,9 +190,7 @@ class SQLiteViews(SQLiteTrackingRecorder):
             if database.startswith("file:"):
                 place = f"file:{uuid7()}?mode=memory&cache=shared"
             else:
-                beside = Path(database)
-                folder = kept.enter_context(TemporaryDirectory(prefix=f"{beside.name}.scratch-", dir=beside.parent))
-                place = str(Path(folder, "scratch.views"))
+                place = str(kept.enter_context(scratch_folder(Path(database))) / "scratch.views")
             views = SQLiteViews(views_datastore(place), lambda: pinned)
             kept.callback(views.close)
             yield views
@@ -211,6 +208,23 @@ class SQLiteViews(SQLiteTrackingRecorder):
     def close(self) -> None:
         """Let the file go."""
         self.datastore.close()
+
+    def rows(self, cursor: SQLiteCursor, generation: int) -> SQLiteRows:
+        """The rows of one generation inside a transaction. Raises NoGeneration."""
+        _check(cursor, generation)
+        return SQLiteRows(self, cursor, generation)
+
+    @contextmanager
+    def _reading(self) -> Generator[tuple[SQLiteCursor, int]]:
+        """One transaction to read in, and the live generation, which is begun where there is none."""
+        while True:
+            with self.datastore.transaction(commit=False) as cursor:
+                live = _live(cursor)
+                if live is not None:
+                    yield cursor, live
+                    return
+            with self.writing():
+                pass
 
     def _has_live(self) -> bool:
         with self.datastore.transaction(commit=False) as cursor:
@@ -232,8 +246,7 @@ class _GenerationViews:
     @contextmanager
     def _rows(self, *, commit: bool) -> Generator[SQLiteRows]:
         with self._views.datastore.transaction(commit=commit) as cursor:
-            _check(cursor, self._generation)
-            yield SQLiteRows(self._views, cursor, self._generation)
+            yield self._views.rows(cursor, self._generation)
 
 
 def _holder(doing: str) -> str:

@@ -11,6 +11,7 @@ from tallybook.application.ledger import Ledger
 from tallybook.application.ledger_url import LedgerPlace, locate
 from tallybook.application.stores.sqlite_ledger import ledger_datastore
 from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
+from tallybook.domain import Rules
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 ANY_TIME = AcceptancePolicy(max_age=None)
@@ -26,16 +27,16 @@ class Store:
         """The ledger, opened once more."""
         return Ledger(ledger_datastore(self.place.events))
 
-    def views(self) -> SQLiteViews:
+    def views(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> SQLiteViews:
         """The read models, opened once more."""
-        return SQLiteViews(views_datastore(self.place.views), dict)
+        return SQLiteViews(views_datastore(self.place.views), current_rules)
 
     @contextmanager
     def pieces(self) -> Generator[tuple[Ledger, SQLiteViews]]:
         """The ledger and its read models, closed at the end."""
         ledger = self.ledger()
         try:
-            views = self.views()
+            views = self.views(ledger.changed_rules)
             try:
                 yield ledger, views
             finally:
@@ -45,14 +46,14 @@ class Store:
 
     def forget(self) -> None:
         """Let the read models begin anew."""
-        views = self.views()
-        views.begin_anew()
-        views.close()
+        with self.pieces() as (_, views):
+            views.begin_anew()
 
     @contextmanager
     def metering(self) -> Generator[Metering]:
         """The application over the store, closed at the end."""
-        with Metering(self.ledger(), self.views(), ANY_TIME, lambda: NOW) as metering:
+        ledger = self.ledger()
+        with Metering(ledger, self.views(ledger.changed_rules), ANY_TIME, lambda: NOW) as metering:
             yield metering
 
 
