@@ -9,7 +9,6 @@ A line is one of
     cancel  b  at=10:45  of=seats  reason=error    a cancel, now or later; the meter is that of the report
     close   acme seats 10 11  at=11T02:00          10 November is closed, now or later
     reopen  acme seats 10 11  reason=error  by=ops a closed period may be closed anew
-    rules   seats formula=count                    the meter counts by other rules
     deactivate seats        reactivate seats       rename seats Chairs
     change  seats  sum per day by region           other rules, by replay; customer=account and value=size name keys
 
@@ -88,7 +87,6 @@ class Ledger:
             "cancel": self._cancel,
             "close": self._close,
             "reopen": self._reopen,
-            "rules": self._change_rules,
             "change": self._change,
             "deactivate": lambda plain, _: self.metering.deactivate_meter(plain[0]).status,
             "reactivate": lambda plain, _: self.metering.reactivate_meter(plain[0]).status,
@@ -158,11 +156,6 @@ class Ledger:
         reason, by = options["reason"], options.get("by")
         self.metering.reopen_period(event_name, customer, moment(start), moment(end), reason=reason, by=by)
         return "reopened"
-
-    def _change_rules(self, plain: list[str], options: dict[str, str]) -> str:
-        (event_name,) = plain
-        self.metering.change_rules(event_name, options, reason="the contract says so")
-        return "changed"
 
     # --- then -------------------------------------------------------------------------------------
 

@@ -188,7 +188,7 @@ def test_other_rules_are_told_apart_from_what_is_owed(ledger: Ledger) -> None:
         meter  calls  sum
         10:00  acme calls 5  id=a
         close  acme calls 10 11  at=11T01:00
-        rules  calls  formula=count
+        change calls  count
         11:00  acme calls 2  id=b  recorded=11T02:00
     """)
     assert ledger.owed("calls") == ["acme 10: +2, b counted +2, by the rules in force -5"]
@@ -203,7 +203,7 @@ def test_a_period_under_other_rules_has_an_adjustment_though_nothing_happened(le
         10:01  beta calls 1  id=b
         close  acme calls 10 11  at=11T01:00
         close  beta calls 10 11
-        rules  calls  formula=count
+        change calls  count
     """)
     assert ledger.owed("calls") == ["acme 10: +0, by the rules in force -4"]
 
@@ -214,7 +214,7 @@ def test_what_the_rules_of_a_closing_can_t_read_is_not_owed_by_them(ledger: Ledg
         meter  calls  sum
         10:00  acme calls 5  id=a  tokens=50
         close  acme calls 10 11  at=11T01:00
-        rules  calls  value_key=tokens
+        change calls  sum  value=tokens
         11:00  acme calls -  id=b  recorded=11T02:00  tokens=20
         11:00  acme calls 2  id=c  recorded=11T02:00  tokens=30
     """)
@@ -249,7 +249,7 @@ def test_a_closed_figure_is_explained_as_of_its_position(ledger: Ledger) -> None
         close  acme seats 10 11  at=11T01:00
         10:50  acme seats 1  id=late  recorded=11T02:00
         cancel b
-        rules  seats  formula=last
+        change seats  last per hour
     """)
     (closed,) = ledger.metering.closed_periods("seats")
     explanation = ledger.metering.explain("seats", "acme", closed.start, closed.end, as_of=closed.position)
