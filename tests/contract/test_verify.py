@@ -77,8 +77,10 @@ BY_WORDS = {
 
 
 CHANGES = (
-    "CASE typeof({0}) WHEN 'integer' THEN {0} + 1 WHEN 'null' THEN 5"
-    " WHEN 'text' THEN replace({0}, 'day', 'hour') || '1' ELSE zeroblob(3) END",
+    (
+        "CASE typeof({0}) WHEN 'integer' THEN {0} + 1 WHEN 'null' THEN 5"
+        " WHEN 'text' THEN replace({0}, 'day', 'hour') || '1' ELSE zeroblob(3) END"
+    ),
     "CASE typeof({0}) WHEN 'text' THEN 7 ELSE 'text' END",
     "x'ff00fe'",
     "NULL",
