@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from tallybook.application import Metering
 from tallybook.application.ledger import Ledger
+from tallybook.domain import Formula, Rules
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.projections import Progress
 from tallybook.projections.projector import Projector
@@ -118,6 +119,59 @@ def test_no_page_is_folded_in_twice_by_two_that_take_turns(store: Store) -> None
 
             Projector(ledger, views, 11).catch_up(other)
             assert contents(ledger, views) == expected
+
+
+class OvertakenViews:
+    """Read models with which something happens between the folding of the first page and its writing."""
+
+    def __init__(self, views: Views, happens: Callable[[], object]) -> None:
+        self.reading = views.reading
+        self.begin_anew = views.begin_anew
+        self._writing = views.writing
+        self._happens = iter([happens])
+
+    def writing(self) -> Any:
+        """Rows to write, after what happens."""
+        for happen in self._happens:
+            happen()
+        return self._writing()
+
+
+def test_a_page_that_another_has_folded_in_meanwhile_is_not_folded_in_again(store: Store) -> None:
+    """Overtaken between folding a page and writing it, by one that took a smaller page: it is folded anew."""
+    with store.metering() as metering:
+        record_history(metering)
+        with store.pieces() as (ledger, views):
+            expected = _folded(store, ledger, views, 10_000)
+            for page_size in (5, 40, 10_000):
+                store.forget()
+                overtaken = OvertakenViews(views, lambda: Projector(ledger, views, 7).catch_up(until=21))
+                assert Projector(ledger, overtaken, page_size).catch_up() == ledger.head()
+                assert contents(ledger, views) == expected, f"page size {page_size}"
+
+
+def test_a_page_of_one_generation_is_never_written_into_another(store: Store) -> None:
+    """Promoted between folding a page and writing it, a generation under other rules takes nothing of that page."""
+    with store.metering() as metering:
+        record_history(metering)
+        with store.pieces() as (ledger, views):
+            head = ledger.head()
+            store.forget()
+            Projector(ledger, views).catch_up(until=head // 2)
+            rules = {"tokens": Rules(formula=Formula.LAST, customer_key="region")}
+            other = views.begin(rules).number
+            Projector(ledger, views.of(other)).catch_up(until=head // 2)
+            overtaken = OvertakenViews(views, lambda: views.make_live(other))
+            Projector(ledger, overtaken).catch_up()
+            with views.scratch(rules) as scratch:
+                Projector(ledger, scratch).catch_up()
+                assert rows_of(views) == rows_of(scratch)
+
+
+def rows_of(views: Views) -> object:
+    """The position of the live generation and all of its rows."""
+    with views.reading() as rows:
+        return rows.position(), {table: list(rows.records(table)) for table in rows.tables()}
 
 
 def test_rows_of_every_page_size_are_equal(store: Store) -> None:

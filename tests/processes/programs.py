@@ -1,13 +1,16 @@
 """Programs that the tests start as processes of their own: `python programs.py NAME URL …`. They tell what they did
 line by line, and are killed at any moment."""
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tallybook.application import AcceptancePolicy, Metering, Progress
+from tallybook.application import AcceptancePolicy, Metering, Progress, utc_now
+from tallybook.application.generations import Generations
 from tallybook.application.ledger import Ledger
 from tallybook.application.ledger_url import locate
 from tallybook.application.stores.sqlite_ledger import ledger_datastore
@@ -132,8 +135,33 @@ def catch_up(url: str, page_size: str) -> None:
     ledger.close()
 
 
+def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
+    """Build a candidate that counts each use once, in small pages, once told to; tell each position reached."""
+    place = locate(url)
+    ledger = Ledger(ledger_datastore(place.events))
+    views = SQLiteViews(views_datastore(place.views), ledger.changed_rules)
+    tell("ready")
+    sys.stdin.readline()
+
+    def told(progress: Progress) -> None:
+        tell(progress.position)
+        time.sleep(float(pause_seconds))
+
+    Generations(ledger, views, utc_now).rebuild({"tokens": {"formula": "count"}}, told, int(page_size))
+    views.close()
+    ledger.close()
+
+
+def promote(url: str, generation: str) -> None:
+    """Promote a generation, to be killed once the rules have changed."""
+    with opened(url) as metering:
+        metering._views.make_live = lambda generation: os.kill(os.getpid(), signal.SIGKILL)  # pyright: ignore
+        metering.promote(int(generation), reason="a test")
+
+
 PROGRAMS: dict[str, Callable[..., None]] = {
-    program.__name__: program for program in (record, record_and_read, read, answer, begin_together, close, catch_up)
+    program.__name__: program
+    for program in (record, record_and_read, read, answer, begin_together, close, catch_up, rebuild, promote)
 }
 
 if __name__ == "__main__":
