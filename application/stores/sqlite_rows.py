@@ -94,10 +94,13 @@ class SQLiteRows:
         Those of one bucket are read together, so that they come in order without an index by time.
         """
         for _, rows in groupby(self._usage_rows(meter, customer, bucket_seconds, start, end), itemgetter(0)):
-            together = chain.from_iterable(_decode_usages(usages) for _, usages in rows)
-            within = (usage for usage in together if start <= usage.occurred_at < end)
-            known = within if as_of is None else filter(None, (as_of.knew(usage) for usage in within))
-            yield from sorted(known, key=_BY_TIME)
+            usages = [
+                usage for _, stored in rows for usage in _decode_usages(stored) if start <= usage.occurred_at < end
+            ]
+            if as_of is not None:
+                usages = [known for usage in usages if (known := as_of.knew(usage)) is not None]
+            usages.sort(key=_BY_TIME)
+            yield from usages
 
     def _usage_rows(
         self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int
@@ -330,15 +333,15 @@ def _totals(row: Iterable[object]) -> Totals:
         if type(count) is not int or not {type(last_at), type(last_position)} <= _PLACES:
             raise ValueError(f"count {count!r}, last at {last_at!r}, position {last_position!r}")
         return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
-    except (ArithmeticError, ValueError) as error:
-        raise _damaged("totals", error) from error
+    except _UNREADABLE as error:
+        raise _unreadable("totals", error) from error
 
 
 def _decode_usages(stored: bytes) -> list[Usage]:
-    try:
+    try:  # said in full: every row of usages passes here
         return _usages_decoder.decode(stored)
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise _damaged("usages", error) from error
+    except _UNREADABLE as error:
+        raise _unreadable("usages", error) from error
 
 
 @contextmanager
@@ -346,11 +349,14 @@ def _readable(what: str) -> Generator[None]:
     """Raise LedgerUnavailable where a row can't be read."""
     try:
         yield
-    except (msgspec.MsgspecError, AttributeError, TypeError, ValueError) as error:
-        raise _damaged(what, error) from error
+    except _UNREADABLE as error:
+        raise _unreadable(what, error) from error
 
 
-def _damaged(what: str, error: Exception) -> LedgerUnavailable:
+_UNREADABLE = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
+
+
+def _unreadable(what: str, error: Exception) -> LedgerUnavailable:
     return LedgerUnavailable(
         f"A row of {what} in the read models can't be read: {error}. Delete their file (.views); it is made again."
     )
