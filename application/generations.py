@@ -84,7 +84,6 @@ class Generations:
         with self.views.alone(f"promoting generation {generation}"):
             promoted = self.built(generation)
             if promoted.state is not GenerationState.LIVE:
-                self.bring_up(promoted)
                 self._put_in_force(promoted, given, asker)
                 self.bring_up(promoted)
                 self.views.make_live(generation)

@@ -337,7 +337,7 @@ def cut_off(store: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
 
         with pytest.MonkeyPatch.context() as patch:
             if request.param == "the rules":
-                bring_up, calls = working.bring_up, iter([bring_up_as_ever, bring_up_as_ever, cut])
+                bring_up, calls = working.bring_up, iter([bring_up_as_ever, cut])
 
                 def counted(generation: Generation) -> int:
                     return next(calls)(bring_up, generation)
