@@ -53,7 +53,7 @@ def check(book: Book, closing: Closing, owed: Adjustment | None) -> None:
     if owed is None:
         assert (touched, by_rules) == ({}, 0)
         return
-    assert owed.period == closing.answered
+    assert (owed.period, owed.position) == (closing.answered, book.metering.catch_up())
     assert Fraction(owed.quantity) == figure
     assert Fraction(owed.billable) == max(figure, 0)
     assert Fraction(owed.difference) == figure - Fraction(closing.answered.quantity)

@@ -104,3 +104,4 @@ def test_what_came_since_a_month_was_closed_is_owed_event_by_event(month: Month)
         assert listed == {one.identifier for one in month.said if one.customer == closed.customer} & since
         assert not moved or (month.formula == "last" and len(moved) == 1), "the last one alone gives up what it added"
         assert {one.reason for one in owed.events if one.verdict == "cancelled"} == {"a mistake"}
+    assert month.metering.verify().is_equal

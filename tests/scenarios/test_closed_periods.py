@@ -114,6 +114,19 @@ def test_the_last_value_moves_to_a_later_report(ledger: Ledger) -> None:
     assert ledger.owed("seats") == ["acme 10: +5, between counted +0, b counted -4, after counted +9"]
 
 
+def test_the_last_value_moves_back_where_the_last_report_is_cancelled(ledger: Ledger) -> None:
+    """The one before it, to which nothing happened itself, is told with what it adds now."""
+    ledger.given("""
+        meter  seats  last
+        08:00  acme seats  3  id=first
+        10:00  acme seats 10  id=a
+        12:00  acme seats  4  id=b
+        close  acme seats 10 11  at=11T01:00
+        cancel b
+    """)
+    assert ledger.owed("seats") == ["acme 10: +6, a counted +10, b cancelled -4"]
+
+
 def test_a_late_report_overwrites_in_its_window(ledger: Ledger) -> None:
     """In a window the one that counted is told with the one that took its place; a cancel puts it back."""
     ledger.given("""
