@@ -385,6 +385,20 @@ def test_whatever_is_asked_first_after_a_cut_off_promotion_is_under_the_rules_in
         assert metering.verify().is_equal
 
 
+def test_who_asks_while_a_promotion_is_between_rules_and_switch_waits_for_it(cut_off: Store) -> None:
+    """Whoever is promoting is let do it; only one who was cut off is done the work of."""
+    with cut_off.metering() as metering, cut_off.pieces() as (_, views):
+        heard: list[int] = []
+        asking = threading.Thread(target=lambda: heard.append(metering.explain("tokens", None, START, END).revision))
+        with views.alone("promoting generation 2"):
+            asking.start()
+            asking.join(0.3)
+            assert asking.is_alive()
+            views.make_live(2)
+        asking.join()
+        assert heard == [2]
+
+
 def test_read_models_made_anew_after_rules_changed_answer_the_same(file_store: Store) -> None:
     """A fresh fold is under the rules in force, and knows which were in force when."""
     with file_store.metering() as metering:

@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from tallybook.application import Metering, TallybookError
+from tallybook.domain import Meter
+from tallybook.projections.rows import AsOf
 
 from .histories import START, answers, record_history, report
 from .stores import Store
@@ -194,6 +196,13 @@ def test_what_cannot_be_right_is_refused_with_what_to_do(live: Metering, damage:
         answers(live)
 
 
+def test_read_models_past_the_end_of_the_ledger_are_not_answered_from(live: Metering, damage: Damage) -> None:
+    """A position that no event has yet would hide what is recorded from there on."""
+    damage("UPDATE tracking SET notification_id = 9000 WHERE application_name = 'generation 2'")
+    with pytest.raises(TallybookError, match="past the ledger's end"):
+        answers(live)
+
+
 def test_a_promotion_repairs(live: Metering, damage: Damage) -> None:
     """A generation that is built anew takes the place of a damaged one."""
     damage(f"UPDATE totals_2 SET sum = '1000000' WHERE {ONE_ROW['totals']}")
@@ -223,6 +232,26 @@ def test_verifying_goes_on_while_usage_arrives(store: Store) -> None:
         verification = metering.verify(more)
         assert (verification.is_equal, verification.position) == (True, head)
         assert metering.catch_up() > head
+
+
+def test_rules_that_change_while_verifying_are_not_those_verified(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live generation is compared under the rules of the position that it stands at."""
+    with file_store.metering() as metering, file_store.metering() as other:
+        record_history(metering, 20)
+        ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
+        meters, once = ledger.meters, iter(["count"])
+
+        def after_a_change(as_of: AsOf | None = None) -> Iterator[Meter]:
+            for formula in once:
+                other.change_rules("tokens", {"formula": formula}, reason="meanwhile")
+            return meters(as_of)
+
+        monkeypatch.setattr(ledger, "meters", after_a_change)
+        assert metering.verify().is_equal
+        assert metering.meter("tokens").revision == 2
+        assert metering.verify().is_equal
 
 
 def test_verifying_leaves_no_files_behind(live: Metering, file_store: Store) -> None:

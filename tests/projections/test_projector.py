@@ -113,3 +113,11 @@ def test_it_stops_at_an_event_that_cannot_be_folded(url: str, tmp_path: Path, pa
             assert "Unheard" in stopped.value.message
         with metering._views.reading() as rows:  # pyright: ignore[reportPrivateUsage]
             assert rows.position() == 25
+
+
+def test_a_ledger_that_does_not_hold_what_its_head_says_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that are gone are not waited for."""
+    with Metering.open(url) as metering:
+        monkeypatch.setattr(metering._projector.ledger, "page", lambda after, limit: [])  # pyright: ignore
+        with pytest.raises(TallybookError, match="holds nothing from position 1 on"):
+            metering.catch_up()
