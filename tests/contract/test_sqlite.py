@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
+from tallybook.application.stores.scratch import scratch_folder
 from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_ledger import LEDGER
 
@@ -152,3 +153,14 @@ def test_a_ledger_made_before_positions_were_checked_is_used_as_it_is(tmp_path: 
     with Metering.open(f"sqlite:///{file}", clock=lambda: NOW) as metering:
         record_history(metering, 20)
         assert metering.verify().is_equal
+
+
+def test_what_a_killed_program_left_is_found_by_its_name_and_not_by_a_pattern(tmp_path: Path) -> None:
+    """A ledger's name may have brackets, stars and question marks in it."""
+    for name in ("u[1].db", "u*.db", "u?.db"):
+        left, other = (tmp_path / f"{start}.scratch-dead" for start in (name, "u1.db"))
+        left.mkdir()
+        other.mkdir(exist_ok=True)
+        with scratch_folder(tmp_path / name) as folder:
+            assert folder.exists()
+        assert (left.exists(), other.exists()) == (False, True)
