@@ -14,7 +14,7 @@ COLUMNS = (
     "overwritten_by", "cancelled_at", "reason", "by",
 )  # fmt: skip
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_GUARDED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def explanation_csv(explanation: Explanation, file: TextIO) -> None:
@@ -24,7 +24,8 @@ def explanation_csv(explanation: Explanation, file: TextIO) -> None:
     explanation's digest is the SHA-256 of a line `position,occurred_at,value` for each counted row, in their order.
 
     A text that spreadsheets would take for a formula, as it begins with = + - @ tab or carriage return, has an
-    apostrophe before it: identifiers, customers and reasons come from outside.
+    apostrophe before it: identifiers, customers and reasons come from outside. One that begins with an apostrophe has
+    another, so that no two texts become the same cell.
     """
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
@@ -49,7 +50,7 @@ def _cells(event: ExplainedEvent) -> tuple[str, ...]:
 
 
 def _text(text: str | None) -> str:
-    return "" if text is None else f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return "" if text is None else f"'{text}" if text.startswith(_GUARDED_STARTS) else text
 
 
 def _number(number: Decimal | None) -> str:

@@ -136,6 +136,7 @@ def show_seals(found: SealVerification) -> None:
         say(f"note: {note}")
     last = found.seals[-1]
     say(f"{number(found.agreeing)} of {number(len(found.seals))} seals match, the last one of {_seal(last)}")
+    _say_unchecked(*found.seals)
     if found.difference is None:
         said = "all as they were sealed" if found.sealed else "so nothing is held by them yet"
         say(f"{number(found.sealed)} of {number(found.events)} events are sealed, {said}")
@@ -145,6 +146,7 @@ def show_seals(found: SealVerification) -> None:
 
 def _show_event(proved: ProvedEvent) -> None:
     say(f"proved: position {proved.position} is under the seal of {_seal(proved.seal)}")
+    _say_unchecked(proved.seal)
     say(f"  {proved.topic}, {proved.originator_id}, version {proved.originator_version}")
     say(f"  {proved.state}")
 
@@ -153,6 +155,13 @@ def _show_growth(proved: ProvedGrowth) -> None:
     say("proved: the later seal has all events of the earlier one, unchanged")
     say(f"  earlier  {_seal(proved.earlier)}")
     say(f"  later    {_seal(proved.later)}")
+    _say_unchecked(proved.earlier, proved.later)
+
+
+def _say_unchecked(*seals: SealView) -> None:
+    """A name below a seal says nothing by itself, so that there is a signature is told, and not whose."""
+    if any(one.unchecked_signatures and not one.signed_by for one in seals):
+        say("note: signature not checked: give --key")
 
 
 def _seal(seal: SealView) -> str:

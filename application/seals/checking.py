@@ -23,7 +23,7 @@ def check_proof(
     a public key or a file that holds one; both where both are given. Raises InvalidProof.
     """
     parsed = EventProof.parse(proof, event)
-    _require_trust([parsed.seal], seals, key)
+    verified = _require_trust([parsed.seal], seals, key)
     heading, _, state = event.partition(b"\n")
     try:
         position, stream, version, topic = msgspec.json.decode(heading, type=_Heading)
@@ -35,7 +35,8 @@ def check_proof(
             field="event",
             value=event,
         )
-    return ProvedEvent(position, stream, version, topic, state.decode(errors="replace"), SealView.of(parsed.seal))
+    seal = SealView.of(parsed.seal, verified)
+    return ProvedEvent(position, stream, version, topic, state.decode(errors="replace"), seal)
 
 
 def check_growth(proof: str, *, seals: str | Path | None = None, key: str | Path | None = None) -> ProvedGrowth:
@@ -46,12 +47,12 @@ def check_growth(proof: str, *, seals: str | Path | None = None, key: str | Path
     """
     parsed = GrowthProof.parse(proof)
     _require_trust([parsed.earlier], seals, None if seals else key)
-    if key is not None:
-        _require_trust([parsed.earlier, parsed.later], None, key)
-    return ProvedGrowth(SealView.of(parsed.earlier), SealView.of(parsed.later))
+    verified = None if key is None else _require_trust([parsed.earlier, parsed.later], None, key)
+    return ProvedGrowth(SealView.of(parsed.earlier, verified), SealView.of(parsed.later, verified))
 
 
-def _require_trust(proved: list[Seal], seals: str | Path | None, key: str | Path | None) -> None:
+def _require_trust(proved: list[Seal], seals: str | Path | None, key: str | Path | None) -> PublicKey | None:
+    """Raise InvalidProof unless the seals are held, and signed; give the key by which they are, if any is given."""
     if seals is None and key is None:
         raise InvalidParameter(
             "A proof shows nothing by itself: give the seals that you hold, or the public key.", field="seals"
@@ -65,3 +66,4 @@ def _require_trust(proved: list[Seal], seals: str | Path | None, key: str | Path
             )
         if public is not None and not public.has_signed(seal.note):
             raise InvalidProof(f"The seal in the proof is not signed by {public}.", field="key")
+    return public

@@ -57,9 +57,13 @@ class PublicKey:
             raise InvalidKey(f"The key in {path} can't be read.", field="key", value=path) from error
         return cls.parse(text.strip())
 
+    def is_of(self, signature: Signature) -> bool:
+        """Whether a signature says that it is by this key; not whether it is right."""
+        return (signature.name, signature.key_hash) == (self.name, self.key_hash)
+
     def has_signed(self, note: Note) -> bool:
         """Whether the note has a signature by this key, and none that is wrong."""
-        ours = [one.value for one in note.signatures if (one.name, one.key_hash) == (self.name, self.key_hash)]
+        ours = [one.value for one in note.signatures if self.is_of(one)]
         is_signed = _ed25519().is_signed
         return bool(ours) and all(is_signed(self.value, one, note.text.encode()) for one in ours)
 

@@ -50,9 +50,13 @@ class LeafHashes:
         return tree.root()
 
     def replace_from(self, index: int, pages: Iterable[list[bytes]]) -> None:
-        """Keep the first `index` hashes and write these after them; on disk when this returns."""
+        """Keep the first `index` hashes and write these after them; on disk when this returns.
+
+        Where the pages raise, a file that wasn't there is removed again.
+        """
+        is_new = not self.path.exists()
         try:
-            with self.path.open("r+b" if self.path.exists() else "w+b") as file:
+            with self.path.open("w+b" if is_new else "r+b") as file:
                 file.truncate(index * HASH_BYTES)
                 file.seek(index * HASH_BYTES)
                 for page in pages:
@@ -61,6 +65,10 @@ class LeafHashes:
                 os.fsync(file.fileno())
         except OSError as error:
             raise _refusal(self.path, error) from error
+        except BaseException:
+            if is_new:
+                self.path.unlink(missing_ok=True)
+            raise
 
 
 def _refusal(path: Path, error: OSError) -> InvalidSealFile:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from .keys import PublicKey
 from .note import to_base64
 from .seal_file import Seal
 from .verification import SealDifference
@@ -10,20 +11,26 @@ from .verification import SealDifference
 
 @dataclass(frozen=True, slots=True)
 class SealView:
-    """A seal: the ledger's name in it, how many events it is of, their root in base64, when, and who signed it."""
+    """A seal: the ledger's name in it, how many events it is of, their root in base64, when, and who signed it.
+
+    `signed_by` has only whose signature was verified, with the key that was given or signed with. Anybody can write
+    another name below a seal: of these there are `unchecked_signatures`.
+    """
 
     origin: str
     size: int
     root: str
     time: datetime
     signed_by: tuple[str, ...]
+    unchecked_signatures: int
 
     @classmethod
-    def of(cls, seal: Seal) -> "SealView":
-        """The view of a seal."""
+    def of(cls, seal: Seal, verified: PublicKey | None) -> "SealView":
+        """The view of a seal, whose signatures by `verified` are known to be right."""
         one = seal.checkpoint
-        signers = tuple(signature.name for signature in seal.note.signatures)
-        return cls(one.origin, one.size, to_base64(one.root), one.time, signers)
+        signers = () if verified is None else (verified.name,)
+        unchecked = sum(verified is None or not verified.is_of(signature) for signature in seal.note.signatures)
+        return cls(one.origin, one.size, to_base64(one.root), one.time, signers, unchecked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 from ...domain.errors import InvalidSealFile
 from .checkpoint import Checkpoint
@@ -127,16 +128,49 @@ class SealFile:
 
     @contextmanager
     def locked(self) -> Generator[None]:
-        """Keep other processes from appending meanwhile; the file is begun if it isn't there."""
-        try:
-            file = self.path.open("ab")
-        except OSError as error:
-            raise _invalid(self.path, error.strerror) from error
+        """Keep other processes from appending meanwhile; the file is begun if it isn't there.
+
+        One that was begun here is removed where what is done meanwhile is refused.
+        """
+        file, is_begun = self._lock()
         with file:
-            _sync_folder(self.path.parent)
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            except BaseException:
+                if is_begun:
+                    with suppress(OSError):  # Windows keeps open files; an empty one is begun by the next seal
+                        self.path.unlink()
+                raise
+
+    def _lock(self) -> tuple[BinaryIO, bool]:
+        """The file, locked, and whether it was begun for that."""
+        while True:
+            try:
+                file, is_begun = _open_or_begin(self.path)
+                with ExitStack() as unless_locked:
+                    unless_locked.enter_context(file)
+                    _sync_folder(self.path.parent)
+                    if fcntl is not None:
+                        fcntl.flock(file, fcntl.LOCK_EX)
+                    if _is_still_at(self.path, file):  # or who began it was refused, and removed it
+                        unless_locked.pop_all()
+                        return file, is_begun
+            except OSError as error:
+                raise _invalid(self.path, error.strerror) from error
+
+
+def _open_or_begin(path: Path) -> tuple[BinaryIO, bool]:
+    try:
+        return path.open("xb"), True
+    except FileExistsError:
+        return path.open("ab"), False
+
+
+def _is_still_at(path: Path, file: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _is_begun(rest: bytes, origin: str) -> bool:

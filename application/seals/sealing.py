@@ -61,7 +61,7 @@ class Sealer:
             checkpoint = str(Checkpoint(origin, tree.size, tree.root(), at))
             note = Note(checkpoint) if private is None else private.sign(checkpoint)
             seal_file.append(seals, note)
-        return SealView.of(Seal.parse(str(note)))
+        return SealView.of(Seal.parse(str(note)), None if private is None else private.public)
 
     def verify(
         self, file: str | Path, *, key: str | Path | None = None, advance: Advance = _silently
@@ -72,15 +72,16 @@ class Sealer:
         InvalidKey.
         """
         seals = SealFile(Path(file)).read_some()
-        if key is not None:
-            seals.require_signatures(PublicKey.read(key))
+        public = None if key is None else PublicKey.read(key)
+        if public is not None:
+            seals.require_signatures(public)
         head, sealed = self.ledger.head(), seals.all[-1].checkpoint.size
         found = self._compare(seals, advance)
         agreeing = next((count for count, agrees in enumerate(found.agreeing) if not agrees), len(seals.all))
         return SealVerification(
             events=max(head, 0),
             sealed=sealed,
-            seals=tuple(map(SealView.of, seals.all)),
+            seals=tuple(SealView.of(one, public) for one in seals.all),
             agreeing=agreeing,
             difference=found.difference or check_order(self.ledger, sealed + 1, head),
             notes=_notes(seals, found),

@@ -1,5 +1,6 @@
 """Folders for what is only needed for a while: gone at the end, or, after a kill, when the next one is made."""
 
+import glob
 import shutil
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ def scratch_folder(beside: Path) -> Generator[Path]:
     Each is locked by who made it, and the operating system lets go of the lock when that program ends.
     """
     prefix = f"{beside.name}.scratch-"
-    for left in beside.parent.glob(f"{prefix}*"):
+    for left in beside.parent.glob(f"{glob.escape(prefix)}*"):
         with exclusion(str(left / _LOCKED), wait_seconds=0) as abandoned:
             if abandoned:
                 shutil.rmtree(left, ignore_errors=True)

@@ -20,7 +20,7 @@ LEDGER = Schema(
     version=1,
     statements=(
         """CREATE TABLE stored_events (
-            position INTEGER PRIMARY KEY,
+            position INTEGER PRIMARY KEY CHECK (position > 0),
             originator_id TEXT NOT NULL,
             originator_version INTEGER NOT NULL,
             topic TEXT NOT NULL,
@@ -31,7 +31,8 @@ LEDGER = Schema(
             BEGIN SELECT RAISE(ABORT, 'stored events are never changed'); END""",
         """CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE ON stored_events
             BEGIN SELECT RAISE(ABORT, 'stored events are never deleted'); END""",
-        # REPLACE deletes without firing the trigger above. In this one, a position that is not given is -1.
+        # REPLACE deletes without firing the trigger above. In this one, a position that is not given is -1: a given
+        # -1 passes, and is left to the CHECK, which sees positions as they will be stored.
         """CREATE TRIGGER stored_events_are_only_appended BEFORE INSERT ON stored_events
             WHEN EXISTS (
                 SELECT 1 FROM stored_events

@@ -106,6 +106,18 @@ def test_texts_that_spreadsheets_would_run_are_guarded_and_numbers_are_not(tally
     assert row["value"] == "-0.10"
 
 
+def test_different_texts_are_different_cells(tallybook: CommandLine) -> None:
+    """A text that begins with an apostrophe of its own isn't taken for one that was guarded."""
+    identifiers = ("=1", "'=1", "''=1", "'")
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        for identifier in identifiers:
+            metering.record("tokens", {"customer": "quoted", "tokens": "1"}, identifier=identifier)
+        explanation = metering.explain("tokens", "quoted", FIRST, LAST)
+    file = StringIO(newline="")
+    explanation_csv(explanation, file)
+    assert [row["identifier"] for row in rows(file.getvalue())] == ["'=1", "''=1", "'''=1", "''"]
+
+
 def test_a_replaced_report_is_guarded_too(tallybook: CommandLine) -> None:
     """By the name of what counts in its place."""
     tallybook.run("meter", "configure", "seats", "--formula", "last", "--window", "day")

@@ -3,10 +3,12 @@
 import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
+from tallybook.application.stores.scratch import scratch_folder
 from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_ledger import LEDGER
 
@@ -127,3 +129,38 @@ def test_a_ledger_that_is_being_made_is_not_taken_for_another_s(tmp_path: Path) 
     looking.set_trace_callback(None)
     assert any("user_version" in statement for statement in seen)
     looking.close()
+
+
+@pytest.mark.parametrize("position", [-1, 0, -(2**63)])
+def test_no_event_is_inserted_below_position_1(file_store: Store, position: int) -> None:
+    """Also not at -1, which SQLite shows to a trigger where no position is given."""
+    with file_store.metering() as metering:
+        record_history(metering, 20)
+    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+        before = plain.execute("SELECT * FROM stored_events").fetchall()
+        with pytest.raises(sqlite3.IntegrityError):
+            plain.execute("INSERT INTO stored_events VALUES (?, 'event/new', 1, 'UsageRecorded', x'00')", (position,))
+        assert plain.execute("SELECT * FROM stored_events").fetchall() == before
+
+
+def test_a_ledger_made_before_positions_were_checked_is_used_as_it_is(tmp_path: Path) -> None:
+    """The check is part of new tables only; it makes no other version of the schema."""
+    file = tmp_path / "usage.db"
+    unchecked = [statement.replace(" CHECK (position > 0)", "") for statement in LEDGER.statements]
+    assert unchecked != list(LEDGER.statements)
+    with closing(sqlite3.connect(file, isolation_level=None)) as making:
+        replace(LEDGER, statements=unchecked).make(making, str(file))
+    with Metering.open(f"sqlite:///{file}", clock=lambda: NOW) as metering:
+        record_history(metering, 20)
+        assert metering.verify().is_equal
+
+
+def test_what_a_killed_program_left_is_found_by_its_name_and_not_by_a_pattern(tmp_path: Path) -> None:
+    """A ledger's name may have brackets, stars and question marks in it."""
+    for name in ("u[1].db", "u*.db", "u?.db"):
+        left, other = (tmp_path / f"{start}.scratch-dead" for start in (name, "u1.db"))
+        left.mkdir()
+        other.mkdir(exist_ok=True)
+        with scratch_folder(tmp_path / name) as folder:
+            assert folder.exists()
+        assert (left.exists(), other.exists()) == (False, True)

@@ -1,5 +1,6 @@
 """The commands about seals."""
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,40 @@ def test_a_private_key_is_made_once_and_its_public_one_printed_each_time(tallybo
     assert tallybook.refusal("verify", "--seals", "usage.seals", "--key", public) == ("invalid_seal_file", "file")
     (other,) = tallybook.lines("seal-key", "other.pem")
     assert tallybook.refusal("verify", "--seals", "signed", "--key", other) == ("invalid_seal_file", "file")
+
+
+FORGED = f"— auditor@example.com {base64.b64encode(bytes(68)).decode()}\n"
+
+
+def test_nobody_is_said_to_have_signed_whose_signature_was_not_checked(tallybook: CommandLine, tmp_path: Path) -> None:
+    """Anybody can write a name below a seal. Without the key, that there is a signature is told once."""
+    (public,) = tallybook.lines("seal-key", "seal.pem")
+    for _ in range(2):
+        tallybook.run("seal", "--seals", "signed", "--key", "seal.pem")
+    forged = (tmp_path / "signed").read_text()[:-1] + FORGED + "\n"
+    tallybook.write("signed", forged)
+    said = tallybook.run("verify", "--seals", "signed").stdout
+    assert "signed by" not in said
+    assert said.count("signature not checked: give --key") == 1
+    said = tallybook.lines("verify", "--seals", "signed", "--key", public)
+    assert said[0].endswith(", signed by tallybook")
+    assert "not checked" not in "".join(said)
+    for words, signers, unchecked in (((), [], [1, 2]), (("--key", public), ["tallybook"], [0, 1])):
+        seals = tallybook.answer("verify", "--seals", "signed", *words)["seals"]["seals"]
+        assert [one["signed_by"] for one in seals] == [signers, signers]
+        assert [one["unchecked_signatures"] for one in seals] == unchecked
+
+
+def test_proofs_name_only_signers_that_were_checked(tallybook: CommandLine, tmp_path: Path) -> None:
+    """Also where the seal in a proof is trusted for being held."""
+    seals = tmp_path / "usage.seals"
+    seals.write_text(seals.read_text()[:-1] + FORGED + "\n")
+    files = tallybook.answer("prove", "req-3", "--seals", "usage.seals")
+    said = tallybook.run("check-proof", *files, "--seals", "usage.seals").stdout
+    assert ("signed by" in said, said.count("signature not checked")) == (False, 1)
+    growth = tallybook.write("growth", tallybook.run("prove-growth", "3", "--seals", "usage.seals").stdout)
+    said = tallybook.run("check-growth", growth, "--seals", "usage.seals").stdout
+    assert ("signed by" in said, said.count("signature not checked")) == (False, 1)
 
 
 def test_a_proof_is_written_and_checked_without_the_ledger(tallybook: CommandLine, tmp_path: Path) -> None:

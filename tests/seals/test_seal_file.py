@@ -1,10 +1,13 @@
 """The file of seals: appended to, and what becomes of damage and crashes."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from threading import Event
+from time import sleep
 
 import pytest
-from tallybook.application import TallybookError
+from tallybook.application import Metering, TallybookError
 from tallybook.application.seals.keys import PrivateKey
 from tallybook.application.seals.seal_file import SealFile
 
@@ -173,6 +176,38 @@ def test_all_seals_of_a_file_are_signed_by_one_key_or_none_is(sealed: Sealed, tm
         signed.write_text(text.replace("10:00:00Z", "10:00:01Z"))
         with pytest.raises(TallybookError, match="seal 1 is not signed by"):
             metering.verify_seals(signed, key=public)
+
+
+@pytest.mark.parametrize("wrong", [{"key": "missing.pem"}, {"key": ""}, {"name": "two words"}, {"name": ""}])
+def test_a_first_seal_that_is_refused_leaves_nothing(unsealed: Sealed, wrong: dict[str, str]) -> None:
+    """Else verifying by it would tell of a file without a seal. One that was there stays."""
+    for before in ([], [unsealed.seals]):
+        for file in before:
+            file.touch()
+        with unsealed.metering() as metering, pytest.raises(TallybookError):
+            metering.seal(unsealed.seals, **wrong)
+        assert list(unsealed.seals.parent.iterdir()) == before
+
+
+def test_who_waits_for_a_first_seal_that_is_refused_begins_the_file_anew(unsealed: Sealed) -> None:
+    """What was waited for is no longer there, and a seal appended to it would be lost."""
+    waiting = Event()
+
+    def clock() -> datetime:
+        waiting.wait(10)
+        sleep(0.1)
+        raise OverflowError
+
+    with Metering.open(unsealed.url, clock=clock) as refused, unsealed.metering() as metering:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(refused.seal, unsealed.seals)
+            while not unsealed.seals.exists():
+                sleep(0.001)
+            second = pool.submit(metering.seal, unsealed.seals)
+            waiting.set()
+            assert isinstance(first.exception(), OverflowError)
+            assert second.result().size == 1
+        assert metering.verify_seals(unsealed.seals).agreeing == 1
 
 
 def test_leaf_hashes_from_a_crash_before_the_seal_do_no_harm(sealed: Sealed) -> None:
