@@ -128,9 +128,8 @@ class PeriodCloser:
     def _adjustment(self, rows: Rows, meter: ProjectedMeter, asked: Asked, period: ClosedPeriod) -> Adjustment | None:
         """What is owed on a period, under the rules that it was closed with; None where nothing has happened."""
         view, formula = self.reader.view(rows, meter, period.rules), period.rules.formula
+        asked = asked._replace(as_of=_knowing(asked.as_of, period))
         history = _history(view, period, asked.as_of)
-        if asked.rules == period.rules and all(one.before is one.now for one in history):
-            return None
         before = Totals.of([one.before.usage for one in history if one.before and one.before.is_counted])
         now = Totals.of([one.now.usage for one in history if one.now.is_counted])
         lasts = {before.last_position, now.last_position}
@@ -142,7 +141,7 @@ class PeriodCloser:
         ]
         quantity = now.quantity(formula)
         rules_difference = EXACT.subtract(_in_force(asked, period, quantity), quantity)
-        if not touched and not rules_difference:
+        if not touched and not rules_difference and quantity == period.quantity:
             return None
         described = self.reader.described([one.now for one, _ in touched], period.rules)
         return Adjustment(
@@ -182,16 +181,16 @@ def figures_of(asked: Asked, customer: str, bounds: tuple[int, int]) -> Figures:
     )
 
 
-def _history(view: UsageView, period: ClosedPeriod, as_of: AsOf | None) -> list[Change]:
-    """What became of a period's usage since it was closed.
+def _knowing(as_of: AsOf | None, period: ClosedPeriod) -> AsOf | None:
+    """`as_of`, and all that a closing knew: whoever knows of it knows of that, also where the clock was put back."""
+    return as_of if as_of is None or as_of.position is not None else as_of._replace(position=period.position)
 
-    Whoever knows of a closing knows of all that it knew, also where the clock was put back since.
-    """
+
+def _history(view: UsageView, period: ClosedPeriod, as_of: AsOf | None) -> list[Change]:
+    """What became of a period's usage since it was closed."""
     number = view.source.customer_number(period.customer) or 0
-    closing = AsOf(position=period.position)
-    if as_of is not None and as_of.position is None:
-        as_of = as_of._replace(position=period.position)
-    return list(view.changes(number, microseconds(period.start), microseconds(period.end), closing, as_of))
+    bounds = microseconds(period.start), microseconds(period.end)
+    return list(view.changes(number, *bounds, AsOf(position=period.position), as_of))
 
 
 def _in_force(asked: Asked, period: ClosedPeriod, quantity: Decimal) -> Decimal:

@@ -41,7 +41,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class MeterDifference:
-    """All figures of one meter together, and how many customers have any that differs."""
+    """The figures of one meter, of each customer and period, added up; and how many customers have any that differs."""
 
     event_name: str
     customers: int

@@ -1,15 +1,17 @@
 """Generations of the read models: built beside the live one, compared with it, and promoted."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from typing import cast
 
 from eventsourcing.persistence import IntegrityError
 
-from ..domain.errors import GenerationInUse, InvalidParameter, NoGeneration, ProjectionStopped
+from ..domain.errors import GenerationInUse, InvalidParameter, NoGeneration, ProjectionStopped, RulesMovedOn
 from ..domain.instants import in_utc
 from ..domain.meter import Meter
 from ..domain.rules import Rules
+from ..domain.texts import shown
 from ..projections.generations import Generation, GenerationState
 from ..projections.projector import PAGE_SIZE, Progress, Projector
 from .arguments import note, number, text
@@ -22,6 +24,7 @@ RuleChanges = Mapping[str, Mapping[str, object]]
 """By event name, some fields of the rules and what they become."""
 
 FOLLOWING_WAITS_SECONDS = 600
+_USABLE = frozenset({GenerationState.BUILDING, GenerationState.READY, GenerationState.RETIRED})
 
 _log = logging.getLogger("tallybook")
 
@@ -63,30 +66,27 @@ class Generations:
         self, rules: RuleChanges | None, progress: Callable[[Progress], None] | None, page_size: int = PAGE_SIZE
     ) -> Generation:
         """Build a generation from the ledger, or go on with one under the same rules that was interrupted."""
-        candidate = self._candidate(rules or {})
         with self.views.alone("rebuilding"):
-            return self._built(candidate, {GenerationState.BUILDING}, progress, page_size)
+            return self._built(self._wanted(rules or {}), {GenerationState.BUILDING}, progress, page_size)
 
     def candidate(self, rules: RuleChanges, progress: Callable[[Progress], None] | None) -> Generation:
-        """A generation under changed rules: one that stands ready, or built now."""
-        candidate = self._candidate(rules)
-        if all(candidate[event_name] == self.ledger.meter(event_name).rules for event_name in rules):
-            raise InvalidParameter(
-                f"Nothing changes: {', '.join(map(repr, rules))} counts by these rules already.", field="rules"
-            )
+        """A generation under changed rules: one that is there, or built now."""
         with self.views.alone("building a candidate"):
-            usable = {GenerationState.BUILDING, GenerationState.READY, GenerationState.RETIRED}
-            return self._built(candidate, usable, progress, PAGE_SIZE)
+            return self._candidate(rules, progress)
+
+    def change_rules(
+        self, rules: RuleChanges, reason: str, by: str | None, progress: Callable[[Progress], None] | None
+    ) -> None:
+        """Let a generation under changed rules answer; nobody else changes any in between."""
+        given, asker = text(reason, "reason", 500), note(by, "by")
+        with self.views.alone("changing rules"):
+            self._promote(self._candidate(rules, progress), given, asker)
 
     def promote(self, generation: int, reason: str | None, by: str | None) -> Generation:
-        """Let a generation answer. The rules it differs in are put in force first, with the reason."""
+        """Let a generation answer. The rules it was built to change are put in force first, with the reason."""
         given, asker = note(reason, "reason"), note(by, "by")
         with self.views.alone(f"promoting generation {generation}"):
-            promoted = self.built(generation)
-            if promoted.state is not GenerationState.LIVE:
-                self._put_in_force(promoted, given, asker)
-                self.bring_up(promoted)
-                self.views.make_live(generation)
+            self._promote(self.built(generation), given, asker)
             return self.one(generation)
 
     def drop(self, generation: int) -> None:
@@ -108,9 +108,8 @@ class Generations:
             live = next(one for one in self.all() if one.state is GenerationState.LIVE)
             if self.rule_changes(live):
                 _log.warning("The rules in force are not those of the live read models; others are made live.")
-                usable = {GenerationState.BUILDING, GenerationState.READY, GenerationState.RETIRED}
-                followed = self._built(self._candidate({}), usable, None, PAGE_SIZE)
-                self.views.make_live(followed.number)
+                followed = self._built(self._wanted({}), _USABLE, None, PAGE_SIZE)
+                self.views.make_live(followed.number, self._revisions())
 
     def rule_changes(self, generation: Generation) -> dict[str, Rules]:
         """The rules of a generation, by event name, that are not those in force."""
@@ -123,13 +122,37 @@ class Generations:
     def _meters(self) -> list[Meter]:
         return [self.ledger.meter(event_name) for event_name in self.ledger.meter_names()]
 
-    def _candidate(self, rules: RuleChanges) -> dict[str, Rules]:
+    def _wanted(self, rules: object) -> dict[str, Rules]:
         """The rules of all meters, some of them changed."""
+        if not isinstance(rules, Mapping):
+            raise InvalidParameter(
+                f"'rules' must map event names to changes of their rules, not {shown(rules)}.",
+                field="rules",
+                value=rules,
+            )
         wanted = {meter.event_name: meter.rules for meter in self._meters()}
-        for event_name, changes in rules.items():
-            present = self.ledger.meter(text(event_name, "event_name", 100)).rules
-            wanted[event_name] = changed(present, changes)
+        for event_name, changes in cast(Mapping[object, object], rules).items():
+            name = text(event_name, "event_name", 100)
+            wanted[name] = changed(self.ledger.meter(name).rules, changes)
         return wanted
+
+    def _candidate(self, rules: RuleChanges, progress: Callable[[Progress], None] | None) -> Generation:
+        wanted = self._wanted(rules)
+        if all(wanted[event_name] == self.ledger.meter(event_name).rules for event_name in rules):
+            raise InvalidParameter(
+                f"Nothing changes: {', '.join(map(repr, rules))} counts by these rules already.", field="rules"
+            )
+        return self._built(wanted, _USABLE, progress, PAGE_SIZE)
+
+    def _promote(self, generation: Generation, reason: str | None, by: str | None) -> None:
+        if generation.state is GenerationState.LIVE:
+            return
+        self._put_in_force(generation, reason, by)
+        self.bring_up(generation)
+        self.views.make_live(generation.number, self._revisions())
+
+    def _revisions(self) -> dict[str, int]:
+        return {meter.event_name: meter.revision for meter in self._meters()}
 
     def _rules_of(self, generation: Generation, meter: Meter) -> Rules:
         return generation.pinned.get(meter.event_name) or self.ledger.meter(meter.event_name, version=1).rules
@@ -137,7 +160,7 @@ class Generations:
     def _built(
         self,
         wanted: Mapping[str, Rules],
-        usable: set[GenerationState],
+        usable: Collection[GenerationState],
         progress: Callable[[Progress], None] | None,
         page_size: int,
     ) -> Generation:
@@ -149,7 +172,7 @@ class Generations:
                 found = one
         generation = found or self.views.begin(wanted)
         self.bring_up(generation, progress, page_size=page_size)
-        self.views.set_ready(generation.number)
+        self.views.set_ready(generation.number, self._revisions())
         return self.one(generation.number)
 
     def bring_up(
@@ -186,8 +209,9 @@ class Generations:
                     "give a reason, which the ledger keeps.",
                     field="reason",
                 )
-            position = self.bring_up(generation)
             meters = {event_name: self.ledger.meter(event_name) for event_name in rules}
+            _check_revisions(generation, meters)
+            position = self.bring_up(generation)
             try:
                 with self.ledger.alone() as ledger:
                     if not can_read(rules, ledger, after=position):
@@ -197,3 +221,15 @@ class Generations:
                         ledger.append(meter.collect_events())
             except IntegrityError:
                 continue  # a meter was renamed or put to rest meanwhile
+
+
+def _check_revisions(generation: Generation, meters: Mapping[str, Meter]) -> None:
+    """Refuse to change the rules of a meter that were changed since the generation was built, or retired."""
+    for event_name, meter in meters.items():
+        if generation.revisions.get(event_name) != meter.revision:
+            raise RulesMovedOn(
+                f"Generation {generation.number} doesn't know revision {meter.revision} of the rules of "
+                f"{event_name!r}, and promoting it would undo that. Build a candidate anew.",
+                field="generation",
+                value=generation.number,
+            )

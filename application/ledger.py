@@ -1,16 +1,19 @@
 """The ledger: every event that was ever recorded, in one order, never changed."""
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
+import msgspec
 from eventsourcing.application import AggregateNotFoundError, Application
-from eventsourcing.domain import CanMutateAggregate
+from eventsourcing.domain import CanMutateAggregate, OriginatorIDError, OriginatorVersionError
 from eventsourcing.persistence import (
     InfrastructureFactory,
     Mapper,
+    MapperDeserialisationError,
     Notification,
     StoredEvent,
     Transcoder,
@@ -20,13 +23,14 @@ from eventsourcing.utils import Environment, EnvType
 from ..domain.aggregate import Aggregate
 from ..domain.closed_periods import STREAM_PREFIX as PERIOD_PREFIX
 from ..domain.closed_periods import ClosedPeriods
-from ..domain.errors import NoMeter
+from ..domain.errors import LedgerDamaged, NoMeter
 from ..domain.instants import microseconds
 from ..domain.meter import STREAM_PREFIX as METER_PREFIX
 from ..domain.meter import Meter
 from ..domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.rules import Rules
+from ..domain.texts import shown
 from ..projections.rows import AsOf, LedgerEvent
 from .mapper import EventMapper, StoredRow, decode_use, use_row
 from .stores.sqlite import Datastore
@@ -81,8 +85,10 @@ class Ledger(Application[str]):
 
     def meter(self, event_name: str, version: int | None = None) -> Meter:
         """The meter called `event_name`, as it is now or was at a version. Raises NoMeter."""
+        stream = Meter.stream(event_name)
         try:
-            return cast(Meter, self.repository.get(Meter.stream(event_name), version=version))
+            with _readable(stream):
+                return cast(Meter, self.repository.get(stream, version=version))
         except AggregateNotFoundError:
             raise NoMeter(
                 f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
@@ -105,17 +111,21 @@ class Ledger(Application[str]):
         held = self.held((identifier,)).get(identifier)
         if held is None:
             return None
-        return cast(MeterEvent, self.repository.get(MeterEvent.stream(identifier))), held.position
+        stream = MeterEvent.stream(identifier)
+        with _readable(stream):
+            return cast(MeterEvent, self.repository.get(stream)), held.position
 
     def held(self, identifiers: Iterable[str]) -> dict[str, Held]:
         """What is recorded under each of `identifiers` that is taken."""
         stored = self.ledger_recorder.select_first_events([MeterEvent.stream(identifier) for identifier in identifiers])
-        return {_identifier(one): Held(decode_use(one.state), one.id) for one in stored}
+        return {_identifier(one): Held(_use(one), one.id) for one in stored}
 
     def closed_periods(self, event_name: str, customer: str) -> ClosedPeriods | None:
         """The periods of a customer on a meter that were ever closed; None where none was."""
+        stream = ClosedPeriods.stream(event_name, customer)
         try:
-            return cast(ClosedPeriods, self.repository.get(ClosedPeriods.stream(event_name, customer)))
+            with _readable(stream):
+                return cast(ClosedPeriods, self.repository.get(stream))
         except AggregateNotFoundError:
             return None
 
@@ -129,6 +139,14 @@ class Ledger(Application[str]):
             prefix = PERIOD_PREFIX if event_name is None else ClosedPeriods.stream(event_name, "")
             stored = self.ledger_recorder.select_under(prefix)
         return cast(Iterator[ClosedPeriods], self._known(stored, as_of))
+
+    def closing_positions(self) -> Mapping[str, Sequence[int]]:
+        """Where the ledger holds each closing, by the stream of its customer and meter, in order."""
+        positions: defaultdict[str, list[int]] = defaultdict(list)
+        for one in self.ledger_recorder.select_under(PERIOD_PREFIX):
+            if one.topic == ClosedPeriods.PeriodClosed.__name__:
+                positions[str(one.originator_id)].append(one.id)
+        return positions
 
     def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` in one transaction.
@@ -157,12 +175,12 @@ class Ledger(Application[str]):
     def recordings(self, positions: Iterable[int]) -> Mapping[int, tuple[str, ReportedUse]]:
         """The identifier and the use recorded at each of `positions`."""
         stored = self.ledger_recorder.select_positions(list(positions))
-        return {one.id: (_identifier(one), decode_use(one.state)) for one in stored}
+        return {one.id: (_identifier(one), _use(one)) for one in stored}
 
     def cancels(self, positions: Iterable[int]) -> Mapping[int, MeterEvent.EventCancelled]:
         """The cancels at `positions`."""
         stored = self.ledger_recorder.select_positions(list(positions))
-        return {one.id: cast(MeterEvent.EventCancelled, self.mapper.to_domain_event(one)) for one in stored}
+        return {one.id: cast(MeterEvent.EventCancelled, self._event(one)) for one in stored}
 
     def _known(self, stored: Iterable[Notification], as_of: AsOf | None) -> Iterator[Aggregate]:
         """The aggregates whose events are `stored`, by stream and version, as they were known.
@@ -172,12 +190,17 @@ class Ledger(Application[str]):
         for _, events in groupby(stored, attrgetter("originator_id")):
             aggregate: Aggregate | None = None
             for one in events:
-                event = cast(Aggregate.Event, self.mapper.to_domain_event(one))
+                event = self._event(one)
                 if as_of is not None and not as_of.includes(microseconds(event.timestamp), one.id):
                     break
-                aggregate = event.mutate(aggregate)
+                with _readable(one.originator_id, one.id):
+                    aggregate = event.mutate(aggregate)
             if aggregate is not None:
                 yield aggregate
+
+    def _event(self, stored: Notification) -> Aggregate.Event:
+        with _readable(stored.originator_id, stored.id):
+            return cast(Aggregate.Event, self.mapper.to_domain_event(stored))
 
     def _rows(self, events: Sequence[CanMutateAggregate[str]]) -> list[StoredRow]:
         mapper = cast(EventMapper, self.mapper)
@@ -202,3 +225,35 @@ class LedgerAlone:
 
 def _identifier(stored: StoredEvent) -> str:
     return str(stored.originator_id).removeprefix(EVENT_PREFIX)
+
+
+def _use(stored: Notification) -> ReportedUse:
+    try:  # said in full: every use of an explanation passes here
+        return decode_use(stored.state)
+    except _UNREADABLE as error:
+        raise _damaged(stored.originator_id, stored.id, error) from error
+
+
+_UNREADABLE = (
+    MapperDeserialisationError, OriginatorIDError, OriginatorVersionError, msgspec.MsgspecError, AssertionError,
+    AttributeError, TypeError, ValueError,
+)  # fmt: skip
+
+
+@contextmanager
+def _readable(stream: object, position: int | None = None) -> Generator[None]:
+    """Raise LedgerDamaged where stored events can't be read."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise _damaged(stream, position, error) from error
+
+
+def _damaged(stream: object, position: int | None, error: Exception) -> LedgerDamaged:
+    place = "" if position is None else f" at position {position}"
+    return LedgerDamaged(
+        f"What is stored of {shown(stream)}{place} can't be read: {str(error) or type(error).__name__}. Ledgers don't "
+        "write such events; 'tallybook verify --seals' tells what was changed, and a backup has it.",
+        field="position",
+        value=position,
+    )

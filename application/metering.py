@@ -11,7 +11,7 @@ from ..domain.meter_event import Cancellation
 from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report
 from ..projections.generations import Generation
-from ..projections.projector import Progress, Projector
+from ..projections.projector import Progress, Projector, discard_foreign_views
 from .arguments import text
 from .closing import PeriodCloser
 from .comparing import Comparer, GenerationDifference
@@ -48,8 +48,8 @@ class Metering:
     ) -> None:
         self._ledger = ledger
         self._views = views
+        discard_foreign_views(ledger, views)
         self._projector = Projector(ledger, views)
-        self._projector.discard_foreign_views()
         self._meters = MeterRegistry(ledger, clock)
         self._recorder = UsageRecorder(ledger, policy, clock)
         self._generations = Generations(ledger, views, clock)
@@ -376,8 +376,7 @@ class Metering:
         become. To see first what changes: build a `candidate` with these rules, `diff` it, and `promote` it.
         Raises RulesCannotRead, with the events that the new rules can't read, and nothing changed.
         """
-        candidate = self._generations.candidate({event_name: rules}, progress)
-        self._generations.promote(candidate.number, reason, by)
+        self._generations.change_rules({event_name: rules}, reason, by, progress)
         return self.meter(event_name)
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:

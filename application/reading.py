@@ -183,10 +183,11 @@ class UsageReader:
         Tried again where the read models were deleted, or others promoted, in between. Those that say of themselves,
         in the end, that they are under other rules are `also_damaged` ones.
         """
+        head, is_behind = self.projector.head(), True
         for tries_left in reversed(range(_TRIES)):
-            head = self.projector.head()
             with self.projector.views.reading() as rows:
-                is_behind = rows.position() < head
+                position = rows.position()
+                is_behind = position < head or (position > head and position > self.projector.head())
                 is_current = all(meter.is_current for meter in rows.meters().values())
                 if (is_current or (also_damaged and not tries_left)) and not is_behind:
                     yield rows
@@ -196,8 +197,9 @@ class UsageReader:
             else:
                 self.follow_rules()
         raise LedgerUnavailable(
-            "The read models are not under the rules in force: they are damaged, or deleted again and again while they "
-            "are read. Delete their file (.views); it is made again."
+            "The read models are deleted again and again while they are read."
+            if is_behind
+            else "The read models are not under the rules in force. Delete their file (.views); it is made again."
         )
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:

@@ -200,6 +200,12 @@ class LedgerUnavailable(TallybookError):
     code = "ledger_unavailable"
 
 
+class LedgerDamaged(TallybookError):
+    """A stored event isn't as it was written: it can't be read."""
+
+    code = "ledger_damaged"
+
+
 class ProjectionStopped(TallybookError):
     """The read models stop before an event that can't be folded."""
 
@@ -226,6 +232,12 @@ class RebuildRunning(TallybookError):
     """Another program is rebuilding, comparing or promoting read models now."""
 
     code = "rebuild_running"
+
+
+class RulesMovedOn(TallybookError):
+    """Rules that a generation would change were changed since it was built."""
+
+    code = "rules_moved_on"
 
 
 class RulesCannotRead(TallybookError):

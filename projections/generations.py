@@ -20,9 +20,12 @@ class Generation(NamedTuple):
     """One complete build of the read models, folded up to `position`.
 
     `pinned` are the rules that meters were folded under where these are not those that they were configured with.
+    `revisions` are those of the rules in force when it was built, or when it retired: what it would change is known
+    beside these alone.
     """
 
     number: int
     state: GenerationState
     pinned: Mapping[str, Rules]
+    revisions: Mapping[str, int]
     position: int

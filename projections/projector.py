@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import CustomerNumbers
 from .fold import fold
-from .rows import LedgerEvent, LedgerPages, Rows, Views
+from .rows import DisposableViews, LedgerEvent, LedgerPages, Views
 from .tally import tally
 
 PAGE_SIZE = 40_000
@@ -70,18 +70,6 @@ class Projector:
                 progress(Progress(position, head, (position - began_at) / seconds))
         return position
 
-    def discard_foreign_views(self) -> None:
-        """Begin the read models anew where they were made from another ledger, as after one was put back or moved."""
-        with self.views.reading() as rows:
-            if self._are_of_this_ledger(rows):
-                return
-        _log.warning("The read models were made from another ledger than this; they are made anew.")
-        self.views.begin_anew()
-
-    def _are_of_this_ledger(self, rows: Rows) -> bool:
-        position = rows.position()
-        return position == 0 or [_mark(event) for event in self.ledger.page(position - 1, 1)] == [rows.ledger_mark()]
-
     def _project_page(self, head: int, until: int | None) -> int:
         stopped: ProjectionStopped | None = None
         while True:
@@ -117,6 +105,18 @@ class Projector:
                     tally(rows, page)
                 rows.advance(events[-1][0], _mark(events[-1]))
             return rows.position()
+
+
+def discard_foreign_views(ledger: LedgerPages, views: DisposableViews) -> None:
+    """Begin the read models anew where any were made from another ledger, as after one was put back or moved."""
+    if all(_is_of(ledger, position, mark) for position, mark in views.marks()):
+        return
+    _log.warning("The read models were made from another ledger than this; they are made anew.")
+    views.begin_anew()
+
+
+def _is_of(ledger: LedgerPages, position: int, mark: str | None) -> bool:
+    return position == 0 or [_mark(event) for event in ledger.page(position - 1, 1)] == [mark]
 
 
 def _mark(event: LedgerEvent) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -65,7 +66,7 @@ class ProjectedMeter(NamedTuple):
         """The rules in force then; the first ones before there were any."""
         if as_of is None:
             return self.history[-1]
-        known = [one for one in self.history if as_of.includes(one.recorded_at, one.position)]
+        known = list(takewhile(lambda one: as_of.includes(one.recorded_at, one.position), self.history))
         return known[-1] if known else self.history[0]
 
     @property
@@ -224,6 +225,14 @@ class Views(Protocol):
 
     def writing(self) -> AbstractContextManager[WritableRows]:
         """Write alone; what is written takes effect at the end, whole or not at all."""
+        ...
+
+
+class DisposableViews(Views, Protocol):
+    """All generations of read models of one ledger, which can be done away with."""
+
+    def marks(self) -> Sequence[tuple[int, str | None]]:
+        """Of each generation, the position up to which the ledger is folded in, and the mark of the event there."""
         ...
 
     def begin_anew(self) -> None:

@@ -317,6 +317,18 @@ def encode_pinned(pinned: Mapping[str, Rules]) -> str:
     return _encode_json({name: rules.model_dump(mode="json") for name, rules in pinned.items()}).decode()
 
 
+def decode_revisions(stored: str) -> Mapping[str, int]:
+    """Revisions of rules out of the column that keeps them."""
+    with _readable("revisions"):
+        return _revisions_decoder.decode(stored)
+
+
+def encode_revisions(revisions: Mapping[str, int]) -> str:
+    """Revisions of rules for the column that keeps them."""
+    return _encode_json(revisions).decode()
+
+
+_revisions_decoder = msgspec.json.Decoder(dict[str, int])
 _KEY_WIDTHS = {"meters": 1, "customers": 1, "totals": 5}
 _encode_json = msgspec.json.Encoder(order="deterministic").encode
 _BY_TIME = attrgetter("occurred_at", "position")

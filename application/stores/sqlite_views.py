@@ -19,18 +19,26 @@ from ...projections.rows import Views
 from .exclusion import exclusion
 from .scratch import scratch_folder
 from .sqlite import Datastore
-from .sqlite_rows import SQLiteRows, decode_pinned, encode_pinned, tables
+from .sqlite_rows import (
+    SQLiteRows,
+    decode_pinned,
+    decode_revisions,
+    encode_pinned,
+    encode_revisions,
+    tables,
+)
 from .sqlite_schema import Schema
 
 VIEWS = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=2,
+    version=3,
     is_disposable=True,
     statements=(
         """CREATE TABLE generations (
             generation INTEGER PRIMARY KEY AUTOINCREMENT,
             state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
             pinned TEXT NOT NULL,
+            revisions TEXT NOT NULL,
             ledger_mark TEXT
         )""",
         "CREATE UNIQUE INDEX only_one_is_live ON generations (state) WHERE state = 'live'",
@@ -117,6 +125,12 @@ class SQLiteViews(SQLiteTrackingRecorder):
                 live = _begin(cursor, "live", pinned)
             yield SQLiteRows(self, cursor, live)
 
+    def marks(self) -> list[tuple[int, str | None]]:
+        """Of each generation, the position up to which the ledger is folded in, and the mark of the event there."""
+        with self._reading() as (cursor, _):
+            cursor.execute(f"SELECT notification_id, ledger_mark FROM {_WITH_POSITIONS}")
+            return [(position or 0, mark) for position, mark in cursor.fetchall()]
+
     def begin_anew(self) -> None:
         """Do away with all generations, and begin one without rows."""
         pinned = self.current_rules()
@@ -136,24 +150,33 @@ class SQLiteViews(SQLiteTrackingRecorder):
         """Begin another generation, without rows, in the state `building`."""
         with self.datastore.transaction(commit=True) as cursor:
             number = _begin(cursor, "building", pinned)
-        return Generation(number, GenerationState.BUILDING, pinned, 0)
+        return Generation(number, GenerationState.BUILDING, pinned, {}, 0)
 
     def of(self, generation: int) -> Views:
         """The rows of one generation, whether live or not. They raise NoGeneration once it is dropped."""
         return _GenerationViews(self, generation)
 
-    def set_ready(self, generation: int) -> None:
-        """A generation is wholly built."""
-        with self.datastore.transaction(commit=True) as cursor:
-            cursor.execute(
-                "UPDATE generations SET state = 'ready' WHERE generation = ? AND state = 'building'", (generation,)
-            )
-
-    def make_live(self, generation: int) -> None:
-        """Let a generation answer from now on, and the one that did so far retire, both at once."""
+    def set_ready(self, generation: int, revisions: Mapping[str, int]) -> None:
+        """A generation is wholly built, beside these revisions of the rules in force."""
         with self.datastore.transaction(commit=True) as cursor:
             _check(cursor, generation)
-            cursor.execute("UPDATE generations SET state = 'retired' WHERE state = 'live'")
+            cursor.execute(
+                "UPDATE generations SET revisions = ?, state = CASE state WHEN 'building' THEN 'ready' ELSE state END"
+                " WHERE generation = ?",
+                (encode_revisions(revisions), generation),
+            )
+
+    def make_live(self, generation: int, revisions: Mapping[str, int]) -> None:
+        """Let a generation answer from now on, and the one that did so far retire, both at once.
+
+        The one that retires is kept beside these revisions of the rules in force.
+        """
+        with self.datastore.transaction(commit=True) as cursor:
+            _check(cursor, generation)
+            cursor.execute(
+                "UPDATE generations SET state = 'retired', revisions = ? WHERE state = 'live'",
+                (encode_revisions(revisions),),
+            )
             cursor.execute("UPDATE generations SET state = 'live' WHERE generation = ?", (generation,))
 
     def drop(self, generation: int) -> None:
@@ -240,9 +263,6 @@ class _GenerationViews:
         self.reading = partial(self._rows, commit=False)
         self.writing = partial(self._rows, commit=True)
 
-    def begin_anew(self) -> None:
-        self._views.begin_anew()
-
     @contextmanager
     def _rows(self, *, commit: bool) -> Generator[SQLiteRows]:
         with self._views.datastore.transaction(commit=commit) as cursor:
@@ -253,6 +273,9 @@ def _holder(doing: str) -> str:
     return f"process {os.getpid()} on {platform.node()} is {doing}, since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
+_WITH_POSITIONS = "generations LEFT JOIN tracking ON application_name = 'generation ' || generation"
+
+
 def _live(cursor: SQLiteCursor) -> int | None:
     cursor.execute("SELECT generation FROM generations WHERE state = 'live'")
     row = cursor.fetchone()
@@ -261,17 +284,18 @@ def _live(cursor: SQLiteCursor) -> int | None:
 
 def _all(cursor: SQLiteCursor) -> list[Generation]:
     cursor.execute(
-        "SELECT generation, state, pinned, notification_id FROM generations LEFT JOIN tracking"
-        " ON application_name = 'generation ' || generation ORDER BY generation"
+        f"SELECT generation, state, pinned, revisions, notification_id FROM {_WITH_POSITIONS} ORDER BY generation"
     )
     return [
-        Generation(number, GenerationState(state), decode_pinned(pinned), position or 0)
-        for number, state, pinned, position in cursor.fetchall()
+        Generation(number, GenerationState(state), decode_pinned(pinned), decode_revisions(revisions), position or 0)
+        for number, state, pinned, revisions, position in cursor.fetchall()
     ]
 
 
 def _begin(cursor: SQLiteCursor, state: str, pinned: Mapping[str, Rules]) -> int:
-    cursor.execute("INSERT INTO generations (state, pinned) VALUES (?, ?)", (state, encode_pinned(pinned)))
+    cursor.execute(
+        "INSERT INTO generations (state, pinned, revisions) VALUES (?, ?, '{}')", (state, encode_pinned(pinned))
+    )
     number = cursor.lastrowid
     for statement in _schema(number):
         cursor.execute(statement)

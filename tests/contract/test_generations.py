@@ -1,9 +1,11 @@
 """The contract of generations: built beside the live one, equal to it under its rules, and made live whole."""
 
 import random
+import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tallybook.application import Metering, Progress, TallybookError
@@ -394,7 +396,7 @@ def test_who_asks_while_a_promotion_is_between_rules_and_switch_waits_for_it(cut
             asking.start()
             asking.join(0.3)
             assert asking.is_alive()
-            views.make_live(2)
+            views.make_live(2, {})
         asking.join()
         assert heard == [2]
 
@@ -491,3 +493,61 @@ def test_nobody_waits_for_ever_while_generations_are_worked_on(file_store: Store
         counted = [metering.total(name, None, *EVER).count for name in METERS[:2]]
         assert sum(counted) == len(recorded) == len(set(recorded)) > 0
         assert metering.verify().is_equal
+
+
+def test_promoting_never_undoes_what_was_changed_since(store: Store) -> None:
+    """A candidate, and a generation that retired, put back no rules of meters that were changed after them."""
+    with store.metering() as metering:
+        record_history(metering, 30)
+        candidate = metering.rebuild(rules={"tokens": {"formula": "last"}}).number
+        metering.change_rules("jobs", {"event_time_window": None}, reason="each job counts")
+        for outdated in (candidate, 1):
+            if outdated == 1:
+                metering.change_rules("tokens", {"formula": "count"}, reason="billed by use")
+            with pytest.raises(TallybookError) as refused:
+                metering.promote(outdated, reason="a test")
+            assert refused.value.code == "rules_moved_on"
+        assert [(one.event_name, one.revision) for one in metering.meters()] == [
+            ("jobs", 2),
+            ("seats", 1),
+            ("tokens", 2),
+        ]
+        assert metering.promote(3, reason="back to sums").state == "live"
+        assert metering.meter("tokens").formula == "sum"
+        assert metering.meter("jobs").event_time_window is None
+
+
+def test_rules_changed_at_once_by_two_are_both_kept(store: Store) -> None:
+    """Each names a part of the rules: the second changes what the first has made of them."""
+    with store.metering() as metering:
+        record_history(metering, 30)
+        together = threading.Barrier(2)
+        changes = ({"formula": "count"}, {"event_time_window": "day"})
+
+        def change(rules: dict[str, object]) -> None:
+            together.wait()
+            metering.change_rules("tokens", rules, reason="a test")
+
+        threads = [threading.Thread(target=change, args=(rules,)) for rules in changes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        meter = metering.meter("tokens")
+        assert (meter.formula, meter.event_time_window, meter.revision) == ("count", "day", 3)
+        assert metering.verify().is_equal
+
+
+def test_a_candidate_of_another_ledger_is_done_away_with(file_store: Store, tmp_path: Path) -> None:
+    """With the ledger put back from a backup, no generation that was built from its later events is left."""
+    backup = tmp_path / "backup.db"
+    with file_store.metering() as metering:
+        record_history(metering, 10)
+    shutil.copy(file_store.place.events, backup)
+    with file_store.metering() as metering:
+        metering.record("tokens", {"customer": "ghost", "value": "1000"}, identifier="lost", timestamp=START)
+        metering.rebuild(rules={"tokens": {"formula": "last"}})
+    shutil.copy(backup, file_store.place.events)
+    with file_store.metering() as metering:
+        assert [one.state for one in metering.generations()] == ["live"]
+        assert "ghost" not in {one.customer for one in metering.totals("tokens", START, END)}

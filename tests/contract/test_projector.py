@@ -67,10 +67,6 @@ class FaultyViews:
         with self._views.writing() as rows:
             yield cast(WritableRows, FaultyRows(rows, self._strikes, after=self._after))
 
-    def begin_anew(self) -> None:
-        """Nothing fails here."""
-        self._views.begin_anew()
-
     def _strikes(self) -> bool:
         self.struck = self.struck or next(self._calls) == self._nth
         return self.struck
@@ -126,7 +122,6 @@ class OvertakenViews:
 
     def __init__(self, views: Views, happens: Callable[[], object]) -> None:
         self.reading = views.reading
-        self.begin_anew = views.begin_anew
         self._writing = views.writing
         self._happens = iter([happens])
 
@@ -161,7 +156,7 @@ def test_a_page_of_one_generation_is_never_written_into_another(store: Store) ->
             rules = {"tokens": Rules(formula=Formula.LAST, customer_key="region")}
             other = views.begin(rules).number
             Projector(ledger, views.of(other)).catch_up(until=head // 2)
-            overtaken = OvertakenViews(views, lambda: views.make_live(other))
+            overtaken = OvertakenViews(views, lambda: views.make_live(other, {}))
             Projector(ledger, overtaken).catch_up()
             with views.scratch(rules) as scratch:
                 Projector(ledger, scratch).catch_up()

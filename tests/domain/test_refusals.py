@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -125,6 +125,7 @@ REFUSALS: list[tuple[str, str | None, Call]] = [
     ("generation_in_use", "generation", lambda metering: metering.drop_generation(1)),
     ("generation_in_use", "generation", promote_half_built),
     ("rebuild_running", None, rebuild_twice_at_once),
+    ("parameter_invalid", "rules", lambda metering: metering.rebuild(rules=["calls"])),  # type: ignore[arg-type]
     ("rules_cannot_read", "rules", change_rules({"value_key": "other"})),
     ("rules_cannot_read", "rules", change_rules({"customer_key": "other"})),
     ("parameter_invalid", "rules", change_rules({})),
@@ -361,6 +362,28 @@ def rewritten(path: Path) -> None:
         metering.seal(seals)
 
 
+def damaged(path: Path) -> None:
+    """A ledger in which the event that configured a meter is no JSON any more."""
+    with Metering.open(f"sqlite:///{path}", clock=Clock(NOW)) as metering:
+        metering.configure_meter("calls", customer_key="customer")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER stored_events_are_never_changed")
+        connection.execute("UPDATE stored_events SET state = x'00'")
+        connection.commit()
+    with Metering.open(f"sqlite:///{path}") as metering:
+        metering.meter("calls")
+
+
+def moved_on(path: Path) -> None:
+    """A ledger in which a candidate was built before the rules of another meter were changed."""
+    with Metering.open(f"sqlite:///{path}", clock=Clock(NOW)) as metering:
+        metering.configure_meter("calls", customer_key="customer")
+        metering.configure_meter("jobs", formula="count", customer_key="customer")
+        candidate = metering.rebuild(rules={"calls": {"formula": "last"}}).number
+        metering.change_rules("jobs", {"event_time_window": "day"}, reason="a test")
+        metering.promote(candidate, reason="a test")
+
+
 FILES: list[tuple[str, str | None, Callable[[Path], object]]] = [
     ("invalid_ledger_url", "url", lambda path: Metering.open(f"mysql:///{path}")),
     ("invalid_ledger_url", "url", lambda path: Metering.open(str(path))),
@@ -369,6 +392,8 @@ FILES: list[tuple[str, str | None, Callable[[Path], object]]] = [
     ("not_a_ledger", "url", another),
     ("newer_schema", "url", newer),
     ("projection_stopped", "position", stopped),
+    ("ledger_damaged", "position", damaged),
+    ("rules_moved_on", "generation", moved_on),
     ("invalid_seal_file", "file", lambda path: with_sealed(path, lambda metering, _: metering.verify_seals(path))),
     ("invalid_seal_file", "file", lambda path: with_sealed(path, lambda metering, _: metering.seal(path.parent))),
     ("ledger_differs_from_seals", "position", rewritten),

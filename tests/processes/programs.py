@@ -155,7 +155,7 @@ def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
 def promote(url: str, generation: str) -> None:
     """Promote a generation, to be killed once the rules have changed."""
     with opened(url) as metering:
-        metering._views.make_live = lambda generation: os.kill(os.getpid(), signal.SIGKILL)  # pyright: ignore
+        metering._views.make_live = lambda generation, revisions: os.kill(os.getpid(), signal.SIGKILL)  # pyright: ignore
         metering.promote(int(generation), reason="a test")
 
 
