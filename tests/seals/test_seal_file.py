@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from threading import Event
 from time import sleep
+from typing import Any
 
 import pytest
 from tallybook.application import Metering, TallybookError
@@ -178,8 +179,34 @@ def test_all_seals_of_a_file_are_signed_by_one_key_or_none_is(sealed: Sealed, tm
             metering.verify_seals(signed, key=public)
 
 
-@pytest.mark.parametrize("wrong", [{"key": "missing.pem"}, {"key": ""}, {"name": "two words"}, {"name": ""}])
-def test_a_first_seal_that_is_refused_leaves_nothing(unsealed: Sealed, wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize("file", [None, 3, b"usage.seals", "a\0b", "\ud800"])
+def test_what_is_no_path_is_refused(unsealed: Sealed, file: Any) -> None:
+    """As data, like any other argument that is wrong."""
+    key: Any = 3 if file is None else file
+    with unsealed.metering() as metering:
+        for call in (
+            lambda: metering.seal(file),
+            lambda: metering.verify_seals(file),
+            lambda: metering.prove("req-2", file),
+            lambda: metering.prove_growth(file, 1),
+        ):
+            with pytest.raises(TallybookError) as refused:
+                call()
+            assert (refused.value.code, refused.value.field) == ("parameter_invalid", "file")
+        with pytest.raises(TallybookError) as refused:
+            metering.seal(unsealed.seals, key=key)
+        assert (refused.value.code, refused.value.field) == ("parameter_invalid", "key")
+        assert list(unsealed.seals.parent.iterdir()) == []
+        unsealed.seal()
+        with pytest.raises(TallybookError) as refused:
+            metering.verify_seals(unsealed.seals, key=key)
+        assert (refused.value.code, refused.value.field) == ("invalid_key", "key")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"key": "missing.pem"}, {"key": ""}, {"name": "two words"}, {"name": ""}, {"name": 3}, {"name": []}]
+)
+def test_a_first_seal_that_is_refused_leaves_nothing(unsealed: Sealed, wrong: dict[str, Any]) -> None:
     """Else verifying by it would tell of a file without a seal. One that was there stays."""
     for before in ([], [unsealed.seals]):
         for file in before:
