@@ -15,8 +15,8 @@ _IN_MEMORY: dict[str, threading.Lock] = {}
 def exclusion(database: str, *, wait_seconds: float) -> Generator[bool]:
     """Hold the lock beside `database`; gives whether it could be had within `wait_seconds`.
 
-    A lock on a file is let go by the operating system when its holder dies, however it dies. Raises LedgerUnavailable where there
-    can be none: what is there is a folder, or can't be written.
+    A lock on a file is let go by the operating system when its holder dies, however it dies. Raises
+    LedgerUnavailable where there can be none: what is there is a folder, or can't be written.
     """
     if database.startswith("file:"):  # in memory: there are no other processes
         lock = _IN_MEMORY.setdefault(database, threading.Lock())
