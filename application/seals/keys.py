@@ -4,9 +4,10 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ...domain.errors import InvalidKey
+from ...domain.texts import shown
 from .checkpoint import ORIGIN
 from .note import KEY_HASH_BYTES, Note, Signature, from_base64, to_base64
 
@@ -50,6 +51,10 @@ class PublicKey:
     @classmethod
     def read(cls, given: str | Path) -> "PublicKey":
         """A key given as its line, or as a file that holds it. Raises InvalidKey."""
+        if not isinstance(cast(object, given), str | Path):
+            raise InvalidKey(
+                f"A public key is a line of text, or its file, not {shown(given)}.", field="key", value=given
+            )
         path = Path(given)
         try:
             text = path.read_text() if path.is_file() else str(given)

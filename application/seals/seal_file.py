@@ -2,6 +2,7 @@
 
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Seals:
     @classmethod
     def parse(cls, path: Path, data: bytes) -> "Seals":
         """The seals that read so; `path` is named in what is refused. Raises InvalidSealFile."""
+        if (what := _changed_by_an_editor(data)) is not None:
+            raise _invalid(path, what)
         seals: list[Seal] = []
         at = 0
         while (text := _WHOLE.match(data, at)) is not None:
@@ -171,6 +174,24 @@ def _is_still_at(path: Path, file: BinaryIO) -> bool:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False
+
+
+def _changed_by_an_editor(data: bytes) -> str | None:
+    """What programs that take seals for any text add to them, if that is why these can't be read."""
+    unmarked = data.removeprefix(BOM_UTF8)
+    plain = unmarked.replace(b"\r\n", b"\n")
+    found = None if plain == data else _WHOLE.match(plain + b"\n")  # also of a checkpoint by itself
+    if found is None:
+        return None
+    try:
+        Seal.parse(found[1].decode())
+    except ValueError:
+        return None
+    added = [
+        *(["a byte order mark at its start"] if unmarked != data else []),
+        *(["a carriage return at the ends of lines"] if plain != unmarked else []),
+    ]
+    return f"it has {' and '.join(added)}, which no seal has; an editor or a copy as text may have added that"
 
 
 def _is_begun(rest: bytes, origin: str) -> bool:

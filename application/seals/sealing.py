@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...domain.errors import InvalidKey, InvalidParameter, InvalidSealFile, LedgerDiffersFromSeals
 from ...domain.instants import in_utc
+from ...domain.texts import shown
 from ..arguments import text
 from ..ledger import Ledger
 from .checkpoint import ORIGIN, Checkpoint
@@ -16,6 +17,7 @@ from .leaf_hashes import LeafHashes
 from .ledger_leaves import OutOfOrder, hash_pages
 from .merkle import Tree
 from .note import Note
+from .places import place
 from .proof import EventProof
 from .proving import prove_events, prove_growth
 from .results import SealVerification, SealView
@@ -50,11 +52,12 @@ class Sealer:
         `name` is the ledger's in its seals, "tallybook" by default; the first seal fixes it, and whether all are
         signed. Raises LedgerDiffersFromSeals, InvalidSealFile or InvalidKey, with nothing sealed.
         """
-        seal_file = SealFile(Path(file))
+        seal_file = SealFile(place(file, "file"))
+        key_file = None if key is None else place(key, "key")
         with seal_file.locked():
             seals = seal_file.read()
             origin = _origin(seals, name)
-            private = None if key is None else PrivateKey.read(Path(key), origin)
+            private = None if key_file is None else PrivateKey.read(key_file, origin)
             _require_same_signer(seals, private)
             tree = self._sealable(seals, self.ledger.head(), advance)
             at = in_utc(self.clock(), "clock").replace(microsecond=0)
@@ -71,7 +74,7 @@ class Sealer:
         With `key`, a public key or a file that holds one, every seal has to be signed by it. Raises InvalidSealFile or
         InvalidKey.
         """
-        seals = SealFile(Path(file)).read_some()
+        seals = SealFile(place(file, "file")).read_some()
         public = None if key is None else PublicKey.read(key)
         if public is not None:
             seals.require_signatures(public)
@@ -93,14 +96,14 @@ class Sealer:
         By the last seal in `file`. Raises InvalidIdentifier where there is no such event, NotSealed where any of it was
         stored after that seal, LedgerDiffersFromSeals where it isn't as it was sealed, InvalidSealFile.
         """
-        return prove_events(self.ledger, text(identifier, "identifier", 100), SealFile(Path(file)).read_some())
+        return prove_events(self.ledger, text(identifier, "identifier", 100), SealFile(place(file, "file")).read_some())
 
     def prove_growth(self, file: str | Path, earlier: int, later: int | None = None) -> GrowthProof:
         """A proof that the seal of `later` events, or the last, only adds events to the seal of `earlier` events.
 
         Raises NotSealed where `file` has no such seal, or InvalidSealFile.
         """
-        return prove_growth(SealFile(Path(file)).read_some(), earlier, later)
+        return prove_growth(SealFile(place(file, "file")).read_some(), earlier, later)
 
     def _sealable(self, seals: Seals, head: int, advance: Advance) -> Tree:
         """The tree of all events up to `head`, their hashes kept; refused where they aren't as they were sealed."""
@@ -134,11 +137,11 @@ class Sealer:
         return found
 
 
-def _origin(seals: Seals, name: str | None) -> str:
+def _origin(seals: Seals, name: object) -> str:
     origin = seals.all[0].checkpoint.origin if seals.all else name or DEFAULT_NAME
-    if ORIGIN.fullmatch(origin) is None or name not in (None, origin):
+    if not isinstance(origin, str) or ORIGIN.fullmatch(origin) is None or name not in (None, origin):
         raise InvalidParameter(
-            f"A name is ASCII without spaces and '+', and the same in all seals; {name!r} can't be that of these.",
+            f"A name is ASCII without spaces and '+', and the same in all seals; {shown(name)} can't be that of these.",
             field="name",
             value=name,
         )

@@ -52,7 +52,7 @@ def compare(ledger: StoredRows, checkpoints: Sequence[Checkpoint], hashes: LeafH
             matched, after = walk.tree.copy(), number
     difference = None
     if after < len(checkpoints):
-        difference = _locate(ledger, hashes, matched, checkpoints[after], walk.broken)
+        difference = _locate(walk, ledger, hashes, matched, checkpoints[after])
     return Comparison(matched, tuple(agreeing), walk.kept, difference)
 
 
@@ -104,7 +104,7 @@ class _Walk:
 
 
 def _locate(
-    ledger: StoredRows, hashes: LeafHashes, matched: Tree, checkpoint: Checkpoint, broken: OutOfOrder | None
+    walk: _Walk, ledger: StoredRows, hashes: LeafHashes, matched: Tree, checkpoint: Checkpoint
 ) -> SealDifference:
     """The first difference after what matched, by the hashes beside the seals if these are as they were sealed."""
     if _are_as_sealed(hashes, matched, checkpoint):
@@ -120,13 +120,21 @@ def _locate(
         except OutOfOrder as found:
             return at_position(found.position, found.wrong)
     first, last = matched.size + 1, checkpoint.size
-    if broken is not None:
-        first, last = min(first, broken.position), min(last, broken.position)
+    if walk.broken is None and walk.kept >= checkpoint.size:
+        return SealDifference(
+            first,
+            last,
+            f"The seal of {checkpoint.size} events doesn't match, but the ledger agrees with {hashes.path}: that seal "
+            f"was changed, or else both of these, first at one of the positions from {first} to {last}.",
+        )
+    if walk.broken is not None:
+        first, last = min(first, walk.broken.position), min(last, walk.broken.position)
     return SealDifference(
         first,
         last,
         f"The first event that was changed is at one of the positions from {first} to {last}, unless the seal of "
-        f"{checkpoint.size} events was changed itself. {hashes.path}, by which to tell, is missing or changed too.",
+        f"{checkpoint.size} events was changed itself. {hashes.path}, by which to tell, is missing or doesn't match "
+        f"that seal either.",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tallybook.application import Metering
+from tallybook.application import Metering, TallybookError
 from tallybook.application.stores.scratch import scratch_folder
 from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_ledger import LEDGER
@@ -164,3 +164,16 @@ def test_what_a_killed_program_left_is_found_by_its_name_and_not_by_a_pattern(tm
         with scratch_folder(tmp_path / name) as folder:
             assert folder.exists()
         assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_a_lock_that_can_not_be_had_is_told_as_a_ledger_that_is_not_available(file_store: Store) -> None:
+    """A folder in its place, as a careless restore may leave it."""
+    with file_store.metering() as metering:
+        record_history(metering, 20)
+        lock = Path(f"{file_store.place.views}.lock")
+        lock.unlink(missing_ok=True)
+        lock.mkdir()
+        with pytest.raises(TallybookError) as refused:
+            metering.rebuild()
+    assert (refused.value.code, refused.value.field) == ("ledger_unavailable", "url")
+    assert str(lock) in refused.value.message

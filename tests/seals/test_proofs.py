@@ -105,6 +105,25 @@ def test_another_event_is_refused(sealed: Sealed, event: bytes) -> None:
     assert code_of(lambda: check_proof(event, str(proof), seals=sealed.seals)) == ("invalid_proof", "event")
 
 
+def test_what_is_neither_event_nor_proof_is_refused(sealed: Sealed) -> None:
+    """Text for bytes, bytes for text, and a proof that wasn't written down yet."""
+    (proof,) = proofs(sealed, "req-7")
+    with sealed.metering() as metering:
+        growth: Any = metering.prove_growth(sealed.seals, 10)
+    document, event = str(proof), proof.event
+    wrong: list[tuple[Any, Any, str]] = [
+        (event.decode(), document, "event"), (None, document, "event"), (event, proof, "proof"),
+        (event, document.encode(), "proof"), (event, None, "proof"),
+    ]  # fmt: skip
+    for one, other, field in wrong:
+        assert code_of(lambda: check_proof(one, other, seals=sealed.seals)) == ("invalid_proof", field)  # noqa: B023
+    assert code_of(lambda: check_growth(growth, seals=sealed.seals)) == ("invalid_proof", "proof")
+    none: Any = 3
+    assert code_of(lambda: check_proof(event, document, seals=none)) == ("parameter_invalid", "seals")
+    assert code_of(lambda: check_growth(str(growth), seals=none)) == ("parameter_invalid", "seals")
+    assert code_of(lambda: check_proof(event, document, key=none)) == ("invalid_key", "key")
+
+
 def test_a_proof_shows_nothing_by_itself(sealed: Sealed, tmp_path: Path) -> None:
     """A whole ledger could be made up, with its proofs: the seal has to be one that is held, or signed."""
     (proof,) = proofs(sealed, "req-7")

@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from threading import Event
 from time import sleep
+from typing import Any, cast
 
 import pytest
 from tallybook.application import Metering, TallybookError
@@ -119,12 +120,19 @@ def test_a_seal_whose_root_was_changed_is_told_from_a_changed_ledger(sealed: Sea
     forged = text.replace(roots[0], f"{'A' * 43}=")
     sealed.seals.write_text(forged)
     assert code_of(sealed) == ("invalid_seal_file", "file")
-    sealed.seals.write_text(text.replace(roots[1], f"{'A' * 43}="))
+    for old, new, last in ((roots[1], f"{'A' * 43}=", 20), ("\n20\n", "\n18\n", 18)):
+        sealed.seals.write_text(text.replace(old, new))
+        with sealed.metering() as metering:
+            found = metering.verify_seals(sealed.seals).difference
+        assert found is not None
+        assert (found.first, found.last) == (11, last)
+        assert f"The seal of {last} events doesn't match, but the ledger agrees with" in found.message
+        assert "missing" not in found.message
+    sealed.leaves.unlink()
     with sealed.metering() as metering:
-        found = metering.verify_seals(sealed.seals)
-    assert found.difference is not None
-    assert (found.difference.first, found.difference.last) == (11, 20)
-    assert "unless the seal of 20 events was changed" in found.difference.message
+        found = metering.verify_seals(sealed.seals).difference
+    assert found is not None
+    assert "unless the seal of 18 events was changed" in found.message
 
 
 def test_sealing_again_without_new_events_says_that_nothing_changed(sealed: Sealed) -> None:
@@ -178,8 +186,34 @@ def test_all_seals_of_a_file_are_signed_by_one_key_or_none_is(sealed: Sealed, tm
             metering.verify_seals(signed, key=public)
 
 
-@pytest.mark.parametrize("wrong", [{"key": "missing.pem"}, {"key": ""}, {"name": "two words"}, {"name": ""}])
-def test_a_first_seal_that_is_refused_leaves_nothing(unsealed: Sealed, wrong: dict[str, str]) -> None:
+@pytest.mark.parametrize("file", [None, 3, b"usage.seals", "a\0b", "\ud800"])
+def test_what_is_no_path_is_refused(unsealed: Sealed, file: object) -> None:
+    """As data, like any other argument that is wrong."""
+    path, key = cast(Any, file), cast(Any, 3 if file is None else file)
+    with unsealed.metering() as metering:
+        for call in (
+            lambda: metering.seal(path),
+            lambda: metering.verify_seals(path),
+            lambda: metering.prove("req-2", path),
+            lambda: metering.prove_growth(path, 1),
+        ):
+            with pytest.raises(TallybookError) as refused:
+                call()
+            assert (refused.value.code, refused.value.field) == ("parameter_invalid", "file")
+        with pytest.raises(TallybookError) as refused:
+            metering.seal(unsealed.seals, key=key)
+        assert (refused.value.code, refused.value.field) == ("parameter_invalid", "key")
+        assert list(unsealed.seals.parent.iterdir()) == []
+        unsealed.seal()
+        with pytest.raises(TallybookError) as refused:
+            metering.verify_seals(unsealed.seals, key=key)
+        assert (refused.value.code, refused.value.field) == ("invalid_key", "key")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"key": "missing.pem"}, {"key": ""}, {"name": "two words"}, {"name": ""}, {"name": 3}, {"name": []}]
+)
+def test_a_first_seal_that_is_refused_leaves_nothing(unsealed: Sealed, wrong: dict[str, Any]) -> None:
     """Else verifying by it would tell of a file without a seal. One that was there stays."""
     for before in ([], [unsealed.seals]):
         for file in before:
@@ -228,6 +262,27 @@ def test_leaf_hashes_from_a_crash_before_the_seal_do_no_harm(sealed: Sealed) -> 
 def test_a_ledger_has_the_root_that_it_always_had(sealed: Sealed) -> None:
     """What is hashed of an event, and how a seal is written, is a format: seals of years ago must still match."""
     assert sealed.seals.read_text() == GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("mark", "line_end", "told"),
+    [(b"", b"\r\n", "carriage return"), (b"\xef\xbb\xbf", b"\n", "byte order mark"),
+     (b"\xef\xbb\xbf", b"\r\n", "byte order mark at its start and a carriage return")],
+)  # fmt: skip
+def test_what_an_editor_added_is_told_as_what_it_is(sealed: Sealed, mark: bytes, line_end: bytes, told: str) -> None:
+    """Not as a file without seals; nor is it sealed in, as seals have one way to be written."""
+    edited = mark + sealed.seals.read_bytes().replace(b"\n", line_end)
+    checkpoint = edited.split(line_end * 3)[0] + line_end * 2
+    sealed.seals.write_bytes(edited)
+    with sealed.metering() as metering:
+        for call in (lambda: metering.verify_seals(sealed.seals), lambda: metering.seal(sealed.seals)):
+            with pytest.raises(TallybookError, match=told) as refused:
+                call()
+            assert refused.value.code == "invalid_seal_file"
+    assert sealed.seals.read_bytes() == edited
+    sealed.seals.write_bytes(checkpoint)
+    with pytest.raises(TallybookError, match=told):
+        SealFile(sealed.seals).read_held()
 
 
 def test_two_that_seal_at_once_seal_one_after_the_other(sealed: Sealed) -> None:
