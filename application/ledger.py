@@ -1,8 +1,10 @@
 """The ledger: every event that was ever recorded, in one order, never changed."""
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
@@ -82,6 +84,10 @@ class Ledger(Application[str]):
     def stream_positions(self, identifier: str) -> Sequence[int]:
         """The positions of all events of the meter event called `identifier`, in order; none where there is none."""
         return self.ledger_recorder.select_stream_positions(MeterEvent.stream(identifier))
+
+    def position_at(self, moment: int, head: int) -> int:
+        """The last position up to `head` that was recorded up to a moment, by clocks that go forward; 0 if none was."""
+        return bisect_right(range(1, head + 1), moment, key=self._recorded_at)
 
     def meter(self, event_name: str, version: int | None = None) -> Meter:
         """The meter called `event_name`, as it is now or was at a version. Raises NoMeter."""
@@ -202,6 +208,11 @@ class Ledger(Application[str]):
         with _readable(stored.originator_id, stored.id):
             return cast(Aggregate.Event, self.mapper.to_domain_event(stored))
 
+    def _recorded_at(self, position: int) -> int:
+        ((_, _, state),) = self.page(position - 1, 1)
+        with _readable("the ledger", position):
+            return microseconds(_decode_recorded(state).recorded_at)
+
     def _rows(self, events: Sequence[CanMutateAggregate[str]]) -> list[StoredRow]:
         mapper = cast(EventMapper, self.mapper)
         return [mapper.to_row(cast(Aggregate.Event, event)) for event in events]
@@ -225,6 +236,13 @@ class LedgerAlone:
 
 def _identifier(stored: StoredEvent) -> str:
     return str(stored.originator_id).removeprefix(EVENT_PREFIX)
+
+
+class _Recorded(msgspec.Struct):
+    recorded_at: datetime
+
+
+_decode_recorded = msgspec.json.Decoder(_Recorded).decode
 
 
 def _use(stored: Notification) -> ReportedUse:

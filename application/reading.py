@@ -27,7 +27,7 @@ from .results import ExplainedEvent, Explanation, MeterEventView, Total, Verdict
 from .tiling import tiles
 
 MOST_EVENTS = 10_000
-_TRIES = 10
+_TRIES = 100
 
 
 class Asked(NamedTuple):
@@ -168,8 +168,7 @@ class UsageReader:
                 f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
             )
         in_force = meter.in_force(as_of)
-        position = rows.position() if as_of is None or as_of.position is None else min(rows.position(), as_of.position)
-        return Asked(self.view(rows, meter, in_force.rules), in_force.revision, position, as_of)
+        return Asked(self.view(rows, meter, in_force.rules), in_force.revision, self._known(rows, as_of), as_of)
 
     def view(self, rows: Rows, meter: ProjectedMeter, rules: Rules) -> UsageView:
         """The usage of a meter under `rules`."""
@@ -201,6 +200,15 @@ class UsageReader:
             if is_behind
             else "The read models are not under the rules in force. Delete their file (.views); it is made again."
         )
+
+    def _known(self, rows: Rows, as_of: AsOf | None) -> int:
+        """The last position that was known then, the same whenever it is asked for."""
+        if as_of is None:
+            return rows.position()
+        if as_of.position is not None:
+            return min(rows.position(), as_of.position)
+        assert as_of.recorded_at is not None
+        return self.ledger.position_at(as_of.recorded_at, rows.position())
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
         return {position: use.payload for position, (_, use) in self.ledger.recordings(positions).items()}

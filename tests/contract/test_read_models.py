@@ -6,9 +6,11 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tallybook.application import Metering
+from tallybook.projections.projector import Projector
 
 from .histories import Answers, answers, record_history
 from .stores import ANY_TIME, NOW, Store
@@ -140,3 +142,18 @@ def test_an_older_backup_of_this_ledger_is_answered_for(file_store: Store, tmp_p
     with opened(file_store) as metering:
         total = metering.total("tokens", "acme", NOW, NOW.replace(day=2))
         assert (total.sum, total.count) == (2, 1)
+
+
+def test_a_question_waits_only_for_what_was_recorded_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who records without a pause, always one event ahead, doesn't keep a question from its answer."""
+    with store.metering() as metering:
+        record_history(metering, 20)
+        catch_up = Projector.catch_up
+
+        def one_ahead(projector: Projector, *arguments: Any, **named: Any) -> int:
+            reached = catch_up(projector, *arguments, **named)
+            metering.record("tokens", {"customer": "acme", "value": "1"})
+            return reached
+
+        monkeypatch.setattr(Projector, "catch_up", one_ahead)
+        assert metering.total("tokens", None, NOW.replace(month=10), NOW).count > 0

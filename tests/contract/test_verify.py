@@ -20,6 +20,7 @@ from .histories import START, answers, record_history, report
 from .stores import Store
 
 Damage = Callable[..., None]
+PERIOD = START, START.replace(day=20)
 
 
 @pytest.fixture
@@ -307,3 +308,44 @@ def test_a_ledger_that_lost_events_is_told(file_store: Store) -> None:
         assert found(metering) == ["ledger_unavailable"]
         metering.record_many([report(900, random.Random(1))])
         assert found(metering)
+
+
+def test_a_closing_cannot_know_of_what_came_after_it(file_store: Store) -> None:
+    """A closed period that says it knew of a later position is told, and what is owed on it shows all the same."""
+    with file_store.metering() as metering:
+        record_history(metering, 30)
+        closed = metering.close_period("tokens", "acme", *PERIOD)
+    with closing(sqlite3.connect(file_store.place.events)) as connection:
+        connection.execute("DROP TRIGGER stored_events_are_never_changed")
+        connection.execute(
+            "UPDATE stored_events SET state = CAST(replace(state, ?, ?) AS BLOB) WHERE topic = 'PeriodClosed'",
+            (f'"position":{closed.position}', '"position":9999'),
+        )
+        connection.commit()
+    with file_store.metering() as metering:
+        payload = {"customer": "acme", "value": "500"}
+        metering.record("tokens", payload, identifier="late", timestamp=START)
+        (differing,) = metering.verify().differing_periods
+        assert (differing.period.position, differing.expected.position) == (9999, closed.position)
+        (adjustment,) = metering.adjustments("tokens")
+        assert adjustment.difference == 500
+
+
+@pytest.mark.parametrize("wrong", ["state = x'7b'", "originator_id = 'period/tokens/other'", "originator_version = 7"])
+def test_a_closing_that_cannot_be_read_is_told_as_damage_of_the_ledger(file_store: Store, wrong: str) -> None:
+    """By verify, and by whatever asks for closed periods; figures that don't need it are answered."""
+    with file_store.metering() as metering:
+        record_history(metering, 30)
+        metering.close_period("tokens", "acme", *PERIOD)
+        expected = metering.totals("tokens", *PERIOD)
+    with closing(sqlite3.connect(file_store.place.events)) as connection:
+        connection.execute("DROP TRIGGER stored_events_are_never_changed")
+        connection.execute(f"UPDATE stored_events SET {wrong} WHERE topic = 'PeriodClosed'")
+        connection.commit()
+    with file_store.metering() as metering:
+        assert metering.totals("tokens", *PERIOD) == expected
+        asking = (metering.verify, lambda: metering.closed_periods("tokens"), lambda: metering.adjustments("tokens"))
+        for ask in asking:
+            with pytest.raises(TallybookError) as refused:
+                ask()
+            assert refused.value.code == "ledger_damaged"

@@ -1,6 +1,6 @@
 """As of: what was known at a moment, or at a position in the ledger."""
 
-from ..notation import Ledger
+from ..notation import Ledger, moment
 
 
 def test_a_late_report_is_not_known_before_it_was_recorded(ledger: Ledger) -> None:
@@ -80,3 +80,34 @@ def test_totals_and_summaries_as_of(ledger: Ledger) -> None:
     summaries = ledger.metering.summaries("calls", None, *year, window="hour", as_of=2)
     assert [str(one.value) for one in summaries] == ["10"]
     assert [one.customer for one in ledger.metering.events("calls", as_of=2)] == ["acme"]
+
+
+def test_rules_in_force_are_the_same_for_a_meter_and_its_figures(ledger: Ledger) -> None:
+    """Also where the clock was put back between two changes: nobody knows the second without the first."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10
+        change calls  count  at=12:00
+        change calls  last   at=11:00
+    """)
+    at = moment("11:30")
+    explained = ledger.metering.explain("calls", "acme", moment("10:00"), moment("11:00"), as_of=at)
+    assert explained.formula == ledger.metering.meter("calls", as_of=at).formula == "sum"
+    ledger.then(total="acme calls 10", as_of="11:30").then(total="acme calls 10").then(of="acme calls", count=1)
+
+
+def test_an_explanation_as_of_a_moment_stays_the_same(ledger: Ledger) -> None:
+    """The position that it knows of, too, whatever is recorded since."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10
+        10:06  acme calls  4  recorded=12:00
+    """)
+    asked = "calls", "acme", moment("10:00"), moment("11:00")
+    moments = [moment(at) for at in ("10:04", "10:05", "11:59", "12:00")]
+    explained = [ledger.metering.explain(*asked, as_of=at) for at in moments]
+    assert [one.position for one in explained] == [1, 2, 2, 3]
+    ledger.given("10:07  acme calls 1  recorded=13:00")
+    assert [
+        ledger.metering.explain(*asked, as_of=moment(at)) for at in ("10:04", "10:05", "11:59", "12:00")
+    ] == explained
