@@ -133,14 +133,14 @@ class SealFile:
     def locked(self) -> Generator[None]:
         """Keep other processes from appending meanwhile; the file is begun if it isn't there.
 
-        One that was begun here is removed where what is done meanwhile is refused.
+        One that was begun here, and is still empty, is removed where what is done meanwhile is refused.
         """
         file, is_begun = self._lock()
         with file:
             try:
                 yield
             except BaseException:
-                if is_begun:
+                if is_begun and not self._data():  # else somebody had the lock, and sealed, before it was had here
                     with suppress(OSError):  # Windows keeps open files; an empty one is begun by the next seal
                         self.path.unlink()
                 raise

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 from tallybook.application import Metering, TallybookError
+from tallybook.application.seals import seal_file
 from tallybook.application.seals.keys import PrivateKey
 from tallybook.application.seals.seal_file import SealFile
 
@@ -241,6 +242,23 @@ def test_who_waits_for_a_first_seal_that_is_refused_begins_the_file_anew(unseale
             waiting.set()
             assert isinstance(first.exception(), OverflowError)
             assert second.result().size == 1
+        assert metering.verify_seals(unsealed.seals).agreeing == 1
+
+
+def test_a_file_that_somebody_else_sealed_first_is_left_to_them(
+    unsealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun here, but locked by another before: their seal stays, whatever is refused here."""
+    sync_folder = seal_file._sync_folder  # pyright: ignore[reportPrivateUsage]
+
+    def overtaken(folder: Path) -> None:
+        monkeypatch.setattr(seal_file, "_sync_folder", sync_folder)
+        unsealed.seal()
+
+    monkeypatch.setattr(seal_file, "_sync_folder", overtaken)
+    with Metering.open(unsealed.url) as metering, pytest.raises(TallybookError):
+        metering.seal(unsealed.seals, name="another name")
+    with unsealed.metering() as metering:
         assert metering.verify_seals(unsealed.seals).agreeing == 1
 
 
