@@ -16,7 +16,7 @@ from ..domain.policy import AcceptancePolicy
 from ..domain.quantities import EXACT, ZERO, billable
 from ..domain.rules import Formula
 from ..domain.texts import shown
-from ..projections.rows import AsOf, ProjectedMeter, Rows
+from ..projections.rows import AsOf
 from ..projections.totals import Totals
 from ..projections.usage_view import Change, Standing, UsageView
 from .arguments import known_as_of, note, open_range, text, time_range
@@ -109,8 +109,14 @@ class PeriodCloser:
             asked = self.reader.asked(rows, event_name, known)
             meter = rows.meters()[event_name]
             closings = self._closings(event_name, customer, bounds, known or AsOf(position=rows.position()))
-            found = [self._adjustment(rows, meter, asked, one) for one in closings if one.is_standing]
-        return [one for one in found if one is not None]
+            standing = [one for one in closings if one.is_standing]
+            rules = {one.revision: one.rules for one in standing}
+            views = {revision: self.reader.view(rows, meter, of) for revision, of in rules.items()}
+            # By range, as a view may have read all of one range to tell one customer's part in it.
+            by_range = sorted(standing, key=lambda one: (one.start, one.end))
+            found = [self._adjustment(views[one.revision], asked, one) for one in by_range]
+        owed = [one for one in found if one is not None]
+        return sorted(owed, key=lambda one: (one.period.customer, one.period.start))
 
     def _closings(
         self, event_name: str, customer: str | None, bounds: tuple[int | None, int | None], as_of: AsOf | None
@@ -125,9 +131,9 @@ class PeriodCloser:
         ]
         return sorted(touching, key=lambda one: (one.customer, one.start))
 
-    def _adjustment(self, rows: Rows, meter: ProjectedMeter, asked: Asked, period: ClosedPeriod) -> Adjustment | None:
+    def _adjustment(self, view: UsageView, asked: Asked, period: ClosedPeriod) -> Adjustment | None:
         """What is owed on a period, under the rules that it was closed with; None where nothing has happened."""
-        view, formula = self.reader.view(rows, meter, period.rules), period.rules.formula
+        formula = period.rules.formula
         asked = asked._replace(as_of=_knowing(asked.as_of, period))
         history = _history(view, period, asked.as_of)
         before = Totals.of([one.before.usage for one in history if one.before and one.before.is_counted])

@@ -5,6 +5,7 @@ the same meter events are read again: from their payloads, if other keys of thes
 asked about can't read doesn't count under them.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
@@ -99,6 +100,8 @@ class UsageReadAnew:
             and rules.dimension_keys == folded.rules.dimension_keys
         )
         self._numbers: dict[str, int] = {}
+        self._range: tuple[int, int, AsOf | None] | None = None
+        self._of_range: Mapping[int, list[Usage]] = {}
 
     def customer_number(self, customer: str) -> int | None:
         """The number of a customer."""
@@ -118,17 +121,30 @@ class UsageReadAnew:
         return self._folded.extent(customer if self._same_customers else None)
 
     def usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
-        """Usages in [start, end), by (occurred_at, position), as they were known."""
-        folded = self._folded.usages(customer if self._same_customers else None, start, end, as_of)
+        """Usages in [start, end), by (occurred_at, position), as they were known.
+
+        Under rules that name other customers, those of one customer are found by reading everyone's: once for a range,
+        however many customers are asked for one after another.
+        """
+        if customer is not None and not self._same_customers:
+            return iter(self._by_customer(start, end, as_of).get(customer, ()))
+        folded = self._folded.usages(customer, start, end, as_of)
         if self._same_payload:
             needs_value = self.rules.formula is not Formula.COUNT
             return (usage for usage in folded if usage.value is not None or not needs_value)
-        anew = self._read_anew(folded)
-        return anew if customer is None else (usage for usage in anew if usage.customer == customer)
+        return self._read_anew(folded)
 
     def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:  # noqa: ARG002
         """None."""
         return iter(())
+
+    def _by_customer(self, start: int, end: int, as_of: AsOf | None) -> Mapping[int, list[Usage]]:
+        if self._range != (start, end, as_of):
+            found: defaultdict[int, list[Usage]] = defaultdict(list)
+            for usage in self._read_anew(self._folded.usages(None, start, end, as_of)):
+                found[usage.customer].append(usage)
+            self._range, self._of_range = (start, end, as_of), found
+        return self._of_range
 
     def _read_anew(self, folded: Iterator[Usage]) -> Iterator[Usage]:
         while chunk := list(islice(folded, _AT_A_TIME)):

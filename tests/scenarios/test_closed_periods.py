@@ -234,6 +234,26 @@ def test_what_the_rules_of_a_closing_can_t_read_is_not_owed_by_them(ledger: Ledg
     assert ledger.owed("calls") == ["acme 10: +2, c counted +2, by the rules in force +93"]
 
 
+def test_closed_periods_of_customers_that_the_rules_name_no_more(ledger: Ledger) -> None:
+    """By another customer key nobody's usage is where it was; each closed period counts on for whom it was closed."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5  id=a  account=one
+        10:00  beta calls 7  id=b  account=one
+        close  acme calls 10 11  at=11T01:00
+        close  beta calls 10 11
+        close  acme calls 09 10
+        change calls  sum  customer=account
+        11:00  acme calls 1  id=c  account=two  recorded=11T02:00
+        09T11:00  acme calls 3  id=d  account=two  recorded=11T02:00
+    """)
+    assert ledger.owed("calls") == [
+        "acme 09: +3, d counted +3, by the rules in force -3",
+        "acme 10: +1, c counted +1, by the rules in force -6",
+        "beta 10: +0, by the rules in force -7",
+    ]
+
+
 def test_periods_of_other_customers_and_meters_are_left_alone(ledger: Ledger) -> None:
     """A closing is one customer's on one meter; who never used anything can be closed too."""
     ledger.given("""
