@@ -100,7 +100,7 @@ class Comparer:
         raise LedgerUnavailable("So much is asked that the two generations never stand at one position; try again.")
 
 
-Figures = dict[tuple[str, int], Decimal]
+Quantities = dict[tuple[str, int], Decimal]
 """By customer and index of the window."""
 
 
@@ -131,13 +131,13 @@ def _differences(
     return tuple(differences), tuple(sums)
 
 
-def _figures(view: UsageView, boundaries: list[int]) -> Figures:
+def _figures(view: UsageView, boundaries: list[int]) -> Quantities:
     totals = view.totals(None, boundaries)
     names = view.source.customer_names({number for _, number in totals})
     return {(names[number], index): of.quantity(view.rules.formula) for (index, number), of in totals.items()}
 
 
-def _sum(figures: Figures) -> Decimal:
+def _sum(figures: Quantities) -> Decimal:
     total = ZERO
     for figure in figures.values():
         total = EXACT.add(total, figure)
