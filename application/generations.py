@@ -115,12 +115,9 @@ class Generations:
         """The rules of a generation, by event name, that are not those in force."""
         return {
             meter.event_name: rules
-            for meter in self._meters()
+            for meter in self.ledger.meters()
             if (rules := self._rules_of(generation, meter)) != meter.rules
         }
-
-    def _meters(self) -> list[Meter]:
-        return [self.ledger.meter(event_name) for event_name in self.ledger.meter_names()]
 
     def _wanted(self, rules: object) -> dict[str, Rules]:
         """The rules of all meters, some of them changed."""
@@ -130,7 +127,7 @@ class Generations:
                 field="rules",
                 value=rules,
             )
-        wanted = {meter.event_name: meter.rules for meter in self._meters()}
+        wanted = {meter.event_name: meter.rules for meter in self.ledger.meters()}
         for event_name, changes in cast(Mapping[object, object], rules).items():
             name = text(event_name, "event_name", 100)
             wanted[name] = changed(self.ledger.meter(name).rules, changes)
@@ -152,7 +149,7 @@ class Generations:
         self.views.make_live(generation.number, self._revisions())
 
     def _revisions(self) -> dict[str, int]:
-        return {meter.event_name: meter.revision for meter in self._meters()}
+        return {meter.event_name: meter.revision for meter in self.ledger.meters()}
 
     def _rules_of(self, generation: Generation, meter: Meter) -> Rules:
         return generation.pinned.get(meter.event_name) or self.ledger.meter(meter.event_name, version=1).rules
@@ -165,9 +162,9 @@ class Generations:
         page_size: int,
     ) -> Generation:
         """A generation under the rules that are wanted, folded to the head: a usable one, or a new one."""
-        found = None
+        found, meters = None, list(self.ledger.meters())
         for one in self.all():
-            rules = {meter.event_name: self._rules_of(one, meter) for meter in self._meters()}
+            rules = {meter.event_name: self._rules_of(one, meter) for meter in meters}
             if one.state in usable and rules == wanted:
                 found = one
         generation = found or self.views.begin(wanted)

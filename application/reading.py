@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import datetime
-from functools import reduce
+from functools import cache, partial, reduce
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
@@ -35,8 +35,13 @@ class Asked(NamedTuple):
 
     view: UsageView
     revision: int
-    position: int
+    known: Callable[[], int]
     as_of: AsOf | None
+
+    @property
+    def position(self) -> int:
+        """The last position that the answer knows of. To find that of a moment takes some looking up."""
+        return self.known()
 
     @property
     def rules(self) -> Rules:
@@ -168,7 +173,8 @@ class UsageReader:
                 f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
             )
         in_force = meter.in_force(as_of)
-        return Asked(self.view(rows, meter, in_force.rules), in_force.revision, self._known(rows, as_of), as_of)
+        known = cache(partial(self._known, rows.position(), as_of))
+        return Asked(self.view(rows, meter, in_force.rules), in_force.revision, known, as_of)
 
     def view(self, rows: Rows, meter: ProjectedMeter, rules: Rules) -> UsageView:
         """The usage of a meter under `rules`."""
@@ -201,14 +207,14 @@ class UsageReader:
             else "The read models are not under the rules in force. Delete their file (.views); it is made again."
         )
 
-    def _known(self, rows: Rows, as_of: AsOf | None) -> int:
+    def _known(self, head: int, as_of: AsOf | None) -> int:
         """The last position that was known then, the same whenever it is asked for."""
         if as_of is None:
-            return rows.position()
+            return head
         if as_of.position is not None:
-            return min(rows.position(), as_of.position)
+            return min(head, as_of.position)
         assert as_of.recorded_at is not None
-        return self.ledger.position_at(as_of.recorded_at, rows.position())
+        return self.ledger.position_at(as_of.recorded_at, head)
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
         return {position: use.payload for position, (_, use) in self.ledger.recordings(positions).items()}

@@ -99,7 +99,7 @@ class Verifier:
         meter = fresh.meters()[period.event_name]
         then = AsOf(position=min(period.position, stored_at - 1))
         view = self.reader.view(fresh, meter, meter.in_force(then).rules)
-        asked = Asked(view, meter.in_force(then).revision, then.position or 0, then)
+        asked = Asked(view, meter.in_force(then).revision, lambda: then.position or 0, then)
         expected = figures_of(asked, period.customer, (microseconds(period.start), microseconds(period.end)))
         frozen = Figures.model_validate({field: getattr(period, field) for field in Figures.model_fields})
         return None if frozen == expected else PeriodDifference(period, expected)

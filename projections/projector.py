@@ -93,7 +93,7 @@ class Projector:
             events = self.ledger.page(position, self.page_size)
             if until is not None:
                 events = [event for event in events if event[0] <= until]
-            if not events and position < min(head, head if until is None else until):
+            if not events and position < (head if until is None else min(head, until)):
                 raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
             pages = fold(events, rows.meters(), customers, rows.pinned())
         with self.views.writing() as rows:
