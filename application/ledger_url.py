@@ -1,27 +1,19 @@
 """Where a ledger is: its URL."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from uuid_utils import uuid7
 
 from ..domain.errors import InvalidLedgerUrl
+from .stores.sqlite_store import SQLiteStore
 
 _EXAMPLES = (
     "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path) or 'sqlite://' (in memory)"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerPlace:
-    """The SQLite databases of a ledger's events and of its read models."""
-
-    events: str
-    views: str
-
-
-def locate(url: str) -> LedgerPlace:
+def locate(url: str) -> SQLiteStore:
     """The databases behind a ledger URL. Raises InvalidLedgerUrl."""
     try:
         parts = urlsplit(str(url))
@@ -37,8 +29,8 @@ def locate(url: str) -> LedgerPlace:
         )
     path = unquote(parts.path.removeprefix("/"))
     if path in ("", ":memory:"):
-        return LedgerPlace(*(f"file:{uuid7()}?mode=memory&cache=shared" for _ in range(2)))
+        return SQLiteStore(*(f"file:{uuid7()}?mode=memory&cache=shared" for _ in range(2)))
     file = Path(path).absolute()
     if file.is_dir():
         raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)
-    return LedgerPlace(str(file), f"{file}.views")
+    return SQLiteStore(str(file), f"{file}.views")

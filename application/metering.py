@@ -26,8 +26,7 @@ from .seals.growth import GrowthProof
 from .seals.proof import EventProof
 from .seals.results import SealVerification, SealView
 from .seals.sealing import Sealer
-from .stores.sqlite_ledger import ledger_datastore
-from .stores.sqlite_views import SQLiteViews, views_datastore
+from .stores.store import GenerationViews
 from .verifying import Verification, Verifier
 
 
@@ -44,7 +43,7 @@ class Metering:
     """
 
     def __init__(
-        self, ledger: Ledger, views: SQLiteViews, policy: AcceptancePolicy, clock: Callable[[], datetime]
+        self, ledger: Ledger, views: GenerationViews, policy: AcceptancePolicy, clock: Callable[[], datetime]
     ) -> None:
         self._ledger = ledger
         self._views = views
@@ -73,10 +72,10 @@ class Metering:
         `policy` says what is accepted; `clock` tells the time, as an aware datetime. Raises InvalidLedgerUrl,
         NotALedger, NewerSchema or LedgerUnavailable.
         """
-        place = locate(url)
-        ledger = Ledger(ledger_datastore(place.events))
+        store = locate(url)
+        ledger = Ledger(store)
         try:
-            return cls(ledger, SQLiteViews(views_datastore(place.views), ledger.changed_rules), policy, clock)
+            return cls(ledger, store.views(ledger.changed_rules), policy, clock)
         except BaseException:
             ledger.close()
             raise

@@ -24,6 +24,7 @@ from ..projections.usage_view import Standing, UsageView
 from .arguments import choice, known_as_of, number, open_range, text, time_range
 from .ledger import Ledger
 from .results import ExplainedEvent, Explanation, MeterEventView, Total, Verdict
+from .stores.store import MADE_ANEW
 from .tiling import tiles
 
 MOST_EVENTS = 10_000
@@ -204,7 +205,7 @@ class UsageReader:
         raise LedgerUnavailable(
             "The read models are deleted again and again while they are read."
             if is_behind
-            else "The read models are not under the rules in force. Delete their file (.views); it is made again."
+            else f"The read models are not under the rules in force. {MADE_ANEW}"
         )
 
     def _known(self, head: int, as_of: AsOf | None) -> int:

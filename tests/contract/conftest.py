@@ -8,7 +8,7 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.ledger import Ledger
 
-from .stores import STORES, Store
+from .stores import STORES, SQLiteFile, Store, sqlite_file
 
 
 @pytest.fixture(params=STORES)
@@ -18,9 +18,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def file_store(tmp_path: Path) -> Store:
+def file_store(tmp_path: Path) -> SQLiteFile:
     """The SQLite file, for what only a file can show."""
-    return STORES["sqlite file"](tmp_path)
+    return sqlite_file(tmp_path)
 
 
 @pytest.fixture

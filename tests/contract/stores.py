@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.ledger import Ledger
-from tallybook.application.ledger_url import LedgerPlace, locate
-from tallybook.application.stores.sqlite_ledger import ledger_datastore
-from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
+from tallybook.application.ledger_url import locate
+from tallybook.application.stores.sqlite_store import SQLiteStore
+from tallybook.application.stores.store import GenerationViews
+from tallybook.application.stores.store import Store as Place
 from tallybook.domain import Rules
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -21,18 +22,18 @@ ANY_TIME = AcceptancePolicy(max_age=None)
 class Store:
     """Where one ledger and its read models are kept, to be opened as often as a test likes."""
 
-    place: LedgerPlace
+    place: Place
 
     def ledger(self) -> Ledger:
         """The ledger, opened once more."""
-        return Ledger(ledger_datastore(self.place.events))
+        return Ledger(self.place)
 
-    def views(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> SQLiteViews:
+    def views(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> GenerationViews:
         """The read models, opened once more."""
-        return SQLiteViews(views_datastore(self.place.views), current_rules)
+        return self.place.views(current_rules)
 
     @contextmanager
-    def pieces(self) -> Generator[tuple[Ledger, SQLiteViews]]:
+    def pieces(self) -> Generator[tuple[Ledger, GenerationViews]]:
         """The ledger and its read models, closed at the end."""
         ledger = self.ledger()
         try:
@@ -57,9 +58,17 @@ class Store:
             yield metering
 
 
-def sqlite_file(folder: Path) -> Store:
+@dataclass(frozen=True)
+class SQLiteFile(Store):
+    """A ledger in a file."""
+
+    place: SQLiteStore
+
+
+def sqlite_file(folder: Path) -> SQLiteFile:
     """A ledger in a file of its own."""
-    return Store(locate(f"sqlite:///{folder / 'usage.db'}"))
+    file = str(folder / "usage.db")
+    return SQLiteFile(SQLiteStore(file, f"{file}.views"))
 
 
 def sqlite_memory(_: Path) -> Store:

@@ -11,14 +11,14 @@ import pytest
 from tallybook.application import Metering, Progress, TallybookError
 from tallybook.application.generations import Generations
 from tallybook.application.ledger import Ledger
-from tallybook.application.stores.sqlite_views import SQLiteViews
+from tallybook.application.stores.store import GenerationViews
 from tallybook.domain.errors import RulesCannotRead
 from tallybook.projections.generations import Generation
 from tallybook.projections.projector import Projector
 from tallybook.projections.rows import Record, Views
 
 from .histories import END, METERS, START, answers, record_history, report
-from .stores import NOW, Store
+from .stores import NOW, SQLiteFile, Store
 
 EVER = NOW.replace(year=2000), NOW.replace(year=2100)
 Contents = dict[str, list[Record]]
@@ -30,7 +30,7 @@ def rows_of(views: Views) -> tuple[int, Contents]:
         return rows.position(), {table: list(rows.records(table)) for table in rows.tables()}
 
 
-def freshly_folded(ledger: Ledger, views: SQLiteViews) -> tuple[int, Contents]:
+def freshly_folded(ledger: Ledger, views: GenerationViews) -> tuple[int, Contents]:
     """What one fold of the whole ledger in one page makes, under the rules in force."""
     with views.scratch(ledger.changed_rules()) as scratch:
         Projector(ledger, scratch).catch_up()
@@ -38,7 +38,7 @@ def freshly_folded(ledger: Ledger, views: SQLiteViews) -> tuple[int, Contents]:
 
 
 @contextmanager
-def generations_of(store: Store) -> Generator[tuple[Generations, Ledger, SQLiteViews]]:
+def generations_of(store: Store) -> Generator[tuple[Generations, Ledger, GenerationViews]]:
     """What works on the generations of a store."""
     with store.pieces() as (ledger, views):
         yield Generations(ledger, views, lambda: NOW), ledger, views
@@ -401,7 +401,7 @@ def test_who_asks_while_a_promotion_is_between_rules_and_switch_waits_for_it(cut
         assert heard == [2]
 
 
-def test_read_models_made_anew_after_rules_changed_answer_the_same(file_store: Store) -> None:
+def test_read_models_made_anew_after_rules_changed_answer_the_same(file_store: SQLiteFile) -> None:
     """A fresh fold is under the rules in force, and knows which were in force when."""
     with file_store.metering() as metering:
         record_history(metering, 60)
@@ -445,9 +445,9 @@ def test_pages_that_end_around_a_change_of_rules(store: Store, page_size: int) -
 
 
 @pytest.mark.parametrize("place", ["file", "memory"])
-def test_nobody_waits_for_ever_while_generations_are_worked_on(file_store: Store, place: str) -> None:
+def test_nobody_waits_for_ever_while_generations_are_worked_on(file_store: SQLiteFile, place: str) -> None:
     """Threads record and ask all the while others rebuild, compare, promote, verify and drop; all come to an end."""
-    url = f"sqlite:///{file_store.place.events}" if place == "file" else "sqlite://"
+    url = f"sqlite:///{file_store.place.events_database}" if place == "file" else "sqlite://"
     with Metering.open(url, clock=lambda: NOW) as metering:
         metering.configure_meter("tokens", customer_key="customer")
         metering.configure_meter("seats", formula="last", customer_key="customer")
@@ -538,16 +538,16 @@ def test_rules_changed_at_once_by_two_are_both_kept(store: Store) -> None:
         assert metering.verify().is_equal
 
 
-def test_a_candidate_of_another_ledger_is_done_away_with(file_store: Store, tmp_path: Path) -> None:
+def test_a_candidate_of_another_ledger_is_done_away_with(file_store: SQLiteFile, tmp_path: Path) -> None:
     """With the ledger put back from a backup, no generation that was built from its later events is left."""
     backup = tmp_path / "backup.db"
     with file_store.metering() as metering:
         record_history(metering, 10)
-    shutil.copy(file_store.place.events, backup)
+    shutil.copy(file_store.place.events_database, backup)
     with file_store.metering() as metering:
         metering.record("tokens", {"customer": "ghost", "value": "1000"}, identifier="lost", timestamp=START)
         metering.rebuild(rules={"tokens": {"formula": "last"}})
-    shutil.copy(backup, file_store.place.events)
+    shutil.copy(backup, file_store.place.events_database)
     with file_store.metering() as metering:
         assert [one.state for one in metering.generations()] == ["live"]
         assert "ghost" not in {one.customer for one in metering.totals("tokens", START, END)}

@@ -4,7 +4,7 @@ import pytest
 from tallybook.application import Metering
 
 from .histories import answers, record_history
-from .stores import ANY_TIME, NOW, Store
+from .stores import ANY_TIME, NOW, SQLiteFile, Store
 
 FOREIGN_SETTINGS = {
     "PERSISTENCE_MODULE": "eventsourcing.postgres",
@@ -25,7 +25,7 @@ FOREIGN_SETTINGS = {
 """Settings of the library that a host application may have for its own event-sourced parts."""
 
 
-def test_events_and_answers_survive_reopening(file_store: Store) -> None:
+def test_events_and_answers_survive_reopening(file_store: SQLiteFile) -> None:
     """Closed and opened again, a file holds the same events and gives the same answers."""
     with file_store.metering() as metering:
         record_history(metering)

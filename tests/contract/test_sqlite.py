@@ -13,7 +13,7 @@ from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_ledger import LEDGER
 
 from .histories import answers, record_history
-from .stores import NOW, Store
+from .stores import NOW, SQLiteFile
 
 FULL, NORMAL = 2, 1
 
@@ -32,7 +32,7 @@ def settings(datastore: Datastore, *, commit: bool, connections: int) -> set[tup
         return found
 
 
-def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_store: Store) -> None:
+def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_store: SQLiteFile) -> None:
     """Recorded is durable: each connection of the pool syncs the write-ahead log at each commit."""
     with file_store.pieces() as (ledger, views):
         events = ledger.ledger_recorder.datastore
@@ -43,9 +43,14 @@ def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_sto
         assert settings(views.datastore, commit=False, connections=4) == {("wal", NORMAL)}
 
 
-def test_the_application_opens_its_events_fully_synchronous(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_application_opens_its_events_fully_synchronous(
+    file_store: SQLiteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What `Metering.open` itself connects to keeps the promise, through recording, cancelling and asking."""
-    opened: dict[str, list[sqlite3.Connection]] = {file_store.place.events: [], file_store.place.views: []}
+    opened: dict[str, list[sqlite3.Connection]] = {
+        file_store.place.events_database: [],
+        file_store.place.views_database: [],
+    }
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def noticed(database: str, **settings: object) -> sqlite3.Connection:
@@ -53,14 +58,14 @@ def test_the_application_opens_its_events_fully_synchronous(file_store: Store, m
         return opened[database][-1]
 
     monkeypatch.setattr(sqlite3, "connect", noticed)
-    with Metering.open(f"sqlite:///{file_store.place.events}", clock=lambda: NOW) as metering:
+    with Metering.open(f"sqlite:///{file_store.place.events_database}", clock=lambda: NOW) as metering:
         record_history(metering)
         answers(metering)
         found = {
             database: {connection.execute("PRAGMA synchronous").fetchone()[0] for connection in connections}
             for database, connections in opened.items()
         }
-    assert found == {file_store.place.events: {FULL}, file_store.place.views: {NORMAL}}
+    assert found == {file_store.place.events_database: {FULL}, file_store.place.views_database: {NORMAL}}
 
 
 @pytest.mark.parametrize(
@@ -73,11 +78,11 @@ def test_the_application_opens_its_events_fully_synchronous(file_store: Store, m
         "DELETE FROM stored_events",
     ],
 )
-def test_stored_events_cannot_be_changed_or_deleted(file_store: Store, statement: str) -> None:
+def test_stored_events_cannot_be_changed_or_deleted(file_store: SQLiteFile, statement: str) -> None:
     """A plain connection that knows nothing of Tallybook is refused by the file itself, and changes nothing."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+    with closing(sqlite3.connect(file_store.place.events_database, isolation_level=None)) as plain:
         before = plain.execute("SELECT * FROM stored_events").fetchall()
         with pytest.raises(sqlite3.IntegrityError, match=r"stored events are never (changed|deleted)"):
             plain.execute(statement)
@@ -97,11 +102,11 @@ def test_stored_events_cannot_be_changed_or_deleted(file_store: Store, statement
         ),
     ],
 )
-def test_stored_events_cannot_be_replaced(file_store: Store, statement: str) -> None:
+def test_stored_events_cannot_be_replaced(file_store: SQLiteFile, statement: str) -> None:
     """Neither can an event be pushed out by an insert that takes its position or its stream's version."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+    with closing(sqlite3.connect(file_store.place.events_database, isolation_level=None)) as plain:
         before = plain.execute("SELECT * FROM stored_events").fetchall()
         with pytest.raises(sqlite3.IntegrityError):
             plain.execute(statement)
@@ -132,11 +137,11 @@ def test_a_ledger_that_is_being_made_is_not_taken_for_another_s(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("position", [-1, 0, -(2**63)])
-def test_no_event_is_inserted_below_position_1(file_store: Store, position: int) -> None:
+def test_no_event_is_inserted_below_position_1(file_store: SQLiteFile, position: int) -> None:
     """Also not at -1, which SQLite shows to a trigger where no position is given."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+    with closing(sqlite3.connect(file_store.place.events_database, isolation_level=None)) as plain:
         before = plain.execute("SELECT * FROM stored_events").fetchall()
         with pytest.raises(sqlite3.IntegrityError):
             plain.execute("INSERT INTO stored_events VALUES (?, 'event/new', 1, 'UsageRecorded', x'00')", (position,))
@@ -166,11 +171,11 @@ def test_what_a_killed_program_left_is_found_by_its_name_and_not_by_a_pattern(tm
         assert (left.exists(), other.exists()) == (False, True)
 
 
-def test_a_lock_that_can_not_be_had_is_told_as_a_ledger_that_is_not_available(file_store: Store) -> None:
+def test_a_lock_that_can_not_be_had_is_told_as_a_ledger_that_is_not_available(file_store: SQLiteFile) -> None:
     """A folder in its place, as a careless restore may leave it."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-        lock = Path(f"{file_store.place.views}.lock")
+        lock = Path(f"{file_store.place.views_database}.lock")
         lock.unlink(missing_ok=True)
         lock.mkdir()
         with pytest.raises(TallybookError) as refused:

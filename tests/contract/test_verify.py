@@ -17,14 +17,14 @@ from tallybook.domain import Meter
 from tallybook.projections.rows import AsOf
 
 from .histories import START, answers, record_history, report
-from .stores import Store
+from .stores import SQLiteFile, Store
 
 Damage = Callable[..., None]
 PERIOD = START, START.replace(day=20)
 
 
 @pytest.fixture
-def live(file_store: Store) -> Iterator[Metering]:
+def live(file_store: SQLiteFile) -> Iterator[Metering]:
     """A ledger with rules that changed, whose read models are as they should be, of the generation 2."""
     with file_store.metering() as metering:
         record_history(metering, 40)
@@ -34,11 +34,11 @@ def live(file_store: Store) -> Iterator[Metering]:
 
 
 @pytest.fixture
-def damage(file_store: Store) -> Damage:
+def damage(file_store: SQLiteFile) -> Damage:
     """Changes one row of the read models past the application, while a program has them open."""
 
     def change(statement: str, *given: object) -> None:
-        with closing(sqlite3.connect(file_store.place.views)) as connection:
+        with closing(sqlite3.connect(file_store.place.views_database)) as connection:
             assert connection.execute(statement, given).rowcount == 1
             connection.commit()
 
@@ -91,11 +91,16 @@ CHANGES = (
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
-def test_one_changed_cell_is_found(live: Metering, file_store: Store, damage: Damage, table: str, column: str) -> None:
+def test_one_changed_cell_is_found(
+    live: Metering, file_store: SQLiteFile, damage: Damage, table: str, column: str
+) -> None:
     """A little more, another type, garbage or nothing, in any column of any table: it is located, or the read models
     are refused as unreadable; never taken as right."""
     words = BY_WORDS[table] if column not in ("meter", "bucket_seconds", "start") else f"{table}: "
-    with closing(sqlite3.connect(file_store.place.views)) as views, closing(sqlite3.connect(":memory:")) as original:
+    with (
+        closing(sqlite3.connect(file_store.place.views_database)) as views,
+        closing(sqlite3.connect(":memory:")) as original,
+    ):
         views.backup(original)
         for change in CHANGES:
             try:
@@ -109,10 +114,10 @@ def test_one_changed_cell_is_found(live: Metering, file_store: Store, damage: Da
 
 @pytest.mark.parametrize("number", range(8))
 def test_one_changed_number_of_one_usage_is_found(
-    live: Metering, file_store: Store, damage: Damage, number: int
+    live: Metering, file_store: SQLiteFile, damage: Damage, number: int
 ) -> None:
     """Customer, time, position, dimensions, value, and when it was recorded and cancelled, wherever it is packed."""
-    with closing(sqlite3.connect(file_store.place.views)) as connection:
+    with closing(sqlite3.connect(file_store.place.views_database)) as connection:
         (packed,) = connection.execute(f"SELECT usages FROM usage_2 WHERE {ONE_ROW['usage']}").fetchone()
     usages = msgspec.msgpack.decode(packed)
     is_text = isinstance(usages[0][number], str)
@@ -173,11 +178,11 @@ def test_what_a_generation_says_of_itself_is_verified(
 
 
 @pytest.mark.parametrize("offset", [0, 20, 4_096, 8_192 + 100, 40_000])
-def test_a_damaged_file_is_told(live: Metering, file_store: Store, offset: int) -> None:
+def test_a_damaged_file_is_told(live: Metering, file_store: SQLiteFile, offset: int) -> None:
     """Bytes overwritten anywhere: what is damaged is refused or located; where nothing lay the rows are equal still."""
     before = answers(live)
     live.close()
-    with Path(file_store.place.views).open("r+b") as file:
+    with Path(file_store.place.views_database).open("r+b") as file:
         assert file.seek(0, os.SEEK_END) > offset
         file.seek(offset)
         file.write(b"\xa5" * 64)
@@ -236,7 +241,7 @@ def test_verifying_goes_on_while_usage_arrives(store: Store) -> None:
 
 
 def test_rules_that_change_while_verifying_are_not_those_verified(
-    file_store: Store, monkeypatch: pytest.MonkeyPatch
+    file_store: SQLiteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The live generation is compared under the rules of the position that it stands at."""
     with file_store.metering() as metering, file_store.metering() as other:
@@ -255,9 +260,9 @@ def test_rules_that_change_while_verifying_are_not_those_verified(
         assert metering.verify().is_equal
 
 
-def test_verifying_leaves_no_files_behind(live: Metering, file_store: Store) -> None:
+def test_verifying_leaves_no_files_behind(live: Metering, file_store: SQLiteFile) -> None:
     """Neither when it is done nor when it fails."""
-    folder = Path(file_store.place.views).parent
+    folder = Path(file_store.place.views_database).parent
     before = sorted(folder.iterdir())
 
     def fail(_: object) -> None:
@@ -278,10 +283,12 @@ with Metering.open(sys.argv[1]) as metering:
 """
 
 
-def test_what_a_killed_verification_leaves_behind_is_removed_by_the_next(live: Metering, file_store: Store) -> None:
+def test_what_a_killed_verification_leaves_behind_is_removed_by_the_next(
+    live: Metering, file_store: SQLiteFile
+) -> None:
     """But not the folder of one that is still running."""
-    folder = Path(file_store.place.views).parent
-    url = f"sqlite:///{file_store.place.events}"
+    folder = Path(file_store.place.views_database).parent
+    url = f"sqlite:///{file_store.place.events_database}"
     killed = subprocess.run([sys.executable, "-c", KILLED, url], timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL
     (left,) = folder.glob("*.scratch-*")
@@ -296,12 +303,12 @@ def test_what_a_killed_verification_leaves_behind_is_removed_by_the_next(live: M
     assert list(folder.glob("*.scratch-*")) == []
 
 
-def test_a_ledger_that_lost_events_is_told(file_store: Store) -> None:
+def test_a_ledger_that_lost_events_is_told(file_store: SQLiteFile) -> None:
     """Where a stored event is gone, by force, verifying tells rather than waits for it."""
     with file_store.metering() as metering:
         record_history(metering, 20)
         head = metering.catch_up()
-        with closing(sqlite3.connect(file_store.place.events)) as connection:
+        with closing(sqlite3.connect(file_store.place.events_database)) as connection:
             connection.execute("DROP TRIGGER stored_events_are_never_deleted")
             connection.execute("DELETE FROM stored_events WHERE position = ?", (head,))
             connection.commit()
@@ -310,12 +317,12 @@ def test_a_ledger_that_lost_events_is_told(file_store: Store) -> None:
         assert found(metering)
 
 
-def test_a_closing_cannot_know_of_what_came_after_it(file_store: Store) -> None:
+def test_a_closing_cannot_know_of_what_came_after_it(file_store: SQLiteFile) -> None:
     """A closed period that says it knew of a later position is told, and what is owed on it shows all the same."""
     with file_store.metering() as metering:
         record_history(metering, 30)
         closed = metering.close_period("tokens", "acme", *PERIOD)
-    with closing(sqlite3.connect(file_store.place.events)) as connection:
+    with closing(sqlite3.connect(file_store.place.events_database)) as connection:
         connection.execute("DROP TRIGGER stored_events_are_never_changed")
         connection.execute(
             "UPDATE stored_events SET state = CAST(replace(state, ?, ?) AS BLOB) WHERE topic = 'PeriodClosed'",
@@ -332,13 +339,13 @@ def test_a_closing_cannot_know_of_what_came_after_it(file_store: Store) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["state = x'7b'", "originator_id = 'period/tokens/other'", "originator_version = 7"])
-def test_a_closing_that_cannot_be_read_is_told_as_damage_of_the_ledger(file_store: Store, wrong: str) -> None:
+def test_a_closing_that_cannot_be_read_is_told_as_damage_of_the_ledger(file_store: SQLiteFile, wrong: str) -> None:
     """By verify, and by whatever asks for closed periods; figures that don't need it are answered."""
     with file_store.metering() as metering:
         record_history(metering, 30)
         metering.close_period("tokens", "acme", *PERIOD)
         expected = metering.totals("tokens", *PERIOD)
-    with closing(sqlite3.connect(file_store.place.events)) as connection:
+    with closing(sqlite3.connect(file_store.place.events_database)) as connection:
         connection.execute("DROP TRIGGER stored_events_are_never_changed")
         connection.execute(f"UPDATE stored_events SET {wrong} WHERE topic = 'PeriodClosed'")
         connection.commit()

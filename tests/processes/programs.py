@@ -13,8 +13,6 @@ from tallybook.application import AcceptancePolicy, Metering, Progress, utc_now
 from tallybook.application.generations import Generations
 from tallybook.application.ledger import Ledger
 from tallybook.application.ledger_url import locate
-from tallybook.application.stores.sqlite_ledger import ledger_datastore
-from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
 from tallybook.domain.errors import PeriodOverlaps
 from tallybook.projections.projector import Projector
 
@@ -121,9 +119,9 @@ def close(url: str, ends: str) -> None:
 
 def catch_up(url: str, page_size: str) -> None:
     """Bring the read models up to date in small pages, once told to, and tell each position reached."""
-    place = locate(url)
-    ledger = Ledger(ledger_datastore(place.events))
-    views = SQLiteViews(views_datastore(place.views), ledger.changed_rules)
+    store = locate(url)
+    ledger = Ledger(store)
+    views = store.views(ledger.changed_rules)
     tell("ready")
     sys.stdin.readline()
 
@@ -137,9 +135,9 @@ def catch_up(url: str, page_size: str) -> None:
 
 def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
     """Build a candidate that counts each use once, in small pages, once told to; tell each position reached."""
-    place = locate(url)
-    ledger = Ledger(ledger_datastore(place.events))
-    views = SQLiteViews(views_datastore(place.views), ledger.changed_rules)
+    store = locate(url)
+    ledger = Ledger(store)
+    views = store.views(ledger.changed_rules)
     tell("ready")
     sys.stdin.readline()
 
