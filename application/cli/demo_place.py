@@ -4,7 +4,8 @@ from itertools import count
 from pathlib import Path
 
 from ...domain.errors import InvalidLedgerUrl
-from ..ledger_url import LedgerPlace, locate
+from ..ledger_url import locate
+from ..stores.sqlite_store import SQLiteStore
 
 _FILE = "tallybook-demo{}.db"
 
@@ -15,14 +16,14 @@ def free_url() -> str:
     return "sqlite:///" + next(name for name in numbered if not Path(name).exists())
 
 
-def new_place(url: str) -> LedgerPlace:
+def new_place(url: str) -> SQLiteStore:
     """Where the ledger at `url` will be. Raises InvalidLedgerUrl where something is there already."""
     place = locate(url)
-    if place.events.startswith("file:"):
+    if place.events_database.startswith("file:"):
         raise InvalidLedgerUrl("The demo leaves its ledger to be explored; give it a file.", field="url", value=url)
-    if Path(place.events).exists():
+    if Path(place.events_database).exists():
         raise InvalidLedgerUrl(
-            f"{place.events} exists already, and the demo begins a ledger of its own; give another name.",
+            f"{place.events_database} exists already, and the demo begins a ledger of its own; give another name.",
             field="url",
             value=url,
         )

@@ -10,9 +10,9 @@ import typer
 
 from ...domain.errors import TallybookError
 from ..demo import CUSTOMER, DAYS, METERS, DemoReport, month_of_usage
-from ..ledger_url import LedgerPlace
 from ..metering import Metering, utc_now
 from ..results import Outcome, Total
+from ..stores.sqlite_store import SQLiteStore
 from .demo_place import free_url, new_place
 from .explanations import show_explanation
 from .periods import Span
@@ -42,7 +42,7 @@ class _Story:
     """A month of usage in a ledger: [start, end), whole days in UTC."""
 
     url: str
-    place: LedgerPlace
+    place: SQLiteStore
     start: datetime
     end: datetime
 
@@ -109,9 +109,9 @@ class _Story:
 
     def _replay(self, before: list[Total]) -> None:
         _step(6, "The read models are deleted, and made again from the ledger.")
-        Path(self.place.views).unlink()
+        Path(self.place.views_database).unlink()
         for suffix in ("-wal", "-shm"):
-            Path(self.place.views + suffix).unlink(missing_ok=True)
+            Path(self.place.views_database + suffix).unlink(missing_ok=True)
         with Metering.open(self.url) as metering:
             began = time.monotonic()
             position = metering.catch_up()

@@ -100,7 +100,7 @@ def check_presence(url: str) -> None:
     from ...domain.errors import LedgerUnavailable  # noqa: PLC0415
     from ..ledger_url import locate  # noqa: PLC0415
 
-    events = locate(url).events
+    events = locate(url).events_database
     if not events.startswith("file:") and not Path(events).exists():
         raise LedgerUnavailable(
             f"There is no ledger at {events}; 'tallybook meter configure' begins one.", field="url", value=url
