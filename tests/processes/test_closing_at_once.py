@@ -8,7 +8,7 @@ from tallybook.application import ClosedPeriod, Metering
 from tallybook.domain.errors import PeriodNotClosed, PeriodOverlaps
 
 from .conftest import Start, go
-from .ledger_files import finished
+from .ledgers import finished
 from .programs import BATCH, START, VALUE, batch, opened
 from .test_threads import run_together
 
