@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from .programs import figures, opened
+from .usage import figures, opened
 
 Row = tuple[Any, ...]
 

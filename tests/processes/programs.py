@@ -8,52 +8,18 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from tallybook.application import AcceptancePolicy, Metering, Progress, utc_now
+from tallybook.application import Progress, utc_now
 from tallybook.application.generations import Generations
 from tallybook.domain.errors import LedgerUnavailable, PeriodOverlaps
 from tallybook.projections.projector import Projector
 
+from .forking import fork
 from .tailing import tailed
-
-START = datetime(2026, 10, 1, tzinfo=UTC)
-END = datetime(2026, 11, 1, tzinfo=UTC)
-BATCH = 50
-VALUE = 3
-
-
-def opened(url: str) -> Metering:
-    """The ledger at `url`, with its one meter."""
-    metering = Metering.open(url, policy=AcceptancePolicy(max_age=None))
-    metering.configure_meter("tokens", customer_key="customer")
-    return metering
-
-
-def batch(writer: str, number: int, size: int = BATCH) -> list[dict[str, object]]:
-    """One batch of reports. Its identifiers tell the writer, the batch, and the place in it."""
-    return [
-        {
-            "event_name": "tokens",
-            "identifier": f"{writer}/{number:05d}/{place:03d}",
-            "timestamp": START,
-            "payload": {"customer": "acme", "value": str(VALUE)},
-        }
-        for place in range(size)
-    ]
-
-
-def figures(metering: Metering) -> tuple[int, int]:
-    """Count and sum of all usage."""
-    total = metering.total("tokens", None, START, END)
-    return total.count, int(total.sum)
-
-
-def tell(*words: object) -> None:
-    """Say something to whoever started this program, at once."""
-    print(*words, flush=True)  # noqa: T201
+from .usage import BATCH, START, batch, figures, opened, tell
 
 
 def record(url: str, writer: str, batches: str, size: str = str(BATCH)) -> None:
@@ -153,7 +119,8 @@ def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
             time.sleep(float(pause_seconds))
 
         generations = Generations(metering._ledger, metering._views, utc_now)  # pyright: ignore
-        generations.rebuild({"tokens": {"formula": "count"}}, told, int(page_size))
+        with suppress(LedgerUnavailable):
+            generations.rebuild({"tokens": {"formula": "count"}}, told, int(page_size))
 
 
 def promote(url: str, generation: str) -> None:
@@ -165,7 +132,19 @@ def promote(url: str, generation: str) -> None:
 
 PROGRAMS: dict[str, Callable[..., None]] = {
     program.__name__: program
-    for program in (record, record_and_read, read, tail, answer, begin_together, close, catch_up, rebuild, promote)
+    for program in (
+        record,
+        record_and_read,
+        read,
+        tail,
+        answer,
+        begin_together,
+        close,
+        catch_up,
+        rebuild,
+        fork,
+        promote,
+    )
 }
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from tallybook.application import Metering, TallybookError, Total
 
 from .conftest import Start, go
 from .ledgers import file_of, finished, live_rows, positions
-from .programs import BATCH, END, START, VALUE, batch, figures, opened
 from .test_killed import kill_after
 from .test_threads import run_together
+from .usage import BATCH, END, START, VALUE, batch, figures, opened
 
 MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "5"))
 PAGE = 50

@@ -12,7 +12,7 @@ import pytest
 
 from .conftest import Start, go
 from .ledgers import batch_sizes, delete_views, finished, positions, read_and_fresh_figures
-from .programs import BATCH, VALUE, batch, figures, opened
+from .usage import BATCH, VALUE, batch, figures, opened
 
 MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "8"))
 PAGE = 100

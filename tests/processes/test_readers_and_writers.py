@@ -5,7 +5,7 @@ from pathlib import Path
 
 from .conftest import Start, go
 from .ledgers import batch_sizes, delete_views, file_of, finished, positions, read_and_fresh_figures
-from .programs import BATCH, VALUE, batch, figures, opened
+from .usage import BATCH, VALUE, batch, figures, opened
 
 
 def monotone(told: list[list[int]]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from tallybook.application import Metering, Receipt
 
 from .ledgers import positions, read_and_fresh_figures
-from .programs import BATCH, VALUE, batch, figures, opened
+from .usage import BATCH, VALUE, batch, figures, opened
 
 
 def run_together(jobs: Sequence[Callable[[], None]]) -> None:
