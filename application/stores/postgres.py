@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import eventsourcing.postgres
 import psycopg
 from psycopg import Connection, Cursor
+from psycopg.abc import Query
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
@@ -86,7 +87,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             connection, answer = self._begun(mode, prepare, first)
             try:
                 yield answer
-                connection.execute((f"{last}; " if mode == "write" and last else "") + _END[mode])  # type: ignore
+                connection.execute(((f"{last}; " if mode == "write" and last else "") + _END[mode]).encode())
             except BaseException:
                 _roll_back(connection)
                 raise
@@ -104,12 +105,12 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
                 if time.monotonic() > deadline:
                     raise
 
-    def select(self, statement: str | Composed, params: Sequence[object] = (), *, binary: bool = False) -> list[Any]:
+    def select(self, statement: Query, params: Sequence[object] = (), *, binary: bool = False) -> list[Any]:
         """The rows of one statement, as tuples."""
 
         def fetched(connection: Connection[Any]) -> list[Any]:
             with connection.cursor(row_factory=tuple_row, binary=binary) as cursor:
-                return cursor.execute(statement, params).fetchall()  # pyright: ignore[reportArgumentType] - as above
+                return cursor.execute(statement, params).fetchall()
 
         return self.attempt("read", fetched)
 
@@ -157,7 +158,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
         while True:
             connection = self.acquire(max(deadline - time.monotonic(), 0.001))
             try:
-                connection.execute(statement)  # pyright: ignore[reportArgumentType] - ours, never given from outside
+                connection.execute(statement.encode())
                 return connection, prepare(connection)
             except BaseException as error:
                 is_gone = connection.closed

@@ -146,7 +146,7 @@ class PostgresRows(StoredRows):
     def _executed(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
         with translated(self._views.store.place):
             cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
-            return cursor.execute(statement.replace("?", "%s"), params or None)  # pyright: ignore
+            return cursor.execute(statement.replace("?", "%s").encode(), params or None)
 
 
 def _dimensions_key(dimensions: str) -> str:

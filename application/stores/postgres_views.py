@@ -403,7 +403,7 @@ def _tracking_name(generation: int) -> str:
 
 def _is_locked(connection: Connection[Any], number: int, wait_seconds: float) -> bool:
     """Take an advisory lock until the transaction ends; whether it could be had in time."""
-    connection.execute(f"SET LOCAL lock_timeout = {max(round(wait_seconds * 1000), 1)}")  # pyright: ignore
+    connection.execute(f"SET LOCAL lock_timeout = {max(round(wait_seconds * 1000), 1)}".encode())
     try:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (number,))
     except LockNotAvailable:

@@ -21,7 +21,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
     return line
 
 
-def damage(file: str, statement: str) -> None:
+def damage(file: Path, statement: str) -> None:
     """Change one cell behind the ledger's back."""
     with closing(sqlite3.connect(file)) as database, database:
         assert database.execute(statement).rowcount == 1
@@ -110,9 +110,9 @@ def test_rules_of_a_meter_that_cannot_be_read_are_refused_before_anything_is_com
     place = tallybook.views_file
     damage(place, "UPDATE meters_1 SET rules = 'nothing'")
     assert tallybook.refusal("verify")[0] == "ledger_unavailable"
-    assert "(.views); it is made again" in tallybook.run("verify", status=1).stderr
+    assert "Delete their file (.views)" in tallybook.run("verify", status=1).stderr
     for suffix in ("", "-wal", "-shm"):
-        Path(place + suffix).unlink(missing_ok=True)
+        Path(f"{place}{suffix}").unlink(missing_ok=True)
     tallybook.run("verify")
 
 

@@ -8,12 +8,18 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.ledger import Ledger
 
-from .stores import STORES, SQLiteFile, Store, sqlite_file
+from .stores import KEPT_STORES, STORES, SQLiteFile, Store, sqlite_file
 
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """Each store in turn, empty."""
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture(params=KEPT_STORES)
+def kept_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Each store that outlives the program in turn, empty."""
     return STORES[request.param](tmp_path)
 
 

@@ -1,7 +1,7 @@
 """The stores that the contract holds for, and the pieces that a test takes apart."""
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.ledger import Ledger
 from tallybook.application.ledger_url import locate
+from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_store import SQLiteStore
 from tallybook.application.stores.store import GenerationViews
 from tallybook.application.stores.store import Store as Place
@@ -64,6 +65,14 @@ class SQLiteFile(Store):
 
     place: SQLiteStore
 
+    @contextmanager
+    def datastores(self) -> Generator[tuple[Datastore, Datastore]]:
+        """The databases of the ledger and of its read models as the store opens them, closed at the end."""
+        with closing(self.place.recorder()) as recorder, closing(self.place.views(dict)) as views:
+            assert isinstance(recorder.datastore, Datastore)
+            assert isinstance(views.datastore, Datastore)
+            yield recorder.datastore, views.datastore
+
 
 def sqlite_file(folder: Path) -> SQLiteFile:
     """A ledger in a file of its own."""
@@ -78,3 +87,5 @@ def sqlite_memory(_: Path) -> Store:
 
 STORES: Mapping[str, Callable[[Path], Store]] = {"sqlite file": sqlite_file, "sqlite memory": sqlite_memory}
 """Another store joins the contract with one line here."""
+KEPT_STORES = ("sqlite file",)
+"""Those that outlive the program."""

@@ -1,7 +1,7 @@
 """The contract of the projector: pages exactly once, whatever is killed when, and never past what can't be folded."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
 from itertools import count
 from typing import Any, cast
 
@@ -12,10 +12,12 @@ from tallybook.domain import Formula, Rules
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.projections import Progress
 from tallybook.projections.projector import Projector
-from tallybook.projections.rows import Views, WritableRows
+from tallybook.projections.rows import Fold, Rows, Views, WritableRows
 
 from .histories import METERS, answers, contents, record_history
 from .stores import Store
+
+PATIENCE_SECONDS = 0.3
 
 
 class Fault(Exception):
@@ -61,11 +63,21 @@ class FaultyViews:
         """Reading never fails here."""
         return self._views.reading()
 
-    @contextmanager
-    def writing(self) -> Generator[WritableRows]:
-        """Rows that may fail."""
-        with self._views.writing() as rows:
-            yield cast(WritableRows, FaultyRows(rows, self._strikes, after=self._after))
+    def writing(self) -> Any:
+        """Nor does what isn't a page."""
+        return self._views.writing()
+
+    def take_page(self, fold: Fold) -> int:
+        """A page whose rows may fail while they are written."""
+
+        def faulty(rows: Rows) -> Callable[[WritableRows], None] | None:
+            write = fold(rows)
+            return None if write is None else lambda onto: write(self._faulty(onto))
+
+        return self._views.take_page(faulty)
+
+    def _faulty(self, rows: WritableRows) -> WritableRows:
+        return cast(WritableRows, FaultyRows(rows, self._strikes, after=self._after))
 
     def _strikes(self) -> bool:
         self.struck = self.struck or next(self._calls) == self._nth
@@ -118,46 +130,61 @@ def test_no_page_is_folded_in_twice_by_two_that_take_turns(store: Store) -> None
 
 
 class OvertakenViews:
-    """Read models with which something happens between the folding of the first page and its writing."""
+    """Read models with which something happens between the folding of the first page and its writing.
+
+    A store may let it, or have it wait until the page is written.
+    """
 
     def __init__(self, views: Views, happens: Callable[[], object]) -> None:
         self.reading = views.reading
-        self._writing = views.writing
-        self._happens = iter([happens])
+        self.writing = views.writing
+        self._views = views
+        self._happening = threading.Thread(target=happens)
 
-    def writing(self) -> Any:
-        """Rows to write, after what happens."""
-        for happen in self._happens:
-            happen()
-        return self._writing()
+    def take_page(self, fold: Fold) -> int:
+        """A page, with what happens meanwhile."""
+
+        def overtaken(rows: Rows) -> Callable[[WritableRows], None] | None:
+            write = fold(rows)
+            if self._happening.ident is None:
+                self._happening.start()
+                self._happening.join(PATIENCE_SECONDS)
+            return write
+
+        reached = self._views.take_page(overtaken)
+        self._happening.join()
+        return reached
 
 
-def test_a_page_that_another_has_folded_in_meanwhile_is_not_folded_in_again(store: Store) -> None:
+def test_a_page_that_another_has_folded_in_meanwhile_is_not_folded_in_again(kept_store: Store) -> None:
     """Overtaken between folding a page and writing it, by one that took a smaller page: it is folded anew."""
+    store = kept_store
     with store.metering() as metering:
         record_history(metering)
-        with store.pieces() as (ledger, views):
+        with store.pieces() as (ledger, views), store.pieces() as (_, others):
             expected = _folded(store, ledger, views, 10_000)
             for page_size in (5, 40, 10_000):
                 store.forget()
-                overtaken = OvertakenViews(views, lambda: Projector(ledger, views, 7).catch_up(until=21))
+                overtaken = OvertakenViews(views, lambda: Projector(ledger, others, 7).catch_up(until=21))
                 assert Projector(ledger, overtaken, page_size).catch_up() == ledger.head()
                 assert contents(ledger, views) == expected, f"page size {page_size}"
 
 
-def test_a_page_of_one_generation_is_never_written_into_another(store: Store) -> None:
+def test_a_page_of_one_generation_is_never_written_into_another(kept_store: Store) -> None:
     """Promoted between folding a page and writing it, a generation under other rules takes nothing of that page."""
+    store = kept_store
     with store.metering() as metering:
         record_history(metering)
-        with store.pieces() as (ledger, views):
+        with store.pieces() as (ledger, views), store.pieces() as (_, others):
             head = ledger.head()
             store.forget()
             Projector(ledger, views).catch_up(until=head // 2)
             rules = {"tokens": Rules(formula=Formula.LAST, customer_key="region")}
             other = views.begin(rules).number
             Projector(ledger, views.of(other)).catch_up(until=head // 2)
-            overtaken = OvertakenViews(views, lambda: views.make_live(other, {}))
+            overtaken = OvertakenViews(views, lambda: others.make_live(other, {}))
             Projector(ledger, overtaken).catch_up()
+            Projector(ledger, views).catch_up()  # where the promotion waited for the page
             with views.scratch(rules) as scratch:
                 Projector(ledger, scratch).catch_up()
                 assert rows_of(views) == rows_of(scratch)

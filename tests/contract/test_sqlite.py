@@ -34,13 +34,10 @@ def settings(datastore: Datastore, *, commit: bool, connections: int) -> set[tup
 
 def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_store: SQLiteFile) -> None:
     """Recorded is durable: each connection of the pool syncs the write-ahead log at each commit."""
-    with file_store.pieces() as (ledger, views):
-        events = ledger.ledger_recorder.datastore
-        assert isinstance(events, Datastore)
+    with file_store.datastores() as (events, views):
         assert settings(events, commit=False, connections=4) == {("wal", FULL)}
         assert settings(events, commit=True, connections=1) == {("wal", FULL)}
-        assert isinstance(views.datastore, Datastore)
-        assert settings(views.datastore, commit=False, connections=4) == {("wal", NORMAL)}
+        assert settings(views, commit=False, connections=4) == {("wal", NORMAL)}
 
 
 def test_the_application_opens_its_events_fully_synchronous(

@@ -8,7 +8,9 @@ from sys import executable
 
 import pytest
 
-PROGRAMS = Path(__file__).with_name("programs.py")
+ROOT = Path(__file__).parents[2]
+
+STORES = ("sqlite",)
 
 Start = Callable[..., "Popen[str]"]
 
@@ -20,7 +22,8 @@ def start() -> Iterator[Start]:
 
         def started(program: str, *arguments: object) -> "Popen[str]":
             process = Popen(
-                [executable, str(PROGRAMS), program, *map(str, arguments)],
+                [executable, "-m", f"{__package__}.programs", program, *map(str, arguments)],
+                cwd=ROOT,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
@@ -45,6 +48,18 @@ def go(*processes: "Popen[str]") -> None:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     """Where a ledger file is going to be."""
     return f"sqlite:///{tmp_path / 'usage.db'}"
+
+
+@pytest.fixture(params=STORES)
+def url(request: pytest.FixtureRequest) -> str:
+    """Where a ledger is going to be, on each store in turn."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture(params=(*STORES, "memory"))
+def url_for_threads(request: pytest.FixtureRequest) -> str:
+    """Where a ledger for the threads of one process is going to be, which may be in memory."""
+    return "sqlite://" if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")

@@ -11,8 +11,8 @@ from subprocess import Popen
 import pytest
 
 from .conftest import Start, go
-from .ledger_files import batch_sizes, delete_views, finished, positions, read_and_fresh_figures
-from .programs import BATCH, VALUE, batch, figures, opened
+from .ledgers import batch_sizes, delete_views, finished, positions, read_and_fresh_figures
+from .usage import BATCH, VALUE, batch, figures, opened
 
 MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "8"))
 PAGE = 100
