@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar
 import eventsourcing.postgres
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.abc import Query
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
@@ -105,7 +104,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
                 if time.monotonic() > deadline:
                     raise
 
-    def select(self, statement: Query, params: Sequence[object] = (), *, binary: bool = False) -> list[Any]:
+    def select(self, statement: SQL | Composed, params: Sequence[object] = (), *, binary: bool = False) -> list[Any]:
         """The rows of one statement, as tuples."""
 
         def fetched(connection: Connection[Any]) -> list[Any]:

@@ -262,7 +262,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def _was_committed(self, transaction_id: str, deadline: float) -> bool:
         """Whether a transaction took effect whose connection was lost while it was being committed."""
         while True:
-            ((state,),) = self.store.select("SELECT pg_xact_status(%s::xid8)", (transaction_id,))
+            ((state,),) = self.store.select(SQL("SELECT pg_xact_status(%s::xid8)"), (transaction_id,))
             if state in ("committed", "aborted"):
                 return state == "committed"
             if time.monotonic() > deadline:
