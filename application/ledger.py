@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -163,6 +163,10 @@ class Ledger(Application[str]):
         """
         if events:
             self.ledger_recorder.insert_rows(self._rows(events))
+
+    def listening(self) -> AbstractContextManager[Callable[[float], None]]:
+        """Hear of what is recorded from here on: gives what waits for that, or for some seconds at most."""
+        return self.ledger_recorder.listening()
 
     @contextmanager
     def alone(self) -> Generator["LedgerAlone"]:

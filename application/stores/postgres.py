@@ -16,8 +16,9 @@ from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
 
 from ...domain.errors import LedgerUnavailable
-from .postgres_errors import Conflict, ConnectionLost, translated
+from .postgres_errors import ConnectionLost, translated
 from .postgres_settings import PostgresSettings, refused_url
+from .store import TransientFailure
 
 Answer = TypeVar("Answer")
 Mode = Literal["read", "write"]
@@ -28,8 +29,7 @@ _BEGIN: dict[Mode, str] = {
     # One consistent state, however many statements read it.
     "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     # Each statement sees all that was committed before the locks that it waited for were let go.
-    "write": f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = "
-    f"'{IDLE_SECONDS}s'",
+    "write": f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",
 }
 
 
@@ -100,7 +100,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             try:
                 with self.session(mode, first) as connection:
                     return work(connection)
-            except (ConnectionLost, Conflict):
+            except TransientFailure:
                 if time.monotonic() > deadline:
                     raise
 
@@ -237,7 +237,8 @@ def _parameters(settings: PostgresSettings) -> dict[str, Any]:
         conninfo_to_dict("", **parameters)
     except psycopg.Error as error:
         raise refused_url(" ".join(str(error).split())) from None  # which may hold a password
-    return {"application_name": "tallybook", **parameters, "autocommit": True}
+    by_default = {"application_name": "tallybook", "connect_timeout": max(round(settings.timeout_seconds), 2)}
+    return {**by_default, **parameters, "autocommit": True}
 
 
 def place_of(settings: PostgresSettings, schema: str) -> str:

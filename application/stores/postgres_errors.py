@@ -9,6 +9,7 @@ from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from ...domain.errors import LedgerUnavailable, NotPermitted
+from .store import TransientFailure
 
 _ADVICE: dict[type[psycopg.Error], str] = {
     errors.LockNotAvailable: " Somebody else held a lock for too long; try again.",
@@ -21,7 +22,7 @@ _ADVICE: dict[type[psycopg.Error], str] = {
 }
 
 
-class ConnectionLost(LedgerUnavailable):
+class ConnectionLost(TransientFailure):
     """The connection broke: what was not committed is undone, and what was being committed may be done."""
 
 
@@ -29,7 +30,7 @@ class TablesGone(LedgerUnavailable):
     """Tables were dropped, or were never made."""
 
 
-class Conflict(LedgerUnavailable):
+class Conflict(TransientFailure):
     """The transaction was undone as it stood in another one's way; trying again settles it."""
 
 

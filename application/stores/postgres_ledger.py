@@ -15,9 +15,9 @@ from psycopg.sql import SQL, Identifier
 from ...domain.errors import LedgerUnavailable
 from ...projections.rows import LedgerEvent
 from .postgres import Datastore
-from .postgres_errors import Conflict, ConnectionLost, translated
+from .postgres_errors import translated
 from .postgres_schema import Schema
-from .store import StoredBytes, StoredRow, StreamMoved
+from .store import StoredBytes, StoredRow, StreamMoved, TransientFailure
 
 LEDGER = Schema(
     kind="ledger",
@@ -69,6 +69,8 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
     def __init__(self, datastore: Datastore) -> None:
         refuse_database_functions()
+        with datastore.outside_the_pool():
+            pass  # what is wrong with its parameters is told at once: a pool would try again
         super().__init__(datastore)
         self.store: Datastore = datastore
         self.channel_name = f"{datastore.schema}.stored_events"
@@ -164,7 +166,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             try:
                 with self.store.session("write", self._lock, self._notify) as connection:
                     positions, transaction_id = self._append(connection, rows, unless_moved or {})
-            except (ConnectionLost, Conflict):
+            except TransientFailure:
                 if transaction_id is None or not self._was_committed(transaction_id, deadline):
                     if time.monotonic() > deadline:
                         raise

@@ -12,17 +12,17 @@ from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 
-from ...domain.errors import LedgerUnavailable, NoGeneration
+from ...domain.errors import LedgerUnavailable, NoGeneration, NotPermitted
 from ...domain.rules import Rules
 from ...projections.generations import Generation, GenerationState
 from ...projections.rows import Fold, Views
 from .holder import PATIENCE_SECONDS, described, refused
 from .postgres import Datastore, Mode, OneConnection
-from .postgres_errors import Conflict, ConnectionLost, TablesGone, translated
+from .postgres_errors import TablesGone, translated
 from .postgres_rows import PostgresRows
 from .postgres_schema import Schema, lock_number
 from .row_codec import decode_pinned, decode_revisions, encode_pinned, encode_revisions
-from .store import MADE_ANEW
+from .store import MADE_ANEW, TransientFailure
 from .stored_rows import tables
 
 Answer = TypeVar("Answer")
@@ -132,15 +132,18 @@ class PostgresViews(PostgresTrackingRecorder):
                     if write is not None:
                         write(rows)
                     return rows.position()
-            except (ConnectionLost, Conflict):
+            except TransientFailure:
                 if time.monotonic() > deadline:
                     raise
 
     def marks(self) -> list[tuple[int, str | None]]:
         """Of each generation, the position up to which the ledger is folded in, and the mark of the event there."""
-        with self._session("read") as connection:
-            statement = self.store.named(f"SELECT notification_id, ledger_mark FROM {_WITH_POSITIONS}")
-            return [(position or 0, mark) for position, mark in connection.execute(statement).fetchall()]
+        try:
+            with self._session("read") as connection:
+                statement = self.store.named(f"SELECT notification_id, ledger_mark FROM {_WITH_POSITIONS}")
+                return [(position or 0, mark) for position, mark in connection.execute(statement).fetchall()]
+        except NotPermitted:
+            return []  # who may only record has no read models to answer from
 
     def begin_anew(self) -> None:
         """Do away with all generations, and begin one without rows."""
@@ -316,6 +319,8 @@ class PostgresViews(PostgresTrackingRecorder):
             row = connection.execute(self.store.named("SELECT version FROM {schema}.read_models")).fetchone()
             if row != (VIEWS.version,):
                 raise TablesGone(f"The tables of the read models are of another version. {MADE_ANEW}")
+            if mode == "write":  # told before anything is folded that couldn't be kept
+                connection.execute(self.store.named("LOCK TABLE {schema}.tracking IN ROW EXCLUSIVE MODE"))
             return prepare(connection)
 
         with ExitStack() as session:

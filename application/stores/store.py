@@ -6,6 +6,7 @@ from typing import Protocol
 
 from eventsourcing.persistence import Notification
 
+from ...domain.errors import LedgerUnavailable
 from ...domain.rules import Rules
 from ...projections.generations import Generation
 from ...projections.rows import DisposableViews, LedgerPages, Views
@@ -17,6 +18,10 @@ StoredBytes = tuple[int, bytes, bytes, bytes, bytes, str]
 
 MADE_ANEW = "Delete their file (.views), or on PostgreSQL drop their schema (…_views): they are made again."
 """What to do about read models that are damaged."""
+
+
+class TransientFailure(LedgerUnavailable):
+    """What may be settled by trying again: a lost connection, or another transaction in the way."""
 
 
 class StreamMoved(Exception):
