@@ -15,6 +15,7 @@ from tallybook.projections.projector import Projector
 from tallybook.projections.rows import Fold, Rows, Views, WritableRows
 
 from .histories import METERS, answers, contents, record_history
+from .kept_stores import KeptStore
 from .stores import Store
 
 PATIENCE_SECONDS = 0.3
@@ -156,28 +157,26 @@ class OvertakenViews:
         return reached
 
 
-def test_a_page_that_another_has_folded_in_meanwhile_is_not_folded_in_again(kept_store: Store) -> None:
+def test_a_page_that_another_has_folded_in_meanwhile_is_not_folded_in_again(kept_store: KeptStore) -> None:
     """Overtaken between folding a page and writing it, by one that took a smaller page: it is folded anew."""
-    store = kept_store
-    with store.metering() as metering:
+    with kept_store.metering() as metering:
         record_history(metering)
-        with store.pieces() as (ledger, views), store.pieces() as (_, others):
-            expected = _folded(store, ledger, views, 10_000)
+        with kept_store.pieces() as (ledger, views), kept_store.pieces() as (_, others):
+            expected = _folded(kept_store, ledger, views, 10_000)
             for page_size in (5, 40, 10_000):
-                store.forget()
+                kept_store.forget()
                 overtaken = OvertakenViews(views, lambda: Projector(ledger, others, 7).catch_up(until=21))
                 assert Projector(ledger, overtaken, page_size).catch_up() == ledger.head()
                 assert contents(ledger, views) == expected, f"page size {page_size}"
 
 
-def test_a_page_of_one_generation_is_never_written_into_another(kept_store: Store) -> None:
+def test_a_page_of_one_generation_is_never_written_into_another(kept_store: KeptStore) -> None:
     """Promoted between folding a page and writing it, a generation under other rules takes nothing of that page."""
-    store = kept_store
-    with store.metering() as metering:
+    with kept_store.metering() as metering:
         record_history(metering)
-        with store.pieces() as (ledger, views), store.pieces() as (_, others):
+        with kept_store.pieces() as (ledger, views), kept_store.pieces() as (_, others):
             head = ledger.head()
-            store.forget()
+            kept_store.forget()
             Projector(ledger, views).catch_up(until=head // 2)
             rules = {"tokens": Rules(formula=Formula.LAST, customer_key="region")}
             other = views.begin(rules).number
