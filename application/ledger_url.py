@@ -6,15 +6,36 @@ from urllib.parse import unquote, urlsplit
 from uuid_utils import uuid7
 
 from ..domain.errors import InvalidLedgerUrl
+from .stores.postgres_settings import SCHEMES, PostgresSettings
 from .stores.sqlite_store import SQLiteStore
+from .stores.store import Store
 
 _EXAMPLES = (
-    "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path) or 'sqlite://' (in memory)"
+    "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path), 'sqlite://' (in memory) or "
+    "'postgresql://user@host/database'"
 )
 
 
-def locate(url: str) -> SQLiteStore:
-    """The databases behind a ledger URL. Raises InvalidLedgerUrl."""
+def locate(url: str | PostgresSettings) -> Store:
+    """The store behind a ledger URL, or behind settings. Raises InvalidLedgerUrl."""
+    if isinstance(url, PostgresSettings):
+        return _on_postgres(url)
+    if str(url).partition(":")[0] in SCHEMES:
+        return _on_postgres(PostgresSettings.parse(url))
+    return _on_sqlite(url)
+
+
+def _on_postgres(settings: PostgresSettings) -> Store:
+    try:
+        from .stores.postgres_store import PostgresStore  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise InvalidLedgerUrl(
+            f"A ledger on PostgreSQL needs more packages ({error}): pip install 'tallybook[postgres]'.", field="url"
+        ) from error
+    return PostgresStore(settings)
+
+
+def _on_sqlite(url: str) -> SQLiteStore:
     try:
         parts = urlsplit(str(url))
     except ValueError as error:

@@ -26,6 +26,7 @@ from .seals.growth import GrowthProof
 from .seals.proof import EventProof
 from .seals.results import SealVerification, SealView
 from .seals.sealing import Sealer
+from .stores.postgres_settings import PostgresSettings
 from .stores.store import GenerationViews
 from .verifying import Verification, Verifier
 
@@ -61,14 +62,16 @@ class Metering:
     @classmethod
     def open(
         cls,
-        url: str,
+        url: str | PostgresSettings,
         *,
         policy: AcceptancePolicy = AcceptancePolicy(),  # noqa: B008 - frozen
         clock: Callable[[], datetime] = utc_now,
     ) -> "Metering":
         """Open the ledger at `url`, or begin one there.
 
-        `sqlite:///usage.db` is a file, `sqlite:////var/lib/usage.db` one by its absolute path, `sqlite://` in memory.
+        `sqlite:///usage.db` is a file, `sqlite:////var/lib/usage.db` one by its absolute path, `sqlite://` in memory;
+        `postgresql://user@host/database` is a database, as libpq reads it, with `?schema=name` for another schema than
+        `tallybook`. PostgresSettings say more than a URL can.
         `policy` says what is accepted; `clock` tells the time, as an aware datetime. Raises InvalidLedgerUrl,
         NotALedger, NewerSchema or LedgerUnavailable.
         """

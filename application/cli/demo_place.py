@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ...domain.errors import InvalidLedgerUrl
 from ..ledger_url import locate
-from ..stores.sqlite_store import SQLiteStore
+from ..stores.store import Store
 
 _FILE = "tallybook-demo{}.db"
 
@@ -16,15 +16,13 @@ def free_url() -> str:
     return "sqlite:///" + next(name for name in numbered if not Path(name).exists())
 
 
-def new_place(url: str) -> SQLiteStore:
+def new_store(url: str) -> Store:
     """Where the ledger at `url` will be. Raises InvalidLedgerUrl where something is there already."""
-    place = locate(url)
-    if place.events_database.startswith("file:"):
+    store = locate(url)
+    if not store.is_lasting:
         raise InvalidLedgerUrl("The demo leaves its ledger to be explored; give it a file.", field="url", value=url)
-    if Path(place.events_database).exists():
+    if store.exists():
         raise InvalidLedgerUrl(
-            f"{place.events_database} exists already, and the demo begins a ledger of its own; give another name.",
-            field="url",
-            value=url,
+            f"{store.place} exists already, and the demo begins a ledger of its own; give another name.", field="url"
         )
-    return place
+    return store

@@ -44,6 +44,8 @@ class SQLiteRows(StoredRows):
         cursor.row_factory = None
         return cursor.execute(statement, tuple(params))  # pyright: ignore[reportArgumentType]
 
+    stream = select
+
     def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
         """The first row of a statement, if there is any."""
         return self.select(statement, params).fetchone()

@@ -132,6 +132,24 @@ class GenerationViews(DisposableViews, Protocol):
 class Store(Protocol):
     """Where a ledger and its read models are kept, to be opened as often as wanted."""
 
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        ...
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether it is there still when nobody has it open."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether there is a ledger already."""
+        ...
+
+    def forget(self) -> None:
+        """Do away with the read models, which nobody has open; they are made again."""
+        ...
+
     def recorder(self) -> LedgerRecorder:
         """The ledger's rows, opened; begun where there is no ledger yet."""
         ...

@@ -53,6 +53,10 @@ class StoredRows(ABC):
 
     @abstractmethod
     def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
+        """The rows of a statement that gives few."""
+
+    @abstractmethod
+    def stream(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
         """The rows of a statement, however many, while others are executed too."""
 
     @abstractmethod
@@ -161,7 +165,7 @@ class StoredRows(ABC):
         first = bucket_start(start, bucket_seconds)
         if customer is None:
             return self.select_usages_of_all(meter, bucket_seconds, first, end)
-        return self.select(
+        return self.stream(
             f"SELECT start, usages FROM {self.usage_table} WHERE meter = ? AND customer = ?"
             " AND start >= ? AND start < ? ORDER BY start",
             (meter, customer, first, end),
@@ -194,12 +198,12 @@ class StoredRows(ABC):
         if table == "usage":
             return self._usage_records()
         columns, key, width = _RECORDS[table]
-        rows = self.select(f"SELECT {columns} FROM {self.schema}{table}_{self.generation} ORDER BY {key}")
+        rows = self.stream(f"SELECT {columns} FROM {self.schema}{table}_{self.generation} ORDER BY {key}")
         return (Record(tuple(row[:width]), tuple(row[width:])) for row in rows)
 
     def _usage_records(self) -> Iterator[Record]:
         key = "meter, customer, start, dimensions, first_position"
-        for *bucket, first, stored in self.select(f"SELECT {key}, usages FROM {self.usage_table} ORDER BY {key}"):
+        for *bucket, first, stored in self.stream(f"SELECT {key}, usages FROM {self.usage_table} ORDER BY {key}"):
             try:
                 usages = row_codec.decode_usages(stored)
             except LedgerUnavailable:
