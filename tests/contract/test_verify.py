@@ -164,10 +164,10 @@ def test_what_a_generation_says_of_itself_is_verified(
 
 def test_what_cannot_be_right_is_refused_with_what_to_do(live: Metering, kept_store: KeptStore) -> None:
     """Questions too: a cell that can't be read is told as such, and deleting the file mends it."""
-    damage(kept_store, f"UPDATE totals_2 SET count = 'many' WHERE {ONE_ROW['totals']}")
+    damage(kept_store, f"UPDATE totals_2 SET sum = 'many' WHERE {ONE_ROW['totals']}")
     with pytest.raises(TallybookError, match=r"Delete their file \(.views\)"):
         answers(live)
-    damage(kept_store, f"UPDATE totals_2 SET count = 1 WHERE {ONE_ROW['totals']}")
+    damage(kept_store, f"UPDATE totals_2 SET sum = '1' WHERE {ONE_ROW['totals']}")
     damage(kept_store, "DELETE FROM customers_2 WHERE customer = 1")
     with pytest.raises(TallybookError, match=r"Delete their file \(.views\)"):
         answers(live)
