@@ -1,7 +1,7 @@
 """Where a ledger on PostgreSQL is, and how it is connected to: what a host application brings along."""
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -19,7 +19,8 @@ class PostgresSettings(BaseModel):
     schema that holds the ledger; its read models lie in another one, with `_views` after its name. At most
     `max_connections` are open for recording and asking, and one more each for rebuilding, verifying and running a
     projection. `timeout_seconds` is how long to wait for a connection, for a lock, and for a server that has gone to
-    come back.
+    come back. Without `prepared_statements` each statement is planned whenever it is used, as a pooler needs that gives
+    every transaction another connection.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class PostgresSettings(BaseModel):
     schema_name: str = "tallybook"
     max_connections: int = Field(default=10, ge=2)
     timeout_seconds: float = Field(default=30, gt=0, le=3_600)
+    prepared_statements: bool = True
 
     @field_validator("schema_name")
     @classmethod
@@ -44,14 +46,14 @@ class PostgresSettings(BaseModel):
         Raises InvalidLedgerUrl.
         """
         try:
-            parts = urlsplit(url)
-            query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-            schemas = dict.fromkeys(value for key, value in query if key == "schema")
-            rest = urlencode([(key, value) for key, value in query if key != "schema"])
+            address, _, query = url.partition("?")
+            pairs = query.split("&") if query else []
+            schemas = {unquote(pair.removeprefix("schema=")) for pair in pairs if pair.startswith("schema=")}
+            rest = "&".join(pair for pair in pairs if not pair.startswith("schema="))  # as it is, for libpq to read
             if len(schemas) > 1:
                 raise ValueError("it names several schemas")
-            libpq = SecretStr(urlunsplit(parts._replace(query=rest)))
-            return cls(url=libpq, schema_name=next(iter(schemas), "tallybook"))
+            libpq = SecretStr(f"{address}?{rest}" if rest else address)
+            return cls(url=libpq, schema_name=schemas.pop() if schemas else "tallybook")
         except ValidationError as error:
             raise refused_url(error.errors()[0]["msg"]) from None  # which shows no password
         except ValueError as error:
