@@ -18,7 +18,7 @@ from ..domain.texts import is_storable, shown
 from .arguments import note, text
 from .ledger import Held, Ledger
 from .results import Outcome, Receipt
-from .stores.sqlite_ledger import StreamMoved
+from .stores.store import StreamMoved
 
 
 @dataclass(slots=True)
