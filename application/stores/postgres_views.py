@@ -31,6 +31,7 @@ VIEWS = Schema(
     kind="read_models",
     version=1,
     is_disposable=True,
+    later=r"(meters|customers|usage|totals)_\d+",
     statements=(
         """CREATE TABLE {schema}.generations (
             generation BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -67,7 +68,8 @@ _GENERATION = (
         dimensions TEXT COLLATE "C" NOT NULL,
         first_position BIGINT NOT NULL,
         usages BYTEA NOT NULL,
-        dimensions_key TEXT COLLATE "C" NOT NULL,
+        dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key = CASE WHEN length(dimensions) <= 200
+            THEN dimensions ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END),
         PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
     )""",
     # Buckets of now are written again and again: room in their pages lets that leave the indexes alone.
@@ -82,7 +84,8 @@ _GENERATION = (
         last TEXT,
         last_at BIGINT,
         last_position BIGINT,
-        dimensions_key TEXT COLLATE "C" NOT NULL,
+        dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key = CASE WHEN length(dimensions) <= 200
+            THEN dimensions ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END),
         PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions_key)
     ) WITH (fillfactor = 70)""",
     "CREATE INDEX ON {schema}.{totals} (meter, bucket_seconds, customer, start)",
