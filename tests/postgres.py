@@ -35,6 +35,7 @@ CONFIGURATION = (
     "max_connections=60",
     "port=5432",
     "timezone=Asia/Kathmandu",  # nothing may rely on the server's being in UTC
+    "wal_writer_delay=10s",  # a crash takes with it whatever was not committed
 )
 
 GUARD = """

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -11,7 +11,7 @@ import psutil
 import psycopg
 import pytest
 
-from .postgres import Database, Server
+from .postgres import GIVEN, Database, Server, database
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ START_AND_WAIT = """
 import time
 from tests.postgres import Server
 server = Server()
-print(server.folder, *(process.pid for process in server.processes), flush=True)
+print(server.folder, server.processes[0].pid, flush=True)
 time.sleep(60)
 """
 
@@ -44,15 +44,18 @@ def test_no_two_tests_are_given_one_schema(postgres: Database) -> None:
     assert first.rpartition("schema=")[0] == second.rpartition("schema=")[0]
 
 
-def test_schemas_are_dropped_with_their_read_models(server: Server) -> None:
-    """Where a server was given to the tests, nothing of theirs is left on it."""
-    schema = server.database.fresh_url().rpartition("schema=")[2]
+def test_a_server_that_is_given_is_used_and_left_clean(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable names it; at the end the schemas of the tests are gone, with those of their read models."""
+    monkeypatch.setenv(GIVEN, server.database.url)
     with closing(server.database.connect()) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}".encode())
-        connection.execute(f"CREATE SCHEMA {schema}_views".encode())
-        server.database.drop_schemas()
-        left = connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 't\\_%'").fetchone()
-    assert left == (0,)
+        with database() as given:
+            schema = given.fresh_url().removeprefix(given.at(""))
+            assert given.at(schema) == server.url(schema)
+            for name in (schema, f"{schema}_views"):
+                connection.execute(f"CREATE SCHEMA {name}".encode())
+        assert server.running
+        left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 't\\_%'").fetchall()
+    assert left == []
 
 
 @pytest.mark.parametrize("end", [Server.stop_immediately, Server.kill], ids=["stopped", "killed"])
@@ -90,13 +93,13 @@ def test_nothing_is_left_of_a_closed_server(kill: bool) -> None:
 
 def test_nothing_is_left_of_a_server_whose_starter_was_killed() -> None:
     """Not even after SIGKILL, which lets nobody clean up."""
-    with subprocess.Popen(
-        [sys.executable, "-c", START_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as starter:
+    with ExitStack() as ending:
+        starter = subprocess.Popen([sys.executable, "-c", START_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        ending.enter_context(starter)
+        ending.callback(starter.kill)
         assert starter.stdout is not None
-        folder, *pids = starter.stdout.readline().split()
-        processes = [psutil.Process(int(pid)) for pid in pids]
-        starter.kill()
+        folder, pid = starter.stdout.readline().split()
+        processes = [psutil.Process(int(pid)), *psutil.Process(int(pid)).children()]
     assert psutil.wait_procs(processes, 10)[1] == []
     deadline = monotonic() + 10
     while Path(folder).exists():

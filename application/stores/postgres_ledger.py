@@ -41,12 +41,12 @@ LEDGER = Schema(
         # Positions go on from those that are there, without gaps, also for who doesn't take the lock: what is not
         # committed yet can't be seen here, so nothing can be stored after it, and no reader passes over it.
         """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql AS $$
-            DECLARE first bigint; last bigint; many bigint;
+            DECLARE first bigint; last bigint; many bigint; goes_on boolean;
             BEGIN
                 SELECT min(position), max(position), count(*) INTO first, last, many FROM appended;
-                IF many > 0 AND (last - first + 1 <> many OR first > 1 AND NOT EXISTS (
-                    SELECT FROM {schema}.stored_events WHERE position = first - 1
-                )) THEN
+                EXECUTE format('SELECT EXISTS (SELECT FROM %I.stored_events WHERE position = $1)', TG_TABLE_SCHEMA)
+                    INTO goes_on USING first - 1;
+                IF last - first + 1 <> many OR first > 1 AND NOT goes_on THEN
                     RAISE EXCEPTION 'stored events are only appended, each once'
                         USING ERRCODE = 'integrity_constraint_violation';
                 END IF;
@@ -61,7 +61,6 @@ LEDGER = Schema(
 )
 _TYPES = "text integer text blob"
 _COLUMNS = "position, originator_id, originator_version, topic, state"
-_LISTENING_CHECKS_SECONDS = 0.5
 
 
 class PostgresLedgerRecorder(PostgresApplicationRecorder):
@@ -84,11 +83,11 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             f"INSERT INTO {{schema}}.stored_events ({_COLUMNS})"
             " SELECT head.position + given.place, given.stream, given.version, given.topic, given.state"
             " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
-            " unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])"
+            " unnest(%b::text[], %b::bigint[], %b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
             " WITH ORDINALITY AS given (stream, version, topic, state, place)"
-            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%s::text[], %s::bigint[])"
+            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%b::text[], %b::bigint[])"
             " AS unmoved (stream, version) ON originator_id = stream AND originator_version = version + 1)"
-            " RETURNING position) SELECT max(position), count(*), pg_current_xact_id()::text FROM appended"
+            " RETURNING position) SELECT max(position), count(*) FROM appended"
         )
         LEDGER.ensure(datastore)
 
@@ -158,16 +157,16 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
         Raises the library's IntegrityError, with nothing stored, where one is there already; and StreamMoved where a
         stream has grown past its version in `unless_moved`. Where the connection is lost while it is being committed,
-        the server is asked whether it was.
+        the ledger is asked whether it has them.
         """
         deadline = self.store.deadline()
         while True:
-            positions, transaction_id = (), None
+            positions: Sequence[int] = ()
             try:
                 with self.store.session("write", self._lock, self._notify) as connection:
-                    positions, transaction_id = self._append(connection, rows, unless_moved or {})
+                    positions = self._append(connection, rows, unless_moved or {})
             except TransientFailure:
-                if transaction_id is None or not self._was_committed(transaction_id, deadline):
+                if not positions or not self._has(rows, positions):
                     if time.monotonic() > deadline:
                         raise
                     continue
@@ -181,7 +180,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
     def insert_rows_with(self, connection: Connection[Any], rows: Sequence[StoredRow]) -> Sequence[int]:
         """Store rows inside a transaction that holds the lock; give their positions."""
-        return self._append(connection, rows, {})[0]
+        return self._append(connection, rows, {})
 
     def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
         """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""
@@ -249,30 +248,40 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
     def _append(
         self, connection: Connection[Any], rows: Sequence[StoredRow], unless_moved: Mapping[str, int]
-    ) -> tuple[Sequence[int], str]:
-        """Store rows in a transaction that holds the lock; give their positions, and the transaction's id."""
+    ) -> Sequence[int]:
+        """Store rows in a transaction that holds the lock; give their positions."""
         columns = list(map(list, zip(*rows, strict=True))) or [[], [], [], []]
         params = (*columns, list(unless_moved), list(unless_moved.values()))
         with connection.cursor(row_factory=tuple_row) as cursor:
             found = cursor.execute(self._insert, params).fetchone()
         assert found is not None
-        last, many, transaction_id = found
+        last, many = found
         if many != len(rows):
             raise StreamMoved(next(iter(unless_moved)))
-        return (range(last - many + 1, last + 1) if many else ()), transaction_id
+        return range(last - many + 1, last + 1) if many else ()
 
-    def _was_committed(self, transaction_id: str, deadline: float) -> bool:
-        """Whether a transaction took effect whose connection was lost while it was being committed."""
-        while True:
-            ((state,),) = self.store.select(SQL("SELECT pg_xact_status(%s::xid8)"), (transaction_id,))
-            if state in ("committed", "aborted"):
-                return state == "committed"
-            if time.monotonic() > deadline:
-                raise LedgerUnavailable(
-                    f"PostgreSQL on {self.store.place}: the connection was lost, and whether what was being "
-                    "recorded is stored isn't known. Send it again, with the same identifiers: it counts once."
-                )
-            time.sleep(_LISTENING_CHECKS_SECONDS)
+    def _has(self, rows: Sequence[StoredRow], positions: Sequence[int]) -> bool:
+        """Whether rows are stored at these positions, after their connection was lost while they were being committed.
+
+        With the lock held nobody is still about to store them. The server's own memory of transactions can't be asked:
+        after a crash it gives the number of one that was not on disk to another.
+        """
+        statement = self.store.named(
+            "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
+            " WHERE position BETWEEN %s AND %s ORDER BY position"
+        )
+
+        def stored(connection: Connection[Any]) -> list[StoredRow]:
+            with connection.cursor(row_factory=tuple_row) as cursor:
+                return cursor.execute(statement, (positions[0], positions[-1])).fetchall()
+
+        try:
+            return self.store.attempt("write", stored, self._lock) == list(rows)
+        except LedgerUnavailable as error:
+            raise LedgerUnavailable(
+                f"PostgreSQL on {self.store.place}: the connection was lost, and whether what was being recorded is "
+                "stored isn't known. Send it again, with the same identifiers: it counts once."
+            ) from error
 
     def _notifications(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
         rows = self.store.select(self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}"), params)

@@ -8,9 +8,11 @@ from sys import executable
 
 import pytest
 
+from ..postgres import Database
+
 ROOT = Path(__file__).parents[2]
 
-STORES = ("sqlite",)
+STORES = ("sqlite", "postgres")
 
 Start = Callable[..., "Popen[str]"]
 
@@ -51,6 +53,12 @@ def go(*processes: "Popen[str]") -> None:
 def sqlite_url(tmp_path: Path) -> str:
     """Where a ledger file is going to be."""
     return f"sqlite:///{tmp_path / 'usage.db'}"
+
+
+@pytest.fixture
+def postgres_url(postgres: Database) -> str:
+    """Where a ledger in a schema of its own is going to be."""
+    return postgres.fresh_url()
 
 
 @pytest.fixture(params=STORES)

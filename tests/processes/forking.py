@@ -5,6 +5,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
+import pytest
+from tallybook.domain.errors import LedgerUnavailable
+
 from .usage import BATCH, batch, figures, opened, tell
 
 
@@ -25,6 +28,24 @@ def work(url: str, writer: str, batches: str) -> None:
         for number in range(int(batches)):
             metering.record_many(batch(writer, number))
         assert figures(metering)[0] >= int(batches) * BATCH
+
+
+def use_after_fork(url: str) -> None:
+    """Use what the parent has opened in a forked child, which is refused, and let it go there; tell that."""
+    with opened(url) as metering:
+        metering.record_many(batch("parent", 0))
+        figures(metering)
+
+        def misuse() -> None:
+            with pytest.raises(LedgerUnavailable, match="fork"):
+                figures(metering)
+            with pytest.raises(LedgerUnavailable, match="fork"):
+                metering.record_many(batch("child", 0))
+            metering.close()
+
+        tell(os.waitstatus_to_exitcode(os.waitpid(_forked(misuse), 0)[1]))
+        metering.record_many(batch("parent", 1))
+        tell(*figures(metering))
 
 
 def _forked(do: Callable[[], None]) -> int:

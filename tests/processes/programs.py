@@ -6,6 +6,7 @@ They tell what they did line by line, and are killed at any moment.
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,7 @@ from tallybook.application.generations import Generations
 from tallybook.domain.errors import LedgerUnavailable, PeriodOverlaps
 from tallybook.projections.projector import Projector
 
-from .forking import fork
+from .forking import fork, use_after_fork
 from .tailing import tailed
 from .usage import BATCH, START, batch, figures, opened, tell
 
@@ -29,6 +30,20 @@ def record(url: str, writer: str, batches: str, size: str = str(BATCH)) -> None:
         for number in range(int(batches)):
             try:
                 outcomes = {receipt.outcome for receipt in metering.record_many(batch(writer, number, int(size)))}
+            except LedgerUnavailable:
+                return
+            assert outcomes == {"accepted"}, outcomes
+            tell(number)
+
+
+def record_unnamed(url: str, batches: str) -> None:
+    """Record batches without identifiers, and tell the number of each once it is acknowledged, as `record` does."""
+    with opened(url) as metering:
+        tell("ready")
+        for number in range(int(batches)):
+            reports = [{**report, "identifier": None} for report in batch("", number)]
+            try:
+                outcomes = {receipt.outcome for receipt in metering.record_many(reports)}
             except LedgerUnavailable:
                 return
             assert outcomes == {"accepted"}, outcomes
@@ -123,6 +138,21 @@ def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
             generations.rebuild({"tokens": {"formula": "count"}}, told, int(page_size))
 
 
+def project(url: str) -> None:
+    """Keep the read models up to date, until told to stop."""
+    stop = threading.Event()
+
+    def heed() -> None:
+        sys.stdin.readline()
+        stop.set()
+
+    with opened(url) as metering:
+        threading.Thread(target=heed, daemon=True).start()
+        tell("ready")
+        with suppress(LedgerUnavailable):
+            metering.run_projection(stop)
+
+
 def promote(url: str, generation: str) -> None:
     """Promote a generation, to be killed once the rules have changed."""
     with opened(url) as metering:
@@ -134,6 +164,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     program.__name__: program
     for program in (
         record,
+        record_unnamed,
         record_and_read,
         read,
         tail,
@@ -142,7 +173,9 @@ PROGRAMS: dict[str, Callable[..., None]] = {
         close,
         catch_up,
         rebuild,
+        project,
         fork,
+        use_after_fork,
         promote,
     )
 }

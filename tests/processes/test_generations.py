@@ -16,7 +16,7 @@ from .test_killed import kill_after
 from .test_threads import run_together
 from .usage import BATCH, END, START, VALUE, batch, figures, opened
 
-MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "5"))
+MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
 PAGE = 50
 COUNTED = {"tokens": {"formula": "count"}}
 

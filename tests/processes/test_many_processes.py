@@ -1,4 +1,4 @@
-"""Eight writers and readers at once, each a process of its own: nobody misses an event or sees one twice.
+"""Eight writers, a projector and readers at once, each a process of its own: nobody misses an event or sees one twice.
 
 24,000 reports; TALLYBOOK_MANY_REPORTS sets another number.
 """
@@ -21,6 +21,7 @@ def test_readers_of_eight_writers_miss_nothing_and_see_nothing_twice(start: Star
     batches = REPORTS // (WRITERS * SIZE)
     reports = batches * WRITERS * SIZE
     opened(url).close()
+    projecting = start("project", url)
     tailing = [start("tail", url, reports + 1) for _ in range(2)]
     reading = [start("read", url, reports) for _ in range(2)]
     writing = [start("record", url, f"w{writer}", batches, SIZE) for writer in range(WRITERS)]
@@ -32,5 +33,7 @@ def test_readers_of_eight_writers_miss_nothing_and_see_nothing_twice(start: Star
         told = finished(process, PATIENCE_SECONDS)
         assert monotone(told)
         assert told[-1] == [reports, reports * VALUE]
+    projecting.communicate("stop\n", timeout=PATIENCE_SECONDS)
+    assert projecting.returncode == 0
     assert positions(url) == list(range(1, reports + 2))
     assert read_and_fresh_figures(url) == ((reports, reports * VALUE),) * 2
