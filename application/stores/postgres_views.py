@@ -347,7 +347,8 @@ class PostgresViews(PostgresTrackingRecorder):
 
     def _begin_live(self) -> None:
         pinned = self.current_rules()
-        with suppress(IntegrityError), self.store.session("write") as connection:  # or another was faster
+        # Unless another was faster, or has dropped all tables again.
+        with suppress(IntegrityError, TablesGone), self.store.session("write") as connection:
             if self._live(connection) is None:
                 self._begin(connection, "live", pinned)
 
