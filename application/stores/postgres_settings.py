@@ -1,7 +1,7 @@
 """Where a ledger on PostgreSQL is, and how it is connected to: what a host application brings along."""
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -42,19 +42,19 @@ class PostgresSettings(BaseModel):
 
     @classmethod
     def parse(cls, url: str) -> "PostgresSettings":
-        """The settings in a ledger URL: libpq's, and perhaps `schema=` among its parameters.
+        """The settings in a ledger URL: libpq's, left as they are, and perhaps `schema=` among its parameters.
 
         Raises InvalidLedgerUrl.
         """
+        address, mark, query = url.partition("?")
+        parameters = query.split("&") if mark else []
+        rest = [one for one in parameters if not one.startswith("schema=")]
         try:
-            parts = urlsplit(url)
-            query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-            schemas = dict.fromkeys(value for key, value in query if key == "schema")
-            rest = urlencode([(key, value) for key, value in query if key != "schema"])
+            schemas = {unquote(one.removeprefix("schema="), errors="strict") for one in parameters if one not in rest}
             if len(schemas) > 1:
                 raise ValueError("it names several schemas")
-            libpq = SecretStr(urlunsplit(parts._replace(query=rest)))
-            return cls(url=libpq, schema_name=next(iter(schemas), "tallybook"))
+            libpq = SecretStr(f"{address}?{'&'.join(rest)}" if rest else address)
+            return cls(url=libpq, schema_name=schemas.pop() if schemas else "tallybook")
         except ValidationError as error:
             raise refused_url(error.errors()[0]["msg"]) from None  # which shows no password
         except ValueError as error:
