@@ -8,7 +8,16 @@ from typing import cast
 from eventsourcing.persistence import IntegrityError
 from uuid_utils import uuid7
 
-from ..domain.errors import DuplicateMeterEvent, InvalidCancel, InvalidParameter, TallybookError
+from ..domain.errors import (
+    DuplicateMeterEvent,
+    InvalidCancel,
+    InvalidParameter,
+    LedgerDamaged,
+    LedgerUnavailable,
+    NoMeter,
+    NotPermitted,
+    TallybookError,
+)
 from ..domain.instants import in_utc
 from ..domain.meter import Meter
 from ..domain.meter_event import Cancellation, ReportedUse
@@ -101,6 +110,8 @@ class UsageRecorder:
             return _Decision(_identifier_of(given), None, None, error)
         try:
             use = meters[report.event_name].record(report, at=now, policy=self.policy)
+        except (LedgerDamaged, LedgerUnavailable, NotPermitted):
+            raise  # nothing is wrong with the report: whoever reads that it was rejected won't send it again
         except TallybookError as error:
             return _Decision(report.identifier, report, None, error)
         return _Decision(report.identifier or str(uuid7()), report, use)
@@ -179,7 +190,7 @@ class _Meters(dict[str, Meter]):
             raise self._refusals[event_name]
         try:
             meter = self[event_name] = self._ledger.meter(event_name)
-        except TallybookError as error:
+        except NoMeter as error:
             self._refusals[event_name] = error
             raise
         return meter

@@ -36,7 +36,7 @@ def status(ledger: Ledger = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
 
 @app.command()
 def run(ledger: Ledger = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
-    """Keep the read models up to date while others record, until Ctrl-C or SIGTERM.
+    """Keep the read models up to date, until Ctrl-C or SIGTERM.
 
     Any number may run: one at a time folds, and another goes on when it dies.
     """

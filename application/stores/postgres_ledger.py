@@ -41,12 +41,12 @@ LEDGER = Schema(
         # Positions go on from those that are there, without gaps, also for who doesn't take the lock: what is not
         # committed yet can't be seen here, so nothing can be stored after it, and no reader passes over it.
         """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql AS $$
-            DECLARE first bigint; last bigint; many bigint;
+            DECLARE first bigint; last bigint; many bigint; goes_on boolean;
             BEGIN
                 SELECT min(position), max(position), count(*) INTO first, last, many FROM appended;
-                IF many > 0 AND (last - first + 1 <> many OR first > 1 AND NOT EXISTS (
-                    SELECT FROM {schema}.stored_events WHERE position = first - 1
-                )) THEN
+                EXECUTE format('SELECT EXISTS (SELECT FROM %I.stored_events WHERE position = $1)', TG_TABLE_SCHEMA)
+                    INTO goes_on USING first - 1;
+                IF last - first + 1 <> many OR first > 1 AND NOT goes_on THEN
                     RAISE EXCEPTION 'stored events are only appended, each once'
                         USING ERRCODE = 'integrity_constraint_violation';
                 END IF;
@@ -83,9 +83,9 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             f"INSERT INTO {{schema}}.stored_events ({_COLUMNS})"
             " SELECT head.position + given.place, given.stream, given.version, given.topic, given.state"
             " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
-            " unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])"
+            " unnest(%b::text[], %b::bigint[], %b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
             " WITH ORDINALITY AS given (stream, version, topic, state, place)"
-            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%s::text[], %s::bigint[])"
+            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%b::text[], %b::bigint[])"
             " AS unmoved (stream, version) ON originator_id = stream AND originator_version = version + 1)"
             " RETURNING position) SELECT max(position), count(*) FROM appended"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError, IntegrityError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor, SQLiteDatastore
 
-from ...domain.errors import LedgerUnavailable
+from ...domain.errors import LedgerUnavailable, TallybookError
 from .sqlite_errors import LOCK_TIMEOUT_SECONDS, translated
 from .sqlite_schema import Schema
 from .store import MADE_ANEW
@@ -60,6 +60,24 @@ class _Pool(SQLiteConnectionPool):
         """Whether `db_name` is in memory: ours are then URIs, and files are absolute paths."""
         return db_name.startswith("file:")
 
+    def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> SQLiteConnection:
+        """A connection, to write one at a time, or to read.
+
+        Where none can be made, the library's pool (9.5.6) keeps the place of who asked for it: no writer would ever
+        come after one that is gone.
+        """
+        try:
+            return super().get_connection(timeout, is_writer=is_writer)
+        except TallybookError:  # which only the making of a connection raises, with the place taken
+            if is_writer:
+                self._num_writers -= 1
+                self._writer_lock.release()
+            elif is_writer is False:
+                with self._no_readers:
+                    self._num_readers -= 1
+                    self._no_readers.notify()
+            raise
+
     def _create_connection(self) -> SQLiteConnection:
         with translated(self.db_name):
             if self.schema.is_disposable:
@@ -100,15 +118,11 @@ class _Connection(SQLiteConnection):
             cursor.execute("BEGIN IMMEDIATE" if commit else "BEGIN")
             try:
                 yield SQLiteCursor(cursor)
-            except BaseException:
-                self._sqlite_conn.rollback()
-                raise
-            else:
                 if commit:
                     self._sqlite_conn.commit()
-                else:
-                    self._sqlite_conn.rollback()
             finally:
+                # Also where the commit failed, which may leave the transaction open: the connection is used again.
+                self._sqlite_conn.rollback()
                 cursor.close()
 
 

@@ -1,0 +1,112 @@
+"""Whatever a store fails at, and however: what was acknowledged is there, once; what failed is whole or not at all.
+
+Long works are failed at every statement up to the 20th and at every fifth after that; at each one where
+TALLYBOOK_FAULTS is "all".
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from tallybook.application import TallybookError
+
+from ..simulate.model import Row
+from ..simulate.seams import short_patience, small_pages
+from ..simulate.stores import Place
+from .failing import KILLED, WAYS, Failing
+from .places import STORES
+from .statements import watched
+from .works import NOW, WORKS, Work, answers
+
+EACH = os.environ.get("TALLYBOOK_FAULTS") == "all"
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> Iterator[None]:
+    """Pages are small, so that there are several; and nobody waits long for what is held by who failed."""
+    with small_pages(), short_patience():
+        yield
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
+@pytest.mark.parametrize("store", STORES)
+def test_failing_at_the_nth_statement(store: str, work: Work, way: str) -> None:
+    """At the first, the second, and so on, until the work runs through without meeting the fault."""
+    attempt = attempt_in_a_process_of_its_own if way.startswith("killed") else attempt_here
+    with STORES[store](work) as copies:
+        with copies() as place:
+            rows = place.rows(0)
+            wanted = done_in_peace(place, work)
+        met = 0
+        for at in statements():
+            with copies() as place:
+                is_met = attempt(place, work, Failing(way, at), [rows, wanted[0]])
+                assert done_in_peace(place, work) == wanted, f"done again after statement {at}"
+            if not is_met:
+                break
+            met += 1
+    assert met, "the work has no such statement"
+
+
+def statements() -> Iterator[int]:
+    """Numbers of statements to fail at, without end."""
+    return (at for at in count(1) if EACH or at <= 20 or not at % 5)
+
+
+def attempt_here(place: Place, work: Work, failing: Failing, allowed: list[list[Row]]) -> bool:
+    """Do the work on a store that fails, then again on one that has recovered, without opening it anew."""
+    with watched(failing), place.open(lambda: NOW) as metering:
+        with failing.armed():
+            is_done = tried(lambda: work.do(metering), ["ledger_unavailable"])
+        check(place, is_done, failing, allowed)
+        if failing.is_met:
+            tried(lambda: work.do(metering), work.refusals)
+            assert place.rows(0) == allowed[-1], f"done again at once after statement {failing.at}"
+    return failing.is_met
+
+
+def attempt_in_a_process_of_its_own(place: Place, work: Work, failing: Failing, allowed: list[list[Row]]) -> bool:
+    """Do the work in a process that is killed at a statement."""
+    child = os.fork()
+    if not child:
+        try:
+            with watched(failing), place.open(lambda: NOW) as metering, failing.armed():
+                work.do(metering)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, KILLED)
+    failing.is_met = code == KILLED
+    check(place, not failing.is_met, failing, allowed)
+    return failing.is_met
+
+
+def check(place: Place, is_done: bool, failing: Failing, allowed: list[list[Row]]) -> None:
+    """What was acknowledged is there; what was not is there wholly or not at all."""
+    assert is_done or failing.is_met
+    rows = place.rows(0)
+    assert rows in (allowed[-1:] if is_done else allowed), f"after statement {failing.at}"
+
+
+def tried(do: Callable[[], Any], refusals: Any) -> bool:
+    """Whether something was done; otherwise it must have been refused with one of some codes."""
+    try:
+        do()
+    except TallybookError as error:
+        if error.code not in refusals:
+            raise
+        return False
+    return True
+
+
+def done_in_peace(place: Place, work: Work) -> tuple[list[Row], list[object]]:
+    """Do the work with nothing going wrong; give all rows and all answers, which a fresh fold must give too."""
+    with place.open(lambda: NOW) as metering:
+        tried(lambda: work.do(metering), work.refusals)
+        assert metering.verify().is_equal
+        return place.rows(0), answers(metering)

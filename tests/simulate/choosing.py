@@ -1,0 +1,280 @@
+"""What is done next: chosen by the seed, among what makes sense of what there is and what doesn't."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from tallybook.application import Metering
+
+from . import questions
+from .done import Done
+from .meters import Configure, Manage
+from .model import Book, Bounds, Meter, Report, Row, Rules, bounds_of
+from .periods import Close, Reopen
+from .rebuilds import ChangeRules, Diff, Drop, Promote, Rebuild, Seen
+from .usage import Cancel, Record
+
+BEGINNING = datetime(2026, 3, 27, 22, tzinfo=UTC)  # Berlin's clocks change two days later
+METERS = ("tokens", "gb/s 100%", 'Zähler "x" 🪙', "seats", "a")
+CUSTOMERS = ("acme", "ACME", "Zoë & Søn/%2F", "日本支店", " acme ", "a very long name " * 20)
+NUMBERS = ("0", "1", "2.5", "-3", "0.1", "-0.1", "40", "1.50", "-0", "999999999999999", "-0.000000000001", "7")
+NO_NUMBERS = ("1e3", "abc", "+5", "", "1234567890123456", " 1", "\N{ARABIC-INDIC DIGIT ONE}")
+CUSTOMER_KEYS, VALUE_KEYS = ("customer", 'the account\'s "key"'), ("value", "menge in kB")
+DIMENSION_KEYS = ("region", "plan.tier")
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
+WHOLE = BEGINNING - timedelta(days=60), BEGINNING + timedelta(days=400)
+
+
+class Action(Protocol):
+    """Something that is done to a ledger, and how what became of it is judged."""
+
+    def do(self, metering: Metering) -> Any:
+        """Do it."""
+        ...
+
+    def judge(self, done: Done) -> None:
+        """Raise Differs unless it went as it must."""
+        ...
+
+
+class Chooser:
+    """Chooses what is done next, at a time."""
+
+    def __init__(self, rng: random.Random, book: Book) -> None:
+        self.rng = rng
+        self.book = book
+        self.identifiers = 0
+
+    def action(self, metering: Metering, now: datetime) -> Action:
+        """Something to do."""
+        if len(self.meters) < 2 or self.rng.random() < 0.02:
+            return self._configure()
+        kinds: Mapping[Callable[[datetime], Action], int] = {
+            self._record: 40, self._cancel: 14, self._ask: 12, self._close: 8, self._reopen: 3, self._manage: 5,
+            self._change_rules: 6, self._rebuild: 2,
+        }  # fmt: skip
+        on_generations: Mapping[Callable[[Metering], Action], int] = {
+            self._promote: 4, self._diff: 2, self._drop: 2,
+        }  # fmt: skip
+        (chosen,) = self.rng.choices([*kinds, *on_generations], [*kinds.values(), *on_generations.values()])
+        return chosen(now) if chosen in kinds else chosen(metering)  # pyright: ignore[reportArgumentType]
+
+    def rival(self, action: Action, metering: Metering, now: datetime) -> Action:
+        """Something for another process to do while `action` is under way: mostly what gets in its way."""
+        event_name = getattr(action, "event_name", None) or self._meter().name
+        rivals: list[Action] = [action, Manage("deactivate", event_name), Manage("rename", event_name, "Moved")]
+        match action:
+            case Record(reports):
+                rivals.append(Record((self.rng.choice(reports),)))
+                rivals.append(Manage("deactivate", reports[0].event_name))
+            case Close(_, customer, bounds):
+                rivals.append(Close(event_name, customer, (bounds[0], bounds[1] + timedelta(hours=1))))
+                rivals.append(Reopen(event_name, customer, bounds))
+                rivals.append(self._cancel(now))
+            case Promote() | ChangeRules() | Rebuild() | Diff():
+                rivals = [
+                    action,
+                    self._record(now),
+                    self._change_rules(now),
+                    self._promote(metering),
+                    self._drop(metering),
+                ]
+            case _:
+                pass
+        return self.rng.choice(rivals) if self.rng.random() < 0.6 else self.action(metering, now)
+
+    def question(self) -> questions.Ask:
+        """Something to ask."""
+        meter, customer = self._meter().name, self.rng.choice((None, *CUSTOMERS))
+        bounds, as_of = self.bounds(), self.rng.choice((None, None, self.rng.randint(0, self.book.head)))
+        asked: Sequence[Callable[[], questions.Ask]] = (
+            lambda: questions.total(meter, customer, bounds, as_of),
+            lambda: questions.totals(meter, bounds, as_of),
+            lambda: questions.explanation(meter, customer, bounds, as_of),
+            lambda: questions.summaries(
+                meter, customer, bounds, self.rng.choice(("hour", "day", "month")), self.rng.choice(ZONES)
+            ),
+            lambda: questions.adjustments(meter),
+            lambda: questions.closed_periods(meter, as_of),
+            lambda: questions.events(meter),
+            questions.meters,
+            questions.catch_up,
+            questions.verify,
+        )
+        (ask,) = self.rng.choices(asked, (6, 4, 4, 3, 4, 1, 1, 1, 1, 2))
+        return ask()
+
+    def bounds(self) -> Bounds:
+        """A range: everything, or some hours, from an edge of an hour or not."""
+        if self.rng.random() < 0.4:
+            return WHOLE
+        start = self.near(BEGINNING + timedelta(hours=self.rng.randint(0, 48)))
+        return start, start + timedelta(hours=self.rng.choice((0, 1, 5, 24, 30)), minutes=self.rng.choice((0, 0, 7)))
+
+    def near(self, moment: datetime) -> datetime:
+        """A moment at or a little beside an hour."""
+        hour = moment.replace(minute=0, second=0, microsecond=0)
+        return hour + self.rng.choice((timedelta(0), timedelta(0), -timedelta(microseconds=1), timedelta(minutes=30)))
+
+    @property
+    def meters(self) -> list[Meter]:
+        """The meters there are, in the order of their names."""
+        return [meter for _, meter in sorted(self.book.meters(self.book.head).items())]
+
+    def _meter(self) -> Meter:
+        return self.rng.choice(self.meters)
+
+    # --- meters -----------------------------------------------------------------------------------
+
+    def _configure(self, _: datetime | None = None) -> Action:
+        display_name = self.rng.choice((None, None, "Shown 🙂"))
+        return Configure(self.rng.choice(METERS), self._rules(), display_name)
+
+    def _rules(self) -> Rules:
+        choice = self.rng.choice
+        return Rules(
+            choice(("sum", "count", "last")), choice((None, "hour", "day")), choice((*CUSTOMER_KEYS, CUSTOMER_KEYS[0])),
+            choice((*VALUE_KEYS, VALUE_KEYS[0])), choice(((), (), DIMENSION_KEYS[:1], DIMENSION_KEYS)),
+        )  # fmt: skip
+
+    def _manage(self, _: datetime) -> Action:
+        event_name = self.rng.choice((*METERS, *(meter.name for meter in self.meters)))
+        command = self.rng.choice(("rename", "deactivate", "reactivate", "reactivate"))
+        return Manage(command, event_name, f"Name {self.rng.randint(1, 3)} ✓")
+
+    # --- usage ------------------------------------------------------------------------------------
+
+    def _record(self, now: datetime) -> Action:
+        count = self.rng.choice((1, 1, 2, 4, 9))
+        reports: list[Report] = []
+        for _ in range(count):
+            again = self.rng.random()
+            if again < 0.12 and self.book.head:
+                reports.append(self._again())
+            elif again < 0.2 and reports:
+                reports.append(self.rng.choice(reports))
+            else:
+                reports.append(self._report(now))
+        return Record(tuple(reports))
+
+    def _report(self, now: datetime) -> Report:
+        meter = self._meter()
+        payload = {
+            **{key: self.rng.choice(CUSTOMERS[:3] if self.rng.random() < 0.8 else CUSTOMERS) for key in CUSTOMER_KEYS},
+            **{key: self.rng.choice(NUMBERS) for key in VALUE_KEYS},
+            "region": self.rng.choice(("eu", "us", 'ü"/|,')),
+            "plan.tier": self.rng.choice(("free", "paid")),
+        }
+        if self.rng.random() < 0.05:
+            payload[self.rng.choice(VALUE_KEYS)] = self.rng.choice(NO_NUMBERS)
+        if self.rng.random() < 0.06:
+            del payload[self.rng.choice(sorted(payload))]
+        name = "no such meter" if self.rng.random() < 0.02 else meter.name
+        return Report(name, payload, self._identifier(), self._timestamp(now))
+
+    def _identifier(self) -> str | None:
+        self.identifiers += 1
+        sort = self.rng.random()
+        if sort < 0.1:
+            return None
+        if sort < 0.12:
+            return "x" * 101
+        return f"{self.rng.choice(('req', 'Ü/%', 'z'))}-{self.identifiers}"
+
+    def _timestamp(self, now: datetime) -> datetime | None:
+        sort = self.rng.random()
+        if sort < 0.1:
+            return None
+        if sort < 0.13:
+            return now + self.rng.choice((-1, 1)) * timedelta(days=self.rng.choice((34, 36)))
+        if sort < 0.16:
+            return now + timedelta(minutes=self.rng.choice((4, 5, 6)))
+        return self.near(now - timedelta(hours=self.rng.choice((0, 0, 1, 2, 3, 24, 25, 26))))
+
+    def _again(self) -> Report:
+        """A report whose identifier is taken, the same or otherwise."""
+        rows = list(self.book.of("UsageRecorded", until=self.book.head))
+        if not rows:
+            return self._report(BEGINNING)
+        said, identifier = (row := self.rng.choice(rows)).said, row.identifier
+        occurred_at = datetime.fromisoformat(said["occurred_at"])
+        payload = dict(said["payload"])
+        if self.rng.random() < 0.4:
+            payload[VALUE_KEYS[0]] = self.rng.choice(NUMBERS)
+        return Report(said["event_name"], payload, identifier, self.rng.choice((occurred_at, occurred_at, None)))
+
+    def _cancel(self, _: datetime) -> Action:
+        rows = list(self.book.of("UsageRecorded", until=self.book.head))
+        if not rows or self.rng.random() < 0.04:
+            return Cancel(self._meter().name, "nobody reported this")
+        row = self.rng.choice(rows[-12:] if self.rng.random() < 0.5 else self._closed(rows) or rows)
+        event_name = self._meter().name if self.rng.random() < 0.05 else row.said["event_name"]
+        return Cancel(event_name, row.identifier, self.rng.choice((None, "a test")))
+
+    def _closed(self, rows: list[Row]) -> list[Row]:
+        """Those uses that lie in periods that are closed, of whichever customer."""
+        closings = list(self.book.of("PeriodClosed", until=self.book.head))
+        return [
+            row
+            for row in rows
+            for closing in closings
+            if closing.said["event_name"] == row.said["event_name"]
+            if closing.said["start"] <= row.said["occurred_at"] < closing.said["end"]
+        ]
+
+    # --- questions, periods, generations ----------------------------------------------------------
+
+    def _ask(self, _: datetime) -> Action:
+        return self.question()
+
+    def _close(self, now: datetime) -> Action:
+        """The close of a period: mostly one that is over, and has usage in it."""
+        meter, customer = self._meter(), self.rng.choice(CUSTOMERS[:4])
+        uses = [one for one in self.book.uses(meter.name, self.book.head) if not one.cancels]
+        if not uses or self.rng.random() < 0.3:
+            start = _midnight(now) - timedelta(hours=self.rng.choice((0, 6, 24, 24, 30, 48)))
+            return Close(meter.name, customer, (start, start + timedelta(hours=self.rng.choice((6, 24, 24, 48)))))
+        use = self.rng.choice(uses[-10:])
+        start = self.rng.choice(
+            (_midnight(use.occurred_at), use.occurred_at.replace(minute=0, second=0, microsecond=0))
+        )
+        hours = self.rng.choice((1, 2, 24)) if use.occurred_at - start < timedelta(hours=1) else 24
+        return Close(meter.name, use.customer, (start, start + timedelta(hours=hours)))
+
+    def _reopen(self, now: datetime) -> Action:
+        standing = [row for meter in self.meters for row in self.book.standing(meter.name, None, self.book.head)]
+        if not standing or self.rng.random() < 0.1:
+            return Reopen(self._meter().name, "acme", (now - timedelta(hours=1), now))
+        row = self.rng.choice(standing)
+        return Reopen(row.said["event_name"], row.said["customer"], bounds_of(row))
+
+    def _change_rules(self, _: datetime) -> Action:
+        meter, wanted = self._meter(), self._rules().arguments
+        fields = self.rng.sample(sorted(wanted), self.rng.choice((1, 1, 2, 5)))
+        name = "no such meter" if self.rng.random() < 0.03 else meter.name
+        return ChangeRules(name, {field: wanted[field] for field in fields}, is_only_tried=self.rng.random() < 0.5)
+
+    def _rebuild(self, _: datetime) -> Action:
+        if self.rng.random() < 0.5:
+            return Rebuild({})
+        return Rebuild({meter.name: {"formula": self._rules().formula} for meter in self.meters[:2]})
+
+    def _seen(self, metering: Metering) -> Seen:
+        generations = metering.generations()
+        if self.rng.random() < 0.06:
+            return Seen(generations[-1].number + 1, None, {})
+        return Seen.of(self.rng.choice(generations))
+
+    def _promote(self, metering: Metering) -> Action:
+        return Promote(self._seen(metering), self.rng.choice(("a test", "a test", None)))
+
+    def _diff(self, metering: Metering) -> Action:
+        return Diff(self._seen(metering))
+
+    def _drop(self, metering: Metering) -> Action:
+        return Drop(self._seen(metering))
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

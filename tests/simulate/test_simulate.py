@@ -1,0 +1,78 @@
+"""Fifty seeds go as they must; whatever is wrong is found, told, and happens again by the command that is told.
+
+TALLYBOOK_SIMULATE_SEEDS sets another number of seeds.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .canaries import CANARIES
+from .world import Failed, simulate
+
+SEEDS = int(os.environ.get("TALLYBOOK_SIMULATE_SEEDS", "50"))
+STEPS = 25
+TRIES = 12
+"""So many seeds may pass before a planted fault is found."""
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_seed_goes_as_it_must(seed: int) -> None:
+    """Whatever is done, fails, dies or comes in between: the ledger keeps its word, and figures are the plain ones."""
+    try:
+        simulate(seed, STEPS, "memory" if seed % 10 == 9 else "sqlite")
+    except Failed as failed:
+        told = "\n".join(failed.trace[-12:])
+        pytest.fail(
+            f"{told}\nafter step {failed.step}: {failed}\npython -m tests.simulate --seed {seed} --steps {STEPS}"
+        )
+
+
+@pytest.mark.parametrize("canary", sorted(CANARIES))
+def test_a_planted_fault_is_found(canary: str) -> None:
+    """Within a few seeds; nothing is left of it afterwards."""
+    for seed in range(TRIES):
+        try:
+            simulate(seed, 40, canary=canary)
+        except Failed:
+            simulate(seed, 2)
+            return
+    pytest.fail(f"{canary} was not found in {TRIES} seeds")
+
+
+def test_the_command_that_is_told_repeats_the_failure() -> None:
+    """Exactly one command is told; it fails in the same way, also where Python hashes otherwise."""
+    first = run("--seeds", "9", "--canary", "cancel-ignored", hashing="1")
+    assert first.returncode == 1
+    (command,) = [line.removeprefix("Again: ") for line in first.stdout.splitlines() if line.startswith("Again: ")]
+    python, dash_m, module, *arguments = shlex.split(command)
+    assert (python, dash_m, module) == ("python", "-m", "tests.simulate")
+    again = run(*arguments, hashing="2")
+    assert (again.returncode, again.stdout) == (1, first.stdout)
+
+
+def test_a_seed_is_the_same_in_every_run() -> None:
+    """All that happens and all that is counted, in this process and in others."""
+    told = [run("--seed", "4", "--steps", "30", "--trace", hashing=hashing).stdout for hashing in ("1", "2")]
+    first, second = ([line for line in one.splitlines() if " seeds, " not in line] for one in told)
+    world = simulate(4, 30)
+    assert first == second
+    assert first[: len(world.trace)] == world.trace
+    assert sum(world.counts.values()) > len(world.trace) > 30
+
+
+def run(*arguments: str, hashing: str) -> "subprocess.CompletedProcess[str]":
+    """Run the simulator as a program."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulate", *arguments],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONHASHSEED": hashing, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
