@@ -34,6 +34,7 @@ from .seals.proof import EventProof
 from .seals.results import ProvedEvent, ProvedGrowth, SealVerification, SealView
 from .seals.seal_file import Seal
 from .seals.verification import SealDifference
+from .stores.postgres_settings import PostgresSettings
 from .verifying import PeriodDifference, RowDifference, TableVerification, Verification
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Note",
     "Outcome",
     "PeriodDifference",
+    "PostgresSettings",
     "Progress",
     "ProvedEvent",
     "ProvedGrowth",

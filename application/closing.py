@@ -19,6 +19,7 @@ from ..domain.texts import shown
 from ..projections.rows import AsOf
 from ..projections.totals import Totals
 from ..projections.usage_view import Change, Standing, UsageView
+from .again import again_if_lost
 from .arguments import known_as_of, note, open_range, text, time_range
 from .ledger import Ledger
 from .reading import Asked, UsageReader, fields_of, verdict_of
@@ -78,6 +79,7 @@ class PeriodCloser:
                 continue  # as above
             return closed
 
+    @again_if_lost
     def closed_periods(
         self,
         event_name: str,
@@ -94,6 +96,7 @@ class PeriodCloser:
         self.ledger.meter(event_name)
         return [one for one in self._closings(event_name, customer, bounds, known) if reopened or one.is_standing]
 
+    @again_if_lost
     def adjustments(
         self,
         event_name: str,

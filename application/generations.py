@@ -17,7 +17,7 @@ from ..projections.projector import PAGE_SIZE, Progress, Projector
 from .arguments import note, number, text
 from .ledger import Ledger
 from .rule_arguments import changed
-from .stores.sqlite_views import SQLiteViews
+from .stores.store import GenerationViews
 from .unreadable import can_read, unreadable_uses
 
 RuleChanges = Mapping[str, Mapping[str, object]]
@@ -32,7 +32,7 @@ _log = logging.getLogger("tallybook")
 class Generations:
     """Builds generations and makes them answer. One at a time works on them; the live one serves meanwhile."""
 
-    def __init__(self, ledger: Ledger, views: SQLiteViews, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, views: GenerationViews, clock: Callable[[], datetime]) -> None:
         self.ledger = ledger
         self.views = views
         self.clock = clock

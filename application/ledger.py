@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -13,10 +13,13 @@ import msgspec
 from eventsourcing.application import AggregateNotFoundError, Application
 from eventsourcing.domain import CanMutateAggregate, OriginatorIDError, OriginatorVersionError
 from eventsourcing.persistence import (
+    AggregateRecorder,
+    ApplicationRecorder,
     InfrastructureFactory,
     Mapper,
     MapperDeserialisationError,
     Notification,
+    ProcessRecorder,
     StoredEvent,
     Transcoder,
 )
@@ -34,9 +37,8 @@ from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.rules import Rules
 from ..domain.texts import shown
 from ..projections.rows import AsOf, LedgerEvent
-from .mapper import EventMapper, StoredRow, decode_use, use_row
-from .stores.sqlite import Datastore
-from .stores.sqlite_ledger import SQLiteLedgerAlone, SQLiteLedgerFactory, SQLiteLedgerRecorder, StoredBytes
+from .mapper import EventMapper, decode_use, use_row
+from .stores.store import LedgerAppender, LedgerRecorder, Store, StoredBytes, StoredRow
 
 
 class Held(NamedTuple):
@@ -52,18 +54,18 @@ class Ledger(Application[str]):
     Its settings come from its arguments alone, so that a host application's environment can't change them.
     """
 
-    def __init__(self, datastore: Datastore) -> None:
-        self._datastore = datastore
-        super().__init__({"SQLITE_DBNAME": datastore.pool.db_name, "ORIGINATOR_ID_TYPE": "text"})
-        self.ledger_recorder = cast(SQLiteLedgerRecorder, self.recorder)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        super().__init__({"ORIGINATOR_ID_TYPE": "text"})
+        self.ledger_recorder = cast(LedgerRecorder, self.recorder)
 
     def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
         """The settings given to this ledger, and nothing of the process's environment."""
         return Environment(name, dict(env or {}))
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
-        """Our SQLite factory."""
-        return SQLiteLedgerFactory(env, self._datastore)
+        """What gives the library the recorder of our store."""
+        return _RecorderFactory(env, self._store.recorder())
 
     def construct_mapper(self) -> Mapper[str]:
         """A mapper that lets the pydantic models say how they are stored."""
@@ -162,6 +164,10 @@ class Ledger(Application[str]):
         if events:
             self.ledger_recorder.insert_rows(self._rows(events))
 
+    def listening(self) -> AbstractContextManager[Callable[[float], None]]:
+        """Hear of what is recorded from here on: gives what waits for that, or for some seconds at most."""
+        return self.ledger_recorder.listening()
+
     @contextmanager
     def alone(self) -> Generator["LedgerAlone"]:
         """Read the ledger and append to it while nobody else can append; it takes effect at the end."""
@@ -218,11 +224,39 @@ class Ledger(Application[str]):
         return [mapper.to_row(cast(Aggregate.Event, event)) for event in events]
 
 
+class _RecorderFactory(InfrastructureFactory[Any]):
+    """Gives the library a recorder that is there already."""
+
+    def __init__(self, env: Environment, recorder: LedgerRecorder) -> None:
+        super().__init__(env)
+        self._recorder = recorder
+
+    def application_recorder(self) -> ApplicationRecorder:
+        """The recorder of the ledger."""
+        return cast(ApplicationRecorder, self._recorder)
+
+    def aggregate_recorder(self, purpose: str = "events") -> AggregateRecorder:
+        """No snapshots are kept."""
+        raise NotImplementedError(purpose)
+
+    def tracking_recorder(self, tracking_recorder_class: type[Any] | None = None) -> Any:
+        """The read models are tracked by themselves."""
+        raise NotImplementedError(tracking_recorder_class)
+
+    def process_recorder(self) -> ProcessRecorder:
+        """The read models are tracked by themselves."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let the ledger go."""
+        self._recorder.close()
+
+
 class LedgerAlone:
     """The ledger while nobody else can append to it."""
 
     def __init__(
-        self, recorder: SQLiteLedgerAlone, rows: Callable[[Sequence[CanMutateAggregate[str]]], list[StoredRow]]
+        self, recorder: LedgerAppender, rows: Callable[[Sequence[CanMutateAggregate[str]]], list[StoredRow]]
     ) -> None:
         self.head = recorder.head
         self.page = recorder.page

@@ -1,28 +1,41 @@
 """Where a ledger is: its URL."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from uuid_utils import uuid7
 
 from ..domain.errors import InvalidLedgerUrl
+from .stores.postgres_settings import SCHEMES, PostgresSettings
+from .stores.sqlite_store import SQLiteStore
+from .stores.store import Store
 
 _EXAMPLES = (
-    "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path) or 'sqlite://' (in memory)"
+    "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path), 'sqlite://' (in memory) or "
+    "'postgresql://user@host/database'"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerPlace:
-    """The SQLite databases of a ledger's events and of its read models."""
+def locate(url: str | PostgresSettings) -> Store:
+    """The store behind a ledger URL, or behind settings. Raises InvalidLedgerUrl."""
+    if isinstance(url, PostgresSettings):
+        return _on_postgres(url)
+    if str(url).partition(":")[0] in SCHEMES:
+        return _on_postgres(PostgresSettings.parse(url))
+    return _on_sqlite(url)
 
-    events: str
-    views: str
+
+def _on_postgres(settings: PostgresSettings) -> Store:
+    try:
+        from .stores.postgres_store import PostgresStore  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise InvalidLedgerUrl(
+            f"A ledger on PostgreSQL needs more packages ({error}): pip install 'tallybook[postgres]'.", field="url"
+        ) from error
+    return PostgresStore(settings)
 
 
-def locate(url: str) -> LedgerPlace:
-    """The databases behind a ledger URL. Raises InvalidLedgerUrl."""
+def _on_sqlite(url: str) -> SQLiteStore:
     try:
         parts = urlsplit(str(url))
     except ValueError as error:
@@ -37,8 +50,8 @@ def locate(url: str) -> LedgerPlace:
         )
     path = unquote(parts.path.removeprefix("/"))
     if path in ("", ":memory:"):
-        return LedgerPlace(*(f"file:{uuid7()}?mode=memory&cache=shared" for _ in range(2)))
+        return SQLiteStore(*(f"file:{uuid7()}?mode=memory&cache=shared" for _ in range(2)))
     file = Path(path).absolute()
     if file.is_dir():
         raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)
-    return LedgerPlace(str(file), f"{file}.views")
+    return SQLiteStore(str(file), f"{file}.views")

@@ -13,6 +13,7 @@ from ..domain.aggregate import Aggregate
 from ..domain.closed_periods import ClosedPeriods
 from ..domain.meter import Meter
 from ..domain.meter_event import MeterEvent, ReportedUse
+from .stores.store import StoredRow
 
 _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
     Meter: (Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated),
@@ -29,10 +30,6 @@ _BEGINNINGS: dict[str, str] = {
     for event in events
     if issubclass(event, Aggregate.Created)
 }
-
-
-StoredRow = tuple[str, int, str, bytes]
-"""Stream, version, topic and state."""
 
 
 encode_use = msgspec.json.Encoder(enc_hook=str).encode  # the hook is for kinds of text, subclasses of str

@@ -1,11 +1,13 @@
 """Metering: the whole of Tallybook in one object, embedded in a program."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from ..domain.closed_period import ClosedPeriod
+from ..domain.errors import NotPermitted
 from ..domain.meter import Meter
 from ..domain.meter_event import Cancellation
 from ..domain.policy import AcceptancePolicy
@@ -19,6 +21,7 @@ from .generations import Generations
 from .ledger import Ledger
 from .ledger_url import locate
 from .meters import MeterRegistry
+from .projecting import ProjectionRunner
 from .reading import UsageReader
 from .recording import UsageRecorder
 from .results import Adjustment, Explanation, GenerationView, MeterEventView, MeterView, Receipt, Total
@@ -26,8 +29,8 @@ from .seals.growth import GrowthProof
 from .seals.proof import EventProof
 from .seals.results import SealVerification, SealView
 from .seals.sealing import Sealer
-from .stores.sqlite_ledger import ledger_datastore
-from .stores.sqlite_views import SQLiteViews, views_datastore
+from .stores.postgres_settings import PostgresSettings
+from .stores.store import GenerationViews
 from .verifying import Verification, Verifier
 
 
@@ -44,7 +47,7 @@ class Metering:
     """
 
     def __init__(
-        self, ledger: Ledger, views: SQLiteViews, policy: AcceptancePolicy, clock: Callable[[], datetime]
+        self, ledger: Ledger, views: GenerationViews, policy: AcceptancePolicy, clock: Callable[[], datetime]
     ) -> None:
         self._ledger = ledger
         self._views = views
@@ -54,6 +57,7 @@ class Metering:
         self._recorder = UsageRecorder(ledger, policy, clock)
         self._generations = Generations(ledger, views, clock)
         self._reader = UsageReader(ledger, self._projector, self._generations.follow_rules)
+        self._runner = ProjectionRunner(ledger, self._reader)
         self._comparer = Comparer(self._generations, self._reader)
         self._verifier = Verifier(ledger, views, self._reader)
         self._closer = PeriodCloser(ledger, self._reader, policy, clock)
@@ -62,21 +66,23 @@ class Metering:
     @classmethod
     def open(
         cls,
-        url: str,
+        url: str | PostgresSettings,
         *,
         policy: AcceptancePolicy = AcceptancePolicy(),  # noqa: B008 - frozen
         clock: Callable[[], datetime] = utc_now,
     ) -> "Metering":
         """Open the ledger at `url`, or begin one there.
 
-        `sqlite:///usage.db` is a file, `sqlite:////var/lib/usage.db` one by its absolute path, `sqlite://` in memory.
+        `sqlite:///usage.db` is a file, `sqlite:////var/lib/usage.db` one by its absolute path, `sqlite://` in memory;
+        `postgresql://user@host/database` is a database, as libpq reads it, with `?schema=name` for another schema than
+        `tallybook`. PostgresSettings say more than a URL can.
         `policy` says what is accepted; `clock` tells the time, as an aware datetime. Raises InvalidLedgerUrl,
         NotALedger, NewerSchema or LedgerUnavailable.
         """
-        place = locate(url)
-        ledger = Ledger(ledger_datastore(place.events))
+        store = locate(url)
+        ledger = Ledger(store)
         try:
-            return cls(ledger, SQLiteViews(views_datastore(place.views), ledger.changed_rules), policy, clock)
+            return cls(ledger, store.views(ledger.changed_rules), policy, clock)
         except BaseException:
             ledger.close()
             raise
@@ -252,9 +258,22 @@ class Metering:
     def catch_up(self, progress: Callable[[Progress], None] | None = None) -> int:
         """Bring the read models up to date, as every question does; give the ledger position they reached.
 
-        `progress` is called after each page. Raises ProjectionStopped at an event that can't be folded.
+        `progress` is called after each page. A user who may not fold waits for who does. Raises ProjectionStopped at an
+        event that can't be folded.
         """
-        return self._projector.catch_up(progress)
+        try:
+            return self._projector.catch_up(progress)
+        except NotPermitted:
+            return self._reader.keep_up()
+
+    def run_projection(self, stop: threading.Event | None = None) -> None:
+        """Keep the read models up to date until `stop` is set, or for ever: fold in whatever anybody records.
+
+        Questions bring them up to date themselves; with a projection running they find it done, and users who may only
+        read find it done at all. Any number may run: one at a time folds, and another goes on when it dies. A
+        connection that is lost is tried again for a while. Raises LedgerUnavailable or ProjectionStopped.
+        """
+        self._runner.run(stop or threading.Event())
 
     # --- closed periods ---------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The way out: totals, summaries, lists and explanations."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..domain.calendar import CalendarWindow, zone
 from ..domain.counting import digest
-from ..domain.errors import InvalidIdentifier, LedgerUnavailable, NoMeter
+from ..domain.errors import InvalidIdentifier, LedgerUnavailable, NoMeter, NotPermitted
 from ..domain.instants import instant, microseconds
 from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.quantities import ZERO, billable
@@ -21,13 +22,18 @@ from ..projections.rows import AsOf, ProjectedMeter, Rows
 from ..projections.totals import Totals
 from ..projections.usage_source import FoldedUsage, UsageReadAnew
 from ..projections.usage_view import Standing, UsageView
+from .again import again_if_lost
 from .arguments import choice, known_as_of, number, open_range, text, time_range
 from .ledger import Ledger
 from .results import ExplainedEvent, Explanation, MeterEventView, Total, Verdict
+from .stores.store import MADE_ANEW
 from .tiling import tiles
 
 MOST_EVENTS = 10_000
 _TRIES = 100
+WAITING_SECONDS = 30
+"""How long who may not fold waits for who does."""
+_LOOK_EVERY_SECONDS = 0.02
 
 
 class Asked(NamedTuple):
@@ -61,6 +67,7 @@ class UsageReader:
         self.projector = projector
         self.follow_rules = follow_rules
 
+    @again_if_lost
     def total(
         self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> Total:
@@ -70,6 +77,7 @@ class UsageReader:
             totals = asked.view.totals(asked.customer(customer), boundaries, asked.as_of)
             return _total(_merged(totals.values()), asked.rules, customer, start, end)
 
+    @again_if_lost
     def totals(self, event_name: str, start: datetime, end: datetime, as_of: datetime | int | None) -> list[Total]:
         """The total of each customer with usage that counts, ordered by customer."""
         boundaries = time_range(start, end)
@@ -81,6 +89,7 @@ class UsageReader:
                 for number, name in sorted(names.items(), key=lambda item: item[1])
             ]
 
+    @again_if_lost
     def summaries(
         self,
         event_name: str,
@@ -106,6 +115,7 @@ class UsageReader:
                 for index, parts in sorted(by_window.items())
             ]
 
+    @again_if_lost
     def events(
         self,
         event_name: str,
@@ -132,6 +142,7 @@ class UsageReader:
                 standings = (one for one in standings if (one.usage.occurred_at, one.usage.position) > after)
             return self.described(list(islice(standings, limit)), asked.rules)
 
+    @again_if_lost
     def explain(
         self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> Explanation:
@@ -188,8 +199,10 @@ class UsageReader:
         Tried again where the read models were deleted, or others promoted, in between. Those that say of themselves,
         in the end, that they are under other rules are `also_damaged` ones.
         """
-        head, is_behind = self.projector.head(), True
-        for tries_left in reversed(range(_TRIES)):
+        head, is_behind, tries_left = self.projector.head(), True, _TRIES
+        waited_from = time.monotonic()
+        while tries_left:
+            tries_left -= 1
             with self.projector.views.reading() as rows:
                 position = rows.position()
                 is_behind = position < head or (position > head and position > self.projector.head())
@@ -197,15 +210,26 @@ class UsageReader:
                 if (is_current or (also_damaged and not tries_left)) and not is_behind:
                     yield rows
                     return
-            if is_behind:
-                self.projector.catch_up()
-            else:
-                self.follow_rules()
+            try:
+                if is_behind:
+                    self.projector.catch_up()
+                else:
+                    self.follow_rules()
+            except NotPermitted as refused:
+                if time.monotonic() - waited_from > WAITING_SECONDS:
+                    raise _nobody_projects(position, head) from refused
+                time.sleep(_LOOK_EVERY_SECONDS)
+                tries_left += 1
         raise LedgerUnavailable(
             "The read models are deleted again and again while they are read."
             if is_behind
-            else "The read models are not under the rules in force. Delete their file (.views); it is made again."
+            else f"The read models are not under the rules in force. {MADE_ANEW}"
         )
+
+    def keep_up(self) -> int:
+        """Bring the read models up to date, and under the rules in force; give the position they reached."""
+        with self.caught_up() as rows:
+            return rows.position()
 
     def _known(self, head: int, as_of: AsOf | None) -> int:
         """The last position that was known then, the same whenever it is asked for."""
@@ -237,6 +261,13 @@ class UsageReader:
         marks = (one.usage.cancelled_position for one in standings)
         cancels = self.ledger.cancels(position for position in marks if position is not None)
         return [_described(one, rules, recordings, cancels) for one in standings]
+
+
+def _nobody_projects(position: int, head: int) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"The read models are at position {position}, the ledger at {head}, and this user may not fold them. Run "
+        "'tallybook projection run' as one who may."
+    )
 
 
 def verdict_of(one: Standing) -> Verdict:

@@ -15,6 +15,7 @@ from ..domain.errors import (
     LedgerDamaged,
     LedgerUnavailable,
     NoMeter,
+    NotPermitted,
     TallybookError,
 )
 from ..domain.instants import in_utc
@@ -26,7 +27,7 @@ from ..domain.texts import is_storable, shown
 from .arguments import note, text
 from .ledger import Held, Ledger
 from .results import Outcome, Receipt
-from .stores.sqlite_ledger import StreamMoved
+from .stores.store import StreamMoved
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ class UsageRecorder:
             return _Decision(_identifier_of(given), None, None, error)
         try:
             use = meters[report.event_name].record(report, at=now, policy=self.policy)
-        except (LedgerDamaged, LedgerUnavailable):
+        except (LedgerDamaged, LedgerUnavailable, NotPermitted):
             raise  # nothing is wrong with the report: whoever reads that it was rejected won't send it again
         except TallybookError as error:
             return _Decision(report.identifier, report, None, error)

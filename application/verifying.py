@@ -15,7 +15,7 @@ from ..projections.rows import AsOf, Record, Rows
 from .closing import figures_of
 from .ledger import Ledger
 from .reading import Asked, UsageReader
-from .stores.sqlite_views import SQLiteViews
+from .stores.store import GenerationViews
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Verification:
 class Verifier:
     """Folds the ledger afresh and compares."""
 
-    def __init__(self, ledger: Ledger, views: SQLiteViews, reader: UsageReader) -> None:
+    def __init__(self, ledger: Ledger, views: GenerationViews, reader: UsageReader) -> None:
         self.ledger = ledger
         self.views = views
         self.reader = reader

@@ -200,6 +200,12 @@ class LedgerUnavailable(TallybookError):
     code = "ledger_unavailable"
 
 
+class NotPermitted(TallybookError):
+    """The database doesn't let this user do that: record, project or rebuild."""
+
+    code = "not_permitted"
+
+
 class LedgerDamaged(TallybookError):
     """A stored event isn't as it was written: it can't be read."""
 

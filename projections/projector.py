@@ -2,15 +2,15 @@
 
 import hashlib
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import CustomerNumbers
 from .fold import fold
-from .rows import DisposableViews, LedgerEvent, LedgerPages, Views
+from .rows import DisposableViews, LedgerEvent, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
 
 PAGE_SIZE = 40_000
@@ -43,7 +43,6 @@ class Projector:
         self.ledger = ledger
         self.views = views
         self.page_size = page_size
-        self._one_thread = threading.Lock()
 
     def head(self) -> int:
         """The position that there is to reach now."""
@@ -74,8 +73,9 @@ class Projector:
         stopped: ProjectionStopped | None = None
         while True:
             try:
-                with self._one_thread:  # or each of them would fold the same page
-                    reached = self._commit_page(head, until if stopped is None else stopped.position - 1)
+                reached = self.views.take_page(
+                    partial(self._fold, head, until if stopped is None else stopped.position - 1)
+                )
             except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
                 stopped = earlier
                 continue
@@ -83,28 +83,29 @@ class Projector:
                 raise stopped
             return reached
 
-    def _commit_page(self, head: int, until: int | None) -> int:
-        """Fold the next page, and commit it unless another process was faster; give the position reached.
-
-        Nobody has to wait while a page is folded, only while its rows are written.
-        """
-        with self.views.reading() as rows:
-            generation, position, customers = rows.generation, rows.position(), CustomerNumbers(rows)
-            events = self.ledger.page(position, self.page_size)
-            if until is not None:
-                events = [event for event in events if event[0] <= until]
-            if not events and position < (head if until is None else min(head, until)):
+    def _fold(self, head: int, until: int | None, rows: Rows) -> Callable[[WritableRows], None] | None:
+        """Fold the page after what `rows` hold; give what writes it."""
+        position, customers = rows.position(), CustomerNumbers(rows)
+        if position >= head:
+            return None  # another was faster
+        events = self.ledger.page(position, self.page_size)
+        if until is not None:
+            events = [event for event in events if event[0] <= until]
+        if not events:
+            if position < (head if until is None else min(head, until)):
                 raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
-            pages = fold(events, rows.meters(), customers, rows.pinned())
-        with self.views.writing() as rows:
-            if (rows.generation, rows.position()) == (generation, position) and events:
-                rows.add_customers(customers.new)
-                for page in pages:
-                    if page.has_news:
-                        rows.put_meter(page.meter)
-                    tally(rows, page)
-                rows.advance(events[-1][0], _mark(events[-1]))
-            return rows.position()
+            return None
+        pages = fold(events, rows.meters(), customers, rows.pinned())
+
+        def write(onto: WritableRows) -> None:
+            onto.add_customers(customers.new)
+            for page in pages:
+                if page.has_news:
+                    onto.put_meter(page.meter)
+                tally(onto, page)
+            onto.advance(events[-1][0], _mark(events[-1]))
+
+        return write
 
 
 def discard_foreign_views(ledger: LedgerPages, views: DisposableViews) -> None:

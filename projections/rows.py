@@ -1,6 +1,6 @@
 """What a store of read models has to do for the projections: keep usage rows and buckets, and know no rules."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import NamedTuple, Protocol
@@ -216,6 +216,10 @@ class WritableRows(Rows, Protocol):
         ...
 
 
+Fold = Callable[[Rows], "Callable[[WritableRows], None] | None"]
+"""Folds the next page after what rows hold, and gives what writes it onto them; None where there is none."""
+
+
 class Views(Protocol):
     """Where read models live."""
 
@@ -225,6 +229,13 @@ class Views(Protocol):
 
     def writing(self) -> AbstractContextManager[WritableRows]:
         """Write alone; what is written takes effect at the end, whole or not at all."""
+        ...
+
+    def take_page(self, fold: Fold) -> int:
+        """Write the next page that `fold` gives, onto the very rows that it was folded after; give the position.
+
+        One at a time: who comes meanwhile finds it done.
+        """
         ...
 
 

@@ -1,4 +1,5 @@
-"""What the tests share: a ledger in memory, a clock that stands, and how hard the properties are tried."""
+"""What the tests share: a ledger in memory, a clock that stands, a PostgreSQL server, and how hard the properties are
+tried."""
 
 import os
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from tallybook.application import Metering
 
 from .notation import Clock, Ledger, moment
+from .postgres import Database, database
 
 settings.register_profile(
     "tallybook",
@@ -36,3 +38,10 @@ def metering(clock: Clock) -> Iterator[Metering]:
 def ledger(metering: Metering, clock: Clock) -> Ledger:
     """An empty ledger, told and asked in the scenarios' notation."""
     return Ledger(metering, clock)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Database]:
+    """A database on a PostgreSQL server that all tests share, started with the first that asks for it."""
+    with database() as shared:
+        yield shared

@@ -4,7 +4,8 @@ from itertools import count
 from pathlib import Path
 
 from ...domain.errors import InvalidLedgerUrl
-from ..ledger_url import LedgerPlace, locate
+from ..ledger_url import locate
+from ..stores.store import Store
 
 _FILE = "tallybook-demo{}.db"
 
@@ -15,15 +16,13 @@ def free_url() -> str:
     return "sqlite:///" + next(name for name in numbered if not Path(name).exists())
 
 
-def new_place(url: str) -> LedgerPlace:
+def new_store(url: str) -> Store:
     """Where the ledger at `url` will be. Raises InvalidLedgerUrl where something is there already."""
-    place = locate(url)
-    if place.events.startswith("file:"):
+    store = locate(url)
+    if not store.is_lasting:
         raise InvalidLedgerUrl("The demo leaves its ledger to be explored; give it a file.", field="url", value=url)
-    if Path(place.events).exists():
+    if store.exists():
         raise InvalidLedgerUrl(
-            f"{place.events} exists already, and the demo begins a ledger of its own; give another name.",
-            field="url",
-            value=url,
+            f"{store.place} exists already, and the demo begins a ledger of its own; give another name.", field="url"
         )
-    return place
+    return store

@@ -3,17 +3,16 @@
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import typer
 
 from ...domain.errors import TallybookError
 from ..demo import CUSTOMER, DAYS, METERS, DemoReport, month_of_usage
-from ..ledger_url import LedgerPlace
 from ..metering import Metering, utc_now
 from ..results import Outcome, Total
-from .demo_place import free_url, new_place
+from ..stores.store import Store
+from .demo_place import free_url, new_store
 from .explanations import show_explanation
 from .periods import Span
 from .session import told
@@ -28,9 +27,9 @@ def tell(url: str | None) -> None:
     """Tell the story on a new ledger at `url`; on one in this folder where there is none."""
     try:
         chosen = url or free_url()
-        place = new_place(chosen)
+        store = new_store(chosen)
         midnight = utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
-        story = _Story(chosen, place, midnight - timedelta(days=DAYS), midnight)
+        story = _Story(chosen, store, midnight - timedelta(days=DAYS), midnight)
         story.tell()
     except TallybookError as error:
         told(error, in_json=False)
@@ -42,7 +41,7 @@ class _Story:
     """A month of usage in a ledger: [start, end), whole days in UTC."""
 
     url: str
-    place: LedgerPlace
+    store: Store
     start: datetime
     end: datetime
 
@@ -109,9 +108,7 @@ class _Story:
 
     def _replay(self, before: list[Total]) -> None:
         _step(6, "The read models are deleted, and made again from the ledger.")
-        Path(self.place.views).unlink()
-        for suffix in ("-wal", "-shm"):
-            Path(self.place.views + suffix).unlink(missing_ok=True)
+        self.store.forget()
         with Metering.open(self.url) as metering:
             began = time.monotonic()
             position = metering.catch_up()

@@ -12,7 +12,7 @@ Ledger = Annotated[
         "--ledger",
         envvar="TALLYBOOK_LEDGER",
         metavar="URL",
-        help="The ledger: sqlite:///a/file.db, or sqlite:////an/absolute/file.db.",
+        help="The ledger: sqlite:///a/file.db, or sqlite:////an/absolute/file.db, or postgresql://user@host/database.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document; refuse with one too.")]

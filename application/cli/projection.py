@@ -35,6 +35,18 @@ def status(ledger: Ledger = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def run(ledger: Ledger = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
+    """Keep the read models up to date, until Ctrl-C or SIGTERM.
+
+    Any number may run: one at a time folds, and another goes on when it dies.
+    """
+    with opened(ledger, as_json) as session:
+        from .projection_run import run_projection  # noqa: PLC0415 - loads the domain
+
+        run_projection(session)
+
+
+@app.command()
 def rebuild(ledger: Ledger = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
     """Build the read models again, beside the live ones.
 

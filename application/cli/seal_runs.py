@@ -18,7 +18,6 @@ from ..seals.proving import prove_growth
 from ..seals.results import ProvedEvent, ProvedGrowth, SealVerification, SealView
 from ..seals.seal_file import SealFile
 from ..seals.sealing import DEFAULT_NAME, Sealer
-from ..stores.sqlite_ledger import ledger_datastore
 from .plain import as_json as written_as_json
 from .session import check_presence, told
 from .terminal import progress, say
@@ -83,7 +82,7 @@ def run_seal_key(file: Path, name: str | None) -> None:
 @contextmanager
 def _sealer(url: str) -> Generator[Sealer]:
     check_presence(url)
-    with closing(Ledger(ledger_datastore(locate(url).events))) as ledger:
+    with closing(Ledger(locate(url))) as ledger:
         yield Sealer(ledger, utc_now)
 
 

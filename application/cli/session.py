@@ -95,15 +95,13 @@ def told(error: "TallybookError", *, in_json: bool, **details: object) -> None:
 
 def check_presence(url: str) -> None:
     """Raise LedgerUnavailable where there is no ledger at `url`."""
-    from pathlib import Path  # noqa: PLC0415
-
     from ...domain.errors import LedgerUnavailable  # noqa: PLC0415
     from ..ledger_url import locate  # noqa: PLC0415
 
-    events = locate(url).events
-    if not events.startswith("file:") and not Path(events).exists():
+    store = locate(url)
+    if store.is_lasting and not store.exists():
         raise LedgerUnavailable(
-            f"There is no ledger at {events}; 'tallybook meter configure' begins one.", field="url", value=url
+            f"There is no ledger at {store.place}; 'tallybook meter configure' begins one.", field="url"
         )
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ..stores.sqlite_ledger import StoredBytes
+from ..stores.store import StoredBytes
 
 _AS_WRITTEN = "text integer text blob"
 _encode = msgspec.json.Encoder().encode

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Literal, Protocol
 
-from ..stores.sqlite_ledger import StoredBytes
+from ..stores.store import StoredBytes
 from .leaf import leaf_data
 from .leaf_hashes import PAGE
 from .merkle import leaf_hash

@@ -12,6 +12,7 @@ from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteC
 from ...domain.errors import LedgerUnavailable, TallybookError
 from .sqlite_errors import LOCK_TIMEOUT_SECONDS, translated
 from .sqlite_schema import Schema
+from .store import MADE_ANEW
 
 CACHE_KIBIBYTES = 16 * 1024
 CHECKPOINT_PAGES = 8_000
@@ -39,9 +40,7 @@ class Datastore(SQLiteDatastore):
         except IntegrityError as error:
             if not self.is_disposable:
                 raise
-            raise LedgerUnavailable(
-                f"The read models are damaged: {error}. Delete their file (.views); it is made again."
-            ) from error
+            raise LedgerUnavailable(f"The read models are damaged: {error}. {MADE_ANEW}") from error
         except ConnectionPoolClosedError as error:
             raise LedgerUnavailable("The ledger was closed; open it again.") from error
         except ConnectionUnavailableError as error:

@@ -1,20 +1,20 @@
 """The ledger on SQLite: stored events in one total order, never changed."""
 
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from eventsourcing.persistence import ApplicationRecorder, Notification, StoredEvent
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore, SQLiteFactory
-from eventsourcing.utils import Environment
+from eventsourcing.persistence import Notification, StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
 from ...projections.rows import LedgerEvent
 from .sqlite import Datastore
 from .sqlite_schema import Schema
+from .store import StoredBytes, StoredRow, StreamMoved
 
 Item = TypeVar("Item")
-StoredBytes = tuple[int, bytes, bytes, bytes, bytes, str]
-"""Position, then stream, version, topic and state byte by byte, and which types SQLite keeps these four as."""
+LOOK_EVERY_SECONDS = 0.05
 LEDGER = Schema(
     application_id=0x54414C4C,  # "TALL"
     version=1,
@@ -51,10 +51,6 @@ _BYTES = (
 _COLUMNS = "position AS id, originator_id, originator_version, topic, state"
 
 
-class StreamMoved(Exception):
-    """Somebody else appended to a stream that a decision rested on."""
-
-
 def ledger_datastore(database: str) -> Datastore:
     """The database of a ledger: what is committed is on disk."""
     return Datastore(database, LEDGER, synchronous="FULL")
@@ -65,6 +61,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def __init__(self, datastore: SQLiteDatastore) -> None:
         super().__init__(datastore)
+        self.create_table()
         self.insert_events_statement = (
             "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?,?,?,?)"
         )
@@ -79,9 +76,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
         return self.insert_rows_with(c, rows)
 
-    def insert_rows(
-        self, rows: Sequence[tuple[str, int, str, bytes]], unless_moved: Mapping[str, int] | None = None
-    ) -> Sequence[int]:
+    def insert_rows(self, rows: Sequence[StoredRow], unless_moved: Mapping[str, int] | None = None) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) in one transaction; give their positions.
 
         Raises StreamMoved, with nothing stored, where a stream has grown past its version in `unless_moved`.
@@ -102,7 +97,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         with self.datastore.transaction(commit=True) as c:
             yield SQLiteLedgerAlone(self, c)
 
-    def insert_rows_with(self, c: SQLiteCursor, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
+    def insert_rows_with(self, c: SQLiteCursor, rows: Sequence[StoredRow]) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) inside a transaction; give their positions."""
         c.executemany(self.insert_events_statement, rows)
         # The write lock is held, so the positions just given are the last ones.
@@ -192,6 +187,24 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             (prefix, _after(prefix)),
         )
 
+    @contextmanager
+    def listening(self) -> Generator[Callable[[float], None]]:
+        """Look for what is appended from here on: gives what waits for that, or for some seconds at most."""
+        seen = self.head()
+
+        def wait(seconds: float) -> None:
+            nonlocal seen
+            deadline = time.monotonic() + seconds
+            while (head := self.head()) == seen and time.monotonic() < deadline:
+                time.sleep(LOOK_EVERY_SECONDS)
+            seen = head
+
+        yield wait
+
+    def close(self) -> None:
+        """Let the file go."""
+        self.datastore.close()
+
     def _select(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
         with self.datastore.transaction(commit=False) as c:
             c.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", params)
@@ -213,23 +226,9 @@ class SQLiteLedgerAlone:
         """Up to `limit` events after the position `after`, in order."""
         return _page(self._cursor, after, limit)
 
-    def insert_rows(self, rows: Sequence[tuple[str, int, str, bytes]]) -> Sequence[int]:
+    def insert_rows(self, rows: Sequence[StoredRow]) -> Sequence[int]:
         """Store rows of (stream, version, topic, state); give their positions."""
         return self._recorder.insert_rows_with(self._cursor, rows)
-
-
-class SQLiteLedgerFactory(SQLiteFactory):
-    """Gives the library our datastore and recorder."""
-
-    def __init__(self, env: Environment, datastore: Datastore) -> None:
-        super().__init__(env)
-        self.datastore = datastore
-
-    def application_recorder(self) -> ApplicationRecorder:
-        """The recorder of the ledger, its table ready."""
-        recorder = SQLiteLedgerRecorder(self.datastore)
-        recorder.create_table()
-        return recorder
 
 
 def _page(c: SQLiteCursor, after: int, limit: int) -> Sequence[LedgerEvent]:

@@ -1,10 +1,8 @@
 """The read models on SQLite, in a file of their own beside the ledger. Deleting it loses nothing."""
 
-import os
-import platform
+import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -12,22 +10,18 @@ from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
 from uuid_utils import uuid7
 
-from ...domain.errors import NoGeneration, RebuildRunning
+from ...domain.errors import NoGeneration
 from ...domain.rules import Rules
 from ...projections.generations import Generation, GenerationState
-from ...projections.rows import Views
+from ...projections.rows import Fold, Views
 from .exclusion import exclusion
+from .holder import PATIENCE_SECONDS, described, refused
+from .row_codec import decode_pinned, decode_revisions, encode_pinned, encode_revisions
 from .scratch import scratch_folder
 from .sqlite import Datastore
-from .sqlite_rows import (
-    SQLiteRows,
-    decode_pinned,
-    decode_revisions,
-    encode_pinned,
-    encode_revisions,
-    tables,
-)
+from .sqlite_rows import SQLiteRows
 from .sqlite_schema import Schema
+from .stored_rows import tables
 
 VIEWS = Schema(
     application_id=0x54414C56,  # "TALV"
@@ -49,8 +43,6 @@ VIEWS = Schema(
         "CREATE TABLE holder (holder TEXT NOT NULL)",
     ),
 )
-
-PATIENCE_SECONDS = 2
 
 
 def _schema(generation: int) -> tuple[str, ...]:
@@ -104,6 +96,7 @@ class SQLiteViews(SQLiteTrackingRecorder):
     def __init__(self, datastore: Datastore, current_rules: Callable[[], Mapping[str, Rules]]) -> None:
         super().__init__(datastore)
         self.current_rules = current_rules
+        self._one_thread = threading.Lock()
         with datastore.transaction(commit=False):
             pass  # the first connection makes the tables where there are none
 
@@ -124,6 +117,10 @@ class SQLiteViews(SQLiteTrackingRecorder):
             if live is None:
                 live = _begin(cursor, "live", pinned)
             yield SQLiteRows(self, cursor, live)
+
+    def take_page(self, fold: Fold) -> int:
+        """Write the next page that `fold` gives for the live generation; give the position reached."""
+        return _take_page(self, self._one_thread, fold)
 
     def marks(self) -> list[tuple[int, str | None]]:
         """Of each generation, the position up to which the ledger is folded in, and the mark of the event there."""
@@ -193,17 +190,17 @@ class SQLiteViews(SQLiteTrackingRecorder):
         """
         with exclusion(self.datastore.pool.db_name, wait_seconds=wait_seconds) as held:
             if not held:
-                raise RebuildRunning(f"Only one may work on generations at a time: {self._holder()}. Try again later.")
+                raise refused(self._holder())
             with self.datastore.transaction(commit=True) as cursor:
                 cursor.execute("DELETE FROM holder")
-                cursor.execute("INSERT INTO holder VALUES (?)", (_holder(doing),))
+                cursor.execute("INSERT INTO holder VALUES (?)", (described(doing),))
             yield
 
-    def _holder(self) -> str:
+    def _holder(self) -> str | None:
         with self.datastore.transaction(commit=False) as cursor:
             cursor.execute("SELECT holder FROM holder")
             row = cursor.fetchone()
-        return "another program is beginning to" if row is None else row[0]
+        return None if row is None else row[0]
 
     @contextmanager
     def scratch(self, pinned: Mapping[str, Rules]) -> Generator["SQLiteViews"]:
@@ -262,6 +259,11 @@ class _GenerationViews:
         self._generation = generation
         self.reading = partial(self._rows, commit=False)
         self.writing = partial(self._rows, commit=True)
+        self._one_thread = threading.Lock()
+
+    def take_page(self, fold: Fold) -> int:
+        """Write the next page that `fold` gives for the generation; give the position reached."""
+        return _take_page(self, self._one_thread, fold)
 
     @contextmanager
     def _rows(self, *, commit: bool) -> Generator[SQLiteRows]:
@@ -269,8 +271,16 @@ class _GenerationViews:
             yield self._views.rows(cursor, self._generation)
 
 
-def _holder(doing: str) -> str:
-    return f"process {os.getpid()} on {platform.node()} is {doing}, since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+def _take_page(views: Views, one_thread: threading.Lock, fold: Fold) -> int:
+    """Nobody has to wait while a page is folded, only while its rows are written, unless another was faster."""
+    with one_thread:  # or each of them would fold the same page
+        with views.reading() as rows:
+            before = rows.generation, rows.position()
+            write = fold(rows)
+        with views.writing() as rows:
+            if write is not None and (rows.generation, rows.position()) == before:
+                write(rows)
+            return rows.position()
 
 
 _WITH_POSITIONS = "generations LEFT JOIN tracking ON application_name = 'generation ' || generation"

@@ -13,7 +13,9 @@ class CommandLine:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.url = f"sqlite:///{folder / 'usage.db'}"
+        self.ledger_file = folder / "usage.db"
+        self.views_file = folder / "usage.db.views"
+        self.url = f"sqlite:///{self.ledger_file}"
         self.environment = {"TALLYBOOK_LEDGER": self.url, "COLUMNS": "120"}
 
     def run(self, *words: object, status: int = 0) -> Result:

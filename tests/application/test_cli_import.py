@@ -11,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tallybook.application.ledger_url import locate
 
 from .command_line import CommandLine
 
@@ -140,7 +139,7 @@ def test_interrupted_it_says_how_far_it_came_and_goes_on_when_started_again(tall
     process = subprocess.Popen(
         [Path(sys.executable).with_name("tallybook"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    with closing(sqlite3.connect(locate(tallybook.url).events)) as ledger:
+    with closing(sqlite3.connect(tallybook.ledger_file)) as ledger:
         while ledger.execute("SELECT count(*) FROM stored_events").fetchone()[0] < 2_000:
             time.sleep(0.001)
     process.send_signal(signal.SIGINT)

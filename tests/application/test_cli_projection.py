@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.ledger_url import locate
 
 from .command_line import CommandLine
 from .history import october, use_tokens
@@ -129,7 +128,7 @@ def test_a_difference_follows_window_timezone_and_limit(tallybook: CommandLine) 
 def test_a_figure_that_is_wrong_in_the_live_read_models_shows_in_the_difference(tallybook: CommandLine) -> None:
     """A cell of a bucket is changed behind the ledger's back; a rebuild has the right figure."""
     tallybook.run("total", "tokens")
-    with closing(sqlite3.connect(locate(tallybook.url).views)) as views, views:
+    with closing(sqlite3.connect(tallybook.views_file)) as views, views:
         views.execute("UPDATE totals_1 SET sum = '8' WHERE sum = '7'")
     tallybook.run("projection", "rebuild")
     (difference,) = tallybook.answer("projection", "diff", 2)["differences"]

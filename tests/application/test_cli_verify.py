@@ -6,7 +6,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tallybook.application.ledger_url import locate
 
 from .command_line import CommandLine
 from .history import OCTOBER, october
@@ -22,7 +21,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
     return line
 
 
-def damage(file: str, statement: str) -> None:
+def damage(file: Path, statement: str) -> None:
     """Change one cell behind the ledger's back."""
     with closing(sqlite3.connect(file)) as database, database:
         assert database.execute(statement).rowcount == 1
@@ -79,7 +78,7 @@ def test_one_changed_cell_is_located(
     tallybook: CommandLine, statement: str, table: str, key: str, found: str | None, expected: str
 ) -> None:
     """Exit status 1, the table, the first key that differs, and what is there and should be."""
-    damage(locate(tallybook.url).views, statement)
+    damage(tallybook.views_file, statement)
     answer = tallybook.answer("verify", status=1)
     difference, *others = [one["difference"] for one in answer["tables"] if one["difference"]]
     assert {one["table"] for one in others} <= {"generations"}, "its rules are told by the meters' names"
@@ -99,7 +98,7 @@ def test_one_changed_cell_is_located(
 
 def test_a_damaged_generation_is_replaced_by_a_rebuilt_one(tallybook: CommandLine) -> None:
     """As verify advises."""
-    damage(locate(tallybook.url).views, "UPDATE customers_1 SET name = 'acmf' WHERE customer = 1")
+    damage(tallybook.views_file, "UPDATE customers_1 SET name = 'acmf' WHERE customer = 1")
     tallybook.run("verify", status=1)
     tallybook.run("projection", "rebuild")
     tallybook.run("projection", "promote", 2)
@@ -108,12 +107,12 @@ def test_a_damaged_generation_is_replaced_by_a_rebuilt_one(tallybook: CommandLin
 
 def test_rules_of_a_meter_that_cannot_be_read_are_refused_before_anything_is_compared(tallybook: CommandLine) -> None:
     """No figure can be had from such read models: the refusal says what to delete, and they are made again."""
-    place = locate(tallybook.url).views
+    place = tallybook.views_file
     damage(place, "UPDATE meters_1 SET rules = 'nothing'")
     assert tallybook.refusal("verify")[0] == "ledger_unavailable"
-    assert "(.views); it is made again" in tallybook.run("verify", status=1).stderr
+    assert "Delete their file (.views)" in tallybook.run("verify", status=1).stderr
     for suffix in ("", "-wal", "-shm"):
-        Path(place + suffix).unlink(missing_ok=True)
+        Path(f"{place}{suffix}").unlink(missing_ok=True)
     tallybook.run("verify")
 
 
@@ -127,14 +126,14 @@ def test_rules_of_a_meter_that_cannot_be_read_are_refused_before_anything_is_com
 )
 def test_a_damaged_position_makes_the_read_models_begin_anew(tallybook: CommandLine, statement: str) -> None:
     """Position and mark must be those of an event in the ledger; so nothing is left that differs."""
-    damage(locate(tallybook.url).views, statement)
+    damage(tallybook.views_file, statement)
     answer = tallybook.answer("verify")
     assert (answer["is_equal"], answer["position"]) == (True, 8)
 
 
 def test_a_closed_period_that_was_tampered_with_is_told(tallybook: CommandLine) -> None:
     """Its frozen figure is beside what the ledger gives for its position; someone had to drop the triggers for that."""
-    with closing(sqlite3.connect(locate(tallybook.url).events)) as ledger, ledger:
+    with closing(sqlite3.connect(tallybook.ledger_file)) as ledger, ledger:
         for (trigger,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             ledger.execute(f"DROP TRIGGER {trigger}")
         (state,) = ledger.execute("SELECT state FROM stored_events WHERE position = 7").fetchone()

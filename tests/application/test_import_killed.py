@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from tallybook.application import Metering
 from tallybook.application.importing import BATCH_ROWS
-from tallybook.application.ledger_url import locate
 
 from .command_line import CommandLine
 
@@ -59,7 +58,7 @@ def killed_import(tallybook: CommandLine, rows: int, seconds: float) -> int:
     program = Path(sys.executable).with_name("tallybook")
     words = ("import", "usage.csv", "--backfill", "--ledger", tallybook.url)
     process = subprocess.Popen([program, *words], cwd=tallybook.folder, stdout=subprocess.DEVNULL)
-    with closing(sqlite3.connect(locate(tallybook.url).events)) as ledger:
+    with closing(sqlite3.connect(tallybook.ledger_file)) as ledger:
         seen = recorded(ledger)
         while seen < rows and process.poll() is None:
             seen = recorded(ledger)

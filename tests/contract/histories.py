@@ -4,18 +4,15 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from tallybook.application import Explanation, Metering, Receipt, Total
-from tallybook.application.ledger import Ledger
-from tallybook.application.reading import UsageReader
-from tallybook.domain.errors import NoMeter
 from tallybook.domain.meter_event import ReportedUse
-from tallybook.projections.projector import Projector
-from tallybook.projections.rows import Views
+from tallybook.projections.rows import Record, Views
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 END = datetime(2026, 11, 1, tzinfo=UTC)
 CUSTOMERS = ("acme", "globex", "initech", "umbrella")
 METERS = ("tokens", "seats", "jobs")
 
+Contents = dict[str, list[Record]]
 Answers = tuple[list[Total], list[Total], Explanation]
 
 
@@ -68,33 +65,10 @@ def answers(metering: Metering) -> dict[str, Answers]:
     }
 
 
-class StillProjector(Projector):
-    """A projector that leaves the read models where they are, so that a test sees how far they have come."""
-
-    def head(self) -> int:
-        """Where they are."""
-        with self.views.reading() as rows:
-            return rows.position()
-
-
-def contents(ledger: Ledger, views: Views) -> tuple[int, dict[str, object]]:
-    """All that the read models hold: their position, and what they say of each meter, now and as of halfway."""
-    reader = UsageReader(ledger, still := StillProjector(ledger, views), follow_rules=lambda: None)
-    position = still.head()
-    said: dict[str, object] = {}
-    for name in METERS:
-        try:
-            said[name] = [
-                (
-                    reader.totals(name, START, END, as_of),
-                    reader.summaries(name, None, START, END, "day", "UTC", as_of),
-                    reader.explain(name, None, START, END, as_of).events,
-                )
-                for as_of in (None, position // 2)
-            ]
-        except NoMeter:
-            said[name] = "no meter"
-    return position, said
+def rows_of(views: Views) -> tuple[int, Contents]:
+    """The position of a generation and all of its rows; of the live one where `views` are of all."""
+    with views.reading() as rows:
+        return rows.position(), {table: list(rows.records(table)) for table in rows.tables()}
 
 
 def a_use(number: int = 1) -> ReportedUse:

@@ -1,16 +1,14 @@
 """The stores that the contract holds for, and the pieces that a test takes apart."""
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.ledger import Ledger
-from tallybook.application.ledger_url import LedgerPlace, locate
-from tallybook.application.stores.sqlite_ledger import ledger_datastore
-from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
+from tallybook.application.stores.store import GenerationViews
+from tallybook.application.stores.store import Store as Place
 from tallybook.domain import Rules
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -21,28 +19,21 @@ ANY_TIME = AcceptancePolicy(max_age=None)
 class Store:
     """Where one ledger and its read models are kept, to be opened as often as a test likes."""
 
-    place: LedgerPlace
+    place: Place
 
     def ledger(self) -> Ledger:
         """The ledger, opened once more."""
-        return Ledger(ledger_datastore(self.place.events))
+        return Ledger(self.place)
 
-    def views(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> SQLiteViews:
+    def views(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> GenerationViews:
         """The read models, opened once more."""
-        return SQLiteViews(views_datastore(self.place.views), current_rules)
+        return self.place.views(current_rules)
 
     @contextmanager
-    def pieces(self) -> Generator[tuple[Ledger, SQLiteViews]]:
+    def pieces(self) -> Generator[tuple[Ledger, GenerationViews]]:
         """The ledger and its read models, closed at the end."""
-        ledger = self.ledger()
-        try:
-            views = self.views(ledger.changed_rules)
-            try:
-                yield ledger, views
-            finally:
-                views.close()
-        finally:
-            ledger.close()
+        with closing(self.ledger()) as ledger, closing(self.views(ledger.changed_rules)) as views:
+            yield ledger, views
 
     def forget(self) -> None:
         """Let the read models begin anew."""
@@ -52,20 +43,8 @@ class Store:
     @contextmanager
     def metering(self) -> Generator[Metering]:
         """The application over the store, closed at the end."""
-        ledger = self.ledger()
-        with Metering(ledger, self.views(ledger.changed_rules), ANY_TIME, lambda: NOW) as metering:
+        with (
+            self.pieces() as (ledger, views),
+            Metering(ledger, views, ANY_TIME, lambda: NOW) as metering,
+        ):
             yield metering
-
-
-def sqlite_file(folder: Path) -> Store:
-    """A ledger in a file of its own."""
-    return Store(locate(f"sqlite:///{folder / 'usage.db'}"))
-
-
-def sqlite_memory(_: Path) -> Store:
-    """A ledger in memory, there for as long as it is open."""
-    return Store(locate("sqlite://"))
-
-
-STORES: Mapping[str, Callable[[Path], Store]] = {"sqlite file": sqlite_file, "sqlite memory": sqlite_memory}
-"""Another store joins the contract with one line here."""

@@ -1,36 +1,27 @@
 """The contract of generations: built beside the live one, equal to it under its rules, and made live whole."""
 
 import random
-import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from tallybook.application import Metering, Progress, TallybookError
 from tallybook.application.generations import Generations
 from tallybook.application.ledger import Ledger
-from tallybook.application.stores.sqlite_views import SQLiteViews
+from tallybook.application.stores.store import GenerationViews
 from tallybook.domain.errors import RulesCannotRead
 from tallybook.projections.generations import Generation
 from tallybook.projections.projector import Projector
-from tallybook.projections.rows import Record, Views
 
-from .histories import END, METERS, START, answers, record_history, report
+from .histories import END, METERS, START, Contents, answers, record_history, report, rows_of
+from .kept_stores import KeptStore
 from .stores import NOW, Store
 
 EVER = NOW.replace(year=2000), NOW.replace(year=2100)
-Contents = dict[str, list[Record]]
 
 
-def rows_of(views: Views) -> tuple[int, Contents]:
-    """The position of a generation and all of its rows."""
-    with views.reading() as rows:
-        return rows.position(), {table: list(rows.records(table)) for table in rows.tables()}
-
-
-def freshly_folded(ledger: Ledger, views: SQLiteViews) -> tuple[int, Contents]:
+def freshly_folded(ledger: Ledger, views: GenerationViews) -> tuple[int, Contents]:
     """What one fold of the whole ledger in one page makes, under the rules in force."""
     with views.scratch(ledger.changed_rules()) as scratch:
         Projector(ledger, scratch).catch_up()
@@ -38,7 +29,7 @@ def freshly_folded(ledger: Ledger, views: SQLiteViews) -> tuple[int, Contents]:
 
 
 @contextmanager
-def generations_of(store: Store) -> Generator[tuple[Generations, Ledger, SQLiteViews]]:
+def generations_of(store: Store) -> Generator[tuple[Generations, Ledger, GenerationViews]]:
     """What works on the generations of a store."""
     with store.pieces() as (ledger, views):
         yield Generations(ledger, views, lambda: NOW), ledger, views
@@ -401,9 +392,9 @@ def test_who_asks_while_a_promotion_is_between_rules_and_switch_waits_for_it(cut
         assert heard == [2]
 
 
-def test_read_models_made_anew_after_rules_changed_answer_the_same(file_store: Store) -> None:
+def test_read_models_made_anew_after_rules_changed_answer_the_same(kept_store: KeptStore) -> None:
     """A fresh fold is under the rules in force, and knows which were in force when."""
-    with file_store.metering() as metering:
+    with kept_store.metering() as metering:
         record_history(metering, 60)
         metering.change_rules("tokens", {"formula": "last", "event_time_window": "day"}, reason="billed by day")
         metering.change_rules("jobs", {"customer_key": "region", "dimension_keys": []}, reason="by region")
@@ -411,8 +402,8 @@ def test_read_models_made_anew_after_rules_changed_answer_the_same(file_store: S
         metering.change_rules("tokens", {"formula": "count"}, reason="billed by days")
         head = metering.catch_up()
         before = answers(metering), [as_of_answers(metering, at) for at in range(0, head + 1, 7)]
-    file_store.forget()
-    with file_store.metering() as metering:
+    kept_store.forget()
+    with kept_store.metering() as metering:
         assert (answers(metering), [as_of_answers(metering, at) for at in range(0, head + 1, 7)]) == before
         assert [one.state for one in metering.generations()] == ["live"]
         assert metering.verify().is_equal
@@ -444,11 +435,9 @@ def test_pages_that_end_around_a_change_of_rules(store: Store, page_size: int) -
                 assert rows_of(scratch) == expected == freshly_folded(ledger, views)
 
 
-@pytest.mark.parametrize("place", ["file", "memory"])
-def test_nobody_waits_for_ever_while_generations_are_worked_on(file_store: Store, place: str) -> None:
+def test_nobody_waits_for_ever_while_generations_are_worked_on(store: Store) -> None:
     """Threads record and ask all the while others rebuild, compare, promote, verify and drop; all come to an end."""
-    url = f"sqlite:///{file_store.place.events}" if place == "file" else "sqlite://"
-    with Metering.open(url, clock=lambda: NOW) as metering:
+    with store.metering() as metering:
         metering.configure_meter("tokens", customer_key="customer")
         metering.configure_meter("seats", formula="last", customer_key="customer")
         over = threading.Event()
@@ -484,7 +473,8 @@ def test_nobody_waits_for_ever_while_generations_are_worked_on(file_store: Store
                 metering.diff(candidate)
                 metering.promote(candidate, reason="a test")
                 assert metering.verify().is_equal
-                metering.drop_generation(candidate - 1)
+                (retired,) = (one.number for one in metering.generations() if one.state == "retired")
+                metering.drop_generation(retired)
         finally:
             over.set()
             for thread in threads:
@@ -538,16 +528,16 @@ def test_rules_changed_at_once_by_two_are_both_kept(store: Store) -> None:
         assert metering.verify().is_equal
 
 
-def test_a_candidate_of_another_ledger_is_done_away_with(file_store: Store, tmp_path: Path) -> None:
+def test_a_candidate_of_another_ledger_is_done_away_with(kept_store: KeptStore) -> None:
     """With the ledger put back from a backup, no generation that was built from its later events is left."""
-    backup = tmp_path / "backup.db"
-    with file_store.metering() as metering:
+    backup = kept_store.elsewhere()
+    with kept_store.metering() as metering:
         record_history(metering, 10)
-    shutil.copy(file_store.place.events, backup)
-    with file_store.metering() as metering:
+    kept_store.copy_ledger(backup)
+    with kept_store.metering() as metering:
         metering.record("tokens", {"customer": "ghost", "value": "1000"}, identifier="lost", timestamp=START)
         metering.rebuild(rules={"tokens": {"formula": "last"}})
-    shutil.copy(backup, file_store.place.events)
-    with file_store.metering() as metering:
+    backup.copy_ledger(kept_store)
+    with kept_store.metering() as metering:
         assert [one.state for one in metering.generations()] == ["live"]
         assert "ghost" not in {one.customer for one in metering.totals("tokens", START, END)}

@@ -1,74 +1,59 @@
-"""Read models are disposable: whatever happens to their file, the answers are the ledger's."""
+"""Read models are disposable: whatever happens to them, the answers are the ledger's."""
 
 import logging
-import shutil
-import sqlite3
 import threading
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tallybook.application import Metering
 from tallybook.projections.projector import Projector
 
 from .histories import Answers, answers, record_history
-from .stores import ANY_TIME, NOW, Store
+from .kept_stores import KeptStore
+from .stores import NOW, Store
 
 
-def opened(store: Store) -> Metering:
-    """The ledger, opened as a program does."""
-    return Metering.open(f"sqlite:///{store.place.events}", policy=ANY_TIME, clock=lambda: NOW)
-
-
-def recorded(store: Store, seed: int = 7, reports: int = 120) -> dict[str, Answers]:
+def recorded(store: KeptStore, seed: int = 7, reports: int = 120) -> dict[str, Answers]:
     """The answers of a ledger with a history, closed."""
-    with opened(store) as metering:
+    with store.opened() as metering:
         record_history(metering, reports, seed)
         return answers(metering)
 
 
-def delete_views(store: Store) -> None:
-    """Delete the read models as a person would: the file and what SQLite keeps beside it."""
-    for suffix in ("", "-wal", "-shm"):
-        Path(store.place.views + suffix).unlink(missing_ok=True)
-
-
-def test_answers_are_the_same_after_the_read_models_are_deleted(file_store: Store) -> None:
-    """With the file deleted while nobody has it open, the next question makes it anew."""
-    before = recorded(file_store)
-    Path(file_store.place.views).unlink()
-    with opened(file_store) as metering:
+def test_answers_are_the_same_after_the_read_models_are_deleted(kept_store: KeptStore) -> None:
+    """With them deleted while nobody has it open, the next question makes it anew."""
+    before = recorded(kept_store)
+    kept_store.delete_views()
+    with kept_store.opened() as metering:
         assert answers(metering) == before
-    assert Path(file_store.place.views).exists()
+    assert kept_store.has_views()
 
 
-def test_answers_are_the_same_while_the_read_models_are_deleted(file_store: Store) -> None:
-    """With the file deleted under a program that has it open, that program and the next one answer as before, also
+def test_answers_are_the_same_while_the_read_models_are_deleted(kept_store: KeptStore) -> None:
+    """With them deleted under a program that has it open, that program and the next one answer as before, also
     after more is recorded."""
-    recorded(file_store, reports=20)
-    with opened(file_store) as one:
+    recorded(kept_store, reports=20)
+    with kept_store.opened() as one:
         before = answers(one)
-        delete_views(file_store)
+        kept_store.delete_views()
         assert answers(one) == before
-        with opened(file_store) as other:
+        with kept_store.opened() as other:
             assert answers(other) == before
             other.record("tokens", {"customer": "acme", "value": "1"})
             assert answers(one) == answers(other)
         assert answers(one) != before
-    with opened(file_store) as metering:
+    with kept_store.opened() as metering:
         after = answers(metering)
-    Path(file_store.place.views).unlink()
-    with opened(file_store) as metering:
+    kept_store.delete_views()
+    with kept_store.opened() as metering:
         assert answers(metering) == after
 
 
-def test_threads_are_answered_while_the_read_models_are_deleted(file_store: Store) -> None:
-    """With the file deleted under a program of several threads, all get the same answers."""
-    recorded(file_store, reports=20)
-    with opened(file_store) as metering:
+def test_threads_are_answered_while_the_read_models_are_deleted(kept_store: KeptStore) -> None:
+    """With them deleted under a program of several threads, all get the same answers."""
+    recorded(kept_store, reports=20)
+    with kept_store.opened() as metering:
         before = answers(metering)
-        delete_views(file_store)
+        kept_store.delete_views()
         together = threading.Barrier(4)
         heard: list[dict[str, Answers] | BaseException] = []
 
@@ -90,56 +75,55 @@ def test_threads_are_answered_while_the_read_models_are_deleted(file_store: Stor
 
 @pytest.mark.parametrize("reports", [10, 60, 300], ids=["shorter", "of another time", "longer"])
 def test_another_ledger_in_the_place_of_this_one_is_answered_for(
-    file_store: Store, tmp_path: Path, reports: int, caplog: pytest.LogCaptureFixture
+    kept_store: KeptStore, reports: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A ledger put where another was, as from a backup, gets read models of its own, and the log says so."""
-    recorded(file_store, seed=1, reports=60)
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    other = Store(type(file_store.place)(str(elsewhere / "usage.db"), str(elsewhere / "usage.db.views")))
+    recorded(kept_store, seed=1, reports=60)
+    other = kept_store.elsewhere()
     expected = recorded(other, seed=2, reports=reports)
-    shutil.copy(other.place.events, file_store.place.events)
+    other.copy_ledger(kept_store)
     caplog.clear()
-    with caplog.at_level(logging.WARNING, logger="tallybook"), opened(file_store) as metering:
+    with caplog.at_level(logging.WARNING, logger="tallybook"), kept_store.opened() as metering:
         assert answers(metering) == expected
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "made anew" in caplog.text
 
 
-def test_read_models_of_this_ledger_are_kept(file_store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_read_models_of_this_ledger_are_kept(kept_store: KeptStore, caplog: pytest.LogCaptureFixture) -> None:
     """Opened again, or moved together with its read models, a ledger goes on where it was, without a word."""
-    before = recorded(file_store)
-    moved = Store(type(file_store.place)(f"{file_store.place.events}.moved", f"{file_store.place.events}.moved.views"))
-    shutil.move(file_store.place.events, moved.place.events)
-    shutil.move(file_store.place.views, moved.place.views)
+    before = recorded(kept_store)
+    moved = kept_store.elsewhere()
+    kept_store.move(moved)
     position = moved_position(moved)
     assert position > 0
-    with opened(moved) as metering:
+    with moved.opened() as metering:
         assert moved_position(moved) == position
         assert answers(metering) == before
+        metering.record("tokens", {"customer": "acme", "value": "1"})
+        assert answers(metering) != before
     assert caplog.records == []
 
 
-def moved_position(store: Store) -> int:
+def moved_position(store: KeptStore) -> int:
     """How far the read models are, looked up past the application."""
-    with closing(sqlite3.connect(store.place.views)) as connection:
-        return int(connection.execute("SELECT max(notification_id) FROM tracking").fetchone()[0])
+    ((position,),) = store.views_rows("SELECT max(notification_id) FROM tracking")
+    return int(position)
 
 
-def test_an_older_backup_of_this_ledger_is_answered_for(file_store: Store, tmp_path: Path) -> None:
+def test_an_older_backup_of_this_ledger_is_answered_for(kept_store: KeptStore) -> None:
     """Put back to an earlier state, the ledger answers for that state, and for what is recorded from there on."""
-    recorded(file_store, reports=20)
-    backup = tmp_path / "backup.db"
-    shutil.copy(file_store.place.events, backup)
-    with opened(file_store) as metering:
+    recorded(kept_store, reports=20)
+    backup = kept_store.elsewhere()
+    kept_store.copy_ledger(backup)
+    with kept_store.opened() as metering:
         at_backup = answers(metering)
         metering.record("tokens", {"customer": "acme", "value": "1"}, identifier="lost")
         assert answers(metering) != at_backup
-    shutil.copy(backup, file_store.place.events)
-    with opened(file_store) as metering:
+    backup.copy_ledger(kept_store)
+    with kept_store.opened() as metering:
         assert answers(metering) == at_backup
         metering.record("tokens", {"customer": "acme", "value": "2"}, identifier="lost")
-    with opened(file_store) as metering:
+    with kept_store.opened() as metering:
         total = metering.total("tokens", "acme", NOW, NOW.replace(day=2))
         assert (total.sum, total.count) == (2, 1)
 

@@ -4,6 +4,7 @@ import pytest
 from tallybook.application import Metering
 
 from .histories import answers, record_history
+from .kept_stores import KeptStore
 from .stores import ANY_TIME, NOW, Store
 
 FOREIGN_SETTINGS = {
@@ -25,12 +26,12 @@ FOREIGN_SETTINGS = {
 """Settings of the library that a host application may have for its own event-sourced parts."""
 
 
-def test_events_and_answers_survive_reopening(file_store: Store) -> None:
-    """Closed and opened again, a file holds the same events and gives the same answers."""
-    with file_store.metering() as metering:
+def test_events_and_answers_survive_reopening(kept_store: KeptStore) -> None:
+    """Closed and opened again, a ledger holds the same events and gives the same answers."""
+    with kept_store.metering() as metering:
         record_history(metering)
         before = answers(metering)
-    with file_store.metering() as metering:
+    with kept_store.metering() as metering:
         assert answers(metering) == before
 
 

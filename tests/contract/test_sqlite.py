@@ -1,7 +1,11 @@
 """What a SQLite file promises beyond the contract: durability, and events that nobody can change."""
 
+import os
+import signal
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +17,8 @@ from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_ledger import LEDGER
 
 from .histories import answers, record_history
-from .stores import NOW, Store
+from .kept_stores import SQLiteFile
+from .stores import NOW
 
 FULL, NORMAL = 2, 1
 
@@ -32,20 +37,22 @@ def settings(datastore: Datastore, *, commit: bool, connections: int) -> set[tup
         return found
 
 
-def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_store: Store) -> None:
+def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_store: SQLiteFile) -> None:
     """Recorded is durable: each connection of the pool syncs the write-ahead log at each commit."""
-    with file_store.pieces() as (ledger, views):
-        events = ledger.ledger_recorder.datastore
-        assert isinstance(events, Datastore)
+    with file_store.datastores() as (events, views):
         assert settings(events, commit=False, connections=4) == {("wal", FULL)}
         assert settings(events, commit=True, connections=1) == {("wal", FULL)}
-        assert isinstance(views.datastore, Datastore)
-        assert settings(views.datastore, commit=False, connections=4) == {("wal", NORMAL)}
+        assert settings(views, commit=False, connections=4) == {("wal", NORMAL)}
 
 
-def test_the_application_opens_its_events_fully_synchronous(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_application_opens_its_events_fully_synchronous(
+    file_store: SQLiteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What `Metering.open` itself connects to keeps the promise, through recording, cancelling and asking."""
-    opened: dict[str, list[sqlite3.Connection]] = {file_store.place.events: [], file_store.place.views: []}
+    opened: dict[str, list[sqlite3.Connection]] = {
+        str(file_store.file): [],
+        str(file_store.views_file): [],
+    }
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def noticed(database: str, **settings: object) -> sqlite3.Connection:
@@ -53,14 +60,14 @@ def test_the_application_opens_its_events_fully_synchronous(file_store: Store, m
         return opened[database][-1]
 
     monkeypatch.setattr(sqlite3, "connect", noticed)
-    with Metering.open(f"sqlite:///{file_store.place.events}", clock=lambda: NOW) as metering:
+    with Metering.open(file_store.url, clock=lambda: NOW) as metering:
         record_history(metering)
         answers(metering)
         found = {
             database: {connection.execute("PRAGMA synchronous").fetchone()[0] for connection in connections}
             for database, connections in opened.items()
         }
-    assert found == {file_store.place.events: {FULL}, file_store.place.views: {NORMAL}}
+    assert found == {str(file_store.file): {FULL}, str(file_store.views_file): {NORMAL}}
 
 
 @pytest.mark.parametrize(
@@ -73,11 +80,11 @@ def test_the_application_opens_its_events_fully_synchronous(file_store: Store, m
         "DELETE FROM stored_events",
     ],
 )
-def test_stored_events_cannot_be_changed_or_deleted(file_store: Store, statement: str) -> None:
+def test_stored_events_cannot_be_changed_or_deleted(file_store: SQLiteFile, statement: str) -> None:
     """A plain connection that knows nothing of Tallybook is refused by the file itself, and changes nothing."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+    with closing(sqlite3.connect(file_store.file, isolation_level=None)) as plain:
         before = plain.execute("SELECT * FROM stored_events").fetchall()
         with pytest.raises(sqlite3.IntegrityError, match=r"stored events are never (changed|deleted)"):
             plain.execute(statement)
@@ -97,11 +104,11 @@ def test_stored_events_cannot_be_changed_or_deleted(file_store: Store, statement
         ),
     ],
 )
-def test_stored_events_cannot_be_replaced(file_store: Store, statement: str) -> None:
+def test_stored_events_cannot_be_replaced(file_store: SQLiteFile, statement: str) -> None:
     """Neither can an event be pushed out by an insert that takes its position or its stream's version."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+    with closing(sqlite3.connect(file_store.file, isolation_level=None)) as plain:
         before = plain.execute("SELECT * FROM stored_events").fetchall()
         with pytest.raises(sqlite3.IntegrityError):
             plain.execute(statement)
@@ -132,11 +139,11 @@ def test_a_ledger_that_is_being_made_is_not_taken_for_another_s(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("position", [-1, 0, -(2**63)])
-def test_no_event_is_inserted_below_position_1(file_store: Store, position: int) -> None:
+def test_no_event_is_inserted_below_position_1(file_store: SQLiteFile, position: int) -> None:
     """Also not at -1, which SQLite shows to a trigger where no position is given."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-    with closing(sqlite3.connect(file_store.place.events, isolation_level=None)) as plain:
+    with closing(sqlite3.connect(file_store.file, isolation_level=None)) as plain:
         before = plain.execute("SELECT * FROM stored_events").fetchall()
         with pytest.raises(sqlite3.IntegrityError):
             plain.execute("INSERT INTO stored_events VALUES (?, 'event/new', 1, 'UsageRecorded', x'00')", (position,))
@@ -166,14 +173,80 @@ def test_what_a_killed_program_left_is_found_by_its_name_and_not_by_a_pattern(tm
         assert (left.exists(), other.exists()) == (False, True)
 
 
-def test_a_lock_that_can_not_be_had_is_told_as_a_ledger_that_is_not_available(file_store: Store) -> None:
+def test_a_lock_that_can_not_be_had_is_told_as_a_ledger_that_is_not_available(file_store: SQLiteFile) -> None:
     """A folder in its place, as a careless restore may leave it."""
     with file_store.metering() as metering:
         record_history(metering, 20)
-        lock = Path(f"{file_store.place.views}.lock")
+        lock = Path(f"{file_store.views_file}.lock")
         lock.unlink(missing_ok=True)
         lock.mkdir()
         with pytest.raises(TallybookError) as refused:
             metering.rebuild()
     assert (refused.value.code, refused.value.field) == ("ledger_unavailable", "url")
     assert str(lock) in refused.value.message
+
+
+@pytest.fixture
+def live(file_store: SQLiteFile) -> Iterator[Metering]:
+    """A ledger whose read models are as they should be."""
+    with file_store.metering() as metering:
+        record_history(metering, 40)
+        assert metering.verify().is_equal
+        yield metering
+
+
+@pytest.mark.parametrize("offset", [0, 20, 4_096, 8_192 + 100, 40_000])
+def test_a_damaged_file_is_told(live: Metering, file_store: SQLiteFile, offset: int) -> None:
+    """Bytes overwritten anywhere: what is damaged is refused or located; where nothing lay the rows are equal still."""
+    before = answers(live)
+    live.close()
+    with file_store.views_file.open("r+b") as file:
+        assert file.seek(0, os.SEEK_END) > offset
+        file.seek(offset)
+        file.write(b"\xa5" * 64)
+    with suppress(TallybookError), file_store.metering() as metering:
+        verification = metering.verify()
+        assert verification.is_equal == (answers(metering) == before)
+
+
+def test_verifying_folds_into_a_folder_that_is_gone_at_the_end(live: Metering, file_store: SQLiteFile) -> None:
+    """Neither when it is done nor when it fails."""
+    folder = file_store.views_file.parent
+    before = sorted(folder.iterdir())
+
+    def fail(_: object) -> None:
+        assert len(list(folder.glob("*.scratch-*"))) == 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        live.verify(fail)
+    assert live.verify().is_equal
+    assert sorted(folder.iterdir()) == before
+
+
+KILLED = """
+import os, signal, sys
+from tallybook.application import Metering
+with Metering.open(sys.argv[1]) as metering:
+    metering.verify(lambda _: os.kill(os.getpid(), signal.SIGKILL))
+"""
+
+
+def test_what_a_killed_verification_leaves_behind_is_removed_by_the_next(
+    live: Metering, file_store: SQLiteFile
+) -> None:
+    """But not the folder of one that is still running."""
+    folder = file_store.views_file.parent
+    url = file_store.url
+    killed = subprocess.run([sys.executable, "-c", KILLED, url], timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = folder.glob("*.scratch-*")
+
+    def look(_: object) -> None:
+        (mine,) = folder.glob("*.scratch-*")
+        assert mine != left
+        assert live.verify().is_equal
+        assert list(folder.glob("*.scratch-*")) == [mine]
+
+    assert live.verify(look).is_equal
+    assert list(folder.glob("*.scratch-*")) == []

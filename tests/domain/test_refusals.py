@@ -427,9 +427,10 @@ def _kinds(of: type[TallybookError] = TallybookError) -> Iterator[type[Tallybook
 
 
 def test_every_error_class_is_in_a_table_here() -> None:
-    """A new error class needs a row above; a file to import is refused by the command line alone."""
+    """A new error class needs a row above. A file to import is refused by the command line alone; what a user of a
+    database may not do, by the database."""
     shown = {code for code, _, _ in REFUSALS} | {code for code, _, _ in FILES}
-    assert shown | {"invalid_import_file"} == {kind.code for kind in _kinds()}
+    assert shown | {"invalid_import_file", "not_permitted"} == {kind.code for kind in _kinds()}
 
 
 def test_codes_are_each_of_one_class() -> None:

@@ -8,7 +8,11 @@ from sys import executable
 
 import pytest
 
-PROGRAMS = Path(__file__).with_name("programs.py")
+from ..postgres import Database
+
+ROOT = Path(__file__).parents[2]
+
+STORES = ("sqlite", "postgres")
 
 Start = Callable[..., "Popen[str]"]
 
@@ -20,7 +24,8 @@ def start() -> Iterator[Start]:
 
         def started(program: str, *arguments: object) -> "Popen[str]":
             process = Popen(
-                [executable, str(PROGRAMS), program, *map(str, arguments)],
+                [executable, "-m", f"{__package__}.programs", program, *map(str, arguments)],
+                cwd=ROOT,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
@@ -45,6 +50,24 @@ def go(*processes: "Popen[str]") -> None:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     """Where a ledger file is going to be."""
     return f"sqlite:///{tmp_path / 'usage.db'}"
+
+
+@pytest.fixture
+def postgres_url(postgres: Database) -> str:
+    """Where a ledger in a schema of its own is going to be."""
+    return postgres.fresh_url()
+
+
+@pytest.fixture(params=STORES)
+def url(request: pytest.FixtureRequest) -> str:
+    """Where a ledger is going to be, on each store in turn."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture(params=(*STORES, "memory"))
+def url_for_threads(request: pytest.FixtureRequest) -> str:
+    """Where a ledger for the threads of one process is going to be, which may be in memory."""
+    return "sqlite://" if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")

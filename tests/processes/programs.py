@@ -1,66 +1,51 @@
-"""Programs that the tests start as processes of their own: `python programs.py NAME URL …`. They tell what they did
-line by line, and are killed at any moment."""
+"""Programs that the tests start as processes of their own: `python -m tests.processes.programs NAME URL …`.
+
+They tell what they did line by line, and are killed at any moment.
+"""
 
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
-from tallybook.application import AcceptancePolicy, Metering, Progress, utc_now
+from tallybook.application import Progress, utc_now
 from tallybook.application.generations import Generations
-from tallybook.application.ledger import Ledger
-from tallybook.application.ledger_url import locate
-from tallybook.application.stores.sqlite_ledger import ledger_datastore
-from tallybook.application.stores.sqlite_views import SQLiteViews, views_datastore
-from tallybook.domain.errors import PeriodOverlaps
+from tallybook.domain.errors import LedgerUnavailable, PeriodOverlaps
 from tallybook.projections.projector import Projector
 
-START = datetime(2026, 10, 1, tzinfo=UTC)
-END = datetime(2026, 11, 1, tzinfo=UTC)
-BATCH = 50
-VALUE = 3
+from .forking import fork, use_after_fork
+from .tailing import tailed
+from .usage import BATCH, START, batch, figures, opened, tell
 
 
-def opened(url: str) -> Metering:
-    """The ledger at `url`, with its one meter."""
-    metering = Metering.open(url, policy=AcceptancePolicy(max_age=None))
-    metering.configure_meter("tokens", customer_key="customer")
-    return metering
-
-
-def batch(writer: str, number: int, size: int = BATCH) -> list[dict[str, object]]:
-    """One batch of reports. Its identifiers tell the writer, the batch, and the place in it."""
-    return [
-        {
-            "event_name": "tokens",
-            "identifier": f"{writer}/{number:05d}/{place:03d}",
-            "timestamp": START,
-            "payload": {"customer": "acme", "value": str(VALUE)},
-        }
-        for place in range(size)
-    ]
-
-
-def figures(metering: Metering) -> tuple[int, int]:
-    """Count and sum of all usage."""
-    total = metering.total("tokens", None, START, END)
-    return total.count, int(total.sum)
-
-
-def tell(*words: object) -> None:
-    """Say something to whoever started this program, at once."""
-    print(*words, flush=True)  # noqa: T201
-
-
-def record(url: str, writer: str, batches: str) -> None:
-    """Record batches, and tell the number of each once it is acknowledged."""
+def record(url: str, writer: str, batches: str, size: str = str(BATCH)) -> None:
+    """Record batches, and tell the number of each once it is acknowledged; end early where the ledger goes away."""
     with opened(url) as metering:
         tell("ready")
         for number in range(int(batches)):
-            outcomes = {receipt.outcome for receipt in metering.record_many(batch(writer, number))}
+            try:
+                outcomes = {receipt.outcome for receipt in metering.record_many(batch(writer, number, int(size)))}
+            except LedgerUnavailable:
+                return
+            assert outcomes == {"accepted"}, outcomes
+            tell(number)
+
+
+def record_unnamed(url: str, batches: str) -> None:
+    """Record batches without identifiers, and tell the number of each once it is acknowledged, as `record` does."""
+    with opened(url) as metering:
+        tell("ready")
+        for number in range(int(batches)):
+            reports = [{**report, "identifier": None} for report in batch("", number)]
+            try:
+                outcomes = {receipt.outcome for receipt in metering.record_many(reports)}
+            except LedgerUnavailable:
+                return
             assert outcomes == {"accepted"}, outcomes
             tell(number)
 
@@ -84,6 +69,13 @@ def read(url: str, until: str) -> None:
             last = now
 
 
+def tail(url: str, until: str) -> None:
+    """Read the ledger as it grows, until so many events are seen; tell how many there were, and how many in order."""
+    with opened(url) as metering:
+        seen = tailed(metering._ledger.page, int(until))  # pyright: ignore
+        tell(len(seen), 1 + sum(before < after for before, after in pairwise(seen)))
+
+
 def answer(url: str) -> None:
     """Tell the figures whenever asked."""
     with opened(url) as metering:
@@ -94,7 +86,7 @@ def answer(url: str) -> None:
 
 def begin_together(url: str, writer: str, at: str) -> None:
     """Open a ledger that nobody has made yet, at the same moment as others do, and record at once."""
-    Path(f"{url.removeprefix('sqlite:///')}.{writer}.ready").touch()
+    Path(f"{at}.{writer}.ready").touch()
     while not Path(at).exists():
         time.sleep(0.0005)
     with opened(url) as metering:
@@ -121,35 +113,44 @@ def close(url: str, ends: str) -> None:
 
 def catch_up(url: str, page_size: str) -> None:
     """Bring the read models up to date in small pages, once told to, and tell each position reached."""
-    place = locate(url)
-    ledger = Ledger(ledger_datastore(place.events))
-    views = SQLiteViews(views_datastore(place.views), ledger.changed_rules)
-    tell("ready")
-    sys.stdin.readline()
+    with opened(url) as metering:
+        tell("ready")
+        sys.stdin.readline()
 
-    def told(progress: Progress) -> None:
-        tell(progress.position)
+        def told(progress: Progress) -> None:
+            tell(progress.position)
 
-    tell(Projector(ledger, views, int(page_size)).catch_up(told))
-    views.close()
-    ledger.close()
+        tell(Projector(metering._ledger, metering._views, int(page_size)).catch_up(told))  # pyright: ignore
 
 
 def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
     """Build a candidate that counts each use once, in small pages, once told to; tell each position reached."""
-    place = locate(url)
-    ledger = Ledger(ledger_datastore(place.events))
-    views = SQLiteViews(views_datastore(place.views), ledger.changed_rules)
-    tell("ready")
-    sys.stdin.readline()
+    with opened(url) as metering:
+        tell("ready")
+        sys.stdin.readline()
 
-    def told(progress: Progress) -> None:
-        tell(progress.position)
-        time.sleep(float(pause_seconds))
+        def told(progress: Progress) -> None:
+            tell(progress.position)
+            time.sleep(float(pause_seconds))
 
-    Generations(ledger, views, utc_now).rebuild({"tokens": {"formula": "count"}}, told, int(page_size))
-    views.close()
-    ledger.close()
+        generations = Generations(metering._ledger, metering._views, utc_now)  # pyright: ignore
+        with suppress(LedgerUnavailable):
+            generations.rebuild({"tokens": {"formula": "count"}}, told, int(page_size))
+
+
+def project(url: str) -> None:
+    """Keep the read models up to date, until told to stop."""
+    stop = threading.Event()
+
+    def heed() -> None:
+        sys.stdin.readline()
+        stop.set()
+
+    with opened(url) as metering:
+        threading.Thread(target=heed, daemon=True).start()
+        tell("ready")
+        with suppress(LedgerUnavailable):
+            metering.run_projection(stop)
 
 
 def promote(url: str, generation: str) -> None:
@@ -161,7 +162,22 @@ def promote(url: str, generation: str) -> None:
 
 PROGRAMS: dict[str, Callable[..., None]] = {
     program.__name__: program
-    for program in (record, record_and_read, read, answer, begin_together, close, catch_up, rebuild, promote)
+    for program in (
+        record,
+        record_unnamed,
+        record_and_read,
+        read,
+        tail,
+        answer,
+        begin_together,
+        close,
+        catch_up,
+        rebuild,
+        project,
+        fork,
+        use_after_fork,
+        promote,
+    )
 }
 
 if __name__ == "__main__":

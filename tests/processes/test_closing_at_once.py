@@ -8,9 +8,9 @@ from tallybook.application import ClosedPeriod, Metering
 from tallybook.domain.errors import PeriodNotClosed, PeriodOverlaps
 
 from .conftest import Start, go
-from .ledger_files import finished
-from .programs import BATCH, START, VALUE, batch, opened
+from .ledgers import finished
 from .test_threads import run_together
+from .usage import BATCH, START, VALUE, batch, opened
 
 CLOSED = START.replace(day=2)
 

@@ -11,12 +11,12 @@ import pytest
 from tallybook.application import Metering, TallybookError, Total
 
 from .conftest import Start, go
-from .ledger_files import file_of, finished, positions
-from .programs import BATCH, END, START, VALUE, batch, figures, opened
+from .ledgers import file_of, finished, live_rows, positions
 from .test_killed import kill_after
 from .test_threads import run_together
+from .usage import BATCH, END, START, VALUE, batch, figures, opened
 
-MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "5"))
+MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
 PAGE = 50
 COUNTED = {"tokens": {"formula": "count"}}
 
@@ -28,14 +28,6 @@ def recorded(url: str, batches: int = 10) -> Metering:
         metering.record_many(batch("w", number, 100))
     metering.cancel("tokens", "w/00000/000")
     return metering
-
-
-def live_rows(url: str) -> list[tuple[object, ...]]:
-    """All rows of the live generation, read past the application."""
-    with closing(sqlite3.connect(f"{file_of(url)}.views")) as connection:
-        (live,) = connection.execute("SELECT generation FROM generations WHERE state = 'live'").fetchone()
-        tables = ("meters", "customers", "usage", "totals")
-        return [row for table in tables for row in connection.execute(f"SELECT * FROM {table}_{live}").fetchall()]
 
 
 def test_killed_while_rebuilding_it_leaves_the_live_generation_and_goes_on(start: Start, url: str) -> None:
@@ -102,10 +94,9 @@ def test_killed_before_the_switch_the_next_program_follows_the_rules(start: Star
         assert metering.verify().is_equal
 
 
-@pytest.mark.parametrize("place", ["file", "memory"])
-def test_eight_readers_see_one_generation_or_the_other(url: str, place: str) -> None:
+def test_eight_readers_see_one_generation_or_the_other(url_for_threads: str) -> None:
     """While one is promoted, gone back from and promoted again, each answer is wholly of one of the two."""
-    with recorded(url if place == "file" else "sqlite://", 3) as metering:
+    with recorded(url_for_threads, 3) as metering:
 
         def ask() -> tuple[list[Total], str]:
             explained = metering.explain("tokens", None, START, END)
@@ -168,11 +159,11 @@ def stopped(process: "Popen[str]") -> int:
     return int(last) + 1
 
 
-def test_read_models_of_the_version_before_are_made_anew(url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_read_models_of_the_version_before_are_made_anew(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Without a word: they are disposable, and the ledger has everything."""
-    with recorded(url) as metering:
+    with recorded(sqlite_url) as metering:
         before = figures(metering)
-    file = Path(f"{file_of(url)}.views")
+    file = Path(f"{file_of(sqlite_url)}.views")
     file.unlink()
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE usage (meter, customer, usages)")
@@ -181,7 +172,7 @@ def test_read_models_of_the_version_before_are_made_anew(url: str, caplog: pytes
         connection.execute(f"PRAGMA application_id = {0x54414C56}")
         connection.execute("PRAGMA user_version = 1")
         connection.commit()
-    with opened(url) as metering:
+    with opened(sqlite_url) as metering:
         assert figures(metering) == before
         assert metering.verify().is_equal
     assert caplog.records == []

@@ -1,6 +1,6 @@
 """Killed at any moment, a ledger opens, holds all that it acknowledged, in whole batches, and nothing twice.
 
-Eight moments a test; TALLYBOOK_KILL_MOMENTS sets another number.
+Four moments a test; TALLYBOOK_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -11,10 +11,11 @@ from subprocess import Popen
 import pytest
 
 from .conftest import Start, go
-from .ledger_files import batch_sizes, delete_views, finished, positions, read_and_fresh_figures
-from .programs import BATCH, VALUE, batch, figures, opened
+from .ledgers import batch_sizes, delete_views, finished, positions, read_and_fresh_figures
+from .test_positions import until
+from .usage import BATCH, VALUE, batch, figures, opened
 
-MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "8"))
+MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "4"))
 PAGE = 100
 
 
@@ -89,3 +90,23 @@ def test_killed_while_catching_up_it_folds_nothing_twice(start: Start, url: str)
             assert len(metering.events("tokens", customer="acme", limit=10_000)) == 10_000
     assert killed > MOMENTS / 2
     assert read_and_fresh_figures(url) == ((9_999, 9_999 * VALUE),) * 2
+
+
+def test_killed_while_projecting_the_next_goes_on(start: Start, url: str) -> None:
+    """A projector beside a writer is killed again and again; the last one comes to the end, with nobody asking."""
+    rng = random.Random(7_000)
+    opened(url).close()
+    recording = start("record", url, "w", 100_000)
+    with opened(url) as metering:
+        for moment in range(MOMENTS):
+            projecting = start("project", url)
+            kill_after(projecting, 1, rng.random() * 0.2)
+            assert projecting.returncode == -9
+            assert metering.generations()[0].position <= positions(url)[-1], f"moment {moment}"
+        kill_after(recording, 0, 0)
+        head = positions(url)[-1]
+        projecting = start("project", url)
+        until(lambda: metering.generations()[0].position == head)
+    projecting.communicate("stop\n", timeout=60)
+    assert projecting.returncode == 0
+    assert read_and_fresh_figures(url) == ((head - 1, (head - 1) * VALUE),) * 2

@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from .conftest import Start, go
-from .ledger_files import batch_sizes, delete_views, file_of, finished, positions, read_and_fresh_figures
-from .programs import BATCH, VALUE, batch, figures, opened
+from .ledgers import batch_sizes, delete_views, file_of, finished, positions, read_and_fresh_figures
+from .usage import BATCH, VALUE, batch, figures, opened
 
 
 def monotone(told: list[list[int]]) -> bool:
@@ -45,7 +45,7 @@ def test_processes_may_begin_one_ledger_at_the_same_moment(start: Start, url: st
     signal, writers = tmp_path / "go", [f"w{number}" for number in range(6)]
     processes = [start("begin_together", url, writer, signal) for writer in writers]
     deadline = time.monotonic() + 30
-    while not all(Path(f"{file_of(url)}.{writer}.ready").exists() for writer in writers):
+    while not all(Path(f"{signal}.{writer}.ready").exists() for writer in writers):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     signal.touch()
@@ -82,16 +82,16 @@ def test_two_processes_that_catch_up_at_once_fold_each_event_once(start: Start, 
     assert read_and_fresh_figures(url) == ((4_000, 4_000 * VALUE),) * 2
 
 
-def test_read_models_deleted_under_a_running_process_are_made_anew_by_the_next(start: Start, url: str) -> None:
+def test_read_models_deleted_under_a_running_process_are_made_anew_by_the_next(start: Start, sqlite_url: str) -> None:
     """With only the `.views` file deleted, the running process goes on, and others open the ledger and agree."""
-    with opened(url) as metering:
+    with opened(sqlite_url) as metering:
         metering.record_many(batch("w", 0, 200))
-    running = start("answer", url)
+    running = start("answer", sqlite_url)
     assert running.stdin is not None
     assert running.stdout is not None
     assert running.stdout.readline() == f"200 {200 * VALUE}\n"
-    Path(f"{file_of(url)}.views").unlink()
-    with opened(url) as metering:
+    Path(f"{file_of(sqlite_url)}.views").unlink()
+    with opened(sqlite_url) as metering:
         metering.record_many(batch("w", 1, 200))
         assert figures(metering) == (400, 400 * VALUE)
         running.stdin.write("again\n")

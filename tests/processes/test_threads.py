@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 from tallybook.application import Metering, Receipt
 
-from .ledger_files import positions, read_and_fresh_figures
-from .programs import BATCH, VALUE, batch, figures, opened
+from .ledgers import positions, read_and_fresh_figures
+from .usage import BATCH, VALUE, batch, figures, opened
 
 
 def run_together(jobs: Sequence[Callable[[], None]]) -> None:
@@ -50,10 +50,9 @@ def test_four_threads_that_record_the_same_identifiers_record_each_once(url: str
     assert len(positions(url)) == 1_001
 
 
-@pytest.mark.parametrize("place", ["file", "memory"])
-def test_threads_record_and_read_while_others_catch_up(url: str, place: str) -> None:
+def test_threads_record_and_read_while_others_catch_up(url_for_threads: str) -> None:
     """Writers, readers and folders get in nobody's way: figures only grow, and nothing is lost."""
-    with opened(url if place == "file" else "sqlite://") as metering:
+    with opened(url_for_threads) as metering:
         told: list[list[tuple[int, int]]] = [[], []]
 
         def read(heard: list[tuple[int, int]]) -> None:
@@ -73,8 +72,8 @@ def test_threads_record_and_read_while_others_catch_up(url: str, place: str) -> 
             assert heard == sorted(heard)
             assert all(total == VALUE * count for count, total in heard)
         assert figures(metering) == (40 * BATCH, 40 * BATCH * VALUE)
-    if place == "file":
-        assert read_and_fresh_figures(url) == ((40 * BATCH, 40 * BATCH * VALUE),) * 2
+    if url_for_threads != "sqlite://":
+        assert read_and_fresh_figures(url_for_threads) == ((40 * BATCH, 40 * BATCH * VALUE),) * 2
 
 
 def test_threads_that_cancel_one_event_cancel_it_once(url: str) -> None:

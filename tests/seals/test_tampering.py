@@ -8,8 +8,8 @@ import pytest
 from tallybook.application import SealVerification, TallybookError
 from tallybook.application.cli.commands import app
 from tallybook.application.ledger import Ledger
+from tallybook.application.ledger_url import locate
 from tallybook.application.seals.sealing import Sealer
-from tallybook.application.stores.sqlite_ledger import ledger_datastore
 from typer.testing import CliRunner
 
 from .ledgers import NOW, Sealed
@@ -233,7 +233,7 @@ def test_a_first_seal_is_not_made_over_a_gap(unsealed: Sealed) -> None:
 
 def test_a_ledger_that_grows_while_it_is_sealed_is_sealed_as_it_was_at_the_start(sealed: Sealed) -> None:
     """Recording goes on between the pages; what comes later is left to the next seal."""
-    with sealed.metering() as metering, closing(Ledger(ledger_datastore(str(sealed.ledger)))) as ledger:
+    with sealed.metering() as metering, closing(Ledger(locate(f"sqlite:///{sealed.ledger}"))) as ledger:
         sealer = Sealer(ledger, lambda: NOW)
         grown: list[int] = []
 

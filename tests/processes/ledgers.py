@@ -1,0 +1,88 @@
+"""What a ledger holds, looked up past the application, on SQLite and on PostgreSQL."""
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import psycopg
+
+from .usage import figures, opened
+
+Row = tuple[Any, ...]
+
+
+def file_of(url: str) -> Path:
+    """The file of a ledger URL."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def rows(url: str, statement: str) -> list[Row]:
+    """What a statement gives on the ledger."""
+    return _rows(url, statement, "")
+
+
+def rows_of_views(url: str, statement: str) -> list[Row]:
+    """What a statement gives on the read models."""
+    return _rows(url, statement, "views")
+
+
+def delete_views(url: str) -> None:
+    """Delete the read models of a ledger that nobody has open."""
+    if url.startswith("sqlite"):
+        for suffix in (".views", ".views-wal", ".views-shm"):
+            Path(f"{file_of(url)}{suffix}").unlink(missing_ok=True)
+    else:
+        database, schema = _database_and_schema(url)
+        with psycopg.connect(database) as connection:
+            connection.execute(f"DROP SCHEMA IF EXISTS {schema}_views CASCADE".encode())
+
+
+def positions(url: str) -> list[int]:
+    """All positions, in order."""
+    return [row[0] for row in rows(url, "SELECT position FROM stored_events ORDER BY position")]
+
+
+def batch_sizes(url: str) -> Counter[str]:
+    """How many events of each batch there are."""
+    streams = rows(url, "SELECT originator_id FROM stored_events WHERE topic = 'UsageRecorded'")
+    return Counter(stream.rpartition("/")[0].removeprefix("event/") for (stream,) in streams)
+
+
+def live_rows(url: str) -> list[Row]:
+    """All rows of the live generation, in no order."""
+    ((live,),) = rows_of_views(url, "SELECT generation FROM generations WHERE state = 'live'")
+    tables = ("meters", "customers", "usage", "totals")
+    return [row for table in tables for row in sorted(rows_of_views(url, f"SELECT * FROM {table}_{live}"))]
+
+
+def read_and_fresh_figures(url: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Count and sum as the read models have them, and as a fresh fold does."""
+    with opened(url) as metering:
+        standing = figures(metering)
+    delete_views(url)
+    with opened(url) as metering:
+        return standing, figures(metering)
+
+
+def finished(process: "Popen[str]", patience_seconds: float = 60) -> list[list[int]]:
+    """The numbers that a program told, line by line, once it ended well."""
+    said, complained = process.communicate(timeout=patience_seconds)
+    assert process.returncode == 0, complained
+    return [[int(word) for word in line.split()] for line in said.splitlines() if line != "ready"]
+
+
+def _rows(url: str, statement: str, part: str) -> list[Row]:
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(f"{file_of(url)}{part and '.'}{part}")) as connection:
+            return connection.execute(statement).fetchall()
+    database, schema = _database_and_schema(url)
+    with psycopg.connect(database, options=f"-c search_path={schema}{part and '_'}{part}") as connection:
+        return connection.execute(statement.encode()).fetchall()
+
+
+def _database_and_schema(url: str) -> tuple[str, str]:
+    database, _, schema = url.rpartition("schema=")
+    return database.rstrip("&?"), schema

@@ -1,0 +1,107 @@
+"""The server that the tests run on: it answers, comes back with what was committed, and leaves nothing behind."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from time import monotonic, sleep
+
+import psutil
+import psycopg
+import pytest
+
+from .postgres import GIVEN, Database, Server, database
+
+ROOT = Path(__file__).parents[1]
+
+START_AND_WAIT = """
+import time
+from tests.postgres import Server
+server = Server()
+print(server.folder, server.processes[0].pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A server that nobody else has."""
+    with closing(Server()) as started:
+        yield started
+
+
+def test_the_shared_server_answers(postgres: Database) -> None:
+    """`SELECT 1` is 1."""
+    with closing(postgres.connect()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_no_two_tests_are_given_one_schema(postgres: Database) -> None:
+    """Each fresh URL names another schema of the same database."""
+    first, second = postgres.fresh_url(), postgres.fresh_url()
+    assert first != second
+    assert first.rpartition("schema=")[0] == second.rpartition("schema=")[0]
+
+
+def test_a_server_that_is_given_is_used_and_left_clean(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable names it; at the end the schemas of the tests are gone, with those of their read models."""
+    monkeypatch.setenv(GIVEN, server.database.url)
+    with closing(server.database.connect()) as connection:
+        with database() as given:
+            schema = given.fresh_url().removeprefix(given.at(""))
+            assert given.at(schema) == server.url(schema)
+            for name in (schema, f"{schema}_views"):
+                connection.execute(f"CREATE SCHEMA {name}".encode())
+        assert server.running
+        left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 't\\_%'").fetchall()
+    assert left == []
+
+
+@pytest.mark.parametrize("end", [Server.stop_immediately, Server.kill], ids=["stopped", "killed"])
+def test_what_was_committed_is_there_after_the_server_comes_back(server: Server, end: Callable[[Server], None]) -> None:
+    """Its connections end with it; what was not committed is gone."""
+    before, open_still = server.database.connect(), psycopg.connect(server.database.url)
+    before.execute("CREATE TABLE numbers (number integer)")
+    before.execute("INSERT INTO numbers VALUES (1)")
+    open_still.execute("INSERT INTO numbers VALUES (2)")
+    end(server)
+    assert not server.running
+    with pytest.raises(psycopg.OperationalError):
+        before.execute("SELECT 1")
+    before.close()
+    open_still.close()
+    with pytest.raises(psycopg.OperationalError):
+        server.database.connect()
+    server.start()
+    assert server.running
+    with closing(server.database.connect()) as after:
+        assert after.execute("SELECT number FROM numbers").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["running", "killed"])
+def test_nothing_is_left_of_a_closed_server(kill: bool) -> None:
+    """Neither processes nor its folder, whatever state it was in."""
+    server = Server()
+    processes = server.processes
+    if kill:
+        server.kill()
+    server.close()
+    assert not server.folder.exists()
+    assert psutil.wait_procs(processes, 10)[1] == []
+
+
+def test_nothing_is_left_of_a_server_whose_starter_was_killed() -> None:
+    """Not even after SIGKILL, which lets nobody clean up."""
+    with ExitStack() as ending:
+        starter = subprocess.Popen([sys.executable, "-c", START_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        ending.enter_context(starter)
+        ending.callback(starter.kill)
+        assert starter.stdout is not None
+        folder, pid = starter.stdout.readline().split()
+        processes = [psutil.Process(int(pid)), *psutil.Process(int(pid)).children()]
+    assert psutil.wait_procs(processes, 10)[1] == []
+    deadline = monotonic() + 10
+    while Path(folder).exists():
+        assert monotonic() < deadline
+        sleep(0.05)
