@@ -44,18 +44,18 @@ class PostgresSettings(BaseModel):
 
     @classmethod
     def parse(cls, url: str) -> "PostgresSettings":
-        """The settings in a ledger URL: libpq's, and perhaps `schema=` among its parameters.
+        """The settings in a ledger URL: libpq's, left as they are, and perhaps `schema=` among its parameters.
 
         Raises InvalidLedgerUrl.
         """
+        address, mark, query = url.partition("?")
+        parameters = query.split("&") if mark else []
+        rest = [one for one in parameters if not one.startswith("schema=")]
         try:
-            address, _, query = url.partition("?")
-            pairs = query.split("&") if query else []
-            schemas = {unquote(pair.removeprefix("schema=")) for pair in pairs if pair.startswith("schema=")}
-            rest = "&".join(pair for pair in pairs if not pair.startswith("schema="))  # as it is, for libpq to read
+            schemas = {unquote(one.removeprefix("schema="), errors="strict") for one in parameters if one not in rest}
             if len(schemas) > 1:
                 raise ValueError("it names several schemas")
-            libpq = SecretStr(f"{address}?{rest}" if rest else address)
+            libpq = SecretStr(f"{address}?{'&'.join(rest)}" if rest else address)
             return cls(url=libpq, schema_name=schemas.pop() if schemas else "tallybook")
         except ValidationError as error:
             raise refused_url(error.errors()[0]["msg"]) from None  # which shows no password

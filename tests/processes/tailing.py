@@ -9,7 +9,7 @@ Page = Callable[[int, int], Sequence[tuple[Any, ...]]]
 
 PAGE_SIZE = 1_000
 PAUSE_SECONDS = 0.002
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 
 def tailed(page: Page, until: int) -> list[int]:

@@ -23,7 +23,7 @@ HOLD_UP = f"""
         FOR EACH ROW WHEN (NEW.originator_id LIKE 'event/slow/%') EXECUTE FUNCTION wait_at_the_gate();
 """
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 60
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
