@@ -297,9 +297,7 @@ class PostgresViews(PostgresTrackingRecorder):
     def at(self, mode: Mode, generation: int | None) -> Generator[PostgresRows]:
         """Rows of one generation, or of the live one where None, which is begun where there is none."""
         for _ in range(_TRIES):
-            with self._prepared(
-                mode, lambda connection, live: self._rows_at(connection, live, mode, generation)
-            ) as rows:
+            with self._prepared(mode, partial(self._rows_at, mode, generation)) as rows:
                 if rows is not None:
                     yield rows
                     return
