@@ -242,7 +242,8 @@ def _parameters(settings: PostgresSettings) -> dict[str, Any]:
     except psycopg.Error as error:
         raise refused_url(" ".join(str(error).split())) from None  # which may hold a password
     by_default = {"application_name": "tallybook", "connect_timeout": max(round(settings.timeout_seconds), 2)}
-    return {**by_default, **parameters, "autocommit": True}
+    preparing = {} if settings.prepared_statements else {"prepare_threshold": None}
+    return {**by_default, **parameters, **preparing, "autocommit": True}
 
 
 def place_of(settings: PostgresSettings, schema: str) -> str:

@@ -19,7 +19,8 @@ class PostgresSettings(BaseModel):
     schema that holds the ledger; its read models lie in another one, with `_views` after its name. At most
     `max_connections` are open for recording and asking, and one more each for rebuilding, verifying and running a
     projection. `timeout_seconds` is how long to wait for a connection, for a lock, and for a server that has gone to
-    come back.
+    come back. Without `prepared_statements` each statement is planned whenever it is used, as a pooler needs that gives
+    every transaction another connection.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class PostgresSettings(BaseModel):
     schema_name: str = "tallybook"
     max_connections: int = Field(default=10, ge=2)
     timeout_seconds: float = Field(default=30, gt=0, le=3_600)
+    prepared_statements: bool = True
 
     @field_validator("schema_name")
     @classmethod

@@ -7,9 +7,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ...domain.errors import LedgerUnavailable
 from .exclusion import exclusion
 
 _LOCKED = "scratch"
+
+
+def _folder(prefix: str, parent: Path) -> "TemporaryDirectory[str]":
+    try:
+        return TemporaryDirectory(prefix=prefix, dir=parent)
+    except OSError as error:
+        raise LedgerUnavailable(
+            f"No folder can be made in {str(parent)!r}: {error.strerror or error}. A fresh fold of the ledger needs "
+            "room there for a while, and the right to write.",
+            field="url",
+            value=str(parent),
+        ) from error
 
 
 @contextmanager
@@ -25,7 +38,7 @@ def scratch_folder(beside: Path) -> Generator[Path]:
                 shutil.rmtree(left, ignore_errors=True)
     while True:
         with ExitStack() as kept:
-            folder = Path(kept.enter_context(TemporaryDirectory(prefix=prefix, dir=beside.parent)))
+            folder = Path(kept.enter_context(_folder(prefix, beside.parent)))
             held = kept.enter_context(exclusion(str(folder / _LOCKED), wait_seconds=0))
             if held and folder.exists():  # or another took it for left behind before it was locked
                 yield folder

@@ -12,8 +12,9 @@ LOCK_TIMEOUT_SECONDS = 30
 
 _ADVICE = {
     "locked": f" Another process held it for over {LOCK_TIMEOUT_SECONDS} seconds; try again.",
-    "readonly": " The file or its folder is read-only for this user.",
+    "readonly": " The file, one beside it (-wal, -shm) or its folder is read-only for this user.",
     "full": " Free some space; nothing that was accepted is lost.",
+    "disk I/O": " The disk may be full, or failing, or a quota reached; nothing that was accepted is lost.",
     "unable to open": " Its folder must exist and be writable.",
     "malformed": " The file is damaged. Read models (.views) can be deleted; restore a ledger from its backup.",
 }

@@ -503,7 +503,7 @@ def test_the_same_history_is_the_same_bytes_on_both_stores(
 
 def test_closing_leaves_no_connection_open(postgres_store: PostgresSchema) -> None:
     """Whatever was done; also where opening was refused."""
-    name = f"test {postgres_store.schema}"
+    name = f"test-{postgres_store.schema}"
     url = f"{postgres_store.url}&application_name={quote(name)}"
     with Metering.open(url, policy=ANY_TIME, clock=lambda: NOW) as metering:
         record_history(metering, 10)
@@ -551,7 +551,7 @@ with Metering.open(sys.argv[1]) as metering:
 
 def test_what_a_killed_verification_was_folding_is_gone_with_its_connection(recorded: PostgresSchema) -> None:
     """Its tables were temporary."""
-    name = f"killed {recorded.schema}"
+    name = f"killed-{recorded.schema}"
     before = recorded.belongings()
     url = f"{recorded.url}&application_name={quote(name)}"
     killed = subprocess.run([sys.executable, "-c", KILLED, url], timeout=60, check=False)

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+ON_POSTGRES = ROOT / "docs" / "guides" / "postgresql.md"
+WEB_APPLICATIONS = ROOT / "docs" / "guides" / "web-applications.md"
+_FILE = re.compile(r"# (?P<path>[\w/]+\.py)(, at its end)?\n")
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -42,6 +45,20 @@ def steps(block: Block) -> Iterator[Step]:
         going_on = list(takewhile(lambda line: line.startswith(">"), lines[1:]))
         command = [lines[0], *(line[2:] for line in going_on)]
         yield Step("\n".join(command), "".join(f"{line}\n" for line in lines[len(command) :]))
+
+
+def section(document: Path, heading: str) -> list[Block]:
+    """The fenced blocks under a heading of the second level."""
+    lines = document.read_text().splitlines()
+    begins = lines.index(f"## {heading}")
+    ends = next((at for at, line in enumerate(lines) if at > begins and line.startswith("## ")), len(lines))
+    return [block for block in blocks(document) if begins < block.line <= ends]
+
+
+def files(found: list[Block]) -> dict[str, str]:
+    """The Python blocks that begin with a file's name, by that name."""
+    named = [(_FILE.match(block.text), block.text) for block in found if block.language == "python"]
+    return {begun["path"]: text for begun, text in named if begun is not None}
 
 
 def name(document: Path) -> str:

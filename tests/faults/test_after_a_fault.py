@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering, TallybookError
+from tallybook.application.stores.sqlite_ledger import SQLiteLedgerRecorder
 from tallybook.domain.errors import LedgerUnavailable
 
 from ..simulate.seams import short_patience
@@ -64,7 +65,9 @@ def test_after_a_write_that_failed_everybody_writes_again(
 def test_a_writer_that_got_no_connection_keeps_no_other_waiting(metering: Metering, failing: FailingOnce) -> None:
     """While threads read, a writer needs a connection of its own. Where none can be made, the next writer isn't in line
     behind one that is gone."""
-    datastore = metering._ledger._datastore  # pyright: ignore[reportPrivateUsage]
+    recorder = metering._ledger.ledger_recorder  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(recorder, SQLiteLedgerRecorder)
+    datastore = recorder.datastore
     with datastore.transaction(commit=False):
         failing.at = "CONNECT"
         with pytest.raises(LedgerUnavailable), datastore.transaction(commit=True):

@@ -31,22 +31,13 @@ def cancel_ignored() -> AbstractContextManager[None]:
 def duplicate_counted() -> AbstractContextManager[None]:
     """A use that comes first in its page is counted twice."""
 
-    def replace(commit: Method) -> Method:
-        def committed(self: Projector, head: int, until: int | None) -> Any:
-            page = self.ledger.page
-            self.ledger.page = lambda after, limit: _first_twice(page(after, limit))
-            try:
-                return commit(self, head, until)
-            finally:
-                del self.ledger.page
+    def replace(folded: Method) -> Method:
+        def twice(events: Sequence[LedgerEvent], *others: Any) -> Any:
+            return folded([*events[: events[0][1] == "UsageRecorded"], *events], *others)
 
-        return committed
+        return twice
 
-    return method_replaced(Projector, "_commit_page", replace)
-
-
-def _first_twice(events: Sequence[LedgerEvent]) -> Sequence[LedgerEvent]:
-    return [*events[: events[0][1] == "UsageRecorded"], *events] if events else events
+    return replaced(fold.fold, replace(fold.fold))
 
 
 def late_event_dropped() -> AbstractContextManager[None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tallybook.application import Metering
+from tallybook.application.stores.sqlite_ledger import SQLiteLedgerRecorder
 
 from .model import Row
 
@@ -58,6 +59,7 @@ class InMemory(Place):
     def rows(self, after: int) -> list[Row]:
         """The rows after a position."""
         recorder = self._opened[-1]._ledger.ledger_recorder  # pyright: ignore[reportPrivateUsage]
+        assert isinstance(recorder, SQLiteLedgerRecorder)
         with closing(_connect(recorder.datastore.pool.db_name, uri=True)) as connection:
             return rows_of(connection.execute(_QUERY, (after,)).fetchall())
 

@@ -1,0 +1,62 @@
+"""What a ledger URL on PostgreSQL says, and what the settings do to connections."""
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from tallybook.application import Metering, PostgresSettings, TallybookError
+from tallybook.application.ledger_url import locate
+from tallybook.application.stores.postgres_store import PostgresStore
+
+from tests.postgres import Database
+
+
+@pytest.mark.parametrize(
+    ("url", "parameters", "schema"),
+    [
+        ("postgresql:///billing", {"dbname": "billing"}, "tallybook"),
+        ("postgresql://", {}, "tallybook"),
+        ("postgresql:///billing?schema=usage", {"dbname": "billing"}, "usage"),
+        ("postgres://me@db/billing?schema=u%20s", {"host": "db", "user": "me", "dbname": "billing"}, "u s"),
+        ("postgresql://?schema=usage&options=-c%20jit%3Doff", {"options": "-c jit=off"}, "usage"),
+        ("postgresql://?password=a+b%26c", {"password": "a+b&c"}, "tallybook"),
+        ("postgresql://?schema=one&schema=one", {}, "one"),
+    ],
+)
+def test_all_but_the_schema_is_read_by_libpq(url: str, parameters: dict[str, str], schema: str) -> None:
+    """What isn't said is left to libpq, which has it from its environment."""
+    settings = PostgresSettings.parse(url)
+    assert conninfo_to_dict(settings.url.get_secret_value()) == parameters
+    assert settings.schema_name == schema
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/billing?schema=",
+        "postgresql://?schema=a&schema=b",
+        "postgresql://?colour=red",
+        "postgresql://?a",
+    ],
+)
+def test_a_url_that_libpq_does_not_read_is_refused(url: str) -> None:
+    """So is one that names no schema, or several."""
+    with pytest.raises(TallybookError) as refused:
+        Metering.open(url)
+    assert (refused.value.code, refused.value.field) == ("invalid_ledger_url", "url")
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_statements_are_prepared_only_where_connections_are_kept(postgres: Database, prepared: bool) -> None:
+    """A prepared statement would be another one, or none, on the next connection of a pooler."""
+    url = PostgresSettings.parse(postgres.fresh_url())
+    settings = url.model_copy(update={"prepared_statements": prepared, "max_connections": 2})
+    store = locate(settings)
+    assert isinstance(store, PostgresStore)
+    recorder = store.recorder()
+    try:
+        for _ in range(10):
+            recorder.select_stream_positions("meter/tokens")
+        with recorder.store.session("read") as connection:
+            row = connection.execute("SELECT count(*) > 0 FROM pg_prepared_statements").fetchone()
+    finally:
+        recorder.close()
+    assert row == (prepared,)
