@@ -1,5 +1,6 @@
 """Where a ledger is: its URL."""
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -39,9 +40,9 @@ def _on_sqlite(url: str) -> SQLiteStore:
     try:
         parts = urlsplit(str(url))
     except ValueError as error:
-        raise InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {url!r}.", field="url", value=url) from error
+        raise _unknown(url) from error
     if parts.scheme != "sqlite" or "\0" in unquote(url):
-        raise InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {url!r}.", field="url", value=url)
+        raise _unknown(url)
     if parts.netloc or parts.query or parts.fragment:
         raise InvalidLedgerUrl(
             f"{url!r} has more than a scheme and a path. Use {_EXAMPLES}; write '?' and '#' in a path as %3F and %23.",
@@ -55,3 +56,11 @@ def _on_sqlite(url: str) -> SQLiteStore:
     if file.is_dir():
         raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)
     return SQLiteStore(str(file), f"{file}.views")
+
+
+def _unknown(url: str) -> InvalidLedgerUrl:
+    shown = _PASSWORD.sub("…", str(url))
+    return InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {shown!r}.", field="url", value=shown)
+
+
+_PASSWORD = re.compile(r"(?<=:)[^:/@]+(?=@)")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -80,12 +81,14 @@ class Metering:
         NotALedger, NewerSchema or LedgerUnavailable.
         """
         store = locate(url)
-        ledger = Ledger(store)
-        try:
-            return cls(ledger, store.views(ledger.changed_rules), policy, clock)
-        except BaseException:
-            ledger.close()
-            raise
+        with ExitStack() as opened:
+            ledger = Ledger(store)
+            opened.callback(ledger.close)
+            views = store.views(ledger.changed_rules)
+            opened.callback(views.close)
+            metering = cls(ledger, views, policy, clock)
+            opened.pop_all()
+        return metering
 
     def close(self) -> None:
         """Let the ledger go."""

@@ -1,5 +1,6 @@
 """The closed periods of a customer on a meter, which never overlap, also when several close them at once."""
 
+import hashlib
 from datetime import datetime
 from typing import cast
 from urllib.parse import quote
@@ -16,6 +17,8 @@ from .rules import Rules
 from .texts import shown
 
 STREAM_PREFIX = "period/"
+LONGEST_NAME = 1_000
+"""How many characters of a customer's name, percent-encoded, are in the name of a stream at most."""
 
 
 class ClosedPeriods(Aggregate):
@@ -74,8 +77,14 @@ class ClosedPeriods(Aggregate):
 
     @staticmethod
     def stream(event_name: str, customer: str) -> str:
-        """The id of the stream that holds a customer's closed periods on a meter."""
-        return f"{STREAM_PREFIX}{quote(event_name, safe='')}/{quote(customer, safe='')}"
+        """The id of the stream that holds a customer's closed periods on a meter.
+
+        Not all stores can index a long name: its SHA-256 stands for it, after a sign that no encoded name has.
+        """
+        name = quote(customer, safe="")
+        if len(name) > LONGEST_NAME:
+            name = f"={hashlib.sha256(customer.encode()).hexdigest()}"
+        return f"{STREAM_PREFIX}{quote(event_name, safe='')}/{name}"
 
     @classmethod
     def begin(cls, event_name: str, customer: str, *, at: datetime) -> "ClosedPeriods":

@@ -21,11 +21,12 @@ from .postgres_settings import PostgresSettings, refused_url
 from .store import TransientFailure
 
 Answer = TypeVar("Answer")
-Mode = Literal["read", "write"]
+Mode = Literal["statement", "read", "write"]
 
 IDLE_SECONDS = 60
 """A program that stops in the middle of writing, however it does, is in nobody's way for longer than this."""
 _BEGIN: dict[Mode, str] = {
+    "statement": "",  # one statement is a transaction by itself
     # One consistent state, however many statements read it.
     "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
     # Each statement sees all that was committed before the locks that it waited for were let go.
@@ -86,7 +87,9 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             connection, answer = self._begun(mode, prepare, first)
             try:
                 yield answer
-                connection.execute(((f"{last}; " if mode == "write" and last else "") + _END[mode]).encode())
+                end = f"{last}; {_END[mode]}" if last and mode == "write" else _END[mode]
+                if end:
+                    connection.execute(end.encode())
             except BaseException:
                 _roll_back(connection)
                 raise
@@ -111,7 +114,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             with connection.cursor(row_factory=tuple_row, binary=binary) as cursor:
                 return cursor.execute(statement, params).fetchall()
 
-        return self.attempt("read", fetched)
+        return self.attempt("statement", fetched)
 
     @contextmanager
     def outside_the_pool(self) -> Generator[Connection[Any]]:
@@ -157,7 +160,8 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
         while True:
             connection = self.acquire(max(deadline - time.monotonic(), 0.001))
             try:
-                connection.execute(statement.encode())
+                if mode != "statement":
+                    connection.execute(statement.encode())
                 return connection, prepare(connection)
             except BaseException as error:
                 is_gone = connection.closed
@@ -248,7 +252,7 @@ def place_of(settings: PostgresSettings, schema: str) -> str:
     return f"{host}, database {parameters.get('dbname') or 'by default'!r}, schema {schema!r}"
 
 
-_END: dict[Mode, str] = {"read": "ROLLBACK", "write": "COMMIT"}
+_END: dict[Mode, str] = {"statement": "", "read": "ROLLBACK", "write": "COMMIT"}
 
 
 def _roll_back(connection: Connection[Any]) -> None:

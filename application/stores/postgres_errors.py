@@ -45,7 +45,7 @@ def translated(place: str) -> Generator[None]:
         raise NotPermitted(
             f"PostgreSQL on {place}: {_said(error)}. The role of this connection may not do that; another one has to.",
         ) from error
-    except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
+    except (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName) as error:
         raise TablesGone(f"PostgreSQL on {place}: {_said(error)}.") from error
     except (errors.DeadlockDetected, errors.SerializationFailure) as error:
         raise Conflict(f"PostgreSQL on {place}: {_said(error)}. Try again.") from error

@@ -83,9 +83,9 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             f"INSERT INTO {{schema}}.stored_events ({_COLUMNS})"
             " SELECT head.position + given.place, given.stream, given.version, given.topic, given.state"
             " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
-            " unnest(%s::text[], %s::bigint[], %s::text[], %s::bytea[])"
+            " unnest(%b::text[], %b::bigint[], %b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
             " WITH ORDINALITY AS given (stream, version, topic, state, place)"
-            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%s::text[], %s::bigint[])"
+            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%b::text[], %b::bigint[])"
             " AS unmoved (stream, version) ON originator_id = stream AND originator_version = version + 1)"
             " RETURNING position) SELECT max(position), count(*) FROM appended"
         )

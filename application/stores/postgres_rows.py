@@ -65,6 +65,11 @@ class PostgresRows(StoredRows):
         """Do what a statement says."""
         self._executed(statement, params)
 
+    def select_names(self, numbers: Sequence[int]) -> Iterable[Any]:
+        """Number and name of those of the customers of `numbers` that are kept."""
+        statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ANY(?::bigint[])"
+        return self.select(statement, (list(numbers),))
+
     def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
         """Start and usages of the rows of all customers that begin in [start, end), by start."""
         return self.stream(  # buckets lead to them: there is one wherever there are usages
@@ -146,7 +151,7 @@ class PostgresRows(StoredRows):
     def _executed(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
         with translated(self._views.store.place):
             cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
-            return cursor.execute(statement.replace("?", "%s").encode(), params or None)
+            return cursor.execute(statement.replace("?", "%b").encode(), params or None)
 
 
 def _dimensions_key(dimensions: str) -> str:

@@ -1,7 +1,8 @@
 """Which tables a schema of ours has on PostgreSQL, and how to tell it from others."""
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,20 +11,27 @@ from psycopg import Connection
 from ...domain.errors import LedgerUnavailable, NewerSchema, NotALedger
 from .postgres import Datastore
 
-_TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace(quote_ident(%s))"
+_TABLES = (
+    "SELECT relname, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class"
+    " WHERE relkind = ANY('{r,p,v,m,f}') AND relnamespace = to_regnamespace(quote_ident(%s))"
+)
+_OURS = "Tallybook"
+_MADE = re.compile(r"CREATE TABLE \{schema\}\.(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables of one kind. A table with the name of the kind holds the version; it tells them from any others.
+    """The tables of one kind. A table with the name of the kind holds the version.
 
-    Tables that are disposable are made anew where they are of an earlier version.
+    Its comment tells them from any others of these names. Tables that are disposable are made anew where they are of an
+    earlier version; `later` is a pattern for the names of those that are made later on.
     """
 
     kind: str
     version: int
     statements: Sequence[str]
     is_disposable: bool = False
+    later: str = ""
 
     def ensure(self, datastore: Datastore) -> None:
         """Make the tables where there are none. Raises NotALedger, NewerSchema or NotPermitted.
@@ -47,13 +55,13 @@ class Schema:
             raise LedgerUnavailable(
                 f"The database {datastore.place} keeps text as {encoding and encoding[0]}; a ledger needs UTF8."
             )
-        found = {name for (name,) in connection.execute(_TABLES, (datastore.schema,)).fetchall()}
-        if self.kind not in found:
-            taken = found & {"stored_events", "generations"}
+        found = _tables(connection, datastore)
+        if found.get(self.kind) != _OURS:
+            taken = self._names(found)
             if taken:
                 raise NotALedger(
-                    f"PostgreSQL on {datastore.place}: the schema has a table {taken.pop()!r} that is none of "
-                    "Tallybook's. Give another schema.",
+                    f"PostgreSQL on {datastore.place}: in {datastore.schema!r} there is a table {taken[0]!r} that is "
+                    "none of Tallybook's. Give another schema.",
                     field="url",
                 )
             return False
@@ -74,12 +82,23 @@ class Schema:
         if not datastore.is_temporary and _is_missing(connection, datastore.schema):
             connection.execute(datastore.named("CREATE SCHEMA {schema}"))
         if self.is_disposable:
-            for (table,) in connection.execute(_TABLES, (datastore.schema,)).fetchall():
+            for table in self._names(_tables(connection, datastore)):  # and whatever else there is stays
                 connection.execute(datastore.named("DROP TABLE {schema}.{table} CASCADE", table=table))
         for statement in self.statements:
             connection.execute(datastore.named(statement))
         connection.execute(datastore.named("CREATE TABLE {schema}.{kind} (version INTEGER NOT NULL)", kind=self.kind))
+        connection.execute(datastore.named(f"COMMENT ON TABLE {{schema}}.{{kind}} IS '{_OURS}'", kind=self.kind))
         connection.execute(datastore.named("INSERT INTO {schema}.{kind} VALUES (%s)", kind=self.kind), (self.version,))
+
+    def _names(self, found: Iterable[str]) -> list[str]:
+        """Those of the tables that have a name of ours."""
+        ours = {self.kind, *_MADE.findall(" ".join(self.statements))}
+        return sorted(name for name in found if name in ours or re.fullmatch(self.later, name))
+
+
+def _tables(connection: Connection[Any], datastore: Datastore) -> dict[str, str]:
+    """All tables of the schema, and what else would be in a table's way, with their comments."""
+    return dict(connection.execute(_TABLES, (datastore.schema,)).fetchall())
 
 
 def _is_missing(connection: Connection[Any], schema: str) -> bool:

@@ -33,8 +33,11 @@ class PostgresSettings(BaseModel):
     @field_validator("schema_name")
     @classmethod
     def _is_a_name(cls, name: str) -> str:
-        if not 1 <= len(name.encode()) <= _LONGEST_NAME or "\0" in name or name.lower().startswith("pg_"):
-            raise ValueError(f"a schema has a name of 1 to {_LONGEST_NAME} bytes that doesn't begin with 'pg_'")
+        is_reserved = name.lower().startswith("pg_") or not set("\0%?").isdisjoint(name)
+        if is_reserved or not 1 <= len(name.encode()) <= _LONGEST_NAME:
+            raise ValueError(
+                f"a schema has a name of 1 to {_LONGEST_NAME} bytes, without '%' and '?', that doesn't begin with 'pg_'"
+            )
         return name
 
     @classmethod

@@ -31,6 +31,7 @@ VIEWS = Schema(
     kind="read_models",
     version=1,
     is_disposable=True,
+    later=r"(meters|customers|usage|totals)_\d+",
     statements=(
         """CREATE TABLE {schema}.generations (
             generation BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -67,7 +68,8 @@ _GENERATION = (
         dimensions TEXT COLLATE "C" NOT NULL,
         first_position BIGINT NOT NULL,
         usages BYTEA NOT NULL,
-        dimensions_key TEXT COLLATE "C" NOT NULL,
+        dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key = CASE WHEN length(dimensions) <= 200
+            THEN dimensions ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END),
         PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
     )""",
     # Buckets of now are written again and again: room in their pages lets that leave the indexes alone.
@@ -82,7 +84,8 @@ _GENERATION = (
         last TEXT,
         last_at BIGINT,
         last_position BIGINT,
-        dimensions_key TEXT COLLATE "C" NOT NULL,
+        dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key = CASE WHEN length(dimensions) <= 200
+            THEN dimensions ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END),
         PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions_key)
     ) WITH (fillfactor = 70)""",
     "CREATE INDEX ON {schema}.{totals} (meter, bucket_seconds, customer, start)",
@@ -104,6 +107,10 @@ class PostgresViews(PostgresTrackingRecorder):
         self.store: Datastore = datastore
         self.prefix = f"{datastore.named('{schema}').as_string()}."
         self.current_rules = current_rules
+        self._version_and_live = datastore.named(
+            "SELECT version, (SELECT generation FROM {schema}.generations WHERE state = 'live')"
+            " FROM {schema}.read_models"
+        )
 
     # --- the live generation ----------------------------------------------------------------------
 
@@ -247,13 +254,17 @@ class PostgresViews(PostgresTrackingRecorder):
     def rows(self, connection: Connection[Any], generation: int) -> PostgresRows:
         """The rows of one generation inside a transaction. Raises NoGeneration."""
         self.check(connection, generation)
+        return self._locked(connection, generation)
+
+    def _locked(self, connection: Connection[Any], generation: int) -> PostgresRows:
+        """The rows of a generation that nobody drops until the transaction ends."""
         lock = self.store.named(
             "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals}"
             " IN ACCESS SHARE MODE",
             **_names(generation),
         )
         with translated(self.store.place):
-            connection.execute(lock)  # nobody drops them until this transaction ends
+            connection.execute(lock)
         return PostgresRows(self, connection, generation)
 
     def tracked_position(self, connection: Connection[Any], generation: int) -> int:
@@ -286,42 +297,49 @@ class PostgresViews(PostgresTrackingRecorder):
     def at(self, mode: Mode, generation: int | None) -> Generator[PostgresRows]:
         """Rows of one generation, or of the live one where None, which is begun where there is none."""
         for _ in range(_TRIES):
-            with self._prepared(mode, lambda connection: self._rows_at(connection, mode, generation)) as rows:
+            with self._prepared(mode, partial(self._rows_at, mode, generation)) as rows:
                 if rows is not None:
                     yield rows
                     return
             self._begin_live()
         raise LedgerUnavailable(f"The read models are done away with again and again. {MADE_ANEW}")
 
-    def _rows_at(self, connection: Connection[Any], mode: Mode, generation: int | None) -> PostgresRows | None:
+    def _rows_at(
+        self, mode: Mode, generation: int | None, connection: Connection[Any], live: int | None
+    ) -> PostgresRows | None:
         """Rows of one generation, or of the live one where None; None where there is none."""
         while True:
-            found = self._live(connection) if generation is None else generation
+            found = live if generation is None else generation
             if found is None:
                 return None
-            if mode == "read":
+            if mode == "write":
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock_to_fold(found),))
+                live = self._live(connection)
+            if generation is not None:
                 return self.rows(connection, found)
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (self._lock_to_fold(found),))
-            if generation is not None or self._live(connection) == found:  # or another was promoted while this waited
-                return self.rows(connection, found)
+            if live == found:  # or another was promoted while this waited
+                return self._locked(connection, found)
 
     @contextmanager
     def _session(self, mode: Mode) -> Generator[Connection[Any]]:
         """A transaction over the tables of all generations."""
-        with self._prepared(mode, lambda connection: connection) as connection:
+        with self._prepared(mode, lambda connection, _: connection) as connection:
             yield connection
 
     @contextmanager
-    def _prepared(self, mode: Mode, prepare: Callable[[Connection[Any]], Answer]) -> Generator[Answer]:
-        """A transaction over the tables, which are made where there are none, and what `prepare` makes of it."""
+    def _prepared(self, mode: Mode, prepare: Callable[[Connection[Any], int | None], Answer]) -> Generator[Answer]:
+        """A transaction over the tables, which are made where there are none, and what `prepare` makes of it.
+
+        It is told the live generation too.
+        """
 
         def checked(connection: Connection[Any]) -> Answer:
-            row = connection.execute(self.store.named("SELECT version FROM {schema}.read_models")).fetchone()
-            if row != (VIEWS.version,):
+            row = connection.execute(self._version_and_live).fetchone()
+            if row is None or row[0] != VIEWS.version:
                 raise TablesGone(f"The tables of the read models are of another version. {MADE_ANEW}")
             if mode == "write":  # told before anything is folded that couldn't be kept
                 connection.execute(self.store.named("LOCK TABLE {schema}.tracking IN ROW EXCLUSIVE MODE"))
-            return prepare(connection)
+            return prepare(connection, row[1])
 
         with ExitStack() as session:
             prepared = self._entered(session, mode, checked)
@@ -344,7 +362,8 @@ class PostgresViews(PostgresTrackingRecorder):
 
     def _begin_live(self) -> None:
         pinned = self.current_rules()
-        with suppress(IntegrityError), self.store.session("write") as connection:  # or another was faster
+        # Unless another was faster, or has dropped all tables again.
+        with suppress(IntegrityError, TablesGone), self.store.session("write") as connection:
             if self._live(connection) is None:
                 self._begin(connection, "live", pinned)
 

@@ -54,6 +54,11 @@ class SQLiteRows(StoredRows):
         """Do what a statement says."""
         self.select(statement, params)
 
+    def select_names(self, numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """Number and name of those of the customers of `numbers` that are kept."""
+        statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ?"
+        return chain.from_iterable(self.select(statement, (number,)) for number in numbers)
+
     def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
         """Start and usages of the rows of all customers that begin in [start, end), by start."""
         return self.select(  # buckets lead to them: there is one wherever there are usages

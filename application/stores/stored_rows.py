@@ -64,6 +64,10 @@ class StoredRows(ABC):
         """The first row of a statement, if there is any."""
 
     @abstractmethod
+    def select_names(self, numbers: Sequence[int]) -> Iterable[tuple[int, str]]:
+        """Number and name of those of the customers of `numbers` that are kept."""
+
+    @abstractmethod
     def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
         """Start and usages of the rows of all customers that begin in [start, end), by start."""
 
@@ -134,13 +138,13 @@ class StoredRows(ABC):
 
     def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
         """The customers behind numbers."""
-        statement = f"SELECT name FROM {self.customers_table} WHERE customer = ?"
-        names = {number: self.select_one(statement, (number,)) for number in numbers}
-        missing = [number for number, row in names.items() if row is None]
+        wanted = list(numbers)
+        names = dict(self.select_names(wanted))
+        missing = [number for number in wanted if number not in names]
         with row_codec.readable("customers"):
             if missing:
                 raise ValueError(f"there is none of the numbers {missing}")
-        return {number: row[0] for number, row in names.items() if row is not None}
+        return names
 
     def usages(
         self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int, as_of: AsOf | None = None

@@ -277,6 +277,11 @@ class PostgresSchema(KeptStore):
         )
         return [name for (name,) in found]
 
+    def drop(self) -> None:
+        """Leave nothing of the ledger."""
+        self._drop(self.schema)
+        self._drop(self.views_schema)
+
     def _drop(self, schema: str) -> None:
         self._administer("DROP SCHEMA IF EXISTS {} CASCADE", schema)
 

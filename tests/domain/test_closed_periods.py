@@ -3,6 +3,7 @@
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any, cast
 
@@ -267,3 +268,18 @@ def test_standing_periods_never_overlap(asked: list[tuple[bool, int, int]]) -> N
     assert all(start < end for start, end in standing)
     assert all(before[1] <= after[0] for before, after in pairwise(standing))
     assert not periods.pending_events or replayed(periods).closings == periods.closings
+
+
+@pytest.mark.parametrize(
+    ("customer", "stream"),
+    [
+        ("acme", "period/tokens/acme"),
+        ("é/=", "period/tokens/%C3%A9%2F%3D"),
+        ("a" * 1_000, f"period/tokens/{'a' * 1_000}"),
+        ("a" * 1_001, f"period/tokens/={sha256(b'a' * 1_001).hexdigest()}"),
+        ("é" * 167, f"period/tokens/={sha256('é'.encode() * 167).hexdigest()}"),
+    ],
+)
+def test_a_stream_is_named_after_its_customer(customer: str, stream: str) -> None:
+    """A name that is longer than every store can index is there as its digest; no other name can say the same."""
+    assert ClosedPeriods.stream("tokens", customer) == stream
