@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from ..domain.counting import Usage
-from ..domain.errors import ProjectionStopped, TallybookError
+from ..domain.errors import LedgerUnavailable, NotPermitted, ProjectionStopped, TallybookError
 from ..domain.instants import EPOCH, microseconds
 from ..domain.meter_event import ReportedUse
 from ..domain.rules import Rules
@@ -70,6 +70,8 @@ def fold(
                 _fold_rules(position, _decode_rules(state), pages)
             elif topic not in _WITHOUT_USAGE:
                 raise KeyError(f"unknown topic {topic!r}; a later Tallybook may have written it")
+    except (LedgerUnavailable, NotPermitted):
+        raise  # the store has failed to give a customer's number; nothing is wrong with the event
     except (msgspec.MsgspecError, ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
         raise ProjectionStopped(
             f"The event at position {position} ({topic}) can't be folded: {type(error).__name__}: {error}", position

@@ -156,6 +156,7 @@ class PostgresViews(PostgresTrackingRecorder):
         """Do away with all generations, and begin one without rows."""
         pinned = self.current_rules()
         with self._session("write") as connection:
+            self._lock_to_begin(connection)
             for generation in self._all(connection):
                 self._drop(connection, generation.number)
             self._begin(connection, "live", pinned)
@@ -364,8 +365,13 @@ class PostgresViews(PostgresTrackingRecorder):
         pinned = self.current_rules()
         # Unless another was faster, or has dropped all tables again.
         with suppress(IntegrityError, TablesGone), self.store.session("write") as connection:
+            self._lock_to_begin(connection)
             if self._live(connection) is None:
                 self._begin(connection, "live", pinned)
+
+    def _lock_to_begin(self, connection: Connection[Any]) -> None:
+        """One at a time begins the live generation: what the others then see is there to stay."""
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(self.store.schema, "beginning"),))
 
     def _live(self, connection: Connection[Any]) -> int | None:
         statement = self.store.named("SELECT generation FROM {schema}.generations WHERE state = 'live'")

@@ -41,7 +41,7 @@ def arriving(metering: Metering, first: int, every: int = 1) -> Callable[[Progre
 
     def more(_: Progress) -> None:
         number = next(pages)
-        if number % every == 0 and number < first + 40 * every:
+        if number % every == 0 and number < first + 20 * every:
             one = report(number, rng)
             metering.record_many([one])
             if number % 3 == 0:
@@ -61,7 +61,7 @@ def test_a_rebuild_under_unchanged_rules_has_the_rows_of_the_live_generation(
 ) -> None:
     """However it is cut into pages, begun again in the middle, and with usage and cancels arriving all the while."""
     with store.metering() as metering:
-        record_history(metering, 60)
+        record_history(metering, 30)
         metering.change_rules("jobs", {"formula": "sum", "dimension_keys": []}, reason="why not")
         answers(metering)
         more = arriving(metering, 60)
@@ -395,16 +395,16 @@ def test_who_asks_while_a_promotion_is_between_rules_and_switch_waits_for_it(cut
 def test_read_models_made_anew_after_rules_changed_answer_the_same(kept_store: KeptStore) -> None:
     """A fresh fold is under the rules in force, and knows which were in force when."""
     with kept_store.metering() as metering:
-        record_history(metering, 60)
+        record_history(metering, 40)
         metering.change_rules("tokens", {"formula": "last", "event_time_window": "day"}, reason="billed by day")
         metering.change_rules("jobs", {"customer_key": "region", "dimension_keys": []}, reason="by region")
         metering.record_many([report(number, random.Random(number)) for number in range(60, 80)])
         metering.change_rules("tokens", {"formula": "count"}, reason="billed by days")
         head = metering.catch_up()
-        before = answers(metering), [as_of_answers(metering, at) for at in range(0, head + 1, 7)]
+        before = answers(metering), [as_of_answers(metering, at) for at in range(0, head + 1, 11)]
     kept_store.forget()
     with kept_store.metering() as metering:
-        assert (answers(metering), [as_of_answers(metering, at) for at in range(0, head + 1, 7)]) == before
+        assert (answers(metering), [as_of_answers(metering, at) for at in range(0, head + 1, 11)]) == before
         assert [one.state for one in metering.generations()] == ["live"]
         assert metering.verify().is_equal
 
@@ -468,7 +468,7 @@ def test_nobody_waits_for_ever_while_generations_are_worked_on(store: Store) -> 
         for thread in threads:
             thread.start()
         try:
-            for turn in range(4):
+            for turn in range(3):
                 candidate = metering.rebuild(rules={"tokens": {"formula": ("count", "sum")[turn % 2]}}).number
                 metering.diff(candidate)
                 metering.promote(candidate, reason="a test")

@@ -19,7 +19,7 @@ from .kept_stores import KeptStore
 from .stores import Store
 
 PATIENCE_SECONDS = 0.3
-PAGE = 6
+PAGE = 9
 
 
 class Fault(Exception):

@@ -89,6 +89,33 @@ def test_another_ledger_in_the_place_of_this_one_is_answered_for(
     assert "made anew" in caplog.text
 
 
+def test_several_that_open_another_ledger_at_once_all_answer_for_it(kept_store: KeptStore) -> None:
+    """Each finds read models of another ledger, and one of them makes them anew."""
+    recorded(kept_store, seed=1, reports=20)
+    other = kept_store.elsewhere()
+    expected = recorded(other, seed=2, reports=30)
+    other.copy_ledger(kept_store)
+    together = threading.Barrier(4)
+    heard: list[dict[str, Answers] | BaseException] = []
+
+    def ask() -> None:
+        together.wait()
+        try:
+            with kept_store.opened() as metering:
+                heard.append(answers(metering))
+        except BaseException as error:
+            heard.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert heard == [expected] * 4
+    with kept_store.opened() as metering:
+        assert metering.verify().is_equal
+
+
 def test_read_models_of_this_ledger_are_kept(kept_store: KeptStore, caplog: pytest.LogCaptureFixture) -> None:
     """Opened again, or moved together with its read models, a ledger goes on where it was, without a word."""
     before = recorded(kept_store)

@@ -20,7 +20,7 @@ PERIOD = START, START.replace(day=20)
 def live(kept_store: KeptStore) -> Iterator[Metering]:
     """A ledger with rules that changed, whose read models are as they should be, of the generation 2."""
     with kept_store.metering() as metering:
-        record_history(metering, 40)
+        record_history(metering, 20)
         metering.change_rules("tokens", {"event_time_window": "day"}, reason="billed by day")
         assert metering.verify().is_equal
         yield metering
@@ -94,7 +94,6 @@ def test_one_changed_cell_is_found(live: Metering, kept_store: KeptStore, table:
                 continue  # the table itself refuses it
             said = found(live)
             assert said == ["ledger_unavailable"] or any(one.startswith(words) for one in said), change
-    assert live.verify().is_equal
 
 
 @pytest.mark.parametrize("number", range(8))

@@ -54,14 +54,18 @@ def fail() -> NoReturn:
     raise StoreFails("disk I/O error")
 
 
+def lose() -> NoReturn:
+    """Lose the connection."""
+    raise StoreFails("connection lost")
+
+
 def die() -> NoReturn:
     """End the process, with nothing of it going on."""
     os._exit(KILLED)
 
 
-BEFORE: dict[str, Callable[[], NoReturn]] = {"once": fail, "from then on": fail, "killed": die}
-AFTER: dict[str, Callable[[], NoReturn]] = {"answer lost": fail, "killed after a commit": die}
-WAYS = (*BEFORE, *AFTER)
+BEFORE: dict[str, Callable[[], NoReturn]] = {"once": fail, "from then on": fail, "cut off": lose, "killed": die}
+AFTER: dict[str, Callable[[], NoReturn]] = {"answer lost": lose, "killed after a commit": die}
 
 
 @dataclass

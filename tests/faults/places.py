@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 
-from ..simulate.stores import Place, sqlite_file
+from ..simulate.stores import Place, in_postgres, sqlite_file
 from .works import NOW, Work
 
 Copies = Callable[[], AbstractContextManager[Place]]
@@ -33,4 +33,21 @@ def sqlite_copies(work: Work) -> Generator[Copies]:
         yield copied
 
 
-STORES: Mapping[str, Callable[[Work], AbstractContextManager[Copies]]] = {"sqlite": sqlite_copies}
+@contextmanager
+def postgres_schemas(work: Work) -> Generator[Copies]:
+    """Schemas in each of which the same was begun."""
+
+    @contextmanager
+    def begun() -> Generator[Place]:
+        with in_postgres() as place:
+            with place.open(lambda: NOW) as metering:
+                work.begin(metering)
+            yield place
+
+    yield begun
+
+
+STORES: Mapping[str, Callable[[Work], AbstractContextManager[Copies]]] = {
+    "sqlite": sqlite_copies,
+    "postgres": postgres_schemas,
+}

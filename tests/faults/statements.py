@@ -1,124 +1,27 @@
-"""Where a store meets its database: each statement can be watched, and made to fail, before it and after it."""
+"""Where the stores meet their databases."""
 
-import sqlite3
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, cast
 
-Answer = TypeVar("Answer")
+import psycopg
 
+from .postgres_statements import is_open, watched_postgres
+from .sqlite_statements import WatchedConnection, watched_sqlite
+from .watch import Statement, StoreFails, Watch
 
-class Statement(NamedTuple):
-    """One statement of a store, BEGIN, COMMIT and CONNECT among them, on one of its connections."""
-
-    connection: "Connection"
-    text: str
-
-    @property
-    def begins(self) -> bool:
-        """Whether a transaction begins with it."""
-        return self.text.startswith("BEGIN")
-
-
-class Connection(Protocol):
-    """A connection of a store."""
-
-    @property
-    def blocks(self) -> bool:
-        """Whether another process may have to wait for what this connection has begun."""
-        ...
-
-
-class Watch(Protocol):
-    """What is told of each statement. It may raise StoreFails, or anything else, in its place."""
-
-    def before(self, statement: Statement) -> None:
-        """A statement is about to be sent."""
-        ...
-
-    def after(self, statement: Statement) -> None:
-        """A statement took effect, and its answer is about to be given."""
-        ...
-
-
-class StoreFails(Exception):
-    """The database answers this; the store sees it as its driver's own error."""
-
-
-class WatchedCursor(sqlite3.Cursor):
-    """A cursor whose statements are watched."""
-
-    connection: "WatchedConnection"  # pyright: ignore[reportIncompatibleMethodOverride]
-
-    def execute(self, sql: str, parameters: Any = (), /) -> "WatchedCursor":
-        """Run a statement."""
-        return self.connection.watched(sql, lambda: super(WatchedCursor, self).execute(sql, parameters))
-
-    def executemany(self, sql: str, parameters: Any, /) -> "WatchedCursor":
-        """Run a statement for each of some parameters."""
-        return self.connection.watched(sql, lambda: super(WatchedCursor, self).executemany(sql, parameters))
-
-
-class WatchedConnection(sqlite3.Connection):
-    """A connection to SQLite whose statements are watched. Rolling back always works, as it does after a crash."""
-
-    watch: Watch
-    _is_writing = False
-
-    @property
-    def blocks(self) -> bool:
-        """Whether it holds the write lock."""
-        return self._is_writing and self.in_transaction
-
-    def cursor(self, _: object = None) -> WatchedCursor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """A cursor whose statements are watched."""
-        return super().cursor(WatchedCursor)
-
-    def execute(self, sql: str, parameters: Any = (), /) -> WatchedCursor:
-        """Run a statement."""
-        return self.cursor().execute(sql, parameters)
-
-    def commit(self) -> None:
-        """Commit, as a statement that is watched."""
-        self.watched("COMMIT", super().commit)
-
-    def close(self) -> None:
-        """Close, which lets go of all that was begun."""
-        self._is_writing = False
-        super().close()
-
-    def watched(self, text: str, run: Callable[[], Answer]) -> Answer:
-        """Run what `text` stands for, unless the watch raises."""
-        statement = Statement(self, text)
-        try:
-            self.watch.before(statement)
-            answer = run()
-            if statement.begins:
-                self._is_writing = "IMMEDIATE" in text
-            self.watch.after(statement)
-        except StoreFails as error:
-            raise sqlite3.OperationalError(str(error)) from error
-        return answer
+__all__ = ["Statement", "StoreFails", "Watch", "blocks", "watched"]
 
 
 @contextmanager
 def watched(watch: Watch) -> Generator[None]:
-    """Let `watch` be told of each statement on each connection that is made meanwhile, and of the making of it."""
-    connect = sqlite3.connect
-
-    def connected(*arguments: Any, **named: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **{"factory": WatchedConnection, **named})
-        if isinstance(connection, WatchedConnection):
-            connection.watch = watch
-            try:
-                connection.watched("CONNECT", lambda: None)
-            except BaseException:
-                connection.close()
-                raise
-        return connection
-
-    sqlite3.connect = connected
-    try:
+    """Let `watch` be told of each statement of each store meanwhile, and of each connection that is made."""
+    with watched_sqlite(watch), watched_postgres(watch):
         yield
-    finally:
-        sqlite3.connect = connect
+
+
+def blocks(connection: object) -> bool:
+    """Whether another process may have to wait for what a connection has begun."""
+    if isinstance(connection, psycopg.Connection):
+        return is_open(cast("psycopg.Connection[Any]", connection))
+    return isinstance(connection, WatchedConnection) and connection.blocks

@@ -52,6 +52,9 @@ class Work:
     refusals: Collection[str] = ()
     begin: Callable[[Metering], None] = begin
 
+    def __str__(self) -> str:
+        return self.name
+
 
 WORKS = (
     Work("record", lambda ledger: ledger.record_many([use(50)])),

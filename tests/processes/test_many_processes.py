@@ -1,6 +1,6 @@
 """Eight writers, a projector and readers at once, each a process of its own: nobody misses an event or sees one twice.
 
-24,000 reports; TALLYBOOK_MANY_REPORTS sets another number.
+200,000 reports; TALLYBOOK_MANY_REPORTS sets another number.
 """
 
 import os
@@ -10,7 +10,7 @@ from .ledgers import finished, positions, read_and_fresh_figures
 from .test_readers_and_writers import monotone
 from .usage import VALUE, opened
 
-REPORTS = int(os.environ.get("TALLYBOOK_MANY_REPORTS", "24000"))
+REPORTS = int(os.environ.get("TALLYBOOK_MANY_REPORTS", "200000"))
 WRITERS = 8
 SIZE = 500
 PATIENCE_SECONDS = 600

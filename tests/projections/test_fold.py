@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 from tallybook.domain.counting import Usage
-from tallybook.domain.errors import ProjectionStopped
+from tallybook.domain.errors import LedgerUnavailable, NotPermitted, ProjectionStopped, TallybookError
 from tallybook.projections.fold import MeterPage, dimensions_key, fold
 from tallybook.projections.rows import LedgerEvent
 
@@ -77,6 +77,18 @@ def test_it_stops_at_the_first_event_that_cannot_be_folded(event: LedgerEvent) -
         fold([(1, "Configured", METER), event, (3, "UsageRecorded", USE)], {}, numbers(), {})
     assert stopped.value.position == 2
     assert event[1] in stopped.value.message
+
+
+@pytest.mark.parametrize("failure", [LedgerUnavailable, NotPermitted])
+def test_a_store_that_fails_is_not_taken_for_an_event_that_cannot_be_folded(failure: type[TallybookError]) -> None:
+    """Numbers of customers are looked up while events are folded: what goes wrong there may go well the next time."""
+
+    class Lost(dict[str, int]):
+        def __missing__(self, customer: str) -> int:
+            raise failure("the connection was lost")
+
+    with pytest.raises(failure):
+        fold([(1, "Configured", METER), (2, "UsageRecorded", USE)], {}, Lost(), {})
 
 
 def test_dimension_values_are_kept_apart() -> None:

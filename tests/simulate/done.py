@@ -35,11 +35,17 @@ class Done:
     error: BaseException | None = None
     fault: str | None = None
     is_contended: bool = False
+    interruptions: int = 0
 
     @property
     def code(self) -> str | None:
         """The code of the refusal; None where it was answered."""
         return self.error.code if isinstance(self.error, TallybookError) else None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing else happened while it ran."""
+        return not self.interruptions and not self.is_contended
 
     @property
     def was_cut_off(self) -> bool:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from ..faults.statements import Statement, StoreFails
 from .done import Dies
 
-KINDS = ("disk full", "disk I/O error", "answer lost", "dies", "dies after")
-"""A statement fails, or its process ends at it, before it takes effect or, the latter of each, after."""
+FAILURES = ("disk full", "disk I/O error", "connection lost")
+AFTERWARDS = ("answer lost", "dies after")
+KINDS = (*FAILURES, "dies", *AFTERWARDS)
+"""A statement fails, or its process ends at it, before it takes effect or, of a commit, after."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,9 @@ class Course:
         self.statements += 1
         if self.statements < self.plan.at or self.fault is not None:
             return
-        if self.plan.fault in ("disk full", "disk I/O error"):
+        if self.plan.fault in FAILURES:
             self.fault = self.plan.fault
-            raise StoreFails("database or disk is full" if self.plan.fault == "disk full" else self.plan.fault)
+            raise StoreFails(self.plan.fault)
         if self.plan.fault == "dies":
             self._die()
 

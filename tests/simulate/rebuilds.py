@@ -44,11 +44,11 @@ class ChangeRules:
         if done.was_cut_off or done.was_kept_out:
             return
         if done.error is not None:
-            moved = {"rules_moved_on"} if len(set(done.heads)) > 1 else set[str]()
+            moved = set[str]() if done.is_alone else {"rules_moved_on", "no_generation"}
             done.expect_refusal((allowed - {"changed"}) | moved)
             return
         done.expect("changed" in allowed, "done, but can't be", allowed=allowed)
-        if len(set(done.heads)) == 1 and not self.is_only_tried:
+        if done.is_alone and not self.is_only_tried:
             done.expect(done.wrote, "rules were changed, but nothing was written")
 
     def _answer(self, book: Book, head: int) -> str:
@@ -146,7 +146,7 @@ class Promote:
 
     def judge(self, done: Done) -> None:
         """It answers, under its own rules, which are put in force together; or nothing has changed."""
-        is_alone, rules = len(set(done.heads)) == 1 and not done.is_contended, self.seen.rules
+        is_alone, rules = done.is_alone, self.seen.rules
         judge_changed_rules(done, set(rules) if is_alone else set(done.book.meters(done.book.head)))
         done.expect(not done.wrote or len(done.wrote) == len(rules) or not is_alone, "changed in part", rules=rules)
         if done.was_cut_off or done.was_kept_out:
@@ -199,7 +199,7 @@ class Drop:
         if done.was_cut_off or done.was_kept_out:
             return
         wanted = {None: "no_generation", "live": "generation_in_use"}.get(self.seen.state)
-        if not done.is_contended:
+        if done.is_alone:
             done.expect(done.code == wanted, "dropped or not otherwise than it must be", code=done.code, wanted=wanted)
 
 
@@ -224,8 +224,9 @@ class Diff:
         wanted = {None: "no_generation", "building": "generation_in_use"}.get(self.seen.state)
         if done.error is not None or wanted is not None:
             could_not_read = self.seen.unreadable(done.book) and done.code == "rules_cannot_read"
-            done.expect(done.code == wanted or could_not_read or done.is_contended, "refused otherwise", code=done.code)
-        elif len(set(done.heads)) == 1 and not done.is_contended:
+            is_so = done.code == wanted or could_not_read or not done.is_alone
+            done.expect(is_so, "refused otherwise", code=done.code)
+        elif done.is_alone:
             found = {
                 (one.event_name, one.customer, one.start): (one.before, one.after) for one in done.value.differences
             }

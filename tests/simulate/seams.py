@@ -4,11 +4,14 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from tallybook.application.ledger import Ledger
-from tallybook.application.stores import sqlite
+from tallybook.application.stores import postgres_views, sqlite
 from tallybook.application.stores.exclusion import exclusion
 from tallybook.projections.rows import LedgerEvent
+
+from ..faults.statements import blocks
 
 PAGE = 5
 
@@ -60,18 +63,40 @@ def short_patience() -> Generator[None]:
         sqlite.LOCK_TIMEOUT_SECONDS = patience
 
 
-def no_waiting(holders: list[str]) -> AbstractContextManager[None]:
-    """Let nobody wait for another process, which can't go on meanwhile; keep in `holders` who works on generations."""
+class AtWork:
+    """Who works on generations now: names of locks that are held, and connections that hold one."""
+
+    def __init__(self) -> None:
+        self.locks: list[str] = []
+        self.connections: WeakSet[Any] = WeakSet()
+
+    @property
+    def is_anyone(self) -> bool:
+        """Whether there is anyone."""
+        return bool(self.locks) or any(map(blocks, self.connections))
+
+
+@contextmanager
+def no_waiting(at_work: AtWork) -> Generator[None]:
+    """Let nobody wait for another process at work on generations, which can't go on meanwhile; keep in mind who is."""
 
     @contextmanager
-    def at_once(database: str, *, wait_seconds: float) -> Generator[bool]:
+    def excluded(database: str, *, wait_seconds: float) -> Generator[bool]:
         with exclusion(database, wait_seconds=0 * wait_seconds) as held:
             if held:
-                holders.append(database)
+                at_work.locks.append(database)
             try:
                 yield held
             finally:
                 if held:
-                    holders.remove(database)
+                    at_work.locks.remove(database)
 
-    return replaced(exclusion, at_once)
+    def locked(connection: Any, number: int, _: float) -> bool:
+        is_held = is_locked(connection, number, 0)
+        if is_held:
+            at_work.connections.add(connection)
+        return is_held
+
+    is_locked = postgres_views._is_locked  # pyright: ignore[reportPrivateUsage]
+    with replaced(exclusion, excluded), replaced(is_locked, locked):
+        yield

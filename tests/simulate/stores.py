@@ -1,17 +1,22 @@
 """The stores that a world can be made in, and their rows as they lie there, read past the package."""
 
+import atexit
 import json
 import sqlite3
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from tallybook.application import Metering
+from psycopg.pq import ExecStatus, PGconn
+from tallybook.application import Metering, PostgresSettings
 from tallybook.application.stores.sqlite_ledger import SQLiteLedgerRecorder
 
+from ..postgres import Database, database
+from .faults import KINDS
 from .model import Row
 
 Clock = Callable[[], datetime]
@@ -27,6 +32,7 @@ class Place:
 
     url: str
     processes: int = 3
+    faults: tuple[str, ...] = tuple(kind for kind in KINDS if kind != "connection lost")
 
     def open(self, clock: Clock) -> Metering:
         """Open the ledger once more."""
@@ -49,6 +55,7 @@ class InMemory(Place):
 
     url: str = "sqlite://"
     processes: int = 1
+    faults: tuple[str, ...] = ("disk full", "disk I/O error", "answer lost")
     _opened: list[Metering] = field(default_factory=list[Metering])
 
     def open(self, clock: Clock) -> Metering:
@@ -64,7 +71,50 @@ class InMemory(Place):
             return rows_of(connection.execute(_QUERY, (after,)).fetchall())
 
 
-def rows_of(found: Sequence[tuple[int, str, int, str, bytes]]) -> list[Row]:
+@dataclass
+class InPostgres(Place):
+    """A ledger in a schema. It gives up soon: nobody will let go of what they hold meanwhile."""
+
+    faults: tuple[str, ...] = KINDS
+
+    def open(self, clock: Clock) -> Metering:
+        """Open the ledger once more."""
+        settings = PostgresSettings.parse(self.url).model_copy(update={"timeout_seconds": 1.0})
+        return Metering.open(settings, clock=clock)
+
+    def rows(self, after: int) -> list[Row]:
+        """The rows after a position, past psycopg's cursors, which may be watched."""
+        settings = PostgresSettings.parse(self.url)
+        table = f'FROM "{settings.schema_name}".stored_events WHERE position > {after} ORDER BY position'
+        with _asked(settings, f"SELECT position, originator_id, originator_version, topic, state {table}") as found:
+            texts = [
+                [(found.get_value(number, column) or b"").decode() for column in range(5)]
+                for number in range(found.ntuples)
+            ]
+        return rows_of(
+            (int(position), stream, int(version), topic, bytes.fromhex(state[2:]))
+            for position, stream, version, topic, state in texts
+        )
+
+    def delete_views(self) -> None:
+        """Drop the read models; nobody has the ledger open."""
+        settings = PostgresSettings.parse(self.url)
+        with _asked(settings, f'DROP SCHEMA IF EXISTS "{settings.schema_name}_views" CASCADE'):
+            pass
+
+
+@contextmanager
+def _asked(settings: PostgresSettings, statement: str) -> Generator[Any]:
+    connection = PGconn.connect(settings.url.get_secret_value().encode())
+    try:
+        found = connection.exec_(statement.encode())
+        assert found.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK), found.error_message
+        yield found
+    finally:
+        connection.finish()
+
+
+def rows_of(found: Iterable[tuple[int, str, int, str, bytes]]) -> list[Row]:
     """Stored events, their JSON read."""
     return [
         Row(position, stream, version, topic, json.loads(state)) for position, stream, version, topic, state in found
@@ -85,4 +135,25 @@ def sqlite_memory() -> Generator[Place]:
     yield InMemory()
 
 
-STORES: Mapping[str, Callable[[], AbstractContextManager[Place]]] = {"sqlite": sqlite_file, "memory": sqlite_memory}
+@contextmanager
+def in_postgres() -> Generator[Place]:
+    """A ledger in a schema of its own, on one server for all the ledgers of this process."""
+    yield InPostgres(server().fresh_url())
+    server().drop_schemas()
+
+
+def server() -> Database:
+    """The database of `SERVERS`, or of a server of our own, which ends with this process."""
+    if not SERVERS:
+        kept = ExitStack()
+        SERVERS.append(kept.enter_context(database()))
+        atexit.register(kept.close)
+    return SERVERS[0]
+
+
+SERVERS: list[Database] = []
+STORES: Mapping[str, Callable[[], AbstractContextManager[Place]]] = {
+    "sqlite": sqlite_file,
+    "memory": sqlite_memory,
+    "postgres": in_postgres,
+}

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ..postgres import Database
 from .canaries import CANARIES
+from .stores import SERVERS
 from .world import Failed, simulate
 
 SEEDS = int(os.environ.get("TALLYBOOK_SIMULATE_SEEDS", "50"))
+POSTGRES_SEEDS = max(SEEDS // 12, 1)
 STEPS = 25
 TRIES = 12
 """So many seeds may pass before a planted fault is found."""
@@ -23,13 +26,15 @@ TRIES = 12
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_seed_goes_as_it_must(seed: int) -> None:
     """Whatever is done, fails, dies or comes in between: the ledger keeps its word, and figures are the plain ones."""
-    try:
-        simulate(seed, STEPS, "memory" if seed % 10 == 9 else "sqlite")
-    except Failed as failed:
-        told = "\n".join(failed.trace[-12:])
-        pytest.fail(
-            f"{told}\nafter step {failed.step}: {failed}\npython -m tests.simulate --seed {seed} --steps {STEPS}"
-        )
+    goes_as_it_must(seed, STEPS, "memory" if seed % 10 == 9 else "sqlite")
+
+
+@pytest.mark.parametrize("seed", range(POSTGRES_SEEDS))
+def test_a_seed_goes_as_it_must_on_postgres(postgres: Database, seed: int) -> None:
+    """The same, with connections lost too."""
+    if not SERVERS:
+        SERVERS.append(postgres)
+    goes_as_it_must(seed, 12, "postgres")
 
 
 @pytest.mark.parametrize("canary", sorted(CANARIES))
@@ -63,6 +68,16 @@ def test_a_seed_is_the_same_in_every_run() -> None:
     assert first == second
     assert first[: len(world.trace)] == world.trace
     assert sum(world.counts.values()) > len(world.trace) > 30
+
+
+def goes_as_it_must(seed: int, steps: int, store: str) -> None:
+    """Let a seed happen; fail with the command that repeats it."""
+    try:
+        simulate(seed, steps, store)
+    except Failed as failed:
+        told = "\n".join(failed.trace[-12:])
+        again = f"python -m tests.simulate --seed {seed} --steps {steps} --store {store}"
+        pytest.fail(f"{told}\nafter step {failed.step}: {failed}\n{again}")
 
 
 def run(*arguments: str, hashing: str) -> "subprocess.CompletedProcess[str]":

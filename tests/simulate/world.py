@@ -7,19 +7,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Any
 from weakref import WeakSet
 
 from tallybook.application import Metering, TallybookError
 
-from ..faults.statements import Connection, Statement, watched
+from ..faults.statements import Statement, blocks, watched
 from ..notation import Clock
 from . import checks
 from .canaries import planted
 from .choosing import BEGINNING, Action, Chooser
 from .done import Dies, Differs, Done
-from .faults import KINDS, Course, Plan, planned
+from .faults import Course, Plan, planned
 from .model import Book
-from .seams import no_waiting, short_patience, small_pages
+from .seams import AtWork, no_waiting, short_patience, small_pages
 from .stores import STORES, Place
 
 AUDITED_EVERY = 8
@@ -67,10 +68,10 @@ class World:
         self.notes = checks.Notes()
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.holders: list[str] = []
+        self.at_work = AtWork()
         self.chooser = Chooser(self.rng, self.book)
         self._courses: list[tuple[Process, Done, Course]] = []
-        self._connections: WeakSet[Connection] = WeakSet()
+        self._connections: WeakSet[Any] = WeakSet()
         self._is_quiet = True
         self.processes = [Process(name, place.open(self.clock)) for name in "ABC"[: place.processes]]
 
@@ -89,9 +90,9 @@ class World:
             self._perform(process, self._chosen(process), self._planned())
         self._check(checks.after_a_step, self.rng.choice(self.processes))
 
-    def audit(self) -> None:
-        """Look at everything, in every process."""
-        for process in self.processes:
+    def audit(self, *, in_all: bool = False) -> None:
+        """Look at everything, in one process or in all."""
+        for process in self.processes if in_all else [self.rng.choice(self.processes)]:
             self._check(checks.everything, process)
 
     def _check(self, check: Callable[["World", Metering], int], process: Process) -> None:
@@ -119,7 +120,7 @@ class World:
     def _perform(self, process: Process, action: Action, plan: Plan) -> None:
         """Do something in a process, and judge what became of it."""
         self._absorb()
-        done = Done(self.book, [self.book.head], [self.clock.now], is_contended=bool(self.holders))
+        done = Done(self.book, [self.book.head], [self.clock.now], is_contended=self.at_work.is_anyone)
         course = Course(plan, partial(self._interrupt, action))
         place = len(self.trace)
         self.trace.append("")
@@ -145,6 +146,7 @@ class World:
         for _, other, _ in self._courses:
             other.heads.append(self.book.head)
             other.moments.append(self.clock.now)
+            other.interruptions += 1
         self.counts[f"{type(action).__name__.lower()}"] += 1
         self.counts["faults"] += done.fault is not None
         self.counts[f"fault: {done.fault}"] += 1
@@ -166,7 +168,7 @@ class World:
         Not where that would have to wait for what one of them holds.
         """
         busy = [process for process, _, _ in self._courses]
-        if len(busy) > DEEPEST or any(connection.blocks for connection in self._connections):
+        if len(busy) > DEEPEST or any(self._is_blocking(one) for one in self._connections):
             return
         others = [process for process in self.processes if process not in busy]
         if others:
@@ -178,6 +180,9 @@ class World:
                 has_rival = meters and not isinstance(under_way, Restart)
                 action = self._rival(under_way, other) if has_rival else self._chosen(other)
             self._perform(other, action, self._planned())
+
+    def _is_blocking(self, connection: object) -> bool:
+        return blocks(connection) and connection not in self.at_work.connections
 
     def _absorb(self) -> None:
         """Take into the book what the operation at hand has written."""
@@ -203,8 +208,7 @@ class World:
         return self.chooser.rival(under_way, other.metering, self.clock.now)
 
     def _planned(self) -> Plan:
-        kinds = KINDS if self.place.processes > 1 else tuple(kind for kind in KINDS if not kind.startswith("dies"))
-        return planned(self.rng, kinds=kinds, processes=self.place.processes)
+        return planned(self.rng, kinds=self.place.faults, processes=self.place.processes)
 
     def _pass_time(self) -> None:
         """Mostly a little; sometimes hours, a day, or a bit backwards."""
@@ -248,20 +252,20 @@ def simulate(seed: int, steps: int, store: str = "sqlite", canary: str | None = 
     with ExitStack() as kept:
         kept.enter_context(planted(canary))
         place = kept.enter_context(STORES[store]())
-        holders: list[str] = []
+        at_work = AtWork()
         kept.enter_context(small_pages())
-        kept.enter_context(no_waiting(holders))
+        kept.enter_context(no_waiting(at_work))
         kept.enter_context(short_patience())
         watch = _Watch()
         kept.enter_context(watched(watch))
         world = watch.world = World(seed, place)
-        world.holders = holders
+        world.at_work = at_work
         kept.callback(world.close)
         for step in range(1, steps + 1):
             try:
                 world.step()
                 if step % AUDITED_EVERY == 0 or step == steps:
-                    world.audit()
+                    world.audit(in_all=step == steps)
             except Differs as differs:
                 raise Failed(step, differs, world.trace) from differs
     return world

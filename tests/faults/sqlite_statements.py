@@ -1,0 +1,91 @@
+"""The statements of the store on SQLite."""
+
+import sqlite3
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from .watch import Statement, StoreFails, Watch
+
+Answer = TypeVar("Answer")
+
+
+class WatchedCursor(sqlite3.Cursor):
+    """A cursor whose statements are watched."""
+
+    connection: "WatchedConnection"  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def execute(self, sql: str, parameters: Any = (), /) -> "WatchedCursor":
+        """Run a statement."""
+        return self.connection.watched(sql, lambda: super(WatchedCursor, self).execute(sql, parameters))
+
+    def executemany(self, sql: str, parameters: Any, /) -> "WatchedCursor":
+        """Run a statement for each of some parameters."""
+        return self.connection.watched(sql, lambda: super(WatchedCursor, self).executemany(sql, parameters))
+
+
+class WatchedConnection(sqlite3.Connection):
+    """A connection to SQLite whose statements are watched. Rolling back always works, as it does after a crash."""
+
+    watch: Watch
+    _is_writing = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it holds the write lock."""
+        return self._is_writing and self.in_transaction
+
+    def cursor(self, _: object = None) -> WatchedCursor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A cursor whose statements are watched."""
+        return super().cursor(WatchedCursor)
+
+    def execute(self, sql: str, parameters: Any = (), /) -> WatchedCursor:
+        """Run a statement."""
+        return self.cursor().execute(sql, parameters)
+
+    def commit(self) -> None:
+        """Commit, as a statement that is watched."""
+        self.watched("COMMIT", super().commit)
+
+    def close(self) -> None:
+        """Close, which lets go of all that was begun."""
+        self._is_writing = False
+        super().close()
+
+    def watched(self, text: str, run: Callable[[], Answer]) -> Answer:
+        """Run what `text` stands for, unless the watch raises."""
+        statement = Statement(self, text)
+        try:
+            self.watch.before(statement)
+            answer = run()
+            if statement.begins:
+                self._is_writing = "IMMEDIATE" in text
+            self.watch.after(statement)
+        except StoreFails as error:
+            raise sqlite3.OperationalError(
+                "database or disk is full" if str(error) == "disk full" else str(error)
+            ) from error
+        return answer
+
+
+@contextmanager
+def watched_sqlite(watch: Watch) -> Generator[None]:
+    """Let `watch` be told of each statement on each connection that is made meanwhile, and of the making of it."""
+    connect = sqlite3.connect
+
+    def connected(*arguments: Any, **named: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **{"factory": WatchedConnection, **named})
+        if isinstance(connection, WatchedConnection):
+            connection.watch = watch
+            try:
+                connection.watched("CONNECT", lambda: None)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    sqlite3.connect = connected
+    try:
+        yield
+    finally:
+        sqlite3.connect = connect
