@@ -39,7 +39,6 @@ def projecting() -> Generator[None]:
     """A projection beside, run by the user whom the page has for it."""
     stop = threading.Event()
     with opened("projector") as metering:
-        metering.catch_up()
         projection = threading.Thread(target=metering.run_projection, args=(stop,))
         projection.start()
         try:
@@ -156,6 +155,19 @@ def test_without_a_projection_who_may_only_ask_waits_in_vain(roles: None, monkey
         with pytest.raises(TallybookError, match="tallybook projection run") as waited:
             value(reports)
         assert waited.value.code == "ledger_unavailable"
+
+
+def test_who_may_only_ask_waits_for_the_first_projection(roles: None) -> None:
+    """Also where there are no read models yet, nor tables for them."""
+    answers: list[int] = []
+    with opened("reports") as reports:
+        asking = threading.Thread(target=lambda: answers.append(value(reports)))
+        asking.start()
+        asking.join(0.5)
+        assert asking.is_alive()
+        with projecting():
+            asking.join()
+    assert answers == [10]
 
 
 def test_who_may_rebuild_builds_promotes_and_drops(roles: None) -> None:
