@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from datetime import datetime
 from functools import cache, partial, reduce
@@ -26,7 +26,7 @@ from .again import again_if_lost
 from .arguments import choice, known_as_of, number, open_range, text, time_range
 from .ledger import Ledger
 from .results import ExplainedEvent, Explanation, MeterEventView, Total, Verdict
-from .stores.store import MADE_ANEW
+from .stores.store import MADE_ANEW, NothingProjected
 from .tiling import tiles
 
 MOST_EVENTS = 10_000
@@ -203,13 +203,16 @@ class UsageReader:
         waited_from = time.monotonic()
         while tries_left:
             tries_left -= 1
-            with self.projector.views.reading() as rows:
-                position = rows.position()
-                is_behind = position < head or (position > head and position > self.projector.head())
-                is_current = all(meter.is_current for meter in rows.meters().values())
-                if (is_current or (also_damaged and not tries_left)) and not is_behind:
-                    yield rows
-                    return
+            position, is_behind = 0, True
+            with ExitStack() as session:
+                rows = self._rows(session)
+                if rows is not None:
+                    position = rows.position()
+                    is_behind = position < head or (position > head and position > self.projector.head())
+                    is_current = all(meter.is_current for meter in rows.meters().values())
+                    if (is_current or (also_damaged and not tries_left)) and not is_behind:
+                        yield rows
+                        return
             try:
                 if is_behind:
                     self.projector.catch_up()
@@ -225,6 +228,13 @@ class UsageReader:
             if is_behind
             else f"The read models are not under the rules in force. {MADE_ANEW}"
         )
+
+    def _rows(self, session: ExitStack) -> Rows | None:
+        """Rows to read while the session lasts; None before there are any, where others have to make them."""
+        try:
+            return session.enter_context(self.projector.views.reading())
+        except NothingProjected:
+            return None
 
     def keep_up(self) -> int:
         """Bring the read models up to date, and under the rules in force; give the position they reached."""

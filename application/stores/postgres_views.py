@@ -22,7 +22,7 @@ from .postgres_errors import TablesGone, translated
 from .postgres_rows import PostgresRows
 from .postgres_schema import Schema, lock_number
 from .row_codec import decode_pinned, decode_revisions, encode_pinned, encode_revisions
-from .store import MADE_ANEW, TransientFailure
+from .store import MADE_ANEW, NothingProjected, TransientFailure
 from .stored_rows import tables
 
 Answer = TypeVar("Answer")
@@ -302,7 +302,8 @@ class PostgresViews(PostgresTrackingRecorder):
                 if rows is not None:
                     yield rows
                     return
-            self._begin_live()
+            with _told_as_nothing_projected():
+                self._begin_live()
         raise LedgerUnavailable(f"The read models are done away with again and again. {MADE_ANEW}")
 
     def _rows_at(
@@ -359,7 +360,8 @@ class PostgresViews(PostgresTrackingRecorder):
                 tries += 1
                 if tries > _TRIES:
                     raise
-                VIEWS.ensure(self.store)
+                with _told_as_nothing_projected():
+                    VIEWS.ensure(self.store)
 
     def _begin_live(self) -> None:
         pinned = self.current_rules()
@@ -421,6 +423,14 @@ class _GenerationViews:
         self.reading = partial(views.at, "read", generation)
         self.writing = partial(views.at, "write", generation)
         self.take_page = partial(views.take_page, generation=generation)
+
+
+@contextmanager
+def _told_as_nothing_projected() -> Generator[None]:
+    try:
+        yield
+    except NotPermitted as error:
+        raise NothingProjected(error.message) from error
 
 
 def _names(generation: int) -> dict[str, str]:

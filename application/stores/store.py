@@ -6,7 +6,7 @@ from typing import Protocol
 
 from eventsourcing.persistence import Notification
 
-from ...domain.errors import LedgerUnavailable
+from ...domain.errors import LedgerUnavailable, NotPermitted
 from ...domain.rules import Rules
 from ...projections.generations import Generation
 from ...projections.rows import DisposableViews, LedgerPages, Views
@@ -22,6 +22,10 @@ MADE_ANEW = "Delete their file (.views), or on PostgreSQL drop their schema (…
 
 class TransientFailure(LedgerUnavailable):
     """What may be settled by trying again: a lost connection, or another transaction in the way."""
+
+
+class NothingProjected(NotPermitted):
+    """There are no read models yet, and this user may not make them."""
 
 
 class StreamMoved(Exception):

@@ -23,11 +23,13 @@ def billing(documented_server: Server, monkeypatch: pytest.MonkeyPatch) -> Itera
         connection.execute("CREATE DATABASE billing OWNER billing")
     monkeypatch.setenv("PGHOST", str(documented_server.folder))
     monkeypatch.setenv("PGPORT", "5432")
-    for variable in ("PGUSER", "PGDATABASE", "PGPASSWORD", "PGSERVICE", "POSTGRES_ENABLE_DB_FUNCTIONS"):
+    monkeypatch.setenv("PGUSER", "postgres")  # where no user is named, an administrator
+    for variable in ("PGDATABASE", "PGPASSWORD", "PGSERVICE", "POSTGRES_ENABLE_DB_FUNCTIONS"):
         monkeypatch.delenv(variable, raising=False)
     yield documented_server
     with closing(documented_server.database.connect()) as connection:
-        connection.execute("DROP DATABASE billing WITH (FORCE)")
+        for database in ("billing", "restored"):
+            connection.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)".encode())
         others = "SELECT rolname FROM pg_roles WHERE rolname <> 'postgres' AND rolname NOT LIKE 'pg\\_%'"
         for (role,) in connection.execute(others).fetchall():
             connection.execute(f'DROP ROLE "{role}"'.encode())

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+STORAGE = ROOT / "docs" / "storage.md"
 ON_POSTGRES = ROOT / "docs" / "guides" / "postgresql.md"
 WEB_APPLICATIONS = ROOT / "docs" / "guides" / "web-applications.md"
 _FILE = re.compile(r"# (?P<path>[\w/]+\.py)(, at its end)?\n")
