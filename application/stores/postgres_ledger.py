@@ -61,6 +61,8 @@ LEDGER = Schema(
         "CREATE TABLE {schema}.appending ()",
     ),
 )
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+"""What is acknowledged is on the server's disk, whatever the server, the database or the user is set to."""
 _TYPES = "text integer text blob"
 _COLUMNS = "position, originator_id, originator_version, topic, state"
 
@@ -77,7 +79,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         self.channel_name = f"{datastore.schema}.stored_events"
         lock = datastore.named("LOCK TABLE {schema}.appending IN EXCLUSIVE MODE")
         self.lock_table_statements = [lock]
-        self._lock = lock.as_string()
+        self._lock = f"{_DURABLE}; {lock.as_string()}"
         self._notify = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
         # All of one insert is one statement, so that the lock is held for as few answers of the server as can be.
         self._insert = datastore.named(

@@ -570,3 +570,24 @@ def test_a_changed_key_of_dimension_values_is_refused_or_found(recorded: Postgre
         except Refused:
             return
         assert not metering.verify().is_equal
+
+
+NOTICING = """
+CREATE TABLE {schema}.seen (setting text);
+CREATE FUNCTION {schema}.see() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO {schema}.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
+CREATE TRIGGER see AFTER INSERT ON {schema}.stored_events EXECUTE FUNCTION {schema}.see();
+"""
+
+
+@pytest.mark.parametrize(("given", "used"), [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply",) * 2])
+def test_what_is_acknowledged_is_on_disk_whatever_a_user_is_set_to(postgres: Database, given: str, used: str) -> None:
+    """A commit that doesn't wait for the disk is not taken for one; how standbys are waited for stays as it is."""
+    url = f"{postgres.fresh_url()}&options=-c%20synchronous_commit%3D{given}"
+    schema = sql.Identifier(PostgresSettings.parse(url).schema_name)
+    with Metering.open(url) as metering, closing(postgres.connect()) as connection:
+        connection.execute(sql.SQL(NOTICING).format(schema=schema))
+        configure(metering)
+        metering.record("tokens", {"customer": "acme", "value": "1"})
+        seen = connection.execute(sql.SQL("SELECT DISTINCT setting FROM {}.seen").format(schema)).fetchall()
+    assert seen == [(used,)]
