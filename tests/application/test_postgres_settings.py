@@ -1,5 +1,10 @@
 """What a ledger URL on PostgreSQL says, and what the settings do to connections."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from tallybook.application import Metering, PostgresSettings, TallybookError
@@ -60,3 +65,38 @@ def test_statements_are_prepared_only_where_connections_are_kept(postgres: Datab
     finally:
         recorder.close()
     assert row == (prepared,)
+
+
+def test_no_more_connections_are_open_than_are_allowed(postgres: Database) -> None:
+    """However many threads record and ask; none is left when the ledger is closed."""
+    name = f"t{time.monotonic_ns()}"
+    settings = PostgresSettings.parse(postgres.fresh_url()).model_copy(
+        update={"parameters": {"application_name": name}, "max_connections": 4}
+    )
+    now = datetime.now(UTC)
+
+    def work(metering: Metering, writer: int) -> None:
+        for number in range(10):
+            metering.record("tokens", {"customer": "acme", "tokens": "1"}, identifier=f"{writer}-{number}")
+            metering.total("tokens", "acme", now - timedelta(days=1), now + timedelta(days=1))
+
+    def count() -> int:
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+        ((connections,),) = observer.execute(statement, (name,)).fetchall()
+        return connections
+
+    with closing(postgres.connect()) as observer:
+        with Metering.open(settings) as metering, ThreadPoolExecutor(8) as threads:
+            metering.configure_meter("tokens", customer_key="customer", value_key="tokens")
+            working = [threads.submit(work, metering, writer) for writer in range(8)]
+            counts: set[int] = set()
+            while not all(one.done() for one in working):
+                counts.add(count())
+                time.sleep(0.01)
+            for one in working:
+                one.result()
+        assert 1 <= max(counts) <= 4
+        deadline = time.monotonic() + 10
+        while count():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

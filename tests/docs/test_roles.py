@@ -237,6 +237,20 @@ def test_who_may_record_inserts_at_the_end_only(roles: None, position: int) -> N
         connection.execute(NEW.replace("(3", f"({position}").encode())
 
 
+def test_a_trigger_is_not_fooled_by_functions_of_the_user(roles: None) -> None:
+    """A program often has a schema of its own, in which it may make operators that are called like a trigger's."""
+    with psycopg.connect("postgresql:///billing") as administrator:
+        administrator.execute("CREATE SCHEMA mine AUTHORIZATION api")
+    with closing(connected("api")) as connection:
+        for left, operator, right in (("bigint", "<>", "bigint"), ("bigint", ">", "integer")):
+            never = f"FUNCTION mine.never(a {left}, b {right}) RETURNS boolean LANGUAGE sql AS 'SELECT false'"
+            takes = f"FUNCTION = mine.never, LEFTARG = {left}, RIGHTARG = {right}"
+            connection.execute(f"CREATE {never}; CREATE OPERATOR mine.{operator} ({takes})".encode())
+        connection.execute("SET search_path = mine, pg_catalog")
+        with pytest.raises(errors.IntegrityError):
+            connection.execute(NEW.replace("(3", "(9").encode())
+
+
 def test_who_may_only_record_does_not_see_the_read_models(roles: None) -> None:
     """Not even their schema's tables."""
     with opened("projector") as projector:
