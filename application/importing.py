@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
-from ..domain.errors import InvalidImportFile, TallybookError
+from ..domain.errors import InvalidImportFile, LedgerDamaged, LedgerUnavailable, NotPermitted, TallybookError
 from .metering import Metering
 from .results import MeterView, Outcome, Receipt
 from .usage_columns import Columns
@@ -94,6 +94,8 @@ class UsageImport:
             return row.error
         try:
             report = self.columns.report(row.cells, self._meter_of)
+        except (LedgerDamaged, LedgerUnavailable, NotPermitted):
+            raise  # nothing is wrong with the row
         except TallybookError as error:
             return error
         event_name = report["event_name"]

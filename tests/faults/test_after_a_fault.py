@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering, TallybookError
+from tallybook.application.importing import UsageImport
 from tallybook.application.stores.sqlite_ledger import SQLiteLedgerRecorder
+from tallybook.application.usage_columns import Columns
+from tallybook.application.usage_files import open_usage_file
 from tallybook.domain.errors import LedgerUnavailable
 
 from ..simulate.seams import short_patience
 from .failing import FailingOnce
 from .statements import watched
-from .works import NOW, begin, use
+from .works import DAY, NOW, begin, use
 
 
 @pytest.fixture
@@ -75,3 +78,18 @@ def test_a_writer_that_got_no_connection_keeps_no_other_waiting(metering: Meteri
         with datastore.transaction(commit=True):
             pass
     assert [receipt.outcome for receipt in metering.record_many([use(50)])] == ["accepted"]
+
+
+def test_no_row_of_a_file_is_rejected_because_the_store_fails(
+    metering: Metering, failing: FailingOnce, tmp_path: Path
+) -> None:
+    """An import that can't read a meter ends there, and goes on where it was when it is started again."""
+    file = tmp_path / "usage.csv"
+    file.write_text(f"timestamp,event_name,units\n{DAY:%Y-%m-%dT%H:%M:%SZ},seats,7\n")
+    columns = Columns(value="units", customer_name="acme")
+    with open_usage_file(file) as usage:
+        failing.at = "stored_events WHERE originator_id"
+        with pytest.raises(LedgerUnavailable):
+            UsageImport(metering, usage, columns).run()
+    with open_usage_file(file) as usage:
+        assert UsageImport(metering, usage, columns).run().accepted == 1

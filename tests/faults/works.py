@@ -51,6 +51,7 @@ class Work:
     do: Callable[[Metering], Any]
     refusals: Collection[str] = ()
     begin: Callable[[Metering], None] = begin
+    is_right: Callable[[Any], bool] = lambda _: True
 
     def __str__(self) -> str:
         return self.name
@@ -68,6 +69,8 @@ WORKS = (
     ),
     Work("rebuild", lambda ledger: ledger.rebuild()),
     Work("change rules", lambda ledger: ledger.change_rules("tokens", RULES, reason="a test"), {"parameter_invalid"}),
+    Work("ask", lambda ledger: ledger.total("tokens", None, DAY, NOW).count, is_right=lambda told: told == 22),
+    Work("verify", lambda ledger: ledger.verify(), is_right=lambda told: told.is_equal),
     Work("promote", lambda ledger: ledger.promote(2, reason="a test"), (), begin_with_a_candidate),
 )
 

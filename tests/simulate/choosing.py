@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -72,9 +73,9 @@ class Chooser:
                 rivals.append(Close(event_name, customer, (bounds[0], bounds[1] + timedelta(hours=1))))
                 rivals.append(Reopen(event_name, customer, bounds))
                 rivals.append(self._cancel(now))
-            case Promote() | ChangeRules() | Rebuild() | Diff():
+            case Promote() | ChangeRules() | Rebuild() | Diff() | Drop():
                 rivals = [
-                    action,
+                    self._seen_anew(action, metering),
                     self._record(now),
                     self._change_rules(now),
                     self._promote(metering),
@@ -265,6 +266,13 @@ class Chooser:
         if self.rng.random() < 0.06:
             return Seen(generations[-1].number + 1, None, {})
         return Seen.of(self.rng.choice(generations))
+
+    def _seen_anew(self, action: Action, metering: Metering) -> Action:
+        """The same action, on what there is of its generation by now."""
+        if not isinstance(action, Promote | Diff | Drop):
+            return action
+        found = [view for view in metering.generations() if view.number == action.seen.number]
+        return replace(action, seen=Seen.of(found[0]) if found else Seen(action.seen.number, None, {}))
 
     def _promote(self, metering: Metering) -> Action:
         return Promote(self._seen(metering), self.rng.choice(("a test", "a test", None)))
