@@ -8,14 +8,13 @@ from itertools import zip_longest
 import msgspec
 
 from ..domain.closed_period import ClosedPeriod, Figures
-from ..domain.errors import TallybookError
 from ..domain.instants import FIRST, LAST, instant, iso, microseconds
 from ..projections.projector import Progress, Projector
 from ..projections.rows import AsOf, Record, Rows
 from .closing import figures_of
 from .ledger import Ledger
 from .reading import Asked, UsageReader
-from .stores.store import GenerationViews
+from .stores.store import GenerationViews, UnreadableRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ def _of_itself(rows: Rows) -> Iterator[Record]:
     yield Record(("ledger_mark",), (rows.ledger_mark(),))
     try:
         pinned = rows.pinned()
-    except TallybookError:
+    except UnreadableRow:
         yield Record(("pinned",), None)
         return
     configured = {name: meter.history[0].rules for name, meter in rows.meters().items()}

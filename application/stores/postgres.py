@@ -182,7 +182,9 @@ class OneConnection(Datastore):
             self._connection = psycopg.connect(**self.parameters)
 
     def acquire(self, timeout: float) -> Connection[Any]:  # noqa: ARG002 - it is there already
-        """The connection."""
+        """The connection. Another one would not have the tables."""
+        if self._connection.closed:
+            raise LedgerUnavailable(f"PostgreSQL on {self.place}: the connection was lost. Try again.")
         return self._connection
 
     def release(self, connection: Connection[Any]) -> None:

@@ -8,11 +8,10 @@ from functools import lru_cache
 import msgspec
 
 from ...domain.counting import Usage
-from ...domain.errors import LedgerUnavailable
 from ...domain.rules import Rules
 from ...projections.rows import RulesInForce
 from ...projections.totals import Totals
-from .store import MADE_ANEW
+from .store import MADE_ANEW, UnreadableRow
 
 
 @lru_cache(maxsize=10_000)
@@ -93,7 +92,7 @@ encode_usages = msgspec.msgpack.Encoder().encode
 
 @contextmanager
 def readable(what: str) -> Generator[None]:
-    """Raise LedgerUnavailable where a row can't be read."""
+    """Raise UnreadableRow where a row can't be read."""
     try:
         yield
     except _UNREADABLE as error:
@@ -108,5 +107,5 @@ _PLACES = {int, type(None)}
 _UNREADABLE = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
 
 
-def _unreadable(what: str, error: Exception) -> LedgerUnavailable:
-    return LedgerUnavailable(f"A row of {what} in the read models can't be read: {error}. {MADE_ANEW}")
+def _unreadable(what: str, error: Exception) -> UnreadableRow:
+    return UnreadableRow(f"A row of {what} in the read models can't be read: {error}. {MADE_ANEW}")

@@ -28,6 +28,10 @@ class NothingProjected(NotPermitted):
     """There are no read models yet, and this user may not make them."""
 
 
+class UnreadableRow(LedgerUnavailable):
+    """A row of the read models isn't as they write it."""
+
+
 class StreamMoved(Exception):
     """Somebody else appended to a stream that a decision rested on."""
 

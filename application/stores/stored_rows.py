@@ -10,12 +10,12 @@ from typing import Any, Literal, Self, get_args
 import msgspec
 
 from ...domain.counting import Usage
-from ...domain.errors import LedgerUnavailable
 from ...domain.rules import Rules
 from ...projections.buckets import bucket_start
 from ...projections.rows import AsOf, Bucket, BucketKey, Mark, ProjectedMeter, Record
 from ...projections.totals import Totals
 from . import row_codec
+from .store import UnreadableRow
 
 Table = Literal["meters", "customers", "usage", "totals"]
 Row = tuple[Any, ...]
@@ -210,7 +210,7 @@ class StoredRows(ABC):
         for *bucket, first, stored in self.stream(f"SELECT {key}, usages FROM {self.usage_table} ORDER BY {key}"):
             try:
                 usages = row_codec.decode_usages(stored)
-            except LedgerUnavailable:
+            except UnreadableRow:
                 yield Record((*bucket, first), None)
                 continue
             if not usages or usages[0].position != first:

@@ -591,3 +591,23 @@ def test_what_is_acknowledged_is_on_disk_whatever_a_user_is_set_to(postgres: Dat
         metering.record("tokens", {"customer": "acme", "value": "1"})
         seen = connection.execute(sql.SQL("SELECT DISTINCT setting FROM {}.seen").format(schema)).fetchall()
     assert seen == [(used,)]
+
+
+def test_verifying_says_at_once_that_its_connections_are_lost(recorded: PostgresSchema, postgres: Database) -> None:
+    """Its temporary tables are gone with them, so there is nothing to wait for."""
+    mine = f"verify {recorded.schema}"
+    settings = recorded.place.settings.model_copy(update={"parameters": {"application_name": mine}})
+    with Metering.open(settings, policy=ANY_TIME, clock=lambda: NOW) as metering:
+
+        def cut(_: object) -> None:
+            with closing(postgres.connect()) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (mine,)
+                )
+
+        began = time.monotonic()
+        with pytest.raises(TallybookError) as refused:
+            metering.verify(cut)
+        assert refused.value.code == "ledger_unavailable"
+        assert time.monotonic() - began < settings.timeout_seconds / 2
+        assert metering.verify().is_equal
