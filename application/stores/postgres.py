@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import eventsourcing.postgres
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 from psycopg_pool import ConnectionPool
@@ -238,7 +238,7 @@ def _parameters(settings: PostgresSettings) -> dict[str, Any]:
         parameters: dict[str, Any] = dict(conninfo_to_dict(settings.url.get_secret_value()))
         for key, value in settings.parameters.items():
             parameters[key] = value.get_secret_value() if isinstance(value, SecretStr) else value
-        conninfo_to_dict("", **parameters)
+        make_conninfo("", **parameters)
     except psycopg.Error as error:
         raise refused_url(" ".join(str(error).split())) from None  # which may hold a password
     by_default = {"application_name": "tallybook", "connect_timeout": max(round(settings.timeout_seconds), 2)}
