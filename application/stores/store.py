@@ -24,6 +24,14 @@ class TransientFailure(LedgerUnavailable):
     """What may be settled by trying again: a lost connection, or another transaction in the way."""
 
 
+class Unreachable(TransientFailure):
+    """The server let nobody connect for as long as is waited for that."""
+
+
+class LockHeld(LedgerUnavailable):
+    """Somebody else held a lock for as long as is waited for one."""
+
+
 class StreamMoved(Exception):
     """Somebody else appended to a stream that a decision rested on."""
 
