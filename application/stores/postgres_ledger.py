@@ -31,16 +31,19 @@ LEDGER = Schema(
             state BYTEA NOT NULL,
             UNIQUE (originator_id, originator_version)
         )""",
-        """CREATE FUNCTION {schema}.stored_events_are_never_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+        """CREATE FUNCTION {schema}.stored_events_are_never_changed() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
             BEGIN
                 RAISE EXCEPTION 'stored events are never %', CASE TG_OP WHEN 'UPDATE' THEN 'changed' ELSE 'deleted' END
                     USING ERRCODE = 'integrity_constraint_violation';
             END $$""",
         """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events
             FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
+        # Nobody's search_path puts operators of their own in the place of those that these functions use.
         # Positions go on from those that are there, without gaps, also for who doesn't take the lock: what is not
         # committed yet can't be seen here, so nothing can be stored after it, and no reader passes over it.
-        """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql AS $$
+        """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
             DECLARE first bigint; last bigint; many bigint; goes_on boolean;
             BEGIN
                 SELECT min(position), max(position), count(*) INTO first, last, many FROM appended;
