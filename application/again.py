@@ -4,13 +4,13 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from .stores.store import TransientFailure
+from .stores.store import TransientFailure, Unreachable
 
 Params = ParamSpec("Params")
 Answer = TypeVar("Answer")
 
 TRIES = 3
-"""Each waits for a connection, as long as the store does."""
+"""The last one is answered, or told as it is."""
 
 
 def again_if_lost(question: Callable[Params, Answer]) -> Callable[Params, Answer]:
@@ -21,6 +21,8 @@ def again_if_lost(question: Callable[Params, Answer]) -> Callable[Params, Answer
         for _ in range(TRIES - 1):
             try:
                 return question(*args, **kwargs)
+            except Unreachable:
+                raise  # it was waited for
             except TransientFailure:
                 continue
         return question(*args, **kwargs)

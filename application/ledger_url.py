@@ -44,10 +44,12 @@ def _on_sqlite(url: str) -> SQLiteStore:
     if parts.scheme != "sqlite" or "\0" in unquote(url):
         raise _unknown(url)
     if parts.netloc or parts.query or parts.fragment:
+        shown = _SECRETS.sub("…", url)
         raise InvalidLedgerUrl(
-            f"{url!r} has more than a scheme and a path. Use {_EXAMPLES}; write '?' and '#' in a path as %3F and %23.",
+            f"{shown!r} has more than a scheme and a path. Use {_EXAMPLES}; write '?' and '#' in a path as %3F and "
+            "%23.",
             field="url",
-            value=url,
+            value=shown,
         )
     path = unquote(parts.path.removeprefix("/"))
     if path in ("", ":memory:"):
@@ -59,8 +61,9 @@ def _on_sqlite(url: str) -> SQLiteStore:
 
 
 def _unknown(url: str) -> InvalidLedgerUrl:
-    shown = _PASSWORD.sub("…", str(url))
+    shown = _SECRETS.sub("…", str(url))
     return InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {shown!r}.", field="url", value=shown)
 
 
-_PASSWORD = re.compile(r"(?<=:)[^:/@]+(?=@)")
+_SECRETS = re.compile(r"(?<=://).*@|\w*(?:pass|pwd)\w*\s*=.*", re.DOTALL)
+"""What may hold a password: all before the last '@', and all from a parameter on that is called so."""

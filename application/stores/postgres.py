@@ -9,14 +9,15 @@ from typing import Any, Literal, TypeVar
 import eventsourcing.postgres
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
+from uuid_utils import uuid7
 
 from ...domain.errors import LedgerUnavailable
-from .postgres_errors import ConnectionLost, translated
+from .postgres_errors import ConnectionLost, NoConnection, translated
 from .postgres_settings import PostgresSettings, refused_url
 from .store import TransientFailure
 
@@ -24,7 +25,10 @@ Answer = TypeVar("Answer")
 Mode = Literal["statement", "read", "write"]
 
 IDLE_SECONDS = 60
-"""A program that stops in the middle of writing, however it does, is in nobody's way for longer than this."""
+"""A program that stops in the middle of writing is in nobody's way for longer than this."""
+LONGEST_SECONDS = 600
+"""Nor is one for longer than this that stops in the middle of sending, which to the server isn't idle."""
+_TELLS_LONG_TRANSACTIONS = 17_00_00
 _BEGIN: dict[Mode, str] = {
     "statement": "",  # one statement is a transaction by itself
     # One consistent state, however many statements read it.
@@ -43,10 +47,13 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
     """
 
     is_temporary = False
+    locks: str
+    """What the numbers of advisory locks are made of: others who work on the same tables have the same."""
 
     def __init__(self, settings: PostgresSettings, schema: str, max_connections: int) -> None:
         super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
         self.settings = settings
+        self.locks = schema
         self.parameters = _parameters(settings)
         self.place = place_of(settings, schema)
         self.process = os.getpid()
@@ -156,12 +163,14 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             raise LedgerUnavailable("The ledger was closed; open it again.")
         deadline = self.deadline()
         timeout = f"{self.settings.timeout_seconds * 1000:.0f}"
-        statement = f"{_BEGIN[mode]}; SET LOCAL lock_timeout = {timeout}; {first}"
+        statement = f"{_BEGIN[mode]}; SET LOCAL lock_timeout = {timeout}"
         while True:
             connection = self.acquire(max(deadline - time.monotonic(), 0.001))
             try:
                 if mode != "statement":
-                    connection.execute(statement.encode())
+                    is_limited = mode == "write" and connection.info.server_version >= _TELLS_LONG_TRANSACTIONS
+                    limit = f"SET LOCAL transaction_timeout = '{LONGEST_SECONDS}s'" if is_limited else ""
+                    connection.execute(f"{statement}; {limit}; {first}".encode())
                 return connection, prepare(connection)
             except BaseException as error:
                 is_gone = connection.closed
@@ -180,6 +189,7 @@ class OneConnection(Datastore):
         super().__init__(settings, "pg_temp", 1)
         with translated(self.place):
             self._connection = psycopg.connect(**self.parameters)
+        self.locks = f"{self.schema} {uuid7()}"  # nobody else sees these tables
 
     def acquire(self, timeout: float) -> Connection[Any]:  # noqa: ARG002 - it is there already
         """The connection. Another one would not have the tables."""
@@ -221,7 +231,7 @@ class _Pool(ConnectionPool[Connection[Any]]):
         except psycopg.OperationalError:
             why, self.why_not = self.why_not, None
             if why is not None:
-                raise psycopg.OperationalError(f"no connection can be made: {why}") from why
+                raise NoConnection(f"no connection can be made: {why}") from why
             raise
 
     def _connect(self, timeout: float | None = None) -> Connection[Any]:
@@ -240,12 +250,13 @@ def _parameters(settings: PostgresSettings) -> dict[str, Any]:
         parameters: dict[str, Any] = dict(conninfo_to_dict(settings.url.get_secret_value()))
         for key, value in settings.parameters.items():
             parameters[key] = value.get_secret_value() if isinstance(value, SecretStr) else value
-        conninfo_to_dict("", **parameters)
+        make_conninfo("", **parameters)
     except psycopg.Error as error:
         raise refused_url(" ".join(str(error).split())) from None  # which may hold a password
     by_default = {"application_name": "tallybook", "connect_timeout": max(round(settings.timeout_seconds), 2)}
     preparing = {} if settings.prepared_statements else {"prepare_threshold": None}
-    return {**by_default, **parameters, **preparing, "autocommit": True}
+    # Whatever the user's own setting is, or the environment's: not every text can be written in another encoding.
+    return {**by_default, **parameters, **preparing, "client_encoding": "UTF8", "autocommit": True}
 
 
 def place_of(settings: PostgresSettings, schema: str) -> str:

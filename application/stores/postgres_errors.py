@@ -9,21 +9,20 @@ from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from ...domain.errors import LedgerUnavailable, NotPermitted
-from .store import TransientFailure
+from .store import LockHeld, TransientFailure, Unreachable
 
 _ADVICE: dict[type[psycopg.Error], str] = {
-    errors.LockNotAvailable: " Somebody else held a lock for too long; try again.",
     errors.QueryCanceled: " A timeout of the server's ended it, or an administrator did; try again.",
     errors.DiskFull: " Free some space; nothing that was accepted is lost.",
-    errors.TooManyConnections: " Close some connections, or lower max_connections.",
-    errors.InvalidCatalogName: " Create the database first.",
-    errors.InvalidPassword: " Check the user and the password.",
-    errors.InvalidAuthorizationSpecification: " Check the user, and the server's pg_hba.conf.",
 }
 
 
 class ConnectionLost(TransientFailure):
     """The connection broke: what was not committed is undone, and what was being committed may be done."""
+
+
+class NoConnection(psycopg.OperationalError):
+    """None can be made, tried for as long as is waited for one."""
 
 
 class TablesGone(LedgerUnavailable):
@@ -49,8 +48,14 @@ def translated(place: str) -> Generator[None]:
         raise TablesGone(f"PostgreSQL on {place}: {_said(error)}.") from error
     except (errors.DeadlockDetected, errors.SerializationFailure) as error:
         raise Conflict(f"PostgreSQL on {place}: {_said(error)}. Try again.") from error
+    except errors.LockNotAvailable as error:
+        raise LockHeld(
+            f"PostgreSQL on {place}: {_said(error)}. Somebody else held a lock for too long; try again."
+        ) from error
     except PoolClosed as error:
         raise LedgerUnavailable("The ledger was closed; open it again.") from error
+    except NoConnection as error:
+        raise Unreachable(f"PostgreSQL on {place}: {_said(error)}.") from error
     except (PoolTimeout, TooManyRequests) as error:
         raise LedgerUnavailable(
             f"PostgreSQL on {place}: {_said(error)}. Try again, or raise max_connections."
@@ -66,7 +71,7 @@ def is_lost(error: psycopg.Error) -> bool:
     """Whether the connection is gone, rather than a statement refused."""
     if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
         state = error.sqlstate
-        return state is None or state[:2] == "08" or state in {"57P01", "57P02", "57P03", "25P03"}
+        return state is None or state[:2] == "08" or state in {"57P01", "57P02", "57P03", "57P05", "25P03"}
     return False
 
 

@@ -39,6 +39,7 @@ LEDGER = Schema(
             END $$""",
         """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events
             FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
+        # Nobody's search_path puts operators of their own in the place of those that these functions use.
         # Positions go on from those that are there, without gaps, also for who doesn't take the lock: what is not
         # committed yet can't be seen here, so nothing can be stored after it, and no reader passes over it.
         """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql

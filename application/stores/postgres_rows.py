@@ -51,15 +51,16 @@ class PostgresRows(StoredRows):
     def stream(self, statement: str, params: Sequence[object] = ()) -> Iterator[Row]:
         """The rows of a statement, however many, while others are executed too.
 
-        Some are fetched at a time, through a cursor of the server's, which is gone with the transaction.
+        Some are fetched at a time, through a cursor of the server's. It is closed at the end, as each takes the server
+        some 75 kB, and a page of cancels reads as many streams; one that isn't read to its end goes with the
+        transaction.
         """
         name = f"rows_{id(self)}_{next(self._cursors)}"
         self._executed(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", params)
-        while True:
-            rows = self._executed(f"FETCH {_ROWS_A_FETCH} FROM {name}").fetchall()
+        while len(rows := self._executed(f"FETCH {_ROWS_A_FETCH} FROM {name}").fetchall()) == _ROWS_A_FETCH:
             yield from rows
-            if len(rows) < _ROWS_A_FETCH:
-                return
+        self._executed(f"CLOSE {name}")
+        yield from rows
 
     def execute(self, statement: str, params: Sequence[object] = ()) -> None:
         """Do what a statement says."""

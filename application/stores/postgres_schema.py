@@ -76,7 +76,7 @@ class Schema:
         return version == self.version or not self.is_disposable
 
     def _make(self, connection: Connection[Any], datastore: Datastore) -> None:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(datastore.schema, "making"),))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(datastore.locks, "making"),))
         if self._is_in(connection, datastore):
             return
         if not datastore.is_temporary and _is_missing(connection, datastore.schema):
@@ -105,6 +105,6 @@ def _is_missing(connection: Connection[Any], schema: str) -> bool:
     return connection.execute("SELECT to_regnamespace(quote_ident(%s))", (schema,)).fetchone() == (None,)
 
 
-def lock_number(schema: str, what: str) -> int:
-    """The number of an advisory lock: those of one schema, and of others, don't meet."""
-    return int.from_bytes(hashlib.sha256(f"tallybook {schema} {what}".encode()).digest()[:8], "big", signed=True)
+def lock_number(locks: str, what: str) -> int:
+    """The number of an advisory lock: those of one datastore's `locks`, and of others, don't meet."""
+    return int.from_bytes(hashlib.sha256(f"tallybook {locks} {what}".encode()).digest()[:8], "big", signed=True)

@@ -1,5 +1,6 @@
 """Where a ledger on PostgreSQL is, and how it is connected to: what a host application brings along."""
 
+import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
@@ -23,10 +24,10 @@ class PostgresSettings(BaseModel):
     every transaction another connection.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # which may be a password
 
     url: SecretStr = SecretStr("postgresql://")
-    parameters: Mapping[str, str | int | SecretStr] = {}
+    parameters: Mapping[str, str | int | SecretStr] = Field(default={}, repr=False)  # a password among them
     schema_name: str = "tallybook"
     max_connections: int = Field(default=10, ge=2)
     timeout_seconds: float = Field(default=30, gt=0, le=3_600)
@@ -49,6 +50,9 @@ class PostgresSettings(BaseModel):
         Raises InvalidLedgerUrl.
         """
         address, mark, query = url.partition("?")
+        user, _, rest_of_it = address.partition("//")[2].partition("@")
+        if ("/" in user and rest_of_it) or "@" in rest_of_it:
+            raise refused_url("in a user, a password or a database, '@' is written as %40, and '/' as %2F")
         parameters = query.split("&") if mark else []
         rest = [one for one in parameters if not one.startswith("schema=")]
         try:
@@ -65,7 +69,12 @@ class PostgresSettings(BaseModel):
 
 def refused_url(why: str) -> TallybookError:
     """The refusal of a ledger URL, which isn't shown: it may hold a password."""
+    shown = _PARTS.sub("…", why)
     return InvalidLedgerUrl(
-        f"A ledger URL on PostgreSQL is 'postgresql://user@host/database?schema=name', as libpq reads it: {why}.",
+        f"A ledger URL on PostgreSQL is 'postgresql://user@host/database?schema=name', as libpq reads it: {shown}.",
         field="url",
     )
+
+
+_PARTS = re.compile(r"(?<=percent-encoded token: |percent-encoded value: ).*", re.DOTALL)
+"""The part of a URL in what libpq says of it."""

@@ -1,5 +1,6 @@
 """The read models on PostgreSQL, in a schema of their own. Dropping it loses nothing."""
 
+import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -107,6 +108,7 @@ class PostgresViews(PostgresTrackingRecorder):
         self.store: Datastore = datastore
         self.prefix = f"{datastore.named('{schema}').as_string()}."
         self.current_rules = current_rules
+        self._turn = threading.Lock()
         self._version_and_live = datastore.named(
             "SELECT version, (SELECT generation FROM {schema}.generations WHERE state = 'live')"
             " FROM {schema}.read_models"
@@ -222,12 +224,19 @@ class PostgresViews(PostgresTrackingRecorder):
         """Be the only one to build, compare or promote generations. Raises RebuildRunning, which says who is.
 
         It waits for a little, as readers may be following changed rules, which takes them moments. The server lets go
-        of the lock when its holder's connection ends, however that ends.
+        of the lock when its holder's connection ends, however that ends. Of this program's threads one at a time waits
+        for it, as each needs a connection for that.
         """
-        with self.store.outside_the_pool() as connection:
+        deadline = time.monotonic() + wait_seconds
+        if not self._turn.acquire(timeout=wait_seconds):
+            raise refused(self._holder())
+        with ExitStack() as turn:
+            turn.callback(self._turn.release)
+            connection = turn.enter_context(self.store.outside_the_pool())
             with translated(self.store.place):
                 connection.execute("BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0")
-                held = _is_locked(connection, lock_number(self.store.schema, "generations"), wait_seconds)
+                left = deadline - time.monotonic()
+                held = _is_locked(connection, lock_number(self.store.locks, "generations"), left)
             if not held:
                 raise refused(self._holder())
             with self._session("write") as writing:
@@ -373,7 +382,7 @@ class PostgresViews(PostgresTrackingRecorder):
 
     def _lock_to_begin(self, connection: Connection[Any]) -> None:
         """One at a time begins the live generation: what the others then see is there to stay."""
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(self.store.schema, "beginning"),))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_number(self.store.locks, "beginning"),))
 
     def _live(self, connection: Connection[Any]) -> int | None:
         statement = self.store.named("SELECT generation FROM {schema}.generations WHERE state = 'live'")
@@ -413,7 +422,7 @@ class PostgresViews(PostgresTrackingRecorder):
             connection.execute(self.store.named(statement), (which,))
 
     def _lock_to_fold(self, generation: int) -> int:
-        return lock_number(self.store.schema, f"generation {generation}")
+        return lock_number(self.store.locks, f"generation {generation}")
 
 
 class _GenerationViews:

@@ -32,6 +32,14 @@ class UnreadableRow(LedgerUnavailable):
     """A row of the read models isn't as they write it."""
 
 
+class Unreachable(TransientFailure):
+    """The server let nobody connect for as long as is waited for that."""
+
+
+class LockHeld(LedgerUnavailable):
+    """Somebody else held a lock for as long as is waited for one."""
+
+
 class StreamMoved(Exception):
     """Somebody else appended to a stream that a decision rested on."""
 

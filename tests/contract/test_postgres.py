@@ -141,6 +141,24 @@ def test_an_appended_statement_takes_nothing_that_is_not_committed_yet(recorded:
     append(recorded, (HEAD + 1,), "INSERT")
 
 
+def test_an_operator_of_somebody_s_own_lets_nobody_pass(recorded: PostgresSchema) -> None:
+    """Who may append can't leave a gap by a search_path in which nothing is greater than anything."""
+    before, evil = stored(recorded), f"{recorded.schema}_evil"
+    with closing(recorded.database.connect()) as one:
+        for statement in (
+            f"CREATE SCHEMA {evil}",
+            f"CREATE FUNCTION {evil}.never(bigint, integer) RETURNS boolean LANGUAGE sql AS 'SELECT false'",
+            f"CREATE OPERATOR {evil}.> (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = {evil}.never)",
+            f"SET search_path TO {evil}, pg_catalog, {recorded.schema}",
+        ):
+            one.execute(statement.encode())
+        row = "SELECT 1000, 'event/far', 1, topic, state FROM stored_events WHERE position = 5"
+        with pytest.raises(psycopg.IntegrityError):
+            one.execute(f"{INSERT} {row}".encode())
+        one.execute(f"DROP SCHEMA {evil} CASCADE".encode())
+    assert stored(recorded) == before
+
+
 # --- names of any length --------------------------------------------------------------------------
 
 LETTERS = "äßłжяλ中文字日本語한국어עברيةไทย😀𝄞€/%:'\"\\ "
