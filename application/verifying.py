@@ -81,7 +81,13 @@ class Verifier:
             position = live.position()
             in_force = {meter.event_name: meter.rules for meter in self.ledger.meters(AsOf(position=position))}
             with self.views.scratch(in_force) as scratch:
-                Projector(self.ledger, scratch).catch_up(progress, until=position)
+
+                def reached(page: Progress) -> None:
+                    live.position()  # a store may take who asks nothing for minutes for one that has died
+                    if progress is not None:
+                        progress(page)
+
+                Projector(self.ledger, scratch).catch_up(reached, until=position)
                 with scratch.reading() as fresh:
                     tables = tuple(_compared(table, live, fresh) for table in (*fresh.tables(), _OF_ITSELF))
                     stored_at = self.ledger.closing_positions()

@@ -14,6 +14,8 @@ from ..domain.rules import Rules
 from .buckets import bucket_end, bucket_sizes, bucket_start
 from .rows import BucketKey, LedgerEvent, Mark, ProjectedMeter, RulesInForce
 
+EVENT_CANCELLED = "EventCancelled"
+
 
 class MeterPage:
     """What one page of the ledger says about one meter.
@@ -61,7 +63,7 @@ def fold(
                 page.usages[customer, occurred_at - occurred_at % page.width, dimensions].append(
                     Usage(customer, occurred_at, position, dimensions, value, recorded_at)
                 )
-            elif topic == "EventCancelled":
+            elif topic == EVENT_CANCELLED:
                 cancelled = _decode_cancel(state)
                 _fold_cancel(position, cancelled, pages[cancelled.event_name], customers)
             elif topic == "Configured":

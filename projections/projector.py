@@ -9,11 +9,13 @@ from functools import partial
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import CustomerNumbers
-from .fold import fold
+from .fold import EVENT_CANCELLED, fold
 from .rows import DisposableViews, LedgerEvent, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
 
 PAGE_SIZE = 40_000
+MOST_CANCELS = 5_000
+"""A cancel takes a store far longer than a new usage: a page with more of them is cut, so that nobody waits long."""
 
 _log = logging.getLogger("tallybook")
 
@@ -95,6 +97,8 @@ class Projector:
             if position < (head if until is None else min(head, until)):
                 raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
             return None
+        cancels = [place for place, event in enumerate(events) if event[1] == EVENT_CANCELLED]
+        events = events[: cancels[MOST_CANCELS] if len(cancels) > MOST_CANCELS else None]
         pages = fold(events, rows.meters(), customers, rows.pinned())
 
         def write(onto: WritableRows) -> None:

@@ -27,12 +27,14 @@ Mode = Literal["statement", "read", "write"]
 IDLE_SECONDS = 60
 """A program that stops in the middle of writing is in nobody's way for longer than this."""
 LONGEST_SECONDS = 600
-"""Nor is one for longer than this that stops in the middle of sending, which to the server isn't idle."""
+"""Nor is one for longer than this that stops in the middle of sending, which to the server isn't idle; or of reading,
+which keeps tables from being dropped."""
 _TELLS_LONG_TRANSACTIONS = 17_00_00
 _BEGIN: dict[Mode, str] = {
     "statement": "",  # one statement is a transaction by itself
     # One consistent state, however many statements read it.
-    "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+    "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = "
+    f"'{LONGEST_SECONDS}s'",
     # Each statement sees all that was committed before the locks that it waited for were let go.
     "write": f"BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'",
 }
@@ -262,8 +264,10 @@ def _parameters(settings: PostgresSettings) -> dict[str, Any]:
 def place_of(settings: PostgresSettings, schema: str) -> str:
     """The database and the schema, for messages: without a password."""
     parameters = _parameters(settings)
+    name = str(parameters.get("dbname") or "by default")
+    database = "by a URL of its own" if set("=/") & set(name) else repr(name)  # there may be a password in it
     host = parameters.get("host") or parameters.get("hostaddr") or "the local server"
-    return f"{host}, database {parameters.get('dbname') or 'by default'!r}, schema {schema!r}"
+    return f"{host}, database {database}, schema {schema!r}"
 
 
 _END: dict[Mode, str] = {"statement": "", "read": "ROLLBACK", "write": "COMMIT"}

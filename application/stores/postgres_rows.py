@@ -41,7 +41,7 @@ class PostgresRows(StoredRows):
         self._views.track(self._connection, self.generation, position)
 
     def select(self, statement: str, params: Sequence[object] = ()) -> list[Row]:
-        """The rows of a statement that gives few."""
+        """The rows of a statement that gives few: no more than of one customer."""
         return self._executed(statement, params).fetchall()
 
     def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
@@ -85,7 +85,8 @@ class PostgresRows(StoredRows):
         self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int
     ) -> Iterable[Row]:
         """Customer, start, dimension values and totals of the buckets that begin in [start, end)."""
-        return self.stream(
+        select = self.stream if customer is None else self.select
+        return select(
             f"SELECT customer, start, dimensions, {self.TOTALS} FROM {self.totals_table}"
             " WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ?"
             f"{'' if customer is None else ' AND customer = ?'} ORDER BY start",

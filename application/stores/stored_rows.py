@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -53,7 +54,7 @@ class StoredRows(ABC):
 
     @abstractmethod
     def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
-        """The rows of a statement that gives few."""
+        """The rows of a statement that gives few: no more than of one customer."""
 
     @abstractmethod
     def stream(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
@@ -169,7 +170,7 @@ class StoredRows(ABC):
         first = bucket_start(start, bucket_seconds)
         if customer is None:
             return self.select_usages_of_all(meter, bucket_seconds, first, end)
-        return self.stream(
+        return self.select(
             f"SELECT start, usages FROM {self.usage_table} WHERE meter = ? AND customer = ?"
             " AND start >= ? AND start < ? ORDER BY start",
             (meter, customer, first, end),
@@ -241,10 +242,10 @@ class StoredRows(ABC):
 
     def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:
         """Mark cancels on their usages; give those for which there is no usage to mark."""
-        rows: dict[tuple[BucketKey, int], list[Usage]] = {}
+        rows: defaultdict[BucketKey, dict[int, list[Usage]]] = defaultdict(dict)
         missing: list[Mark] = []
         for mark in marks:
-            usages = self._row_around(meter, mark, rows)
+            usages = self._row_around(meter, mark, rows[mark.key])
             place = bisect_left(usages, mark.position, key=_POSITION)
             usage = usages[place] if place < len(usages) else None
             if usage is None or usage.position != mark.position or usage.cancelled_at is not None:
@@ -254,28 +255,35 @@ class StoredRows(ABC):
                 usage, cancelled_at=mark.cancelled_at, cancelled_position=mark.cancelled_position
             )
         self.rewrite_usages(
-            [(meter, *key, first, row_codec.encode_usages(usages)) for (key, first), usages in rows.items()]
+            [
+                (meter, *key, first, row_codec.encode_usages(usages))
+                for key, bucket in rows.items()
+                for first, usages in bucket.items()
+            ]
         )
         return missing
 
-    def _row_around(self, meter: int, mark: Mark, rows: dict[tuple[BucketKey, int], list[Usage]]) -> list[Usage]:
-        """The usages of the row that must hold the one to mark, read once into `rows`; none without such a row."""
+    def _row_around(self, meter: int, mark: Mark, bucket: dict[int, list[Usage]]) -> list[Usage]:
+        """The usages of the row that must hold the one to mark, read once into `bucket`; none without such a row."""
+        usages = "NULL" if bucket else "usages"  # of a bucket that some is known of, it is likely known
         found = self.select_one(
-            f"SELECT first_position FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
+            f"SELECT first_position, {usages} FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
             " AND dimensions = ? AND first_position <= ? ORDER BY first_position DESC LIMIT 1",
             (meter, *mark.key, mark.position),
         )
         if found is None:
             return []
-        (first,) = found
-        if (mark.key, first) not in rows:
-            usages = self._cell(
-                f"SELECT usages FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
-                " AND dimensions = ? AND first_position = ?",
-                (meter, *mark.key, first),
-            )
-            rows[mark.key, first] = row_codec.decode_usages(usages)
-        return rows[mark.key, first]
+        first, stored = found
+        if first not in bucket:
+            bucket[first] = row_codec.decode_usages(stored or self._usages(meter, mark.key, first))
+        return bucket[first]
+
+    def _usages(self, meter: int, key: BucketKey, first: int) -> bytes:
+        return self._cell(
+            f"SELECT usages FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? AND first_position = ?",
+            (meter, *key, first),
+        )
 
     def put_buckets(self, meter: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
         """Keep buckets in place of those of the same customer, dimension values and start, also empty ones."""

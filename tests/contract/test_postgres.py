@@ -614,7 +614,7 @@ def test_what_is_acknowledged_is_on_disk_whatever_a_user_is_set_to(postgres: Dat
 def test_verifying_says_at_once_that_its_connections_are_lost(recorded: PostgresSchema, postgres: Database) -> None:
     """Its temporary tables are gone with them, so there is nothing to wait for."""
     mine = f"verify {recorded.schema}"
-    settings = recorded.place.settings.model_copy(update={"parameters": {"application_name": mine}})
+    settings = PostgresSettings.parse(recorded.url).model_copy(update={"parameters": {"application_name": mine}})
     with Metering.open(settings, policy=ANY_TIME, clock=lambda: NOW) as metering:
 
         def cut(_: object) -> None:

@@ -10,7 +10,7 @@ from tallybook.application import Metering
 from tallybook.application.ledger import Ledger
 from tallybook.domain import Formula, Rules
 from tallybook.domain.errors import ProjectionStopped
-from tallybook.projections import Progress
+from tallybook.projections import Progress, projector
 from tallybook.projections.projector import Projector
 from tallybook.projections.rows import DisposableViews, Fold, Rows, Views, WritableRows
 
@@ -196,6 +196,21 @@ def test_rows_of_every_page_size_are_equal(store: Store) -> None:
             expected = _folded(ledger, views, 10_000)
             for page_size in (1, 2, 3, 7, 10, 11, 50, ledger.head() - 1, ledger.head()):
                 assert _folded(ledger, views, page_size) == expected, f"page size {page_size}"
+
+
+def test_a_page_of_many_cancels_is_cut(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for thousands of them; the rows are those of a whole page."""
+    with store.metering() as metering:
+        record_history(metering, 60)
+        with store.pieces() as (ledger, views):
+            expected = _folded(ledger, views, 10_000)
+            monkeypatch.setattr(projector, "MOST_CANCELS", 2)
+            views.begin_anew()
+            reached: list[int] = []
+            Projector(ledger, views).catch_up(lambda page: reached.append(page.position))
+            assert len(reached) > 2
+            assert reached[-1] == ledger.head()
+            assert rows_of(views) == expected
 
 
 def test_catching_up_folds_to_the_head_as_of_the_call(store: Store) -> None:
