@@ -164,7 +164,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
         if self.is_closed:
             raise LedgerUnavailable("The ledger was closed; open it again.")
         deadline = self.deadline()
-        timeout = f"{self.settings.timeout_seconds * 1000:.0f}"
+        timeout = max(round(self.settings.timeout_seconds * 1000), 1)  # none at all would be for ever
         statement = f"{_BEGIN[mode]}; SET LOCAL lock_timeout = {timeout}"
         while True:
             connection = self.acquire(max(deadline - time.monotonic(), 0.001))
