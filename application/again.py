@@ -1,30 +1,15 @@
 """Asking again where a connection was lost in the middle of a question: it changes nothing."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from tenacity import retry, retry_if_exception_type, retry_if_not_exception_type, stop_after_attempt
 
 from .stores.store import TransientFailure, Unreachable
 
-Params = ParamSpec("Params")
-Answer = TypeVar("Answer")
-
 TRIES = 3
-"""The last one is answered, or told as it is."""
 
-
-def again_if_lost(question: Callable[Params, Answer]) -> Callable[Params, Answer]:
-    """A question that is asked again where it was interrupted; told as LedgerUnavailable in the end."""
-
-    @wraps(question)
-    def asked(*args: Params.args, **kwargs: Params.kwargs) -> Answer:
-        for _ in range(TRIES - 1):
-            try:
-                return question(*args, **kwargs)
-            except Unreachable:
-                raise  # it was waited for
-            except TransientFailure:
-                continue
-        return question(*args, **kwargs)
-
-    return asked
+again_if_lost = retry(
+    # Who was unreachable has been waited for.
+    retry=retry_if_exception_type(TransientFailure) & retry_if_not_exception_type(Unreachable),
+    stop=stop_after_attempt(TRIES),
+    reraise=True,
+)
+"""A question that is asked again where it was interrupted; told as LedgerUnavailable in the end."""

@@ -14,6 +14,7 @@ from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 from psycopg_pool import ConnectionPool
 from pydantic import SecretStr
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 from uuid_utils import uuid7
 
 from ...domain.errors import LedgerUnavailable
@@ -30,6 +31,7 @@ LONGEST_SECONDS = 600
 """Nor is one for longer than this that stops in the middle of sending, which to the server isn't idle; or of reading,
 which keeps tables from being dropped."""
 _TELLS_LONG_TRANSACTIONS = 17_00_00
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 1
 _BEGIN: dict[Mode, str] = {
     "statement": "",  # one statement is a transaction by itself
     # One consistent state, however many statements read it.
@@ -107,14 +109,24 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
 
     def attempt(self, mode: Mode, work: Callable[[Connection[Any]], Answer], first: str = "") -> Answer:
         """Do what can be done again without harm in a transaction of its own, again where it was lost."""
-        deadline = self.deadline()
-        while True:
-            try:
-                with self.session(mode, first) as connection:
-                    return work(connection)
-            except TransientFailure:
-                if time.monotonic() > deadline:
-                    raise
+
+        def attempted() -> Answer:
+            with self.session(mode, first) as connection:
+                return work(connection)
+
+        return self.persist(attempted)
+
+    def persist(self, work: Callable[[], Answer]) -> Answer:
+        """Do what can be done again without harm; again where it failed for a moment, for as long as the settings say.
+
+        Raises the TransientFailure that it failed by last.
+        """
+        return Retrying(
+            retry=retry_if_exception_type(TransientFailure),
+            stop=stop_after_delay(self.settings.timeout_seconds),
+            wait=wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS),
+            reraise=True,
+        )(work)
 
     def select(self, statement: SQL | Composed, params: Sequence[object] = (), *, binary: bool = False) -> list[Any]:
         """The rows of one statement, as tuples."""
@@ -134,10 +146,6 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
                 yield connection
             finally:
                 connection.close()
-
-    def deadline(self) -> float:
-        """Until when, by the monotonic clock, to try again what was lost now."""
-        return time.monotonic() + self.settings.timeout_seconds
 
     def close(self) -> None:
         """Let the connections go. Those of the process that this one was forked from are left alone."""
@@ -163,7 +171,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             raise LedgerUnavailable("The ledger was opened before this process was forked: each process opens its own.")
         if self.is_closed:
             raise LedgerUnavailable("The ledger was closed; open it again.")
-        deadline = self.deadline()
+        deadline = time.monotonic() + self.settings.timeout_seconds
         timeout = max(round(self.settings.timeout_seconds * 1000), 1)  # none at all would be for ever
         statement = f"{_BEGIN[mode]}; SET LOCAL lock_timeout = {timeout}"
         while True:

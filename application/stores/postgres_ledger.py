@@ -1,7 +1,6 @@
 """The ledger on PostgreSQL: stored events in one total order, never changed."""
 
 import os
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -164,18 +163,18 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         stream has grown past its version in `unless_moved`. Where the connection is lost while it is being committed,
         the ledger is asked whether it has them.
         """
-        deadline = self.store.deadline()
-        while True:
+
+        def inserted() -> Sequence[int]:
             positions: Sequence[int] = ()
             try:
                 with self.store.session("write", self._lock, self._notify) as connection:
                     positions = self._append(connection, rows, unless_moved or {})
             except TransientFailure:
                 if not positions or not self._has(rows, positions):
-                    if time.monotonic() > deadline:
-                        raise
-                    continue
+                    raise
             return positions
+
+        return self.store.persist(inserted)
 
     @contextmanager
     def alone(self) -> Generator["PostgresLedgerAlone"]:

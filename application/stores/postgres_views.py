@@ -23,7 +23,7 @@ from .postgres_errors import TablesGone, translated
 from .postgres_rows import PostgresRows
 from .postgres_schema import Schema, lock_number
 from .row_codec import decode_pinned, decode_revisions, encode_pinned, encode_revisions
-from .store import MADE_ANEW, NothingProjected, TransientFailure
+from .store import MADE_ANEW, NothingProjected
 from .stored_rows import tables
 
 Answer = TypeVar("Answer")
@@ -133,17 +133,15 @@ class PostgresViews(PostgresTrackingRecorder):
 
         Who folds is alone with the generation's rows all the while. A page whose connection is lost is folded again.
         """
-        deadline = self.store.deadline()
-        while True:
-            try:
-                with self.at("write", generation) as rows:
-                    write = fold(rows)
-                    if write is not None:
-                        write(rows)
-                    return rows.position()
-            except TransientFailure:
-                if time.monotonic() > deadline:
-                    raise
+
+        def taken() -> int:
+            with self.at("write", generation) as rows:
+                write = fold(rows)
+                if write is not None:
+                    write(rows)
+                return rows.position()
+
+        return self.store.persist(taken)
 
     def marks(self) -> list[tuple[int, str | None]]:
         """Of each generation, the position up to which the ledger is folded in, and the mark of the event there."""
