@@ -1,6 +1,5 @@
 """The rows of one generation of read models on PostgreSQL, inside one transaction."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,13 @@ from psycopg.rows import tuple_row
 
 from ...projections.rows import BucketKey
 from .postgres_errors import translated
+from .postgres_tables import dimensions_key
 from .stored_rows import Row, StoredRows
 
 if TYPE_CHECKING:
     from .postgres_views import PostgresViews
 
 _ROWS_A_FETCH = 200
-_LONGEST_KEY = 200
 
 
 class PostgresRows(StoredRows):
@@ -100,7 +99,7 @@ class PostgresRows(StoredRows):
             f"SELECT customer, start, dimensions, {self.TOTALS}"
             " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
             f" JOIN {self.totals_table} USING (customer, start, dimensions_key) WHERE meter = ? AND bucket_seconds = ?",
-            (customers, starts, list(map(_dimensions_key, dimensions)), meter, bucket_seconds),
+            (customers, starts, list(map(dimensions_key, dimensions)), meter, bucket_seconds),
         )
 
     def write_meter(self, row: Row) -> None:
@@ -135,14 +134,14 @@ class PostgresRows(StoredRows):
             " ON CONFLICT (meter, bucket_seconds, start, customer, dimensions_key) DO UPDATE SET sum = excluded.sum,"
             " count = excluded.count, last = excluded.last, last_at = excluded.last_at,"
             " last_position = excluded.last_position",
-            [(*row, _dimensions_key(row[4])) for row in rows],
+            [(*row, dimensions_key(row[4])) for row in rows],
         )
 
     def _write_usages(self, rows: Sequence[Row], otherwise: str) -> None:
         self._write(
             f"INSERT INTO {self.usage_table} SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[],"
             f" ?::bigint[], ?::bytea[], ?::text[]){otherwise}",
-            [(*row, _dimensions_key(row[3])) for row in rows],
+            [(*row, dimensions_key(row[3])) for row in rows],
         )
 
     def _write(self, statement: str, rows: Sequence[Row]) -> None:
@@ -154,8 +153,3 @@ class PostgresRows(StoredRows):
         with translated(self._views.store.place):
             cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
             return cursor.execute(statement.replace("?", "%b").encode(), params or None)
-
-
-def _dimensions_key(dimensions: str) -> str:
-    """Dimension values as an index can hold them: longer ones by their SHA-256."""
-    return dimensions if len(dimensions) <= _LONGEST_KEY else hashlib.sha256(dimensions.encode()).hexdigest()

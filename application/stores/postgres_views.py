@@ -21,76 +21,14 @@ from .holder import PATIENCE_SECONDS, described, refused
 from .postgres import Datastore, Mode, OneConnection
 from .postgres_errors import TablesGone, translated
 from .postgres_rows import PostgresRows
-from .postgres_schema import Schema, lock_number
+from .postgres_schema import lock_number
+from .postgres_tables import GENERATION, VIEWS
 from .row_codec import decode_pinned, decode_revisions, encode_pinned, encode_revisions
 from .store import MADE_ANEW, NothingProjected
 from .stored_rows import tables
 
 Answer = TypeVar("Answer")
 _TRIES = 10
-VIEWS = Schema(
-    kind="read_models",
-    version=1,
-    is_disposable=True,
-    later=r"(meters|customers|usage|totals)_\d+",
-    statements=(
-        """CREATE TABLE {schema}.generations (
-            generation BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-            state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
-            pinned TEXT NOT NULL,
-            revisions TEXT NOT NULL,
-            ledger_mark TEXT
-        )""",
-        "CREATE UNIQUE INDEX only_one_is_live ON {schema}.generations (state) WHERE state = 'live'",
-        """CREATE TABLE {schema}.tracking (
-            application_name TEXT PRIMARY KEY,
-            notification_id BIGINT NOT NULL
-        )""",
-        "CREATE TABLE {schema}.holder (holder TEXT NOT NULL)",
-    ),
-)
-_GENERATION = (
-    """CREATE TABLE {schema}.{meters} (
-        meter BIGINT PRIMARY KEY,
-        event_name TEXT COLLATE "C" NOT NULL UNIQUE,
-        rules TEXT NOT NULL,
-        history TEXT NOT NULL
-    )""",
-    # A name may be longer than what an ordinary index can hold; a hash index holds none.
-    """CREATE TABLE {schema}.{customers} (
-        customer BIGINT PRIMARY KEY,
-        name TEXT COLLATE "C" NOT NULL,
-        EXCLUDE USING hash (name WITH =)
-    )""",
-    """CREATE TABLE {schema}.{usage} (
-        meter BIGINT NOT NULL,
-        customer BIGINT NOT NULL,
-        start BIGINT NOT NULL,
-        dimensions TEXT COLLATE "C" NOT NULL,
-        first_position BIGINT NOT NULL,
-        usages BYTEA NOT NULL,
-        dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key = CASE WHEN length(dimensions) <= 200
-            THEN dimensions ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END),
-        PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
-    )""",
-    # Buckets of now are written again and again: room in their pages lets that leave the indexes alone.
-    """CREATE TABLE {schema}.{totals} (
-        meter BIGINT NOT NULL,
-        bucket_seconds BIGINT NOT NULL,
-        start BIGINT NOT NULL,
-        customer BIGINT NOT NULL,
-        dimensions TEXT COLLATE "C" NOT NULL,
-        sum TEXT NOT NULL,
-        count BIGINT NOT NULL,
-        last TEXT,
-        last_at BIGINT,
-        last_position BIGINT,
-        dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key = CASE WHEN length(dimensions) <= 200
-            THEN dimensions ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END),
-        PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions_key)
-    ) WITH (fillfactor = 70)""",
-    "CREATE INDEX ON {schema}.{totals} (meter, bucket_seconds, customer, start)",
-)
 _WITH_POSITIONS = (
     "{schema}.generations LEFT JOIN {schema}.tracking ON application_name = 'generation ' || generation::text"
 )
@@ -405,7 +343,7 @@ class PostgresViews(PostgresTrackingRecorder):
             (state, encode_pinned(pinned), encode_revisions({})),
         ).fetchone()
         assert row is not None
-        for statement in _GENERATION:
+        for statement in GENERATION:
             connection.execute(self.store.named(statement, **_names(row[0])))
         return row[0]
 
