@@ -1,0 +1,1 @@
+"""The ledger over HTTP, wire-compatible with Stripe's billing meters."""

@@ -1,0 +1,46 @@
+"""As of when a question is asked: a moment, or a position in the ledger."""
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from ...domain.instants import is_aware
+from .refusals import Refusal, invalid_parameter
+from .times import FIRST_SECOND, LAST_SECOND, at_unix
+from .wire import Parameters
+
+_LAST_POSITION = 2**63 - 1
+
+
+class KnownAsOf(Parameters, kw_only=True):
+    """As of when to answer: with what had been recorded up to then. Now, where neither is given."""
+
+    as_of: Annotated[
+        str,
+        Meta(min_length=1, max_length=40, pattern=r"^(-?\d{1,12}|\d{4}-\d\d-\d\d[Tt ].*)$",
+             description="Seconds since 1970 or RFC 3339: what was recorded up to and including then."),
+    ] | None = None  # fmt: skip
+    as_of_position: (
+        Annotated[int, Meta(ge=0, le=_LAST_POSITION, description="A position in the ledger, included.")] | None
+    ) = None
+
+
+def as_of(asked: KnownAsOf) -> datetime | int | None:
+    """As of when it is asked. Raises Refusal."""
+    if asked.as_of is None:
+        return asked.as_of_position
+    if asked.as_of_position is not None:
+        raise Refusal(400, "as_of and as_of_position can't be given both.", code="parameter_invalid")
+    if asked.as_of.lstrip("-").isdecimal():
+        seconds = int(asked.as_of)
+        if FIRST_SECOND <= seconds <= LAST_SECOND:
+            return at_unix(seconds)
+    else:
+        try:
+            at = datetime.fromisoformat(asked.as_of)
+        except ValueError:
+            at = None
+        if is_aware(at):
+            return at
+    raise invalid_parameter("as_of", f"Invalid as_of: '{asked.as_of}' is no time with an offset from UTC.")

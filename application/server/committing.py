@@ -1,0 +1,222 @@
+"""Group commit: requests that arrive together are recorded in one transaction, each answered once it is durable."""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from ...domain.errors import TallybookError
+from ...domain.instants import microseconds
+from ...domain.report import Report
+from ..results import Receipt
+from ..stores.store import AlreadyKept, KeptRow
+from .answers import Answer, done, refused
+from .desk import Desk
+from .idempotency import IdempotencyKey
+from .refusals import Refusal, refusal_of, too_much
+
+MOST_AT_ONCE = 5_000
+MOST_WAITING = 20_000
+"""Events: in one transaction, and in all requests that wait for theirs."""
+
+_log = logging.getLogger("tallybook.server")
+
+
+class Recorded(NamedTuple):
+    """What is answered to a request once its events are durable, and what is kept with them."""
+
+    body: object
+    kept: Sequence[KeptRow] = ()
+
+
+class Recording(NamedTuple):
+    """What a request wants recorded, and how it is answered. `answer` may raise Refusal."""
+
+    reports: Sequence[Report]
+    answer: Callable[[Sequence[Receipt], datetime], Recorded]
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A request that waits for its turn."""
+
+    enter: Callable[[], str]
+    """Lets it in, at the time that it is recorded, and gives its owner. Raises Refusal."""
+    recording: Callable[[], Recording]
+    key: str | None
+    fingerprint: bytes
+    request_id: str
+    size: int
+    is_v2: bool
+    future: "asyncio.Future[Answer]"
+    wants: Recording | None = None
+    idempotency: IdempotencyKey | None = None
+    answer: Answer | None = None
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer with a refusal."""
+        self.answer = refused(refusal, is_v2=self.is_v2)
+
+
+class Committer:
+    """Records what requests want, all that wait in one transaction, in a thread of its own."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="tallybook-committer")
+        self._thread.start()
+
+    async def commit(self, ticket: Ticket) -> Answer:
+        """The answer to a request, once what it says is durable. Raises Refusal where too many wait."""
+        if self._waiting + ticket.size > MOST_WAITING:
+            raise too_much("Too many meter events wait to be recorded. Try again later.", "global-concurrency")
+        self._waiting += ticket.size
+        self._queue.put(ticket)
+        try:
+            return await ticket.future
+        finally:
+            self._waiting -= ticket.size
+
+    def close(self) -> None:
+        """Record what waits, and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            tickets, is_last = self._taken()
+            if tickets:
+                self._work(tickets)
+                self._loop.call_soon_threadsafe(_deliver, tickets)
+            if is_last:
+                return
+
+    def _taken(self) -> tuple[list[Ticket], bool]:
+        """All that wait, up to so many events; the first one is waited for. And whether it is the end."""
+        ticket = self._queue.get()
+        tickets: list[Ticket] = []
+        size = 0
+        while ticket is not None:
+            tickets.append(ticket)
+            size += ticket.size
+            if size >= MOST_AT_ONCE:
+                return tickets, False
+            try:
+                ticket = self._queue.get_nowait()
+            except queue.Empty:
+                return tickets, False
+        return tickets, True
+
+    def _work(self, tickets: Sequence[Ticket]) -> None:
+        try:
+            self._commit(tickets)
+        except TallybookError as error:
+            refusal = refusal_of(error, {})
+            if refusal.is_ours:
+                _log.error("Recording failed: %s", error)
+            for ticket in _unanswered(tickets):
+                ticket.refuse(refusal)
+        except Exception:
+            if len(tickets) > 1:  # one of them does it: the others shall not suffer for that
+                for ticket in _unanswered(tickets):
+                    self._work([ticket])
+                return
+            _log.exception("Recording failed, request %s.", tickets[0].request_id)
+            tickets[0].refuse(Refusal(500, "Something went wrong here; nothing was recorded.", kind="api_error"))
+
+    def _commit(self, tickets: Sequence[Ticket]) -> None:
+        for ticket in tickets:
+            self._let_in(ticket)
+        while waiting := _unanswered(tickets):
+            self._answer_again(waiting)
+            turn = _one_of_each_key(_unanswered(waiting))
+            with suppress(AlreadyKept):  # another process has answered one of them meanwhile
+                self._record(turn)
+
+    def _let_in(self, ticket: Ticket) -> None:
+        if ticket.wants is not None:
+            return
+        try:
+            owner = ticket.enter()
+            if ticket.key is not None:
+                ticket.idempotency = IdempotencyKey(owner, ticket.key, ticket.fingerprint)
+            ticket.wants = ticket.recording()
+        except Refusal as refusal:
+            ticket.refuse(refusal)
+
+    def _answer_again(self, tickets: Sequence[Ticket]) -> None:
+        """Answer those that were answered before."""
+        keyed = [(ticket, ticket.idempotency) for ticket in tickets if ticket.idempotency is not None]
+        found = self.desk.answers.find([key for _, key in keyed]) if keyed else {}
+        for ticket, key in keyed:
+            answer = found.get(key.place)
+            if isinstance(answer, Refusal):
+                ticket.refuse(answer)
+            else:
+                ticket.answer = answer
+
+    def _record(self, tickets: Sequence[Ticket]) -> None:
+        if not tickets:
+            return
+
+        def beside(receipts: Sequence[Receipt], at: datetime) -> list[KeptRow]:
+            kept: list[KeptRow] = []
+            start = 0
+            for ticket in tickets:
+                end = start + ticket.size
+                kept += self._settled(ticket, receipts[start:end], at)
+                start = end
+            return kept
+
+        wanted = [ticket.wants for ticket in tickets if ticket.wants is not None]
+        try:
+            self.desk.metering.record_beside([report for one in wanted for report in one.reports], beside)
+        except BaseException:
+            for ticket in tickets:  # nothing is durable: what was to be answered isn't so
+                ticket.answer = None
+            raise
+
+    def _settled(self, ticket: Ticket, receipts: Sequence[Receipt], at: datetime) -> Sequence[KeptRow]:
+        """What is kept with a request's events; its answer goes out once they are durable."""
+        assert ticket.wants is not None
+        try:
+            recorded = ticket.wants.answer(receipts, at)
+        except Refusal as refusal:
+            ticket.refuse(refusal)
+            return ()
+        ticket.answer = done(recorded.body)
+        if ticket.idempotency is None:
+            return recorded.kept
+        row = self.desk.answers.row(ticket.idempotency, ticket.answer, ticket.request_id, microseconds(at))
+        return (*recorded.kept, row)
+
+
+def _unanswered(tickets: Sequence[Ticket]) -> list[Ticket]:
+    return [ticket for ticket in tickets if ticket.answer is None]
+
+
+def _one_of_each_key(tickets: Sequence[Ticket]) -> list[Ticket]:
+    """Those that can be recorded at once: of requests with one key the first, as it answers the others."""
+    places: set[str] = set()
+    chosen: list[Ticket] = []
+    for ticket in tickets:
+        place = ticket.idempotency.place if ticket.idempotency else None
+        if place is None or place not in places:
+            chosen.append(ticket)
+            places |= {place} if place else set()
+    return chosen
+
+
+def _deliver(tickets: Sequence[Ticket]) -> None:
+    for ticket in tickets:
+        if not ticket.future.done():
+            assert ticket.answer is not None
+            ticket.future.set_result(ticket.answer)

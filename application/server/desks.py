@@ -1,0 +1,63 @@
+"""The two desks of a server: the live ledger's, and that of a ledger for tests, which is another one beside it."""
+
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from ...domain.policy import AcceptancePolicy
+from ..ledger_url import locate
+from ..metering import Metering
+from ..stores.postgres_settings import PostgresSettings
+from ..stores.sqlite_store import SQLiteStore
+from ..stores.store import Store
+from .credentials import Gate
+from .desk import Desk
+
+_TEST_PREFIXES = ("sk_test_", "rk_test_", "mes_test_")
+
+
+def is_for_tests(credentials: str) -> bool:
+    """Whether a key or a token says of itself that it is for tests."""
+    return credentials.startswith(_TEST_PREFIXES)
+
+
+def ledger_for_tests(live: Store) -> str | PostgresSettings:
+    """Where the ledger for tests is: the file or the schema beside the live ledger's, with `test` in its name."""
+    if isinstance(live, SQLiteStore):
+        file = Path(live.events_database)
+        return f"sqlite:///{quote(str(file.with_suffix(f'.test{file.suffix}')))}" if live.is_lasting else "sqlite://"
+    settings: PostgresSettings = live.settings  # pyright: ignore[reportAttributeAccessIssue] - the only other store
+    return settings.model_copy(update={"schema_name": f"{settings.schema_name}_test"})
+
+
+class Desks:
+    """The desks of one server. The ledger for tests is opened, or begun, when it is first asked for."""
+
+    def __init__(self, url: str | PostgresSettings, policy: AcceptancePolicy, clock: Callable[[], datetime]) -> None:
+        self._url = url
+        self._policy = policy
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._opened = ExitStack()
+        live = self._open(url)
+        self.gate = Gate(live)
+        """Keys of both modes are in the live ledger."""
+        self._desks = {True: Desk(live, self.gate, livemode=True)}
+
+    def of(self, *, livemode: bool) -> Desk:
+        """The desk of a mode."""
+        with self._lock:
+            if livemode not in self._desks:
+                metering = self._open(ledger_for_tests(locate(self._url)))
+                self._desks[livemode] = Desk(metering, self.gate, livemode=livemode)
+            return self._desks[livemode]
+
+    def close(self) -> None:
+        """Let the ledgers go."""
+        self._opened.close()
+
+    def _open(self, url: str | PostgresSettings) -> Metering:
+        return self._opened.enter_context(Metering.open(url, policy=self._policy, clock=self._clock))

@@ -1,0 +1,43 @@
+"""Pages of lists: newest first, from a cursor that stays good whatever comes or goes meanwhile."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from .refusals import Refusal, invalid_parameter
+from .wire import Listed, ListParameters
+
+Item = TypeVar("Item")
+Place = tuple[Any, ...]
+
+
+def page(
+    items: Sequence[Item], place: Callable[[Item], Place], cursor: Callable[[str], Place | None], asked: ListParameters
+) -> tuple[Sequence[Item], bool]:
+    """The page of `items` that is asked for, and whether there are more beyond it.
+
+    `items` go down by their `place`. `cursor` gives the place that an id stands for, None where it is no such id: the
+    page begins after that place, whether there still is something at it or not. Raises Refusal.
+    """
+    after = _place_of("starting_after", asked.starting_after, cursor)
+    before = _place_of("ending_before", asked.ending_before, cursor)
+    if before is not None:
+        if after is not None:
+            raise Refusal(400, "starting_after and ending_before can't be given both.", code="parameter_invalid")
+        newer = [item for item in items if place(item) > before]
+        return newer[-asked.limit :], len(newer) > asked.limit
+    older = items if after is None else [item for item in items if place(item) < after]
+    return older[: asked.limit], len(older) > asked.limit
+
+
+def listed(data: Sequence[Any], url: str, *, has_more: bool) -> Any:
+    """A page as it is answered."""
+    return Listed(data=list(data), has_more=has_more, url=url)
+
+
+def _place_of(param: str, given: str | None, cursor: Callable[[str], Place | None]) -> Place | None:
+    if given is None:
+        return None
+    found = cursor(given)
+    if found is None:
+        raise invalid_parameter(param, f"Invalid {param}: '{given}' is nothing in this list.", "resource_missing")
+    return found

@@ -1,0 +1,189 @@
+"""The service: every request, whatever it asks, is let in, read, done and answered in one way."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ...domain.access_key import Scope
+from ...domain.errors import TallybookError
+from ...domain.instants import microseconds
+from ..access import AccessKeyView
+from .answers import Answer, done, refused
+from .committing import Committer, Recording, Ticket
+from .credentials import credentials_of
+from .desk import Call, Desk
+from .desks import Desks, is_for_tests
+from .forms import read_form
+from .idempotency import LONGEST_KEY, IdempotencyKey, fingerprint_of
+from .parameters import read_json, read_parameters
+from .refusals import Refusal, invalid_parameter, refusal_of, too_much
+from .routes import Operation
+
+Result = TypeVar("Result")
+
+MOST_CALLS, THREADS = 200, 8
+"""How many calls may wait and run at once, not counting those that record."""
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+PARAMETERS = {
+    "formula": "default_aggregation[formula]",
+    "customer_key": "customer_mapping[event_payload_key]",
+    "value_key": "value_settings[event_payload_key]",
+    "dimension_keys": "dimension_payload_keys",
+    "start": "start_time",
+    "end": "end_time",
+}
+"""What the ledger's arguments are called over HTTP, where that is something else."""
+
+_log = logging.getLogger("tallybook.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came."""
+
+    request_id: str
+    path: str
+    path_parameters: dict[str, str] = field(default_factory=dict[str, str])
+    query: str = ""
+    body: bytes = b""
+    content_type: str = ""
+    authorization: str = ""
+    idempotency_key: str | None = None
+
+
+class Service:
+    """Answers requests. Those that record are recorded together; the others run in threads."""
+
+    def __init__(self, desks: Desks) -> None:
+        self._desks = desks
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tallybook-call")
+        self._calls = 0
+        self._committers: dict[bool, Committer] = {}
+
+    async def answer(self, operation: Operation, request: Request) -> Answer:
+        """The answer to a request. Nothing is raised: what goes wrong is an answer too."""
+        try:
+            if request.idempotency_key is not None and not 1 <= len(request.idempotency_key) <= LONGEST_KEY:
+                raise Refusal(400, f"Idempotency keys have 1 to {LONGEST_KEY} characters.", kind="idempotency_error")
+            if operation.records:
+                return await self._record(operation, request)
+            return await self._in_thread(lambda: self._performed(operation, request))
+        except Refusal as refusal:
+            return refused(refusal, is_v2=operation.is_v2)
+        except Exception as error:
+            return refused(self._failure(error, request), is_v2=operation.is_v2)
+
+    async def close(self) -> None:
+        """Answer all that was taken, and end."""
+        for committer in self._committers.values():
+            await asyncio.to_thread(committer.close)
+        self._threads.shutdown()
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        if self._calls >= MOST_CALLS:
+            raise too_much("Too many requests are being answered. Try again later.", "global-concurrency")
+        self._calls += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._calls -= 1
+
+    def _performed(self, operation: Operation, request: Request) -> Answer:
+        """Do what is asked, in a thread."""
+        credentials = credentials_of(request.authorization)
+        key = self._desks.gate.enter(credentials, operation.scope)
+        desk = self._desks.of(livemode=key.livemode)
+        call = _call(desk, key, request, _read(operation, request))
+
+        def work(was_begun: bool) -> Answer:
+            call.was_begun = was_begun
+            try:
+                return done(operation.run(call))
+            except TallybookError as error:
+                raise self._refusal(error, request) from error
+
+        if operation.method == "GET" or request.idempotency_key is None or operation.is_secret:
+            return work(False)
+        named = IdempotencyKey(key.id, request.idempotency_key, _fingerprint(operation, request))
+        return desk.answers.once(named, request.request_id, microseconds(desk.now()), work)
+
+    async def _record(self, operation: Operation, request: Request) -> Answer:
+        """Let what is asked be recorded together with what others ask."""
+        credentials = credentials_of(request.authorization)
+        desk, committer = await self._committer(livemode=not is_for_tests(credentials))
+        asked: Any = None
+        wrong: Refusal | None = None
+        try:
+            asked = _read(operation, request)
+        except Refusal as refusal:  # which is told only to who is let in
+            wrong = refusal
+        key: list[AccessKeyView] = []
+
+        def enter() -> str:
+            enter = desk.sessions.enter if operation.by_session else desk.gate.enter
+            key.append(enter(credentials, Scope.RECORD))
+            return key[0].id
+
+        def recording() -> Recording:
+            if wrong is not None:
+                raise wrong
+            return operation.run(_call(desk, key[0], request, asked))
+
+        ticket = Ticket(
+            enter, recording, request.idempotency_key, _fingerprint(operation, request), request.request_id,
+            operation.size_of(asked), operation.is_v2, asyncio.get_running_loop().create_future(),
+        )  # fmt: skip
+        return await committer.commit(ticket)
+
+    async def _committer(self, *, livemode: bool) -> tuple[Desk, Committer]:
+        committer = self._committers.get(livemode)
+        if committer is None:
+            desk = await self._in_thread(lambda: self._desks.of(livemode=livemode))
+            committer = self._committers.get(livemode) or Committer(desk)
+            self._committers[livemode] = committer
+        return committer.desk, committer
+
+    def _refusal(self, error: TallybookError, request: Request) -> Refusal:
+        refusal = refusal_of(error, PARAMETERS)
+        if refusal.is_ours:
+            _log.error("Request %s failed: %s: %s", request.request_id, error.code, error)
+        return refusal
+
+    def _failure(self, error: Exception, request: Request) -> Refusal:
+        if isinstance(error, TallybookError):
+            return self._refusal(error, request)
+        _log.error("Request %s failed.", request.request_id, exc_info=error)
+        return Refusal(500, "Something went wrong here, which is ours to mend.", kind="api_error")
+
+
+def _read(operation: Operation, request: Request) -> Any:
+    """What a request asks. Raises Refusal."""
+    if operation.method != "POST":
+        return read_parameters(read_form(request.query), operation.takes, from_text=True)
+    if request.query:
+        raise invalid_parameter(
+            request.query.partition("=")[0], "A POST takes no parameters in its URL.", "parameter_unknown"
+        )
+    media_type = request.content_type.partition(";")[0].strip().lower()
+    if media_type == JSON or not request.body:
+        return read_json(request.body, operation.takes)
+    if media_type != FORM or operation.is_v2:
+        raise Refusal(
+            400, f"The body must be {JSON}{'' if operation.is_v2 else ' or ' + FORM}.", code="media_type_invalid"
+        )
+    try:
+        text = request.body.decode()
+    except UnicodeDecodeError:
+        raise Refusal(400, "The body is not UTF-8.") from None
+    return read_parameters(read_form(text), operation.takes, from_text=True)
+
+
+def _call(desk: Desk, key: AccessKeyView, request: Request, asked: Any) -> Call[Any]:
+    return Call(desk, asked, key, request.request_id, request.path_parameters, request.idempotency_key)
+
+
+def _fingerprint(operation: Operation, request: Request) -> bytes:
+    return fingerprint_of(operation.method, request.path, request.body)
