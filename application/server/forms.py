@@ -46,8 +46,8 @@ def nested(pairs: Iterable[tuple[str, str]]) -> Nested:
 def _inner(found: Nested, path: Iterable[str], name: str) -> Nested:
     for part in path:
         inner = found.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise invalid_parameter(name, f"The parameter {name!r} is given both as a value and with brackets.")
+        if part == APPENDED or not isinstance(inner, dict):
+            raise invalid_parameter(name, f"The parameter {name!r} is nested in what is none, or in a list's [].")
         found = inner
     return found
 
