@@ -1,5 +1,7 @@
 """Form bodies and query strings with brackets, as Stripe's SDKs and curl write them."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,7 +69,5 @@ def test_parameters_are_bounded() -> None:
 @given(st.text(alphabet="ab01[]=&%+é\0 ", max_size=30))
 def test_whatever_comes_is_read_or_refused(text: str) -> None:
     """Nothing else is raised."""
-    try:
-        read_form(text)
-    except Refusal as refusal:
-        assert refusal.status == 400
+    with suppress(Refusal):
+        assert isinstance(read_form(text), dict)
