@@ -1,5 +1,6 @@
 """What one can ask: the commands and questions, and all that they take and give."""
 
+from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
 from ..domain.calendar import CalendarWindow
 from ..domain.closed_period import ClosedPeriod, Figures
@@ -10,6 +11,7 @@ from ..domain.report import Report
 from ..domain.rules import EventTimeWindow, Formula, Rules
 from ..projections.generations import GenerationState
 from ..projections.projector import Progress
+from .access_views import AccessKeyView, NewAccessKey
 from .comparing import Difference, GenerationDifference, MeterDifference
 from .explanation_csv import explanation_csv
 from .metering import Metering, utc_now
@@ -39,6 +41,7 @@ from .verifying import PeriodDifference, RowDifference, TableVerification, Verif
 
 __all__ = [
     "AcceptancePolicy",
+    "AccessKeyView",
     "AdjustingEvent",
     "Adjustment",
     "BillingCycle",
@@ -61,6 +64,7 @@ __all__ = [
     "MeterEventView",
     "MeterView",
     "Metering",
+    "NewAccessKey",
     "Note",
     "Outcome",
     "PeriodDifference",
@@ -72,6 +76,7 @@ __all__ = [
     "Report",
     "RowDifference",
     "Rules",
+    "Scope",
     "Seal",
     "SealDifference",
     "SealVerification",

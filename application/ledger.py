@@ -25,6 +25,8 @@ from eventsourcing.persistence import (
 )
 from eventsourcing.utils import Environment, EnvType
 
+from ..domain.access_key import STREAM_PREFIX as KEY_PREFIX
+from ..domain.access_key import AccessKey
 from ..domain.aggregate import Aggregate
 from ..domain.closed_periods import STREAM_PREFIX as PERIOD_PREFIX
 from ..domain.closed_periods import ClosedPeriods
@@ -49,7 +51,7 @@ class Held(NamedTuple):
 
 
 class Ledger(Application[str]):
-    """The event-sourced application under Metering: it keeps meters, meter events and closed periods.
+    """The event-sourced application under Metering: it keeps meters, meter events, closed periods and access keys.
 
     Its settings come from its arguments alone, so that a host application's environment can't change them.
     """
@@ -155,6 +157,21 @@ class Ledger(Application[str]):
             if one.topic == ClosedPeriods.PeriodClosed.__name__:
                 positions[str(one.originator_id)].append(one.id)
         return positions
+
+    def access_key(self, key_id: str, otherwise: Sequence[Notification] = ()) -> AccessKey | None:
+        """The access key called `key_id`; where there is none, what is read out of `otherwise`, if it holds one."""
+        stored = self.ledger_recorder.select_stream(AccessKey.stream(key_id)) or otherwise
+        return next(cast(Iterator[AccessKey], self._known(stored, None)), None)
+
+    def access_key_version(self, key_id: str) -> int:
+        """How much has happened to the access key called `key_id`."""
+        return len(self.ledger_recorder.select_stream_positions(AccessKey.stream(key_id)))
+
+    def access_keys(self) -> list[AccessKey]:
+        """All access keys, also revoked ones, in the order of their creation."""
+        stored = self.ledger_recorder.select_under(KEY_PREFIX)
+        created_at = {one.originator_id: one.id for one in stored if one.originator_version == 1}
+        return sorted(cast(Iterator[AccessKey], self._known(stored, None)), key=lambda key: created_at[key.id])
 
     def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` in one transaction.

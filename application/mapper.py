@@ -9,6 +9,7 @@ from eventsourcing.utils import get_topic
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from ..domain.access_key import AccessKey
 from ..domain.aggregate import Aggregate
 from ..domain.closed_periods import ClosedPeriods
 from ..domain.meter import Meter
@@ -19,6 +20,7 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
     Meter: (Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated),
     MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled),
     ClosedPeriods: (ClosedPeriods.PeriodClosed, ClosedPeriods.PeriodReopened),
+    AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
 }
 TOPICS: dict[str, type[Aggregate.Event]] = {
     event.__name__: event for events in _AGGREGATES.values() for event in events

@@ -15,6 +15,8 @@ from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report
 from ..projections.generations import Generation
 from ..projections.projector import Progress, Projector, discard_foreign_views
+from .access import AccessKeys
+from .access_views import AccessKeyView, NewAccessKey
 from .arguments import text
 from .closing import PeriodCloser
 from .comparing import Comparer, GenerationDifference
@@ -63,6 +65,7 @@ class Metering:
         self._verifier = Verifier(ledger, views, self._reader)
         self._closer = PeriodCloser(ledger, self._reader, policy, clock)
         self._sealer = Sealer(ledger, clock)
+        self._keys = AccessKeys(ledger, clock)
 
     @classmethod
     def open(
@@ -404,6 +407,36 @@ class Metering:
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live read models and all closed periods with a fresh fold of the ledger."""
         return self._verifier.verify(progress)
+
+    # --- access keys ------------------------------------------------------------------------------
+
+    def create_access_key(
+        self, scopes: Iterable[str], name: str = "", *, livemode: bool = True, by: str | None = None
+    ) -> NewAccessKey:
+        """Begin a key to the ledger, for who asks it from outside: its `key` is told now and never again.
+
+        `scopes` are some of record, read and admin, which allows everything; `name` is shown to people, and has at
+        most 250 characters. The ledger keeps a hash of the key, who asked for it, and when.
+        """
+        return self._keys.create(scopes, name, livemode=livemode, by=by)
+
+    def access_keys(self) -> list[AccessKeyView]:
+        """All access keys, also revoked ones, in the order of their creation; never their secrets."""
+        return self._keys.all()
+
+    def revoke_access_key(self, key_id: str, *, reason: str | None = None, by: str | None = None) -> AccessKeyView:
+        """Let an access key open nothing from now on, in whichever program it is shown.
+
+        Revoking it again gives the first revocation. Raises NoAccessKey.
+        """
+        return self._keys.revoke(key_id, reason=reason, by=by)
+
+    def authenticate(self, key: str) -> AccessKeyView:
+        """Whose key this is, and what its scopes allow; as of now, also where another program revoked it.
+
+        Raises InvalidAccessKey, with the same message whatever is wrong with it, and never the key itself.
+        """
+        return self._keys.authenticate(key)
 
     # --- seals ------------------------------------------------------------------------------------
 

@@ -1,5 +1,9 @@
-"""What is true: meters, meter events, closed periods, the rules of counting. No I/O, no clock, no ids of its own."""
+"""What is true: meters, meter events, closed periods, access keys, the rules of counting.
 
+No I/O, no clock, no ids of its own.
+"""
+
+from .access_key import AccessKey, Scope
 from .billing_cycle import BillingCycle
 from .calendar import CalendarWindow
 from .closed_period import ClosedPeriod, Figures
@@ -13,6 +17,7 @@ from .rules import EventTimeWindow, Formula, Rules
 
 __all__ = [
     "AcceptancePolicy",
+    "AccessKey",
     "BillingCycle",
     "CalendarWindow",
     "Cancellation",
@@ -25,5 +30,6 @@ __all__ = [
     "MeterEvent",
     "Report",
     "Rules",
+    "Scope",
     "TallybookError",
 ]

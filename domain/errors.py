@@ -173,6 +173,21 @@ class PeriodNotClosed(TallybookError):
     code = "period_not_closed"
 
 
+# --- access keys ----------------------------------------------------------------------------------
+
+
+class NoAccessKey(TallybookError):
+    """No access key has this id."""
+
+    code = "no_access_key"
+
+
+class InvalidAccessKey(TallybookError):
+    """An access key is malformed, unknown, wrong or revoked: it opens nothing."""
+
+    code = "invalid_access_key"
+
+
 # --- ledgers and files ----------------------------------------------------------------------------
 
 

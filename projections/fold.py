@@ -111,7 +111,12 @@ _decode_use = msgspec.json.Decoder(ReportedUse).decode
 _decode_cancel = msgspec.json.Decoder(_StoredCancel).decode
 _decode_meter = msgspec.json.Decoder(_StoredMeter).decode
 _decode_rules = msgspec.json.Decoder(_StoredRules).decode
-_WITHOUT_USAGE = frozenset({"Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened"})
+_WITHOUT_USAGE = frozenset(
+    {
+        "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
+        "AccessKeyRevoked",
+    }
+)  # fmt: skip
 
 
 def _fold_cancel(position: int, cancelled: _StoredCancel, page: MeterPage, customers: Mapping[str, int]) -> None:

@@ -11,11 +11,12 @@ COMMANDS = [
     "", "demo", "meter", "meter configure", "meter list", "meter show", "meter rename", "meter deactivate",
     "meter reactivate", "record", "import", "cancel", "total", "totals", "usage", "events", "explain",
     "seal", "prove", "seal-key", "check-proof", "prove-growth", "check-growth",
-    "verify", "period", "period close", "period list", "period adjustments", "period reopen", "rules", "rules change",
+    "verify", "period", "period close", "period list", "period adjustments", "period reopen", "key",
+    "key create", "key list", "key revoke", "rules", "rules change",
     "projection", "projection status", "projection rebuild", "projection diff", "projection promote",
     "projection drop", "projection verify",
 ]  # fmt: skip
-GROUPS = ("", "meter", "period", "rules", "projection")
+GROUPS = ("", "meter", "period", "key", "rules", "projection")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

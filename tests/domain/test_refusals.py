@@ -70,6 +70,11 @@ def closed_yesterday() -> ClosedPeriods:
     return periods
 
 
+def create_key(scopes: object, **arguments: object) -> Call:
+    """A call that creates an access key."""
+    return lambda metering: metering.create_access_key(scopes, **arguments)  # type: ignore[arg-type]
+
+
 YESTERDAY = DAY[0] - timedelta(days=1), DAY[0]
 NOTHING = Figures(
     quantity=Decimal(0), billable=Decimal(0), sum=Decimal(0), count=0, last=None,
@@ -233,6 +238,24 @@ REFUSALS: list[tuple[str, str | None, Call]] = [
     ("parameter_invalid", "limit", events(limit=True)),
     ("parameter_invalid", "limit", events(limit="10")),
     ("invalid_identifier", "starting_after", events(starting_after="unknown")),
+    # access keys
+    ("no_access_key", "id", lambda metering: metering.revoke_access_key("0" * 16)),
+    ("no_access_key", "id", lambda metering: metering.revoke_access_key("nothing")),
+    ("no_access_key", "id", lambda metering: metering.revoke_access_key(None)),  # type: ignore[arg-type]
+    ("parameter_invalid", "reason", lambda metering: metering.revoke_access_key("0" * 16, reason="")),
+    ("parameter_invalid", "by", lambda metering: metering.revoke_access_key("0" * 16, by="b" * 501)),
+    ("parameter_invalid", "scopes", create_key([])),
+    ("parameter_invalid", "scopes", create_key("read")),
+    ("parameter_invalid", "scopes", create_key(["read", "write"])),
+    ("parameter_invalid", "scopes", create_key(["read", "read"])),
+    ("parameter_invalid", "scopes", create_key(None)),
+    ("parameter_invalid", "name", create_key(["read"], name="n" * 251)),
+    ("parameter_invalid", "name", create_key(["read"], name=None)),
+    ("parameter_invalid", "livemode", create_key(["read"], livemode=1)),
+    ("parameter_invalid", "by", create_key(["read"], by="")),
+    ("invalid_access_key", None, lambda metering: metering.authenticate(f"sk_live_{'0' * 16}_{'s' * 43}")),
+    ("invalid_access_key", None, lambda metering: metering.authenticate("")),
+    ("invalid_access_key", None, lambda metering: metering.authenticate(None)),  # type: ignore[arg-type]
     # closed periods
     ("period_not_over", "end", close(*DAY)),
     ("period_not_over", "end", close(DAY[0], NOW - timedelta(minutes=59))),

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from tallybook.domain import (
     AcceptancePolicy,
+    AccessKey,
     ClosedPeriods,
     EventTimeWindow,
     Figures,
@@ -13,6 +14,7 @@ from tallybook.domain import (
     Meter,
     MeterEvent,
     Rules,
+    Scope,
 )
 from tallybook.domain.aggregate import Aggregate
 from tallybook.domain.meter_event import ReportedUse
@@ -78,7 +80,22 @@ def _closed_periods() -> list[Aggregate.Event]:
     return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _access_key() -> list[Aggregate.Event]:
+    key = AccessKey.create(
+        "6f1c0a9be2d4783f",
+        "Jx5c_9kV1qA-T0mZrB7uYdN3wLhE8sPfG2iKoXvCtQ4",
+        salt="00112233445566778899aabbccddeeff" * 2,
+        name="Zoë's importer",
+        scopes=(Scope.RECORD, Scope.READ),
+        livemode=True,
+        by="ops@example.com",
+        at=RECORDED_AT + timedelta(hours=7),
+    )
+    key.revoke(reason="left in a log", by=None, at=RECORDED_AT + timedelta(hours=8))
+    return [event for event in key.collect_events() if isinstance(event, Aggregate.Event)]
+
+
 EXAMPLES: Mapping[str, Aggregate.Event] = {
-    type(event).__name__: event for event in (*_meter(), *_meter_event(), *_closed_periods())
+    type(event).__name__: event for event in (*_meter(), *_meter_event(), *_closed_periods(), *_access_key())
 }
 """The examples, by topic."""

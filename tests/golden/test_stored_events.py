@@ -77,6 +77,8 @@ def test_the_fold_reads_every_stored_event() -> None:
         "RulesChanged",
         "PeriodClosed",
         "PeriodReopened",
+        "AccessKeyCreated",
+        "AccessKeyRevoked",
     )
     assert (len(usages), len(marks)) == (1, 1)
 

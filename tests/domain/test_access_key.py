@@ -1,0 +1,66 @@
+"""An access key: created with the hash of its secret, and revoked once."""
+
+import hashlib
+import hmac
+from datetime import timedelta
+
+import pytest
+from tallybook.domain import AccessKey, Scope
+
+from ..notation import moment
+
+NOON = moment("12:00")
+SECRET, SALT = "s" * 43, "5a" * 32
+
+
+@pytest.fixture
+def key() -> AccessKey:
+    """A key to record with."""
+    return AccessKey.create(
+        "0123456789abcdef", SECRET, salt=SALT, name="importer", scopes=(Scope.RECORD,), livemode=True, by="ops", at=NOON
+    )
+
+
+def test_a_key_begins_with_the_hash_of_its_secret(key: AccessKey) -> None:
+    """HMAC-SHA256 keyed with the salt, as anybody computes it; the secret is in nothing that happened."""
+    (created,) = key.collect_events()
+    assert isinstance(created, AccessKey.AccessKeyCreated)
+    assert created.hash == hmac.new(bytes.fromhex(SALT), SECRET.encode(), hashlib.sha256).hexdigest()
+    assert SECRET not in repr(created) + repr(key) + created.model_dump_json()
+    assert (key.id, key.key_id, key.created_on) == ("key/0123456789abcdef", "0123456789abcdef", NOON)
+    assert (key.name, key.scopes, key.livemode, key.created_by) == ("importer", (Scope.RECORD,), True, "ops")
+
+
+@pytest.mark.parametrize("other", ["", "s" * 42, "s" * 44, "s" * 42 + "t", "S" * 43, SALT, "ü" * 43])
+def test_a_key_knows_its_secret_and_no_other(key: AccessKey, other: str) -> None:
+    """All of it counts."""
+    assert key.has_secret(SECRET)
+    assert not key.has_secret(other)
+
+
+def test_a_key_with_another_salt_has_another_hash(key: AccessKey) -> None:
+    """So that equal hashes never tell of equal secrets."""
+    other = AccessKey.create(
+        key.key_id, SECRET, salt="a5" * 32, name="", scopes=key.scopes, livemode=True, by=None, at=NOON
+    )
+    assert other.hash != key.hash
+    assert other.has_secret(SECRET)
+
+
+def test_a_key_is_revoked_once(key: AccessKey) -> None:
+    """The first revocation stays: when, why, and on whose word."""
+    key.collect_events()
+    assert not key.is_revoked
+    key.revoke(reason="left in a log", by="ops", at=NOON + timedelta(hours=1))
+    key.revoke(reason="another", by="another", at=NOON + timedelta(hours=2))
+    assert [type(event).__name__ for event in key.collect_events()] == ["AccessKeyRevoked"]
+    assert key.is_revoked
+    assert (key.revoked_at, key.reason, key.revoked_by) == (NOON + timedelta(hours=1), "left in a log", "ops")
+
+
+@pytest.mark.parametrize(
+    ("scope", "allowed"), [("record", ["record"]), ("read", ["read"]), ("admin", ["record", "read", "admin"])]
+)
+def test_a_scope_allows_itself_and_admin_everything(scope: str, allowed: list[str]) -> None:
+    """Who may record may not read, nor the other way round."""
+    assert [wanted for wanted in Scope if Scope(scope).allows(wanted)] == allowed
