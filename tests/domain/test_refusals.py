@@ -233,6 +233,11 @@ REFUSALS: list[tuple[str, str | None, Call]] = [
     ("parameter_invalid", "limit", events(limit=True)),
     ("parameter_invalid", "limit", events(limit="10")),
     ("invalid_identifier", "starting_after", events(starting_after="unknown")),
+    ("no_meter_event", "identifier", lambda metering: metering.event("unknown")),
+    ("no_meter_event", "identifier", lambda metering: metering.event("taken", as_of=1)),
+    ("no_meter_event", "identifier", lambda metering: metering.event("taken", as_of=NOW - timedelta(days=1))),
+    ("parameter_invalid", "identifier", lambda metering: metering.event("")),
+    ("invalid_as_of", "as_of", lambda metering: metering.event("taken", as_of=-1)),
     # closed periods
     ("period_not_over", "end", close(*DAY)),
     ("period_not_over", "end", close(DAY[0], NOW - timedelta(minutes=59))),
