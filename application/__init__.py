@@ -36,6 +36,7 @@ from .seals.proof import EventProof
 from .seals.results import ProvedEvent, ProvedGrowth, SealVerification, SealView
 from .seals.seal_file import Seal
 from .seals.verification import SealDifference
+from .stores.kept import AlreadyKept, Keeper, KeptRow
 from .stores.postgres_settings import PostgresSettings
 from .verifying import PeriodDifference, RowDifference, TableVerification, Verification
 
@@ -44,6 +45,7 @@ __all__ = [
     "AccessKeyView",
     "AdjustingEvent",
     "Adjustment",
+    "AlreadyKept",
     "BillingCycle",
     "CalendarWindow",
     "Cancellation",
@@ -60,6 +62,8 @@ __all__ = [
     "GenerationState",
     "GenerationView",
     "GrowthProof",
+    "Keeper",
+    "KeptRow",
     "MeterDifference",
     "MeterEventView",
     "MeterView",

@@ -60,6 +60,14 @@ class AccessKeys:
             return AccessKeyView.of(key)
 
     @again_if_lost
+    def get(self, key_id: str) -> AccessKeyView:
+        """One key, also a revoked one. Raises NoAccessKey."""
+        key = self.ledger.access_key(key_id) if is_key_id(key_id) else None
+        if key is None:
+            raise _unknown(key_id)
+        return AccessKeyView.of(key)
+
+    @again_if_lost
     def all(self) -> list[AccessKeyView]:
         """All keys, also revoked ones, in the order of their creation."""
         return [AccessKeyView.of(key) for key in self.ledger.access_keys()]

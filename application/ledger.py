@@ -40,6 +40,7 @@ from ..domain.rules import Rules
 from ..domain.texts import shown
 from ..projections.rows import AsOf, LedgerEvent
 from .mapper import EventMapper, decode_use, use_row
+from .stores.kept import Beside, Keeper, KeptRow
 from .stores.store import LedgerAppender, LedgerRecorder, Store, StoredBytes, StoredRow
 
 
@@ -48,6 +49,10 @@ class Held(NamedTuple):
 
     use: ReportedUse
     position: int
+
+
+BesideUses = Callable[[Mapping[str, Held]], Sequence[KeptRow]]
+"""What is to be kept with new meter events, told by what the ledger now holds under their identifiers."""
 
 
 class Ledger(Application[str]):
@@ -191,15 +196,30 @@ class Ledger(Application[str]):
         with self.ledger_recorder.alone() as recorder:
             yield LedgerAlone(recorder, self._rows)
 
-    def append_uses(self, uses: Mapping[str, ReportedUse], meters: Iterable[Meter] = ()) -> dict[str, Held]:
+    def append_uses(
+        self,
+        uses: Mapping[str, ReportedUse],
+        meters: Iterable[Meter] = (),
+        beside: BesideUses | None = None,
+    ) -> dict[str, Held]:
         """Begin a meter event for each identifier, all in one transaction.
 
         Raises the library's IntegrityError, with nothing stored, where an identifier is taken; and StreamMoved where
-        one of `meters`, which decided on the uses, has changed since it was loaded.
+        one of `meters`, which decided on the uses, has changed since it was loaded. Given what is new, `beside` tells
+        what is kept in the same transaction, also where nothing is new; raises AlreadyKept, with nothing stored.
         """
+
+        def begun(positions: Sequence[int]) -> dict[str, Held]:
+            return {identifier: Held(use, at) for (identifier, use), at in zip(uses.items(), positions, strict=True)}
+
         rows = [use_row(MeterEvent.stream(identifier), use) for identifier, use in uses.items()]
-        positions = self.ledger_recorder.insert_rows(rows, {meter.id: meter.version for meter in meters})
-        return {identifier: Held(use, at) for (identifier, use), at in zip(uses.items(), positions, strict=True)}
+        versions = {meter.id: meter.version for meter in meters}
+        kept: Beside | None = None if beside is None else lambda positions: beside(begun(positions))
+        return begun(self.ledger_recorder.insert_rows(rows, versions, kept))
+
+    def keeper(self) -> Keeper:
+        """What is kept beside the events, in the same database."""
+        return self.ledger_recorder.keeper()
 
     def recordings(self, positions: Iterable[int]) -> Mapping[int, tuple[str, ReportedUse]]:
         """The identifier and the use recorded at each of `positions`."""

@@ -32,6 +32,7 @@ from .seals.growth import GrowthProof
 from .seals.proof import EventProof
 from .seals.results import SealVerification, SealView
 from .seals.sealing import Sealer
+from .stores.kept import Keeper, KeptRow
 from .stores.postgres_settings import PostgresSettings
 from .stores.store import GenerationViews
 from .verifying import Verification, Verifier
@@ -52,6 +53,7 @@ class Metering:
     def __init__(
         self, ledger: Ledger, views: GenerationViews, policy: AcceptancePolicy, clock: Callable[[], datetime]
     ) -> None:
+        self.clock = clock
         self._ledger = ledger
         self._views = views
         discard_foreign_views(ledger, views)
@@ -180,6 +182,26 @@ class Metering:
         """
         return self._recorder.record_many(reports)
 
+    def record_beside(
+        self,
+        reports: Iterable[Report | Mapping[str, object] | object],
+        beside: Callable[[Sequence[Receipt], datetime], Sequence[KeptRow]],
+    ) -> list[Receipt]:
+        """Record like `record_many`, and keep in the same transaction what `beside` makes of the receipts.
+
+        For who serves a ledger to others. `beside` is told the moment of the batch too. It may be called again where
+        the transaction has to be begun anew, and must not use the ledger. Raises AlreadyKept, with nothing stored,
+        where one of its rows is kept already.
+        """
+        return self._recorder.record_many(reports, beside)
+
+    def keeper(self) -> Keeper:
+        """What is kept beside the events, in the same database: for who serves a ledger to others.
+
+        Its table is made where there is none. Raises NotPermitted where this user may not.
+        """
+        return self._ledger.keeper()
+
     def cancel(
         self, event_name: str, identifier: str, *, reason: str | None = None, by: str | None = None
     ) -> Cancellation:
@@ -248,6 +270,10 @@ class Metering:
         Up to `limit` (1 to 10,000) at a time; for the next page give the last one's identifier as `starting_after`.
         """
         return self._reader.events(event_name, customer, start, end, as_of, limit, starting_after)
+
+    def event(self, identifier: str, *, as_of: datetime | int | None = None) -> MeterEventView:
+        """One meter event, with its verdict. Raises NoMeterEvent, also as of a time before it was recorded."""
+        return self._reader.event(identifier, as_of)
 
     def explain(
         self,
@@ -423,6 +449,10 @@ class Metering:
     def access_keys(self) -> list[AccessKeyView]:
         """All access keys, also revoked ones, in the order of their creation; never their secrets."""
         return self._keys.all()
+
+    def access_key(self, key_id: str) -> AccessKeyView:
+        """An access key as it is now. Raises NoAccessKey."""
+        return self._keys.get(key_id)
 
     def revoke_access_key(self, key_id: str, *, reason: str | None = None, by: str | None = None) -> AccessKeyView:
         """Let an access key open nothing from now on, in whichever program it is shown.

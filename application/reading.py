@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ..domain.calendar import CalendarWindow, zone
 from ..domain.counting import digest
-from ..domain.errors import InvalidIdentifier, LedgerUnavailable, NoMeter, NotPermitted
+from ..domain.errors import InvalidIdentifier, LedgerUnavailable, NoMeter, NoMeterEvent, NotPermitted
 from ..domain.instants import instant, microseconds
 from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.quantities import ZERO, billable
@@ -141,6 +141,23 @@ class UsageReader:
             if after is not None:
                 standings = (one for one in standings if (one.usage.occurred_at, one.usage.position) > after)
             return self.described(list(islice(standings, limit)), asked.rules)
+
+    @again_if_lost
+    def event(self, identifier: str, as_of: datetime | int | None) -> MeterEventView:
+        """One meter event, with its verdict. Raises NoMeterEvent, also as of a time before it was recorded."""
+        known = known_as_of(as_of)
+        found = self.ledger.held((text(identifier, "identifier", 100),)).get(identifier)
+        if found is None or not (known is None or known.includes(microseconds(found.use.recorded_at), found.position)):
+            raise NoMeterEvent(
+                f"No meter event is recorded under the identifier {identifier!r}, or none was then.",
+                field="identifier",
+                value=identifier,
+            )
+        at = microseconds(found.use.occurred_at)
+        with self._asking(found.use.event_name, None, as_of) as asked:
+            who = asked.customer(asked.rules.read(found.use.payload)[0])
+            standings = asked.view.standings(who, at, at + 1, asked.as_of)
+            return self.described([one for one in standings if one.usage.position == found.position], asked.rules)[0]
 
     @again_if_lost
     def explain(

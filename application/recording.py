@@ -25,9 +25,13 @@ from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report, read_report
 from ..domain.texts import is_storable, shown
 from .arguments import note, text
-from .ledger import Held, Ledger
+from .ledger import BesideUses, Held, Ledger
 from .results import Outcome, Receipt
+from .stores.kept import KeptRow
 from .stores.store import StreamMoved
+
+Beside = Callable[[Sequence[Receipt], datetime], Sequence[KeptRow]]
+"""What is to be kept with a batch, told by its receipts and the moment that it was decided at."""
 
 
 @dataclass(slots=True)
@@ -55,27 +59,20 @@ class UsageRecorder:
             raise receipt.error
         return receipt
 
-    def record_many(self, reports: Iterable[object]) -> list[Receipt]:
-        """Record reports in one transaction and answer each on its own."""
+    def record_many(self, reports: Iterable[object], beside: Beside | None = None) -> list[Receipt]:
+        """Record reports in one transaction and answer each on its own.
+
+        Given the receipts and the moment that was decided at, `beside` tells what is kept in the same transaction. It
+        is asked anew where that has to be begun again. Raises AlreadyKept, with nothing stored.
+        """
         given = list(_each(reports))
         while True:
             now, meters = in_utc(self.clock(), "clock"), _Meters(self.ledger)
             decisions = [self._decide(report, meters, now) for report in given]
             try:
-                held, new = self._store(decisions, meters)
-                break
+                return self._store(decisions, meters, now, beside)
             except StreamMoved:
                 continue  # a meter was changed meanwhile: it decides anew
-        receipts: list[Receipt] = []
-        for decision in decisions:
-            identifier = decision.identifier
-            fresh = new.get(identifier) if identifier is not None else None
-            if identifier is not None and fresh is not None and fresh.use is decision.use:
-                receipts.append(Receipt(identifier, fresh.position, Outcome.ACCEPTED))
-                held[identifier] = fresh  # for what says it again, later in the batch
-            else:
-                receipts.append(_refused_or_known(decision, held))
-        return receipts
 
     def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
         """Cancel what is recorded under `identifier`; give the first cancellation if it was cancelled before."""
@@ -117,23 +114,25 @@ class UsageRecorder:
         return _Decision(report.identifier or str(uuid7()), report, use)
 
     def _store(
-        self, decisions: Sequence[_Decision], meters: Mapping[str, Meter]
-    ) -> tuple[dict[str, Held], Mapping[str, Held]]:
-        """Store what was decided; give what the ledger held under the batch's identifiers before, and what is new.
+        self,
+        decisions: Sequence[_Decision],
+        meters: Mapping[str, Meter],
+        now: datetime,
+        beside: Beside | None,
+    ) -> list[Receipt]:
+        """Store what was decided, and what is kept with it; give the receipts.
 
         All go in with one insert. Where identifiers turn out to be taken, by earlier reports or by another writer
         meanwhile, nothing has been stored: what holds them is looked up, and the rest goes in.
         """
-        uses: dict[str, ReportedUse] = {}
-        for decision in decisions:
-            if decision.use is not None and decision.identifier is not None:
-                uses.setdefault(decision.identifier, decision.use)
+        uses = _uses(decisions)
         refused = {one.identifier for one in decisions if one.use is None and one.identifier is not None}
         held = self.ledger.held(refused) if refused else {}
+        kept: BesideUses | None = None if beside is None else lambda new: beside(_receipts(decisions, held, new), now)
         new: Mapping[str, Held] = {}
-        while uses:
+        while uses or kept is not None:
             try:
-                new = self.ledger.append_uses(uses, meters.values())
+                new = self.ledger.append_uses(uses, meters.values(), kept)
                 break
             except IntegrityError:
                 taken = self.ledger.held(uses)
@@ -141,7 +140,31 @@ class UsageRecorder:
                     raise
                 held.update(taken)
                 uses = {identifier: use for identifier, use in uses.items() if identifier not in taken}
-        return held, new
+        return _receipts(decisions, held, new)
+
+
+def _uses(decisions: Iterable[_Decision]) -> dict[str, ReportedUse]:
+    """The first use of each identifier."""
+    uses: dict[str, ReportedUse] = {}
+    for decision in decisions:
+        if decision.use is not None and decision.identifier is not None:
+            uses.setdefault(decision.identifier, decision.use)
+    return uses
+
+
+def _receipts(decisions: Iterable[_Decision], held: Mapping[str, Held], new: Mapping[str, Held]) -> list[Receipt]:
+    """The receipts of a batch, of whose identifiers the ledger held some before, and holds new ones."""
+    known = dict(held)
+    receipts: list[Receipt] = []
+    for decision in decisions:
+        identifier = decision.identifier
+        fresh = new.get(identifier) if identifier is not None else None
+        if identifier is not None and fresh is not None and fresh.use is decision.use:
+            receipts.append(Receipt(identifier, fresh.position, Outcome.ACCEPTED))
+            known[identifier] = fresh  # for what says it again, later in the batch
+        else:
+            receipts.append(_refused_or_known(decision, known))
+    return receipts
 
 
 def _refused_or_known(decision: _Decision, held: Mapping[str, Held]) -> Receipt:

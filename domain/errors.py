@@ -119,6 +119,12 @@ class DuplicateMeterEvent(TallybookError):
     code = "duplicate_meter_event"
 
 
+class NoMeterEvent(TallybookError):
+    """No meter event is recorded under this identifier."""
+
+    code = "no_meter_event"
+
+
 class InvalidCancel(TallybookError):
     """Nothing can be cancelled: unknown identifier, another meter's event, or too late."""
 

@@ -48,10 +48,17 @@ class Gate:
             raise unauthorized(error.message, error.code) from None
         return permitted(key, scope)
 
+    def again(self, key_id: str) -> AccessKeyView:
+        """The key that was let in before, as it is at this moment. Raises Refusal where it was revoked."""
+        key = self._keys.access_key(key_id)
+        if key.revoked_at is not None:
+            raise unauthorized("The key that this session was begun with was revoked.")
+        return key
+
 
 def permitted(key: AccessKeyView, scope: Scope) -> AccessKeyView:
     """The key, where it has the scope. Raises Refusal."""
-    if not any(own.allows(scope) for own in key.scopes):
+    if not key.allows(scope):
         raise Refusal(
             403,
             f"The provided key '{key.hint}' does not have the required permissions for this endpoint: it needs the "

@@ -30,7 +30,10 @@ IDLE_SECONDS = 60
 LONGEST_SECONDS = 600
 """Nor is one for longer than this that stops in the middle of sending, which to the server isn't idle; or of reading,
 which keeps tables from being dropped."""
-_TELLS_LONG_TRANSACTIONS = 17_00_00
+TELLS_LONG_TRANSACTIONS = 17_00_00
+"""The first version of the server that has a limit on transactions of its own."""
+DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+"""What is acknowledged is on the server's disk, whatever the server, the database or the user is set to."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.01, 1
 _BEGIN: dict[Mode, str] = {
     "statement": "",  # one statement is a transaction by itself
@@ -178,7 +181,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             connection = self.acquire(max(deadline - time.monotonic(), 0.001))
             try:
                 if mode != "statement":
-                    is_limited = mode == "write" and connection.info.server_version >= _TELLS_LONG_TRANSACTIONS
+                    is_limited = mode == "write" and connection.info.server_version >= TELLS_LONG_TRANSACTIONS
                     limit = f"SET LOCAL transaction_timeout = '{LONGEST_SECONDS}s'" if is_limited else ""
                     connection.execute(f"{statement}; {limit}; {first}".encode())
                 return connection, prepare(connection)

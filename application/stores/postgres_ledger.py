@@ -13,8 +13,10 @@ from psycopg.sql import SQL, Identifier
 
 from ...domain.errors import LedgerUnavailable
 from ...projections.rows import LedgerEvent
-from .postgres import Datastore
+from .kept import Beside, ordered
+from .postgres import DURABLE, Datastore
 from .postgres_errors import translated
+from .postgres_kept import PostgresKeeper
 from .postgres_schema import Schema
 from .store import StoredBytes, StoredRow, StreamMoved, TransientFailure
 
@@ -61,8 +63,6 @@ LEDGER = Schema(
         "CREATE TABLE {schema}.appending ()",
     ),
 )
-_DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
-"""What is acknowledged is on the server's disk, whatever the server, the database or the user is set to."""
 _TYPES = "text integer text blob"
 _COLUMNS = "position, originator_id, originator_version, topic, state"
 
@@ -76,10 +76,11 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             pass  # what is wrong with its parameters is told at once: a pool would try again
         super().__init__(datastore)
         self.store: Datastore = datastore
+        self._keeper: PostgresKeeper | None = None
         self.channel_name = f"{datastore.schema}.stored_events"
         lock = datastore.named("LOCK TABLE {schema}.appending IN EXCLUSIVE MODE")
         self.lock_table_statements = [lock]
-        self._lock = f"{_DURABLE}; {lock.as_string()}"
+        self._lock = f"{DURABLE}; {lock.as_string()}"
         self._notify = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
         # All of one insert is one statement, so that the lock is held for as few answers of the server as can be.
         self._insert = datastore.named(
@@ -156,25 +157,43 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         """Up to `limit` events after the position `after`, in order."""
         return self.store.select(self.store.named(_PAGE), (after, limit), binary=True)
 
-    def insert_rows(self, rows: Sequence[StoredRow], unless_moved: Mapping[str, int] | None = None) -> Sequence[int]:
+    def insert_rows(
+        self,
+        rows: Sequence[StoredRow],
+        unless_moved: Mapping[str, int] | None = None,
+        beside: Beside | None = None,
+    ) -> Sequence[int]:
         """Store rows in one transaction; give their positions.
 
         Raises the library's IntegrityError, with nothing stored, where one is there already; and StreamMoved where a
         stream has grown past its version in `unless_moved`. Where the connection is lost while it is being committed,
-        the ledger is asked whether it has them.
+        the ledger is asked whether it has them. Given the positions, `beside` tells what is kept in the same
+        transaction: it is there if they are. Raises AlreadyKept, with nothing stored.
         """
+        keeper = None if beside is None else self.keeper()
+        if keeper is not None and beside is not None and not rows:
+            keeper.change(add=beside(()))
+            return ()
 
         def inserted() -> Sequence[int]:
             positions: Sequence[int] = ()
             try:
                 with self.store.session("write", self._lock, self._notify) as connection:
                     positions = self._append(connection, rows, unless_moved or {})
+                    if keeper is not None and beside is not None:
+                        keeper.insert(connection, ordered(beside(positions)))
             except TransientFailure:
                 if not positions or not self._has(rows, positions):
                     raise
             return positions
 
         return self.store.persist(inserted)
+
+    def keeper(self) -> PostgresKeeper:
+        """What is kept beside the events. Its table is made where there is none. Raises NotPermitted."""
+        if self._keeper is None:
+            self._keeper = PostgresKeeper(self.store)
+        return self._keeper
 
     @contextmanager
     def alone(self) -> Generator["PostgresLedgerAlone"]:

@@ -15,7 +15,7 @@ _TABLES = (
     "SELECT relname, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class"
     " WHERE relkind = ANY('{r,p,v,m,f}') AND relnamespace = to_regnamespace(quote_ident(%s))"
 )
-_OURS = "Tallybook"
+OURS = "Tallybook"
 _MADE = re.compile(r"CREATE TABLE \{schema\}\.(\w+)")
 
 
@@ -56,7 +56,7 @@ class Schema:
                 f"The database {datastore.place} keeps text as {encoding and encoding[0]}; a ledger needs UTF8."
             )
         found = _tables(connection, datastore)
-        if found.get(self.kind) != _OURS:
+        if found.get(self.kind) != OURS:
             taken = self._names(found)
             if taken:
                 raise NotALedger(
@@ -87,7 +87,7 @@ class Schema:
         for statement in self.statements:
             connection.execute(datastore.named(statement))
         connection.execute(datastore.named("CREATE TABLE {schema}.{kind} (version INTEGER NOT NULL)", kind=self.kind))
-        connection.execute(datastore.named(f"COMMENT ON TABLE {{schema}}.{{kind}} IS '{_OURS}'", kind=self.kind))
+        connection.execute(datastore.named(f"COMMENT ON TABLE {{schema}}.{{kind}} IS '{OURS}'", kind=self.kind))
         connection.execute(datastore.named("INSERT INTO {schema}.{kind} VALUES (%s)", kind=self.kind), (self.version,))
 
     def _names(self, found: Iterable[str]) -> list[str]:

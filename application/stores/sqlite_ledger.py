@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from eventsourcing.persistence import Notification, StoredEvent
-from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
 from ...projections.rows import LedgerEvent
+from .kept import Beside, ordered
 from .sqlite import Datastore
+from .sqlite_kept import SQLiteKeeper, insert
 from .sqlite_schema import Schema
 from .store import StoredBytes, StoredRow, StreamMoved
 
@@ -59,8 +61,10 @@ def ledger_datastore(database: str) -> Datastore:
 class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
     """The library's recorder over a table whose positions are its own primary key, without gaps."""
 
-    def __init__(self, datastore: SQLiteDatastore) -> None:
+    def __init__(self, datastore: Datastore) -> None:
         super().__init__(datastore)
+        self.store = datastore
+        self._keeper: SQLiteKeeper | None = None
         self.create_table()
         self.insert_events_statement = (
             "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?,?,?,?)"
@@ -76,11 +80,22 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
         return self.insert_rows_with(c, rows)
 
-    def insert_rows(self, rows: Sequence[StoredRow], unless_moved: Mapping[str, int] | None = None) -> Sequence[int]:
+    def insert_rows(
+        self,
+        rows: Sequence[StoredRow],
+        unless_moved: Mapping[str, int] | None = None,
+        beside: Beside | None = None,
+    ) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) in one transaction; give their positions.
 
-        Raises StreamMoved, with nothing stored, where a stream has grown past its version in `unless_moved`.
+        Raises StreamMoved, with nothing stored, where a stream has grown past its version in `unless_moved`. Given the
+        positions, `beside` tells what is kept in the same transaction; raises AlreadyKept, with nothing stored.
         """
+        if beside is not None:
+            keeper = self.keeper()
+            if not rows:
+                keeper.change(add=beside(()))
+                return ()
         with self.datastore.transaction(commit=True) as c:
             for stream, version in (unless_moved or {}).items():
                 c.execute(
@@ -89,7 +104,16 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
                 )
                 if c.fetchone() is not None:
                     raise StreamMoved(stream)
-            return self.insert_rows_with(c, rows)
+            positions = self.insert_rows_with(c, rows)
+            if beside is not None:
+                insert(c, ordered(beside(positions)))
+            return positions
+
+    def keeper(self) -> SQLiteKeeper:
+        """What is kept beside the events. Its table is made where there is none."""
+        if self._keeper is None:
+            self._keeper = SQLiteKeeper(self.store)
+        return self._keeper
 
     @contextmanager
     def alone(self) -> Generator["SQLiteLedgerAlone"]:

@@ -10,6 +10,7 @@ from ...domain.errors import LedgerUnavailable, NotPermitted
 from ...domain.rules import Rules
 from ...projections.generations import Generation
 from ...projections.rows import DisposableViews, LedgerPages, Views
+from .kept import Beside, Keeper
 
 StoredRow = tuple[str, int, str, bytes]
 """Stream, version, topic and state of an event to store."""
@@ -55,12 +56,23 @@ class LedgerAppender(LedgerPages, Protocol):
 class LedgerRecorder(LedgerPages, Protocol):
     """The rows of a ledger. What the library asks of its recorders is there too."""
 
-    def insert_rows(self, rows: Sequence[StoredRow], unless_moved: Mapping[str, int] | None = None) -> Sequence[int]:
+    def insert_rows(
+        self,
+        rows: Sequence[StoredRow],
+        unless_moved: Mapping[str, int] | None = None,
+        beside: Beside | None = None,
+    ) -> Sequence[int]:
         """Store rows in one transaction; give their positions.
 
         Raises the library's IntegrityError, with nothing stored, where one is there already; and StreamMoved where a
-        stream has grown past its version in `unless_moved`.
+        stream has grown past its version in `unless_moved`. Given the positions, `beside` tells what is kept in the
+        same transaction; it raises AlreadyKept, with nothing stored, where some of that is there already. It must not
+        use the ledger. Without rows nothing is looked at but what is kept.
         """
+        ...
+
+    def keeper(self) -> Keeper:
+        """What is kept beside the events. Its table is made where there is none. Raises NotPermitted."""
         ...
 
     def alone(self) -> AbstractContextManager[LedgerAppender]:

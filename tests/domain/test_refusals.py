@@ -242,6 +242,8 @@ REFUSALS: list[tuple[str, str | None, Call]] = [
     ("no_access_key", "id", lambda metering: metering.revoke_access_key("0" * 16)),
     ("no_access_key", "id", lambda metering: metering.revoke_access_key("nothing")),
     ("no_access_key", "id", lambda metering: metering.revoke_access_key(None)),  # type: ignore[arg-type]
+    ("no_access_key", "id", lambda metering: metering.access_key("0" * 16)),
+    ("no_access_key", "id", lambda metering: metering.access_key("nothing")),
     ("parameter_invalid", "reason", lambda metering: metering.revoke_access_key("0" * 16, reason="")),
     ("parameter_invalid", "by", lambda metering: metering.revoke_access_key("0" * 16, by="b" * 501)),
     ("parameter_invalid", "scopes", create_key([])),
@@ -256,6 +258,11 @@ REFUSALS: list[tuple[str, str | None, Call]] = [
     ("invalid_access_key", None, lambda metering: metering.authenticate(f"sk_live_{'0' * 16}_{'s' * 43}")),
     ("invalid_access_key", None, lambda metering: metering.authenticate("")),
     ("invalid_access_key", None, lambda metering: metering.authenticate(None)),  # type: ignore[arg-type]
+    ("no_meter_event", "identifier", lambda metering: metering.event("unknown")),
+    ("no_meter_event", "identifier", lambda metering: metering.event("taken", as_of=1)),
+    ("no_meter_event", "identifier", lambda metering: metering.event("taken", as_of=NOW - timedelta(days=1))),
+    ("parameter_invalid", "identifier", lambda metering: metering.event("")),
+    ("invalid_as_of", "as_of", lambda metering: metering.event("taken", as_of=-1)),
     # closed periods
     ("period_not_over", "end", close(*DAY)),
     ("period_not_over", "end", close(DAY[0], NOW - timedelta(minutes=59))),

@@ -126,8 +126,8 @@ def stale_decision_kept() -> AbstractContextManager[None]:
     """A report is stored though its meter was changed while it was decided on."""
 
     def replace(insert: Method) -> Method:
-        def unchecked(self: SQLiteLedgerRecorder, rows: Any, _: object = None) -> Any:
-            return insert(self, rows)
+        def unchecked(self: SQLiteLedgerRecorder, rows: Any, _: object = None, beside: Any = None) -> Any:
+            return insert(self, rows, None, beside)
 
         return unchecked
 
@@ -138,9 +138,9 @@ def batch_in_two() -> AbstractContextManager[None]:
     """A batch is stored in two transactions."""
 
     def replace(insert: Method) -> Method:
-        def halves(self: Any, rows: Any, unless_moved: Any = None) -> Any:
-            if len(rows) < 2:
-                return insert(self, rows, unless_moved)
+        def halves(self: Any, rows: Any, unless_moved: Any = None, beside: Any = None) -> Any:
+            if len(rows) < 2 or beside is not None:
+                return insert(self, rows, unless_moved, beside)
             return [*insert(self, rows[:1], unless_moved), *insert(self, rows[1:], unless_moved)]
 
         return halves
@@ -153,11 +153,11 @@ def answered_before_stored() -> AbstractContextManager[None]:
     count = 0
 
     def replace(insert: Method) -> Method:
-        def lost(self: SQLiteLedgerRecorder, rows: Any, unless_moved: Any = None) -> Any:
+        def lost(self: SQLiteLedgerRecorder, rows: Any, unless_moved: Any = None, beside: Any = None) -> Any:
             nonlocal count
             count += 1
             if count % 7:
-                return insert(self, rows, unless_moved)
+                return insert(self, rows, unless_moved, beside)
             return range(self.head() + 1, self.head() + 1 + len(rows))
 
         return lost
