@@ -14,11 +14,11 @@ from ...domain.errors import TallybookError
 from ...domain.instants import microseconds
 from ...domain.report import Report
 from ..results import Receipt
-from ..stores.store import AlreadyKept, KeptRow
+from ..stores.kept import AlreadyKept, KeptRow
 from .answers import Answer, done, refused
 from .desk import Desk
 from .idempotency import IdempotencyKey
-from .refusals import Refusal, refusal_of, too_much
+from .refusals import UNAVAILABLE, Refusal, refusal_of, too_much
 
 MOST_AT_ONCE = 5_000
 MOST_WAITING = 20_000
@@ -118,19 +118,16 @@ class Committer:
     def _work(self, tickets: Sequence[Ticket]) -> None:
         try:
             self._commit(tickets)
-        except TallybookError as error:
-            refusal = refusal_of(error, {})
-            if refusal.is_ours:
-                _log.error("Recording failed: %s", error)
-            for ticket in _unanswered(tickets):
-                ticket.refuse(refusal)
-        except Exception:
-            if len(tickets) > 1:  # one of them does it: the others shall not suffer for that
-                for ticket in _unanswered(tickets):
+        except Exception as error:
+            waiting = _unanswered(tickets)
+            refusal = _failed(error)
+            if refusal.status == UNAVAILABLE or len(waiting) == 1:
+                _log.error("Recording failed, %d requests: %s", len(waiting), error, exc_info=_unexpected(error))
+                for ticket in waiting:
+                    ticket.refuse(refusal)
+            else:  # one of them does it: the others shall not suffer for that
+                for ticket in waiting:
                     self._work([ticket])
-                return
-            _log.exception("Recording failed, request %s.", tickets[0].request_id)
-            tickets[0].refuse(Refusal(500, "Something went wrong here; nothing was recorded.", kind="api_error"))
 
     def _commit(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
@@ -197,6 +194,16 @@ class Committer:
             return recorded.kept
         row = self.desk.answers.row(ticket.idempotency, ticket.answer, ticket.request_id, microseconds(at))
         return (*recorded.kept, row)
+
+
+def _failed(error: Exception) -> Refusal:
+    if isinstance(error, TallybookError):
+        return refusal_of(error, {})
+    return Refusal(500, "Something went wrong here; nothing was recorded.", kind="api_error")
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    return None if isinstance(error, TallybookError) else error
 
 
 def _unanswered(tickets: Sequence[Ticket]) -> list[Ticket]:

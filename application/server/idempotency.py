@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import msgspec
 
-from ..stores.store import AlreadyKept, Keeper, KeptRow
+from ..stores.kept import AlreadyKept, Keeper, KeptRow
 from .answers import Answer
 from .refusals import Refusal
 
@@ -40,6 +40,12 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 def fingerprint_of(method: str, path: str, body: bytes) -> bytes:
     """What tells one request from another."""
     return sha256(b"\0".join((method.encode(), path.encode(), body))).digest()
+
+
+def check_key(key: str | None) -> None:
+    """Refuse a key that is too long, or no text. Raises Refusal."""
+    if key is not None and not (1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        raise Refusal(400, f"Idempotency keys are 1 to {LONGEST_KEY} printable characters.", kind="idempotency_error")
 
 
 class KeptAnswers:

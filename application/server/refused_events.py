@@ -10,7 +10,7 @@ from ...domain import errors
 from ...domain.errors import TallybookError
 from ...domain.instants import microseconds
 from ...domain.report import Report
-from ..stores.store import KeptRow
+from ..stores.kept import KeptRow
 
 REFUSED_EVENT, UNREPORTED = "refused_event", "unreported"
 CODES: Mapping[type[TallybookError], str] = {

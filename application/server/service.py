@@ -17,7 +17,7 @@ from .credentials import credentials_of
 from .desk import Call, Desk
 from .desks import Desks, is_for_tests
 from .forms import read_form
-from .idempotency import LONGEST_KEY, IdempotencyKey, fingerprint_of
+from .idempotency import IdempotencyKey, check_key, fingerprint_of
 from .parameters import read_json, read_parameters
 from .refusals import Refusal, invalid_parameter, refusal_of, too_much
 from .routes import Operation
@@ -66,8 +66,7 @@ class Service:
     async def answer(self, operation: Operation, request: Request) -> Answer:
         """The answer to a request. Nothing is raised: what goes wrong is an answer too."""
         try:
-            if request.idempotency_key is not None and not 1 <= len(request.idempotency_key) <= LONGEST_KEY:
-                raise Refusal(400, f"Idempotency keys have 1 to {LONGEST_KEY} characters.", kind="idempotency_error")
+            check_key(request.idempotency_key)
             if operation.records:
                 return await self._record(operation, request)
             return await self._in_thread(lambda: self._performed(operation, request))
@@ -123,8 +122,9 @@ class Service:
         key: list[AccessKeyView] = []
 
         def enter() -> str:
-            enter = desk.sessions.enter if operation.by_session else desk.gate.enter
-            key.append(enter(credentials, Scope.RECORD))
+            key.append(
+                desk.sessions.enter(credentials) if operation.by_session else desk.gate.enter(credentials, Scope.RECORD)
+            )
             return key[0].id
 
         def recording() -> Recording:

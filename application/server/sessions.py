@@ -11,7 +11,7 @@ import msgspec
 from ...domain.access_key import Scope
 from ...domain.instants import instant, microseconds
 from ..access import AccessKeyView
-from ..stores.store import Keeper, KeptRow
+from ..stores.kept import Keeper, KeptRow
 from .credentials import Gate, permitted, unauthorized
 
 SESSION = "session"

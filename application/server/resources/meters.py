@@ -175,7 +175,7 @@ def billing_meter(meter: MeterView, desk: Desk) -> BillingMeter:
         dimension_payload_keys=list(meter.dimension_keys) or None,
         display_name=meter.display_name,
         event_name=meter.event_name,
-        event_time_window=meter.event_time_window and meter.event_time_window.value,
+        event_time_window=None if meter.event_time_window is None else meter.event_time_window.value,
         livemode=desk.livemode,
         status="active" if meter.status == "active" else "inactive",
         status_transitions=StatusTransitions(meter.deactivated_at and unix(meter.deactivated_at)),

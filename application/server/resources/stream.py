@@ -10,7 +10,7 @@ from msgspec import Meta
 from ....domain.access_key import Scope
 from ....domain.report import Report
 from ...results import Receipt
-from ...stores.store import KeptRow
+from ...stores.kept import KeptRow
 from ..committing import Recorded, Recording
 from ..desk import Call
 from ..refused_events import rows_of
