@@ -1,7 +1,7 @@
 """The application that a web server runs: each operation at its path, and an answer to whatever comes."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -28,7 +28,7 @@ def application(settings: ServerSettings) -> Starlette:
     """The application, which opens its ledgers when it starts and lets them go when it ends."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         desks = Desks(settings.ledger, settings.policy, settings.clock)
         app.state.service = service = Service(desks)
         try:

@@ -8,25 +8,34 @@ from msgspec import Meta
 from ...domain.instants import is_aware
 from .refusals import Refusal, invalid_parameter
 from .times import FIRST_SECOND, LAST_SECOND, at_unix
-from .wire import Parameters
+from .wire import ListParameters, Parameters
 
 _LAST_POSITION = 2**63 - 1
 
 
+Moment = Annotated[
+    str,
+    Meta(min_length=1, max_length=40, pattern=r"^(-?\d{1,12}|\d{4}-\d\d-\d\d[Tt ].*)$",
+         description="Seconds since 1970 or RFC 3339: with what was recorded up to and including then."),
+]  # fmt: skip
+Position = Annotated[int, Meta(ge=0, le=_LAST_POSITION, description="With what the ledger held up to this position.")]
+
+
 class KnownAsOf(Parameters, kw_only=True):
-    """As of when to answer: with what had been recorded up to then. Now, where neither is given."""
+    """As of when to answer; now, where neither is given."""
 
-    as_of: Annotated[
-        str,
-        Meta(min_length=1, max_length=40, pattern=r"^(-?\d{1,12}|\d{4}-\d\d-\d\d[Tt ].*)$",
-             description="Seconds since 1970 or RFC 3339: what was recorded up to and including then."),
-    ] | None = None  # fmt: skip
-    as_of_position: (
-        Annotated[int, Meta(ge=0, le=_LAST_POSITION, description="A position in the ledger, included.")] | None
-    ) = None
+    as_of: Moment | None = None
+    as_of_position: Position | None = None
 
 
-def as_of(asked: KnownAsOf) -> datetime | int | None:
+class ListKnownAsOf(ListParameters, kw_only=True):
+    """A list, and as of when to answer; now, where neither is given."""
+
+    as_of: Moment | None = None
+    as_of_position: Position | None = None
+
+
+def as_of(asked: KnownAsOf | ListKnownAsOf) -> datetime | int | None:
     """As of when it is asked. Raises Refusal."""
     if asked.as_of is None:
         return asked.as_of_position

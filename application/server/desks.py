@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 from urllib.parse import quote
 
 from ...domain.policy import AcceptancePolicy
@@ -29,7 +30,7 @@ def ledger_for_tests(live: Store) -> str | PostgresSettings:
     if isinstance(live, SQLiteStore):
         file = Path(live.events_database)
         return f"sqlite:///{quote(str(file.with_suffix(f'.test{file.suffix}')))}" if live.is_lasting else "sqlite://"
-    settings: PostgresSettings = live.settings  # pyright: ignore[reportAttributeAccessIssue] - the only other store
+    settings = cast(PostgresSettings, live.settings)  # pyright: ignore - the only other store there is
     return settings.model_copy(update={"schema_name": f"{settings.schema_name}_test"})
 
 

@@ -22,7 +22,7 @@ def document(tagged: Sequence[Routes]) -> Json:
     """The OpenAPI document, as JSON can say it."""
     every = [operation for routes in tagged for operation in routes]
     types = [*dict.fromkeys([*(one.takes for one in every), *(one.gives for one in every), Refused])]
-    schemas, components = msgspec.json.schema_components(types, _REF)
+    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, Json] = {}
     for routes in tagged:

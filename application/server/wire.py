@@ -19,7 +19,7 @@ Number = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "number"}, descr
 class Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What every call takes. `expand` is taken for the sake of Stripe's SDKs: nothing here needs expanding."""
 
-    expand: Annotated[list[Id], Meta(max_length=100)] = msgspec.field(default_factory=list)
+    expand: Annotated[list[Id], Meta(max_length=100)] = msgspec.field(default_factory=list[Id])
 
 
 class ListParameters(Parameters, kw_only=True):

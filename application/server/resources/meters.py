@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from ....domain.errors import NoMeter
 from ...results import MeterView
-from ..asof import KnownAsOf, as_of
+from ..asof import KnownAsOf, ListKnownAsOf, as_of
 from ..desk import Call, Desk
 from ..ids import METER, id_of, name_of
 from ..paging import listed, page
@@ -15,7 +15,7 @@ from ..parameters import check_text
 from ..refusals import Refusal
 from ..routes import Routes
 from ..times import unix
-from ..wire import DisplayName, Listed, ListParameters, Name, Parameters
+from ..wire import DisplayName, Listed, Name, Parameters
 
 URL = "/v1/billing/meters"
 routes = Routes("Meters")
@@ -92,7 +92,7 @@ class RetrieveMeter(KnownAsOf, kw_only=True):
     """A meter, as it is or was."""
 
 
-class ListMeters(ListParameters, KnownAsOf, kw_only=True):
+class ListMeters(ListKnownAsOf, kw_only=True):
     """All meters, or those of one status."""
 
     status: Status | None = None

@@ -6,14 +6,14 @@ from typing import Literal
 
 import msgspec
 
-from ..asof import KnownAsOf, as_of
+from ..asof import ListKnownAsOf, as_of
 from ..desk import Call
 from ..paging import listed, page
 from ..parameters import check_text
 from ..refusals import invalid_parameter
 from ..routes import Routes
 from ..times import UnixTime, at_unix, unix
-from ..wire import Customer, Listed, ListParameters, Number, number
+from ..wire import Customer, Listed, Number, number
 
 routes = Routes("Event summaries")
 _LONGEST_SECOND = 13
@@ -32,7 +32,7 @@ class MeterEventSummary(msgspec.Struct, kw_only=True):
     start_time: int
 
 
-class ListSummaries(ListParameters, KnownAsOf, kw_only=True):
+class ListSummaries(ListKnownAsOf, kw_only=True):
     """The usage of a customer in a range of time, altogether or by hour or day in UTC."""
 
     customer: Customer
