@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ...domain.access_key import Scope
 from ...domain.errors import TallybookError
 from ...domain.instants import microseconds
 from ..access import AccessKeyView
@@ -119,22 +118,15 @@ class Service:
             asked = _read(operation, request)
         except Refusal as refusal:  # which is told only to who is let in
             wrong = refusal
-        key: list[AccessKeyView] = []
 
-        def enter() -> str:
-            key.append(
-                desk.sessions.enter(credentials) if operation.by_session else desk.gate.enter(credentials, Scope.RECORD)
-            )
-            return key[0].id
-
-        def recording() -> Recording:
+        def recording(key: AccessKeyView) -> Recording:
             if wrong is not None:
                 raise wrong
-            return operation.run(_call(desk, key[0], request, asked))
+            return operation.run(_call(desk, key, request, asked))
 
         ticket = Ticket(
-            enter, recording, request.idempotency_key, _fingerprint(operation, request), request.request_id,
-            operation.size_of(asked), operation.is_v2, asyncio.get_running_loop().create_future(),
+            credentials, operation.by_session, recording, request.idempotency_key, _fingerprint(operation, request),
+            request.request_id, operation.size_of(asked), operation.is_v2, asyncio.get_running_loop().create_future(),
         )  # fmt: skip
         return await committer.commit(ticket)
 
