@@ -111,7 +111,7 @@ class Service:
     async def _record(self, operation: Operation, request: Request) -> Answer:
         """Let what is asked be recorded together with what others ask."""
         credentials = credentials_of(request.authorization)
-        desk, committer = await self._committer(livemode=not is_for_tests(credentials))
+        desk, committer = await self._committer(credentials)
         asked: Any = None
         wrong: Refusal | None = None
         try:
@@ -130,12 +130,13 @@ class Service:
         )  # fmt: skip
         return await committer.commit(ticket)
 
-    async def _committer(self, *, livemode: bool) -> tuple[Desk, Committer]:
-        committer = self._committers.get(livemode)
-        if committer is None:
-            desk = await self._in_thread(lambda: self._desks.of(livemode=livemode))
-            committer = self._committers.get(livemode) or Committer(desk)
-            self._committers[livemode] = committer
+    async def _committer(self, credentials: str) -> tuple[Desk, Committer]:
+        livemode = not is_for_tests(credentials)
+        if livemode not in self._committers:
+            desk = await self._in_thread(lambda: self._desks.asked(credentials))
+            if livemode not in self._committers:
+                self._committers[livemode] = Committer(desk)
+        committer = self._committers[livemode]
         return committer.desk, committer
 
     def _refusal(self, error: TallybookError, request: Request) -> Refusal:
