@@ -1,14 +1,15 @@
 """What is sent under load: requests that report usage, byte for byte as Stripe's Python SDK sends them."""
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 from urllib.parse import quote
-from uuid import uuid4
 
 import msgspec
+from uuid_utils import uuid4
 
 SUMMED, COUNTED = "tokens", "calls"
 METERS = {SUMMED: "sum", COUNTED: "count"}
@@ -43,7 +44,8 @@ def streams(token: str, customers: Iterator[str], *, named: bool = True) -> Iter
     """Requests of 100 events each for the v2 stream, without end; with identifiers where `named`."""
     for customer, first in zip(customers, itertools.count(step=STREAMED), strict=False):
         numbers = range(first, first + STREAMED)
-        sent = [{**_event(customer, number, named), "timestamp": _now_in_text()} for number in numbers]
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        sent = [_event(customer, number, now, named) for number in numbers]
         body = msgspec.json.encode({"events": sent})
         yield _post("/v2/billing/meter_event_stream", token, "application/json", body, customer, numbers)
 
@@ -51,7 +53,7 @@ def streams(token: str, customers: Iterator[str], *, named: bool = True) -> Iter
 def singles(key: str, customers: Iterator[str], *, named: bool = True) -> Iterator[Post]:
     """Requests of one event each for v1, without end; with an identifier where `named`."""
     for customer, number in zip(customers, itertools.count(), strict=False):
-        fields = {**_event(customer, number, named), "timestamp": int(datetime.now(UTC).timestamp())}
+        fields = _event(customer, number, int(time.time()), named)
         body = form(fields).encode()
         numbers = range(number, number + 1)
         kind = "application/x-www-form-urlencoded"
@@ -72,22 +74,20 @@ def form(fields: Mapping[str, object]) -> str:
 
 def figures(numbers: range) -> dict[str, int]:
     """What the events of these numbers add up to on each meter."""
-    summed = [_value(number) for number in numbers if number % 2 == 0]
+    summed = [_value(number) for number in numbers if not number % 2]
     return {SUMMED: sum(summed), COUNTED: len(numbers) - len(summed)}
 
 
-def _event(customer: str, number: int, named: bool) -> Event:
+def _event(customer: str, number: int, now: str | int, named: bool) -> Event:
     payload = {"stripe_customer_id": customer, "value": str(_value(number))}
-    event: Event = {"event_name": COUNTED if number % 2 else SUMMED, "payload": payload}
-    return {**event, "identifier": str(uuid4())} if named else event
+    event: Event = {"event_name": COUNTED if number % 2 else SUMMED, "payload": payload, "timestamp": now}
+    if named:
+        event["identifier"] = str(uuid4())
+    return event
 
 
 def _value(number: int) -> int:
     return 1 + number * 7 % 1_999
-
-
-def _now_in_text() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _post(path: str, bearer: str, kind: str, body: bytes, customer: str, numbers: range) -> Post:
