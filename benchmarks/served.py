@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from .client import Client
 
 PATIENCE_SECONDS = 30.0
@@ -65,6 +67,13 @@ class Served:
         """Its exit status, once it ended."""
         assert self.process is not None
         return self.process.wait(PATIENCE_SECONDS)
+
+    def cpu_seconds(self) -> float:
+        """The processor time that it has used so far, with its workers."""
+        assert self.process is not None
+        server = psutil.Process(self.process.pid)
+        times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+        return sum(time.user + time.system for time in times)
 
     def said(self) -> str:
         """The end of what it logged."""

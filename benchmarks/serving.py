@@ -51,14 +51,66 @@ STREAM = Kind("v2 stream, 100 events a request", streams, 16, STREAM_MARK)
 SINGLE = Kind("v1 meter events, one a request", singles, 48, SINGLE_MARK)
 
 
+@dataclass(frozen=True)
+class UnderLoad:
+    """A server that is measured, who asks it meanwhile, and the ids of its meters."""
+
+    server: Served
+    client: Client
+    meters: dict[str, str]
+
+    def measured(self, kind: Kind, bearer: str, seconds: float) -> Measured:
+        """One kind of load. Raises WrongAnswer."""
+        began, spent = time.time(), self.server.cpu_seconds()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as second:
+            loading = second.submit(load, kind, self.server.port, bearer, seconds)
+            looked = self.watch(kind, bearer, loading)
+            loaded = loading.result()
+        spent = self.server.cpu_seconds() - spent
+        self.check(loaded.figures, began)
+        per_second = loaded.events / loaded.seconds
+        return Measured(
+            f"{kind.name}, {kind.events_a_second:,} events/s",
+            per_second / kind.events_a_second,
+            ">= 1",
+            per_second >= kind.events_a_second,
+            {
+                "events": f"{per_second:,.0f}/s",
+                "requests": f"{len(loaded.took) / loaded.seconds:,.0f}/s",
+                "p50/p99": milliseconds(loaded.took),
+                "summary p50/p99": milliseconds(looked),
+                "server": f"{spent / loaded.events * 1e6:,.0f} µs of processor/event",
+            },
+        )
+
+    def watch(self, kind: Kind, bearer: str, loading: "Future[Loaded]") -> list[float]:
+        """Report under the load, and look at once whether it is there; the seconds that each look took."""
+        posts = kind.posts(bearer, itertools.repeat(f"watched-{kind.posts.__name__}"))
+        began, acknowledged, looked = time.time(), list[Post](), list[float]()
+        while not loading.done() or not looked:
+            acknowledged += _acknowledged(send(self.server.port, itertools.islice(posts, 1), 1, 1))
+            before = time.perf_counter()
+            self.check(figures_of(acknowledged), began)
+            looked.append((time.perf_counter() - before) / len(self.meters))
+            time.sleep(WATCH_EVERY_SECONDS)
+        return looked
+
+    def check(self, figures: Figures, began: float) -> None:
+        """Raise WrongAnswer unless the summaries since then are these figures."""
+        start, end = minutes_around(began, time.time())
+        for (customer, event_name), figure in figures.items():
+            summarized = self.client.figure(self.meters[event_name], customer, start, end)
+            agree(f"{event_name} of {customer}", summarized, figure)
+
+
 def measure(url: str, seconds: float) -> Iterator[Measured]:
     """Both kinds of load, so many seconds each, on a server of the ledger at `url`, which is begun there."""
     key = created_key(url)
     with Served(url) as server:
         client = server.client(key)
-        meters = client.create_meters()
-        yield _measured(STREAM, client, meters, client.open_session(), seconds)
-        yield _measured(SINGLE, client, meters, key, seconds)
+        under_load = UnderLoad(server, client, client.create_meters())
+        yield under_load.measured(STREAM, client.open_session(), seconds)
+        yield under_load.measured(SINGLE, key, seconds)
         server.terminate()
         agree("exit status of the server", server.wait(), 0)
 
@@ -87,48 +139,6 @@ def figures_of(posts: list[Post]) -> Figures:
 def minutes_around(began: float, ended: float) -> tuple[int, int]:
     """A range from minute to minute that holds all from one moment to the other, in Unix seconds."""
     return int(began) // 60 * 60 - 60, int(ended) // 60 * 60 + 120
-
-
-def _measured(kind: Kind, client: Client, meters: dict[str, str], bearer: str, seconds: float) -> Measured:
-    began = time.time()
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as second:
-        loading = second.submit(load, kind, client.port, bearer, seconds)
-        looked = _watch(kind, client, meters, bearer, loading)
-        loaded = loading.result()
-    _check(client, meters, loaded.figures, began)
-    per_second = loaded.events / loaded.seconds
-    return Measured(
-        f"{kind.name}, {kind.events_a_second:,} events/s",
-        per_second / kind.events_a_second,
-        ">= 1",
-        per_second >= kind.events_a_second,
-        {
-            "events": f"{per_second:,.0f}/s",
-            "requests": f"{len(loaded.took) / loaded.seconds:,.0f}/s",
-            "p50/p99": milliseconds(loaded.took),
-            "summary p50/p99": milliseconds(looked),
-        },
-    )
-
-
-def _watch(kind: Kind, client: Client, meters: dict[str, str], bearer: str, loading: "Future[Loaded]") -> list[float]:
-    """Report under the load, and look at once whether it is there; the seconds that each look took."""
-    posts = kind.posts(bearer, itertools.repeat(f"watched-{kind.posts.__name__}"))
-    began, acknowledged, looked = time.time(), list[Post](), list[float]()
-    while not loading.done() or not looked:
-        acknowledged += _acknowledged(send(client.port, itertools.islice(posts, 1), 1, 1))
-        before = time.perf_counter()
-        _check(client, meters, figures_of(acknowledged), began)
-        looked.append((time.perf_counter() - before) / len(meters))
-        time.sleep(WATCH_EVERY_SECONDS)
-    return looked
-
-
-def _check(client: Client, meters: dict[str, str], figures: Figures, began: float) -> None:
-    start, end = minutes_around(began, time.time())
-    for (customer, event_name), figure in figures.items():
-        summarized = client.figure(meters[event_name], customer, start, end)
-        agree(f"{event_name} of {customer}", summarized, figure)
 
 
 def _acknowledged(sent: Sent) -> list[Post]:
