@@ -40,7 +40,9 @@ def application(settings: ServerSettings) -> Starlette:
     routes = [
         Route(operation.path, _endpoint(operation, settings), methods=[operation.method]) for operation in operations()
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
+    served = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
+    served.router.redirect_slashes = False  # a path that is nearly right is answered like any other that there isn't
+    return served
 
 
 def _endpoint(operation: Operation, settings: ServerSettings) -> Endpoint:
