@@ -4,7 +4,7 @@ from asyncio import TimerHandle, Transport
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .answers import Answer, refused
 from .observing import Observer
@@ -121,8 +121,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _is_idle(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is None or cycle.response_complete
+        is_first = self.cycle is None  # pyright: ignore[reportUnnecessaryComparison] - uvicorn doesn't tell so
+        return is_first or self.cycle.response_complete
 
     def _await_header(self) -> None:
         if self._reading is None:
