@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 from stripe import StripeClient
+from tallybook.application import Metering
 
 from ..serving import create_key, serve
 
@@ -27,7 +28,8 @@ class Place:
 
     def key(self, *scopes: str, test: bool = False) -> str:
         """Another key."""
-        return create_key(self.ledger, *scopes, test=test)
+        with Metering.open(self.ledger) as metering:
+            return metering.create_access_key(scopes, livemode=not test).key
 
     def client(self, key: str = "", url: str = "", retries: int = 0) -> StripeClient:
         """Stripe's client with a key: the one that may do everything, where none is given."""
