@@ -159,7 +159,8 @@ def test_usage_is_neither_too_old_nor_ahead(
     else:
         with pytest.raises(InvalidRequestError) as refused:
             report(client, event_name, 1, timestamp=now() + seconds)
-        assert (refused.value.http_status, refused.value.code, refused.value.param) == (400, code, "timestamp")
+        error: Any = refused.value
+        assert (error.http_status, error.code, error.param) == (400, code, "timestamp")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,8 @@ def test_an_event_name_has_one_meter(client: StripeClient, event_name: str) -> N
     create_meter(client, event_name)
     with pytest.raises(InvalidRequestError, match="already exists") as refused:
         create_meter(client, event_name)
-    assert (refused.value.http_status, refused.value.param) == (400, "event_name")
+    error: Any = refused.value
+    assert (error.http_status, error.param) == (400, "event_name")
 
 
 @pytest.mark.parametrize("identifier", ["mtr_none", "mtr_", "x", "mtr_%00", "mtr_YQBi", "mtr_" + "YWFh" * 50, "é"])
@@ -103,7 +104,7 @@ def test_an_unknown_meter_is_missing(client: StripeClient, identifier: str) -> N
     ):  # fmt: skip
         with pytest.raises(InvalidRequestError, match="No such meter") as refused:
             ask(identifier)
-        error = refused.value
+        error: Any = refused.value
         assert (error.http_status, error.code, error.param) == (404, "resource_missing", "id")
 
 
@@ -149,5 +150,5 @@ def test_what_can_not_be_a_meter_is_refused(
     params: Any = {"display_name": "x", "event_name": event_name, "default_aggregation": {"formula": "sum"}} | given
     with pytest.raises(InvalidRequestError) as refused:
         client.v1.billing.meters.create({name: value for name, value in params.items() if value is not None})  # pyright: ignore
-    error = refused.value
+    error: Any = refused.value
     assert (error.http_status, error.param, error.code) == (400, param, code)

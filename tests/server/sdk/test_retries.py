@@ -138,7 +138,8 @@ def test_the_same_key_at_once_is_done_once(server: Place, event_name: str, asked
     meter_id = create_meter(server.client(), event_name)
     key: Any = {"idempotency_key": event_name}
     with ThreadPoolExecutor(12) as together:
-        answers = list(together.map(lambda _: ASKED[asked](server.client(), event_name, key), range(12)))
+        waiting = [together.submit(ASKED[asked], server.client(), event_name, key) for _ in range(12)]
+        answers = [one.result() for one in waiting]
     assert len({answer.last_response.body for answer in answers}) == 1
     assert total(server.client(), meter_id) == 1
 
@@ -203,9 +204,7 @@ def test_the_global_style_goes_too(server: Place, event_name: str, monkeypatch: 
     """`stripe.api_key`, `stripe.api_base`, and resources with methods: what most programs have."""
     monkeypatch.setattr(stripe, "api_key", server.admin_key)
     monkeypatch.setattr(stripe, "api_base", server.url)
-    meter = stripe.billing.Meter.create(
-        display_name="x", event_name=event_name, default_aggregation={"formula": "sum"}
-    )
+    meter = stripe.billing.Meter.create(display_name="x", event_name=event_name, default_aggregation={"formula": "sum"})
     stripe.billing.MeterEvent.create(event_name=event_name, payload={"stripe_customer_id": "cus_1", "value": "25"})
     start, end = around_now()
     listed = stripe.billing.Meter.list_event_summaries(meter.id, customer="cus_1", start_time=start, end_time=end)

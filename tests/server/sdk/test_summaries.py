@@ -76,9 +76,7 @@ def test_a_customer_without_usage_has_zero(client: StripeClient, event_name: str
 
 
 @pytest.mark.parametrize(("window", "seconds"), [("hour", HOUR), ("day", DAY)])
-def test_windows_are_hours_and_days_in_utc(
-    client: StripeClient, event_name: str, window: str, seconds: int
-) -> None:
+def test_windows_are_hours_and_days_in_utc(client: StripeClient, event_name: str, window: str, seconds: int) -> None:
     """Newest first, each from its first second on, and those without usage left out."""
     meter_id = create_meter(client, event_name)
     this = now() // seconds * seconds
@@ -140,7 +138,7 @@ def test_a_range_that_is_none_is_refused(
         client.v1.billing.meters.event_summaries.list(
             meter_id, {name: value for name, value in params.items() if value is not None}  # pyright: ignore
         )  # fmt: skip
-    error = refused.value
+    error: Any = refused.value
     assert (error.http_status, error.param, error.code) == (400, param, code)
 
 

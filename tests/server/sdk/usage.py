@@ -9,19 +9,18 @@ from .place import around_now, body
 
 def create_meter(client: StripeClient, event_name: str, formula: Any = "sum", **more: Any) -> str:
     """A meter; gives its id."""
-    return client.v1.billing.meters.create(
-        {"display_name": event_name, "event_name": event_name, "default_aggregation": {"formula": formula}, **more}
-    ).id
+    params: Any = {"display_name": event_name, "event_name": event_name, "default_aggregation": {"formula": formula}}
+    params |= more
+    return client.v1.billing.meters.create(params).id
 
 
 def report(client: StripeClient, event_name: str, value: object, customer: str = "cus_1", **more: Any) -> str:
     """A use that is reported in v1; gives its identifier."""
-    payload = {"stripe_customer_id": customer, "value": str(value)}
-    return client.v1.billing.meter_events.create({"event_name": event_name, "payload": payload, **more}).identifier
+    return client.v1.billing.meter_events.create(use(event_name, value, customer, **more)).identifier
 
 
 def use(event_name: str, value: object, customer: str = "cus_1", **more: Any) -> Any:
-    """A use to send in a stream."""
+    """A use to report."""
     return {"event_name": event_name, "payload": {"stripe_customer_id": customer, "value": str(value)}, **more}
 
 
