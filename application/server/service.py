@@ -76,7 +76,6 @@ class Service:
     async def answer(self, operation: Operation, request: Request) -> Answer:
         """The answer to a request. Nothing is raised: what goes wrong is an answer too."""
         try:
-            check_key(request.idempotency_key)
             if operation.records:
                 return await self._record(operation, request)
             return await self._in_thread(lambda: self._performed(operation, request))
@@ -105,6 +104,7 @@ class Service:
         credentials = credentials_of(request.authorization)
         key = self._desks.gate.enter(credentials, operation.scope)
         request.trace.key = key.id
+        check_key(request.idempotency_key)
         desk = self._desks.of(livemode=key.livemode)
         call = _call(desk, key, request, _read(operation, request))
 
@@ -127,6 +127,7 @@ class Service:
         asked: Any = None
         wrong: Refusal | None = None
         try:
+            check_key(request.idempotency_key)
             asked = _read(operation, request)
         except Refusal as refusal:  # which is told only to who is let in
             wrong = refusal
