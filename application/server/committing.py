@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from ...domain.access_key import Scope
 from ...domain.errors import TallybookError
 from ...domain.instants import microseconds
 from ...domain.report import Report
+from ..access_views import AccessKeyView
 from ..results import Receipt
 from ..stores.kept import AlreadyKept, KeptRow
 from .answers import Answer, done, refused
@@ -45,9 +47,10 @@ class Recording(NamedTuple):
 class Ticket:
     """A request that waits for its turn."""
 
-    enter: Callable[[], str]
-    """Lets it in, at the time that it is recorded, and gives its owner. Raises Refusal."""
-    recording: Callable[[], Recording]
+    credentials: str
+    by_session: bool
+    recording: Callable[[AccessKeyView], Recording]
+    """What it wants, once it is let in. Raises Refusal."""
     key: str | None
     fingerprint: bytes
     request_id: str
@@ -130,24 +133,42 @@ class Committer:
                     self._work([ticket])
 
     def _commit(self, tickets: Sequence[Ticket]) -> None:
-        for ticket in tickets:
-            self._let_in(ticket)
+        self._let_in(tickets)
         while waiting := _unanswered(tickets):
             self._answer_again(waiting)
             turn = _one_of_each_key(_unanswered(waiting))
             with suppress(AlreadyKept):  # another process has answered one of them meanwhile
                 self._record(turn)
 
-    def _let_in(self, ticket: Ticket) -> None:
-        if ticket.wants is not None:
+    def _let_in(self, tickets: Sequence[Ticket]) -> None:
+        """Let in who may record at this moment; each key and session is asked for once."""
+        keys: dict[tuple[str, bool], AccessKeyView | Refusal] = {}
+        for ticket in tickets:
+            if ticket.wants is None:
+                said = ticket.credentials, ticket.by_session
+                if said not in keys:
+                    keys[said] = self._entered(*said)
+                self._open(ticket, keys[said])
+
+    def _entered(self, credentials: str, by_session: bool) -> AccessKeyView | Refusal:
+        try:
+            if by_session:
+                return self.desk.sessions.enter(credentials)
+            return self.desk.gate.enter(credentials, Scope.RECORD)
+        except Refusal as refusal:
+            return refusal
+
+    def _open(self, ticket: Ticket, key: AccessKeyView | Refusal) -> None:
+        if isinstance(key, Refusal):
+            ticket.refuse(key)
             return
         try:
-            owner = ticket.enter()
-            if ticket.key is not None:
-                ticket.idempotency = IdempotencyKey(owner, ticket.key, ticket.fingerprint)
-            ticket.wants = ticket.recording()
+            ticket.wants = ticket.recording(key)
         except Refusal as refusal:
             ticket.refuse(refusal)
+            return
+        if ticket.key is not None:
+            ticket.idempotency = IdempotencyKey(key.id, ticket.key, ticket.fingerprint)
 
     def _answer_again(self, tickets: Sequence[Ticket]) -> None:
         """Answer those that were answered before."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
+from ...domain.access_key import Scope
 from ...domain.policy import AcceptancePolicy
 from ..ledger_url import locate
 from ..metering import Metering
@@ -38,7 +39,7 @@ class Desks:
     """The desks of one server. The ledger for tests is opened, or begun, when it is first asked for."""
 
     def __init__(self, url: str | PostgresSettings, policy: AcceptancePolicy, clock: Callable[[], datetime]) -> None:
-        self._url = url
+        self._tests = ledger_for_tests(locate(url))
         self._policy = policy
         self._clock = clock
         self._lock = threading.Lock()
@@ -52,9 +53,15 @@ class Desks:
         """The desk of a mode."""
         with self._lock:
             if livemode not in self._desks:
-                metering = self._open(ledger_for_tests(locate(self._url)))
-                self._desks[livemode] = Desk(metering, self.gate, livemode=livemode)
+                self._desks[livemode] = Desk(self._open(self._tests), self.gate, livemode=livemode)
             return self._desks[livemode]
+
+    def asked(self, credentials: str) -> Desk:
+        """The desk that a key or a token is for. Nobody begins a ledger who has no key. Raises Refusal."""
+        livemode = not is_for_tests(credentials)
+        if livemode not in self._desks and not locate(self._tests).exists():
+            self.gate.enter(credentials, Scope.RECORD)
+        return self.of(livemode=livemode)
 
     def close(self) -> None:
         """Let the ledgers go."""

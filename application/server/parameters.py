@@ -74,16 +74,16 @@ def _shaped(given: Mapping[str, object], kind: type[msgspec.Struct]) -> dict[str
     for name, value in given.items():
         field = fields.get(name)
         if field is None or not (value == "" and not field.required):
-            shaped[name] = value if field is None else _shaped_value(value, _plain(field.type))
+            shaped[name] = value if field is None else _shaped_value(value, field.type)
     return shaped
 
 
-def _shaped_value(value: object, kind: Any) -> object:
+def _shaped_value(value: object, given: Any) -> object:
     if not isinstance(value, dict):
         return value
-    inside = cast(dict[str, object], value)
+    inside, kind = cast(dict[str, object], value), _plain(given)
     if get_origin(kind) is list:
-        return _listed(inside, _plain(get_args(kind)[0]))
+        return _listed(inside, get_args(kind)[0])
     return _shaped(inside, kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else inside
 
 

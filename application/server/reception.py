@@ -1,9 +1,9 @@
 """Reception: a request is read off the connection, within limits."""
 
 import asyncio
-import secrets
 
 from starlette.requests import Request as Received
+from uuid_utils import uuid7
 
 from .refusals import Refusal
 from .service import Request
@@ -11,7 +11,7 @@ from .service import Request
 
 def request_id() -> str:
     """A name for a request, by which its traces are found."""
-    return f"req_{secrets.token_hex(10)}"
+    return f"req_{uuid7().hex}"
 
 
 async def received(request: Received, name: str, *, most_bytes: int, most_seconds: float) -> Request:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ...domain.access_key import Scope
 from ...domain.errors import TallybookError
 from ...domain.instants import microseconds
 from ..access import AccessKeyView
@@ -113,38 +112,32 @@ class Service:
     async def _record(self, operation: Operation, request: Request) -> Answer:
         """Let what is asked be recorded together with what others ask."""
         credentials = credentials_of(request.authorization)
-        desk, committer = await self._committer(livemode=not is_for_tests(credentials))
+        desk, committer = await self._committer(credentials)
         asked: Any = None
         wrong: Refusal | None = None
         try:
             asked = _read(operation, request)
         except Refusal as refusal:  # which is told only to who is let in
             wrong = refusal
-        key: list[AccessKeyView] = []
 
-        def enter() -> str:
-            key.append(
-                desk.sessions.enter(credentials) if operation.by_session else desk.gate.enter(credentials, Scope.RECORD)
-            )
-            return key[0].id
-
-        def recording() -> Recording:
+        def recording(key: AccessKeyView) -> Recording:
             if wrong is not None:
                 raise wrong
-            return operation.run(_call(desk, key[0], request, asked))
+            return operation.run(_call(desk, key, request, asked))
 
         ticket = Ticket(
-            enter, recording, request.idempotency_key, _fingerprint(operation, request), request.request_id,
-            operation.size_of(asked), operation.is_v2, asyncio.get_running_loop().create_future(),
+            credentials, operation.by_session, recording, request.idempotency_key, _fingerprint(operation, request),
+            request.request_id, operation.size_of(asked), operation.is_v2, asyncio.get_running_loop().create_future(),
         )  # fmt: skip
         return await committer.commit(ticket)
 
-    async def _committer(self, *, livemode: bool) -> tuple[Desk, Committer]:
-        committer = self._committers.get(livemode)
-        if committer is None:
-            desk = await self._in_thread(lambda: self._desks.of(livemode=livemode))
-            committer = self._committers.get(livemode) or Committer(desk)
-            self._committers[livemode] = committer
+    async def _committer(self, credentials: str) -> tuple[Desk, Committer]:
+        livemode = not is_for_tests(credentials)
+        if livemode not in self._committers:
+            desk = await self._in_thread(lambda: self._desks.asked(credentials))
+            if livemode not in self._committers:
+                self._committers[livemode] = Committer(desk)
+        committer = self._committers[livemode]
         return committer.desk, committer
 
     def _refusal(self, error: TallybookError, request: Request) -> Refusal:

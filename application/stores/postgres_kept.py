@@ -11,7 +11,7 @@ from psycopg.sql import Composed
 from ...domain.errors import LedgerUnavailable, NotALedger, NotPermitted
 from .kept import AlreadyKept, KeptRow, check, last_of_each, ordered
 from .postgres import DURABLE, TELLS_LONG_TRANSACTIONS, Datastore
-from .postgres_schema import OURS, lock_number
+from .postgres_schema import OURS, lock_number, tables_in
 from .store import TransientFailure
 
 _STATEMENTS = (
@@ -169,18 +169,14 @@ class PostgresKeeper:
 
     def _is_there(self, connection: Connection[Any]) -> bool:
         """Whether the table is there. Raises NotALedger where it is somebody else's."""
-        row = connection.execute(
-            "SELECT obj_description(found, 'pg_class') FROM to_regclass(quote_ident(%s) || '.kept') AS found"
-            " WHERE found IS NOT NULL",
-            (self.store.schema,),
-        ).fetchone()
-        if row is not None and row[0] != OURS:
+        comment = tables_in(connection, self.store).get("kept")
+        if comment not in (None, OURS):
             raise NotALedger(
                 f"PostgreSQL on {self.store.place}: there is a table 'kept' that is none of Tallybook's. Give another "
                 "schema.",
                 field="url",
             )
-        return row is not None
+        return comment is not None
 
     def _make(self, connection: Connection[Any]) -> None:
         """Make the table, unless somebody else was faster: one at a time does."""

@@ -55,7 +55,7 @@ class Schema:
             raise LedgerUnavailable(
                 f"The database {datastore.place} keeps text as {encoding and encoding[0]}; a ledger needs UTF8."
             )
-        found = _tables(connection, datastore)
+        found = tables_in(connection, datastore)
         if found.get(self.kind) != OURS:
             taken = self._names(found)
             if taken:
@@ -82,7 +82,7 @@ class Schema:
         if not datastore.is_temporary and _is_missing(connection, datastore.schema):
             connection.execute(datastore.named("CREATE SCHEMA {schema}"))
         if self.is_disposable:
-            for table in self._names(_tables(connection, datastore)):  # and whatever else there is stays
+            for table in self._names(tables_in(connection, datastore)):  # and whatever else there is stays
                 connection.execute(datastore.named("DROP TABLE {schema}.{table} CASCADE", table=table))
         for statement in self.statements:
             connection.execute(datastore.named(statement))
@@ -96,7 +96,7 @@ class Schema:
         return sorted(name for name in found if name in ours or re.fullmatch(self.later, name))
 
 
-def _tables(connection: Connection[Any], datastore: Datastore) -> dict[str, str]:
+def tables_in(connection: Connection[Any], datastore: Datastore) -> dict[str, str]:
     """All tables of the schema, and what else would be in a table's way, with their comments."""
     return dict(connection.execute(_TABLES, (datastore.schema,)).fetchall())
 

@@ -330,6 +330,17 @@ def test_tables_of_somebody_else_are_refused(postgres_store: PostgresSchema, par
         connection.execute(f"SELECT * FROM {postgres_store.schema}{part}.{name}".encode())
 
 
+def test_a_table_of_somebody_else_s_is_not_taken_for_what_is_kept(recorded: PostgresSchema) -> None:
+    """The ledger itself has no need of that name, and goes on."""
+    recorded.ledger_rows("CREATE TABLE kept AS SELECT 7 AS paid")
+    with recorded.opened() as metering:
+        with pytest.raises(TallybookError, match="'kept'") as refused:
+            metering.keeper()
+        assert (refused.value.code, refused.value.field) == ("not_a_ledger", "url")
+        assert metering.verify().is_equal
+    assert recorded.ledger_rows("SELECT * FROM kept") == [(7,)]
+
+
 def test_other_tables_in_its_schemas_are_left_alone(postgres_store: PostgresSchema) -> None:
     """Somebody's invoices stay where they are, whatever is made or made anew beside them."""
     with closing(postgres_store.database.connect()) as connection:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from psycopg import errors
-from tallybook.application import Metering, PostgresSettings, TallybookError
+from tallybook.application import AlreadyKept, KeptRow, Metering, PostgresSettings, TallybookError
 
 from tests.docs.documents import ON_POSTGRES, section
 from tests.postgres import Server
@@ -199,6 +199,47 @@ def test_periods_are_closed_by_who_may_ask_and_record(roles: None) -> None:
         assert metering.closed_periods("tokens", "acme") == [closed]
 
 
+@pytest.fixture
+def server(roles: None) -> None:
+    """The page's role for a server, once the owner has made the table for it."""
+    with opened("billing") as metering:
+        metering.keeper()
+    (block,) = (block for block in section(ON_POSTGRES, "A role for a server") if block.language == "sql")
+    with psycopg.connect("postgresql:///billing") as administrator:
+        administrator.execute(block.text.encode())
+
+
+def test_who_serves_keeps_something_beside_what_is_recorded(server: None) -> None:
+    """And changes it, and asks; which nobody else may."""
+    report = {"event_name": "tokens", "payload": {"customer": "acme", "tokens": "1"}}
+    row = KeptRow("answer", "key", 1, b"")
+    with projecting(), opened("server") as metering:
+        metering.record_beside([report], lambda receipts, now: [row])
+        with pytest.raises(AlreadyKept):
+            metering.record_beside([report], lambda receipts, now: [row])
+        keeper = metering.keeper()
+        assert keeper.get("answer", ["key"]) == {"key": row}
+        keeper.change(put=[row], add=[row._replace(key="other")], remove=[("answer", "never there")])
+        assert keeper.remove_until("answer", 1, 10) == 2
+        with keeper.alone("sweeping") as held:
+            assert held
+        assert value(metering) == 11
+    with closing(connected("server")) as connection:  # as is done after a connection was lost
+        connection.execute("BEGIN; LOCK TABLE tallybook.kept IN SHARE MODE")
+    for user in ("api", "reports", "projector"):
+        with opened(user) as metering, refused():
+            metering.keeper().select("answer", limit=1)
+
+
+def test_where_nothing_is_kept_yet_a_user_is_told_what_to_do(roles: None) -> None:
+    """The owner has to make the table. To record without it, nothing is missing."""
+    with opened("api") as metering:
+        with pytest.raises(TallybookError, match=r"owner call Metering\.keeper\(\) once, and grant") as told:
+            metering.keeper()
+        assert told.value.code == "not_permitted"
+        record(metering, "req-1")
+
+
 NEW = "INSERT INTO tallybook.stored_events VALUES (3, 'meter/a', 1, 'Renamed', '{}')"
 REWRITING = {
     "update": "UPDATE tallybook.stored_events SET topic = ''",
@@ -215,8 +256,8 @@ REWRITING = {
 
 
 @pytest.mark.parametrize("statement", REWRITING.values(), ids=REWRITING)
-@pytest.mark.parametrize("user", ["api", "reports", "projector"])
-def test_nobody_rewrites_stored_events(roles: None, user: str, statement: str) -> None:
+@pytest.mark.parametrize("user", ["api", "reports", "projector", "server"])
+def test_nobody_rewrites_stored_events(server: None, user: str, statement: str) -> None:
     """The database refuses it, past the program too."""
     with closing(connected(user)) as connection, pytest.raises(errors.InsufficientPrivilege):
         connection.execute(statement.encode())

@@ -98,6 +98,49 @@ def test_an_overwritten_event_is_overwritten_on_every_page(ledger: Ledger) -> No
     ]
 
 
+def test_one_event_is_told_as_the_list_tells_it(ledger: Ledger) -> None:
+    """With its verdict, which rests on others of its window, of its customer alone, also at its very moment."""
+    ledger.given("""
+        meter  seats  sum per hour  by region
+        10:05  acme seats 10  id=overwritten  region=eu
+        10:45  acme seats  4  id=counted  region=eu
+        10:45  beta seats  5  id=of-another-customer  region=eu
+        10:45  acme seats  6  id=of-another-region  region=us
+        10:50  acme seats  3  id=cancelled  region=eu
+        cancel cancelled  at=11:00  reason=error  by=ops
+    """)
+    ledger.given("""
+        meter  calls  sum
+        10:45  acme calls 1  id=of-another-meter
+    """)
+    listed = [one for meter in ("seats", "calls") for one in ledger.metering.events(meter)]
+    assert len(listed) == 6
+    assert [ledger.metering.event(one.identifier) for one in listed] == listed
+    overwritten, counted = ledger.metering.event("overwritten"), ledger.metering.event("counted")
+    assert (overwritten.verdict, overwritten.overwritten_by) == (Verdict.OVERWRITTEN, "counted")
+    assert counted.verdict is Verdict.COUNTED
+
+
+def test_one_event_is_told_as_it_was_known(ledger: Ledger) -> None:
+    """As of a position or a moment, and under the rules of then, which may have named other customers."""
+    ledger.given("""
+        meter  seats  last per hour
+        10:05  acme seats 10  id=a  region=eu
+        10:06  beta seats 4  id=b  region=eu
+        cancel a  at=11:00
+    """)
+    event = ledger.metering.event
+    ledger.metering.change_rules("seats", {"customer_key": "region"}, reason="by region")
+    assert (event("b").customer, str(event("b").verdict), event("a").verdict) == ("eu", "counted", "cancelled")
+    assert (event("b", as_of=3).customer, event("a", as_of=3).verdict) == ("beta", "counted")
+    assert event("a", as_of=moment("10:05")).verdict == "counted"
+    assert event("a", as_of=moment("11:00")).verdict == "cancelled"
+    for before in (1, moment("10:04")):
+        with pytest.raises(TallybookError) as refused:
+            event("a", as_of=before)
+        assert (refused.value.code, refused.value.field) == ("no_meter_event", "identifier")
+
+
 def test_a_list_goes_on_after_an_event_of_its_own_meter_only(metering: Metering) -> None:
     """A cursor that was mixed up is refused; it would leave events out unseen."""
     for event_name in ("calls", "seats"):
