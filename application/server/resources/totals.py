@@ -16,7 +16,7 @@ from ..wire import Listed, Number, number
 
 routes = Routes("Totals")
 METER_TOTAL = "mtrtot"
-MOST_TOTALS = 1_000
+MOST_TOTALS = 10_000
 
 
 class MeterTotal(msgspec.Struct, kw_only=True):
@@ -61,7 +61,7 @@ class TotalName(NamedTuple):
 def list_totals(call: Call[ListTotals]) -> Listed[MeterTotal]:
     """List the totals of all customers with usage that counts, ordered by customer.
 
-    All are made for each page of them: ask for up to 1,000 at a time, and with as_of_position for pages that agree.
+    All are made for each page of them: ask for up to 10,000 at a time, and with as_of_position for pages that agree.
     """
     asked, known, meter_id = call.asked, as_of(call.asked), call.path["id"]
     meter = call.desk.meter(meter_id, known)
