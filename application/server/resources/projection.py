@@ -74,7 +74,8 @@ def delete_generation(call: Call[Parameters]) -> DeletedGeneration:
     try:
         call.desk.metering.drop_generation(int(given))
     except NoGeneration:
-        raise missing_object("generation", given, "generation") from None
+        if not call.was_begun:
+            raise missing_object("generation", given, "generation") from None
     return DeletedGeneration(number=int(given))
 
 

@@ -1,7 +1,8 @@
 """Asking a server in process: what it answers is held against its document, whatever it is."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -46,6 +47,13 @@ class Asking:
     def send(self, method: str, path: str, scope: str = "admin", *, headers: Json | None = None, **given: Any) -> Any:
         """The answer, whatever it is."""
         return self.runner.run(self.asked(method, path, scope, headers=headers, **given))
+
+    def send_json(self, path: str, credentials: str, body: object, headers: Json | None = None) -> Json:
+        """What is answered to a JSON body."""
+        sent = {"Authorization": f"Bearer {credentials}", "Content-Type": "application/json", **(headers or {})}
+        response = self.runner.run(self.client.post(path, headers=sent, content=json.dumps(body)))
+        assert response.status_code == 200, response.text
+        return self.documented.check("POST", path, 200, response.content)
 
     async def asked(
         self, method: str, path: str, scope: str = "admin", *, headers: Json | None = None, **given: Any
@@ -98,7 +106,7 @@ class Asking:
 
 
 @contextmanager
-def served(url: str, metering: Metering, clock: Callable[[], datetime]) -> Iterator[Asking]:
+def served(url: str, metering: Metering, clock: Callable[[], datetime]) -> Generator[Asking]:
     """A server of the ledger at `url`, asked in process."""
     keys = {scope: metering.create_access_key([scope]).key for scope in ("read", "record", "admin")}
     app = application(_Settings(ledger=url, told_by=clock))

@@ -10,8 +10,8 @@ from .asking import DAY, Asking, unix
 
 PERIODS = "/v1/billing/closed_periods"
 ADJUSTMENTS = "/v1/billing/period_adjustments"
-TENTH = {"start_time": unix("10"), "end_time": unix("11")}
 Json = dict[str, Any]
+TENTH: Json = {"start_time": unix("10"), "end_time": unix("11")}
 
 
 def test_a_period_is_closed_once(ledger: Ledger, asking: Asking) -> None:
@@ -215,7 +215,7 @@ def test_what_cannot_be_closed_is_refused(ledger: Ledger, asking: Asking) -> Non
     meter = asking.meter("calls").rpartition("/")[2]
     acme: Json = {"meter": meter, "customer": "acme"}
 
-    def refused(**given: object) -> tuple[int, str, str]:
+    def refused(**given: Any) -> tuple[int, str, str]:
         return asking.refused("POST", PERIODS, **given)
 
     assert refused(customer="acme", **TENTH) == (400, "parameter_missing", "meter")

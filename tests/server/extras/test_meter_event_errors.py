@@ -1,6 +1,5 @@
 """Meter event errors over HTTP: what a stream brought and couldn't be counted is listed, whole."""
 
-import json
 from typing import Any
 
 from ...notation import Clock, Ledger, moment
@@ -12,20 +11,9 @@ Json = dict[str, Any]
 
 def sent(asking: Asking, *events: Json, key: str | None = None) -> None:
     """Events that came by a stream."""
-    path = "/v2/billing/meter_event_session"
-    begun = asking.runner.run(
-        asking.client.post(path, headers={"Authorization": f"Bearer {asking.keys['record']}"}, content="{}")
-    )
-    assert begun.status_code == 200, begun.text
-    headers = {"Authorization": f"Bearer {begun.json()['authentication_token']}", "Content-Type": "application/json"}
-    stream = asking.runner.run(
-        asking.client.post(
-            "/v2/billing/meter_event_stream",
-            headers=headers | ({"Idempotency-Key": key} if key else {}),
-            content=json.dumps({"events": events}),
-        )
-    )
-    assert (stream.status_code, stream.json()) == (200, {})
+    session = asking.send_json("/v2/billing/meter_event_session", asking.keys["record"], {})
+    token, headers = session["authentication_token"], {"Idempotency-Key": key} if key else {}
+    assert asking.send_json("/v2/billing/meter_event_stream", token, {"events": events}, headers) == {}
 
 
 def event(name: str = "calls", value: str = "x", **more: object) -> Json:

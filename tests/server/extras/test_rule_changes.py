@@ -1,7 +1,6 @@
 """Changes of rules over HTTP: what others would make of all usage, and putting them in force."""
 
 import asyncio
-import json
 from typing import Any
 
 from tallybook.application import Metering
@@ -91,14 +90,8 @@ def test_all_rules_can_be_changed(ledger: Ledger, asking: Asking) -> None:
         {"event_payload_key": "size"}, ["size", "region"],
     )  # fmt: skip
     assert (changed["default_aggregation"], changed["event_time_window"]) == ({"formula": "last"}, "hour")
-    response = asking.runner.run(
-        asking.client.post(
-            path,
-            headers={"Authorization": f"Bearer {asking.keys['admin']}", "Content-Type": "application/json"},
-            content=json.dumps({"dimension_payload_keys": [], "reason": "none"}),
-        )
-    )
-    assert asking.documented.check("POST", path, 200, response.content)["dimension_payload_keys"] is None
+    without = asking.send_json(path, asking.keys["admin"], {"dimension_payload_keys": [], "reason": "none"})
+    assert without["dimension_payload_keys"] is None
 
 
 def test_the_same_change_again_is_answered_as_the_first(ledger: Ledger, asking: Asking) -> None:
@@ -119,7 +112,7 @@ def test_rules_that_cannot_read_what_is_recorded_are_refused(ledger: Ledger, ask
     given_seats(ledger)
     meter = asking.meter("seats")
     for path in (f"{meter}/rules_preview", f"{meter}/rules"):
-        reason = {} if path.endswith("preview") else {"reason": "x"}
+        reason: Json = {} if path.endswith("preview") else {"reason": "x"}
         found = asking.send("POST", path, value_settings={"event_payload_key": "nothing"}, **reason)
         assert (found.status_code, found.json()["error"]["code"]) == (400, "rules_cannot_read")
         assert "can't read 4 of the meter events" in found.json()["error"]["message"]

@@ -1,17 +1,18 @@
 """Totals of all customers over HTTP, and the events behind one."""
 
 from decimal import Decimal
+from typing import Any
 
 from tallybook.application import Metering
 
 from ...notation import Clock, Ledger
 from .asking import DAY, Asking, unix
 
-NOVEMBER = {"start_time": unix("01T00:00"), "end_time": unix("30T00:00")}
+NOVEMBER: dict[str, Any] = {"start_time": unix("01T00:00"), "end_time": unix("30T00:00")}
 
 
 def test_totals_of_all_customers(ledger: Ledger, asking: Asking) -> None:
-    """By customer, with the exact figure; a negative one bills nothing, and who has no usage that counts isn't there."""
+    """By customer, with the exact figure; a negative one bills nothing; who has no usage isn't there."""
     ledger.given("""
         meter  calls  sum
         10:00  bolt calls 0.10
@@ -149,7 +150,11 @@ def test_an_explanation_is_whole_or_refused(metering: Metering, clock: Clock, as
         metering.record_many([one] * count)
 
     path = f"{asking.meter('calls')}/explanation"
-    asked = {"customer": "acme", "start_time": int(clock.now.timestamp()), "end_time": int(clock.now.timestamp()) + DAY}
+    asked: dict[str, Any] = {
+        "customer": "acme",
+        "start_time": int(clock.now.timestamp()),
+        "end_time": int(clock.now.timestamp()) + DAY,
+    }
     report(10_000)
     assert len(asking.get(path, **asked)["events"]["data"]) == 10_000
     report(1)
