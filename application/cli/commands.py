@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import closing, demo, explaining, imports, keys, meters, projection, questions, rules, seals, usage
+from . import closing, demo, explaining, imports, keys, meters, projection, questions, rules, seals, serve, usage
 from .verify import verify
 
 app = typer.Typer(
@@ -55,5 +55,6 @@ app.command("prove-growth")(seals.prove_growth)
 app.command("check-growth")(seals.check_growth)
 app.add_typer(closing.app, name="period")
 app.add_typer(keys.app, name="key")
+app.command()(serve.serve)
 app.add_typer(rules.app, name="rules")
 app.add_typer(projection.app, name="projection")

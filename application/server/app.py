@@ -1,8 +1,8 @@
 """The application that a web server runs: each operation at its path, and an answer to whatever comes."""
 
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import perf_counter
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,39 +14,60 @@ from starlette.routing import Route
 from .answers import Answer, refused
 from .catalogue import operations
 from .desks import Desks
+from .health import Readiness
+from .observing import Observer
+from .probes import probes
 from .reception import received, request_id
 from .refusals import Refusal
 from .routes import Operation
-from .service import Service
+from .seen import Seen
+from .service import Request, Service
 from .settings import ServerSettings
 
 Endpoint = Callable[[Received], Awaitable[Response]]
-_log = logging.getLogger("tallybook.server")
 
 
-def application(settings: ServerSettings) -> Starlette:
+def application(settings: ServerSettings, observer: Observer) -> Starlette:
     """The application, which opens its ledgers when it starts and lets them go when it ends."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         desks = Desks(settings.ledger, settings.policy, settings.clock)
-        app.state.service = service = Service(desks)
+        app.state.service = service = Service(desks, observer)
+        app.state.readiness = Readiness(desks, settings.ledger)
+        app.state.desks = desks
         try:
             yield
         finally:
             await service.close()
             desks.close()
 
+    async def unrouted(request: Received, error: Exception) -> Response:
+        """A path or a method that there is nothing at."""
+        began = perf_counter()
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        message = f"Unrecognized request URL ({request.method}: {request.url.path[:200]})."
+        refusal = Refusal(status, message, code="url_invalid", headers=headers)
+        answer, name = refused(refusal, is_v2=request.url.path.startswith("/v2/")), request_id()
+        observer.answered(_seen(request, Request(name, ""), answer, began))
+        return _response(answer, name)
+
     routes = [
-        Route(operation.path, _endpoint(operation, settings), methods=[operation.method]) for operation in operations()
+        Route(operation.path, _endpoint(operation, settings, observer), methods=[operation.method])
+        for operation in operations()
     ]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _unrouted})
+    return Starlette(
+        routes=[*routes, *probes(observer.measures)], lifespan=lifespan, exception_handlers={HTTPException: unrouted}
+    )
 
 
-def _endpoint(operation: Operation, settings: ServerSettings) -> Endpoint:
+def _endpoint(operation: Operation, settings: ServerSettings, observer: Observer) -> Endpoint:
     async def endpoint(request: Received) -> Response:
+        began = perf_counter()
         service: Service = request.app.state.service
         name = request_id()
+        given = Request(name, "")
         try:
             given = await received(
                 request, name, most_bytes=settings.most_body_bytes, most_seconds=settings.most_body_seconds
@@ -56,18 +77,26 @@ def _endpoint(operation: Operation, settings: ServerSettings) -> Endpoint:
             answer = refused(refusal, is_v2=operation.is_v2)
         except ClientDisconnect:
             answer = refused(Refusal(408, "The request was cut off."), is_v2=operation.is_v2)
+        observer.answered(_seen(request, given, answer, began, operation))
         return _response(answer, name)
 
     return endpoint
 
 
-async def _unrouted(request: Received, error: Exception) -> Response:
-    """A path or a method that there is nothing at."""
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    headers = error.headers if isinstance(error, HTTPException) else None
-    message = f"Unrecognized request URL ({request.method}: {request.url.path[:200]})."
-    refusal = Refusal(status, message, code="url_invalid", headers=headers)
-    return _response(refused(refusal, is_v2=request.url.path.startswith("/v2/")), request_id())
+def _seen(request: Received, given: Request, answer: Answer, began: float, operation: Operation | None = None) -> Seen:
+    return Seen(
+        request_id=given.request_id,
+        operation=operation.name if operation else "",
+        method=operation.method if operation else "",
+        path=operation.path if operation else "",
+        client=request.client.host if request.client else "",
+        status=answer.status,
+        seconds=perf_counter() - began,
+        bytes_in=len(given.body),
+        bytes_out=len(answer.body),
+        key=given.trace.key,
+        events=given.trace.events,
+    )
 
 
 def _response(answer: Answer, name: str) -> Response:

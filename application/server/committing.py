@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from time import perf_counter
 from typing import NamedTuple
 
 from ...domain.access_key import Scope
@@ -20,6 +21,7 @@ from ..stores.kept import AlreadyKept, KeptRow
 from .answers import Answer, done, refused
 from .desk import Desk
 from .idempotency import IdempotencyKey
+from .observing import Observer
 from .refusals import UNAVAILABLE, Refusal, refusal_of, too_much
 
 MOST_AT_ONCE = 5_000
@@ -69,8 +71,9 @@ class Ticket:
 class Committer:
     """Records what requests want, all that wait in one transaction, in a thread of its own."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, observer: Observer) -> None:
         self.desk = desk
+        self._observer = observer
         self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
         self._waiting = 0
         self._loop = asyncio.get_running_loop()
@@ -82,11 +85,13 @@ class Committer:
         if self._waiting + ticket.size > MOST_WAITING:
             raise too_much("Too many meter events wait to be recorded. Try again later.", "global-concurrency")
         self._waiting += ticket.size
+        self._observer.waiting(ticket.size)
         self._queue.put(ticket)
         try:
             return await ticket.future
         finally:
             self._waiting -= ticket.size
+            self._observer.waiting(-ticket.size)
 
     def close(self) -> None:
         """Record what waits, and end."""
@@ -194,13 +199,15 @@ class Committer:
                 start = end
             return kept
 
+        began = perf_counter()
         wanted = [ticket.wants for ticket in tickets if ticket.wants is not None]
         try:
-            self.desk.metering.record_beside([report for one in wanted for report in one.reports], beside)
+            receipts = self.desk.metering.record_beside([report for one in wanted for report in one.reports], beside)
         except BaseException:
             for ticket in tickets:  # nothing is durable: what was to be answered isn't so
                 ticket.answer = None
             raise
+        self._observer.committed(receipts, perf_counter() - began)
 
     def _settled(self, ticket: Ticket, receipts: Sequence[Receipt], at: datetime) -> Sequence[KeptRow]:
         """What is kept with a request's events; its answer goes out once they are durable."""

@@ -17,6 +17,7 @@ from .desk import Call, Desk
 from .desks import Desks, is_for_tests
 from .forms import read_form
 from .idempotency import IdempotencyKey, check_key, fingerprint_of
+from .observing import Observer
 from .parameters import read_json, read_parameters
 from .refusals import Refusal, invalid_parameter, refusal_of, too_much
 from .routes import Operation
@@ -40,6 +41,14 @@ PARAMETERS = {
 _log = logging.getLogger("tallybook.server")
 
 
+@dataclass(slots=True)
+class Trace:
+    """What is to be seen of a request from outside: the id of the key that let it in, and how many events it brings."""
+
+    key: str = ""
+    events: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request as it came."""
@@ -52,13 +61,15 @@ class Request:
     content_type: str = ""
     authorization: str = ""
     idempotency_key: str | None = None
+    trace: Trace = field(default_factory=Trace)
 
 
 class Service:
     """Answers requests. Those that record are recorded together; the others run in threads."""
 
-    def __init__(self, desks: Desks) -> None:
+    def __init__(self, desks: Desks, observer: Observer) -> None:
         self._desks = desks
+        self._observer = observer
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tallybook-call")
         self._calls = 0
         self._committers: dict[bool, Committer] = {}
@@ -94,6 +105,7 @@ class Service:
         """Do what is asked, in a thread."""
         credentials = credentials_of(request.authorization)
         key = self._desks.gate.enter(credentials, operation.scope)
+        request.trace.key = key.id
         desk = self._desks.of(livemode=key.livemode)
         call = _call(desk, key, request, _read(operation, request))
 
@@ -121,13 +133,15 @@ class Service:
             wrong = refusal
 
         def recording(key: AccessKeyView) -> Recording:
+            request.trace.key = key.id
             if wrong is not None:
                 raise wrong
             return operation.run(_call(desk, key, request, asked))
 
+        request.trace.events = operation.size_of(asked)
         ticket = Ticket(
             credentials, operation.by_session, recording, request.idempotency_key, _fingerprint(operation, request),
-            request.request_id, operation.size_of(asked), operation.is_v2, asyncio.get_running_loop().create_future(),
+            request.request_id, request.trace.events, operation.is_v2, asyncio.get_running_loop().create_future(),
         )  # fmt: skip
         return await committer.commit(ticket)
 
@@ -136,7 +150,7 @@ class Service:
         if livemode not in self._committers:
             desk = await self._in_thread(lambda: self._desks.asked(credentials))
             if livemode not in self._committers:
-                self._committers[livemode] = Committer(desk)
+                self._committers[livemode] = Committer(desk, self._observer)
         committer = self._committers[livemode]
         return committer.desk, committer
 
