@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 import httpx
 from tallybook.application import Metering
 from tallybook.application.server.app import application
+from tallybook.application.server.measures import Measures
+from tallybook.application.server.observing import Observer
 from tallybook.application.server.settings import ServerSettings
 
 from ...notation import moment
@@ -109,7 +111,7 @@ class Asking:
 def served(url: str, metering: Metering, clock: Callable[[], datetime]) -> Generator[Asking]:
     """A server of the ledger at `url`, asked in process."""
     keys = {scope: metering.create_access_key([scope]).key for scope in ("read", "record", "admin")}
-    app = application(_Settings(ledger=url, told_by=clock))
+    app = application(_Settings(ledger=url, told_by=clock), Observer(Measures(are_shared=False), is_logging=False))
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())
