@@ -53,12 +53,21 @@ def application(settings: ServerSettings, observer: Observer) -> Starlette:
         observer.answered(_seen(request, Request(name, ""), answer, began))
         return _response(answer, name)
 
+    async def failed(request: Received, _error: Exception) -> Response:
+        """Something nobody has thought of; the web server logs it."""
+        refusal = Refusal(500, "Something went wrong here, which is ours to mend.", kind="api_error")
+        answer, name = refused(refusal, is_v2=request.url.path.startswith("/v2/")), request_id()
+        observer.answered(_seen(request, Request(name, ""), answer, perf_counter()))
+        return _response(answer, name)
+
     routes = [
         Route(operation.path, _endpoint(operation, settings, observer), methods=[operation.method])
         for operation in operations()
     ]
     served = Starlette(
-        routes=[*routes, *probes(observer.measures)], lifespan=lifespan, exception_handlers={HTTPException: unrouted}
+        routes=[*routes, *probes(observer.measures)],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: unrouted, Exception: failed},
     )
     served.router.redirect_slashes = False  # a path that is nearly right is answered like any other that there isn't
     return served

@@ -69,7 +69,8 @@ class Readiness:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 health = await asyncio.shield(self._asking)
-        except TimeoutError:
+        except Exception:  # whatever it is, the ledger doesn't answer
+            _log.exception("The ledger isn't ready.")
             health = Health("unavailable")
         self._found = Found(health, time.monotonic())
         return health

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ...domain.access_key import Scope
+from ...domain.errors import TallybookError
 from .answers import Answer, refused
 from .catalogue import ROUTES
 from .credentials import credentials_of
@@ -15,7 +16,7 @@ from .desks import Desks
 from .health import ALIVE, Readiness
 from .measures import Measures
 from .openapi import document
-from .refusals import Refusal
+from .refusals import UNAVAILABLE, Refusal, refusal_of
 from .wire import encode
 
 
@@ -33,13 +34,16 @@ def probes(measures: Measures) -> list[Route]:
         desks: Desks = request.app.state.desks
         readiness: Readiness = request.app.state.readiness
         credentials = credentials_of(request.headers.get("authorization", ""))
+        projection = (await readiness.health()).projection
         try:
+            if projection is None:  # the key is in the ledger
+                raise Refusal(UNAVAILABLE, "The ledger can't be reached now.", kind="api_error")
             await asyncio.to_thread(desks.gate.enter, credentials, Scope.READ)
+        except TallybookError as error:
+            return _response(refused(refusal_of(error, {}), is_v2=False))
         except Refusal as refusal:
             return _response(refused(refusal, is_v2=False))
-        projection = (await readiness.health()).projection
-        if projection is not None:
-            measures.projected(projection.position, projection.head)
+        measures.projected(projection.position, projection.head)
         return _response(Answer(200, await asyncio.to_thread(measures.text), media_type=CONTENT_TYPE_LATEST))
 
     openapi = Answer(200, encode(document(ROUTES)))

@@ -140,6 +140,9 @@ def test_health_of_a_ledger_on_a_server() -> None:
             server.stop_immediately()
             wait_for_status(serving, 503)
             assert serving.get("/livez").status_code == 200
+            refused = serving.get("/metrics", key)
+            assert (refused.status_code, refused.json()["error"]["type"]) == (503, "api_error")
+            assert "tallybook-" not in refused.text  # the folder that the server lies in
             server.start()
             wait_for_status(serving, 200)
             assert serving.get("/v1/billing/meters", key).status_code == 200
