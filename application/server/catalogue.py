@@ -2,10 +2,28 @@
 
 from collections.abc import Sequence
 
-from .resources import adjustments, meter_events, meters, stream, summaries
+from .resources import (
+    adjustments,
+    events,
+    meter_events,
+    meters,
+    refused_events,
+    stream,
+    summaries,
+    webhook_endpoints,
+)
 from .routes import Operation, Routes
 
-ROUTES: Sequence[Routes] = (meters.routes, summaries.routes, meter_events.routes, adjustments.routes, stream.routes)
+ROUTES: Sequence[Routes] = (
+    meters.routes,
+    summaries.routes,
+    meter_events.routes,
+    adjustments.routes,
+    stream.routes,
+    refused_events.routes,
+    events.routes,
+    webhook_endpoints.routes,
+)
 
 
 def operations() -> list[Operation]:
