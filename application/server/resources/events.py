@@ -6,19 +6,20 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Meta
 
-from ...stores.kept import LONGEST_KEY, KeptRow
+from ...stores.kept import KeptRow
 from ..desk import Call, Desk
 from ..paging import listed
-from ..refusals import Refusal, invalid_parameter, missing_object
+from ..refusals import missing_object
 from ..routes import Routes
 from ..webhooks.deliveries import pending_webhooks
 from ..webhooks.endpoints import Endpoints
 from ..webhooks.event_types import SNAPSHOTS, THIN
 from ..webhooks.events import Event, EventV2
-from ..webhooks.stored_events import find, newest
+from ..webhooks.stored_events import asked_page, check_place, find, may_be_an_id, newest
 from ..wire import Listed, ListParameters, Parameters
 
 URL, URL_V2 = "/v1/events", "/v2/core/events"
+PREFIX = "evt_"
 routes = Routes("Events")
 TypeName = Annotated[str, Meta(min_length=1, max_length=100)]
 _NEWER = "-"
@@ -54,15 +55,8 @@ class ListedV2(msgspec.Struct, kw_only=True):
 @routes.get(URL)
 def list_events(call: Call[ListEvents]) -> Listed[Event]:
     """List snapshot events of the last 30 days, newest first."""
-    asked = call.asked
-    if asked.starting_after and asked.ending_before:
-        raise Refusal(400, "starting_after and ending_before can't be given both.", code="parameter_invalid")
-    for param in ("starting_after", "ending_before"):
-        _check_cursor(param, getattr(asked, param))
-    types = [one for one in SNAPSHOTS if asked.type in (None, one)]
-    rows, has_more = newest(
-        call.desk.keeper, types, asked.limit, older_than=asked.starting_after, newer_than=asked.ending_before
-    )
+    types = [one for one in SNAPSHOTS if call.asked.type in (None, one)]
+    rows, has_more = asked_page(call.desk.keeper, types, call.asked, PREFIX)
     return listed([_event(row, call.desk) for row in rows], URL, has_more=has_more)
 
 
@@ -78,7 +72,7 @@ def list_events_v2(call: Call[ListEventsV2]) -> ListedV2:
     asked = call.asked
     types = [one for one in THIN if not asked.types or one in asked.types]
     place = (asked.page or "").removeprefix(_NEWER) or None
-    _check_cursor("page", place)
+    check_place("page", place, PREFIX)
     is_up = (asked.page or "").startswith(_NEWER)
     rows, has_more = newest(
         call.desk.keeper, types, asked.limit,
@@ -100,7 +94,7 @@ def retrieve_event_v2(call: Call[NoParameters]) -> EventV2:
 
 def _found(call: Call[Parameters] | Call[NoParameters], types: tuple[str, ...]) -> KeptRow:
     given = call.path["id"]
-    found = find(call.desk.keeper, given, types) if _may_be_an_id(given) else None
+    found = find(call.desk.keeper, given, types) if may_be_an_id(given, PREFIX) else None
     if found is None:
         raise missing_object("event", given)
     return found
@@ -112,15 +106,6 @@ def _event(row: KeptRow, desk: Desk) -> Event:
     if event.pending_webhooks:
         event.pending_webhooks = pending_webhooks(desk.keeper, event.id, Endpoints(desk.keeper).all())
     return event
-
-
-def _may_be_an_id(given: str) -> bool:
-    return given.startswith("evt_") and given.isascii() and given.isprintable() and len(given) <= LONGEST_KEY
-
-
-def _check_cursor(param: str, given: str | None) -> None:
-    if given is not None and not _may_be_an_id(given):
-        raise invalid_parameter(param, f"Invalid {param}: '{given}' is nothing in this list.", "resource_missing")
 
 
 def _page_url(asked: ListEventsV2, token: str) -> str:

@@ -4,17 +4,18 @@ from typing import Literal
 
 import msgspec
 
-from ...stores.kept import LONGEST_KEY, KeptRow
+from ...stores.kept import KeptRow
 from ..desk import Call, Desk
 from ..paging import listed
-from ..refusals import Refusal, invalid_parameter, missing_object
+from ..refusals import missing_object
 from ..refused_events import REFUSED_EVENT, RefusedEvent
 from ..routes import Routes
 from ..times import unix
-from ..webhooks.stored_events import newest
+from ..webhooks.stored_events import asked_page, may_be_an_id
 from ..wire import Listed, ListParameters, Parameters
 
 URL = "/v1/billing/refused_meter_events"
+PREFIX = "mtrerr_"
 routes = Routes("Refused meter events")
 
 
@@ -44,16 +45,7 @@ class RefusedIn(msgspec.Struct):
 @routes.get(URL)
 def list_refused_meter_events(call: Call[ListParameters]) -> Listed[RefusedMeterEvent]:
     """List refused meter events of the last 35 days, newest first."""
-    asked = call.asked
-    if asked.starting_after and asked.ending_before:
-        raise Refusal(400, "starting_after and ending_before can't be given both.", code="parameter_invalid")
-    for param in ("starting_after", "ending_before"):
-        given = getattr(asked, param)
-        if given is not None and not _may_be_an_id(given):
-            raise invalid_parameter(param, f"Invalid {param}: '{given}' is nothing in this list.", "resource_missing")
-    rows, has_more = newest(
-        call.desk.keeper, (REFUSED_EVENT,), asked.limit, older_than=asked.starting_after, newer_than=asked.ending_before
-    )
+    rows, has_more = asked_page(call.desk.keeper, (REFUSED_EVENT,), call.asked, PREFIX)
     return listed([_answer(row, call.desk) for row in rows], URL, has_more=has_more)
 
 
@@ -61,14 +53,10 @@ def list_refused_meter_events(call: Call[ListParameters]) -> Listed[RefusedMeter
 def retrieve_refused_meter_event(call: Call[Parameters]) -> RefusedMeterEvent:
     """Retrieve a refused meter event."""
     given = call.path["id"]
-    row = call.desk.keeper.get(REFUSED_EVENT, [given]).get(given) if _may_be_an_id(given) else None
+    row = call.desk.keeper.get(REFUSED_EVENT, [given]).get(given) if may_be_an_id(given, PREFIX) else None
     if row is None:
         raise missing_object("refused meter event", given)
     return _answer(row, call.desk)
-
-
-def _may_be_an_id(given: str) -> bool:
-    return given.startswith("mtrerr_") and given.isascii() and given.isprintable() and len(given) <= LONGEST_KEY
 
 
 def _answer(row: KeptRow, desk: Desk) -> RefusedMeterEvent:

@@ -15,9 +15,11 @@ from ..routes import Routes
 from ..times import unix
 from ..webhooks.endpoints import MOST_ENDPOINTS, Endpoint, Endpoints, new_endpoint_id, new_secret
 from ..webhooks.event_types import EVERYTHING, SNAPSHOTS, THIN
+from ..webhooks.stored_events import may_be_an_id
 from ..wire import Listed, ListParameters, Parameters
 
 URL = "/v1/webhook_endpoints"
+PREFIX = "we_"
 routes = Routes("Webhook endpoints")
 
 Url = Annotated[str, Meta(min_length=1, max_length=2_000, description="http or https.")]
@@ -137,7 +139,7 @@ def delete_webhook_endpoint(call: Call[Parameters]) -> DeletedWebhookEndpoint:
 
 
 def _found(desk: Desk, endpoint_id: str) -> Endpoint:
-    found = Endpoints(desk.keeper).find(endpoint_id) if len(endpoint_id) <= len(new_endpoint_id()) else None
+    found = Endpoints(desk.keeper).find(endpoint_id) if may_be_an_id(endpoint_id, PREFIX) else None
     if found is None:
         raise missing_object("webhook endpoint", endpoint_id)
     return found
@@ -161,7 +163,7 @@ def _fields(endpoint: Endpoint, desk: Desk) -> dict[str, Any]:
 
 
 def _cursor(given: str) -> tuple[str] | None:
-    return (given,) if given.startswith("we_") else None
+    return (given,) if may_be_an_id(given, PREFIX) else None
 
 
 def _url(given: str) -> str:

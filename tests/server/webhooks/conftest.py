@@ -56,6 +56,15 @@ def client(serving: Serving, key: str) -> StripeClient:
     return sdk(serving, key)
 
 
+@pytest.fixture(scope="module")
+def shared_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeClient]:
+    """An admin's client of a server that tests share which change nothing."""
+    ledger = f"sqlite:///{tmp_path_factory.mktemp('shared') / 'usage.db'}"
+    key = create_key(ledger, "admin")
+    with quick_server(ledger) as one:
+        yield sdk(one, key)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def desk(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Desk]:
     """A desk with a meter, on each store."""
