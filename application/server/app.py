@@ -61,9 +61,11 @@ def application(settings: ServerSettings, observer: Observer) -> Starlette:
         Route(operation.path, _endpoint(operation, settings, observer), methods=[operation.method])
         for operation in operations()
     ]
-    return Starlette(
+    served = Starlette(
         routes=[*routes, *probes(observer.measures)], lifespan=lifespan, exception_handlers={HTTPException: unrouted}
     )
+    served.router.redirect_slashes = False  # a path that is nearly right is answered like any other that there isn't
+    return served
 
 
 def _endpoint(operation: Operation, settings: ServerSettings, observer: Observer) -> Endpoint:

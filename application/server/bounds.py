@@ -4,7 +4,7 @@ from asyncio import TimerHandle, Transport
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from .answers import Answer, refused
 from .observing import Observer
@@ -34,6 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._is_in_header = False
         self._is_over = False
+        self._answering: RequestResponseCycle | None = None
         self._writing: TimerHandle | None = None
         self._reading: TimerHandle | None = None
         most = self.settings.most_connections
@@ -44,7 +45,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._await_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
+        """Forget a connection, also where the request that is being answered has others behind it."""
+        if self._answering is not None:
+            self._answering.disconnected = True
         super().connection_lost(exc)
         self._disarm()
         self.resume_writing()
@@ -96,6 +99,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._bytes = 0
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         """Go on with the next request, unless the body of this one is still coming, which nobody reads."""

@@ -4,12 +4,20 @@ from collections.abc import Sequence
 
 from .resources import (
     adjustments,
+    closed_periods,
     events,
+    explanations,
+    meter_event_errors,
     meter_events,
     meters,
-    refused_events,
+    period_adjustments,
+    projection,
+    recorded_events,
+    rule_changes,
     stream,
     summaries,
+    totals,
+    verifications,
     webhook_endpoints,
 )
 from .routes import Operation, Routes
@@ -20,7 +28,15 @@ ROUTES: Sequence[Routes] = (
     meter_events.routes,
     adjustments.routes,
     stream.routes,
-    refused_events.routes,
+    recorded_events.routes,
+    meter_event_errors.routes,
+    totals.routes,
+    explanations.routes,
+    closed_periods.routes,
+    period_adjustments.routes,
+    rule_changes.routes,
+    projection.routes,
+    verifications.routes,
     events.routes,
     webhook_endpoints.routes,
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic
 
-from ...domain.errors import NoMeter
+from ...domain.errors import InvalidParameter, NoMeter
 from ..access import AccessKeyView
 from ..metering import Metering
 from ..results import MeterView
@@ -37,7 +37,7 @@ class Desk:
         try:
             if event_name is not None:
                 return self.metering.meter(event_name, as_of=as_of)
-        except NoMeter:
+        except (NoMeter, InvalidParameter):  # also where the id says a name that none can have
             pass
         raise missing_object("meter", meter_id)
 

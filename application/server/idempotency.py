@@ -77,8 +77,8 @@ class KeptAnswers:
     def once(self, key: IdempotencyKey, request_id: str, at: int, work: Callable[[bool], Answer]) -> Answer:
         """Answer `work`, or what was answered before.
 
-        `work` is told whether it was begun before and cut off: what it would do may be done already. A refusal isn't
-        kept, as nothing was done. Raises Refusal.
+        `work` is told whether it was begun before and cut off, or failed: what it would do may be done already. A
+        refusal isn't kept, as nothing was done. Raises Refusal.
         """
         with self._alone(key.place):
             found = self.find([key]).get(key.place)
@@ -89,8 +89,9 @@ class KeptAnswers:
             was_begun = not self._begin(key, request_id, at)
             try:
                 answer = work(was_begun)
-            except Refusal:
-                self._keeper.change(remove=[(ANSWER, key.place)])
+            except Refusal as refusal:
+                if not refusal.is_ours:  # where something failed here, it may be done all the same
+                    self._keeper.change(remove=[(ANSWER, key.place)])
                 raise
             self._keeper.change(put=[self.row(key, answer, request_id, at)])
             return answer

@@ -8,6 +8,9 @@ from uuid_utils import uuid7
 from .refusals import Refusal
 from .service import Request
 
+_READ_FOR_NOTHING = 4
+"""How many times the size that is taken is read of a larger body: who is cut off while sending isn't told why."""
+
 
 def request_id() -> str:
     """A name for a request, by which its traces are found."""
@@ -18,7 +21,8 @@ async def received(request: Received, name: str, *, most_bytes: int, most_second
     """A request, with its body. Raises Refusal where that is too large, or too slow in coming."""
     headers = request.headers
     length = headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > most_bytes:
+    most = most_bytes if "expect" in headers else _READ_FOR_NOTHING * most_bytes
+    if length.isdecimal() and int(length) > most:
         raise _too_large(most_bytes)
     try:
         async with asyncio.timeout(most_seconds):
@@ -43,9 +47,12 @@ async def _body(request: Received, most_bytes: int) -> bytes:
     size = 0
     async for part in request.stream():
         size += len(part)
-        if size > most_bytes:
-            raise _too_large(most_bytes)
-        parts.append(part)
+        if size <= most_bytes:
+            parts.append(part)
+        elif size > _READ_FOR_NOTHING * most_bytes:
+            break
+    if size > most_bytes:
+        raise _too_large(most_bytes)
     return b"".join(parts)
 
 

@@ -34,6 +34,7 @@ PARAMETERS = {
     "dimension_keys": "dimension_payload_keys",
     "start": "start_time",
     "end": "end_time",
+    "rules": "",
 }
 """What the ledger's arguments are called over HTTP, where that is something else."""
 
@@ -76,7 +77,6 @@ class Service:
     async def answer(self, operation: Operation, request: Request) -> Answer:
         """The answer to a request. Nothing is raised: what goes wrong is an answer too."""
         try:
-            check_key(request.idempotency_key)
             if operation.records:
                 return await self._record(operation, request)
             return await self._in_thread(lambda: self._performed(operation, request))
@@ -105,6 +105,7 @@ class Service:
         credentials = credentials_of(request.authorization)
         key = self._desks.gate.enter(credentials, operation.scope)
         request.trace.key = key.id
+        check_key(request.idempotency_key)
         desk = self._desks.of(livemode=key.livemode)
         call = _call(desk, key, request, _read(operation, request))
 
@@ -127,6 +128,7 @@ class Service:
         asked: Any = None
         wrong: Refusal | None = None
         try:
+            check_key(request.idempotency_key)
             asked = _read(operation, request)
         except Refusal as refusal:  # which is told only to who is let in
             wrong = refusal

@@ -16,8 +16,8 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_every_benchmark_measures_something() -> None:
-    """Recording, folding, four questions, and memory at two sizes: each has a ratio, and all answers agree."""
-    done = run("-m", "benchmarks", "--events", "2000", "--json")
+    """Recording, folding, four questions, memory at two sizes, a server: each has a ratio, and all answers agree."""
+    done = run("-m", "benchmarks", "--events", "2000", "--seconds", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["events"] == 2_000
@@ -30,6 +30,8 @@ def test_every_benchmark_measures_something() -> None:
         "totals",
         "peak memory to record",
         "peak memory to fold",
+        "v2 stream",
+        "v1 meter events",
     ]
     assert all(one["ratio"] > 0 for one in said["benchmarks"])
 
@@ -45,3 +47,16 @@ def test_a_wrong_answer_ends_the_benchmarks() -> None:
     )
     assert done.returncode == 1, done.stderr
     assert "WRONG ANSWER: counts and sums by customer" in done.stderr
+
+
+def test_a_server_that_shows_something_else_ends_the_benchmarks() -> None:
+    """What was acknowledged must be in the summaries at once; here they are asked for a time without usage."""
+    done = run(
+        "-c",
+        "import sys; from benchmarks import serving;"
+        "from benchmarks.__main__ import main;"
+        "serving.minutes_around = lambda began, ended: (60, 120);"
+        "sys.exit(main(['--serving', '--seconds', '0.5']))",
+    )
+    assert done.returncode == 1, done.stderr
+    assert "WRONG ANSWER: tokens of watched-streams: ours is 0, theirs " in done.stderr

@@ -44,6 +44,11 @@ class Serving:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=PATIENCE_SECONDS)
 
+    def get(self, path: str, key: str = "") -> httpx.Response:
+        """What is answered to one GET."""
+        with self.client(key) as client:
+            return client.get(path)
+
     def stop(self, how: int = signal.SIGTERM) -> int:
         """Tell the server to end; give its exit status."""
         self.process.send_signal(how)

@@ -124,7 +124,7 @@ def _sample(refused: _Refused) -> dict[str, Any]:
     return {
         "error_message": event.message,
         "request": {"identifier": event.idempotency_key or event.request_id},
-        "meter_event": {"event_name": event.event_name, "identifier": event.identifier, "refused_event": refused.id},
+        "meter_event_error": {"id": refused.id, "event_name": event.event_name, "identifier": event.identifier},
     }
 
 

@@ -32,7 +32,7 @@ def test_a_new_ledger_is_begun_and_the_line_tells_all(url: str, tmp_path: Path) 
             f"Tallybook listens on http://127.0.0.1:{serving.port}, on {tmp_path}/ledger.db. "
             "There are no keys yet: 'tallybook key create' makes one.\n"
         )
-        assert serving.client().get("/livez").json() == {"status": "alive"}
+        assert serving.get("/livez").json() == {"status": "alive"}
     create_key(url, "read")
     with serve(url) as serving:
         assert serving.said.endswith("ledger.db.\n")

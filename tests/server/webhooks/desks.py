@@ -71,7 +71,7 @@ def samples(event: EventV2) -> list[str]:
     """The identifiers of the samples in a report."""
     assert event.data is not None
     errors: list[Any] = event.data["reason"]["error_types"]
-    return [sample["meter_event"]["identifier"] for error in errors for sample in error["sample_errors"]]
+    return [sample["meter_event_error"]["identifier"] for error in errors for sample in error["sample_errors"]]
 
 
 def count(event: EventV2) -> int:

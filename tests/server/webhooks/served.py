@@ -68,7 +68,7 @@ def stream(serving: Serving, client: StripeClient, events: Sequence[Event]) -> N
 def reported(reports: Sequence[Any]) -> list[str]:
     """The identifiers of the refused events that reports tell of, where they tell of all."""
     return sorted(
-        sample["meter_event"]["identifier"]
+        sample["meter_event_error"]["identifier"]
         for report in reports
         for error in report["data"]["reason"]["error_types"]
         for sample in error["sample_errors"]

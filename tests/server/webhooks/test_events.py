@@ -1,10 +1,11 @@
-"""Events and refused events are listed newest first, page by page, whatever comes meanwhile."""
+"""Events are listed newest first, page by page, whatever comes meanwhile."""
 
 import json
 from typing import Any
 
 import pytest
 from stripe import InvalidRequestError, StripeClient
+from tallybook.application.server.webhooks.event_types import ERROR_REPORT
 
 from tests.server.serving import Serving
 from tests.server.webhooks.receiver import until
@@ -62,27 +63,23 @@ def test_thin_events_are_paged(client: StripeClient) -> None:
     assert [event["id"] for event in back["data"]] == [event.id for event in events[3:6]]
 
 
-def test_refused_events_are_listed_whole(serving: Serving, client: StripeClient) -> None:
-    """With the reason and the request, so that they can be mended and resent."""
+def test_a_report_leads_to_the_events_that_it_is_of(serving: Serving, client: StripeClient) -> None:
+    """Which are kept whole, so that they can be mended and resent."""
     new_meter(client)
-    stream(serving, client, [use(f"bad {number}", customer="a", value="much") for number in range(3)])
-    first = get(client, "/v1/billing/refused_meter_events?limit=2")
-    assert [one["identifier"] for one in first["data"]] == ["bad 2", "bad 1"]
-    assert first["has_more"]
-    rest = get(client, f"/v1/billing/refused_meter_events?starting_after={first['data'][-1]['id']}")
-    assert [one["identifier"] for one in rest["data"]] == ["bad 0"]
-    (one,) = rest["data"]
-    assert get(client, f"/v1/billing/refused_meter_events/{one['id']}") == one
-    assert (one["code"], one["event_name"]) == ("meter_event_invalid_value", "tokens")
-    assert one["payload"] == {"customer": "a", "value": "much"}
-    assert one["request"]["idempotency_key"]
+    stream(serving, client, [use("bad", customer="a", value="much")])
+    until(lambda: len(client.v2.core.events.list(params={"types": [ERROR_REPORT]}).data) == 1)
+    report: Any = client.v2.core.events.list(params={"types": [ERROR_REPORT]}).data[0]
+    (error,) = report.data.reason.error_types
+    (sample,) = error.sample_errors
+    whole = get(client, f"/v1/billing/meter_event_errors/{sample.meter_event_error.id}")
+    assert (whole["code"], whole["identifier"]) == (error.code, "bad")
+    assert whole["payload"] == {"customer": "a", "value": "much"}
 
 
 @pytest.mark.parametrize(
     "path",
     [
         "/v1/events/evt_nothing", "/v1/events/%00", "/v2/core/events/evt_nothing", "/v2/core/events/nothing",
-        "/v1/billing/refused_meter_events/mtrerr_nothing", "/v1/billing/refused_meter_events/nothing",
         "/v1/webhook_endpoints/we_nothing", "/v1/webhook_endpoints/%00",
     ],
 )  # fmt: skip
@@ -98,7 +95,7 @@ def test_what_is_not_there_is_not_found(shared_client: StripeClient, path: str) 
     [
         "/v1/events?starting_after=nothing", "/v1/events?starting_after=evt_1&ending_before=evt_2",
         "/v1/events?ending_before=evt_%00", "/v2/core/events?page=nothing", "/v2/core/events?page=-evt_%00",
-        "/v1/billing/refused_meter_events?starting_after=evt_1", "/v1/webhook_endpoints?starting_after=evt_1",
+        "/v1/webhook_endpoints?starting_after=evt_1",
         f"/v1/events?starting_after=evt_{'a' * 600}",
     ],
 )  # fmt: skip
