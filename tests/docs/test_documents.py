@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.documents import DOCUMENTS, ON_POSTGRES, ROOT, STORAGE, WEB_APPLICATIONS, blocks, name, steps
+from tests.docs.documents import DOCUMENTS, ON_POSTGRES, ROOT, STORAGE, WEB_APPLICATIONS, WEBHOOKS, blocks, name, steps
 from tests.postgres import programs
 
 RUN = {"python", "console"}
-RUN_HERE = [one for one in DOCUMENTS if one != WEB_APPLICATIONS]
-"""Web applications are files, and commands that don't end: they have a test of their own."""
+RUN_HERE = [one for one in DOCUMENTS if one not in (WEB_APPLICATIONS, WEBHOOKS)]
+"""Web applications are files, and commands that don't end, and webhooks need a server: they have tests of their own."""
 
 
 @pytest.fixture(autouse=True)
