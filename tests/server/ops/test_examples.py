@@ -57,7 +57,9 @@ def test_the_guide_tells_all_settings() -> None:
     """Every one has a row with its default."""
     text = GUIDE.read_text()
     for name, field in ServerSettings.model_fields.items():
-        if name == "policy":
+        if name == "webhooks":
+            assert "[webhooks](webhooks.md)" in text  # where they are told
+        elif name == "policy":
             for limit in AcceptancePolicy.model_fields:
                 assert f"`{PREFIX}POLICY{INSIDE}{limit.upper()}`" in text
         else:
