@@ -1,7 +1,7 @@
 """The application that a web server runs: each operation at its path, and an answer to whatever comes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 
@@ -57,15 +57,24 @@ def application(settings: ServerSettings, observer: Observer) -> Starlette:
         observer.answered(_seen(request, Request(name, ""), answer, began))
         return _response(answer, name)
 
-    routes = [
-        Route(operation.path, _endpoint(operation, settings, observer), methods=[operation.method])
-        for operation in operations()
-    ]
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for operation in operations():
+        by_path.setdefault(operation.path, {})[operation.method] = _endpoint(operation, settings, observer)
+    routes = [Route(path, _chosen(endpoints), methods=[*endpoints]) for path, endpoints in by_path.items()]
     served = Starlette(
         routes=[*routes, *probes(observer.measures)], lifespan=lifespan, exception_handlers={HTTPException: unrouted}
     )
     served.router.redirect_slashes = False  # a path that is nearly right is answered like any other that there isn't
     return served
+
+
+def _chosen(endpoints: Mapping[str, Endpoint]) -> Endpoint:
+    """All that is at one path, so that a method that isn't is told which are."""
+
+    async def endpoint(request: Received) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
 
 
 def _endpoint(operation: Operation, settings: ServerSettings, observer: Observer) -> Endpoint:

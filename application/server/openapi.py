@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .idempotency import LONGEST_KEY
+from .idempotency import KEY, LONGEST_KEY
 from .refusals import Refused
 from .routes import Operation, Routes
 
@@ -70,14 +70,21 @@ def _in_query(one: Operation, takes: Json) -> Iterable[Json]:
         return
     required = takes.get("required", ())
     for name, schema in takes.get("properties", {}).items():
-        said: Json = {"name": name, "in": "query", "required": name in required, "schema": _of_query(schema)}
-        yield said | ({"style": "deepObject", "explode": True} if schema.get("type") == "array" else {})
+        named, inside = _of_text(name, schema, is_required=name in required)
+        yield {"name": named, "in": "query", "required": name in required, "schema": inside}
 
 
-def _of_query(schema: Json) -> Json:
-    """A query can't say null: what may be left out is left out."""
+def _of_text(name: str, schema: Json, *, is_required: bool) -> tuple[str, Json]:
+    """A parameter as a query or a form says it: nothing is null there, and an empty text stands for none.
+
+    A list is given item by item, each under its name with empty brackets.
+    """
     choices = [one for one in schema.get("anyOf", ()) if one != {"type": "null"}]
-    return choices[0] if len(choices) == 1 else schema
+    inside: Json = choices[0] if len(choices) == 1 else schema
+    if inside.get("type") == "array":
+        return f"{name}[]", inside
+    is_text = "$ref" not in inside and inside.get("type") != "object"
+    return name, {"anyOf": [inside, {"const": ""}]} if is_text and not is_required else inside
 
 
 def _in_headers(one: Operation) -> Iterable[Json]:
@@ -87,17 +94,31 @@ def _in_headers(one: Operation) -> Iterable[Json]:
             "in": "header",
             "required": False,
             "description": "The same request with the same key is done once, and gets the first answer again.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"},
+            "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": KEY},
         }
 
 
 def _body(one: Operation, schema: Json, takes: Json) -> Json:
     content: Json = {"application/json": {"schema": schema}}
     if not one.is_v2:
-        deep = {"style": "deepObject", "explode": True}
-        inside = {name: deep for name, of in takes.get("properties", {}).items() if of.get("type") != "string"}
-        content = {"application/x-www-form-urlencoded": {"schema": schema, "encoding": inside}, **content}
+        content = {"application/x-www-form-urlencoded": _form(takes), **content}
     return {"required": bool(takes.get("required")), "content": content}
+
+
+def _form(takes: Json) -> Json:
+    """What is taken, as a form says it: `payload[value]=5`."""
+    required = takes.get("required", ())
+    named = dict(_of_text(*one, is_required=one[0] in required) for one in takes.get("properties", {}).items())
+    deep = [name for name, schema in named.items() if "$ref" in schema or schema.get("type") == "object"]
+    return {
+        "schema": {
+            "type": "object",
+            "properties": named,
+            "required": [name for name in named if name.removesuffix("[]") in required],
+            "additionalProperties": False,
+        },
+        "encoding": {name: {"style": "deepObject", "explode": True} for name in deep},
+    }
 
 
 _SCHEMES = {

@@ -15,16 +15,18 @@ Asked = TypeVar("Asked", bound=msgspec.Struct)
 _PLACE = re.compile(r"(.*?)(?: - at `(.*)`)?", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_WHOLE, _PLACE_IN_LIST = re.compile(r"-?[0-9]{1,19}"), re.compile(r"[0-9]{1,4}")
+_TRUTHS = {"true": True, "false": False}
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 
 def read_parameters(given: Mapping[str, object], kind: type[Asked], *, from_text: bool) -> Asked:
     """`given` as `kind`. Raises Refusal, naming the parameter.
 
-    Values that come as text may stand for numbers, and an empty one for none.
+    Values that come as text may stand for numbers and for true and false, and an empty one for none.
     """
     try:
-        asked = msgspec.convert(_shaped(given, kind) if from_text else given, kind, strict=not from_text)
+        asked = msgspec.convert(_shaped(given, kind) if from_text else given, kind)
     except (msgspec.ValidationError, UnicodeError) as error:
         raise refused(str(error)) from None
     return asked
@@ -79,16 +81,26 @@ def _shaped(given: Mapping[str, object], kind: type[msgspec.Struct]) -> dict[str
 
 
 def _shaped_value(value: object, given: Any) -> object:
+    kind = _plain(given)
+    if isinstance(value, str):
+        return _meant(value, kind)
     if not isinstance(value, dict):
         return value
-    inside, kind = cast(dict[str, object], value), _plain(given)
+    inside = cast(dict[str, object], value)
     if get_origin(kind) is list:
         return _listed(inside, get_args(kind)[0])
     return _shaped(inside, kind) if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else inside
 
 
+def _meant(text: str, kind: Any) -> object:
+    """What a text stands for, where a number or a truth is expected. Never none: msgspec would take `null` for that."""
+    if kind is int and _WHOLE.fullmatch(text):
+        return int(text)
+    return _TRUTHS.get(text, text) if kind is bool else text
+
+
 def _listed(inside: Mapping[str, object], item: Any) -> object:
-    if not all(key == APPENDED or key.isdecimal() for key in inside):
+    if not all(key == APPENDED or _PLACE_IN_LIST.fullmatch(key) for key in inside):
         return inside
     by_place = sorted((int(key), value) for key, value in inside.items() if key != APPENDED)
     appended = cast(list[object], inside.get(APPENDED, []))

@@ -7,7 +7,6 @@ from datetime import timedelta
 from ....domain.instants import microseconds
 from ..desk import Desk
 from ..idempotency import ANSWER
-from ..refused_events import REFUSED_EVENT
 from ..sessions import SESSION
 from .deliveries import DELIVERED, GIVEN_UP
 from .error_reports import REPORT_NUMBER
@@ -20,11 +19,10 @@ KEPT_FOR: Mapping[str, timedelta] = {
     SESSION: _DAY,
     DELIVERED: _DAY,
     GIVEN_UP: READABLE,
-    REFUSED_EVENT: timedelta(days=35),
     REPORT_NUMBER: READABLE,
     **dict.fromkeys((*SNAPSHOTS, *THIN), READABLE),
 }
-"""How long rows of a kind are kept after their time. Refused events are kept for as long as they could be resent."""
+"""How long rows of a kind are kept after their time. Refused events are usage that isn't counted: they stay."""
 AT_A_TIME = 500
 _PAUSE_SECONDS = 0.05
 
