@@ -189,7 +189,9 @@ def test_whatever_comes_as_json_is_read_or_refused(kind: Kind, body: bytes) -> N
         assert isinstance(read_json(body, kind), kind)
 
 
-NAMES = st.sampled_from("event_name payload expand limit cancel timestamp customer_mapping dimension_keys x".split())
+NAMES = st.sampled_from(
+    ["event_name", "payload", "expand", "limit", "cancel", "timestamp", "customer_mapping", "dimension_keys", "x"]
+)
 PLACES = st.sampled_from(
     ["", "[]", "[0]", "[1]", "[a]", "[identifier]", "[type]", "[a][b]", "[999999999999]", "[²]", "[٣]"]
 )
