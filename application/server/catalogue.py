@@ -2,10 +2,40 @@
 
 from collections.abc import Sequence
 
-from .resources import adjustments, meter_events, meters, stream, summaries
+from .resources import (
+    adjustments,
+    closed_periods,
+    explanations,
+    meter_event_errors,
+    meter_events,
+    meters,
+    period_adjustments,
+    projection,
+    recorded_events,
+    rule_changes,
+    stream,
+    summaries,
+    totals,
+    verifications,
+)
 from .routes import Operation, Routes
 
-ROUTES: Sequence[Routes] = (meters.routes, summaries.routes, meter_events.routes, adjustments.routes, stream.routes)
+ROUTES: Sequence[Routes] = (
+    meters.routes,
+    summaries.routes,
+    meter_events.routes,
+    adjustments.routes,
+    stream.routes,
+    recorded_events.routes,
+    meter_event_errors.routes,
+    totals.routes,
+    explanations.routes,
+    closed_periods.routes,
+    period_adjustments.routes,
+    rule_changes.routes,
+    projection.routes,
+    verifications.routes,
+)
 
 
 def operations() -> list[Operation]:

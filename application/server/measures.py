@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -13,6 +13,7 @@ class Measures:
     """The counters of one process. `are_shared` says that other workers count beside it, in files of a folder."""
 
     def __init__(self, *, are_shared: bool) -> None:
+        disable_created_metrics()  # which say of each series when it began
         self._are_shared = are_shared
         self._registry = own = CollectorRegistry()
         self._requests = Counter(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..results import Receipt
-from .access_log import log_answer
+from .access_log import AccessLog
 from .measures import Measures
 from .seen import Seen
 
@@ -15,13 +15,13 @@ class Observer:
     """Whom the server tells what it does."""
 
     measures: Measures
-    is_logging: bool = True
+    log: AccessLog | None = None
 
     def answered(self, seen: Seen) -> None:
         """A request was answered."""
         self.measures.answered(seen.operation, seen.method, seen.status, seen.seconds)
-        if self.is_logging:
-            log_answer(seen)
+        if self.log is not None:
+            self.log.add(seen)
 
     def waiting(self, events: int) -> None:
         """So many events more, or less, wait to be recorded."""
@@ -30,3 +30,8 @@ class Observer:
     def committed(self, receipts: Sequence[Receipt], seconds: float) -> None:
         """Events were recorded in one transaction."""
         self.measures.committed(Counter(receipt.outcome for receipt in receipts), seconds)
+
+    def close(self) -> None:
+        """Write what is to be logged still."""
+        if self.log is not None:
+            self.log.flush()

@@ -1,6 +1,7 @@
 """Pages of lists: newest first, from a cursor that stays good whatever comes or goes meanwhile."""
 
 from collections.abc import Callable, Sequence
+from operator import gt, lt
 from typing import Any, TypeVar
 
 from .refusals import Refusal, invalid_parameter
@@ -11,22 +12,25 @@ Place = tuple[Any, ...]
 
 
 def page(
-    items: Sequence[Item], place: Callable[[Item], Place], cursor: Callable[[str], Place | None], asked: ListParameters
-) -> tuple[Sequence[Item], bool]:
+    items: Sequence[Item], place: Callable[[Item], Place], cursor: Callable[[str], Place | None],
+    asked: ListParameters, *, rises: bool = False,
+) -> tuple[Sequence[Item], bool]:  # fmt: skip
     """The page of `items` that is asked for, and whether there are more beyond it.
 
-    `items` go down by their `place`. `cursor` gives the place that an id stands for, None where it is no such id: the
-    page begins after that place, whether there still is something at it or not. Raises Refusal.
+    `items` go down by their `place`, or up where the list `rises`. `cursor` gives the place that an id stands for, None
+    where it is no such id: the page begins after that place, whether there still is something at it or not. Raises
+    Refusal.
     """
+    is_before, is_after = (lt, gt) if rises else (gt, lt)
     after = _place_of("starting_after", asked.starting_after, cursor)
     before = _place_of("ending_before", asked.ending_before, cursor)
     if before is not None:
         if after is not None:
             raise Refusal(400, "starting_after and ending_before can't be given both.", code="parameter_invalid")
-        newer = [item for item in items if place(item) > before]
-        return newer[-asked.limit :], len(newer) > asked.limit
-    older = items if after is None else [item for item in items if place(item) < after]
-    return older[: asked.limit], len(older) > asked.limit
+        earlier = [item for item in items if is_before(place(item), before)]
+        return earlier[-asked.limit :], len(earlier) > asked.limit
+    later = items if after is None else [item for item in items if is_after(place(item), after)]
+    return later[: asked.limit], len(later) > asked.limit
 
 
 def listed(data: Sequence[Any], url: str, *, has_more: bool) -> Any:

@@ -83,7 +83,6 @@ _STATUS: Mapping[type[TallybookError], int] = {
     errors.NoMeterEvent: 404,
     errors.NoAccessKey: 404,
     errors.NoGeneration: 404,
-    errors.PeriodNotClosed: 404,
     errors.RebuildRunning: 409,
     errors.GenerationInUse: 409,
     errors.RulesMovedOn: 409,

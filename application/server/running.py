@@ -11,6 +11,7 @@ from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 
 import uvicorn
 
+from .access_log import AccessLog
 from .app import application
 from .bounds import bounded
 from .measures import Measures
@@ -35,7 +36,7 @@ def bound_socket(settings: ServerSettings) -> socket:
 
 def run(settings: ServerSettings, listening: socket, *, are_several: bool = False, ready: Callable[[], None]) -> int:
     """Serve until SIGTERM or SIGINT, and then answer what was accepted; give the exit status."""
-    observer = Observer(Measures(are_shared=are_several), settings.access_log)
+    observer = Observer(Measures(are_shared=are_several), AccessLog() if settings.access_log else None)
     config = uvicorn.Config(
         application(settings, observer),
         http=bounded(settings, observer),
@@ -53,6 +54,8 @@ def run(settings: ServerSettings, listening: socket, *, are_several: bool = Fals
         server.run([listening])
     except SystemExit:  # it didn't start, and has logged why
         return 1
+    finally:
+        observer.close()
     return 0
 
 

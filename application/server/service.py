@@ -34,6 +34,7 @@ PARAMETERS = {
     "dimension_keys": "dimension_payload_keys",
     "start": "start_time",
     "end": "end_time",
+    "rules": "",
 }
 """What the ledger's arguments are called over HTTP, where that is something else."""
 

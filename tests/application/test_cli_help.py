@@ -8,7 +8,7 @@ import pytest
 from .command_line import CommandLine
 
 COMMANDS = [
-    "", "demo", "meter", "meter configure", "meter list", "meter show", "meter rename", "meter deactivate",
+    "", "demo", "serve", "meter", "meter configure", "meter list", "meter show", "meter rename", "meter deactivate",
     "meter reactivate", "record", "import", "cancel", "total", "totals", "usage", "events", "explain",
     "seal", "prove", "seal-key", "check-proof", "prove-growth", "check-growth",
     "verify", "period", "period close", "period list", "period adjustments", "period reopen", "key",
@@ -32,7 +32,7 @@ def test_every_command_and_option_has_help(tmp_path: Path, command: str) -> None
     assert all("  " in line.strip() or below.startswith(" " * 10) for line, below in entries)
 
 
-WITHOUT_LEDGER = (*GROUPS, "demo", "seal-key", "check-proof", "prove-growth", "check-growth")
+WITHOUT_LEDGER = (*GROUPS, "demo", "serve", "seal-key", "check-proof", "prove-growth", "check-growth")
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one not in WITHOUT_LEDGER])

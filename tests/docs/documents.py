@@ -11,7 +11,8 @@ DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 STORAGE = ROOT / "docs" / "storage.md"
 ON_POSTGRES = ROOT / "docs" / "guides" / "postgresql.md"
 WEB_APPLICATIONS = ROOT / "docs" / "guides" / "web-applications.md"
-_FILE = re.compile(r"# (?P<path>[\w/]+\.py)(, at its end)?\n")
+SERVE = ROOT / "docs" / "guides" / "serve.md"
+_FILE = re.compile(r"(#|//) (?P<path>[\w/]+\.(py|mjs))(, at its end)?\n")
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -57,8 +58,8 @@ def section(document: Path, heading: str) -> list[Block]:
 
 
 def files(found: list[Block]) -> dict[str, str]:
-    """The Python blocks that begin with a file's name, by that name."""
-    named = [(_FILE.match(block.text), block.text) for block in found if block.language == "python"]
+    """The Python and JavaScript blocks that begin with a file's name, by that name."""
+    named = [(_FILE.match(block.text), block.text) for block in found if block.language in {"python", "javascript"}]
     return {begun["path"]: text for begun, text in named if begun is not None}
 
 

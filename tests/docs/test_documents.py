@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.documents import DOCUMENTS, ON_POSTGRES, ROOT, STORAGE, WEB_APPLICATIONS, blocks, name, steps
+from tests.docs.documents import DOCUMENTS, ON_POSTGRES, ROOT, SERVE, STORAGE, WEB_APPLICATIONS, blocks, name, steps
 from tests.postgres import programs
 
 RUN = {"python", "console"}
-RUN_HERE = [one for one in DOCUMENTS if one != WEB_APPLICATIONS]
-"""Web applications are files, and commands that don't end: they have a test of their own."""
+RUN_HERE = [one for one in DOCUMENTS if one not in (WEB_APPLICATIONS, SERVE)]
+"""Web applications and servers are files, and commands that don't end: they have tests of their own."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,8 @@ def test_every_snippet_is_run(document: Path) -> None:
     for block in blocks(document):
         in_ci = document == ROOT / "README.md" and block.language == "sh" and ".venv/bin/pip install -e" in block.text
         in_roles = document == ON_POSTGRES and block.language == "sql"  # which test_roles.py runs
-        assert block.language in RUN or in_ci or in_roles, (
+        in_serving = document == SERVE and block.language == "javascript"
+        assert block.language in RUN or in_ci or in_roles or in_serving, (
             f"{name(document)}:{block.line}: a block of {block.language or 'nothing'}"
         )
 

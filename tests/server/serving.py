@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import httpx
 
 PATIENCE_SECONDS = 30
+MOMENT_SECONDS = 0.3
 TALLYBOOK = str(Path(sys.executable).with_name("tallybook"))
 LISTENS = "Tallybook listens on "
 
@@ -37,7 +38,14 @@ class Serving:
     @property
     def log(self) -> list[dict[str, object]]:
         """The lines of its log."""
-        return [json.loads(line) for line in self.log_file.read_text().splitlines()]
+        return [json.loads(line) for line in self.log_text.splitlines()]
+
+    @property
+    def log_text(self) -> str:
+        """Its log, with what is to be written in a moment."""
+        if self.process.poll() is None:
+            time.sleep(MOMENT_SECONDS)
+        return self.log_file.read_text()
 
     def client(self, key: str = "") -> httpx.Client:
         """A client with a key."""

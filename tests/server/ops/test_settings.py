@@ -1,0 +1,116 @@
+"""The settings of a server: each has a name in the environment, and what is wrong is told by it."""
+
+import os
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from tallybook.application.server.settings import ServerSettings, wrong_settings
+from tallybook.domain.policy import AcceptancePolicy
+
+from tests.server.serving import TALLYBOOK
+
+GIVEN: list[tuple[str, str, str, object]] = [
+    ("LEDGER", "sqlite:///other.db", "ledger", "sqlite:///other.db"),
+    ("HOST", "::1", "host", "::1"),
+    ("PORT", "9000", "port", 9000),
+    ("WORKERS", "4", "workers", 4),
+    ("ACCESS_LOG", "false", "access_log", False),
+    ("MOST_BODY_BYTES", "1024", "most_body_bytes", 1024),
+    ("MOST_HEADER_SECONDS", "0.5", "most_header_seconds", 0.5),
+    ("DRAIN_SECONDS", "5", "drain_seconds", 5),
+    ("POLICY__MAX_AGE", "P90D", "policy", AcceptancePolicy(max_age=timedelta(days=90))),
+    ("POLICY__MAX_AGE", "none", "policy", AcceptancePolicy(max_age=None)),
+    ("POLICY__MAX_AHEAD", "PT1H", "policy", AcceptancePolicy(max_ahead=timedelta(hours=1))),
+    ("POLICY__CANCEL_WINDOW", "PT48H", "policy", AcceptancePolicy(cancel_window=timedelta(hours=48))),
+    ("POLICY__GRACE", "PT2H", "policy", AcceptancePolicy(grace=timedelta(hours=2))),
+    ("POLICY__MAX_DIGITS", "30", "policy", AcceptancePolicy(max_digits=30)),
+]
+WRONG = [
+    ("PORT", "70000", "less than or equal to 65535"),
+    ("PORT", "http", "valid integer"),
+    ("HOST", "", "at least 1 character"),
+    ("WORKERS", "0", "greater than or equal to 1"),
+    ("ACCESS_LOG", "perhaps", "valid boolean"),
+    ("MOST_BODY_BYTES", "1", "greater than or equal to 1024"),
+    ("LEDGER", "mysql://root:geheim@here/db", "A ledger URL is one of"),
+    ("LEDGER", "sqlite://", "a ledger in memory can't be served"),
+    ("POLICY__MAX_AGE", "a month", "valid timedelta"),
+    ("POLICY__GRACE", "P10D", "less than or equal to"),
+    ("POLICY__MAX_AGEE", "P90D", "Extra inputs are not permitted"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of whoever runs the tests."""
+    for name in os.environ:
+        if name.startswith("TALLYBOOK_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(("name", "value", "setting", "meant"), GIVEN)
+def test_a_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str, setting: str, meant: object) -> None:
+    """It is read from the environment; all others stay as they are."""
+    monkeypatch.setenv(f"TALLYBOOK_{name}", value)
+    settings = ServerSettings()
+    assert getattr(settings, setting) == meant
+    assert settings.model_copy(update={setting: getattr(DEFAULTS, setting)}) == DEFAULTS
+
+
+DEFAULTS = ServerSettings.model_construct()
+
+
+@pytest.mark.parametrize(("name", "value", "why"), WRONG)
+def test_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
+    """It is told by its name, without what was given: it may be a password."""
+    monkeypatch.setenv(f"TALLYBOOK_{name}", value)
+    with pytest.raises(ValidationError) as error:
+        ServerSettings()
+    (said,) = wrong_settings(error.value)
+    assert said.startswith(f"TALLYBOOK_{name}: ")
+    assert why in said
+    assert "geheim" not in said + str(error.value)
+
+
+def refused(tmp_path: Path, *options: str, **environment: str) -> str:
+    """What is said of wrong usage."""
+    done = subprocess.run(
+        [TALLYBOOK, "serve", *options], env={"PATH": os.environ["PATH"], **environment}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    return done.stderr
+
+
+def test_wrong_settings_are_told_and_nothing_is_begun(tmp_path: Path) -> None:
+    """All of them, with status 2."""
+    said = refused(tmp_path, TALLYBOOK_PORT="-1", TALLYBOOK_POLICY__MAX_AGE="old")
+    assert [line.split(": ")[:2] for line in said.splitlines()] == [
+        ["tallybook", "TALLYBOOK_PORT"], ["tallybook", "TALLYBOOK_POLICY__MAX_AGE"],
+    ]  # fmt: skip
+
+
+def test_an_option_comes_before_the_environment(tmp_path: Path) -> None:
+    """A wrong one in the environment isn't even looked at."""
+    said = refused(tmp_path, "--port", "-1", TALLYBOOK_PORT="8080")
+    assert said.startswith("tallybook: TALLYBOOK_PORT: ")
+
+
+def test_several_workers_need_postgresql(tmp_path: Path) -> None:
+    """One sentence."""
+    assert refused(tmp_path, "--workers", "2") == (
+        "tallybook: Several workers need a ledger on PostgreSQL: on SQLite one process writes.\n"
+    )
+
+
+def test_without_its_extra_the_command_tells_how_to_install_it(tmp_path: Path) -> None:
+    """In one sentence, with status 2."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['uvicorn'] = None\n")
+    done = subprocess.run(
+        [TALLYBOOK, "serve"], env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "Serving a ledger needs its extra: pip install 'tallybook[server]'\n")
