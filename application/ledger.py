@@ -121,6 +121,16 @@ class Ledger(Application[str]):
         """The event names of all meters, in order."""
         return [stream.removeprefix(METER_PREFIX) for stream in self.ledger_recorder.select_streams(METER_PREFIX)]
 
+    def meter_changes(self, after: int, limit: int) -> Iterator[tuple[int, str, Meter, Meter | None]]:
+        """Up to `limit` of what happened to meters after the position `after`, in order.
+
+        Gives the position, what happened, and the meter as it was then and before.
+        """
+        for one in self.ledger_recorder.select_newer(METER_PREFIX, after, limit):
+            event_name, version = str(one.originator_id).removeprefix(METER_PREFIX), one.originator_version
+            before = self.meter(event_name, version - 1) if version > 1 else None
+            yield one.id, one.topic, self.meter(event_name, version), before
+
     def meter_event(self, identifier: str) -> tuple[MeterEvent, int] | None:
         """The meter event called `identifier` and the position of its recording, if there is one."""
         held = self.held((identifier,)).get(identifier)

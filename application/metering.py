@@ -17,7 +17,7 @@ from ..projections.generations import Generation
 from ..projections.projector import Progress, Projector, discard_foreign_views
 from .access import AccessKeys
 from .access_views import AccessKeyView, NewAccessKey
-from .arguments import text
+from .arguments import number, text
 from .closing import PeriodCloser
 from .comparing import Comparer, GenerationDifference
 from .generations import Generations
@@ -27,7 +27,7 @@ from .meters import MeterRegistry
 from .projecting import ProjectionRunner
 from .reading import UsageReader
 from .recording import UsageRecorder
-from .results import Adjustment, Explanation, GenerationView, MeterEventView, MeterView, Receipt, Total
+from .results import Adjustment, Explanation, GenerationView, MeterChange, MeterEventView, MeterView, Receipt, Total
 from .seals.growth import GrowthProof
 from .seals.proof import EventProof
 from .seals.results import SealVerification, SealView
@@ -139,6 +139,10 @@ class Metering:
     def meter(self, event_name: str, *, as_of: datetime | int | None = None) -> MeterView:
         """One meter, as it is or was. Raises NoMeter, also as of a time before it was configured."""
         return self._meters.meter(text(event_name, "event_name", 100), as_of)
+
+    def meter_changes(self, *, after: int = 0, limit: int = 100) -> list[MeterChange]:
+        """What happened to meters after the position `after` of the ledger, in order, up to `limit` at a time."""
+        return self._meters.changes(number(after, "after", 0, 2**63 - 1), number(limit, "limit", 1, 10_000))
 
     def rename_meter(self, event_name: str, display_name: str) -> MeterView:
         """Show a meter under another name, of at most 250 characters."""

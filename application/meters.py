@@ -11,7 +11,7 @@ from ..domain.meter import Meter
 from ..domain.rules import Rules
 from .arguments import known_as_of, text
 from .ledger import Ledger
-from .results import MeterView
+from .results import MeterChange, MeterView
 from .rule_arguments import rules
 
 
@@ -76,6 +76,13 @@ class MeterRegistry:
     def all(self, as_of: datetime | int | None = None) -> list[MeterView]:
         """All meters, as they were known, ordered by event name."""
         return [MeterView.of(meter) for meter in self.ledger.meters(known_as_of(as_of))]
+
+    def changes(self, after: int, limit: int) -> list[MeterChange]:
+        """Up to `limit` of what happened to meters after the position `after`, in order."""
+        return [
+            MeterChange(position, happened, MeterView.of(meter), before and MeterView.of(before))
+            for position, happened, meter, before in self.ledger.meter_changes(after, limit)
+        ]
 
     def _the_same(self, meter: Meter, asked: Rules, display_name: str | None) -> MeterView:
         if meter.rules != asked or display_name not in (None, meter.display_name):

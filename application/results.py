@@ -73,6 +73,18 @@ class MeterView:
         )
 
 
+class MeterChange(NamedTuple):
+    """Something that happened to a meter: where the ledger holds it, what it was, and the meter then and before.
+
+    `happened` is Configured, Renamed, RulesChanged, Deactivated or Reactivated; the first has nothing before it.
+    """
+
+    position: int
+    happened: str
+    meter: MeterView
+    before: MeterView | None
+
+
 @dataclass(frozen=True, slots=True)
 class Total:
     """What one customer used of one meter in [start, end); of the whole meter where `customer` is None.

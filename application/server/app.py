@@ -1,5 +1,6 @@
 """The application that a web server runs: each operation at its path, and an answer to whatever comes."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -23,6 +24,7 @@ from .routes import Operation
 from .seen import Seen
 from .service import Request, Service
 from .settings import ServerSettings
+from .webhooks.dispatcher import Webhooks
 
 Endpoint = Callable[[Received], Awaitable[Response]]
 
@@ -36,9 +38,11 @@ def application(settings: ServerSettings, observer: Observer) -> Starlette:
         app.state.service = service = Service(desks, observer)
         app.state.readiness = Readiness(desks, settings.ledger)
         app.state.desks = desks
+        webhooks = Webhooks(desks, settings.webhooks)
         try:
             yield
         finally:
+            await asyncio.to_thread(webhooks.close)
             await service.close()
             desks.close()
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from .resources import (
     adjustments,
     closed_periods,
+    events,
     explanations,
     meter_event_errors,
     meter_events,
@@ -17,6 +18,7 @@ from .resources import (
     summaries,
     totals,
     verifications,
+    webhook_endpoints,
 )
 from .routes import Operation, Routes
 
@@ -35,6 +37,8 @@ ROUTES: Sequence[Routes] = (
     rule_changes.routes,
     projection.routes,
     verifications.routes,
+    events.routes,
+    webhook_endpoints.routes,
 )
 
 

@@ -63,6 +63,14 @@ class Desks:
             self.gate.enter(credentials, Scope.RECORD)
         return self.of(livemode=livemode)
 
+    def is_open(self, *, livemode: bool) -> bool:
+        """Whether the desk of a mode was asked for already."""
+        return livemode in self._desks
+
+    def is_there(self, *, livemode: bool) -> bool:
+        """Whether the desk of a mode has a ledger already, opened or not."""
+        return self.is_open(livemode=livemode) or locate(self._tests).exists()
+
     def close(self) -> None:
         """Let the ledgers go."""
         self._opened.close()

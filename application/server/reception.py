@@ -26,7 +26,7 @@ async def received(request: Received, name: str, *, most_bytes: int, most_second
         raise _too_large(most_bytes)
     try:
         async with asyncio.timeout(most_seconds):
-            body = b"" if request.method == "GET" else await _body(request, most_bytes)
+            body = await _body(request, most_bytes)  # that of a GET too: the connection goes on after it
     except TimeoutError:
         raise Refusal(408, f"The body didn't come within {most_seconds:g} seconds.", code="request_timeout",
                       headers={"Connection": "close"}) from None  # fmt: skip

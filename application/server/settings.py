@@ -10,6 +10,7 @@ from ...domain.errors import InvalidLedgerUrl
 from ...domain.policy import AcceptancePolicy
 from ..ledger_url import locate
 from ..metering import utc_now
+from .webhooks.settings import WebhookSettings
 
 PREFIX, INSIDE = "TALLYBOOK_", "__"
 
@@ -43,6 +44,7 @@ class ServerSettings(BaseSettings):
     most_body_seconds: float = Field(default=30, gt=0)
     keep_alive_seconds: int = Field(default=75, ge=1)
     drain_seconds: int = Field(default=20, ge=1)
+    webhooks: WebhookSettings = WebhookSettings()
 
     @field_validator("ledger")
     @classmethod

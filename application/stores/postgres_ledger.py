@@ -252,6 +252,13 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             (prefix, _after(prefix)),
         )
 
+    def select_newer(self, prefix: str, after: int, limit: int) -> Sequence[Notification]:
+        """Up to `limit` events after the position `after` of streams whose ids begin with `prefix`, by position."""
+        return self._notifications(  # with the + 0, no index leads through all that was appended since
+            "WHERE originator_id >= %s AND originator_id < %s AND position + 0 > %s ORDER BY position + 0 LIMIT %s",
+            (prefix, _after(prefix), after, limit),
+        )
+
     @contextmanager
     def listening(self) -> Generator[Callable[[float], None]]:
         """Hear of what is appended from here on: gives what waits for that, or for some seconds at most."""

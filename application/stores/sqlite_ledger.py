@@ -211,6 +211,13 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             (prefix, _after(prefix)),
         )
 
+    def select_newer(self, prefix: str, after: int, limit: int) -> Sequence[Notification]:
+        """Up to `limit` events after the position `after` of streams whose ids begin with `prefix`, by position."""
+        return self._select(  # with the +, positions are looked at in the index of streams
+            "WHERE originator_id >= ? AND originator_id < ? AND +position > ? ORDER BY +position LIMIT ?",
+            (prefix, _after(prefix), after, limit),
+        )
+
     @contextmanager
     def listening(self) -> Generator[Callable[[float], None]]:
         """Look for what is appended from here on: gives what waits for that, or for some seconds at most."""

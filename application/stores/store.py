@@ -107,6 +107,13 @@ class LedgerRecorder(LedgerPages, Protocol):
         """The events of all streams whose ids begin with `prefix`, by stream and version."""
         ...
 
+    def select_newer(self, prefix: str, after: int, limit: int) -> Sequence[Notification]:
+        """Up to `limit` events after the position `after` of streams whose ids begin with `prefix`, by position.
+
+        What it costs grows with these streams alone, however much else the ledger holds.
+        """
+        ...
+
     def listening(self) -> AbstractContextManager[Callable[[float], None]]:
         """Hear of what is appended from here on: gives what waits for that, or for some seconds at most."""
         ...

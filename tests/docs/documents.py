@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 STORAGE = ROOT / "docs" / "storage.md"
 ON_POSTGRES = ROOT / "docs" / "guides" / "postgresql.md"
+WEBHOOKS = ROOT / "docs" / "guides" / "webhooks.md"
 WEB_APPLICATIONS = ROOT / "docs" / "guides" / "web-applications.md"
 SERVE = ROOT / "docs" / "guides" / "serve.md"
 _FILE = re.compile(r"(#|//) (?P<path>[\w/]+\.(py|mjs))(, at its end)?\n")

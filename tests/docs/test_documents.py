@@ -9,11 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.documents import DOCUMENTS, ON_POSTGRES, ROOT, SERVE, STORAGE, WEB_APPLICATIONS, blocks, name, steps
+from tests.docs.documents import (
+    DOCUMENTS,
+    ON_POSTGRES,
+    ROOT,
+    SERVE,
+    STORAGE,
+    WEB_APPLICATIONS,
+    WEBHOOKS,
+    blocks,
+    name,
+    steps,
+)
 from tests.postgres import programs
 
 RUN = {"python", "console"}
-RUN_HERE = [one for one in DOCUMENTS if one not in (WEB_APPLICATIONS, SERVE)]
+RUN_HERE = [one for one in DOCUMENTS if one not in (WEB_APPLICATIONS, WEBHOOKS, SERVE)]
 """Web applications and servers are files, and commands that don't end: they have tests of their own."""
 
 

@@ -14,6 +14,12 @@ OF_NOW = {
     "retrieve_projection": "how far the read models are is of now alone",
     "list_meter_event_errors": "what couldn't be counted is no part of the ledger, and never changes",
     "retrieve_meter_event_error": "what couldn't be counted is no part of the ledger, and never changes",
+    "list_events": "events never change",
+    "retrieve_event": "events never change",
+    "list_events_v2": "events never change",
+    "retrieve_event_v2": "events never change",
+    "list_webhook_endpoints": "endpoints are no part of the ledger",
+    "retrieve_webhook_endpoint": "endpoints are no part of the ledger",
 }
 
 

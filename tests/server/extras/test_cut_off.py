@@ -18,7 +18,7 @@ def power_cuts(monkeypatch: pytest.MonkeyPatch) -> Any:
     def cut(_: object, *args: object) -> None:
         raise RuntimeError("The power is cut.")
 
-    def cuts(asking: Asking, method: str, path: str, **given: object) -> None:
+    def cuts(asking: Asking, method: str, path: str, **given: Any) -> None:
         with monkeypatch.context() as patched:
             patched.setattr(KeptAnswers, "row", cut)
             assert asking.send(method, path, **CUT_OFF, **given).status_code == 500
@@ -32,7 +32,8 @@ def test_rules_that_were_put_in_force(ledger: Ledger, asking: Asking, power_cuts
         meter  calls  sum
         10:00  acme calls 5
     """)
-    path, rules = f"{asking.meter('calls')}/rules", {"event_time_window": "day", "reason": "by day"}
+    path = f"{asking.meter('calls')}/rules"
+    rules: dict[str, Any] = {"event_time_window": "day", "reason": "by day"}
     power_cuts(asking, "POST", path, **rules)
     again = asking.post(path, **CUT_OFF, **rules)
     assert (again["event_time_window"], again["revision"]) == ("day", 2)

@@ -55,7 +55,9 @@ def test_all_of_it_goes_as_on_sqlite(ledger: Ledger, asking: Asking, metering: M
     assert asking.send("DELETE", f"{V1}/projection/generations/1").status_code == 200
 
     session = asking.send_json("/v2/billing/meter_event_session", asking.keys["record"], {})
-    unknown = [{"event_name": "bytes", "payload": {}, "identifier": f"e{number}"} for number in range(5)]
+    unknown: list[dict[str, object]] = [
+        {"event_name": "bytes", "payload": {}, "identifier": f"e{number}"} for number in range(5)
+    ]
     asking.send_json("/v2/billing/meter_event_stream", session["authentication_token"], {"events": unknown})
     errors = asking.pages(f"{V1}/meter_event_errors", limit=2)
     assert [one["identifier"] for one in errors] == ["e4", "e3", "e2", "e1", "e0"]

@@ -1,0 +1,1 @@
+"""Webhooks: what happens is told to whoever asked for it, signed, and again until they have it."""
