@@ -45,7 +45,7 @@ def clocked_place(directory: Path, clock: MovedClock) -> Generator[Place]:
         key = metering.create_access_key(["admin"]).key
     settings = _Clocked(ledger=ledger, moved=clock)
     config = uvicorn.Config(
-        application(settings, Observer(Measures(are_shared=False), is_logging=False)), log_config=None, lifespan="on",
+        application(settings, Observer(Measures(are_shared=False))), log_config=None, lifespan="on",
         ws="none",
     )  # fmt: skip
     server = uvicorn.Server(config)
