@@ -15,7 +15,7 @@ _LAST_POSITION = 2**63 - 1
 
 Moment = Annotated[
     str,
-    Meta(min_length=1, max_length=40, pattern=r"^(-?\d{1,12}|\d{4}-\d\d-\d\d[Tt ].*)$",
+    Meta(min_length=1, max_length=40, pattern=r"^(-?[0-9]{1,12}|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*)$",
          description="Seconds since 1970 or RFC 3339: with what was recorded up to and including then."),
 ]  # fmt: skip
 Position = Annotated[int, Meta(ge=0, le=_LAST_POSITION, description="With what the ledger held up to this position.")]

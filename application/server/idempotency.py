@@ -46,7 +46,7 @@ def fingerprint_of(method: str, path: str, body: bytes) -> bytes:
 
 def check_key(key: str | None) -> None:
     """Refuse a key that is too long, or no text. Raises Refusal."""
-    if key is not None and not (len(key) <= LONGEST_KEY and _KEY.match(key)):
+    if key is not None and not (len(key) <= LONGEST_KEY and _KEY.fullmatch(key)):
         raise Refusal(400, f"Idempotency keys are 1 to {LONGEST_KEY} printable characters.", kind="idempotency_error")
 
 

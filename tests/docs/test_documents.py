@@ -24,8 +24,8 @@ from tests.docs.documents import (
 from tests.postgres import programs
 
 RUN = {"python", "console"}
-RUN_HERE = [one for one in DOCUMENTS if one not in (SERVE, WEB_APPLICATIONS, WEBHOOKS)]
-"""Web applications are files, and commands that don't end, and others need a server: they have tests of their own."""
+RUN_HERE = [one for one in DOCUMENTS if one not in (WEB_APPLICATIONS, WEBHOOKS, SERVE)]
+"""Web applications and servers are files, and commands that don't end: they have tests of their own."""
 
 
 @pytest.fixture(autouse=True)

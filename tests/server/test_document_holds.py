@@ -14,7 +14,7 @@ from .sdk.place import Place, place
 from .sdk.usage import create_meter
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
-LONGEST_SECONDS = 60
+LONGEST_SECONDS = 120
 CONFIG = """
 [checks]
 # What the document allows may be refused all the same: a meter that there isn't, a name that is taken.
@@ -32,10 +32,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield served
 
 
-def test_what_a_key_opens(server: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", ["coverage", "fuzzing", "stateful"])
+def test_what_a_key_opens(server: Place, tmp_path: Path, phase: str) -> None:
     """No error of the server's, no answer that isn't in the document, nothing taken that it forbids, nobody let in."""
     by_session = [option for name in _by_session() for option in ("--exclude-operation-id", name)]
-    _run(server, tmp_path, server.admin_key, "--max-examples", "15", *by_session)
+    _run(server, tmp_path, server.admin_key, "--phases", phase, "--max-examples", "8", *by_session)
 
 
 def test_what_a_session_opens(server: Place, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class Asking:
 def served(url: str, metering: Metering, clock: Callable[[], datetime]) -> Generator[Asking]:
     """A server of the ledger at `url`, asked in process."""
     keys = {scope: metering.create_access_key([scope]).key for scope in ("read", "record", "admin")}
-    app = application(_Settings(ledger=url, told_by=clock), Observer(Measures(are_shared=False), is_logging=False))
+    app = application(_Settings(ledger=url, told_by=clock), Observer(Measures(are_shared=False)))
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())
