@@ -126,7 +126,7 @@ NO_JSON = (
     b"\xff",
     b'{"events":NaN}',
     b'{"events":[{"event_name":"\\ud800"}]}',
-    b'{"events":[]',
+    b'{"events":[{"event_name":',
     b" ",
     b"tru",
     b"'x'",
