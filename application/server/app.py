@@ -38,7 +38,7 @@ def application(settings: ServerSettings, observer: Observer) -> Starlette:
         app.state.service = service = Service(desks, observer)
         app.state.readiness = Readiness(desks, settings.ledger)
         app.state.desks = desks
-        webhooks = Webhooks(desks, settings.webhooks)
+        webhooks = Webhooks(desks, settings.webhooks, observer.measures.delivered)
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 import httpx
@@ -14,6 +15,10 @@ from .events import delivered_body
 from .sending import send
 from .settings import WebhookSettings
 
+FAILED = "failed"
+Tell = Callable[[str], None]
+"""Is told what became of each attempt: delivered, failed or given_up."""
+
 _LONGEST_WAIT_SECONDS = 60
 _log = logging.getLogger("tallybook.server")
 
@@ -21,11 +26,14 @@ _log = logging.getLogger("tallybook.server")
 class Courier:
     """Takes what is due to one endpoint there."""
 
-    def __init__(self, desk: Desk, endpoint_id: str, client: httpx.AsyncClient, settings: WebhookSettings) -> None:
+    def __init__(
+        self, desk: Desk, endpoint_id: str, client: httpx.AsyncClient, settings: WebhookSettings, tell: Tell
+    ) -> None:
         self._desk = desk
         self._endpoint_id = endpoint_id
         self._client = client
         self._settings = settings
+        self._tell = tell
         self._news = asyncio.Event()
         self._is_ending = False
 
@@ -71,8 +79,12 @@ class Courier:
         after = tried(delivery, *outcome)
         if outcome.is_delivered:
             settle(desk.keeper, after, DELIVERED, desk.now())
-        elif not keep_trying(desk.keeper, after, desk.now(), settings):
+            self._tell(DELIVERED)
+        elif keep_trying(desk.keeper, after, desk.now(), settings):
+            self._tell(FAILED)
+        else:
             settle(desk.keeper, after, GIVEN_UP, desk.now())
+            self._tell(GIVEN_UP)
             _log.warning(
                 "The event %s (%s) is given up: the webhook endpoint %s didn't take it in %d attempts, the last of "
                 "which ended with %s.",

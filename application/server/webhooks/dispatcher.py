@@ -8,6 +8,7 @@ from contextlib import suppress
 from ....domain.errors import TallybookError
 from ..desk import Desk
 from ..desks import Desks
+from .courier import Tell
 from .dispatching import Term
 from .settings import WebhookSettings
 
@@ -18,8 +19,8 @@ _log = logging.getLogger("tallybook.server")
 class Webhooks:
     """Tells of what happens at both desks of a server."""
 
-    def __init__(self, desks: Desks, settings: WebhookSettings) -> None:
-        self._dispatchers = [Dispatcher(desks, settings, livemode=livemode) for livemode in (True, False)]
+    def __init__(self, desks: Desks, settings: WebhookSettings, tell: Tell) -> None:
+        self._dispatchers = [Dispatcher(desks, settings, tell, livemode=livemode) for livemode in (True, False)]
 
     def close(self) -> None:
         """End at once. What isn't delivered yet is delivered after the next start, or by another process."""
@@ -32,10 +33,11 @@ class Webhooks:
 class Dispatcher(threading.Thread):
     """Dispatches for one desk, from when its ledger is there, whenever no other process does."""
 
-    def __init__(self, desks: Desks, settings: WebhookSettings, *, livemode: bool) -> None:
+    def __init__(self, desks: Desks, settings: WebhookSettings, tell: Tell, *, livemode: bool) -> None:
         super().__init__(name=f"tallybook-webhooks-{'live' if livemode else 'test'}")
         self._desks = desks
         self._settings = settings
+        self._tell = tell
         self._livemode = livemode
         self._stopping = threading.Event()
         self._term: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
@@ -80,7 +82,7 @@ class Dispatcher(threading.Thread):
         self._term = asyncio.get_running_loop(), stop
         if self._stopping.is_set():
             stop.set()
-        await Term(desk, self._settings, stop).run()
+        await Term(desk, self._settings, self._tell, stop).run()
 
 
 def _first(errors: BaseExceptionGroup[TallybookError]) -> TallybookError:

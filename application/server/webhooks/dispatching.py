@@ -7,7 +7,7 @@ import httpx
 
 from ..desk import Desk
 from . import error_reports, meter_changes
-from .courier import Courier
+from .courier import Courier, Tell
 from .deliveries import pending
 from .endpoints import Endpoint, Endpoints
 from .housekeeping import keep_house
@@ -23,9 +23,10 @@ _FOR_EVER = 2**62
 class Term:
     """The time in which this process dispatches, and no other does."""
 
-    def __init__(self, desk: Desk, settings: WebhookSettings, stop: asyncio.Event) -> None:
+    def __init__(self, desk: Desk, settings: WebhookSettings, tell: Tell, stop: asyncio.Event) -> None:
         self._desk = desk
         self._settings = settings
+        self._tell = tell
         self._stop = stop
         self._endpoints = Endpoints(desk.keeper)
         self._meters = meter_changes.MeterFollower(desk)
@@ -48,7 +49,7 @@ class Term:
             if endpoint.status == "deleted":
                 await self._clear(endpoint)
             elif endpoint.id not in self._couriers:
-                courier = Courier(self._desk, endpoint.id, client, self._settings)
+                courier = Courier(self._desk, endpoint.id, client, self._settings, self._tell)
                 self._couriers[endpoint.id] = courier, group.create_task(courier.run())
         if await self._make_events(endpoints):
             for courier, _ in self._couriers.values():

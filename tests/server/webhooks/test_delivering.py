@@ -11,7 +11,9 @@ from tests.server.webhooks.served import new_endpoint, new_meter, quick_server, 
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
-def test_what_is_not_taken_is_sent_again(client: StripeClient, receiver: Receiver, status: int) -> None:
+def test_what_is_not_taken_is_sent_again(
+    serving: Serving, key: str, client: StripeClient, receiver: Receiver, status: int
+) -> None:
     """With the same event, signed anew, after pauses that grow; redirects aren't followed."""
     receiver.statuses = [status, status]
     receiver.headers = {"Location": "/elsewhere"}
@@ -25,6 +27,9 @@ def test_what_is_not_taken_is_sent_again(client: StripeClient, receiver: Receive
     until(lambda: client.v1.events.retrieve(event).pending_webhooks == 0)
     time.sleep(0.5)
     assert len(receiver.received) == 3
+    measured = serving.get("/metrics", key).text
+    assert 'tallybook_webhook_deliveries_total{outcome="failed"} 2.0' in measured
+    assert 'tallybook_webhook_deliveries_total{outcome="delivered"} 1.0' in measured
 
 
 def test_a_slow_endpoint_holds_up_no_other(

@@ -50,7 +50,7 @@ def test_it_goes_on_when_the_ledger_is_there_again(
         return due(*args, **kwargs)
 
     monkeypatch.setattr(SQLiteKeeper, "due", failing)
-    webhooks = Webhooks(desks, QUICK)
+    webhooks = Webhooks(desks, QUICK, list[str]().append)
     try:
         desks.of(livemode=True).metering.configure_meter("before")
         receiver.wait(1)
@@ -79,7 +79,7 @@ def test_it_goes_on_after_what_nobody_thought_of(
         return rows(endpoints)
 
     monkeypatch.setattr(Endpoints, "rows", failing)
-    webhooks = Webhooks(desks, QUICK)
+    webhooks = Webhooks(desks, QUICK, list[str]().append)
     try:
         desks.of(livemode=True).metering.configure_meter("tokens")
         receiver.wait(1)
@@ -90,7 +90,7 @@ def test_it_goes_on_after_what_nobody_thought_of(
 
 def test_no_ledger_for_tests_is_begun_for_it(desks: Desks, receiver: Receiver, tmp_path: Path) -> None:
     """One that is opened meanwhile is dispatched for."""
-    webhooks = Webhooks(desks, QUICK)
+    webhooks = Webhooks(desks, QUICK, list[str]().append)
     try:
         time.sleep(0.3)
         assert not desks.is_there(livemode=False)
@@ -108,7 +108,7 @@ def test_a_ledger_for_tests_that_is_there_is_dispatched_for(desks: Desks, receiv
     desks.of(livemode=False).metering.configure_meter("tokens")
     desks.close()
     again = Desks(f"sqlite:///{tmp_path / 'usage.db'}", AcceptancePolicy(), utc_now)
-    webhooks = Webhooks(again, QUICK)
+    webhooks = Webhooks(again, QUICK, list[str]().append)
     try:
         receiver.wait(1)
     finally:
@@ -118,7 +118,7 @@ def test_a_ledger_for_tests_that_is_there_is_dispatched_for(desks: Desks, receiv
 
 def test_it_ends_at_once(desks: Desks) -> None:
     """Without threads left behind."""
-    webhooks = Webhooks(desks, WebhookSettings())
+    webhooks = Webhooks(desks, WebhookSettings(), list[str]().append)
     time.sleep(0.3)
     began = time.monotonic()
     webhooks.close()
@@ -131,7 +131,7 @@ def test_terms_end_and_go_on(desks: Desks, receiver: Receiver, monkeypatch: pyte
     monkeypatch.setattr("tallybook.application.server.webhooks.dispatching.TERM_SECONDS", 0.2)
     tell(desks, receiver)
     receiver.pause_seconds = 0.4
-    webhooks = Webhooks(desks, QUICK)
+    webhooks = Webhooks(desks, QUICK, list[str]().append)
     try:
         for number in range(4):
             desks.of(livemode=True).metering.configure_meter(f"meter {number}")
