@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 
 MOST_CALLS, READING_THREADS, DOING_THREADS = 200, 8, 4
 """How many calls may wait and run at once, of those that only read and of those that do something."""
+MOST_READ_AT_ONCE = 64 * 1024
+"""Bytes: a larger body is read in a thread, and only of who is let in. Until it's read nobody else is answered."""
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 PARAMETERS = {
     "formula": "default_aggregation[formula]",
@@ -126,7 +128,10 @@ class Service:
         wrong: Refusal | None = None
         try:
             check_key(request.idempotency_key)
-            asked = _read(operation, request)
+            if len(request.body) <= MOST_READ_AT_ONCE:
+                asked = _read(operation, request)
+            else:
+                asked = await self._doing.run(lambda: _read_if_let_in(desk, operation, request))
         except Refusal as refusal:  # which is told only to who is let in
             wrong = refusal
 
@@ -207,6 +212,12 @@ def _read(operation: Operation, request: Request) -> Any:
     except UnicodeDecodeError:
         raise Refusal(400, "The body is not UTF-8.") from None
     return read_parameters(read_form(text), operation.takes, from_text=True)
+
+
+def _read_if_let_in(desk: Desk, operation: Operation, request: Request) -> Any:
+    """What a request to record asks, if who asks may record. Raises Refusal."""
+    desk.enter(credentials_of(request.authorization), by_session=operation.by_session)
+    return _read(operation, request)
 
 
 def _call(desk: Desk, key: AccessKeyView, request: Request, asked: Any) -> Call[Any]:
