@@ -14,6 +14,7 @@ from .seen import Seen
 from .settings import ServerSettings
 
 _LINGER_SECONDS = 1.0
+_ABOUT_A_BODY = {b"content-length", b"transfer-encoding"}
 _FRAMING = 8
 """How many bytes chunks may take for one byte of a body, which is also why a body may take that much more."""
 
@@ -92,6 +93,8 @@ class BoundedProtocol(HttpToolsProtocol):
         too_large = self._headers_bytes + len(self.url) > self.settings.most_header_bytes
         if too_large or len(self.headers) > self.settings.most_headers:
             self.app = self._refusing(self._too_large_header())
+        elif self._asks_for_upgrade and {name for name, _ in self.headers} & _ABOUT_A_BODY:
+            self.app = self._refusing(_not_upgraded())  # what follows such a header isn't read as a body
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -125,6 +128,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what isn't HTTP."""
         self._refuse(Refusal(400, msg, code="http_invalid"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nobody is told that the protocol stays what it is, as HTTP has it."""
+
+    @property
+    def _asks_for_upgrade(self) -> bool:
+        return self.parser is not None and self.parser.should_upgrade()
 
     @property
     def _is_idle(self) -> bool:
@@ -196,6 +206,11 @@ def _too_many(most: int) -> Refusal:
         503, f"There are more than {most} connections. Try again later.", kind="api_error", code="too_many_connections",
         headers={"Retry-After": "1"},
     )  # fmt: skip
+
+
+def _not_upgraded() -> Refusal:
+    message = "The body of a request that asks for another protocol can't be read: send it without the header Upgrade."
+    return Refusal(400, message, code="http_invalid")
 
 
 def _headers(answer: Answer, name: str) -> list[tuple[bytes, bytes]]:

@@ -11,7 +11,6 @@ from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple
 
-from ...domain.access_key import Scope
 from ...domain.errors import TallybookError
 from ...domain.instants import microseconds
 from ...domain.report import Report
@@ -157,9 +156,7 @@ class Committer:
 
     def _entered(self, credentials: str, by_session: bool) -> AccessKeyView | Refusal:
         try:
-            if by_session:
-                return self.desk.sessions.enter(credentials)
-            return self.desk.gate.enter(credentials, Scope.RECORD)
+            return self.desk.enter(credentials, by_session=by_session)
         except Refusal as refusal:
             return refusal
 

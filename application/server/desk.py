@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic
 
+from ...domain.access_key import Scope
 from ...domain.errors import InvalidParameter, NoMeter
 from ..access import AccessKeyView
 from ..metering import Metering
@@ -26,6 +27,10 @@ class Desk:
         self.keeper = metering.keeper()
         self.answers = KeptAnswers(self.keeper)
         self.sessions = Sessions(self.keeper, gate, metering.clock, livemode=livemode)
+
+    def enter(self, credentials: str, *, by_session: bool) -> AccessKeyView:
+        """The key of who may record at this moment. Raises Refusal."""
+        return self.sessions.enter(credentials) if by_session else self.gate.enter(credentials, Scope.RECORD)
 
     def now(self) -> datetime:
         """The time, by the ledger's clock."""

@@ -50,7 +50,9 @@ class Desks:
         self._desks = {True: Desk(live, self.gate, livemode=True)}
 
     def of(self, *, livemode: bool) -> Desk:
-        """The desk of a mode."""
+        """The desk of a mode. Who asks for the live one doesn't wait for the other to be opened."""
+        if livemode in self._desks:
+            return self._desks[livemode]
         with self._lock:
             if livemode not in self._desks:
                 self._desks[livemode] = Desk(self._open(self._tests), self.gate, livemode=livemode)

@@ -92,7 +92,8 @@ class KeptAnswers:
             try:
                 answer = work(was_begun)
             except Refusal as refusal:
-                if not refusal.is_ours:  # where something failed here, it may be done all the same
+                # Where something failed here, it may be done all the same; and who began it may be doing it still.
+                if not (refusal.is_ours or was_begun):
                     self._keeper.change(remove=[(ANSWER, key.place)])
                 raise
             self._keeper.change(put=[self.row(key, answer, request_id, at)])

@@ -24,8 +24,10 @@ from .routes import Operation
 
 Result = TypeVar("Result")
 
-MOST_CALLS, THREADS = 200, 8
-"""How many calls may wait and run at once, not counting those that record."""
+MOST_CALLS, READING_THREADS, DOING_THREADS = 200, 8, 4
+"""How many calls may wait and run at once, of those that only read and of those that do something."""
+MOST_READ_AT_ONCE = 64 * 1024
+"""Bytes: a larger body is read in a thread, and only of who is let in. Until it's read nobody else is answered."""
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 PARAMETERS = {
     "formula": "default_aggregation[formula]",
@@ -65,13 +67,17 @@ class Request:
 
 
 class Service:
-    """Answers requests. Those that record are recorded together; the others run in threads."""
+    """Answers requests. Those that record are recorded together; the others run in threads.
+
+    Those that read have threads of their own: whoever asks for much that takes long is in nobody's way who cancels, or
+    begins a session to record.
+    """
 
     def __init__(self, desks: Desks, observer: Observer) -> None:
         self._desks = desks
         self._observer = observer
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="tallybook-call")
-        self._calls = 0
+        self._reading = _Calls(READING_THREADS, "tallybook-reading")
+        self._doing = _Calls(DOING_THREADS, "tallybook-doing")
         self._committers: dict[bool, Committer] = {}
 
     async def answer(self, operation: Operation, request: Request) -> Answer:
@@ -79,7 +85,8 @@ class Service:
         try:
             if operation.records:
                 return await self._record(operation, request)
-            return await self._in_thread(lambda: self._performed(operation, request))
+            calls = self._reading if operation.method == "GET" else self._doing
+            return await calls.run(lambda: self._performed(operation, request))
         except Refusal as refusal:
             return refused(refusal, is_v2=operation.is_v2)
         except Exception as error:
@@ -89,16 +96,8 @@ class Service:
         """Answer all that was taken, and end."""
         for committer in self._committers.values():
             await asyncio.to_thread(committer.close)
-        self._threads.shutdown()
-
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        if self._calls >= MOST_CALLS:
-            raise too_much("Too many requests are being answered. Try again later.", "global-concurrency")
-        self._calls += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._calls -= 1
+        for calls in (self._reading, self._doing):
+            calls.close()
 
     def _performed(self, operation: Operation, request: Request) -> Answer:
         """Do what is asked, in a thread."""
@@ -129,7 +128,10 @@ class Service:
         wrong: Refusal | None = None
         try:
             check_key(request.idempotency_key)
-            asked = _read(operation, request)
+            if len(request.body) <= MOST_READ_AT_ONCE:
+                asked = _read(operation, request)
+            else:
+                asked = await self._doing.run(lambda: _read_if_let_in(desk, operation, request))
         except Refusal as refusal:  # which is told only to who is let in
             wrong = refusal
 
@@ -149,7 +151,7 @@ class Service:
     async def _committer(self, credentials: str) -> tuple[Desk, Committer]:
         livemode = not is_for_tests(credentials)
         if livemode not in self._committers:
-            desk = await self._in_thread(lambda: self._desks.asked(credentials))
+            desk = await asyncio.to_thread(self._desks.asked, credentials)
             if livemode not in self._committers:
                 self._committers[livemode] = Committer(desk, self._observer)
         committer = self._committers[livemode]
@@ -166,6 +168,28 @@ class Service:
             return self._refusal(error, request)
         _log.error("Request %s failed.", request.request_id, exc_info=error)
         return Refusal(500, "Something went wrong here, which is ours to mend.", kind="api_error")
+
+
+class _Calls:
+    """Calls that run in threads, of which only so many wait."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._count = 0
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """What `work` gives. Raises Refusal where too many wait."""
+        if self._count >= MOST_CALLS:
+            raise too_much("Too many requests are being answered. Try again later.", "global-concurrency")
+        self._count += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._count -= 1
+
+    def close(self) -> None:
+        """Wait for those that run."""
+        self._threads.shutdown()
 
 
 def _read(operation: Operation, request: Request) -> Any:
@@ -188,6 +212,12 @@ def _read(operation: Operation, request: Request) -> Any:
     except UnicodeDecodeError:
         raise Refusal(400, "The body is not UTF-8.") from None
     return read_parameters(read_form(text), operation.takes, from_text=True)
+
+
+def _read_if_let_in(desk: Desk, operation: Operation, request: Request) -> Any:
+    """What a request to record asks, if who asks may record. Raises Refusal."""
+    desk.enter(credentials_of(request.authorization), by_session=operation.by_session)
+    return _read(operation, request)
 
 
 def _call(desk: Desk, key: AccessKeyView, request: Request, asked: Any) -> Call[Any]:

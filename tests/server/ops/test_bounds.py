@@ -88,6 +88,11 @@ TOO_LARGE: dict[str, tuple[int, str, Callable[[], tuple[str, ...]]]] = {
     "all headers": (431, "header_too_large", lambda: (get("/livez", *(f"A{n}: {'x' * 200}" for n in range(11))),)),
     "the number of headers": (431, "header_too_large", lambda: (get("/livez", *(f"A{n}: x" for n in range(20))),)),
     "what isn't HTTP": (400, "http_invalid", lambda: ("what is this\r\n\r\n",)),
+    "a body that would be read as another protocol": (
+        400,
+        "http_invalid",
+        lambda: (post(EVENTS, "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 2"), "{}"),
+    ),
 }
 
 
@@ -112,6 +117,13 @@ def test_headers_within_bounds_are_read(serving: Serving) -> None:
     """As many as there may be."""
     with Connection(serving) as connection:
         assert connection.send(get("/livez", *(f"A{n}: {'x' * 50}" for n in range(19)))).answer().status == 200
+
+
+def test_who_would_rather_speak_another_protocol_goes_on_in_this_one(serving: Serving) -> None:
+    """A GET has nothing that would be lost."""
+    with Connection(serving) as connection:
+        asked = get("/livez", "Connection: Upgrade", "Upgrade: h2c")
+        assert [connection.send(asked).answer().status for _ in range(2)] == [200, 200]
 
 
 def test_a_slow_header(serving: Serving) -> None:

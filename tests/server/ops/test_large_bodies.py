@@ -1,0 +1,58 @@
+"""Large bodies: what strangers send isn't even read, and who is let in is in nobody's way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import psutil
+import pytest
+from tallybook.application.metering import Metering
+
+from tests.server.serving import Serving, create_key, serve
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+EVENTS = "/v1/billing/meter_events"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A ledger with one meter."""
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Metering.open(url) as metering:
+        metering.configure_meter("calls")
+    return url
+
+
+@pytest.fixture
+def serving(url: str) -> Iterator[Serving]:
+    """A server of it."""
+    with serve(url) as serving:
+        yield serving
+
+
+def seconds(serving: Serving) -> float:
+    """How long the server has worked."""
+    times = psutil.Process(serving.process.pid).cpu_times()
+    return times.user + times.system
+
+
+def test_what_strangers_send_costs_little(serving: Serving) -> None:
+    """Reading each of these forms would take the server some tenths of a second."""
+    form = b"a=" + b"%41" * 1_300_000
+    with serving.client() as client:
+        assert client.post(EVENTS).status_code == 401
+        began = seconds(serving)
+        assert {client.post(EVENTS, content=form, headers=FORM).status_code for _ in range(10)} == {401}
+        assert seconds(serving) - began < 1.5
+
+
+def test_a_large_event_is_recorded(serving: Serving, url: str) -> None:
+    """Also one that is read in a thread; and what is wrong with such a one is told."""
+    payload = {f"payload[{key}]": "x" * 5_000 for key in range(40)}
+    good = {"event_name": "calls", "payload[stripe_customer_id]": "c", "payload[value]": "1", **payload}
+    with serving.client(create_key(url, "record")) as client:
+        assert client.post(EVENTS, content=urlencode(good), headers=FORM).status_code == 200
+        refused = client.post(EVENTS, content=urlencode({**good, "what": "?"}), headers=FORM)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "parameter_unknown")
+    with serving.client(create_key(url, "read")) as client:
+        assert client.post(EVENTS, content=urlencode(good), headers=FORM).status_code == 403
