@@ -1,6 +1,6 @@
 """Meter events, reported one by one, as Stripe's v1 and v2 take them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -71,22 +71,17 @@ def create_meter_event(call: Call[CreateMeterEvent]) -> Recording:
     asked = call.asked
     report = _report(asked, None if asked.timestamp is None else at_unix(asked.timestamp))
 
-    def answer(receipts: Sequence[Receipt], at: datetime) -> Recorded:
-        (receipt,) = receipts
-        if receipt.outcome is not Outcome.ACCEPTED:
-            raise _refused_v1(receipt, report)
-        return Recorded(
-            MeterEvent(
-                created=unix(at),
-                event_name=report.event_name,
-                identifier=receipt.identifier or "",
-                livemode=call.desk.livemode,
-                payload=report.payload,
-                timestamp=unix(report.timestamp or at),
-            )
+    def told(identifier: str, at: datetime) -> MeterEvent:
+        return MeterEvent(
+            created=unix(at),
+            event_name=report.event_name,
+            identifier=identifier,
+            livemode=call.desk.livemode,
+            payload=report.payload,
+            timestamp=unix(report.timestamp or at),
         )
 
-    return Recording((report,), answer)
+    return _recording(report, told, _refused_v1)
 
 
 @routes.recording("/v2/billing/meter_events", MeterEventV2)
@@ -94,20 +89,29 @@ def create_meter_event_v2(call: Call[CreateMeterEventV2]) -> Recording:
     """Report a use. It is durable, and in every figure, when this is answered."""
     report = _report(call.asked, call.asked.timestamp)
 
+    def told(identifier: str, at: datetime) -> MeterEventV2:
+        return MeterEventV2(
+            created=rfc3339(at),
+            event_name=report.event_name,
+            identifier=identifier,
+            livemode=call.desk.livemode,
+            payload=report.payload,
+            timestamp=rfc3339(report.timestamp or at),
+        )
+
+    return _recording(report, told, _refused_v2)
+
+
+def _recording(
+    report: Report, told: Callable[[str, datetime], object], refused: Callable[[Receipt, Report], Refusal]
+) -> Recording:
+    """A report to record; `told` is what is answered where it is accepted, and `refused` where it isn't."""
+
     def answer(receipts: Sequence[Receipt], at: datetime) -> Recorded:
         (receipt,) = receipts
-        if receipt.outcome is not Outcome.ACCEPTED:
-            raise _refused_v2(receipt)
-        return Recorded(
-            MeterEventV2(
-                created=rfc3339(at),
-                event_name=report.event_name,
-                identifier=receipt.identifier or "",
-                livemode=call.desk.livemode,
-                payload=report.payload,
-                timestamp=rfc3339(report.timestamp or at),
-            )
-        )
+        if receipt.outcome is not Outcome.ACCEPTED or receipt.identifier is None:
+            raise refused(receipt, report)
+        return Recorded(told(receipt.identifier, at))
 
     return Recording((report,), answer)
 
@@ -132,7 +136,7 @@ def _refused_v1(receipt: Receipt, report: Report) -> Refusal:
     return refusal_of(error, payload_params(error))
 
 
-def _refused_v2(receipt: Receipt) -> Refusal:
+def _refused_v2(receipt: Receipt, _: Report) -> Refusal:
     error = receipt.error
     if error is None or isinstance(error, errors.DuplicateMeterEvent):
         return _already_exists(receipt, "duplicate_meter_event")
