@@ -43,9 +43,9 @@ def test_a_slow_endpoint_holds_up_no_other(
     for name in ("a", "b", "c"):
         new_meter(client, name)
     another_receiver.wait(3)
-    assert time.time() - began < 1.5
+    assert time.time() - began < 4  # where it would have waited for 5 seconds
     receiver.wait(2)
-    assert receiver.received[1].at - receiver.received[0].at > 0.9
+    assert 0.5 < receiver.received[1].at - receiver.received[0].at < 4
 
 
 def test_a_disabled_endpoint_gets_nothing(
@@ -126,4 +126,4 @@ def test_a_server_that_is_told_to_end_ends_at_once(serving: Serving, client: Str
     receiver.wait(1)
     began = time.monotonic()
     assert serving.stop() == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3

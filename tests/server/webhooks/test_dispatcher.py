@@ -122,7 +122,7 @@ def test_it_ends_at_once(desks: Desks) -> None:
     time.sleep(0.3)
     began = time.monotonic()
     webhooks.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
     assert not [one.name for one in threading.enumerate() if one.name.startswith("tallybook-webhooks")]
 
 
