@@ -168,7 +168,8 @@ def test_an_explanation_of_large_payloads_is_refused(metering: Metering, clock: 
     one = {"event_name": "calls", "payload": {"stripe_customer_id": "acme", "value": "1", **large}}
     at = int(clock.now.timestamp())
     metering.record_many([one] * 80)
-    path, asked = f"{asking.meter('calls')}/explanation", {"start_time": at, "end_time": at + DAY}
+    path = f"{asking.meter('calls')}/explanation"
+    asked: dict[str, Any] = {"start_time": at, "end_time": at + DAY}
     assert len(asking.get(path, **asked)["events"]["data"]) == 80
     metering.record_many([one] * 10)
     assert asking.refused("GET", path, **asked) == (400, "too_many_meter_events", "end_time")
