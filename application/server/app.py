@@ -18,7 +18,7 @@ from .desks import Desks
 from .health import Readiness
 from .observing import Observer
 from .probes import probes
-from .reception import received, request_id
+from .reception import Room, received, request_id
 from .refusals import Refusal
 from .routes import Operation
 from .seen import Seen
@@ -64,9 +64,10 @@ def application(settings: ServerSettings, observer: Observer) -> Starlette:
         observer.answered(_seen(request, Request(name, ""), answer, perf_counter()))
         return _response(answer, name)
 
+    room = Room(settings.most_body_bytes)
     by_path: dict[str, dict[str, Endpoint]] = {}
     for operation in operations():
-        by_path.setdefault(operation.path, {})[operation.method] = _endpoint(operation, settings, observer)
+        by_path.setdefault(operation.path, {})[operation.method] = _endpoint(operation, settings, room, observer)
     routes = [Route(path, _chosen(endpoints), methods=[*endpoints]) for path, endpoints in by_path.items()]
     served = Starlette(
         routes=[*routes, *probes(observer.measures)],
@@ -86,17 +87,18 @@ def _chosen(endpoints: Mapping[str, Endpoint]) -> Endpoint:
     return endpoint
 
 
-def _endpoint(operation: Operation, settings: ServerSettings, observer: Observer) -> Endpoint:
+def _endpoint(operation: Operation, settings: ServerSettings, room: Room, observer: Observer) -> Endpoint:
     async def endpoint(request: Received) -> Response:
         began = perf_counter()
         service: Service = request.app.state.service
         name = request_id()
         given = Request(name, "")
         try:
-            given = await received(
-                request, name, most_bytes=settings.most_body_bytes, most_seconds=settings.most_body_seconds
-            )
-            answer = await service.answer(operation, given)
+            with room.place() as place:
+                given = await received(
+                    request, name, place, most_bytes=settings.most_body_bytes, most_seconds=settings.most_body_seconds
+                )
+                answer = await service.answer(operation, given)
         except Refusal as refusal:
             answer = refused(refusal, is_v2=operation.is_v2)
         except ClientDisconnect:

@@ -92,7 +92,8 @@ _STATUS: Mapping[type[TallybookError], int] = {
     errors.ProjectionStopped: 500,
 }
 _OURS = {SERVER_ERROR: "The ledger can't answer this: whoever runs it finds the reason in its log.",
-         UNAVAILABLE: "The ledger can't be reached now. Nothing was done; try again."}  # fmt: skip
+         UNAVAILABLE: "The ledger can't be reached now. Try again: what has an idempotency key, or an identifier, is "
+                      "done once, also where it was lost in the middle."}  # fmt: skip
 
 
 def refusal_of(error: TallybookError, names: Mapping[str, str]) -> Refusal:

@@ -84,11 +84,15 @@ class _Supervisor:
         if self._ending.is_set():
             return None
         descriptor = self._listening.fileno()
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"{__package__}.worker", str(descriptor),
-            stdin=PIPE, stdout=PIPE, pass_fds=[descriptor], start_new_session=True,
-            env={**os.environ, MEASURES: self._folder},
-        )  # fmt: skip
+        try:
+            worker = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", f"{__package__}.worker", str(descriptor),
+                stdin=PIPE, stdout=PIPE, pass_fds=[descriptor], start_new_session=True,
+                env={**os.environ, MEASURES: self._folder},
+            )  # fmt: skip
+        except OSError as error:  # there is no memory, or no process, to be had; the other workers go on
+            _log.error("No process can be started: %s", error)
+            return None
         assert worker.stdin is not None
         assert worker.stdout is not None
         self._running.add(worker)

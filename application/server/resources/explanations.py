@@ -19,7 +19,9 @@ from .recorded_events import RecordedMeterEvent, recorded_fields
 from .totals import MeterTotal, TotalName, meter_total
 
 routes = Routes("Explanations")
-MOST_EVENTS = 10_000
+MOST_EVENTS, MOST_CHARACTERS = 10_000, 20_000_000
+"""How many events are told at once, and how much their payloads may hold, which could be 2.5 GB otherwise."""
+_EVENTS_AT_A_TIME = 500
 
 
 class ExplainedMeterEvent(RecordedMeterEvent, kw_only=True):
@@ -59,8 +61,8 @@ class ExplainTotal(KnownAsOf, kw_only=True):
 def retrieve_explanation(call: Call[ExplainTotal]) -> Explanation:
     """Explain a total: with every meter event behind it, also those that don't count.
 
-    It comes whole, so that it adds up, and is refused where there are more than 10,000 events: shorter ranges, or the
-    list of meter events, tell the same.
+    It comes whole, so that it adds up, and is refused where there are more than 10,000 events, or more than 20,000,000
+    characters in their payloads: shorter ranges, or the list of meter events, tell the same.
     """
     asked, known, meter_id, desk = call.asked, as_of(call.asked), call.path["id"], call.desk
     meter = desk.meter(meter_id, known)
@@ -88,18 +90,26 @@ def retrieve_explanation(call: Call[ExplainTotal]) -> Explanation:
 
 
 def _check_size(call: Call[ExplainTotal], event_name: str, start: datetime, end: datetime) -> None:
-    """Refuse what has too many events, before all of them are read."""
-
-    def after(identifier: str | None, limit: int) -> list[str]:
-        events = call.desk.metering.events(
-            event_name, customer=call.asked.customer, start=start, end=end, as_of=as_of(call.asked), limit=limit,
-            starting_after=identifier,
+    """Refuse what has too many events, or too much in them, before all of them are held at once."""
+    count = size = 0
+    last: str | None = None
+    while True:
+        page = call.desk.metering.events(
+            event_name, customer=call.asked.customer, start=start, end=end, as_of=as_of(call.asked),
+            limit=_EVENTS_AT_A_TIME, starting_after=last,
         )  # fmt: skip
-        return [event.identifier for event in events]
+        count += len(page)
+        size += sum(len(text) for event in page for item in event.payload.items() for text in item)
+        if count > MOST_EVENTS or size > MOST_CHARACTERS:
+            raise _too_many()
+        if len(page) < _EVENTS_AT_A_TIME:
+            return
+        last = page[-1].identifier
 
-    found = after(None, MOST_EVENTS)
-    if len(found) == MOST_EVENTS and after(found[-1], 1):
-        raise Refusal(
-            400, f"There are more than {MOST_EVENTS} meter events behind this figure. Ask for shorter ranges, or list "
-            f"them at {EVENTS}, which tells of each whether it counts.", code="too_many_meter_events", param="end_time",
-        )  # fmt: skip
+
+def _too_many() -> Refusal:
+    return Refusal(
+        400, f"There are more than {MOST_EVENTS} meter events behind this figure, or more than {MOST_CHARACTERS} "
+        f"characters in their payloads. Ask for shorter ranges, or list them at {EVENTS}, which tells of each whether "
+        "it counts.", code="too_many_meter_events", param="end_time",
+    )  # fmt: skip

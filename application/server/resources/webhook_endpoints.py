@@ -84,9 +84,6 @@ class UpdateWebhookEndpoint(Parameters, kw_only=True):
 def create_webhook_endpoint(call: Call[CreateWebhookEndpoint]) -> NewWebhookEndpoint:
     """Begin an endpoint. Events from now on are delivered to it, signed with the secret that is told here alone."""
     asked, endpoints = call.asked, Endpoints(call.desk.keeper)
-    if len(endpoints.all()) >= MOST_ENDPOINTS:
-        raise Refusal(400, f"There are {MOST_ENDPOINTS} webhook endpoints already, which is as many as can be.",
-                      code="resource_limit_exceeded")  # fmt: skip
     endpoint = Endpoint(
         id=new_endpoint_id(),
         url=_url(asked.url),
@@ -96,7 +93,11 @@ def create_webhook_endpoint(call: Call[CreateWebhookEndpoint]) -> NewWebhookEndp
         created=unix(call.desk.now()),
         secret=new_secret(),
     )
-    endpoints.add(endpoint)
+    with endpoints.alone():
+        if len(endpoints.all()) >= MOST_ENDPOINTS:
+            raise Refusal(400, f"There are {MOST_ENDPOINTS} webhook endpoints already, which is as many as can be.",
+                          code="resource_limit_exceeded")  # fmt: skip
+        endpoints.add(endpoint)
     return NewWebhookEndpoint(**_fields(endpoint, call.desk), secret=endpoint.secret)
 
 
@@ -117,8 +118,23 @@ def retrieve_webhook_endpoint(call: Call[Parameters]) -> WebhookEndpoint:
 @routes.post(URL + "/{id}")
 def update_webhook_endpoint(call: Call[UpdateWebhookEndpoint]) -> WebhookEndpoint:
     """Update an endpoint. Nothing is delivered to one that is disabled."""
-    asked, before = call.asked, _found(call.desk, call.path["id"])
-    changed = msgspec.structs.replace(
+    with Endpoints(call.desk.keeper).alone():
+        changed = _changed(call.asked, _found(call.desk, call.path["id"]))
+        Endpoints(call.desk.keeper).put(changed)
+    return _answer(changed, call.desk)
+
+
+@routes.delete(URL + "/{id}")
+def delete_webhook_endpoint(call: Call[Parameters]) -> DeletedWebhookEndpoint:
+    """Delete an endpoint, with what is still to be delivered to it."""
+    with Endpoints(call.desk.keeper).alone():
+        endpoint = _found(call.desk, call.path["id"])
+        Endpoints(call.desk.keeper).delete(endpoint)
+    return DeletedWebhookEndpoint(id=endpoint.id)
+
+
+def _changed(asked: UpdateWebhookEndpoint, before: Endpoint) -> Endpoint:
+    return msgspec.structs.replace(
         before,
         url=before.url if asked.url is None else _url(asked.url),
         enabled_events=before.enabled_events if asked.enabled_events is None else _event_types(asked.enabled_events),
@@ -126,16 +142,6 @@ def update_webhook_endpoint(call: Call[UpdateWebhookEndpoint]) -> WebhookEndpoin
         status=before.status if asked.disabled is None else "disabled" if asked.disabled else "enabled",
         metadata=_metadata(before.metadata, asked.metadata),
     )
-    Endpoints(call.desk.keeper).put(changed)
-    return _answer(changed, call.desk)
-
-
-@routes.delete(URL + "/{id}")
-def delete_webhook_endpoint(call: Call[Parameters]) -> DeletedWebhookEndpoint:
-    """Delete an endpoint, with what is still to be delivered to it."""
-    endpoint = _found(call.desk, call.path["id"])
-    Endpoints(call.desk.keeper).delete(endpoint)
-    return DeletedWebhookEndpoint(id=endpoint.id)
 
 
 def _found(desk: Desk, endpoint_id: str) -> Endpoint:

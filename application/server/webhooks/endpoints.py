@@ -1,16 +1,21 @@
 """Webhook endpoints: where events are delivered to, and which ones."""
 
 import secrets
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
 from uuid_utils import uuid7
 
 from ...stores.kept import Keeper, KeptRow
+from ..refusals import Refusal
 from .event_types import is_wanted
 
 ENDPOINT = "webhook_endpoint"
 MOST_ENDPOINTS = 16
+_TRIES, _PAUSE_SECONDS = 100, 0.02
 _MOST_ROWS = 1_000
 """More than there are ever: those that are deleted wait here for the dispatcher."""
 
@@ -56,6 +61,17 @@ class Endpoints:
         row = self._keeper.get(ENDPOINT, [endpoint_id]).get(endpoint_id)
         endpoint = row and _decode(row.body)
         return endpoint if endpoint and endpoint.status != "deleted" else None
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Be the only one who changes endpoints, so that none is put back that was deleted. Raises Refusal."""
+        for _ in range(_TRIES):
+            with self._keeper.alone("changing webhook endpoints") as is_alone:
+                if is_alone:
+                    yield
+                    return
+            time.sleep(_PAUSE_SECONDS)
+        raise Refusal(409, "Another request changes webhook endpoints now. Try again.", code="lock_timeout")
 
     def add(self, endpoint: Endpoint) -> None:
         """Begin an endpoint."""

@@ -161,6 +161,20 @@ def test_an_explanation_is_whole_or_refused(metering: Metering, clock: Clock, as
     assert asking.refused("GET", path, **asked) == (400, "too_many_meter_events", "end_time")
 
 
+def test_an_explanation_of_large_payloads_is_refused(metering: Metering, clock: Clock, asking: Asking) -> None:
+    """Before all of them are held at once: 10,000 such events would be more than 2 GB."""
+    metering.configure_meter("calls")
+    large = {f"key {number}": "x" * 5_000 for number in range(48)}
+    one = {"event_name": "calls", "payload": {"stripe_customer_id": "acme", "value": "1", **large}}
+    at = int(clock.now.timestamp())
+    metering.record_many([one] * 80)
+    path = f"{asking.meter('calls')}/explanation"
+    asked: dict[str, Any] = {"start_time": at, "end_time": at + DAY}
+    assert len(asking.get(path, **asked)["events"]["data"]) == 80
+    metering.record_many([one] * 10)
+    assert asking.refused("GET", path, **asked) == (400, "too_many_meter_events", "end_time")
+
+
 def test_what_is_no_total_is_refused(ledger: Ledger, asking: Asking) -> None:
     """With the parameter that says so."""
     ledger.given("""

@@ -1,13 +1,16 @@
 """Large bodies: what strangers send isn't even read, and who is let in is in nobody's way."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlencode
 
 import psutil
 import pytest
 from tallybook.application.metering import Metering
+from tallybook.application.server.reception import SMALL_BYTES
 
+from tests.server.ops.connection import Connection, post
 from tests.server.serving import Serving, create_key, serve
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -56,3 +59,20 @@ def test_a_large_event_is_recorded(serving: Serving, url: str) -> None:
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "parameter_unknown")
     with serving.client(create_key(url, "read")) as client:
         assert client.post(EVENTS, content=urlencode(good), headers=FORM).status_code == 403
+
+
+def test_there_is_room_for_so_many_large_bodies_only(url: str) -> None:
+    """Who has no key can't fill the memory; small bodies are taken all the same, and large ones when there is room."""
+    size = 128 * 1024
+    with serve(url, TALLYBOOK_MOST_BODY_BYTES=str(size)) as serving, serving.client() as client:
+        with ExitStack() as others:
+            for _ in range(64):
+                other = others.enter_context(Connection(serving))
+                other.send(post(EVENTS, f"Content-Length: {size}"), "x" * (size - 1))
+            while (refused := client.post(EVENTS, content=b"x" * size, headers=FORM)).status_code == 401:
+                pass  # until all of them have come
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too_many_large_bodies")
+            assert client.post(EVENTS, content=b"x" * SMALL_BYTES, headers=FORM).status_code == 401
+        while (taken := client.post(EVENTS, content=b"x" * size, headers=FORM)).status_code == 503:
+            pass  # until they are gone
+        assert taken.status_code == 401

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stripe import InvalidRequestError, PermissionError, StripeClient  # noqa: A004 - as it is called there
+from stripe import APIError, InvalidRequestError, PermissionError, StripeClient  # noqa: A004 - as it is called there
+from tallybook.application import Metering
 
 from tests.server.serving import Serving, create_key
 from tests.server.webhooks.receiver import Receiver
@@ -41,6 +42,19 @@ def test_an_endpoint_is_made_changed_and_deleted(client: StripeClient) -> None:
     for call in (client.v1.webhook_endpoints.retrieve, client.v1.webhook_endpoints.delete):
         with pytest.raises(InvalidRequestError, match="No such webhook endpoint"):
             call(made.id)
+
+
+def test_endpoints_are_changed_one_at_a_time(client: StripeClient, ledger_url: str) -> None:
+    """None comes back that was deleted, because another request has read it before and changes it after."""
+    made = create(client)
+    endpoints = client.v1.webhook_endpoints
+    with Metering.open(ledger_url) as metering, metering.keeper().alone("changing webhook endpoints"):
+        for change in (lambda: endpoints.update(made.id), lambda: endpoints.delete(made.id), lambda: create(client)):
+            with pytest.raises(APIError, match="Another request changes webhook endpoints now") as refused:
+                change()
+            assert refused.value.http_status == 409
+        assert [one.id for one in endpoints.list().data] == [made.id]
+    assert endpoints.delete(made.id).to_dict()["deleted"] is True
 
 
 def test_endpoints_are_listed_newest_first(client: StripeClient) -> None:
