@@ -21,7 +21,7 @@ FRESH_SECONDS, PATIENCE_SECONDS = 1.0, 5.0
 _log = logging.getLogger("tallybook.server")
 
 
-class Projection(msgspec.Struct):
+class Projection(NamedTuple):
     """How far the read models are folded, of how far they could be."""
 
     position: int
@@ -29,11 +29,18 @@ class Projection(msgspec.Struct):
     lag: int
 
 
-class Health(msgspec.Struct, omit_defaults=True):
-    """What a probe is told."""
+class Health(NamedTuple):
+    """How the ledger is; where it doesn't answer, nothing is known of its read models."""
 
     status: str
     projection: Projection | None = None
+
+
+class Told(msgspec.Struct, omit_defaults=True):
+    """What a probe is told: how much there is in the ledger is told to nobody without a key."""
+
+    status: str
+    lag: int | None = None
 
 
 class Found(NamedTuple):
@@ -43,7 +50,7 @@ class Found(NamedTuple):
     at: float
 
 
-ALIVE = Answer(200, encode(Health("alive")))
+ALIVE = Answer(200, encode(Told("alive")))
 
 
 class Readiness:
@@ -58,7 +65,9 @@ class Readiness:
     async def answer(self) -> Answer:
         """200 where the ledger answers and takes transactions, 503 where it doesn't."""
         health = await self.health()
-        return Answer(200 if health.projection is not None else UNAVAILABLE, encode(health))
+        if health.projection is None:
+            return Answer(UNAVAILABLE, encode(Told(health.status)))
+        return Answer(200, encode(Told(health.status, health.projection.lag)))
 
     async def health(self) -> Health:
         """How the ledger is now."""

@@ -67,7 +67,7 @@ class KeptAnswers:
             if row is not None:
                 one = _decode(row.body)
                 if one.fingerprint != key.fingerprint:
-                    found[key.place] = _other_parameters(key.key)
+                    found[key.place] = other_parameters(key.key)
                 elif one.status:
                     found[key.place] = _again(one)
         return found
@@ -123,7 +123,8 @@ def _again(kept: _Kept) -> Answer:
     return Answer(kept.status, kept.body, {"Idempotent-Replayed": "true", "Original-Request": kept.request_id})
 
 
-def _other_parameters(key: str) -> Refusal:
+def other_parameters(key: str) -> Refusal:
+    """A key that was used for something else."""
     return Refusal(
         400,
         f"Keys for idempotent requests can only be used with the same parameters they were first used with. Try using "

@@ -1,5 +1,6 @@
 """Webhook endpoints, as Stripe's v1 has them: where events are delivered to."""
 
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -8,12 +9,13 @@ from msgspec import Meta
 
 from ....domain.access_key import Scope
 from ..desk import Call, Desk
+from ..idempotency import other_parameters
 from ..paging import listed, page
 from ..parameters import check_text
 from ..refusals import Refusal, invalid_parameter, missing_object
 from ..routes import Routes
 from ..times import unix
-from ..webhooks.endpoints import MOST_ENDPOINTS, Endpoint, Endpoints, new_endpoint_id, new_secret
+from ..webhooks.endpoints import MOST_ENDPOINTS, Beginning, Endpoint, Endpoints, new_endpoint_id, new_secret
 from ..webhooks.event_types import EVERYTHING, SNAPSHOTS, THIN
 from ..webhooks.stored_events import may_be_an_id
 from ..wire import Listed, ListParameters, Parameters
@@ -82,8 +84,12 @@ class UpdateWebhookEndpoint(Parameters, kw_only=True):
 
 @routes.post(URL, is_secret=True)
 def create_webhook_endpoint(call: Call[CreateWebhookEndpoint]) -> NewWebhookEndpoint:
-    """Begin an endpoint. Events from now on are delivered to it, signed with the secret that is told here alone."""
+    """Begin an endpoint. Events from now on are delivered to it, signed with the secret that is told here alone.
+
+    The same request with the same idempotency key tells of the same endpoint.
+    """
     asked, endpoints = call.asked, Endpoints(call.desk.keeper)
+    beginning = _beginning(call)
     endpoint = Endpoint(
         id=new_endpoint_id(),
         url=_url(asked.url),
@@ -92,8 +98,14 @@ def create_webhook_endpoint(call: Call[CreateWebhookEndpoint]) -> NewWebhookEndp
         metadata=_metadata({}, asked.metadata),
         created=unix(call.desk.now()),
         secret=new_secret(),
+        begun_with=beginning,
     )
     with endpoints.alone():
+        before = endpoints.begun_with(beginning.key) if beginning else None
+        if before is not None:
+            if before.begun_with != beginning:
+                raise other_parameters(call.idempotency_key or "")
+            return NewWebhookEndpoint(**_fields(before, call.desk), secret=before.secret)
         if len(endpoints.all()) >= MOST_ENDPOINTS:
             raise Refusal(400, f"There are {MOST_ENDPOINTS} webhook endpoints already, which is as many as can be.",
                           code="resource_limit_exceeded")  # fmt: skip
@@ -131,6 +143,14 @@ def delete_webhook_endpoint(call: Call[Parameters]) -> DeletedWebhookEndpoint:
         endpoint = _found(call.desk, call.path["id"])
         Endpoints(call.desk.keeper).delete(endpoint)
     return DeletedWebhookEndpoint(id=endpoint.id)
+
+
+def _beginning(call: Call[CreateWebhookEndpoint]) -> Beginning | None:
+    """What tells a request that is sent again: its answer isn't kept, as there is a secret in it."""
+    if call.idempotency_key is None:
+        return None
+    key, asked = f"{call.key.id}/{call.idempotency_key}".encode(), msgspec.json.encode(call.asked)
+    return Beginning(sha256(key).hexdigest(), sha256(asked).hexdigest())
 
 
 def _changed(asked: UpdateWebhookEndpoint, before: Endpoint) -> Endpoint:

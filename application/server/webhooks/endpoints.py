@@ -33,6 +33,7 @@ class Endpoint(msgspec.Struct, kw_only=True, frozen=True):
     status: Status = "enabled"
     created: int
     secret: str
+    begun_with: "Beginning | None" = None
 
     def __repr__(self) -> str:
         return f"Endpoint({self.id}, {self.status})"
@@ -40,6 +41,13 @@ class Endpoint(msgspec.Struct, kw_only=True, frozen=True):
     def wants(self, type_: str) -> bool:
         """Whether events of a type are to be delivered to it."""
         return self.status == "enabled" and is_wanted(type_, self.enabled_events)
+
+
+class Beginning(msgspec.Struct, frozen=True):
+    """The request that began an endpoint, by the hashes of its idempotency key and of what it asked."""
+
+    key: str
+    asked: str
 
 
 class Endpoints:
@@ -61,6 +69,10 @@ class Endpoints:
         row = self._keeper.get(ENDPOINT, [endpoint_id]).get(endpoint_id)
         endpoint = row and _decode(row.body)
         return endpoint if endpoint and endpoint.status != "deleted" else None
+
+    def begun_with(self, key: str) -> Endpoint | None:
+        """The endpoint that a request with this idempotency key began, unless it is deleted."""
+        return next((one for one in self.all() if one.begun_with and one.begun_with.key == key), None)
 
     @contextmanager
     def alone(self) -> Generator[None]:

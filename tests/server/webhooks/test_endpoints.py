@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stripe import APIError, InvalidRequestError, PermissionError, StripeClient  # noqa: A004 - as it is called there
+from stripe import APIError, IdempotencyError, InvalidRequestError, PermissionError, StripeClient  # noqa: A004 - theirs
 from tallybook.application import Metering
 
 from tests.server.serving import Serving, create_key
@@ -116,15 +116,21 @@ def test_endpoints_are_an_admins(serving: Serving, client: StripeClient, ledger_
 
 
 def test_a_secret_is_told_once(serving: Serving, client: StripeClient, receiver: Receiver, key: str) -> None:
-    """It is in no list, no answer that is sent again, no event and no log."""
+    """It is in no list, no event and no log; only the request that began its endpoint is told it again."""
     told: Any = {"url": receiver.url, "enabled_events": ["*"]}
+    changed: Any = {**told, "description": "other"}
     first = client.v1.webhook_endpoints.create(told, {"idempotency_key": "once"})
     again = client.v1.webhook_endpoints.create(told, {"idempotency_key": "once"})
+    other = client.v1.webhook_endpoints.create(told, {"idempotency_key": "another"})
     assert first.secret
-    assert first.secret != again.secret
+    assert (first.id, first.secret) == (again.id, again.secret)
+    assert first.secret != other.secret
+    with pytest.raises(IdempotencyError):
+        client.v1.webhook_endpoints.create(changed, {"idempotency_key": "once"})
+    client.v1.webhook_endpoints.delete(other.id)
     receiver.statuses = [500]
     new_meter(client)
-    receiver.wait(3)
+    receiver.wait(2)
     with serving.client(key) as http:
         read = [http.get(f"/v1/webhook_endpoints{one}").text for one in ("", f"/{first.id}")]
         read += [http.get(path).text for path in ("/v1/events", "/v2/core/events")]
