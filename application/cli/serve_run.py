@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from ...domain.errors import TallybookError
 from ..ledger_url import locate
 from ..metering import Metering
-from ..server.logs import log_to_stderr
-from ..server.running import bound_socket, run
-from ..server.settings import ServerSettings, wrong_settings
-from ..server.supervising import supervise
+from ..server.process.logs import log_to_stderr
+from ..server.process.running import bound_socket, run
+from ..server.process.settings import ServerSettings, wrong_settings
+from ..server.process.supervising import supervise
 from ..stores.sqlite_store import SQLiteStore
 from .session import told
 from .terminal import printable

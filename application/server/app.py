@@ -15,15 +15,15 @@ from starlette.routing import Route
 from .answers import Answer, refused
 from .catalogue import operations
 from .desks import Desks
-from .health import Readiness
-from .observing import Observer
-from .probes import probes
+from .process.settings import ServerSettings
 from .reception import Room, received, request_id
 from .refusals import Refusal
 from .routes import Operation
-from .seen import Seen
 from .service import Request, Service
-from .settings import ServerSettings
+from .watching.health import Readiness
+from .watching.observing import Observer
+from .watching.probes import probes
+from .watching.seen import Seen
 from .webhooks.dispatcher import Webhooks
 
 Endpoint = Callable[[Received], Awaitable[Response]]

@@ -20,8 +20,8 @@ from ..stores.kept import AlreadyKept, KeptRow
 from .answers import Answer, done, refused
 from .desk import Desk
 from .idempotency import IdempotencyKey
-from .observing import Observer
 from .refusals import UNAVAILABLE, Refusal, refusal_of, too_much
+from .watching.observing import Observer
 
 MOST_AT_ONCE = 5_000
 MOST_WAITING = 20_000

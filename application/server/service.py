@@ -17,10 +17,10 @@ from .desk import Call, Desk
 from .desks import Desks, is_for_tests
 from .forms import read_form
 from .idempotency import IdempotencyKey, check_key, fingerprint_of
-from .observing import Observer
 from .parameters import read_json, read_parameters
 from .refusals import Refusal, invalid_parameter, refusal_of, too_much
 from .routes import Operation
+from .watching.observing import Observer
 
 Result = TypeVar("Result")
 

@@ -14,7 +14,7 @@ from tallybook.application.server.committing import Committer, Recorded, Recordi
 from tallybook.application.server.credentials import Gate
 from tallybook.application.server.desk import Desk
 from tallybook.application.server.idempotency import fingerprint_of
-from tallybook.application.server.observing import Observer
+from tallybook.application.server.watching.observing import Observer
 from tallybook.domain.report import Report
 
 Answering = Callable[[Sequence[Receipt], datetime], Recorded]

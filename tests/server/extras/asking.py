@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 import httpx
 from tallybook.application import Metering
 from tallybook.application.server.app import application
-from tallybook.application.server.measures import Measures
-from tallybook.application.server.observing import Observer
-from tallybook.application.server.settings import ServerSettings
+from tallybook.application.server.process.settings import ServerSettings
+from tallybook.application.server.watching.measures import Measures
+from tallybook.application.server.watching.observing import Observer
 
 from ...notation import moment
 from ..documented import Documented

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tallybook.application.server.settings import INSIDE, PREFIX, ServerSettings
+from tallybook.application.server.process.settings import INSIDE, PREFIX, ServerSettings
 from tallybook.domain.policy import AcceptancePolicy
 
 from tests.server.serving import TALLYBOOK, serve

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from tallybook.application.server.settings import ServerSettings, wrong_settings
+from tallybook.application.server.process.settings import ServerSettings, wrong_settings
 from tallybook.domain.policy import AcceptancePolicy
 
 from tests.server.serving import TALLYBOOK

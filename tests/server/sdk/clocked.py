@@ -12,9 +12,9 @@ from time import sleep
 import uvicorn
 from tallybook.application import Metering
 from tallybook.application.server.app import application
-from tallybook.application.server.measures import Measures
-from tallybook.application.server.observing import Observer
-from tallybook.application.server.settings import ServerSettings
+from tallybook.application.server.process.settings import ServerSettings
+from tallybook.application.server.watching.measures import Measures
+from tallybook.application.server.watching.observing import Observer
 
 from .place import Place
 

@@ -6,11 +6,11 @@ from datetime import datetime
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from ...domain.errors import InvalidLedgerUrl
-from ...domain.policy import AcceptancePolicy
-from ..ledger_url import locate
-from ..metering import utc_now
-from .webhooks.settings import WebhookSettings
+from ....domain.errors import InvalidLedgerUrl
+from ....domain.policy import AcceptancePolicy
+from ...ledger_url import locate
+from ...metering import utc_now
+from ..webhooks.settings import WebhookSettings
 
 PREFIX, INSIDE = "TALLYBOOK_", "__"
 

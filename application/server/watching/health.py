@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from ...domain.errors import TallybookError
-from ...projections.generations import GenerationState
-from ..ledger_url import locate
-from ..stores.sqlite_store import SQLiteStore
-from .answers import Answer
-from .desks import Desks
-from .refusals import UNAVAILABLE
-from .wire import encode
+from ....domain.errors import TallybookError
+from ....projections.generations import GenerationState
+from ...ledger_url import locate
+from ...stores.sqlite_store import SQLiteStore
+from ..answers import Answer
+from ..desks import Desks
+from ..refusals import UNAVAILABLE
+from ..wire import encode
 
 FRESH_SECONDS, PATIENCE_SECONDS = 1.0, 5.0
 """How long what was found is told again, and how long the ledger may take."""

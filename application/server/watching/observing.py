@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..results import Receipt
+from ...results import Receipt
 from .access_log import AccessLog
 from .measures import Measures
 from .seen import Seen

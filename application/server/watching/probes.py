@@ -7,17 +7,17 @@ from starlette.requests import Request as Received
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ...domain.access_key import Scope
-from ...domain.errors import TallybookError
-from .answers import Answer, refused
-from .catalogue import ROUTES
-from .credentials import credentials_of
-from .desks import Desks
+from ....domain.access_key import Scope
+from ....domain.errors import TallybookError
+from ..answers import Answer, refused
+from ..catalogue import ROUTES
+from ..credentials import credentials_of
+from ..desks import Desks
+from ..openapi import document
+from ..refusals import UNAVAILABLE, Refusal, refusal_of
+from ..wire import encode
 from .health import ALIVE, Readiness
 from .measures import Measures
-from .openapi import document
-from .refusals import UNAVAILABLE, Refusal, refusal_of
-from .wire import encode
 
 
 def probes(measures: Measures) -> list[Route]:

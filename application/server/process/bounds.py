@@ -6,11 +6,11 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from .answers import Answer, refused
-from .observing import Observer
-from .reception import request_id
-from .refusals import Refusal
-from .seen import Seen
+from ..answers import Answer, refused
+from ..reception import request_id
+from ..refusals import Refusal
+from ..watching.observing import Observer
+from ..watching.seen import Seen
 from .settings import ServerSettings
 
 _LINGER_SECONDS = 1.0

@@ -11,11 +11,11 @@ from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 
 import uvicorn
 
-from .access_log import AccessLog
-from .app import application
+from ..app import application
+from ..watching.access_log import AccessLog
+from ..watching.measures import Measures
+from ..watching.observing import Observer
 from .bounds import bounded
-from .measures import Measures
-from .observing import Observer
 from .settings import ServerSettings
 
 _log = logging.getLogger("tallybook.server")
