@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ def document(tagged: Sequence[Routes]) -> Json:
     every = [operation for routes in tagged for operation in routes]
     types = [*dict.fromkeys([*(one.takes for one in every), *(one.gives for one in every), Refused])]
     schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    for component in components.values():
+        component["description"] = cleandoc(component.get("description", ""))  # as later Pythons keep docstrings
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, Json] = {}
     for routes in tagged:
