@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
 from ...domain.access_key import Scope
+from ...domain.errors import InvalidLedgerUrl
 from ...domain.policy import AcceptancePolicy
 from ..ledger_url import locate
 from ..metering import Metering
@@ -27,12 +30,22 @@ def is_for_tests(credentials: str) -> bool:
 
 
 def ledger_for_tests(live: Store) -> str | PostgresSettings:
-    """Where the ledger for tests is: the file or the schema beside the live ledger's, with `test` in its name."""
+    """Where the ledger for tests is: the file or the schema beside the live ledger's, with `test` in its name.
+
+    Raises InvalidLedgerUrl where the name would be too long.
+    """
     if isinstance(live, SQLiteStore):
         file = Path(live.events_database)
         return f"sqlite:///{quote(str(file.with_suffix(f'.test{file.suffix}')))}" if live.is_lasting else "sqlite://"
     settings = cast(PostgresSettings, live.settings)  # pyright: ignore - the only other store there is
-    return settings.model_copy(update={"schema_name": f"{settings.schema_name}_test"})
+    name = f"{settings.schema_name}_test"
+    try:
+        return PostgresSettings.model_validate({**dict(settings), "schema_name": name})
+    except ValidationError as error:
+        raise InvalidLedgerUrl(
+            f"The ledger for tests would be in the schema {name!r}, whose name is too long: give a shorter schema.",
+            field="url",
+        ) from error
 
 
 class Desks:

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 from .refusals import Refusal, invalid_parameter
 
+FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 1_000
 DEEPEST = 5
 APPENDED = ""

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from .answers import JSON as MEDIA_TYPE
+from .forms import FORM
 from .idempotency import KEY, LONGEST_KEY
 from .refusals import Refused
 from .routes import Operation, Routes
@@ -51,10 +53,10 @@ def _operation(one: Operation, tag: str, by_type: Mapping[Any, Json], components
         "security": [{"session": []}] if one.by_session else [{"key": []}, {"key_as_user": []}],
         "parameters": [*_in_path(one), *_in_query(one, takes), *_in_headers(one)],
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": by_type[one.gives]}}},
+            "200": {"description": "Done.", "content": {MEDIA_TYPE: {"schema": by_type[one.gives]}}},
             "default": {
                 "description": "Refused, with the reason.",
-                "content": {"application/json": {"schema": by_type[Refused]}},
+                "content": {MEDIA_TYPE: {"schema": by_type[Refused]}},
             },
         },
     }
@@ -102,9 +104,9 @@ def _in_headers(one: Operation) -> Iterable[Json]:
 
 
 def _body(one: Operation, schema: Json, takes: Json) -> Json:
-    content: Json = {"application/json": {"schema": schema}}
+    content: Json = {MEDIA_TYPE: {"schema": schema}}
     if not one.is_v2:
-        content = {"application/x-www-form-urlencoded": _form(takes), **content}
+        content = {FORM: _form(takes), **content}
     return {"required": bool(takes.get("required")), "content": content}
 
 

@@ -7,8 +7,6 @@ import msgspec
 from ...domain import errors
 from ...domain.errors import TallybookError
 
-DOCUMENTATION = "https://docs.stripe.com/api/errors"
-
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
     """What is wrong: `type` and `code` are for programs, `message` for people, `param` names the parameter."""

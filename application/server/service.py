@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from ...domain.errors import TallybookError
 from ...domain.instants import microseconds
 from ..access import AccessKeyView
-from .answers import Answer, done, refused
+from .answers import JSON, Answer, done, refused
 from .committing import Committer, Recording, Ticket
 from .credentials import credentials_of
 from .desk import Call, Desk
 from .desks import Desks, is_for_tests
-from .forms import read_form
+from .forms import FORM, read_form
 from .idempotency import IdempotencyKey, check_key, fingerprint_of
 from .parameters import read_json, read_parameters
 from .refusals import Refusal, invalid_parameter, refusal_of, too_much
@@ -28,7 +28,6 @@ MOST_CALLS, READING_THREADS, DOING_THREADS = 200, 8, 4
 """How many calls may wait and run at once, of those that only read and of those that do something."""
 MOST_READ_AT_ONCE = 64 * 1024
 """Bytes: a larger body is read in a thread, and only of who is let in. Until it's read nobody else is answered."""
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 PARAMETERS = {
     "formula": "default_aggregation[formula]",
     "customer_key": "customer_mapping[event_payload_key]",

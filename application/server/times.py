@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from ...domain.instants import instant, microseconds
+from ...domain.instants import MICROSECONDS_PER_SECOND, instant, microseconds
 
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
 UnixTime = Annotated[int, Meta(ge=FIRST_SECOND, le=LAST_SECOND, description="Seconds since 1970, UTC.")]
@@ -14,12 +14,12 @@ Rfc3339 = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, descrip
 
 def unix(at: datetime) -> int:
     """A time in whole seconds, cut."""
-    return microseconds(at) // 1_000_000
+    return microseconds(at) // MICROSECONDS_PER_SECOND
 
 
 def at_unix(seconds: int) -> datetime:
     """The time that is so many seconds after 1970."""
-    return instant(seconds * 1_000_000)
+    return instant(seconds * MICROSECONDS_PER_SECOND)
 
 
 def rfc3339(at: datetime) -> str:

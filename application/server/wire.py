@@ -22,6 +22,10 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     expand: Annotated[list[Id], Meta(max_length=100)] = msgspec.field(default_factory=list[Id])
 
 
+class NoParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """Nothing needs to be said."""
+
+
 class ListParameters(Parameters, kw_only=True):
     """What every list takes: how many at a time, and after or before which one."""
 

@@ -10,6 +10,7 @@ from ....domain.errors import InvalidLedgerUrl
 from ....domain.policy import AcceptancePolicy
 from ...ledger_url import locate
 from ...metering import utc_now
+from ..desks import ledger_for_tests
 from ..webhooks.settings import WebhookSettings
 
 PREFIX, INSIDE = "TALLYBOOK_", "__"
@@ -51,6 +52,7 @@ class ServerSettings(BaseSettings):
     def _can_be_served(cls, ledger: str) -> str:
         try:
             store = locate(ledger)
+            ledger_for_tests(store)
         except InvalidLedgerUrl as error:
             raise ValueError(error.message) from None
         if not store.is_lasting:

@@ -16,7 +16,7 @@ from ..webhooks.endpoints import Endpoints
 from ..webhooks.event_types import SNAPSHOTS, THIN
 from ..webhooks.events import Event, EventV2
 from ..webhooks.stored_events import asked_page, check_place, find, may_be_an_id, newest
-from ..wire import Listed, ListParameters, Parameters
+from ..wire import Listed, ListParameters, NoParameters, Parameters
 
 URL, URL_V2 = "/v1/events", "/v2/core/events"
 PREFIX = "evt_"
@@ -30,10 +30,6 @@ class ListEvents(ListParameters, kw_only=True):
     """All events, or those of one type."""
 
     type: TypeName | None = None
-
-
-class NoParameters(msgspec.Struct, forbid_unknown_fields=True):
-    """Nothing needs to be said."""
 
 
 class ListEventsV2(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -10,8 +10,8 @@ import msgspec
 from ....domain.instants import instant
 from ...stores.kept import Keeper, KeptRow
 from ..desk import Call
-from ..paging import listed
-from ..refusals import Refusal, invalid_parameter, missing_object
+from ..paging import listed, places
+from ..refusals import missing_object
 from ..refused_events import REFUSED_EVENT, RefusedEvent
 from ..routes import Routes
 from ..times import unix
@@ -64,9 +64,7 @@ class Refused(NamedTuple):
 def list_meter_event_errors(call: Call[ListMeterEventErrors]) -> Listed[MeterEventError]:
     """List refused meter events, newest first."""
     asked, keeper = call.asked, call.desk.keeper
-    after, before = _cursor("starting_after", asked.starting_after), _cursor("ending_before", asked.ending_before)
-    if after and before:
-        raise Refusal(400, "starting_after and ending_before can't be given both.", code="parameter_invalid")
+    after, before = places(asked, lambda given: given if _ID.fullmatch(given) else None)
 
     def is_asked_for(one: Refused) -> bool:
         return asked.event_name in (None, one.event.event_name) and asked.code in (None, one.event.code)
@@ -85,12 +83,6 @@ def retrieve_meter_event_error(call: Call[Parameters]) -> MeterEventError:
     if row is None:
         raise missing_object("meter event error", given)
     return _shown(_read(row), livemode=call.desk.livemode)
-
-
-def _cursor(param: str, given: str | None) -> str | None:
-    if given is not None and not _ID.fullmatch(given):
-        raise invalid_parameter(param, f"Invalid {param}: '{given}' is nothing in this list.", "resource_missing")
-    return given
 
 
 def _first(

@@ -11,8 +11,8 @@ from ...results import MeterEventView, Verdict
 from ..asof import KnownAsOf, as_of
 from ..desk import Call, Desk
 from ..ids import METER_EVENT, id_of, name_of
-from ..paging import listed
-from ..refusals import invalid_parameter, missing_object
+from ..paging import listed, not_in_list
+from ..refusals import missing_object
 from ..routes import Routes
 from ..times import UnixTime, at_unix, unix
 from ..wire import Customer, Id, Listed, Name, Number, number
@@ -140,10 +140,7 @@ def _found(call: Call[ListMeterEvents]) -> Sequence[MeterEventView]:
             )
     except InvalidIdentifier:
         pass
-    raise invalid_parameter(
-        "starting_after", f"Invalid starting_after: '{asked.starting_after}' is nothing in this list.",
-        "resource_missing",
-    )  # fmt: skip
+    raise not_in_list("starting_after", asked.starting_after or "")
 
 
 def _identified(call: Call[ListMeterEvents], identifier: str) -> Sequence[MeterEventView]:

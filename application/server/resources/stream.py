@@ -16,6 +16,7 @@ from ..desk import Call
 from ..refused_events import rows_of
 from ..routes import Routes
 from ..times import Rfc3339, rfc3339
+from ..wire import NoParameters
 from .meter_events import CreateMeterEventV2
 
 routes = Routes("Meter event stream")
@@ -33,10 +34,6 @@ class MeterEventSession(msgspec.Struct, kw_only=True):
     livemode: bool
 
 
-class CreateSession(msgspec.Struct, forbid_unknown_fields=True):
-    """Nothing needs to be said."""
-
-
 class SendEvents(msgspec.Struct, forbid_unknown_fields=True):
     """Uses to report, up to 100."""
 
@@ -48,7 +45,7 @@ class Sent(msgspec.Struct):
 
 
 @routes.post("/v2/billing/meter_event_session", Scope.RECORD, is_secret=True)
-def create_meter_event_session(call: Call[CreateSession]) -> MeterEventSession:
+def create_meter_event_session(call: Call[NoParameters]) -> MeterEventSession:
     """Begin a session for the stream of meter events."""
     session = call.desk.sessions.begin(call.key)
     return MeterEventSession(

@@ -6,13 +6,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from ....domain.instants import microseconds
+from ....domain.instants import MICROSECONDS_PER_SECOND, microseconds
 from ...stores.kept import Keeper, KeptRow
 from .endpoints import Endpoint
 from .settings import WebhookSettings
 
 DELIVERED, GIVEN_UP = "delivered", "given_up"
-_MICROSECONDS = 1_000_000
 _FOR_EVER = 2**62
 _JITTER = 0.2
 _LONGEST_ERROR = 200
@@ -73,7 +72,7 @@ def keep_trying(keeper: Keeper, delivery: Delivery, at: datetime, settings: Webh
     """Try a delivery again later, after a pause that grows; give False where its time is over, and nothing is done."""
     pause = min(settings.first_retry_seconds * 2 ** min(delivery.attempts - 1, 40), settings.longest_retry_seconds)
     again = at + timedelta(seconds=pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret
-    if microseconds(again) - delivery.begun > settings.give_up_seconds * _MICROSECONDS:
+    if microseconds(again) - delivery.begun > settings.give_up_seconds * MICROSECONDS_PER_SECOND:
         return False
     keeper.change(put=[_row(pending(delivery.endpoint), delivery, microseconds(again))])
     return True

@@ -9,8 +9,10 @@ from typing import Literal
 import msgspec
 from uuid_utils import uuid7
 
+from ....domain.instants import microseconds
 from ...stores.kept import Keeper, KeptRow
 from ..refusals import Refusal
+from ..times import at_unix
 from .event_types import is_wanted
 
 ENDPOINT = "webhook_endpoint"
@@ -113,7 +115,7 @@ def new_secret() -> str:
 
 
 def _row(endpoint: Endpoint) -> KeptRow:
-    return KeptRow(ENDPOINT, endpoint.id, endpoint.created * 1_000_000, msgspec.json.encode(endpoint))
+    return KeptRow(ENDPOINT, endpoint.id, microseconds(at_unix(endpoint.created)), msgspec.json.encode(endpoint))
 
 
 _decode = msgspec.json.Decoder(Endpoint).decode

@@ -44,7 +44,7 @@ def report_refused_events(desk: Desk, endpoints: Sequence[Endpoint], settings: W
     Reports are kept in the transaction that takes away the marks of what they report. Their number was read before
     the marks were: two processes that report the same at once add the same number, and one of them does nothing.
     """
-    now, size = desk.now(), round(settings.window_seconds * 1_000_000)
+    now, size = desk.now(), settings.window_microseconds
     until = microseconds(now) // size * size - 1
     if not desk.keeper.due(UNREPORTED, until, 1):
         return 0
@@ -90,7 +90,7 @@ def _is_meter(desk: Desk, event_name: str) -> bool:
 def _report(
     group: _Group, refused: Sequence[_Refused], desk: Desk, now: datetime, settings: WebhookSettings, number: int
 ) -> EventV2:
-    size = round(settings.window_seconds * 1_000_000)
+    size = settings.window_microseconds
     start = instant(group.window * size)
     many = "is 1 invalid event" if len(refused) == 1 else f"are {len(refused)} invalid events"
     return EventV2(

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from ....domain.instants import MICROSECONDS_PER_SECOND
+
 _DAY = 24 * 60 * 60
 
 
@@ -19,3 +21,8 @@ class WebhookSettings(BaseModel, frozen=True):
     """How often a process looks whether the one that dispatches is gone."""
     keep_house_seconds: float = Field(default=60, gt=0)
     """How often what has had its time is taken away."""
+
+    @property
+    def window_microseconds(self) -> int:
+        """How long a window is, as the ledger counts time."""
+        return round(self.window_seconds * MICROSECONDS_PER_SECOND)

@@ -6,7 +6,7 @@ from itertools import islice
 from operator import attrgetter
 
 from ...stores.kept import LONGEST_KEY, Keeper, KeptRow
-from ..refusals import Refusal, invalid_parameter
+from ..paging import not_in_list, places
 from ..wire import ListParameters
 
 
@@ -36,11 +36,8 @@ def newest(
 
 def asked_page(keeper: Keeper, types: Sequence[str], asked: ListParameters, prefix: str) -> tuple[list[KeptRow], bool]:
     """The page of a list that is asked for, and whether there are more beyond it. Raises Refusal."""
-    if asked.starting_after is not None and asked.ending_before is not None:
-        raise Refusal(400, "starting_after and ending_before can't be given both.", code="parameter_invalid")
-    check_place("starting_after", asked.starting_after, prefix)
-    check_place("ending_before", asked.ending_before, prefix)
-    return newest(keeper, types, asked.limit, older_than=asked.starting_after, newer_than=asked.ending_before)
+    after, before = places(asked, lambda given: given if may_be_an_id(given, prefix) else None)
+    return newest(keeper, types, asked.limit, older_than=after, newer_than=before)
 
 
 def may_be_an_id(given: str, prefix: str) -> bool:
@@ -51,4 +48,4 @@ def may_be_an_id(given: str, prefix: str) -> bool:
 def check_place(param: str, given: str | None, prefix: str) -> None:
     """Raise Refusal where no page begins or ends at what is given."""
     if given is not None and not may_be_an_id(given, prefix):
-        raise invalid_parameter(param, f"Invalid {param}: '{given}' is nothing in this list.", "resource_missing")
+        raise not_in_list(param, given)

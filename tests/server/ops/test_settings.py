@@ -36,6 +36,7 @@ WRONG = [
     ("ACCESS_LOG", "perhaps", "valid boolean"),
     ("MOST_BODY_BYTES", "1", "greater than or equal to 1024"),
     ("LEDGER", "mysql://root:geheim@here/db", "A ledger URL is one of"),
+    ("LEDGER", f"postgresql://here/db?schema={chr(115) * 55}", "name is too long"),
     ("LEDGER", "sqlite://", "a ledger in memory can't be served"),
     ("POLICY__MAX_AGE", "a month", "valid timedelta"),
     ("POLICY__GRACE", "P10D", "less than or equal to"),
