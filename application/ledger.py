@@ -38,7 +38,7 @@ from ..domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.rules import Rules
 from ..domain.texts import shown
-from ..projections.rows import AsOf, LedgerEvent
+from ..projections.rows import AsOf, LedgerEvent, StoredPage
 from .mapper import EventMapper, decode_use, use_row
 from .stores.kept import Beside, Keeper, KeptRow
 from .stores.store import LedgerAppender, LedgerRecorder, Store, StoredBytes, StoredRow
@@ -85,6 +85,10 @@ class Ledger(Application[str]):
     def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events after the position `after`, in order."""
         return self.ledger_recorder.page(after, limit)
+
+    def page_at_once(self, after: int, limit: int) -> StoredPage:
+        """Up to `limit` events after the position `after`, put together by the store."""
+        return self.ledger_recorder.page_at_once(after, limit)
 
     def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
         """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""
