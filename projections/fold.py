@@ -27,7 +27,7 @@ class MeterPage:
     def __init__(self, meter: ProjectedMeter, *, has_news: bool = False) -> None:
         self.meter = meter
         self.has_news = has_news
-        self.read = meter.rules.read
+        self.read = meter.rules.reader()
         self.bucket_seconds = bucket_sizes(meter.rules.event_time_window)[-1]
         self.width = bucket_end(0, self.bucket_seconds)
         self.usages: defaultdict[BucketKey, list[Usage]] = defaultdict(list)
@@ -120,7 +120,7 @@ _WITHOUT_USAGE = frozenset(
 
 
 def _fold_cancel(position: int, cancelled: _StoredCancel, page: MeterPage, customers: Mapping[str, int]) -> None:
-    customer, _, dimensions = page.meter.rules.read(cancelled.payload)
+    customer, _, dimensions = page.read(cancelled.payload)
     start = bucket_start(microseconds(cancelled.occurred_at), page.bucket_seconds)
     key = (customers[customer], start, dimensions_key(dimensions))
     page.marks.append(Mark(key, cancelled.recorded_position, microseconds(cancelled.recorded_at), position))
