@@ -48,15 +48,16 @@ def _unreadable(
     rules: Mapping[str, Rules], ledger: LedgerRows, after: int
 ) -> Iterator[tuple[int, str, TallybookError]]:
     """Position, event name and refusal of each use after a position that `rules` can't read."""
+    readers = {event_name: one.reader() for event_name, one in rules.items()}
     while events := ledger.page(after, PAGE_SIZE):
         for position, topic, state in events:
             if topic != USAGE_RECORDED:
                 continue
             use = decode_use(state)
-            if use.event_name not in rules:
+            if use.event_name not in readers:
                 continue
             try:
-                rules[use.event_name].read(use.payload)
+                readers[use.event_name](use.payload)
             except TallybookError as error:
                 yield position, use.event_name, error
         after = events[-1][0]

@@ -6,14 +6,14 @@ from typing import TypeGuard
 from .errors import InvalidTimeRange, InvalidTimestamp
 
 MICROSECONDS_PER_SECOND = 1_000_000
+MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def microseconds(at: datetime) -> int:
     """Microseconds from 1970 UTC to `at`; negative before. Exact, where a float timestamp is not."""
-    since = at - EPOCH
-    return (since.days * 86_400 + since.seconds) * MICROSECONDS_PER_SECOND + since.microseconds
+    return (at - EPOCH) // MICROSECOND
 
 
 def instant(at_microseconds: int) -> datetime:

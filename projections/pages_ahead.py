@@ -1,23 +1,25 @@
 """Reading the ledger page by page: while one is folded, the next is fetched."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import chain
 from types import TracebackType
 
-from .rows import LedgerPages, StoredPage
-from .stored_events import StoredEvent, read_page, read_rows
-
-_ROWS = 1_000
-"""How many events are read row by row where a page can't be read at once: one of them may be enormous."""
+from .rows import PAGE_PART, LedgerPages, StoredPage
+from .stored_events import EventCancelled, StoredEvent, read_part, read_rows
 
 
 class PagesAhead:
-    """Pages of up to `size` events. The next one is fetched on a thread, which ends with this."""
+    """Pages of up to `size` events, which end earlier after `most_cancels`.
 
-    def __init__(self, ledger: LedgerPages, size: int) -> None:
+    The next one is fetched on a thread, which ends with this.
+    """
+
+    def __init__(self, ledger: LedgerPages, size: int, most_cancels: int) -> None:
         self._ledger = ledger
         self._size = size
+        self._most_cancels = most_cancels
         self._closing = ExitStack()
         self._thread: ThreadPoolExecutor | None = None
         self._fetched: tuple[int, Future[StoredPage]] | None = None
@@ -30,22 +32,57 @@ class PagesAhead:
     ) -> None:
         self._closing.close()
 
-    def fetch(self, after: int) -> None:
-        """Begin to fetch the page after a position, which will be read next."""
+    def read(self, after: int, until: int) -> "PageRead":
+        """The page after a position, up to the position `until`."""
+        page = self._page(after)
+        if after < page.last < until:
+            self._fetch(page.last)
+        return PageRead(self._ledger, page, after, until, self._most_cancels)
+
+    def _fetch(self, after: int) -> None:
         if self._thread is None:
             self._thread = self._closing.enter_context(ThreadPoolExecutor(1))
         self._fetched = after, self._thread.submit(self._ledger.page_at_once, after, self._size)
-
-    def read(self, after: int, until: int | None = None) -> Sequence[StoredEvent]:
-        """The page after a position, up to the position `until`. Raises ProjectionStopped at what can't be read."""
-        events = read_page(self._page(after))
-        if events is None:
-            rows = self._ledger.page(after, min(self._size, _ROWS))
-            return list(read_rows(row for row in rows if until is None or row[0] <= until))
-        return events if until is None else [event for event in events if event.position <= until]
 
     def _page(self, after: int) -> StoredPage:
         fetched, self._fetched = self._fetched, None
         if fetched is not None and fetched[0] == after:
             return fetched[1].result()
         return self._ledger.page_at_once(after, self._size)
+
+
+class PageRead:
+    """The events of a page, to go through once; `position` is that of the last one so far."""
+
+    def __init__(self, ledger: LedgerPages, page: StoredPage, after: int, until: int, most_cancels: int) -> None:
+        self.position = after
+        self._ledger = ledger
+        self._page = page
+        self._until = until
+        self._cancels_left = most_cancels
+
+    def __iter__(self) -> Iterator[StoredEvent]:
+        return chain.from_iterable(self._parts())
+
+    def _parts(self) -> Iterator[Sequence[StoredEvent]]:
+        for part in self._page.document.split(b"\n"):
+            events = read_part(part, self.position) or self._rows()
+            kept = self._cut(events)
+            if kept:
+                self.position = kept[-1].position
+                yield kept
+            if len(kept) < len(events):
+                return
+
+    def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+        """As many of `events` as belong to this page."""
+        if events and events[-1].position > self._until:
+            events = [event for event in events if event.position <= self._until]
+        cancels = [place for place, event in enumerate(events) if isinstance(event, EventCancelled)]
+        left, self._cancels_left = self._cancels_left, self._cancels_left - len(cancels)
+        return events[: cancels[left]] if len(cancels) > left else events
+
+    def _rows(self) -> Sequence[StoredEvent]:
+        """The events of a part that can't be read at once. Raises ProjectionStopped at what can't be read at all."""
+        end = min(self.position - self.position % PAGE_PART + PAGE_PART, self._until)
+        return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))

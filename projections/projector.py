@@ -12,7 +12,6 @@ from .customers import CustomerNumbers
 from .fold import fold
 from .pages_ahead import PagesAhead
 from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
-from .stored_events import EventCancelled
 from .tally import tally
 
 PAGE_SIZE = 40_000
@@ -66,7 +65,7 @@ class Projector:
                 "ledger, or damaged; they are made anew when the ledger is opened again."
             )
         began, began_at = time.monotonic(), position
-        with PagesAhead(self.ledger, self.page_size) as pages:
+        with PagesAhead(self.ledger, self.page_size, MOST_CANCELS) as pages:
             while position < head:
                 position = self._project_page(pages, head, until)
                 if progress is not None:
@@ -95,20 +94,15 @@ class Projector:
         position, customers = rows.position(), CustomerNumbers(rows)
         if position >= head:
             return None  # another was faster
-        events, last = pages.read(position, until), head if until is None else min(head, until)
-        if not events:
-            if position < last:
+        until = head if until is None else until
+        events = pages.read(position, until)
+        folded = fold(events, rows.meters(), customers, rows.pinned())
+        reached = events.position
+        mark = None if reached == position else mark_at(self.ledger, reached)
+        if mark is None:
+            if position < min(head, until):
                 raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
             return None
-        cancels = [place for place, event in enumerate(events) if isinstance(event, EventCancelled)]
-        events = events[: cancels[MOST_CANCELS] if len(cancels) > MOST_CANCELS else None]
-        reached = events[-1].position
-        if reached < last:
-            pages.fetch(reached)
-        folded = fold(events, rows.meters(), customers, rows.pinned())
-
-        mark = mark_at(self.ledger, reached)
-        assert mark is not None
 
         def write(onto: WritableRows) -> None:
             onto.add_customers(customers.new)

@@ -16,15 +16,19 @@ LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event, as they lie in the ledger."""
 
 
-class StoredPage(NamedTuple):
-    """Stored events as one JSON array of arrays of topic, position and state; their last position, and how many.
+PAGE_PART = 1_000
+"""Parts of a page end at positions that are multiples of this."""
 
-    Nobody has looked yet whether the states are JSON. Where so much doesn't fit into one document it is empty.
+
+class StoredPage(NamedTuple):
+    """Stored events in parts, a line each, and the position of the last one.
+
+    A part is a JSON array of arrays of topic, position and state, if the states are JSON; nobody has looked yet. The
+    document is empty where it would be too long for the store.
     """
 
     document: bytes
     last: int
-    count: int
 
 
 class AsOf(NamedTuple):

@@ -15,9 +15,9 @@ from .totals import Totals
 BucketKey = tuple[int, int, str]
 """Customer, start and dimension values of a bucket."""
 
-LONGEST = 1_000
-SHORT = 64
-"""Fewer usages are not kept in a row of their own where others of their bucket are there to join."""
+SHORT, LONG, LONGEST = 64, 256, 1_000
+"""So many usages: fewer than the first join those before them; more than the second are cut, if they can be, where one
+hour ends and the next begins; more than the last are cut anyhow."""
 _HOUR = bucket_end(0, HOUR_SECONDS)
 
 
@@ -35,19 +35,24 @@ class Run(NamedTuple):
 
     @classmethod
     def of(cls, key: BucketKey, usages: Sequence[Usage]) -> "Run":
-        """The run of `usages`, of which there are some."""
+        """The run of new `usages`: there are some, of which none is cancelled."""
         times = [usage.occurred_at for usage in usages]
-        return cls(key, usages[0].position, min(times), max(times), Totals.of(counted(usages, None)))
+        return cls(key, usages[0].position, min(times), max(times), Totals.of(usages))
+
+    @classmethod
+    def with_cancels(cls, key: BucketKey, usages: Sequence[Usage]) -> "Run":
+        """The run of `usages` of which some may be cancelled."""
+        return cls.of(key, usages)._replace(totals=Totals.of(counted(usages, None)))
 
     def followed_by(self, later: "Run") -> "Run":
-        """This run and a later one of its bucket as one."""
+        """The run that both make, of which the other is later in the ledger."""
         earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
         return Run(self.key, self.first_position, earliest, latest, self.totals.merge(later.totals))
 
 
 def cut(usages: Sequence[Usage]) -> Iterator[Sequence[Usage]]:
-    """Usages of one bucket, in the ledger's order, in runs: one that isn't short lies within an hour, if it can."""
-    if len(usages) <= SHORT:
+    """Usages of one bucket, in the ledger's order, in parts that are to be runs."""
+    if len(usages) <= LONG:
         yield usages
         return
     begins = 0

@@ -1,20 +1,18 @@
-"""Stored events as the fold reads them: a page of the ledger at once out of one JSON document, or row by row.
+"""Stored events as the fold reads them: a part of a page at once out of one JSON document, or row by row.
 
-Both say the same. A page is read at once as it takes half the time; where it can't be, reading row by row tells which
+Both say the same. To read many at once takes half the time; where that can't be done, reading row by row tells which
 event is in the way.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import reduce
-from operator import or_
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter_event import ReportedUse
-from .rows import LedgerEvent, StoredPage
+from .rows import LedgerEvent
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
@@ -26,7 +24,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
         return type(self).__name__
 
 
-class UsageRecorded(_Stored, gc=False):
+class UsageRecorded(_Stored, frozen=True, gc=False):
     """A use was reported."""
 
     use: ReportedUse
@@ -40,7 +38,7 @@ class _Cancel(msgspec.Struct, frozen=True):
     recorded_position: int
 
 
-class EventCancelled(_Stored):
+class EventCancelled(_Stored, frozen=True):
     """A use counts no more."""
 
     cancel: _Cancel
@@ -52,38 +50,37 @@ class _Meter(msgspec.Struct, frozen=True):
     rules: msgspec.Raw
 
 
-class Configured(_Stored):
+class Configured(_Stored, frozen=True):
     """A meter began."""
 
     meter: _Meter
 
 
-class _Rules(_Meter):
+class _Rules(_Meter, frozen=True):
     revision: int
 
 
-class RulesChanged(_Stored):
+class RulesChanged(_Stored, frozen=True):
     """A meter counts by other rules."""
 
     changed: _Rules
 
 
-class WithoutUsage(_Stored):
+class WithoutUsage(_Stored, frozen=True):
     """What says nothing about usage; its state isn't looked at."""
 
 
 StoredEvent = UsageRecorded | EventCancelled | Configured | RulesChanged | WithoutUsage
 
 
-def read_page(page: StoredPage) -> Sequence[StoredEvent] | None:
-    """The events of a page, in order; None where they can't be read at once."""
+def read_part(part: bytes, after: int) -> Sequence[StoredEvent] | None:
+    """The events of a part of a page, which begins after a position; None where they can't be read at once."""
     try:
-        events = _decode_page(page.document)
-    except msgspec.MsgspecError:
+        events = _decode_part(part)
+    except (msgspec.MsgspecError, ValueError):  # the latter for what isn't UTF-8
         return None
-    if not events:
-        return events
-    is_whole = len(events) == page.count and events[-1].position == page.last  # or a state was more than one event's
+    # Or what is stored of one event was more than that.
+    is_whole = bool(events) and events[0].position == after + 1 and events[-1].position == after + len(events)
     return events if is_whole else None
 
 
@@ -114,7 +111,7 @@ def _read_row(position: int, topic: str, state: bytes) -> StoredEvent:
 
 
 _WITHOUT_USAGE = {
-    topic: msgspec.defstruct(topic, [("state", msgspec.Raw)], bases=(WithoutUsage,))
+    topic: msgspec.defstruct(topic, [("state", msgspec.Raw)], bases=(WithoutUsage,), frozen=True)
     for topic in (
         "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
         "AccessKeyRevoked",
@@ -124,5 +121,5 @@ _WITH_USAGE: dict[str, tuple[Callable[[int, Any], StoredEvent], Callable[[bytes]
     event.__name__: (event, msgspec.json.Decoder(msgspec.structs.fields(event)[1].type).decode)
     for event in (UsageRecorded, EventCancelled, Configured, RulesChanged)
 }
-_ANY = reduce(or_, _WITHOUT_USAGE.values(), UsageRecorded | EventCancelled | Configured | RulesChanged)
-_decode_page: Callable[[bytes], list[StoredEvent]] = msgspec.json.Decoder(list[_ANY]).decode
+_EVENTS: Any = Union[tuple([*_WITHOUT_USAGE.values(), *(event for event, _ in _WITH_USAGE.values())])]  # noqa: UP007
+_decode_part: Callable[[bytes], list[StoredEvent]] = msgspec.json.Decoder(list[_EVENTS]).decode

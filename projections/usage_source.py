@@ -179,11 +179,12 @@ class UsageReadAnew:
         return self._of_range
 
     def _read_anew(self, folded: Iterator[Usage]) -> Iterator[Usage]:
+        read = self.rules.reader()
         while chunk := list(islice(folded, _AT_A_TIME)):
             payloads = self._payloads([usage.position for usage in chunk])
             for usage in chunk:
                 try:
-                    name, value, dimensions = self.rules.read(payloads[usage.position])
+                    name, value, dimensions = read(payloads[usage.position])
                 except TallybookError:
                     continue
                 yield msgspec.structs.replace(

@@ -12,10 +12,10 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from ...domain.errors import LedgerUnavailable
-from ...projections.rows import LedgerEvent
+from ...projections.rows import PAGE_PART, LedgerEvent, StoredPage
 from .kept import Beside, ordered
 from .postgres import DURABLE, Datastore
-from .postgres_errors import translated
+from .postgres_errors import TooLong, translated
 from .postgres_kept import PostgresKeeper
 from .postgres_schema import Schema
 from .store import StoredBytes, StoredRow, StreamMoved, TransientFailure
@@ -156,6 +156,14 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events after the position `after`, in order."""
         return self.store.select(self.store.named(_PAGE), (after, limit), binary=True)
+
+    def page_at_once(self, after: int, limit: int) -> StoredPage:
+        """Up to `limit` events after the position `after`, put together by PostgreSQL."""
+        try:
+            ((document, last),) = self.store.select(self.store.named(_PAGE_AT_ONCE), (after, limit), binary=True)
+        except TooLong:
+            return StoredPage(b"", after)
+        return StoredPage(document or b"", last or after)
 
     def insert_rows(
         self,
@@ -343,6 +351,15 @@ class PostgresLedgerAlone:
 
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
+_PAGE_AT_ONCE = f"""
+SELECT '['::bytea || string_agg(
+    convert_to(format('["%%s",%%s,', topic, position), 'UTF8') || state || ']'::bytea,
+    CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E']\n['::bytea ELSE ','::bytea END ORDER BY position
+) || ']'::bytea, max(position)
+FROM (
+    SELECT position, topic, state FROM {{schema}}.stored_events WHERE position > %s ORDER BY position LIMIT %s
+) AS page
+"""
 _PAGE = "SELECT position, topic, state FROM {schema}.stored_events WHERE position > %s ORDER BY position LIMIT %s"
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from eventsourcing.persistence import Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
-from ...projections.rows import LedgerEvent, StoredPage
+from ...projections.rows import PAGE_PART, LedgerEvent, StoredPage
 from .kept import Beside, ordered
 from .sqlite import Datastore
 from .sqlite_kept import SQLiteKeeper, insert
@@ -51,9 +51,11 @@ _BYTES = (
     " CAST(state AS BLOB), typeof(originator_id)||' '||typeof(originator_version)||' '||typeof(topic)"
     "||' '||typeof(state)"
 )
-_PAGE_AT_ONCE = """
-SELECT CAST('[' || group_concat('["' || topic || '",' || position || ',' || state || ']') || ']' AS BLOB),
-       max(position), count(*)
+_PAGE_AT_ONCE = f"""
+SELECT CAST('[' || group_concat(
+    '["' || topic || '",' || position || ',' || state || ']',
+    CASE (position - 1) % {PAGE_PART} WHEN 0 THEN ']' || char(10) || '[' ELSE ',' END
+) || ']' AS BLOB), max(position)
 FROM (SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?)
 """
 _COLUMNS = "position AS id, originator_id, originator_version, topic, state"
@@ -170,9 +172,9 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             try:
                 c.execute(_PAGE_AT_ONCE, (after, limit))
             except sqlite3.DataError:  # too much for one value
-                return StoredPage(b"", after, 0)
-            document, last, count = c.fetchone()
-            return StoredPage(document or b"[]", last or after, count)
+                return StoredPage(b"", after)
+            document, last = c.fetchone()
+            return StoredPage(document or b"", last or after)
 
     def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
         """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""

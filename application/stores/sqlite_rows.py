@@ -9,7 +9,7 @@ from eventsourcing.sqlite import SQLiteCursor
 
 from ...domain.instants import MICROSECONDS_PER_SECOND
 from ...projections.runs import BucketKey, Run
-from .stored_rows import SHORT_BYTES, Row, StoredRows
+from .stored_rows import SHORT_BYTES, Row, StoredRows, columns_of
 
 if TYPE_CHECKING:
     from .sqlite_views import SQLiteViews
@@ -63,7 +63,8 @@ class SQLiteRows(StoredRows):
     def select_runs_of_all(self, meter: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
         """The runs of all customers with usages in [start, end), by start of their bucket."""
         return self.select(  # buckets lead to them: there is one wherever there are usages
-            f"SELECT {_of('kept', self.RUN)} FROM {self.totals_table} AS bucket CROSS JOIN {self.usage_table} AS kept"
+            f"SELECT {columns_of('kept', self.RUN)}"
+            f" FROM {self.totals_table} AS bucket CROSS JOIN {self.usage_table} AS kept"
             " USING (meter, customer, start, dimensions)"
             " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
             " AND latest >= ? AND earliest < ? ORDER BY bucket.start",
@@ -139,7 +140,3 @@ class SQLiteRows(StoredRows):
         self._connection.executemany(
             f"INSERT OR REPLACE INTO {self.totals_table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
-
-
-def _of(table: str, columns: str) -> str:
-    return ", ".join(f"{table}.{column}" for column in columns.split(", "))

@@ -71,7 +71,7 @@ def _schema(generation: int) -> tuple[str, ...]:
             last_position INTEGER,
             usages BLOB NOT NULL,
             PRIMARY KEY (meter, customer, start, dimensions, first_position)
-        ) WITHOUT ROWID""",
+        )""",  # with rowids, as rows are long: they are written one after another, and not into the midst of others
         f"""CREATE TABLE {totals} (
             meter INTEGER NOT NULL,
             bucket_seconds INTEGER NOT NULL,

@@ -31,6 +31,11 @@ def tables(generation: int) -> tuple[str, ...]:
     return tuple(f"{table}_{generation}" for table in get_args(Table))
 
 
+def columns_of(table: str, columns: str) -> str:
+    """Columns, by their table too."""
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
+
+
 class StoredRows(ABC):
     """The rows of one generation inside one transaction. A mark in a statement is a question mark."""
 
@@ -229,13 +234,14 @@ class StoredRows(ABC):
         return (Record(tuple(row[:width]), tuple(row[width:])) for row in rows)
 
     def _usage_records(self) -> Iterator[Record]:
-        key = "meter, customer, start, dimensions, first_position"
+        order = "meter, customer, start, dimensions, first_position"
         columns = f"meter, {self.RUN}, usages"
-        for meter, *run, stored in self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {key}"):
+        for meter, *run, stored in self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {order}"):
             customer, start, dimensions, first, *_ = run
             try:
                 usages = row_codec.decode_usages(stored)
-                is_sound = bool(usages) and row_codec.decode_run(run) == Run.of((customer, start, dimensions), usages)
+                key = (customer, start, dimensions)
+                is_sound = bool(usages) and row_codec.decode_run(run) == Run.with_cancels(key, usages)
             except UnreadableRow:
                 usages, is_sound = [], False
             if not is_sound:
@@ -289,7 +295,7 @@ class StoredRows(ABC):
             )
         self.rewrite_usages(
             [
-                (meter, *row_codec.encode_run(Run.of(key, usages)), row_codec.encode_usages(usages))
+                (meter, *row_codec.encode_run(Run.with_cancels(key, usages)), row_codec.encode_usages(usages))
                 for key, bucket in rows.items()
                 for usages in bucket.values()
             ]
