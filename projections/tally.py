@@ -41,8 +41,8 @@ def _check_order(kept: Mapping[BucketKey, Totals], runs: Iterable[Run]) -> None:
         before = kept.get(run.key)
         if before is not None and (before.last_position or 0) >= run.first_position:
             raise LedgerUnavailable(
-                f"The read models are damaged: they hold events from position {run.first_position} on already. They are "
-                "made anew when the ledger is opened again."
+                f"The read models are damaged: they hold events from position {run.first_position} on already. "
+                "They are made anew when the ledger is opened again."
             )
 
 
