@@ -66,12 +66,12 @@ class PageRead:
 
     def _parts(self) -> Iterator[Sequence[StoredEvent]]:
         for part in self._page.document.split(b"\n"):
-            events = read_part(part, self.position) or self._rows()
+            events = read_part(part, self.position, min(self._part_end(), self._page.last)) or self._rows()
             kept = self._cut(events)
             if kept:
                 self.position = kept[-1].position
                 yield kept
-            if len(kept) < len(events):
+            if len(kept) < len(events) or self.position >= self._page.last:
                 return
 
     def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
@@ -84,5 +84,9 @@ class PageRead:
 
     def _rows(self) -> Sequence[StoredEvent]:
         """The events of a part that can't be read at once. Raises ProjectionStopped at what can't be read at all."""
-        end = min(self.position - self.position % PAGE_PART + PAGE_PART, self._until)
+        end = min(self._part_end(), self._until)
         return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))
+
+    def _part_end(self) -> int:
+        """The position that the part ends at which goes on from here, unless the page ends before."""
+        return self.position - self.position % PAGE_PART + PAGE_PART
