@@ -65,14 +65,20 @@ class PageRead:
         return chain.from_iterable(self._parts())
 
     def _parts(self) -> Iterator[Sequence[StoredEvent]]:
-        for part in self._page.document.split(b"\n"):
+        for part in self._lines():
             events = read_part(part, self.position, min(self._part_end(), self._page.last)) or self._rows()
             kept = self._cut(events)
             if kept:
                 self.position = kept[-1].position
                 yield kept
-            if len(kept) < len(events) or self.position >= self._page.last:
+            if len(kept) < len(events):
                 return
+
+    def _lines(self) -> Sequence[bytes]:
+        """The parts of the page; nothing for each, where what is stored of an event has lines itself."""
+        lines = self._page.document.split(b"\n")
+        many = (self._page.last - 1) // PAGE_PART - self.position // PAGE_PART + 1
+        return lines if len(lines) == many else [b""] * max(many, 1)
 
     def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """As many of `events` as belong to this page."""
