@@ -121,5 +121,5 @@ _WITH_USAGE: dict[str, tuple[Callable[[int, Any], StoredEvent], Callable[[bytes]
     event.__name__: (event, msgspec.json.Decoder(msgspec.structs.fields(event)[1].type).decode)
     for event in (UsageRecorded, EventCancelled, Configured, RulesChanged)
 }
-_EVENTS: Any = Union[(*_WITHOUT_USAGE.values(), *(event for event, _ in _WITH_USAGE.values()))]  # noqa: UP007
+_EVENTS: Any = Union[(*_WITHOUT_USAGE.values(), *(event for event, _ in _WITH_USAGE.values()))]
 _decode_part: Callable[[bytes], list[StoredEvent]] = msgspec.json.Decoder(list[_EVENTS]).decode
