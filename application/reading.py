@@ -18,6 +18,7 @@ from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.quantities import ZERO, billable
 from ..domain.rules import Reader, Rules
 from ..projections.projector import Projector
+from ..projections.replay import replayed_totals
 from ..projections.rows import AsOf, ProjectedMeter, Rows
 from ..projections.totals import Totals
 from ..projections.usage_source import FoldedUsage, UsageReadAnew
@@ -88,6 +89,14 @@ class UsageReader:
                 _total(totals[number], asked.rules, name, start, end)
                 for number, name in sorted(names.items(), key=lambda item: item[1])
             ]
+
+    @again_if_lost
+    def totals_from_ledger(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
+        """The same, counted from the ledger alone."""
+        rules = self.ledger.meter(text(event_name, "event_name", 100)).rules
+        time_range(start, end)
+        totals = replayed_totals(self.ledger, event_name, rules, start, end)
+        return [_total(of, rules, name, start, end) for name, of in sorted(totals.items())]
 
     @again_if_lost
     def summaries(

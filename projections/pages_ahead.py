@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from itertools import chain
 from types import TracebackType
 
+from ..domain.errors import LedgerUnavailable
 from .rows import PAGE_PART, LedgerPages, StoredPage
 from .stored_events import EventCancelled, StoredEvent, read_part, read_rows
 
@@ -34,12 +35,11 @@ class PagesAhead:
 
     def read(self, after: int, until: int) -> "PageRead":
         """The page after a position, up to the position `until`."""
-        page = self._page(after)
-        if after < page.last < until:
-            self._fetch(page.last)
-        return PageRead(self._ledger, page, after, until, self._most_cancels)
+        until = min(after + self._size, until)
+        return PageRead(self._ledger, self._page(after), after, until, self._most_cancels)
 
-    def _fetch(self, after: int) -> None:
+    def fetch(self, after: int) -> None:
+        """Begin to fetch the page after a position, which is to be read next."""
         if self._thread is None:
             self._thread = self._closing.enter_context(ThreadPoolExecutor(1))
         self._fetched = after, self._thread.submit(self._ledger.page_at_once, after, self._size)
@@ -52,10 +52,11 @@ class PagesAhead:
 
 
 class PageRead:
-    """The events of a page, to go through once; `position` is that of the last one so far."""
+    """The events of a page, to go through once; `position` is that of the last one so far, `end` of the very last."""
 
     def __init__(self, ledger: LedgerPages, page: StoredPage, after: int, until: int, most_cancels: int) -> None:
         self.position = after
+        self.end = min(page.last, until)
         self._ledger = ledger
         self._page = page
         self._until = until
@@ -65,14 +66,21 @@ class PageRead:
         return chain.from_iterable(self._parts())
 
     def _parts(self) -> Iterator[Sequence[StoredEvent]]:
-        for part in self._page.document.split(b"\n"):
-            events = read_part(part, self.position) or self._rows()
+        for document in self._documents():
+            events = read_part(document, self.position) or self._rows()
             kept = self._cut(events)
             if kept:
                 self.position = kept[-1].position
                 yield kept
-            if len(kept) < len(events):
+            if not kept or len(kept) < len(events):
                 return
+
+    def _documents(self) -> Iterator[bytes]:
+        if self._page.document:
+            yield from self._page.document.split(b"\n")
+        else:
+            while self.position < self._until:
+                yield b""  # which is read row by row
 
     def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """As many of `events` as belong to this page."""
@@ -86,3 +94,8 @@ class PageRead:
         """The events of a part that can't be read at once. Raises ProjectionStopped at what can't be read at all."""
         end = min(self.position - self.position % PAGE_PART + PAGE_PART, self._until)
         return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))
+
+
+def nothing_from(position: int) -> LedgerUnavailable:
+    """That the ledger holds less than its head says."""
+    return LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position} on.")

@@ -10,7 +10,7 @@ from functools import partial
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import CustomerNumbers
 from .fold import fold
-from .pages_ahead import PagesAhead
+from .pages_ahead import PagesAhead, nothing_from
 from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
 
@@ -96,12 +96,14 @@ class Projector:
             return None  # another was faster
         until = head if until is None else until
         events = pages.read(position, until)
+        if position < events.end < until:
+            pages.fetch(events.end)
         folded = fold(events, rows.meters(), customers, rows.pinned())
         reached = events.position
         mark = None if reached == position else mark_at(self.ledger, reached)
         if mark is None:
             if position < min(head, until):
-                raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
+                raise nothing_from(position + 1)
             return None
 
         def write(onto: WritableRows) -> None:
