@@ -67,7 +67,7 @@ class PageRead:
 
     def _parts(self) -> Iterator[Sequence[StoredEvent]]:
         for document in self._documents():
-            events = read_part(document, self.position) or self._rows()
+            events = read_part(document, self.position, min(self._part_end(), self._page.last)) or self._rows()
             kept = self._cut(events)
             if kept:
                 self.position = kept[-1].position
@@ -76,11 +76,11 @@ class PageRead:
                 return
 
     def _documents(self) -> Iterator[bytes]:
-        if self._page.document:
-            yield from self._page.document.split(b"\n")
-        else:
-            while self.position < self._until:
-                yield b""  # which is read row by row
+        for document in self._page.document.split(b"\n"):
+            if self.position < self._page.last:
+                yield document
+        while self._page.is_too_long and self.position < self._until:
+            yield b""  # which is read row by row
 
     def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """As many of `events` as belong to this page."""
@@ -92,10 +92,6 @@ class PageRead:
 
     def _rows(self) -> Sequence[StoredEvent]:
         """The events of a part that can't be read at once. Raises ProjectionStopped at what can't be read at all."""
-        end = min(self.position - self.position % PAGE_PART + PAGE_PART, self._until)
+        end = min(self._part_end(), self._until)
         return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))
 
-
-def nothing_from(position: int) -> LedgerUnavailable:
-    """That the ledger holds less than its head says."""
-    return LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position} on.")

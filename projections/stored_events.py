@@ -15,7 +15,7 @@ from ..domain.meter_event import ReportedUse
 from .rows import LedgerEvent
 
 
-class _Stored(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
+class _Stored(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True, gc=False):
     position: int
 
     @property
@@ -73,14 +73,14 @@ class WithoutUsage(_Stored, frozen=True):
 StoredEvent = UsageRecorded | EventCancelled | Configured | RulesChanged | WithoutUsage
 
 
-def read_part(part: bytes, after: int) -> Sequence[StoredEvent] | None:
-    """The events of a part of a page, which begins after a position; None where they can't be read at once."""
+def read_part(part: bytes, after: int, last: int) -> Sequence[StoredEvent] | None:
+    """The events of a part of a page, from after a position to another; None where they can't be read at once."""
     try:
         events = _decode_part(part)
     except (msgspec.MsgspecError, ValueError):  # the latter for what isn't UTF-8
         return None
-    # Or what is stored of one event was more than that.
-    is_whole = bool(events) and events[0].position == after + 1 and events[-1].position == after + len(events)
+    # Or what is stored of one event was more than that, and made an event of its own.
+    is_whole = bool(events) and events[0].position == after + 1 and events[-1].position == last == after + len(events)
     return events if is_whole else None
 
 
