@@ -49,7 +49,7 @@ def test_a_batch_with_one_taken_identifier_leaves_nothing(ledger: Ledger) -> Non
         with pytest.raises(IntegrityError):
             ledger.append_uses({identifier: a_use() for identifier in batch})
         assert ledger.page(0, 100) == before
-    assert ledger.append_uses({"new-0": a_use()})["new-0"].position == 2
+    assert ledger.append_uses({"new-0": a_use()})["new-0"] == 2
 
 
 def test_two_writers_of_one_version_of_a_meter_do_not_both_succeed(ledger: Ledger) -> None:
