@@ -126,7 +126,7 @@ class Meter(Aggregate):
         It has looked up the rules and worked out the limits beforehand, once for all of a batch.
         """
         is_active, event_name, value_key = self.is_active, self.event_name, self.rules.value_key
-        read, check_value, (earliest, latest) = self.rules.reader(), policy.check_value, policy.accepted_times(at)
+        read, max_digits, (earliest, latest) = self.rules.reader(), policy.max_digits, policy.accepted_times(at)
 
         def decide(report: Report) -> ReportedUse:
             if not is_active:
@@ -137,8 +137,8 @@ class Meter(Aggregate):
                 )
             payload = report.payload
             _, value, _ = read(payload)
-            if value is not None:
-                check_value(payload[value_key], value_key)
+            if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
+                policy.check_value(payload[value_key], value_key)
             occurred_at = at if report.timestamp is None else in_utc(report.timestamp, "timestamp")
             if not earliest <= occurred_at <= latest:
                 policy.check_occurred_at(occurred_at, at)

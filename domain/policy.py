@@ -49,7 +49,7 @@ class AcceptancePolicy(BaseModel):
 
     def check_value(self, text: str, field: str) -> None:
         """Refuse a value of more significant digits than `max_digits`."""
-        if self.max_digits is not None:
+        if self.max_digits is not None and len(text) > self.max_digits:
             check_digits(text, self.max_digits, field)
 
     def check_cancel(self, identifier: str, recorded_at: datetime, now: datetime) -> None:

@@ -56,7 +56,7 @@ def read_report(given: object) -> Report:
             value=report.identifier,
         )
     for key, value in report.payload.items():
-        if not is_unicode(key + value):
+        if not (key + value).isascii() and not is_unicode(key + value):
             raise InvalidPayload(
                 f"'payload' holds text that isn't valid Unicode: {shown(key)}: {shown(value)}.",
                 field=f"payload.{key}" if is_unicode(key) else "payload",
