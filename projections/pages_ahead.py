@@ -95,3 +95,7 @@ class PageRead:
         end = min(self._part_end(), self._until)
         return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))
 
+
+def nothing_from(position: int) -> LedgerUnavailable:
+    """That the ledger holds less than its head says."""
+    return LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position} on.")

@@ -15,7 +15,7 @@ from ..domain.errors import TallybookError
 from ..domain.instants import microseconds
 from ..domain.quantities import EXACT, ZERO
 from ..domain.rules import Rules
-from .pages_ahead import PagesAhead
+from .pages_ahead import PageRead, PagesAhead, nothing_from
 from .rows import LedgerPages
 from .stored_events import EventCancelled, StoredEvent, UsageRecorded, stopped
 from .totals import Totals
@@ -99,7 +99,7 @@ def _added_up(uses: Sequence[Use]) -> Totals:
     return Totals(reduce(EXACT.add, values, ZERO), len(uses), last, microseconds(last_at), last_position)
 
 
-def _newest_first(ledger: LedgerPages) -> Iterator[Iterable[StoredEvent]]:
+def _newest_first(ledger: LedgerPages) -> Iterator[PageRead]:
     """The ledger's events by pages, the newest first."""
     head = ledger.head()
     with PagesAhead(ledger, PAGE_SIZE, PAGE_SIZE) as pages:
@@ -108,3 +108,5 @@ def _newest_first(ledger: LedgerPages) -> Iterator[Iterable[StoredEvent]]:
             if after:
                 pages.fetch(after - PAGE_SIZE)
             yield page
+            if page.position < page.end:
+                raise nothing_from(page.position + 1)
