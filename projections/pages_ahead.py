@@ -95,6 +95,10 @@ class PageRead:
         end = min(self._part_end(), self._until)
         return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))
 
+    def _part_end(self) -> int:
+        """The position that the part ends at which goes on from here, unless the page ends before."""
+        return self.position - self.position % PAGE_PART + PAGE_PART
+
 
 def nothing_from(position: int) -> LedgerUnavailable:
     """That the ledger holds less than its head says."""

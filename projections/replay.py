@@ -104,9 +104,10 @@ def _newest_first(ledger: LedgerPages) -> Iterator[PageRead]:
     head = ledger.head()
     with PagesAhead(ledger, PAGE_SIZE, PAGE_SIZE) as pages:
         for after in reversed(range(0, head, PAGE_SIZE)):
-            page = pages.read(after, min(after + PAGE_SIZE, head))
+            end = min(after + PAGE_SIZE, head)
+            page = pages.read(after, end)
             if after:
                 pages.fetch(after - PAGE_SIZE)
             yield page
-            if page.position < page.end:
+            if page.position < end:
                 raise nothing_from(page.position + 1)
