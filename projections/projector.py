@@ -58,11 +58,16 @@ class Projector:
         """
         head = self.head() if until is None else until
         with self.views.reading() as rows:
-            position = rows.position()
+            position, mark = rows.position(), rows.ledger_mark()
         if position > head and until is None and position > self.ledger.head():
             raise LedgerUnavailable(
                 f"The read models are folded up to position {position}, past the ledger's end. They are of another "
                 "ledger, or damaged; they are made anew when the ledger is opened again."
+            )
+        if position < head and mark_at(self.ledger, position) != mark:  # or else events would be folded in twice
+            raise LedgerUnavailable(
+                f"The read models say that they are folded up to position {position}, and were folded up to another. "
+                "They are damaged; they are made anew when the ledger is opened again."
             )
         began, began_at = time.monotonic(), position
         with PagesAhead(self.ledger, self.page_size, MOST_CANCELS) as pages:
@@ -119,7 +124,7 @@ class Projector:
 
 def discard_foreign_views(ledger: LedgerPages, views: DisposableViews) -> None:
     """Begin the read models anew where any were made from another ledger, as after one was put back or moved."""
-    if all(position == 0 or mark_at(ledger, position) == mark for position, mark in views.marks()):
+    if all(mark_at(ledger, position) == mark for position, mark in views.marks()):
         return
     _log.warning("The read models were made from another ledger than this; they are made anew.")
     views.begin_anew()

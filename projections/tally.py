@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 
 from ..domain.counting import counted
-from ..domain.errors import LedgerUnavailable, ProjectionStopped
+from ..domain.errors import ProjectionStopped
 from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end, bucket_start
 from .fold import MeterPage
 from .rows import Bucket, WritableRows
@@ -20,7 +20,6 @@ def tally(rows: WritableRows, page: MeterPage) -> None:
     meter = page.meter.number
     kept = rows.kept_buckets(meter, page.bucket_seconds, list(page.usages))
     runs = [(Run.of(key, run), run) for key, usages in page.usages.items() for run in cut(usages)]
-    _check_order(kept, (run for run, _ in runs))
     rows.add_runs(meter, runs, kept)
     _mark(rows, page)
     disturbed = {mark.key for mark in page.marks}
@@ -33,17 +32,6 @@ def tally(rows: WritableRows, page: MeterPage) -> None:
     _put(rows, meter, page.bucket_seconds, totals)
     if page.bucket_seconds == HOUR_SECONDS:
         _put(rows, meter, DAY_SECONDS, {key: _day_anew(rows, meter, key) for key in set(map(_day_of, totals))})
-
-
-def _check_order(kept: Mapping[BucketKey, Totals], runs: Iterable[Run]) -> None:
-    """Refuse to add what is there already, as where the position of the rows was set back."""
-    for run in runs:
-        before = kept.get(run.key)
-        if before is not None and (before.last_position or 0) >= run.first_position:
-            raise LedgerUnavailable(
-                f"The read models are damaged: they hold events from position {run.first_position} on already. "
-                "They are made anew when the ledger is opened again."
-            )
 
 
 def _mark(rows: WritableRows, page: MeterPage) -> None:

@@ -32,7 +32,7 @@ def test_equal_read_models_are_told_table_by_table(tallybook: CommandLine) -> No
     lines = tallybook.lines("verify")
     assert lines[0] == "Generation 1, up to position 8 of the ledger"
     assert [line.split()[:2] for line in lines[3:8]] == [
-        ["meters", "1"], ["customers", "2"], ["usage", "5"], ["totals", "8"], ["generations", "2"],
+        ["meters", "1"], ["customers", "2"], ["usage", "5"], ["totals", "4"], ["generations", "2"],
     ]  # fmt: skip
     assert all(line.endswith(" equal") for line in lines[3:8])
     assert lines[8:] == ["2 closed periods, none differs"]
@@ -51,16 +51,16 @@ def test_equal_read_models_are_told_table_by_table(tallybook: CommandLine) -> No
             "totals", BUCKET.format(86400, "2025-10-07T00:00:00Z", "acme"), '["26",', '["-5",',
         ),
         (
-            "DELETE FROM totals_1 WHERE customer = 2 AND bucket_seconds = 3600 AND sum = '11'",
-            "totals", BUCKET.format(3600, "2025-09-30T22:00:00Z", "zeta"), None, '["11",',
+            "DELETE FROM totals_1 WHERE customer = 2 AND bucket_seconds = 86400 AND sum = '11'",
+            "totals", BUCKET.format(86400, "2025-09-30T00:00:00Z", "zeta"), None, '["11",',
         ),
         (
             "UPDATE usage_1 SET usages = x'00' WHERE customer = 1 AND first_position = 4",
-            "usage", "meter tokens, customer acme, start 2025-10-07T09:00:00Z, position 4", "unreadable", "[1,",
+            "usage", "meter tokens, customer acme, start 2025-10-07T00:00:00Z, position 4", "unreadable", "[1,",
         ),
         (
             "UPDATE usage_1 SET customer = 99 WHERE first_position = 4",
-            "usage", "meter tokens, customer acme, start 2025-10-07T09:00:00Z, position 4", None, "[1,",
+            "usage", "meter tokens, customer acme, start 2025-10-07T00:00:00Z, position 4", None, "[1,",
         ),
         ("UPDATE customers_1 SET name = 'x' WHERE customer = 1", "customers", "customer acme", '["x"]', '["acme"]'),
         ("UPDATE meters_1 SET event_name = 'toks'", "meters", "meter tokens", '["toks",', '["tokens",'),

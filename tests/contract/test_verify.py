@@ -56,8 +56,10 @@ ONE_ROW = {
 NUMBER, TEXT, BYTES = "number", "text", "bytes"
 COLUMNS = [
     *(("meters", column, TEXT) for column in ("event_name", "rules", "history")),
-    *(("usage", column, NUMBER) for column in ("meter", "customer", "start", "first_position")),
-    *(("usage", column, kind) for column, kind in (("dimensions", TEXT), ("usages", BYTES))),
+    *(("usage", column, NUMBER) for column in ("meter", "customer", "start", "first_position", "earliest", "latest")),
+    *(("usage", column, NUMBER) for column in ("count", "last_at", "last_position")),
+    *(("usage", column, kind) for column, kind in (("dimensions", TEXT), ("sum", TEXT), ("last", TEXT))),
+    ("usage", "usages", BYTES),
     *(("totals", column, NUMBER) for column in ("meter", "bucket_seconds", "start", "customer")),
     *(("totals", column, NUMBER) for column in ("count", "last_at", "last_position")),
     *(("totals", column, TEXT) for column in ("dimensions", "sum", "last")),
@@ -149,7 +151,7 @@ def test_a_row_too_many_is_found(live: Metering, kept_store: KeptStore, table: s
             "generations: column pinned, meter tokens",
         ),
         ("UPDATE tracking SET notification_id = 5 WHERE application_name = 'generation 2'", "ledger_unavailable"),
-        ("DELETE FROM tracking WHERE application_name = 'generation 2'", "projection_stopped"),
+        ("DELETE FROM tracking WHERE application_name = 'generation 2'", "ledger_unavailable"),
         ("UPDATE tracking SET notification_id = 9000 WHERE application_name = 'generation 2'", "ledger_unavailable"),
     ],
 )
@@ -177,6 +179,24 @@ def test_read_models_past_the_end_of_the_ledger_are_not_answered_from(live: Mete
     damage(kept_store, "UPDATE tracking SET notification_id = 9000 WHERE application_name = 'generation 2'")
     with pytest.raises(TallybookError, match="past the ledger's end"):
         answers(live)
+
+
+def test_a_position_that_was_set_back_is_refused(kept_store: KeptStore) -> None:
+    """Wherever to, and whatever came since: nothing is counted twice, and the ledger opened again makes all anew."""
+    with kept_store.opened() as metering:
+        metering.configure_meter("tokens", customer_key="customer")
+        for hour in range(6):  # each asked for by itself, and each earlier than the one before
+            payload, at = {"customer": "acme", "value": "1"}, START.replace(hour=20 - hour)
+            metering.record("tokens", payload, identifier=f"use-{hour}", timestamp=at)
+            metering.catch_up()
+        before = metering.totals("tokens", *PERIOD)
+        for position in reversed(range(metering.catch_up())):
+            damage(kept_store, "UPDATE tracking SET notification_id = ?", position)
+            with pytest.raises(TallybookError, match=f"folded up to position {position}, and were"):
+                metering.totals("tokens", *PERIOD)
+    with kept_store.opened() as metering:
+        assert metering.totals("tokens", *PERIOD) == before
+        assert metering.verify().is_equal
 
 
 def test_a_promotion_repairs(live: Metering, kept_store: KeptStore) -> None:

@@ -74,7 +74,7 @@ class WatchedConnection(sqlite3.Connection):
 
 @contextmanager
 def watched_sqlite(watch: Watch) -> Generator[None]:
-    """Let `watch` be told of the statements of this thread on each connection made meanwhile, and of its making.
+    """Let `watch` be told of each statement of this thread on each connection made meanwhile, and of its making.
 
     What another thread says would come at another moment in every run.
     """

@@ -1,6 +1,6 @@
 """Random histories of a ledger: what somebody might report and cancel, in any order."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -85,9 +85,18 @@ VALUES = st.one_of(
 
 
 @st.composite
-def steps(draw: st.DrawFn, meters: int = 3, most: int = 25) -> list[Step]:
+def steps(
+    draw: st.DrawFn,
+    meters: int = 3,
+    most: int = 25,
+    *,
+    least: int = 1,
+    among: Sequence[MeterRules] = METERS,
+    customers: Sequence[str] = CUSTOMERS,
+    minutes: st.SearchStrategy[float] = MINUTES,
+) -> list[Step]:
     """A history of a few meters: reports, retries, conflicts and cancels, late ones among them."""
-    chosen = draw(st.lists(st.sampled_from(METERS), min_size=1, max_size=meters, unique=True))
+    chosen = draw(st.lists(st.sampled_from(among), min_size=1, max_size=meters, unique=True))
     identifiers = st.integers(0, most).map(str)
 
     def step() -> Step:
@@ -96,15 +105,15 @@ def steps(draw: st.DrawFn, meters: int = 3, most: int = 25) -> list[Step]:
         return Step(
             meter,
             draw(identifiers),
-            draw(st.sampled_from(CUSTOMERS)),
-            draw(MINUTES),
+            draw(st.sampled_from(customers)),
+            draw(minutes),
             draw(values),
             draw(st.sampled_from(REGIONS)),
             cancels=draw(st.integers(0, 4)) == 0,
             pause_seconds=draw(st.sampled_from([0, 0, 1, 3_600])),
         )
 
-    history = [step() for _ in range(draw(st.integers(1, most)))]
+    history = [step() for _ in range(draw(st.integers(least, most)))]
     again = draw(st.lists(st.sampled_from(history), max_size=3))
     return history + again
 
