@@ -1,0 +1,181 @@
+"""Raw PostgreSQL: a server of the benchmarks' own, with its settings as they come, or one that is given."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg.sql import SQL, Composed, Identifier
+
+from tests.postgres import Database, Server
+
+from .engine import Counted, StoredRow
+
+SETTINGS = ("listen_addresses=", "max_connections=60", "port=5432", "timezone=UTC")
+"""No more than what a server in a folder needs: what is committed is on disk."""
+GROUP_BY = """
+SELECT p.customer, count(*), sum(p.tokens), e.event_name
+FROM {schema}.stored_events
+CROSS JOIN LATERAL jsonb_to_record(convert_from(state, 'UTF8')::jsonb) AS e (event_name text, payload jsonb)
+CROSS JOIN LATERAL jsonb_to_record(e.payload) AS p (customer text, tokens numeric)
+WHERE topic = 'UsageRecorded' AND position > %s
+GROUP BY e.event_name, 1 ORDER BY 1
+"""  # measured to be the quickest way: each state is read once, by parallel workers
+PLAIN = (
+    """CREATE TABLE {schema}.usage (event_name TEXT COLLATE "C" NOT NULL, customer TEXT COLLATE "C" NOT NULL,
+    occurred_at TIMESTAMPTZ NOT NULL, value BIGINT NOT NULL)""",
+    """INSERT INTO {schema}.usage
+    SELECT e ->> 'event_name', e -> 'payload' ->> 'customer', (e ->> 'occurred_at')::timestamptz,
+           (e -> 'payload' ->> 'tokens')::bigint
+    FROM (SELECT convert_from(state, 'UTF8')::jsonb AS e FROM {schema}.stored_events WHERE topic = 'UsageRecorded'
+          OFFSET 0) AS stored""",
+    "CREATE INDEX ON {schema}.usage (event_name, customer, occurred_at) INCLUDE (value)",
+    "VACUUM ANALYZE {schema}.usage",
+)
+_MONTH = "event_name = 'tokens' AND occurred_at >= %s AND occurred_at < %s"
+
+
+class PostgreSQL:
+    """Ledgers as schemas of a database."""
+
+    name = "postgresql"
+    insert_name = "binary COPY"
+    group_name = "GROUP BY jsonb"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def version(self) -> str:
+        """Its name and version."""
+        with closing(self._database.connect()) as connection:
+            return f"PostgreSQL {connection.info.parameter_status('server_version')}"
+
+    def new_url(self) -> str:
+        """A schema that isn't there yet."""
+        return self._database.fresh_url()
+
+    def delete(self, url: str) -> None:
+        """Remove the schema of a ledger, and that of its read models."""
+        self._do(url, "DROP SCHEMA IF EXISTS {schema} CASCADE")
+        self.delete_views(url)
+
+    def delete_views(self, url: str) -> None:
+        """Remove the schema of the read models."""
+        self._do(url, "DROP SCHEMA IF EXISTS {views} CASCADE")
+
+    def settle(self, url: str) -> None:
+        """Do what autovacuum would do some time after, and what a checkpoint does."""
+        self._do(url, "VACUUM ANALYZE {schema}.stored_events")
+        self._do(url, "CHECKPOINT")
+
+    def stored_rows(self, url: str) -> Iterator[StoredRow]:
+        """The rows of a ledger, by position."""
+        statement = (
+            "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events ORDER BY position"
+        )
+        with (
+            psycopg.connect(self._database.url) as connection,
+            connection.cursor("stored_rows", binary=True) as cursor,
+        ):
+            cursor.itersize = 20_000
+            yield from cursor.execute(_named(url, statement))
+
+    @contextmanager
+    def raw_table(self, url: str) -> Generator["PostgreSQLTable"]:
+        """The ledger's own table, on a connection that is closed afterwards."""
+        with closing(self._database.connect()) as connection:
+            yield PostgreSQLTable(connection, url)
+
+    def grouped(self, url: str, after: int = 0) -> list[Counted]:
+        """Count and sum of each customer by GROUP BY over the stored JSON, after a position."""
+        rows = self._do(url, GROUP_BY, (after,))
+        return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
+
+    @contextmanager
+    def plain_table(self, url: str) -> Generator["PostgreSQLPlainTable"]:
+        """The table beside the ledger's, removed afterwards."""
+        with closing(self._database.connect()) as connection:
+            for statement in PLAIN:
+                connection.execute(_named(url, statement))
+            yield PostgreSQLPlainTable(connection, url)
+            connection.execute(_named(url, "DROP TABLE {schema}.usage"))
+
+    def _do(self, url: str, statement: str, given: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with closing(self._database.connect()) as connection:
+            cursor = connection.execute(_named(url, statement), given or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+class PostgreSQLTable:
+    """The table of stored events, by itself."""
+
+    def __init__(self, connection: Connection[Any], url: str) -> None:
+        self._connection = connection
+        self._copy = _named(
+            url,
+            "COPY {schema}.stored_events (position, originator_id, originator_version, topic, state)"
+            " FROM STDIN (FORMAT BINARY)",
+        )
+        self._position = connection.execute(_named(url, "SELECT max(position) FROM {schema}.stored_events")).fetchall()[
+            0
+        ][0]
+
+    def insert(self, rows: Sequence[StoredRow]) -> None:
+        """Store rows in one durable transaction."""
+        with self._connection.cursor() as cursor, cursor.copy(self._copy) as copy:
+            copy.set_types(("int8", "text", "int8", "text", "bytea"))
+            for position, row in enumerate(rows, self._position + 1):
+                copy.write_row((position, *row))
+        self._position += len(rows)
+
+
+class PostgreSQLPlainTable:
+    """The usage in typed columns."""
+
+    def __init__(self, connection: Connection[Any], url: str) -> None:
+        self._connection = connection
+        usage = "FROM {schema}.usage WHERE " + _MONTH
+        self._one = _named(url, f"SELECT count(*), sum(value) {usage} AND customer = %s")
+        self._each = _named(url, f"SELECT customer, count(*), sum(value) {usage} GROUP BY customer ORDER BY customer")
+        self._days = _named(
+            url,
+            "SELECT to_char(date_trunc('day', occurred_at, 'UTC') AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),"
+            f" sum(value) {usage} AND customer = %s GROUP BY date_trunc('day', occurred_at, 'UTC') ORDER BY 1",
+        )
+
+    def one(self, customer: str, start: datetime, end: datetime) -> Counted:
+        """Count and sum of a customer."""
+        ((counted, total),) = self._connection.execute(self._one, (start, end, customer)).fetchall()
+        return customer, counted, Decimal(total or 0)
+
+    def each(self, start: datetime, end: datetime) -> list[Counted]:
+        """Count and sum of each customer, ordered by customer."""
+        return self._connection.execute(self._each, (start, end)).fetchall()
+
+    def days(self, customer: str, start: datetime, end: datetime) -> list[Counted]:
+        """Count and sum of each UTC day of a customer, in order."""
+        return self._connection.execute(self._days, (start, end, customer)).fetchall()
+
+
+@contextmanager
+def postgresql(url: str | None) -> Generator[PostgreSQL]:
+    """The database at `url`, or a server that ends with the block; nothing is left in either."""
+    if url is not None:
+        given = Database(url)
+        try:
+            yield PostgreSQL(given)
+        finally:
+            given.drop_schemas()
+    else:
+        with closing(Server(SETTINGS)) as server:
+            yield PostgreSQL(server.database)
+
+
+def _named(url: str, statement: str) -> Composed:
+    schema = url.rpartition("schema=")[2]
+    return SQL(statement).format(  # pyright: ignore[reportArgumentType] - all of them stand in this file
+        schema=Identifier(schema), views=Identifier(f"{schema}_views")
+    )
