@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import machine, results, table
-from .measure import Measured, WrongAnswer
+from .measure import TURNS, Measured, WrongAnswer
 from .results import Results
 from .suite import NAMES, SERVER, SHORT_NAMES, STORES, Plan, working_folder
 
@@ -18,7 +18,7 @@ STDOUT = Path("-")
 
 def main(arguments: Sequence[str]) -> int:
     """Run what is asked for, and print each figure when it is there; give the exit status."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     into: Path | None = given.json
     shown = sys.stderr if into == STDOUT else sys.stdout
     with working_folder(given.folder) as folder:
@@ -58,24 +58,27 @@ def _plan(given: argparse.Namespace) -> Plan:
         stores=stores if embedded else (),
         sizes=given.events or (LONG if given.long else SHORT),
         names=names,
+        turns=given.turns,
         served_seconds=given.seconds,
         postgresql=given.postgresql,
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="all sizes and all benchmarks, in about half an hour")
-    parser.add_argument("--store", action="append", choices=STORES, help="only this store (may be repeated)")
-    parser.add_argument("--events", action="append", type=_size, help="only this number of events (may be repeated)")
-    parser.add_argument("--only", action="append", choices=NAMES, help="only this benchmark (may be repeated)")
-    parser.add_argument("--serving", action="store_true", help="only the server under load")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument("--long", action="store_true", help="all sizes and all benchmarks, in about half an hour")
+    options.add_argument("--store", action="append", choices=STORES, help="only this store (may be repeated)")
+    options.add_argument("--events", action="append", type=_size, help="only this number of events (may be repeated)")
+    options.add_argument("--only", action="append", choices=NAMES, help="only this benchmark (may be repeated)")
+    options.add_argument("--turns", type=int, default=TURNS, help="how often each is done (%(default)d)")
+    options.add_argument("--serving", action="store_true", help="only the server under load")
+    options.add_argument(
         "--seconds", type=float, default=SERVED_SECONDS, help="how long each load on the server lasts (%(default)g)"
     )
-    parser.add_argument("--postgresql", metavar="URL", help="a database to use, in place of a server of its own")
-    parser.add_argument("--folder", type=Path, help="where to put what is measured, in place of the temporary folder")
-    parser.add_argument(
+    options.add_argument("--postgresql", metavar="URL", help="a database to use, in place of a server of its own")
+    options.add_argument("--folder", type=Path, help="where to put what is measured, in place of the temporary folder")
+    options.add_argument(
         "--json",
         type=Path,
         nargs="?",
@@ -83,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="merge the figures into a file as they come; without one, print all of them at the end",
     )
-    return parser
+    return options
 
 
 def _size(text: str) -> int:

@@ -17,17 +17,18 @@ SMALL_SIZE = 100_000
 class Bench:
     """One engine and one number of events. Its ledger is recorded when it is first asked for; `clear` removes it."""
 
-    def __init__(self, engine: Engine, folder: Path, events: int) -> None:
+    def __init__(self, engine: Engine, folder: Path, events: int, turns: int = TURNS) -> None:
         self.engine = engine
         self.folder = folder
         self.events = events
+        self.turns = turns
         self._url: str | None = None
         self._filled: Done | None = None
 
     @property
     def unmarked_turns(self) -> int:
         """How often something is done that is slow and has no mark."""
-        return TURNS if self.events <= LARGE else 1
+        return self.turns if self.events <= LARGE else 1
 
     @property
     def small_size(self) -> int:

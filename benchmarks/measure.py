@@ -34,19 +34,19 @@ class Mark:
 
 @dataclass(frozen=True)
 class Measured:
-    """One figure: of which benchmark, of what, and the mark it should reach if there is one.
+    """One figure: of what, and the mark it should reach if there is one.
 
-    The unit `x` is a ratio. `figures` are what it was made of, each named with its unit at the end. `store` and
-    `events` tell where and of how many events.
+    The unit `x` is a ratio. `figures` are what it was made of, each named with its unit at the end. By which benchmark,
+    where and of how many events it was measured is added by who runs the benchmark.
     """
 
-    benchmark: str
     what: str
     value: float
     unit: str = "x"
     mark: Mark | None = None
     turns: int = TURNS
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
+    benchmark: str = ""
     store: str = ""
     events: int = 0
 
@@ -76,7 +76,7 @@ Took = dict[str, list[float]]
 """The seconds of each turn, by who took them."""
 
 
-def in_turns(works: Mapping[str, Callable[[], float]], turns: int = TURNS) -> Took:
+def in_turns(works: Mapping[str, Callable[[], float]], turns: int) -> Took:
     """The seconds that each work says it took, so many times; each turn another one goes first."""
     took: Took = {name: [] for name in works}
     for turn in range(turns):
@@ -92,7 +92,6 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def compared(
-    benchmark: str,
     what: str,
     took: Took,
     events: int,
@@ -109,7 +108,7 @@ def compared(
     }
     if len(each) > 1:
         figures |= {"least x": each[0], "greatest x": each[-1]}
-    return Measured(benchmark, what, statistics.median(each), "x", mark, len(each), figures)
+    return Measured(what, statistics.median(each), "x", mark, len(each), figures)
 
 
 def microseconds_each(took: Sequence[float], events: int) -> float:

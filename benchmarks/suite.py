@@ -52,6 +52,7 @@ class Plan:
     stores: Sequence[str]
     sizes: Sequence[int]
     names: Sequence[str]
+    turns: int
     served_seconds: float
     postgresql: str | None = None
 
@@ -63,17 +64,17 @@ class Plan:
         if SERVER in self.names:
             began("Server", 0)
             for one in serving.measure(f"sqlite:///{folder / 'served.db'}", self.served_seconds):
-                yield replace(one, store="sqlite")
+                yield replace(one, benchmark=SERVER, store="sqlite")
 
     def _on(self, engine: Engine, folder: Path, began: Began) -> Iterator[Measured]:
         for number, events in enumerate(sorted(self.sizes)):
             began(engine.version(), events)
             wanted = {**(ONCE if number == 0 else {}), **EACH_SIZE}
-            bench = Bench(engine, folder, events)
+            bench = Bench(engine, folder, events, self.turns)
             for name, benchmark in wanted.items():
                 if name in self.names:
                     for one in benchmark(bench):
-                        yield replace(one, store=engine.name, events=events)
+                        yield replace(one, benchmark=name, store=engine.name, events=events)
             bench.clear()
 
 

@@ -42,8 +42,8 @@ def _one(
         ASKS,
     )
     mark = P99_MARK if bench.engine.name == "sqlite" else None
-    yield slowest("months", f"{what}, p99", took, mark)
-    yield _against_sql("months", what, took)
+    yield slowest(f"{what}, p99", took, mark)
+    yield _against_sql(what, took)
 
 
 def _each(metering: Metering, plain: PlainTable, span: tuple[datetime, datetime], edges: str) -> Measured:
@@ -54,7 +54,7 @@ def _each(metering: Metering, plain: PlainTable, span: tuple[datetime, datetime]
         lambda _: plain.each(*span),
         ASKS_OF_ALL,
     )
-    return _against_sql("months", what, took, ALL_MARK)
+    return _against_sql(what, took, ALL_MARK)
 
 
 def _days(metering: Metering, plain: PlainTable) -> Measured:
@@ -64,7 +64,7 @@ def _days(metering: Metering, plain: PlainTable) -> Measured:
         return [(f"{day.start:%Y-%m-%d}", day.count, day.sum) for day in days]
 
     took = _asked("days", ours, lambda turn: plain.days(customer(turn), usage.START, usage.END), ASKS)
-    return _against_sql("months", "one customer's month by day", took)
+    return _against_sql("one customer's month by day", took)
 
 
 def customer(turn: int) -> str:
@@ -87,18 +87,18 @@ def _asked(what: str, ours: Question, theirs: Question, times: int) -> Took:
     return took
 
 
-def slowest(benchmark: str, what: str, took: Took, mark: Mark | None) -> Measured:
+def slowest(what: str, took: Took, mark: Mark | None) -> Measured:
     """The 99th percentile of ours, and what it is the end of."""
     milliseconds = [each * 1_000 for each in took[OURS]]
     figures = {"p50 ms": statistics.median(milliseconds)}
-    return Measured(benchmark, what, p99(milliseconds), "ms", mark, len(milliseconds), figures)
+    return Measured(what, p99(milliseconds), "ms", mark, len(milliseconds), figures)
 
 
-def _against_sql(benchmark: str, what: str, took: Took, mark: Mark | None = None) -> Measured:
+def _against_sql(what: str, took: Took, mark: Mark | None = None) -> Measured:
     each = ratios(took[OURS], took[SQL])
     figures = {
         f"{name} {shown} ms": figure(seconds) * 1_000
-        for name, seconds in took.items()
         for shown, figure in (("p50", statistics.median), ("p99", p99))
+        for name, seconds in took.items()
     }
-    return Measured(benchmark, what, statistics.median(each), "x", mark, len(each), figures)
+    return Measured(what, statistics.median(each), "x", mark, len(each), figures)

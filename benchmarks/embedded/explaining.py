@@ -41,7 +41,7 @@ def _measured(what: str, ask: Callable[[], Answer], expected: Answer) -> Measure
         return took
 
     asked()  # for warm caches
-    return slowest("explain", what, in_turns({OURS: asked}, ASKS), MARK)
+    return slowest(what, in_turns({OURS: asked}, ASKS), MARK)
 
 
 def _explained(metering: Metering, as_of: AsOf) -> list[tuple[str, Decimal]]:

@@ -34,9 +34,9 @@ def import_csv(bench: Bench) -> Iterator[Measured]:
         with bench.empty_ledger() as url:
             return inserted(bench, url, [rows[first : first + size] for first in range(1, len(rows), size)])
 
-    took = in_turns({OURS: ours, bench.engine.insert_name: theirs})
+    took = in_turns({OURS: ours, bench.engine.insert_name: theirs}, bench.turns)
     file.unlink()
-    yield compared("import", "a CSV in Stripe's columns", took, bench.events)
+    yield compared("a CSV in Stripe's columns", took, bench.events)
 
 
 def _write(file: Path, events: int) -> None:

@@ -19,4 +19,4 @@ def memory(bench: Bench) -> Iterator[Measured]:
 
 def _measured(what: str, bench: Bench, done: Done, mark: Mark | None = None) -> Measured:
     figures = {"µs/event": done.seconds / bench.events * 1e6}
-    return Measured("memory", what, done.peak_bytes / MEBIBYTE, "MiB", mark, 1, figures)
+    return Measured(what, done.peak_bytes / MEBIBYTE, "MiB", mark, 1, figures)

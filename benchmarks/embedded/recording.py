@@ -48,9 +48,9 @@ def _measured(
         return took
 
     ours()  # for the rows that are to be inserted, and to warm both up
-    took = in_turns({OURS: ours, bench.engine.insert_name: theirs})
+    took = in_turns({OURS: ours, bench.engine.insert_name: theirs}, bench.turns)
     agree("events recorded", len(rows), events + 1)
-    return compared("record", what, took, events, mark)
+    return compared(what, took, events, mark)
 
 
 def recorded(url: str, reports: list[usage.Reports]) -> float:

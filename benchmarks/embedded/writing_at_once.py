@@ -40,9 +40,9 @@ def writers(bench: Bench) -> Iterator[Measured]:
                 return took
 
             ours()  # processes that have begun
-            took = in_turns({OURS: ours, f"one {bench.engine.insert_name}": theirs})
+            took = in_turns({OURS: ours, f"one {bench.engine.insert_name}": theirs}, bench.turns)
             noun = "writer" if number == 1 else "writers"
-            yield compared("writers", f"{number} {noun}, batches of 1,000", took, events)
+            yield compared(f"{number} {noun}, batches of 1,000", took, events)
 
 
 def _recorded_by(number: int, url: str, events: int, pool: ProcessPoolExecutor, manager: SyncManager) -> float:
