@@ -3,20 +3,19 @@
 from tallybook.application import Metering
 
 from .. import usage
-from ..engines.engine import Counted, Engine
+from ..engines.engine import Counted, Grouping
 from ..measure import agree, answered, seconds
 from .rebuilding import counted
 
-MORE = 5_000
+MORE = 3_000
 
 
 class Appended:
     """A ledger that is open, and how many seconds it took each time to fold, and the engine to group, what was new."""
 
-    def __init__(self, engine: Engine, url: str, metering: Metering, events: int) -> None:
-        self.engine = engine
-        self.url = url
+    def __init__(self, metering: Metering, group: Grouping, events: int) -> None:
         self.metering = metering
+        self.group = group
         self.events = events
         metering.catch_up()
         self.folded: list[float] = []
@@ -27,7 +26,7 @@ class Appended:
         return seconds(lambda: self.metering.total(usage.METER, usage.SELDOM, usage.START, usage.END))
 
     def append(self) -> float:
-        """The seconds to record 5,000 events more, all after the month; then they are folded, and grouped."""
+        """The seconds to record some thousand events more, all after the month; then they are folded, and grouped."""
         numbers = range(self.events, self.events + MORE)
         more = usage.after_the_month(numbers)
         batches = [more[first : first + usage.BATCH] for first in range(0, MORE, usage.BATCH)]
@@ -35,7 +34,7 @@ class Appended:
         self.folded.append(seconds(self.metering.catch_up))
         grouped: list[list[Counted]] = []
         before = usage.position(numbers[0]) - 1
-        self.grouped.append(answered(lambda: self.engine.grouped(self.url, before), grouped))
+        self.grouped.append(answered(lambda: self.group(before), grouped))
         first, last = more[0]["timestamp"], more[-1]["timestamp"]
         totals = counted(self.metering.totals(usage.METER, first, last + usage.INSTANT))
         agree("counts and sums of what was recorded since", totals, grouped[0])

@@ -17,14 +17,14 @@ def audit(bench: Bench) -> Iterator[Measured]:
     """A generation built beside the live one, `verify`, and a first seal of all events."""
     url, engine = bench.ledger(), bench.engine
     answers: list[list[Counted]] = []
-    with usage.opened(url) as metering:
+    with usage.opened(url) as metering, engine.grouping(url) as grouped:
         metering.catch_up()
         took = in_turns(
             {
                 OURS: lambda: _verified(metering),
                 BUILT: lambda: _built(metering),
                 SEALED: _sealing(metering, bench),
-                engine.group_name: lambda: answered(lambda: engine.grouped(url), answers),
+                engine.group_name: lambda: answered(lambda: grouped(0), answers),
             },
             bench.unmarked_turns,
         )

@@ -31,13 +31,13 @@ def rebuild(bench: Bench) -> Iterator[Measured]:
         with usage.opened(url) as metering:
             return answered(lambda: counted(metering.totals_from_ledger(usage.METER, usage.START, usage.END)), answers)
 
-    with duck(engine, url, bench.folder) as other:
+    with duck(engine, url, bench.folder) as other, engine.grouping(url) as grouped:
         took = in_turns(
             {
                 OURS: rebuilt,
                 COUNTED: counted_only,
                 DUCKDB: lambda: answered(other.grouped, answers),
-                engine.group_name: lambda: answered(lambda: engine.grouped(url), answers),
+                engine.group_name: lambda: answered(lambda: grouped(0), answers),
             },
             bench.turns,
         )

@@ -9,7 +9,7 @@ from ..engines.engine import StoredRow
 from ..measure import OURS, Mark, Measured, agree, compared, in_turns, seconds
 
 MARKS = {"sqlite": Mark(0.5), "postgresql": Mark(0.4)}
-MOST = 30_000
+MOST = 20_000
 """What is recorded in a turn costs as much as what came before it, so that there needn't be more."""
 
 

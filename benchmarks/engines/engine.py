@@ -1,6 +1,6 @@
 """What an engine by itself has to offer, to be measured against: raw rows, its GROUP BY, and a plain typed table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -10,6 +10,10 @@ StoredRow = tuple[str, int, str, bytes]
 """A row of `stored_events`: stream, version, topic and state."""
 Counted = tuple[str, int, Decimal]
 """A customer, or the day as a date, with count and sum."""
+
+
+Grouping = Callable[[int], list[Counted]]
+"""Gives count and sum of each customer, of all that was recorded after a position."""
 
 
 class RawTable(Protocol):
@@ -74,8 +78,8 @@ class Engine(Protocol):
         """The table of the ledger at `url`, where nothing but its meter is configured."""
         ...
 
-    def grouped(self, url: str, after: int = 0) -> list[Counted]:
-        """Count and sum of each customer by the engine's GROUP BY over the stored JSON, after a position."""
+    def grouping(self, url: str) -> AbstractContextManager[Grouping]:
+        """The engine's GROUP BY over the stored JSON of a ledger, on a connection that is open."""
         ...
 
     def plain_table(self, url: str) -> AbstractContextManager[PlainTable]:

@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from tests.postgres import Database, Server
 
-from .engine import Counted, StoredRow
+from .engine import Counted, Grouping, StoredRow
 
 SETTINGS = ("listen_addresses=", "max_connections=60", "port=5432", "timezone=UTC")
 """No more than what a server in a folder needs: what is committed is on disk."""
@@ -89,10 +89,16 @@ class PostgreSQL:
         with closing(self._database.connect()) as connection:
             yield PostgreSQLTable(connection, url)
 
-    def grouped(self, url: str, after: int = 0) -> list[Counted]:
-        """Count and sum of each customer by GROUP BY over the stored JSON, after a position."""
-        rows = self._do(url, GROUP_BY, (after,))
-        return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
+    @contextmanager
+    def grouping(self, url: str) -> Generator[Grouping]:
+        """GROUP BY over the stored JSON of a ledger, on a connection that is open."""
+        with closing(self._database.connect()) as connection:
+
+            def grouped(after: int) -> list[Counted]:
+                rows = connection.execute(_named(url, GROUP_BY), (after,), prepare=False)
+                return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
+
+            yield grouped
 
     @contextmanager
     def plain_table(self, url: str) -> Generator["PostgreSQLPlainTable"]:
@@ -103,10 +109,9 @@ class PostgreSQL:
             yield PostgreSQLPlainTable(connection, url)
             connection.execute(_named(url, "DROP TABLE {schema}.usage"))
 
-    def _do(self, url: str, statement: str, given: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    def _do(self, url: str, statement: str) -> None:
         with closing(self._database.connect()) as connection:
-            cursor = connection.execute(_named(url, statement), given or None)
-            return cursor.fetchall() if cursor.description else []
+            connection.execute(_named(url, statement))
 
 
 class PostgreSQLTable:

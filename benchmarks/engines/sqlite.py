@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tallybook.application.stores.sqlite import CACHE_KIBIBYTES, CHECKPOINT_PAGES
 
-from .engine import Counted, StoredRow
+from .engine import Counted, Grouping, StoredRow
 
 GROUP_BY = """
 SELECT json_extract(e, '$.payload.customer'), count(*), sum(json_extract(e, '$.payload.tokens')),
@@ -83,11 +83,16 @@ class SQLite:
         with closing(_connected(_file(url))) as connection:
             yield SQLiteTable(connection)
 
-    def grouped(self, url: str, after: int = 0) -> list[Counted]:
-        """Count and sum of each customer by GROUP BY over the stored JSON, after a position."""
+    @contextmanager
+    def grouping(self, url: str) -> Generator[Grouping]:
+        """GROUP BY over the stored JSON of a ledger, on a connection that is open."""
         with closing(_connected(_file(url))) as connection:
-            rows = connection.execute(GROUP_BY, (after,)).fetchall()
-        return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
+
+            def grouped(after: int) -> list[Counted]:
+                rows = connection.execute(GROUP_BY, (after,))
+                return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
+
+            yield grouped
 
     @contextmanager
     def plain_table(self, url: str) -> Generator["SQLitePlainTable"]:
