@@ -1,4 +1,4 @@
-"""Memory: what recording, rebuilding and counting take at their peak, each in a process of its own."""
+"""Memory: what recording and rebuilding take at their peak, each in a process of its own."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,6 @@ def memory(bench: Bench) -> Iterator[Measured]:
     yield _measured("to record", bench, bench.filled)
     bench.engine.delete_views(bench.ledger())
     yield _measured("to rebuild", bench, apart("rebuild", bench.ledger(), bench.events), MARK)
-    yield _measured("to count from the ledger", bench, apart("count", bench.ledger(), bench.events), MARK)
 
 
 def _measured(what: str, bench: Bench, done: Done, mark: Mark | None = None) -> Measured:

@@ -2,17 +2,16 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 from psycopg import Connection
-from psycopg.sql import SQL, Composed, Identifier
 
 from tests.postgres import Database, Server
 
 from .engine import Counted, Grouping, StoredRow
+from .postgresql_plain import PostgreSQLPlainTable, named
 
 SETTINGS = ("listen_addresses=", "max_connections=60", "port=5432", "timezone=UTC")
 """No more than what a server in a folder needs: what is committed is on disk."""
@@ -24,18 +23,6 @@ CROSS JOIN LATERAL jsonb_to_record(e.payload) AS p (customer text, tokens numeri
 WHERE topic = 'UsageRecorded' AND position > %s
 GROUP BY e.event_name, 1 ORDER BY 1
 """  # measured to be the quickest way: each state is read once, by parallel workers
-PLAIN = (
-    """CREATE TABLE {schema}.usage (event_name TEXT COLLATE "C" NOT NULL, customer TEXT COLLATE "C" NOT NULL,
-    occurred_at TIMESTAMPTZ NOT NULL, value BIGINT NOT NULL)""",
-    """INSERT INTO {schema}.usage
-    SELECT e ->> 'event_name', e -> 'payload' ->> 'customer', (e ->> 'occurred_at')::timestamptz,
-           (e -> 'payload' ->> 'tokens')::bigint
-    FROM (SELECT convert_from(state, 'UTF8')::jsonb AS e FROM {schema}.stored_events WHERE topic = 'UsageRecorded'
-          OFFSET 0) AS stored""",
-    "CREATE INDEX ON {schema}.usage (event_name, customer, occurred_at) INCLUDE (value)",
-    "VACUUM ANALYZE {schema}.usage",
-)
-_MONTH = "event_name = 'tokens' AND occurred_at >= %s AND occurred_at < %s"
 
 
 class PostgreSQL:
@@ -81,7 +68,7 @@ class PostgreSQL:
             connection.cursor("stored_rows", binary=True) as cursor,
         ):
             cursor.itersize = 20_000
-            yield from cursor.execute(_named(url, statement))
+            yield from cursor.execute(named(url, statement))
 
     @contextmanager
     def raw_table(self, url: str) -> Generator["PostgreSQLTable"]:
@@ -95,7 +82,7 @@ class PostgreSQL:
         with closing(self._database.connect()) as connection:
 
             def grouped(after: int) -> list[Counted]:
-                rows = connection.execute(_named(url, GROUP_BY), (after,), prepare=False)
+                rows = connection.execute(named(url, GROUP_BY), (after,), prepare=False)
                 return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
 
             yield grouped
@@ -104,14 +91,12 @@ class PostgreSQL:
     def plain_table(self, url: str) -> Generator["PostgreSQLPlainTable"]:
         """The table beside the ledger's, removed afterwards."""
         with closing(self._database.connect()) as connection:
-            for statement in PLAIN:
-                connection.execute(_named(url, statement))
             yield PostgreSQLPlainTable(connection, url)
-            connection.execute(_named(url, "DROP TABLE {schema}.usage"))
+            connection.execute(named(url, "DROP TABLE {schema}.usage"))
 
     def _do(self, url: str, statement: str) -> None:
         with closing(self._database.connect()) as connection:
-            connection.execute(_named(url, statement))
+            connection.execute(named(url, statement))
 
 
 class PostgreSQLTable:
@@ -119,12 +104,12 @@ class PostgreSQLTable:
 
     def __init__(self, connection: Connection[Any], url: str) -> None:
         self._connection = connection
-        self._copy = _named(
+        self._copy = named(
             url,
             "COPY {schema}.stored_events (position, originator_id, originator_version, topic, state)"
             " FROM STDIN (FORMAT BINARY)",
         )
-        self._position = connection.execute(_named(url, "SELECT max(position) FROM {schema}.stored_events")).fetchall()[
+        self._position = connection.execute(named(url, "SELECT max(position) FROM {schema}.stored_events")).fetchall()[
             0
         ][0]
 
@@ -135,34 +120,6 @@ class PostgreSQLTable:
             for position, row in enumerate(rows, self._position + 1):
                 copy.write_row((position, *row))
         self._position += len(rows)
-
-
-class PostgreSQLPlainTable:
-    """The usage in typed columns."""
-
-    def __init__(self, connection: Connection[Any], url: str) -> None:
-        self._connection = connection
-        usage = "FROM {schema}.usage WHERE " + _MONTH
-        self._one = _named(url, f"SELECT count(*), sum(value) {usage} AND customer = %s")
-        self._each = _named(url, f"SELECT customer, count(*), sum(value) {usage} GROUP BY customer ORDER BY customer")
-        self._days = _named(
-            url,
-            "SELECT to_char(date_trunc('day', occurred_at, 'UTC') AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),"
-            f" sum(value) {usage} AND customer = %s GROUP BY date_trunc('day', occurred_at, 'UTC') ORDER BY 1",
-        )
-
-    def one(self, customer: str, start: datetime, end: datetime) -> Counted:
-        """Count and sum of a customer."""
-        ((counted, total),) = self._connection.execute(self._one, (start, end, customer)).fetchall()
-        return customer, counted, Decimal(total or 0)
-
-    def each(self, start: datetime, end: datetime) -> list[Counted]:
-        """Count and sum of each customer, ordered by customer."""
-        return self._connection.execute(self._each, (start, end)).fetchall()
-
-    def days(self, customer: str, start: datetime, end: datetime) -> list[Counted]:
-        """Count and sum of each UTC day of a customer, in order."""
-        return self._connection.execute(self._days, (start, end, customer)).fetchall()
 
 
 @contextmanager
@@ -177,10 +134,3 @@ def postgresql(url: str | None) -> Generator[PostgreSQL]:
     else:
         with closing(Server(SETTINGS)) as server:
             yield PostgreSQL(server.database)
-
-
-def _named(url: str, statement: str) -> Composed:
-    schema = url.rpartition("schema=")[2]
-    return SQL(statement).format(  # pyright: ignore[reportArgumentType] - all of them stand in this file
-        schema=Identifier(schema), views=Identifier(f"{schema}_views")
-    )

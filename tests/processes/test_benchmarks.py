@@ -43,7 +43,7 @@ def test_every_benchmark_measures_something() -> None:
         ("record", 1),
         ("batches", 4),
         ("writers", 1),
-        ("memory", 3),
+        ("memory", 2),
         ("rebuild", 3),
         ("audit", 3),
         ("months", 7),
