@@ -38,7 +38,7 @@ from ..domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.rules import Rules
 from ..domain.texts import shown
-from ..projections.rows import AsOf, LedgerEvent
+from ..projections.rows import AsOf, LedgerEvent, StoredPage
 from .mapper import EventMapper, decode_use, use_row
 from .stores.kept import Beside, Keeper, KeptRow
 from .stores.store import LedgerAppender, LedgerRecorder, Store, StoredBytes, StoredRow
@@ -51,8 +51,8 @@ class Held(NamedTuple):
     position: int
 
 
-BesideUses = Callable[[Mapping[str, Held]], Sequence[KeptRow]]
-"""What is to be kept with new meter events, told by what the ledger now holds under their identifiers."""
+BesideUses = Callable[[Mapping[str, int]], Sequence[KeptRow]]
+"""What is to be kept with new meter events, told by where the ledger now holds their identifiers."""
 
 
 class Ledger(Application[str]):
@@ -85,6 +85,10 @@ class Ledger(Application[str]):
     def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events after the position `after`, in order."""
         return self.ledger_recorder.page(after, limit)
+
+    def page_at_once(self, after: int, limit: int) -> StoredPage:
+        """Up to `limit` events after the position `after`, put together by the store."""
+        return self.ledger_recorder.page_at_once(after, limit)
 
     def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
         """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""
@@ -211,16 +215,16 @@ class Ledger(Application[str]):
         uses: Mapping[str, ReportedUse],
         meters: Iterable[Meter] = (),
         beside: BesideUses | None = None,
-    ) -> dict[str, Held]:
-        """Begin a meter event for each identifier, all in one transaction.
+    ) -> dict[str, int]:
+        """Begin a meter event for each identifier, all in one transaction; give their positions.
 
         Raises the library's IntegrityError, with nothing stored, where an identifier is taken; and StreamMoved where
         one of `meters`, which decided on the uses, has changed since it was loaded. Given what is new, `beside` tells
         what is kept in the same transaction, also where nothing is new; raises AlreadyKept, with nothing stored.
         """
 
-        def begun(positions: Sequence[int]) -> dict[str, Held]:
-            return {identifier: Held(use, at) for (identifier, use), at in zip(uses.items(), positions, strict=True)}
+        def begun(positions: Sequence[int]) -> dict[str, int]:
+            return dict(zip(uses, positions, strict=True))
 
         rows = [use_row(MeterEvent.stream(identifier), use) for identifier, use in uses.items()]
         versions = {meter.id: meter.version for meter in meters}

@@ -16,8 +16,9 @@ from ..domain.errors import InvalidIdentifier, LedgerUnavailable, NoMeter, NoMet
 from ..domain.instants import instant, microseconds
 from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.quantities import ZERO, billable
-from ..domain.rules import Rules
+from ..domain.rules import Reader, Rules
 from ..projections.projector import Projector
+from ..projections.replay import replayed_totals
 from ..projections.rows import AsOf, ProjectedMeter, Rows
 from ..projections.totals import Totals
 from ..projections.usage_source import FoldedUsage, UsageReadAnew
@@ -88,6 +89,14 @@ class UsageReader:
                 _total(totals[number], asked.rules, name, start, end)
                 for number, name in sorted(names.items(), key=lambda item: item[1])
             ]
+
+    @again_if_lost
+    def totals_from_ledger(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
+        """The same, counted from the ledger alone."""
+        rules = self.ledger.meter(text(event_name, "event_name", 100)).rules
+        time_range(start, end)
+        totals = replayed_totals(self.ledger, event_name, rules, start, end)
+        return [_total(of, rules, name, start, end) for name, of in sorted(totals.items())]
 
     @again_if_lost
     def summaries(
@@ -287,7 +296,8 @@ class UsageReader:
         recordings = self.ledger.recordings(positions)
         marks = (one.usage.cancelled_position for one in standings)
         cancels = self.ledger.cancels(position for position in marks if position is not None)
-        return [_described(one, rules, recordings, cancels) for one in standings]
+        read = rules.reader()
+        return [_described(one, read, recordings, cancels) for one in standings]
 
 
 def _nobody_projects(position: int, head: int) -> LedgerUnavailable:
@@ -320,13 +330,13 @@ def _total(totals: Totals, rules: Rules, customer: str | None, start: datetime, 
 
 def _described(
     one: Standing,
-    rules: Rules,
+    read: Reader,
     recordings: Mapping[int, tuple[str, ReportedUse]],
     cancels: Mapping[int, MeterEvent.EventCancelled],
 ) -> MeterEventView:
     position, cancelled_position = one.usage.position, one.usage.cancelled_position
     identifier, use = recordings[position]
-    customer, value, dimensions = rules.read(use.payload)
+    customer, value, dimensions = read(use.payload)
     cancel = None if cancelled_position is None else cancels[cancelled_position]
     verdict = verdict_of(one)
     return MeterEventView(

@@ -7,14 +7,14 @@ import msgspec
 from ..domain.errors import ProjectionStopped, RulesCannotRead, TallybookError, UnreadableUse
 from ..domain.rules import Rules
 from ..projections.projector import PAGE_SIZE
-from ..projections.rows import LedgerPages
+from ..projections.rows import LedgerRows
 from .ledger import Ledger
 from .mapper import USAGE_RECORDED, decode_use
 
 MOST_LISTED = 1_000
 
 
-def can_read(rules: Mapping[str, Rules], ledger: LedgerPages, *, after: int) -> bool:
+def can_read(rules: Mapping[str, Rules], ledger: LedgerRows, *, after: int) -> bool:
     """Whether `rules`, by event name, read every use that is recorded after a position."""
     try:
         return next(_unreadable(rules, ledger, after), None) is None
@@ -45,18 +45,19 @@ def unreadable_uses(ledger: Ledger, rules: Mapping[str, Rules], stopped: Project
 
 
 def _unreadable(
-    rules: Mapping[str, Rules], ledger: LedgerPages, after: int
+    rules: Mapping[str, Rules], ledger: LedgerRows, after: int
 ) -> Iterator[tuple[int, str, TallybookError]]:
     """Position, event name and refusal of each use after a position that `rules` can't read."""
+    readers = {event_name: one.reader() for event_name, one in rules.items()}
     while events := ledger.page(after, PAGE_SIZE):
         for position, topic, state in events:
             if topic != USAGE_RECORDED:
                 continue
             use = decode_use(state)
-            if use.event_name not in rules:
+            if use.event_name not in readers:
                 continue
             try:
-                rules[use.event_name].read(use.payload)
+                readers[use.event_name](use.payload)
             except TallybookError as error:
                 yield position, use.event_name, error
         after = events[-1][0]

@@ -6,14 +6,14 @@ from typing import TypeGuard
 from .errors import InvalidTimeRange, InvalidTimestamp
 
 MICROSECONDS_PER_SECOND = 1_000_000
+MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def microseconds(at: datetime) -> int:
     """Microseconds from 1970 UTC to `at`; negative before. Exact, where a float timestamp is not."""
-    since = at - EPOCH
-    return (since.days * 86_400 + since.seconds) * MICROSECONDS_PER_SECOND + since.microseconds
+    return (at - EPOCH) // MICROSECOND
 
 
 def instant(at_microseconds: int) -> datetime:
@@ -28,6 +28,8 @@ def is_aware(at: object) -> TypeGuard[datetime]:
 
 def in_utc(at: object, field: str) -> datetime:
     """`at` in UTC; raises InvalidTimestamp, naming `field`, unless it is an aware datetime."""
+    if isinstance(at, datetime) and at.tzinfo is UTC:
+        return at
     if not is_aware(at):
         raise InvalidTimestamp(
             f"{field!r} must be a datetime with a timezone, like datetime(2026, 11, 1, tzinfo=UTC), not {at!r}.",

@@ -2,7 +2,6 @@
 
 import re
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
-from functools import lru_cache
 from typing import Annotated
 
 from pydantic import PlainSerializer
@@ -35,7 +34,7 @@ def quantity(text: str, field: str) -> Decimal:
     Plain decimal text with an optional leading minus; no exponent, plus sign, spaces or separators.
     Raises InvalidValue, naming `field`.
     """
-    number = _short_number(text) if len(text) <= _SHORT else _number(text)
+    number = NUMBERS[text]
     if number is None:
         raise InvalidValue(
             f"The value of {field!r} must be plain decimal text like '25' or '-0.5', not {shown(text)}.",
@@ -71,5 +70,20 @@ def _number(text: str) -> Decimal | None:
     return number or abs(number)  # a reported "-0" is 0
 
 
-_short_number = lru_cache(_REMEMBERED)(_number)
-"""The same, remembered: most reports are of few different values, and reading one costs more than finding it again."""
+class _Numbers(dict[str, Decimal | None]):
+    """Numbers by their text, the short ones remembered.
+
+    Most reports are of few different values, and reading one costs more than finding it again.
+    """
+
+    def __missing__(self, text: str) -> Decimal | None:
+        number = _number(text)
+        if len(text) <= _SHORT:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[text] = number
+        return number
+
+
+NUMBERS = _Numbers()
+"""The number that a text stands for; None where it is none."""

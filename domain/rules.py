@@ -1,6 +1,6 @@
 """The rules a meter counts by: which formula, over which reports, read from which payload keys."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .errors import PayloadWithoutCustomer, PayloadWithoutDimension, PayloadWithoutValue
 from .instants import MICROSECONDS_PER_SECOND
-from .quantities import quantity
+from .quantities import NUMBERS, quantity
 
 
 class Formula(StrEnum):
@@ -34,6 +34,8 @@ class EventTimeWindow(StrEnum):
 Reading = tuple[str, Decimal | None, tuple[str, ...]]
 """What the rules read out of one payload: customer, value and dimension values."""
 
+Reader = Callable[[Mapping[str, str]], Reading]
+
 
 class Rules(BaseModel):
     """One meter's rules. A payload is kept as reported and read by the rules, so that changed rules can be replayed."""
@@ -47,26 +49,40 @@ class Rules(BaseModel):
     dimension_keys: tuple[str, ...] = ()
 
     def read(self, payload: Mapping[str, str]) -> Reading:
-        """Read customer, value and dimension values out of `payload`.
+        """Read customer, value and dimension values out of `payload`; who reads many asks for a `reader` once.
 
         The value may be missing under the formula count; where there is one it must be a number even so.
         Raises PayloadWithoutCustomer, PayloadWithoutValue, InvalidValue or PayloadWithoutDimension.
         """
-        customer = payload.get(self.customer_key)
-        if not customer or "\0" in customer:
-            raise PayloadWithoutCustomer(
-                f"The payload must name the customer under {self.customer_key!r}.", field=self.customer_key
-            )
-        text = payload.get(self.value_key)
-        if text is None and self.formula is not Formula.COUNT:
-            raise PayloadWithoutValue(
-                f"The payload must hold the value under {self.value_key!r}.", field=self.value_key
-            )
-        value = None if text is None else quantity(text, self.value_key)
-        return customer, value, self._dimensions(payload) if self.dimension_keys else ()
+        return self.reader()(payload)
 
-    def _dimensions(self, payload: Mapping[str, str]) -> tuple[str, ...]:
-        for key in self.dimension_keys:
-            if key not in payload:
-                raise PayloadWithoutDimension(f"The payload must hold the dimension {key!r}.", field=key)
-        return tuple(payload[key] for key in self.dimension_keys)
+    def reader(self) -> Reader:
+        """What reads payloads by these rules.
+
+        It has looked up the rules beforehand, which would take longer than to read by them: attributes of pydantic's
+        models are slow, and every use passes here when it is recorded and when it is folded.
+        """
+        customer_key, value_key, dimension_keys = self.customer_key, self.value_key, self.dimension_keys
+        needs_value = self.formula is not Formula.COUNT
+
+        def read(payload: Mapping[str, str]) -> Reading:
+            customer = payload.get(customer_key)
+            if not customer or "\0" in customer:
+                raise PayloadWithoutCustomer(
+                    f"The payload must name the customer under {customer_key!r}.", field=customer_key
+                )
+            text = payload.get(value_key)
+            if text is None and needs_value:
+                raise PayloadWithoutValue(f"The payload must hold the value under {value_key!r}.", field=value_key)
+            value = None if text is None else NUMBERS[text] or quantity(text, value_key)
+            return customer, value, _dimensions(payload, dimension_keys) if dimension_keys else ()
+
+        return read
+
+
+def _dimensions(payload: Mapping[str, str], keys: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple([payload[key] for key in keys])
+    except KeyError as missing:
+        key = missing.args[0]
+        raise PayloadWithoutDimension(f"The payload must hold the dimension {key!r}.", field=key) from None

@@ -1,8 +1,4 @@
-"""Buckets: totals of whole UTC hours and days, so that a long range reads few rows.
-
-Under a window of an hour or none, hours lie inside days. Under a window of a day an hour has no figure of its own, as
-one report stands for its day: there are days only.
-"""
+"""Buckets: totals of whole UTC days, so that a long range reads few rows; and of hours under a window of an hour."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -25,7 +21,7 @@ class Piece(NamedTuple):
 
 def bucket_sizes(window: EventTimeWindow | None) -> tuple[int, ...]:
     """The sizes of the buckets kept under `window`, largest first; the smallest is the window, where there is one."""
-    return (DAY_SECONDS,) if window is EventTimeWindow.DAY else (DAY_SECONDS, HOUR_SECONDS)
+    return (DAY_SECONDS, HOUR_SECONDS) if window is EventTimeWindow.HOUR else (DAY_SECONDS,)
 
 
 def bucket_start(at: int, bucket_seconds: int) -> int:

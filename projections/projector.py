@@ -9,8 +9,9 @@ from functools import partial
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import CustomerNumbers
-from .fold import EVENT_CANCELLED, fold
-from .rows import DisposableViews, LedgerEvent, LedgerPages, Rows, Views, WritableRows
+from .fold import fold
+from .pages_ahead import PagesAhead, nothing_from
+from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
 
 PAGE_SIZE = 40_000
@@ -64,19 +65,20 @@ class Projector:
                 "ledger, or damaged; they are made anew when the ledger is opened again."
             )
         began, began_at = time.monotonic(), position
-        while position < head:
-            position = self._project_page(head, until)
-            if progress is not None:
-                seconds = max(time.monotonic() - began, 1e-9)
-                progress(Progress(position, head, (position - began_at) / seconds))
+        with PagesAhead(self.ledger, self.page_size, MOST_CANCELS) as pages:
+            while position < head:
+                position = self._project_page(pages, head, until)
+                if progress is not None:
+                    seconds = max(time.monotonic() - began, 1e-9)
+                    progress(Progress(position, head, (position - began_at) / seconds))
         return position
 
-    def _project_page(self, head: int, until: int | None) -> int:
+    def _project_page(self, pages: PagesAhead, head: int, until: int | None) -> int:
         stopped: ProjectionStopped | None = None
         while True:
             try:
                 reached = self.views.take_page(
-                    partial(self._fold, head, until if stopped is None else stopped.position - 1)
+                    partial(self._fold, pages, head, until if stopped is None else stopped.position - 1)
                 )
             except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
                 stopped = earlier
@@ -85,44 +87,47 @@ class Projector:
                 raise stopped
             return reached
 
-    def _fold(self, head: int, until: int | None, rows: Rows) -> Callable[[WritableRows], None] | None:
+    def _fold(
+        self, pages: PagesAhead, head: int, until: int | None, rows: Rows
+    ) -> Callable[[WritableRows], None] | None:
         """Fold the page after what `rows` hold; give what writes it."""
         position, customers = rows.position(), CustomerNumbers(rows)
         if position >= head:
             return None  # another was faster
-        events = self.ledger.page(position, self.page_size)
-        if until is not None:
-            events = [event for event in events if event[0] <= until]
-        if not events:
-            if position < (head if until is None else min(head, until)):
-                raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
+        until = head if until is None else until
+        events = pages.read(position, until)
+        if position < events.end < until:
+            pages.fetch(events.end)
+        folded = fold(events, rows.meters(), customers, rows.pinned())
+        reached = events.position
+        mark = None if reached == position else mark_at(self.ledger, reached)
+        if mark is None:
+            if position < min(head, until):
+                raise nothing_from(position + 1)
             return None
-        cancels = [place for place, event in enumerate(events) if event[1] == EVENT_CANCELLED]
-        events = events[: cancels[MOST_CANCELS] if len(cancels) > MOST_CANCELS else None]
-        pages = fold(events, rows.meters(), customers, rows.pinned())
 
         def write(onto: WritableRows) -> None:
             onto.add_customers(customers.new)
-            for page in pages:
+            for page in folded:
                 if page.has_news:
                     onto.put_meter(page.meter)
                 tally(onto, page)
-            onto.advance(events[-1][0], _mark(events[-1]))
+            onto.advance(reached, mark)
 
         return write
 
 
 def discard_foreign_views(ledger: LedgerPages, views: DisposableViews) -> None:
     """Begin the read models anew where any were made from another ledger, as after one was put back or moved."""
-    if all(_is_of(ledger, position, mark) for position, mark in views.marks()):
+    if all(position == 0 or mark_at(ledger, position) == mark for position, mark in views.marks()):
         return
     _log.warning("The read models were made from another ledger than this; they are made anew.")
     views.begin_anew()
 
 
-def _is_of(ledger: LedgerPages, position: int, mark: str | None) -> bool:
-    return position == 0 or [_mark(event) for event in ledger.page(position - 1, 1)] == [mark]
-
-
-def _mark(event: LedgerEvent) -> str:
-    return hashlib.sha256(repr(event).encode(errors="backslashreplace")).hexdigest()
+def mark_at(ledger: LedgerPages, position: int) -> str | None:
+    """What tells the event at a position from that of another ledger; None where there is none."""
+    for event in ledger.page(position - 1, 1):
+        if event[0] == position:
+            return hashlib.sha256(repr(event).encode(errors="backslashreplace")).hexdigest()
+    return None

@@ -1,6 +1,6 @@
 """What a store of read models has to do for the projections: keep usage rows and buckets, and know no rules."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import NamedTuple, Protocol
@@ -9,14 +9,27 @@ import msgspec
 
 from ..domain.counting import Usage
 from ..domain.rules import Rules
+from .runs import BucketKey, Run
 from .totals import Totals
-
-BucketKey = tuple[int, int, str]
-"""Customer, start and dimension values of a bucket."""
-
 
 LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event, as they lie in the ledger."""
+
+
+PAGE_PART = 1_000
+"""Parts of a page end at positions that are multiples of this."""
+
+
+class StoredPage(NamedTuple):
+    """Stored events in parts, a line each, and the position of the last one.
+
+    A part is a JSON array of arrays of topic, position and state, if the states are JSON; nobody has looked yet. There
+    is no document where it would be too long for the store.
+    """
+
+    document: bytes
+    last: int
+    is_too_long: bool = False
 
 
 class AsOf(NamedTuple):
@@ -93,8 +106,8 @@ class Bucket(NamedTuple):
     totals: Totals
 
 
-class LedgerPages(Protocol):
-    """The ledger, as a projector reads it."""
+class LedgerRows(Protocol):
+    """The ledger, as it is read event by event."""
 
     def head(self) -> int:
         """The position of the newest event; 0 in an empty ledger."""
@@ -102,6 +115,17 @@ class LedgerPages(Protocol):
 
     def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events after the position `after`, in order."""
+        ...
+
+
+class LedgerPages(LedgerRows, Protocol):
+    """The ledger, as a projector reads it."""
+
+    def page_at_once(self, after: int, limit: int) -> StoredPage:
+        """Up to `limit` events after the position `after`, put together by the store.
+
+        That leaves the interpreter to others meanwhile.
+        """
         ...
 
 
@@ -164,6 +188,14 @@ class Rows(Protocol):
         """
         ...
 
+    def runs(self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int) -> Iterator[Run]:
+        """The runs with usages in [start, end), by bucket; of all customers where None."""
+        ...
+
+    def usages_of(self, meter: int, runs: Sequence[Run]) -> Iterator[list[Usage]]:
+        """The usages of each of `runs`, in the ledger's order."""
+        ...
+
     def buckets(self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
         """The buckets that begin in [start, end)."""
         ...
@@ -192,8 +224,11 @@ class WritableRows(Rows, Protocol):
         """Keep the numbers of new customers."""
         ...
 
-    def add_usages(self, meter: int, usages: Mapping[BucketKey, Sequence[Usage]]) -> None:
-        """Keep new usages, all later in the ledger than those that are kept, by the bucket that they lie in."""
+    def add_runs(self, meter: int, runs: Sequence[tuple[Run, Sequence[Usage]]], begun: Collection[BucketKey]) -> None:
+        """Keep new runs and their usages, all later in the ledger than those that are kept.
+
+        Of the buckets in `begun` some are kept already; short ones may be kept as one.
+        """
         ...
 
     def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:

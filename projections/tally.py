@@ -1,37 +1,49 @@
-"""Keeping buckets up to date with one page of a meter's usages and cancels."""
+"""Keeping runs and buckets up to date with one page of a meter's usages and cancels."""
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 
 from ..domain.counting import counted
-from ..domain.errors import ProjectionStopped
+from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end, bucket_start
 from .fold import MeterPage
-from .rows import Bucket, BucketKey, WritableRows
+from .rows import Bucket, WritableRows
+from .runs import BucketKey, Run, cut
 from .totals import Totals
 
 
 def tally(rows: WritableRows, page: MeterPage) -> None:
-    """Bring the usage rows and buckets of one meter up to date with `page`.
+    """Bring the runs and buckets of one meter up to date with `page`.
 
-    New usages are added to their buckets. A bucket with a cancel in it is counted anew from its usage rows, so no
-    formula has to be undone.
+    New usages are added to their buckets; a bucket with a cancel in it is counted anew, so no formula has to be undone.
     """
-    meter, window, smallest = page.meter.number, page.meter.rules.event_time_window, page.bucket_seconds
-    rows.add_usages(meter, page.usages)
+    meter = page.meter.number
+    kept = rows.kept_buckets(meter, page.bucket_seconds, list(page.usages))
+    runs = [(Run.of(key, run), run) for key, usages in page.usages.items() for run in cut(usages)]
+    _check_order(kept, (run for run, _ in runs))
+    rows.add_runs(meter, runs, kept)
     _mark(rows, page)
     disturbed = {mark.key for mark in page.marks}
-    # Of new usages without a cancel all count, unless a window lets one replace the others.
-    new = ((key, group if window is None else counted(group, window)) for key, group in page.usages.items())
-    added = {key: Totals.of(group) for key, group in new if key not in disturbed}
-    # Under a window, which is the smallest bucket, whatever is kept arrived before this page and is replaced by it.
-    grown = _onto_kept(rows, meter, smallest, added) if window is None else added
-    _put(rows, meter, smallest, grown | _recounted(rows, page, disturbed))
-    if smallest == HOUR_SECONDS:
-        stale = {_day_of(key) for key in (disturbed if window is None else disturbed | added.keys())}
-        gained = _by_day(added, stale)
-        _put(rows, meter, DAY_SECONDS, _onto_kept(rows, meter, DAY_SECONDS, gained) | _days_anew(rows, meter, stale))
+    if page.meter.rules.event_time_window is None:
+        totals = _grown(kept, (run for run, _ in runs))
+        totals |= {key: _of_runs(rows, page, key) for key in disturbed}
+    else:
+        totals = _of_windows(page)
+        totals |= {key: _window_anew(rows, page, key) for key in disturbed}
+    _put(rows, meter, page.bucket_seconds, totals)
+    if page.bucket_seconds == HOUR_SECONDS:
+        _put(rows, meter, DAY_SECONDS, {key: _day_anew(rows, meter, key) for key in set(map(_day_of, totals))})
+
+
+def _check_order(kept: Mapping[BucketKey, Totals], runs: Iterable[Run]) -> None:
+    """Refuse to add what is there already, as where the position of the rows was set back."""
+    for run in runs:
+        before = kept.get(run.key)
+        if before is not None and (before.last_position or 0) >= run.first_position:
+            raise LedgerUnavailable(
+                f"The read models are damaged: they hold events from position {run.first_position} on already. "
+                "They are made anew when the ledger is opened again."
+            )
 
 
 def _mark(rows: WritableRows, page: MeterPage) -> None:
@@ -43,42 +55,43 @@ def _mark(rows: WritableRows, page: MeterPage) -> None:
         )
 
 
-def _recounted(rows: WritableRows, page: MeterPage, disturbed: Iterable[BucketKey]) -> dict[BucketKey, Totals]:
-    """The buckets that have a cancel in them, counted anew; empty where nothing in them counts any more."""
-    meter, window, size = page.meter.number, page.meter.rules.event_time_window, page.bucket_seconds
-    recounted: dict[BucketKey, Totals] = {}
-    for customer, start, dimensions in disturbed:
-        usages = rows.usages(meter, customer, size, start, bucket_end(start, size))
-        group = [usage for usage in usages if usage.dimensions == dimensions]
-        recounted[customer, start, dimensions] = Totals.of(counted(group, window))
-    return recounted
+def _grown(kept: Mapping[BucketKey, Totals], runs: Iterable[Run]) -> dict[BucketKey, Totals]:
+    """What buckets add up to with new runs in them, where every event stands for itself."""
+    grown: dict[BucketKey, Totals] = {}
+    for run in runs:
+        before = grown.get(run.key) or kept.get(run.key)
+        grown[run.key] = run.totals if before is None else before.merge(run.totals)
+    return grown
 
 
-def _onto_kept(
-    rows: WritableRows, meter: int, bucket_seconds: int, added: dict[BucketKey, Totals]
-) -> dict[BucketKey, Totals]:
-    kept = rows.kept_buckets(meter, bucket_seconds, list(added))
-    return {key: kept[key].merge(totals) if key in kept else totals for key, totals in added.items()}
+def _of_runs(rows: WritableRows, page: MeterPage, key: BucketKey) -> Totals:
+    """What all runs of a bucket add up to; nothing where no usage in it counts any more."""
+    customer, start, _ = key
+    end = bucket_end(start, page.bucket_seconds)
+    runs = rows.runs(page.meter.number, customer, page.bucket_seconds, start, end)
+    return _merged(run.totals for run in runs if run.key == key)
 
 
-def _by_day(added: dict[BucketKey, Totals], stale: set[BucketKey]) -> dict[BucketKey, Totals]:
-    """What is added to each day that isn't made up anew."""
-    days: defaultdict[BucketKey, Totals] = defaultdict(Totals)
-    for key, totals in added.items():
-        day = _day_of(key)
-        if day not in stale:
-            days[day] = days[day].merge(totals)
-    return days
+def _of_windows(page: MeterPage) -> dict[BucketKey, Totals]:
+    """What each window comes to that has new usages: all that is kept of it arrived before, and is replaced."""
+    window = page.meter.rules.event_time_window
+    return {key: Totals.of(counted(usages, window)) for key, usages in page.usages.items()}
 
 
-def _days_anew(rows: WritableRows, meter: int, stale: Iterable[BucketKey]) -> dict[BucketKey, Totals]:
-    """The stale days, made up from their hours."""
-    days: dict[BucketKey, Totals] = {}
-    for customer, day, dimensions in stale:
-        hours = rows.buckets(meter, HOUR_SECONDS, customer, day, bucket_end(day, DAY_SECONDS))
-        parts = (hour.totals for hour in hours if hour.dimensions == dimensions)
-        days[customer, day, dimensions] = reduce(Totals.merge, parts, Totals())
-    return days
+def _window_anew(rows: WritableRows, page: MeterPage, key: BucketKey) -> Totals:
+    """What a window comes to with a cancel in it; nothing where no usage in it counts any more."""
+    customer, start, dimensions = key
+    end = bucket_end(start, page.bucket_seconds)
+    usages = rows.usages(page.meter.number, customer, page.bucket_seconds, start, end)
+    group = [usage for usage in usages if usage.dimensions == dimensions]
+    return Totals.of(counted(group, page.meter.rules.event_time_window))
+
+
+def _day_anew(rows: WritableRows, meter: int, key: BucketKey) -> Totals:
+    """What a day's hours add up to."""
+    customer, day, dimensions = key
+    hours = rows.buckets(meter, HOUR_SECONDS, customer, day, bucket_end(day, DAY_SECONDS))
+    return _merged(hour.totals for hour in hours if hour.dimensions == dimensions)
 
 
 def _day_of(key: BucketKey) -> BucketKey:
@@ -86,5 +99,9 @@ def _day_of(key: BucketKey) -> BucketKey:
     return customer, bucket_start(start, DAY_SECONDS), dimensions
 
 
-def _put(rows: WritableRows, meter: int, bucket_seconds: int, totals: dict[BucketKey, Totals]) -> None:
+def _merged(parts: Iterable[Totals]) -> Totals:
+    return reduce(Totals.merge, parts, Totals())
+
+
+def _put(rows: WritableRows, meter: int, bucket_seconds: int, totals: Mapping[BucketKey, Totals]) -> None:
     rows.put_buckets(meter, bucket_seconds, (Bucket(*key, of) for key, of in totals.items()))

@@ -18,6 +18,7 @@ from ..domain.rules import Formula, Rules
 from .buckets import bucket_end, bucket_sizes
 from .fold import dimensions_key
 from .rows import AsOf, Bucket, ProjectedMeter, Rows
+from .runs import Run
 
 Payloads = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
 """Gives the payloads that were recorded at positions."""
@@ -38,6 +39,11 @@ class UsageSource(Protocol):
         """The sizes of the buckets there are, in seconds, largest first."""
         ...
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether what the runs add up to is what they count for."""
+        ...
+
     def customer_number(self, customer: str) -> int | None:
         """The number of a customer, if it has any usage."""
         ...
@@ -54,6 +60,14 @@ class UsageSource(Protocol):
         """Usages in [start, end), by (occurred_at, position), as they were known."""
         ...
 
+    def runs(self, customer: int | None, start: int, end: int) -> Iterator[Run]:
+        """The runs with usages in [start, end)."""
+        ...
+
+    def usages_of(self, runs: Sequence[Run]) -> Iterator[list[Usage]]:
+        """The usages of each of `runs`."""
+        ...
+
     def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
         """The buckets of one size that begin in [start, end)."""
         ...
@@ -65,6 +79,7 @@ class FoldedUsage:
     def __init__(self, rows: Rows, meter: ProjectedMeter) -> None:
         self.rules = meter.rules
         self.bucket_sizes = bucket_sizes(meter.rules.event_time_window)
+        self.has_runs = meter.rules.event_time_window is None
         self.customer_number = rows.customer_number
         self.customer_names = rows.customer_names
         self._rows = rows
@@ -79,15 +94,24 @@ class FoldedUsage:
         """Usages in [start, end), by (occurred_at, position), as they were known."""
         return self._rows.usages(self._meter, customer, self.bucket_sizes[-1], start, end, as_of)
 
+    def runs(self, customer: int | None, start: int, end: int) -> Iterator[Run]:
+        """The runs with usages in [start, end)."""
+        return self._rows.runs(self._meter, customer, self.bucket_sizes[-1], start, end)
+
+    def usages_of(self, runs: Sequence[Run]) -> Iterator[list[Usage]]:
+        """The usages of each of `runs`."""
+        return self._rows.usages_of(self._meter, runs)
+
     def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
         """The buckets of one size that begin in [start, end)."""
         return self._rows.buckets(self._meter, bucket_seconds, customer, start, end)
 
 
 class UsageReadAnew:
-    """The usage of a meter under other rules than it was folded under. There are no buckets of it."""
+    """The usage of a meter under other rules than it was folded under. There are no buckets or runs of it."""
 
     bucket_sizes = ()
+    has_runs = False
 
     def __init__(self, folded: FoldedUsage, rules: Rules, payloads: Payloads) -> None:
         self.rules = rules
@@ -134,6 +158,14 @@ class UsageReadAnew:
             return (usage for usage in folded if usage.value is not None or not needs_value)
         return self._read_anew(folded)
 
+    def runs(self, customer: int | None, start: int, end: int) -> Iterator[Run]:  # noqa: ARG002
+        """None."""
+        return iter(())
+
+    def usages_of(self, runs: Sequence[Run]) -> Iterator[list[Usage]]:  # noqa: ARG002
+        """None."""
+        return iter(())
+
     def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:  # noqa: ARG002
         """None."""
         return iter(())
@@ -147,11 +179,12 @@ class UsageReadAnew:
         return self._of_range
 
     def _read_anew(self, folded: Iterator[Usage]) -> Iterator[Usage]:
+        read = self.rules.reader()
         while chunk := list(islice(folded, _AT_A_TIME)):
             payloads = self._payloads([usage.position for usage in chunk])
             for usage in chunk:
                 try:
-                    name, value, dimensions = self.rules.read(payloads[usage.position])
+                    name, value, dimensions = read(payloads[usage.position])
                 except TallybookError:
                     continue
                 yield msgspec.structs.replace(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..domain.counting import Usage, counted, survivors, window_start
 from .buckets import HOUR_SECONDS, Piece, bucket_end, pieces
 from .rows import AsOf
+from .runs import Run
 from .totals import Totals
 from .usage_source import UsageSource
 
@@ -98,13 +99,26 @@ class UsageView:
                 if bucket.totals.count:
                     yield (bisect_right(boundaries, bucket.start) - 1, bucket.customer), bucket.totals
             return
+        if as_of is None and self.source.has_runs:
+            yield from self._parts_of_runs(customer, start, end, boundaries)
+            return
         for group in self._whole_windows(customer, start, end, as_of):
-            parts: defaultdict[tuple[int, int], list[Usage]] = defaultdict(list)
-            for usage in counted(group, self.window):
-                if start <= usage.occurred_at < end:
-                    parts[bisect_right(boundaries, usage.occurred_at) - 1, usage.customer].append(usage)
-            for key, usages in parts.items():
-                yield key, Totals.of(usages)
+            yield from _parts_of(counted(group, self.window), start, end, boundaries)
+
+    def _parts_of_runs(
+        self, customer: int | None, start: int, end: int, boundaries: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, int], Totals]]:
+        """The same where every event stands for itself: what whole runs add up to; others are opened."""
+        reaching_over: list[Run] = []
+        for run in self.source.runs(customer, start, end):
+            window = bisect_right(boundaries, run.earliest)
+            if start <= run.earliest and run.latest < end and window == bisect_right(boundaries, run.latest):
+                if run.totals.count:
+                    yield (window - 1, run.key[0]), run.totals
+            else:
+                reaching_over.append(run)
+        for usages in self.source.usages_of(reaching_over):
+            yield from _parts_of(counted(usages, None), start, end, boundaries)
 
     def _whole_windows(
         self, customer: int | None, start: int, end: int, as_of: AsOf | None
@@ -117,3 +131,15 @@ class UsageView:
         usages = self.source.usages(customer, start, end, as_of)
         for _, group in groupby(usages, lambda usage: usage.occurred_at // width):
             yield list(group)
+
+
+def _parts_of(
+    usages: Sequence[Usage], start: int, end: int, boundaries: Sequence[int]
+) -> Iterator[tuple[tuple[int, int], Totals]]:
+    """Totals of those of `usages` that lie in [start, end), by their window between `boundaries` and customer."""
+    parts: defaultdict[tuple[int, int], list[Usage]] = defaultdict(list)
+    for usage in usages:
+        if start <= usage.occurred_at < end:
+            parts[bisect_right(boundaries, usage.occurred_at) - 1, usage.customer].append(usage)
+    for key, part in parts.items():
+        yield key, Totals.of(part)

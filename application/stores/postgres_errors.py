@@ -29,6 +29,10 @@ class TablesGone(LedgerUnavailable):
     """Tables were dropped, or were never made."""
 
 
+class TooLong(LedgerUnavailable):
+    """One value would be longer than any can be."""
+
+
 class Conflict(TransientFailure):
     """The transaction was undone as it stood in another one's way; trying again settles it."""
 
@@ -62,9 +66,13 @@ def translated(place: str) -> Generator[None]:
         ) from error
     except psycopg.Error as error:
         advice = next((advice for kind, advice in _ADVICE.items() if isinstance(error, kind)), "")
-        raise (ConnectionLost if is_lost(error) else LedgerUnavailable)(
-            f"PostgreSQL on {place}: {_said(error)}.{advice}"
-        ) from error
+        raise _kind(error)(f"PostgreSQL on {place}: {_said(error)}.{advice}") from error
+
+
+def _kind(error: psycopg.Error) -> type[LedgerUnavailable]:
+    if isinstance(error, errors.ProgramLimitExceeded):
+        return TooLong
+    return ConnectionLost if is_lost(error) else LedgerUnavailable
 
 
 def is_lost(error: psycopg.Error) -> bool:

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from eventsourcing.persistence import Notification, StoredEvent
@@ -12,10 +14,10 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from ...domain.errors import LedgerUnavailable
-from ...projections.rows import LedgerEvent
+from ...projections.rows import PAGE_PART, LedgerEvent, StoredPage
 from .kept import Beside, ordered
 from .postgres import DURABLE, Datastore
-from .postgres_errors import translated
+from .postgres_errors import TooLong, translated
 from .postgres_kept import PostgresKeeper
 from .postgres_schema import Schema
 from .store import StoredBytes, StoredRow, StreamMoved, TransientFailure
@@ -82,14 +84,15 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         self.lock_table_statements = [lock]
         self._lock = f"{DURABLE}; {lock.as_string()}"
         self._notify = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
-        # All of one insert is one statement, so that the lock is held for as few answers of the server as can be.
+        # A batch of uses is one statement, so that the lock is held for as few answers of the server as can be. What is
+        # the same for all of them is given once: it would take longer to send than to store.
         self._insert = datastore.named(
             "WITH appended AS ("
             f"INSERT INTO {{schema}}.stored_events ({_COLUMNS})"
-            " SELECT head.position + given.place, given.stream, given.version, given.topic, given.state"
+            " SELECT head.position + given.place, given.stream, %b::bigint, %b::text, given.state"
             " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
-            " unnest(%b::text[], %b::bigint[], %b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
-            " WITH ORDINALITY AS given (stream, version, topic, state, place)"
+            " unnest(%b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
+            " WITH ORDINALITY AS given (stream, state, place)"
             " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%b::text[], %b::bigint[])"
             " AS unmoved (stream, version) ON originator_id = stream AND originator_version = version + 1)"
             " RETURNING position) SELECT max(position), count(*) FROM appended"
@@ -156,6 +159,14 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events after the position `after`, in order."""
         return self.store.select(self.store.named(_PAGE), (after, limit), binary=True)
+
+    def page_at_once(self, after: int, limit: int) -> StoredPage:
+        """Up to `limit` events after the position `after`, put together by PostgreSQL."""
+        try:
+            ((document, last),) = self.store.select(self.store.named(_PAGE_AT_ONCE), (after, limit), binary=True)
+        except TooLong:
+            return StoredPage(b"", after, is_too_long=True)
+        return StoredPage(document or b"", last or after)
 
     def insert_rows(
         self,
@@ -280,15 +291,17 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         self, connection: Connection[Any], rows: Sequence[StoredRow], unless_moved: Mapping[str, int]
     ) -> Sequence[int]:
         """Store rows in a transaction that holds the lock; give their positions."""
-        columns = list(map(list, zip(*rows, strict=True))) or [[], [], [], []]
-        params = (*columns, list(unless_moved), list(unless_moved.values()))
+        last = 0
+        unmoved = (list(unless_moved), list(unless_moved.values()))
         with connection.cursor(row_factory=tuple_row) as cursor:
-            found = cursor.execute(self._insert, params).fetchone()
-        assert found is not None
-        last, many = found
-        if many != len(rows):
-            raise StreamMoved(next(iter(unless_moved)))
-        return range(last - many + 1, last + 1) if many else ()
+            for (version, topic), alike in groupby(rows, itemgetter(1, 2)):
+                streams, _, _, states = map(list, zip(*alike, strict=True))
+                found = cursor.execute(self._insert, (version, topic, streams, states, *unmoved)).fetchone()
+                assert found is not None
+                last, many = found
+                if many != len(streams):
+                    raise StreamMoved(next(iter(unless_moved)))
+        return range(last - len(rows) + 1, last + 1)
 
     def _has(self, rows: Sequence[StoredRow], positions: Sequence[int]) -> bool:
         """Whether rows are stored at these positions, after their connection was lost while they were being committed.
@@ -343,6 +356,15 @@ class PostgresLedgerAlone:
 
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
+_PAGE_AT_ONCE = f"""
+SELECT '['::bytea || string_agg(
+    convert_to(format('["%%s",%%s,', topic, position), 'UTF8') || state || ']'::bytea,
+    CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E']\n['::bytea ELSE ','::bytea END ORDER BY position
+) || ']'::bytea, max(position)
+FROM (
+    SELECT position, topic, state FROM {{schema}}.stored_events WHERE position > %s ORDER BY position LIMIT %s
+) AS page
+"""
 _PAGE = "SELECT position, topic, state FROM {schema}.stored_events WHERE position > %s ORDER BY position LIMIT %s"
 
 

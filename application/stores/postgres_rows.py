@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
 
-from ...projections.rows import BucketKey
+from ...projections.runs import BucketKey, Run
 from .postgres_errors import translated
 from .postgres_tables import dimensions_key
-from .stored_rows import Row, StoredRows
+from .stored_rows import SHORT_BYTES, Row, StoredRows, columns_of
 
 if TYPE_CHECKING:
     from .postgres_views import PostgresViews
 
 _ROWS_A_FETCH = 200
+_RUNS_A_FETCH = 50
 
 
 class PostgresRows(StoredRows):
@@ -70,14 +71,40 @@ class PostgresRows(StoredRows):
         statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ANY(?::bigint[])"
         return self.select(statement, (list(numbers),))
 
-    def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
-        """Start and usages of the rows of all customers that begin in [start, end), by start."""
+    def select_runs_of_all(self, meter: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
+        """The runs of all customers with usages in [start, end), by start of their bucket."""
         return self.stream(  # buckets lead to them: there is one wherever there are usages
-            f"SELECT kept.start, usages FROM {self.totals_table} AS bucket JOIN {self.usage_table} AS kept"
+            f"SELECT {columns_of('kept', self.RUN)} FROM {self.totals_table} AS bucket JOIN {self.usage_table} AS kept"
             " USING (meter, customer, start, dimensions_key)"
             " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
-            " ORDER BY bucket.start",
-            (meter, bucket_seconds, start, end),
+            " AND latest >= ? AND earliest < ? ORDER BY bucket.start",
+            (meter, bucket_seconds, first, end, start, end),
+        )
+
+    def select_usages(self, meter: int, runs: Sequence[Run]) -> Iterator[Row]:
+        """The usages of each of `runs`, in this order."""
+        for first in range(0, len(runs), _RUNS_A_FETCH):
+            keys = [(*run.key, run.first_position) for run in runs[first : first + _RUNS_A_FETCH]]
+            customers, starts, dimensions, positions = map(list, zip(*keys, strict=True))
+            yield from self.select(
+                "SELECT usages FROM unnest(?::bigint[], ?::bigint[], ?::text[], ?::bigint[]) WITH ORDINALITY"
+                " AS wanted (customer, start, dimensions_key, first_position, place)"
+                f" JOIN {self.usage_table} USING (customer, start, dimensions_key, first_position)"
+                " WHERE meter = ? ORDER BY place",
+                (customers, starts, list(map(dimensions_key, dimensions)), positions, meter),
+            )
+
+    def select_short(self, meter: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Of each of the buckets of `keys` the last run, followed by its usages, if these take few bytes."""
+        customers, starts, dimensions = map(list, zip(*keys, strict=True))
+        return self.select(
+            f"SELECT {columns_of('run', self.RUN)}, run.usages"
+            " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS kept WHERE meter = ?"
+            " AND kept.customer = wanted.customer AND kept.start = wanted.start"
+            " AND kept.dimensions_key = wanted.dimensions_key ORDER BY first_position DESC LIMIT 1) AS run"
+            f" WHERE octet_length(run.usages) < {SHORT_BYTES}",
+            (customers, starts, list(map(dimensions_key, dimensions)), meter),
         )
 
     def select_buckets(
@@ -115,15 +142,16 @@ class PostgresRows(StoredRows):
         self._write(f"INSERT INTO {self.customers_table} SELECT * FROM unnest(?::bigint[], ?::text[])", rows)
 
     def write_usages(self, rows: Sequence[Row]) -> None:
-        """Keep new rows of meter, customer, start, dimension values, first position and usages."""
+        """Keep new rows of meter, run and usages."""
         self._write_usages(rows, "")
 
     def rewrite_usages(self, rows: Sequence[Row]) -> None:
-        """Keep such rows in place of those with all the same but the usages."""
+        """Keep such rows in place of those of the same bucket and first position."""
         self._write_usages(
             rows,
             " ON CONFLICT (meter, customer, start, dimensions_key, first_position)"
-            " DO UPDATE SET usages = excluded.usages",
+            f" DO UPDATE SET (earliest, latest, {self.TOTALS}, usages) ="
+            f" ({columns_of('excluded', f'earliest, latest, {self.TOTALS}, usages')})",
         )
 
     def write_totals(self, rows: Sequence[Row]) -> None:
@@ -140,7 +168,8 @@ class PostgresRows(StoredRows):
     def _write_usages(self, rows: Sequence[Row], otherwise: str) -> None:
         self._write(
             f"INSERT INTO {self.usage_table} SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[],"
-            f" ?::bigint[], ?::bytea[], ?::text[]){otherwise}",
+            " ?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[],"
+            f" ?::bytea[], ?::text[]){otherwise}",
             [(*row, dimensions_key(row[3])) for row in rows],
         )
 

@@ -17,7 +17,7 @@ _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
 VIEWS = Schema(
     kind="read_models",
-    version=1,
+    version=2,
     is_disposable=True,
     later=r"(meters|customers|usage|totals)_\d+",
     statements=(
@@ -56,6 +56,13 @@ GENERATION = (
         start BIGINT NOT NULL,
         dimensions TEXT COLLATE "C" NOT NULL,
         first_position BIGINT NOT NULL,
+        earliest BIGINT NOT NULL,
+        latest BIGINT NOT NULL,
+        sum TEXT NOT NULL,
+        count BIGINT NOT NULL,
+        last TEXT,
+        last_at BIGINT,
+        last_position BIGINT,
         usages BYTEA NOT NULL,
         """
     + _KEY_COLUMN

@@ -1,15 +1,17 @@
 """How rows of the read models are written down, the same in every store. What can't be read is told as unavailable."""
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from ...domain.counting import Usage
 from ...domain.rules import Rules
 from ...projections.rows import RulesInForce
+from ...projections.runs import Run
 from ...projections.totals import Totals
 from .store import MADE_ANEW, UnreadableRow
 
@@ -87,7 +89,30 @@ def decode_usages(stored: bytes) -> list[Usage]:
         raise _unreadable("usages", error) from error
 
 
-encode_usages = msgspec.msgpack.Encoder().encode
+def encode_usages(usages: Sequence[Usage]) -> bytes:
+    """The usages of one row, as an array whose head says their number in four bytes: so that others can join them."""
+    array = _encode_msgpack(usages)
+    head = 1 if len(usages) < _SMALL_ARRAY else 3
+    return _head(len(usages)) + array[head:]
+
+
+def join_usages(stored: bytes, later: bytes) -> bytes:
+    """The usages of two rows as those of one."""
+    try:
+        return _head(_number_in(stored) + _number_in(later)) + stored[_HEAD:] + later[_HEAD:]
+    except _UNREADABLE as error:
+        raise _unreadable("usages", error) from error
+
+
+def decode_run(row: Sequence[Any]) -> Run:
+    """A run out of the columns that keep it: its bucket, first position, earliest, latest and totals."""
+    customer, start, dimensions, first_position, earliest, latest, *totals = row
+    return Run((customer, start, dimensions), first_position, earliest, latest, decode_totals(totals))
+
+
+def encode_run(run: Run) -> tuple[Any, ...]:
+    """A run for the columns that keep it."""
+    return *run.key, run.first_position, run.earliest, run.latest, *encode_totals(run.totals)
 
 
 @contextmanager
@@ -102,6 +127,9 @@ def readable(what: str) -> Generator[None]:
 _encode_json = msgspec.json.Encoder(order="deterministic").encode
 _revisions_decoder = msgspec.json.Decoder(dict[str, int])
 _history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int]])
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+_HEAD = 5
+_SMALL_ARRAY = 16
 _usages_decoder = msgspec.msgpack.Decoder(list[Usage])
 _PLACES = {int, type(None)}
 _UNREADABLE = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
@@ -109,3 +137,14 @@ _UNREADABLE = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError,
 
 def _unreadable(what: str, error: Exception) -> UnreadableRow:
     return UnreadableRow(f"A row of {what} in the read models can't be read: {error}. {MADE_ANEW}")
+
+
+def _head(number: int) -> bytes:
+    """The head of an array in MessagePack: 0xdd, and the number of what follows in four bytes."""
+    return b"\xdd" + number.to_bytes(_HEAD - 1, "big")
+
+
+def _number_in(stored: bytes) -> int:
+    if stored[:1] != b"\xdd":
+        raise ValueError("it isn't an array with a long head")
+    return int.from_bytes(stored[1:_HEAD], "big")

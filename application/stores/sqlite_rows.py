@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from eventsourcing.sqlite import SQLiteCursor
 
 from ...domain.instants import MICROSECONDS_PER_SECOND
-from ...projections.rows import BucketKey
-from .stored_rows import Row, StoredRows
+from ...projections.runs import BucketKey, Run
+from .stored_rows import SHORT_BYTES, Row, StoredRows, columns_of
 
 if TYPE_CHECKING:
     from .sqlite_views import SQLiteViews
 
 _KEYS_A_STATEMENT = 1_000
+_MARKS = ",".join("?" * 13)
 
 
 class SQLiteRows(StoredRows):
@@ -59,15 +60,34 @@ class SQLiteRows(StoredRows):
         statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ?"
         return chain.from_iterable(self.select(statement, (number,)) for number in numbers)
 
-    def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
-        """Start and usages of the rows of all customers that begin in [start, end), by start."""
+    def select_runs_of_all(self, meter: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
+        """The runs of all customers with usages in [start, end), by start of their bucket."""
         return self.select(  # buckets lead to them: there is one wherever there are usages
-            f"SELECT kept.start, usages FROM {self.totals_table} AS bucket CROSS JOIN {self.usage_table} AS kept"
+            f"SELECT {columns_of('kept', self.RUN)}"
+            f" FROM {self.totals_table} AS bucket CROSS JOIN {self.usage_table} AS kept"
             " USING (meter, customer, start, dimensions)"
             " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
-            " ORDER BY bucket.start",
-            (meter, bucket_seconds, start, end),
+            " AND latest >= ? AND earliest < ? ORDER BY bucket.start",
+            (meter, bucket_seconds, first, end, start, end),
         )
+
+    def select_usages(self, meter: int, runs: Sequence[Run]) -> Iterator[tuple[bytes]]:
+        """The usages of each of `runs`, in this order."""
+        statement = (
+            f"SELECT usages FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? AND first_position = ?"
+        )
+        keys = ((meter, *run.key, run.first_position) for run in runs)
+        return chain.from_iterable(self.select(statement, key) for key in keys)
+
+    def select_short(self, meter: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
+        """Of each of the buckets of `keys` the last run, followed by its usages, if these take few bytes."""
+        statement = (
+            f"SELECT * FROM (SELECT {self.RUN}, CASE WHEN length(usages) < {SHORT_BYTES} THEN usages END AS short"
+            f" FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ? AND dimensions = ?"
+            " ORDER BY first_position DESC LIMIT 1) WHERE short IS NOT NULL"
+        )
+        return chain.from_iterable(self.select(statement, (meter, *key)) for key in keys)
 
     def select_buckets(
         self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int
@@ -108,12 +128,12 @@ class SQLiteRows(StoredRows):
         self._connection.executemany(f"INSERT INTO {self.customers_table} (customer, name) VALUES (?, ?)", rows)
 
     def write_usages(self, rows: Sequence[Row]) -> None:
-        """Keep new rows of meter, customer, start, dimension values, first position and usages."""
-        self._connection.executemany(f"INSERT INTO {self.usage_table} VALUES (?, ?, ?, ?, ?, ?)", rows)
+        """Keep new rows of meter, run and usages."""
+        self._connection.executemany(f"INSERT INTO {self.usage_table} VALUES ({_MARKS})", rows)
 
     def rewrite_usages(self, rows: Sequence[Row]) -> None:
-        """Keep such rows in place of those with all the same but the usages."""
-        self._connection.executemany(f"INSERT OR REPLACE INTO {self.usage_table} VALUES (?, ?, ?, ?, ?, ?)", rows)
+        """Keep such rows in place of those of the same bucket and first position."""
+        self._connection.executemany(f"INSERT OR REPLACE INTO {self.usage_table} VALUES ({_MARKS})", rows)
 
     def write_totals(self, rows: Sequence[Row]) -> None:
         """Keep rows of meter, bucket size, start, customer, dimension values and totals, in place of earlier ones."""

@@ -25,7 +25,7 @@ from .stored_rows import tables
 
 VIEWS = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=3,
+    version=4,
     is_disposable=True,
     statements=(
         """CREATE TABLE generations (
@@ -62,9 +62,16 @@ def _schema(generation: int) -> tuple[str, ...]:
             start INTEGER NOT NULL,
             dimensions TEXT NOT NULL,
             first_position INTEGER NOT NULL,
+            earliest INTEGER NOT NULL,
+            latest INTEGER NOT NULL,
+            sum TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            last TEXT,
+            last_at INTEGER,
+            last_position INTEGER,
             usages BLOB NOT NULL,
             PRIMARY KEY (meter, customer, start, dimensions, first_position)
-        ) WITHOUT ROWID""",
+        )""",  # with rowids, as rows are long: they are written one after another, and not into the midst of others
         f"""CREATE TABLE {totals} (
             meter INTEGER NOT NULL,
             bucket_seconds INTEGER NOT NULL,

@@ -9,7 +9,7 @@ from eventsourcing.persistence import Notification
 from ...domain.errors import LedgerUnavailable, NotPermitted
 from ...domain.rules import Rules
 from ...projections.generations import Generation
-from ...projections.rows import DisposableViews, LedgerPages, Views
+from ...projections.rows import DisposableViews, LedgerPages, LedgerRows, Views
 from .kept import Beside, Keeper
 
 StoredRow = tuple[str, int, str, bytes]
@@ -45,7 +45,7 @@ class StreamMoved(Exception):
     """Somebody else appended to a stream that a decision rested on."""
 
 
-class LedgerAppender(LedgerPages, Protocol):
+class LedgerAppender(LedgerRows, Protocol):
     """The rows of a ledger inside a transaction in which nobody else can append any."""
 
     def insert_rows(self, rows: Sequence[StoredRow]) -> Sequence[int]:

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from typing import Any, Literal, Self, get_args
 
 import msgspec
@@ -13,7 +13,8 @@ import msgspec
 from ...domain.counting import Usage
 from ...domain.rules import Rules
 from ...projections.buckets import bucket_start
-from ...projections.rows import AsOf, Bucket, BucketKey, Mark, ProjectedMeter, Record
+from ...projections.rows import AsOf, Bucket, Mark, ProjectedMeter, Record
+from ...projections.runs import SHORT, BucketKey, Run
 from ...projections.totals import Totals
 from . import row_codec
 from .store import UnreadableRow
@@ -21,7 +22,8 @@ from .store import UnreadableRow
 Table = Literal["meters", "customers", "usage", "totals"]
 Row = tuple[Any, ...]
 
-_USAGES_A_ROW = 1_000
+SHORT_BYTES = 2_000
+"""Usages that take fewer are of a short run."""
 
 
 def tables(generation: int) -> tuple[str, ...]:
@@ -29,10 +31,16 @@ def tables(generation: int) -> tuple[str, ...]:
     return tuple(f"{table}_{generation}" for table in get_args(Table))
 
 
+def columns_of(table: str, columns: str) -> str:
+    """Columns, by their table too."""
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
+
+
 class StoredRows(ABC):
     """The rows of one generation inside one transaction. A mark in a statement is a question mark."""
 
     TOTALS = "sum, count, last, last_at, last_position"
+    RUN = f"customer, start, dimensions, first_position, earliest, latest, {TOTALS}"
 
     def __init__(self, generation: int, schema: str = "") -> None:
         """The rows of a generation whose tables lie in `schema`: a name with its full stop, or nothing."""
@@ -69,8 +77,19 @@ class StoredRows(ABC):
         """Number and name of those of the customers of `numbers` that are kept."""
 
     @abstractmethod
-    def select_usages_of_all(self, meter: int, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
-        """Start and usages of the rows of all customers that begin in [start, end), by start."""
+    def select_runs_of_all(self, meter: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
+        """The runs of all customers with usages in [start, end), the first of whose buckets begins at `first`.
+
+        By start of their bucket.
+        """
+
+    @abstractmethod
+    def select_usages(self, meter: int, runs: Sequence[Run]) -> Iterable[tuple[bytes]]:
+        """The usages of each of `runs`, in this order."""
+
+    @abstractmethod
+    def select_short(self, meter: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Of each of the buckets of `keys` the last run, followed by its usages, if these take few bytes."""
 
     @abstractmethod
     def select_buckets(
@@ -92,11 +111,11 @@ class StoredRows(ABC):
 
     @abstractmethod
     def write_usages(self, rows: Sequence[Row]) -> None:
-        """Keep new rows of meter, customer, start, dimension values, first position and usages."""
+        """Keep new rows of meter, run and usages."""
 
     @abstractmethod
     def rewrite_usages(self, rows: Sequence[Row]) -> None:
-        """Keep such rows in place of those with all the same but the usages."""
+        """Keep such rows in place of those of the same bucket and first position."""
 
     @abstractmethod
     def write_totals(self, rows: Sequence[Row]) -> None:
@@ -152,29 +171,37 @@ class StoredRows(ABC):
     ) -> Iterator[Usage]:
         """Usages in [start, end), by (occurred_at, position), as they were known; of all customers where None.
 
-        Those of one bucket are read together, so that they come in order without an index by time.
+        Runs come by time, and are read together where they overlap: no index by time is needed.
         """
-        for _, rows in groupby(self._usage_rows(meter, customer, bucket_seconds, start, end), itemgetter(0)):
-            usages = [
-                usage
-                for _, stored in rows
-                for usage in row_codec.decode_usages(stored)
-                if start <= usage.occurred_at < end
-            ]
-            if as_of is not None:
-                usages = [known for usage in usages if (known := as_of.knew(usage)) is not None]
-            usages.sort(key=_BY_TIME)
-            yield from usages
+        found = self.runs(meter, customer, bucket_seconds, start, end)
+        for _, bucket in groupby(found, lambda run: run.key[1]):
+            runs = sorted(bucket, key=_EARLIEST)
+            read = self.usages_of(meter, runs)
+            for together in _overlapping(runs):
+                usages = [
+                    usage for usage in chain.from_iterable(islice(read, together)) if start <= usage.occurred_at < end
+                ]
+                if as_of is not None:
+                    usages = [known for usage in usages if (known := as_of.knew(usage)) is not None]
+                usages.sort(key=_BY_TIME)
+                yield from usages
 
-    def _usage_rows(self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int) -> Iterable[Row]:
+    def runs(self, meter: int, customer: int | None, bucket_seconds: int, start: int, end: int) -> Iterator[Run]:
+        """The runs with usages in [start, end), by the start of their bucket; of all customers where None."""
         first = bucket_start(start, bucket_seconds)
         if customer is None:
-            return self.select_usages_of_all(meter, bucket_seconds, first, end)
-        return self.select(
-            f"SELECT start, usages FROM {self.usage_table} WHERE meter = ? AND customer = ?"
-            " AND start >= ? AND start < ? ORDER BY start",
-            (meter, customer, first, end),
-        )
+            rows = self.select_runs_of_all(meter, bucket_seconds, first, start, end)
+        else:
+            rows = self.select(
+                f"SELECT {self.RUN} FROM {self.usage_table} WHERE meter = ? AND customer = ?"
+                " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start",
+                (meter, customer, first, end, start, end),
+            )
+        return map(row_codec.decode_run, rows)
+
+    def usages_of(self, meter: int, runs: Sequence[Run]) -> Iterator[list[Usage]]:
+        """The usages of each of `runs`, in the ledger's order."""
+        return (row_codec.decode_usages(stored) for (stored,) in self.select_usages(meter, runs))
 
     def buckets(self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
         """The buckets that begin in [start, end), by start."""
@@ -207,17 +234,20 @@ class StoredRows(ABC):
         return (Record(tuple(row[:width]), tuple(row[width:])) for row in rows)
 
     def _usage_records(self) -> Iterator[Record]:
-        key = "meter, customer, start, dimensions, first_position"
-        for *bucket, first, stored in self.stream(f"SELECT {key}, usages FROM {self.usage_table} ORDER BY {key}"):
+        order = "meter, customer, start, dimensions, first_position"
+        columns = f"meter, {self.RUN}, usages"
+        for meter, *run, stored in self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {order}"):
+            customer, start, dimensions, first, *_ = run
             try:
                 usages = row_codec.decode_usages(stored)
+                key = (customer, start, dimensions)
+                is_sound = bool(usages) and row_codec.decode_run(run) == Run.with_cancels(key, usages)
             except UnreadableRow:
-                yield Record((*bucket, first), None)
-                continue
-            if not usages or usages[0].position != first:
-                yield Record((*bucket, first), None)
+                usages, is_sound = [], False
+            if not is_sound:
+                yield Record((meter, customer, start, dimensions, first), None)
             for usage in usages:
-                yield Record((*bucket, usage.position), msgspec.structs.astuple(usage))
+                yield Record((meter, customer, start, dimensions, usage.position), msgspec.structs.astuple(usage))
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -230,15 +260,24 @@ class StoredRows(ABC):
         """Keep the numbers of new customers."""
         self.write_customers([(number, name) for name, number in numbers.items()])
 
-    def add_usages(self, meter: int, usages: Mapping[BucketKey, Sequence[Usage]]) -> None:
-        """Keep new usages, all later in the ledger than those that are kept, by the bucket that they lie in."""
-        self.write_usages(
-            [
-                (meter, *key, group[first].position, row_codec.encode_usages(group[first : first + _USAGES_A_ROW]))
-                for key, group in usages.items()
-                for first in range(0, len(group), _USAGES_A_ROW)
-            ]
-        )
+    def add_runs(self, meter: int, runs: Sequence[tuple[Run, Sequence[Usage]]], begun: Collection[BucketKey]) -> None:
+        """Keep new runs and their usages; a short one in the row of the one before it, if that is short too."""
+        short = dict.fromkeys(run.key for run, usages in runs if len(usages) < SHORT and run.key in begun)
+        before = {(run := row_codec.decode_run(row)).key: (run, stored) for *row, stored in self._short(meter, short)}
+        new: list[Row] = []
+        longer: list[Row] = []
+        for run, usages in runs:
+            stored, joined = row_codec.encode_usages(usages), before.pop(run.key, None)
+            if joined is None:
+                new.append((meter, *row_codec.encode_run(run), stored))
+            else:
+                both = joined[0].followed_by(run)
+                longer.append((meter, *row_codec.encode_run(both), row_codec.join_usages(joined[1], stored)))
+        self.write_usages(new)
+        self.rewrite_usages(longer)
+
+    def _short(self, meter: int, keys: Collection[BucketKey]) -> Iterable[Row]:
+        return self.select_short(meter, list(keys)) if keys else ()
 
     def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:
         """Mark cancels on their usages; give those for which there is no usage to mark."""
@@ -256,9 +295,9 @@ class StoredRows(ABC):
             )
         self.rewrite_usages(
             [
-                (meter, *key, first, row_codec.encode_usages(usages))
+                (meter, *row_codec.encode_run(Run.with_cancels(key, usages)), row_codec.encode_usages(usages))
                 for key, bucket in rows.items()
-                for first, usages in bucket.items()
+                for usages in bucket.values()
             ]
         )
         return missing
@@ -327,4 +366,18 @@ _RECORDS = {
     ),
 }
 _BY_TIME = attrgetter("occurred_at", "position")
+_EARLIEST = attrgetter("earliest")
 _POSITION = attrgetter("position")
+
+
+def _overlapping(runs: Sequence[Run]) -> Iterator[int]:
+    """How many of `runs`, by when they begin, overlap each other, one such group after another."""
+    together, latest = 0, 0
+    for run in runs:
+        if together and run.earliest > latest:
+            yield together
+            together = 0
+        latest = max(run.latest, latest) if together else run.latest
+        together += 1
+    if together:
+        yield together

@@ -1,6 +1,7 @@
 """The statements of the store on SQLite."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ class WatchedConnection(sqlite3.Connection):
     """A connection to SQLite whose statements are watched. Rolling back always works, as it does after a crash."""
 
     watch: Watch
+    thread: threading.Thread
     _is_writing = False
 
     @property
@@ -54,6 +56,8 @@ class WatchedConnection(sqlite3.Connection):
 
     def watched(self, text: str, run: Callable[[], Answer]) -> Answer:
         """Run what `text` stands for, unless the watch raises."""
+        if threading.current_thread() is not self.thread:
+            return run()
         statement = Statement(self, text)
         try:
             self.watch.before(statement)
@@ -70,13 +74,16 @@ class WatchedConnection(sqlite3.Connection):
 
 @contextmanager
 def watched_sqlite(watch: Watch) -> Generator[None]:
-    """Let `watch` be told of each statement on each connection that is made meanwhile, and of the making of it."""
-    connect = sqlite3.connect
+    """Let `watch` be told of the statements of this thread on each connection made meanwhile, and of its making.
+
+    What another thread says would come at another moment in every run.
+    """
+    connect, thread = sqlite3.connect, threading.current_thread()
 
     def connected(*arguments: Any, **named: Any) -> sqlite3.Connection:
         connection = connect(*arguments, **{"factory": WatchedConnection, **named})
         if isinstance(connection, WatchedConnection):
-            connection.watch = watch
+            connection.watch, connection.thread = watch, thread
             try:
                 connection.watched("CONNECT", lambda: None)
             except BaseException:

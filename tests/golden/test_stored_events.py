@@ -14,6 +14,7 @@ from tallybook.application.mapper import TOPICS, EventMapper, StoredRow, use_row
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.projections.fold import fold
 from tallybook.projections.rows import LedgerEvent
+from tallybook.projections.stored_events import read_rows
 
 from .examples import EXAMPLES, USE
 
@@ -109,4 +110,4 @@ def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, An
             del fields[without]
         events.append((position, topic, msgspec.json.encode(fields)))
     customers = {USE.payload["customer"]: 1}
-    return [(dict(page.usages), list(page.marks)) for page in fold(events, {}, customers, {})]
+    return [(dict(page.usages), list(page.marks)) for page in fold(read_rows(events), {}, customers, {})]

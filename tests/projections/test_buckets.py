@@ -70,10 +70,10 @@ def test_a_month_reads_days_and_its_odd_edges_hours() -> None:
 
 @pytest.mark.parametrize(
     ("window", "sizes"),
-    [(None, (DAY_SECONDS, HOUR_SECONDS)), ("hour", (DAY_SECONDS, HOUR_SECONDS)), ("day", (DAY_SECONDS,))],
+    [(None, (DAY_SECONDS,)), ("hour", (DAY_SECONDS, HOUR_SECONDS)), ("day", (DAY_SECONDS,))],
 )
-def test_under_a_day_s_window_there_are_no_hours(window: str | None, sizes: tuple[int, ...]) -> None:
-    """One report stands for the day, so an hour has no figure of its own."""
+def test_the_smallest_bucket_is_the_window(window: str | None, sizes: tuple[int, ...]) -> None:
+    """Where one report stands for an hour, hours lie inside days; else there are days."""
     assert bucket_sizes(None if window is None else EventTimeWindow(window)) == sizes
 
 

@@ -1,14 +1,17 @@
 """The fold: from stored events to usages and cancels, by meter."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import count
 
 import pytest
 from tallybook.domain.counting import Usage
 from tallybook.domain.errors import LedgerUnavailable, NotPermitted, ProjectionStopped, TallybookError
-from tallybook.projections.fold import MeterPage, dimensions_key, fold
-from tallybook.projections.rows import LedgerEvent
+from tallybook.projections.fold import MeterPage, dimensions_key
+from tallybook.projections.fold import fold as fold_events
+from tallybook.projections.rows import LedgerEvent, ProjectedMeter
+from tallybook.projections.stored_events import read_rows
 
 METER = (
     b'{"recorded_at":"1970-01-01T00:00:00Z","event_name":"calls",'
@@ -24,6 +27,13 @@ CANCEL = (
 )
 
 
+def fold(
+    rows: list[LedgerEvent], meters: Mapping[str, ProjectedMeter], customers: Mapping[str, int]
+) -> list[MeterPage]:
+    """What rows of the ledger say, by meter."""
+    return fold_events(read_rows(rows), meters, customers, {})
+
+
 def usages(page: MeterPage) -> list[Usage]:
     """The new usages of a page."""
     return [usage for bucket in page.usages.values() for usage in bucket]
@@ -37,9 +47,7 @@ def numbers() -> defaultdict[str, int]:
 
 def test_a_page_is_told_by_meter() -> None:
     """New usages in order, and cancels with where their usage lies."""
-    (page,) = fold(
-        [(1, "Configured", METER), (2, "UsageRecorded", USE), (3, "EventCancelled", CANCEL)], {}, numbers(), {}
-    )
+    (page,) = fold([(1, "Configured", METER), (2, "UsageRecorded", USE), (3, "EventCancelled", CANCEL)], {}, numbers())
     assert (page.meter.event_name, page.has_news) == ("calls", True)
     assert usages(page) == [Usage(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
     (mark,) = page.marks
@@ -48,13 +56,11 @@ def test_a_page_is_told_by_meter() -> None:
 
 def test_a_meter_is_known_from_an_earlier_page() -> None:
     """A later page is folded by the rules that the meter was configured with; one without usage gives nothing."""
-    (first,) = fold([(1, "Configured", METER)], {}, numbers(), {})
+    (first,) = fold([(1, "Configured", METER)], {}, numbers())
     meters = {"calls": first.meter}
-    (second,) = fold([(2, "UsageRecorded", USE)], meters, numbers(), {})
+    (second,) = fold([(2, "UsageRecorded", USE)], meters, numbers())
     assert (second.meter, second.has_news, len(usages(second))) == (first.meter, False, 1)
-    assert (
-        fold([(3, "Renamed", b"{}"), (4, "Deactivated", b"{}"), (5, "Reactivated", b"{}")], meters, numbers(), {}) == []
-    )
+    assert fold([(3, "Renamed", b"{}"), (4, "Deactivated", b"{}"), (5, "Reactivated", b"{}")], meters, numbers()) == []
 
 
 STOPPING: dict[str, LedgerEvent] = {
@@ -74,7 +80,7 @@ STOPPING: dict[str, LedgerEvent] = {
 def test_it_stops_at_the_first_event_that_cannot_be_folded(event: LedgerEvent) -> None:
     """It names the position and the topic, and skips nothing."""
     with pytest.raises(ProjectionStopped) as stopped:
-        fold([(1, "Configured", METER), event, (3, "UsageRecorded", USE)], {}, numbers(), {})
+        fold([(1, "Configured", METER), event, (3, "UsageRecorded", USE)], {}, numbers())
     assert stopped.value.position == 2
     assert event[1] in stopped.value.message
 
@@ -88,7 +94,7 @@ def test_a_store_that_fails_is_not_taken_for_an_event_that_cannot_be_folded(fail
             raise failure("the connection was lost")
 
     with pytest.raises(failure):
-        fold([(1, "Configured", METER), (2, "UsageRecorded", USE)], {}, Lost(), {})
+        fold([(1, "Configured", METER), (2, "UsageRecorded", USE)], {}, Lost())
 
 
 def test_dimension_values_are_kept_apart() -> None:

@@ -5,10 +5,12 @@ from fractions import Fraction
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Explanation, MeterEventView, Metering, Verdict
 from tallybook.application.reading import fields_of
+from tallybook.projections import replay
 
 from .histories import (
     BEGINNING,
@@ -75,6 +77,19 @@ def test_totals_are_the_total_of_each_customer_with_usage(
             for start, end in (between, WHOLE):
                 each = [metering.total(meter.name, customer, start, end) for customer in CUSTOMERS]
                 assert metering.totals(meter.name, start, end) == [one for one in each if one.count]
+
+
+@given(steps(), RANGES, st.sampled_from([1, 2, 5, 40_000]))
+def test_the_ledger_alone_gives_the_same_totals(
+    history: list[Step], between: tuple[datetime, datetime], page_size: int
+) -> None:
+    """Counted by another way than the read models are made in, however the ledger is cut into pages."""
+    with opened() as (metering, clock), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(replay, "PAGE_SIZE", page_size)
+        tell(metering, clock, history)
+        for meter in told(history):
+            for start, end in (between, WHOLE):
+                assert metering.totals_from_ledger(meter.name, start, end) == metering.totals(meter.name, start, end)
 
 
 @given(steps(), RANGES, EVERY, st.sampled_from(["minute", "hour", "day", "month", "year"]), st.sampled_from(ZONES))

@@ -1,6 +1,6 @@
 """Faults planted in the package, each of which the simulator has to find: what finds nothing may be looking away."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -11,7 +11,8 @@ from tallybook.domain.meter_event import ReportedUse
 from tallybook.domain.rules import EventTimeWindow
 from tallybook.projections import fold
 from tallybook.projections.projector import Projector
-from tallybook.projections.rows import AsOf, LedgerEvent, ProjectedMeter
+from tallybook.projections.rows import AsOf, ProjectedMeter
+from tallybook.projections.stored_events import StoredEvent, UsageRecorded
 from tallybook.projections.usage_view import Change, UsageView
 
 from .seams import PAGE, method_replaced, replaced
@@ -32,8 +33,9 @@ def duplicate_counted() -> AbstractContextManager[None]:
     """A use that comes first in its page is counted twice."""
 
     def replace(folded: Method) -> Method:
-        def twice(events: Sequence[LedgerEvent], *others: Any) -> Any:
-            return folded([*events[: events[0][1] == "UsageRecorded"], *events], *others)
+        def twice(events: Iterable[StoredEvent], *others: Any) -> Any:
+            page = list(events)
+            return folded([*(one for one in page[:1] if isinstance(one, UsageRecorded)), *page], *others)
 
         return twice
 
@@ -44,9 +46,10 @@ def late_event_dropped() -> AbstractContextManager[None]:
     """The last event of a full page is left out of the fold, though its position is reached."""
 
     def replace(folded: Method) -> Method:
-        def of(events: Any, *others: Any) -> Any:
-            is_full = len(events) == PAGE and events[-1][1] == "UsageRecorded"
-            return folded(events[:-1] if is_full else events, *others)
+        def of(events: Iterable[StoredEvent], *others: Any) -> Any:
+            page = list(events)
+            is_full = len(page) == PAGE and isinstance(page[-1], UsageRecorded)
+            return folded(page[:-1] if is_full else page, *others)
 
         return of
 

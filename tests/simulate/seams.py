@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
 from tallybook.application.ledger import Ledger
 from tallybook.application.stores import postgres_views, sqlite
 from tallybook.application.stores.exclusion import exclusion
-from tallybook.projections.rows import LedgerEvent
 
 from ..faults.statements import blocks
 
@@ -42,15 +41,15 @@ def method_replaced(owner: type, name: str, replace: Callable[[Any], Callable[..
         setattr(owner, name, original)
 
 
-def small_pages() -> AbstractContextManager[None]:
-    """Let pages of the ledger hold few events."""
+@contextmanager
+def small_pages() -> Generator[None]:
+    """Let pages of the ledger hold few events, however they are read."""
 
-    def replace(
-        page: Callable[[Ledger, int, int], list[LedgerEvent]],
-    ) -> Callable[[Ledger, int, int], list[LedgerEvent]]:
+    def replace(page: Callable[[Ledger, int, int], Any]) -> Callable[[Ledger, int, int], Any]:
         return lambda ledger, after, limit: page(ledger, after, min(limit, PAGE))
 
-    return method_replaced(Ledger, "page", replace)
+    with method_replaced(Ledger, "page", replace), method_replaced(Ledger, "page_at_once", replace):
+        yield
 
 
 @contextmanager

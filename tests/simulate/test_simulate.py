@@ -19,7 +19,7 @@ from .world import Failed, simulate
 SEEDS = int(os.environ.get("TALLYBOOK_SIMULATE_SEEDS", "50"))
 POSTGRES_SEEDS = max(SEEDS // 12, 1)
 STEPS = 25
-TRIES = 12
+TRIES = 60
 """So many seeds may pass before a planted fault is found."""
 
 

@@ -1,0 +1,105 @@
+"""Reading the ledger page by page: while one is folded, the next is fetched."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain
+from types import TracebackType
+
+from ..domain.errors import LedgerUnavailable
+from .rows import PAGE_PART, LedgerPages, StoredPage
+from .stored_events import EventCancelled, StoredEvent, read_part, read_rows
+
+
+class PagesAhead:
+    """Pages of up to `size` events, which end earlier after `most_cancels`.
+
+    The next one is fetched on a thread, which ends with this.
+    """
+
+    def __init__(self, ledger: LedgerPages, size: int, most_cancels: int) -> None:
+        self._ledger = ledger
+        self._size = size
+        self._most_cancels = most_cancels
+        self._closing = ExitStack()
+        self._thread: ThreadPoolExecutor | None = None
+        self._fetched: tuple[int, Future[StoredPage]] | None = None
+
+    def __enter__(self) -> "PagesAhead":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def read(self, after: int, until: int) -> "PageRead":
+        """The page after a position, up to the position `until`."""
+        until = min(after + self._size, until)
+        return PageRead(self._ledger, self._page(after), after, until, self._most_cancels)
+
+    def fetch(self, after: int) -> None:
+        """Begin to fetch the page after a position, which is to be read next."""
+        if self._thread is None:
+            self._thread = self._closing.enter_context(ThreadPoolExecutor(1))
+        self._fetched = after, self._thread.submit(self._ledger.page_at_once, after, self._size)
+
+    def _page(self, after: int) -> StoredPage:
+        fetched, self._fetched = self._fetched, None
+        if fetched is not None and fetched[0] == after:
+            return fetched[1].result()
+        return self._ledger.page_at_once(after, self._size)
+
+
+class PageRead:
+    """The events of a page, to go through once; `position` is that of the last one so far, `end` of the very last."""
+
+    def __init__(self, ledger: LedgerPages, page: StoredPage, after: int, until: int, most_cancels: int) -> None:
+        self.position = after
+        self.end = min(page.last, until)
+        self._ledger = ledger
+        self._page = page
+        self._until = until
+        self._cancels_left = most_cancels
+
+    def __iter__(self) -> Iterator[StoredEvent]:
+        return chain.from_iterable(self._parts())
+
+    def _parts(self) -> Iterator[Sequence[StoredEvent]]:
+        for document in self._documents():
+            events = read_part(document, self.position, min(self._part_end(), self._page.last)) or self._rows()
+            kept = self._cut(events)
+            if kept:
+                self.position = kept[-1].position
+                yield kept
+            if not kept or len(kept) < len(events):
+                return
+
+    def _documents(self) -> Iterator[bytes]:
+        for document in self._page.document.split(b"\n"):
+            if self.position < self._page.last:
+                yield document
+        while self._page.is_too_long and self.position < self._until:
+            yield b""  # which is read row by row
+
+    def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+        """As many of `events` as belong to this page."""
+        if events and events[-1].position > self._until:
+            events = [event for event in events if event.position <= self._until]
+        cancels = [place for place, event in enumerate(events) if isinstance(event, EventCancelled)]
+        left, self._cancels_left = self._cancels_left, self._cancels_left - len(cancels)
+        return events[: cancels[left]] if len(cancels) > left else events
+
+    def _rows(self) -> Sequence[StoredEvent]:
+        """The events of a part that can't be read at once. Raises ProjectionStopped at what can't be read at all."""
+        end = min(self._part_end(), self._until)
+        return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))
+
+    def _part_end(self) -> int:
+        """The position that the part ends at which goes on from here, unless the page ends before."""
+        return self.position - self.position % PAGE_PART + PAGE_PART
+
+
+def nothing_from(position: int) -> LedgerUnavailable:
+    """That the ledger holds less than its head says."""
+    return LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position} on.")
