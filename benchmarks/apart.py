@@ -31,17 +31,25 @@ def apart(work: str, url: str, events: int) -> Done:
     process = subprocess.Popen(
         [sys.executable, "-m", __name__, work, url, str(events)], stdout=subprocess.PIPE, text=True
     )
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, _memory_of_all(process.pid))
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(LOOK_EVERY_SECONDS)
-    said, _ = process.communicate()
+    try:
+        peak, said = _watched(process)
+    finally:
+        process.kill()  # where this one is ended, the other doesn't go on
     if process.returncode:
         raise RuntimeError(f"to {work} {url} failed: exit status {process.returncode}")
     took, its_own_peak, counted = said.split()
     agree(f"events after {work}", int(counted), events)
     return Done(float(took), max(peak, int(its_own_peak)))
+
+
+def _watched(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    """The most memory that a process had while it ran, and what it said."""
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _memory_of_all(process.pid))
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK_EVERY_SECONDS)
+    return peak, process.communicate()[0]
 
 
 def _memory_of_all(pid: int) -> int:

@@ -81,7 +81,7 @@ class UnderLoad:
             "processor of the server µs/event": spent / loaded.events * 1e6,
         }
         what = f"{kind.name}, to {kind.events_a_second:,} events/s"
-        return Measured(what, per_second / kind.events_a_second, "x", MARK, 1, figures, events=loaded.events)
+        return Measured(what, per_second / kind.events_a_second, "x", MARK, 1, figures)
 
     def watch(self, kind: Kind, bearer: str, loading: "Future[Loaded]") -> list[float]:
         """Report under the load, and look at once whether it is there; the seconds that each look took."""

@@ -52,7 +52,7 @@ def test_every_benchmark_measures_something() -> None:
         ("growth", 4),
         ("server", 2),
     ]
-    assert {one["store"] for one in results} == {"sqlite"}
+    assert {(one["store"], one["events"]) for one in results} == {("sqlite", 1_000), ("sqlite", 0)}
     assert all((one["mark"] is not None) == (one["verdict"] in ("reached", "BELOW")) for one in results)
 
 
