@@ -6,8 +6,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from datetime import datetime
-from functools import cache, partial, reduce
+from functools import cache, partial
 from itertools import islice, pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..domain.calendar import CalendarWindow, zone
@@ -76,7 +77,7 @@ class UsageReader:
         boundaries = time_range(start, end)
         with self._asking(event_name, customer, as_of) as asked:
             totals = asked.view.totals(asked.customer(customer), boundaries, asked.as_of)
-            return _total(_merged(totals.values()), asked.rules, customer, start, end)
+            return _total(Totals.together(list(totals.values())), asked.rules, customer, start, end)
 
     @again_if_lost
     def totals(self, event_name: str, start: datetime, end: datetime, as_of: datetime | int | None) -> list[Total]:
@@ -120,7 +121,7 @@ class UsageReader:
                 by_window[index].append(of)
             edges = list(pairwise(instant(at) for at in boundaries))
             return [
-                _total(_merged(parts), asked.rules, customer, *edges[index])
+                _total(Totals.together(parts), asked.rules, customer, *edges[index])
                 for index, parts in sorted(by_window.items())
             ]
 
@@ -316,11 +317,7 @@ def verdict_of(one: Standing) -> Verdict:
 
 def fields_of(event: MeterEventView) -> dict[str, Any]:
     """What is told of a meter event, by field."""
-    return {field.name: getattr(event, field.name) for field in fields(MeterEventView)}
-
-
-def _merged(parts: Iterable[Totals]) -> Totals:
-    return reduce(Totals.merge, parts, Totals())
+    return dict(zip(_FIELDS, _VALUES(event), strict=True))
 
 
 def _total(totals: Totals, rules: Rules, customer: str | None, start: datetime, end: datetime) -> Total:
@@ -355,3 +352,7 @@ def _described(
         reason=cancel.reason if cancel else None,
         by=cancel.by if cancel else None,
     )
+
+
+_FIELDS = tuple(field.name for field in fields(MeterEventView))
+_VALUES = attrgetter(*_FIELDS)

@@ -327,7 +327,8 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             ) from error
 
     def _notifications(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
-        rows = self.store.select(self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}"), params)
+        statement = self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}")
+        rows = self.store.select(statement, params, binary=True)
         return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in rows]
 
 
@@ -356,10 +357,11 @@ class PostgresLedgerAlone:
 
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
+# In the order of the query inside, which PostgreSQL documents: ordered in the aggregate, all would be sorted.
 _PAGE_AT_ONCE = f"""
 SELECT '['::bytea || string_agg(
-    convert_to(format('["%%s",%%s,', topic, position), 'UTF8') || state || ']'::bytea,
-    CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E']\n['::bytea ELSE ','::bytea END ORDER BY position
+    convert_to('["' || topic || '",' || position || ',', 'UTF8') || state || ']'::bytea,
+    CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E']\n['::bytea ELSE ','::bytea END
 ) || ']'::bytea, max(position)
 FROM (
     SELECT position, topic, state FROM {{schema}}.stored_events WHERE position > %s ORDER BY position LIMIT %s

@@ -262,8 +262,10 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def _select(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
         with self.datastore.transaction(commit=False) as c:
-            c.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", params)
-            return [Notification(**dict(zip(row.keys(), row, strict=True))) for row in c.fetchall()]
+            cursor = c.sqlite_cursor
+            cursor.row_factory = None
+            cursor.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", tuple(params))
+            return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in cursor]
 
 
 class SQLiteLedgerAlone:

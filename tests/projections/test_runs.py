@@ -1,6 +1,7 @@
 """Runs: usages of one bucket, cut where an hour ends or where they are too many."""
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -31,7 +32,7 @@ def test_parts_hold_each_usage_once_and_in_order(hours: list[tuple[int, int]]) -
     assert [one for part in parts for one in part] == usages
     assert all(1 <= len(part) <= 8 for part in parts)
     assert len(parts) == 1 or len(usages) > 6
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in pairwise(parts):
         ends_an_hour = part[-1].occurred_at // HOUR != following[0].occurred_at // HOUR
         assert len(part) == 8 or (ends_an_hour and len(part) >= 3)
 
