@@ -4,11 +4,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from datetime import datetime
 from functools import cache, partial
 from itertools import islice, pairwise
-from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..domain.calendar import CalendarWindow, zone
@@ -189,8 +187,8 @@ class UsageReader:
             asked.position,
             digest(counted),
             tuple(
-                ExplainedEvent(**fields_of(event), contribution=contributions.get(event.position, ZERO))
-                for event in self.described(standings, rules)
+                ExplainedEvent(**told, contribution=contributions.get(told["position"], ZERO))
+                for told in self.told(standings, rules)
             ),
         )
 
@@ -292,13 +290,17 @@ class UsageReader:
 
     def described(self, standings: Sequence[Standing], rules: Rules) -> list[MeterEventView]:
         """The meter events as they were reported, and what became of them, from the ledger."""
+        return [MeterEventView(**told) for told in self.told(standings, rules)]
+
+    def told(self, standings: Sequence[Standing], rules: Rules) -> list[dict[str, Any]]:
+        """The same, by field."""
         positions = {one.usage.position for one in standings}
         positions |= {one.counts.position for one in standings if one.counts is not None}
         recordings = self.ledger.recordings(positions)
         marks = (one.usage.cancelled_position for one in standings)
         cancels = self.ledger.cancels(position for position in marks if position is not None)
         read = rules.reader()
-        return [_described(one, read, recordings, cancels) for one in standings]
+        return [_told(one, read, recordings, cancels) for one in standings]
 
 
 def _nobody_projects(position: int, head: int) -> LedgerUnavailable:
@@ -315,44 +317,35 @@ def verdict_of(one: Standing) -> Verdict:
     return Verdict.COUNTED if one.is_counted else Verdict.OVERWRITTEN
 
 
-def fields_of(event: MeterEventView) -> dict[str, Any]:
-    """What is told of a meter event, by field."""
-    return dict(zip(_FIELDS, _VALUES(event), strict=True))
-
-
 def _total(totals: Totals, rules: Rules, customer: str | None, start: datetime, end: datetime) -> Total:
     value = totals.quantity(rules.formula)
     return Total(value, totals.sum, totals.count, totals.last, billable(value), customer, start, end)
 
 
-def _described(
+def _told(
     one: Standing,
     read: Reader,
     recordings: Mapping[int, tuple[str, ReportedUse]],
     cancels: Mapping[int, MeterEvent.EventCancelled],
-) -> MeterEventView:
+) -> dict[str, Any]:
     position, cancelled_position = one.usage.position, one.usage.cancelled_position
     identifier, use = recordings[position]
     customer, value, dimensions = read(use.payload)
     cancel = None if cancelled_position is None else cancels[cancelled_position]
     verdict = verdict_of(one)
-    return MeterEventView(
-        event_name=use.event_name,
-        identifier=identifier,
-        customer=customer,
-        value=value,
-        dimensions=dimensions,
-        payload=use.payload,
-        occurred_at=use.occurred_at,
-        recorded_at=use.recorded_at,
-        position=position,
-        verdict=verdict,
-        overwritten_by=recordings[one.counts.position][0] if one.counts and verdict is Verdict.OVERWRITTEN else None,
-        cancelled_at=cancel.timestamp if cancel else None,
-        reason=cancel.reason if cancel else None,
-        by=cancel.by if cancel else None,
-    )
-
-
-_FIELDS = tuple(field.name for field in fields(MeterEventView))
-_VALUES = attrgetter(*_FIELDS)
+    return {
+        "event_name": use.event_name,
+        "identifier": identifier,
+        "customer": customer,
+        "value": value,
+        "dimensions": dimensions,
+        "payload": use.payload,
+        "occurred_at": use.occurred_at,
+        "recorded_at": use.recorded_at,
+        "position": position,
+        "verdict": verdict,
+        "overwritten_by": recordings[one.counts.position][0] if one.counts and verdict is Verdict.OVERWRITTEN else None,
+        "cancelled_at": cancel.timestamp if cancel else None,
+        "reason": cancel.reason if cancel else None,
+        "by": cancel.by if cancel else None,
+    }

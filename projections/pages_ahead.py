@@ -76,11 +76,14 @@ class PageRead:
                 return
 
     def _documents(self) -> Iterator[bytes]:
-        for document in self._page.document.split(b"\n"):
-            if self.position < self._page.last:
-                yield document
-        while self._page.is_too_long and self.position < self._until:
-            yield b""  # which is read row by row
+        """The parts of the page; nothing for each, to be read row by row, where what is stored has lines itself."""
+        documents = self._page.document.split(b"\n")
+        many = (self._page.last - 1) // PAGE_PART - self.position // PAGE_PART + 1
+        if self._page.document and len(documents) == many:
+            yield from documents
+            return
+        while self.position < self._until:
+            yield b""
 
     def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """As many of `events` as belong to this page."""

@@ -23,13 +23,12 @@ PAGE_PART = 1_000
 class StoredPage(NamedTuple):
     """Stored events in parts, a line each, and the position of the last one.
 
-    A part is a JSON array of arrays of topic, position and state, if the states are JSON; nobody has looked yet. There
-    is no document where it would be too long for the store.
+    A part is a JSON array of arrays of topic, position and state, if the states are JSON; nobody has looked yet. The
+    document is empty where it would be too long for the store.
     """
 
     document: bytes
     last: int
-    is_too_long: bool = False
 
 
 class AsOf(NamedTuple):

@@ -165,7 +165,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         try:
             ((document, last),) = self.store.select(self.store.named(_PAGE_AT_ONCE), (after, limit), binary=True)
         except TooLong:
-            return StoredPage(b"", after, is_too_long=True)
+            return StoredPage(b"", after)
         return StoredPage(document or b"", last or after)
 
     def insert_rows(

@@ -178,7 +178,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             try:
                 c.execute(_PAGE_AT_ONCE, (after, limit))
             except sqlite3.DataError:  # too much for one value
-                return StoredPage(b"", after, is_too_long=True)
+                return StoredPage(b"", after)
             document, last = c.fetchone()
             return StoredPage(document or b"", last or after)
 

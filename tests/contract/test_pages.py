@@ -1,0 +1,127 @@
+"""A page of the ledger is read at once where it can be, and says the same as its rows; what is damaged is told."""
+
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+from tallybook.application.ledger import Ledger
+from tallybook.application.stores import postgres_ledger
+from tallybook.domain.errors import ProjectionStopped
+from tallybook.projections import Projector
+from tallybook.projections.pages_ahead import PagesAhead
+from tallybook.projections.stored_events import StoredEvent, UsageRecorded, WithoutUsage, read_rows
+
+from .histories import record_history, rows_of
+from .kept_stores import KeptStore
+from .stores import Store
+
+USE = (
+    b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"7"},'
+    b'"occurred_at":"2026-10-01T00:00:00Z"}'
+)
+DAMAGED = {
+    "not JSON": b"{",
+    "not UTF-8": USE.replace(b"acme", b"\xff"),
+    "nothing": b"",
+    "a NUL": USE + b"\0",
+    "more behind it": USE + b',"more"',
+    "another event behind it": USE + b'],["UsageRecorded",%d,' + USE,
+    "another part behind it": USE + b']]\n[["UsageRecorded",%d,' + USE,
+    "the end of the page": USE + b"]]",
+}
+PAGE_SIZES = [1, 7, 10_000]
+
+
+def looked_at(event: StoredEvent) -> object:
+    """An event, without what isn't looked at."""
+    return event.position if isinstance(event, WithoutUsage) else event
+
+
+def at_once(ledger: Ledger, page_size: int) -> list[object]:
+    """All events as the projector reads them."""
+    found: list[object] = []
+    with PagesAhead(ledger, page_size, 10_000) as pages:
+        position, head = 0, ledger.head()
+        while position < head:
+            page = pages.read(position, head)
+            found += map(looked_at, page)
+            position = page.position
+    return found
+
+
+def row_by_row(ledger: Ledger) -> list[object]:
+    """All events as their rows give them."""
+    return list(map(looked_at, read_rows(ledger.page(0, 10_000))))
+
+
+@pytest.mark.parametrize("page_size", [99, 999, 10_000])
+def test_pages_say_what_rows_say(store: Store, page_size: int) -> None:
+    """Over the end of a part too, and in pages that end within one."""
+    with store.metering() as metering, store.pieces() as (ledger, _):
+        record_history(metering, 60)
+        payload = {"customer": 'x\n\u2028"\\ \U0001f600 ]],[', "value": "1"}
+        metering.record_many([{"event_name": "tokens", "payload": payload}] * 1_000)
+        events = row_by_row(ledger)
+        assert len(events) == ledger.head() > 1_000
+        assert at_once(ledger, page_size) == events
+
+
+@pytest.mark.parametrize("back", [0, 3], ids=["the last event", "one among others"])
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_what_is_damaged_is_told_at_its_position(kept_store: KeptStore, damaged: str, back: int) -> None:
+    """All before it is folded in, and nothing of it, in pages of any size; no other event comes of it."""
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, views):
+        record_history(metering, 10)
+        payload = {"customer": "acme", "value": "1"}
+        metering.record_many([{"event_name": "tokens", "payload": payload}] * 9)
+        position = ledger.head() - back
+        state = DAMAGED[damaged].replace(b"%d", b"%d" % (position + 1))
+        assert kept_store.damage_ledger("UPDATE stored_events SET state = ? WHERE position = ?", state, position) == 1
+        for page_size in (*PAGE_SIZES, position):
+            views.begin_anew()
+            for _ in range(2):
+                with pytest.raises(ProjectionStopped) as stopped:
+                    Projector(ledger, views, page_size).catch_up()
+                assert stopped.value.position == position
+                assert rows_of(views)[0] == position - 1
+
+
+def test_a_state_over_several_lines_is_read(kept_store: KeptStore) -> None:
+    """A line in a page ends a part; whoever wrote it so, it is the same event."""
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, _):
+        record_history(metering, 20)
+        events = row_by_row(ledger)
+        position = max(one.position for one in events if isinstance(one, UsageRecorded))
+        for spaced in (USE.replace(b",", b",\n "), b"\n" + USE + b"\n\n"):
+            assert kept_store.damage_ledger("UPDATE stored_events SET state = ? WHERE position = ?", spaced, position)
+            read = at_once(ledger, 10_000)
+            assert read == row_by_row(ledger)
+            assert read[: position - 1] + read[position:] == events[: position - 1] + events[position:]
+            assert isinstance(read[position - 1], UsageRecorded)
+
+
+def shortened(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let values on SQLite be of so many bytes at most, and no page on PostgreSQL be read at once."""
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def limited(*arguments: object, **named: object) -> sqlite3.Connection:
+        connection = connect(*arguments, **named)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", limited)
+    too_long = "SELECT repeat('x', 2000000000)::bytea, %s + %s::bigint"
+    monkeypatch.setattr(postgres_ledger, "_PAGE_AT_ONCE", too_long)
+
+
+def test_a_page_that_is_too_long_for_the_store_is_read_row_by_row(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says the same."""
+    shortened(monkeypatch, 20_000)
+    with store.metering() as metering, store.pieces() as (ledger, views):
+        record_history(metering, 200)
+        assert ledger.page_at_once(0, 10_000) == (b"", 0)
+        assert at_once(ledger, 10_000) == row_by_row(ledger)
+        assert Projector(ledger, views).catch_up() == ledger.head()
+        assert metering.verify().is_equal
