@@ -22,7 +22,7 @@ from ..projections.usage_view import Change, Standing, UsageView
 from .again import again_if_lost
 from .arguments import known_as_of, note, open_range, text, time_range
 from .ledger import Ledger
-from .reading import Asked, UsageReader, fields_of, verdict_of
+from .reading import Asked, UsageReader, verdict_of
 from .results import AdjustingEvent, Adjustment
 
 MOST_CHARACTERS = 5_000
@@ -152,7 +152,7 @@ class PeriodCloser:
         rules_difference = EXACT.subtract(_in_force(asked, period, quantity), quantity)
         if not touched and not rules_difference and quantity == period.quantity:
             return None
-        described = self.reader.described([one.now for one, _ in touched], period.rules)
+        described = self.reader.told([one.now for one, _ in touched], period.rules)
         return Adjustment(
             period=period,
             quantity=quantity,
@@ -162,7 +162,7 @@ class PeriodCloser:
             rules_difference=rules_difference,
             position=asked.position,
             events=tuple(
-                AdjustingEvent(**fields_of(event), before=one.before and verdict_of(one.before), change=change)
+                AdjustingEvent(**event, before=one.before and verdict_of(one.before), change=change)
                 for event, (one, change) in zip(described, touched, strict=True)
             ),
         )

@@ -51,8 +51,8 @@ class Held(NamedTuple):
     position: int
 
 
-BesideUses = Callable[[Mapping[str, Held]], Sequence[KeptRow]]
-"""What is to be kept with new meter events, told by what the ledger now holds under their identifiers."""
+BesideUses = Callable[[Mapping[str, int]], Sequence[KeptRow]]
+"""What is to be kept with new meter events, told by where the ledger now holds their identifiers."""
 
 
 class Ledger(Application[str]):
@@ -215,18 +215,18 @@ class Ledger(Application[str]):
         uses: Mapping[str, ReportedUse],
         meters: Iterable[Meter] = (),
         beside: BesideUses | None = None,
-    ) -> dict[str, Held]:
-        """Begin a meter event for each identifier, all in one transaction.
+    ) -> dict[str, int]:
+        """Begin a meter event for each identifier, all in one transaction; give their positions.
 
         Raises the library's IntegrityError, with nothing stored, where an identifier is taken; and StreamMoved where
         one of `meters`, which decided on the uses, has changed since it was loaded. Given what is new, `beside` tells
         what is kept in the same transaction, also where nothing is new; raises AlreadyKept, with nothing stored.
         """
 
-        def begun(positions: Sequence[int]) -> dict[str, Held]:
-            return {identifier: Held(use, at) for (identifier, use), at in zip(uses.items(), positions, strict=True)}
+        def begun(positions: Sequence[int]) -> dict[str, int]:
+            return dict(zip(uses, positions, strict=True))
 
-        rows = [use_row(MeterEvent.stream(identifier), use) for identifier, use in uses.items()]
+        rows = [use_row(EVENT_PREFIX + identifier, use) for identifier, use in uses.items()]
         versions = {meter.id: meter.version for meter in meters}
         kept: Beside | None = None if beside is None else lambda positions: beside(begun(positions))
         return begun(self.ledger_recorder.insert_rows(rows, versions, kept))

@@ -240,6 +240,13 @@ class Metering:
         """The total of each customer with usage that counts in [start, end), ordered by customer."""
         return self._reader.totals(event_name, start, end, as_of)
 
+    def totals_from_ledger(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
+        """The same, counted anew from the ledger alone: no read models are read or written, however they are.
+
+        It reads the whole ledger each time. Raises NoMeter, InvalidTimeRange or ProjectionStopped.
+        """
+        return self._reader.totals_from_ledger(event_name, start, end)
+
     def summaries(
         self,
         event_name: str,

@@ -4,9 +4,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from datetime import datetime
-from functools import cache, partial, reduce
+from functools import cache, partial
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.quantities import ZERO, billable
 from ..domain.rules import Reader, Rules
 from ..projections.projector import Projector
+from ..projections.replay import replayed_totals
 from ..projections.rows import AsOf, ProjectedMeter, Rows
 from ..projections.totals import Totals
 from ..projections.usage_source import FoldedUsage, UsageReadAnew
@@ -75,7 +75,7 @@ class UsageReader:
         boundaries = time_range(start, end)
         with self._asking(event_name, customer, as_of) as asked:
             totals = asked.view.totals(asked.customer(customer), boundaries, asked.as_of)
-            return _total(_merged(totals.values()), asked.rules, customer, start, end)
+            return _total(Totals.together(list(totals.values())), asked.rules, customer, start, end)
 
     @again_if_lost
     def totals(self, event_name: str, start: datetime, end: datetime, as_of: datetime | int | None) -> list[Total]:
@@ -88,6 +88,14 @@ class UsageReader:
                 _total(totals[number], asked.rules, name, start, end)
                 for number, name in sorted(names.items(), key=lambda item: item[1])
             ]
+
+    @again_if_lost
+    def totals_from_ledger(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
+        """The same, counted from the ledger alone."""
+        rules = self.ledger.meter(text(event_name, "event_name", 100)).rules
+        time_range(start, end)
+        totals = replayed_totals(self.ledger, event_name, rules, start, end)
+        return [_total(of, rules, name, start, end) for name, of in sorted(totals.items())]
 
     @again_if_lost
     def summaries(
@@ -111,7 +119,7 @@ class UsageReader:
                 by_window[index].append(of)
             edges = list(pairwise(instant(at) for at in boundaries))
             return [
-                _total(_merged(parts), asked.rules, customer, *edges[index])
+                _total(Totals.together(parts), asked.rules, customer, *edges[index])
                 for index, parts in sorted(by_window.items())
             ]
 
@@ -179,8 +187,8 @@ class UsageReader:
             asked.position,
             digest(counted),
             tuple(
-                ExplainedEvent(**fields_of(event), contribution=contributions.get(event.position, ZERO))
-                for event in self.described(standings, rules)
+                ExplainedEvent(**told, contribution=contributions.get(told["position"], ZERO))
+                for told in self.told(standings, rules)
             ),
         )
 
@@ -282,13 +290,17 @@ class UsageReader:
 
     def described(self, standings: Sequence[Standing], rules: Rules) -> list[MeterEventView]:
         """The meter events as they were reported, and what became of them, from the ledger."""
+        return [MeterEventView(**told) for told in self.told(standings, rules)]
+
+    def told(self, standings: Sequence[Standing], rules: Rules) -> list[dict[str, Any]]:
+        """The same, by field."""
         positions = {one.usage.position for one in standings}
         positions |= {one.counts.position for one in standings if one.counts is not None}
         recordings = self.ledger.recordings(positions)
         marks = (one.usage.cancelled_position for one in standings)
         cancels = self.ledger.cancels(position for position in marks if position is not None)
         read = rules.reader()
-        return [_described(one, read, recordings, cancels) for one in standings]
+        return [_told(one, read, recordings, cancels) for one in standings]
 
 
 def _nobody_projects(position: int, head: int) -> LedgerUnavailable:
@@ -305,44 +317,35 @@ def verdict_of(one: Standing) -> Verdict:
     return Verdict.COUNTED if one.is_counted else Verdict.OVERWRITTEN
 
 
-def fields_of(event: MeterEventView) -> dict[str, Any]:
-    """What is told of a meter event, by field."""
-    return {field.name: getattr(event, field.name) for field in fields(MeterEventView)}
-
-
-def _merged(parts: Iterable[Totals]) -> Totals:
-    return reduce(Totals.merge, parts, Totals())
-
-
 def _total(totals: Totals, rules: Rules, customer: str | None, start: datetime, end: datetime) -> Total:
     value = totals.quantity(rules.formula)
     return Total(value, totals.sum, totals.count, totals.last, billable(value), customer, start, end)
 
 
-def _described(
+def _told(
     one: Standing,
     read: Reader,
     recordings: Mapping[int, tuple[str, ReportedUse]],
     cancels: Mapping[int, MeterEvent.EventCancelled],
-) -> MeterEventView:
+) -> dict[str, Any]:
     position, cancelled_position = one.usage.position, one.usage.cancelled_position
     identifier, use = recordings[position]
     customer, value, dimensions = read(use.payload)
     cancel = None if cancelled_position is None else cancels[cancelled_position]
     verdict = verdict_of(one)
-    return MeterEventView(
-        event_name=use.event_name,
-        identifier=identifier,
-        customer=customer,
-        value=value,
-        dimensions=dimensions,
-        payload=use.payload,
-        occurred_at=use.occurred_at,
-        recorded_at=use.recorded_at,
-        position=position,
-        verdict=verdict,
-        overwritten_by=recordings[one.counts.position][0] if one.counts and verdict is Verdict.OVERWRITTEN else None,
-        cancelled_at=cancel.timestamp if cancel else None,
-        reason=cancel.reason if cancel else None,
-        by=cancel.by if cancel else None,
-    )
+    return {
+        "event_name": use.event_name,
+        "identifier": identifier,
+        "customer": customer,
+        "value": value,
+        "dimensions": dimensions,
+        "payload": use.payload,
+        "occurred_at": use.occurred_at,
+        "recorded_at": use.recorded_at,
+        "position": position,
+        "verdict": verdict,
+        "overwritten_by": recordings[one.counts.position][0] if one.counts and verdict is Verdict.OVERWRITTEN else None,
+        "cancelled_at": cancel.timestamp if cancel else None,
+        "reason": cancel.reason if cancel else None,
+        "by": cancel.by if cancel else None,
+    }

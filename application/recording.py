@@ -1,10 +1,11 @@
 """The way in: reports are recorded and cancelled."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import cast
 
+import msgspec
 from eventsourcing.persistence import IntegrityError
 from uuid_utils import uuid7
 
@@ -19,7 +20,7 @@ from ..domain.errors import (
     TallybookError,
 )
 from ..domain.instants import in_utc
-from ..domain.meter import Meter
+from ..domain.meter import Decider, Meter
 from ..domain.meter_event import Cancellation, ReportedUse
 from ..domain.policy import AcceptancePolicy
 from ..domain.report import Report, read_report
@@ -34,8 +35,7 @@ Beside = Callable[[Sequence[Receipt], datetime], Sequence[KeptRow]]
 """What is to be kept with a batch, told by its receipts and the moment that it was decided at."""
 
 
-@dataclass(slots=True)
-class _Decision:
+class _Decision(msgspec.Struct, gc=False):
     """What was decided of one report: the use to store, or the reason it is refused for."""
 
     identifier: str | None
@@ -67,10 +67,11 @@ class UsageRecorder:
         """
         given = list(_each(reports))
         while True:
-            now, meters = in_utc(self.clock(), "clock"), _Meters(self.ledger)
-            decisions = [self._decide(report, meters, now) for report in given]
+            now = in_utc(self.clock(), "clock")
+            meters = _Meters(self.ledger, self.policy, now)
+            decisions = [_decide(report, meters) for report in given]
             try:
-                return self._store(decisions, meters, now, beside)
+                return self._store(decisions, meters.loaded, now, beside)
             except StreamMoved:
                 continue  # a meter was changed meanwhile: it decides anew
 
@@ -100,23 +101,10 @@ class UsageRecorder:
                 continue  # cancelled by somebody else in between: give that cancellation
             return cancellation
 
-    def _decide(self, given: object, meters: Mapping[str, Meter], now: datetime) -> _Decision:
-        try:
-            report = read_report(given)
-        except TallybookError as error:
-            return _Decision(_identifier_of(given), None, None, error)
-        try:
-            use = meters[report.event_name].record(report, at=now, policy=self.policy)
-        except (LedgerDamaged, LedgerUnavailable, NotPermitted):
-            raise  # nothing is wrong with the report: whoever reads that it was rejected won't send it again
-        except TallybookError as error:
-            return _Decision(report.identifier, report, None, error)
-        return _Decision(report.identifier or str(uuid7()), report, use)
-
     def _store(
         self,
         decisions: Sequence[_Decision],
-        meters: Mapping[str, Meter],
+        meters: Iterable[Meter],
         now: datetime,
         beside: Beside | None,
     ) -> list[Receipt]:
@@ -129,10 +117,10 @@ class UsageRecorder:
         refused = {one.identifier for one in decisions if one.use is None and one.identifier is not None}
         held = self.ledger.held(refused) if refused else {}
         kept: BesideUses | None = None if beside is None else lambda new: beside(_receipts(decisions, held, new), now)
-        new: Mapping[str, Held] = {}
+        new: Mapping[str, int] = {}
         while uses or kept is not None:
             try:
-                new = self.ledger.append_uses(uses, meters.values(), kept)
+                new = self.ledger.append_uses(uses, meters, kept)
                 break
             except IntegrityError:
                 taken = self.ledger.held(uses)
@@ -141,6 +129,20 @@ class UsageRecorder:
                 held.update(taken)
                 uses = {identifier: use for identifier, use in uses.items() if identifier not in taken}
         return _receipts(decisions, held, new)
+
+
+def _decide(given: object, meters: Mapping[str, Decider]) -> _Decision:
+    try:
+        report = read_report(given)
+    except TallybookError as error:
+        return _Decision(_identifier_of(given), None, None, error)
+    try:
+        use = meters[report.event_name](report)
+    except (LedgerDamaged, LedgerUnavailable, NotPermitted):
+        raise  # nothing is wrong with the report: whoever reads that it was rejected won't send it again
+    except TallybookError as error:
+        return _Decision(report.identifier, report, None, error)
+    return _Decision(report.identifier or str(uuid7()), report, use)
 
 
 def _uses(decisions: Iterable[_Decision]) -> dict[str, ReportedUse]:
@@ -152,16 +154,17 @@ def _uses(decisions: Iterable[_Decision]) -> dict[str, ReportedUse]:
     return uses
 
 
-def _receipts(decisions: Iterable[_Decision], held: Mapping[str, Held], new: Mapping[str, Held]) -> list[Receipt]:
-    """The receipts of a batch, of whose identifiers the ledger held some before, and holds new ones."""
+def _receipts(decisions: Sequence[_Decision], held: Mapping[str, Held], new: Mapping[str, int]) -> list[Receipt]:
+    """The receipts of a batch, of whose identifiers the ledger held some before, and holds new ones at positions."""
+    if len(new) == len(decisions):  # each report is new, under an identifier of its own
+        return list(map(Receipt, new, new.values(), repeat(Outcome.ACCEPTED)))
     known = dict(held)
     receipts: list[Receipt] = []
     for decision in decisions:
-        identifier = decision.identifier
-        fresh = new.get(identifier) if identifier is not None else None
-        if identifier is not None and fresh is not None and fresh.use is decision.use:
-            receipts.append(Receipt(identifier, fresh.position, Outcome.ACCEPTED))
-            known[identifier] = fresh  # for what says it again, later in the batch
+        identifier, use = decision.identifier, decision.use
+        if identifier is not None and use is not None and identifier in new and identifier not in known:
+            receipts.append(Receipt(identifier, new[identifier], Outcome.ACCEPTED))
+            known[identifier] = Held(use, new[identifier])  # for what says it again, later in the batch
         else:
             receipts.append(_refused_or_known(decision, known))
     return receipts
@@ -200,20 +203,25 @@ def _identifier_of(given: object) -> str | None:
     return found if isinstance(found, str) and is_storable(found) else None
 
 
-class _Meters(dict[str, Meter]):
-    """The meters of a batch, loaded once each."""
+class _Meters(dict[str, Decider]):
+    """What decides on the reports of a batch, by event name: its meters, `loaded` once each."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, policy: AcceptancePolicy, now: datetime) -> None:
         super().__init__()
+        self.loaded: list[Meter] = []
         self._ledger = ledger
+        self._policy = policy
+        self._now = now
         self._refusals: dict[str, TallybookError] = {}
 
-    def __missing__(self, event_name: str) -> Meter:
+    def __missing__(self, event_name: str) -> Decider:
         if event_name in self._refusals:
             raise self._refusals[event_name]
         try:
-            meter = self[event_name] = self._ledger.meter(event_name)
+            meter = self._ledger.meter(event_name)
         except NoMeter as error:
             self._refusals[event_name] = error
             raise
-        return meter
+        self.loaded.append(meter)
+        decider = self[event_name] = meter.decider(at=self._now, policy=self._policy)
+        return decider

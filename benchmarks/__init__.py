@@ -1,1 +1,1 @@
-"""How fast Tallybook is, as ratios to raw SQLite in one run: `python -m benchmarks`."""
+"""How fast Tallybook is, as ratios to the engines under it in one run: `python -m benchmarks`."""

@@ -1,89 +1,107 @@
-"""`python -m benchmarks [--events N] [--serving] [--seconds N] [--quick] [--json]`.
-
-Exit status 1 where an answer is wrong.
-"""
+"""How fast Tallybook is, as ratios to the engines under it in one run. Exit status 1 where an answer is wrong."""
 
 import argparse
-import json
-import os
-import platform
-import sqlite3
+import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from . import asking, folding, memory, recording, serving, usage
-from .measure import Measured, WrongAnswer
+from . import machine, results, table
+from .measure import TURNS, Measured, WrongAnswer
+from .results import Results
+from .suite import NAMES, SERVER, SHORT_NAMES, STORES, Plan, working_folder
 
-FULL, QUICK = 1_000_000, 100_000
-MOST_RECORDED = 200_000
-LONG = 500_000
-SERVED_SECONDS, QUICK_SERVED_SECONDS = 10.0, 3.0
+SHORT, LONG = (100_000,), (100_000, 1_000_000, 10_000_000)
+SERVED_SECONDS = 10.0
+SMALLEST = 1_000
+STDOUT = Path("-")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run all benchmarks and print them; give the exit status."""
-    given = _parser().parse_args(arguments)
-    events: int = given.events or (QUICK if given.quick else FULL)
-    served_seconds: float = given.seconds or (QUICK_SERVED_SECONDS if given.quick else SERVED_SECONDS)
-    machine = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
-    if not given.json:
-        print(", ".join(f"{name} {value}" for name, value in machine.items()))
-        print("Ratios to raw SQLite in this run; 1 is as fast, 2 twice as fast. For memory 1 is flat;")
-        print("for the server 1 is the limit that Stripe publishes.\n")
-    measured: list[Measured] = []
-    with tempfile.TemporaryDirectory() as folder:
+    """Run what is asked for, and print each figure when it is there; give the exit status."""
+    given = parser().parse_args(arguments)
+    into: Path | None = given.json
+    shown = sys.stderr if into == STDOUT else sys.stdout
+    with working_folder(given.folder) as folder:
+        kept = results.of_machine(machine.described(folder), None if into == STDOUT else into)
+        print(", ".join(f"{name} {value}" for name, value in kept.machine.items()), file=shown)
+        print(f"x is a ratio to the engine in this run: 1 is as fast, 2 twice as fast.\n\n{table.HEADING}", file=shown)
+
+        def began(engine: str, events: int) -> None:
+            name, _, version = engine.partition(" ")
+            if version:
+                kept.machine[name] = version
+            print(f"\n{engine}, {events:,} events" if events else f"\n{engine}", file=shown, flush=True)
+
         try:
-            for one in _measure(Path(folder), events, served_seconds, only_serving=given.serving):
-                measured.append(one)
-                if not given.json:
-                    print(_line(one), flush=True)
+            for one in _plan(given).run(folder, began):
+                print(table.line(one), file=shown, flush=True)
+                _keep(kept, one, into)
         except WrongAnswer as wrong:
             print(f"WRONG ANSWER: {wrong}", file=sys.stderr)
             return 1
-    if given.json:
-        print(json.dumps({**machine, "events": events, "benchmarks": [asdict(one) for one in measured]}, indent=2))
+    if into == STDOUT:
+        print(kept.json(), end="")
     return 0
 
 
-def _measure(folder: Path, events: int, served_seconds: float, *, only_serving: bool) -> Iterator[Measured]:
-    if not only_serving:
-        yield from _measure_embedded(folder, events)
-    yield from serving.measure(f"sqlite:///{folder / 'served.db'}", served_seconds)
+def _keep(kept: Results, one: Measured, into: Path | None) -> None:
+    kept.add(one)
+    if into is not None and into != STDOUT:
+        kept.write(into)
 
 
-def _measure_embedded(folder: Path, events: int) -> Iterator[Measured]:
-    times = 3 if events >= LONG else 5
-    yield recording.measure(folder, min(events, MOST_RECORDED), 5)
-    ledger = folder / "ledger.db"
-    usage.record(ledger, events)
-    yield folding.measure(ledger, events, times)
-    yield from asking.measure(ledger, folder, events, 200)
-    yield from memory.measure(folder, events)
+def _plan(given: argparse.Namespace) -> Plan:
+    names = (SERVER,) if given.serving else given.only or (NAMES if given.long else SHORT_NAMES)
+    stores = given.store or STORES
+    embedded = set(names) - {SERVER}
+    return Plan(
+        stores=stores if embedded else (),
+        sizes=given.events or (LONG if given.long else SHORT),
+        names=names,
+        turns=given.turns,
+        served_seconds=given.seconds,
+        postgresql=given.postgresql,
+    )
 
 
-def _line(one: Measured) -> str:
-    verdict = "" if one.reached is None else "reached" if one.reached else "BELOW"
-    figures = ", ".join(f"{name} {figure}" for name, figure in one.figures.items())
-    return f"{one.name:<52} {one.ratio:>7.2f}  {one.mark:<9} {verdict:<8} {figures}"
+def parser() -> argparse.ArgumentParser:
+    """What can be asked for."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    options.add_argument("--long", action="store_true", help="all sizes and all benchmarks, in about half an hour")
+    options.add_argument("--store", action="append", choices=STORES, help="only this store (may be repeated)")
+    options.add_argument("--events", action="append", type=_size, help="only this number of events (may be repeated)")
+    options.add_argument("--only", action="append", choices=NAMES, help="only this benchmark (may be repeated)")
+    options.add_argument("--turns", type=int, default=TURNS, help="how often each is done (%(default)d)")
+    options.add_argument("--serving", action="store_true", help="only the server under load")
+    options.add_argument(
+        "--seconds", type=float, default=SERVED_SECONDS, help="how long each load on the server lasts (%(default)g)"
+    )
+    options.add_argument("--postgresql", metavar="URL", help="a database to use, in place of a server of its own")
+    options.add_argument("--folder", type=Path, help="where to put what is measured, in place of the temporary folder")
+    options.add_argument(
+        "--json",
+        type=Path,
+        nargs="?",
+        const=STDOUT,
+        metavar="FILE",
+        help="merge the figures into a file as they come; without one, print all of them at the end",
+    )
+    return options
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--events", type=int, help=f"how many events the large ledger holds ({FULL:,})")
-    parser.add_argument("--serving", action="store_true", help="only the server under load")
-    parser.add_argument("--seconds", type=float, help=f"how long each load on the server lasts ({SERVED_SECONDS:g})")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} events, in under a minute")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    return parser
+def _size(text: str) -> int:
+    size = int(text.replace(",", "").replace("_", ""))
+    if size < SMALLEST:
+        raise argparse.ArgumentTypeError(f"at least {SMALLEST:,}")
+    return size
+
+
+def _end(number: int, _: object) -> None:
+    """End as after an error, so that all that was written for the benchmarks is removed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main(sys.argv[1:]))

@@ -28,6 +28,8 @@ def is_aware(at: object) -> TypeGuard[datetime]:
 
 def in_utc(at: object, field: str) -> datetime:
     """`at` in UTC; raises InvalidTimestamp, naming `field`, unless it is an aware datetime."""
+    if isinstance(at, datetime) and at.tzinfo is UTC:
+        return at
     if not is_aware(at):
         raise InvalidTimestamp(
             f"{field!r} must be a datetime with a timezone, like datetime(2026, 11, 1, tzinfo=UTC), not {at!r}.",

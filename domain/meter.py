@@ -1,5 +1,6 @@
 """A meter: one thing that is counted, and the rules it is counted by."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from .aggregate import Aggregate
@@ -11,6 +12,9 @@ from .report import Report
 from .rules import Rules
 
 STREAM_PREFIX = "meter/"
+
+Decider = Callable[[Report], ReportedUse]
+"""What decides on a report: gives the use to store, or refuses with the reason."""
 
 
 class Meter(Aggregate):
@@ -114,15 +118,30 @@ class Meter(Aggregate):
         Raises ArchivedMeter, whatever `Rules.read` raises, TooManyDigits, TimestampTooFarInPast or
         TimestampInFuture.
         """
-        if not self.is_active:
-            raise ArchivedMeter(
-                f"The meter {self.event_name!r} is inactive; reactivate it to record usage.",
-                field="event_name",
-                value=self.event_name,
-            )
-        _, value, _ = self.rules.read(report.payload)
-        if value is not None:
-            policy.check_value(report.payload[self.rules.value_key], self.rules.value_key)
-        occurred_at = at if report.timestamp is None else in_utc(report.timestamp, "timestamp")
-        policy.check_occurred_at(occurred_at, at)
-        return ReportedUse(at, self.event_name, report.payload, occurred_at)
+        return self.decider(at=at, policy=policy)(report)
+
+    def decider(self, *, at: datetime, policy: AcceptancePolicy) -> Decider:
+        """What decides, as `record` does, on the reports that come in at a moment.
+
+        It has looked up the rules and worked out the limits beforehand, once for all of a batch.
+        """
+        is_active, event_name, value_key = self.is_active, self.event_name, self.rules.value_key
+        read, max_digits, (earliest, latest) = self.rules.reader(), policy.max_digits, policy.accepted_times(at)
+
+        def decide(report: Report) -> ReportedUse:
+            if not is_active:
+                raise ArchivedMeter(
+                    f"The meter {event_name!r} is inactive; reactivate it to record usage.",
+                    field="event_name",
+                    value=event_name,
+                )
+            payload = report.payload
+            _, value, _ = read(payload)
+            if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
+                policy.check_value(payload[value_key], value_key)
+            occurred_at = at if report.timestamp is None else in_utc(report.timestamp, "timestamp")
+            if not earliest <= occurred_at <= latest:
+                policy.check_occurred_at(occurred_at, at)
+            return ReportedUse(at, event_name, payload, occurred_at)
+
+        return decide

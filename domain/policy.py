@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import InvalidCancel, PeriodNotOver, TimestampInFuture, TimestampTooFarInPast
+from .instants import FIRST, LAST
 from .quantities import check_digits
 
 
@@ -23,20 +24,25 @@ class AcceptancePolicy(BaseModel):
     grace: timedelta | None = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=72))
     max_digits: int | None = Field(default=15, ge=1)
 
+    def accepted_times(self, now: datetime) -> tuple[datetime, datetime]:
+        """The first and the last moment at which a use that is reported at `now` may have happened."""
+        return now - _at_most(self.max_age, now - FIRST), now + _at_most(self.max_ahead, LAST - now)
+
     def check_occurred_at(self, occurred_at: datetime, now: datetime) -> None:
         """Refuse a use that happened too long ago or lies too far ahead; the limits themselves are accepted."""
-        if self.max_age is not None and now - occurred_at > self.max_age:
+        earliest, latest = self.accepted_times(now)
+        if self.max_age is not None and occurred_at < earliest:
             raise TimestampTooFarInPast(
                 f"The timestamp can't be more than {_spoken(self.max_age)} in the past: expected "
-                f"{now - self.max_age:%Y-%m-%dT%H:%M:%SZ} or later, not {occurred_at:%Y-%m-%dT%H:%M:%SZ}. "
+                f"{earliest:%Y-%m-%dT%H:%M:%SZ} or later, not {occurred_at:%Y-%m-%dT%H:%M:%SZ}. "
                 "Lift max_age in the policy to back-fill.",
                 field="timestamp",
                 value=occurred_at,
             )
-        if self.max_ahead is not None and occurred_at - now > self.max_ahead:
+        if self.max_ahead is not None and occurred_at > latest:
             raise TimestampInFuture(
                 f"The timestamp can't be more than {_spoken(self.max_ahead)} in the future: expected "
-                f"{now + self.max_ahead:%Y-%m-%dT%H:%M:%SZ} or earlier, not {occurred_at:%Y-%m-%dT%H:%M:%SZ}.",
+                f"{latest:%Y-%m-%dT%H:%M:%SZ} or earlier, not {occurred_at:%Y-%m-%dT%H:%M:%SZ}.",
                 field="timestamp",
                 value=occurred_at,
             )
@@ -70,6 +76,10 @@ class AcceptancePolicy(BaseModel):
                 field="end",
                 value=end,
             )
+
+
+def _at_most(span: timedelta | None, longest: timedelta) -> timedelta:
+    return longest if span is None else min(span, longest)
 
 
 def _spoken(span: timedelta) -> str:

@@ -34,7 +34,7 @@ def quantity(text: str, field: str) -> Decimal:
     Plain decimal text with an optional leading minus; no exponent, plus sign, spaces or separators.
     Raises InvalidValue, naming `field`.
     """
-    number = _numbers[text]
+    number = NUMBERS[text]
     if number is None:
         raise InvalidValue(
             f"The value of {field!r} must be plain decimal text like '25' or '-0.5', not {shown(text)}.",
@@ -85,4 +85,5 @@ class _Numbers(dict[str, Decimal | None]):
         return number
 
 
-_numbers = _Numbers()
+NUMBERS = _Numbers()
+"""The number that a text stands for; None where it is none."""

@@ -36,12 +36,13 @@ def read_report(given: object) -> Report:
 
     Raises InvalidIdentifier, InvalidPayload, InvalidTimestamp or InvalidReport, naming the field.
     """
-    if isinstance(given, Report):  # made in Python, where a struct's fields are not checked
+    is_plain = isinstance(given, dict)
+    if not is_plain and isinstance(given, Report):  # made in Python, where a struct's fields are not checked
         given = msgspec.structs.asdict(given)
-    try:
-        report = msgspec.convert(given, Report, from_attributes=True)
+    try:  # without the keyword where that will do: to pass one takes msgspec as long as to read a report
+        report = msgspec.convert(given, Report) if is_plain else msgspec.convert(given, Report, from_attributes=True)
     except (msgspec.ValidationError, TypeError, UnicodeError) as error:
-        raise _refusal(given, str(error)) from None
+        raise _refusal(cast(object, given), str(error)) from None
     if not is_storable(report.event_name):
         raise InvalidReport(
             f"'event_name' holds a character that can't be stored: {shown(report.event_name)}.",
@@ -55,7 +56,7 @@ def read_report(given: object) -> Report:
             value=report.identifier,
         )
     for key, value in report.payload.items():
-        if not (is_unicode(key) and is_unicode(value)):
+        if not (key + value).isascii() and not is_unicode(key + value):
             raise InvalidPayload(
                 f"'payload' holds text that isn't valid Unicode: {shown(key)}: {shown(value)}.",
                 field=f"payload.{key}" if is_unicode(key) else "payload",

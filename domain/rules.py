@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .errors import PayloadWithoutCustomer, PayloadWithoutDimension, PayloadWithoutValue
 from .instants import MICROSECONDS_PER_SECOND
-from .quantities import quantity
+from .quantities import NUMBERS, quantity
 
 
 class Formula(StrEnum):
@@ -74,7 +74,7 @@ class Rules(BaseModel):
             text = payload.get(value_key)
             if text is None and needs_value:
                 raise PayloadWithoutValue(f"The payload must hold the value under {value_key!r}.", field=value_key)
-            value = None if text is None else quantity(text, value_key)
+            value = None if text is None else NUMBERS[text] or quantity(text, value_key)
             return customer, value, _dimensions(payload, dimension_keys) if dimension_keys else ()
 
         return read

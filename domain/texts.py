@@ -16,7 +16,7 @@ def is_unicode(text: str) -> bool:
 
 def is_storable(text: str) -> bool:
     """Whether every store can keep `text` as a text of its own: valid Unicode, and no NUL in it."""
-    return "\0" not in text and is_unicode(text)
+    return "\0" not in text and (text.isascii() or is_unicode(text))
 
 
 def shown(value: object) -> str:

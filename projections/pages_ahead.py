@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from itertools import chain
 from types import TracebackType
 
+from ..domain.errors import LedgerUnavailable
 from .rows import PAGE_PART, LedgerPages, StoredPage
 from .stored_events import EventCancelled, StoredEvent, read_part, read_rows
 
@@ -34,12 +35,11 @@ class PagesAhead:
 
     def read(self, after: int, until: int) -> "PageRead":
         """The page after a position, up to the position `until`."""
-        page = self._page(after)
-        if after < page.last < until:
-            self._fetch(page.last)
-        return PageRead(self._ledger, page, after, until, self._most_cancels)
+        until = min(after + self._size, until)
+        return PageRead(self._ledger, self._page(after), after, until, self._most_cancels)
 
-    def _fetch(self, after: int) -> None:
+    def fetch(self, after: int) -> None:
+        """Begin to fetch the page after a position, which is to be read next."""
         if self._thread is None:
             self._thread = self._closing.enter_context(ThreadPoolExecutor(1))
         self._fetched = after, self._thread.submit(self._ledger.page_at_once, after, self._size)
@@ -52,10 +52,11 @@ class PagesAhead:
 
 
 class PageRead:
-    """The events of a page, to go through once; `position` is that of the last one so far."""
+    """The events of a page, to go through once; `position` is that of the last one so far, `end` of the very last."""
 
     def __init__(self, ledger: LedgerPages, page: StoredPage, after: int, until: int, most_cancels: int) -> None:
         self.position = after
+        self.end = min(page.last, until)
         self._ledger = ledger
         self._page = page
         self._until = until
@@ -65,20 +66,24 @@ class PageRead:
         return chain.from_iterable(self._parts())
 
     def _parts(self) -> Iterator[Sequence[StoredEvent]]:
-        for part in self._lines():
-            events = read_part(part, self.position, min(self._part_end(), self._page.last)) or self._rows()
+        for document in self._documents():
+            events = read_part(document, self.position, min(self._part_end(), self._page.last)) or self._rows()
             kept = self._cut(events)
             if kept:
                 self.position = kept[-1].position
                 yield kept
-            if len(kept) < len(events):
+            if not kept or len(kept) < len(events):
                 return
 
-    def _lines(self) -> Sequence[bytes]:
-        """The parts of the page; nothing for each, where what is stored of an event has lines itself."""
-        lines = self._page.document.split(b"\n")
+    def _documents(self) -> Iterator[bytes]:
+        """The parts of the page; nothing for each, to be read row by row, where what is stored has lines itself."""
+        documents = self._page.document.split(b"\n")
         many = (self._page.last - 1) // PAGE_PART - self.position // PAGE_PART + 1
-        return lines if len(lines) == many else [b""] * max(many, 1)
+        if self._page.document and len(documents) == many:
+            yield from documents
+            return
+        while self.position < self._until:
+            yield b""
 
     def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """As many of `events` as belong to this page."""
@@ -96,3 +101,8 @@ class PageRead:
     def _part_end(self) -> int:
         """The position that the part ends at which goes on from here, unless the page ends before."""
         return self.position - self.position % PAGE_PART + PAGE_PART
+
+
+def nothing_from(position: int) -> LedgerUnavailable:
+    """That the ledger holds less than its head says."""
+    return LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position} on.")

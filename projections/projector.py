@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
-from .customers import CustomerNumbers
+from .customers import KnownCustomers
 from .fold import fold
-from .pages_ahead import PagesAhead
+from .pages_ahead import PagesAhead, nothing_from
 from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
 
@@ -69,21 +69,21 @@ class Projector:
                 f"The read models say that they are folded up to position {position}, and were folded up to another. "
                 "They are damaged; they are made anew when the ledger is opened again."
             )
-        began, began_at = time.monotonic(), position
+        began, began_at, known = time.monotonic(), position, KnownCustomers()
         with PagesAhead(self.ledger, self.page_size, MOST_CANCELS) as pages:
             while position < head:
-                position = self._project_page(pages, head, until)
+                position = self._project_page(pages, known, head, until)
                 if progress is not None:
                     seconds = max(time.monotonic() - began, 1e-9)
                     progress(Progress(position, head, (position - began_at) / seconds))
         return position
 
-    def _project_page(self, pages: PagesAhead, head: int, until: int | None) -> int:
+    def _project_page(self, pages: PagesAhead, known: KnownCustomers, head: int, until: int | None) -> int:
         stopped: ProjectionStopped | None = None
         while True:
             try:
                 reached = self.views.take_page(
-                    partial(self._fold, pages, head, until if stopped is None else stopped.position - 1)
+                    partial(self._fold, pages, known, head, until if stopped is None else stopped.position - 1)
                 )
             except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
                 stopped = earlier
@@ -93,20 +93,22 @@ class Projector:
             return reached
 
     def _fold(
-        self, pages: PagesAhead, head: int, until: int | None, rows: Rows
+        self, pages: PagesAhead, known: KnownCustomers, head: int, until: int | None, rows: Rows
     ) -> Callable[[WritableRows], None] | None:
         """Fold the page after what `rows` hold; give what writes it."""
-        position, customers = rows.position(), CustomerNumbers(rows)
+        position, customers = rows.position(), known.numbers(rows)
         if position >= head:
             return None  # another was faster
         until = head if until is None else until
         events = pages.read(position, until)
+        if position < events.end < until:
+            pages.fetch(events.end)
         folded = fold(events, rows.meters(), customers, rows.pinned())
         reached = events.position
         mark = None if reached == position else mark_at(self.ledger, reached)
         if mark is None:
             if position < min(head, until):
-                raise LedgerUnavailable(f"The ledger is damaged: it holds nothing from position {position + 1} on.")
+                raise nothing_from(position + 1)
             return None
 
         def write(onto: WritableRows) -> None:

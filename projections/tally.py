@@ -1,7 +1,6 @@
 """Keeping runs and buckets up to date with one page of a meter's usages and cancels."""
 
 from collections.abc import Iterable, Mapping
-from functools import reduce
 
 from ..domain.counting import counted
 from ..domain.errors import ProjectionStopped
@@ -57,7 +56,7 @@ def _of_runs(rows: WritableRows, page: MeterPage, key: BucketKey) -> Totals:
     customer, start, _ = key
     end = bucket_end(start, page.bucket_seconds)
     runs = rows.runs(page.meter.number, customer, page.bucket_seconds, start, end)
-    return _merged(run.totals for run in runs if run.key == key)
+    return Totals.together([run.totals for run in runs if run.key == key])
 
 
 def _of_windows(page: MeterPage) -> dict[BucketKey, Totals]:
@@ -79,16 +78,12 @@ def _day_anew(rows: WritableRows, meter: int, key: BucketKey) -> Totals:
     """What a day's hours add up to."""
     customer, day, dimensions = key
     hours = rows.buckets(meter, HOUR_SECONDS, customer, day, bucket_end(day, DAY_SECONDS))
-    return _merged(hour.totals for hour in hours if hour.dimensions == dimensions)
+    return Totals.together([hour.totals for hour in hours if hour.dimensions == dimensions])
 
 
 def _day_of(key: BucketKey) -> BucketKey:
     customer, start, dimensions = key
     return customer, bucket_start(start, DAY_SECONDS), dimensions
-
-
-def _merged(parts: Iterable[Totals]) -> Totals:
-    return reduce(Totals.merge, parts, Totals())
 
 
 def _put(rows: WritableRows, meter: int, bucket_seconds: int, totals: Mapping[BucketKey, Totals]) -> None:

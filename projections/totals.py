@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import reduce
+from operator import attrgetter
 
 import msgspec
 
@@ -10,6 +12,7 @@ from ..domain.quantities import EXACT, ZERO
 from ..domain.rules import Formula
 
 _add = EXACT.add
+_NEWEST = attrgetter("last_at", "last_position")
 
 
 class Totals(msgspec.Struct, frozen=True, gc=False):
@@ -38,20 +41,20 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
                 newest, newest_at = usage, at
         return cls(total, len(usages), newest.value, newest_at, newest.position)
 
+    @classmethod
+    def together(cls, parts: Sequence["Totals"]) -> "Totals":
+        """What all parts add up to, of usages that are in one of them only."""
+        if len(parts) == 1:
+            return parts[0]
+        newest = max((part for part in parts if part.count), key=_NEWEST, default=None)
+        if newest is None:
+            return cls()
+        total, count = reduce(_add, [part.sum for part in parts], ZERO), sum(part.count for part in parts)
+        return cls(total, count, newest.last, newest.last_at, newest.last_position)
+
     def merge(self, other: "Totals") -> "Totals":
         """What both add up to, of usages that are in one of them only."""
-        if self.last_at is None or self.last_position is None:
-            return other
-        if other.last_at is None or other.last_position is None:
-            return self
-        newest = self if (self.last_at, self.last_position) > (other.last_at, other.last_position) else other
-        return Totals(
-            _add(self.sum, other.sum),
-            self.count + other.count,
-            newest.last,
-            newest.last_at,
-            newest.last_position,
-        )
+        return Totals.together((self, other))
 
     def quantity(self, formula: Formula) -> Decimal:
         """The figure that `formula` makes of these totals; 0 where there is none."""

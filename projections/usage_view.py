@@ -52,14 +52,14 @@ class UsageView:
         Now, they are read from buckets as far as these lie within the windows; as of an earlier moment, from the
         usage rows as they were.
         """
-        totals: defaultdict[tuple[int, int], Totals] = defaultdict(Totals)
+        parts: defaultdict[tuple[int, int], list[Totals]] = defaultdict(list)
         sizes = self.source.bucket_sizes if as_of is None else ()
         used_from, used_to = self.source.extent(customer) or (0, 0)
         used = [min(max(boundary, used_from), used_to) for boundary in boundaries]
         for piece in pieces(used, sizes):
             for key, part in self._parts(piece, customer, boundaries, as_of):
-                totals[key] = totals[key].merge(part)
-        return dict(totals)
+                parts[key].append(part)
+        return {key: Totals.together(of) for key, of in parts.items()}
 
     def standings(self, customer: int | None, start: int, end: int, as_of: AsOf | None = None) -> Iterator[Standing]:
         """Every usage in [start, end), by (occurred_at, position), with the one that counts in its place."""

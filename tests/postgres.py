@@ -8,7 +8,7 @@ import pwd
 import shutil
 import signal
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
@@ -82,7 +82,8 @@ class Database:
 class Server:
     """A server that can be stopped, killed and started again. `close` leaves nothing of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, configuration: Sequence[str] = CONFIGURATION) -> None:
+        self._configuration = configuration
         self.folder = Path(mkdtemp(prefix="tallybook-"))
         self._guard = Popen(
             ["sh", "-c", GUARD, "sh", self.folder],
@@ -119,7 +120,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server, and return once it answers."""
-        settings = (*CONFIGURATION, f"unix_socket_directories={self.folder}")
+        settings = (*self._configuration, f"unix_socket_directories={self.folder}")
         self._postmaster = self._program("postgres", *(f"--{setting}" for setting in settings))
         deadline = monotonic() + PATIENCE_SECONDS
         while not self._answers():

@@ -87,10 +87,12 @@ class PostgresRows(StoredRows):
             keys = [(*run.key, run.first_position) for run in runs[first : first + _RUNS_A_FETCH]]
             customers, starts, dimensions, positions = map(list, zip(*keys, strict=True))
             yield from self.select(
-                "SELECT usages FROM unnest(?::bigint[], ?::bigint[], ?::text[], ?::bigint[]) WITH ORDINALITY"
+                "SELECT run.usages FROM unnest(?::bigint[], ?::bigint[], ?::text[], ?::bigint[]) WITH ORDINALITY"
                 " AS wanted (customer, start, dimensions_key, first_position, place)"
-                f" JOIN {self.usage_table} USING (customer, start, dimensions_key, first_position)"
-                " WHERE meter = ? ORDER BY place",
+                f" CROSS JOIN LATERAL (SELECT usages FROM {self.usage_table} AS kept WHERE meter = ?"
+                " AND kept.customer = wanted.customer AND kept.start = wanted.start"
+                " AND kept.dimensions_key = wanted.dimensions_key AND kept.first_position = wanted.first_position"
+                " LIMIT 1) AS run ORDER BY place",  # with the limit it is looked up row by row, whatever is planned
                 (customers, starts, list(map(dimensions_key, dimensions)), positions, meter),
             )
 

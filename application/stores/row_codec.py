@@ -68,7 +68,7 @@ def decode_totals(row: Iterable[object]) -> Totals:
     """Totals out of the five columns that keep them."""
     total, count, last, last_at, last_position = row
     try:
-        if type(count) is not int or not {type(last_at), type(last_position)} <= _PLACES:
+        if type(count) is not int or type(last_at) not in _PLACES or type(last_position) not in _PLACES:
             raise ValueError(f"count {count!r}, last at {last_at!r}, position {last_position!r}")
         return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
     except _UNREADABLE as error:
@@ -131,7 +131,7 @@ _encode_msgpack = msgspec.msgpack.Encoder().encode
 _HEAD = 5
 _SMALL_ARRAY = 16
 _usages_decoder = msgspec.msgpack.Decoder(list[Usage])
-_PLACES = {int, type(None)}
+_PLACES = (int, type(None))
 _UNREADABLE = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
 
 

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, TypeVar
 
 from eventsourcing.persistence import Notification, StoredEvent
@@ -58,6 +59,10 @@ SELECT CAST('[' || group_concat(
 ) || ']' AS BLOB), max(position)
 FROM (SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?)
 """
+_INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES"
+# What SQLite does for each statement, triggers being there, takes as long as half of a row.
+_AT_ONCE = 50
+_INSERT_AT_ONCE = f"{_INSERT} {','.join(['(?,?,?,?)'] * _AT_ONCE)}"
 _COLUMNS = "position AS id, originator_id, originator_version, topic, state"
 
 
@@ -74,9 +79,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         self.store = datastore
         self._keeper: SQLiteKeeper | None = None
         self.create_table()
-        self.insert_events_statement = (
-            "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES (?,?,?,?)"
-        )
+        self.insert_events_statement = f"{_INSERT} (?,?,?,?)"
         self.select_events_statement = f"SELECT {_COLUMNS} FROM stored_events WHERE originator_id=? "
 
     def create_table(self) -> None:
@@ -131,7 +134,10 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def insert_rows_with(self, c: SQLiteCursor, rows: Sequence[StoredRow]) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) inside a transaction; give their positions."""
-        c.executemany(self.insert_events_statement, rows)
+        whole = len(rows) - len(rows) % _AT_ONCE
+        for first in range(0, whole, _AT_ONCE):
+            c.execute(_INSERT_AT_ONCE, tuple(chain.from_iterable(rows[first : first + _AT_ONCE])))
+        c.executemany(self.insert_events_statement, rows[whole:])
         # The write lock is held, so the positions just given are the last ones.
         last = self.last_position(c)
         return range(last - len(rows) + 1, last + 1)
@@ -256,8 +262,10 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
 
     def _select(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
         with self.datastore.transaction(commit=False) as c:
-            c.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", params)
-            return [Notification(**dict(zip(row.keys(), row, strict=True))) for row in c.fetchall()]
+            cursor = c.sqlite_cursor
+            cursor.row_factory = None
+            cursor.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", tuple(params))
+            return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in cursor]
 
 
 class SQLiteLedgerAlone:

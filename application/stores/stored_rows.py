@@ -174,13 +174,14 @@ class StoredRows(ABC):
         Runs come by time, and are read together where they overlap: no index by time is needed.
         """
         found = self.runs(meter, customer, bucket_seconds, start, end)
-        for _, bucket in groupby(found, lambda run: run.key[1]):
-            runs = sorted(bucket, key=_EARLIEST)
+        # One customer's are read together; of all customers, those of one bucket at a time.
+        together = [found] if customer is not None else (of for _, of in groupby(found, lambda run: run.key[1]))
+        for group in together:
+            runs = sorted(group, key=_EARLIEST)
             read = self.usages_of(meter, runs)
-            for together in _overlapping(runs):
-                usages = [
-                    usage for usage in chain.from_iterable(islice(read, together)) if start <= usage.occurred_at < end
-                ]
+            for number in _overlapping(runs):
+                opened = chain.from_iterable(islice(read, number))
+                usages = [usage for usage in opened if start <= usage.occurred_at < end]
                 if as_of is not None:
                     usages = [known for usage in usages if (known := as_of.knew(usage)) is not None]
                 usages.sort(key=_BY_TIME)

@@ -308,8 +308,8 @@ def test_a_taken_identifier_leaves_no_row(metering: Metering) -> None:
         ledger.append_uses({"new": a_use(), "taken": a_use()}, (), lambda new: [row("key", len(asked))])
     assert metering.keeper().select("answer", limit=10) == []
     assert ledger.head() == 1
-    held = ledger.append_uses({"new": a_use()}, (), lambda new: [row(name, of.position) for name, of in new.items()])
-    assert metering.keeper().select("answer", limit=10) == [row("new", held["new"].position)]
+    new = ledger.append_uses({"new": a_use()}, (), lambda new: [row(name, at) for name, at in new.items()])
+    assert metering.keeper().select("answer", limit=10) == [row("new", new["new"])]
 
 
 def test_what_is_kept_is_told_anew_after_a_meter_has_changed(tokens: Metering, store: Store) -> None:

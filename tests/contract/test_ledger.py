@@ -39,17 +39,41 @@ def test_a_page_holds_the_events_after_a_position_in_order(ledger: Ledger) -> No
     assert [event for page in pages for event in page] == list(ledger.page(0, 100))
 
 
+@pytest.mark.parametrize("many", [0, 1, 49, 50, 51, 100, 149])
+def test_a_batch_of_any_size_is_stored_in_order(ledger: Ledger, many: int) -> None:
+    """Each use is at the position that is told, under its own identifier; however the store splits up the batch."""
+    ledger.append_uses({"first": a_use()})
+    uses = {f"use-{number}": a_use(number) for number in range(many)}
+    positions = ledger.append_uses(uses)
+    assert list(positions.items()) == list(zip(uses, range(2, many + 2), strict=True))
+    held = ledger.recordings(positions.values())
+    assert [held[position] for position in positions.values()] == list(uses.items())
+    assert ledger.head() == many + 1
+
+
+def test_events_of_several_streams_are_stored_in_order(ledger: Ledger) -> None:
+    """Other versions and topics in one transaction are at positions one after another, as they were given."""
+    one, other = (Meter.configure(name, name, Rules(), at=NOW) for name in ("one", "other"))
+    one.rename("One", at=NOW)
+    other.deactivate(at=NOW)
+    ledger.append([*one.collect_events(), *other.collect_events()])
+    assert [(position, topic) for position, topic, _ in ledger.page(0, 10)] == [
+        (1, "Configured"), (2, "Renamed"), (3, "Configured"), (4, "Deactivated"),
+    ]  # fmt: skip
+    assert (ledger.meter("one").display_name, ledger.meter("other").is_active) == ("One", False)
+
+
 def test_a_batch_with_one_taken_identifier_leaves_nothing(ledger: Ledger) -> None:
     """Append is all or nothing: one conflict anywhere in a batch raises IntegrityError and stores none of it."""
     ledger.append_uses({"taken": a_use()})
     before = ledger.page(0, 100)
-    for place in (0, 3, 6):
-        batch = [f"new-{number}" for number in range(6)]
+    for many, place in ((6, 0), (6, 3), (6, 6), (120, 0), (120, 49), (120, 50), (120, 75), (120, 120)):
+        batch = [f"new-{number}" for number in range(many)]
         batch.insert(place, "taken")
         with pytest.raises(IntegrityError):
             ledger.append_uses({identifier: a_use() for identifier in batch})
         assert ledger.page(0, 100) == before
-    assert ledger.append_uses({"new-0": a_use()})["new-0"].position == 2
+    assert ledger.append_uses({"new-0": a_use()})["new-0"] == 2
 
 
 def test_two_writers_of_one_version_of_a_meter_do_not_both_succeed(ledger: Ledger) -> None:

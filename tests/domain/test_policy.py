@@ -57,6 +57,8 @@ def test_a_use_is_at_most_35_days_old_and_5_minutes_ahead(after_now: timedelta, 
         (AcceptancePolicy(max_age=timedelta(0)), -MICROSECOND, "timestamp_too_far_in_past"),
         (AcceptancePolicy(max_age=timedelta(0)), timedelta(0), "accepted"),
         (AcceptancePolicy(max_ahead=timedelta(0)), MICROSECOND, "timestamp_in_future"),
+        (AcceptancePolicy(max_age=timedelta.max), -timedelta(days=20_000), "accepted"),
+        (AcceptancePolicy(max_ahead=timedelta.max), timedelta(days=20_000), "accepted"),
     ],
 )
 def test_each_limit_can_be_set_and_lifted(policy: AcceptancePolicy, after_now: timedelta, answered: str) -> None:

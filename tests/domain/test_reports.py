@@ -1,5 +1,6 @@
 """Reports: what can be read, and what is refused naming the field."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -120,6 +121,7 @@ class ReportModel(BaseModel):
     [
         Report("calls", GOOD, "a", moment("10:00")),
         {"event_name": "calls", "payload": GOOD, "identifier": "a", "timestamp": moment("10:00")},
+        defaultdict(str, event_name="calls", payload=GOOD, identifier="a", timestamp=moment("10:00")),
         MappingProxyType({"event_name": "calls", "payload": GOOD, "identifier": "a", "timestamp": moment("10:00")}),
         ReportObject("calls", GOOD, "a", moment("10:00")),
         ReportModel(event_name="calls", payload=GOOD, identifier="a", timestamp=moment("10:00")),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.application import AcceptancePolicy, Metering, TallybookError
+from tallybook.domain import quantities
 from tallybook.domain.errors import InvalidValue
 from tallybook.domain.quantities import EXACT, billable, quantity
 
@@ -55,6 +56,16 @@ def test_whatever_is_accepted_is_what_it_says(text: str) -> None:
 def test_any_plain_number_is_accepted(number: Decimal) -> None:
     """Each decimal in plain notation comes back as itself, digit for digit."""
     assert format(quantity(format(abs(number), "f"), "value"), "f") == format(abs(number), "f")
+
+
+def test_few_numbers_are_remembered_and_short_ones_only() -> None:
+    """However many different values are reported, and however long they are, the memory that this takes is small."""
+    for number in range(70_000):
+        assert quantity(str(number), "value") == number
+    assert len(quantities.NUMBERS) <= 65_536
+    long = "9" * 5_000
+    assert quantity(long, "value") == Decimal(long)
+    assert long not in quantities.NUMBERS
 
 
 DIGITS = {

@@ -3,9 +3,16 @@
 import json
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..postgres import Database
 
 ROOT = Path(__file__).parents[2]
+TINY = ["--events", "1000", "--turns", "1"]
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -15,48 +22,68 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_every_benchmark_measures_something() -> None:
-    """Recording, folding, four questions, memory at two sizes, a server: each has a ratio, and all answers agree."""
-    done = run("-m", "benchmarks", "--events", "2000", "--seconds", "0.5", "--json")
+def run_with(change: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What the benchmarks say once something of theirs is changed."""
+    return run("-c", f"import sys; from benchmarks.__main__ import main; {change}; sys.exit(main({arguments!r}))")
+
+
+def measured(done: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
+    """The figures of a run that went well."""
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["events"] == 2_000
-    assert [one["name"].partition(",")[0].partition(" /")[0] for one in said["benchmarks"]] == [
-        "record_many",
-        "catch_up",
-        "total",
-        "totals",
-        "total",
-        "totals",
-        "peak memory to record",
-        "peak memory to fold",
-        "v2 stream",
-        "v1 meter events",
+    results = json.loads(done.stdout)["results"]
+    assert all(one["value"] > 0 for one in results)
+    return results
+
+
+def test_every_benchmark_measures_something() -> None:
+    """Each gives its figures, and all answers agree; those with a mark are judged."""
+    fewer = "import benchmarks.embedded.writing_at_once as writing; writing.NUMBERS = (2,)"
+    results = measured(run_with(fewer, "--long", "--store", "sqlite", "--seconds", "0.5", "--json", *TINY))
+    assert [(name, len(list(each))) for name, each in groupby(results, lambda one: one["benchmark"])] == [
+        ("record", 1),
+        ("batches", 4),
+        ("writers", 1),
+        ("memory", 2),
+        ("rebuild", 3),
+        ("audit", 3),
+        ("months", 7),
+        ("explain", 4),
+        ("import", 1),
+        ("growth", 4),
+        ("server", 2),
     ]
-    assert all(one["ratio"] > 0 for one in said["benchmarks"])
+    assert {(one["store"], one["events"]) for one in results} == {("sqlite", 1_000), ("sqlite", 0)}
+    assert all((one["mark"] is not None) == (one["verdict"] in ("reached", "BELOW")) for one in results)
 
 
-def test_a_wrong_answer_ends_the_benchmarks() -> None:
+def test_they_measure_on_postgresql_too(postgres: Database) -> None:
+    """In a database that is given."""
+    only = [word for name in ("record", "rebuild", "months") for word in ("--only", name)]
+    given = ["--postgresql", postgres.url, "--store", "postgresql", "--json"]
+    results = measured(run("-m", "benchmarks", *TINY, *only, *given))
+    assert {one["benchmark"] for one in results} == {"record", "rebuild", "months"}
+    assert {(one["store"], one["events"]) for one in results} == {("postgresql", 1_000)}
+
+
+@pytest.mark.parametrize(
+    ("change", "only", "said"),
+    [
+        (
+            "import benchmarks.engines.sqlite as raw; raw.GROUP_BY = raw.GROUP_BY.replace('count(*)', 'count(*) + 1')",
+            "rebuild",
+            "counts and sums by customer",
+        ),
+        ("import benchmarks.usage as usage; usage.position = lambda number: number + 30", "explain", "explain as of"),
+        (
+            "import benchmarks.server.serving as serving; serving.minutes_around = lambda began, ended: (60, 120)",
+            "server",
+            "tokens of watched-streams: ours is 0, theirs ",
+        ),
+    ],
+    ids=["an engine's", "ours", "a server's"],
+)
+def test_a_wrong_answer_ends_the_benchmarks(change: str, only: str, said: str) -> None:
     """Where ours and theirs differ no figure counts: exit status 1, and it says which."""
-    done = run(
-        "-c",
-        "import sys; from benchmarks import folding;"
-        "from benchmarks.__main__ import main;"
-        "folding.GROUP_BY = folding.GROUP_BY.replace('count(*)', 'count(*) + 1');"
-        "sys.exit(main(['--events', '500']))",
-    )
+    done = run_with(change, "--store", "sqlite", "--seconds", "0.5", "--only", only, *TINY)
     assert done.returncode == 1, done.stderr
-    assert "WRONG ANSWER: counts and sums by customer" in done.stderr
-
-
-def test_a_server_that_shows_something_else_ends_the_benchmarks() -> None:
-    """What was acknowledged must be in the summaries at once; here they are asked for a time without usage."""
-    done = run(
-        "-c",
-        "import sys; from benchmarks import serving;"
-        "from benchmarks.__main__ import main;"
-        "serving.minutes_around = lambda began, ended: (60, 120);"
-        "sys.exit(main(['--serving', '--seconds', '0.5']))",
-    )
-    assert done.returncode == 1, done.stderr
-    assert "WRONG ANSWER: tokens of watched-streams: ours is 0, theirs " in done.stderr
+    assert f"WRONG ANSWER: {said}" in done.stderr

@@ -17,10 +17,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tallybook.application import Metering
 
-from benchmarks.load import Sent, send
-from benchmarks.posts import METERS, Post, singles, streams
-from benchmarks.served import Served, created_key
-from benchmarks.serving import Figures, figures_of, minutes_around
+from benchmarks.server.load import Sent, send
+from benchmarks.server.posts import METERS, Post, singles, streams
+from benchmarks.server.served import Served, created_key
+from benchmarks.server.serving import Figures, figures_of, minutes_around
 
 MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
 CONNECTIONS = 8

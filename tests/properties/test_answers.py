@@ -1,14 +1,16 @@
 """Whatever was reported and cancelled, each answer is what plain loops over all of it give."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tallybook.application import Explanation, MeterEventView, Metering, Verdict
-from tallybook.application.reading import fields_of
+from tallybook.application import ExplainedEvent, Explanation, MeterEventView, Metering, Verdict
+from tallybook.projections import replay
 
 from .histories import (
     BEGINNING,
@@ -32,6 +34,11 @@ RANGES = st.tuples(MINUTES, MINUTES).map(
 )
 EVERY = st.integers(1, 12)
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia", "America/New_York")
+
+
+def listed(event: ExplainedEvent) -> MeterEventView:
+    """An event of an explanation as one of a list."""
+    return MeterEventView(*(getattr(event, field.name) for field in fields(MeterEventView)))
 
 
 def told(history: list[Step]) -> list[MeterRules]:
@@ -75,6 +82,19 @@ def test_totals_are_the_total_of_each_customer_with_usage(
             for start, end in (between, WHOLE):
                 each = [metering.total(meter.name, customer, start, end) for customer in CUSTOMERS]
                 assert metering.totals(meter.name, start, end) == [one for one in each if one.count]
+
+
+@given(steps(), RANGES, st.sampled_from([1, 2, 5, 40_000]))
+def test_the_ledger_alone_gives_the_same_totals(
+    history: list[Step], between: tuple[datetime, datetime], page_size: int
+) -> None:
+    """Counted by another way than the read models are made in, however the ledger is cut into pages."""
+    with opened() as (metering, clock), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(replay, "PAGE_SIZE", page_size)
+        tell(metering, clock, history)
+        for meter in told(history):
+            for start, end in (between, WHOLE):
+                assert metering.totals_from_ledger(meter.name, start, end) == metering.totals(meter.name, start, end)
 
 
 @given(steps(), RANGES, EVERY, st.sampled_from(["minute", "hour", "day", "month", "year"]), st.sampled_from(ZONES))
@@ -163,7 +183,7 @@ def test_events_are_listed_whole_page_by_page(history: list[Step], limit: int) -
         tell(metering, clock, history)
         for meter in told(history):
             explained = metering.explain(meter.name, None, *WHOLE).events
-            assert paged(metering, meter.name, limit) == [MeterEventView(**fields_of(one)) for one in explained]
+            assert paged(metering, meter.name, limit) == [listed(one) for one in explained]
 
 
 def paged(metering: Metering, event_name: str, limit: int) -> list[object]:

@@ -96,6 +96,7 @@ def test_figures_are_those_of_plain_counting_under_the_rules_in_force(history: H
                     assert of(metering.total(meter, customer, *ALL_TIME, as_of=position)) == expected
                     if position == head:
                         assert of(metering.total(meter, customer, *ALL_TIME)) == expected
+            assert metering.totals_from_ledger(meter, *ALL_TIME) == metering.totals(meter, *ALL_TIME)
             for position in range(rules[0][0]):
                 zero = metering.total(meter, None, *ALL_TIME, as_of=position)
                 assert (zero.value, zero.sum, zero.count, zero.last) == (0, 0, 0, None)

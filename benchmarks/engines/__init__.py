@@ -1,0 +1,1 @@
+"""The engines that are measured against, by themselves: SQLite, PostgreSQL, DuckDB."""

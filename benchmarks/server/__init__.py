@@ -1,0 +1,1 @@
+"""The server under load, against the limits that Stripe publishes."""
