@@ -14,6 +14,7 @@ from ..domain.aggregate import Aggregate
 from ..domain.closed_periods import ClosedPeriods
 from ..domain.meter import Meter
 from ..domain.meter_event import MeterEvent, ReportedUse
+from ..projections.rows import USAGE_RECORDED
 from .stores.store import StoredRow
 
 _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
@@ -25,7 +26,6 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
 TOPICS: dict[str, type[Aggregate.Event]] = {
     event.__name__: event for events in _AGGREGATES.values() for event in events
 }
-USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
 _BEGINNINGS: dict[str, str] = {
     event.__name__: get_topic(aggregate)
     for aggregate, events in _AGGREGATES.items()

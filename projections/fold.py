@@ -8,10 +8,11 @@ import msgspec
 from ..domain.counting import Usage
 from ..domain.errors import LedgerUnavailable, NotPermitted, ProjectionStopped, TallybookError
 from ..domain.instants import EPOCH, MICROSECOND, microseconds
+from ..domain.meter_event import ReportedUse
 from ..domain.rules import Rules
 from .buckets import bucket_end, bucket_sizes, bucket_start
 from .rows import BucketKey, Mark, ProjectedMeter, RulesInForce
-from .stored_events import Configured, EventCancelled, RulesChanged, StoredEvent, UsageRecorded, stopped
+from .stored_events import Cancel, NewMeter, NewRules, StoredEvent, stopped, topic_of
 
 
 class MeterPage:
@@ -44,34 +45,32 @@ def fold(
     Raises ProjectionStopped at the first event that can't be folded.
     """
     pages = {event_name: MeterPage(meter) for event_name, meter in meters.items()}
-    event: StoredEvent | None = None
+    position, event = 0, None
     moment, recorded_at = EPOCH, 0
     try:
-        for event in events:
-            if type(event) is UsageRecorded:
-                use = event.use
-                if use.recorded_at != moment:  # a batch shares its moment
-                    moment, recorded_at = use.recorded_at, microseconds(use.recorded_at)
-                page = pages[use.event_name]
-                name, value, values = page.read(use.payload)
+        for position, event in events:
+            if type(event) is ReportedUse:
+                if event.recorded_at != moment:  # a batch shares its moment
+                    moment, recorded_at = event.recorded_at, microseconds(event.recorded_at)
+                page = pages[event.event_name]
+                name, value, values = page.read(event.payload)
                 customer = customers[name]
                 dimensions = dimensions_key(values) if values else ""
                 # As microseconds and bucket_start give them, without the calls: every use passes here.
-                occurred_at = (use.occurred_at - EPOCH) // MICROSECOND
+                occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
                 page.usages[customer, occurred_at - occurred_at % page.width, dimensions].append(
-                    Usage(customer, occurred_at, event.position, dimensions, value, recorded_at)
+                    Usage(customer, occurred_at, position, dimensions, value, recorded_at)
                 )
-            elif isinstance(event, EventCancelled):
-                _fold_cancel(event, pages[event.cancel.event_name], customers)
-            elif isinstance(event, Configured):
-                _fold_meter(event, pages, pinned)
-            elif isinstance(event, RulesChanged):
-                _fold_rules(event, pages)
+            elif isinstance(event, Cancel):
+                _fold_cancel(position, event, pages[event.event_name], customers)
+            elif isinstance(event, NewMeter):
+                _fold_meter(position, event, pages, pinned)
+            elif isinstance(event, NewRules):
+                _fold_rules(position, event, pages)
     except (LedgerUnavailable, NotPermitted, ProjectionStopped):
         raise  # the store has failed to give a customer's number; nothing is wrong with the event
     except (ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
-        assert event is not None
-        raise stopped(event.position, event.topic, error) from error
+        raise stopped(position, topic_of(event), error) from error
     return [page for page in pages.values() if page.has_news or page.usages or page.marks]
 
 
@@ -80,28 +79,26 @@ def dimensions_key(values: tuple[str, ...]) -> str:
     return msgspec.json.encode(values).decode() if values else ""
 
 
-def _fold_cancel(event: EventCancelled, page: MeterPage, customers: Mapping[str, int]) -> None:
-    cancel = event.cancel
+def _fold_cancel(position: int, cancel: Cancel, page: MeterPage, customers: Mapping[str, int]) -> None:
     customer, _, dimensions = page.read(cancel.payload)
     start = bucket_start(microseconds(cancel.occurred_at), page.bucket_seconds)
     key = (customers[customer], start, dimensions_key(dimensions))
-    page.marks.append(Mark(key, cancel.recorded_position, microseconds(cancel.recorded_at), event.position))
+    page.marks.append(Mark(key, cancel.recorded_position, microseconds(cancel.recorded_at), position))
 
 
-def _fold_meter(event: Configured, pages: dict[str, MeterPage], pinned: Mapping[str, Rules]) -> None:
-    name = event.meter.event_name
+def _fold_meter(position: int, meter: NewMeter, pages: dict[str, MeterPage], pinned: Mapping[str, Rules]) -> None:
+    name = meter.event_name
     if name in pages:
         raise ValueError(f"the meter {name!r} is configured already")
-    rules = Rules.model_validate_json(bytes(event.meter.rules))
-    first = RulesInForce(1, rules, event.position, microseconds(event.meter.recorded_at))
+    rules = Rules.model_validate_json(bytes(meter.rules))
+    first = RulesInForce(1, rules, position, microseconds(meter.recorded_at))
     pages[name] = MeterPage(ProjectedMeter(len(pages) + 1, name, pinned.get(name, rules), (first,)), has_news=True)
 
 
-def _fold_rules(event: RulesChanged, pages: dict[str, MeterPage]) -> None:
+def _fold_rules(position: int, changed: NewRules, pages: dict[str, MeterPage]) -> None:
     """Remember what is in force now; the usage stays folded under the rules that it is."""
-    changed = event.changed
     page = pages[changed.event_name]
     rules = Rules.model_validate_json(bytes(changed.rules))
-    now = RulesInForce(changed.revision, rules, event.position, microseconds(changed.recorded_at))
+    now = RulesInForce(changed.revision, rules, position, microseconds(changed.recorded_at))
     page.meter = page.meter._replace(history=(*page.meter.history, now))
     page.has_news = True

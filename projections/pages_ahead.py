@@ -8,7 +8,7 @@ from types import TracebackType
 
 from ..domain.errors import LedgerUnavailable
 from .rows import PAGE_PART, LedgerPages, StoredPage
-from .stored_events import EventCancelled, StoredEvent, read_part, read_rows
+from .stored_events import Cancel, StoredEvent, read_part, read_rows
 
 
 class PagesAhead:
@@ -66,30 +66,35 @@ class PageRead:
         return chain.from_iterable(self._parts())
 
     def _parts(self) -> Iterator[Sequence[StoredEvent]]:
-        for document in self._documents():
-            events = read_part(document, self.position, min(self._part_end(), self._page.last)) or self._rows()
+        for uses in self._documents():
+            events = self._at_once(uses) or self._rows()
             kept = self._cut(events)
             if kept:
-                self.position = kept[-1].position
+                self.position = kept[-1][0]
                 yield kept
             if not kept or len(kept) < len(events):
                 return
 
     def _documents(self) -> Iterator[bytes]:
-        """The parts of the page; nothing for each, to be read row by row, where what is stored has lines itself."""
-        documents = self._page.document.split(b"\n")
+        """The uses of each part; nothing for each, to be read row by row, where what is stored has lines itself."""
+        documents = self._page.uses.split(b"\n")
         many = (self._page.last - 1) // PAGE_PART - self.position // PAGE_PART + 1
-        if self._page.document and len(documents) == many:
+        if self._page.uses and len(documents) == many:
             yield from documents
             return
         while self.position < self._until:
             yield b""
 
+    def _at_once(self, uses: bytes) -> Sequence[StoredEvent] | None:
+        end = min(self._part_end(), self._page.last)
+        others = [other for other in self._page.others if self.position < other[0] <= end]
+        return read_part(uses, others, self.position, end)
+
     def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """As many of `events` as belong to this page."""
-        if events and events[-1].position > self._until:
-            events = [event for event in events if event.position <= self._until]
-        cancels = [place for place, event in enumerate(events) if isinstance(event, EventCancelled)]
+        if events and events[-1][0] > self._until:
+            events = [event for event in events if event[0] <= self._until]
+        cancels = [place for place, (_, event) in enumerate(events) if type(event) is Cancel]
         left, self._cancels_left = self._cancels_left, self._cancels_left - len(cancels)
         return events[: cancels[left]] if len(cancels) > left else events
 

@@ -13,11 +13,12 @@ from functools import reduce
 from ..domain.counting import window_start
 from ..domain.errors import TallybookError
 from ..domain.instants import microseconds
+from ..domain.meter_event import ReportedUse
 from ..domain.quantities import EXACT, ZERO
 from ..domain.rules import Rules
 from .pages_ahead import PageRead, PagesAhead, nothing_from
 from .rows import LedgerPages
-from .stored_events import EventCancelled, StoredEvent, UsageRecorded, stopped
+from .stored_events import Cancel, StoredEvent, stopped, topic_of
 from .totals import Totals
 
 PAGE_SIZE = 40_000
@@ -65,17 +66,16 @@ class _Replay:
         """The uses of the meter, by customer; what is cancelled is remembered."""
         event_name, read = self._event_name, self._read
         uses: defaultdict[str, list[Use]] = defaultdict(list)
-        for event in events:
-            if type(event) is UsageRecorded:
-                use = event.use
-                if use.event_name == event_name:
+        for position, event in events:
+            if type(event) is ReportedUse:
+                if event.event_name == event_name:
                     try:
-                        customer, value, dimensions = read(use.payload)
+                        customer, value, dimensions = read(event.payload)
                     except TallybookError as error:
-                        raise stopped(event.position, event.topic, error) from error
-                    uses[customer].append((use.occurred_at, event.position, value, dimensions))
-            elif isinstance(event, EventCancelled):
-                self._cancelled.add(event.cancel.recorded_position)
+                        raise stopped(position, topic_of(event), error) from error
+                    uses[customer].append((event.occurred_at, position, value, dimensions))
+            elif isinstance(event, Cancel):
+                self._cancelled.add(event.recorded_position)
         return uses
 
     def _newest(self, customer: str, uses: Sequence[Use]) -> Sequence[Use]:

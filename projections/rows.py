@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from ..domain.counting import Usage
+from ..domain.meter_event import MeterEvent
 from ..domain.rules import Rules
 from .runs import BucketKey, Run
 from .totals import Totals
@@ -16,18 +17,21 @@ LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event, as they lie in the ledger."""
 
 
+USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
+"""The topic of uses."""
 PAGE_PART = 1_000
 """Parts of a page end at positions that are multiples of this."""
 
 
 class StoredPage(NamedTuple):
-    """Stored events in parts, a line each, and the position of the last one.
+    """Stored events: the states of uses in parts, a line each, the other events, and the position of the last one.
 
-    A part is a JSON array of arrays of topic, position and state, if the states are JSON; nobody has looked yet. The
-    document is empty where it would be too long for the store.
+    A part is a JSON array of states, if these are JSON, with null in the place of each other event; nobody has looked
+    yet. It is empty where it would be too long for the store.
     """
 
-    document: bytes
+    uses: bytes
+    others: Sequence[LedgerEvent]
     last: int
 
 

@@ -1,4 +1,4 @@
-"""Stored events as the fold reads them: a part of a page at once out of one JSON document, or row by row.
+"""Stored events as the fold reads them: the uses of a part of a page at once, or all events row by row.
 
 Both say the same. To read many at once takes half the time; where that can't be done, reading row by row tells which
 event is in the way.
@@ -6,31 +6,18 @@ event is in the way.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Union
+from typing import Any
 
 import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter_event import ReportedUse
-from .rows import LedgerEvent
+from .rows import USAGE_RECORDED, LedgerEvent
 
 
-class _Stored(msgspec.Struct, frozen=True, array_like=True, tag=True, forbid_unknown_fields=True, gc=False):
-    position: int
+class Cancel(msgspec.Struct, frozen=True):
+    """That a use counts no more, under the topic `EventCancelled`."""
 
-    @property
-    def topic(self) -> str:
-        """The topic that the event is stored under."""
-        return type(self).__name__
-
-
-class UsageRecorded(_Stored, frozen=True, gc=False):
-    """A use was reported."""
-
-    use: ReportedUse
-
-
-class _Cancel(msgspec.Struct, frozen=True):
     recorded_at: datetime
     event_name: str
     payload: dict[str, str]
@@ -38,60 +25,61 @@ class _Cancel(msgspec.Struct, frozen=True):
     recorded_position: int
 
 
-class EventCancelled(_Stored, frozen=True):
-    """A use counts no more."""
+class NewMeter(msgspec.Struct, frozen=True):
+    """That a meter began, under the topic `Configured`."""
 
-    cancel: _Cancel
-
-
-class _Meter(msgspec.Struct, frozen=True):
     recorded_at: datetime
     event_name: str
     rules: msgspec.Raw
 
 
-class Configured(_Stored, frozen=True):
-    """A meter began."""
+class NewRules(msgspec.Struct, frozen=True):
+    """That a meter counts by other rules, under the topic `RulesChanged`."""
 
-    meter: _Meter
-
-
-class _Rules(_Meter, frozen=True):
+    recorded_at: datetime
+    event_name: str
     revision: int
+    rules: msgspec.Raw
 
 
-class RulesChanged(_Stored, frozen=True):
-    """A meter counts by other rules."""
+Event = ReportedUse | Cancel | NewMeter | NewRules | None
+"""What an event says about usage; None where that is nothing."""
 
-    changed: _Rules
-
-
-class WithoutUsage(_Stored, frozen=True):
-    """What says nothing about usage; its state isn't looked at."""
+StoredEvent = tuple[int, Event]
+"""The position of an event, and what it says."""
 
 
-StoredEvent = UsageRecorded | EventCancelled | Configured | RulesChanged | WithoutUsage
+def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int) -> Sequence[StoredEvent] | None:
+    """The events of a part of a page, from after a position to another; None where they can't be read at once.
 
-
-def read_part(part: bytes, after: int, last: int) -> Sequence[StoredEvent] | None:
-    """The events of a part of a page, from after a position to another; None where they can't be read at once."""
+    `uses` are the states of uses, as an array with null in the place of each of `others`.
+    """
     try:
-        events = _decode_part(part)
-    except (msgspec.MsgspecError, ValueError):  # the latter for what isn't UTF-8
+        events: list[Event] = _decode_uses(uses)
+        for position, topic, state in others:
+            if events[position - after - 1] is not None:
+                return None
+            events[position - after - 1] = _read(topic, state)
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError):
         return None
-    # Or what is stored of one event was more than that, and made an event of its own.
-    is_whole = bool(events) and events[0].position == after + 1 and events[-1].position == last == after + len(events)
-    return events if is_whole else None
+    # Or what is stored of one event was more than that.
+    is_whole = len(events) == last - after and events.count(None) == sum(_says_nothing(topic) for _, topic, _ in others)
+    return list(enumerate(events, after + 1)) if is_whole else None
 
 
 def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
     """The events of rows of the ledger, in order. Raises ProjectionStopped at the first that can't be read."""
     for position, topic, state in rows:
         try:
-            event = _read_row(position, topic, state)
+            event = _read(topic, state)
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise stopped(position, topic, error) from error
-        yield event
+        yield position, event
+
+
+def topic_of(event: Event) -> str:
+    """The topic that is stored for what says something about usage."""
+    return next(topic for topic, (kind, _) in _KINDS.items() if isinstance(event, kind))
 
 
 def stopped(position: int, topic: str, error: Exception) -> ProjectionStopped:
@@ -101,25 +89,31 @@ def stopped(position: int, topic: str, error: Exception) -> ProjectionStopped:
     )
 
 
-def _read_row(position: int, topic: str, state: bytes) -> StoredEvent:
-    if topic in _WITHOUT_USAGE:
-        return WithoutUsage(position)
-    if topic not in _WITH_USAGE:
+def _read(topic: str, state: bytes) -> Event:
+    if _says_nothing(topic):
+        return None
+    if topic not in _KINDS:
         raise ValueError(f"unknown topic {topic!r}; a later Tallybook may have written it")
-    event, decode = _WITH_USAGE[topic]
-    return event(position, decode(state))
+    return _KINDS[topic][1](state)
 
 
-_WITHOUT_USAGE = {
-    topic: msgspec.defstruct(topic, [("state", msgspec.Raw)], bases=(WithoutUsage,), frozen=True)
-    for topic in (
+def _says_nothing(topic: str) -> bool:
+    return topic in _WITHOUT_USAGE
+
+
+_WITHOUT_USAGE = frozenset(
+    {
         "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
         "AccessKeyRevoked",
+    }
+)  # fmt: skip
+_KINDS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
+    topic: (kind, msgspec.json.Decoder(kind).decode)
+    for topic, kind in (
+        (USAGE_RECORDED, ReportedUse),
+        ("EventCancelled", Cancel),
+        ("Configured", NewMeter),
+        ("RulesChanged", NewRules),
     )
-}  # fmt: skip
-_WITH_USAGE: dict[str, tuple[Callable[[int, Any], StoredEvent], Callable[[bytes], Any]]] = {
-    event.__name__: (event, msgspec.json.Decoder(msgspec.structs.fields(event)[1].type).decode)
-    for event in (UsageRecorded, EventCancelled, Configured, RulesChanged)
 }
-_EVENTS: Any = Union[(*_WITHOUT_USAGE.values(), *(event for event, _ in _WITH_USAGE.values()))]
-_decode_part: Callable[[bytes], list[StoredEvent]] = msgspec.json.Decoder(list[_EVENTS]).decode
+_decode_uses: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[ReportedUse | None]).decode

@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from ...domain.errors import LedgerUnavailable
-from ...projections.rows import PAGE_PART, LedgerEvent, StoredPage
+from ...projections.rows import PAGE_PART, USAGE_RECORDED, LedgerEvent, StoredPage
 from .kept import Beside, ordered
 from .postgres import DURABLE, Datastore
 from .postgres_errors import TooLong, translated
@@ -163,10 +163,13 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by PostgreSQL."""
         try:
-            ((document, last),) = self.store.select(self.store.named(_PAGE_AT_ONCE), (after, limit), binary=True)
+            ((uses, last, has_others),) = self.store.select(
+                self.store.named(_USES_AT_ONCE), (after, limit), binary=True
+            )
         except TooLong:
-            return StoredPage(b"", after)
-        return StoredPage(document or b"", last or after)
+            return StoredPage(b"", (), after)
+        others = self.store.select(self.store.named(_OTHERS), (after, last), binary=True) if has_others else ()
+        return StoredPage(uses or b"", others, last or after)
 
     def insert_rows(
         self,
@@ -358,14 +361,18 @@ class PostgresLedgerAlone:
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
 # In the order of the query inside, which PostgreSQL documents: ordered in the aggregate, all would be sorted.
-_PAGE_AT_ONCE = f"""
+_USES_AT_ONCE = f"""
 SELECT '['::bytea || string_agg(
-    convert_to('["' || topic || '",' || position || ',', 'UTF8') || state || ']'::bytea,
+    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE 'null'::bytea END,
     CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E']\n['::bytea ELSE ','::bytea END
-) || ']'::bytea, max(position)
+) || ']'::bytea, max(position), bool_or(topic <> '{USAGE_RECORDED}')
 FROM (
     SELECT position, topic, state FROM {{schema}}.stored_events WHERE position > %s ORDER BY position LIMIT %s
 ) AS page
+"""
+_OTHERS = f"""
+SELECT position, topic, state FROM {{schema}}.stored_events
+WHERE position > %s AND position <= %s AND topic <> '{USAGE_RECORDED}' ORDER BY position
 """
 _PAGE = "SELECT position, topic, state FROM {schema}.stored_events WHERE position > %s ORDER BY position LIMIT %s"
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from eventsourcing.persistence import Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
-from ...projections.rows import PAGE_PART, LedgerEvent, StoredPage
+from ...projections.rows import PAGE_PART, USAGE_RECORDED, LedgerEvent, StoredPage
 from .kept import Beside, ordered
 from .sqlite import Datastore
 from .sqlite_kept import SQLiteKeeper, insert
@@ -52,12 +52,16 @@ _BYTES = (
     " CAST(state AS BLOB), typeof(originator_id)||' '||typeof(originator_version)||' '||typeof(topic)"
     "||' '||typeof(state)"
 )
-_PAGE_AT_ONCE = f"""
+_USES_AT_ONCE = f"""
 SELECT CAST('[' || group_concat(
-    '["' || topic || '",' || position || ',' || state || ']',
+    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE 'null' END,
     CASE (position - 1) % {PAGE_PART} WHEN 0 THEN ']' || char(10) || '[' ELSE ',' END
-) || ']' AS BLOB), max(position)
+) || ']' AS BLOB), max(position), sum(topic <> '{USAGE_RECORDED}')
 FROM (SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?)
+"""
+_OTHERS = f"""
+SELECT position, topic, state FROM stored_events
+WHERE position > ? AND position <= ? AND topic <> '{USAGE_RECORDED}' ORDER BY position
 """
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES"
 # What SQLite does for each statement, triggers being there, takes as long as half of a row.
@@ -175,12 +179,15 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by SQLite."""
         with self.datastore.transaction(commit=False) as c:
+            cursor = c.sqlite_cursor
+            cursor.row_factory = None
             try:
-                c.execute(_PAGE_AT_ONCE, (after, limit))
+                cursor.execute(_USES_AT_ONCE, (after, limit))
             except sqlite3.DataError:  # too much for one value
-                return StoredPage(b"", after)
-            document, last = c.fetchone()
-            return StoredPage(document or b"", last or after)
+                return StoredPage(b"", (), after)
+            uses, last, has_others = cursor.fetchone()
+            others = cursor.execute(_OTHERS, (after, last)).fetchall() if has_others else ()
+            return StoredPage(uses or b"", others, last or after)
 
     def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
         """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""

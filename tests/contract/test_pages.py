@@ -7,9 +7,10 @@ import pytest
 from tallybook.application.ledger import Ledger
 from tallybook.application.stores import postgres_ledger
 from tallybook.domain.errors import ProjectionStopped
+from tallybook.domain.meter_event import ReportedUse
 from tallybook.projections import Projector
 from tallybook.projections.pages_ahead import PagesAhead
-from tallybook.projections.stored_events import StoredEvent, UsageRecorded, WithoutUsage, read_rows
+from tallybook.projections.stored_events import StoredEvent, read_rows
 
 from .histories import record_history, rows_of
 from .kept_stores import KeptStore
@@ -25,33 +26,30 @@ DAMAGED = {
     "nothing": b"",
     "a NUL": USE + b"\0",
     "more behind it": USE + b',"more"',
-    "another event behind it": USE + b'],["UsageRecorded",%d,' + USE,
-    "another part behind it": USE + b']]\n[["UsageRecorded",%d,' + USE,
-    "the end of the page": USE + b"]]",
+    "another event behind it": USE + b"," + USE,
+    "another event that says nothing behind it": USE + b",null",
+    "what says nothing": b"null",
+    "another part behind it": USE + b"]\n[" + USE,
+    "the end of the page": USE + b"]",
 }
 PAGE_SIZES = [1, 7, 10_000]
 
 
-def looked_at(event: StoredEvent) -> object:
-    """An event, without what isn't looked at."""
-    return event.position if isinstance(event, WithoutUsage) else event
-
-
-def at_once(ledger: Ledger, page_size: int) -> list[object]:
+def at_once(ledger: Ledger, page_size: int) -> list[StoredEvent]:
     """All events as the projector reads them."""
-    found: list[object] = []
+    found: list[StoredEvent] = []
     with PagesAhead(ledger, page_size, 10_000) as pages:
         position, head = 0, ledger.head()
         while position < head:
             page = pages.read(position, head)
-            found += map(looked_at, page)
+            found += page
             position = page.position
     return found
 
 
-def row_by_row(ledger: Ledger) -> list[object]:
+def row_by_row(ledger: Ledger) -> list[StoredEvent]:
     """All events as their rows give them."""
-    return list(map(looked_at, read_rows(ledger.page(0, 10_000))))
+    return list(read_rows(ledger.page(0, 10_000)))
 
 
 @pytest.mark.parametrize("page_size", [99, 999, 10_000])
@@ -75,7 +73,7 @@ def test_what_is_damaged_is_told_at_its_position(kept_store: KeptStore, damaged:
         payload = {"customer": "acme", "value": "1"}
         metering.record_many([{"event_name": "tokens", "payload": payload}] * 9)
         position = ledger.head() - back
-        state = DAMAGED[damaged].replace(b"%d", b"%d" % (position + 1))
+        state = DAMAGED[damaged]
         assert kept_store.damage_ledger("UPDATE stored_events SET state = ? WHERE position = ?", state, position) == 1
         for page_size in (*PAGE_SIZES, position):
             views.begin_anew()
@@ -91,13 +89,13 @@ def test_a_state_over_several_lines_is_read(kept_store: KeptStore) -> None:
     with kept_store.metering() as metering, kept_store.pieces() as (ledger, _):
         record_history(metering, 20)
         events = row_by_row(ledger)
-        position = max(one.position for one in events if isinstance(one, UsageRecorded))
+        position = max(position for position, event in events if isinstance(event, ReportedUse))
         for spaced in (USE.replace(b",", b",\n "), b"\n" + USE + b"\n\n"):
             assert kept_store.damage_ledger("UPDATE stored_events SET state = ? WHERE position = ?", spaced, position)
             read = at_once(ledger, 10_000)
             assert read == row_by_row(ledger)
             assert read[: position - 1] + read[position:] == events[: position - 1] + events[position:]
-            assert isinstance(read[position - 1], UsageRecorded)
+            assert isinstance(read[position - 1][1], ReportedUse)
 
 
 def shortened(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
@@ -110,8 +108,8 @@ def shortened(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", limited)
-    too_long = "SELECT repeat('x', 2000000000)::bytea, %s + %s::bigint"
-    monkeypatch.setattr(postgres_ledger, "_PAGE_AT_ONCE", too_long)
+    too_long = "SELECT repeat('x', 2000000000)::bytea, %s + %s::bigint, false"
+    monkeypatch.setattr(postgres_ledger, "_USES_AT_ONCE", too_long)
 
 
 def test_a_page_that_is_too_long_for_the_store_is_read_row_by_row(
@@ -121,7 +119,7 @@ def test_a_page_that_is_too_long_for_the_store_is_read_row_by_row(
     shortened(monkeypatch, 20_000)
     with store.metering() as metering, store.pieces() as (ledger, views):
         record_history(metering, 200)
-        assert ledger.page_at_once(0, 10_000) == (b"", 0)
+        assert ledger.page_at_once(0, 10_000) == (b"", (), 0)
         assert at_once(ledger, 10_000) == row_by_row(ledger)
         assert Projector(ledger, views).catch_up() == ledger.head()
         assert metering.verify().is_equal

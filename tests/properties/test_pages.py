@@ -18,9 +18,7 @@ STATES = PAYLOADS.map(
         {"recorded_at": TIME, "event_name": "calls", "payload": payload, "occurred_at": TIME}
     )
 )
-PIECES = st.sampled_from(
-    [b"", b"]", b"}", b"{", b'"', b"\n", b",", b"\0", b"\xff", b']],[["UsageRecorded",3,', b"1", b"\\"]
-)
+PIECES = st.sampled_from([b"", b"]", b"}", b"{", b'"', b"\n", b",", b"\0", b"\xff", b"],[", b"null", b"1", b"\\"])
 
 
 def with_a_piece(state: bytes, piece: bytes, place: int, missing: int) -> bytes:
@@ -55,7 +53,7 @@ def row_by_row(ledger: Ledger) -> Read:
 
 
 @given(st.lists(STATES, min_size=1, max_size=4), st.integers(0, 4), st.none() | DAMAGED)
-@example([b"{}"], 0, b'{}],["UsageRecorded",2,{}')
+@example([b"{}"], 0, b"{},{}")
 def test_a_page_says_what_its_rows_say(states: list[bytes], place: int, damaged: bytes | None) -> None:
     """Of sound events the same ones; where one isn't sound, its position is told by both."""
     if damaged is not None:

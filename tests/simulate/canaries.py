@@ -12,7 +12,7 @@ from tallybook.domain.rules import EventTimeWindow
 from tallybook.projections import fold
 from tallybook.projections.projector import Projector
 from tallybook.projections.rows import AsOf, ProjectedMeter
-from tallybook.projections.stored_events import StoredEvent, UsageRecorded
+from tallybook.projections.stored_events import StoredEvent
 from tallybook.projections.usage_view import Change, UsageView
 
 from .seams import PAGE, method_replaced, replaced
@@ -35,7 +35,7 @@ def duplicate_counted() -> AbstractContextManager[None]:
     def replace(folded: Method) -> Method:
         def twice(events: Iterable[StoredEvent], *others: Any) -> Any:
             page = list(events)
-            return folded([*(one for one in page[:1] if isinstance(one, UsageRecorded)), *page], *others)
+            return folded([*(one for one in page[:1] if isinstance(one[1], ReportedUse)), *page], *others)
 
         return twice
 
@@ -48,7 +48,7 @@ def late_event_dropped() -> AbstractContextManager[None]:
     def replace(folded: Method) -> Method:
         def of(events: Iterable[StoredEvent], *others: Any) -> Any:
             page = list(events)
-            is_full = len(page) == PAGE and isinstance(page[-1], UsageRecorded)
+            is_full = len(page) == PAGE and isinstance(page[-1][1], ReportedUse)
             return folded(page[:-1] if is_full else page, *others)
 
         return of
