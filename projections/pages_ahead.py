@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain
 from types import TracebackType
 
@@ -42,7 +42,10 @@ class PagesAhead:
         """Begin to fetch the page after a position, which is to be read next."""
         if self._thread is None:
             self._thread = self._closing.enter_context(ThreadPoolExecutor(1))
-        self._fetched = after, self._thread.submit(self._ledger.page_at_once, after, self._size)
+        # There is no thread to be had where they are limited, or after the program's main thread has ended: the page is
+        # then read when it is its turn.
+        with suppress(RuntimeError):
+            self._fetched = after, self._thread.submit(self._ledger.page_at_once, after, self._size)
 
     def _page(self, after: int) -> StoredPage:
         fetched, self._fetched = self._fetched, None

@@ -1,8 +1,9 @@
 """Keeping runs and buckets up to date with one page of a meter's usages and cancels."""
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
-from ..domain.counting import counted
+from ..domain.counting import Usage, counted
 from ..domain.errors import ProjectionStopped
 from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end, bucket_start
 from .fold import MeterPage
@@ -24,13 +25,13 @@ def tally(rows: WritableRows, page: MeterPage) -> None:
     disturbed = {mark.key for mark in page.marks}
     if page.meter.rules.event_time_window is None:
         totals = _grown(kept, (run for run, _ in runs))
-        totals |= {key: _of_runs(rows, page, key) for key in disturbed}
+        totals |= _of_runs(rows, page, disturbed)
     else:
         totals = _of_windows(page)
-        totals |= {key: _window_anew(rows, page, key) for key in disturbed}
+        totals |= _windows_anew(rows, page, disturbed)
     _put(rows, meter, page.bucket_seconds, totals)
     if page.bucket_seconds == HOUR_SECONDS:
-        _put(rows, meter, DAY_SECONDS, {key: _day_anew(rows, meter, key) for key in set(map(_day_of, totals))})
+        _put(rows, meter, DAY_SECONDS, _days_anew(rows, meter, set(map(_day_of, totals))))
 
 
 def _mark(rows: WritableRows, page: MeterPage) -> None:
@@ -51,12 +52,14 @@ def _grown(kept: Mapping[BucketKey, Totals], runs: Iterable[Run]) -> dict[Bucket
     return grown
 
 
-def _of_runs(rows: WritableRows, page: MeterPage, key: BucketKey) -> Totals:
-    """What all runs of a bucket add up to; nothing where no usage in it counts any more."""
-    customer, start, _ = key
-    end = bucket_end(start, page.bucket_seconds)
-    runs = rows.runs(page.meter.number, customer, page.bucket_seconds, start, end)
-    return Totals.together([run.totals for run in runs if run.key == key])
+def _of_runs(rows: WritableRows, page: MeterPage, keys: Collection[BucketKey]) -> dict[BucketKey, Totals]:
+    """What all runs of each bucket add up to; nothing where no usage in it counts any more."""
+    parts: defaultdict[BucketKey, list[Totals]] = defaultdict(list)
+    for customer, start in _once(keys):
+        end = bucket_end(start, page.bucket_seconds)
+        for run in rows.runs(page.meter.number, customer, page.bucket_seconds, start, end):
+            parts[run.key].append(run.totals)
+    return {key: Totals.together(parts[key]) for key in keys}
 
 
 def _of_windows(page: MeterPage) -> dict[BucketKey, Totals]:
@@ -65,20 +68,31 @@ def _of_windows(page: MeterPage) -> dict[BucketKey, Totals]:
     return {key: Totals.of(counted(usages, window)) for key, usages in page.usages.items()}
 
 
-def _window_anew(rows: WritableRows, page: MeterPage, key: BucketKey) -> Totals:
-    """What a window comes to with a cancel in it; nothing where no usage in it counts any more."""
-    customer, start, dimensions = key
-    end = bucket_end(start, page.bucket_seconds)
-    usages = rows.usages(page.meter.number, customer, page.bucket_seconds, start, end)
-    group = [usage for usage in usages if usage.dimensions == dimensions]
-    return Totals.of(counted(group, page.meter.rules.event_time_window))
+def _windows_anew(rows: WritableRows, page: MeterPage, keys: Collection[BucketKey]) -> dict[BucketKey, Totals]:
+    """What windows with a cancel in them come to; nothing where no usage in one counts any more."""
+    totals = dict.fromkeys(keys, Totals())
+    for customer, start in _once(keys):
+        end = bucket_end(start, page.bucket_seconds)
+        usages: defaultdict[BucketKey, list[Usage]] = defaultdict(list)
+        for usage in rows.usages(page.meter.number, customer, page.bucket_seconds, start, end):
+            usages[customer, start, usage.dimensions].append(usage)
+        window = page.meter.rules.event_time_window
+        totals |= {key: Totals.of(counted(usages[key], window)) for key in usages.keys() & totals}
+    return totals
 
 
-def _day_anew(rows: WritableRows, meter: int, key: BucketKey) -> Totals:
-    """What a day's hours add up to."""
-    customer, day, dimensions = key
-    hours = rows.buckets(meter, HOUR_SECONDS, customer, day, bucket_end(day, DAY_SECONDS))
-    return Totals.together([hour.totals for hour in hours if hour.dimensions == dimensions])
+def _days_anew(rows: WritableRows, meter: int, keys: Collection[BucketKey]) -> dict[BucketKey, Totals]:
+    """What the hours of days add up to."""
+    parts: defaultdict[BucketKey, list[Totals]] = defaultdict(list)
+    for customer, day in _once(keys):
+        for hour in rows.buckets(meter, HOUR_SECONDS, customer, day, bucket_end(day, DAY_SECONDS)):
+            parts[customer, day, hour.dimensions].append(hour.totals)
+    return {key: Totals.together(parts[key]) for key in keys}
+
+
+def _once(keys: Iterable[BucketKey]) -> set[tuple[int, int]]:
+    """Customers and starts of buckets, each to be read once however many combinations of dimension values there are."""
+    return {(customer, start) for customer, start, _ in keys}
 
 
 def _day_of(key: BucketKey) -> BucketKey:

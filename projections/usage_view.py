@@ -15,6 +15,10 @@ from .usage_source import UsageSource
 
 _AT_A_TIME = bucket_end(0, HOUR_SECONDS)
 """Where every event stands for itself, an hour's are looked at together."""
+_PARTS_AT_A_TIME = 20
+"""So many parts of a figure are held before they are added up."""
+_RUNS_AT_A_TIME = 200
+"""So many runs are held before they are opened."""
 
 
 class Standing(NamedTuple):
@@ -59,6 +63,8 @@ class UsageView:
         for piece in pieces(used, sizes):
             for key, part in self._parts(piece, customer, boundaries, as_of):
                 parts[key].append(part)
+                if len(parts[key]) >= _PARTS_AT_A_TIME:  # or all buckets of all customers would be held until the end
+                    parts[key] = [Totals.together(parts[key])]
         return {key: Totals.together(of) for key, of in parts.items()}
 
     def standings(self, customer: int | None, start: int, end: int, as_of: AsOf | None = None) -> Iterator[Standing]:
@@ -117,7 +123,15 @@ class UsageView:
                     yield (window - 1, run.key[0]), run.totals
             else:
                 reaching_over.append(run)
-        for usages in self.source.usages_of(reaching_over):
+            if len(reaching_over) >= _RUNS_AT_A_TIME:
+                yield from self._parts_of_opened(reaching_over, start, end, boundaries)
+                reaching_over = []
+        yield from self._parts_of_opened(reaching_over, start, end, boundaries)
+
+    def _parts_of_opened(
+        self, runs: Sequence[Run], start: int, end: int, boundaries: Sequence[int]
+    ) -> Iterator[tuple[tuple[int, int], Totals]]:
+        for usages in self.source.usages_of(runs):
             yield from _parts_of(counted(usages, None), start, end, boundaries)
 
     def _whole_windows(

@@ -62,10 +62,13 @@ class SQLiteRows(StoredRows):
 
     def select_runs_of_all(self, meter: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
         """The runs of all customers with usages in [start, end), by start of their bucket."""
-        return self.select(  # buckets lead to them: there is one wherever there are usages
+        # Buckets lead to them: there is one wherever there are usages. Without the + SQLite goes, for each, through all
+        # that its customer has in the range.
+        return self.select(
             f"SELECT {columns_of('kept', self.RUN)}"
             f" FROM {self.totals_table} AS bucket CROSS JOIN {self.usage_table} AS kept"
-            " USING (meter, customer, start, dimensions)"
+            " ON kept.meter = bucket.meter AND kept.customer = bucket.customer"
+            " AND kept.start = +bucket.start AND kept.dimensions = bucket.dimensions"
             " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
             " AND latest >= ? AND earliest < ? ORDER BY bucket.start",
             (meter, bucket_seconds, first, end, start, end),

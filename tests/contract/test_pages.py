@@ -123,3 +123,11 @@ def test_a_page_that_is_too_long_for_the_store_is_read_row_by_row(
         assert at_once(ledger, 10_000) == row_by_row(ledger)
         assert Projector(ledger, views).catch_up() == ledger.head()
         assert metering.verify().is_equal
+
+
+def test_pages_are_read_where_no_thread_can_be_had(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the main thread of a program has ended: the executors of other threads take nothing any more."""
+    with store.metering() as metering, store.pieces() as (ledger, views):
+        record_history(metering, 60)
+        monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
+        assert Projector(ledger, views, page_size=7).catch_up() == ledger.head()

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import count
 from typing import Any, cast
 
 import pytest
 from tallybook.application import Metering
 from tallybook.application.ledger import Ledger
+from tallybook.application.stores.stored_rows import StoredRows
 from tallybook.domain import Formula, Rules
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.projections import Progress, projector
@@ -16,7 +18,7 @@ from tallybook.projections.rows import DisposableViews, Fold, Rows, Views, Writa
 
 from .histories import METERS, Contents, answers, record_history, rows_of
 from .kept_stores import KeptStore
-from .stores import Store
+from .stores import NOW, Store
 
 PATIENCE_SECONDS = 0.3
 PAGE = 9
@@ -339,3 +341,34 @@ def _folded(ledger: Ledger, views: DisposableViews, page_size: int) -> tuple[int
 def _store_bad(ledger: Ledger, bad: str) -> None:
     """Store an event past the application, as damage or a later version would."""
     ledger.ledger_recorder.insert_rows([(f"event/bad {bad}", 1, *BAD_EVENTS[bad])])
+
+
+@pytest.mark.parametrize("window", [None, "hour"])
+def test_a_bucket_is_read_once_however_many_dimension_values_it_has(
+    store: Store, window: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a customer's day with 3,000 of them would be read 3,000 times."""
+    with store.metering() as metering, store.pieces() as (ledger, views):
+        metering.configure_meter("calls", event_time_window=window, dimension_keys=["place"])
+        for number in range(10):
+            payload = {"stripe_customer_id": "acme", "value": "1", "place": str(number)}
+            metering.record("calls", payload, identifier=f"use {number}")
+        metering.catch_up()
+        for number in range(9):
+            metering.cancel("calls", f"use {number}")
+        read: list[str] = []
+        for name in ("runs", "usages", "buckets"):
+            noted = _noted(getattr(StoredRows, name), name, read)
+            monkeypatch.setattr(StoredRows, name, noted)
+        Projector(ledger, views).catch_up()
+        assert len(read) <= 3, read
+        (total,) = metering.totals("calls", NOW - timedelta(days=1), NOW + timedelta(days=1))
+        assert total.count == 1
+
+
+def _noted(method: Callable[..., Any], name: str, into: list[str]) -> Callable[..., Any]:
+    def called(*args: Any) -> Any:
+        into.append(name)
+        return method(*args)
+
+    return called

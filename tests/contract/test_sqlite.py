@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from tallybook.application import Metering, TallybookError
 from tallybook.application.stores.scratch import scratch_folder
 from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_ledger import LEDGER
+from tallybook.application.stores.sqlite_rows import SQLiteRows
+from tallybook.domain.instants import microseconds
+from tallybook.projections.buckets import DAY_SECONDS
 
 from .histories import answers, record_history
 from .kept_stores import SQLiteFile
-from .stores import NOW
+from .stores import ANY_TIME, NOW
 
 FULL, NORMAL = 2, 1
 
@@ -250,3 +254,27 @@ def test_what_a_killed_verification_leaves_behind_is_removed_by_the_next(
 
     assert live.verify(look).is_equal
     assert list(folder.glob("*.scratch-*")) == []
+
+
+def test_reading_the_runs_of_all_customers_takes_no_longer_for_each_where_there_are_many(tmp_path: Path) -> None:
+    """Twice the days take twice the steps: a bucket leads to its own runs, not through all that a customer has."""
+    few, many = (steps_of_all_runs(SQLiteFile.beside(tmp_path / f"{days}.db"), days) for days in (50, 100))
+    assert few < many < 2.5 * few
+
+
+def steps_of_all_runs(store: SQLiteFile, days: int) -> int:
+    """How many times ten steps SQLite takes to find the runs of one customer, of whom there is one a day."""
+    with store.pieces() as (ledger, views), Metering(ledger, views, ANY_TIME, lambda: NOW) as metering:
+        metering.configure_meter("tokens")
+        times = [NOW - timedelta(days=day) for day in range(days)]
+        payload = {"stripe_customer_id": "acme", "value": "1"}
+        metering.record_many({"event_name": "tokens", "payload": payload, "timestamp": at} for at in times)
+        metering.catch_up()
+        steps: list[None] = []
+        with views.reading() as rows:
+            assert isinstance(rows, SQLiteRows)
+            connection = rows.select("SELECT 1").connection
+            connection.set_progress_handler(lambda: steps.append(None), 10)
+            assert len(list(rows.runs(1, None, DAY_SECONDS, 0, microseconds(NOW) + 1))) == days
+            connection.set_progress_handler(None, 0)
+    return len(steps)
