@@ -86,6 +86,11 @@ class Ledger(Application[str]):
         """Up to `limit` events after the position `after`, in order."""
         return self.ledger_recorder.page(after, limit)
 
+    @property
+    def is_read_beside(self) -> bool:
+        """Whether a thread may read it while others write, each through whatever opened it."""
+        return self.ledger_recorder.is_read_beside
+
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by the store."""
         return self.ledger_recorder.page_at_once(after, limit)

@@ -39,7 +39,9 @@ class PagesAhead:
         return PageRead(self._ledger, self._page(after), after, until, self._most_cancels)
 
     def fetch(self, after: int) -> None:
-        """Begin to fetch the page after a position, which is to be read next."""
+        """Begin to fetch the page after a position, which is to be read next, where that disturbs nobody."""
+        if not self._ledger.is_read_beside:
+            return
         if self._thread is None:
             self._thread = self._closing.enter_context(ThreadPoolExecutor(1))
         # There is no thread to be had where they are limited, or after the program's main thread has ended: the page is

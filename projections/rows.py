@@ -124,6 +124,11 @@ class LedgerRows(Protocol):
 class LedgerPages(LedgerRows, Protocol):
     """The ledger, as a projector reads it."""
 
+    @property
+    def is_read_beside(self) -> bool:
+        """Whether a thread may read it while others write, each through whatever opened it."""
+        ...
+
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by the store.
 

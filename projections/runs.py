@@ -15,9 +15,12 @@ from .totals import Totals
 BucketKey = tuple[int, int, str]
 """Customer, start and dimension values of a bucket."""
 
-SHORT, LONG, LONGEST = 64, 256, 1_000
-"""So many usages: fewer than the first join those before them; more than the second are cut, if they can be, where one
-hour ends and the next begins; more than the last are cut anyhow."""
+SHORT = 64
+"""New usages that are fewer join the run before them in their bucket, if that is short too."""
+LONG = 256
+"""More usages are cut where one hour ends and the next begins, if each part is then at least SHORT."""
+LONGEST = 1_000
+"""More usages are cut wherever they are."""
 _HOUR = bucket_end(0, HOUR_SECONDS)
 
 

@@ -160,6 +160,11 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         """Up to `limit` events after the position `after`, in order."""
         return self.store.select(self.store.named(_PAGE), (after, limit), binary=True)
 
+    @property
+    def is_read_beside(self) -> bool:
+        """It is."""
+        return True
+
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by PostgreSQL."""
         try:

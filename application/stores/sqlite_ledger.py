@@ -176,6 +176,11 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         with self.datastore.transaction(commit=False) as c:
             return _page(c, after, limit)
 
+    @property
+    def is_read_beside(self) -> bool:
+        """Whether it is a file: in memory, who reads a table keeps others from writing to it, and they don't wait."""
+        return not self.store.pool.is_sqlite_memory_mode
+
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by SQLite."""
         with self.datastore.transaction(commit=False) as c:

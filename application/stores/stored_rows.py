@@ -23,7 +23,7 @@ Table = Literal["meters", "customers", "usage", "totals"]
 Row = tuple[Any, ...]
 
 SHORT_BYTES = 2_000
-"""Usages that take fewer are of a short run."""
+"""Kept usages that take fewer are a short run, which a new one of fewer than SHORT usages joins."""
 
 
 def tables(generation: int) -> tuple[str, ...]:
