@@ -1,6 +1,7 @@
 """A page of the ledger is read at once where it can be, and says the same as its rows; what is damaged is told."""
 
 import sqlite3
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -131,3 +132,13 @@ def test_pages_are_read_where_no_thread_can_be_had(store: Store, monkeypatch: py
         record_history(metering, 60)
         monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
         assert Projector(ledger, views, page_size=7).catch_up() == ledger.head()
+
+
+def test_a_ledger_in_memory_is_read_by_one_thread(store: Store) -> None:
+    """Who reads a table there keeps others from writing to it; of a lasting one the next page is fetched meanwhile."""
+    with store.metering() as metering, store.pieces() as (ledger, _):
+        record_history(metering, 10)
+        with PagesAhead(ledger, 5, 5) as pages:
+            threads = threading.active_count()
+            pages.fetch(5)
+            assert threading.active_count() - threads == store.place.is_lasting

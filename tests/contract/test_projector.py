@@ -215,6 +215,25 @@ def test_a_page_of_many_cancels_is_cut(store: Store, monkeypatch: pytest.MonkeyP
             assert rows_of(views) == expected
 
 
+def test_read_models_begun_anew_meanwhile_are_folded_from_nothing(store: Store) -> None:
+    """Numbers of customers that were looked up in the former ones are not taken for theirs."""
+    with store.metering() as metering:
+        record_history(metering, 60)
+        with store.pieces() as (ledger, views):
+            expected = _folded(ledger, views, 10_000)
+            pages: list[Progress] = []
+
+            def begin_anew(page: Progress) -> None:
+                pages.append(page)
+                if len(pages) == 4:
+                    views.begin_anew()
+
+            views.begin_anew()
+            Projector(ledger, views, 10).catch_up(begin_anew)
+            assert [pages[3].position, pages[4].position] == [40, 10]
+            assert rows_of(views) == expected
+
+
 def test_catching_up_folds_to_the_head_as_of_the_call(store: Store) -> None:
     """What is recorded before a question is in its answer; progress tells position and head after each page."""
     with store.metering() as metering:
