@@ -231,7 +231,7 @@ class Ledger(Application[str]):
         def begun(positions: Sequence[int]) -> dict[str, int]:
             return dict(zip(uses, positions, strict=True))
 
-        rows = [use_row(EVENT_PREFIX + identifier, use) for identifier, use in uses.items()]
+        rows = [use_row(MeterEvent.stream(identifier), use) for identifier, use in uses.items()]
         versions = {meter.id: meter.version for meter in meters}
         kept: Beside | None = None if beside is None else lambda positions: beside(begun(positions))
         return begun(self.ledger_recorder.insert_rows(rows, versions, kept))

@@ -92,8 +92,8 @@ class UsageReader:
     @again_if_lost
     def totals_from_ledger(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
         """The same, counted from the ledger alone."""
-        rules = self.ledger.meter(text(event_name, "event_name", 100)).rules
         time_range(start, end)
+        rules = self.ledger.meter(text(event_name, "event_name", 100)).rules
         totals = replayed_totals(self.ledger, event_name, rules, start, end)
         return [_total(of, rules, name, start, end) for name, of in sorted(totals.items())]
 

@@ -68,7 +68,7 @@ def fold(
             elif isinstance(event, NewRules):
                 _fold_rules(position, event, pages)
     except (LedgerUnavailable, NotPermitted, ProjectionStopped):
-        raise  # the store has failed to give a customer's number; nothing is wrong with the event
+        raise  # a row that can't be read says so itself; where the store failed, nothing is wrong with the event
     except (ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
         raise stopped(position, topic_of(event), error) from error
     return [page for page in pages.values() if page.has_news or page.usages or page.marks]

@@ -17,11 +17,10 @@ from ..domain.meter_event import ReportedUse
 from ..domain.quantities import EXACT, ZERO
 from ..domain.rules import Rules
 from .pages_ahead import PageRead, PagesAhead, nothing_from
+from .projector import PAGE_SIZE
 from .rows import LedgerPages
 from .stored_events import Cancel, StoredEvent, stopped, topic_of
 from .totals import Totals
-
-PAGE_SIZE = 40_000
 
 Use = tuple[datetime, int, Decimal | None, tuple[str, ...]]
 """When a use happened, its position, value and dimension values: by time and position if sorted."""

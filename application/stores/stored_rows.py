@@ -262,9 +262,11 @@ class StoredRows(ABC):
         self.write_customers([(number, name) for name, number in numbers.items()])
 
     def add_runs(self, meter: int, runs: Sequence[tuple[Run, Sequence[Usage]]], begun: Collection[BucketKey]) -> None:
-        """Keep new runs and their usages; a short one in the row of the one before it, if that is short too."""
-        short = dict.fromkeys(run.key for run, usages in runs if len(usages) < SHORT and run.key in begun)
-        before = {(run := row_codec.decode_run(row)).key: (run, stored) for *row, stored in self._short(meter, short)}
+        """Keep new runs and their usages; what a bucket gains joins its last row, where both are short."""
+        gained: dict[BucketKey, int] = {}
+        for run, usages in runs:
+            gained[run.key] = gained.get(run.key, 0) + len(usages)
+        before = self._short_runs(meter, [key for key, number in gained.items() if number < SHORT and key in begun])
         new: list[Row] = []
         longer: list[Row] = []
         for run, usages in runs:
@@ -277,8 +279,13 @@ class StoredRows(ABC):
         self.write_usages(new)
         self.rewrite_usages(longer)
 
-    def _short(self, meter: int, keys: Collection[BucketKey]) -> Iterable[Row]:
-        return self.select_short(meter, list(keys)) if keys else ()
+    def _short_runs(self, meter: int, keys: Sequence[BucketKey]) -> dict[BucketKey, tuple[Run, bytes]]:
+        """Of each of the buckets of `keys` the last run and its usages, if it is short."""
+        found: dict[BucketKey, tuple[Run, bytes]] = {}
+        for *row, stored in self.select_short(meter, keys) if keys else ():
+            run = row_codec.decode_run(row)
+            found[run.key] = run, stored
+        return found
 
     def mark_cancelled(self, meter: int, marks: Iterable[Mark]) -> Sequence[Mark]:
         """Mark cancels on their usages; give those for which there is no usage to mark."""
