@@ -10,6 +10,7 @@ from functools import partial
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import KnownCustomers
 from .fold import fold
+from .gains import gained
 from .pages_ahead import PagesAhead, nothing_from
 from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
@@ -103,7 +104,7 @@ class Projector:
         events = pages.read(position, until)
         if position < events.end < until:
             pages.fetch(events.end)
-        folded = fold(events, rows.meters(), customers, rows.pinned())
+        gains = [gained(page) for page in fold(events, rows.meters(), customers, rows.pinned())]
         reached = events.position
         mark = None if reached == position else mark_at(self.ledger, reached)
         if mark is None:
@@ -113,10 +114,10 @@ class Projector:
 
         def write(onto: WritableRows) -> None:
             onto.add_customers(customers.new)
-            for page in folded:
-                if page.has_news:
-                    onto.put_meter(page.meter)
-                tally(onto, page)
+            for gain in gains:
+                if gain.has_news:
+                    onto.put_meter(gain.meter)
+                tally(onto, gain)
             onto.advance(reached, mark)
 
         return write

@@ -10,7 +10,7 @@ import msgspec
 from ..domain.counting import Usage
 from ..domain.meter_event import MeterEvent
 from ..domain.rules import Rules
-from .runs import BucketKey, Run
+from .runs import BucketKey, NewRun, Run
 from .totals import Totals
 
 LedgerEvent = tuple[int, str, bytes]
@@ -232,8 +232,8 @@ class WritableRows(Rows, Protocol):
         """Keep the numbers of new customers."""
         ...
 
-    def add_runs(self, meter: int, runs: Sequence[tuple[Run, Sequence[Usage]]], begun: Collection[BucketKey]) -> None:
-        """Keep new runs and their usages, all later in the ledger than those that are kept.
+    def add_runs(self, meter: int, runs: Sequence[NewRun], begun: Collection[BucketKey]) -> None:
+        """Keep new runs, all later in the ledger than those that are kept.
 
         Of the buckets in `begun` some are kept already; short ones may be kept as one.
         """

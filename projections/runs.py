@@ -53,6 +53,14 @@ class Run(NamedTuple):
         return Run(self.key, self.first_position, earliest, latest, self.totals.merge(later.totals))
 
 
+class NewRun(NamedTuple):
+    """A run that is to be kept: how many usages it has, and these as one value of bytes."""
+
+    run: Run
+    number: int
+    packed: bytes
+
+
 def cut(usages: Sequence[Usage]) -> Iterator[Sequence[Usage]]:
     """Usages of one bucket, in the ledger's order, in parts that are to be runs."""
     if len(usages) <= LONG:

@@ -17,7 +17,7 @@ _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
 VIEWS = Schema(
     kind="read_models",
-    version=2,
+    version=3,
     is_disposable=True,
     later=r"(meters|customers|usage|totals)_\d+",
     statements=(

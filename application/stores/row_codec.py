@@ -10,8 +10,9 @@ import msgspec
 
 from ...domain.counting import Usage
 from ...domain.rules import Rules
+from ...projections.packing import unpack
 from ...projections.rows import RulesInForce
-from ...projections.runs import Run
+from ...projections.runs import BucketKey, Run
 from ...projections.totals import Totals
 from .store import MADE_ANEW, UnreadableRow
 
@@ -81,25 +82,10 @@ def encode_totals(totals: Totals) -> tuple[str, int, str | None, int | None, int
     return str(totals.sum), totals.count, last, totals.last_at, totals.last_position
 
 
-def decode_usages(stored: bytes) -> list[Usage]:
-    """The usages of one row."""
+def decode_usages(key: BucketKey, stored: bytes) -> list[Usage]:
+    """The usages of one row, in the bucket `key`."""
     try:  # said in full: every row of usages passes here
-        return _usages_decoder.decode(stored)
-    except _UNREADABLE as error:
-        raise _unreadable("usages", error) from error
-
-
-def encode_usages(usages: Sequence[Usage]) -> bytes:
-    """The usages of one row, as an array whose head says their number in four bytes: so that others can join them."""
-    array = _encode_msgpack(usages)
-    head = 1 if len(usages) < _SMALL_ARRAY else 3
-    return _head(len(usages)) + array[head:]
-
-
-def join_usages(stored: bytes, later: bytes) -> bytes:
-    """The usages of two rows as those of one."""
-    try:
-        return _head(_number_in(stored) + _number_in(later)) + stored[_HEAD:] + later[_HEAD:]
+        return unpack(key, stored)
     except _UNREADABLE as error:
         raise _unreadable("usages", error) from error
 
@@ -127,24 +113,9 @@ def readable(what: str) -> Generator[None]:
 _encode_json = msgspec.json.Encoder(order="deterministic").encode
 _revisions_decoder = msgspec.json.Decoder(dict[str, int])
 _history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int]])
-_encode_msgpack = msgspec.msgpack.Encoder().encode
-_HEAD = 5
-_SMALL_ARRAY = 16
-_usages_decoder = msgspec.msgpack.Decoder(list[Usage])
 _PLACES = (int, type(None))
 _UNREADABLE = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
 
 
 def _unreadable(what: str, error: Exception) -> UnreadableRow:
     return UnreadableRow(f"A row of {what} in the read models can't be read: {error}. {MADE_ANEW}")
-
-
-def _head(number: int) -> bytes:
-    """The head of an array in MessagePack: 0xdd, and the number of what follows in four bytes."""
-    return b"\xdd" + number.to_bytes(_HEAD - 1, "big")
-
-
-def _number_in(stored: bytes) -> int:
-    if stored[:1] != b"\xdd":
-        raise ValueError("it isn't an array with a long head")
-    return int.from_bytes(stored[1:_HEAD], "big")

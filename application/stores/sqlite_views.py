@@ -25,7 +25,7 @@ from .stored_rows import tables
 
 VIEWS = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=4,
+    version=5,
     is_disposable=True,
     statements=(
         """CREATE TABLE generations (

@@ -13,8 +13,9 @@ import msgspec
 from ...domain.counting import Usage
 from ...domain.rules import Rules
 from ...projections.buckets import bucket_start
+from ...projections.packing import join, pack
 from ...projections.rows import AsOf, Bucket, Mark, ProjectedMeter, Record
-from ...projections.runs import SHORT, BucketKey, Run
+from ...projections.runs import SHORT, BucketKey, NewRun, Run
 from ...projections.totals import Totals
 from . import row_codec
 from .store import UnreadableRow
@@ -202,7 +203,8 @@ class StoredRows(ABC):
 
     def usages_of(self, meter: int, runs: Sequence[Run]) -> Iterator[list[Usage]]:
         """The usages of each of `runs`, in the ledger's order."""
-        return (row_codec.decode_usages(stored) for (stored,) in self.select_usages(meter, runs))
+        stored = self.select_usages(meter, runs)
+        return (row_codec.decode_usages(run.key, usages) for run, (usages,) in zip(runs, stored, strict=True))
 
     def buckets(self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
         """The buckets that begin in [start, end), by start."""
@@ -240,8 +242,8 @@ class StoredRows(ABC):
         for meter, *run, stored in self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {order}"):
             customer, start, dimensions, first, *_ = run
             try:
-                usages = row_codec.decode_usages(stored)
                 key = (customer, start, dimensions)
+                usages = row_codec.decode_usages(key, stored)
                 is_sound = bool(usages) and row_codec.decode_run(run) == Run.with_cancels(key, usages)
             except UnreadableRow:
                 usages, is_sound = [], False
@@ -261,21 +263,21 @@ class StoredRows(ABC):
         """Keep the numbers of new customers."""
         self.write_customers([(number, name) for name, number in numbers.items()])
 
-    def add_runs(self, meter: int, runs: Sequence[tuple[Run, Sequence[Usage]]], begun: Collection[BucketKey]) -> None:
-        """Keep new runs and their usages; what a bucket gains joins its last row, where both are short."""
+    def add_runs(self, meter: int, runs: Sequence[NewRun], begun: Collection[BucketKey]) -> None:
+        """Keep new runs; what a bucket gains joins its last row, where both are short."""
         gained: dict[BucketKey, int] = {}
-        for run, usages in runs:
-            gained[run.key] = gained.get(run.key, 0) + len(usages)
+        for run, number, _ in runs:
+            gained[run.key] = gained.get(run.key, 0) + number
         before = self._short_runs(meter, [key for key, number in gained.items() if number < SHORT and key in begun])
         new: list[Row] = []
         longer: list[Row] = []
-        for run, usages in runs:
-            stored, joined = row_codec.encode_usages(usages), before.pop(run.key, None)
+        for run, _, packed in runs:
+            joined = before.pop(run.key, None)
             if joined is None:
-                new.append((meter, *row_codec.encode_run(run), stored))
+                new.append((meter, *row_codec.encode_run(run), packed))
             else:
-                both = joined[0].followed_by(run)
-                longer.append((meter, *row_codec.encode_run(both), row_codec.join_usages(joined[1], stored)))
+                with row_codec.readable("usages"):
+                    longer.append((meter, *row_codec.encode_run(joined[0].followed_by(run)), join(joined[1], packed)))
         self.write_usages(new)
         self.rewrite_usages(longer)
 
@@ -303,7 +305,7 @@ class StoredRows(ABC):
             )
         self.rewrite_usages(
             [
-                (meter, *row_codec.encode_run(Run.with_cancels(key, usages)), row_codec.encode_usages(usages))
+                (meter, *row_codec.encode_run(Run.with_cancels(key, usages)), pack(usages))
                 for key, bucket in rows.items()
                 for usages in bucket.values()
             ]
@@ -322,7 +324,7 @@ class StoredRows(ABC):
             return []
         first, stored = found
         if first not in bucket:
-            bucket[first] = row_codec.decode_usages(stored or self._usages(meter, mark.key, first))
+            bucket[first] = row_codec.decode_usages(mark.key, stored or self._usages(meter, mark.key, first))
         return bucket[first]
 
     def _usages(self, meter: int, key: BucketKey, first: int) -> bytes:
