@@ -17,7 +17,7 @@ from ..domain.meter_event import MeterEvent, ReportedUse
 from ..domain.quantities import ZERO, billable
 from ..domain.rules import Reader, Rules
 from ..projections.projector import Projector
-from ..projections.replay import replayed_totals
+from ..projections.replay import Question, replayed_totals
 from ..projections.rows import AsOf, ProjectedMeter, Rows
 from ..projections.totals import Totals
 from ..projections.usage_source import FoldedUsage, UsageReadAnew
@@ -94,7 +94,7 @@ class UsageReader:
         """The same, counted from the ledger alone."""
         time_range(start, end)
         rules = self.ledger.meter(text(event_name, "event_name", 100)).rules
-        totals = replayed_totals(self.ledger, event_name, rules, start, end)
+        totals = replayed_totals(self.ledger, Question(event_name, rules, start, end))
         return [_total(of, rules, name, start, end) for name, of in sorted(totals.items())]
 
     @again_if_lost

@@ -1,13 +1,14 @@
 """Reading the ledger page by page: while one is folded, the next is fetched."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import chain
 from types import TracebackType
+from typing import NoReturn
 
 from ..domain.errors import LedgerUnavailable
-from .rows import PAGE_PART, LedgerPages, StoredPage
+from .rows import PAGE_PART, LedgerEvent, LedgerPages, StoredPage
 from .stored_events import Cancel, StoredEvent, read_part, read_rows
 
 
@@ -36,7 +37,7 @@ class PagesAhead:
     def read(self, after: int, until: int) -> "PageRead":
         """The page after a position, up to the position `until`."""
         until = min(after + self._size, until)
-        return PageRead(self._ledger, self._page(after), after, until, self._most_cancels)
+        return PageRead(self._ledger.page, self._page(after), after, until, self._most_cancels)
 
     def fetch(self, after: int) -> None:
         """Begin to fetch the page after a position, which is to be read next, where that disturbs nobody."""
@@ -57,12 +58,22 @@ class PagesAhead:
 
 
 class PageRead:
-    """The events of a page, to go through once; `position` is that of the last one so far, `end` of the very last."""
+    """The events of a page, to go through once; `position` is that of the last one so far, `end` of the very last.
 
-    def __init__(self, ledger: LedgerPages, page: StoredPage, after: int, until: int, most_cancels: int) -> None:
+    `rows` reads the ledger where the page can't be read as it was put together.
+    """
+
+    def __init__(
+        self,
+        rows: Callable[[int, int], Sequence[LedgerEvent]],
+        page: StoredPage,
+        after: int,
+        until: int,
+        most_cancels: int,
+    ) -> None:
         self.position = after
         self.end = min(page.last, until)
-        self._ledger = ledger
+        self._read_rows = rows
         self._page = page
         self._until = until
         self._cancels_left = most_cancels
@@ -106,11 +117,20 @@ class PageRead:
     def _rows(self) -> Sequence[StoredEvent]:
         """The events of a part that can't be read at once. Raises ProjectionStopped at what can't be read at all."""
         end = min(self._part_end(), self._until)
-        return list(read_rows(row for row in self._ledger.page(self.position, PAGE_PART) if row[0] <= end))
+        return list(read_rows(row for row in self._read_rows(self.position, PAGE_PART) if row[0] <= end))
 
     def _part_end(self) -> int:
         """The position that the part ends at which goes on from here, unless the page ends before."""
         return self.position - self.position % PAGE_PART + PAGE_PART
+
+
+class NotPutTogether(Exception):
+    """Rows of the ledger would have to be read where there is none."""
+
+
+def no_rows(after: int, limit: int) -> NoReturn:
+    """What reads rows where there is no ledger to read. Raises NotPutTogether."""
+    raise NotPutTogether(f"{limit} rows after {after}")
 
 
 def nothing_from(position: int) -> LedgerUnavailable:

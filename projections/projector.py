@@ -9,9 +9,8 @@ from functools import partial
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .customers import KnownCustomers
-from .fold import fold
-from .gains import gained
-from .pages_ahead import PagesAhead, nothing_from
+from .page_folder import PageFolder
+from .pages_ahead import nothing_from
 from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
 
@@ -71,20 +70,20 @@ class Projector:
                 "They are damaged; they are made anew when the ledger is opened again."
             )
         began, began_at, known = time.monotonic(), position, KnownCustomers()
-        with PagesAhead(self.ledger, self.page_size, MOST_CANCELS) as pages:
+        with PageFolder(self.ledger, self.page_size, MOST_CANCELS, head - position) as folder:
             while position < head:
-                position = self._project_page(pages, known, head, until)
+                position = self._project_page(folder, known, head, until)
                 if progress is not None:
                     seconds = max(time.monotonic() - began, 1e-9)
                     progress(Progress(position, head, (position - began_at) / seconds))
         return position
 
-    def _project_page(self, pages: PagesAhead, known: KnownCustomers, head: int, until: int | None) -> int:
+    def _project_page(self, folder: PageFolder, known: KnownCustomers, head: int, until: int | None) -> int:
         stopped: ProjectionStopped | None = None
         while True:
             try:
                 reached = self.views.take_page(
-                    partial(self._fold, pages, known, head, until if stopped is None else stopped.position - 1)
+                    partial(self._fold, folder, known, head, until if stopped is None else stopped.position - 1)
                 )
             except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
                 stopped = earlier
@@ -94,18 +93,14 @@ class Projector:
             return reached
 
     def _fold(
-        self, pages: PagesAhead, known: KnownCustomers, head: int, until: int | None, rows: Rows
+        self, folder: PageFolder, known: KnownCustomers, head: int, until: int | None, rows: Rows
     ) -> Callable[[WritableRows], None] | None:
         """Fold the page after what `rows` hold; give what writes it."""
         position, customers = rows.position(), known.numbers(rows)
         if position >= head:
             return None  # another was faster
         until = head if until is None else until
-        events = pages.read(position, until)
-        if position < events.end < until:
-            pages.fetch(events.end)
-        gains = [gained(page) for page in fold(events, rows.meters(), customers, rows.pinned())]
-        reached = events.position
+        reached, gains = folder.page(position, until, rows.meters(), customers, rows.pinned())
         mark = None if reached == position else mark_at(self.ledger, reached)
         if mark is None:
             if position < min(head, until):

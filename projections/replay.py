@@ -1,92 +1,154 @@
 """Totals out of the ledger alone: an account of its own, which shares the rules with the fold and nothing else.
 
-The ledger is read from its newest page to its oldest, so that a cancel is known before the use that it is about, and
-the report that counts in a window before those that it replaced.
+First all cancels are read; then the uses, from the ledger's newest page to its oldest, so that the report that counts
+in a window is known before those that it replaced. Pages are counted apart from each other: where there are many, by
+other processes.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
+from typing import NamedTuple
+
+import msgspec
 
 from ..domain.counting import window_start
 from ..domain.errors import TallybookError
 from ..domain.instants import microseconds
 from ..domain.meter_event import ReportedUse
 from ..domain.quantities import EXACT, ZERO
-from ..domain.rules import Rules
-from .pages_ahead import PageRead, PagesAhead, nothing_from
+from ..domain.rules import EventTimeWindow, Rules
+from .elsewhere import Call, PagesElsewhere, Span
+from .pages_ahead import NotPutTogether, PageRead, PagesAhead, no_rows, nothing_from
 from .projector import PAGE_SIZE
-from .rows import LedgerPages
-from .stored_events import Cancel, StoredEvent, stopped, topic_of
+from .rows import LedgerPages, StoredPage
+from .stored_events import StoredEvent, cancelled_uses, stopped, topic_of
 from .totals import Totals
 
 Use = tuple[datetime, int, Decimal | None, tuple[str, ...]]
 """When a use happened, its position, value and dimension values: by time and position if sorted."""
 
 
-def replayed_totals(
-    ledger: LedgerPages, event_name: str, rules: Rules, start: datetime, end: datetime
-) -> dict[str, Totals]:
-    """What the usage of a meter in [start, end) adds up to by `rules` for each customer, where any counts.
+class Question(NamedTuple):
+    """What the usage of a meter in [start, end) adds up to by `rules`."""
+
+    event_name: str
+    rules: Rules
+    start: datetime
+    end: datetime
+
+
+class PageCount(NamedTuple):
+    """What is counted of one page, by customer: `totals`, or under a window the `newest` use of each in this page."""
+
+    totals: dict[str, Totals]
+    newest: dict[str, list[Use]]
+
+
+def replayed_totals(ledger: LedgerPages, asked: Question) -> dict[str, Totals]:
+    """What is asked for, for each customer where any usage counts.
 
     Raises ProjectionStopped at a use that can't be read.
     """
-    replay = _Replay(event_name, rules, start, end)
-    for page in _newest_first(ledger):
-        replay.add(page)
-    return {customer: totals for customer, totals in replay.totals.items() if totals.count}
+    totals: defaultdict[str, Totals] = defaultdict(Totals)
+    taken: set[tuple[str, tuple[str, ...], int]] = set()
+    for page in _newest_first(ledger, asked):
+        for customer, of_page in page.totals.items():
+            totals[customer] = totals[customer].merge(of_page)
+        for customer, uses in page.newest.items():
+            newest = _not_taken(customer, uses, asked.rules.event_time_window, taken)
+            totals[customer] = totals[customer].merge(_added_up(_asked_for(newest, asked)))
+    return {customer: of for customer, of in totals.items() if of.count}
 
 
-class _Replay:
-    """What is counted so far, the newest of the ledger first."""
+def count(events: Iterable[StoredEvent], asked: Question, cancelled: Collection[int]) -> PageCount:
+    """Count one page, without the uses that are `cancelled`."""
+    window = asked.rules.event_time_window
+    uses = _uses(events, asked)
+    if cancelled:
+        uses = {customer: [use for use in of if use[1] not in cancelled] for customer, of in uses.items()}
+    if window is None:
+        return PageCount({customer: _added_up(_asked_for(of, asked)) for customer, of in uses.items()}, {})
+    return PageCount({}, {customer: _not_taken(customer, of, window, set()) for customer, of in uses.items()})
 
-    def __init__(self, event_name: str, rules: Rules, start: datetime, end: datetime) -> None:
-        self.totals: defaultdict[str, Totals] = defaultdict(Totals)
-        self._event_name = event_name
-        self._read = rules.reader()
-        self._window = rules.event_time_window
-        self._start = start
-        self._end = end
-        self._cancelled: set[int] = set()
-        self._taken: set[tuple[str, tuple[str, ...], int]] = set()
 
-    def add(self, events: Iterable[StoredEvent]) -> None:
-        """Count an older page."""
-        for customer, uses in self._uses(events).items():
-            standing = [use for use in uses if use[1] not in self._cancelled] if self._cancelled else uses
-            counted = sorted(standing if self._window is None else self._newest(customer, standing))
-            if counted and not self._start <= counted[0][0] <= counted[-1][0] < self._end:
-                counted = [use for use in counted if self._start <= use[0] < self._end]
-            self.totals[customer] = self.totals[customer].merge(_added_up(counted))
+def count_apart(page: StoredPage, span: Span, asked: Question, cancelled: Collection[int]) -> bytes:
+    """The same, for another process to be told; nothing where the page isn't read as it was put together."""
+    events = PageRead(no_rows, page, *span, PAGE_SIZE)
+    try:
+        counted = count(events, asked, cancelled)
+    except (TallybookError, NotPutTogether):
+        return b""
+    return _encode(counted) if events.position == span[1] else b""
 
-    def _uses(self, events: Iterable[StoredEvent]) -> defaultdict[str, list[Use]]:
-        """The uses of the meter, by customer; what is cancelled is remembered."""
-        event_name, read = self._event_name, self._read
-        uses: defaultdict[str, list[Use]] = defaultdict(list)
-        for position, event in events:
-            if type(event) is ReportedUse:
-                if event.event_name == event_name:
-                    try:
-                        customer, value, dimensions = read(event.payload)
-                    except TallybookError as error:
-                        raise stopped(position, topic_of(event), error) from error
-                    uses[customer].append((event.occurred_at, position, value, dimensions))
-            elif isinstance(event, Cancel):
-                self._cancelled.add(event.recorded_position)
-        return uses
 
-    def _newest(self, customer: str, uses: Sequence[Use]) -> Sequence[Use]:
-        """The newest of each window, where nothing newer was counted for it."""
-        assert self._window is not None
-        newest: list[Use] = []
-        for use in sorted(uses, key=lambda use: use[1], reverse=True):
-            place = (customer, use[3], window_start(microseconds(use[0]), self._window))
-            if place not in self._taken:
-                self._taken.add(place)
-                newest.append(use)
-        return newest
+def _newest_first(ledger: LedgerPages, asked: Question) -> Iterator[PageCount]:
+    """What is counted of each page, the newest first."""
+    head = ledger.head()
+    cancelled = sorted(cancelled_uses(ledger, head))
+
+    def cancelled_in(span: Span) -> frozenset[int]:
+        after, until = (bisect_right(cancelled, position) for position in span)
+        return frozenset(cancelled[after:until])
+
+    def counted_apart(span: Span, call: Call) -> bytes:
+        page = ledger.page_at_once(span[0], PAGE_SIZE)
+        return call(count_apart, page, span, asked, cancelled_in(span))
+
+    spans = [(after, min(after + PAGE_SIZE, head)) for after in reversed(range(0, head, PAGE_SIZE))]
+    elsewhere: PagesElsewhere[bytes] = PagesElsewhere(ledger, head)
+    with PagesAhead(ledger, PAGE_SIZE, PAGE_SIZE) as pages, elsewhere:
+        for place, span in enumerate(spans):
+            following = spans[place + 1 :]
+            told = elsewhere.told(span, following, counted_apart)
+            if told:
+                yield _decode(told)
+                continue
+            page = pages.read(*span)
+            if following and not elsewhere.has_after(following[0][0]):
+                pages.fetch(following[0][0])
+            yield count(page, asked, cancelled_in(span))
+            if page.position < span[1]:
+                raise nothing_from(page.position + 1)
+
+
+def _uses(events: Iterable[StoredEvent], asked: Question) -> Mapping[str, Sequence[Use]]:
+    """The uses of the meter, by customer."""
+    event_name, read = asked.event_name, asked.rules.reader()
+    uses: defaultdict[str, list[Use]] = defaultdict(list)
+    for position, event in events:
+        if type(event) is ReportedUse and event.event_name == event_name:
+            try:
+                customer, value, dimensions = read(event.payload)
+            except TallybookError as error:
+                raise stopped(position, topic_of(event), error) from error
+            uses[customer].append((event.occurred_at, position, value, dimensions))
+    return uses
+
+
+def _not_taken(
+    customer: str, uses: Sequence[Use], window: EventTimeWindow | None, taken: set[tuple[str, tuple[str, ...], int]]
+) -> list[Use]:
+    """The newest of each window, where nothing newer was `taken` for it."""
+    assert window is not None
+    newest: list[Use] = []
+    for use in sorted(uses, key=lambda use: use[1], reverse=True):
+        place = (customer, use[3], window_start(microseconds(use[0]), window))
+        if place not in taken:
+            taken.add(place)
+            newest.append(use)
+    return newest
+
+
+def _asked_for(uses: Sequence[Use], asked: Question) -> Sequence[Use]:
+    """Those that happened in the range, in order."""
+    start, end, ordered = asked.start, asked.end, sorted(uses)
+    if ordered and not start <= ordered[0][0] <= ordered[-1][0] < end:
+        return [use for use in ordered if start <= use[0] < end]
+    return ordered
 
 
 def _added_up(uses: Sequence[Use]) -> Totals:
@@ -98,15 +160,5 @@ def _added_up(uses: Sequence[Use]) -> Totals:
     return Totals(reduce(EXACT.add, values, ZERO), len(uses), last, microseconds(last_at), last_position)
 
 
-def _newest_first(ledger: LedgerPages) -> Iterator[PageRead]:
-    """The ledger's events by pages, the newest first."""
-    head = ledger.head()
-    with PagesAhead(ledger, PAGE_SIZE, PAGE_SIZE) as pages:
-        for after in reversed(range(0, head, PAGE_SIZE)):
-            end = min(after + PAGE_SIZE, head)
-            page = pages.read(after, end)
-            if after:
-                pages.fetch(after - PAGE_SIZE)
-            yield page
-            if page.position < end:
-                raise nothing_from(page.position + 1)
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(PageCount).decode

@@ -12,7 +12,7 @@ import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter_event import ReportedUse
-from .rows import USAGE_RECORDED, LedgerEvent
+from .rows import PAGE_PART, USAGE_RECORDED, LedgerEvent, LedgerPages
 
 
 class Cancel(msgspec.Struct, frozen=True):
@@ -77,6 +77,15 @@ def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
         yield position, event
 
 
+def cancelled_uses(ledger: LedgerPages, until: int) -> Iterator[int]:
+    """The positions of the uses that are cancelled by an event up to the position `until`. Raises ProjectionStopped."""
+    after = 0
+    while rows := ledger.of_topic(_CANCELLED, after, until, PAGE_PART):
+        for after, event in read_rows(rows):  # noqa: B007 - where the next rows begin
+            if isinstance(event, Cancel):
+                yield event.recorded_position
+
+
 def topic_of(event: Event) -> str:
     """The topic that is stored for what says something about usage."""
     return next(topic for topic, (kind, _) in _KINDS.items() if isinstance(event, kind))
@@ -101,6 +110,7 @@ def _says_nothing(topic: str) -> bool:
     return topic in _WITHOUT_USAGE
 
 
+_CANCELLED = "EventCancelled"
 _WITHOUT_USAGE = frozenset(
     {
         "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
@@ -111,7 +121,7 @@ _KINDS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
     topic: (kind, msgspec.json.Decoder(kind).decode)
     for topic, kind in (
         (USAGE_RECORDED, ReportedUse),
-        ("EventCancelled", Cancel),
+        (_CANCELLED, Cancel),
         ("Configured", NewMeter),
         ("RulesChanged", NewRules),
     )

@@ -176,6 +176,10 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         others = self.store.select(self.store.named(_OTHERS), (after, last), binary=True) if has_others else ()
         return StoredPage(uses or b"", others, last or after)
 
+    def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
+        """Up to `limit` events of a topic after the position `after`, up to `until`, in order."""
+        return self.store.select(self.store.named(_OF_TOPIC), (after, until, topic, limit), binary=True)
+
     def insert_rows(
         self,
         rows: Sequence[StoredRow],
@@ -378,6 +382,10 @@ FROM (
 _OTHERS = f"""
 SELECT position, topic, state FROM {{schema}}.stored_events
 WHERE position > %s AND position <= %s AND topic <> '{USAGE_RECORDED}' ORDER BY position
+"""
+_OF_TOPIC = """
+SELECT position, topic, state FROM {schema}.stored_events
+WHERE position > %s AND position <= %s AND topic = %s ORDER BY position LIMIT %s
 """
 _PAGE = "SELECT position, topic, state FROM {schema}.stored_events WHERE position > %s ORDER BY position LIMIT %s"
 

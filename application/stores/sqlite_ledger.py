@@ -64,6 +64,10 @@ SELECT position, topic, state FROM stored_events
 WHERE position > ? AND position <= ? AND topic <> '{USAGE_RECORDED}' ORDER BY position
 """
 _INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES"
+_OF_TOPIC = """
+SELECT position, topic, state FROM stored_events
+WHERE position > ? AND position <= ? AND topic = ? ORDER BY position LIMIT ?
+"""
 # What SQLite does for each statement, triggers being there, takes as long as half of a row.
 _AT_ONCE = 50
 _INSERT_AT_ONCE = f"{_INSERT} {','.join(['(?,?,?,?)'] * _AT_ONCE)}"
@@ -193,6 +197,13 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             uses, last, has_others = cursor.fetchone()
             others = cursor.execute(_OTHERS, (after, last)).fetchall() if has_others else ()
             return StoredPage(uses or b"", others, last or after)
+
+    def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
+        """Up to `limit` events of a topic after the position `after`, up to `until`, in order."""
+        with self.datastore.transaction(commit=False) as c:
+            cursor = c.sqlite_cursor
+            cursor.row_factory = None
+            return cursor.execute(_OF_TOPIC, (after, until, topic, limit)).fetchall()
 
     def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
         """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""

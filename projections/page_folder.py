@@ -1,0 +1,67 @@
+"""Folding page after page: in this process, or where there is very much to fold, ahead of it in others."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+
+from ..domain.rules import Rules
+from .apart import FoldedPage, fold_apart, take
+from .elsewhere import Call, PagesElsewhere, Span
+from .fold import fold
+from .gains import gained
+from .pages_ahead import PagesAhead
+from .rows import LedgerPages, ProjectedMeter
+
+Meters = Mapping[str, ProjectedMeter]
+
+
+class PageFolder:
+    """Folds pages of up to `size` events, which end earlier after `most_cancels`; of about so many `events` in all."""
+
+    def __init__(self, ledger: LedgerPages, size: int, most_cancels: int, events: int) -> None:
+        self._ledger = ledger
+        self._size = size
+        self._most_cancels = most_cancels
+        self._closing = ExitStack()
+        self._pages = PagesAhead(ledger, size, most_cancels)
+        self._elsewhere: PagesElsewhere[tuple[bytes, Meters]] = PagesElsewhere(ledger, events)
+
+    def __enter__(self) -> "PageFolder":
+        self._closing.enter_context(self._pages)
+        self._closing.enter_context(self._elsewhere)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def page(
+        self, after: int, until: int, meters: Meters, customers: Mapping[str, int], pinned: Mapping[str, Rules]
+    ) -> FoldedPage:
+        """The page after a position, up to the position `until`. Raises ProjectionStopped."""
+        following = [(start, min(start + self._size, until)) for start in range(after + self._size, until, self._size)]
+        span = (after, min(after + self._size, until))
+        told = self._elsewhere.told(span, following, partial(self._folded_apart, _without_history(meters)))
+        folded = None if told is None else take(*told, meters, customers)
+        return folded or self._folded_here(after, until, meters, customers, pinned)
+
+    def _folded_here(
+        self, after: int, until: int, meters: Meters, customers: Mapping[str, int], pinned: Mapping[str, Rules]
+    ) -> FoldedPage:
+        events = self._pages.read(after, until)
+        if after < events.end < until and not self._elsewhere.has_after(events.end):
+            self._pages.fetch(events.end)
+        gains = [gained(page) for page in fold(events, meters, customers, pinned)]
+        return FoldedPage(events.position, gains)
+
+    def _folded_apart(self, meters: Meters, span: Span, call: Call) -> tuple[bytes, Meters]:
+        """What came of folding a page, and by which meters it was folded."""
+        page = self._ledger.page_at_once(span[0], self._size)
+        return call(fold_apart, page, *span, self._most_cancels, meters), meters
+
+
+def _without_history(meters: Meters) -> Meters:
+    """What it takes to fold their uses."""
+    return {name: meter._replace(history=()) for name, meter in meters.items()}

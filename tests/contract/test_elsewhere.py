@@ -1,0 +1,168 @@
+"""Other processes fold and count pages ahead; what comes of it is the same, also where one of them is lost."""
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tallybook.domain.errors import ProjectionStopped
+from tallybook.projections import Projector, elsewhere, replay
+from tallybook.projections.workers import PROCESSES, Workers
+
+from .histories import END, METERS, START, record_history, rows_of
+from .kept_stores import KeptStore
+from .stores import Store
+
+PAGE = 20
+PATIENCE_SECONDS = 60
+
+
+class ReadyWorkers(Workers):
+    """Workers that are there from the start; what they were asked is counted."""
+
+    asked = 0
+
+    def __enter__(self) -> "ReadyWorkers":
+        super().__enter__()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._free.qsize() < self.number and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert self.are_ready
+        return self
+
+    def call(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """What a worker answers."""
+        ReadyWorkers.asked += 1
+        return super().call(function, *arguments)
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """However little there is to do, two workers do it."""
+    monkeypatch.setenv(PROCESSES, "3")
+    monkeypatch.setattr(elsewhere, "APART_FROM", 0)
+    monkeypatch.setattr(elsewhere, "Workers", ReadyWorkers)
+    monkeypatch.setattr(replay, "PAGE_SIZE", PAGE)
+    monkeypatch.setattr(ReadyWorkers, "asked", 0)
+    yield
+    assert not children(), "a worker is left"
+
+
+def children() -> set[int]:
+    """The worker processes that this one has begun."""
+    found: set[int] = set()
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"workers import serve" in (status.parent / "cmdline").read_bytes():
+                found.add(int(status.parent.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_pages_folded_by_workers_make_the_same_rows(kept_store: KeptStore) -> None:
+    """Meters begin, are renamed and have uses cancelled on the way."""
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, views):
+        record_history(metering, 300)
+        with pytest.MonkeyPatch.context() as alone:
+            alone.setenv(PROCESSES, "1")
+            Projector(ledger, views, PAGE).catch_up()
+        plain = rows_of(views)
+        assert ReadyWorkers.asked == 0
+        views.begin_anew()
+        Projector(ledger, views, PAGE).catch_up()
+        assert rows_of(views) == plain
+        assert ReadyWorkers.asked > 0
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_pages_counted_by_workers_add_up_to_the_same_totals(kept_store: KeptStore) -> None:
+    """Where every event stands for itself, and where the newest of each hour or day counts."""
+    with kept_store.metering() as metering:
+        record_history(metering, 300)
+        for name in METERS:
+            ReadyWorkers.asked = 0
+            assert metering.totals_from_ledger(name, START, END) == metering.totals(name, START, END)
+            assert ReadyWorkers.asked > 0
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_worker_that_is_killed_is_done_without(kept_store: KeptStore, caplog: pytest.LogCaptureFixture) -> None:
+    """What it had begun is folded by who asked for it; the log tells."""
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, views):
+        record_history(metering, 300)
+        metering.catch_up()
+        plain = rows_of(views)
+        views.begin_anew()
+
+        def kill(_: object) -> None:
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+
+        with caplog.at_level(logging.WARNING, "tallybook"):
+            Projector(ledger, views, PAGE).catch_up(kill)
+        assert rows_of(views) == plain
+        assert [record.getMessage().split(" (")[0] for record in caplog.records] == ["A worker process was lost"]
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_an_event_that_cannot_be_folded_is_told_by_who_asked(kept_store: KeptStore) -> None:
+    """All before it is folded in, and totals aren't counted past it."""
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, views):
+        record_history(metering, 300)
+        position = ledger.head() - 50
+        assert kept_store.damage_ledger("UPDATE stored_events SET state = ? WHERE position = ?", b"{", position) == 1
+        with pytest.raises(ProjectionStopped) as stopped:
+            Projector(ledger, views, PAGE).catch_up()
+        assert (stopped.value.position, rows_of(views)[0]) == (position, position - 1)
+        with pytest.raises(ProjectionStopped) as stopped:
+            metering.totals_from_ledger("tokens", START, END)
+        assert stopped.value.position == position
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_who_waits_for_a_page_does_one_that_follows(kept_store: KeptStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one worker that is slow, this process folds pages meanwhile; they are taken in their order."""
+    monkeypatch.setenv(PROCESSES, "2")
+    call, here = ReadyWorkers.call, elsewhere.directly
+    done_here: list[object] = []
+
+    def slow(self: ReadyWorkers, *asked: Any) -> Any:
+        time.sleep(0.05)
+        return call(self, *asked)
+
+    def counted_here(*asked: Any) -> bytes:
+        done_here.append(asked)
+        return here(*asked)
+
+    monkeypatch.setattr(ReadyWorkers, "call", slow)
+    monkeypatch.setattr(elsewhere, "directly", counted_here)
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, views):
+        record_history(metering, 300)
+        metering.catch_up()
+        plain = rows_of(views)
+        views.begin_anew()
+        Projector(ledger, views, PAGE).catch_up()
+        assert rows_of(views) == plain
+        assert done_here
+
+
+def test_no_worker_is_begun_for_little_or_where_it_is_not_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To begin one takes as long as to fold tens of thousands of events."""
+    begun: list[int] = []
+    monkeypatch.setattr(elsewhere, "Workers", begun.append)
+    with store.metering() as metering, store.pieces() as (ledger, views):
+        record_history(metering, 30)
+        Projector(ledger, views).catch_up()
+        monkeypatch.setattr(elsewhere, "APART_FROM", 0)
+        monkeypatch.setenv(PROCESSES, "1")
+        views.begin_anew()
+        Projector(ledger, views).catch_up()
+        metering.totals_from_ledger("tokens", START, END)
+    assert begun == []

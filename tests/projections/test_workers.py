@@ -1,0 +1,107 @@
+"""Worker processes: they answer, say when they can't, and end with who began them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tallybook.projections.workers import PROCESSES, Worker, WorkerLost, Workers, usable
+
+PATIENCE_SECONDS = 60
+BEGINS_ONE = """
+import sys, time
+from tallybook.projections.workers import Worker
+worker = Worker()
+print(worker.call(__import__("os").getpid), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_worker_calls_what_it_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """In a process of its own, one call after another; what it prints is no answer."""
+    worker = Worker()
+    assert worker.call(os.getpid) != os.getpid()
+    assert worker.call(os.write, 1, b"said\n") == 5
+    assert worker.call(sorted, b"ba" * 100_000) == [97] * 100_000 + [98] * 100_000
+    worker.end()
+    assert capfd.readouterr() == ("", "said\n")
+
+
+def test_a_worker_that_ends_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    """Killed, or by an error of what it called, which it tells on its standard error."""
+    killed, failed = Worker(), Worker()
+    os.kill(killed.call(os.getpid), signal.SIGKILL)
+    with pytest.raises(WorkerLost):
+        killed.call(os.getpid)
+    with pytest.raises(WorkerLost):
+        failed.call(int, "none")
+    for worker in (killed, failed):
+        worker.end()
+    assert "invalid literal" in capfd.readouterr().err
+
+
+def test_workers_end_with_who_has_them() -> None:
+    """Whoever still asks is told."""
+    with Workers(2) as some:
+        assert some.submit(lambda: some.call(os.getpid)).result() != os.getpid()
+        assert some.are_ready
+        begun = [some.call(os.getpid) for _ in range(4)]
+    assert not some.are_ready
+    for process in begun:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    with pytest.raises(WorkerLost):
+        some.call(os.getpid)
+
+
+def test_workers_that_are_not_there_yet_end_too() -> None:
+    """Nobody waits for them."""
+    began = time.monotonic()
+    with Workers(3):
+        pass
+    assert time.monotonic() - began < PATIENCE_SECONDS / 2
+
+
+def test_a_worker_ends_where_its_program_is_killed() -> None:
+    """Its input ends; nothing is left of it."""
+    with subprocess.Popen([sys.executable, "-c", BEGINS_ONE], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        worker = int(program.stdout.readline())
+        os.kill(worker, 0)
+        program.kill()
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not Path(f"/proc/{worker}").exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "set_to", "executable", "number"),
+    [
+        (1, "", "/usr/bin/python3", 0),
+        (2, "", "/usr/bin/python3", 1),
+        (64, "", "/usr/bin/python3.11", 3),
+        (64, "8", "/usr/bin/python3", 7),
+        (64, "1", "/usr/bin/python3", 0),
+        (64, "0", "/usr/bin/python3", 0),
+        (1, "2", "/usr/bin/python3", 1),
+        (64, "many", "/usr/bin/python3", 3),
+        (64, "", "/usr/bin/uwsgi", 0),
+        (64, "", "", 0),
+    ],
+)
+def test_how_many_may_be_begun(
+    monkeypatch: pytest.MonkeyPatch, cores: int, set_to: str, executable: str, number: int
+) -> None:
+    """One for each core but that of the program itself, or as many as are set; none where Python can't be begun."""
+
+    def affinity(_: int) -> range:
+        return range(cores)
+
+    monkeypatch.setattr(os, "sched_getaffinity", affinity)
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setenv(PROCESSES, set_to)
+    assert usable() == number
