@@ -1,6 +1,6 @@
 """Reading the ledger page by page: while one is folded, the next is fetched."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import chain
@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import NoReturn
 
 from ..domain.errors import LedgerUnavailable
-from .rows import PAGE_PART, LedgerEvent, LedgerPages, StoredPage
-from .stored_events import Cancel, StoredEvent, read_part, read_rows
+from .rows import EVENT_CANCELLED, PAGE_PART, LedgerEvent, LedgerPages, StoredPage
+from .stored_events import Event, StoredEvent, read_part, read_rows
 
 
 class PagesAhead:
@@ -71,24 +71,30 @@ class PageRead:
         until: int,
         most_cancels: int,
     ) -> None:
+        cancels = [position for position, topic, _ in page.others if topic == EVENT_CANCELLED]
+        self._until = cancels[most_cancels] - 1 if len(cancels) > most_cancels else until
         self.position = after
-        self.end = min(page.last, until)
+        self.end = min(page.last, self._until)
         self._read_rows = rows
         self._page = page
-        self._until = until
-        self._cancels_left = most_cancels
 
     def __iter__(self) -> Iterator[StoredEvent]:
         return chain.from_iterable(self._parts())
 
-    def _parts(self) -> Iterator[Sequence[StoredEvent]]:
+    def _parts(self) -> Iterator[Iterable[StoredEvent]]:
         for uses in self._documents():
-            events = self._at_once(uses) or self._rows()
-            kept = self._cut(events)
-            if kept:
-                self.position = kept[-1][0]
-                yield kept
-            if not kept or len(kept) < len(events):
+            events, after = self._at_once(uses), self.position
+            if events is None:
+                rows = self._rows()
+                if not rows:
+                    return
+                self.position = rows[-1][0]
+                yield rows
+            else:
+                events = events[: self._until - after]
+                self.position += len(events)
+                yield enumerate(events, after + 1)
+            if self.position >= self._until:
                 return
 
     def _documents(self) -> Iterator[bytes]:
@@ -101,18 +107,10 @@ class PageRead:
         while self.position < self._until:
             yield b""
 
-    def _at_once(self, uses: bytes) -> Sequence[StoredEvent] | None:
+    def _at_once(self, uses: bytes) -> Sequence[Event] | None:
         end = min(self._part_end(), self._page.last)
         others = [other for other in self._page.others if self.position < other[0] <= end]
         return read_part(uses, others, self.position, end)
-
-    def _cut(self, events: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
-        """As many of `events` as belong to this page."""
-        if events and events[-1][0] > self._until:
-            events = [event for event in events if event[0] <= self._until]
-        cancels = [place for place, (_, event) in enumerate(events) if type(event) is Cancel]
-        left, self._cancels_left = self._cancels_left, self._cancels_left - len(cancels)
-        return events[: cancels[left]] if len(cancels) > left else events
 
     def _rows(self) -> Sequence[StoredEvent]:
         """The events of a part that can't be read at once. Raises ProjectionStopped at what can't be read at all."""

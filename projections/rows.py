@@ -19,6 +19,8 @@ LedgerEvent = tuple[int, str, bytes]
 
 USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
 """The topic of uses."""
+EVENT_CANCELLED = MeterEvent.EventCancelled.__name__
+"""The topic of cancels."""
 PAGE_PART = 1_000
 """Parts of a page end at positions that are multiples of this."""
 
@@ -27,7 +29,7 @@ class StoredPage(NamedTuple):
     """Stored events: the states of uses in parts, a line each, the other events, and the position of the last one.
 
     A part is a JSON array of states, if these are JSON, with null in the place of each other event; nobody has looked
-    yet. It is empty where it would be too long for the store.
+    yet. It is empty, and the last position the one before, where it would be too long for the store.
     """
 
     uses: bytes

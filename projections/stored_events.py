@@ -12,7 +12,7 @@ import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter_event import ReportedUse
-from .rows import PAGE_PART, USAGE_RECORDED, LedgerEvent, LedgerPages
+from .rows import EVENT_CANCELLED, PAGE_PART, USAGE_RECORDED, LedgerEvent, LedgerPages
 
 
 class Cancel(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ StoredEvent = tuple[int, Event]
 """The position of an event, and what it says."""
 
 
-def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int) -> Sequence[StoredEvent] | None:
+def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int) -> Sequence[Event] | None:
     """The events of a part of a page, from after a position to another; None where they can't be read at once.
 
     `uses` are the states of uses, as an array with null in the place of each of `others`.
@@ -64,7 +64,7 @@ def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int)
         return None
     # Or what is stored of one event was more than that.
     is_whole = len(events) == last - after and events.count(None) == sum(_says_nothing(topic) for _, topic, _ in others)
-    return list(enumerate(events, after + 1)) if is_whole else None
+    return events if is_whole else None
 
 
 def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
@@ -80,7 +80,7 @@ def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
 def cancelled_uses(ledger: LedgerPages, until: int) -> Iterator[int]:
     """The positions of the uses that are cancelled by an event up to the position `until`. Raises ProjectionStopped."""
     after = 0
-    while rows := ledger.of_topic(_CANCELLED, after, until, PAGE_PART):
+    while rows := ledger.of_topic(EVENT_CANCELLED, after, until, PAGE_PART):
         for after, event in read_rows(rows):  # noqa: B007 - where the next rows begin
             if isinstance(event, Cancel):
                 yield event.recorded_position
@@ -110,7 +110,6 @@ def _says_nothing(topic: str) -> bool:
     return topic in _WITHOUT_USAGE
 
 
-_CANCELLED = "EventCancelled"
 _WITHOUT_USAGE = frozenset(
     {
         "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
@@ -121,7 +120,7 @@ _KINDS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
     topic: (kind, msgspec.json.Decoder(kind).decode)
     for topic, kind in (
         (USAGE_RECORDED, ReportedUse),
-        (_CANCELLED, Cancel),
+        (EVENT_CANCELLED, Cancel),
         ("Configured", NewMeter),
         ("RulesChanged", NewRules),
     )

@@ -167,14 +167,13 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
 
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by PostgreSQL."""
+        at_once, others = self.store.named(_USES_AT_ONCE), self.store.named(_OTHERS)
         try:
-            ((uses, last, has_others),) = self.store.select(
-                self.store.named(_USES_AT_ONCE), (after, limit), binary=True
-            )
+            ((uses, last, has_others),) = self.store.select(at_once, (after, limit), binary=True)
         except TooLong:
-            return StoredPage(b"", (), after)
-        others = self.store.select(self.store.named(_OTHERS), (after, last), binary=True) if has_others else ()
-        return StoredPage(uses or b"", others, last or after)
+            return StoredPage(b"", self.store.select(others, (after, after + limit), binary=True), after)
+        found = self.store.select(others, (after, last), binary=True) if has_others else ()
+        return StoredPage(uses or b"", found, last or after)
 
     def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
         """Up to `limit` events of a topic after the position `after`, up to `until`, in order."""

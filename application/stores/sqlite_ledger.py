@@ -193,7 +193,7 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             try:
                 cursor.execute(_USES_AT_ONCE, (after, limit))
             except sqlite3.DataError:  # too much for one value
-                return StoredPage(b"", (), after)
+                return StoredPage(b"", cursor.execute(_OTHERS, (after, after + limit)).fetchall(), after)
             uses, last, has_others = cursor.fetchone()
             others = cursor.execute(_OTHERS, (after, last)).fetchall() if has_others else ()
             return StoredPage(uses or b"", others, last or after)
