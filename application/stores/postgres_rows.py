@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from .postgres_views import PostgresViews
 
 _ROWS_A_FETCH = 200
+"""Rows with their usages take up to 60 kB each."""
+_SLIM_ROWS_A_FETCH = 2_000
+"""Others take some 100 bytes."""
 _RUNS_A_FETCH = 50
+_USAGE_TYPES = (
+    *("bigint", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
+    *("text", "bigint", "text", "bigint", "bigint", "bytea", "text"),
+)
 
 
 class PostgresRows(StoredRows):
@@ -27,6 +34,7 @@ class PostgresRows(StoredRows):
         self._views = views
         self._connection = connection
         self._cursors = count(1)
+        self._position: int | None = None
 
     def beside(self, generation: int) -> "PostgresRows":
         """The rows of another generation, in the same consistent state. Raises NoGeneration."""
@@ -34,11 +42,14 @@ class PostgresRows(StoredRows):
 
     def position(self) -> int:
         """The position up to which the ledger is folded in."""
-        return self._views.tracked_position(self._connection, self.generation)
+        if self._position is None:  # nobody else advances it meanwhile
+            self._position = self._views.tracked_position(self._connection, self.generation)
+        return self._position
 
     def track(self, position: int) -> None:
         """Advance the position; refused by the library unless it grows."""
         self._views.track(self._connection, self.generation, position)
+        self._position = position
 
     def select(self, statement: str, params: Sequence[object] = ()) -> list[Row]:
         """The rows of a statement that gives few: no more than of one customer."""
@@ -55,12 +66,7 @@ class PostgresRows(StoredRows):
         some 75 kB, and a page of cancels reads as many streams; one that isn't read to its end goes with the
         transaction.
         """
-        name = f"rows_{id(self)}_{next(self._cursors)}"
-        self._executed(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", params)
-        while len(rows := self._executed(f"FETCH {_ROWS_A_FETCH} FROM {name}").fetchall()) == _ROWS_A_FETCH:
-            yield from rows
-        self._executed(f"CLOSE {name}")
-        yield from rows
+        return self._stream(statement, params, _ROWS_A_FETCH)
 
     def execute(self, statement: str, params: Sequence[object] = ()) -> None:
         """Do what a statement says."""
@@ -73,12 +79,15 @@ class PostgresRows(StoredRows):
 
     def select_runs_of_all(self, meter: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
         """The runs of all customers with usages in [start, end), by start of their bucket."""
-        return self.stream(  # buckets lead to them: there is one wherever there are usages
-            f"SELECT {columns_of('kept', self.RUN)} FROM {self.totals_table} AS bucket JOIN {self.usage_table} AS kept"
-            " USING (meter, customer, start, dimensions_key)"
+        return self._stream(  # buckets lead to them: there is one wherever there are usages
+            f"SELECT {columns_of('run', self.RUN)} FROM {self.totals_table} AS bucket"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS kept WHERE kept.meter = bucket.meter"
+            " AND kept.customer = bucket.customer AND kept.start = bucket.start"
+            " AND kept.dimensions_key = bucket.dimensions_key AND latest >= ? AND earliest < ? OFFSET 0) AS run"
             " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
-            " AND latest >= ? AND earliest < ? ORDER BY bucket.start",
-            (meter, bucket_seconds, first, end, start, end),
+            " ORDER BY bucket.start",
+            (start, end, meter, bucket_seconds, first, end),
+            _SLIM_ROWS_A_FETCH,
         )
 
     def select_usages(self, meter: int, runs: Sequence[Run]) -> Iterator[Row]:
@@ -113,21 +122,25 @@ class PostgresRows(StoredRows):
         self, meter: int, bucket_seconds: int, customer: int | None, start: int, end: int
     ) -> Iterable[Row]:
         """Customer, start, dimension values and totals of the buckets that begin in [start, end)."""
-        select = self.stream if customer is None else self.select
-        return select(
+        statement = (
             f"SELECT customer, start, dimensions, {self.TOTALS} FROM {self.totals_table}"
             " WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ?"
-            f"{'' if customer is None else ' AND customer = ?'} ORDER BY start",
-            (meter, bucket_seconds, start, end, *(() if customer is None else (customer,))),
+        )
+        if customer is None:
+            return self._stream(f"{statement} ORDER BY start", (meter, bucket_seconds, start, end), _SLIM_ROWS_A_FETCH)
+        return self.select(
+            f"{statement} AND customer = ? ORDER BY start", (meter, bucket_seconds, start, end, customer)
         )
 
     def select_kept(self, meter: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
         """Customer, start, dimension values and totals of those of the buckets of `keys` that are kept."""
         customers, starts, dimensions = map(list, zip(*keys, strict=True)) if keys else ([], [], [])
         return self.select(
-            f"SELECT customer, start, dimensions, {self.TOTALS}"
+            f"SELECT {columns_of('bucket', f'customer, start, dimensions, {self.TOTALS}')}"
             " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
-            f" JOIN {self.totals_table} USING (customer, start, dimensions_key) WHERE meter = ? AND bucket_seconds = ?",
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.totals_table} AS kept WHERE meter = ? AND bucket_seconds = ?"
+            " AND kept.customer = wanted.customer AND kept.start = wanted.start"
+            " AND kept.dimensions_key = wanted.dimensions_key LIMIT 1) AS bucket",
             (customers, starts, list(map(dimensions_key, dimensions)), meter, bucket_seconds),
         )
 
@@ -145,15 +158,26 @@ class PostgresRows(StoredRows):
 
     def write_usages(self, rows: Sequence[Row]) -> None:
         """Keep new rows of meter, run and usages."""
-        self._write_usages(rows, "")
+        if not rows:
+            return
+        statement = f"COPY {self.usage_table} FROM STDIN (FORMAT BINARY)"
+        with (
+            translated(self._views.store.place),
+            self._connection.cursor() as cursor,
+            cursor.copy(statement.encode()) as copy,
+        ):
+            copy.set_types(_USAGE_TYPES)
+            for row in rows:
+                copy.write_row((*row, dimensions_key(row[3])))
 
     def rewrite_usages(self, rows: Sequence[Row]) -> None:
         """Keep such rows in place of those of the same bucket and first position."""
-        self._write_usages(
-            rows,
+        self._write(
+            f"INSERT INTO {self.usage_table} SELECT * FROM unnest({', '.join(f'?::{name}[]' for name in _USAGE_TYPES)})"
             " ON CONFLICT (meter, customer, start, dimensions_key, first_position)"
             f" DO UPDATE SET (earliest, latest, {self.TOTALS}, usages) ="
             f" ({columns_of('excluded', f'earliest, latest, {self.TOTALS}, usages')})",
+            [(*row, dimensions_key(row[3])) for row in rows],
         )
 
     def write_totals(self, rows: Sequence[Row]) -> None:
@@ -167,18 +191,18 @@ class PostgresRows(StoredRows):
             [(*row, dimensions_key(row[4])) for row in rows],
         )
 
-    def _write_usages(self, rows: Sequence[Row], otherwise: str) -> None:
-        self._write(
-            f"INSERT INTO {self.usage_table} SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::text[],"
-            " ?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[],"
-            f" ?::bytea[], ?::text[]){otherwise}",
-            [(*row, dimensions_key(row[3])) for row in rows],
-        )
-
     def _write(self, statement: str, rows: Sequence[Row]) -> None:
         """Execute a statement that takes an array for each column."""
         if rows:
             self._executed(statement, list(map(list, zip(*rows, strict=True))))
+
+    def _stream(self, statement: str, params: Sequence[object], at_a_time: int) -> Iterator[Row]:
+        name = f"rows_{id(self)}_{next(self._cursors)}"
+        self._executed(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", params)
+        while len(rows := self._executed(f"FETCH {at_a_time} FROM {name}").fetchall()) == at_a_time:
+            yield from rows
+        self._executed(f"CLOSE {name}")
+        yield from rows
 
     def _executed(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
         with translated(self._views.store.place):

@@ -69,6 +69,8 @@ GENERATION = (
     + """,
         PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
     )""",
+    # Not compressed: that would take the server longer than all else about a row.
+    "ALTER TABLE {schema}.{usage} ALTER usages SET STORAGE EXTERNAL",
     # Buckets of now are written again and again: room in their pages lets that leave the indexes alone.
     """CREATE TABLE {schema}.{totals} (
         meter BIGINT NOT NULL,
@@ -86,6 +88,7 @@ GENERATION = (
     + """,
         PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions_key)
     ) WITH (fillfactor = 70)""",
-    "CREATE INDEX ON {schema}.{totals} (meter, bucket_seconds, customer, start)",
+    # Both indexes hold the whole key: whichever a server takes, it finds a bucket without reading others.
+    "CREATE INDEX ON {schema}.{totals} (meter, bucket_seconds, customer, start, dimensions_key)",
 )
 """The tables of one generation."""

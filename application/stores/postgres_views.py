@@ -203,10 +203,13 @@ class PostgresViews(PostgresTrackingRecorder):
         return self._locked(connection, generation)
 
     def _locked(self, connection: Connection[Any], generation: int) -> PostgresRows:
-        """The rows of a generation that nobody drops until the transaction ends."""
+        """The rows of a generation that nobody drops until the transaction ends.
+
+        They are found by indexes: a plan that was made while there were few is kept when there are many.
+        """
         lock = self.store.named(
             "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals}"
-            " IN ACCESS SHARE MODE",
+            " IN ACCESS SHARE MODE; SET LOCAL enable_seqscan = off",
             **_names(generation),
         )
         with translated(self.store.place):
