@@ -20,7 +20,7 @@ from .postgres import DURABLE, Datastore
 from .postgres_errors import TooLong, translated
 from .postgres_kept import PostgresKeeper
 from .postgres_schema import Schema
-from .store import StoredBytes, StoredRow, StreamMoved, TransientFailure
+from .store import PlacedRow, StoredBytes, StoredRow, StreamMoved, TransientFailure
 
 LEDGER = Schema(
     kind="ledger",
@@ -248,9 +248,9 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         """The first event, with its position, of each of the streams that exist."""
         return self._notifications("WHERE originator_id = ANY(%s) AND originator_version = 1", (list(originator_ids),))
 
-    def select_positions(self, positions: Sequence[int]) -> Sequence[Notification]:
-        """The events at `positions`."""
-        return self._notifications("WHERE position = ANY(%s)", (list(positions),))
+    def select_positions(self, positions: Sequence[int]) -> Sequence[PlacedRow]:
+        """The events at `positions`, in any order."""
+        return self._placed_rows("WHERE position = ANY(%s)", (list(positions),))
 
     def select_stream(self, stream: str) -> Sequence[Notification]:
         """The events of one stream, by version."""
@@ -335,9 +335,12 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             ) from error
 
     def _notifications(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
-        statement = self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}")
-        rows = self.store.select(statement, params, binary=True)
+        rows = self._placed_rows(where, params)
         return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in rows]
+
+    def _placed_rows(self, where: str, params: Sequence[object]) -> list[PlacedRow]:
+        statement = self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}")
+        return self.store.select(statement, params, binary=True)
 
 
 class PostgresLedgerAlone:
