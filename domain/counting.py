@@ -47,15 +47,13 @@ def survivors(usages: Iterable[Usage], window: EventTimeWindow | None) -> dict[i
     effective = [usage for usage in usages if usage.cancelled_position is None]
     if window is None:
         return {usage.position: usage for usage in effective}
+    width = window.microseconds
+    places = [(usage.customer, usage.dimensions, usage.occurred_at // width) for usage in effective]
     newest: dict[tuple[int, str, int], Usage] = {}
-    for usage in effective:
-        key = (usage.customer, usage.dimensions, window_start(usage.occurred_at, window))
-        if key not in newest or newest[key].position < usage.position:
-            newest[key] = usage
-    return {
-        usage.position: newest[usage.customer, usage.dimensions, window_start(usage.occurred_at, window)]
-        for usage in effective
-    }
+    for place, usage in zip(places, effective, strict=True):
+        if place not in newest or newest[place].position < usage.position:
+            newest[place] = usage
+    return {usage.position: newest[place] for place, usage in zip(places, effective, strict=True)}
 
 
 def counted(usages: Iterable[Usage], window: EventTimeWindow | None) -> list[Usage]:
