@@ -342,8 +342,8 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         rows = self._placed_rows(where, params)
         return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in rows]
 
-    def _placed_rows(self, where: str, params: Sequence[object]) -> list[PlacedRow]:
-        statement = self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}")
+    def _placed_rows(self, which: str, params: Sequence[object]) -> list[PlacedRow]:
+        statement = self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {which}")
         return self.store.select(statement, params, binary=True)
 
 
