@@ -162,7 +162,7 @@ class PeriodCloser:
             rules_difference=rules_difference,
             position=asked.position,
             events=tuple(
-                AdjustingEvent(**event, before=one.before and verdict_of(one.before), change=change)
+                AdjustingEvent(*event, before=one.before and verdict_of(one.before), change=change)
                 for event, (one, change) in zip(described, touched, strict=True)
             ),
         )

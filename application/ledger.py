@@ -20,7 +20,6 @@ from eventsourcing.persistence import (
     MapperDeserialisationError,
     Notification,
     ProcessRecorder,
-    StoredEvent,
     Transcoder,
 )
 from eventsourcing.utils import Environment, EnvType
@@ -156,7 +155,10 @@ class Ledger(Application[str]):
     def held(self, identifiers: Iterable[str]) -> dict[str, Held]:
         """What is recorded under each of `identifiers` that is taken."""
         stored = self.ledger_recorder.select_first_events([MeterEvent.stream(identifier) for identifier in identifiers])
-        return {_identifier(one): Held(_use(one), one.id) for one in stored}
+        return {
+            _identifier(stream := str(one.originator_id)): Held(_use(one.id, stream, one.state), one.id)
+            for one in stored
+        }
 
     def closed_periods(self, event_name: str, customer: str) -> ClosedPeriods | None:
         """The periods of a customer on a meter that were ever closed; None where none was."""
@@ -246,13 +248,16 @@ class Ledger(Application[str]):
 
     def recordings(self, positions: Iterable[int]) -> Mapping[int, tuple[str, ReportedUse]]:
         """The identifier and the use recorded at each of `positions`."""
-        stored = self.ledger_recorder.select_positions(list(positions))
-        return {one.id: (_identifier(one), _use(one)) for one in stored}
+        rows = self.ledger_recorder.select_positions(list(positions))
+        return {at: (_identifier(stream), _use(at, stream, state)) for at, stream, _, _, state in rows}
 
     def cancels(self, positions: Iterable[int]) -> Mapping[int, MeterEvent.EventCancelled]:
         """The cancels at `positions`."""
-        stored = self.ledger_recorder.select_positions(list(positions))
-        return {one.id: cast(MeterEvent.EventCancelled, self._event(one)) for one in stored}
+        rows = self.ledger_recorder.select_positions(list(positions))
+        return {
+            at: cast(MeterEvent.EventCancelled, self._event(Notification(stream, version, topic, state, at)))
+            for at, stream, version, topic, state in rows
+        }
 
     def _known(self, stored: Iterable[Notification], as_of: AsOf | None) -> Iterator[Aggregate]:
         """The aggregates whose events are `stored`, by stream and version, as they were known.
@@ -328,8 +333,8 @@ class LedgerAlone:
         self._recorder.insert_rows(self._rows(events))
 
 
-def _identifier(stored: StoredEvent) -> str:
-    return str(stored.originator_id).removeprefix(EVENT_PREFIX)
+def _identifier(stream: str) -> str:
+    return stream.removeprefix(EVENT_PREFIX)
 
 
 class _Recorded(msgspec.Struct):
@@ -339,11 +344,11 @@ class _Recorded(msgspec.Struct):
 _decode_recorded = msgspec.json.Decoder(_Recorded).decode
 
 
-def _use(stored: Notification) -> ReportedUse:
+def _use(position: int, stream: str, state: bytes) -> ReportedUse:
     try:  # said in full: every use of an explanation passes here
-        return decode_use(stored.state)
+        return decode_use(state)
     except _UNREADABLE as error:
-        raise _damaged(stored.originator_id, stored.id, error) from error
+        raise _damaged(stream, position, error) from error
 
 
 _UNREADABLE = (

@@ -2,12 +2,13 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from decimal import Decimal
 from functools import cache, partial
 from itertools import islice, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..domain.calendar import CalendarWindow, zone
 from ..domain.counting import digest
@@ -34,6 +35,12 @@ _TRIES = 100
 WAITING_SECONDS = 30
 """How long who may not fold waits for who does."""
 _LOOK_EVERY_SECONDS = 0.02
+
+Told = tuple[
+    str, str, str, Decimal | None, tuple[str, ...], dict[str, str], datetime, datetime, int, Verdict,
+    str | None, datetime | None, str | None, str | None,
+]  # fmt: skip
+"""The fields of a MeterEventView, in their order."""
 
 
 class Asked(NamedTuple):
@@ -178,7 +185,6 @@ class UsageReader:
         rules = asked.rules
         counted = [one.usage for one in standings if one.is_counted]
         totals = Totals.of(counted)
-        contributions = {usage.position: totals.contribution(usage, rules.formula) for usage in counted}
         return Explanation(
             _total(totals, rules, customer, start, end),
             rules.formula,
@@ -187,8 +193,8 @@ class UsageReader:
             asked.position,
             digest(counted),
             tuple(
-                ExplainedEvent(**told, contribution=contributions.get(told["position"], ZERO))
-                for told in self.told(standings, rules)
+                ExplainedEvent(*told, totals.contribution(one.usage, rules.formula) if one.is_counted else ZERO)
+                for one, told in zip(standings, self.told(standings, rules), strict=True)
             ),
         )
 
@@ -290,17 +296,17 @@ class UsageReader:
 
     def described(self, standings: Sequence[Standing], rules: Rules) -> list[MeterEventView]:
         """The meter events as they were reported, and what became of them, from the ledger."""
-        return [MeterEventView(**told) for told in self.told(standings, rules)]
+        return [MeterEventView(*told) for told in self.told(standings, rules)]
 
-    def told(self, standings: Sequence[Standing], rules: Rules) -> list[dict[str, Any]]:
-        """The same, by field."""
+    def told(self, standings: Sequence[Standing], rules: Rules) -> Iterator[Told]:
+        """The same, as the fields of a MeterEventView."""
         positions = {one.usage.position for one in standings}
         positions |= {one.counts.position for one in standings if one.counts is not None}
         recordings = self.ledger.recordings(positions)
         marks = (one.usage.cancelled_position for one in standings)
         cancels = self.ledger.cancels(position for position in marks if position is not None)
         read = rules.reader()
-        return [_told(one, read, recordings, cancels) for one in standings]
+        return (_told(one, read, recordings, cancels) for one in standings)
 
 
 def _nobody_projects(position: int, head: int) -> LedgerUnavailable:
@@ -327,25 +333,15 @@ def _told(
     read: Reader,
     recordings: Mapping[int, tuple[str, ReportedUse]],
     cancels: Mapping[int, MeterEvent.EventCancelled],
-) -> dict[str, Any]:
-    position, cancelled_position = one.usage.position, one.usage.cancelled_position
-    identifier, use = recordings[position]
-    customer, value, dimensions = read(use.payload)
-    cancel = None if cancelled_position is None else cancels[cancelled_position]
-    verdict = verdict_of(one)
-    return {
-        "event_name": use.event_name,
-        "identifier": identifier,
-        "customer": customer,
-        "value": value,
-        "dimensions": dimensions,
-        "payload": use.payload,
-        "occurred_at": use.occurred_at,
-        "recorded_at": use.recorded_at,
-        "position": position,
-        "verdict": verdict,
-        "overwritten_by": recordings[one.counts.position][0] if one.counts and verdict is Verdict.OVERWRITTEN else None,
-        "cancelled_at": cancel.timestamp if cancel else None,
-        "reason": cancel.reason if cancel else None,
-        "by": cancel.by if cancel else None,
-    }
+) -> Told:
+    usage, counts = one.usage, one.counts
+    identifier, use = recordings[usage.position]
+    overwritten_by = None if counts is None or counts is usage else recordings[counts.position][0]
+    cancelled_at = reason = by = None
+    if usage.cancelled_position is not None:
+        cancel = cancels[usage.cancelled_position]
+        cancelled_at, reason, by = cancel.timestamp, cancel.reason, cancel.by
+    return (
+        use.event_name, identifier, *read(use.payload), use.payload, use.occurred_at, use.recorded_at, usage.position,
+        verdict_of(one), overwritten_by, cancelled_at, reason, by,
+    )  # fmt: skip

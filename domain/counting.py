@@ -8,10 +8,11 @@ Source: Stripe's raw and pre-aggregated meters; that a cancel uncovers the repor
 import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
+from operator import attrgetter
 
 import msgspec
 
-from .instants import instant, iso
+from .instants import iso_of
 from .quantities import plain
 from .rules import EventTimeWindow
 
@@ -46,15 +47,13 @@ def survivors(usages: Iterable[Usage], window: EventTimeWindow | None) -> dict[i
     effective = [usage for usage in usages if usage.cancelled_position is None]
     if window is None:
         return {usage.position: usage for usage in effective}
+    width = window.microseconds
+    places = [(usage.customer, usage.dimensions, usage.occurred_at // width) for usage in effective]
     newest: dict[tuple[int, str, int], Usage] = {}
-    for usage in effective:
-        key = (usage.customer, usage.dimensions, window_start(usage.occurred_at, window))
-        if key not in newest or newest[key].position < usage.position:
-            newest[key] = usage
-    return {
-        usage.position: newest[usage.customer, usage.dimensions, window_start(usage.occurred_at, window)]
-        for usage in effective
-    }
+    for place, usage in zip(places, effective, strict=True):
+        if place not in newest or newest[place].position < usage.position:
+            newest[place] = usage
+    return {usage.position: newest[place] for place, usage in zip(places, effective, strict=True)}
 
 
 def counted(usages: Iterable[Usage], window: EventTimeWindow | None) -> list[Usage]:
@@ -68,7 +67,10 @@ def counted(usages: Iterable[Usage], window: EventTimeWindow | None) -> list[Usa
 def digest(usages: Iterable[Usage]) -> str:
     """The SHA-256 of `usages`: a line for each, by time and position, of its position, time and value."""
     lines = hashlib.sha256()
-    for usage in sorted(usages, key=lambda usage: (usage.occurred_at, usage.position)):
+    for usage in sorted(usages, key=_BY_TIME):
         value = "" if usage.value is None else plain(usage.value)
-        lines.update(f"{usage.position},{iso(instant(usage.occurred_at))},{value}\n".encode())
+        lines.update(f"{usage.position},{iso_of(usage.occurred_at)},{value}\n".encode())
     return lines.hexdigest()
+
+
+_BY_TIME = attrgetter("occurred_at", "position")

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import TypeGuard
 
+import msgspec
+
 from .errors import InvalidTimeRange, InvalidTimestamp
 
 MICROSECONDS_PER_SECOND = 1_000_000
@@ -18,7 +20,7 @@ def microseconds(at: datetime) -> int:
 
 def instant(at_microseconds: int) -> datetime:
     """The UTC datetime `at_microseconds` after 1970."""
-    return EPOCH + timedelta(microseconds=at_microseconds)
+    return EPOCH + at_microseconds * MICROSECOND
 
 
 def is_aware(at: object) -> TypeGuard[datetime]:
@@ -56,3 +58,11 @@ def time_range(start: object, end: object) -> tuple[datetime, datetime]:
 def iso(at: datetime) -> str:
     """`at` as RFC 3339 text in UTC, with a Z."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def iso_of(at_microseconds: int) -> str:
+    """The moment `at_microseconds` after 1970 as such text, which msgspec writes several times faster."""
+    return _encode(instant(at_microseconds))[1:-1].decode()
+
+
+_encode = msgspec.json.Encoder().encode

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+import msgspec
+
 from ..domain.counting import Usage, counted, survivors, window_start
 from .buckets import HOUR_SECONDS, Piece, bucket_end, pieces
 from .rows import AsOf
@@ -21,7 +23,7 @@ _RUNS_AT_A_TIME = 200
 """So many runs are held before they are opened."""
 
 
-class Standing(NamedTuple):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """A usage and the one that counts in its place: itself, a later arrival, or none as it is cancelled."""
 
     usage: Usage
@@ -69,11 +71,15 @@ class UsageView:
 
     def standings(self, customer: int | None, start: int, end: int, as_of: AsOf | None = None) -> Iterator[Standing]:
         """Every usage in [start, end), by (occurred_at, position), with the one that counts in its place."""
+        if self.window is None:  # said in full: to look at them by groups would take longer than to read them
+            for usage in self.source.usages(customer, start, end, as_of):
+                yield Standing(usage, usage if usage.cancelled_position is None else None)
+            return
         for group in self._whole_windows(customer, start, end, as_of):
-            standing = self._standing(group)
+            counts = survivors(group, self.window)
             for usage in group:
                 if start <= usage.occurred_at < end:
-                    yield standing[usage.position]
+                    yield Standing(usage, counts.get(usage.position))
 
     def changes(
         self, customer: int | None, start: int, end: int, since: AsOf, as_of: AsOf | None = None

@@ -20,7 +20,7 @@ from .postgres import DURABLE, Datastore
 from .postgres_errors import TooLong, translated
 from .postgres_kept import PostgresKeeper
 from .postgres_schema import Schema
-from .store import StoredBytes, StoredRow, StreamMoved, TransientFailure
+from .store import PlacedRow, StoredBytes, StoredRow, StreamMoved, TransientFailure
 
 LEDGER = Schema(
     kind="ledger",
@@ -251,9 +251,13 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         """The first event, with its position, of each of the streams that exist."""
         return self._notifications("WHERE originator_id = ANY(%s) AND originator_version = 1", (list(originator_ids),))
 
-    def select_positions(self, positions: Sequence[int]) -> Sequence[Notification]:
-        """The events at `positions`."""
-        return self._notifications("WHERE position = ANY(%s)", (list(positions),))
+    def select_positions(self, positions: Sequence[int]) -> Sequence[PlacedRow]:
+        """The events at `positions`, in any order."""
+        if not positions:
+            return ()
+        # As text: for the driver, a list of numbers is more work than all else here.
+        wanted = f"{{{','.join(map(str, positions))}}}"
+        return self._placed_rows("JOIN unnest(%s::bigint[]) AS wanted (position) USING (position)", (wanted,))
 
     def select_stream(self, stream: str) -> Sequence[Notification]:
         """The events of one stream, by version."""
@@ -338,9 +342,12 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             ) from error
 
     def _notifications(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
-        statement = self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {where}")
-        rows = self.store.select(statement, params, binary=True)
+        rows = self._placed_rows(where, params)
         return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in rows]
+
+    def _placed_rows(self, which: str, params: Sequence[object]) -> list[PlacedRow]:
+        statement = self.store.named(f"SELECT {_COLUMNS} FROM {{schema}}.stored_events {which}")
+        return self.store.select(statement, params, binary=True)
 
 
 class PostgresLedgerAlone:

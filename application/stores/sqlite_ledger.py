@@ -15,7 +15,7 @@ from .kept import Beside, ordered
 from .sqlite import Datastore
 from .sqlite_kept import SQLiteKeeper, insert
 from .sqlite_schema import Schema
-from .store import StoredBytes, StoredRow, StreamMoved
+from .store import PlacedRow, StoredBytes, StoredRow, StreamMoved
 
 Item = TypeVar("Item")
 LOOK_EVERY_SECONDS = 0.05
@@ -230,11 +230,11 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             found += self._select(f"WHERE originator_id IN ({marks}) AND originator_version = 1", chunk)
         return found
 
-    def select_positions(self, positions: Sequence[int]) -> Sequence[Notification]:
-        """The events at `positions`."""
-        found: list[Notification] = []
+    def select_positions(self, positions: Sequence[int]) -> Sequence[PlacedRow]:
+        """The events at `positions`, in any order."""
+        found: list[PlacedRow] = []
         for chunk in _chunks(positions):
-            found += self._select(f"WHERE position IN ({','.join('?' * len(chunk))})", chunk)
+            found += self._rows(f"WHERE position IN ({','.join('?' * len(chunk))})", chunk)
         return found
 
     def select_stream(self, stream: str) -> Sequence[Notification]:
@@ -284,11 +284,15 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
         self.datastore.close()
 
     def _select(self, where: str, params: Sequence[object]) -> Sequence[Notification]:
+        rows = self._rows(where, params)
+        return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in rows]
+
+    def _rows(self, where: str, params: Sequence[object]) -> list[PlacedRow]:
         with self.datastore.transaction(commit=False) as c:
             cursor = c.sqlite_cursor
             cursor.row_factory = None
             cursor.execute(f"SELECT {_COLUMNS} FROM stored_events {where}", tuple(params))
-            return [Notification(stream, version, topic, state, at) for at, stream, version, topic, state in cursor]
+            return cursor.fetchall()
 
 
 class SQLiteLedgerAlone:

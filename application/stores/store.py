@@ -14,6 +14,8 @@ from .kept import Beside, Keeper
 
 StoredRow = tuple[str, int, str, bytes]
 """Stream, version, topic and state of an event to store."""
+PlacedRow = tuple[int, str, int, str, bytes]
+"""Position, stream, version, topic and state of a stored event."""
 StoredBytes = tuple[int, bytes, bytes, bytes, bytes, str]
 """Position, then stream, version, topic and state byte by byte, and which types the store keeps these four as."""
 
@@ -91,8 +93,8 @@ class LedgerRecorder(LedgerPages, Protocol):
         """The first event, with its position, of each of the streams that exist."""
         ...
 
-    def select_positions(self, positions: Sequence[int]) -> Sequence[Notification]:
-        """The events at `positions`."""
+    def select_positions(self, positions: Sequence[int]) -> Sequence[PlacedRow]:
+        """The events at `positions`, in any order."""
         ...
 
     def select_stream(self, stream: str) -> Sequence[Notification]:

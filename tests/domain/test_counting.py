@@ -3,8 +3,10 @@
 from decimal import Decimal
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tallybook.domain.counting import Usage, counted, survivors, window_start
-from tallybook.domain.instants import EPOCH, instant, microseconds
+from tallybook.domain.instants import EPOCH, FIRST, LAST, instant, iso, iso_of, microseconds
 from tallybook.domain.rules import EventTimeWindow
 
 from ..notation import moment
@@ -64,3 +66,15 @@ def test_a_moment_is_whole_microseconds(at: str) -> None:
     """There and back it is the same, where a float would lose the last digit."""
     assert instant(microseconds(moment(at))) == moment(at)
     assert microseconds(EPOCH) == 0
+
+
+@given(st.integers(microseconds(FIRST), microseconds(LAST)))
+@example(microseconds(FIRST))
+@example(microseconds(LAST))
+@example(0)
+@example(-1)
+@example(1_000_000)
+@example(100_000)
+def test_a_moment_is_written_alike_in_either_way(at: int) -> None:
+    """The digests of closed periods are made of such text: a whole second has no fraction, any other six digits."""
+    assert iso_of(at) == iso(instant(at))
