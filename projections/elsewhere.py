@@ -16,8 +16,8 @@ Span = tuple[int, int]
 Call = Callable[..., bytes]
 """Calls a function with arguments, in this process or another. Raises WorkerLost."""
 
-_MORE_AHEAD = 2
-"""Beside one page for each worker, the next one for who is first, and one for this process."""
+_AHEAD = 3
+"""So many pages for each process are begun at most before the first of them is taken."""
 APART_FROM = 250_000
 """Events from which on it is worth it to begin other processes."""
 
@@ -54,27 +54,31 @@ class PagesElsewhere(Generic[Told]):
         begun, workers = self._begun.pop(span, None), self._workers
         if workers is None or not workers.are_ready:
             return None
-        ahead = following[: self._number + _MORE_AHEAD]
-        for other in self._begun.keys() - set(ahead):
+        following = following[: _AHEAD * (self._number + 1)]
+        for other in self._begun.keys() - set(following):
             self._begun.pop(other).cancel()
-        for other in ahead:
-            if other not in self._begun:
-                self._begun[other] = workers.submit(partial(job, other, workers.call))
         try:
-            return None if begun is None or begun.cancel() else self._once_done(begun, job)
+            self._begin(following, job, workers)
+            if begun is None or begun.cancel():
+                return None
+            while not begun.done() and (own := self._first_to_begin(following)) is not None:
+                self._begun[own] = Future()  # a share for this process, while it waits
+                self._begun[own].set_result(job(own, directly))
+                self._begin(following, job, workers)
+            return begun.result()
         except WorkerLost as lost:
             workers.lost(lost)
             return None
 
-    def _once_done(self, begun: Future[Told], job: Callable[[Span, Call], Told]) -> Told:
-        """What is told in the end. Meanwhile this process does its share of what follows, from the far end on."""
-        for other, waiting in reversed(self._begun.items()):
-            if begun.done():
-                break
-            if waiting.cancel():
-                done = self._begun[other] = Future()
-                done.set_result(job(other, directly))
-        return begun.result()
+    def _begin(self, following: Sequence[Span], job: Callable[[Span, Call], Told], workers: Workers) -> None:
+        """Begin as many pages as keep the workers busy, and one more."""
+        waiting = sum(not begun.done() for begun in self._begun.values())
+        while waiting <= self._number and (span := self._first_to_begin(following)) is not None:
+            self._begun[span] = workers.submit(partial(job, span, workers.call))
+            waiting += 1
+
+    def _first_to_begin(self, following: Sequence[Span]) -> Span | None:
+        return next((span for span in following if span not in self._begun), None)
 
 
 def directly(function: Callable[..., bytes], *arguments: object) -> bytes:

@@ -88,19 +88,19 @@ def count_apart(page: StoredPage, span: Span, asked: Question, cancelled: Collec
 def _newest_first(ledger: LedgerPages, asked: Question) -> Iterator[PageCount]:
     """What is counted of each page, the newest first."""
     head = ledger.head()
-    cancelled = sorted(cancelled_uses(ledger, head))
-
-    def cancelled_in(span: Span) -> frozenset[int]:
-        after, until = (bisect_right(cancelled, position) for position in span)
-        return frozenset(cancelled[after:until])
-
-    def counted_apart(span: Span, call: Call) -> bytes:
-        page = ledger.page_at_once(span[0], PAGE_SIZE)
-        return call(count_apart, page, span, asked, cancelled_in(span))
-
-    spans = [(after, min(after + PAGE_SIZE, head)) for after in reversed(range(0, head, PAGE_SIZE))]
     elsewhere: PagesElsewhere[bytes] = PagesElsewhere(ledger, head)
     with PagesAhead(ledger, PAGE_SIZE, PAGE_SIZE) as pages, elsewhere:
+        cancelled = sorted(cancelled_uses(ledger, head))
+
+        def cancelled_in(span: Span) -> frozenset[int]:
+            after, until = (bisect_right(cancelled, position) for position in span)
+            return frozenset(cancelled[after:until])
+
+        def counted_apart(span: Span, call: Call) -> bytes:
+            page = ledger.page_at_once(span[0], PAGE_SIZE)
+            return call(count_apart, page, span, asked, cancelled_in(span))
+
+        spans = [(after, min(after + PAGE_SIZE, head)) for after in reversed(range(0, head, PAGE_SIZE))]
         for place, span in enumerate(spans):
             following = spans[place + 1 :]
             told = elsewhere.told(span, following, counted_apart)

@@ -28,8 +28,9 @@ PAGE_PART = 1_000
 class StoredPage(NamedTuple):
     """Stored events: the states of uses in parts, a line each, the other events, and the position of the last one.
 
-    A part is a JSON array of states, if these are JSON, with null in the place of each other event; nobody has looked
-    yet. It is empty, and the last position the one before, where it would be too long for the store.
+    A part is the states of its uses with commas between them, and null in the place of each other event: what a JSON
+    array would hold, if the states are JSON; nobody has looked yet. There are none, and the last position is the one
+    before, where the page would be too long for the store.
     """
 
     uses: bytes

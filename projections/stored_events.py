@@ -52,19 +52,21 @@ StoredEvent = tuple[int, Event]
 def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int) -> Sequence[Event] | None:
     """The events of a part of a page, from after a position to another; None where they can't be read at once.
 
-    `uses` are the states of uses, as an array with null in the place of each of `others`.
+    `uses` are the states of uses, with commas between them and null in the place of each of `others`.
     """
     try:
-        events: list[Event] = _decode_uses(uses)
+        events: list[Event] = _decode_uses(b"[%b]" % uses)
         for position, topic, state in others:
             if events[position - after - 1] is not None:
                 return None
             events[position - after - 1] = _read(topic, state)
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError):
         return None
-    # Or what is stored of one event was more than that.
-    is_whole = len(events) == last - after and events.count(None) == sum(_says_nothing(topic) for _, topic, _ in others)
-    return events if is_whole else None
+    if not events or len(events) != last - after:  # what is stored of one event was more than that
+        return None
+    if uses.count(b"null") == len(others):  # none of them is a use's own, or part of one
+        return events
+    return events if events.count(None) == sum(_says_nothing(topic) for _, topic, _ in others) else None
 
 
 def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:

@@ -26,6 +26,9 @@ PROCESSES = "TALLYBOOK_PROCESSES"
 """The name of the setting for how many they are, with the program itself; 1 if it is to do everything itself."""
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from tallybook.projections.workers import serve; serve()"
 
+_PIPE_BYTES = 1 << 20
+"""As much as Linux allows: each time a pipe is empty, who reads it has to wait for the interpreter's lock again."""
+
 _log = logging.getLogger("tallybook")
 
 
@@ -52,6 +55,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
+            pipesize=_PIPE_BYTES,
         )
 
     def call(self, function: Callable[..., Result], *arguments: object) -> Result:
@@ -59,7 +63,7 @@ class Worker:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            self._process.stdin.write(pickle.dumps((function, arguments), pickle.HIGHEST_PROTOCOL))
+            pickle.dump((function, arguments), self._process.stdin, pickle.HIGHEST_PROTOCOL)
             self._process.stdin.flush()
             return pickle.load(self._process.stdout)  # noqa: S301 - it is a pipe of our own
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:

@@ -377,10 +377,10 @@ class PostgresLedgerAlone:
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
 # In the order of the query inside, which PostgreSQL documents: ordered in the aggregate, all would be sorted.
 _USES_AT_ONCE = f"""
-SELECT '['::bytea || string_agg(
+SELECT string_agg(
     CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE 'null'::bytea END,
-    CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E']\n['::bytea ELSE ','::bytea END
-) || ']'::bytea, max(position), bool_or(topic <> '{USAGE_RECORDED}')
+    CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E'\n'::bytea ELSE ','::bytea END
+), max(position), bool_or(topic <> '{USAGE_RECORDED}')
 FROM (
     SELECT position, topic, state FROM {{schema}}.stored_events WHERE position > %s ORDER BY position LIMIT %s
 ) AS page

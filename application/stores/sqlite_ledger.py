@@ -53,10 +53,10 @@ _BYTES = (
     "||' '||typeof(state)"
 )
 _USES_AT_ONCE = f"""
-SELECT CAST('[' || group_concat(
+SELECT CAST(group_concat(
     CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE 'null' END,
-    CASE (position - 1) % {PAGE_PART} WHEN 0 THEN ']' || char(10) || '[' ELSE ',' END
-) || ']' AS BLOB), max(position), sum(topic <> '{USAGE_RECORDED}')
+    CASE (position - 1) % {PAGE_PART} WHEN 0 THEN char(10) ELSE ',' END
+) AS BLOB), max(position)
 FROM (SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?)
 """
 _OTHERS = f"""
@@ -194,8 +194,9 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
                 cursor.execute(_USES_AT_ONCE, (after, limit))
             except sqlite3.DataError:  # too much for one value
                 return StoredPage(b"", cursor.execute(_OTHERS, (after, after + limit)).fetchall(), after)
-            uses, last, has_others = cursor.fetchone()
-            others = cursor.execute(_OTHERS, (after, last)).fetchall() if has_others else ()
+            uses, last = cursor.fetchone()
+            may_have_others = uses is not None and b"null" in uses
+            others = cursor.execute(_OTHERS, (after, last)).fetchall() if may_have_others else ()
             return StoredPage(uses or b"", others, last or after)
 
     def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
