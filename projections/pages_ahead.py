@@ -99,10 +99,13 @@ class PageRead:
 
     def _documents(self) -> Iterator[bytes]:
         """The uses of each part; nothing for each, to be read row by row, where what is stored has lines itself."""
-        documents = self._page.uses.split(b"\n")
+        uses, begins = memoryview(self._page.uses), 0
         many = (self._page.last - 1) // PAGE_PART - self.position // PAGE_PART + 1
-        if self._page.uses and len(documents) == many:
-            yield from documents
+        if uses and self._page.uses.count(b"\n") + 1 == many:
+            for _ in range(many):  # one by one, as all of them would take as much memory again
+                ends = self._page.uses.find(b"\n", begins)
+                yield b"[%b]" % uses[begins : ends if ends >= 0 else None]
+                begins = ends + 1
             return
         while self.position < self._until:
             yield b""

@@ -21,6 +21,8 @@ USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
 """The topic of uses."""
 EVENT_CANCELLED = MeterEvent.EventCancelled.__name__
 """The topic of cancels."""
+OTHER = b"\x02"
+"""Stands for any other event among the states of uses: no JSON has it."""
 PAGE_PART = 1_000
 """Parts of a page end at positions that are multiples of this."""
 
@@ -28,7 +30,7 @@ PAGE_PART = 1_000
 class StoredPage(NamedTuple):
     """Stored events: the states of uses in parts, a line each, the other events, and the position of the last one.
 
-    A part is the states of its uses with commas between them, and null in the place of each other event: what a JSON
+    A part is the states of its uses with commas between them, and OTHER in the place of each other event: what a JSON
     array would hold, if the states are JSON; nobody has looked yet. There are none, and the last position is the one
     before, where the page would be too long for the store.
     """

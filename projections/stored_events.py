@@ -12,7 +12,7 @@ import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter_event import ReportedUse
-from .rows import EVENT_CANCELLED, PAGE_PART, USAGE_RECORDED, LedgerEvent, LedgerPages
+from .rows import EVENT_CANCELLED, OTHER, PAGE_PART, USAGE_RECORDED, LedgerEvent, LedgerPages
 
 
 class Cancel(msgspec.Struct, frozen=True):
@@ -52,10 +52,10 @@ StoredEvent = tuple[int, Event]
 def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int) -> Sequence[Event] | None:
     """The events of a part of a page, from after a position to another; None where they can't be read at once.
 
-    `uses` are the states of uses, with commas between them and null in the place of each of `others`.
+    `uses` are the states of uses as a JSON array, but for OTHER in the place of each of `others`.
     """
     try:
-        events: list[Event] = _decode_uses(b"[%b]" % uses)
+        events: list[Event] = _decode_with_others(uses.replace(OTHER, b"null")) if others else _decode_uses(uses)
         for position, topic, state in others:
             if events[position - after - 1] is not None:
                 return None
@@ -64,9 +64,9 @@ def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int)
         return None
     if not events or len(events) != last - after:  # what is stored of one event was more than that
         return None
-    if uses.count(b"null") == len(others):  # none of them is a use's own, or part of one
-        return events
-    return events if events.count(None) == sum(_says_nothing(topic) for _, topic, _ in others) else None
+    if others and events.count(None) != sum(_says_nothing(topic) for _, topic, _ in others):  # or null
+        return None
+    return events
 
 
 def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
@@ -127,4 +127,5 @@ _KINDS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
         ("RulesChanged", NewRules),
     )
 }
-_decode_uses: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[ReportedUse | None]).decode
+_decode_uses: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[ReportedUse]).decode
+_decode_with_others: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[ReportedUse | None]).decode

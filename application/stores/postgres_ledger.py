@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Identifier
 
 from ...domain.errors import LedgerUnavailable
-from ...projections.rows import PAGE_PART, USAGE_RECORDED, LedgerEvent, StoredPage
+from ...projections.rows import OTHER, PAGE_PART, USAGE_RECORDED, LedgerEvent, StoredPage
 from .kept import Beside, ordered
 from .postgres import DURABLE, Datastore
 from .postgres_errors import TooLong, translated
@@ -169,10 +169,10 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         """Up to `limit` events after the position `after`, put together by PostgreSQL."""
         at_once, others = self.store.named(_USES_AT_ONCE), self.store.named(_OTHERS)
         try:
-            ((uses, last, has_others),) = self.store.select(at_once, (after, limit), binary=True)
+            ((uses, last),) = self.store.select(at_once, (after, limit), binary=True)
         except TooLong:
             return StoredPage(b"", self.store.select(others, (after, after + limit), binary=True), after)
-        found = self.store.select(others, (after, last), binary=True) if has_others else ()
+        found = self.store.select(others, (after, last), binary=True) if OTHER in (uses or b"") else ()
         return StoredPage(uses or b"", found, last or after)
 
     def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
@@ -378,9 +378,9 @@ _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
 # In the order of the query inside, which PostgreSQL documents: ordered in the aggregate, all would be sorted.
 _USES_AT_ONCE = f"""
 SELECT string_agg(
-    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE 'null'::bytea END,
+    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE '\\x{OTHER.hex()}'::bytea END,
     CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E'\n'::bytea ELSE ','::bytea END
-), max(position), bool_or(topic <> '{USAGE_RECORDED}')
+), max(position)
 FROM (
     SELECT position, topic, state FROM {{schema}}.stored_events WHERE position > %s ORDER BY position LIMIT %s
 ) AS page

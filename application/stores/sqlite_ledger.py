@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from eventsourcing.persistence import Notification, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
-from ...projections.rows import PAGE_PART, USAGE_RECORDED, LedgerEvent, StoredPage
+from ...projections.rows import OTHER, PAGE_PART, USAGE_RECORDED, LedgerEvent, StoredPage
 from .kept import Beside, ordered
 from .sqlite import Datastore
 from .sqlite_kept import SQLiteKeeper, insert
@@ -54,7 +54,7 @@ _BYTES = (
 )
 _USES_AT_ONCE = f"""
 SELECT CAST(group_concat(
-    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE 'null' END,
+    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE char({ord(OTHER)}) END,
     CASE (position - 1) % {PAGE_PART} WHEN 0 THEN char(10) ELSE ',' END
 ) AS BLOB), max(position)
 FROM (SELECT position, topic, state FROM stored_events WHERE position > ? ORDER BY position LIMIT ?)
@@ -195,8 +195,8 @@ class SQLiteLedgerRecorder(SQLiteApplicationRecorder):
             except sqlite3.DataError:  # too much for one value
                 return StoredPage(b"", cursor.execute(_OTHERS, (after, after + limit)).fetchall(), after)
             uses, last = cursor.fetchone()
-            may_have_others = uses is not None and b"null" in uses
-            others = cursor.execute(_OTHERS, (after, last)).fetchall() if may_have_others else ()
+            has_others = OTHER in (uses or b"")
+            others = cursor.execute(_OTHERS, (after, last)).fetchall() if has_others else ()
             return StoredPage(uses or b"", others, last or after)
 
     def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:

@@ -30,6 +30,8 @@ DAMAGED = {
     "another event behind it": USE + b"," + USE,
     "another event that says nothing behind it": USE + b",null",
     "what says nothing": b"null",
+    "what stands for another event": b"\x02",
+    "what stands for another event behind it": USE + b",\x02",
     "another part behind it": USE + b"]\n[" + USE,
     "the end of the page": USE + b"]",
 }
@@ -109,7 +111,7 @@ def shortened(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", limited)
-    too_long = "SELECT repeat('x', 2000000000)::bytea, %s + %s::bigint, false"
+    too_long = "SELECT repeat('x', 2000000000)::bytea, %s + %s::bigint"
     monkeypatch.setattr(postgres_ledger, "_USES_AT_ONCE", too_long)
 
 
