@@ -7,10 +7,12 @@ other processes.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import reduce
+from itertools import chain
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -28,8 +30,10 @@ from .rows import LedgerPages, StoredPage
 from .stored_events import StoredEvent, cancelled_uses, stopped, topic_of
 from .totals import Totals
 
-Use = tuple[datetime, int, Decimal | None, tuple[str, ...]]
-"""When a use happened, its position, value and dimension values: by time and position if sorted."""
+Use = tuple[str, datetime, int, Decimal | None, tuple[str, ...]]
+"""Whose a use is, when it happened, its position, value and dimension values."""
+Place = tuple[str, tuple[str, ...], int]
+"""Customer, dimension values and start of a window, in which one use counts."""
 
 
 class Question(NamedTuple):
@@ -42,10 +46,27 @@ class Question(NamedTuple):
 
 
 class PageCount(NamedTuple):
-    """What is counted of one page, by customer: `totals`, or under a window the `newest` use of each in this page."""
+    """What is counted of one page: `totals` by customer, or under a window the `newest` use of each in this page."""
 
     totals: dict[str, Totals]
-    newest: dict[str, list[Use]]
+    newest: list[Use]
+
+
+class _Sum:
+    """What is counted of one customer's uses so far: their values, and the latest of them."""
+
+    __slots__ = ("at", "last", "position", "values")
+
+    def __init__(self) -> None:
+        self.values: list[Decimal | None] = []
+        self.at = datetime.min.replace(tzinfo=UTC)
+        self.position = 0
+        self.last: Decimal | None = None
+
+    def totals(self) -> Totals:
+        """What they add up to."""
+        total = reduce(EXACT.add, [value for value in self.values if value is not None], ZERO)
+        return Totals(total, len(self.values), self.last, microseconds(self.at), self.position)
 
 
 def replayed_totals(ledger: LedgerPages, asked: Question) -> dict[str, Totals]:
@@ -53,26 +74,23 @@ def replayed_totals(ledger: LedgerPages, asked: Question) -> dict[str, Totals]:
 
     Raises ProjectionStopped at a use that can't be read.
     """
+    window = asked.rules.event_time_window
     totals: defaultdict[str, Totals] = defaultdict(Totals)
-    taken: set[tuple[str, tuple[str, ...], int]] = set()
+    taken: set[Place] = set()
     for page in _newest_first(ledger, asked):
-        for customer, of_page in page.totals.items():
+        of_windows = {} if window is None else _added_up(_not_taken(page.newest, window, taken), asked)
+        for customer, of_page in chain(page.totals.items(), of_windows.items()):
             totals[customer] = totals[customer].merge(of_page)
-        for customer, uses in page.newest.items():
-            newest = _not_taken(customer, uses, asked.rules.event_time_window, taken)
-            totals[customer] = totals[customer].merge(_added_up(_asked_for(newest, asked)))
-    return {customer: of for customer, of in totals.items() if of.count}
+    return totals
 
 
 def count(events: Iterable[StoredEvent], asked: Question, cancelled: Collection[int]) -> PageCount:
     """Count one page, without the uses that are `cancelled`."""
     window = asked.rules.event_time_window
-    uses = _uses(events, asked)
-    if cancelled:
-        uses = {customer: [use for use in of if use[1] not in cancelled] for customer, of in uses.items()}
+    uses = _uses(events, asked, cancelled)
     if window is None:
-        return PageCount({customer: _added_up(_asked_for(of, asked)) for customer, of in uses.items()}, {})
-    return PageCount({}, {customer: _not_taken(customer, of, window, set()) for customer, of in uses.items()})
+        return PageCount(_added_up(uses, asked), [])
+    return PageCount({}, _not_taken(uses, window, set()))
 
 
 def count_apart(page: StoredPage, span: Span, asked: Question, cancelled: Collection[int]) -> bytes:
@@ -115,50 +133,44 @@ def _newest_first(ledger: LedgerPages, asked: Question) -> Iterator[PageCount]:
                 raise nothing_from(page.position + 1)
 
 
-def _uses(events: Iterable[StoredEvent], asked: Question) -> Mapping[str, Sequence[Use]]:
-    """The uses of the meter, by customer."""
+def _uses(events: Iterable[StoredEvent], asked: Question, cancelled: Collection[int]) -> Iterator[Use]:
+    """The uses of the meter."""
     event_name, read = asked.event_name, asked.rules.reader()
-    uses: defaultdict[str, list[Use]] = defaultdict(list)
     for position, event in events:
         if type(event) is ReportedUse and event.event_name == event_name:
             try:
                 customer, value, dimensions = read(event.payload)
             except TallybookError as error:
                 raise stopped(position, topic_of(event), error) from error
-            uses[customer].append((event.occurred_at, position, value, dimensions))
-    return uses
+            if position not in cancelled:
+                yield customer, event.occurred_at, position, value, dimensions
 
 
-def _not_taken(
-    customer: str, uses: Sequence[Use], window: EventTimeWindow | None, taken: set[tuple[str, tuple[str, ...], int]]
-) -> list[Use]:
+def _not_taken(uses: Iterable[Use], window: EventTimeWindow, taken: set[Place]) -> list[Use]:
     """The newest of each window, where nothing newer was `taken` for it."""
-    assert window is not None
     newest: list[Use] = []
-    for use in sorted(uses, key=lambda use: use[1], reverse=True):
-        place = (customer, use[3], window_start(microseconds(use[0]), window))
+    for use in sorted(uses, key=_POSITION, reverse=True):
+        customer, at, _, _, dimensions = use
+        place = (customer, dimensions, window_start(microseconds(at), window))
         if place not in taken:
             taken.add(place)
             newest.append(use)
     return newest
 
 
-def _asked_for(uses: Sequence[Use], asked: Question) -> Sequence[Use]:
-    """Those that happened in the range, in order."""
-    start, end, ordered = asked.start, asked.end, sorted(uses)
-    if ordered and not start <= ordered[0][0] <= ordered[-1][0] < end:
-        return [use for use in ordered if start <= use[0] < end]
-    return ordered
-
-
-def _added_up(uses: Sequence[Use]) -> Totals:
-    """What uses in order add up to."""
-    if not uses:
-        return Totals()
-    last_at, last_position, last, _ = uses[-1]
-    values = [use[2] for use in uses if use[2] is not None]
-    return Totals(reduce(EXACT.add, values, ZERO), len(uses), last, microseconds(last_at), last_position)
+def _added_up(uses: Iterable[Use], asked: Question) -> dict[str, Totals]:
+    """What those of `uses` that happened in the range add up to, by customer."""
+    start, end = asked.start, asked.end
+    sums: defaultdict[str, _Sum] = defaultdict(_Sum)
+    for customer, at, position, value, _ in uses:
+        if start <= at < end:
+            of = sums[customer]
+            of.values.append(value)
+            if (at, position) > (of.at, of.position):
+                of.at, of.position, of.last = at, position, value
+    return {customer: of.totals() for customer, of in sums.items()}
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(PageCount).decode
+_POSITION = itemgetter(2)
