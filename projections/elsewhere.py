@@ -1,13 +1,13 @@
 """Pages that worker processes make something of, ahead of who goes through them."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from .rows import LedgerPages
+from .rows import LedgerPages, StoredPage
 from .workers import WorkerLost, Workers, usable
 
 Told = TypeVar("Told")
@@ -15,70 +15,110 @@ Span = tuple[int, int]
 """The position that a page comes after, and the one that it ends at."""
 Call = Callable[..., bytes]
 """Calls a function with arguments, in this process or another. Raises WorkerLost."""
+Job = Callable[[Span, StoredPage, Call], Told]
+"""Tells something of a page, and lets `Call` do what is costly."""
 
-_AHEAD = 3
-"""So many pages for each process are begun at most before the first of them is taken."""
 APART_FROM = 250_000
 """Events from which on it is worth it to begin other processes."""
+_AHEAD = 3
+"""So many pages for each process are begun at most before the first of them is taken."""
 
 
 class PagesElsewhere(Generic[Told]):
-    """What was told of pages by workers, and by this process while it waits for them.
+    """What is told of pages by workers, and by this process while it waits for them.
 
-    There are no workers where there are few `events` in all, or one core, or the ledger isn't read beside who writes;
-    until they have begun; and after one was lost.
+    Nothing is where there are few `events` in all, or one core, or the ledger isn't read beside who writes; nor after a
+    worker was lost.
     """
 
     def __init__(self, ledger: LedgerPages, events: int) -> None:
+        self._ledger = ledger
         self._closing = ExitStack()
         self._number = usable() if events >= APART_FROM and ledger.is_read_beside else 0
-        self._workers: Workers | None = None
-        self._begun: dict[Span, Future[Told]] = {}
+        self._begun: dict[Span, _Begun[Told]] = {}
 
     def __enter__(self) -> "PagesElsewhere[Told]":
         if self._number:
+            self._fetching = self._closing.enter_context(ThreadPoolExecutor(self._number + 1))
             self._workers = self._closing.enter_context(Workers(self._number))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._let_go()
         self._closing.close()
 
-    def has_after(self, position: int) -> bool:
-        """Whether the page after a position was begun."""
-        return any(after == position for after, _ in self._begun)
+    @property
+    def are_there(self) -> bool:
+        """Whether anything is told of the next page."""
+        return self._number > 0
 
-    def told(self, span: Span, following: Sequence[Span], job: Callable[[Span, Call], Told]) -> Told | None:
-        """What `job` tells of a page; None if it is yet to be begun. Pages that follow are begun, others let go of."""
-        begun, workers = self._begun.pop(span, None), self._workers
-        if workers is None or not workers.are_ready:
+    def told(self, span: Span, following: Sequence[Span], job: Job[Told]) -> Told | None:
+        """What `job` tells of a page, if anything is. Pages that follow are begun, others let go of."""
+        if not self._number:
             return None
-        following = following[: _AHEAD * (self._number + 1)]
-        for other in self._begun.keys() - set(following):
-            self._begun.pop(other).cancel()
+        wanted = (span, *following[: _AHEAD * (self._number + 1)])
+        for other in self._begun.keys() - set(wanted):
+            self._begun.pop(other).let_go()
         try:
-            self._begin(following, job, workers)
-            if begun is None or begun.cancel():
-                return None
-            while not begun.done() and (own := self._first_to_begin(following)) is not None:
-                self._begun[own] = Future()  # a share for this process, while it waits
-                self._begun[own].set_result(job(own, directly))
-                self._begin(following, job, workers)
-            return begun.result()
+            self._begin(wanted, job)
+            begun = self._begun[span]
+            while not begun.told.done() and self._do_a_share(job):
+                self._begin(wanted, job)
+            return self._begun.pop(span).told.result()
         except WorkerLost as lost:
-            workers.lost(lost)
+            self._workers.lost(lost)
+            self._let_go()
+            self._number = 0
             return None
 
-    def _begin(self, following: Sequence[Span], job: Callable[[Span, Call], Told], workers: Workers) -> None:
-        """Begin as many pages as keep the workers busy, and one more."""
-        waiting = sum(not begun.done() for begun in self._begun.values())
-        while waiting <= self._number and (span := self._first_to_begin(following)) is not None:
-            self._begun[span] = workers.submit(partial(job, span, workers.call))
-            waiting += 1
+    def _begin(self, wanted: Sequence[Span], job: Job[Told]) -> None:
+        """Begin as many pages as keep everyone busy, in their order."""
+        waiting = sum(not begun.told.done() for begun in self._begun.values())
+        for span in wanted:
+            if span not in self._begun and waiting <= self._number + 2:
+                self._begun[span] = self._begun_with(span, job)
+                waiting += 1
 
-    def _first_to_begin(self, following: Sequence[Span]) -> Span | None:
-        return next((span for span in following if span not in self._begun), None)
+    def _begun_with(self, span: Span, job: Job[Told]) -> "_Begun[Told]":
+        try:
+            fetched = self._fetching.submit(self._ledger.page_at_once, span[0], span[1] - span[0])
+            told = self._workers.submit(partial(_told_elsewhere, job, span, fetched, self._workers.call))
+        except RuntimeError as error:  # no thread is to be had, as after the program's main thread has ended
+            raise WorkerLost(str(error)) from error
+        return _Begun(fetched, told)
+
+    def _let_go(self) -> None:
+        for begun in self._begun.values():
+            begun.let_go()
+        self._begun.clear()
+
+    def _do_a_share(self, job: Job[Told]) -> bool:
+        """Let this process, which waits, do the first page that no worker has begun with; tell whether there is one."""
+        for span, begun in list(self._begun.items()):
+            if begun.told.cancel():
+                done: Future[Told] = Future()
+                done.set_result(job(span, begun.fetched.result(), directly))
+                self._begun[span] = _Begun(begun.fetched, done)
+                return True
+        return False
+
+
+class _Begun(NamedTuple, Generic[Told]):
+    """A page that is fetched, and then told of."""
+
+    fetched: Future[StoredPage]
+    told: Future[Told]
+
+    def let_go(self) -> None:
+        """Nobody asks for it any more."""
+        self.fetched.cancel()
+        self.told.cancel()
+
+
+def _told_elsewhere(job: Job[Told], span: Span, fetched: Future[StoredPage], call: Call) -> Told:
+    return job(span, fetched.result(), call)
 
 
 def directly(function: Callable[..., bytes], *arguments: object) -> bytes:

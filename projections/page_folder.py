@@ -11,7 +11,7 @@ from .elsewhere import Call, PagesElsewhere, Span
 from .fold import fold
 from .gains import gained
 from .pages_ahead import PagesAhead
-from .rows import LedgerPages, ProjectedMeter
+from .rows import LedgerPages, ProjectedMeter, StoredPage
 
 Meters = Mapping[str, ProjectedMeter]
 
@@ -20,7 +20,6 @@ class PageFolder:
     """Folds pages of up to `size` events, which end earlier after `most_cancels`; of about so many `events` in all."""
 
     def __init__(self, ledger: LedgerPages, size: int, most_cancels: int, events: int) -> None:
-        self._ledger = ledger
         self._size = size
         self._most_cancels = most_cancels
         self._closing = ExitStack()
@@ -51,14 +50,13 @@ class PageFolder:
         self, after: int, until: int, meters: Meters, customers: Mapping[str, int], pinned: Mapping[str, Rules]
     ) -> FoldedPage:
         events = self._pages.read(after, until)
-        if after < events.end < until and not self._elsewhere.has_after(events.end):
+        if after < events.end < until and not self._elsewhere.are_there:
             self._pages.fetch(events.end)
         gains = [gained(page) for page in fold(events, meters, customers, pinned)]
         return FoldedPage(events.position, gains)
 
-    def _folded_apart(self, meters: Meters, span: Span, call: Call) -> tuple[bytes, Meters]:
+    def _folded_apart(self, meters: Meters, span: Span, page: StoredPage, call: Call) -> tuple[bytes, Meters]:
         """What came of folding a page, and by which meters it was folded."""
-        page = self._ledger.page_at_once(span[0], self._size)
         return call(fold_apart, page, *span, self._most_cancels, meters), meters
 
 

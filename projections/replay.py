@@ -114,8 +114,7 @@ def _newest_first(ledger: LedgerPages, asked: Question) -> Iterator[PageCount]:
             after, until = (bisect_right(cancelled, position) for position in span)
             return frozenset(cancelled[after:until])
 
-        def counted_apart(span: Span, call: Call) -> bytes:
-            page = ledger.page_at_once(span[0], PAGE_SIZE)
+        def counted_apart(span: Span, page: StoredPage, call: Call) -> bytes:
             return call(count_apart, page, span, asked, cancelled_in(span))
 
         spans = [(after, min(after + PAGE_SIZE, head)) for after in reversed(range(0, head, PAGE_SIZE))]
@@ -126,7 +125,7 @@ def _newest_first(ledger: LedgerPages, asked: Question) -> Iterator[PageCount]:
                 yield _decode(told)
                 continue
             page = pages.read(*span)
-            if following and not elsewhere.has_after(following[0][0]):
+            if following and not elsewhere.are_there:
                 pages.fetch(following[0][0])
             yield count(page, asked, cancelled_in(span))
             if page.position < span[1]:

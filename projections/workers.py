@@ -84,7 +84,7 @@ class Workers:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._threads = ThreadPoolExecutor(number + 1)  # one gets ready what is next for a worker
+        self._threads = ThreadPoolExecutor(number)
         self._all: list[Worker] = []
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         self._changing = threading.Lock()

@@ -23,10 +23,14 @@ def told_apart() -> Generator[list[Span]]:
     apart: list[Span] = []
 
     def tell_apart(
-        _: object, span: Span, following: Sequence[Span], job: Callable[..., bytes | tuple[bytes, object]]
+        pages: PagesElsewhere[object],
+        span: Span,
+        following: Sequence[Span],
+        job: Callable[..., bytes | tuple[bytes, object]],
     ) -> object:
         del following
-        found = job(span, directly)
+        page = pages._ledger.page_at_once(span[0], span[1] - span[0])  # pyright: ignore[reportPrivateUsage]
+        found = job(span, page, directly)
         if found[0] if isinstance(found, tuple) else found:
             apart.append(span)
         return found
