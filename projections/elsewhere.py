@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
 from .rows import LedgerPages, StoredPage
-from .workers import WorkerLost, Workers, usable
+from .workers import WorkerLost, usable, workers
 
 Told = TypeVar("Told")
 Span = tuple[int, int]
@@ -20,6 +20,8 @@ Job = Callable[[Span, StoredPage, Call], Told]
 
 APART_FROM = 250_000
 """Events from which on it is worth it to begin other processes."""
+_SPARE = 2
+"""So many pages more than there are workers are being fetched or wait to be told of."""
 _AHEAD = 3
 """So many pages for each process are begun at most before the first of them is taken."""
 
@@ -40,7 +42,7 @@ class PagesElsewhere(Generic[Told]):
     def __enter__(self) -> "PagesElsewhere[Told]":
         if self._number:
             self._fetching = self._closing.enter_context(ThreadPoolExecutor(self._number + 1))
-            self._workers = self._closing.enter_context(Workers(self._number))
+            self._workers = self._closing.enter_context(workers(self._number))
         return self
 
     def __exit__(
@@ -77,17 +79,16 @@ class PagesElsewhere(Generic[Told]):
         """Begin as many pages as keep everyone busy, in their order."""
         waiting = sum(not begun.told.done() for begun in self._begun.values())
         for span in wanted:
-            if span not in self._begun and waiting <= self._number + 2:
+            if span not in self._begun and waiting <= self._number + _SPARE:
                 self._begun[span] = self._begun_with(span, job)
                 waiting += 1
 
     def _begun_with(self, span: Span, job: Job[Told]) -> "_Begun[Told]":
         try:
             fetched = self._fetching.submit(self._ledger.page_at_once, span[0], span[1] - span[0])
-            told = self._workers.submit(partial(_told_elsewhere, job, span, fetched, self._workers.call))
         except RuntimeError as error:  # no thread is to be had, as after the program's main thread has ended
             raise WorkerLost(str(error)) from error
-        return _Begun(fetched, told)
+        return _Begun(fetched, self._workers.submit(partial(_told_elsewhere, job, span, fetched, self._workers.call)))
 
     def _let_go(self) -> None:
         for begun in self._begun.values():

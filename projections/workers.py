@@ -5,18 +5,18 @@ the program that began it was killed. It is not forked, as a program with thread
 program's own main module, as the workers of `multiprocessing` do where they aren't forked.
 """
 
+import atexit
 import logging
 import os
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -26,6 +26,8 @@ PROCESSES = "TALLYBOOK_PROCESSES"
 """The name of the setting for how many they are, with the program itself; 1 if it is to do everything itself."""
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from tallybook.projections.workers import serve; serve()"
 
+KEPT_SECONDS = 30.0
+"""So long workers are kept after they were used, as one who rebuilds often verifies or compares then."""
 _PIPE_BYTES = 1 << 20
 """As much as Linux allows: each time a pipe is empty, who reads it has to wait for the interpreter's lock again."""
 
@@ -80,7 +82,7 @@ class Worker:
 
 
 class Workers:
-    """Some workers, which begin while the program goes on, and end with this."""
+    """Some workers, which begin while the program goes on."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -88,25 +90,18 @@ class Workers:
         self._all: list[Worker] = []
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         self._changing = threading.Lock()
-        self._is_over = False
-        self.are_ready = False
-        """Whether there is one that has begun, and none was lost."""
-
-    def __enter__(self) -> "Workers":
-        with suppress(RuntimeError):  # no thread is to be had: then there are no workers
-            for _ in range(self.number):
+        self.are_over = False
+        """Whether they were ended, or one of them was lost."""
+        with suppress(RuntimeError):  # no thread is to be had: then nothing can be submitted either
+            for _ in range(number):
                 self._threads.submit(self._begin)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-        self._threads.shutdown(cancel_futures=True)
 
     def submit(self, job: Callable[[], Result]) -> "Future[Result]":
-        """Do a job on a thread, which may call workers."""
-        return self._threads.submit(job)
+        """Do a job on a thread, one for each worker: it may call one. Raises WorkerLost."""
+        try:
+            return self._threads.submit(job)
+        except RuntimeError as error:  # no thread is to be had, as after the program's main thread has ended
+            raise WorkerLost(str(error)) from error
 
     def call(self, function: Callable[..., Result], *arguments: object) -> Result:
         """What a function that can be imported gives for `arguments`, once a worker is free. Raises WorkerLost."""
@@ -121,15 +116,25 @@ class Workers:
 
     def lost(self, error: WorkerLost) -> None:
         """There are none from now on, as one was lost."""
-        if not self._is_over:
+        if not self.are_over:
             _log.warning("A worker process was lost (%s); this process goes on alone.", error)
-        self._end()
+        self.end()
+
+    def end(self) -> None:
+        """Let them end at once; who waits for one is told that it was lost."""
+        with self._changing:
+            self.are_over = True
+            for worker in self._all:
+                worker.end()
+            self._all.clear()
+            self._free.put(None)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
         """Begin one of the workers, and wait until it can be told something."""
         try:
             with self._changing:
-                if self._is_over:
+                if self.are_over:
                     return
                 worker = Worker()
                 self._all.append(worker)
@@ -140,15 +145,76 @@ class Workers:
             self.lost(error)
         else:
             self._free.put(worker)
-            self.are_ready = not self._is_over
 
-    def _end(self) -> None:
+
+class _Kept:
+    """Workers that nobody uses now: to begin others takes as long as folding tens of thousands of events."""
+
+    def __init__(self) -> None:
+        self._changing = threading.Lock()
+        self._workers: Workers | None = None
+        self._until: threading.Timer | None = None
+        self._inherited: list[Workers | None] = []
+
+    def take(self, number: int) -> Workers:
+        """So many workers: those that are kept, or others."""
+        kept = self._change(None)
+        if kept is not None and kept.number == number and not kept.are_over:
+            return kept
+        if kept is not None:
+            kept.end()
+        return Workers(number)
+
+    def keep(self, workers: Workers) -> None:
+        """Keep workers for a while, in place of others."""
+        before = self._change(None if workers.are_over else workers)
+        if before is not None:
+            before.end()
+
+    def end(self) -> None:
+        """Let those that are kept end."""
+        kept = self._change(None)
+        if kept is not None:
+            kept.end()
+
+    def forget(self) -> None:
+        """In a process that was forked: they are another's, and their threads aren't here."""
+        self._inherited.append(self._workers)  # or its processes would be taken for ours, left running
+        self._changing, self._workers, self._until = threading.Lock(), None, None
+
+    def _change(self, workers: Workers | None) -> Workers | None:
         with self._changing:
-            self._is_over, self.are_ready = True, False
-            for worker in self._all:
-                worker.end()
-            self._all.clear()
-            self._free.put(None)
+            before, self._workers = self._workers, workers
+            if self._until is not None:
+                self._until.cancel()
+                self._until = None
+            if workers is not None:
+                self._until = threading.Timer(KEPT_SECONDS, self.end)
+                self._until.daemon = True
+                with suppress(RuntimeError):  # the program is ending
+                    self._until.start()
+            return before
+
+
+_kept = _Kept()
+atexit.register(_kept.end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_kept.forget)
+
+
+@contextmanager
+def workers(number: int) -> Generator[Workers]:
+    """So many workers, which are kept for half a minute afterwards."""
+    some = _kept.take(number)
+    try:
+        yield some
+    finally:
+        _kept.keep(some)
+
+
+def end_kept() -> None:
+    """Let the workers that are kept end now."""
+    _kept.end()
 
 
 def serve() -> None:

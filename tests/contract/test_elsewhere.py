@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tallybook.domain.errors import ProjectionStopped
-from tallybook.projections import Projector, elsewhere, replay
+from tallybook.projections import Projector, elsewhere, replay, workers
 from tallybook.projections.workers import PROCESSES, Workers
 
 from .histories import END, METERS, START, record_history, rows_of
@@ -21,22 +21,21 @@ PAGE = 20
 PATIENCE_SECONDS = 60
 
 
-class ReadyWorkers(Workers):
-    """Workers that are there from the start; what they were asked is counted."""
+class CountedWorkers(Workers):
+    """Workers that count what they were asked, and are there before anybody else does it."""
 
     asked = 0
 
-    def __enter__(self) -> "ReadyWorkers":
-        super().__enter__()
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._free.qsize() < self.number and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert self.are_ready
-        return self
+        assert not self.are_over
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """What a worker answers."""
-        ReadyWorkers.asked += 1
+        CountedWorkers.asked += 1
         return super().call(function, *arguments)
 
 
@@ -45,10 +44,12 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """However little there is to do, two workers do it."""
     monkeypatch.setenv(PROCESSES, "3")
     monkeypatch.setattr(elsewhere, "APART_FROM", 0)
-    monkeypatch.setattr(elsewhere, "Workers", ReadyWorkers)
+    monkeypatch.setattr(workers, "Workers", CountedWorkers)
     monkeypatch.setattr(replay, "PAGE_SIZE", PAGE)
-    monkeypatch.setattr(ReadyWorkers, "asked", 0)
+    monkeypatch.setattr(CountedWorkers, "asked", 0)
+    workers.end_kept()
     yield
+    workers.end_kept()
     assert not children(), "a worker is left"
 
 
@@ -74,11 +75,11 @@ def test_pages_folded_by_workers_make_the_same_rows(kept_store: KeptStore) -> No
             alone.setenv(PROCESSES, "1")
             Projector(ledger, views, PAGE).catch_up()
         plain = rows_of(views)
-        assert ReadyWorkers.asked == 0
+        assert CountedWorkers.asked == 0
         views.begin_anew()
         Projector(ledger, views, PAGE).catch_up()
         assert rows_of(views) == plain
-        assert ReadyWorkers.asked > 0
+        assert CountedWorkers.asked > 0
 
 
 @pytest.mark.usefixtures("two_workers")
@@ -87,9 +88,9 @@ def test_pages_counted_by_workers_add_up_to_the_same_totals(kept_store: KeptStor
     with kept_store.metering() as metering:
         record_history(metering, 300)
         for name in METERS:
-            ReadyWorkers.asked = 0
+            CountedWorkers.asked = 0
             assert metering.totals_from_ledger(name, START, END) == metering.totals(name, START, END)
-            assert ReadyWorkers.asked > 0
+            assert CountedWorkers.asked > 0
 
 
 @pytest.mark.usefixtures("two_workers")
@@ -130,10 +131,10 @@ def test_an_event_that_cannot_be_folded_is_told_by_who_asked(kept_store: KeptSto
 def test_who_waits_for_a_page_does_one_that_follows(kept_store: KeptStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one worker that is slow, this process folds pages meanwhile; they are taken in their order."""
     monkeypatch.setenv(PROCESSES, "2")
-    call, here = ReadyWorkers.call, elsewhere.directly
+    call, here = CountedWorkers.call, elsewhere.directly
     done_here: list[object] = []
 
-    def slow(self: ReadyWorkers, *asked: Any) -> Any:
+    def slow(self: CountedWorkers, *asked: Any) -> Any:
         time.sleep(0.05)
         return call(self, *asked)
 
@@ -141,7 +142,7 @@ def test_who_waits_for_a_page_does_one_that_follows(kept_store: KeptStore, monke
         done_here.append(asked)
         return here(*asked)
 
-    monkeypatch.setattr(ReadyWorkers, "call", slow)
+    monkeypatch.setattr(CountedWorkers, "call", slow)
     monkeypatch.setattr(elsewhere, "directly", counted_here)
     with kept_store.metering() as metering, kept_store.pieces() as (ledger, views):
         record_history(metering, 300)
@@ -156,7 +157,7 @@ def test_who_waits_for_a_page_does_one_that_follows(kept_store: KeptStore, monke
 def test_no_worker_is_begun_for_little_or_where_it_is_not_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """To begin one takes as long as to fold tens of thousands of events."""
     begun: list[int] = []
-    monkeypatch.setattr(elsewhere, "Workers", begun.append)
+    monkeypatch.setattr(elsewhere, "workers", begun.append)
     with store.metering() as metering, store.pieces() as (ledger, views):
         record_history(metering, 30)
         Projector(ledger, views).catch_up()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tallybook.projections import workers
 from tallybook.projections.workers import PROCESSES, Worker, WorkerLost, Workers, usable
 
 PATIENCE_SECONDS = 60
@@ -17,6 +18,21 @@ from tallybook.projections.workers import Worker
 worker = Worker()
 print(worker.call(__import__("os").getpid), flush=True)
 time.sleep(60)
+"""
+
+FORKS = """
+import os, sys
+sys.path[:] = {path}
+from tallybook.projections.workers import workers
+def asked():
+    with workers(1) as some:
+        return some.call(os.getpid)
+print(asked(), flush=True)
+if os.fork() == 0:
+    print(asked(), flush=True)
+    sys.exit()
+os.wait()
+print(asked(), flush=True)
 """
 
 
@@ -43,26 +59,71 @@ def test_a_worker_that_ends_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
     assert "invalid literal" in capfd.readouterr().err
 
 
-def test_workers_end_with_who_has_them() -> None:
-    """Whoever still asks is told."""
-    with Workers(2) as some:
-        assert some.submit(lambda: some.call(os.getpid)).result() != os.getpid()
-        assert some.are_ready
-        begun = [some.call(os.getpid) for _ in range(4)]
-    assert not some.are_ready
+def test_workers_that_are_ended_answer_nobody() -> None:
+    """Also whoever still waits is told, and their processes are gone."""
+    some = Workers(2)
+    assert some.submit(lambda: some.call(os.getpid)).result() != os.getpid()
+    begun = {some.call(os.getpid) for _ in range(20)}
+    waiting = some.submit(lambda: some.call(time.sleep, PATIENCE_SECONDS))
+    while not waiting.running():
+        time.sleep(0.01)
+    some.end()
+    with pytest.raises(WorkerLost):
+        waiting.result()
+    with pytest.raises(WorkerLost):
+        some.call(os.getpid)
+    with pytest.raises(WorkerLost):
+        some.submit(os.getpid)
     for process in begun:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
-    with pytest.raises(WorkerLost):
-        some.call(os.getpid)
 
 
-def test_workers_that_are_not_there_yet_end_too() -> None:
+def test_workers_that_have_not_begun_yet_end_too() -> None:
     """Nobody waits for them."""
     began = time.monotonic()
-    with Workers(3):
-        pass
+    Workers(3).end()
     assert time.monotonic() - began < PATIENCE_SECONDS / 2
+
+
+def test_workers_are_kept_for_the_next_who_asks_for_as_many() -> None:
+    """The same ones; others where these were lost, or another number is wanted."""
+    with workers.workers(1) as first:
+        process = first.call(os.getpid)
+        with workers.workers(1) as meanwhile:
+            assert meanwhile is not first
+    with workers.workers(1) as again:
+        assert again is first
+        assert again.call(os.getpid) == process
+        again.lost(WorkerLost("as a test"))
+    with workers.workers(1) as after:
+        assert after is not first
+    with workers.workers(2) as two:
+        assert two is not after
+        assert after.are_over
+    workers.end_kept()
+    assert two.are_over
+
+
+def test_workers_that_nobody_asks_for_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while."""
+    monkeypatch.setattr(workers, "KEPT_SECONDS", 0.1)
+    with workers.workers(1) as some:
+        some.call(os.getpid)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not some.are_over and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert some.are_over
+
+
+def test_a_program_that_forks_leaves_them_to_the_one_that_began_them() -> None:
+    """The other begins its own, and neither is left when both have ended."""
+    script = FORKS.format(path=sys.path)
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    ours, theirs, ours_after = (int(line) for line in done.stdout.split())
+    assert ours == ours_after != theirs
 
 
 def test_a_worker_ends_where_its_program_is_killed() -> None:
