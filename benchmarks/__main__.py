@@ -11,7 +11,7 @@ from .measure import TURNS, Measured, WrongAnswer
 from .results import Results
 from .suite import NAMES, SERVER, SHORT_NAMES, STORES, Plan, working_folder
 
-SHORT, LONG = (100_000,), (100_000, 1_000_000, 10_000_000)
+SHORT, LONG = (300_000,), (100_000, 1_000_000, 10_000_000)
 SERVED_SECONDS = 10.0
 SMALLEST = 1_000
 STDOUT = Path("-")

@@ -17,7 +17,7 @@ def audit(bench: Bench) -> Iterator[Measured]:
     """A generation built beside the live one, `verify`, and a first seal of all events."""
     url, engine = bench.ledger(), bench.engine
     answers: list[list[Counted]] = []
-    with usage.opened(url) as metering, engine.grouping(url) as grouped:
+    with usage.opened(url) as metering, engine.grouping(url, engine.group_name) as grouped:
         metering.catch_up()
         took = in_turns(
             {

@@ -33,7 +33,7 @@ def growth(bench: Bench) -> Iterator[Measured]:
 
 @contextmanager
 def _appended(bench: Bench, url: str, events: int) -> Generator[Appended]:
-    with usage.opened(url) as metering, bench.engine.grouping(url) as group:
+    with usage.opened(url) as metering, bench.engine.grouping(url, bench.engine.group_name) as group:
         yield Appended(metering, group, events)
 
 

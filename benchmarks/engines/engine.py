@@ -1,6 +1,6 @@
 """What an engine by itself has to offer, to be measured against: raw rows, its GROUP BY, and a plain typed table."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from decimal import Decimal
@@ -48,7 +48,9 @@ class Engine(Protocol):
     insert_name: str
     """How raw rows are written."""
     group_name: str
-    """How the stored JSON is grouped."""
+    """How the stored JSON is grouped, as one writes it."""
+    groupings: Mapping[str, str]
+    """That statement by its name, and quicker ones if there are any."""
 
     def version(self) -> str:
         """Its name and version."""
@@ -78,8 +80,8 @@ class Engine(Protocol):
         """The table of the ledger at `url`, where nothing but its meter is configured."""
         ...
 
-    def grouping(self, url: str) -> AbstractContextManager[Grouping]:
-        """The engine's GROUP BY over the stored JSON of a ledger, on a connection that is open."""
+    def grouping(self, url: str, name: str) -> AbstractContextManager[Grouping]:
+        """One GROUP BY over the stored JSON of a ledger, on a connection that is open."""
         ...
 
     def plain_table(self, url: str) -> AbstractContextManager[PlainTable]:

@@ -1,6 +1,6 @@
 """Raw PostgreSQL: a server of the benchmarks' own, with its settings as they come, or one that is given."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from typing import Any
@@ -16,13 +16,22 @@ from .postgresql_plain import PostgreSQLPlainTable, named
 SETTINGS = ("listen_addresses=", "max_connections=60", "port=5432", "timezone=UTC")
 """No more than what a server in a folder needs: what is committed is on disk."""
 GROUP_BY = """
+SELECT e -> 'payload' ->> 'customer', count(*), sum((e -> 'payload' ->> 'tokens')::numeric),
+       e ->> 'event_name' AS event_name
+FROM (
+    SELECT convert_from(state, 'UTF8')::jsonb AS e
+    FROM {schema}.stored_events WHERE topic = 'UsageRecorded' AND position > %s
+) AS events
+GROUP BY event_name, 1 ORDER BY 1
+"""
+QUICKEST_GROUP_BY = """
 SELECT p.customer, count(*), sum(p.tokens), e.event_name
 FROM {schema}.stored_events
 CROSS JOIN LATERAL jsonb_to_record(convert_from(state, 'UTF8')::jsonb) AS e (event_name text, payload jsonb)
 CROSS JOIN LATERAL jsonb_to_record(e.payload) AS p (customer text, tokens numeric)
 WHERE topic = 'UsageRecorded' AND position > %s
 GROUP BY e.event_name, 1 ORDER BY 1
-"""  # measured to be the quickest way: each state is read once, by parallel workers
+"""  # measured to be the quickest of eight ways: each state is read once
 
 
 class PostgreSQL:
@@ -30,10 +39,14 @@ class PostgreSQL:
 
     name = "postgresql"
     insert_name = "binary COPY"
-    group_name = "GROUP BY jsonb"
+    group_name = "GROUP BY jsonb ->>"
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.groupings: Mapping[str, str] = {
+            self.group_name: GROUP_BY,
+            "GROUP BY jsonb_to_record": QUICKEST_GROUP_BY,
+        }
 
     def version(self) -> str:
         """Its name and version."""
@@ -77,12 +90,12 @@ class PostgreSQL:
             yield PostgreSQLTable(connection, url)
 
     @contextmanager
-    def grouping(self, url: str) -> Generator[Grouping]:
-        """GROUP BY over the stored JSON of a ledger, on a connection that is open."""
+    def grouping(self, url: str, name: str) -> Generator[Grouping]:
+        """GROUP BY over the stored JSON of a ledger, on a connection that is open; by parallel workers."""
         with closing(self._database.connect()) as connection:
 
             def grouped(after: int) -> list[Counted]:
-                rows = connection.execute(named(url, GROUP_BY), (after,), prepare=False)
+                rows = connection.execute(named(url, self.groupings[name]), (after,), prepare=False)
                 return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
 
             yield grouped

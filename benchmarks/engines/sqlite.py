@@ -1,7 +1,7 @@
 """Raw SQLite, with the pragmas that the ledger has."""
 
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from itertools import count
@@ -31,6 +31,7 @@ class SQLite:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._numbers = count(1)
+        self.groupings: Mapping[str, str] = {self.group_name: GROUP_BY}
 
     def version(self) -> str:
         """Its name and version."""
@@ -68,12 +69,12 @@ class SQLite:
             yield SQLiteTable(connection)
 
     @contextmanager
-    def grouping(self, url: str) -> Generator[Grouping]:
+    def grouping(self, url: str, name: str) -> Generator[Grouping]:
         """GROUP BY over the stored JSON of a ledger, on a connection that is open."""
         with closing(_connected(_file(url))) as connection:
 
             def grouped(after: int) -> list[Counted]:
-                rows = connection.execute(GROUP_BY, (after,))
+                rows = connection.execute(self.groupings[name], (after,))
                 return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
 
             yield grouped
