@@ -54,6 +54,8 @@ def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int)
 
     `uses` are the states of uses as a JSON array, but for OTHER in the place of each of `others`.
     """
+    if others and uses.count(OTHER) != len(others):  # it is in a state, where it is no JSON
+        return None
     try:
         events: list[Event] = _decode_with_others(uses.replace(OTHER, b"null")) if others else _decode_uses(uses)
         for position, topic, state in others:

@@ -32,6 +32,8 @@ DAMAGED = {
     "what says nothing": b"null",
     "what stands for another event": b"\x02",
     "what stands for another event behind it": USE + b",\x02",
+    "what stands for another event inside of a text": USE.replace(b"acme", b"ac\x02me"),
+    "what stands for another event in a field": USE[:-1] + b',"more":\x02}',
     "another part behind it": USE + b"]\n[" + USE,
     "the end of the page": USE + b"]",
 }
