@@ -1,7 +1,7 @@
 """Pages that worker processes make something of, ahead of who goes through them."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -20,6 +20,7 @@ Job = Callable[[Span, StoredPage, Call], Told]
 
 APART_FROM = 250_000
 """Events from which on it is worth it to begin other processes."""
+_FETCHED_AT_ONCE = 2
 _SPARE = 2
 """So many pages more than there are workers are being fetched or wait to be told of."""
 _AHEAD = 3
@@ -41,7 +42,7 @@ class PagesElsewhere(Generic[Told]):
 
     def __enter__(self) -> "PagesElsewhere[Told]":
         if self._number:
-            self._fetching = self._closing.enter_context(ThreadPoolExecutor(self._number + 1))
+            self._fetching = self._closing.enter_context(ThreadPoolExecutor(_FETCHED_AT_ONCE))
             self._workers = self._closing.enter_context(workers(self._number))
         return self
 
@@ -69,8 +70,8 @@ class PagesElsewhere(Generic[Told]):
             while not begun.told.done() and self._do_a_share(job):
                 self._begin(wanted, job)
             return self._begun.pop(span).told.result()
-        except WorkerLost as lost:
-            self._workers.lost(lost)
+        except (CancelledError, WorkerLost) as lost:
+            self._workers.lost(WorkerLost(str(lost)))
             self._let_go()
             self._number = 0
             return None
@@ -79,7 +80,7 @@ class PagesElsewhere(Generic[Told]):
         """Begin as many pages as keep everyone busy, in their order."""
         waiting = sum(not begun.told.done() for begun in self._begun.values())
         for span in wanted:
-            if span not in self._begun and waiting <= self._number + _SPARE:
+            if span not in self._begun and (span == wanted[0] or waiting <= self._number + _SPARE):
                 self._begun[span] = self._begun_with(span, job)
                 waiting += 1
 
@@ -100,8 +101,11 @@ class PagesElsewhere(Generic[Told]):
         for span, begun in list(self._begun.items()):
             if begun.told.cancel():
                 done: Future[Told] = Future()
-                done.set_result(job(span, begun.fetched.result(), directly))
                 self._begun[span] = _Begun(begun.fetched, done)
+                try:
+                    done.set_result(job(span, begun.fetched.result(), directly))
+                except Exception as error:  # it is told when it is this page's turn
+                    done.set_exception(error)
                 return True
         return False
 

@@ -6,6 +6,7 @@ program's own main module, as the workers of `multiprocessing` do where they are
 """
 
 import atexit
+import fcntl
 import logging
 import os
 import pickle
@@ -26,6 +27,7 @@ PROCESSES = "TALLYBOOK_PROCESSES"
 """The name of the setting for how many they are, with the program itself; 1 if it is to do everything itself."""
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from tallybook.projections.workers import serve; serve()"
 
+_READY = b"a worker of Tallybook is ready\n"
 KEPT_SECONDS = 30.0
 """So long workers are kept after they were used, as one who rebuilds often verifies or compares then."""
 _PIPE_BYTES = 1 << 20
@@ -53,29 +55,45 @@ class Worker:
     def __init__(self) -> None:
         # In a session of its own, so that an interrupt from the terminal reaches only who tells it what to do.
         self._process = subprocess.Popen(  # noqa: S603 - nothing of it comes from outside
-            [sys.executable, "-c", _PROGRAM, *sys.path],
+            [sys.executable, "-c", _PROGRAM, *(entry for entry in map(str, sys.path) if "\0" not in entry)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
-            pipesize=_PIPE_BYTES,
         )
+        self._asking, self._answers = self._process.stdin, self._process.stdout
+        for pipe in (self._asking, self._answers):
+            assert pipe is not None
+            with suppress(AttributeError, OSError):  # not every system can, or lets us
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it hasn't ended."""
+        return self._process.poll() is None
+
+    def wait(self) -> None:
+        """Wait until it can be told something; what was printed before isn't an answer. Raises WorkerLost."""
+        assert self._answers is not None
+        while (line := self._answers.readline()) != _READY:
+            if not line:
+                raise WorkerLost(f"exit status {self._process.wait()}")
 
     def call(self, function: Callable[..., Result], *arguments: object) -> Result:
         """What a function that can be imported gives for `arguments`. Raises WorkerLost."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        assert self._asking is not None
+        assert self._answers is not None
         try:
-            pickle.dump((function, arguments), self._process.stdin, pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)  # noqa: S301 - it is a pipe of our own
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-            raise WorkerLost(f"exit status {self._process.poll()}, {type(error).__name__}") from error
+            pickle.dump((function, arguments), self._asking, pickle.HIGHEST_PROTOCOL)
+            self._asking.flush()
+            return pickle.load(self._answers)  # noqa: S301 - it is a pipe of our own
+        except Exception as error:  # whatever it is, there is no answer
+            raise WorkerLost(f"exit status {self._process.poll()}, {type(error).__name__}: {error}") from error
 
     def end(self) -> None:
         """Let it end at once, whatever it does."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._asking, self._answers):
             assert pipe is not None
             with suppress(OSError):
                 pipe.close()
@@ -95,6 +113,12 @@ class Workers:
         with suppress(RuntimeError):  # no thread is to be had: then nothing can be submitted either
             for _ in range(number):
                 self._threads.submit(self._begin)
+
+    @property
+    def are_sound(self) -> bool:
+        """Whether all of them can be told something, or will be able to."""
+        with self._changing:
+            return not self.are_over and all(worker.is_running for worker in self._all)
 
     def submit(self, job: Callable[[], Result]) -> "Future[Result]":
         """Do a job on a thread, one for each worker: it may call one. Raises WorkerLost."""
@@ -117,7 +141,7 @@ class Workers:
     def lost(self, error: WorkerLost) -> None:
         """There are none from now on, as one was lost."""
         if not self.are_over:
-            _log.warning("A worker process was lost (%s); this process goes on alone.", error)
+            _log.warning("Worker processes are done without (%s); this process goes on alone.", error)
         self.end()
 
     def end(self) -> None:
@@ -138,11 +162,11 @@ class Workers:
                     return
                 worker = Worker()
                 self._all.append(worker)
-            worker.call(os.getpid)
-        except OSError as error:
-            self.lost(WorkerLost(str(error)))
+            worker.wait()
         except WorkerLost as error:
             self.lost(error)
+        except Exception as error:  # whatever it is, nobody may wait for a worker that doesn't come
+            self.lost(WorkerLost(f"{type(error).__name__}: {error}"))
         else:
             self._free.put(worker)
 
@@ -159,7 +183,7 @@ class _Kept:
     def take(self, number: int) -> Workers:
         """So many workers: those that are kept, or others."""
         kept = self._change(None)
-        if kept is not None and kept.number == number and not kept.are_over:
+        if kept is not None and kept.number == number and kept.are_sound:
             return kept
         if kept is not None:
             kept.end()
@@ -189,10 +213,14 @@ class _Kept:
                 self._until.cancel()
                 self._until = None
             if workers is not None:
-                self._until = threading.Timer(KEPT_SECONDS, self.end)
-                self._until.daemon = True
-                with suppress(RuntimeError):  # the program is ending
-                    self._until.start()
+                until = threading.Timer(KEPT_SECONDS, self.end)
+                until.daemon = True
+                try:
+                    until.start()
+                    self._until = until
+                except RuntimeError:  # no thread is to be had, so nothing would end them
+                    self._workers = None
+                    workers.end()
             return before
 
 
@@ -221,6 +249,8 @@ def serve() -> None:
     """Be a worker."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anything prints isn't an answer
+    answers.write(_READY)
+    answers.flush()
     with suppress(EOFError, BrokenPipeError, pickle.UnpicklingError):  # who asks is gone
         while True:
             function, arguments = pickle.load(sys.stdin.buffer)  # noqa: S301 - it is a pipe of who began it

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tallybook.domain.errors import ProjectionStopped
+from tallybook.domain.errors import LedgerUnavailable, ProjectionStopped
 from tallybook.projections import Projector, elsewhere, replay, workers
+from tallybook.projections.elsewhere import PagesElsewhere
+from tallybook.projections.rows import StoredPage
 from tallybook.projections.workers import PROCESSES, Workers
 
 from .histories import END, METERS, START, record_history, rows_of
@@ -109,7 +111,9 @@ def test_a_worker_that_is_killed_is_done_without(kept_store: KeptStore, caplog: 
         with caplog.at_level(logging.WARNING, "tallybook"):
             Projector(ledger, views, PAGE).catch_up(kill)
         assert rows_of(views) == plain
-        assert [record.getMessage().split(" (")[0] for record in caplog.records] == ["A worker process was lost"]
+        assert [record.getMessage().split(" (")[0] for record in caplog.records] == [
+            "Worker processes are done without"
+        ]
 
 
 @pytest.mark.usefixtures("two_workers")
@@ -152,6 +156,51 @@ def test_who_waits_for_a_page_does_one_that_follows(kept_store: KeptStore, monke
         Projector(ledger, views, PAGE).catch_up()
         assert rows_of(views) == plain
         assert done_here
+
+
+def test_pages_are_asked_for_again_and_again(kept_store: KeptStore) -> None:
+    """As a store does that tries a page again, while those that follow still wait; in the end from the beginning."""
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, _), pytest.MonkeyPatch.context() as patch:
+        record_history(metering, 300)
+        patch.setenv(PROCESSES, "2")
+        spans = [(after, after + PAGE) for after in range(0, ledger.head() - PAGE, PAGE)]
+        pages: PagesElsewhere[int] = PagesElsewhere(ledger, 1_000_000)
+        with pages:
+            for place, span in [*enumerate(spans), *enumerate(spans)]:
+                for _ in range(2):
+                    assert pages.told(span, spans[place + 1 :], lambda span, page, _: page.last - span[0]) == PAGE
+    workers.end_kept()
+
+
+def test_what_goes_wrong_with_a_page_is_told_when_it_is_its_turn(
+    kept_store: KeptStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with one before it; and it can be asked for again."""
+    monkeypatch.setenv(PROCESSES, "2")
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, _):
+        record_history(metering, 100)
+        page_at_once, broken = ledger.page_at_once, [3 * PAGE]
+
+        def breaking(after: int, limit: int) -> StoredPage:
+            if after in broken:
+                raise LedgerUnavailable("gone")
+            return page_at_once(after, limit)
+
+        monkeypatch.setattr(ledger, "page_at_once", breaking)
+        spans = [(after, after + PAGE) for after in range(0, 5 * PAGE, PAGE)]
+        pages: PagesElsewhere[int] = PagesElsewhere(ledger, 1_000_000)
+
+        def tell(place: int) -> int | None:
+            return pages.told(spans[place], spans[place + 1 :], lambda _, page, __: page.last)
+
+        with pages:
+            assert [tell(place) for place in range(3)] == [PAGE, 2 * PAGE, 3 * PAGE]
+            for _ in range(2):
+                with pytest.raises(LedgerUnavailable):
+                    tell(3)
+            broken.clear()
+            assert [tell(3), tell(4)] == [4 * PAGE, 5 * PAGE]
+    workers.end_kept()
 
 
 def test_no_worker_is_begun_for_little_or_where_it_is_not_wanted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

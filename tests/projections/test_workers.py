@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ BEGINS_ONE = """
 import sys, time
 from tallybook.projections.workers import Worker
 worker = Worker()
+worker.wait()
 print(worker.call(__import__("os").getpid), flush=True)
 time.sleep(60)
 """
@@ -36,9 +38,16 @@ print(asked(), flush=True)
 """
 
 
+def ready() -> Worker:
+    """One that can be told something."""
+    worker = Worker()
+    worker.wait()
+    return worker
+
+
 def test_a_worker_calls_what_it_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     """In a process of its own, one call after another; what it prints is no answer."""
-    worker = Worker()
+    worker = ready()
     assert worker.call(os.getpid) != os.getpid()
     assert worker.call(os.write, 1, b"said\n") == 5
     assert worker.call(sorted, b"ba" * 100_000) == [97] * 100_000 + [98] * 100_000
@@ -48,7 +57,7 @@ def test_a_worker_calls_what_it_is_told(capfd: pytest.CaptureFixture[str]) -> No
 
 def test_a_worker_that_ends_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
     """Killed, or by an error of what it called, which it tells on its standard error."""
-    killed, failed = Worker(), Worker()
+    killed, failed = ready(), ready()
     os.kill(killed.call(os.getpid), signal.SIGKILL)
     with pytest.raises(WorkerLost):
         killed.call(os.getpid)
@@ -103,6 +112,46 @@ def test_workers_are_kept_for_the_next_who_asks_for_as_many() -> None:
         assert after.are_over
     workers.end_kept()
     assert two.are_over
+
+
+def test_a_kept_worker_that_has_ended_is_not_waited_for() -> None:
+    """Others take its place."""
+    with workers.workers(1) as first:
+        os.kill(first.call(os.getpid), signal.SIGKILL)
+    while first.are_sound:
+        time.sleep(0.01)
+    with workers.workers(1) as after:
+        assert after is not first
+        assert after.call(abs, -1) == 1
+    workers.end_kept()
+
+
+@pytest.mark.parametrize("wrong", ["a hook forbids it", "no such program", "it ends at once"])
+def test_where_no_worker_can_be_begun_who_asks_is_told(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for ever."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise RuntimeError("no processes here")
+
+    if wrong == "a hook forbids it":
+        monkeypatch.setattr(subprocess, "Popen", forbidden)
+    else:
+        monkeypatch.setattr(sys, "executable", "/nowhere/python" if wrong == "no such program" else "/bin/true")
+    some = Workers(1)
+    with pytest.raises((WorkerLost, CancelledError)):
+        some.submit(lambda: some.call(os.getpid)).result(PATIENCE_SECONDS)
+    with pytest.raises(WorkerLost):
+        some.call(os.getpid)
+
+
+def test_what_is_printed_before_a_worker_is_ready_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what isn't a path in the way of it."""
+    (tmp_path / "sitecustomize.py").write_text("print('coverage'); print('started')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path, "\0"])
+    some = Workers(1)
+    assert some.call(abs, -1) == 1
+    some.end()
 
 
 def test_workers_that_nobody_asks_for_end(monkeypatch: pytest.MonkeyPatch) -> None:
