@@ -15,6 +15,7 @@ from .gains import MeterGain, gained
 from .pages_ahead import NotPutTogether, PageRead, no_rows
 from .rows import Mark, ProjectedMeter, StoredPage
 from .runs import BucketKey, NewRun
+from .stored_events import NEWS
 from .totals import Totals
 
 
@@ -57,12 +58,12 @@ def fold_apart(
 
     Nothing where it can't be told apart: it has news of meters, or something is in the way of folding it.
     """
+    if any(topic in NEWS for _, topic, _ in page.others):
+        return b""
     events, customers = PageRead(no_rows, page, after, until, most_cancels), _Numbers()
     try:
         folded = fold(events, meters, customers, {})
     except (TallybookError, NotPutTogether):
-        return b""
-    if any(one.has_news for one in folded):
         return b""
     gains = map(gained, folded)
     told = [_MeterApart(one.meter.event_name, list(one.runs), dict(one.totals), list(one.marks)) for one in gains]

@@ -114,6 +114,8 @@ def _says_nothing(topic: str) -> bool:
     return topic in _WITHOUT_USAGE
 
 
+NEWS = frozenset({"Configured", "RulesChanged"})
+"""The topics of what is told of meters themselves."""
 _WITHOUT_USAGE = frozenset(
     {
         "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
