@@ -42,7 +42,7 @@ class PageFolder:
         """The page after a position, up to the position `until`. Raises ProjectionStopped."""
         following = [(start, min(start + self._size, until)) for start in range(after + self._size, until, self._size)]
         span = (after, min(after + self._size, until))
-        told = self._elsewhere.told(span, following, partial(self._folded_apart, _without_history(meters)))
+        told = self._elsewhere.told(span, following, partial(self._folded_apart, meters))
         folded = None if told is None else take(*told, meters, customers)
         return folded or self._folded_here(after, until, meters, customers, pinned)
 
@@ -57,9 +57,5 @@ class PageFolder:
 
     def _folded_apart(self, meters: Meters, span: Span, page: StoredPage, call: Call) -> tuple[bytes, Meters]:
         """What came of folding a page, and by which meters it was folded."""
-        return call(fold_apart, page, *span, self._most_cancels, meters), meters
-
-
-def _without_history(meters: Meters) -> Meters:
-    """What it takes to fold their uses."""
-    return {name: meter._replace(history=()) for name, meter in meters.items()}
+        known = {name: meter._replace(history=()) for name, meter in meters.items()}  # as much as it takes for uses
+        return call(fold_apart, page, *span, self._most_cancels, known), meters
