@@ -94,10 +94,6 @@ class Ledger(Application[str]):
         """Up to `limit` events after the position `after`, put together by the store."""
         return self.ledger_recorder.page_at_once(after, limit)
 
-    def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
-        """Up to `limit` events of a topic after the position `after`, up to `until`, in order."""
-        return self.ledger_recorder.of_topic(topic, after, until, limit)
-
     def stored_rows(self, first: int, last: int, limit: int) -> Sequence[StoredBytes]:
         """Up to `limit` rows at the positions from `first` to `last`, both included, in order, as they are stored."""
         return self.ledger_recorder.stored_rows(first, last, limit)

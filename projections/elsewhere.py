@@ -21,7 +21,7 @@ Job = Callable[[Span, StoredPage, Call], Told]
 APART_FROM = 250_000
 """Events from which on it is worth it to begin other processes."""
 _FETCHED_AT_ONCE = 2
-_SPARE = 2
+_SPARE = 4
 """So many pages more than there are workers are being fetched or wait to be told of."""
 _AHEAD = 3
 """So many pages for each process are begun at most before the first of them is taken."""

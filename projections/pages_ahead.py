@@ -60,7 +60,8 @@ class PagesAhead:
 class PageRead:
     """The events of a page, to go through once; `position` is that of the last one so far, `end` of the very last.
 
-    `rows` reads the ledger where the page can't be read as it was put together.
+    `others` are its stored events that are no uses. `rows` reads the ledger where the page can't be read as it was put
+    together.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class PageRead:
         self._until = cancels[most_cancels] - 1 if len(cancels) > most_cancels else until
         self.position = after
         self.end = min(page.last, self._until)
+        self.others = page.others
         self._read_rows = rows
         self._page = page
 
@@ -112,7 +114,7 @@ class PageRead:
 
     def _at_once(self, uses: bytes) -> Sequence[Event] | None:
         end = min(self._part_end(), self._page.last)
-        others = [other for other in self._page.others if self.position < other[0] <= end]
+        others = [other for other in self.others if self.position < other[0] <= end]
         return read_part(uses, others, self.position, end)
 
     def _rows(self) -> Sequence[StoredEvent]:

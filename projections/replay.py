@@ -1,14 +1,13 @@
 """Totals out of the ledger alone: an account of its own, which shares the rules with the fold and nothing else.
 
-First all cancels are read; then the uses, from the ledger's newest page to its oldest, so that the report that counts
-in a window is known before those that it replaced. Pages are counted apart from each other: where there are many, by
-other processes.
+The ledger is read from its newest page to its oldest, so that a cancel is known before the use that it is about, and
+the report that counts in a window before those that it replaced. Pages are counted apart from each other: where there
+are many, by other processes.
 """
 
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import reduce
 from itertools import chain
@@ -26,7 +25,7 @@ from ..domain.rules import EventTimeWindow, Rules
 from .elsewhere import Call, PagesElsewhere, Span
 from .pages_ahead import NotPutTogether, PageRead, PagesAhead, no_rows, nothing_from
 from .projector import PAGE_SIZE
-from .rows import LedgerPages, StoredPage
+from .rows import LedgerEvent, LedgerPages, StoredPage
 from .stored_events import StoredEvent, cancelled_uses, stopped, topic_of
 from .totals import Totals
 
@@ -55,18 +54,17 @@ class PageCount(NamedTuple):
 class _Sum:
     """What is counted of one customer's uses so far: their values, and the latest of them."""
 
-    __slots__ = ("at", "last", "position", "values")
+    __slots__ = ("latest", "values")
 
-    def __init__(self) -> None:
+    def __init__(self, first: Use) -> None:
         self.values: list[Decimal | None] = []
-        self.at = datetime.min.replace(tzinfo=UTC)
-        self.position = 0
-        self.last: Decimal | None = None
+        self.latest = first
 
     def totals(self) -> Totals:
         """What they add up to."""
+        _, at, position, last, _ = self.latest
         total = reduce(EXACT.add, [value for value in self.values if value is not None], ZERO)
-        return Totals(total, len(self.values), self.last, microseconds(self.at), self.position)
+        return Totals(total, len(self.values), last, microseconds(at), position)
 
 
 def replayed_totals(ledger: LedgerPages, asked: Question) -> dict[str, Totals]:
@@ -78,7 +76,7 @@ def replayed_totals(ledger: LedgerPages, asked: Question) -> dict[str, Totals]:
     totals: defaultdict[str, Totals] = defaultdict(Totals)
     taken: set[Place] = set()
     for page in _newest_first(ledger, asked):
-        of_windows = {} if window is None else _added_up(_not_taken(page.newest, window, taken), asked)
+        of_windows = {} if window is None else _added_up(reversed(_not_taken(page.newest, window, taken)), asked)
         for customer, of_page in chain(page.totals.items(), of_windows.items()):
             totals[customer] = totals[customer].merge(of_page)
     return totals
@@ -103,31 +101,53 @@ def count_apart(page: StoredPage, span: Span, asked: Question, cancelled: Collec
     return _encode(counted) if events.position == span[1] else b""
 
 
+class _Cancelled:
+    """Which uses are cancelled, by the page that they are in, as far as cancels were found in pages."""
+
+    def __init__(self) -> None:
+        self._of: defaultdict[int, set[int]] = defaultdict(set)
+
+    def find(self, others: Iterable[LedgerEvent]) -> None:
+        """Find those that are cancelled by an event among `others`. Raises ProjectionStopped."""
+        for position in cancelled_uses(others):
+            self._of[(position - 1) // PAGE_SIZE].add(position)
+
+    def within(self, span: Span) -> frozenset[int]:
+        """Those that were found of one page."""
+        return frozenset(self._of[span[0] // PAGE_SIZE])
+
+
+class _CountedApart(NamedTuple):
+    """A page as it was counted, without the uses that were known to be cancelled by then."""
+
+    counted: bytes
+    cancelled: frozenset[int]
+
+
 def _newest_first(ledger: LedgerPages, asked: Question) -> Iterator[PageCount]:
     """What is counted of each page, the newest first."""
-    head = ledger.head()
-    elsewhere: PagesElsewhere[bytes] = PagesElsewhere(ledger, head)
+    head, cancelled = ledger.head(), _Cancelled()
+
+    def counted_apart(span: Span, page: StoredPage, call: Call) -> _CountedApart:
+        cancelled.find(page.others)
+        found = cancelled.within(span)
+        return _CountedApart(call(count_apart, page, span, asked, found), found)
+
+    spans = [(after, min(after + PAGE_SIZE, head)) for after in reversed(range(0, head, PAGE_SIZE))]
+    elsewhere: PagesElsewhere[_CountedApart] = PagesElsewhere(ledger, head)
     with PagesAhead(ledger, PAGE_SIZE, PAGE_SIZE) as pages, elsewhere:
-        cancelled = sorted(cancelled_uses(ledger, head))
-
-        def cancelled_in(span: Span) -> frozenset[int]:
-            after, until = (bisect_right(cancelled, position) for position in span)
-            return frozenset(cancelled[after:until])
-
-        def counted_apart(span: Span, page: StoredPage, call: Call) -> bytes:
-            return call(count_apart, page, span, asked, cancelled_in(span))
-
-        spans = [(after, min(after + PAGE_SIZE, head)) for after in reversed(range(0, head, PAGE_SIZE))]
         for place, span in enumerate(spans):
             following = spans[place + 1 :]
             told = elsewhere.told(span, following, counted_apart)
-            if told:
-                yield _decode(told)
+            # All newer pages were looked at by now; perhaps not yet when this one was counted.
+            if told and told.counted and told.cancelled == cancelled.within(span):
+                yield _decode(told.counted)
                 continue
             page = pages.read(*span)
             if following and not elsewhere.are_there:
                 pages.fetch(following[0][0])
-            yield count(page, asked, cancelled_in(span))
+            cancelled.find(page.others)
+            yield count(page, asked, cancelled.within(span))
             if page.position < span[1]:
                 raise nothing_from(page.position + 1)
 
@@ -146,7 +166,7 @@ def _uses(events: Iterable[StoredEvent], asked: Question, cancelled: Collection[
 
 
 def _not_taken(uses: Iterable[Use], window: EventTimeWindow, taken: set[Place]) -> list[Use]:
-    """The newest of each window, where nothing newer was `taken` for it."""
+    """The newest of each window, where nothing newer was `taken` for it; the newest first."""
     newest: list[Use] = []
     for use in sorted(uses, key=_POSITION, reverse=True):
         customer, at, _, _, dimensions = use
@@ -158,15 +178,18 @@ def _not_taken(uses: Iterable[Use], window: EventTimeWindow, taken: set[Place]) 
 
 
 def _added_up(uses: Iterable[Use], asked: Question) -> dict[str, Totals]:
-    """What those of `uses` that happened in the range add up to, by customer."""
+    """What those of `uses`, in the ledger's order, that happened in the range add up to, by customer."""
     start, end = asked.start, asked.end
-    sums: defaultdict[str, _Sum] = defaultdict(_Sum)
-    for customer, at, position, value, _ in uses:
+    sums: dict[str, _Sum] = {}
+    for use in uses:
+        customer, at, _, value, _ = use
         if start <= at < end:
-            of = sums[customer]
+            of = sums.get(customer)
+            if of is None:
+                of = sums[customer] = _Sum(use)
             of.values.append(value)
-            if (at, position) > (of.at, of.position):
-                of.at, of.position, of.last = at, position, value
+            if at >= of.latest[1]:
+                of.latest = use
     return {customer: of.totals() for customer, of in sums.items()}
 
 

@@ -141,10 +141,6 @@ class LedgerPages(LedgerRows, Protocol):
         """
         ...
 
-    def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
-        """Up to `limit` events of a topic after the position `after`, up to `until`, in order."""
-        ...
-
 
 class Record(NamedTuple):
     """One row of the read models in a form that doesn't depend on the store: what tells it from others, and its cells.

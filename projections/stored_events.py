@@ -12,7 +12,7 @@ import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter_event import ReportedUse
-from .rows import EVENT_CANCELLED, OTHER, PAGE_PART, USAGE_RECORDED, LedgerEvent, LedgerPages
+from .rows import EVENT_CANCELLED, OTHER, USAGE_RECORDED, LedgerEvent
 
 
 class Cancel(msgspec.Struct, frozen=True):
@@ -81,13 +81,11 @@ def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
         yield position, event
 
 
-def cancelled_uses(ledger: LedgerPages, until: int) -> Iterator[int]:
-    """The positions of the uses that are cancelled by an event up to the position `until`. Raises ProjectionStopped."""
-    after = 0
-    while rows := ledger.of_topic(EVENT_CANCELLED, after, until, PAGE_PART):
-        for after, event in read_rows(rows):  # noqa: B007 - where the next rows begin
-            if isinstance(event, Cancel):
-                yield event.recorded_position
+def cancelled_uses(events: Iterable[LedgerEvent]) -> Iterator[int]:
+    """The positions of the uses that are cancelled by one of `events`. Raises ProjectionStopped."""
+    for _, event in read_rows(event for event in events if event[1] == EVENT_CANCELLED):
+        if isinstance(event, Cancel):
+            yield event.recorded_position
 
 
 def topic_of(event: Event) -> str:

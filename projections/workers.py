@@ -27,6 +27,8 @@ PROCESSES = "TALLYBOOK_PROCESSES"
 """The name of the setting for how many they are, with the program itself; 1 if it is to do everything itself."""
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from tallybook.projections.workers import serve; serve()"
 
+_SENT = 2
+"""So many pieces of work a worker has at most: the one that it does, and the next, so that it needn't wait for it."""
 _READY = b"a worker of Tallybook is ready\n"
 KEPT_SECONDS = 30.0
 """So long workers are kept after they were used, as one who rebuilds often verifies or compares then."""
@@ -50,7 +52,7 @@ def usable() -> int:
 
 
 class Worker:
-    """One process. It does one piece of work at a time."""
+    """One process. It does one piece of work at a time; another may be sent meanwhile."""
 
     def __init__(self) -> None:
         # In a session of its own, so that an interrupt from the terminal reaches only who tells it what to do.
@@ -61,6 +63,7 @@ class Worker:
             start_new_session=True,
         )
         self._asking, self._answers = self._process.stdin, self._process.stdout
+        self._asks, self._is_answered = threading.Lock(), threading.Lock()
         for pipe in (self._asking, self._answers):
             assert pipe is not None
             with suppress(AttributeError, OSError):  # not every system can, or lets us
@@ -83,9 +86,14 @@ class Worker:
         assert self._asking is not None
         assert self._answers is not None
         try:
-            pickle.dump((function, arguments), self._asking, pickle.HIGHEST_PROTOCOL)
-            self._asking.flush()
-            return pickle.load(self._answers)  # noqa: S301 - it is a pipe of our own
+            with self._asks:
+                pickle.dump((function, arguments), self._asking, pickle.HIGHEST_PROTOCOL)
+                self._asking.flush()
+                self._is_answered.acquire()  # once who asked before has an answer
+            try:
+                return pickle.load(self._answers)  # noqa: S301 - it is a pipe of our own
+            finally:
+                self._is_answered.release()
         except Exception as error:  # whatever it is, there is no answer
             raise WorkerLost(f"exit status {self._process.poll()}, {type(error).__name__}: {error}") from error
 
@@ -104,15 +112,18 @@ class Workers:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._threads = ThreadPoolExecutor(number)
+        self._threads = ThreadPoolExecutor(number * _SENT)
         self._all: list[Worker] = []
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         self._changing = threading.Lock()
+        self._begun = threading.Semaphore(0)
         self.are_over = False
         """Whether they were ended, or one of them was lost."""
         with suppress(RuntimeError):  # no thread is to be had: then nothing can be submitted either
             for _ in range(number):
                 self._threads.submit(self._begin)
+            for _ in range(number * (_SENT - 1)):  # nor is anything submitted to the others that nobody can do yet
+                self._threads.submit(self._begun.acquire)
 
     @property
     def are_sound(self) -> bool:
@@ -152,6 +163,7 @@ class Workers:
                 worker.end()
             self._all.clear()
             self._free.put(None)
+            self._begun.release(self.number)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
@@ -168,7 +180,9 @@ class Workers:
         except Exception as error:  # whatever it is, nobody may wait for a worker that doesn't come
             self.lost(WorkerLost(f"{type(error).__name__}: {error}"))
         else:
-            self._free.put(worker)
+            for _ in range(_SENT):
+                self._free.put(worker)
+            self._begun.release()
 
 
 class _Kept:

@@ -175,10 +175,6 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
         found = self.store.select(others, (after, last), binary=True) if OTHER in (uses or b"") else ()
         return StoredPage(uses or b"", found, last or after)
 
-    def of_topic(self, topic: str, after: int, until: int, limit: int) -> Sequence[LedgerEvent]:
-        """Up to `limit` events of a topic after the position `after`, up to `until`, in order."""
-        return self.store.select(self.store.named(_OF_TOPIC), (after, until, topic, limit), binary=True)
-
     def insert_rows(
         self,
         rows: Sequence[StoredRow],
@@ -388,10 +384,6 @@ FROM (
 _OTHERS = f"""
 SELECT position, topic, state FROM {{schema}}.stored_events
 WHERE position > %s AND position <= %s AND topic <> '{USAGE_RECORDED}' ORDER BY position
-"""
-_OF_TOPIC = """
-SELECT position, topic, state FROM {schema}.stored_events
-WHERE position > %s AND position <= %s AND topic = %s ORDER BY position LIMIT %s
 """
 _PAGE = "SELECT position, topic, state FROM {schema}.stored_events WHERE position > %s ORDER BY position LIMIT %s"
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tallybook.application.ledger import Ledger
 from tallybook.domain.errors import LedgerUnavailable, ProjectionStopped
 from tallybook.projections import Projector, elsewhere, replay, workers
 from tallybook.projections.elsewhere import PagesElsewhere
+from tallybook.projections.pages_ahead import PageRead, PagesAhead
 from tallybook.projections.rows import StoredPage
 from tallybook.projections.workers import PROCESSES, Workers
 
@@ -93,6 +95,35 @@ def test_pages_counted_by_workers_add_up_to_the_same_totals(kept_store: KeptStor
             CountedWorkers.asked = 0
             assert metering.totals_from_ledger(name, START, END) == metering.totals(name, START, END)
             assert CountedWorkers.asked > 0
+
+
+@pytest.mark.usefixtures("two_workers")
+def test_a_page_is_counted_again_where_a_newer_one_has_cancels_for_it(
+    kept_store: KeptStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest page is fetched last, when the older ones were counted."""
+    with kept_store.metering() as metering:
+        record_history(metering, 100)
+        for identifier in ("use-00001", "use-00012", "use-00034"):
+            metering.cancel(metering.event(identifier).event_name, identifier)
+        plain = {name: metering.totals(name, START, END) for name in METERS}
+        newest = metering._ledger.head() // PAGE * PAGE  # pyright: ignore[reportPrivateUsage]
+        page_at_once, read = Ledger.page_at_once, PagesAhead.read
+        counted_again: list[int] = []
+
+        def late(self: Ledger, after: int, limit: int) -> StoredPage:
+            time.sleep(0.3 if after >= newest - PAGE else 0)
+            return page_at_once(self, after, limit)
+
+        def read_here(self: PagesAhead, after: int, until: int) -> PageRead:
+            counted_again.append(after)
+            return read(self, after, until)
+
+        monkeypatch.setattr(Ledger, "page_at_once", late)
+        monkeypatch.setattr(PagesAhead, "read", read_here)
+        for name in METERS:
+            assert metering.totals_from_ledger(name, START, END) == plain[name]
+        assert counted_again
 
 
 @pytest.mark.usefixtures("two_workers")

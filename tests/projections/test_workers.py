@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,28 @@ def test_a_worker_calls_what_it_is_told(capfd: pytest.CaptureFixture[str]) -> No
     assert worker.call(sorted, b"ba" * 100_000) == [97] * 100_000 + [98] * 100_000
     worker.end()
     assert capfd.readouterr() == ("", "said\n")
+
+
+def test_a_worker_is_sent_the_next_while_it_does_one() -> None:
+    """Whoever asks gets an answer to what it asked, however long and however many ask at once."""
+    worker = ready()
+    with ThreadPoolExecutor(5) as asking:
+        slow = asking.submit(worker.call, time.sleep, 0.2)
+        asked = {number: asking.submit(worker.call, bytes, number * 10_000) for number in range(100)}
+        assert not slow.done()
+        assert all(len(answer.result()) == number * 10_000 for number, answer in asked.items())
+    worker.end()
+
+
+def test_all_who_asked_a_worker_that_ends_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """Also who asked for the next, which was sent already."""
+    worker = ready()
+    with ThreadPoolExecutor(3) as asking:
+        asked = [asking.submit(worker.call, *one) for one in ((time.sleep, 0.2), (int, "none"), (abs, -1), (abs, -1))]
+        ends = [type(one.exception(PATIENCE_SECONDS)) for one in asked]
+    assert set(ends[1:]) == {WorkerLost}
+    worker.end()
+    assert "invalid literal" in capfd.readouterr().err
 
 
 def test_a_worker_that_ends_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
