@@ -131,7 +131,13 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
             reraise=True,
         )(work)
 
-    def select(self, statement: SQL | Composed, params: Sequence[object] = (), *, binary: bool = False) -> list[Any]:
+    def select(
+        self,
+        statement: SQL | Composed,
+        params: Sequence[object] | Mapping[str, object] = (),
+        *,
+        binary: bool = False,
+    ) -> list[Any]:
         """The rows of one statement, as tuples."""
 
         def fetched(connection: Connection[Any]) -> list[Any]:

@@ -168,12 +168,17 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
     def page_at_once(self, after: int, limit: int) -> StoredPage:
         """Up to `limit` events after the position `after`, put together by PostgreSQL."""
         at_once, others = self.store.named(_USES_AT_ONCE), self.store.named(_OTHERS)
+        asked = {"after": after, "until": after + limit, "longest": LONGEST_PART}
+        parts: list[tuple[Any, int]]
         try:
-            ((uses, last),) = self.store.select(at_once, (after, limit), binary=True)
-        except TooLong:
+            parts = self.store.select(at_once, asked, binary=True)
+        except TooLong:  # for one value
+            parts = [(None, after)]
+        if any(part is None for part, _ in parts):
             return StoredPage(b"", self.store.select(others, (after, after + limit), binary=True), after)
-        found = self.store.select(others, (after, last), binary=True) if OTHER in (uses or b"") else ()
-        return StoredPage(uses or b"", found, last or after)
+        uses, last = b"\n".join([part for part, _ in parts]), parts[-1][1] if parts else after
+        found = self.store.select(others, (after, last), binary=True) if OTHER in uses else ()
+        return StoredPage(uses, found, last)
 
     def insert_rows(
         self,
@@ -371,15 +376,24 @@ class PostgresLedgerAlone:
 
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
-# In the order of the query inside, which PostgreSQL documents: ordered in the aggregate, all would be sorted.
+LONGEST_PART = 50_000_000
+"""So many bytes of a part are put together at most: a page has 20."""
+# A row for each part: one value of all of them takes twice as long to be sent. In the order of the query inside, which
+# PostgreSQL documents: ordered in the aggregate, all would be sorted.
 _USES_AT_ONCE = f"""
-SELECT string_agg(
-    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE '\\x{OTHER.hex()}'::bytea END,
-    CASE (position - 1) %% {PAGE_PART} WHEN 0 THEN E'\n'::bytea ELSE ','::bytea END
-), max(position)
-FROM (
-    SELECT position, topic, state FROM {{schema}}.stored_events WHERE position > %s ORDER BY position LIMIT %s
-) AS page
+SELECT CASE WHEN length(uses) <= %(longest)s THEN uses END, last
+FROM generate_series(%(after)s::bigint / {PAGE_PART} * {PAGE_PART}, %(until)s::bigint - 1, {PAGE_PART}) AS begin,
+LATERAL (
+    SELECT
+        string_agg(CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE '\\x{OTHER.hex()}'::bytea END, ','),
+        max(position)
+    FROM (
+        SELECT position, topic, state FROM {{schema}}.stored_events
+        WHERE position > greatest(begin, %(after)s) AND position <= least(begin + {PAGE_PART}, %(until)s)
+        ORDER BY position
+    ) AS part
+) AS put_together (uses, last)
+WHERE last IS NOT NULL
 """
 _OTHERS = f"""
 SELECT position, topic, state FROM {{schema}}.stored_events

@@ -104,7 +104,7 @@ def test_a_state_over_several_lines_is_read(kept_store: KeptStore) -> None:
 
 
 def shortened(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """Let values on SQLite be of so many bytes at most, and no page on PostgreSQL be read at once."""
+    """Let values on SQLite, and parts of a page on PostgreSQL, be of so many bytes at most."""
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def limited(*arguments: object, **named: object) -> sqlite3.Connection:
@@ -113,15 +113,22 @@ def shortened(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", limited)
-    too_long = "SELECT repeat('x', 2000000000)::bytea, %s + %s::bigint"
+    monkeypatch.setattr(postgres_ledger, "LONGEST_PART", most)
+
+
+def past_what_postgresql_can(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let a part of any page be longer than any value of PostgreSQL's; values on SQLite of so many bytes at most."""
+    shortened(monkeypatch, most)
+    too_long = "SELECT repeat('x', 2000000000)::bytea, %(after)s + %(until)s + %(longest)s::bigint"
     monkeypatch.setattr(postgres_ledger, "_USES_AT_ONCE", too_long)
 
 
+@pytest.mark.parametrize("shorten", [shortened, past_what_postgresql_can])
 def test_a_page_that_is_too_long_for_the_store_is_read_row_by_row(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, shorten: Callable[[pytest.MonkeyPatch, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says the same."""
-    shortened(monkeypatch, 20_000)
+    shorten(monkeypatch, 20_000)
     with store.metering() as metering, store.pieces() as (ledger, views):
         record_history(metering, 200)
         uses, others, last = ledger.page_at_once(0, 10_000)
