@@ -70,18 +70,9 @@ def fold_apart(
     return _encode(_PageApart(events.position, list(customers), told))
 
 
-def take(
-    told: bytes, used: Mapping[str, ProjectedMeter], meters: Mapping[str, ProjectedMeter], customers: Mapping[str, int]
-) -> FoldedPage | None:
-    """A page that was folded apart by the meters `used`, for the `meters` and `customers` that there are now.
-
-    None where it couldn't be folded apart, or a meter is no longer folded under the same rules.
-    """
-    if not told:
-        return None
+def take(told: bytes, meters: Mapping[str, ProjectedMeter], customers: Mapping[str, int]) -> FoldedPage:
+    """A page that was folded apart, for the `meters` by whose rules it was and the `customers` that there are now."""
     position, names, gains = _decode(told)
-    if any(name not in meters or meters[name].rules != used[name].rules for name, *_ in gains):
-        return None
     numbers = [customers[name] for name in names]
     return FoldedPage(position, [_numbered(gain, meters[gain.event_name], numbers) for gain in gains])
 

@@ -30,10 +30,10 @@ class CustomerNumbers(dict[str, int]):
         self.new: dict[str, int] = {}
         self._rows = rows
         self._known = known
-        self._last = rows.last_customer_number()
+        self._last = self._last_kept = rows.last_customer_number()
 
     def __missing__(self, customer: str) -> int:
-        number = self._known.get(customer) or self._rows.customer_number(customer)
+        number = self._known.get(customer) or self._kept(customer)
         if number is None:
             self._last += 1
             number = self.new[customer] = self._last  # not known before it is kept
@@ -41,3 +41,6 @@ class CustomerNumbers(dict[str, int]):
             self._known[customer] = number
         self[customer] = number
         return number
+
+    def _kept(self, customer: str) -> int | None:
+        return self._rows.customer_number(customer) if self._last_kept else None

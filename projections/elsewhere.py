@@ -49,7 +49,7 @@ class PagesElsewhere(Generic[Told]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
+        self.let_go()
         self._closing.close()
 
     @property
@@ -72,9 +72,15 @@ class PagesElsewhere(Generic[Told]):
             return self._begun.pop(span).told.result()
         except (CancelledError, WorkerLost) as lost:
             self._workers.lost(WorkerLost(str(lost)))
-            self._let_go()
+            self.let_go()
             self._number = 0
             return None
+
+    def let_go(self) -> None:
+        """Tell of all pages anew, those too that were begun."""
+        for begun in self._begun.values():
+            begun.let_go()
+        self._begun.clear()
 
     def _begin(self, wanted: Sequence[Span], job: Job[Told]) -> None:
         """Begin as many pages as keep everyone busy, in their order."""
@@ -90,11 +96,6 @@ class PagesElsewhere(Generic[Told]):
         except RuntimeError as error:  # no thread is to be had, as after the program's main thread has ended
             raise WorkerLost(str(error)) from error
         return _Begun(fetched, self._workers.submit(partial(_told_elsewhere, job, span, fetched, self._workers.call)))
-
-    def _let_go(self) -> None:
-        for begun in self._begun.values():
-            begun.let_go()
-        self._begun.clear()
 
     def _do_a_share(self, job: Job[Told]) -> bool:
         """Let this process, which waits, do the first page that no worker has begun with; tell whether there is one."""

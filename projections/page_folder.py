@@ -11,7 +11,7 @@ from .elsewhere import Call, PagesElsewhere, Span
 from .fold import fold
 from .gains import gained
 from .pages_ahead import PagesAhead
-from .rows import LedgerPages, ProjectedMeter, StoredPage
+from .rows import PAGE_PART, LedgerPages, ProjectedMeter, StoredPage
 
 Meters = Mapping[str, ProjectedMeter]
 
@@ -24,7 +24,8 @@ class PageFolder:
         self._most_cancels = most_cancels
         self._closing = ExitStack()
         self._pages = PagesAhead(ledger, size, most_cancels)
-        self._elsewhere: PagesElsewhere[tuple[bytes, Meters]] = PagesElsewhere(ledger, events)
+        self._elsewhere: PagesElsewhere[bytes] = PagesElsewhere(ledger, events)
+        self._rules: Mapping[str, Rules] = {}
 
     def __enter__(self) -> "PageFolder":
         self._closing.enter_context(self._pages)
@@ -39,12 +40,20 @@ class PageFolder:
     def page(
         self, after: int, until: int, meters: Meters, customers: Mapping[str, int], pinned: Mapping[str, Rules]
     ) -> FoldedPage:
-        """The page after a position, up to the position `until`. Raises ProjectionStopped."""
+        """The page after a position, up to the position `until`. Raises ProjectionStopped.
+
+        It is short where there is no meter yet: only by meters that are known can pages be folded ahead.
+        """
+        if not meters:
+            return self._folded_here(after, min(after + PAGE_PART, until), meters, customers, pinned)
+        rules = {name: meter.rules for name, meter in meters.items()}
+        if rules != self._rules:
+            self._elsewhere.let_go()
+            self._rules = rules
         following = [(start, min(start + self._size, until)) for start in range(after + self._size, until, self._size)]
         span = (after, min(after + self._size, until))
         told = self._elsewhere.told(span, following, partial(self._folded_apart, meters))
-        folded = None if told is None else take(*told, meters, customers)
-        return folded or self._folded_here(after, until, meters, customers, pinned)
+        return take(told, meters, customers) if told else self._folded_here(after, until, meters, customers, pinned)
 
     def _folded_here(
         self, after: int, until: int, meters: Meters, customers: Mapping[str, int], pinned: Mapping[str, Rules]
@@ -55,7 +64,6 @@ class PageFolder:
         gains = [gained(page) for page in fold(events, meters, customers, pinned)]
         return FoldedPage(events.position, gains)
 
-    def _folded_apart(self, meters: Meters, span: Span, page: StoredPage, call: Call) -> tuple[bytes, Meters]:
-        """What came of folding a page, and by which meters it was folded."""
+    def _folded_apart(self, meters: Meters, span: Span, page: StoredPage, call: Call) -> bytes:
         known = {name: meter._replace(history=()) for name, meter in meters.items()}  # as much as it takes for uses
-        return call(fold_apart, page, *span, self._most_cancels, known), meters
+        return call(fold_apart, page, *span, self._most_cancels, known)

@@ -37,7 +37,7 @@ class PagesAhead:
     def read(self, after: int, until: int) -> "PageRead":
         """The page after a position, up to the position `until`."""
         until = min(after + self._size, until)
-        return PageRead(self._ledger.page, self._page(after), after, until, self._most_cancels)
+        return PageRead(self._ledger.page, self._page(after, until), after, until, self._most_cancels)
 
     def fetch(self, after: int) -> None:
         """Begin to fetch the page after a position, which is to be read next, where that disturbs nobody."""
@@ -50,11 +50,11 @@ class PagesAhead:
         with suppress(RuntimeError):
             self._fetched = after, self._thread.submit(self._ledger.page_at_once, after, self._size)
 
-    def _page(self, after: int) -> StoredPage:
+    def _page(self, after: int, until: int) -> StoredPage:
         fetched, self._fetched = self._fetched, None
         if fetched is not None and fetched[0] == after:
             return fetched[1].result()
-        return self._ledger.page_at_once(after, self._size)
+        return self._ledger.page_at_once(after, until - after)
 
 
 class PageRead:
