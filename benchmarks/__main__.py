@@ -61,6 +61,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         names=names,
         turns=given.turns,
         served_seconds=given.seconds,
+        marked_only=not (given.long or given.only),
         postgresql=given.postgresql,
     )
 

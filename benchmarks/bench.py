@@ -15,13 +15,19 @@ SMALL_SIZE = 100_000
 
 
 class Bench:
-    """One engine and one number of events. Its ledger is recorded when it is first asked for; `clear` removes it."""
+    """One engine and one number of events. Its ledger is recorded when it is first asked for; `clear` removes it.
 
-    def __init__(self, engine: Engine, folder: Path, events: int, turns: int = TURNS) -> None:
+    `marked_only` leaves out what takes long and has no mark.
+    """
+
+    def __init__(
+        self, engine: Engine, folder: Path, events: int, turns: int = TURNS, *, marked_only: bool = False
+    ) -> None:
         self.engine = engine
         self.folder = folder
         self.events = events
         self.turns = turns
+        self.marked_only = marked_only
         self._url: str | None = None
         self._filled: Done | None = None
 

@@ -54,6 +54,7 @@ class Plan:
     names: Sequence[str]
     turns: int
     served_seconds: float
+    marked_only: bool = False
     postgresql: str | None = None
 
     def run(self, folder: Path, began: Began) -> Iterator[Measured]:
@@ -70,7 +71,7 @@ class Plan:
         for number, events in enumerate(sorted(self.sizes)):
             began(engine.version(), events)
             wanted = {**(ONCE if number == 0 else {}), **EACH_SIZE}
-            bench = Bench(engine, folder, events, self.turns)
+            bench = Bench(engine, folder, events, self.turns, marked_only=self.marked_only)
             for name, benchmark in wanted.items():
                 if name in self.names:
                     for one in benchmark(bench):

@@ -14,7 +14,7 @@ from .pages_ahead import nothing_from
 from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
 from .tally import tally
 
-PAGE_SIZE = 20_000
+PAGE_SIZE = 30_000
 MOST_CANCELS = 5_000
 """A cancel takes a store far longer than a new usage: a page with more of them is cut, so that nobody waits long."""
 

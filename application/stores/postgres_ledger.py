@@ -376,8 +376,8 @@ class PostgresLedgerAlone:
 
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
-LONGEST_PART = 50_000_000
-"""So many bytes of a part are put together at most: a page has 20."""
+LONGEST_PART = 30_000_000
+"""So many bytes of a part are put together at most: a page has some thirty."""
 # A row for each part: one value of all of them takes twice as long to be sent. In the order of the query inside, which
 # PostgreSQL documents: ordered in the aggregate, all would be sorted.
 _USES_AT_ONCE = f"""

@@ -27,8 +27,10 @@ def months(bench: Bench) -> Iterator[Measured]:
         metering.catch_up()
         for edges, cut in (("", timedelta(0)), (", odd edges", ODD)):
             yield from _one(bench, metering, plain, (usage.START + cut, usage.END - cut), edges)
-            yield _each(metering, plain, (usage.START + cut, usage.END - cut), edges, None if cut else ALL_MARK)
-        yield _days(metering, plain)
+            if not (cut and bench.marked_only):
+                yield _each(metering, plain, (usage.START + cut, usage.END - cut), edges, None if cut else ALL_MARK)
+        if not bench.marked_only:
+            yield _days(metering, plain)
 
 
 def _one(

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.suite import SHORT_NAMES
+
 from ..postgres import Database
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +56,20 @@ def test_every_benchmark_measures_something() -> None:
     ]
     assert {(one["store"], one["events"]) for one in results} == {("sqlite", 1_000), ("sqlite", 0)}
     assert all((one["mark"] is not None) == (one["verdict"] in ("reached", "BELOW")) for one in results)
+
+
+def test_the_short_form_measures_all_that_has_a_mark() -> None:
+    """And leaves out what takes long and has none."""
+    short = measured(run("-m", "benchmarks", "--store", "sqlite", "--json", *TINY))
+    only = [word for name in SHORT_NAMES for word in ("--only", name)]
+    whole = measured(run("-m", "benchmarks", "--store", "sqlite", "--json", *TINY, *only))
+    assert _marks(short) == _marks(whole)
+    assert len(short) < len(whole)
+
+
+def _marks(results: list[dict[str, Any]]) -> dict[str, object]:
+    """The marks of what has one."""
+    return {f"{one['benchmark']}: {one['what']}": one["mark"] for one in results if one["mark"] is not None}
 
 
 def test_they_measure_on_postgresql_too(postgres: Database) -> None:
