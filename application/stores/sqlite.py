@@ -82,7 +82,7 @@ class _Pool(SQLiteConnectionPool):
         come after one that is gone.
         """
         try:
-            return super().get_connection(timeout, is_writer=is_writer)
+            connection = super().get_connection(timeout, is_writer=is_writer)
         except TallybookError:  # which only the making of a connection raises, with the place taken
             if is_writer:
                 self._num_writers -= 1
@@ -92,6 +92,32 @@ class _Pool(SQLiteConnectionPool):
                     self._num_readers -= 1
                     self._no_readers.notify()
             raise
+        if self._closed:  # while it was waited for
+            self.put_connection(connection)
+            raise ConnectionPoolClosedError
+        return connection
+
+    def put_connection(self, conn: SQLiteConnection) -> None:
+        """Take a connection back. Once the pool is closed, it is closed."""
+        with self._put_condition:
+            if not self._closed:
+                super().put_connection(conn)
+                return
+            self._in_use.pop(id(conn), None)
+            conn.close()
+            if conn.is_writer:
+                self._writer_lock.release()  # who waits for it is told then
+
+    def close(self) -> None:
+        """Close all connections: those in use when they are given back.
+
+        The library's pool (9.5.6) closes these at once, and SQLite ends the process where a connection is closed while
+        another thread executes a statement on it.
+        """
+        with self._put_condition:
+            in_use, self._in_use = self._in_use, {}
+            super().close()
+            self._in_use = in_use
 
     def _create_connection(self) -> SQLiteConnection:
         with translated(self.db_name):

@@ -5,7 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +19,7 @@ from tallybook.application.stores.scratch import scratch_folder
 from tallybook.application.stores.sqlite import Datastore
 from tallybook.application.stores.sqlite_ledger import LEDGER
 from tallybook.application.stores.sqlite_rows import SQLiteRows
+from tallybook.domain.errors import LedgerUnavailable
 from tallybook.domain.instants import microseconds
 from tallybook.projections.buckets import DAY_SECONDS
 
@@ -47,6 +50,25 @@ def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_sto
         assert settings(events, commit=False, connections=4) == {("wal", FULL)}
         assert settings(events, commit=True, connections=1) == {("wal", FULL)}
         assert settings(views, commit=False, connections=4) == {("wal", NORMAL)}
+
+
+def test_what_is_under_way_when_a_ledger_is_closed_is_done(file_store: SQLiteFile) -> None:
+    """Its connection is closed when it is given back, and nothing new begins."""
+    with file_store.datastores() as (events, _), ThreadPoolExecutor(1) as other:
+        with events.get_connection(commit=True) as connection:
+            waiting = other.submit(lambda: events.transaction(commit=True).__enter__())
+            time.sleep(0.1)
+            with connection.transaction(commit=True) as cursor:
+                events.close()
+                cursor.execute("INSERT INTO stored_events VALUES (NULL, 'a', 1, 'Renamed', '')")
+            assert not connection.closed
+        assert connection.closed
+        for ask in (waiting.result, lambda: events.transaction(commit=False).__enter__()):
+            with pytest.raises(LedgerUnavailable, match="was closed"):
+                ask()
+    with file_store.datastores() as (events, _), events.transaction(commit=False) as cursor:
+        cursor.execute("SELECT count(*) FROM stored_events")
+        assert cursor.fetchone()[0] == 1
 
 
 def test_the_application_opens_its_events_fully_synchronous(
