@@ -5,6 +5,7 @@ the report that counts in a window before those that it replaced. Pages are coun
 are many, by other processes.
 """
 
+import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
@@ -102,19 +103,23 @@ def count_apart(page: StoredPage, span: Span, asked: Question, cancelled: Collec
 
 
 class _Cancelled:
-    """Which uses are cancelled, by the page that they are in, as far as cancels were found in pages."""
+    """Which uses are cancelled, by the page that they are in, as far as cancels were found in pages; by any thread."""
 
     def __init__(self) -> None:
         self._of: defaultdict[int, set[int]] = defaultdict(set)
+        self._changing = threading.Lock()
 
     def find(self, others: Iterable[LedgerEvent]) -> None:
         """Find those that are cancelled by an event among `others`. Raises ProjectionStopped."""
-        for position in cancelled_uses(others):
-            self._of[(position - 1) // PAGE_SIZE].add(position)
+        positions = list(cancelled_uses(others))
+        with self._changing:
+            for position in positions:
+                self._of[(position - 1) // PAGE_SIZE].add(position)
 
     def within(self, span: Span) -> frozenset[int]:
         """Those that were found of one page."""
-        return frozenset(self._of[span[0] // PAGE_SIZE])
+        with self._changing:
+            return frozenset(self._of[span[0] // PAGE_SIZE])
 
 
 class _CountedApart(NamedTuple):
