@@ -96,7 +96,7 @@ class Metering:
         return metering
 
     def close(self) -> None:
-        """Let the ledger go."""
+        """Let the ledger go. What other threads have under way is done, perhaps after this; nothing new begins."""
         self._views.close()
         self._ledger.close()
 

@@ -98,7 +98,7 @@ class PagesElsewhere(Generic[Told]):
         return _Begun(fetched, self._workers.submit(partial(_told_elsewhere, job, span, fetched, self._workers.call)))
 
     def _do_a_share(self, job: Job[Told]) -> bool:
-        """Let this process, which waits, do the first page that no worker has begun with; tell whether there is one."""
+        """Let this process, which waits, do the first page that nobody was given yet; tell whether there is one."""
         for span, begun in list(self._begun.items()):
             if begun.told.cancel():
                 done: Future[Told] = Future()

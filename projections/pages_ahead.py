@@ -73,7 +73,7 @@ class PageRead:
         most_cancels: int,
     ) -> None:
         cancels = [position for position, topic, _ in page.others if topic == EVENT_CANCELLED]
-        self._until = cancels[most_cancels] - 1 if len(cancels) > most_cancels else until
+        self._until = min(cancels[most_cancels] - 1, until) if len(cancels) > most_cancels else until
         self.position = after
         self.end = min(page.last, self._until)
         self.others = page.others

@@ -83,8 +83,10 @@ def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
 
 def cancelled_uses(events: Iterable[LedgerEvent]) -> Iterator[int]:
     """The positions of the uses that are cancelled by one of `events`. Raises ProjectionStopped."""
-    for _, event in read_rows(event for event in events if event[1] == EVENT_CANCELLED):
+    for position, event in read_rows(event for event in events if event[1] == EVENT_CANCELLED):
         if isinstance(event, Cancel):
+            if event.recorded_position >= position:
+                raise stopped(position, EVENT_CANCELLED, ValueError("it cancels what comes after it"))
             yield event.recorded_position
 
 

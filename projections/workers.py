@@ -27,7 +27,7 @@ PROCESSES = "TALLYBOOK_PROCESSES"
 """The name of the setting for how many they are, with the program itself; 1 if it is to do everything itself."""
 _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from tallybook.projections.workers import serve; serve()"
 
-_SENT = 2
+AT_ONCE = 2
 """So many pieces of work a worker has at most: the one that it does, and the next, so that it needn't wait for it."""
 _READY = b"a worker of Tallybook is ready\n"
 KEPT_SECONDS = 30.0
@@ -85,17 +85,27 @@ class Worker:
         """What a function that can be imported gives for `arguments`. Raises WorkerLost."""
         assert self._asking is not None
         assert self._answers is not None
-        try:
-            with self._asks:
+        with self._asks:
+            with self._ended_by_errors():
                 pickle.dump((function, arguments), self._asking, pickle.HIGHEST_PROTOCOL)
                 self._asking.flush()
-                self._is_answered.acquire()  # once who asked before has an answer
-            try:
+            self._is_answered.acquire()  # once who asked before has an answer
+        try:
+            with self._ended_by_errors():
                 return pickle.load(self._answers)  # noqa: S301 - it is a pipe of our own
-            finally:
-                self._is_answered.release()
-        except Exception as error:  # whatever it is, there is no answer
-            raise WorkerLost(f"exit status {self._process.poll()}, {type(error).__name__}: {error}") from error
+        finally:
+            self._is_answered.release()
+
+    @contextmanager
+    def _ended_by_errors(self) -> Generator[None]:
+        """Whatever goes wrong, there is no answer, and what is left in the pipes is nobody's. Raises WorkerLost."""
+        try:
+            if not self.is_running:
+                raise EOFError
+            yield
+        except Exception as error:
+            self._process.kill()
+            raise WorkerLost(f"exit status {self._process.wait()}, {type(error).__name__}: {error}") from error
 
     def end(self) -> None:
         """Let it end at once, whatever it does."""
@@ -112,9 +122,9 @@ class Workers:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self._threads = ThreadPoolExecutor(number * _SENT)
+        self._threads = ThreadPoolExecutor(number * AT_ONCE)
         self._all: list[Worker] = []
-        self._free: SimpleQueue[Worker | None] = SimpleQueue()
+        self._taking: SimpleQueue[Worker | None] = SimpleQueue()
         self._changing = threading.Lock()
         self._begun = threading.Semaphore(0)
         self.are_over = False
@@ -122,7 +132,7 @@ class Workers:
         with suppress(RuntimeError):  # no thread is to be had: then nothing can be submitted either
             for _ in range(number):
                 self._threads.submit(self._begin)
-            for _ in range(number * (_SENT - 1)):  # nor is anything submitted to the others that nobody can do yet
+            for _ in range(number * (AT_ONCE - 1)):  # nor is anything submitted to the others that nobody can do yet
                 self._threads.submit(self._begun.acquire)
 
     @property
@@ -132,22 +142,22 @@ class Workers:
             return not self.are_over and all(worker.is_running for worker in self._all)
 
     def submit(self, job: Callable[[], Result]) -> "Future[Result]":
-        """Do a job on a thread, one for each worker: it may call one. Raises WorkerLost."""
+        """Do a job on a thread, of which there is one for each call: it may make one. Raises WorkerLost."""
         try:
             return self._threads.submit(job)
         except RuntimeError as error:  # no thread is to be had, as after the program's main thread has ended
             raise WorkerLost(str(error)) from error
 
     def call(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """What a function that can be imported gives for `arguments`, once a worker is free. Raises WorkerLost."""
-        worker = self._free.get()
+        """What a function that can be imported gives for `arguments`, once a worker takes it. Raises WorkerLost."""
+        worker = self._taking.get()
         if worker is None:
-            self._free.put(None)  # for the next who asks
+            self._taking.put(None)  # for the next who asks
             raise WorkerLost("they were ended")
         try:
             return worker.call(function, *arguments)
         finally:
-            self._free.put(worker)
+            self._taking.put(worker)
 
     def lost(self, error: WorkerLost) -> None:
         """There are none from now on, as one was lost."""
@@ -162,8 +172,8 @@ class Workers:
             for worker in self._all:
                 worker.end()
             self._all.clear()
-            self._free.put(None)
-            self._begun.release(self.number)
+            self._taking.put(None)
+            self._begun.release(self.number * (AT_ONCE - 1))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
@@ -180,9 +190,9 @@ class Workers:
         except Exception as error:  # whatever it is, nobody may wait for a worker that doesn't come
             self.lost(WorkerLost(f"{type(error).__name__}: {error}"))
         else:
-            for _ in range(_SENT):
-                self._free.put(worker)
-            self._begun.release()
+            for _ in range(AT_ONCE):
+                self._taking.put(worker)
+            self._begun.release(AT_ONCE - 1)
 
 
 class _Kept:

@@ -176,6 +176,7 @@ class PostgresLedgerRecorder(PostgresApplicationRecorder):
             parts = [(None, after)]
         if any(part is None for part, _ in parts):
             return StoredPage(b"", self.store.select(others, (after, after + limit), binary=True), after)
+        parts.sort(key=itemgetter(1))  # as they come; but no ORDER BY says so, which would copy all of them once more
         uses, last = b"\n".join([part for part, _ in parts]), parts[-1][1] if parts else after
         found = self.store.select(others, (after, last), binary=True) if OTHER in uses else ()
         return StoredPage(uses, found, last)
@@ -377,7 +378,7 @@ class PostgresLedgerAlone:
 
 _HEAD = "SELECT coalesce(max(position), 0) FROM {schema}.stored_events"
 LONGEST_PART = 30_000_000
-"""So many bytes of a part are put together at most: a page has some thirty."""
+"""A part of more bytes isn't sent: a page has some thirty, which are held at once."""
 # A row for each part: one value of all of them takes twice as long to be sent. In the order of the query inside, which
 # PostgreSQL documents: ordered in the aggregate, all would be sorted.
 _USES_AT_ONCE = f"""

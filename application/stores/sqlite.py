@@ -16,6 +16,7 @@ from .store import MADE_ANEW
 
 CACHE_KIBIBYTES = 16 * 1024
 CHECKPOINT_PAGES = 8_000
+_CLOSED = "The ledger was closed; open it again."
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 
 
@@ -42,7 +43,7 @@ class Datastore(SQLiteDatastore):
                 raise
             raise LedgerUnavailable(f"The read models are damaged: {error}. {MADE_ANEW}") from error
         except ConnectionPoolClosedError as error:
-            raise LedgerUnavailable("The ledger was closed; open it again.") from error
+            raise LedgerUnavailable(_CLOSED) from error
         except ConnectionUnavailableError as error:
             raise LedgerUnavailable(
                 f"No connection to the ledger came free within {LOCK_TIMEOUT_SECONDS} seconds; try again."
@@ -82,20 +83,10 @@ class _Pool(SQLiteConnectionPool):
         come after one that is gone.
         """
         try:
-            connection = super().get_connection(timeout, is_writer=is_writer)
+            return super().get_connection(timeout, is_writer=is_writer)
         except TallybookError:  # which only the making of a connection raises, with the place taken
-            if is_writer:
-                self._num_writers -= 1
-                self._writer_lock.release()
-            elif is_writer is False:
-                with self._no_readers:
-                    self._num_readers -= 1
-                    self._no_readers.notify()
+            self._leave(is_writer)
             raise
-        if self._closed:  # while it was waited for
-            self.put_connection(connection)
-            raise ConnectionPoolClosedError
-        return connection
 
     def put_connection(self, conn: SQLiteConnection) -> None:
         """Take a connection back. Once the pool is closed, it is closed."""
@@ -105,8 +96,18 @@ class _Pool(SQLiteConnectionPool):
                 return
             self._in_use.pop(id(conn), None)
             conn.close()
-            if conn.is_writer:
-                self._writer_lock.release()  # who waits for it is told then
+            self._leave(conn.is_writer)
+            self._put_condition.notify_all()  # who waits for a connection is told that there is none any more
+
+    def _leave(self, is_writer: bool | None) -> None:
+        """Let others have the place of a writer or a reader."""
+        if is_writer:
+            self._num_writers -= 1
+            self._writer_lock.release()
+        elif is_writer is False:
+            with self._no_readers:
+                self._num_readers -= 1
+                self._no_readers.notify()
 
     def close(self) -> None:
         """Close all connections: those in use when they are given back.
@@ -120,6 +121,8 @@ class _Pool(SQLiteConnectionPool):
             self._in_use = in_use
 
     def _create_connection(self) -> SQLiteConnection:
+        if self._closed:  # while it was waited for
+            raise LedgerUnavailable(_CLOSED)
         with translated(self.db_name):
             if self.schema.is_disposable:
                 _remove_leftovers(self.db_name)

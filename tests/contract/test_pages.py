@@ -1,5 +1,6 @@
 """A page of the ledger is read at once where it can be, and says the same as its rows; what is damaged is told."""
 
+import re
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from tallybook.application.ledger import Ledger
 from tallybook.application.stores import postgres_ledger
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.domain.meter_event import ReportedUse
-from tallybook.projections import Projector
+from tallybook.projections import Projector, page_folder
 from tallybook.projections.pages_ahead import PagesAhead
-from tallybook.projections.stored_events import StoredEvent, read_rows
+from tallybook.projections.rows import EVENT_CANCELLED
+from tallybook.projections.stored_events import Cancel, StoredEvent, read_rows
 
-from .histories import record_history, rows_of
+from .histories import END, START, record_history, rows_of
 from .kept_stores import KeptStore
 from .stores import Store
 
@@ -137,6 +139,39 @@ def test_a_page_that_is_too_long_for_the_store_is_read_row_by_row(
         assert at_once(ledger, 10_000) == row_by_row(ledger)
         assert Projector(ledger, views).catch_up() == ledger.head()
         assert metering.verify().is_equal
+
+
+def test_the_first_page_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be folded ahead by meters that nobody knows yet."""
+    monkeypatch.setattr(page_folder, "PAGE_PART", 5)
+    reached: list[int] = []
+    with store.metering() as metering, store.pieces() as (ledger, views):
+        record_history(metering, 60)
+        Projector(ledger, views, 20).catch_up(lambda page: reached.append(page.position))
+        assert reached == [5, 25, 45, 65, ledger.head()]
+        assert metering.verify().is_equal
+
+
+def test_a_page_that_was_fetched_ahead_ends_where_it_is_to(store: Store) -> None:
+    """Also where there are many cancels in it, behind that end."""
+    with store.metering() as metering, store.pieces() as (ledger, _), PagesAhead(ledger, 100, 1) as pages:
+        record_history(metering, 60)
+        cancels = [position for position, event in row_by_row(ledger) if isinstance(event, Cancel)]
+        pages.fetch(0)
+        page = pages.read(0, cancels[0] - 1)
+        assert [position for position, _ in page] == list(range(1, cancels[0]))
+
+
+def test_a_cancel_of_what_comes_after_it_is_told(kept_store: KeptStore) -> None:
+    """No use is left out because of it, or counted: nothing is."""
+    with kept_store.metering() as metering, kept_store.pieces() as (ledger, _):
+        record_history(metering, 60)
+        position, _, state = next(row for row in ledger.page(0, 100) if row[1] == EVENT_CANCELLED)
+        later = re.sub(rb'"recorded_position":[0-9]+', b'"recorded_position":%d' % (position + 1), state)
+        assert kept_store.damage_ledger("UPDATE stored_events SET state = ? WHERE position = ?", later, position) == 1
+        with pytest.raises(ProjectionStopped, match="what comes after it") as stopped:
+            metering.totals_from_ledger("tokens", START, END)
+        assert stopped.value.position == position
 
 
 def test_pages_are_read_where_no_thread_can_be_had(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Worker processes: they answer, say when they can't, and end with who began them."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -55,26 +56,74 @@ def test_a_worker_calls_what_it_is_told(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr() == ("", "said\n")
 
 
-def test_a_worker_is_sent_the_next_while_it_does_one() -> None:
-    """Whoever asks gets an answer to what it asked, however long and however many ask at once."""
+def test_a_worker_does_the_next_before_its_last_answer_is_taken() -> None:
+    """It needn't wait for who asked; and whoever asks gets an answer to what it asked, however many ask at once."""
     worker = ready()
     with ThreadPoolExecutor(5) as asking:
-        slow = asking.submit(worker.call, time.sleep, 0.2)
+        with worker._is_answered:  # pyright: ignore[reportPrivateUsage] - as who hasn't taken an answer yet holds it
+            next_one = asking.submit(worker.call, abs, -1)
+            answers = worker._answers  # pyright: ignore[reportPrivateUsage]
+            assert answers is not None
+            assert select.select([answers], [], [], PATIENCE_SECONDS)[0]
+            assert not next_one.done()
+        assert next_one.result() == 1
         asked = {number: asking.submit(worker.call, bytes, number * 10_000) for number in range(100)}
-        assert not slow.done()
         assert all(len(answer.result()) == number * 10_000 for number, answer in asked.items())
     worker.end()
 
 
-def test_all_who_asked_a_worker_that_ends_are_told(capfd: pytest.CaptureFixture[str]) -> None:
+def test_all_who_asked_a_worker_that_is_killed_are_told() -> None:
     """Also who asked for the next, which was sent already."""
     worker = ready()
+    process = worker.call(os.getpid)
     with ThreadPoolExecutor(3) as asking:
-        asked = [asking.submit(worker.call, *one) for one in ((time.sleep, 0.2), (int, "none"), (abs, -1), (abs, -1))]
-        ends = [type(one.exception(PATIENCE_SECONDS)) for one in asked]
-    assert set(ends[1:]) == {WorkerLost}
+        asked = [asking.submit(worker.call, time.sleep, PATIENCE_SECONDS)]
+        while not worker._is_answered.locked():  # pyright: ignore[reportPrivateUsage]
+            time.sleep(0.01)
+        asked += [asking.submit(worker.call, abs, -1) for _ in range(2)]
+        os.kill(process, signal.SIGKILL)
+        assert [type(one.exception(PATIENCE_SECONDS)) for one in asked] == [WorkerLost] * 3
     worker.end()
-    assert "invalid literal" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["what is asked", "what is answered"])
+def test_a_worker_is_lost_where_what_is_sent_cannot_be_read(wrong: str) -> None:
+    """What is left in its pipes is nobody's: whoever asks next is told too, and gets no answer to something else."""
+    worker = ready()
+    asked = Unreadable(in_asking=wrong == "what is asked")
+    with pytest.raises(WorkerLost, match="on its way"):
+        worker.call(tuple, [b" " * 100_000, asked])
+    with pytest.raises(WorkerLost):
+        worker.call(abs, -1)
+    worker.end()
+
+
+class Unreadable:
+    """Fails in the midst of being sent to a worker, or in the midst of being read from it."""
+
+    def __init__(self, *, in_asking: bool) -> None:
+        self.in_asking = in_asking
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.in_asking:
+            raise ValueError("on its way")
+        return _answered_once, (os.getpid(),)
+
+
+def _answered_once(asker: int) -> "Unreadable | Answered":
+    return Answered(asker)
+
+
+class Answered:
+    """What a worker makes of it, and its asker can't read."""
+
+    def __init__(self, asker: int) -> None:
+        if os.getpid() == asker:
+            raise ValueError("on its way")
+        self.asker = asker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Answered, (self.asker,)
 
 
 def test_a_worker_that_ends_is_lost(capfd: pytest.CaptureFixture[str]) -> None:
