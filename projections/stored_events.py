@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..domain.errors import ProjectionStopped
+from ..domain.meter import Meter
 from ..domain.meter_event import ReportedUse
 from .rows import EVENT_CANCELLED, OTHER, USAGE_RECORDED, LedgerEvent
 
@@ -114,7 +115,8 @@ def _says_nothing(topic: str) -> bool:
     return topic in _WITHOUT_USAGE
 
 
-NEWS = frozenset({"Configured", "RulesChanged"})
+_CONFIGURED, _RULES_CHANGED = Meter.Configured.__name__, Meter.RulesChanged.__name__
+NEWS = frozenset({_CONFIGURED, _RULES_CHANGED})
 """The topics of what is told of meters themselves."""
 _WITHOUT_USAGE = frozenset(
     {
@@ -127,8 +129,8 @@ _KINDS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
     for topic, kind in (
         (USAGE_RECORDED, ReportedUse),
         (EVENT_CANCELLED, Cancel),
-        ("Configured", NewMeter),
-        ("RulesChanged", NewRules),
+        (_CONFIGURED, NewMeter),
+        (_RULES_CHANGED, NewRules),
     )
 }
 _decode_uses: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[ReportedUse]).decode
