@@ -110,7 +110,10 @@ def test_what_was_begun_by_other_rules_is_begun_anew(kept_store: KeptStore) -> N
         others = {**meters, "tokens": meters["tokens"]._replace(rules=by_region)}
         numbers, head = {customer: number for number, customer in enumerate(CUSTOMERS, 1)}, ledger.head()
         CountedWorkers.asked = 0
-        with PageFolder(ledger, PAGE, 1_000, 0) as alone, PageFolder(ledger, PAGE, 1_000, head) as helped:
+        with pytest.MonkeyPatch.context() as nobody:
+            nobody.setenv(PROCESSES, "1")
+            alone = PageFolder(ledger, PAGE, 1_000, head)
+        with alone, PageFolder(ledger, PAGE, 1_000, head) as helped:
             for after, known in ((PAGE, meters), (2 * PAGE, others), (3 * PAGE, others), (4 * PAGE, meters)):
                 told, plain = (folder.page(after, head, known, numbers, {}) for folder in (helped, alone))
                 assert told == plain
