@@ -88,11 +88,16 @@ def _draw_marks(axes: Axes, marked: list[Measured]) -> None:
     axes.set(xscale="log", xlabel="times its mark; at 1 and beyond it is reached")
     axes.set_xlim(right=max(1, *times) * ROOM)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_yticks(range(len(marked)), [f"{one.benchmark}: {one.what}, {one.events:,}" for one in marked])
+    axes.set_yticks(range(len(marked)), [_label(one) for one in marked])
     axes.invert_yaxis()
     for row, (one, reach) in enumerate(zip(marked, times, strict=True)):
         axes.text(max(reach, 1) * 1.05, row, f"{number(one.value)} {one.unit} ({one.mark})", va="center", fontsize=8)
     axes.set_title("Each figure beside its mark, at the largest size")
+
+
+def _label(one: Measured) -> str:
+    """What was measured, and of how many events where that is told."""
+    return f"{one.benchmark}: {one.what}" + (f", {one.events:,}" if one.events else "")
 
 
 def _times_its_mark(one: Measured) -> float:
