@@ -20,7 +20,7 @@ from uuid_utils import uuid7
 from ...domain.errors import LedgerUnavailable
 from .postgres_errors import ConnectionLost, NoConnection, translated
 from .postgres_settings import PostgresSettings, refused_url
-from .store import TransientFailure
+from .store import CLOSED, TransientFailure
 
 Answer = TypeVar("Answer")
 Mode = Literal["statement", "read", "write"]
@@ -179,7 +179,7 @@ class Datastore(eventsourcing.postgres.PostgresDatastore):
         if os.getpid() != self.process:
             raise LedgerUnavailable("The ledger was opened before this process was forked: each process opens its own.")
         if self.is_closed:
-            raise LedgerUnavailable("The ledger was closed; open it again.")
+            raise LedgerUnavailable(CLOSED)
         deadline = time.monotonic() + self.settings.timeout_seconds
         timeout = max(round(self.settings.timeout_seconds * 1000), 1)  # none at all would be for ever
         statement = f"{_BEGIN[mode]}; SET LOCAL lock_timeout = {timeout}"

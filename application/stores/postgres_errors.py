@@ -9,7 +9,7 @@ from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from ...domain.errors import LedgerUnavailable, NotPermitted
-from .store import LockHeld, TransientFailure, Unreachable
+from .store import CLOSED, LockHeld, TransientFailure, Unreachable
 
 _ADVICE: dict[type[psycopg.Error], str] = {
     errors.QueryCanceled: " A timeout of the server's ended it, or an administrator did; try again.",
@@ -57,7 +57,7 @@ def translated(place: str) -> Generator[None]:
             f"PostgreSQL on {place}: {_said(error)}. Somebody else held a lock for too long; try again."
         ) from error
     except PoolClosed as error:
-        raise LedgerUnavailable("The ledger was closed; open it again.") from error
+        raise LedgerUnavailable(CLOSED) from error
     except NoConnection as error:
         raise Unreachable(f"PostgreSQL on {place}: {_said(error)}.") from error
     except (PoolTimeout, TooManyRequests) as error:

@@ -12,11 +12,10 @@ from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteC
 from ...domain.errors import LedgerUnavailable, TallybookError
 from .sqlite_errors import LOCK_TIMEOUT_SECONDS, translated
 from .sqlite_schema import Schema
-from .store import MADE_ANEW
+from .store import CLOSED, MADE_ANEW
 
 CACHE_KIBIBYTES = 16 * 1024
 CHECKPOINT_PAGES = 8_000
-_CLOSED = "The ledger was closed; open it again."
 SYNCHRONOUS = {"NORMAL": 1, "FULL": 2}
 
 
@@ -43,7 +42,7 @@ class Datastore(SQLiteDatastore):
                 raise
             raise LedgerUnavailable(f"The read models are damaged: {error}. {MADE_ANEW}") from error
         except ConnectionPoolClosedError as error:
-            raise LedgerUnavailable(_CLOSED) from error
+            raise LedgerUnavailable(CLOSED) from error
         except ConnectionUnavailableError as error:
             raise LedgerUnavailable(
                 f"No connection to the ledger came free within {LOCK_TIMEOUT_SECONDS} seconds; try again."
@@ -122,7 +121,7 @@ class _Pool(SQLiteConnectionPool):
 
     def _create_connection(self) -> SQLiteConnection:
         if self._closed:  # while it was waited for
-            raise LedgerUnavailable(_CLOSED)
+            raise LedgerUnavailable(CLOSED)
         with translated(self.db_name):
             if self.schema.is_disposable:
                 _remove_leftovers(self.db_name)

@@ -19,6 +19,8 @@ PlacedRow = tuple[int, str, int, str, bytes]
 StoredBytes = tuple[int, bytes, bytes, bytes, bytes, str]
 """Position, then stream, version, topic and state byte by byte, and which types the store keeps these four as."""
 
+CLOSED = "The ledger was closed; open it again."
+"""What is told of a ledger that is used after that."""
 MADE_ANEW = "Delete their file (.views), or on PostgreSQL drop their schema (…_views): they are made again."
 """What to do about read models that are damaged."""
 
