@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("tests", "benchmarks", "docs"):
         (source / folder).mkdir()
         (source / folder / "__init__.py").touch()
-    for file in ("pyproject.toml", "README.md"):
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
     isolation = ["--no-isolation"] if _has_setuptools() else []
     run(sys.executable, "-m", "build", "--wheel", *isolation, folder=source)
