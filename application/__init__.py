@@ -1,20 +1,83 @@
-"""What one can ask: the commands and questions, and all that they take and give."""
+"""The public API: `Metering`, the values its calls take and return, and the errors they raise.
+
+Only the names in `__all__` are public. The modules they are defined in may change.
+"""
 
 from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
 from ..domain.calendar import CalendarWindow
-from ..domain.closed_period import ClosedPeriod, Figures
-from ..domain.errors import TallybookError, UnreadableUse
+from ..domain.customer_periods import ClosedPeriod, PeriodTotals
+from ..domain.errors import (
+    AccessKeyNotFound,
+    CheckpointMismatch,
+    Conflict,
+    Corrupted,
+    DatabasePermissionDenied,
+    DuplicateMeterEvent,
+    GenerationInUse,
+    GenerationNotFound,
+    IncompatibleEvent,
+    IncompatibleRules,
+    InvalidAccessKey,
+    InvalidAsOf,
+    InvalidCancellation,
+    InvalidCheckpointFile,
+    InvalidIdentifier,
+    InvalidImportFile,
+    InvalidLedgerUrl,
+    InvalidMeterEvent,
+    InvalidParameter,
+    InvalidPayload,
+    InvalidProof,
+    InvalidRequest,
+    InvalidSigningKey,
+    InvalidTimeRange,
+    InvalidTimestamp,
+    InvalidValue,
+    LedgerCorrupted,
+    LedgerUnavailable,
+    MeterAlreadyExists,
+    MeterEventNotFound,
+    MeterInactive,
+    MeterNotFound,
+    MissingCustomer,
+    MissingDimension,
+    MissingValue,
+    NotALedger,
+    NotCheckpointed,
+    NotFound,
+    PeriodNotClosed,
+    PeriodNotEnded,
+    PeriodOverlaps,
+    PermissionDenied,
+    ProjectionStopped,
+    RebuildInProgress,
+    RulesConflict,
+    TallybookError,
+    TimestampInFuture,
+    TimestampTooFarInPast,
+    TooManyDigits,
+    Unavailable,
+    UnknownTimezone,
+    UnsupportedSchemaVersion,
+)
 from ..domain.meter_event import Cancellation
+from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
-from ..domain.report import Report
 from ..domain.rules import EventTimeWindow, Formula, Rules
-from ..projections.generations import GenerationState
+from ..projections.models import GenerationState
 from ..projections.projector import Progress
-from .access_views import AccessKeyView, NewAccessKey
-from .comparing import Difference, GenerationDifference, MeterDifference
-from .explanation_csv import explanation_csv
+from .access_keys.views import AccessKeyView, NewAccessKey
+from .checkpoints.checkpoint import Checkpoint, Note, Signature
+from .checkpoints.checkpoint_file import SignedCheckpoint
+from .checkpoints.comparison import CheckpointDifference
+from .checkpoints.proofs import ConsistencyProof, InclusionProof
+from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
+from .checkpoints.verify_proof import verify_consistency, verify_inclusion
 from .metering import Metering, utc_now
+from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference
+from .queries.explanation_csv import explanation_csv
+from .queries.verification import PeriodDifference, RowDifference, TableVerification, Verification
 from .results import (
     AdjustingEvent,
     Adjustment,
@@ -22,80 +85,125 @@ from .results import (
     Explanation,
     GenerationView,
     MeterChange,
+    MeterEventsRejected,
     MeterEventView,
     MeterView,
     Outcome,
     Receipt,
+    Receipts,
     Total,
     Verdict,
 )
-from .seals.checking import check_growth, check_proof
-from .seals.checkpoint import Checkpoint
-from .seals.growth import GrowthProof
-from .seals.note import Note, Signature
-from .seals.proof import EventProof
-from .seals.results import ProvedEvent, ProvedGrowth, SealVerification, SealView
-from .seals.seal_file import Seal
-from .seals.verification import SealDifference
-from .stores.kept import AlreadyKept, Keeper, KeptRow
-from .stores.postgres_settings import PostgresSettings
-from .verifying import PeriodDifference, RowDifference, TableVerification, Verification
+from .storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
+from .storage.postgres.settings import PostgresSettings
 
 __all__ = [
     "AcceptancePolicy",
+    "AccessKeyNotFound",
     "AccessKeyView",
     "AdjustingEvent",
     "Adjustment",
-    "AlreadyKept",
     "BillingCycle",
     "CalendarWindow",
     "Cancellation",
     "Checkpoint",
+    "CheckpointDifference",
+    "CheckpointMismatch",
+    "CheckpointVerification",
+    "CheckpointView",
     "ClosedPeriod",
-    "Difference",
-    "EventProof",
+    "Conflict",
+    "ConsistencyProof",
+    "Corrupted",
+    "CustomerDifference",
+    "DatabasePermissionDenied",
+    "DuplicateMeterEvent",
+    "EntryExists",
     "EventTimeWindow",
     "ExplainedEvent",
     "Explanation",
-    "Figures",
     "Formula",
     "GenerationDifference",
+    "GenerationInUse",
+    "GenerationNotFound",
     "GenerationState",
     "GenerationView",
-    "GrowthProof",
-    "Keeper",
-    "KeptRow",
+    "InclusionProof",
+    "IncompatibleEvent",
+    "IncompatibleRules",
+    "InvalidAccessKey",
+    "InvalidAsOf",
+    "InvalidCancellation",
+    "InvalidCheckpointFile",
+    "InvalidIdentifier",
+    "InvalidImportFile",
+    "InvalidLedgerUrl",
+    "InvalidMeterEvent",
+    "InvalidParameter",
+    "InvalidPayload",
+    "InvalidProof",
+    "InvalidRequest",
+    "InvalidSigningKey",
+    "InvalidTimeRange",
+    "InvalidTimestamp",
+    "InvalidValue",
+    "KeyValueEntry",
+    "KeyValueStore",
+    "LedgerCorrupted",
+    "LedgerUnavailable",
+    "MeterAlreadyExists",
     "MeterChange",
     "MeterDifference",
+    "MeterEventInput",
+    "MeterEventNotFound",
     "MeterEventView",
+    "MeterEventsRejected",
+    "MeterInactive",
+    "MeterNotFound",
     "MeterView",
     "Metering",
+    "MissingCustomer",
+    "MissingDimension",
+    "MissingValue",
     "NewAccessKey",
+    "NotALedger",
+    "NotCheckpointed",
+    "NotFound",
     "Note",
     "Outcome",
     "PeriodDifference",
+    "PeriodNotClosed",
+    "PeriodNotEnded",
+    "PeriodOverlaps",
+    "PeriodTotals",
+    "PermissionDenied",
     "PostgresSettings",
     "Progress",
-    "ProvedEvent",
-    "ProvedGrowth",
+    "ProjectionStopped",
+    "RebuildInProgress",
     "Receipt",
-    "Report",
+    "Receipts",
     "RowDifference",
     "Rules",
+    "RulesConflict",
     "Scope",
-    "Seal",
-    "SealDifference",
-    "SealVerification",
-    "SealView",
     "Signature",
+    "SignedCheckpoint",
     "TableVerification",
     "TallybookError",
+    "TimestampInFuture",
+    "TimestampTooFarInPast",
+    "TooManyDigits",
     "Total",
-    "UnreadableUse",
+    "Unavailable",
+    "UnknownTimezone",
+    "UnsupportedSchemaVersion",
     "Verdict",
     "Verification",
-    "check_growth",
-    "check_proof",
+    "VerifiedConsistency",
+    "VerifiedEvent",
     "explanation_csv",
     "utc_now",
+    "verify_consistency",
+    "verify_inclusion",
 ]

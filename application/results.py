@@ -1,4 +1,4 @@
-"""What the application answers: plain values that never change."""
+"""The values that the calls of Metering return. They are immutable."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,16 +6,16 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from ..domain.closed_period import ClosedPeriod
-from ..domain.errors import TallybookError
+from ..domain.customer_periods import ClosedPeriod
+from ..domain.decimals import ZERO
+from ..domain.errors import InvalidRequest, TallybookError
 from ..domain.meter import Meter
-from ..domain.quantities import ZERO
 from ..domain.rules import EventTimeWindow, Formula, Rules
-from ..projections.generations import GenerationState
+from ..projections.models import GenerationState
 
 
 class Outcome(StrEnum):
-    """What became of a report."""
+    """The outcome of recording a meter event."""
 
     ACCEPTED = "accepted"
     DUPLICATE = "duplicate"
@@ -23,11 +23,12 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-class Receipt(NamedTuple):
-    """The answer to one report.
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The result of recording one meter event.
 
-    `position` is where the ledger holds the meter event of this identifier: this report if it was accepted, the
-    earlier one if it is a duplicate or a conflict, None if it was rejected. `error` says why a report was refused.
+    `position` is the ledger position of the event with this identifier: this event if it was accepted, the earlier one
+    if it is a duplicate or a conflict, None if it was rejected. `error` is set for a conflict and a rejected event.
     """
 
     identifier: str | None
@@ -36,9 +37,47 @@ class Receipt(NamedTuple):
     error: TallybookError | None = None
 
 
+class Receipts(list[Receipt]):
+    """The receipts of a batch, in the order of its meter events, with their number by outcome."""
+
+    def count_of(self, outcome: Outcome) -> int:
+        """Return how many meter events had this outcome."""
+        return sum(receipt.outcome is outcome for receipt in self)
+
+    @property
+    def accepted(self) -> int:
+        """The number of new meter events."""
+        return self.count_of(Outcome.ACCEPTED)
+
+    @property
+    def duplicates(self) -> int:
+        """The number of meter events that were recorded before with the same content."""
+        return self.count_of(Outcome.DUPLICATE)
+
+    @property
+    def conflicts(self) -> int:
+        """The number of meter events whose identifier has other content."""
+        return self.count_of(Outcome.CONFLICT)
+
+    @property
+    def rejected(self) -> int:
+        """The number of invalid meter events."""
+        return self.count_of(Outcome.REJECTED)
+
+
+class MeterEventsRejected(InvalidRequest):
+    """Some meter events of `record_many(…, strict=True)` were rejected or in conflict; the others are recorded."""
+
+    code = "meter_events_rejected"
+
+    def __init__(self, message: str, receipts: Receipts) -> None:
+        super().__init__(message, field="meter_events")
+        self.receipts = receipts
+
+
 @dataclass(frozen=True, slots=True)
 class MeterView:
-    """A meter as it is now. Times are in UTC."""
+    """A meter and its rules. Times are in UTC; `status` is active or inactive."""
 
     event_name: str
     display_name: str
@@ -54,8 +93,8 @@ class MeterView:
     deactivated_at: datetime | None
 
     @classmethod
-    def of(cls, meter: Meter) -> "MeterView":
-        """The view of a meter."""
+    def from_aggregate(cls, meter: Meter) -> "MeterView":
+        """Return the view of a meter."""
         rules = meter.rules
         return cls(
             meter.event_name,
@@ -74,24 +113,24 @@ class MeterView:
 
 
 class MeterChange(NamedTuple):
-    """Something that happened to a meter: where the ledger holds it, what it was, and the meter then and before.
+    """A change of a meter: its ledger position, its kind, and the meter after and before it.
 
-    `happened` is Configured, Renamed, RulesChanged, Deactivated or Reactivated; the first has nothing before it.
+    `change` is Configured, Renamed, RulesChanged, Deactivated or Reactivated. `before` is None for Configured.
     """
 
     position: int
-    happened: str
+    change: str
     meter: MeterView
     before: MeterView | None
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """What one customer used of one meter in [start, end); of the whole meter where `customer` is None.
+    """The total of one customer on one meter in [start, end); of all customers if `customer` is None.
 
-    `value` is the figure by the meter's formula and `billable` what of it is billed, never less than 0. All figures
-    are exact decimals. `last` is None where there is no usage, or where the last usage has no value. `start` and `end`
-    are as they were asked for; those of summaries are in UTC.
+    `value` is the quantity under the formula, and `billable` is `value`, or 0 if it is negative. All numbers are
+    exact decimals. `last` is None if there is no usage, or if the last usage has no value. `start` and `end` are as
+    passed by the caller; those of summaries are in UTC.
     """
 
     value: Decimal
@@ -105,19 +144,19 @@ class Total:
 
 
 class Verdict(StrEnum):
-    """Whether a meter event counts, or why it doesn't."""
+    """Whether a meter event is counted, or why it is not."""
 
     COUNTED = "counted"
-    OVERWRITTEN = "overwritten"
+    SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
 class MeterEventView:
-    """A meter event and whether it counts. Times are in UTC.
+    """A meter event with its verdict. Times are in UTC.
 
-    `overwritten_by` is the identifier of the later arrival that counts in its place; `cancelled_at`, `reason` and
-    `by` tell how it was cancelled.
+    `superseded_by` is the identifier of the event that arrived later in the same window and is counted instead.
+    `cancelled_at`, `reason` and `by` describe the cancellation, if there is one.
     """
 
     event_name: str
@@ -130,7 +169,7 @@ class MeterEventView:
     recorded_at: datetime
     position: int
     verdict: Verdict
-    overwritten_by: str | None = None
+    superseded_by: str | None = None
     cancelled_at: datetime | None = None
     reason: str | None = None
     by: str | None = None
@@ -138,17 +177,17 @@ class MeterEventView:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedEvent(MeterEventView):
-    """A meter event behind a figure, and what it contributes: 0 unless it counts."""
+    """A meter event behind a total, and its contribution: 0 unless it is counted."""
 
     contribution: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Every meter event behind a total, by (occurred_at, position). Their contributions add up to its value.
+    """Every meter event behind a total, ordered by (occurred_at, position). The contributions add up to its value.
 
-    `position` is the place in the ledger that the answer knows of, and `revision` that of the rules. `digest` is the
-    SHA-256 of the events that counted, as in a closed period.
+    `position` is the ledger position that the result is based on, and `revision` that of the rules. `digest` is the
+    SHA-256 of the counted events, as in a closed period.
     """
 
     total: Total
@@ -162,9 +201,9 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class AdjustingEvent(MeterEventView):
-    """A meter event that was recorded or cancelled, or came to count or not, after its period was closed.
+    """A meter event that changed the total of a closed period: recorded, cancelled or superseded since its closing.
 
-    `before` is its verdict at the closing, None where it wasn't recorded; `change` is what it adds to the figure since.
+    `before` is its verdict at the closing, None if it was not recorded then. `change` is what it adds since.
     """
 
     before: Verdict | None = None
@@ -175,9 +214,9 @@ class AdjustingEvent(MeterEventView):
 class Adjustment:
     """What is owed on a closed period since it was closed, signed.
 
-    `quantity` and `billable` are what the period comes to now under the rules that it was closed with; `difference`
-    and `billable_difference` are what that adds to the frozen figures. `events` caused it: their changes add up to
-    the difference. `rules_difference` is what the rules in force would add to that, which is not owed.
+    `quantity` and `billable` are the present totals of the period under the rules it was closed under; `difference` and
+    `billable_difference` are these minus the frozen totals. The changes of `events` add up to `difference`.
+    `rules_difference` is what the current rules would add to `quantity`; it is not owed.
     """
 
     period: ClosedPeriod
@@ -192,9 +231,9 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class GenerationView:
-    """A generation of the read models, folded up to `position` of the ledger, whose newest event is at `head`.
+    """A generation of the read models, projected up to `position`; `head` is the position of the ledger's newest event.
 
-    `rules` are those it was built under, by event name, where these are not the rules in force.
+    `rules` are the rules it was built under that differ from the current ones, by event name.
     """
 
     number: int

@@ -1,1 +1,1 @@
-"""How fast Tallybook is, as ratios to the engines under it in one run: `python -m benchmarks`."""
+"""Compares the speed of Tallybook with its database engines, measured in the same run: `python -m benchmarks`."""

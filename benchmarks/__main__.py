@@ -1,4 +1,4 @@
-"""How fast Tallybook is, as ratios to the engines under it in one run. Exit status 1 where an answer is wrong."""
+"""Measure the speed of Tallybook as ratios to its database engines. The exit status is 1 if a result is wrong."""
 
 import argparse
 import signal
@@ -7,102 +7,108 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import machine, results, table
-from .measure import TURNS, Measured, WrongAnswer
+from .measure import TURNS, Measurement, WrongResult
 from .results import Results
 from .suite import NAMES, SERVER, SHORT_NAMES, STORES, Plan, working_folder
 
 SHORT, LONG = (300_000,), (100_000, 1_000_000, 10_000_000)
-SERVED_SECONDS = 10.0
-SMALLEST = 1_000
+SERVER_SECONDS = 10.0
+MIN_EVENTS = 1_000
 STDOUT = Path("-")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what is asked for, and print each figure when it is there; give the exit status."""
-    given = parser().parse_args(arguments)
-    into: Path | None = given.json
-    shown = sys.stderr if into == STDOUT else sys.stdout
-    with working_folder(given.folder) as folder:
-        kept = results.of_machine(machine.described(folder), None if into == STDOUT else into)
-        print(", ".join(f"{name} {value}" for name, value in kept.machine.items()), file=shown)
-        print(f"x is a ratio to the engine in this run: 1 is as fast, 2 twice as fast.\n\n{table.HEADING}", file=shown)
+    """Run the selected benchmarks, print each measurement as soon as it is available, and return the exit status."""
+    options = parser().parse_args(arguments)
+    output: Path | None = options.json
+    progress_stream = sys.stderr if output == STDOUT else sys.stdout
+    with working_folder(options.folder) as folder:
+        saved = results.load_for_machine(machine.describe(folder), None if output == STDOUT else output)
+        print(", ".join(f"{name} {value}" for name, value in saved.machine.items()), file=progress_stream)
+        print(
+            f"x is the ratio to the engine in the same run: 1 is equally fast, 2 is twice as fast.\n\n{table.HEADING}",
+            file=progress_stream,
+        )
 
-        def began(engine: str, events: int) -> None:
+        def print_start(engine: str, events: int) -> None:
             name, _, version = engine.partition(" ")
             if version:
-                kept.machine[name] = version
-            print(f"\n{engine}, {events:,} events" if events else f"\n{engine}", file=shown, flush=True)
+                saved.machine[name] = version
+            print(f"\n{engine}, {events:,} events" if events else f"\n{engine}", file=progress_stream, flush=True)
 
         try:
-            for one in _plan(given).run(folder, began):
-                print(table.line(one), file=shown, flush=True)
-                _keep(kept, one, into)
-        except WrongAnswer as wrong:
-            print(f"WRONG ANSWER: {wrong}", file=sys.stderr)
+            for measurement in _plan(options).run(folder, print_start):
+                print(table.format_line(measurement), file=progress_stream, flush=True)
+                _save(saved, measurement, output)
+        except WrongResult as error:
+            print(f"WRONG RESULT: {error}", file=sys.stderr)
             return 1
-    if into == STDOUT:
-        print(kept.json(), end="")
+    if output == STDOUT:
+        print(saved.to_json(), end="")
     return 0
 
 
-def _keep(kept: Results, one: Measured, into: Path | None) -> None:
-    kept.add(one)
-    if into is not None and into != STDOUT:
-        kept.write(into)
+def _save(saved: Results, measurement: Measurement, output: Path | None) -> None:
+    saved.add(measurement)
+    if output is not None and output != STDOUT:
+        saved.write(output)
 
 
-def _plan(given: argparse.Namespace) -> Plan:
-    names = (SERVER,) if given.serving else given.only or (NAMES if given.long else SHORT_NAMES)
-    stores = given.store or STORES
+def _plan(options: argparse.Namespace) -> Plan:
+    names = (SERVER,) if options.serving else options.only or (NAMES if options.long else SHORT_NAMES)
+    stores = options.store or STORES
     embedded = set(names) - {SERVER}
     return Plan(
         stores=stores if embedded else (),
-        sizes=given.events or (LONG if given.long else SHORT),
+        sizes=options.events or (LONG if options.long else SHORT),
         names=names,
-        turns=given.turns,
-        served_seconds=given.seconds,
-        marked_only=not (given.long or given.only),
-        postgresql=given.postgresql,
+        turns=options.turns,
+        server_seconds=options.seconds,
+        with_target_only=not (options.long or options.only),
+        postgresql=options.postgresql,
     )
 
 
 def parser() -> argparse.ArgumentParser:
-    """What can be asked for."""
+    """Return the parser of the command line."""
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     options.add_argument("--long", action="store_true", help="all sizes and all benchmarks, in about fifty minutes")
     options.add_argument("--store", action="append", choices=STORES, help="only this store (may be repeated)")
     options.add_argument("--events", action="append", type=_size, help="only this number of events (may be repeated)")
     options.add_argument("--only", action="append", choices=NAMES, help="only this benchmark (may be repeated)")
-    options.add_argument("--turns", type=int, default=TURNS, help="how often each is done (%(default)d)")
-    options.add_argument("--serving", action="store_true", help="only the server under load")
+    options.add_argument("--turns", type=int, default=TURNS, help="how often each task runs (default: %(default)d)")
+    options.add_argument("--serving", action="store_true", help="measure only the server under load")
     options.add_argument(
-        "--seconds", type=float, default=SERVED_SECONDS, help="how long each load on the server lasts (%(default)g)"
+        "--seconds",
+        type=float,
+        default=SERVER_SECONDS,
+        help="duration of each server load (default: %(default)g)",
     )
-    options.add_argument("--postgresql", metavar="URL", help="a database to use, in place of a server of its own")
-    options.add_argument("--folder", type=Path, help="where to put what is measured, in place of the temporary folder")
+    options.add_argument("--postgresql", metavar="URL", help="use this database instead of starting a server")
+    options.add_argument("--folder", type=Path, help="write the ledgers to this folder instead of the temporary folder")
     options.add_argument(
         "--json",
         type=Path,
         nargs="?",
         const=STDOUT,
         metavar="FILE",
-        help="merge the figures into a file as they come; without one, print all of them at the end",
+        help="merge each measurement into this file; without FILE, print all of them at the end",
     )
     return options
 
 
 def _size(text: str) -> int:
     size = int(text.replace(",", "").replace("_", ""))
-    if size < SMALLEST:
-        raise argparse.ArgumentTypeError(f"at least {SMALLEST:,}")
+    if size < MIN_EVENTS:
+        raise argparse.ArgumentTypeError(f"{size} is too small: the minimum is {MIN_EVENTS:,}")
     return size
 
 
-def _end(number: int, _: object) -> None:
-    """End as after an error, so that all that was written for the benchmarks is removed."""
-    sys.exit(128 + number)
+def _exit_on_signal(signal_number: int, _: object) -> None:
+    """Exit as after an error, so that the temporary files are removed."""
+    sys.exit(128 + signal_number)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     sys.exit(main(sys.argv[1:]))

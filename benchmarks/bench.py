@@ -1,78 +1,78 @@
-"""Where a benchmark runs: an engine, a size, and ledgers of that size."""
+"""The environment of a benchmark: an engine, a number of events, and ledgers of that size."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import usage
-from .apart import Done, apart
+from . import workload
 from .engines.engine import Engine
 from .measure import TURNS
+from .subprocess_run import RunResult, run_in_subprocess
 
-LARGE = 1_000_000
-"""Beyond this, what has no mark is done once."""
-SMALL_SIZE = 100_000
+LARGE_EVENT_COUNT = 1_000_000
+"""On larger ledgers, slow tasks without a target run once."""
+SMALL_EVENT_COUNT = 100_000
 
 
 class Bench:
-    """One engine and one number of events. Its ledger is recorded when it is first asked for; `clear` removes it.
+    """An engine and a number of events. The ledger is recorded on first use, and removed by `clear`.
 
-    `marked_only` leaves out what takes long and has no mark.
+    `with_target_only` skips slow measurements without a target.
     """
 
     def __init__(
-        self, engine: Engine, folder: Path, events: int, turns: int = TURNS, *, marked_only: bool = False
+        self, engine: Engine, folder: Path, events: int, turns: int = TURNS, *, with_target_only: bool = False
     ) -> None:
         self.engine = engine
         self.folder = folder
         self.events = events
         self.turns = turns
-        self.marked_only = marked_only
+        self.with_target_only = with_target_only
         self._url: str | None = None
-        self._filled: Done | None = None
+        self._filled: RunResult | None = None
 
     @property
-    def unmarked_turns(self) -> int:
-        """How often something is done that is slow and has no mark."""
-        return self.turns if self.events <= LARGE else 1
+    def turns_without_target(self) -> int:
+        """Return how often a slow task without a target runs."""
+        return self.turns if self.events <= LARGE_EVENT_COUNT else 1
 
     @property
     def small_size(self) -> int:
-        """The size that growth is told from: 100,000, or a tenth where there are no more."""
-        return min(SMALL_SIZE, self.events // 10)
+        """Return the number of events of the small ledger: 100,000, or a tenth of `events` if that is less."""
+        return min(SMALL_EVENT_COUNT, self.events // 10)
 
     @property
-    def filled(self) -> Done:
-        """How it was to record the ledger."""
+    def recording(self) -> RunResult:
+        """Return the duration and the peak memory of recording the ledger."""
         self.ledger()
         assert self._filled is not None
         return self._filled
 
     def ledger(self) -> str:
-        """The URL of a ledger of so many events, which benchmarks leave as it is."""
+        """Return the URL of the ledger with `events` events. Benchmarks do not change it."""
         if self._url is None:
             self._url, self._filled = self.recorded(self.events)
         return self._url
 
-    def recorded(self, events: int) -> tuple[str, Done]:
-        """A ledger with so many events, recorded by another process; and how that was."""
+    def recorded(self, events: int) -> tuple[str, RunResult]:
+        """Record a ledger in another process. Return its URL, and the duration and the peak memory of recording it."""
         url = self.engine.new_url()
-        done = apart("record", url, events)
+        result = run_in_subprocess("record", url, events)
         self.engine.settle(url)
-        return url, done
+        return url, result
 
     @contextmanager
     def empty_ledger(self) -> Generator[str]:
-        """A ledger in which nothing but the meter is configured, removed afterwards."""
+        """Create a ledger that contains only the meter, and remove it on exit."""
         url = self.engine.new_url()
-        usage.opened(url).close()
+        workload.open_ledger(url).close()
         try:
             yield url
         finally:
             self.engine.delete(url)
 
     def clear(self) -> None:
-        """Remove the ledger."""
+        """Remove the ledger, if it was recorded."""
         if self._url is not None:
             self.engine.delete(self._url)
             self._url = None

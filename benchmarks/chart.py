@@ -1,11 +1,11 @@
-"""`python -m benchmarks.chart results.json chart.svg`: cost per event by size, and each figure beside its mark.
+"""`python -m benchmarks.chart results.json chart.svg`: draws the cost per event by size, and the targets.
 
-Legible on white and on black: nothing behind, and a grey that stands out against both. The same results give the same
-file, so that only a figure changes it.
+The chart is legible on white and on black: it is transparent, and its grey contrasts with both. Equal results produce
+equal files.
 """
 
 # pyright: reportUnknownMemberType=false
-# matplotlib leaves the types of its keywords open.
+# The type hints of matplotlib do not cover its keyword arguments.
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
 from . import results
-from .measure import Measured
+from .measure import Measurement
 from .report import STORES
-from .table import number
+from .table import format_number
 
 GREY = "#808080"
-ROOM = 8
-"""How much further than the longest bar its label goes, on a logarithmic axis."""
+PADDING = 8
+"""The factor by which the logarithmic axis is longer than the longest bar, to leave room for its label."""
 COLOURS = {"sqlite": "#1f8fd6", "postgresql": "#d97a16"}
 COSTS = {
     ("memory", "to record"): ("record", "-"),
@@ -43,35 +43,38 @@ STYLE: dict[RcKeyType, Any] = {
 }
 
 
-def draw(found: Sequence[Measured], file: Path) -> None:
-    """Write the chart."""
-    marked = list(_largest(found))
+def draw(measurements: Sequence[Measurement], file: Path) -> None:
+    """Write the chart to an SVG file."""
+    with_target = list(_largest(measurements))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 5 + 0.2 * len(marked)), layout="constrained")
-        rows = figure.add_gridspec(2, 1, height_ratios=(4, 1 + 0.2 * len(marked)))
-        _draw_costs(figure.add_subfigure(rows[0]).subplots(), found)
-        _draw_marks(figure.add_subfigure(rows[1]).subplots(), marked)
+        figure = Figure(figsize=(10, 5 + 0.2 * len(with_target)), layout="constrained")
+        rows = figure.add_gridspec(2, 1, height_ratios=(4, 1 + 0.2 * len(with_target)))
+        _draw_costs(figure.add_subfigure(rows[0]).subplots(), measurements)
+        _draw_targets(figure.add_subfigure(rows[1]).subplots(), with_target)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
 
 
-def _largest(found: Sequence[Measured]) -> Iterator[Measured]:
-    """Each figure that has a mark, at the largest size that it was measured at."""
-    kept = {(one.store, one.benchmark, one.what): one for one in sorted(found, key=lambda one: one.events)}
-    yield from (one for one in kept.values() if one.mark is not None)
+def _largest(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
+    """Yield each measurement with a target, at the largest size for which it exists."""
+    latest = {
+        (measurement.store, measurement.benchmark, measurement.what): measurement
+        for measurement in sorted(measurements, key=lambda measurement: measurement.events)
+    }
+    yield from (measurement for measurement in latest.values() if measurement.target is not None)
 
 
-def _draw_costs(axes: Axes, found: Sequence[Measured]) -> None:
+def _draw_costs(axes: Axes, measurements: Sequence[Measurement]) -> None:
     for store, colour in COLOURS.items():
-        for (benchmark, what), (label, line) in COSTS.items():
+        for (benchmark, name), (label, line) in COSTS.items():
             points = sorted(
-                (one.events, one.figures.get("ours µs/event", one.figures.get("µs/event", 0.0)))
-                for one in found
-                if (one.store, one.benchmark, one.what) == (store, benchmark, what)
+                (measurement.events, measurement.figures.get("ours µs/event", measurement.figures.get("µs/event", 0.0)))
+                for measurement in measurements
+                if (measurement.store, measurement.benchmark, measurement.what) == (store, benchmark, name)
             )
             if points:
                 axes.plot(*zip(*points, strict=True), line, marker="o", color=colour, label=f"{STORES[store]}: {label}")
     axes.set(xscale="log", yscale="log", xlabel="events in the ledger", ylabel="µs per event")
-    sizes = sorted({one.events for one in found if one.benchmark == "memory"})
+    sizes = sorted({measurement.events for measurement in measurements if measurement.benchmark == "memory"})
     axes.set_xticks(sizes, [f"{events:,}" for events in sizes])
     axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
@@ -81,36 +84,48 @@ def _draw_costs(axes: Axes, found: Sequence[Measured]) -> None:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _draw_marks(axes: Axes, marked: list[Measured]) -> None:
-    times = [_times_its_mark(one) for one in marked]
-    axes.barh(range(len(marked)), times, color=[COLOURS[one.store] for one in marked], height=0.7)
+def _draw_targets(axes: Axes, with_target: list[Measurement]) -> None:
+    times = [_ratio_to_target(measurement) for measurement in with_target]
+    axes.barh(
+        range(len(with_target)), times, color=[COLOURS[measurement.store] for measurement in with_target], height=0.7
+    )
     axes.axvline(1, color=GREY, linestyle="--")
-    axes.set(xscale="log", xlabel="times its mark; at 1 and beyond it is reached")
-    axes.set_xlim(right=max(1, *times) * ROOM)
+    axes.set(xscale="log", xlabel="ratio to the target: reached at 1 or more")
+    axes.set_xlim(right=max(1, *times) * PADDING)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_yticks(range(len(marked)), [_label(one) for one in marked])
+    axes.set_yticks(range(len(with_target)), [_label(measurement) for measurement in with_target])
     axes.invert_yaxis()
-    for row, (one, reach) in enumerate(zip(marked, times, strict=True)):
-        axes.text(max(reach, 1) * 1.05, row, f"{number(one.value)} {one.unit} ({one.mark})", va="center", fontsize=8)
-    axes.set_title("Each figure beside its mark, at the largest size")
+    for row, (measurement, reach) in enumerate(zip(with_target, times, strict=True)):
+        axes.text(
+            max(reach, 1) * 1.05,
+            row,
+            f"{format_number(measurement.value)} {measurement.unit} ({measurement.target})",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_title("Each value and its target, at the largest size")
 
 
-def _label(one: Measured) -> str:
-    """What was measured, and of how many events where that is told."""
-    return f"{one.benchmark}: {one.what}" + (f", {one.events:,}" if one.events else "")
+def _label(measurement: Measurement) -> str:
+    """Return the name of a measurement, with its number of events if it has one."""
+    return f"{measurement.benchmark}: {measurement.what}" + (f", {measurement.events:,}" if measurement.events else "")
 
 
-def _times_its_mark(one: Measured) -> float:
-    assert one.mark is not None
-    return one.mark.limit / one.value if one.mark.is_ceiling else one.value / one.mark.limit
+def _ratio_to_target(measurement: Measurement) -> float:
+    assert measurement.target is not None
+    return (
+        measurement.target.limit / measurement.value
+        if measurement.target.is_ceiling
+        else measurement.value / measurement.target.limit
+    )
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Draw what is in a file of results."""
+    """Draw the results in a file, and return the exit status."""
     if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2
-    draw(results.read(Path(arguments[0])).measured, Path(arguments[1]))
+    draw(results.load(Path(arguments[0])).measurements, Path(arguments[1]))
     return 0
 
 

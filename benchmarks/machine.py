@@ -1,4 +1,4 @@
-"""The machine that is measured on: without it a figure says nothing."""
+"""Describes the machine, without which a measurement means nothing."""
 
 import os
 import platform
@@ -11,8 +11,8 @@ import psutil
 Machine = dict[str, str | int]
 
 
-def described(folder: Path) -> Machine:
-    """Processor, memory, the disk under a folder, and versions."""
+def describe(folder: Path) -> Machine:
+    """Return the processor, the memory, the disk that contains a folder, and the software versions."""
     return {
         "cores": os.cpu_count() or 0,
         "processor": _processor(),
@@ -26,19 +26,23 @@ def described(folder: Path) -> Machine:
 
 
 def _processor() -> str:
-    found = Path("/proc/cpuinfo")
-    lines = found.read_text().splitlines() if found.exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
 
 
 def _disk(folder: Path) -> str:
-    """The file system, and whether its disk turns, as far as the system tells."""
-    within = [one for one in psutil.disk_partitions(all=True) if folder.resolve().is_relative_to(one.mountpoint)]
-    if not within:
+    """Return the file system and, if the system reports it, whether its disk is rotational."""
+    containing = [
+        partition
+        for partition in psutil.disk_partitions(all=True)
+        if folder.resolve().is_relative_to(partition.mountpoint)
+    ]
+    if not containing:
         return "unknown"
-    found = max(within, key=lambda one: len(one.mountpoint))
-    turns = Path("/sys/block", Path(found.device).name.rstrip("0123456789"), "queue", "rotational")
+    partition_of_folder = max(containing, key=lambda partition: len(partition.mountpoint))
+    rotational = Path("/sys/block", Path(partition_of_folder.device).name.rstrip("0123456789"), "queue", "rotational")
     kinds = {"0": "solid state", "1": "rotational by its own account"}
-    kind = kinds.get(turns.read_text().strip(), "") if turns.exists() else ""
-    return ", ".join(part for part in (found.fstype, found.device, kind) if part)
+    kind = kinds.get(rotational.read_text().strip(), "") if rotational.exists() else ""
+    return ", ".join(part for part in (partition_of_folder.fstype, partition_of_folder.device, kind) if part)

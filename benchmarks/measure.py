@@ -1,4 +1,4 @@
-"""Measuring: ours and theirs in turns, so that a noisy machine troubles all of them alike."""
+"""Measures tasks in turns, so that noise on the machine affects all of them equally."""
 
 import statistics
 import time
@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 TURNS = 5
-"""How often each is done; what is told is the median."""
+"""How often each task runs. The result is the median."""
 OURS = "ours"
 
 
-class WrongAnswer(Exception):
-    """Ours and theirs differ: no figure counts."""
+class WrongResult(Exception):
+    """Tallybook and an engine return different results: the measurement is invalid."""
 
 
 @dataclass(frozen=True)
-class Mark:
-    """What a figure should reach: at least the limit, or at most."""
+class Target:
+    """The value that a measurement should reach: at least the limit, or at most if it is a ceiling."""
 
     limit: float
     is_ceiling: bool = False
 
     def is_reached(self, value: float) -> bool:
-        """Whether a figure reaches it."""
+        """Return whether a value reaches the target."""
         return value <= self.limit if self.is_ceiling else value >= self.limit
 
     def __str__(self) -> str:
@@ -33,17 +33,17 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One figure: of what, and the mark it should reach if there is one.
+class Measurement:
+    """A measured value, with the target that it should reach, if any.
 
-    The unit `x` is a ratio. `figures` are what it was made of, each named with its unit at the end. By which benchmark,
-    where and of how many events it was measured is added by who runs the benchmark.
+    The unit `x` is a ratio. `figures` are the values from which it was computed. Their names end with the unit. The
+    suite adds `benchmark`, `store` and `events`.
     """
 
     what: str
     value: float
     unit: str = "x"
-    mark: Mark | None = None
+    target: Target | None = None
     turns: int = TURNS
     figures: Mapping[str, float] = field(default_factory=dict[str, float])
     benchmark: str = ""
@@ -52,77 +52,77 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """Whether it reaches its mark; nothing where it has none."""
-        return "" if self.mark is None else "reached" if self.mark.is_reached(self.value) else "BELOW"
+        """Return "reached" or "MISSED", or an empty string if there is no target."""
+        return "" if self.target is None else "reached" if self.target.is_reached(self.value) else "MISSED"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def seconds(task: Callable[[], object]) -> float:
+    """Return the seconds that a task takes."""
+    started_at = time.perf_counter()
+    task()
+    return time.perf_counter() - started_at
 
 
-def answered(ask: Callable[[], Answer], answers: list[Answer]) -> float:
-    """How long an answer takes, which is put to the others."""
-    began = time.perf_counter()
-    answer = ask()
-    took = time.perf_counter() - began
-    answers.append(answer)
-    return took
+def time_query(query: Callable[[], Result], results: list[Result]) -> float:
+    """Return the seconds that a query takes, and append its result to `results`."""
+    started_at = time.perf_counter()
+    result = query()
+    elapsed = time.perf_counter() - started_at
+    results.append(result)
+    return elapsed
 
 
-Took = dict[str, list[float]]
-"""The seconds of each turn, by who took them."""
+Timings = dict[str, list[float]]
+"""The seconds of each turn, by the name of the task."""
 
 
-def in_turns(works: Mapping[str, Callable[[], float]], turns: int) -> Took:
-    """The seconds that each work says it took, so many times; each turn another one goes first."""
-    took: Took = {name: [] for name in works}
+def interleave(tasks: Mapping[str, Callable[[], float]], turns: int) -> Timings:
+    """Run all tasks in each turn, with another first task each time. Return the seconds that each task reported."""
+    timings: Timings = {name: [] for name in tasks}
     for turn in range(turns):
-        names = list(works)
+        names = list(tasks)
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            took[name].append(works[name]())
-    return took
+            timings[name].append(tasks[name]())
+    return timings
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """How fast ours is where theirs is 1, in each turn; in order of size."""
+    """Return the ratio of their time to our time in each turn, in ascending order."""
     return sorted(their / our for our, their in zip(ours, theirs, strict=True))
 
 
-def compared(
+def compare(
     what: str,
-    took: Took,
+    timings: Timings,
     events: int,
-    mark: Mark | None = None,
+    target: Target | None = None,
     ours: str = OURS,
     theirs: str | None = None,
-) -> Measured:
-    """How fast one of those that took turns over so many events is, where another one (the last) is 1."""
-    against = theirs or list(took)[-1]
-    each = ratios(took[ours], took[against])
+) -> Measurement:
+    """Return the speed of a task as the ratio to another task (by default the last), for this number of events."""
+    against = theirs or list(timings)[-1]
+    ratio_values = ratios(timings[ours], timings[against])
     figures = {
-        "ours µs/event": microseconds_each(took[ours], events),
-        f"{against} µs/event": microseconds_each(took[against], events),
+        "ours µs/event": microseconds_per_event(timings[ours], events),
+        f"{against} µs/event": microseconds_per_event(timings[against], events),
     }
-    if len(each) > 1:
-        figures |= {"least x": each[0], "greatest x": each[-1]}
-    return Measured(what, statistics.median(each), "x", mark, len(each), figures)
+    if len(ratio_values) > 1:
+        figures |= {"least x": ratio_values[0], "greatest x": ratio_values[-1]}
+    return Measurement(what, statistics.median(ratio_values), "x", target, len(ratio_values), figures)
 
 
-def microseconds_each(took: Sequence[float], events: int) -> float:
-    """What an event costs at the median, in microseconds."""
-    return statistics.median(took) / events * 1e6
+def microseconds_per_event(timings: Sequence[float], events: int) -> float:
+    """Return the median of the turns in microseconds per event."""
+    return statistics.median(timings) / events * 1e6
 
 
-def p99(took: Sequence[float]) -> float:
-    """The 99th percentile."""
-    ordered = sorted(took)
+def p99(timings: Sequence[float]) -> float:
+    """Return the 99th percentile."""
+    ordered = sorted(timings)
     return ordered[min(len(ordered) - 1, round(len(ordered) * 0.99))]
 
 
-def agree(what: str, ours: object, theirs: object) -> None:
-    """Raise WrongAnswer unless both say the same."""
+def check_equal(name: str, ours: object, theirs: object) -> None:
+    """Raise WrongResult if the two results differ."""
     if ours != theirs:
-        raise WrongAnswer(f"{what}: ours is {str(ours)[:200]}, theirs {str(theirs)[:200]}")
+        raise WrongResult(f"{name}: ours is {str(ours)[:200]}, theirs {str(theirs)[:200]}")

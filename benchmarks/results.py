@@ -1,4 +1,4 @@
-"""Results in a JSON file: written after each figure, and merged, so that a part can be run again."""
+"""Stores results in a JSON file. Each measurement is merged into it, so that a part of the suite can run again."""
 
 import json
 from dataclasses import asdict
@@ -6,65 +6,69 @@ from pathlib import Path
 from typing import Any, cast
 
 from .machine import Machine
-from .measure import Mark, Measured
+from .measure import Measurement, Target
 
 
 class Results:
-    """The machine, and the figures that were measured on it, in the order that they first came in."""
+    """A machine and its measurements, in the order in which they were first added."""
 
-    def __init__(self, machine: Machine, measured: list[Measured] | None = None) -> None:
+    def __init__(self, machine: Machine, measurements: list[Measurement] | None = None) -> None:
         self.machine = machine
-        self._measured = {_key(one): one for one in measured or ()}
+        self._measurements = {_key(measurement): measurement for measurement in measurements or ()}
 
     @property
-    def measured(self) -> list[Measured]:
-        """The figures by store and size, and among these in their order."""
-        stores = list(dict.fromkeys(one.store for one in self._measured.values()))
-        return sorted(self._measured.values(), key=lambda one: (stores.index(one.store), one.events))
+    def measurements(self) -> list[Measurement]:
+        """Return the measurements, ordered by store, size and the order in which they were added."""
+        stores = list(dict.fromkeys(measurement.store for measurement in self._measurements.values()))
+        return sorted(
+            self._measurements.values(), key=lambda measurement: (stores.index(measurement.store), measurement.events)
+        )
 
-    def add(self, one: Measured) -> None:
-        """Put in a figure, in the place of an earlier one of the same."""
-        self._measured[_key(one)] = one
+    def add(self, measurement: Measurement) -> None:
+        """Add a measurement, or replace the earlier one of the same store, benchmark, name and size."""
+        self._measurements[_key(measurement)] = measurement
 
-    def json(self) -> str:
-        """All of it, with the verdict on each figure that has a mark."""
+    def to_json(self) -> str:
+        """Return everything as JSON, with the verdict of each measurement that has a target."""
         results = [
-            {**asdict(one), "figures": dict(one.figures), "verdict": one.verdict} for one in self._measured.values()
+            {**asdict(measurement), "figures": dict(measurement.figures), "verdict": measurement.verdict}
+            for measurement in self._measurements.values()
         ]
         return json.dumps({"machine": self.machine, "results": results}, indent=1, ensure_ascii=False) + "\n"
 
     def write(self, file: Path) -> None:
-        """Put all of it into a file, at once."""
-        beside = file.with_name(f"{file.name}.new")
-        beside.write_text(self.json(), encoding="utf-8")
-        beside.replace(file)
+        """Write the results to a file atomically."""
+        temporary_file = file.with_name(f"{file.name}.new")
+        temporary_file.write_text(self.to_json(), encoding="utf-8")
+        temporary_file.replace(file)
 
 
-def of_machine(machine: Machine, file: Path | None) -> Results:
-    """What is in a file already, to be merged with what this machine measures now; nothing where there is no file.
+def load_for_machine(machine: Machine, file: Path | None) -> Results:
+    """Load the results in a file to add to them, or return empty results if there is no file.
 
-    Figures of two machines don't go into one table: raises SystemExit.
+    Raises SystemExit if the results are of another machine.
     """
     if file is None or not file.exists():
         return Results(machine)
-    earlier = read(file)
-    for what in ("cores", "processor"):
-        if earlier.machine[what] != machine[what]:
-            raise SystemExit(f"{file} is of another machine: {what} {earlier.machine[what]}, here {machine[what]}.")
-    return Results({**earlier.machine, **machine}, list(earlier.measured))
+    earlier = load(file)
+    for name in ("cores", "processor"):
+        if earlier.machine[name] != machine[name]:
+            values = f"{name} is {earlier.machine[name]} there and {machine[name]} here"
+            raise SystemExit(f"{file} has results of another machine: {values}.")
+    return Results({**earlier.machine, **machine}, list(earlier.measurements))
 
 
-def read(file: Path) -> Results:
-    """What was written."""
-    said = cast(dict[str, Any], json.loads(file.read_text(encoding="utf-8")))
-    return Results(said["machine"], [_measured(one) for one in said["results"]])
+def load(file: Path) -> Results:
+    """Return the results in a file."""
+    document = cast(dict[str, Any], json.loads(file.read_text(encoding="utf-8")))
+    return Results(document["machine"], [_parse_measurement(entry) for entry in document["results"]])
 
 
-def _measured(said: dict[str, Any]) -> Measured:
-    mark = said.pop("mark")
-    del said["verdict"]
-    return Measured(**said, mark=None if mark is None else Mark(**mark))
+def _parse_measurement(entry: dict[str, Any]) -> Measurement:
+    target = entry.pop("target")
+    del entry["verdict"]
+    return Measurement(**entry, target=None if target is None else Target(**target))
 
 
-def _key(one: Measured) -> tuple[str, str, str, int]:
-    return one.store, one.benchmark, one.what, one.events
+def _key(measurement: Measurement) -> tuple[str, str, str, int]:
+    return measurement.store, measurement.benchmark, measurement.what, measurement.events

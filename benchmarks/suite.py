@@ -1,4 +1,4 @@
-"""The suite: which benchmarks there are, and what is run. A benchmark is a function, and its name in a list here."""
+"""Lists the benchmarks and runs them. A benchmark is a function, registered here under its name."""
 
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -7,27 +7,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .bench import Bench
-from .embedded.asking import months
-from .embedded.auditing import audit
-from .embedded.explaining import explain
-from .embedded.growing import growth
-from .embedded.importing import import_csv
+from .embedded.concurrent_writers import writers
+from .embedded.csv_import import import_csv
+from .embedded.explanations import explain
+from .embedded.ledger_growth import growth
 from .embedded.memory import memory
-from .embedded.rebuilding import rebuild
-from .embedded.recording import batches, record
-from .embedded.writing_at_once import writers
+from .embedded.queries import months
+from .embedded.rebuild import rebuild
+from .embedded.record import batches, record
+from .embedded.verification import audit
 from .engines.engine import Engine
-from .engines.postgresql import postgresql
+from .engines.postgresql import open_postgresql
 from .engines.sqlite import SQLite
-from .measure import Measured
-from .server import serving
+from .measure import Measurement
+from .server import server_benchmark
 
-Benchmark = Callable[[Bench], Iterator[Measured]]
-Began = Callable[[str, int], None]
-"""Told an engine with its version, and the number of events."""
+Benchmark = Callable[[Bench], Iterator[Measurement]]
+OnStart = Callable[[str, int], None]
+"""Called with the name and version of an engine and the number of events, before their benchmarks run."""
 
 ONCE: Mapping[str, Benchmark] = {"record": record, "batches": batches, "writers": writers}
-"""Those that begin with an empty ledger, and cost the same per event however many there are."""
+"""Benchmarks that start with an empty ledger. Their cost per event does not depend on the number of events."""
 EACH_SIZE: Mapping[str, Benchmark] = {
     "memory": memory,
     "rebuild": rebuild,
@@ -37,62 +37,62 @@ EACH_SIZE: Mapping[str, Benchmark] = {
     "import": import_csv,
     "growth": growth,
 }
-"""In the order that they are run in: the last one lets the ledger grow."""
+"""Benchmarks that run for each size, in this order. The last one appends to the ledger."""
 SERVER = "server"
 NAMES = (*ONCE, *EACH_SIZE, SERVER)
 SHORT_NAMES = tuple(name for name in NAMES if name not in ("batches", "writers", "audit", "import", SERVER))
-"""Those of the short form: all that have a mark are among them."""
+"""The benchmarks of the short form. They include all measurements with a target."""
 STORES = ("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be run."""
+    """The benchmarks to run, and their sizes and stores."""
 
     stores: Sequence[str]
     sizes: Sequence[int]
     names: Sequence[str]
     turns: int
-    served_seconds: float
-    marked_only: bool = False
+    server_seconds: float
+    with_target_only: bool = False
     postgresql: str | None = None
 
-    def run(self, folder: Path, began: Began) -> Iterator[Measured]:
-        """Run the benchmarks, and give each figure when it is there. Tells what it begins with. Raises WrongAnswer."""
+    def run(self, folder: Path, on_start: OnStart) -> Iterator[Measurement]:
+        """Run the benchmarks and yield each measurement. Raises WrongResult if Tallybook and an engine disagree."""
         for store in self.stores:
-            with _opened(store, folder, self.postgresql) as engine:
-                yield from self._on(engine, folder, began)
+            with _open_engine(store, folder, self.postgresql) as engine:
+                yield from self._run_on(engine, folder, on_start)
         if SERVER in self.names:
-            began("Server", 0)
-            for one in serving.measure(f"sqlite:///{folder / 'served.db'}", self.served_seconds):
-                yield replace(one, benchmark=SERVER, store="sqlite")
+            on_start("Server", 0)
+            for measurement in server_benchmark.measure(f"sqlite:///{folder / 'served.db'}", self.server_seconds):
+                yield replace(measurement, benchmark=SERVER, store="sqlite")
 
-    def _on(self, engine: Engine, folder: Path, began: Began) -> Iterator[Measured]:
+    def _run_on(self, engine: Engine, folder: Path, on_start: OnStart) -> Iterator[Measurement]:
         for number, events in enumerate(sorted(self.sizes)):
-            began(engine.version(), events)
-            wanted = {**(ONCE if number == 0 else {}), **EACH_SIZE}
-            bench = Bench(engine, folder, events, self.turns, marked_only=self.marked_only)
-            for name, benchmark in wanted.items():
+            on_start(engine.version(), events)
+            selected = {**(ONCE if number == 0 else {}), **EACH_SIZE}
+            bench = Bench(engine, folder, events, self.turns, with_target_only=self.with_target_only)
+            for name, benchmark in selected.items():
                 if name in self.names:
-                    for one in benchmark(bench):
-                        yield replace(one, benchmark=name, store=engine.name, events=events)
+                    for measurement in benchmark(bench):
+                        yield replace(measurement, benchmark=name, store=engine.name, events=events)
             bench.clear()
 
 
 @contextmanager
-def _opened(store: str, folder: Path, url: str | None) -> Generator[Engine]:
+def _open_engine(store: str, folder: Path, url: str | None) -> Generator[Engine]:
     if store == "sqlite":
         yield SQLite(folder)
     else:
-        with postgresql(url) as engine:
+        with open_postgresql(url) as engine:
             yield engine
 
 
 @contextmanager
-def working_folder(beneath: Path | None) -> Generator[Path]:
-    """A folder for all that is written, removed afterwards; also a database server's."""
-    if beneath is not None:
-        beneath.mkdir(parents=True, exist_ok=True)
-        tempfile.tempdir = str(beneath)
+def working_folder(parent: Path | None) -> Generator[Path]:
+    """Create a folder for all files, also those of a database server, and remove it on exit."""
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(parent)
     with tempfile.TemporaryDirectory(prefix="tallybook-benchmarks-") as folder:
         yield Path(folder)

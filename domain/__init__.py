@@ -1,18 +1,17 @@
-"""What is true: meters, meter events, closed periods, access keys, the rules of counting.
+"""The domain: meters, meter events, closed periods, access keys and the rules of counting.
 
-No I/O, no clock, no ids of its own.
+The domain does no I/O, reads no clock and generates no ids. Times and ids are arguments.
 """
 
 from .access_key import AccessKey, Scope
 from .billing_cycle import BillingCycle
 from .calendar import CalendarWindow
-from .closed_period import ClosedPeriod, Figures
-from .closed_periods import ClosedPeriods
+from .customer_periods import ClosedPeriod, CustomerPeriods, PeriodTotals
 from .errors import TallybookError
 from .meter import Meter
 from .meter_event import Cancellation, MeterEvent
+from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
-from .report import Report
 from .rules import EventTimeWindow, Formula, Rules
 
 __all__ = [
@@ -22,13 +21,13 @@ __all__ = [
     "CalendarWindow",
     "Cancellation",
     "ClosedPeriod",
-    "ClosedPeriods",
+    "CustomerPeriods",
     "EventTimeWindow",
-    "Figures",
     "Formula",
     "Meter",
     "MeterEvent",
-    "Report",
+    "MeterEventInput",
+    "PeriodTotals",
     "Rules",
     "Scope",
     "TallybookError",

@@ -1,4 +1,7 @@
-"""An access key: who holds its secret may do what its scopes allow, until it is revoked."""
+"""The AccessKey aggregate: a secret that grants scopes on one ledger.
+
+Invariant: a revoked key never becomes valid again, and its first revocation is final.
+"""
 
 import hmac
 from datetime import datetime
@@ -10,22 +13,22 @@ STREAM_PREFIX = "key/"
 
 
 class Scope(StrEnum):
-    """What a key is good for."""
+    """What an access key permits."""
 
     RECORD = "record"
     READ = "read"
     ADMIN = "admin"
 
-    def allows(self, wanted: "Scope") -> bool:
-        """Whether a key of this scope may do what takes `wanted`; admin may do everything."""
-        return self in (wanted, Scope.ADMIN)
+    def allows(self, required: "Scope") -> bool:
+        """Return whether this scope permits an operation that requires `required`; `admin` permits all."""
+        return self in (required, Scope.ADMIN)
 
 
 class AccessKey(Aggregate):
-    """A key to the ledger. Of its secret only a hash is kept; once revoked, it opens nothing again."""
+    """A key to the ledger. The ledger stores a salted hash of its secret, never the secret."""
 
     class AccessKeyCreated(Aggregate.Created):
-        """The key began. The hash is that of the secret, keyed with the salt, both in hexadecimal."""
+        """The key was created. `hash` is the HMAC of the secret keyed with `salt`, both in hexadecimal."""
 
         name: str
         scopes: tuple[Scope, ...]
@@ -35,13 +38,13 @@ class AccessKey(Aggregate):
         by: str | None
 
     class AccessKeyRevoked(Aggregate.Event):
-        """The key opens nothing any more."""
+        """The key was revoked."""
 
         reason: str | None
         by: str | None
 
         def apply(self, aggregate: "AccessKey") -> None:
-            """Remember when, why and on whose word."""
+            """Set when, why and by whom the key was revoked."""
             aggregate.revoked_at = self.timestamp
             aggregate.revoked_by = self.by
             aggregate.reason = self.reason
@@ -66,18 +69,18 @@ class AccessKey(Aggregate):
         self.reason: str | None = None
 
     @staticmethod
-    def stream(key_id: str) -> str:
-        """The id of the stream of the key called `key_id`."""
+    def stream_id(key_id: str) -> str:
+        """Return the id of the stream of the key `key_id`."""
         return STREAM_PREFIX + key_id
 
     @property
     def key_id(self) -> str:
-        """What the key is called; no secret."""
+        """The public id of the key; it is not secret."""
         return self.id.removeprefix(STREAM_PREFIX)
 
     @property
     def is_revoked(self) -> bool:
-        """Whether the key opens nothing any more."""
+        """Whether the key was revoked."""
         return self.revoked_at is not None
 
     @classmethod
@@ -85,22 +88,22 @@ class AccessKey(Aggregate):
         cls, key_id: str, secret: str, *, salt: str, name: str, scopes: tuple[Scope, ...], livemode: bool,
         by: str | None, at: datetime,
     ) -> "AccessKey":  # fmt: skip
-        """Begin a key. `salt` is 32 random bytes in hexadecimal; the secret itself is kept nowhere."""
+        """Create a key. `salt` is 32 random bytes in hexadecimal; the secret itself is not stored."""
         return cls._create(
-            cls.AccessKeyCreated, id=cls.stream(key_id), timestamp=at, name=name, scopes=scopes, livemode=livemode,
-            salt=salt, hash=keyed_hash(salt, secret), by=by,
+            cls.AccessKeyCreated, id=cls.stream_id(key_id), timestamp=at, name=name, scopes=scopes, livemode=livemode,
+            salt=salt, hash=hash_secret(salt, secret), by=by,
         )  # fmt: skip
 
-    def has_secret(self, secret: str) -> bool:
-        """Whether `secret` is the key's. Takes as long for one that is nearly right as for any other."""
-        return hmac.compare_digest(keyed_hash(self.salt, secret), self.hash)
+    def verify_secret(self, secret: str) -> bool:
+        """Return whether `secret` is the key's secret, compared in constant time."""
+        return hmac.compare_digest(hash_secret(self.salt, secret), self.hash)
 
     def revoke(self, *, reason: str | None, by: str | None, at: datetime) -> None:
-        """Let the key open nothing any more; it stays revoked as it was at first."""
+        """Revoke the key; do nothing if it is revoked already."""
         if not self.is_revoked:
             self.trigger_event(self.AccessKeyRevoked, timestamp=at, reason=reason, by=by)
 
 
-def keyed_hash(salt: str, secret: str) -> str:
-    """HMAC-SHA256 of a secret, keyed with its salt: what is kept of it. Source: docs/decisions/0011."""
+def hash_secret(salt: str, secret: str) -> str:
+    """Return the HMAC-SHA256 of a secret, keyed with its salt, in hexadecimal. Source: docs/decisions/0011."""
     return hmac.digest(bytes.fromhex(salt), secret.encode(), "sha256").hex()

@@ -1,4 +1,4 @@
-"""What all aggregates share: text ids, and events that are frozen pydantic models."""
+"""The base class of all aggregates: text ids, and events that are frozen pydantic models."""
 
 from datetime import datetime
 
@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Aggregate(BaseAggregate[str]):
-    """An event-sourced aggregate. Times and ids come in as arguments; the domain has no clock of its own."""
+    """An event-sourced aggregate. Times and ids are arguments, because the domain reads no clock."""
 
     class Event(BaseModel, CanMutateAggregate[str]):
-        """A fact about one aggregate. Its class name and its fields are the storage format."""
+        """An event of one aggregate. Its class name and its fields are the storage format."""
 
         model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -19,6 +19,6 @@ class Aggregate(BaseAggregate[str]):
         timestamp: datetime = Field(alias="recorded_at")
 
     class Created(Event, CanInitAggregate[str]):
-        """The first fact about an aggregate."""
+        """The first event of an aggregate."""
 
         originator_topic: str = Field(exclude=True)

@@ -1,31 +1,31 @@
-"""Billing cycles: the periods that a customer is billed for, one after another without gap or overlap."""
+"""Billing cycles: the consecutive periods that a customer is billed for, without gaps or overlaps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from .calendar import CALENDAR, Anchor, CalendarWindow, window_around, windows, zone
+from .calendar import CALENDAR_ANCHOR, Anchor, CalendarWindow, get_timezone, iter_windows, window_containing
 from .errors import InvalidParameter, InvalidTimestamp
-from .instants import LAST, in_utc, time_range
-from .texts import shown
+from .text import abbreviated_repr
+from .timestamps import MAX_DATETIME, ensure_time_range, ensure_utc
 
 _INTERVALS = (CalendarWindow.DAY, CalendarWindow.MONTH, CalendarWindow.YEAR)
-_CLOCKS_DIFFER = timedelta(hours=26)
-"""The most by which the clocks of two timezones differ: from UTC-12 to UTC+14."""
+_MAX_UTC_OFFSET_DIFFERENCE = timedelta(hours=26)
+"""The maximum difference between the local times of two timezones: from UTC-12 to UTC+14."""
 
 
 @dataclass(frozen=True, slots=True)
 class BillingCycle:
-    """How a customer's time is cut into periods: by day, month or year of the clocks of `timezone`, an IANA name.
+    """Divides time into billing periods of one `interval` (day, month or year) in `timezone`, an IANA name.
 
-    Without an `anchor` periods are those of the calendar. With one, an aware datetime, each begins at its wall time:
-    months on its day (the last of a month that is too short), years on its day and month, before the anchor too. Of a
-    wall time that comes twice the first counts, for one that is skipped the instant at which it is. Periods are
-    half-open, in UTC.
+    Without an `anchor`, periods are calendar days, months or years. With an anchor, an aware datetime, every period
+    starts at the anchor's local time: a month on its day (on the last day of a shorter month), a year on its day and
+    month. Periods before the anchor follow the same rule. At a DST change an ambiguous local time is the first of the
+    two, and a skipped local time is the instant of the change. Periods are half-open ranges in UTC.
 
-    Raises InvalidParameter for another interval, UnknownTimezone and InvalidTimestamp, naming the field. Source:
-    the day that is clamped to the month's last is that of Stripe's `billing_cycle_anchor`.
+    Raises InvalidParameter for any other interval, UnknownTimezone and InvalidTimestamp, each with the field. Source:
+    Stripe's `billing_cycle_anchor` moves a day that a month lacks to the last day of that month.
     """
 
     interval: str = "month"
@@ -35,42 +35,49 @@ class BillingCycle:
     def __post_init__(self) -> None:
         if self.interval not in _INTERVALS:
             raise InvalidParameter(
-                f"'interval' must be one of 'day', 'month', 'year', not {shown(self.interval)}.",
+                f"'interval' must be one of 'day', 'month', 'year', not {abbreviated_repr(self.interval)}.",
                 field="interval",
                 value=self.interval,
             )
-        self._rule()
+        self._recurrence()
 
-    def around(self, at: datetime) -> tuple[datetime, datetime]:
-        """The period that holds `at`. Raises InvalidTimestamp."""
-        return window_around(_moment(at, "at"), *self._rule())
+    def period_containing(self, at: datetime) -> tuple[datetime, datetime]:
+        """Return the period that contains `at`. Raises InvalidTimestamp."""
+        return window_containing(_ensure_period_start(at, "at"), *self._recurrence())
 
-    def after(self, end: datetime) -> tuple[datetime, datetime]:
-        """The period that begins where the last one ended, at `end`: up to the cycle's next boundary.
+    def next_period(self, end: datetime) -> tuple[datetime, datetime]:
+        """Return the period from `end`, the end of the last period, to the cycle's next boundary.
 
-        `end` may be of another cycle, when a customer has moved. A boundary that follows within 26 hours, and within
-        half of the cycle's own period around `end`, is then the same one told by other clocks, and is passed over: no
-        period is of a few hours only, and none is missing. Raises InvalidTimestamp.
+        `end` may be a boundary of another cycle, if the customer changed timezone. A boundary that follows within 26
+        hours and within half a period is then the same boundary in the other timezone. It is skipped, so that no period
+        of a few hours results. Raises InvalidTimestamp.
         """
-        start = _moment(end, "end")
-        own_start, following = self.around(start)
-        is_told_again = following - start <= _CLOCKS_DIFFER and following - start < (following - own_start) / 2
-        if start > own_start and is_told_again and following < LAST:
-            following = self.around(following)[1]
-        return start, following
+        start = _ensure_period_start(end, "end")
+        period_start, next_boundary = self.period_containing(start)
+        is_same_boundary = (
+            next_boundary - start <= _MAX_UTC_OFFSET_DIFFERENCE
+            and next_boundary - start < (next_boundary - period_start) / 2
+        )
+        if start > period_start and is_same_boundary and next_boundary < MAX_DATETIME:
+            next_boundary = self.period_containing(next_boundary)[1]
+        return start, next_boundary
 
-    def between(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """The periods that tile [start, end), the first and last cut to it. Raises InvalidTimeRange."""
-        return windows(*time_range(start, end), *self._rule())
+    def periods(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """Yield the periods that cover [start, end), the first and last cut to it. Raises InvalidTimeRange."""
+        return iter_windows(*ensure_time_range(start, end), *self._recurrence())
 
-    def _rule(self) -> tuple[CalendarWindow, ZoneInfo, Anchor]:
-        timezone = zone(self.timezone)
-        return CalendarWindow(self.interval), timezone, CALENDAR if self.anchor is None else _on(self.anchor, timezone)
+    def _recurrence(self) -> tuple[CalendarWindow, ZoneInfo, Anchor]:
+        timezone = get_timezone(self.timezone)
+        return (
+            CalendarWindow(self.interval),
+            timezone,
+            CALENDAR_ANCHOR if self.anchor is None else _local_anchor(self.anchor, timezone),
+        )
 
 
-def _on(anchor: datetime, timezone: ZoneInfo) -> Anchor:
-    """What the calendar and the clocks of `timezone` show at `anchor`."""
-    at = in_utc(anchor, "anchor")
+def _local_anchor(anchor: datetime, timezone: ZoneInfo) -> Anchor:
+    """Return the local month, day and time of `anchor` in `timezone`."""
+    at = ensure_utc(anchor, "anchor")
     try:
         local = at.astimezone(timezone)
     except OverflowError as error:
@@ -80,8 +87,8 @@ def _on(anchor: datetime, timezone: ZoneInfo) -> Anchor:
     return Anchor(local.month, local.day, local.time())
 
 
-def _moment(at: object, field: str) -> datetime:
-    moment = in_utc(at, field)
-    if moment == LAST:
-        raise InvalidTimestamp(f"No period begins after {field!r}, the end of time: {at!r}.", field=field, value=at)
-    return moment
+def _ensure_period_start(at: object, field: str) -> datetime:
+    utc = ensure_utc(at, field)
+    if utc == MAX_DATETIME:
+        raise InvalidTimestamp(f"No period starts at {field!r}, the largest datetime: {at!r}.", field=field, value=at)
+    return utc

@@ -1,5 +1,6 @@
-"""Calendar windows in any timezone: they tile time without gap or overlap, also where clocks change."""
+"""Calendar windows in any timezone, and the resolution of skipped and repeated local times."""
 
+from bisect import bisect_left
 from calendar import monthrange
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -8,15 +9,14 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from .errors import UnknownTimezone
-from .instants import FIRST, LAST
-from .wall_clocks import first_reached
+from .timestamps import MAX_DATETIME, MIN_DATETIME
 
 _FOUR_CENTURIES = timedelta(days=146_097)
-_NEAR = 2
+_LIMIT_MARGIN_YEARS = 2
 
 
 class CalendarWindow(StrEnum):
-    """The lengths of calendar windows."""
+    """The length of a calendar window."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -26,9 +26,9 @@ class CalendarWindow(StrEnum):
 
 
 class Anchor(NamedTuple):
-    """Where days, months and years begin: all at this wall time, months on this day, years in this month.
+    """The start of windows: days start at this local time, months on this day, years in this month.
 
-    A day that a month doesn't have is that month's last.
+    In a month without this day, it is the last day of the month.
     """
 
     month: int = 1
@@ -36,12 +36,12 @@ class Anchor(NamedTuple):
     wall_time: time = time(0)
 
 
-CALENDAR = Anchor()
-"""Days begin at midnight, months on the 1st, years in January."""
+CALENDAR_ANCHOR = Anchor()
+"""Days start at midnight, months on the 1st, years in January."""
 
 
-def zone(name: str) -> ZoneInfo:
-    """The IANA timezone called `name`; raises UnknownTimezone."""
+def get_timezone(name: str) -> ZoneInfo:
+    """Return the IANA timezone `name`. Raises UnknownTimezone."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError, TypeError) as error:
@@ -52,75 +52,105 @@ def zone(name: str) -> ZoneInfo:
         ) from error
 
 
-def window_around(
-    at: datetime, window: CalendarWindow, timezone: ZoneInfo, anchor: Anchor = CALENDAR
+def window_containing(
+    at: datetime, window: CalendarWindow, timezone: ZoneInfo, anchor: Anchor = CALENDAR_ANCHOR
 ) -> tuple[datetime, datetime]:
-    """The start and end, in UTC, of the window that holds `at`; cut to what a datetime can name, years 1 to 9999.
+    """Return the start and end, in UTC, of the window that contains `at`, cut to the years 1 to 9999.
 
-    Minutes and hours are those of the clock; days, months and years begin as `anchor` says.
+    `anchor` applies to days, months and years, not to minutes and hours.
     """
-    shift = _from_the_ends(at)
+    shift = _shift_from_limits(at)
     if window in (CalendarWindow.MINUTE, CalendarWindow.HOUR):
         bounds = _clock_window(at + shift, 60 if window is CalendarWindow.MINUTE else 3_600, timezone)
     else:
         bounds = _date_window(at + shift, window, timezone, anchor)
-    return _back(bounds[0], shift, FIRST), _back(bounds[1], shift, LAST)
+    return _unshift(bounds[0], shift, MIN_DATETIME), _unshift(bounds[1], shift, MAX_DATETIME)
 
 
-def windows(
-    start: datetime, end: datetime, window: CalendarWindow, timezone: ZoneInfo, anchor: Anchor = CALENDAR
+def iter_windows(
+    start: datetime, end: datetime, window: CalendarWindow, timezone: ZoneInfo, anchor: Anchor = CALENDAR_ANCHOR
 ) -> Iterator[tuple[datetime, datetime]]:
-    """The windows that tile [start, end), in UTC; the first and last are cut to it."""
+    """Yield the windows that cover [start, end), in UTC; the first and last are cut to it."""
     while start < end:
-        following = min(window_around(start, window, timezone, anchor)[1], end)
-        yield start, following
-        start = following
+        window_end = min(window_containing(start, window, timezone, anchor)[1], end)
+        yield start, window_end
+        start = window_end
 
 
-def _from_the_ends(at: datetime) -> timedelta:
-    """How far to move `at` from the ends of time, so that a window around it can be told; calendars repeat by it."""
-    if at.year - FIRST.year < _NEAR:
+def _shift_from_limits(at: datetime) -> timedelta:
+    """Return a shift away from the years 1 and 9999, after which the calendar repeats."""
+    if at.year - MIN_DATETIME.year < _LIMIT_MARGIN_YEARS:
         return _FOUR_CENTURIES
-    return -_FOUR_CENTURIES if LAST.year - at.year < _NEAR else timedelta(0)
+    return -_FOUR_CENTURIES if MAX_DATETIME.year - at.year < _LIMIT_MARGIN_YEARS else timedelta(0)
 
 
-def _back(at: datetime, shift: timedelta, end_of_time: datetime) -> datetime:
+def _unshift(at: datetime, shift: timedelta, limit: datetime) -> datetime:
     try:
         return at - shift
     except OverflowError:
-        return end_of_time
+        return limit
 
 
 def _date_window(at: datetime, window: CalendarWindow, timezone: ZoneInfo, anchor: Anchor) -> tuple[datetime, datetime]:
-    def beginning(number: int) -> datetime:
-        first = _first_day(number, window, anchor)
-        return first_reached(datetime.combine(first, anchor.wall_time), timezone)
+    def start_of(index: int) -> datetime:
+        first_day = _first_day_of_index(index, window, anchor)
+        return resolve_local_time(datetime.combine(first_day, anchor.wall_time), timezone)
 
-    number = _number(at.astimezone(timezone).date(), window)
-    while (start := beginning(number)) > at:  # the anchor lies later in the calendar's window
-        number -= 1
-    while (following := beginning(number + 1)) <= at:  # a day is skipped, or clocks went back over a beginning
-        start, number = following, number + 1
-    return start, following
+    index = _window_index(at.astimezone(timezone).date(), window)
+    while (start := start_of(index)) > at:  # the anchor is later than `at` in this calendar window
+        index -= 1
+    while (end := start_of(index + 1)) <= at:  # a day is skipped, or a DST change repeats the start
+        start, index = end, index + 1
+    return start, end
 
 
-def _clock_window(at: datetime, seconds: int, timezone: ZoneInfo) -> tuple[datetime, datetime]:
+def _clock_window(at: datetime, window_seconds: int, timezone: ZoneInfo) -> tuple[datetime, datetime]:
     local = at.astimezone(timezone)
-    into = timedelta(seconds=(local.minute * 60 + local.second) % seconds, microseconds=local.microsecond)
-    start = at.astimezone(UTC) - into
-    return start, start + timedelta(seconds=seconds)
+    elapsed = timedelta(seconds=(local.minute * 60 + local.second) % window_seconds, microseconds=local.microsecond)
+    start = at.astimezone(UTC) - elapsed
+    return start, start + timedelta(seconds=window_seconds)
 
 
-def _number(day: date, window: CalendarWindow) -> int:
-    """The number of the calendar's window that `day` is in; they count up one by one."""
+def _window_index(day: date, window: CalendarWindow) -> int:
+    """Return the consecutive number of the calendar window that contains `day`."""
     if window is CalendarWindow.DAY:
         return day.toordinal()
     return day.year if window is CalendarWindow.YEAR else day.year * 12 + day.month - 1
 
 
-def _first_day(number: int, window: CalendarWindow, anchor: Anchor) -> date:
-    """The day that the window of this number begins on."""
+def _first_day_of_index(index: int, window: CalendarWindow, anchor: Anchor) -> date:
+    """Return the first day of the window with this number."""
     if window is CalendarWindow.DAY:
-        return date.fromordinal(number)
-    year, month = (number, anchor.month) if window is CalendarWindow.YEAR else (number // 12, number % 12 + 1)
+        return date.fromordinal(index)
+    year, month = (index, anchor.month) if window is CalendarWindow.YEAR else (index // 12, index % 12 + 1)
     return date(year, month, min(anchor.day, monthrange(year, month)[1]))
+
+
+def resolve_local_time(local_time: datetime, timezone: ZoneInfo) -> datetime:
+    """Return the first instant, in UTC, at which the local time in `timezone` is `local_time` or later.
+
+    For an ambiguous local time this is the first of the two instants; for a skipped one, the instant of the change. So
+    the result never decreases when `local_time` increases.
+    """
+    offset_before, offset_after = (
+        timezone.utcoffset(local_time.replace(fold=0)),
+        timezone.utcoffset(local_time.replace(fold=1)),
+    )
+    assert offset_before is not None
+    assert offset_after is not None
+    if offset_before < offset_after:
+        return _find_gap_end(local_time.replace(microsecond=0), offset_before, offset_after, timezone)
+    return (local_time - offset_before).replace(tzinfo=UTC)
+
+
+def _find_gap_end(
+    local_time: datetime, offset_before: timedelta, offset_after: timedelta, timezone: ZoneInfo
+) -> datetime:
+    """Return the second at which the local time jumps past `local_time`; ZoneInfo doesn't provide it."""
+    earliest = (local_time - offset_after).replace(tzinfo=UTC)
+
+    def has_reached(second: int) -> bool:
+        return (earliest + timedelta(seconds=second)).astimezone(timezone).replace(tzinfo=None) >= local_time
+
+    second = bisect_left(range((offset_after - offset_before) // timedelta(seconds=1)), True, key=has_reached)
+    return earliest + timedelta(seconds=second)

@@ -1,8 +1,8 @@
-"""Which meter events count: the one rule behind every figure.
+"""Which meter events count: the rule behind every total.
 
-Cancelled events count as if they had never been reported. Under a window only the newest arrival of each
-customer, combination of dimension values and UTC window counts; without one every event does.
-Source: Stripe's raw and pre-aggregated meters; that a cancel uncovers the report before is decided here.
+A cancelled event doesn't count. Without an event time window every other event counts. With a window only the event
+recorded last counts, for each customer, combination of dimension values and UTC window.
+Source: Stripe's raw and pre-aggregated meters. That cancelling an event restores the one it superseded is our decision.
 """
 
 import hashlib
@@ -12,18 +12,18 @@ from operator import attrgetter
 
 import msgspec
 
-from .instants import iso_of
-from .quantities import plain
+from .decimals import to_plain_string
 from .rules import EventTimeWindow
+from .timestamps import microseconds_to_iso
 
 
-class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One meter event as it is counted. Times are microseconds since 1970 UTC; positions are the ledger's.
+class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One meter event as it is counted. Times are microseconds since 1970 UTC; positions are ledger positions.
 
-    `customer` is the customer's number in the read models, `dimensions` the dimension values as one text.
+    `customer_id` is the customer's integer id in the read models, `dimensions` the dimension values as JSON text.
     """
 
-    customer: int
+    customer_id: int
     occurred_at: int
     position: int
     dimensions: str
@@ -34,43 +34,43 @@ class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 def window_start(occurred_at: int, window: EventTimeWindow) -> int:
-    """When the UTC window around `occurred_at` began, in microseconds since 1970."""
+    """Return the start of the UTC window that contains `occurred_at`, in microseconds since 1970."""
     return occurred_at - occurred_at % window.microseconds
 
 
-def survivors(usages: Iterable[Usage], window: EventTimeWindow | None) -> dict[int, Usage]:
-    """For the position of each event that is not cancelled, the event that counts in its place.
+def effective_by_position(records: Iterable[UsageRecord], window: EventTimeWindow | None) -> dict[int, UsageRecord]:
+    """Return, by the position of each event that isn't cancelled, the event that counts in its place.
 
-    An event that counts stands for itself; an overwritten one is given with the arrival that replaced it.
-    `usages` must hold the windows it touches whole.
+    A counted event maps to itself, a superseded event to the event that superseded it. `records` must contain every
+    record of each window that it touches.
     """
-    effective = [usage for usage in usages if usage.cancelled_position is None]
+    active = [record for record in records if record.cancelled_position is None]
     if window is None:
-        return {usage.position: usage for usage in effective}
-    width = window.microseconds
-    places = [(usage.customer, usage.dimensions, usage.occurred_at // width) for usage in effective]
-    newest: dict[tuple[int, str, int], Usage] = {}
-    for place, usage in zip(places, effective, strict=True):
-        if place not in newest or newest[place].position < usage.position:
-            newest[place] = usage
-    return {usage.position: newest[place] for place, usage in zip(places, effective, strict=True)}
+        return {record.position: record for record in active}
+    window_microseconds = window.microseconds
+    keys = [(record.customer_id, record.dimensions, record.occurred_at // window_microseconds) for record in active]
+    newest: dict[tuple[int, str, int], UsageRecord] = {}
+    for key, record in zip(keys, active, strict=True):
+        if key not in newest or newest[key].position < record.position:
+            newest[key] = record
+    return {record.position: newest[key] for key, record in zip(keys, active, strict=True)}
 
 
-def counted(usages: Iterable[Usage], window: EventTimeWindow | None) -> list[Usage]:
-    """The events of `usages` that count. `usages` must hold the windows it touches whole."""
+def effective_usage(records: Iterable[UsageRecord], window: EventTimeWindow | None) -> list[UsageRecord]:
+    """Return the records that count. `records` must contain every record of each window that it touches."""
     if window is None:
-        return [usage for usage in usages if usage.cancelled_position is None]
-    standing = survivors(usages, window)
-    return [usage for position, usage in standing.items() if usage.position == position]
+        return [record for record in records if record.cancelled_position is None]
+    effective = effective_by_position(records, window)
+    return [record for position, record in effective.items() if record.position == position]
 
 
-def digest(usages: Iterable[Usage]) -> str:
-    """The SHA-256 of `usages`: a line for each, by time and position, of its position, time and value."""
-    lines = hashlib.sha256()
-    for usage in sorted(usages, key=_BY_TIME):
-        value = "" if usage.value is None else plain(usage.value)
-        lines.update(f"{usage.position},{iso_of(usage.occurred_at)},{value}\n".encode())
-    return lines.hexdigest()
+def usage_digest(records: Iterable[UsageRecord]) -> str:
+    """Return the SHA-256 of lines "position,time,value", one for each record, ordered by time and position."""
+    sha256 = hashlib.sha256()
+    for record in sorted(records, key=_BY_TIME):
+        value = "" if record.value is None else to_plain_string(record.value)
+        sha256.update(f"{record.position},{microseconds_to_iso(record.occurred_at)},{value}\n".encode())
+    return sha256.hexdigest()
 
 
 _BY_TIME = attrgetter("occurred_at", "position")

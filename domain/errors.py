@@ -1,16 +1,22 @@
-"""Every refusal, with its stable code.
+"""Every error that Tallybook raises, in a tree by what the caller can do about it.
 
-A refusal is data: a code that programs may match on, a sentence that says what was wrong and what to do,
-and the field and value it is about. The codes are Stripe's where Stripe has one.
+Catch a category (`InvalidRequest`, `NotFound`, `Conflict`, `PermissionDenied`, `Unavailable`, `Corrupted`) or a single
+class. Each class has a stable `code`, which is Stripe's where Stripe has one, and the status of its HTTP response.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic_core import CoreSchema, core_schema
 
 
 class TallybookError(Exception):
-    """The base of all refusals; catch it to catch them all."""
+    """The base class of all errors of Tallybook.
+
+    `message` says what was wrong and what to do, `field` and `value` which argument it was.
+    """
 
     code: ClassVar[str] = "tallybook_error"
+    http_status: ClassVar[int] = 500
 
     def __init__(self, message: str, *, field: str | None = None, value: object = None) -> None:
         super().__init__(message)
@@ -19,141 +25,198 @@ class TallybookError(Exception):
         self.value = value
 
     def as_dict(self) -> dict[str, str | None]:
-        """The refusal as plain data: code, message and field."""
+        """Return the error as plain data: code, message and field."""
         return {"code": self.code, "message": self.message, "field": self.field}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: type[Any], _handler: object) -> CoreSchema:
+        """Serialize the error as `as_dict` in results that pydantic or a web framework returns as JSON."""
+        text = core_schema.str_schema()
+        fields = core_schema.dict_schema(text, core_schema.nullable_schema(text))
+        serialization = core_schema.plain_serializer_function_ser_schema(cls.as_dict, return_schema=fields)
+        schema = core_schema.is_instance_schema(cls)
+        return core_schema.json_or_python_schema(fields, schema, serialization=serialization)
+
+
+# --- categories -----------------------------------------------------------------------------------
+
+
+class InvalidRequest(TallybookError):
+    """The call is wrong and fails each time: correct its arguments."""
+
+    code = "invalid_request"
+    http_status = 400
+
+
+class NotFound(TallybookError):
+    """No object has this name, identifier or number."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(TallybookError):
+    """The call contradicts what is stored or what another process is doing: read the present state first."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class PermissionDenied(TallybookError):
+    """The access key or the database user does not have the permission."""
+
+    code = "permission_denied"
+    http_status = 403
+
+
+class Unavailable(TallybookError):
+    """The ledger cannot be used at the moment: retry."""
+
+    code = "unavailable"
+    http_status = 503
+
+
+class Corrupted(TallybookError):
+    """Stored data is not what Tallybook wrote: an operator has to look."""
+
+    code = "corrupted"
+    http_status = 500
 
 
 # --- meters ---------------------------------------------------------------------------------------
 
 
-class NoMeter(TallybookError):
+class MeterNotFound(NotFound):
     """No meter has this event name."""
 
     code = "no_meter"
+    http_status = 400  # a parameter names the meter, and Stripe answers 400
 
 
-class ArchivedMeter(TallybookError):
-    """The meter is inactive and takes no usage."""
+class MeterInactive(InvalidRequest):
+    """The meter is inactive and accepts no meter events."""
 
     code = "archived_meter"
 
 
-class MeterExists(TallybookError):
-    """The event name belongs to a meter with other rules, for ever."""
+class MeterAlreadyExists(Conflict):
+    """The event name belongs to a meter with other rules or another display name."""
 
     code = "meter_already_exists"
+    http_status = 400  # Stripe's
 
 
-# --- reports of usage -----------------------------------------------------------------------------
+# --- meter events ---------------------------------------------------------------------------------
 
 
-class InvalidReport(TallybookError):
-    """A report has an unknown, missing or mistyped field."""
+class InvalidMeterEvent(InvalidRequest):
+    """A meter event has an unknown, missing or mistyped field."""
 
-    code = "invalid_report"
+    code = "invalid_meter_event"
 
 
-class InvalidIdentifier(TallybookError):
+class InvalidIdentifier(InvalidRequest):
     """An identifier is not 1 to 100 characters of text."""
 
     code = "invalid_identifier"
 
 
-class InvalidPayload(TallybookError):
-    """A payload is not string keys to string values within the limits."""
+class InvalidPayload(InvalidRequest):
+    """A payload is not a mapping of strings to strings within the limits."""
 
     code = "payload_invalid"
 
 
-class PayloadWithoutCustomer(TallybookError):
-    """The payload lacks the meter's customer key, or holds an empty customer."""
+class MissingCustomer(InvalidRequest):
+    """The payload does not contain the meter's customer key, or the customer is empty."""
 
     code = "payload_no_customer_defined"
 
 
-class PayloadWithoutValue(TallybookError):
-    """The payload lacks the meter's value key."""
+class MissingValue(InvalidRequest):
+    """The payload does not contain the meter's value key."""
 
     code = "payload_no_value_defined"
 
 
-class PayloadWithoutDimension(TallybookError):
-    """The payload lacks one of the meter's dimension keys."""
+class MissingDimension(InvalidRequest):
+    """The payload does not contain one of the meter's dimension keys."""
 
     code = "missing_dimension_payload_keys"
 
 
-class InvalidValue(TallybookError):
-    """The value is not plain decimal text."""
+class InvalidValue(InvalidRequest):
+    """The value is not a plain decimal number."""
 
     code = "payload_invalid_value"
 
 
-class TooManyDigits(TallybookError):
+class TooManyDigits(InvalidRequest):
     """The value has more significant digits than the policy allows."""
 
     code = "meter_event_value_too_many_digits"
 
 
-class InvalidTimestamp(TallybookError):
-    """A time is not an aware datetime."""
+class InvalidTimestamp(InvalidRequest):
+    """A time is not a datetime with a timezone."""
 
     code = "invalid_timestamp"
 
 
-class TimestampTooFarInPast(TallybookError):
-    """The use happened longer ago than the policy allows."""
+class TimestampTooFarInPast(InvalidRequest):
+    """The meter event occurred longer ago than the policy allows."""
 
     code = "timestamp_too_far_in_past"
 
 
-class TimestampInFuture(TallybookError):
-    """The use is said to happen further ahead than the policy allows."""
+class TimestampInFuture(InvalidRequest):
+    """The timestamp is further in the future than the policy allows."""
 
     code = "timestamp_in_future"
 
 
-class DuplicateMeterEvent(TallybookError):
-    """The identifier is taken by a meter event with other content."""
+class DuplicateMeterEvent(Conflict):
+    """The identifier belongs to a meter event with different content."""
 
     code = "duplicate_meter_event"
+    http_status = 400  # Stripe's
 
 
-class NoMeterEvent(TallybookError):
+class MeterEventNotFound(NotFound):
     """No meter event is recorded under this identifier."""
 
-    code = "no_meter_event"
+    code = "meter_event_not_found"
 
 
-class InvalidCancel(TallybookError):
-    """Nothing can be cancelled: unknown identifier, another meter's event, or too late."""
+class InvalidCancellation(InvalidRequest):
+    """The meter event cannot be cancelled: unknown identifier, another meter, or too late."""
 
     code = "invalid_cancel_configuration"
 
 
-# --- questions ------------------------------------------------------------------------------------
+# --- queries --------------------------------------------------------------------------------------
 
 
-class InvalidParameter(TallybookError):
-    """An argument is out of its range or not one of its choices."""
+class InvalidParameter(InvalidRequest):
+    """An argument is out of range or not one of the choices."""
 
     code = "parameter_invalid"
 
 
-class InvalidTimeRange(TallybookError):
-    """A range of time starts after it ends, or has a naive bound."""
+class InvalidTimeRange(InvalidRequest):
+    """A time range starts after it ends, or a bound has no timezone."""
 
     code = "invalid_time_range"
 
 
-class UnknownTimezone(TallybookError):
+class UnknownTimezone(InvalidRequest):
     """A timezone is not in the IANA database."""
 
     code = "unknown_timezone"
 
 
-class InvalidAsOf(TallybookError):
-    """`as_of` is neither an aware datetime nor a position."""
+class InvalidAsOf(InvalidRequest):
+    """`as_of` is neither a datetime with a timezone nor a position."""
 
     code = "invalid_as_of"
 
@@ -161,80 +224,84 @@ class InvalidAsOf(TallybookError):
 # --- closed periods -------------------------------------------------------------------------------
 
 
-class PeriodNotOver(TallybookError):
-    """The period has not ended yet, or its grace for late reports hasn't."""
+class PeriodNotEnded(InvalidRequest):
+    """The period, or the grace period for late meter events after it, has not ended yet."""
 
-    code = "period_not_over"
+    code = "period_not_ended"
 
 
-class PeriodOverlaps(TallybookError):
-    """The period overlaps one of the customer's that is closed on this meter."""
+class PeriodOverlaps(Conflict):
+    """The period overlaps a closed period of the customer on this meter."""
 
     code = "period_overlaps"
+    http_status = 400  # a 409 would be retried by SDKs
 
 
-class PeriodNotClosed(TallybookError):
-    """No period with exactly these bounds is closed."""
+class PeriodNotClosed(NotFound):
+    """No closed period has exactly these bounds."""
 
     code = "period_not_closed"
+    http_status = 400
 
 
 # --- access keys ----------------------------------------------------------------------------------
 
 
-class NoAccessKey(TallybookError):
+class AccessKeyNotFound(NotFound):
     """No access key has this id."""
 
-    code = "no_access_key"
+    code = "access_key_not_found"
 
 
-class InvalidAccessKey(TallybookError):
-    """An access key is malformed, unknown, wrong or revoked: it opens nothing."""
+class InvalidAccessKey(PermissionDenied):
+    """The access key is malformed, unknown, wrong or revoked."""
 
     code = "invalid_access_key"
+    http_status = 401
 
 
 # --- ledgers and files ----------------------------------------------------------------------------
 
 
-class InvalidLedgerUrl(TallybookError):
+class InvalidLedgerUrl(InvalidRequest):
     """A ledger URL is malformed or has an unknown scheme."""
 
     code = "invalid_ledger_url"
 
 
-class NotALedger(TallybookError):
-    """The file is something else than a Tallybook ledger."""
+class NotALedger(InvalidRequest):
+    """The file exists and is not a Tallybook ledger."""
 
     code = "not_a_ledger"
 
 
-class NewerSchema(TallybookError):
-    """The file was written by a later Tallybook than this one."""
+class UnsupportedSchemaVersion(Corrupted):
+    """A newer version of Tallybook wrote this file."""
 
-    code = "newer_schema"
+    code = "unsupported_schema_version"
 
 
-class LedgerUnavailable(TallybookError):
-    """The ledger can't be read or written now: locked, read-only, full or missing."""
+class LedgerUnavailable(Unavailable):
+    """The ledger cannot be read or written at the moment: locked, read-only, full or missing."""
 
     code = "ledger_unavailable"
 
 
-class NotPermitted(TallybookError):
-    """The database doesn't let this user do that: record, project or rebuild."""
+class DatabasePermissionDenied(PermissionDenied):
+    """The database user may not do this: record, project or rebuild."""
 
-    code = "not_permitted"
-
-
-class LedgerDamaged(TallybookError):
-    """A stored event isn't as it was written: it can't be read."""
-
-    code = "ledger_damaged"
+    code = "database_permission_denied"
+    http_status = 503  # nothing is wrong with the request: the operator has to grant it
 
 
-class ProjectionStopped(TallybookError):
-    """The read models stop before an event that can't be folded."""
+class LedgerCorrupted(Corrupted):
+    """A stored event is not as it was written and cannot be decoded."""
+
+    code = "ledger_corrupted"
+
+
+class ProjectionStopped(Corrupted):
+    """The projection stopped at an event that it cannot fold."""
 
     code = "projection_stopped"
 
@@ -243,43 +310,43 @@ class ProjectionStopped(TallybookError):
         self.position = position
 
 
-class NoGeneration(TallybookError):
+class GenerationNotFound(NotFound):
     """No generation of the read models has this number."""
 
-    code = "no_generation"
+    code = "generation_not_found"
 
 
-class GenerationInUse(TallybookError):
-    """The generation is live, or still building: it can't be dropped, or promoted."""
+class GenerationInUse(Conflict):
+    """The generation is live or still building: it cannot be dropped or promoted."""
 
     code = "generation_in_use"
 
 
-class RebuildRunning(TallybookError):
-    """Another program is rebuilding, comparing or promoting read models now."""
+class RebuildInProgress(Conflict):
+    """Another process is rebuilding, comparing or promoting read models."""
 
-    code = "rebuild_running"
-
-
-class RulesMovedOn(TallybookError):
-    """Rules that a generation would change were changed since it was built."""
-
-    code = "rules_moved_on"
+    code = "rebuild_in_progress"
 
 
-class RulesCannotRead(TallybookError):
-    """Events that were recorded have payloads that the new rules can't read."""
+class RulesConflict(Conflict):
+    """The rules of a meter were changed after the generation was built."""
 
-    code = "rules_cannot_read"
+    code = "rules_conflict"
 
-    def __init__(self, message: str, uses: "tuple[UnreadableUse, ...]", count: int) -> None:
-        super().__init__(message, field="rules", value=uses)
-        self.uses = uses
+
+class IncompatibleRules(InvalidRequest):
+    """Recorded meter events have payloads that the new rules reject."""
+
+    code = "incompatible_rules"
+
+    def __init__(self, message: str, events: "tuple[IncompatibleEvent, ...]", count: int) -> None:
+        super().__init__(message, field="rules", value=events)
+        self.events = events
         self.count = count
 
 
-class UnreadableUse(NamedTuple):
-    """A meter event that rules can't read, and the code and message of why."""
+class IncompatibleEvent(NamedTuple):
+    """A recorded meter event that new rules reject, with the code and message of the error."""
 
     position: int
     identifier: str
@@ -288,40 +355,40 @@ class UnreadableUse(NamedTuple):
     message: str
 
 
-class InvalidImportFile(TallybookError):
-    """A file to import is not what it says, or a column is missing."""
+class InvalidImportFile(InvalidRequest):
+    """A file to import has another format than its name says, or lacks a column."""
 
     code = "invalid_import_file"
 
 
-# --- seals ----------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
-class InvalidSealFile(TallybookError):
-    """A file of seals is missing, damaged, or not signed as it should be."""
+class InvalidCheckpointFile(InvalidRequest):
+    """A checkpoint file is missing, corrupted, or not signed by the expected key."""
 
-    code = "invalid_seal_file"
-
-
-class LedgerDiffersFromSeals(TallybookError):
-    """The ledger no longer holds what was sealed."""
-
-    code = "ledger_differs_from_seals"
+    code = "invalid_checkpoint_file"
 
 
-class NotSealed(TallybookError):
-    """What is to be proved was recorded after the last seal, or there is no such seal."""
+class CheckpointMismatch(Corrupted):
+    """The ledger no longer contains the events that a checkpoint covers."""
 
-    code = "not_sealed"
+    code = "checkpoint_mismatch"
 
 
-class InvalidProof(TallybookError):
-    """A proof doesn't lead from what it is of to what was sealed."""
+class NotCheckpointed(NotFound):
+    """The event was recorded after the last checkpoint, or there is no such checkpoint."""
+
+    code = "not_checkpointed"
+
+
+class InvalidProof(InvalidRequest):
+    """The proof does not hold for this event and checkpoint."""
 
     code = "invalid_proof"
 
 
-class InvalidKey(TallybookError):
-    """A key to sign seals with, or to check them by, can't be used."""
+class InvalidSigningKey(InvalidRequest):
+    """A key that signs or verifies checkpoints cannot be used."""
 
-    code = "invalid_key"
+    code = "invalid_signing_key"

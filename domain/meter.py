@@ -1,43 +1,46 @@
-"""A meter: one thing that is counted, and the rules it is counted by."""
+"""The Meter aggregate: its name, its rules, and whether it accepts meter events.
+
+Invariant: a meter has rules from its first event on, and an event name belongs to one meter forever.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
 
 from .aggregate import Aggregate
-from .errors import ArchivedMeter
-from .instants import in_utc
-from .meter_event import ReportedUse
+from .errors import MeterInactive
+from .meter_event import MeterEventData
+from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
-from .report import Report
 from .rules import Rules
+from .timestamps import ensure_utc
 
 STREAM_PREFIX = "meter/"
 
-Decider = Callable[[Report], ReportedUse]
-"""What decides on a report: gives the use to store, or refuses with the reason."""
+EventAcceptor = Callable[[MeterEventInput], MeterEventData]
+"""Returns the data to store for a meter event, or raises the error that rejects it."""
 
 
 class Meter(Aggregate):
-    """One thing that is counted. Its rules are known before any usage is recorded under it."""
+    """A meter: what is counted, and by which rules."""
 
     class Configured(Aggregate.Created):
-        """The meter began, under these rules."""
+        """The meter was created with these rules."""
 
         event_name: str
         display_name: str
         rules: Rules
 
     class Renamed(Aggregate.Event):
-        """The meter is shown under another name."""
+        """The display name of the meter changed."""
 
         display_name: str
 
         def apply(self, aggregate: "Meter") -> None:
-            """Take the new name."""
+            """Set the display name."""
             aggregate.display_name = self.display_name
 
     class RulesChanged(Aggregate.Event):
-        """The meter counts by other rules, also what was recorded before. Carries what a fold needs."""
+        """The rules changed, for past usage too. Repeats the event name, so that a fold needs no lookup."""
 
         event_name: str
         revision: int
@@ -46,22 +49,22 @@ class Meter(Aggregate):
         by: str | None
 
         def apply(self, aggregate: "Meter") -> None:
-            """Take the new rules."""
+            """Set the rules and their revision."""
             aggregate.rules = self.rules
             aggregate.revision = self.revision
 
     class Deactivated(Aggregate.Event):
-        """The meter takes no more usage."""
+        """The meter was deactivated: it rejects meter events."""
 
         def apply(self, aggregate: "Meter") -> None:
-            """Be inactive."""
+            """Set the time of deactivation."""
             aggregate.deactivated_at = self.timestamp
 
     class Reactivated(Aggregate.Event):
-        """The meter takes usage again."""
+        """The meter was reactivated: it accepts meter events again."""
 
         def apply(self, aggregate: "Meter") -> None:
-            """Be active."""
+            """Clear the time of deactivation."""
             aggregate.deactivated_at = None
 
     def __init__(self, event_name: str, display_name: str, rules: Rules) -> None:
@@ -72,30 +75,30 @@ class Meter(Aggregate):
         self.deactivated_at: datetime | None = None
 
     @staticmethod
-    def stream(event_name: str) -> str:
-        """The id of the stream that `event_name` names: one meter a name, for ever."""
+    def stream_id(event_name: str) -> str:
+        """Return the id of the stream of the meter `event_name`."""
         return STREAM_PREFIX + event_name
 
     @property
     def is_active(self) -> bool:
-        """Whether the meter takes usage."""
+        """Whether the meter accepts meter events."""
         return self.deactivated_at is None
 
     @classmethod
     def configure(cls, event_name: str, display_name: str, rules: Rules, *, at: datetime) -> "Meter":
-        """Begin to count something."""
+        """Create a meter."""
         return cls._create(
-            cls.Configured, id=cls.stream(event_name), timestamp=at,
+            cls.Configured, id=cls.stream_id(event_name), timestamp=at,
             event_name=event_name, display_name=display_name, rules=rules,
         )  # fmt: skip
 
     def rename(self, display_name: str, *, at: datetime) -> None:
-        """Show the meter under another name; the only attribute that may change freely."""
+        """Change the display name, which has no effect on counting."""
         if display_name != self.display_name:
             self.trigger_event(self.Renamed, timestamp=at, display_name=display_name)
 
     def change_rules(self, rules: Rules, *, reason: str, by: str | None, at: datetime) -> None:
-        """Count by other rules from now on, all of the past included; what was reported stays as it is."""
+        """Change the rules, for past usage too. Stored meter events don't change."""
         if rules != self.rules:
             self.trigger_event(
                 self.RulesChanged, timestamp=at, event_name=self.event_name, revision=self.revision + 1,
@@ -103,45 +106,44 @@ class Meter(Aggregate):
             )  # fmt: skip
 
     def deactivate(self, *, at: datetime) -> None:
-        """Take no more usage. The name stays taken, and what was recorded can still be cancelled."""
+        """Reject further meter events. The event name stays reserved, and recorded events can still be cancelled."""
         if self.is_active:
             self.trigger_event(self.Deactivated, timestamp=at)
 
     def reactivate(self, *, at: datetime) -> None:
-        """Take usage again."""
+        """Accept meter events again."""
         if not self.is_active:
             self.trigger_event(self.Reactivated, timestamp=at)
 
-    def record(self, report: Report, *, at: datetime, policy: AcceptancePolicy) -> ReportedUse:
-        """Decide on a report: give the use to store, or refuse with the reason.
+    def accept(self, event_input: MeterEventInput, *, at: datetime, policy: AcceptancePolicy) -> MeterEventData:
+        """Return the data to store for a meter event submitted at `at`.
 
-        Raises ArchivedMeter, whatever `Rules.read` raises, TooManyDigits, TimestampTooFarInPast or
-        TimestampInFuture.
+        Raises MeterInactive, any error of `Rules.parse`, TooManyDigits, TimestampTooFarInPast or TimestampInFuture.
         """
-        return self.decider(at=at, policy=policy)(report)
+        return self.acceptor(at=at, policy=policy)(event_input)
 
-    def decider(self, *, at: datetime, policy: AcceptancePolicy) -> Decider:
-        """What decides, as `record` does, on the reports that come in at a moment.
+    def acceptor(self, *, at: datetime, policy: AcceptancePolicy) -> EventAcceptor:
+        """Return a function that does what `accept` does, for all meter events of one batch.
 
-        It has looked up the rules and worked out the limits beforehand, once for all of a batch.
+        The rules and limits are looked up once for the batch, because pydantic attributes are slow.
         """
         is_active, event_name, value_key = self.is_active, self.event_name, self.rules.value_key
-        read, max_digits, (earliest, latest) = self.rules.reader(), policy.max_digits, policy.accepted_times(at)
+        parse, max_digits, (earliest, latest) = self.rules.parser(), policy.max_digits, policy.accepted_range(at)
 
-        def decide(report: Report) -> ReportedUse:
+        def accept(event_input: MeterEventInput) -> MeterEventData:
             if not is_active:
-                raise ArchivedMeter(
+                raise MeterInactive(
                     f"The meter {event_name!r} is inactive; reactivate it to record usage.",
                     field="event_name",
                     value=event_name,
                 )
-            payload = report.payload
-            _, value, _ = read(payload)
+            payload = event_input.payload
+            _, value, _ = parse(payload)
             if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
                 policy.check_value(payload[value_key], value_key)
-            occurred_at = at if report.timestamp is None else in_utc(report.timestamp, "timestamp")
+            occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
             if not earliest <= occurred_at <= latest:
                 policy.check_occurred_at(occurred_at, at)
-            return ReportedUse(at, event_name, payload, occurred_at)
+            return MeterEventData(at, event_name, payload, occurred_at)
 
-        return decide
+        return accept

@@ -1,4 +1,7 @@
-"""A meter event: one reported use, perhaps cancelled later."""
+"""The MeterEvent aggregate: one recorded meter event, and its cancellation.
+
+Invariant: recorded data never changes, and an event is cancelled at most once.
+"""
 
 from datetime import datetime
 
@@ -6,19 +9,19 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from .aggregate import Aggregate
-from .errors import InvalidCancel
-from .instants import microseconds
+from .errors import InvalidCancellation
+from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
-from .report import Report
+from .timestamps import to_microseconds
 
 STREAM_PREFIX = "event/"
 
 
-class ReportedUse(msgspec.Struct, frozen=True, gc=False):
-    """What was reported, as it is stored. Its fields are the storage format.
+class MeterEventData(msgspec.Struct, frozen=True, gc=False):
+    """A meter event as it is stored. Its fields are the storage format.
 
-    A struct of msgspec's, not a pydantic model: every use is written and folded as one, and a model would take longer
-    to make than the row takes to store.
+    It is a msgspec struct, because every meter event is written and folded as one, and creating a pydantic model takes
+    longer than storing the row.
     """
 
     recorded_at: datetime
@@ -26,21 +29,24 @@ class ReportedUse(msgspec.Struct, frozen=True, gc=False):
     payload: dict[str, str]
     occurred_at: datetime
 
-    def is_said_by(self, report: Report) -> bool:
-        """Whether `report` is this one again.
+    def matches(self, event_input: MeterEventInput) -> bool:
+        """Return whether `event_input` is a retry of this meter event.
 
-        A timestamp counts only where one was given: a retry that leaves it to "now" is the same report.
+        The timestamp is compared only if the input has one: a retry without a timestamp is the same meter event.
         """
         return (
-            self.event_name == report.event_name
-            and self.payload == report.payload
-            # As instants: Python calls no time of an hour that comes twice equal to one in another zone.
-            and (report.timestamp is None or microseconds(self.occurred_at) == microseconds(report.timestamp))
+            self.event_name == event_input.event_name
+            and self.payload == event_input.payload
+            # Compare instants: Python never treats a datetime in a repeated hour as equal to one in another timezone.
+            and (
+                event_input.timestamp is None
+                or to_microseconds(self.occurred_at) == to_microseconds(event_input.timestamp)
+            )
         )
 
 
 class Cancellation(BaseModel):
-    """How a meter event came to count no more: when, why and on whose word."""
+    """The cancellation of a meter event: when, why and by whom."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,17 +58,17 @@ class Cancellation(BaseModel):
 
 
 class MeterEvent(Aggregate):
-    """One reported use. What was reported never changes; it can be cancelled, once."""
+    """A recorded meter event."""
 
     class UsageRecorded(Aggregate.Created):
-        """A use was reported under a meter; the payload is kept as reported."""
+        """A meter event was recorded. The payload is stored as submitted."""
 
         model_config = ConfigDict(arbitrary_types_allowed=True)
 
-        use: ReportedUse
+        data: MeterEventData
 
     class EventCancelled(Aggregate.Event):
-        """The use counts no more. Carries what a fold needs, so that none has to look elsewhere."""
+        """The meter event was cancelled. Repeats its data, so that a fold needs no lookup."""
 
         event_name: str
         payload: dict[str, str]
@@ -72,7 +78,7 @@ class MeterEvent(Aggregate):
         by: str | None
 
         def apply(self, aggregate: "MeterEvent") -> None:
-            """Remember the cancellation."""
+            """Set the cancellation."""
             aggregate.cancellation = Cancellation(
                 event_name=self.event_name,
                 identifier=aggregate.identifier,
@@ -81,46 +87,46 @@ class MeterEvent(Aggregate):
                 by=self.by,
             )
 
-    def __init__(self, use: ReportedUse) -> None:
-        self.use = use
+    def __init__(self, data: MeterEventData) -> None:
+        self.data = data
         self.cancellation: Cancellation | None = None
 
     @staticmethod
-    def stream(identifier: str) -> str:
-        """The id of the stream that `identifier` names: the key of idempotency, for ever."""
+    def stream_id(identifier: str) -> str:
+        """Return the id of the stream of the meter event `identifier`. The identifier is the idempotency key."""
         return STREAM_PREFIX + identifier
 
     @property
     def identifier(self) -> str:
-        """The caller's name for this meter event."""
+        """The identifier that the caller chose, or that was generated."""
         return self.id.removeprefix(STREAM_PREFIX)
 
     @classmethod
-    def record(cls, identifier: str, use: ReportedUse) -> "MeterEvent":
-        """Begin a meter event."""
-        return cls._create(cls.UsageRecorded, id=cls.stream(identifier), timestamp=use.recorded_at, use=use)
+    def create(cls, identifier: str, data: MeterEventData) -> "MeterEvent":
+        """Create a meter event."""
+        return cls._create(cls.UsageRecorded, id=cls.stream_id(identifier), timestamp=data.recorded_at, data=data)
 
     def cancel(
         self, event_name: str, *, recorded_position: int, at: datetime, policy: AcceptancePolicy,
         reason: str | None = None, by: str | None = None,
     ) -> Cancellation:  # fmt: skip
-        """Let the use count no more; a second time, give the first cancellation.
+        """Cancel the meter event and return the cancellation; the existing one if it is cancelled already.
 
-        `recorded_position` is where the ledger holds the report. Raises InvalidCancel for another meter's
-        event and outside the policy's window. Source: Stripe cancels within 24 hours of receipt.
+        `recorded_position` is the ledger position of the event. Raises InvalidCancellation if the event belongs to
+        another meter or is older than the policy's cancel window. Source: Stripe cancels within 24 hours of receipt.
         """
-        use = self.use
-        if event_name != use.event_name:
-            raise InvalidCancel(
-                f"The event {self.identifier!r} was recorded under the meter {use.event_name!r}, not {event_name!r}.",
+        data = self.data
+        if event_name != data.event_name:
+            raise InvalidCancellation(
+                f"The event {self.identifier!r} was recorded under the meter {data.event_name!r}, not {event_name!r}.",
                 field="event_name",
                 value=event_name,
             )
         if self.cancellation is None:
-            policy.check_cancel(self.identifier, use.recorded_at, at)
+            policy.check_cancel(self.identifier, data.recorded_at, at)
             self.trigger_event(
-                self.EventCancelled, timestamp=at, event_name=use.event_name, payload=use.payload,
-                occurred_at=use.occurred_at, recorded_position=recorded_position, reason=reason, by=by,
+                self.EventCancelled, timestamp=at, event_name=data.event_name, payload=data.payload,
+                occurred_at=data.occurred_at, recorded_position=recorded_position, reason=reason, by=by,
             )  # fmt: skip
         assert self.cancellation is not None
         return self.cancellation

@@ -1,4 +1,4 @@
-"""The rules a meter counts by: which formula, over which reports, read from which payload keys."""
+"""The rules of a meter: its formula, its event time window and its payload keys; parsing payloads by them."""
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -6,13 +6,13 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from .errors import PayloadWithoutCustomer, PayloadWithoutDimension, PayloadWithoutValue
-from .instants import MICROSECONDS_PER_SECOND
-from .quantities import NUMBERS, quantity
+from .decimals import DECIMAL_CACHE, parse_decimal
+from .errors import MissingCustomer, MissingDimension, MissingValue
+from .timestamps import MICROSECONDS_PER_SECOND
 
 
 class Formula(StrEnum):
-    """How usages become a quantity."""
+    """How meter events are aggregated into a quantity."""
 
     SUM = "sum"
     COUNT = "count"
@@ -20,25 +20,25 @@ class Formula(StrEnum):
 
 
 class EventTimeWindow(StrEnum):
-    """The UTC window in which the newest report replaces earlier ones."""
+    """The UTC window in which a newer meter event supersedes earlier ones."""
 
     HOUR = "hour"
     DAY = "day"
 
     @property
     def microseconds(self) -> int:
-        """How long the window is."""
+        """The length of the window in microseconds."""
         return (3_600 if self is EventTimeWindow.HOUR else 86_400) * MICROSECONDS_PER_SECOND
 
 
-Reading = tuple[str, Decimal | None, tuple[str, ...]]
-"""What the rules read out of one payload: customer, value and dimension values."""
+ParsedPayload = tuple[str, Decimal | None, tuple[str, ...]]
+"""Customer, value and dimension values of a payload."""
 
-Reader = Callable[[Mapping[str, str]], Reading]
+PayloadParser = Callable[[Mapping[str, str]], ParsedPayload]
 
 
 class Rules(BaseModel):
-    """One meter's rules. A payload is kept as reported and read by the rules, so that changed rules can be replayed."""
+    """The rules of one meter. Payloads are stored as submitted, so that they can be parsed again by changed rules."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,41 +48,39 @@ class Rules(BaseModel):
     value_key: str = "value"
     dimension_keys: tuple[str, ...] = ()
 
-    def read(self, payload: Mapping[str, str]) -> Reading:
-        """Read customer, value and dimension values out of `payload`; who reads many asks for a `reader` once.
+    def parse(self, payload: Mapping[str, str]) -> ParsedPayload:
+        """Return customer, value and dimension values of `payload`. Use `parser` to parse many payloads.
 
-        The value may be missing under the formula count; where there is one it must be a number even so.
-        Raises PayloadWithoutCustomer, PayloadWithoutValue, InvalidValue or PayloadWithoutDimension.
+        Under the formula `count` the value may be missing; if it is present, it must be a number.
+        Raises MissingCustomer, MissingValue, InvalidValue or MissingDimension.
         """
-        return self.reader()(payload)
+        return self.parser()(payload)
 
-    def reader(self) -> Reader:
-        """What reads payloads by these rules.
+    def parser(self) -> PayloadParser:
+        """Return a function that parses payloads by these rules.
 
-        It has looked up the rules beforehand, which would take longer than to read by them: attributes of pydantic's
-        models are slow, and every use passes here when it is recorded and when it is folded.
+        It looks up the rules once: attributes of pydantic models are slow, and every meter event is parsed when it is
+        recorded and when it is folded.
         """
         customer_key, value_key, dimension_keys = self.customer_key, self.value_key, self.dimension_keys
         needs_value = self.formula is not Formula.COUNT
 
-        def read(payload: Mapping[str, str]) -> Reading:
+        def parse(payload: Mapping[str, str]) -> ParsedPayload:
             customer = payload.get(customer_key)
             if not customer or "\0" in customer:
-                raise PayloadWithoutCustomer(
-                    f"The payload must name the customer under {customer_key!r}.", field=customer_key
-                )
-            text = payload.get(value_key)
-            if text is None and needs_value:
-                raise PayloadWithoutValue(f"The payload must hold the value under {value_key!r}.", field=value_key)
-            value = None if text is None else NUMBERS[text] or quantity(text, value_key)
-            return customer, value, _dimensions(payload, dimension_keys) if dimension_keys else ()
+                raise MissingCustomer(f"The payload must name the customer under {customer_key!r}.", field=customer_key)
+            value_text = payload.get(value_key)
+            if value_text is None and needs_value:
+                raise MissingValue(f"The payload must hold the value under {value_key!r}.", field=value_key)
+            value = None if value_text is None else DECIMAL_CACHE[value_text] or parse_decimal(value_text, value_key)
+            return customer, value, _dimension_values(payload, dimension_keys) if dimension_keys else ()
 
-        return read
+        return parse
 
 
-def _dimensions(payload: Mapping[str, str], keys: tuple[str, ...]) -> tuple[str, ...]:
+def _dimension_values(payload: Mapping[str, str], keys: tuple[str, ...]) -> tuple[str, ...]:
     try:
         return tuple([payload[key] for key in keys])
-    except KeyError as missing:
-        key = missing.args[0]
-        raise PayloadWithoutDimension(f"The payload must hold the dimension {key!r}.", field=key) from None
+    except KeyError as error:
+        key = error.args[0]
+        raise MissingDimension(f"The payload must hold the dimension {key!r}.", field=key) from None

@@ -1,4 +1,4 @@
-"""What we make of it: folds and read models, rebuilt from the events at will."""
+"""Projections: folds of the events into read models, which can be rebuilt at any time."""
 
 from .projector import Progress, Projector
 from .totals import Totals

@@ -1,18 +1,18 @@
-"""Buckets: totals of whole UTC days, so that a long range reads few rows; and of hours under a window of an hour."""
+"""Buckets: totals of whole UTC days, and of hours for meters with an hour window, so that long ranges read few rows."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..domain.instants import MICROSECONDS_PER_SECOND
 from ..domain.rules import EventTimeWindow
+from ..domain.timestamps import MICROSECONDS_PER_SECOND
 
 HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
 
 
-class Piece(NamedTuple):
-    """A stretch of time [start, end), in microseconds, to be read from buckets of one size, or from usage rows."""
+class RangePart(NamedTuple):
+    """A part [start, end) of a range, in microseconds, to read from buckets of one size; from records if None."""
 
     bucket_seconds: int | None
     start: int
@@ -20,43 +20,43 @@ class Piece(NamedTuple):
 
 
 def bucket_sizes(window: EventTimeWindow | None) -> tuple[int, ...]:
-    """The sizes of the buckets kept under `window`, largest first; the smallest is the window, where there is one."""
+    """Return the sizes of the buckets of a meter with `window`, largest first. The smallest is the window, if any."""
     return (DAY_SECONDS, HOUR_SECONDS) if window is EventTimeWindow.HOUR else (DAY_SECONDS,)
 
 
 def bucket_start(at: int, bucket_seconds: int) -> int:
-    """When the bucket around `at` begins."""
+    """Return the start of the bucket that contains `at`."""
     return at - at % (bucket_seconds * MICROSECONDS_PER_SECOND)
 
 
 def bucket_end(start: int, bucket_seconds: int) -> int:
-    """When the bucket that begins at `start` ends."""
+    """Return the end of the bucket that starts at `start`."""
     return start + bucket_seconds * MICROSECONDS_PER_SECOND
 
 
-def pieces(boundaries: Sequence[int], sizes: Sequence[int]) -> list[Piece]:
-    """The fewest stretches to read for the windows between `boundaries`: large buckets first, rows for ragged edges."""
-    merged: list[Piece] = []
+def cover_range(boundaries: Sequence[int], sizes: Sequence[int]) -> list[RangePart]:
+    """Return the fewest parts that cover the windows between `boundaries`, with the largest possible buckets."""
+    merged: list[RangePart] = []
     for start, end in pairwise(boundaries):
-        for piece in _split(start, end, sizes):
-            if merged and merged[-1].bucket_seconds == piece.bucket_seconds and merged[-1].end == piece.start:
-                merged[-1] = merged[-1]._replace(end=piece.end)
+        for part in _split_range(start, end, sizes):
+            if merged and merged[-1].bucket_seconds == part.bucket_seconds and merged[-1].end == part.start:
+                merged[-1] = merged[-1]._replace(end=part.end)
             else:
-                merged.append(piece)
+                merged.append(part)
     return merged
 
 
-def _split(start: int, end: int, sizes: Sequence[int]) -> Iterator[Piece]:
+def _split_range(start: int, end: int, sizes: Sequence[int]) -> Iterator[RangePart]:
     if start >= end:
         return
     if not sizes:
-        yield Piece(None, start, end)
+        yield RangePart(None, start, end)
         return
     largest, smaller = sizes[0], sizes[1:]
     first, last = -bucket_start(-start, largest), bucket_start(end, largest)
     if first >= last:
-        yield from _split(start, end, smaller)
+        yield from _split_range(start, end, smaller)
         return
-    yield from _split(start, first, smaller)
-    yield Piece(largest, first, last)
-    yield from _split(last, end, smaller)
+    yield from _split_range(start, first, smaller)
+    yield RangePart(largest, first, last)
+    yield from _split_range(last, end, smaller)

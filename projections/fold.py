@@ -1,104 +1,179 @@
-"""The fold: from stored events to usages and cancels. Pure; the same for live, rebuild, audit and tests."""
+"""The fold: from the stored events of a page to a MeterDelta of each meter.
+
+It is pure. The live projection, rebuilds and verification share it.
+"""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from ..domain.counting import Usage
-from ..domain.errors import LedgerUnavailable, NotPermitted, ProjectionStopped, TallybookError
-from ..domain.instants import EPOCH, MICROSECOND, microseconds
-from ..domain.meter_event import ReportedUse
+from ..domain.counting import UsageRecord, effective_usage
+from ..domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
+from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
+from ..domain.timestamps import EPOCH, MICROSECOND, to_microseconds
+from .blocks import BucketKey, NewBlock, UsageBlock, encode_block, split_into_blocks
 from .buckets import bucket_end, bucket_sizes, bucket_start
-from .rows import BucketKey, Mark, ProjectedMeter, RulesInForce
-from .stored_events import Cancel, NewMeter, NewRules, StoredEvent, stopped, topic_of
+from .models import CancellationMark, ProjectedMeter, RulesRevision
+from .stored_events import (
+    ConfiguredData,
+    EventCancelledData,
+    PositionedEvent,
+    RulesChangedData,
+    projection_stopped,
+    topic_for,
+)
+from .totals import Totals
 
 
-class MeterPage:
-    """What one page of the ledger says about one meter.
+class MeterPageUsage:
+    """The usage of one meter in one page of the ledger.
 
-    New usages, in order, by the bucket that they lie in; cancels, of these or of earlier ones; and whether the meter
-    itself is new or has other rules in force.
+    It has the new records by bucket, in ledger order; the cancellations of new or earlier records; and whether the
+    meter was configured or its rules changed.
     """
 
-    def __init__(self, meter: ProjectedMeter, *, has_news: bool = False) -> None:
+    def __init__(self, meter: ProjectedMeter, *, has_meter_changes: bool = False) -> None:
         self.meter = meter
-        self.has_news = has_news
-        self.read = meter.rules.reader()
+        self.has_meter_changes = has_meter_changes
+        self.parse = meter.rules.parser()
         self.bucket_seconds = bucket_sizes(meter.rules.event_time_window)[-1]
-        self.width = bucket_end(0, self.bucket_seconds)
-        self.usages: defaultdict[BucketKey, list[Usage]] = defaultdict(list)
-        self.marks: list[Mark] = []
+        self.bucket_microseconds = bucket_end(0, self.bucket_seconds)
+        self.records_by_bucket: defaultdict[BucketKey, list[UsageRecord]] = defaultdict(list)
+        self.cancellations: list[CancellationMark] = []
 
 
-def fold(
-    events: Iterable[StoredEvent],
+def fold_page(
+    events: Iterable[PositionedEvent],
     meters: Mapping[str, ProjectedMeter],
-    customers: Mapping[str, int],
-    pinned: Mapping[str, Rules],
-) -> list[MeterPage]:
-    """What `events` say, by meter.
+    customer_ids: Mapping[str, int],
+    pinned_rules: Mapping[str, Rules],
+) -> list[MeterPageUsage]:
+    """Return the usage of each meter in `events`.
 
-    `meters` are those known before; `customers` gives each customer's number, a new one where it has none. New meters
-    are folded under the rules that are `pinned` for them, or else under those that they are configured with.
+    `meters` are the meters known before the page. `customer_ids` maps each customer to an id, and allocates ids for new
+    customers. New meters are folded under their `pinned_rules` or, without any, under their configured rules.
     Raises ProjectionStopped at the first event that can't be folded.
     """
-    pages = {event_name: MeterPage(meter) for event_name, meter in meters.items()}
+    usage_by_meter = {event_name: MeterPageUsage(meter) for event_name, meter in meters.items()}
     position, event = 0, None
-    moment, recorded_at = EPOCH, 0
+    batch_recorded_at, recorded_at = EPOCH, 0
     try:
         for position, event in events:
-            if type(event) is ReportedUse:
-                if event.recorded_at != moment:  # a batch shares its moment
-                    moment, recorded_at = event.recorded_at, microseconds(event.recorded_at)
-                page = pages[event.event_name]
-                name, value, values = page.read(event.payload)
-                customer = customers[name]
-                dimensions = dimensions_key(values) if values else ""
-                # As microseconds and bucket_start give them, without the calls: every use passes here.
+            if type(event) is MeterEventData:
+                if event.recorded_at != batch_recorded_at:  # the events of a batch share their time of recording
+                    batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
+                meter_usage = usage_by_meter[event.event_name]
+                customer, value, dimension_values = meter_usage.parse(event.payload)
+                customer_id = customer_ids[customer]
+                dimensions = encode_dimensions(dimension_values) if dimension_values else ""
+                # Inlined to_microseconds and bucket_start, because this runs for every meter event.
                 occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
-                page.usages[customer, occurred_at - occurred_at % page.width, dimensions].append(
-                    Usage(customer, occurred_at, position, dimensions, value, recorded_at)
-                )
-            elif isinstance(event, Cancel):
-                _fold_cancel(position, event, pages[event.event_name], customers)
-            elif isinstance(event, NewMeter):
-                _fold_meter(position, event, pages, pinned)
-            elif isinstance(event, NewRules):
-                _fold_rules(position, event, pages)
-    except (LedgerUnavailable, NotPermitted, ProjectionStopped):
-        raise  # a row that can't be read says so itself; where the store failed, nothing is wrong with the event
+                meter_usage.records_by_bucket[
+                    customer_id, occurred_at - occurred_at % meter_usage.bucket_microseconds, dimensions
+                ].append(UsageRecord(customer_id, occurred_at, position, dimensions, value, recorded_at))
+            elif isinstance(event, EventCancelledData):
+                _fold_cancellation(position, event, usage_by_meter[event.event_name], customer_ids)
+            elif isinstance(event, ConfiguredData):
+                _fold_meter(position, event, usage_by_meter, pinned_rules)
+            elif isinstance(event, RulesChangedData):
+                _fold_rules(position, event, usage_by_meter)
+    except (LedgerUnavailable, DatabasePermissionDenied, ProjectionStopped):
+        raise  # these name the cause already, and a database failure isn't an error of the event
     except (ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
-        raise stopped(position, topic_of(event), error) from error
-    return [page for page in pages.values() if page.has_news or page.usages or page.marks]
+        raise projection_stopped(position, topic_for(event), error) from error
+    return [
+        meter_usage
+        for meter_usage in usage_by_meter.values()
+        if meter_usage.has_meter_changes or meter_usage.records_by_bucket or meter_usage.cancellations
+    ]
 
 
-def dimensions_key(values: tuple[str, ...]) -> str:
-    """Dimension values as one text, so that rows can be kept by it."""
+def encode_dimensions(values: tuple[str, ...]) -> str:
+    """Return dimension values as JSON text, which is part of a bucket's key; "" without dimensions."""
     return msgspec.json.encode(values).decode() if values else ""
 
 
-def _fold_cancel(position: int, cancel: Cancel, page: MeterPage, customers: Mapping[str, int]) -> None:
-    customer, _, dimensions = page.read(cancel.payload)
-    start = bucket_start(microseconds(cancel.occurred_at), page.bucket_seconds)
-    key = (customers[customer], start, dimensions_key(dimensions))
-    page.marks.append(Mark(key, cancel.recorded_position, microseconds(cancel.recorded_at), position))
+def _fold_cancellation(
+    position: int, cancelled: EventCancelledData, meter_usage: MeterPageUsage, customer_ids: Mapping[str, int]
+) -> None:
+    customer, _, dimension_values = meter_usage.parse(cancelled.payload)
+    start = bucket_start(to_microseconds(cancelled.occurred_at), meter_usage.bucket_seconds)
+    key = (customer_ids[customer], start, encode_dimensions(dimension_values))
+    meter_usage.cancellations.append(
+        CancellationMark(key, cancelled.recorded_position, to_microseconds(cancelled.recorded_at), position)
+    )
 
 
-def _fold_meter(position: int, meter: NewMeter, pages: dict[str, MeterPage], pinned: Mapping[str, Rules]) -> None:
-    name = meter.event_name
-    if name in pages:
-        raise ValueError(f"the meter {name!r} is configured already")
-    rules = Rules.model_validate_json(bytes(meter.rules))
-    first = RulesInForce(1, rules, position, microseconds(meter.recorded_at))
-    pages[name] = MeterPage(ProjectedMeter(len(pages) + 1, name, pinned.get(name, rules), (first,)), has_news=True)
+def _fold_meter(
+    position: int,
+    configured: ConfiguredData,
+    usage_by_meter: dict[str, MeterPageUsage],
+    pinned_rules: Mapping[str, Rules],
+) -> None:
+    event_name = configured.event_name
+    if event_name in usage_by_meter:
+        raise ValueError(f"the meter {event_name!r} is configured already")
+    rules = Rules.model_validate_json(bytes(configured.rules))
+    first_revision = RulesRevision(1, rules, position, to_microseconds(configured.recorded_at))
+    usage_by_meter[event_name] = MeterPageUsage(
+        ProjectedMeter(len(usage_by_meter) + 1, event_name, pinned_rules.get(event_name, rules), (first_revision,)),
+        has_meter_changes=True,
+    )
 
 
-def _fold_rules(position: int, changed: NewRules, pages: dict[str, MeterPage]) -> None:
-    """Remember what is in force now; the usage stays folded under the rules that it is."""
-    page = pages[changed.event_name]
+def _fold_rules(position: int, changed: RulesChangedData, usage_by_meter: dict[str, MeterPageUsage]) -> None:
+    """Add the new revision to the meter's history; its usage stays folded under the same rules."""
+    meter_usage = usage_by_meter[changed.event_name]
     rules = Rules.model_validate_json(bytes(changed.rules))
-    now = RulesInForce(changed.revision, rules, position, microseconds(changed.recorded_at))
-    page.meter = page.meter._replace(history=(*page.meter.history, now))
-    page.has_news = True
+    revision = RulesRevision(changed.revision, rules, position, to_microseconds(changed.recorded_at))
+    meter_usage.meter = meter_usage.meter._replace(history=(*meter_usage.meter.history, revision))
+    meter_usage.has_meter_changes = True
+
+
+class MeterDelta(NamedTuple):
+    """The changes that one page makes to a meter's read model.
+
+    `blocks` contain the new records and `totals` the totals of the new records in each bucket. `cancellations` are
+    those of new or earlier records. `has_meter_changes` is set if the meter was configured or its rules changed.
+    """
+
+    meter: ProjectedMeter
+    has_meter_changes: bool
+    blocks: Sequence[NewBlock]
+    totals: Mapping[BucketKey, Totals]
+    cancellations: Sequence[CancellationMark]
+
+    @property
+    def bucket_seconds(self) -> int:
+        """The size of the buckets of the blocks."""
+        return bucket_sizes(self.meter.rules.event_time_window)[-1]
+
+
+def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
+    """Return the changes that a page makes to a meter's read model."""
+    window = meter_usage.meter.rules.event_time_window
+    blocks = [
+        NewBlock(UsageBlock.from_usage(key, part), len(part), encode_block(part))
+        for key, records in meter_usage.records_by_bucket.items()
+        for part in split_into_blocks(records)
+    ]
+    if window is None:
+        totals = _sum_buckets(blocks)
+    else:
+        totals = {
+            key: Totals.from_usage(effective_usage(records, window))
+            for key, records in meter_usage.records_by_bucket.items()
+        }
+    return MeterDelta(meter_usage.meter, meter_usage.has_meter_changes, blocks, totals, meter_usage.cancellations)
+
+
+def _sum_buckets(blocks: Sequence[NewBlock]) -> dict[BucketKey, Totals]:
+    """Return the totals of buckets of a meter without an event time window."""
+    totals: dict[BucketKey, Totals] = {}
+    for block, _, _ in blocks:
+        bucket_totals = totals.get(block.key)
+        totals[block.key] = block.totals if bucket_totals is None else bucket_totals.merge(block.totals)
+    return totals

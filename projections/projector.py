@@ -1,4 +1,4 @@
-"""The projector: folds the ledger into the read models, page by page, each exactly once."""
+"""The projector: brings read models up to date with the ledger, page by page."""
 
 import hashlib
 import logging
@@ -8,22 +8,29 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
-from .customers import KnownCustomers
-from .page_folder import PageFolder
-from .pages_ahead import nothing_from
-from .rows import DisposableViews, LedgerPages, Rows, Views, WritableRows
-from .tally import tally
+from .apply_delta import apply_delta
+from .customer_ids import CustomerIdCache
+from .models import PAGE_SIZE
+from .page_projector import PageProjector
+from .page_reader import ledger_gap_error
+from .ports import (
+    BulkLedgerReader,
+    ReadModelReader,
+    ReadModelStore,
+    ReadModelWriter,
+    ResettableReadModelStore,
+    WorkerPoolProvider,
+)
 
-PAGE_SIZE = 30_000
-MOST_CANCELS = 5_000
-"""A cancel takes a store far longer than a new usage: a page with more of them is cut, so that nobody waits long."""
+MAX_CANCELLATIONS_PER_PAGE = 5_000
+"""A page with more cancellations is split, because a cancellation takes the database far longer than a new event."""
 
 _log = logging.getLogger("tallybook")
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the read models have come: folded in up to `position`, the ledger being at `head`."""
+    """The progress of a projection: the read models are at `position`, the ledger at `head`."""
 
     position: int
     head: int
@@ -31,104 +38,136 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """About how long it will take to reach the head."""
+        """The estimated time until the head is reached."""
         return max(self.head - self.position, 0) / self.events_per_second if self.events_per_second else float("inf")
 
 
 class Projector:
     """Brings read models up to date with the ledger.
 
-    A page is committed together with the position that it reaches, and only onto the position that it was read
-    after: killed at any moment, a page is in wholly or not at all, and none is folded in twice.
+    A page and its last position are committed in one transaction, and only if the read models are still at the position
+    before the page. So each page is projected exactly once, even if the process is killed.
     """
 
-    def __init__(self, ledger: LedgerPages, views: Views, page_size: int = PAGE_SIZE) -> None:
+    def __init__(
+        self,
+        ledger: BulkLedgerReader,
+        read_models: ReadModelStore,
+        page_size: int = PAGE_SIZE,
+        *,
+        max_cancellations: int = MAX_CANCELLATIONS_PER_PAGE,
+        workers: WorkerPoolProvider | None = None,
+    ) -> None:
         self.ledger = ledger
-        self.views = views
+        self.read_models = read_models
         self.page_size = page_size
+        self.max_cancellations = max_cancellations
+        self.workers = workers
 
     def head(self) -> int:
-        """The position that there is to reach now."""
+        """Return the position of the newest event in the ledger."""
         return self.ledger.head()
 
     def catch_up(self, progress: Callable[[Progress], None] | None = None, *, until: int | None = None) -> int:
-        """Fold in all that was stored before this call, or all up to the position `until`; give the position reached.
+        """Project all events stored before this call, or those up to `until`; return the position reached.
 
-        Raises ProjectionStopped at an event that can't be folded, with all before it folded in.
+        Raises ProjectionStopped at an event that can't be folded, after projecting all events before it, and
+        LedgerUnavailable if the read models belong to another ledger or are corrupted.
         """
         head = self.head() if until is None else until
-        with self.views.reading() as rows:
-            position, mark = rows.position(), rows.ledger_mark()
+        with self.read_models.read_session() as reader:
+            position, fingerprint = reader.position(), reader.ledger_fingerprint()
         if position > head and until is None and position > self.ledger.head():
             raise LedgerUnavailable(
-                f"The read models are folded up to position {position}, past the ledger's end. They are of another "
-                "ledger, or damaged; they are made anew when the ledger is opened again."
+                f"The read models are at position {position}, after the last event of the ledger. They belong to "
+                "another ledger or are corrupted; open the ledger again to rebuild them."
             )
-        if position < head and mark_at(self.ledger, position) != mark:  # or else events would be folded in twice
+        if position < head and event_fingerprint(self.ledger, position) != fingerprint:
+            # Otherwise events could be projected twice.
             raise LedgerUnavailable(
-                f"The read models say that they are folded up to position {position}, and were folded up to another. "
-                "They are damaged; they are made anew when the ledger is opened again."
+                f"The read models are at position {position}, but were built from another event at that position. "
+                "They are corrupted; open the ledger again to rebuild them."
             )
-        began, began_at, known = time.monotonic(), position, KnownCustomers()
-        with PageFolder(self.ledger, self.page_size, MOST_CANCELS, head - position) as folder:
+        started, start_position, id_cache = time.monotonic(), position, CustomerIdCache()
+        page_projector = PageProjector(
+            self.ledger, self.page_size, self.max_cancellations, head - position, self.workers
+        )
+        with page_projector:
             while position < head:
-                position = self._project_page(folder, known, head, until)
+                position = self._project_page(page_projector, id_cache, head, until)
                 if progress is not None:
-                    seconds = max(time.monotonic() - began, 1e-9)
-                    progress(Progress(position, head, (position - began_at) / seconds))
+                    seconds = max(time.monotonic() - started, 1e-9)
+                    progress(Progress(position, head, (position - start_position) / seconds))
         return position
 
-    def _project_page(self, folder: PageFolder, known: KnownCustomers, head: int, until: int | None) -> int:
-        stopped: ProjectionStopped | None = None
+    def _project_page(
+        self, page_projector: PageProjector, id_cache: CustomerIdCache, head: int, until: int | None
+    ) -> int:
+        stop_error: ProjectionStopped | None = None
         while True:
             try:
-                reached = self.views.take_page(
-                    partial(self._fold, folder, known, head, until if stopped is None else stopped.position - 1)
+                reached = self.read_models.apply_next_page(
+                    partial(
+                        self._fold_next,
+                        page_projector,
+                        id_cache,
+                        head,
+                        until if stop_error is None else stop_error.position - 1,
+                    )
                 )
-            except ProjectionStopped as earlier:  # what is wrong with one event may show only without a later one
-                stopped = earlier
+            except ProjectionStopped as error:  # project the events before it; one of them may be invalid too
+                stop_error = error
                 continue
-            if stopped is not None:
-                raise stopped
+            if stop_error is not None:
+                raise stop_error
             return reached
 
-    def _fold(
-        self, folder: PageFolder, known: KnownCustomers, head: int, until: int | None, rows: Rows
-    ) -> Callable[[WritableRows], None] | None:
-        """Fold the page after what `rows` hold; give what writes it."""
-        position, customers = rows.position(), known.numbers(rows)
+    def _fold_next(
+        self,
+        page_projector: PageProjector,
+        id_cache: CustomerIdCache,
+        head: int,
+        until: int | None,
+        reader: ReadModelReader,
+    ) -> Callable[[ReadModelWriter], None] | None:
+        """Fold the page after the reader's position; return a function that writes it, or None at the head."""
+        position, customer_ids = reader.position(), id_cache.ids_for(reader)
         if position >= head:
-            return None  # another was faster
+            return None  # another process was faster
         until = head if until is None else until
-        reached, gains = folder.page(position, until, rows.meters(), customers, rows.pinned())
-        mark = None if reached == position else mark_at(self.ledger, reached)
-        if mark is None:
+        reached, deltas = page_projector.fold_next(
+            position, until, reader.meters(), customer_ids, reader.pinned_rules()
+        )
+        fingerprint = None if reached == position else event_fingerprint(self.ledger, reached)
+        if fingerprint is None:
             if position < min(head, until):
-                raise nothing_from(position + 1)
+                raise ledger_gap_error(position + 1)
             return None
 
-        def write(onto: WritableRows) -> None:
-            onto.add_customers(customers.new)
-            for gain in gains:
-                if gain.has_news:
-                    onto.put_meter(gain.meter)
-                tally(onto, gain)
-            onto.advance(reached, mark)
+        def write(writer: ReadModelWriter) -> None:
+            writer.add_customers(customer_ids.new_ids)
+            for delta in deltas:
+                if delta.has_meter_changes:
+                    writer.upsert_meter(delta.meter)
+                apply_delta(writer, delta)
+            writer.advance_position(reached, fingerprint)
 
         return write
 
 
-def discard_foreign_views(ledger: LedgerPages, views: DisposableViews) -> None:
-    """Begin the read models anew where any were made from another ledger, as after one was put back or moved."""
-    if all(mark_at(ledger, position) == mark for position, mark in views.marks()):
+def reset_if_other_ledger(ledger: BulkLedgerReader, read_models: ResettableReadModelStore) -> None:
+    """Reset the read models if any generation was built from another ledger, for example before a restore."""
+    if all(
+        event_fingerprint(ledger, position) == fingerprint for position, fingerprint in read_models.generation_heads()
+    ):
         return
-    _log.warning("The read models were made from another ledger than this; they are made anew.")
-    views.begin_anew()
+    _log.warning("The read models were built from another ledger; they are rebuilt.")
+    read_models.reset()
 
 
-def mark_at(ledger: LedgerPages, position: int) -> str | None:
-    """What tells the event at a position from that of another ledger; None where there is none."""
-    for event in ledger.page(position - 1, 1):
+def event_fingerprint(ledger: BulkLedgerReader, position: int) -> str | None:
+    """Return a digest that identifies the event at a position; None if there is no event."""
+    for event in ledger.read_page(position - 1, 1):
         if event[0] == position:
             return hashlib.sha256(repr(event).encode(errors="backslashreplace")).hexdigest()
     return None

@@ -1,8 +1,8 @@
-"""Totals out of the ledger alone: an account of its own, which shares the rules with the fold and nothing else.
+"""Totals from the ledger alone, as an independent check: it shares the rules with the fold, but not the read models.
 
-The ledger is read from its newest page to its oldest, so that a cancel is known before the use that it is about, and
-the report that counts in a window before those that it replaced. Pages are counted apart from each other: where there
-are many, by other processes.
+The ledger is read from the newest page to the oldest. So a cancellation is known before its meter event, and the event
+that counts in a window is known before the events that it superseded. Pages are counted independently of each other,
+in worker processes if there are many.
 """
 
 import threading
@@ -18,26 +18,26 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.counting import window_start
+from ..domain.decimals import EXACT_CONTEXT, ZERO
 from ..domain.errors import TallybookError
-from ..domain.instants import microseconds
-from ..domain.meter_event import ReportedUse
-from ..domain.quantities import EXACT, ZERO
+from ..domain.meter_event import MeterEventData
 from ..domain.rules import EventTimeWindow, Rules
-from .elsewhere import Call, PagesElsewhere, Span
-from .pages_ahead import NotPutTogether, PageRead, PagesAhead, no_rows, nothing_from
-from .projector import PAGE_SIZE
-from .rows import LedgerEvent, LedgerPages, StoredPage
-from .stored_events import StoredEvent, cancelled_uses, stopped, topic_of
+from ..domain.timestamps import to_microseconds
+from .models import PAGE_SIZE, LedgerEvent, RawPage
+from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, ledger_gap_error, no_row_access
+from .parallel_pages import Call, PageSpan, ParallelPages
+from .ports import BulkLedgerReader, WorkerPoolProvider
+from .stored_events import PositionedEvent, cancelled_positions, projection_stopped, topic_for
 from .totals import Totals
 
-Use = tuple[str, datetime, int, Decimal | None, tuple[str, ...]]
-"""Whose a use is, when it happened, its position, value and dimension values."""
-Place = tuple[str, tuple[str, ...], int]
-"""Customer, dimension values and start of a window, in which one use counts."""
+_UsageRow = tuple[str, datetime, int, Decimal | None, tuple[str, ...]]
+"""Customer, time, position, value and dimension values of a meter event."""
+_WindowKey = tuple[str, tuple[str, ...], int]
+"""Customer, dimension values and start of a window, in which one meter event counts."""
 
 
-class Question(NamedTuple):
-    """What the usage of a meter in [start, end) adds up to by `rules`."""
+class TotalsQuery(NamedTuple):
+    """A query for the totals of a meter in [start, end) under `rules`."""
 
     event_name: str
     rules: Rules
@@ -45,159 +45,174 @@ class Question(NamedTuple):
     end: datetime
 
 
-class PageCount(NamedTuple):
-    """What is counted of one page: `totals` by customer, or under a window the `newest` use of each in this page."""
+class PageTotals(NamedTuple):
+    """The result of one page: `totals` by customer or, with a window, the `newest` meter event of each window."""
 
     totals: dict[str, Totals]
-    newest: list[Use]
+    newest: list[_UsageRow]
 
 
-class _Sum:
-    """What is counted of one customer's uses so far: their values, and the latest of them."""
+class _RunningTotals:
+    """The values of one customer's meter events so far, and the latest event."""
 
     __slots__ = ("latest", "values")
 
-    def __init__(self, first: Use) -> None:
+    def __init__(self, first: _UsageRow) -> None:
         self.values: list[Decimal | None] = []
         self.latest = first
 
     def totals(self) -> Totals:
-        """What they add up to."""
+        """Return the totals of the values."""
         _, at, position, last, _ = self.latest
-        total = reduce(EXACT.add, [value for value in self.values if value is not None], ZERO)
-        return Totals(total, len(self.values), last, microseconds(at), position)
+        total = reduce(EXACT_CONTEXT.add, [value for value in self.values if value is not None], ZERO)
+        return Totals(total, len(self.values), last, to_microseconds(at), position)
 
 
-def replayed_totals(ledger: LedgerPages, asked: Question) -> dict[str, Totals]:
-    """What is asked for, for each customer where any usage counts.
+def replay_totals(
+    ledger: BulkLedgerReader,
+    query: TotalsQuery,
+    *,
+    page_size: int = PAGE_SIZE,
+    workers: WorkerPoolProvider | None = None,
+) -> dict[str, Totals]:
+    """Return the totals of each customer with counted usage.
 
-    Raises ProjectionStopped at a use that can't be read.
+    Raises ProjectionStopped at a meter event that can't be read.
     """
-    window = asked.rules.event_time_window
+    window = query.rules.event_time_window
     totals: defaultdict[str, Totals] = defaultdict(Totals)
-    taken: set[Place] = set()
-    for page in _newest_first(ledger, asked):
-        of_windows = {} if window is None else _added_up(reversed(_not_taken(page.newest, window, taken)), asked)
-        for customer, of_page in chain(page.totals.items(), of_windows.items()):
-            totals[customer] = totals[customer].merge(of_page)
+    covered_windows: set[_WindowKey] = set()
+    for counted_page in _pages_newest_first(ledger, query, page_size, workers):
+        window_totals = (
+            {}
+            if window is None
+            else _sum_by_customer(reversed(_newest_per_window(counted_page.newest, window, covered_windows)), query)
+        )
+        for customer, page_totals in chain(counted_page.totals.items(), window_totals.items()):
+            totals[customer] = totals[customer].merge(page_totals)
     return totals
 
 
-def count(events: Iterable[StoredEvent], asked: Question, cancelled: Collection[int]) -> PageCount:
-    """Count one page, without the uses that are `cancelled`."""
-    window = asked.rules.event_time_window
-    uses = _uses(events, asked, cancelled)
+def count_page(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: Collection[int]) -> PageTotals:
+    """Count one page without the events at the positions `cancelled`."""
+    window = query.rules.event_time_window
+    usage_rows = _usage_of(events, query, cancelled)
     if window is None:
-        return PageCount(_added_up(uses, asked), [])
-    return PageCount({}, _not_taken(uses, window, set()))
+        return PageTotals(_sum_by_customer(usage_rows, query), [])
+    return PageTotals({}, _newest_per_window(usage_rows, window, set()))
 
 
-def count_apart(page: StoredPage, span: Span, asked: Question, cancelled: Collection[int]) -> bytes:
-    """The same, for another process to be told; nothing where the page isn't read as it was put together."""
-    events = PageRead(no_rows, page, *span, PAGE_SIZE)
+def count_page_in_worker(page: RawPage, span: PageSpan, query: TotalsQuery, cancelled: Collection[int]) -> bytes:
+    """Return the encoded result of `count_page`; b"" if the main process must count the page from its rows."""
+    ledger_page = LedgerPage(no_row_access, page, *span, span[1] - span[0])
     try:
-        counted = count(events, asked, cancelled)
-    except (TallybookError, NotPutTogether):
+        page_totals = count_page(ledger_page, query, cancelled)
+    except (TallybookError, RowAccessUnavailable):
         return b""
-    return _encode(counted) if events.position == span[1] else b""
+    return _encode(page_totals) if ledger_page.position == span[1] else b""
 
 
-class _Cancelled:
-    """Which uses are cancelled, by the page that they are in, as far as cancels were found in pages; by any thread."""
+class _CancelledPositions:
+    """The positions of cancelled meter events, by their page, from the cancellations found so far. Thread-safe."""
 
-    def __init__(self) -> None:
-        self._of: defaultdict[int, set[int]] = defaultdict(set)
-        self._changing = threading.Lock()
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        self._by_page: defaultdict[int, set[int]] = defaultdict(set)
+        self._lock = threading.Lock()
 
-    def find(self, others: Iterable[LedgerEvent]) -> None:
-        """Find those that are cancelled by an event among `others`. Raises ProjectionStopped."""
-        positions = list(cancelled_uses(others))
-        with self._changing:
+    def add_from(self, other_events: Iterable[LedgerEvent]) -> None:
+        """Add the positions that the cancellations among `other_events` refer to. Raises ProjectionStopped."""
+        positions = list(cancelled_positions(other_events))
+        with self._lock:
             for position in positions:
-                self._of[(position - 1) // PAGE_SIZE].add(position)
+                self._by_page[(position - 1) // self._page_size].add(position)
 
-    def within(self, span: Span) -> frozenset[int]:
-        """Those that were found of one page."""
-        with self._changing:
-            return frozenset(self._of[span[0] // PAGE_SIZE])
+    def in_page(self, span: PageSpan) -> frozenset[int]:
+        """Return the cancelled positions in one page."""
+        with self._lock:
+            return frozenset(self._by_page[span[0] // self._page_size])
 
 
-class _CountedApart(NamedTuple):
-    """A page as it was counted, without the uses that were known to be cancelled by then."""
+class _WorkerResult(NamedTuple):
+    """The result of a page, and the cancelled positions that it doesn't include."""
 
-    counted: bytes
+    encoded_totals: bytes
     cancelled: frozenset[int]
 
 
-def _newest_first(ledger: LedgerPages, asked: Question) -> Iterator[PageCount]:
-    """What is counted of each page, the newest first."""
-    head, cancelled = ledger.head(), _Cancelled()
+def _pages_newest_first(
+    ledger: BulkLedgerReader, query: TotalsQuery, page_size: int, workers: WorkerPoolProvider | None
+) -> Iterator[PageTotals]:
+    """Yield the result of each page, the newest page first."""
+    head, cancelled = ledger.head(), _CancelledPositions(page_size)
 
-    def counted_apart(span: Span, page: StoredPage, call: Call) -> _CountedApart:
-        cancelled.find(page.others)
-        found = cancelled.within(span)
-        return _CountedApart(call(count_apart, page, span, asked, found), found)
+    def count_in_worker(span: PageSpan, page: RawPage, call: Call) -> _WorkerResult:
+        cancelled.add_from(page.other_events)
+        cancelled_in_page = cancelled.in_page(span)
+        return _WorkerResult(call(count_page_in_worker, page, span, query, cancelled_in_page), cancelled_in_page)
 
-    spans = [(after, min(after + PAGE_SIZE, head)) for after in reversed(range(0, head, PAGE_SIZE))]
-    elsewhere: PagesElsewhere[_CountedApart] = PagesElsewhere(ledger, head)
-    with PagesAhead(ledger, PAGE_SIZE, PAGE_SIZE) as pages, elsewhere:
-        for place, span in enumerate(spans):
-            following = spans[place + 1 :]
-            told = elsewhere.told(span, following, counted_apart)
-            # All newer pages were looked at by now; perhaps not yet when this one was counted.
-            if told and told.counted and told.cancelled == cancelled.within(span):
-                yield _decode(told.counted)
+    spans = [(after, min(after + page_size, head)) for after in reversed(range(0, head, page_size))]
+    parallel_pages: ParallelPages[_WorkerResult] = ParallelPages(ledger, head, workers)
+    with PageReader(ledger, page_size, page_size) as reader, parallel_pages:
+        for index, span in enumerate(spans):
+            upcoming = spans[index + 1 :]
+            worker_result = parallel_pages.result(span, upcoming, count_in_worker)
+            # All newer pages are read by now, but some may have been unread when a worker counted this page.
+            if worker_result and worker_result.encoded_totals and worker_result.cancelled == cancelled.in_page(span):
+                yield _decode(worker_result.encoded_totals)
                 continue
-            page = pages.read(*span)
-            if following and not elsewhere.are_there:
-                pages.fetch(following[0][0])
-            cancelled.find(page.others)
-            yield count(page, asked, cancelled.within(span))
+            page = reader.read(*span)
+            if upcoming and not parallel_pages.is_enabled:
+                reader.prefetch(upcoming[0][0])
+            cancelled.add_from(page.other_events)
+            yield count_page(page, query, cancelled.in_page(span))
             if page.position < span[1]:
-                raise nothing_from(page.position + 1)
+                raise ledger_gap_error(page.position + 1)
 
 
-def _uses(events: Iterable[StoredEvent], asked: Question, cancelled: Collection[int]) -> Iterator[Use]:
-    """The uses of the meter."""
-    event_name, read = asked.event_name, asked.rules.reader()
+def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: Collection[int]) -> Iterator[_UsageRow]:
+    """Yield the meter's events that aren't cancelled."""
+    event_name, parse = query.event_name, query.rules.parser()
     for position, event in events:
-        if type(event) is ReportedUse and event.event_name == event_name:
+        if type(event) is MeterEventData and event.event_name == event_name:
             try:
-                customer, value, dimensions = read(event.payload)
+                customer, value, dimensions = parse(event.payload)
             except TallybookError as error:
-                raise stopped(position, topic_of(event), error) from error
+                raise projection_stopped(position, topic_for(event), error) from error
             if position not in cancelled:
                 yield customer, event.occurred_at, position, value, dimensions
 
 
-def _not_taken(uses: Iterable[Use], window: EventTimeWindow, taken: set[Place]) -> list[Use]:
-    """The newest of each window, where nothing newer was `taken` for it; the newest first."""
-    newest: list[Use] = []
-    for use in sorted(uses, key=_POSITION, reverse=True):
-        customer, at, _, _, dimensions = use
-        place = (customer, dimensions, window_start(microseconds(at), window))
-        if place not in taken:
-            taken.add(place)
-            newest.append(use)
+def _newest_per_window(
+    usage_rows: Iterable[_UsageRow], window: EventTimeWindow, covered_windows: set[_WindowKey]
+) -> list[_UsageRow]:
+    """Return the newest event of each window that isn't in `covered_windows`, newest first; add these windows to it."""
+    newest: list[_UsageRow] = []
+    for row in sorted(usage_rows, key=_POSITION, reverse=True):
+        customer, at, _, _, dimensions = row
+        window_key = (customer, dimensions, window_start(to_microseconds(at), window))
+        if window_key not in covered_windows:
+            covered_windows.add(window_key)
+            newest.append(row)
     return newest
 
 
-def _added_up(uses: Iterable[Use], asked: Question) -> dict[str, Totals]:
-    """What those of `uses`, in the ledger's order, that happened in the range add up to, by customer."""
-    start, end = asked.start, asked.end
-    sums: dict[str, _Sum] = {}
-    for use in uses:
-        customer, at, _, value, _ = use
+def _sum_by_customer(usage_rows: Iterable[_UsageRow], query: TotalsQuery) -> dict[str, Totals]:
+    """Return the totals by customer of the rows, in ledger order, that occurred in the queried range."""
+    start, end = query.start, query.end
+    sums: dict[str, _RunningTotals] = {}
+    for row in usage_rows:
+        customer, at, _, value, _ = row
         if start <= at < end:
-            of = sums.get(customer)
-            if of is None:
-                of = sums[customer] = _Sum(use)
-            of.values.append(value)
-            if at >= of.latest[1]:
-                of.latest = use
-    return {customer: of.totals() for customer, of in sums.items()}
+            running = sums.get(customer)
+            if running is None:
+                running = sums[customer] = _RunningTotals(row)
+            running.values.append(value)
+            if at >= running.latest[1]:
+                running.latest = row
+    return {customer: running.totals() for customer, running in sums.items()}
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(PageCount).decode
+_decode = msgspec.msgpack.Decoder(PageTotals).decode
 _POSITION = itemgetter(2)

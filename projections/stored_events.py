@@ -1,7 +1,7 @@
-"""Stored events as the fold reads them: the uses of a part of a page at once, or all events row by row.
+"""Decodes stored events for the fold: a chunk of a page at once, or row by row.
 
-Both say the same. To read many at once takes half the time; where that can't be done, reading row by row tells which
-event is in the way.
+Both return the same events. Decoding a chunk takes half the time; if it fails, decoding row by row finds the event that
+can't be decoded. docs/decisions/0016 describes the format of a chunk.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,12 +12,13 @@ import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter import Meter
-from ..domain.meter_event import ReportedUse
-from .rows import EVENT_CANCELLED, OTHER, USAGE_RECORDED, LedgerEvent
+from ..domain.meter_event import MeterEventData
+from .models import NON_USAGE_MARKER, LedgerEvent
+from .ports import EVENT_CANCELLED, USAGE_RECORDED
 
 
-class Cancel(msgspec.Struct, frozen=True):
-    """That a use counts no more, under the topic `EventCancelled`."""
+class EventCancelledData(msgspec.Struct, frozen=True):
+    """The stored event `EventCancelled`: a meter event was cancelled."""
 
     recorded_at: datetime
     event_name: str
@@ -26,16 +27,16 @@ class Cancel(msgspec.Struct, frozen=True):
     recorded_position: int
 
 
-class NewMeter(msgspec.Struct, frozen=True):
-    """That a meter began, under the topic `Configured`."""
+class ConfiguredData(msgspec.Struct, frozen=True):
+    """The stored event `Configured`: a meter was created."""
 
     recorded_at: datetime
     event_name: str
     rules: msgspec.Raw
 
 
-class NewRules(msgspec.Struct, frozen=True):
-    """That a meter counts by other rules, under the topic `RulesChanged`."""
+class RulesChangedData(msgspec.Struct, frozen=True):
+    """The stored event `RulesChanged`: the rules of a meter changed."""
 
     recorded_at: datetime
     event_name: str
@@ -43,95 +44,101 @@ class NewRules(msgspec.Struct, frozen=True):
     rules: msgspec.Raw
 
 
-Event = ReportedUse | Cancel | NewMeter | NewRules | None
-"""What an event says about usage; None where that is nothing."""
+DecodedEvent = MeterEventData | EventCancelledData | ConfiguredData | RulesChangedData | None
+"""A decoded event; None if it doesn't affect usage."""
 
-StoredEvent = tuple[int, Event]
-"""The position of an event, and what it says."""
+PositionedEvent = tuple[int, DecodedEvent]
+"""The position of an event, and the decoded event."""
 
 
-def read_part(uses: bytes, others: Sequence[LedgerEvent], after: int, last: int) -> Sequence[Event] | None:
-    """The events of a part of a page, from after a position to another; None where they can't be read at once.
+def decode_chunk(
+    usage_json: bytes, other_events: Sequence[LedgerEvent], after: int, last_position: int
+) -> Sequence[DecodedEvent] | None:
+    """Return the events of a chunk, after the position `after` up to `last_position`; None if it can't be decoded.
 
-    `uses` are the states of uses as a JSON array, but for OTHER in the place of each of `others`.
+    `usage_json` is a JSON array of the states of meter events, with NON_USAGE_MARKER in place of each other event.
     """
-    if others and uses.count(OTHER) != len(others):  # it is in a state, where it is no JSON
-        return None
+    if other_events and usage_json.count(NON_USAGE_MARKER) != len(other_events):
+        return None  # a state contains the marker, so it is no JSON
     try:
-        events: list[Event] = _decode_with_others(uses.replace(OTHER, b"null")) if others else _decode_uses(uses)
-        for position, topic, state in others:
+        events: list[DecodedEvent] = (
+            _decode_usage_or_null(usage_json.replace(NON_USAGE_MARKER, b"null"))
+            if other_events
+            else _decode_usage(usage_json)
+        )
+        for position, topic, state in other_events:
             if events[position - after - 1] is not None:
                 return None
-            events[position - after - 1] = _read(topic, state)
+            events[position - after - 1] = _decode_event(topic, state)
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError):
         return None
-    if not events or len(events) != last - after:  # what is stored of one event was more than that
-        return None
-    if others and events.count(None) != sum(_says_nothing(topic) for _, topic, _ in others):  # or null
-        return None
+    if not events or len(events) != last_position - after:
+        return None  # the state of one event contains several JSON values
+    if other_events and events.count(None) != sum(_is_irrelevant_topic(topic) for _, topic, _ in other_events):
+        return None  # the state of a meter event is null
     return events
 
 
-def read_rows(rows: Iterable[LedgerEvent]) -> Iterator[StoredEvent]:
-    """The events of rows of the ledger, in order. Raises ProjectionStopped at the first that can't be read."""
+def decode_rows(rows: Iterable[LedgerEvent]) -> Iterator[PositionedEvent]:
+    """Yield the decoded events of rows, in order. Raises ProjectionStopped at the first that can't be decoded."""
     for position, topic, state in rows:
         try:
-            event = _read(topic, state)
+            event = _decode_event(topic, state)
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
-            raise stopped(position, topic, error) from error
+            raise projection_stopped(position, topic, error) from error
         yield position, event
 
 
-def cancelled_uses(events: Iterable[LedgerEvent]) -> Iterator[int]:
-    """The positions of the uses that are cancelled by one of `events`. Raises ProjectionStopped."""
-    for position, event in read_rows(event for event in events if event[1] == EVENT_CANCELLED):
-        if isinstance(event, Cancel):
+def cancelled_positions(events: Iterable[LedgerEvent]) -> Iterator[int]:
+    """Yield the positions of the meter events that `events` cancel. Raises ProjectionStopped."""
+    for position, event in decode_rows(event for event in events if event[1] == EVENT_CANCELLED):
+        if isinstance(event, EventCancelledData):
             if event.recorded_position >= position:
-                raise stopped(position, EVENT_CANCELLED, ValueError("it cancels what comes after it"))
+                raise projection_stopped(position, EVENT_CANCELLED, ValueError("it cancels a later event"))
             yield event.recorded_position
 
 
-def topic_of(event: Event) -> str:
-    """The topic that is stored for what says something about usage."""
-    return next(topic for topic, (kind, _) in _KINDS.items() if isinstance(event, kind))
+def topic_for(event: DecodedEvent) -> str:
+    """Return the topic of a decoded event."""
+    return next(topic for topic, (event_type, _) in _DECODERS.items() if isinstance(event, event_type))
 
 
-def stopped(position: int, topic: str, error: Exception) -> ProjectionStopped:
-    """That an event can't be folded."""
+def projection_stopped(position: int, topic: str, error: Exception) -> ProjectionStopped:
+    """Return the error for an event that can't be folded."""
     return ProjectionStopped(
         f"The event at position {position} ({topic}) can't be folded: {type(error).__name__}: {error}", position
     )
 
 
-def _read(topic: str, state: bytes) -> Event:
-    if _says_nothing(topic):
+def _decode_event(topic: str, state: bytes) -> DecodedEvent:
+    if _is_irrelevant_topic(topic):
         return None
-    if topic not in _KINDS:
-        raise ValueError(f"unknown topic {topic!r}; a later Tallybook may have written it")
-    return _KINDS[topic][1](state)
+    if topic not in _DECODERS:
+        raise ValueError(f"unknown topic {topic!r}; a newer version of Tallybook may have written it")
+    return _DECODERS[topic][1](state)
 
 
-def _says_nothing(topic: str) -> bool:
-    return topic in _WITHOUT_USAGE
+def _is_irrelevant_topic(topic: str) -> bool:
+    return topic in _NON_USAGE_TOPICS
 
 
 _CONFIGURED, _RULES_CHANGED = Meter.Configured.__name__, Meter.RulesChanged.__name__
-NEWS = frozenset({_CONFIGURED, _RULES_CHANGED})
-"""The topics of what is told of meters themselves."""
-_WITHOUT_USAGE = frozenset(
+METER_TOPICS = frozenset({_CONFIGURED, _RULES_CHANGED})
+"""The topics of events that change the fold of a meter."""
+_NON_USAGE_TOPICS = frozenset(
     {
         "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
         "AccessKeyRevoked",
     }
 )  # fmt: skip
-_KINDS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
-    topic: (kind, msgspec.json.Decoder(kind).decode)
-    for topic, kind in (
-        (USAGE_RECORDED, ReportedUse),
-        (EVENT_CANCELLED, Cancel),
-        (_CONFIGURED, NewMeter),
-        (_RULES_CHANGED, NewRules),
+_DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
+    topic: (event_type, msgspec.json.Decoder(event_type).decode)
+    for topic, event_type in (
+        (USAGE_RECORDED, MeterEventData),
+        (EVENT_CANCELLED, EventCancelledData),
+        (_CONFIGURED, ConfiguredData),
+        (_RULES_CHANGED, RulesChangedData),
     )
 }
-_decode_uses: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[ReportedUse]).decode
-_decode_with_others: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[ReportedUse | None]).decode
+_decode_usage: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[MeterEventData]).decode
+_decode_usage_or_null: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[MeterEventData | None]).decode

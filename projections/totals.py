@@ -1,4 +1,4 @@
-"""Totals: what usages add up to, as a value."""
+"""Totals: sum, count and last of usage records, as one mergeable value."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -7,18 +7,18 @@ from operator import attrgetter
 
 import msgspec
 
-from ..domain.counting import Usage
-from ..domain.quantities import EXACT, ZERO
+from ..domain.counting import UsageRecord
+from ..domain.decimals import EXACT_CONTEXT, ZERO
 from ..domain.rules import Formula
 
-_add = EXACT.add
-_NEWEST = attrgetter("last_at", "last_position")
+_add = EXACT_CONTEXT.add
+_RECENCY = attrgetter("last_at", "last_position")
 
 
 class Totals(msgspec.Struct, frozen=True, gc=False):
-    """Sum, count and last of some usages that count. Exact, and the same in whatever order it was made up.
+    """Sum, count and last of counted usage records. Exact, and independent of the order of merging.
 
-    `last` is the value of the usage with the latest (occurred_at, position), which `last_at` and `last_position` tell.
+    `last` is the value of the record with the latest (occurred_at, position); `last_at` and `last_position` are these.
     """
 
     sum: Decimal = ZERO
@@ -28,36 +28,36 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     last_position: int | None = None
 
     @classmethod
-    def of(cls, usages: Sequence[Usage]) -> "Totals":
-        """What `usages` add up to."""
-        if not usages:
+    def from_usage(cls, records: Sequence[UsageRecord]) -> "Totals":
+        """Return the totals of the records."""
+        if not records:
             return cls()
-        total, newest, newest_at = ZERO, usages[0], usages[0].occurred_at
-        for usage in usages:
-            value, at = usage.value, usage.occurred_at
+        total, newest, newest_at = ZERO, records[0], records[0].occurred_at
+        for record in records:
+            value, at = record.value, record.occurred_at
             if value is not None:
                 total = _add(total, value)
-            if at > newest_at or (at == newest_at and usage.position > newest.position):
-                newest, newest_at = usage, at
-        return cls(total, len(usages), newest.value, newest_at, newest.position)
+            if at > newest_at or (at == newest_at and record.position > newest.position):
+                newest, newest_at = record, at
+        return cls(total, len(records), newest.value, newest_at, newest.position)
 
     @classmethod
-    def together(cls, parts: Sequence["Totals"]) -> "Totals":
-        """What all parts add up to, of usages that are in one of them only."""
+    def merge_all(cls, parts: Sequence["Totals"]) -> "Totals":
+        """Return the totals of all parts, which must have no record in common."""
         if len(parts) == 1:
             return parts[0]
-        newest = max((part for part in parts if part.count), key=_NEWEST, default=None)
+        newest = max((part for part in parts if part.count), key=_RECENCY, default=None)
         if newest is None:
             return cls()
         total, count = reduce(_add, [part.sum for part in parts], ZERO), sum(part.count for part in parts)
         return cls(total, count, newest.last, newest.last_at, newest.last_position)
 
     def merge(self, other: "Totals") -> "Totals":
-        """What both add up to, of usages that are in one of them only."""
-        return Totals.together((self, other))
+        """Return the totals of both, which must have no record in common."""
+        return Totals.merge_all((self, other))
 
     def quantity(self, formula: Formula) -> Decimal:
-        """The figure that `formula` makes of these totals; 0 where there is none."""
+        """Return the quantity by `formula`; 0 if there are no records."""
         match formula:
             case Formula.SUM:
                 return self.sum
@@ -66,13 +66,13 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
             case Formula.LAST:
                 return ZERO if self.last is None else self.last
 
-    def contribution(self, usage: Usage, formula: Formula) -> Decimal:
-        """What a usage that counts adds to the figure; those of all that count add up to it."""
+    def contribution(self, record: UsageRecord, formula: Formula) -> Decimal:
+        """Return what a counted record contributes to the quantity; the contributions of all records add up to it."""
         match formula:
             case Formula.SUM:
-                return ZERO if usage.value is None else usage.value
+                return ZERO if record.value is None else record.value
             case Formula.COUNT:
                 return Decimal(1)
             case Formula.LAST:
-                is_last = usage.position == self.last_position
-                return usage.value if is_last and usage.value is not None else ZERO
+                is_last = record.position == self.last_position
+                return record.value if is_last and record.value is not None else ZERO

@@ -1,8 +1,8 @@
-"""Where a view's usage comes from: as it was folded, or read anew under other rules.
+"""The source of a view's usage: as projected, or parsed again under other rules.
 
-The read models are folded under one set of rules for each meter. Under others, of an earlier day or of a closed period,
-the same meter events are read again: from their payloads, if other keys of these are read. What the rules that are
-asked about can't read doesn't count under them.
+The read models are folded under one set of rules for each meter. For other rules, those of an earlier time or of a
+closed period, the payloads are parsed again if the rules use other keys. A meter event that the other rules can't parse
+doesn't count under them.
 """
 
 from collections import defaultdict
@@ -12,18 +12,19 @@ from typing import Protocol
 
 import msgspec
 
-from ..domain.counting import Usage
+from ..domain.counting import UsageRecord
 from ..domain.errors import TallybookError
 from ..domain.rules import Formula, Rules
+from .blocks import UsageBlock
 from .buckets import bucket_end, bucket_sizes
-from .fold import dimensions_key
-from .rows import AsOf, Bucket, ProjectedMeter, Rows
-from .runs import Run
+from .fold import encode_dimensions
+from .models import AsOf, Bucket, ProjectedMeter
+from .ports import ReadModelReader
 
-Payloads = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
-"""Gives the payloads that were recorded at positions."""
+PayloadLoader = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
+"""Returns the payloads of the meter events at positions."""
 
-_AT_A_TIME = 500
+_BATCH_SIZE = 500
 
 
 class UsageSource(Protocol):
@@ -31,168 +32,168 @@ class UsageSource(Protocol):
 
     @property
     def rules(self) -> Rules:
-        """The rules that the usage is read under."""
+        """The rules of the records."""
         ...
 
     @property
     def bucket_sizes(self) -> Sequence[int]:
-        """The sizes of the buckets there are, in seconds, largest first."""
+        """The sizes of the available buckets in seconds, largest first."""
         ...
 
     @property
-    def has_runs(self) -> bool:
-        """Whether what the runs add up to is what they count for."""
+    def has_blocks(self) -> bool:
+        """Whether the totals of blocks are those of the records that count."""
         ...
 
-    def customer_number(self, customer: str) -> int | None:
-        """The number of a customer, if it has any usage."""
+    def customer_id(self, customer: str) -> int | None:
+        """Return the id of a customer, or None if it has no usage."""
         ...
 
-    def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
-        """The customers behind numbers."""
+    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
+        """Return the customers by their ids."""
         ...
 
-    def extent(self, customer: int | None) -> tuple[int, int] | None:
-        """A range [start, end) that holds all usage of a customer, or of everyone where None."""
+    def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
+        """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""
         ...
 
-    def usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
-        """Usages in [start, end), by (occurred_at, position), as they were known."""
+    def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
+        """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`."""
         ...
 
-    def runs(self, customer: int | None, start: int, end: int) -> Iterator[Run]:
-        """The runs with usages in [start, end)."""
+    def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
+        """Yield the blocks with usage in [start, end)."""
         ...
 
-    def usages_of(self, runs: Sequence[Run]) -> Iterator[list[Usage]]:
-        """The usages of each of `runs`."""
+    def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
+        """Yield the records of each block."""
         ...
 
-    def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
-        """The buckets of one size that begin in [start, end)."""
+    def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:
+        """Yield the buckets of one size that start in [start, end)."""
         ...
 
 
-class FoldedUsage:
-    """The usage of a meter under the rules that it was folded under."""
+class ProjectedUsage:
+    """The usage of a meter under the rules that it is folded under."""
 
-    def __init__(self, rows: Rows, meter: ProjectedMeter) -> None:
+    def __init__(self, reader: ReadModelReader, meter: ProjectedMeter) -> None:
         self.rules = meter.rules
         self.bucket_sizes = bucket_sizes(meter.rules.event_time_window)
-        self.has_runs = meter.rules.event_time_window is None
-        self.customer_number = rows.customer_number
-        self.customer_names = rows.customer_names
-        self._rows = rows
-        self._meter = meter.number
+        self.has_blocks = meter.rules.event_time_window is None
+        self.customer_id = reader.customer_id
+        self.customer_names = reader.customer_names
+        self._reader = reader
+        self._meter_id = meter.meter_id
 
-    def extent(self, customer: int | None) -> tuple[int, int] | None:
-        """A range [start, end) that holds all usage of a customer, or of everyone where None."""
-        starts = self._rows.extent(self._meter, customer, self.bucket_sizes[-1])
+    def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
+        """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""
+        starts = self._reader.time_span(self._meter_id, customer_id, self.bucket_sizes[-1])
         return None if starts is None else (starts[0], bucket_end(starts[1], self.bucket_sizes[-1]))
 
-    def usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
-        """Usages in [start, end), by (occurred_at, position), as they were known."""
-        return self._rows.usages(self._meter, customer, self.bucket_sizes[-1], start, end, as_of)
+    def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
+        """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`."""
+        return self._reader.usage_between(self._meter_id, customer_id, self.bucket_sizes[-1], start, end, as_of)
 
-    def runs(self, customer: int | None, start: int, end: int) -> Iterator[Run]:
-        """The runs with usages in [start, end)."""
-        return self._rows.runs(self._meter, customer, self.bucket_sizes[-1], start, end)
+    def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
+        """Yield the blocks with usage in [start, end)."""
+        return self._reader.blocks_between(self._meter_id, customer_id, self.bucket_sizes[-1], start, end)
 
-    def usages_of(self, runs: Sequence[Run]) -> Iterator[list[Usage]]:
-        """The usages of each of `runs`."""
-        return self._rows.usages_of(self._meter, runs)
+    def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
+        """Yield the records of each block."""
+        return self._reader.usage_in(self._meter_id, blocks)
 
-    def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:
-        """The buckets of one size that begin in [start, end)."""
-        return self._rows.buckets(self._meter, bucket_seconds, customer, start, end)
+    def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:
+        """Yield the buckets of one size that start in [start, end)."""
+        return self._reader.buckets_between(self._meter_id, bucket_seconds, customer_id, start, end)
 
 
-class UsageReadAnew:
-    """The usage of a meter under other rules than it was folded under. There are no buckets or runs of it."""
+class ReparsedUsage:
+    """The usage of a meter under other rules than it is folded under. It has no buckets and no blocks."""
 
     bucket_sizes = ()
-    has_runs = False
+    has_blocks = False
 
-    def __init__(self, folded: FoldedUsage, rules: Rules, payloads: Payloads) -> None:
+    def __init__(self, projected: ProjectedUsage, rules: Rules, load_payloads: PayloadLoader) -> None:
         self.rules = rules
-        self._folded = folded
-        self._payloads = payloads
-        self._same_customers = rules.customer_key == folded.rules.customer_key
+        self._projected = projected
+        self._load_payloads = load_payloads
+        self._same_customers = rules.customer_key == projected.rules.customer_key
         self._same_payload = (
             self._same_customers
-            and rules.value_key == folded.rules.value_key
-            and rules.dimension_keys == folded.rules.dimension_keys
+            and rules.value_key == projected.rules.value_key
+            and rules.dimension_keys == projected.rules.dimension_keys
         )
-        self._numbers: dict[str, int] = {}
-        self._range: tuple[int, int, AsOf | None] | None = None
-        self._of_range: Mapping[int, list[Usage]] = {}
+        self._local_ids: dict[str, int] = {}
+        self._cached_range: tuple[int, int, AsOf | None] | None = None
+        self._cached_records: Mapping[int, list[UsageRecord]] = {}
 
-    def customer_number(self, customer: str) -> int | None:
-        """The number of a customer."""
+    def customer_id(self, customer: str) -> int | None:
+        """Return the id of a customer."""
         if self._same_customers:
-            return self._folded.customer_number(customer)
-        return self._numbered(customer)
+            return self._projected.customer_id(customer)
+        return self._local_id(customer)
 
-    def customer_names(self, numbers: Iterable[int]) -> Mapping[int, str]:
-        """The customers behind numbers."""
+    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
+        """Return the customers by their ids."""
         if self._same_customers:
-            return self._folded.customer_names(numbers)
-        names = {number: name for name, number in self._numbers.items()}
-        return {number: names[number] for number in numbers}
+            return self._projected.customer_names(customer_ids)
+        names = {customer_id: name for name, customer_id in self._local_ids.items()}
+        return {customer_id: names[customer_id] for customer_id in customer_ids}
 
-    def extent(self, customer: int | None) -> tuple[int, int] | None:
-        """A range [start, end) that holds all usage of a customer, or of everyone."""
-        return self._folded.extent(customer if self._same_customers else None)
+    def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
+        """Return a range [start, end) that contains all usage of a customer, or of all customers."""
+        return self._projected.time_span(customer_id if self._same_customers else None)
 
-    def usages(self, customer: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[Usage]:
-        """Usages in [start, end), by (occurred_at, position), as they were known.
+    def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
+        """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`.
 
-        Under rules that name other customers, those of one customer are found by reading everyone's: once for a range,
-        however many customers are asked for one after another.
+        If the rules have another customer key, the records of one customer are found by reading those of all customers.
+        The result is cached for consecutive queries of the same range.
         """
-        if customer is not None and not self._same_customers:
-            return iter(self._by_customer(start, end, as_of).get(customer, ()))
-        folded = self._folded.usages(customer, start, end, as_of)
+        if customer_id is not None and not self._same_customers:
+            return iter(self._by_customer(start, end, as_of).get(customer_id, ()))
+        projected = self._projected.usage_between(customer_id, start, end, as_of)
         if self._same_payload:
             needs_value = self.rules.formula is not Formula.COUNT
-            return (usage for usage in folded if usage.value is not None or not needs_value)
-        return self._read_anew(folded)
+            return (record for record in projected if record.value is not None or not needs_value)
+        return self._reparse(projected)
 
-    def runs(self, customer: int | None, start: int, end: int) -> Iterator[Run]:  # noqa: ARG002
-        """None."""
+    def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:  # noqa: ARG002
+        """Yield nothing."""
         return iter(())
 
-    def usages_of(self, runs: Sequence[Run]) -> Iterator[list[Usage]]:  # noqa: ARG002
-        """None."""
+    def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:  # noqa: ARG002
+        """Yield nothing."""
         return iter(())
 
-    def buckets(self, bucket_seconds: int, customer: int | None, start: int, end: int) -> Iterator[Bucket]:  # noqa: ARG002
-        """None."""
+    def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:  # noqa: ARG002
+        """Yield nothing."""
         return iter(())
 
-    def _by_customer(self, start: int, end: int, as_of: AsOf | None) -> Mapping[int, list[Usage]]:
-        if self._range != (start, end, as_of):
-            found: defaultdict[int, list[Usage]] = defaultdict(list)
-            for usage in self._read_anew(self._folded.usages(None, start, end, as_of)):
-                found[usage.customer].append(usage)
-            self._range, self._of_range = (start, end, as_of), found
-        return self._of_range
+    def _by_customer(self, start: int, end: int, as_of: AsOf | None) -> Mapping[int, list[UsageRecord]]:
+        if self._cached_range != (start, end, as_of):
+            records: defaultdict[int, list[UsageRecord]] = defaultdict(list)
+            for record in self._reparse(self._projected.usage_between(None, start, end, as_of)):
+                records[record.customer_id].append(record)
+            self._cached_range, self._cached_records = (start, end, as_of), records
+        return self._cached_records
 
-    def _read_anew(self, folded: Iterator[Usage]) -> Iterator[Usage]:
-        read = self.rules.reader()
-        while chunk := list(islice(folded, _AT_A_TIME)):
-            payloads = self._payloads([usage.position for usage in chunk])
-            for usage in chunk:
+    def _reparse(self, projected: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
+        parse = self.rules.parser()
+        while chunk := list(islice(projected, _BATCH_SIZE)):
+            payloads = self._load_payloads([record.position for record in chunk])
+            for record in chunk:
                 try:
-                    name, value, dimensions = read(payloads[usage.position])
+                    customer, value, dimension_values = parse(payloads[record.position])
                 except TallybookError:
                     continue
                 yield msgspec.structs.replace(
-                    usage,
-                    customer=usage.customer if self._same_customers else self._numbered(name),
+                    record,
+                    customer_id=record.customer_id if self._same_customers else self._local_id(customer),
                     value=value,
-                    dimensions=dimensions_key(dimensions),
+                    dimensions=encode_dimensions(dimension_values),
                 )
 
-    def _numbered(self, customer: str) -> int:
-        return self._numbers.setdefault(customer, len(self._numbers) + 1)
+    def _local_id(self, customer: str) -> int:
+        return self._local_ids.setdefault(customer, len(self._local_ids) + 1)

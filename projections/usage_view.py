@@ -1,4 +1,4 @@
-"""The usage view: what the read models answer. The same rules give figures, lists and explanations."""
+"""The usage view: totals, verdicts and changes of one meter, from one consistent state of the read models."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -8,42 +8,42 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..domain.counting import Usage, counted, survivors, window_start
-from .buckets import HOUR_SECONDS, Piece, bucket_end, pieces
-from .rows import AsOf
-from .runs import Run
+from ..domain.counting import UsageRecord, effective_by_position, effective_usage, window_start
+from .blocks import UsageBlock
+from .buckets import HOUR_SECONDS, RangePart, bucket_end, cover_range
+from .models import AsOf
 from .totals import Totals
 from .usage_source import UsageSource
 
-_AT_A_TIME = bucket_end(0, HOUR_SECONDS)
-"""Where every event stands for itself, an hour's are looked at together."""
-_PARTS_AT_A_TIME = 20
-"""So many parts of a figure are held before they are added up."""
-_RUNS_AT_A_TIME = 200
-"""So many runs are held before they are opened."""
+_GROUP_MICROSECONDS = bucket_end(0, HOUR_SECONDS)
+"""Without an event time window, records are processed in groups of one hour."""
+_MERGE_BATCH = 20
+"""The number of partial totals that are held before they are merged."""
+_BLOCK_BATCH = 200
+"""The number of blocks that are held before their records are read."""
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
-    """A usage and the one that counts in its place: itself, a later arrival, or none as it is cancelled."""
+class UsageVerdict(msgspec.Struct, frozen=True, gc=False):
+    """A record and the record that counts in its place: itself, one that supersedes it, or None if it is cancelled."""
 
-    usage: Usage
-    counts: Usage | None
+    record: UsageRecord
+    effective: UsageRecord | None
 
     @property
     def is_counted(self) -> bool:
-        """Whether the usage counts."""
-        return self.counts is self.usage
+        """Whether the record counts."""
+        return self.effective is self.record
 
 
-class Change(NamedTuple):
-    """A usage as it stands, and as it stood at an earlier moment; `before` is None where it wasn't known then."""
+class VerdictChange(NamedTuple):
+    """The verdict on a record now and as of an earlier time; `before` is None if it was recorded later."""
 
-    now: Standing
-    before: Standing | None
+    now: UsageVerdict
+    before: UsageVerdict | None
 
 
 class UsageView:
-    """Answers about one meter, from one consistent state of the read models. Times are microseconds since 1970 UTC."""
+    """Queries one meter in one consistent state of the read models. Times are microseconds since 1970 UTC."""
 
     def __init__(self, source: UsageSource) -> None:
         self.source = source
@@ -51,115 +51,117 @@ class UsageView:
         self.window = source.rules.event_time_window
 
     def totals(
-        self, customer: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
+        self, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
     ) -> dict[tuple[int, int], Totals]:
-        """Totals by (index of the window between `boundaries`, customer), where there is usage that counts.
+        """Return the totals by (index of the window between `boundaries`, customer id), for those with counted usage.
 
-        Now, they are read from buckets as far as these lie within the windows; as of an earlier moment, from the
-        usage rows as they were.
+        Current totals are read from buckets, as far as these lie within one window; totals as of an earlier time are
+        computed from the records as known then.
         """
         parts: defaultdict[tuple[int, int], list[Totals]] = defaultdict(list)
         sizes = self.source.bucket_sizes if as_of is None else ()
-        used_from, used_to = self.source.extent(customer) or (0, 0)
-        used = [min(max(boundary, used_from), used_to) for boundary in boundaries]
-        for piece in pieces(used, sizes):
-            for key, part in self._parts(piece, customer, boundaries, as_of):
+        earliest, latest = self.source.time_span(customer_id) or (0, 0)
+        clamped = [min(max(boundary, earliest), latest) for boundary in boundaries]
+        for range_part in cover_range(clamped, sizes):
+            for key, part in self._partial_totals(range_part, customer_id, boundaries, as_of):
                 parts[key].append(part)
-                if len(parts[key]) >= _PARTS_AT_A_TIME:  # or all buckets of all customers would be held until the end
-                    parts[key] = [Totals.together(parts[key])]
-        return {key: Totals.together(of) for key, of in parts.items()}
+                if len(parts[key]) >= _MERGE_BATCH:  # limits memory
+                    parts[key] = [Totals.merge_all(parts[key])]
+        return {key: Totals.merge_all(partial_totals) for key, partial_totals in parts.items()}
 
-    def standings(self, customer: int | None, start: int, end: int, as_of: AsOf | None = None) -> Iterator[Standing]:
-        """Every usage in [start, end), by (occurred_at, position), with the one that counts in its place."""
-        if self.window is None:  # said in full: to look at them by groups would take longer than to read them
-            for usage in self.source.usages(customer, start, end, as_of):
-                yield Standing(usage, usage if usage.cancelled_position is None else None)
+    def verdicts(
+        self, customer_id: int | None, start: int, end: int, as_of: AsOf | None = None
+    ) -> Iterator[UsageVerdict]:
+        """Yield every record in [start, end) with its verdict, ordered by (occurred_at, position)."""
+        if self.window is None:  # a fast path: grouping the records would take longer than reading them
+            for record in self.source.usage_between(customer_id, start, end, as_of):
+                yield UsageVerdict(record, record if record.cancelled_position is None else None)
             return
-        for group in self._whole_windows(customer, start, end, as_of):
-            counts = survivors(group, self.window)
-            for usage in group:
-                if start <= usage.occurred_at < end:
-                    yield Standing(usage, counts.get(usage.position))
+        for group in self._complete_windows(customer_id, start, end, as_of):
+            effective = effective_by_position(group, self.window)
+            for record in group:
+                if start <= record.occurred_at < end:
+                    yield UsageVerdict(record, effective.get(record.position))
 
     def changes(
-        self, customer: int | None, start: int, end: int, since: AsOf, as_of: AsOf | None = None
-    ) -> Iterator[Change]:
-        """Every usage in [start, end), by (occurred_at, position), with what it was as of `since`, which is earlier.
+        self, customer_id: int | None, start: int, end: int, since: AsOf, as_of: AsOf | None = None
+    ) -> Iterator[VerdictChange]:
+        """Yield every record in [start, end) with its verdicts now and as of `since`, which is earlier.
 
-        Where nothing happened in its window since, both are one.
+        Records are ordered by (occurred_at, position). Both verdicts are the same object if its window didn't change.
         """
-        for group in self._whole_windows(customer, start, end, as_of):
-            known = [then for usage in group if (then := since.knew(usage)) is not None]
-            now = self._standing(group)
-            before = now if known == group else self._standing(known)
-            for usage in group:
-                if start <= usage.occurred_at < end:
-                    yield Change(now[usage.position], before.get(usage.position))
+        for group in self._complete_windows(customer_id, start, end, as_of):
+            known = [earlier for record in group if (earlier := since.visible(record)) is not None]
+            now = self._verdicts_in(group)
+            before = now if known == group else self._verdicts_in(known)
+            for record in group:
+                if start <= record.occurred_at < end:
+                    yield VerdictChange(now[record.position], before.get(record.position))
 
-    def _standing(self, group: Sequence[Usage]) -> dict[int, Standing]:
-        """How each of `group`, whole windows, stands, by its position."""
-        counts = survivors(group, self.window)
-        return {usage.position: Standing(usage, counts.get(usage.position)) for usage in group}
+    def _verdicts_in(self, group: Sequence[UsageRecord]) -> dict[int, UsageVerdict]:
+        """Return the verdict on each record of complete windows, by its position."""
+        effective = effective_by_position(group, self.window)
+        return {record.position: UsageVerdict(record, effective.get(record.position)) for record in group}
 
-    def _parts(
-        self, piece: Piece, customer: int | None, boundaries: Sequence[int], as_of: AsOf | None
+    def _partial_totals(
+        self, range_part: RangePart, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None
     ) -> Iterator[tuple[tuple[int, int], Totals]]:
-        """Totals of parts of `piece`, each by its window between `boundaries` and its customer."""
-        size, start, end = piece
+        """Yield partial totals of a part, each with the index of its window and its customer id."""
+        size, start, end = range_part
         if size is not None:
-            for bucket in self.source.buckets(size, customer, start, end):
+            for bucket in self.source.buckets_between(size, customer_id, start, end):
                 if bucket.totals.count:
-                    yield (bisect_right(boundaries, bucket.start) - 1, bucket.customer), bucket.totals
+                    yield (bisect_right(boundaries, bucket.start) - 1, bucket.customer_id), bucket.totals
             return
-        if as_of is None and self.source.has_runs:
-            yield from self._parts_of_runs(customer, start, end, boundaries)
+        if as_of is None and self.source.has_blocks:
+            yield from self._partial_totals_of_blocks(customer_id, start, end, boundaries)
             return
-        for group in self._whole_windows(customer, start, end, as_of):
-            yield from _parts_of(counted(group, self.window), start, end, boundaries)
+        for group in self._complete_windows(customer_id, start, end, as_of):
+            yield from _totals_by_window(effective_usage(group, self.window), start, end, boundaries)
 
-    def _parts_of_runs(
-        self, customer: int | None, start: int, end: int, boundaries: Sequence[int]
+    def _partial_totals_of_blocks(
+        self, customer_id: int | None, start: int, end: int, boundaries: Sequence[int]
     ) -> Iterator[tuple[tuple[int, int], Totals]]:
-        """The same where every event stands for itself: what whole runs add up to; others are opened."""
-        reaching_over: list[Run] = []
-        for run in self.source.runs(customer, start, end):
-            window = bisect_right(boundaries, run.earliest)
-            if start <= run.earliest and run.latest < end and window == bisect_right(boundaries, run.latest):
-                if run.totals.count:
-                    yield (window - 1, run.key[0]), run.totals
+        """Yield the totals of blocks that lie within one window; read the records of all other blocks."""
+        partial_blocks: list[UsageBlock] = []
+        for block in self.source.blocks_between(customer_id, start, end):
+            window = bisect_right(boundaries, block.earliest)
+            if start <= block.earliest and block.latest < end and window == bisect_right(boundaries, block.latest):
+                if block.totals.count:
+                    yield (window - 1, block.key[0]), block.totals
             else:
-                reaching_over.append(run)
-            if len(reaching_over) >= _RUNS_AT_A_TIME:
-                yield from self._parts_of_opened(reaching_over, start, end, boundaries)
-                reaching_over = []
-        yield from self._parts_of_opened(reaching_over, start, end, boundaries)
+                partial_blocks.append(block)
+            if len(partial_blocks) >= _BLOCK_BATCH:
+                yield from self._partial_totals_of_opened(partial_blocks, start, end, boundaries)
+                partial_blocks = []
+        yield from self._partial_totals_of_opened(partial_blocks, start, end, boundaries)
 
-    def _parts_of_opened(
-        self, runs: Sequence[Run], start: int, end: int, boundaries: Sequence[int]
+    def _partial_totals_of_opened(
+        self, blocks: Sequence[UsageBlock], start: int, end: int, boundaries: Sequence[int]
     ) -> Iterator[tuple[tuple[int, int], Totals]]:
-        for usages in self.source.usages_of(runs):
-            yield from _parts_of(counted(usages, None), start, end, boundaries)
+        for records in self.source.usage_in(blocks):
+            yield from _totals_by_window(effective_usage(records, None), start, end, boundaries)
 
-    def _whole_windows(
-        self, customer: int | None, start: int, end: int, as_of: AsOf | None
-    ) -> Iterator[Sequence[Usage]]:
-        """The usages of each window that touches [start, end), whole: what counts is decided before the cut."""
-        width = _AT_A_TIME
+    def _complete_windows(
+        self, customer_id: int | None, start: int, end: int, as_of: AsOf | None
+    ) -> Iterator[Sequence[UsageRecord]]:
+        """Yield the records of each window that overlaps [start, end), completely: superseding ignores the range."""
+        width = _GROUP_MICROSECONDS
         if self.window is not None:
             start, end = window_start(start, self.window), -window_start(-end, self.window)
             width = self.window.microseconds
-        usages = self.source.usages(customer, start, end, as_of)
-        for _, group in groupby(usages, lambda usage: usage.occurred_at // width):
+        records = self.source.usage_between(customer_id, start, end, as_of)
+        for _, group in groupby(records, lambda record: record.occurred_at // width):
             yield list(group)
 
 
-def _parts_of(
-    usages: Sequence[Usage], start: int, end: int, boundaries: Sequence[int]
+def _totals_by_window(
+    records: Sequence[UsageRecord], start: int, end: int, boundaries: Sequence[int]
 ) -> Iterator[tuple[tuple[int, int], Totals]]:
-    """Totals of those of `usages` that lie in [start, end), by their window between `boundaries` and customer."""
-    parts: defaultdict[tuple[int, int], list[Usage]] = defaultdict(list)
-    for usage in usages:
-        if start <= usage.occurred_at < end:
-            parts[bisect_right(boundaries, usage.occurred_at) - 1, usage.customer].append(usage)
+    """Yield the totals of the records in [start, end), by the index of their window and customer id."""
+    parts: defaultdict[tuple[int, int], list[UsageRecord]] = defaultdict(list)
+    for record in records:
+        if start <= record.occurred_at < end:
+            parts[bisect_right(boundaries, record.occurred_at) - 1, record.customer_id].append(record)
     for key, part in parts.items():
-        yield key, Totals.of(part)
+        yield key, Totals.from_usage(part)

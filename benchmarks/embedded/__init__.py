@@ -1,1 +1,1 @@
-"""The ledger in a program: each benchmark is a function from a Bench to what it measured; `suite` lists them."""
+"""Benchmarks of the embedded library. Each is a function that takes a Bench and yields measurements."""

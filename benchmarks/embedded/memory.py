@@ -1,21 +1,21 @@
-"""Memory: what recording and rebuilding take at their peak, each in a process of its own."""
+"""Peak memory of recording and of rebuilding, each in a separate process."""
 
 from collections.abc import Iterator
 
-from ..apart import MEBIBYTE, Done, apart
 from ..bench import Bench
-from ..measure import Mark, Measured
+from ..measure import Measurement, Target
+from ..subprocess_run import MEBIBYTE, RunResult, run_in_subprocess
 
-MARK = Mark(500, is_ceiling=True)
-
-
-def memory(bench: Bench) -> Iterator[Measured]:
-    """Of the process and those that it starts, together; at each size, so that growth shows."""
-    yield _measured("to record", bench, bench.filled)
-    bench.engine.delete_views(bench.ledger())
-    yield _measured("to rebuild", bench, apart("rebuild", bench.ledger(), bench.events), MARK)
+TARGET = Target(500, is_ceiling=True)
 
 
-def _measured(what: str, bench: Bench, done: Done, mark: Mark | None = None) -> Measured:
-    figures = {"µs/event": done.seconds / bench.events * 1e6}
-    return Measured(what, done.peak_bytes / MEBIBYTE, "MiB", mark, 1, figures)
+def memory(bench: Bench) -> Iterator[Measurement]:
+    """Measure the peak memory of the process and its children at each size."""
+    yield _measurement("to record", bench, bench.recording)
+    bench.engine.delete_read_models(bench.ledger())
+    yield _measurement("to rebuild", bench, run_in_subprocess("rebuild", bench.ledger(), bench.events), TARGET)
+
+
+def _measurement(name: str, bench: Bench, result: RunResult, target: Target | None = None) -> Measurement:
+    figures = {"µs/event": result.seconds / bench.events * 1e6}
+    return Measurement(name, result.peak_bytes / MEBIBYTE, "MiB", target, 1, figures)

@@ -1,4 +1,4 @@
-"""What an engine by itself has to offer, to be measured against: raw rows, its GROUP BY, and a plain typed table."""
+"""The interface of an engine: the operations with which Tallybook is compared."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -8,82 +8,82 @@ from typing import Protocol
 
 StoredRow = tuple[str, int, str, bytes]
 """A row of `stored_events`: stream, version, topic and state."""
-Counted = tuple[str, int, Decimal]
-"""A customer, or the day as a date, with count and sum."""
+CountAndSum = tuple[str, int, Decimal]
+"""A customer or an ISO date, with count and sum."""
 
 
-Grouping = Callable[[int], list[Counted]]
-"""Gives count and sum of each customer, of all that was recorded after a position."""
+GroupBy = Callable[[int], list[CountAndSum]]
+"""Returns count and sum of each customer, of the events after a position."""
 
 
 class RawTable(Protocol):
-    """A table of stored events like the ledger's own, with all that guards it, written without Tallybook."""
+    """The ledger's table of stored events, with its constraints and triggers, written without Tallybook."""
 
     def insert(self, rows: Sequence[StoredRow]) -> None:
         """Store rows in one durable transaction."""
         ...
 
 
-class PlainTable(Protocol):
-    """The usage of a ledger in typed columns, with an index that covers the questions: what a team writes by hand."""
+class TypedTable(Protocol):
+    """The usage of a ledger in typed columns with a covering index, as a team would write it by hand."""
 
-    def one(self, customer: str, start: datetime, end: datetime) -> Counted:
-        """Count and sum of a customer."""
+    def total_of(self, customer: str, start: datetime, end: datetime) -> CountAndSum:
+        """Return count and sum of a customer."""
         ...
 
-    def each(self, start: datetime, end: datetime) -> list[Counted]:
-        """Count and sum of each customer, ordered by customer."""
+    def totals_by_customer(self, start: datetime, end: datetime) -> list[CountAndSum]:
+        """Return count and sum of each customer, ordered by customer."""
         ...
 
-    def days(self, customer: str, start: datetime, end: datetime) -> list[Counted]:
-        """Count and sum of each UTC day of a customer, in order."""
+    def totals_by_day(self, customer: str, start: datetime, end: datetime) -> list[CountAndSum]:
+        """Return count and sum of each UTC day of a customer, in order."""
         ...
 
 
 class Engine(Protocol):
-    """A database engine, with ledgers on it and what is measured against them."""
+    """A database engine that stores ledgers, with the raw operations for comparison."""
 
     name: str
-    """As in `--store`."""
+    """The value of `--store`."""
     insert_name: str
-    """How raw rows are written."""
+    """The name of the method that inserts raw rows."""
     group_name: str
-    """How the stored JSON is grouped, as one writes it."""
+    """The name of the usual statement that groups the stored JSON."""
     groupings: Mapping[str, str]
-    """That statement by its name, and quicker ones if there are any."""
+    """The statements that group the stored JSON, by name: the usual one, and faster ones if any."""
 
     def version(self) -> str:
-        """Its name and version."""
+        """Return the name and version of the engine."""
         ...
 
     def new_url(self) -> str:
-        """Where a ledger can be made that nobody has made yet."""
+        """Return the URL of a ledger that does not exist."""
         ...
 
     def delete(self, url: str) -> None:
         """Remove a ledger and its read models."""
         ...
 
-    def delete_views(self, url: str) -> None:
-        """Remove the read models of a ledger that nobody has open."""
+    def delete_read_models(self, url: str) -> None:
+        """Remove the read models of a ledger that is not open."""
         ...
 
     def settle(self, url: str) -> None:
-        """Let the engine do what it does after much was written, before anything is measured."""
+        """Run the engine's maintenance after a large write, before a measurement."""
         ...
 
     def stored_rows(self, url: str) -> Iterator[StoredRow]:
-        """The rows of a ledger, by position."""
+        """Yield the rows of a ledger, ordered by position."""
         ...
 
     def raw_table(self, url: str) -> AbstractContextManager[RawTable]:
-        """The table of the ledger at `url`, where nothing but its meter is configured."""
+        """Return the table of the ledger at `url`, which contains only its meter."""
         ...
 
-    def grouping(self, url: str, name: str) -> AbstractContextManager[Grouping]:
-        """One GROUP BY over the stored JSON of a ledger, on a connection that is open."""
+    def group_by(self, url: str, name: str) -> AbstractContextManager[GroupBy]:
+        """Return a GROUP BY over the stored JSON of a ledger, on an open connection."""
         ...
 
-    def plain_table(self, url: str) -> AbstractContextManager[PlainTable]:
-        """The usage of a ledger in a plain typed table, which is removed afterwards."""
+    def typed_table(self, url: str) -> AbstractContextManager[TypedTable]:
+        """Return a typed table with the usage of a ledger, which is removed on exit."""
         ...

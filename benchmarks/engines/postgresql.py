@@ -1,4 +1,4 @@
-"""Raw PostgreSQL: a server of the benchmarks' own, with its settings as they come, or one that is given."""
+"""Raw PostgreSQL: a temporary server with default settings, or an existing database."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -10,11 +10,11 @@ from psycopg import Connection
 
 from tests.postgres import Database, Server
 
-from .engine import Counted, Grouping, StoredRow
-from .postgresql_plain import PostgreSQLPlainTable, named
+from .engine import CountAndSum, GroupBy, StoredRow
+from .postgresql_typed_table import PostgreSQLTypedTable, format_statement
 
 SETTINGS = ("listen_addresses=", "max_connections=60", "port=5432", "timezone=UTC")
-"""No more than what a server in a folder needs: what is committed is on disk."""
+"""The settings that a server in a folder needs. Commits are durable."""
 GROUP_BY = """
 SELECT e -> 'payload' ->> 'customer', count(*), sum((e -> 'payload' ->> 'tokens')::numeric),
        e ->> 'event_name' AS event_name
@@ -24,14 +24,14 @@ FROM (
 ) AS events
 GROUP BY event_name, 1 ORDER BY 1
 """
-QUICKEST_GROUP_BY = """
+FASTEST_GROUP_BY = """
 SELECT p.customer, count(*), sum(p.tokens), e.event_name
 FROM {schema}.stored_events
 CROSS JOIN LATERAL jsonb_to_record(convert_from(state, 'UTF8')::jsonb) AS e (event_name text, payload jsonb)
 CROSS JOIN LATERAL jsonb_to_record(e.payload) AS p (customer text, tokens numeric)
 WHERE topic = 'UsageRecorded' AND position > %s
 GROUP BY e.event_name, 1 ORDER BY 1
-"""  # measured to be the quickest of eight ways: each state is read once
+"""  # the fastest of eight measured statements: it parses each state once
 
 
 class PostgreSQL:
@@ -45,34 +45,34 @@ class PostgreSQL:
         self._database = database
         self.groupings: Mapping[str, str] = {
             self.group_name: GROUP_BY,
-            "GROUP BY jsonb_to_record": QUICKEST_GROUP_BY,
+            "GROUP BY jsonb_to_record": FASTEST_GROUP_BY,
         }
 
     def version(self) -> str:
-        """Its name and version."""
+        """Return the name and version of the engine."""
         with closing(self._database.connect()) as connection:
             return f"PostgreSQL {connection.info.parameter_status('server_version')}"
 
     def new_url(self) -> str:
-        """A schema that isn't there yet."""
+        """Return the URL of a schema that does not exist."""
         return self._database.fresh_url()
 
     def delete(self, url: str) -> None:
-        """Remove the schema of a ledger, and that of its read models."""
-        self._do(url, "DROP SCHEMA IF EXISTS {schema} CASCADE")
-        self.delete_views(url)
+        """Remove the schema of a ledger and that of its read models."""
+        self._execute(url, "DROP SCHEMA IF EXISTS {schema} CASCADE")
+        self.delete_read_models(url)
 
-    def delete_views(self, url: str) -> None:
+    def delete_read_models(self, url: str) -> None:
         """Remove the schema of the read models."""
-        self._do(url, "DROP SCHEMA IF EXISTS {views} CASCADE")
+        self._execute(url, "DROP SCHEMA IF EXISTS {read_models} CASCADE")
 
     def settle(self, url: str) -> None:
-        """Do what autovacuum would do some time after, and what a checkpoint does."""
-        self._do(url, "VACUUM ANALYZE {schema}.stored_events")
-        self._do(url, "CHECKPOINT")
+        """Run VACUUM ANALYZE, as autovacuum would do later, and a checkpoint."""
+        self._execute(url, "VACUUM ANALYZE {schema}.stored_events")
+        self._execute(url, "CHECKPOINT")
 
     def stored_rows(self, url: str) -> Iterator[StoredRow]:
-        """The rows of a ledger, by position."""
+        """Yield the rows of a ledger, ordered by position."""
         statement = (
             "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events ORDER BY position"
         )
@@ -81,50 +81,50 @@ class PostgreSQL:
             connection.cursor("stored_rows", binary=True) as cursor,
         ):
             cursor.itersize = 20_000
-            yield from cursor.execute(named(url, statement))
+            yield from cursor.execute(format_statement(url, statement))
 
     @contextmanager
     def raw_table(self, url: str) -> Generator["PostgreSQLTable"]:
-        """The ledger's own table, on a connection that is closed afterwards."""
+        """Return the ledger's own table, on a connection that is closed on exit."""
         with closing(self._database.connect()) as connection:
             yield PostgreSQLTable(connection, url)
 
     @contextmanager
-    def grouping(self, url: str, name: str) -> Generator[Grouping]:
-        """GROUP BY over the stored JSON of a ledger, on a connection that is open; by parallel workers."""
+    def group_by(self, url: str, name: str) -> Generator[GroupBy]:
+        """Return a GROUP BY over the stored JSON of a ledger, on an open connection with parallel workers."""
         with closing(self._database.connect()) as connection:
 
-            def grouped(after: int) -> list[Counted]:
-                rows = connection.execute(named(url, self.groupings[name]), (after,), prepare=False)
-                return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
+            def run(after: int) -> list[CountAndSum]:
+                rows = connection.execute(format_statement(url, self.groupings[name]), (after,), prepare=False)
+                return [(customer, event_count, Decimal(total)) for customer, event_count, total, _ in rows]
 
-            yield grouped
+            yield run
 
     @contextmanager
-    def plain_table(self, url: str) -> Generator["PostgreSQLPlainTable"]:
-        """The table beside the ledger's, removed afterwards."""
+    def typed_table(self, url: str) -> Generator["PostgreSQLTypedTable"]:
+        """Create a typed table in the ledger's schema, and remove it on exit."""
         with closing(self._database.connect()) as connection:
-            yield PostgreSQLPlainTable(connection, url)
-            connection.execute(named(url, "DROP TABLE {schema}.usage"))
+            yield PostgreSQLTypedTable(connection, url)
+            connection.execute(format_statement(url, "DROP TABLE {schema}.usage"))
 
-    def _do(self, url: str, statement: str) -> None:
+    def _execute(self, url: str, statement: str) -> None:
         with closing(self._database.connect()) as connection:
-            connection.execute(named(url, statement))
+            connection.execute(format_statement(url, statement))
 
 
 class PostgreSQLTable:
-    """The table of stored events, by itself."""
+    """The ledger's table of stored events."""
 
     def __init__(self, connection: Connection[Any], url: str) -> None:
         self._connection = connection
-        self._copy = named(
+        self._copy = format_statement(
             url,
             "COPY {schema}.stored_events (position, originator_id, originator_version, topic, state)"
             " FROM STDIN (FORMAT BINARY)",
         )
-        self._position = connection.execute(named(url, "SELECT max(position) FROM {schema}.stored_events")).fetchall()[
-            0
-        ][0]
+        self._position = connection.execute(
+            format_statement(url, "SELECT max(position) FROM {schema}.stored_events")
+        ).fetchall()[0][0]
 
     def insert(self, rows: Sequence[StoredRow]) -> None:
         """Store rows in one durable transaction."""
@@ -136,14 +136,14 @@ class PostgreSQLTable:
 
 
 @contextmanager
-def postgresql(url: str | None) -> Generator[PostgreSQL]:
-    """The database at `url`, or a server that ends with the block; nothing is left in either."""
+def open_postgresql(url: str | None) -> Generator[PostgreSQL]:
+    """Use the database at `url`, or start a temporary server. Everything is removed on exit."""
     if url is not None:
-        given = Database(url)
+        database = Database(url)
         try:
-            yield PostgreSQL(given)
+            yield PostgreSQL(database)
         finally:
-            given.drop_schemas()
+            database.drop_schemas()
     else:
         with closing(Server(SETTINGS)) as server:
             yield PostgreSQL(server.database)

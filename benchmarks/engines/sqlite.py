@@ -1,4 +1,4 @@
-"""Raw SQLite, with the pragmas that the ledger has."""
+"""Raw SQLite, with the same pragmas as the ledger."""
 
 import sqlite3
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -7,10 +7,10 @@ from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
-from tallybook.application.stores.sqlite import CACHE_KIBIBYTES, CHECKPOINT_PAGES
+from tallybook.application.storage.sqlite.connection import CACHE_KIBIBYTES, CHECKPOINT_PAGES
 
-from .engine import Counted, Grouping, StoredRow
-from .sqlite_plain import SQLitePlainTable
+from .engine import CountAndSum, GroupBy, StoredRow
+from .sqlite_typed_table import SQLiteTypedTable
 
 GROUP_BY = """
 SELECT json_extract(e, '$.payload.customer'), count(*), sum(json_extract(e, '$.payload.tokens')),
@@ -34,62 +34,62 @@ class SQLite:
         self.groupings: Mapping[str, str] = {self.group_name: GROUP_BY}
 
     def version(self) -> str:
-        """Its name and version."""
+        """Return the name and version of the engine."""
         return f"SQLite {sqlite3.sqlite_version}"
 
     def new_url(self) -> str:
-        """A file that isn't there yet."""
+        """Return the URL of a file that does not exist."""
         return f"sqlite:///{self._folder / f'{next(self._numbers)}.db'}"
 
     def delete(self, url: str) -> None:
-        """Remove a ledger's file, and that of its read models."""
+        """Remove the file of a ledger and that of its read models."""
         _delete(_file(url))
-        self.delete_views(url)
+        self.delete_read_models(url)
 
-    def delete_views(self, url: str) -> None:
+    def delete_read_models(self, url: str) -> None:
         """Remove the file of the read models."""
-        _delete(Path(f"{_file(url)}.views"))
+        _delete(Path(f"{_file(url)}.read-models"))
 
     def settle(self, url: str) -> None:
-        """Move what was written from the log into the file."""
-        with closing(_connected(_file(url))) as connection:
+        """Move the content of the write-ahead log into the database file."""
+        with closing(_connect(_file(url))) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def stored_rows(self, url: str) -> Iterator[StoredRow]:
-        """The rows of a ledger, by position."""
-        with closing(_connected(_file(url))) as connection:
+        """Yield the rows of a ledger, ordered by position."""
+        with closing(_connect(_file(url))) as connection:
             yield from connection.execute(
                 "SELECT originator_id, originator_version, topic, state FROM stored_events ORDER BY position"
             )
 
     @contextmanager
     def raw_table(self, url: str) -> Generator["SQLiteTable"]:
-        """The ledger's own table, on a connection that is closed afterwards."""
-        with closing(_connected(_file(url))) as connection:
+        """Return the ledger's own table, on a connection that is closed on exit."""
+        with closing(_connect(_file(url))) as connection:
             yield SQLiteTable(connection)
 
     @contextmanager
-    def grouping(self, url: str, name: str) -> Generator[Grouping]:
-        """GROUP BY over the stored JSON of a ledger, on a connection that is open."""
-        with closing(_connected(_file(url))) as connection:
+    def group_by(self, url: str, name: str) -> Generator[GroupBy]:
+        """Return a GROUP BY over the stored JSON of a ledger, on an open connection."""
+        with closing(_connect(_file(url))) as connection:
 
-            def grouped(after: int) -> list[Counted]:
+            def run(after: int) -> list[CountAndSum]:
                 rows = connection.execute(self.groupings[name], (after,))
-                return [(customer, counted, Decimal(total)) for customer, counted, total, _ in rows]
+                return [(customer, event_count, Decimal(total)) for customer, event_count, total, _ in rows]
 
-            yield grouped
+            yield run
 
     @contextmanager
-    def plain_table(self, url: str) -> Generator["SQLitePlainTable"]:
-        """A file with the table, removed afterwards."""
+    def typed_table(self, url: str) -> Generator["SQLiteTypedTable"]:
+        """Create a file with a typed table, and remove it on exit."""
         file = _file(self.new_url())
-        with closing(_connected(file)) as connection:
-            yield SQLitePlainTable(connection, _file(url))
+        with closing(_connect(file)) as connection:
+            yield SQLiteTypedTable(connection, _file(url))
         _delete(file)
 
 
 class SQLiteTable:
-    """The table of stored events, by itself."""
+    """The ledger's table of stored events."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -101,7 +101,7 @@ class SQLiteTable:
         self._connection.execute("COMMIT")
 
 
-def _connected(file: Path) -> sqlite3.Connection:
+def _connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, isolation_level=None)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -115,6 +115,6 @@ def _file(url: str) -> Path:
 
 
 def _delete(file: Path) -> None:
-    """Delete a database, if it is there, and what SQLite keeps beside it."""
+    """Delete a database file, its write-ahead log and its shared-memory file, if they exist."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{file}{suffix}").unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""The server under load, against the limits that Stripe publishes."""
+"""Benchmarks of the server under load, compared with the rate limits that Stripe publishes."""

@@ -1,6 +1,6 @@
-"""Load: posts over raw connections that stay open, one after another on each, so that the server is what is measured.
+"""Sends POST requests over raw persistent connections, one after another on each.
 
-No HTTP library: one that does less than the server does would still be half of what is measured on the same cores.
+There is no HTTP library, because it would use as much of the same cores as the server that is measured.
 """
 
 import asyncio
@@ -8,84 +8,86 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from .posts import Post
+from .http_requests import PostRequest
 
-_END_OF_HEAD = b"\r\n\r\n"
-_LENGTH = b"content-length:"
+_HEADER_END = b"\r\n\r\n"
+_CONTENT_LENGTH = b"content-length:"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the server said to a post, and how long it took."""
+class Response:
+    """The response to a request, and its duration in seconds."""
 
-    post: Post
+    post: PostRequest
     status: int
     body: bytes
     seconds: float
 
     @property
     def is_acknowledged(self) -> bool:
-        """Whether the server took responsibility for what was posted."""
+        """Return whether the server acknowledged the request."""
         return 200 <= self.status < 300
 
 
 @dataclass(slots=True)
-class Sent:
-    """What became of all that was sent: each post is answered, or its connection went away before."""
+class SendResult:
+    """The outcome of all requests: each has a response, or its connection was lost before."""
 
-    answers: list[Answer] = field(default_factory=list[Answer])
-    unanswered: list[Post] = field(default_factory=list[Post])
+    responses: list[Response] = field(default_factory=list[Response])
+    unanswered: list[PostRequest] = field(default_factory=list[PostRequest])
     seconds: float = 0
 
     @property
-    def acknowledged(self) -> list[Post]:
-        """The posts that were answered with a success."""
-        return [answer.post for answer in self.answers if answer.is_acknowledged]
+    def acknowledged(self) -> list[PostRequest]:
+        """Return the requests with a successful response."""
+        return [response.post for response in self.responses if response.is_acknowledged]
 
     @property
-    def refused(self) -> list[Answer]:
-        """All other answers."""
-        return [answer for answer in self.answers if not answer.is_acknowledged]
+    def rejected(self) -> list[Response]:
+        """Return the responses that are not successful."""
+        return [response for response in self.responses if not response.is_acknowledged]
 
 
-class MalformedAnswer(Exception):
-    """The server said something that isn't an HTTP answer of a known length."""
+class MalformedResponse(Exception):
+    """The server sent something other than an HTTP response with a content length."""
 
 
-def send(port: int, posts: Iterable[Post], connections: int, seconds: float) -> Sent:
-    """Send posts over so many connections at once, until they or the seconds are over or the server is gone.
+def send(port: int, posts: Iterable[PostRequest], connections: int, seconds: float) -> SendResult:
+    """Send requests over several connections until they or the time run out, or the server closes the connections.
 
-    Every post that was begun is in what this gives. Raises ConnectionError where no server listens.
+    The result contains every request whose sending was started. Raises ConnectionError if no server listens.
     """
     return asyncio.run(_send(port, iter(posts), connections, seconds))
 
 
-async def _send(port: int, posts: Iterator[Post], connections: int, seconds: float) -> Sent:
-    sent = Sent()
+async def _send(port: int, posts: Iterator[PostRequest], connections: int, seconds: float) -> SendResult:
+    sent = SendResult()
     loop = asyncio.get_running_loop()
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     opened: list[_Connection] = []
     for _ in range(connections):
         _, connection = await loop.create_connection(
-            lambda: _Connection(posts, sent, began + seconds, loop.create_future()), "127.0.0.1", port
+            lambda: _Connection(posts, sent, started_at + seconds, loop.create_future()), "127.0.0.1", port
         )
         opened.append(connection)
     await asyncio.gather(*(connection.ended for connection in opened))
-    sent.seconds = time.perf_counter() - began
+    sent.seconds = time.perf_counter() - started_at
     return sent
 
 
 class _Connection(asyncio.Protocol):
-    """Sends the next post when the one before it is answered."""
+    """Sends the next request when the response to the previous one is complete."""
 
-    def __init__(self, posts: Iterator[Post], sent: Sent, until: float, ended: "asyncio.Future[None]") -> None:
+    def __init__(
+        self, posts: Iterator[PostRequest], sent: SendResult, deadline: float, ended: "asyncio.Future[None]"
+    ) -> None:
         self.posts = posts
         self.sent = sent
-        self.until = until
+        self.deadline = deadline
         self.ended = ended
-        self.waiting: Post | None = None
+        self.waiting: PostRequest | None = None
         self.received = b""
-        self.began = 0.0
+        self.started_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -95,17 +97,17 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.received += data
         try:
-            answered = read_answer(self.received)
-        except MalformedAnswer as malformed:
-            self._end(malformed)
+            parsed = parse_response(self.received)
+        except MalformedResponse as malformed:
+            self._close(malformed)
             return
-        if answered is None:
+        if parsed is None:
             return
         if self.waiting is None:
-            self._end(MalformedAnswer("an answer that nobody asked for"))
+            self._close(MalformedResponse("a response without a request"))
             return
-        status, body = answered
-        self.sent.answers.append(Answer(self.waiting, status, body, time.perf_counter() - self.began))
+        status, body = parsed
+        self.sent.responses.append(Response(self.waiting, status, body, time.perf_counter() - self.started_at))
         self.waiting, self.received = None, b""
         self._send_next()
 
@@ -119,25 +121,25 @@ class _Connection(asyncio.Protocol):
     def _send_next(self) -> None:
         if self.transport.is_closing():
             return
-        post = next(self.posts, None) if time.perf_counter() < self.until else None
+        post = next(self.posts, None) if time.perf_counter() < self.deadline else None
         if post is None:
             self.transport.close()
             return
-        self.waiting, self.began = post, time.perf_counter()
-        self.transport.write(post.wire)
+        self.waiting, self.started_at = post, time.perf_counter()
+        self.transport.write(post.raw)
 
-    def _end(self, malformed: MalformedAnswer) -> None:
+    def _close(self, malformed: MalformedResponse) -> None:
         self.ended.set_exception(malformed)
         self.transport.abort()
 
 
-def read_answer(received: bytes) -> tuple[int, bytes] | None:
-    """Status and body of the answer, once it is there as a whole."""
-    head, found, body = received.partition(_END_OF_HEAD)
-    if not found:
+def parse_response(received: bytes) -> tuple[int, bytes] | None:
+    """Return status and body of the response, or None if it is incomplete."""
+    head, separator, body = received.partition(_HEADER_END)
+    if not separator:
         return None
     lines = head.lower().split(b"\r\n")
-    lengths = [int(line.removeprefix(_LENGTH)) for line in lines if line.startswith(_LENGTH)]
+    lengths = [int(line.removeprefix(_CONTENT_LENGTH)) for line in lines if line.startswith(_CONTENT_LENGTH)]
     if not lines[0].startswith(b"http/1.1 ") or len(lengths) != 1 or len(body) > lengths[0]:
-        raise MalformedAnswer(repr(received[:500]))
+        raise MalformedResponse(repr(received[:500]))
     return (int(lines[0].split()[1]), body) if len(body) == lengths[0] else None

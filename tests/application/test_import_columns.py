@@ -1,27 +1,27 @@
-"""Which column means what: a row becomes a report."""
+"""Column mapping: how a row becomes a meter event."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.usage_columns import Columns
-from tallybook.domain.errors import NoMeter
+from tallybook.application.usage_import.columns import ColumnMapping
+from tallybook.domain.errors import MeterNotFound
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def tokens(metering: Metering) -> Metering:
-    metering.configure_meter("tokens", customer_key="customer", value_key="tokens", dimension_keys=("model",))
+def tokens_ledger(metering: Metering) -> Metering:
+    metering.meters.configure("tokens", customer_key="customer", value_key="tokens", dimension_keys=("model",))
     return metering
 
 
-def test_stripes_columns_need_no_names(tokens: Metering) -> None:
-    """Each payload_KEY goes under KEY; empty cells say nothing, and further columns are left out."""
+def test_stripes_columns_need_no_names(tokens_ledger: Metering) -> None:
+    """Each column payload_KEY becomes KEY; empty cells and other columns are left out."""
     cells = {"identifier": "a", "timestamp": "2026-01-01", "event_name": "tokens", "payload_customer": "acme",
              "payload_tokens": "1", "payload_note": "", "comment": "x"}  # fmt: skip
-    assert Columns().report(cells, tokens.meter) == {
+    assert ColumnMapping().parse_row(cells, tokens_ledger.meters.get) == {
         "event_name": "tokens",
         "identifier": "a",
         "timestamp": AT,
@@ -29,11 +29,11 @@ def test_stripes_columns_need_no_names(tokens: Metering) -> None:
     }
 
 
-def test_named_columns_go_under_the_meters_own_keys(tokens: Metering) -> None:
-    """Value and customer by the meter's rules, further columns under the keys they are given."""
-    columns = Columns("tokens", "at", "id", "n", "who", payload={"kind": "model", "note": "note"})
+def test_named_columns_go_under_the_meters_own_keys(tokens_ledger: Metering) -> None:
+    """Value and customer are stored under the meter's keys, other columns under the keys they are mapped to."""
+    columns = ColumnMapping("tokens", "at", "id", "n", "who", payload={"kind": "model", "note": "note"})
     cells = {"id": "a", "at": "2026-01-01", "event_name": "other", "n": "5", "who": "acme", "kind": "small", "note": ""}
-    assert columns.report(cells, tokens.meter) == {
+    assert columns.parse_row(cells, tokens_ledger.meters.get) == {
         "event_name": "tokens",
         "identifier": "a",
         "timestamp": AT,
@@ -41,18 +41,20 @@ def test_named_columns_go_under_the_meters_own_keys(tokens: Metering) -> None:
     }
 
 
-def test_one_customer_may_be_that_of_all_rows(tokens: Metering) -> None:
-    """Whatever the rows say."""
-    report = Columns("tokens", customer_name="acme").report(
-        {"timestamp": "2026-01-01", "payload_customer": "else"}, tokens.meter
+def test_one_customer_may_apply_to_all_rows(tokens_ledger: Metering) -> None:
+    """It overrides the customers in the rows."""
+    event_input = ColumnMapping("tokens", customer_name="acme").parse_row(
+        {"timestamp": "2026-01-01", "payload_customer": "else"}, tokens_ledger.meters.get
     )
-    assert report["payload"] == {"customer": "acme"}
+    assert event_input["payload"] == {"customer": "acme"}
 
 
-def test_named_columns_of_an_unknown_meter_are_refused(tokens: Metering) -> None:
-    """Its keys are not known."""
-    with pytest.raises(NoMeter):
-        Columns(value="n").report({"timestamp": "0", "event_name": "nothing", "n": "1"}, tokens.meter)
+def test_named_columns_of_an_unknown_meter_are_rejected(tokens_ledger: Metering) -> None:
+    """The keys of its rules are unknown."""
+    with pytest.raises(MeterNotFound):
+        ColumnMapping(value="n").parse_row(
+            {"timestamp": "0", "event_name": "nothing", "n": "1"}, tokens_ledger.meters.get
+        )
 
 
 @pytest.mark.parametrize(
@@ -69,32 +71,34 @@ def test_named_columns_of_an_unknown_meter_are_refused(tokens: Metering) -> None
         ("1e3", "1e3"),
     ],
 )
-def test_numbers_become_the_plain_text_that_they_are(tokens: Metering, number: object, text: object) -> None:
-    """Digit for digit; what would be absurdly long stays as it is and is refused as a value."""
-    report = Columns().report({"timestamp": 0, "event_name": "tokens", "payload_tokens": number}, tokens.meter)
-    assert report["payload"] == {"tokens": text}
-    assert report["timestamp"] == datetime(1970, 1, 1, tzinfo=UTC)
+def test_numbers_become_the_plain_text_that_they_are(tokens_ledger: Metering, number: object, text: object) -> None:
+    """All digits are preserved; a number that would be too long stays in exponent form and is rejected as a value."""
+    event_input = ColumnMapping().parse_row(
+        {"timestamp": 0, "event_name": "tokens", "payload_tokens": number}, tokens_ledger.meters.get
+    )
+    assert event_input["payload"] == {"tokens": text}
+    assert event_input["timestamp"] == datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
     ("columns", "required"),
     [
-        (Columns(), {"timestamp", "event_name"}),
-        (Columns(value="n", identifier="id"), {"timestamp", "event_name", "n", "id"}),
-        (Columns("tokens"), {"timestamp", "payload_customer", "payload_tokens", "payload_model"}),
-        (Columns("tokens", "at", None, "n", "who", payload={"m": "model"}), {"at", "n", "who", "m"}),
-        (Columns("tokens", customer_name="acme", payload={"n": "tokens", "m": "model"}), {"timestamp", "n", "m"}),
+        (ColumnMapping(), {"timestamp", "event_name"}),
+        (ColumnMapping(value="n", identifier="id"), {"timestamp", "event_name", "n", "id"}),
+        (ColumnMapping("tokens"), {"timestamp", "payload_customer", "payload_tokens", "payload_model"}),
+        (ColumnMapping("tokens", "at", None, "n", "who", payload={"m": "model"}), {"at", "n", "who", "m"}),
+        (ColumnMapping("tokens", customer_name="acme", payload={"n": "tokens", "m": "model"}), {"timestamp", "n", "m"}),
     ],
 )
-def test_the_columns_that_a_file_must_have(tokens: Metering, columns: Columns, required: set[str]) -> None:
-    """Those that are named, and those that the meter's rules need of every row."""
-    meter = None if columns.event_name is None else tokens.meter(columns.event_name)
-    assert set(columns.required(meter)) == required
+def test_the_columns_that_a_file_must_have(tokens_ledger: Metering, columns: ColumnMapping, required: set[str]) -> None:
+    """The mapped columns, and those that the meter's rules require in every row."""
+    meter = None if columns.event_name is None else tokens_ledger.meters.get(columns.event_name)
+    assert set(columns.required_columns(meter)) == required
 
 
 def test_a_count_needs_no_value_column(metering: Metering) -> None:
-    """Its payload may go without."""
-    assert set(Columns("calls").required(metering.configure_meter("calls", formula="count"))) == {
+    """Its payload may have no value."""
+    assert set(ColumnMapping("calls").required_columns(metering.meters.configure("calls", formula="count"))) == {
         "timestamp",
         "payload_stripe_customer_id",
     }

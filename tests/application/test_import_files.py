@@ -1,55 +1,55 @@
-"""Usage files: the formats, and what is not what it says."""
+"""Usage files: the formats, and the errors of invalid files."""
 
 import os
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tallybook.application.usage_files import CHUNK_BYTES, open_usage_file
-from tallybook.application.usage_formats import FileFormat
+from tallybook.application.usage_import.files import CHUNK_BYTES, open_usage_file
+from tallybook.application.usage_import.formats import FileFormat
 from tallybook.domain.errors import InvalidImportFile
 
 
-def read(path: Path, content: str | bytes, file_format: FileFormat | None = None) -> list[tuple[int, object]]:
-    """The line of each row, and its cells or what it is refused for."""
+def read_rows(path: Path, content: str | bytes, file_format: FileFormat | None = None) -> list[tuple[int, object]]:
+    """Return the line of each row, with its cells or its error message."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     with open_usage_file(path, file_format) as file:
         return [(row.line, row.error.message if row.error else dict(row.cells)) for row in file.rows()]
 
 
-def refusal(path: Path, content: str | bytes) -> str:
-    """What the whole file is refused for."""
-    with pytest.raises(InvalidImportFile) as refused:
-        read(path, content)
-    assert refused.value.field == "file"
-    assert str(path) in refused.value.message
-    return refused.value.message.removeprefix(str(path)).strip(":, ")
+def file_error(path: Path, content: str | bytes) -> str:
+    """Return the message that the whole file is rejected with."""
+    with pytest.raises(InvalidImportFile) as exc_info:
+        read_rows(path, content)
+    assert exc_info.value.field == "file"
+    assert str(path) in exc_info.value.message
+    return exc_info.value.message.removeprefix(str(path)).strip(":, ")
 
 
 def test_a_csv_is_read_by_its_header(tmp_path: Path) -> None:
-    """Rows are known by the line they begin on, cells of several lines and blank lines notwithstanding."""
+    """Rows have the number of their first line, also after cells with line breaks and after blank lines."""
     content = 'a,b\n1,2\n"x\ny, ""z""",3\n\n4,5\n'
-    assert read(tmp_path / "f.csv", content) == [
+    assert read_rows(tmp_path / "f.csv", content) == [
         (2, {"a": "1", "b": "2"}),
         (3, {"a": 'x\ny, "z"', "b": "3"}),
         (6, {"a": "4", "b": "5"}),
     ]
 
 
-@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
-def test_any_line_end_and_a_byte_order_mark_are_taken(tmp_path: Path, ends: str) -> None:
-    """As spreadsheets write them; the last line may go without an end."""
-    content = f"\ufeffa,b{ends}1,é"
-    assert read(tmp_path / "f.csv", content) == [(2, {"a": "1", "b": "é"})]
-    content = f'\ufeff{{"a": 1}}{ends}{{"a": 2}}'
-    assert read(tmp_path / "f.jsonl", content) == [(1, {"a": Decimal(1)}), (2, {"a": Decimal(2)})]
-    content = f'\ufeff[{{"a": 1}},{ends}{{"a": 2}}]'
-    assert read(tmp_path / "f.json", content) == [(1, {"a": 1}), (2, {"a": 2})]
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_any_line_end_and_a_byte_order_mark_are_accepted(tmp_path: Path, line_end: str) -> None:
+    """As spreadsheets write them; the last line may have no line end."""
+    content = f"\ufeffa,b{line_end}1,é"
+    assert read_rows(tmp_path / "f.csv", content) == [(2, {"a": "1", "b": "é"})]
+    content = f'\ufeff{{"a": 1}}{line_end}{{"a": 2}}'
+    assert read_rows(tmp_path / "f.jsonl", content) == [(1, {"a": Decimal(1)}), (2, {"a": Decimal(2)})]
+    content = f'\ufeff[{{"a": 1}},{line_end}{{"a": 2}}]'
+    assert read_rows(tmp_path / "f.json", content) == [(1, {"a": 1}), (2, {"a": 2})]
 
 
-def test_a_row_of_another_width_is_refused_by_itself(tmp_path: Path) -> None:
-    """Its neighbours are read."""
-    assert read(tmp_path / "f.csv", "a,b\n1\n1,2\n1,2,3\n") == [
+def test_only_the_row_of_another_width_is_rejected(tmp_path: Path) -> None:
+    """The other rows are read."""
+    assert read_rows(tmp_path / "f.csv", "a,b\n1\n1,2\n1,2,3\n") == [
         (2, "The row has 1 cells, the header has 2."),
         (3, {"a": "1", "b": "2"}),
         (4, "The row has 3 cells, the header has 2."),
@@ -58,75 +58,75 @@ def test_a_row_of_another_width_is_refused_by_itself(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
 def test_objects_are_read_with_their_numbers_exact(tmp_path: Path, suffix: str) -> None:
-    """A payload object is as good as columns called payload_KEY."""
+    """A payload object is equivalent to columns named payload_KEY."""
     objects = [
         '{"event_name": "a", "payload": {"value": 0.10, "big": 12345678901234567890123, "b": true, "n": null}}',
         '{"event_name": "a", "payload_value": "1"}',
     ]
     content = "[" + ",\n".join(objects) + "]" if suffix == "json" else "\n\n".join(objects)
-    (_, first), (_, second) = read(tmp_path / f"f.{suffix}", content)
+    (_, first), (_, second) = read_rows(tmp_path / f"f.{suffix}", content)
     payload = {"payload_value": Decimal("0.10"), "payload_big": 12345678901234567890123, "payload_b": True}
     assert first == {"event_name": "a", **payload, "payload_n": None}
     assert "Decimal('0.10')" in repr(first)
     assert second == {"event_name": "a", "payload_value": "1"}
 
 
-def test_what_is_no_object_is_refused_by_itself(tmp_path: Path) -> None:
-    """In a list by its number, in lines by its line."""
-    assert [line for line, _ in read(tmp_path / "f.json", '[1, "x", null, [], {"payload": 5}]')] == [1, 2, 3, 4, 5]
-    lines = read(tmp_path / "f.jsonl", '{"a": "1"}\n\n{"a": \nNaN\n{"a": NaN}\n' + "[" * 100_000 + '\n{"a": "2"}\n')
+def test_only_the_line_that_is_not_an_object_is_rejected(tmp_path: Path) -> None:
+    """It is identified by its number in a JSON list, and by its line in JSONL."""
+    assert [line for line, _ in read_rows(tmp_path / "f.json", '[1, "x", null, [], {"payload": 5}]')] == [1, 2, 3, 4, 5]
+    lines = read_rows(
+        tmp_path / "f.jsonl", '{"a": "1"}\n\n{"a": \nNaN\n{"a": NaN}\n' + "[" * 100_000 + '\n{"a": "2"}\n'
+    )
     assert [line for line, _ in lines] == [1, 3, 4, 5, 6, 7]
     assert [cells for _, cells in lines if isinstance(cells, dict)] == [{"a": "1"}, {"a": "2"}]
 
 
-def test_the_format_may_be_said(tmp_path: Path) -> None:
-    """It wins over the suffix."""
-    assert read(tmp_path / "export.txt", "a\n1\n", FileFormat.CSV) == [(2, {"a": "1"})]
-    assert read(tmp_path / "f.json", '{"a": "1"}', FileFormat.JSONL) == [(1, {"a": "1"})]
+def test_the_format_may_be_specified(tmp_path: Path) -> None:
+    """It overrides the suffix."""
+    assert read_rows(tmp_path / "export.txt", "a\n1\n", FileFormat.CSV) == [(2, {"a": "1"})]
+    assert read_rows(tmp_path / "f.json", '{"a": "1"}', FileFormat.JSONL) == [(1, {"a": "1"})]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("f.csv", "", "it is empty."),
         ("f.csv", b"\x1f\x8b\x08\x00", "line 1: it is not text in UTF-8."),
         ("f.csv", b"a,b\n1,\xff\n", "line 2: it is not text in UTF-8."),
         ("f.csv", b"a,b\n1,\xc3", "line 2: it is not text in UTF-8."),
-        ("f.csv", b"a,b\n\n1,\x00\n", "line 3: it is not text: it holds a zero byte."),
+        ("f.csv", b"a,b\n\n1,\x00\n", "line 3: it is not text: it contains a zero byte."),
         ("f.csv", 'a,b\n1,2\n3,"4\n5,6\n', "line 3: it is not CSV: unexpected end of data."),
         ("f.csv", 'a,b\n1,"2" x\n', "line 2: it is not CSV: "),
         ("f.csv", "a,b,a\n", "line 1: it has more than one column 'a'."),
-        ("f.jsonl", '[{"a": 1}]', "line 1: it holds a list, not an object on each line (JSON, perhaps)."),
+        ("f.jsonl", '[{"a": 1}]', "line 1: it contains a list, not an object on each line (JSON, perhaps)."),
         ("f.json", "", "line 1: it is not a list of objects."),
         ("f.json", '{"a": 1}', "line 1: it is not a list of objects (JSONL, perhaps)."),
         ("f.json", '[{"a": 1}, {"a": 2', "it is not JSON after object 1 of the list: "),
         ("f.json", '[{"a": 1}]]', "it is not JSON after object 1 of the list: "),
         ("f.json", '[{"a": NaN}]', "it is not JSON after object 0 of the list: "),
-        ("f.txt", "a,b\n", "its name doesn't tell its format; give csv, json or jsonl."),
+        ("f.txt", "a,b\n", "its suffix is not that of a known format; give csv, json or jsonl."),
     ],
 )
-def test_a_file_that_is_not_what_it_says_is_refused_as_a_whole(
-    tmp_path: Path, name: str, content: str | bytes, said: str
-) -> None:
-    """Before any of its rows is read; where the line is known it is told."""
-    assert refusal(tmp_path / name, content).startswith(said)
+def test_a_malformed_file_is_rejected_as_a_whole(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+    """Before any row is read; the message names the line if it is known."""
+    assert file_error(tmp_path / name, content).startswith(message)
 
 
-def test_a_line_that_memory_should_not_hold_is_refused(tmp_path: Path) -> None:
-    """A file of millions of bytes without a line end is not what it says."""
-    assert "a line of over a million bytes" in refusal(tmp_path / "f.csv", "a\n" + "x" * 3 * CHUNK_BYTES)
+def test_an_overlong_line_is_rejected(tmp_path: Path) -> None:
+    """A CSV or JSONL file of over a million bytes without a line end is not read into memory."""
+    assert "a line of over a million bytes" in file_error(tmp_path / "f.csv", "a\n" + "x" * 3 * CHUNK_BYTES)
 
 
-def test_what_is_not_there_or_no_file_is_refused(tmp_path: Path) -> None:
-    """A folder and a pipe too: a file is read twice."""
+def test_a_missing_path_or_a_folder_is_rejected(tmp_path: Path) -> None:
+    """A folder or a pipe can't be read twice."""
     os.mkfifo(tmp_path / "pipe.csv")
     for path in (tmp_path / "nothing.csv", tmp_path, tmp_path / "pipe.csv"):
         with pytest.raises(InvalidImportFile), open_usage_file(path):
             pass
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
-    """What it was named after is no longer what it holds."""
+def test_a_file_that_changes_while_it_is_read_is_rejected(tmp_path: Path) -> None:
+    """The generated identifiers depend on the whole content of the file."""
     path = tmp_path / "f.csv"
     path.write_text("a\n" + "1\n" * 10)
     with open_usage_file(path) as file:
@@ -139,7 +139,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
 
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
-    """The same under another name, another for any other byte."""
+    """It is the same for a copy under another name, and differs if a byte differs."""
     digests: set[bytes] = set()
     for name, content in (("a.csv", "a\n1\n"), ("b.csv", "a\n1\n"), ("c.csv", "a\n1"), ("d.csv", "a\r\n1\n")):
         (tmp_path / name).write_text(content, newline="")

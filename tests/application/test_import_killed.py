@@ -1,6 +1,6 @@
-"""An import killed at any moment: the ledger opens, holds whole batches of the file's beginning, and can go on.
+"""An import killed at any moment: the ledger opens, contains whole batches of the first rows, and can be resumed.
 
-Twelve moments, spread over the file; TALLYBOOK_KILL_MOMENTS sets another number.
+It is killed at twelve moments spread over the file; TALLYBOOK_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.importing import BATCH_ROWS
+from tallybook.application.usage_import.importer import BATCH_ROWS
 
-from .command_line import CommandLine
+from ..cli.command_line import CommandLine
 
-MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "12"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "12"))
 VALUES = range(1, 6_001)
 SUMS = [0, *accumulate(VALUES)]
 MONTH = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
@@ -36,44 +36,44 @@ def tallybook(tmp_path: Path) -> CommandLine:
     return line
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_killed_and_started_again_an_import_ends_the_same(tallybook: CommandLine, moment: int) -> None:
-    """What another process saw recorded is still there, nothing is counted twice, and the second run adds the rest."""
-    seen = killed_import(tallybook, len(VALUES) * moment // MOMENTS, random.Random(moment).random() * 0.03)
-    count, total = figures(tallybook.url)
-    assert count >= seen
+@pytest.mark.parametrize("moment", range(KILL_COUNT))
+def test_a_killed_import_resumes_with_the_same_result(tallybook: CommandLine, moment: int) -> None:
+    """Rows that another process saw are still recorded, none is counted twice, and the second run adds the others."""
+    recorded_rows = kill_import(tallybook, len(VALUES) * moment // KILL_COUNT, random.Random(moment).random() * 0.03)
+    count, total = count_and_total(tallybook.url)
+    assert count >= recorded_rows
     assert count % BATCH_ROWS == 0
     assert total == SUMS[count]
 
-    again = tallybook.answer("import", tallybook.folder / "usage.csv", "--backfill")
-    assert (again["accepted"], again["duplicate"]) == (len(VALUES) - count, count)
-    assert figures(tallybook.url) == (len(VALUES), SUMS[-1])
-    for views in tallybook.folder.glob("*.views*"):
-        views.unlink()
-    assert figures(tallybook.url) == (len(VALUES), SUMS[-1])
+    resumed = tallybook.run_json("import", tallybook.folder / "usage.csv", "--backfill")
+    assert (resumed["accepted"], resumed["duplicate"]) == (len(VALUES) - count, count)
+    assert count_and_total(tallybook.url) == (len(VALUES), SUMS[-1])
+    for read_models_file in tallybook.folder.glob("*.read-models*"):
+        read_models_file.unlink()
+    assert count_and_total(tallybook.url) == (len(VALUES), SUMS[-1])
 
 
-def killed_import(tallybook: CommandLine, rows: int, seconds: float) -> int:
-    """Kill an import so long after so many rows are seen recorded; give how many that were."""
+def kill_import(tallybook: CommandLine, rows: int, seconds: float) -> int:
+    """Kill an import `seconds` after `rows` rows are recorded; return the number of rows seen."""
     program = Path(sys.executable).with_name("tallybook")
-    words = ("import", "usage.csv", "--backfill", "--ledger", tallybook.url)
-    process = subprocess.Popen([program, *words], cwd=tallybook.folder, stdout=subprocess.DEVNULL)
+    arguments = ("import", "usage.csv", "--backfill", "--ledger", tallybook.url)
+    process = subprocess.Popen([program, *arguments], cwd=tallybook.folder, stdout=subprocess.DEVNULL)
     with closing(sqlite3.connect(tallybook.ledger_file)) as ledger:
-        seen = recorded(ledger)
-        while seen < rows and process.poll() is None:
-            seen = recorded(ledger)
+        recorded_rows = count_recorded(ledger)
+        while recorded_rows < rows and process.poll() is None:
+            recorded_rows = count_recorded(ledger)
         time.sleep(seconds)
-        seen = recorded(ledger)
+        recorded_rows = count_recorded(ledger)
         process.kill()
     process.wait()
-    return seen
+    return recorded_rows
 
 
-def recorded(ledger: sqlite3.Connection) -> int:
+def count_recorded(ledger: sqlite3.Connection) -> int:
     return ledger.execute("SELECT count(*) FROM stored_events").fetchone()[0] - 1  # the meter's own event
 
 
-def figures(url: str) -> tuple[int, int]:
+def count_and_total(url: str) -> tuple[int, int]:
     with Metering.open(url) as metering:
         total = metering.total("tokens", None, *MONTH)
     return total.count, int(total.sum)

@@ -1,81 +1,83 @@
-"""Importing: every row is recorded once, however often and under whatever name the file comes."""
+"""Import: every row is recorded once, however often and under whatever name the file is imported."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.importing import BATCH_ROWS, ImportSummary, Refusal, UsageImport
-from tallybook.application.usage_columns import Columns
-from tallybook.application.usage_files import open_usage_file
-from tallybook.domain.errors import InvalidImportFile, NoMeter
+from tallybook.application.usage_import.columns import ColumnMapping
+from tallybook.application.usage_import.files import open_usage_file
+from tallybook.application.usage_import.importer import BATCH_ROWS, ImportSummary, RejectedRow, UsageImporter
+from tallybook.domain.errors import InvalidImportFile, MeterNotFound
 
 HEADER = "timestamp,event_name,payload_stripe_customer_id,payload_value"
 ROW = "2026-01-01,tokens,acme,5"
 
 
 @pytest.fixture
-def tokens(metering: Metering) -> Metering:
-    metering.configure_meter("tokens")
-    metering.configure_meter("others")
+def tokens_ledger(metering: Metering) -> Metering:
+    metering.meters.configure("tokens")
+    metering.meters.configure("others")
     return metering
 
 
-def imported(
-    metering: Metering, path: Path, content: str | None = None, columns: Columns | None = None
+def import_text(
+    metering: Metering, path: Path, content: str | None = None, columns: ColumnMapping | None = None
 ) -> ImportSummary:
     if content is not None:
         path.write_text(content)
     with open_usage_file(path) as file:
-        return UsageImport(metering, file, columns or Columns()).run()
+        return UsageImporter(metering, file, columns or ColumnMapping()).run()
 
 
-def figures(summary: ImportSummary) -> tuple[int, int, int, int]:
+def counts(summary: ImportSummary) -> tuple[int, int, int, int]:
     return summary.accepted, summary.duplicate, summary.conflict, summary.rejected
 
 
-def events(metering: Metering, event_name: str = "tokens") -> list[str]:
+def event_identifiers(metering: Metering, event_name: str = "tokens") -> list[str]:
     return [event.identifier for event in metering.events(event_name, limit=10_000)]
 
 
-def test_a_file_is_recorded_once_under_any_name(tokens: Metering, tmp_path: Path) -> None:
-    """Equal rows are uses of their own; the same bytes again are duplicates, a renamed copy's too."""
+def test_a_file_is_recorded_once_under_any_name(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """Equal rows are different meter events; the rows of the same file, also of a renamed copy, are duplicates."""
     content = "\n".join([HEADER, ROW, ROW, ROW])
-    assert figures(imported(tokens, tmp_path / "a.csv", content)) == (3, 0, 0, 0)
-    assert figures(imported(tokens, tmp_path / "a.csv")) == (0, 3, 0, 0)
-    assert figures(imported(tokens, tmp_path / "copy.csv", content)) == (0, 3, 0, 0)
-    assert len(events(tokens)) == 3
+    assert counts(import_text(tokens_ledger, tmp_path / "a.csv", content)) == (3, 0, 0, 0)
+    assert counts(import_text(tokens_ledger, tmp_path / "a.csv")) == (0, 3, 0, 0)
+    assert counts(import_text(tokens_ledger, tmp_path / "copy.csv", content)) == (0, 3, 0, 0)
+    assert len(event_identifiers(tokens_ledger)) == 3
 
 
-def test_two_files_never_meet(tokens: Metering, tmp_path: Path) -> None:
-    """The same rows in a file that differs by one byte are other uses."""
-    assert figures(imported(tokens, tmp_path / "a.csv", f"{HEADER}\n{ROW}")) == (1, 0, 0, 0)
-    assert figures(imported(tokens, tmp_path / "b.csv", f"{HEADER}\n{ROW}\n")) == (1, 0, 0, 0)
+def test_identifiers_of_two_files_never_collide(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """The same rows in a file that differs by one byte are different meter events."""
+    assert counts(import_text(tokens_ledger, tmp_path / "a.csv", f"{HEADER}\n{ROW}")) == (1, 0, 0, 0)
+    assert counts(import_text(tokens_ledger, tmp_path / "b.csv", f"{HEADER}\n{ROW}\n")) == (1, 0, 0, 0)
 
 
-def test_one_file_goes_into_several_meters(tokens: Metering, tmp_path: Path) -> None:
-    """Its rows have other identifiers there."""
+def test_one_file_goes_into_several_meters(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """Its rows have different identifiers in each meter."""
     for event_name in ("tokens", "others"):
-        columns = Columns(event_name=event_name)
-        assert figures(imported(tokens, tmp_path / "a.csv", f"{HEADER}\n{ROW}", columns)) == (1, 0, 0, 0)
-    assert events(tokens) != events(tokens, "others")
+        columns = ColumnMapping(event_name=event_name)
+        assert counts(import_text(tokens_ledger, tmp_path / "a.csv", f"{HEADER}\n{ROW}", columns)) == (1, 0, 0, 0)
+    assert event_identifiers(tokens_ledger) != event_identifiers(tokens_ledger, "others")
 
 
-def test_given_identifiers_are_kept_and_the_others_follow_the_rows(tokens: Metering, tmp_path: Path) -> None:
-    """The text order of generated identifiers is that of the rows."""
+def test_explicit_identifiers_are_used_and_others_are_generated_from_the_rows(
+    tokens_ledger: Metering, tmp_path: Path
+) -> None:
+    """Generated identifiers sort in the order of the rows."""
     rows = [f"{identifier},{ROW}" for identifier in ("", "mine", "", *[""] * 20)]
-    summary = imported(tokens, tmp_path / "a.csv", "\n".join([f"identifier,{HEADER}", *rows]))
+    summary = import_text(tokens_ledger, tmp_path / "a.csv", "\n".join([f"identifier,{HEADER}", *rows]))
     assert (summary.accepted, summary.generated) == (23, 22)
-    identifiers = events(tokens)
+    identifiers = event_identifiers(tokens_ledger)
     assert identifiers[1] == "mine"
-    generated = [one for one in identifiers if one != "mine"]
+    generated = [event_identifier for event_identifier in identifiers if event_identifier != "mine"]
     assert generated == sorted(generated)
-    assert [one[-9:] for one in generated[:3]] == ["000000001", "000000003", "000000004"]
-    assert len({one[:24] for one in generated}) == 1
+    assert [event_identifier[-9:] for event_identifier in generated[:3]] == ["000000001", "000000003", "000000004"]
+    assert len({event_identifier[:24] for event_identifier in generated}) == 1
 
 
-def test_a_bad_row_is_refused_and_the_others_are_recorded(tokens: Metering, tmp_path: Path) -> None:
-    """Each with its line, its outcome and its code, in the order of the file."""
+def test_an_invalid_row_is_rejected_and_the_others_are_recorded(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """Rejected rows have their line, outcome and error code, in the order of the file."""
     rows = [
         "a,2026-01-01,tokens,acme,5",
         "b,noon,tokens,acme,5",
@@ -91,12 +93,12 @@ def test_a_bad_row_is_refused_and_the_others_are_recorded(tokens: Metering, tmp_
     ]
     path = tmp_path / "a.csv"
     path.write_text("\n".join([f"identifier,{HEADER}", *rows]))
-    refusals: list[Refusal] = []
+    rejected_rows: list[RejectedRow] = []
     with open_usage_file(path) as file:
-        usage = UsageImport(tokens, file, Columns(), first_refusals=2)
-        summary = usage.run(on_refusal=refusals.append)
-    assert figures(summary) == (1, 1, 1, 8)
-    assert [(one.line, (one.identifier or "")[:1], one.outcome, one.error.code) for one in refusals] == [
+        usage = UsageImporter(tokens_ledger, file, ColumnMapping(), max_first_rejected=2)
+        summary = usage.run(on_rejected=rejected_rows.append)
+    assert counts(summary) == (1, 1, 1, 8)
+    assert [(row.line, (row.identifier or "")[:1], row.outcome, row.error.code) for row in rejected_rows] == [
         (3, "b", "rejected", "invalid_timestamp"),
         (4, "c", "rejected", "no_meter"),
         (5, "d", "rejected", "payload_invalid_value"),
@@ -107,79 +109,81 @@ def test_a_bad_row_is_refused_and_the_others_are_recorded(tokens: Metering, tmp_
         (10, "h", "rejected", "no_meter"),
         (12, "x", "rejected", "invalid_identifier"),
     ]
-    assert summary.refusals == refusals[:2]
+    assert summary.first_rejected == rejected_rows[:2]
 
 
-def test_what_was_refused_can_be_accepted_later(tokens: Metering, tmp_path: Path) -> None:
-    """The rows that are there already are duplicates then."""
+def test_a_rejected_row_can_be_accepted_later(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """The rows recorded before are duplicates then."""
     content = f"{HEADER}\n{ROW}\n2026-01-01,later,acme,5\n"
-    assert figures(imported(tokens, tmp_path / "a.csv", content)) == (1, 0, 0, 1)
-    tokens.configure_meter("later")
-    assert figures(imported(tokens, tmp_path / "a.csv")) == (1, 1, 0, 0)
+    assert counts(import_text(tokens_ledger, tmp_path / "a.csv", content)) == (1, 0, 0, 1)
+    tokens_ledger.meters.configure("later")
+    assert counts(import_text(tokens_ledger, tmp_path / "a.csv")) == (1, 1, 0, 0)
 
 
-def test_rows_are_counted_over_many_batches(tokens: Metering, tmp_path: Path) -> None:
-    """Lines and numbers go on from batch to batch, and progress is told in bytes."""
+def test_rows_are_counted_over_many_batches(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """Line and row numbers continue from batch to batch, and progress is reported in bytes."""
     count = 2 * BATCH_ROWS + 1
     path = tmp_path / "a.csv"
     path.write_text("\n".join([HEADER, *[ROW] * count, "noon,tokens,acme,5"]))
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
 
-    def tell(read: int, size: int) -> None:
-        told.append((read, size))
+    def report_progress(read: int, size: int) -> None:
+        progress.append((read, size))
 
     with open_usage_file(path) as file:
-        summary = UsageImport(tokens, file, Columns()).run(advance=tell)
-    assert figures(summary) == (count, 0, 0, 1)
-    assert [one.line for one in summary.refusals] == [count + 2]
-    assert events(tokens)[-1].endswith(f"-{count:09d}")
-    assert told[-1] == (path.stat().st_size,) * 2
+        summary = UsageImporter(tokens_ledger, file, ColumnMapping()).run(advance=report_progress)
+    assert counts(summary) == (count, 0, 0, 1)
+    assert [row.line for row in summary.first_rejected] == [count + 2]
+    assert event_identifiers(tokens_ledger)[-1].endswith(f"-{count:09d}")
+    assert progress[-1] == (path.stat().st_size,) * 2
 
 
 @pytest.mark.parametrize("batches", [0, 1, 2])
-def test_interrupted_and_started_again_it_ends_the_same(tokens: Metering, tmp_path: Path, batches: int) -> None:
-    """What was recorded before is found to be there, and the rest follows."""
+def test_an_interrupted_import_resumes_with_the_same_result(
+    tokens_ledger: Metering, tmp_path: Path, batches: int
+) -> None:
+    """The rows recorded before are duplicates, and the others are added."""
     path = tmp_path / "a.csv"
     path.write_text("\n".join([HEADER, *[ROW] * 2_500]))
 
     def stop(_read: int, _size: int) -> None:
-        if len(events(tokens)) == batches * BATCH_ROWS:
+        if len(event_identifiers(tokens_ledger)) == batches * BATCH_ROWS:
             raise KeyboardInterrupt
 
     with open_usage_file(path) as file:
-        usage = UsageImport(tokens, file, Columns())
+        usage = UsageImporter(tokens_ledger, file, ColumnMapping())
         with pytest.raises(KeyboardInterrupt):
             usage.run(advance=stop)
     assert usage.summary.accepted == batches * BATCH_ROWS
-    assert figures(imported(tokens, path)) == (2_500 - batches * BATCH_ROWS, batches * BATCH_ROWS, 0, 0)
-    assert len(events(tokens)) == 2_500
+    assert counts(import_text(tokens_ledger, path)) == (2_500 - batches * BATCH_ROWS, batches * BATCH_ROWS, 0, 0)
+    assert len(event_identifiers(tokens_ledger)) == 2_500
 
 
-def test_a_missing_column_refuses_the_file_with_nothing_recorded(tokens: Metering, tmp_path: Path) -> None:
-    """The refusal names the column and those that there are."""
+def test_a_missing_column_rejects_the_file_with_nothing_recorded(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """The error names the missing column and the existing ones."""
     with pytest.raises(
         InvalidImportFile, match="there is no column 'when'; there are timestamp, event_name"
-    ) as refused:
-        imported(tokens, tmp_path / "a.csv", f"{HEADER}\n{ROW}", Columns(timestamp="when"))
-    assert refused.value.field == "when"
-    assert events(tokens) == []
+    ) as exc_info:
+        import_text(tokens_ledger, tmp_path / "a.csv", f"{HEADER}\n{ROW}", ColumnMapping(timestamp="when"))
+    assert exc_info.value.field == "when"
+    assert event_identifiers(tokens_ledger) == []
 
 
-def test_a_meter_of_all_rows_must_be_there(tokens: Metering, tmp_path: Path) -> None:
-    """It is refused once, not row by row."""
-    with pytest.raises(NoMeter):
-        imported(tokens, tmp_path / "a.csv", f"{HEADER}\n{ROW}", Columns(event_name="nothing"))
+def test_the_meter_for_all_rows_must_exist(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """The import is rejected once, not for each row."""
+    with pytest.raises(MeterNotFound):
+        import_text(tokens_ledger, tmp_path / "a.csv", f"{HEADER}\n{ROW}", ColumnMapping(event_name="nothing"))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
-def test_all_formats_give_the_same_totals(tokens: Metering, tmp_path: Path, suffix: str) -> None:
-    """Numbers of JSON are exact: three times 0.1 is 0.3."""
-    one = '{"timestamp": 1767225600, "event_name": "tokens", "payload": {"stripe_customer_id": "acme", "value": 0.1}}'
+def test_all_formats_give_the_same_totals(tokens_ledger: Metering, tmp_path: Path, suffix: str) -> None:
+    """JSON numbers are exact: three times 0.1 is 0.3."""
+    line = '{"timestamp": 1767225600, "event_name": "tokens", "payload": {"stripe_customer_id": "acme", "value": 0.1}}'
     contents = {
         "csv": "\n".join([HEADER, *["1767225600,tokens,acme,0.1"] * 3]),
-        "json": f"[{one}, {one}, {one}]",
-        "jsonl": f"{one}\n{one}\n{one}\n",
+        "json": f"[{line}, {line}, {line}]",
+        "jsonl": f"{line}\n{line}\n{line}\n",
     }
-    assert figures(imported(tokens, tmp_path / f"a.{suffix}", contents[suffix])) == (3, 0, 0, 0)
-    (total,) = tokens.totals("tokens", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
+    assert counts(import_text(tokens_ledger, tmp_path / f"a.{suffix}", contents[suffix])) == (3, 0, 0, 0)
+    (total,) = tokens_ledger.totals("tokens", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
     assert str(total.value) == "0.3"

@@ -1,9 +1,9 @@
-"""Times as usage files write them."""
+"""Timestamps in usage files."""
 
 from datetime import UTC, datetime
 
 import pytest
-from tallybook.application.usage_times import read_time
+from tallybook.application.usage_import.columns import parse_timestamp
 from tallybook.domain.errors import InvalidTimestamp
 
 
@@ -25,17 +25,17 @@ from tallybook.domain.errors import InvalidTimestamp
     ],
 )
 def test_a_time_is_read_as_it_is_written(written: str, read: datetime) -> None:
-    """Unix seconds, dates and datetimes; in UTC without an offset, cut off below the microsecond."""
-    assert read_time(written, "timestamp") == read
+    """Unix seconds, dates and datetimes; in UTC without an offset, truncated to microseconds."""
+    assert parse_timestamp(written, "timestamp") == read
 
 
 @pytest.mark.parametrize(
     "written",
     [None, "", " ", "noon", "1e9", "1700158623000", "16.11.2023", "2023-02-30", "0001-01-01T00:00+14:00", True, [1]],
 )
-def test_what_is_no_time_is_refused_with_its_column(written: object) -> None:
-    """Milliseconds too: they are out of range as seconds, and the refusal says so."""
-    with pytest.raises(InvalidTimestamp) as refused:
-        read_time(written, "TIMESTAMP")
-    assert refused.value.field == "TIMESTAMP"
-    assert ("milliseconds" in refused.value.message) == (written in ("1700158623000", "0001-01-01T00:00+14:00"))
+def test_an_invalid_time_is_rejected_with_its_column(written: object) -> None:
+    """Milliseconds are out of range as seconds, and the message says so."""
+    with pytest.raises(InvalidTimestamp) as exc_info:
+        parse_timestamp(written, "TIMESTAMP")
+    assert exc_info.value.field == "TIMESTAMP"
+    assert ("milliseconds" in exc_info.value.message) == (written in ("1700158623000", "0001-01-01T00:00+14:00"))

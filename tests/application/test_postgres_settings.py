@@ -1,4 +1,4 @@
-"""What a ledger URL on PostgreSQL says, and what the settings do to connections."""
+"""PostgreSQL ledger URLs, and the effect of the settings on connections."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from tallybook.application import Metering, PostgresSettings, TallybookError
-from tallybook.application.ledger_url import locate
-from tallybook.application.stores.postgres_store import PostgresStore
+from tallybook.application.storage.postgres.store import PostgresStore
+from tallybook.application.storage.url import resolve_store
 
 from tests.postgres import Database
 
@@ -26,8 +26,8 @@ from tests.postgres import Database
         ("postgresql://?schema=one&schema=one", {}, "one"),
     ],
 )
-def test_all_but_the_schema_is_read_by_libpq(url: str, parameters: dict[str, str], schema: str) -> None:
-    """What isn't said is left to libpq, which has it from its environment."""
+def test_libpq_parses_everything_but_the_schema(url: str, parameters: dict[str, str], schema: str) -> None:
+    """Parameters that are not in the URL are left to libpq, which reads its environment."""
     settings = PostgresSettings.parse(url)
     assert conninfo_to_dict(settings.url.get_secret_value()) == parameters
     assert settings.schema_name == schema
@@ -42,25 +42,25 @@ def test_all_but_the_schema_is_read_by_libpq(url: str, parameters: dict[str, str
         "postgresql://?a",
     ],
 )
-def test_a_url_that_libpq_does_not_read_is_refused(url: str) -> None:
-    """So is one that names no schema, or several."""
-    with pytest.raises(TallybookError) as refused:
+def test_a_url_that_libpq_cannot_parse_is_rejected(url: str) -> None:
+    """A URL with an empty schema or with several is rejected too."""
+    with pytest.raises(TallybookError) as exc_info:
         Metering.open(url)
-    assert (refused.value.code, refused.value.field) == ("invalid_ledger_url", "url")
+    assert (exc_info.value.code, exc_info.value.field) == ("invalid_ledger_url", "url")
 
 
 @pytest.mark.parametrize("prepared", [True, False])
-def test_statements_are_prepared_only_where_connections_are_kept(postgres: Database, prepared: bool) -> None:
-    """A prepared statement would be another one, or none, on the next connection of a pooler."""
+def test_statements_are_prepared_only_if_connections_are_persistent(postgres: Database, prepared: bool) -> None:
+    """Behind a connection pooler, the next connection would not have the prepared statement, or another one."""
     url = PostgresSettings.parse(postgres.fresh_url())
     settings = url.model_copy(update={"prepared_statements": prepared, "max_connections": 2})
-    store = locate(settings)
+    store = resolve_store(settings)
     assert isinstance(store, PostgresStore)
-    recorder = store.recorder()
+    recorder = store.open_recorder()
     try:
         for _ in range(10):
             recorder.select_stream_positions("meter/tokens")
-        with recorder.store.session("read") as connection:
+        with recorder.store.transaction_for("read") as connection:
             row = connection.execute("SELECT count(*) > 0 FROM pg_prepared_statements").fetchone()
     finally:
         recorder.close()
@@ -68,14 +68,14 @@ def test_statements_are_prepared_only_where_connections_are_kept(postgres: Datab
 
 
 def test_no_more_connections_are_open_than_are_allowed(postgres: Database) -> None:
-    """However many threads record and ask; none is left when the ledger is closed."""
+    """However many threads record and query; all are closed with the ledger."""
     name = f"t{time.monotonic_ns()}"
     settings = PostgresSettings.parse(postgres.fresh_url()).model_copy(
         update={"parameters": {"application_name": name}, "max_connections": 4}
     )
     now = datetime.now(UTC)
 
-    def work(metering: Metering, writer: int) -> None:
+    def record(metering: Metering, writer: int) -> None:
         for number in range(10):
             metering.record("tokens", {"customer": "acme", "tokens": "1"}, identifier=f"{writer}-{number}")
             metering.total("tokens", "acme", now - timedelta(days=1), now + timedelta(days=1))
@@ -87,14 +87,14 @@ def test_no_more_connections_are_open_than_are_allowed(postgres: Database) -> No
 
     with closing(postgres.connect()) as observer:
         with Metering.open(settings) as metering, ThreadPoolExecutor(8) as threads:
-            metering.configure_meter("tokens", customer_key="customer", value_key="tokens")
-            working = [threads.submit(work, metering, writer) for writer in range(8)]
+            metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
+            working = [threads.submit(record, metering, writer) for writer in range(8)]
             counts: set[int] = set()
-            while not all(one.done() for one in working):
+            while not all(future.done() for future in working):
                 counts.add(count())
                 time.sleep(0.01)
-            for one in working:
-                one.result()
+            for future in working:
+                future.result()
         assert 1 <= max(counts) <= 4
         deadline = time.monotonic() + 10
         while count():

@@ -1,4 +1,4 @@
-"""A ledger URL on PostgreSQL is libpq's own, and a schema."""
+"""A PostgreSQL ledger URL is a libpq URL with a schema parameter."""
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -20,13 +20,13 @@ from tallybook.application import PostgresSettings, TallybookError
     ],
 )
 @pytest.mark.parametrize("schema", [None, "usage", "a+b", "a b&c=ü"])
-def test_all_that_is_said_to_libpq_reaches_it_as_it_is(url: str, schema: str | None) -> None:
-    """Wherever the schema stands among the parameters, and however it is written."""
-    given = url
+def test_libpq_parameters_are_passed_unchanged(url: str, schema: str | None) -> None:
+    """At any position of the schema among the parameters, and however it is encoded."""
+    encoded_url = url
     if schema is not None:
         encoded = "schema=" + "".join(f"%{byte:02x}" for byte in schema.encode())
-        given = url.replace("?", f"?{encoded}&") if "?" in url else f"{url}?{encoded}"
-    settings = PostgresSettings.parse(given)
+        encoded_url = url.replace("?", f"?{encoded}&") if "?" in url else f"{url}?{encoded}"
+    settings = PostgresSettings.parse(encoded_url)
     assert conninfo_to_dict(settings.url.get_secret_value()) == conninfo_to_dict(url)
     assert settings.schema_name == (schema or "tallybook")
 
@@ -35,10 +35,10 @@ def test_all_that_is_said_to_libpq_reaches_it_as_it_is(url: str, schema: str | N
     "query",
     ["schema=", "schema=pg_usage", "schema=a&schema=b", "schema=%ff", "schema=%00", "schema=" + "ü" * 29],
 )
-def test_a_schema_that_can_not_be_is_refused(query: str) -> None:
-    """None at all, one of the server's own, two, one that is no text, and one that is too long."""
-    with pytest.raises(TallybookError) as refused:
+def test_an_invalid_schema_is_rejected(query: str) -> None:
+    """An empty name, a reserved one, two schemas, invalid UTF-8, and a name that is too long."""
+    with pytest.raises(TallybookError) as exc_info:
         PostgresSettings.parse(f"postgresql://ops:secret@/usage?{query}")
-    assert refused.value.code == "invalid_ledger_url"
-    assert refused.value.field == "url"
-    assert "secret" not in str(refused.value)
+    assert exc_info.value.code == "invalid_ledger_url"
+    assert exc_info.value.field == "url"
+    assert "secret" not in str(exc_info.value)

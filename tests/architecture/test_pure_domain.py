@@ -1,4 +1,4 @@
-"""The domain is pure: it takes times and ids as arguments and has no clock, no store and no side door of its own."""
+"""The domain is pure: times and ids are arguments; it reads no clock, does no I/O and uses no persistence."""
 
 import ast
 from pathlib import Path
@@ -8,22 +8,22 @@ import pytest
 from .tree import ROOT
 
 CLOCKS = {"now", "utcnow", "today"}
-DOORS = {"open", "print", "input", "exec", "eval", "__import__"}
+IO_FUNCTIONS = {"open", "print", "input", "exec", "eval", "__import__"}
 
 
 def impurities(source: str) -> list[str]:
-    """What in `source` reads a clock, opens a door, or reaches into the library's persistence."""
-    return [found for node in ast.walk(ast.parse(source)) if (found := _impurity(node)) is not None]
+    """Return what in `source` reads a clock, does I/O, or imports the persistence of the eventsourcing library."""
+    return [message for node in ast.walk(ast.parse(source)) if (message := _impurity(node)) is not None]
 
 
 def _impurity(node: ast.AST) -> str | None:
     match node:
         case ast.Attribute(attr=name, lineno=line) if name in CLOCKS:
             return f"line {line}: .{name}"
-        case ast.Name(id=name, lineno=line) if name in DOORS:
+        case ast.Name(id=name, lineno=line) if name in IO_FUNCTIONS:
             return f"line {line}: {name}"
         case ast.Import(names=names, lineno=line):
-            return next((f"line {line}: {one.name}" for one in names if _is_persistence(one.name)), None)
+            return next((f"line {line}: {alias.name}" for alias in names if _is_persistence(alias.name)), None)
         case ast.ImportFrom(module=str(module), level=0, lineno=line) if _is_persistence(module):
             return f"line {line}: {module}"
         case _:
@@ -36,7 +36,7 @@ def _is_persistence(module: str) -> bool:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "domain").rglob("*.py")), ids=lambda file: file.stem)
 def test_a_file_of_the_domain_is_pure(file: Path) -> None:
-    """No clock, no door, and of the event-sourcing library only its domain."""
+    """It has no clock and no I/O, and imports only the domain module of the eventsourcing library."""
     assert impurities(file.read_text()) == []
 
 
@@ -53,5 +53,5 @@ def test_a_file_of_the_domain_is_pure(file: Path) -> None:
     ],
 )
 def test_an_impure_line_is_found(impure: str) -> None:
-    """The check sees each kind of what it forbids."""
+    """The check finds each kind of impurity."""
     assert len(impurities(impure)) == 1

@@ -1,4 +1,4 @@
-"""The tools that hold the style find nothing, in the whole tree."""
+"""ruff and pyright report nothing in the whole tree."""
 
 import shutil
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .tree import ROOMS, ROOT, run
+from .tree import PACKAGES, ROOT, run
 
 RUFF_CHECK = ("-m", "ruff", "check", "--no-cache")
 RUFF_FORMAT = ("-m", "ruff", "format", "--check", "--no-cache")
@@ -14,25 +14,22 @@ PYRIGHT = ("-m", "pyright", "--warnings", "--pythonpath", sys.executable)
 
 
 @pytest.mark.parametrize("tool", [RUFF_CHECK, RUFF_FORMAT], ids=["ruff check", "ruff format"])
-def test_ruff_finds_nothing(tool: tuple[str, ...]) -> None:
-    """Lint and format are clean; otherwise what ruff printed is shown."""
-    status, said = run(*tool)
+def test_ruff_reports_nothing(tool: tuple[str, ...]) -> None:
+    """Lint and format are clean; a failure shows the output of ruff."""
+    status, output = run(*tool)
     if status != 0:
-        pytest.fail(said, pytrace=False)
+        pytest.fail(output, pytrace=False)
 
 
-def test_pyright_finds_nothing(tmp_path: Path) -> None:
-    """Types are clean in strict mode, with `tallybook` standing for the rooms themselves, as it does when installed."""
-    for folder in (*ROOMS, "tests", "benchmarks"):
+def test_pyright_reports_nothing(tmp_path: Path) -> None:
+    """Types are clean in strict mode, with `tallybook` as it is installed."""
+    for folder in (*PACKAGES, "src", "tests", "benchmarks"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "typings", tmp_path / "typings", symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    package = tmp_path / "typings" / "tallybook"
-    package.mkdir(parents=True)
-    for room in ROOMS:
-        (package / room).symlink_to(tmp_path / room, target_is_directory=True)
-    status, said = run(*PYRIGHT, folder=tmp_path)
+    status, output = run(*PYRIGHT, folder=tmp_path)
     if status != 0:
-        pytest.fail(said.replace(f"{tmp_path}/", ""), pytrace=False)
+        pytest.fail(output.replace(f"{tmp_path}/", ""), pytrace=False)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +41,11 @@ def test_pyright_finds_nothing(tmp_path: Path) -> None:
     ],
     ids=["ruff check", "ruff format", "pyright"],
 )
-def test_a_tool_can_find_something(tool: tuple[str, ...], source: str, tmp_path: Path) -> None:
-    """Each of them fails on a file that it should fail on, by this project's settings."""
+def test_a_tool_reports_an_error(tool: tuple[str, ...], source: str, tmp_path: Path) -> None:
+    """Each tool fails on an invalid file, with the settings of this project."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "domain").mkdir()
-    (tmp_path / "domain" / "spoilt.py").write_text(source)
-    status, said = run(*tool, folder=tmp_path)
-    assert status == 1, said
-    assert "spoilt.py" in said
+    (tmp_path / "domain" / "invalid.py").write_text(source)
+    status, output = run(*tool, folder=tmp_path)
+    assert status == 1, output
+    assert "invalid.py" in output

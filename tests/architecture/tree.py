@@ -1,18 +1,19 @@
-"""The tree that is checked, and how tools are run over it."""
+"""The source tree under test, and how tools are run over it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("domain", "projections", "application")
+PACKAGES = ("domain", "projections", "application")
 
 
 def run(*command: str, folder: Path = ROOT, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """The exit status of a Python module or program of this environment, and all that it printed."""
-    done = subprocess.run(
+    """Return the exit status and the output of a module or program of this Python environment."""
+    completed = subprocess.run(
         [sys.executable, *command],
         cwd=folder,
         env={**os.environ, **(environment or {})},
@@ -21,4 +22,13 @@ def run(*command: str, folder: Path = ROOT, environment: Mapping[str, str] | Non
         timeout=240,
         check=False,
     )
-    return done.returncode, done.stdout + done.stderr
+    return completed.returncode, completed.stdout + completed.stderr
+
+
+def copy_package(folder: Path) -> Path:
+    """Copy the package to `folder`, as it is installed; return the path of the copy."""
+    package = folder / "tallybook"
+    shutil.copytree(ROOT / "src" / "tallybook", package)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return package

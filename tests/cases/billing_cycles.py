@@ -1,4 +1,4 @@
-"""The peers' cases about periods alone: where one ends, and where the next begins when a customer moves."""
+"""The vendors' cases about billing periods: their bounds, also when a customer changes timezone."""
 
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from tallybook.domain import BillingCycle
 
-from .peers import Case, CaseOfAnyKind, Figure, Part, Query, Run
+from .vendor_cases import AnyCase, Case, CaseRun, ExpectedTotal, Part, Query
 
 
-class Asked(Part):
-    """The period of a cycle that holds a moment."""
+class RequestedPeriod(Part):
+    """The period of a cycle that contains a moment."""
 
     interval: str
     timezone: str
@@ -18,30 +18,30 @@ class Asked(Part):
 
 
 class Bounds(Part):
-    """Where a period ends, and where it begins if the case says so."""
+    """The end of a period, and its start if the case has it."""
 
     start: datetime | None = None
     end: datetime
 
 
 class LocalBounds(Bounds):
-    """The bounds of a month by the clocks of a timezone."""
+    """The bounds of a month in a timezone."""
 
     timezone: str
 
 
-class PeriodBounds(CaseOfAnyKind):
-    """A case that asks for the bounds of one period."""
+class PeriodBounds(AnyCase):
+    """A case about the bounds of one period."""
 
     kind: Literal["period_bounds"]
     query: None
     expected: None
-    period: Asked
+    period: RequestedPeriod
     expected_period: Bounds
 
 
-class TimezoneChange(CaseOfAnyKind):
-    """A case of a customer who moves: the periods in turn, and what is used in the last one."""
+class TimezoneChange(AnyCase):
+    """A case of a customer who changes timezone: the periods in order, and the usage in the last one."""
 
     kind: Literal["timezone_change"]
     query: None
@@ -51,29 +51,29 @@ class TimezoneChange(CaseOfAnyKind):
 
 
 def check_period_bounds(stored: dict[str, Any], *, in_one_batch: bool) -> None:
-    """Hold the bounds of a period; the moments in it have nothing to do with batches."""
+    """Check the bounds of a period; `in_one_batch` has no effect."""
     case = PeriodBounds.model_validate(stored)
-    period = BillingCycle(case.period.interval, case.period.timezone).around(case.period.contains)
+    period = BillingCycle(case.period.interval, case.period.timezone).period_containing(case.period.contains)
     _check_bounds(period, case.expected_period)
 
 
 def check_timezone_change(stored: dict[str, Any], *, in_one_batch: bool) -> None:
-    """Hold that each period begins where the one before ended, and that what is used between their clocks counts."""
+    """Check that each period starts at the end of the previous one, and that usage between their clocks counts."""
     case = TimezoneChange.model_validate(stored)
     first, *later = case.periods
-    period = BillingCycle("month", first.timezone).around(first.end - timedelta(microseconds=1))
+    period = BillingCycle("month", first.timezone).period_containing(first.end - timedelta(microseconds=1))
     _check_bounds(period, first)
     for following in later:
-        period = BillingCycle("month", following.timezone).after(period[1])
+        period = BillingCycle("month", following.timezone).next_period(period[1])
         _check_bounds(period, following)
     (customer,) = {event.customer for event in case.events}
-    asked = Case(
-        **{field: getattr(case, field) for field in CaseOfAnyKind.model_fields},
+    totals_case = Case(
+        **{field: getattr(case, field) for field in AnyCase.model_fields},
         kind="aggregate",
         query=Query(customer=customer, start=period[0], end=period[1], window=None),
-        expected=[Figure(value=case.expected_total_second_period)],
+        expected=[ExpectedTotal(value=case.expected_total_second_period)],
     )
-    Run(asked, in_one_batch=in_one_batch).check()
+    CaseRun(totals_case, in_one_batch=in_one_batch).check()
 
 
 def _check_bounds(period: tuple[datetime, datetime], expected: Bounds) -> None:

@@ -1,4 +1,4 @@
-"""The peers' cases of what happens to a period, step by step: recorded, closed, corrected, reopened and read."""
+"""The vendors' cases about the life of a period, step by step: record, close, correct, reopen and read."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from tallybook.application import TallybookError
 
-from .peers import CaseOfAnyKind, Part, PeerEvent
 from .timeline import Period, Timeline
+from .vendor_cases import AnyCase, Part, VendorEvent
 
 
 class Expected(Part):
-    """What a step answers; a refusal is `rejected`."""
+    """The expected result of a step; the outcome of an error is `rejected`."""
 
     frozen: Decimal | None = None
     event_count: int | None = None
@@ -25,29 +25,29 @@ class Expected(Part):
 
 
 class Step(Part):
-    """Something that is done, perhaps at a moment of its own."""
+    """A step of a case, at a moment if it has one."""
 
     at: datetime | None = None
     expect: Expected = Expected()
 
-    def do(self, timeline: Timeline) -> Expected:
-        """Do it; give what was answered, as far as the step can tell."""
+    def run(self, timeline: Timeline) -> Expected:
+        """Run the step, and return the fields of the result that it has."""
         raise NotImplementedError
 
 
 class Record(Step):
-    """A use is reported."""
+    """Records a meter event."""
 
     op: Literal["record"]
-    event: PeerEvent
+    event: VendorEvent
 
-    def do(self, timeline: Timeline) -> Expected:
+    def run(self, timeline: Timeline) -> Expected:
         """Record the event."""
         return Expected(outcome=timeline.record(self.event))
 
 
 class Adjust(Step):
-    """A sum is corrected by a difference, which is reported like any use."""
+    """Corrects a sum by a difference, which is recorded as a meter event."""
 
     op: Literal["adjust"]
     id: str
@@ -57,52 +57,52 @@ class Adjust(Step):
     corrects: str
     reason: str
 
-    def do(self, timeline: Timeline) -> Expected:
-        """Report the difference."""
+    def run(self, timeline: Timeline) -> Expected:
+        """Record the difference."""
         meter = timeline.meter
-        assert meter.aggregation == "sum", "only a sum is corrected by a difference"
+        assert meter.aggregation == "sum", "only a sum can be corrected by a difference"
         payload: dict[str, str | int | Decimal | None] = {
             str(meter.value_key): self.delta,
             "corrects": self.corrects,
             "reason": self.reason,
         }
-        event = PeerEvent(
+        event = VendorEvent(
             id=self.id, event_name=meter.event_name, customer=self.customer, timestamp=self.timestamp, payload=payload
         )
         return Expected(outcome=timeline.record(event))
 
 
 class Cancel(Step):
-    """An event is cancelled."""
+    """Cancels a meter event."""
 
     op: Literal["cancel"]
     event_id: str
     reason: str | None = None
     by: str | None = None
 
-    def do(self, timeline: Timeline) -> Expected:
-        """Cancel it."""
+    def run(self, timeline: Timeline) -> Expected:
+        """Cancel the event."""
         timeline.metering.cancel(timeline.event_name, self.event_id, reason=self.reason, by=self.by)
         return Expected(outcome="cancelled")
 
 
-class StepOfPeriod(Step):
-    """Something that is done to a customer's period."""
+class PeriodStep(Step):
+    """A step about a customer's period."""
 
     customer: str
     period: Period
 
 
-class Close(StepOfPeriod):
-    """A period is closed: when it ends, unless that is said or past."""
+class Close(PeriodStep):
+    """Closes a period, at its end unless the step has a later moment."""
 
     op: Literal["close"]
 
-    def do(self, timeline: Timeline) -> Expected:
-        """Close it."""
+    def run(self, timeline: Timeline) -> Expected:
+        """Close the period."""
         if self.at is None:
-            timeline.go_to(self.period.end)
-        before = timeline.closed(self.customer, self.period)
+            timeline.advance_to(self.period.end)
+        before = timeline.closed_period_of(self.customer, self.period)
         closed = timeline.close(self.customer, self.period)
         assert before is None or before == closed
         return Expected(
@@ -110,40 +110,43 @@ class Close(StepOfPeriod):
         )
 
 
-class Reopen(StepOfPeriod):
-    """A closed period is opened again; the first closing is kept all the same."""
+class Reopen(PeriodStep):
+    """Reopens a closed period; the first closing stays in the ledger."""
 
     op: Literal["reopen"]
-    reason: str = "no reason is told by the case"
+    reason: str = "the case has no reason"
     by: str | None = None
 
-    def do(self, timeline: Timeline) -> Expected:
-        """Reopen it."""
+    def run(self, timeline: Timeline) -> Expected:
+        """Reopen the period."""
         event_name = timeline.event_name
-        reopened = timeline.metering.reopen_period(
+        reopened = timeline.metering.periods.reopen(
             event_name, self.customer, *self.period.bounds, reason=self.reason, by=self.by
         )
-        assert reopened in timeline.metering.closed_periods(event_name, self.customer, reopened=True)
+        assert reopened in timeline.metering.periods.list(event_name, self.customer, reopened=True)
         return Expected(frozen=reopened.quantity, outcome="reopened")
 
 
-class ReadPeriod(StepOfPeriod):
-    """A period is read, closed or not."""
+class ReadPeriod(PeriodStep):
+    """Reads a period, closed or not."""
 
     op: Literal["read_period"]
 
-    def do(self, timeline: Timeline) -> Expected:
-        """Read what is frozen, what is owed since, and what the period comes to now."""
-        closed, live = timeline.closed(self.customer, self.period), timeline.live(self.customer, self.period)
+    def run(self, timeline: Timeline) -> Expected:
+        """Read the frozen total, the adjustment and the current total."""
+        closed, live = (
+            timeline.closed_period_of(self.customer, self.period),
+            timeline.current_total(self.customer, self.period),
+        )
         if closed is None:
             return Expected(live=live)
-        owed = timeline.owed(self.customer).get(self.period.bounds, Decimal(0))
+        adjustment = timeline.adjustments(self.customer).get(self.period.bounds, Decimal(0))
         return Expected(
             frozen=closed.quantity,
             event_count=closed.count,
             live=live,
-            adjustments=owed,
-            net=closed.quantity + owed,
+            adjustments=adjustment,
+            net=closed.quantity + adjustment,
             drift=live - closed.quantity,
         )
 
@@ -151,8 +154,8 @@ class ReadPeriod(StepOfPeriod):
 AnyStep = Record | Adjust | Cancel | Close | Reopen | ReadPeriod
 
 
-class Lifecycle(CaseOfAnyKind):
-    """A case of steps, done in turn."""
+class Lifecycle(AnyCase):
+    """A case of steps in order."""
 
     kind: Literal["lifecycle"]
     query: None
@@ -161,22 +164,22 @@ class Lifecycle(CaseOfAnyKind):
 
 
 def check_lifecycle(stored: dict[str, Any], *, in_one_batch: bool) -> None:
-    """Hold what each step is expected to answer; the steps come one by one."""
+    """Check the expected result of each step."""
     case = Lifecycle.model_validate(stored)
     timeline = Timeline(case.meter)
     with timeline.metering:
         for event in case.events:
             timeline.record(event)
         for step in case.steps:
-            timeline.go_to(step.at)
-            answered = _answer(step, timeline)
+            timeline.advance_to(step.at)
+            actual = _run_step(step, timeline)
             expected = step.expect.model_fields_set
-            assert {field: getattr(answered, field) for field in expected} == step.expect.model_dump(include=expected)
+            assert {field: getattr(actual, field) for field in expected} == step.expect.model_dump(include=expected)
 
 
-def _answer(step: AnyStep, timeline: Timeline) -> Expected:
+def _run_step(step: AnyStep, timeline: Timeline) -> Expected:
     try:
-        return step.do(timeline)
+        return step.run(timeline)
     except TallybookError:
         if step.expect.outcome is None:
             raise

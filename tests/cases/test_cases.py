@@ -7,20 +7,18 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from .kinds import check
-from .peers import FILE, stored_cases
+from .case_types import check
+from .vendor_cases import load_cases
 
 SKIPPED: dict[str, list[str]] = tomllib.loads(Path(__file__).with_name("skipped.toml").read_text())
-CASES: dict[str, dict[str, Any]] = stored_cases() if FILE.exists() else {}
+CASES: dict[str, dict[str, Any]] = load_cases()
 NOT_RUN = [name for names in SKIPPED.values() for name in names]
 RUN = [name for name in CASES if name not in NOT_RUN]
-
-pytestmark = pytest.mark.skipif(not FILE.exists(), reason=f"the peers' cases are not at {FILE}")
 
 
 @pytest.mark.parametrize("in_one_batch", [False, True], ids=["one-by-one", "in-one-batch"])
 @pytest.mark.parametrize("name", RUN)
-def test_a_peer_s_case(name: str, in_one_batch: bool) -> None:
+def test_vendor_case(name: str, in_one_batch: bool) -> None:
     """The ledger answers the figures, outcomes, events and periods that the case expects."""
     check(CASES[name], in_one_batch=in_one_batch)
 

@@ -1,4 +1,4 @@
-"""What the cases about closed periods share: a ledger that is told and asked step by step."""
+"""A ledger for the cases about closed periods, changed and queried step by step."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -7,61 +7,66 @@ from fractions import Fraction
 from tallybook.application import ClosedPeriod, Metering
 
 from ..notation import Clock
-from .peers import EARLIEST, LIFTED, Part, PeerEvent, PeerMeter, configure, report
+from .vendor_cases import EARLIEST, LIFTED, Part, VendorEvent, VendorMeter, configure, event_input
 
-AT_ONCE = LIFTED.model_copy(update={"grace": None})
+WITHOUT_GRACE_PERIOD = LIFTED.model_copy(update={"grace_period": None})
 
 Bounds = tuple[datetime, datetime]
 
 
 class Period(Part):
-    """A period, as the cases name it."""
+    """A period in a case."""
 
     start: datetime
     end: datetime
 
     @property
     def bounds(self) -> Bounds:
-        """Its start and end."""
+        """The start and end of the period."""
         return self.start, self.end
 
 
 class Timeline:
     """The meter of a case, and the closed periods of its customers."""
 
-    def __init__(self, meter: PeerMeter) -> None:
+    def __init__(self, meter: VendorMeter) -> None:
         self.meter = meter
         self.event_name = meter.event_name
         self.clock = Clock(EARLIEST)
-        self.metering = Metering.open("sqlite://", policy=AT_ONCE, clock=self.clock)
+        self.metering = Metering.open("sqlite://", policy=WITHOUT_GRACE_PERIOD, clock=self.clock)
         configure(self.metering, meter, {meter.event_name})
 
-    def go_to(self, at: datetime | None) -> None:
-        """Put the clock to a moment, unless none is told or it is past."""
+    def advance_to(self, at: datetime | None) -> None:
+        """Set the clock to a moment, unless it is None or in the past."""
         self.clock.now = max(self.clock.now, at or EARLIEST)
 
-    def record(self, event: PeerEvent) -> str:
-        """Record an event when the system accepted it; give the outcome."""
-        self.go_to(event.received_at or event.timestamp)
-        (receipt,) = self.metering.record_many([report(event)])
+    def record(self, event: VendorEvent) -> str:
+        """Record an event at the time it was received, and return the outcome."""
+        self.advance_to(event.received_at or event.timestamp)
+        (receipt,) = self.metering.record_many([event_input(event)])
         return str(receipt.outcome)
 
     def close(self, customer: str, period: Period) -> ClosedPeriod:
-        """Close a period, as of the moment that the clock shows."""
-        return self.metering.close_period(self.event_name, customer, *period.bounds)
+        """Close a period at the current time of the clock."""
+        return self.metering.periods.close(self.event_name, customer, *period.bounds)
 
-    def closed(self, customer: str, period: Period) -> ClosedPeriod | None:
-        """The closing of exactly this period, if it is closed."""
-        found = self.metering.closed_periods(self.event_name, customer, start=period.start, end=period.end)
-        return next((one for one in found if (one.start, one.end) == period.bounds), None)
+    def closed_period_of(self, customer: str, period: Period) -> ClosedPeriod | None:
+        """Return the closing of exactly this period; None if it is not closed."""
+        periods = self.metering.periods.list(self.event_name, customer, start=period.start, end=period.end)
+        return next(
+            (closed_period for closed_period in periods if (closed_period.start, closed_period.end) == period.bounds),
+            None,
+        )
 
-    def owed(self, customer: str, as_of: int | None = None) -> dict[Bounds, Decimal]:
-        """What is owed on each closed period since it was closed; its events make it up."""
-        found = self.metering.adjustments(self.event_name, customer, as_of=as_of)
-        for one in found:
-            assert sum(Fraction(event.change) for event in one.events) == Fraction(one.difference)
-        return {(one.period.start, one.period.end): one.difference for one in found}
+    def adjustments(self, customer: str, as_of: int | None = None) -> dict[Bounds, Decimal]:
+        """Return the adjustment of each closed period, after checking that its events add up to it."""
+        found_adjustments = self.metering.periods.adjustments(self.event_name, customer, as_of=as_of)
+        for adjustment in found_adjustments:
+            assert sum(Fraction(event.change) for event in adjustment.events) == Fraction(adjustment.difference)
+        return {
+            (adjustment.period.start, adjustment.period.end): adjustment.difference for adjustment in found_adjustments
+        }
 
-    def live(self, customer: str, period: Period) -> Decimal:
-        """What a period comes to now, closed or not."""
+    def current_total(self, customer: str, period: Period) -> Decimal:
+        """Return the current total of a period, closed or not."""
         return self.metering.total(self.event_name, customer, *period.bounds).value

@@ -1,4 +1,4 @@
-"""Every test that asks for `store` runs once on each of them; `kept_store` is each that outlives the program."""
+"""Every test that asks for `store` runs once on each of them; `persistent_store` is each that outlives the program."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.ledger import Ledger
-from tallybook.application.ledger_url import locate
+from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.storage.url import resolve_store
 
 from ..postgres import Database
-from .kept_stores import KeptStore, PostgresSchema, SQLiteFile
+from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile
 from .stores import Store
 
-KEPT_STORES: Mapping[str, str] = {"sqlite file": "file_store", "postgresql": "postgres_store"}
-STORES: Mapping[str, str] = {"sqlite memory": "memory_store", **KEPT_STORES}
+PERSISTENT_STORES: Mapping[str, str] = {"sqlite file": "file_store", "postgresql": "postgres_store"}
+STORES: Mapping[str, str] = {"sqlite memory": "memory_store", **PERSISTENT_STORES}
 """Another store joins the contract with one line here, and a fixture below."""
 
 
@@ -24,39 +24,39 @@ def store(request: pytest.FixtureRequest) -> Store:
     return request.getfixturevalue(STORES[request.param])
 
 
-@pytest.fixture(params=KEPT_STORES)
-def kept_store(request: pytest.FixtureRequest) -> KeptStore:
+@pytest.fixture(params=PERSISTENT_STORES)
+def persistent_store(request: pytest.FixtureRequest) -> PersistentStore:
     """Each store in turn that is still there when nobody has it open, empty."""
-    return request.getfixturevalue(KEPT_STORES[request.param])
+    return request.getfixturevalue(PERSISTENT_STORES[request.param])
 
 
 @pytest.fixture
 def memory_store() -> Store:
     """SQLite in memory, there for as long as it is open."""
-    return Store(locate("sqlite://"))
+    return Store(resolve_store("sqlite://"))
 
 
 @pytest.fixture
 def file_store(tmp_path: Path) -> SQLiteFile:
     """A SQLite file."""
-    return SQLiteFile.beside(tmp_path / "usage.db")
+    return SQLiteFile.in_file(tmp_path / "usage.db")
 
 
 @pytest.fixture
 def postgres_store(postgres: Database) -> PostgresSchema:
     """A schema of a PostgreSQL database."""
-    return PostgresSchema.fresh(postgres)
+    return PostgresSchema.create(postgres)
 
 
 @pytest.fixture
 def ledger(store: Store) -> Iterator[Ledger]:
     """The ledger of each store."""
-    with closing(store.ledger()) as opened:
-        yield opened
+    with closing(store.ledger()) as open_ledger:
+        yield open_ledger
 
 
 @pytest.fixture
 def metering(store: Store) -> Iterator[Metering]:
     """The application on each store."""
-    with store.metering() as opened:
-        yield opened
+    with store.metering() as open_metering:
+        yield open_metering

@@ -4,29 +4,29 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from tallybook.application import Explanation, Metering, Receipt, Total
-from tallybook.domain.meter_event import ReportedUse
-from tallybook.projections.rows import Record, Views
+from tallybook.domain.meter_event import MeterEventData
+from tallybook.projections.ports import ReadModelStore, TableRow
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 END = datetime(2026, 11, 1, tzinfo=UTC)
 CUSTOMERS = ("acme", "globex", "initech", "umbrella")
 METERS = ("tokens", "seats", "jobs")
 
-Contents = dict[str, list[Record]]
-Answers = tuple[list[Total], list[Total], Explanation]
+Contents = dict[str, list[TableRow]]
+QueryResults = tuple[list[Total], list[Total], Explanation]
 
 
 def configure(metering: Metering) -> None:
     """A raw sum, the last of each hour, and a count of one a day by region."""
-    metering.configure_meter("tokens", customer_key="customer")
-    metering.configure_meter("seats", formula="last", event_time_window="hour", customer_key="customer")
-    metering.configure_meter(
+    metering.meters.configure("tokens", customer_key="customer")
+    metering.meters.configure("seats", formula="last", event_time_window="hour", customer_key="customer")
+    metering.meters.configure(
         "jobs", formula="count", event_time_window="day", customer_key="customer", dimension_keys=["region"]
     )
 
 
-def report(number: int, rng: random.Random) -> dict[str, object]:
-    """One report of many, at any time of four days, so that windows are overwritten and edges are hit."""
+def random_event(number: int, rng: random.Random) -> dict[str, object]:
+    """One report of many, at any time of four days, so that windows are superseded and edges are hit."""
     return {
         "event_name": rng.choice(METERS),
         "identifier": f"use-{number:05d}",
@@ -39,21 +39,21 @@ def report(number: int, rng: random.Random) -> dict[str, object]:
     }
 
 
-def record_history(metering: Metering, reports: int = 120, seed: int = 7) -> list[Receipt]:
+def record_history(metering: Metering, event_count: int = 120, seed: int = 7) -> list[Receipt]:
     """Three meters, `reports` reports in batches of ten, and a cancel of every ninth; meters renamed in between."""
     rng = random.Random(seed)
     configure(metering)
     receipts: list[Receipt] = []
-    for first in range(0, reports, 10):
-        batch = [report(number, rng) for number in range(first, first + 10)]
+    for first in range(0, event_count, 10):
+        batch = [random_event(number, rng) for number in range(first, first + 10)]
         receipts += metering.record_many(batch)
-        metering.rename_meter("tokens", f"Tokens {first}")
-        for one in batch[::9]:
-            metering.cancel(str(one["event_name"]), str(one["identifier"]), reason="a test", by="ops")
+        metering.meters.rename("tokens", f"Tokens {first}")
+        for event in batch[::9]:
+            metering.cancel(str(event["event_name"]), str(event["identifier"]), reason="a test", by="ops")
     return receipts
 
 
-def answers(metering: Metering) -> dict[str, Answers]:
+def query_results(metering: Metering) -> dict[str, QueryResults]:
     """For each meter its totals, its hours, and the events behind them."""
     return {
         name: (
@@ -65,12 +65,12 @@ def answers(metering: Metering) -> dict[str, Answers]:
     }
 
 
-def rows_of(views: Views) -> tuple[int, Contents]:
+def read_model_rows(read_models: ReadModelStore) -> tuple[int, Contents]:
     """The position of a generation and all of its rows; of the live one where `views` are of all."""
-    with views.reading() as rows:
-        return rows.position(), {table: list(rows.records(table)) for table in rows.tables()}
+    with read_models.read_session() as rows:
+        return rows.position(), {table: list(rows.table_rows(table)) for table in rows.table_names()}
 
 
-def a_use(number: int = 1) -> ReportedUse:
+def meter_event_data(number: int = 1) -> MeterEventData:
     """A use to be stored past the application."""
-    return ReportedUse(END, "tokens", {"customer": "acme", "value": str(number)}, START)
+    return MeterEventData(END, "tokens", {"customer": "acme", "value": str(number)}, START)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tallybook.application import AcceptancePolicy, Metering
-from tallybook.application.ledger import Ledger
-from tallybook.application.stores.store import GenerationViews
-from tallybook.application.stores.store import Store as Place
+from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.storage.ports import GenerationStore
+from tallybook.application.storage.ports import Store as Place
 from tallybook.domain import Rules
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -19,32 +19,35 @@ ANY_TIME = AcceptancePolicy(max_age=None)
 class Store:
     """Where one ledger and its read models are kept, to be opened as often as a test likes."""
 
-    place: Place
+    location: Place
 
     def ledger(self) -> Ledger:
         """The ledger, opened once more."""
-        return Ledger(self.place)
+        return Ledger(self.location)
 
-    def views(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> GenerationViews:
+    def read_models(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> GenerationStore:
         """The read models, opened once more."""
-        return self.place.views(current_rules)
+        return self.location.open_read_models(current_rules)
 
     @contextmanager
-    def pieces(self) -> Generator[tuple[Ledger, GenerationViews]]:
+    def components(self) -> Generator[tuple[Ledger, GenerationStore]]:
         """The ledger and its read models, closed at the end."""
-        with closing(self.ledger()) as ledger, closing(self.views(ledger.changed_rules)) as views:
-            yield ledger, views
+        with (
+            closing(self.ledger()) as ledger,
+            closing(self.read_models(ledger.meters_with_changed_rules)) as read_models,
+        ):
+            yield ledger, read_models
 
-    def forget(self) -> None:
+    def reset_read_models(self) -> None:
         """Let the read models begin anew."""
-        with self.pieces() as (_, views):
-            views.begin_anew()
+        with self.components() as (_, read_models):
+            read_models.reset()
 
     @contextmanager
     def metering(self) -> Generator[Metering]:
         """The application over the store, closed at the end."""
         with (
-            self.pieces() as (ledger, views),
-            Metering(ledger, views, ANY_TIME, lambda: NOW) as metering,
+            self.components() as (ledger, read_models),
+            Metering(ledger, read_models, ANY_TIME, lambda: NOW) as metering,
         ):
             yield metering

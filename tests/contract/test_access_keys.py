@@ -6,51 +6,51 @@ from collections.abc import Callable
 
 import pytest
 from tallybook.application import AccessKeyView, Metering, NewAccessKey, Scope, TallybookError
-from tallybook.application.access import AccessKeys
-from tallybook.application.access_key_text import KeyText, taken_apart
-from tallybook.application.ledger import Ledger
-from tallybook.application.verified_keys import VerifiedKeys
+from tallybook.application.access_keys.authentication import Authenticator, KeyCache
+from tallybook.application.access_keys.key_format import ParsedKey, parse_key
+from tallybook.application.commands.access_keys import AccessKeyCommands
+from tallybook.application.ledger.ledger import Ledger
 
 from .histories import record_history
-from .kept_stores import SQLiteFile
+from .persistent_stores import SQLiteFile
 from .stores import NOW, Store
 
 
 @pytest.fixture
 def new(metering: Metering) -> NewAccessKey:
     """A key that has just been created, to record and to read."""
-    return metering.create_access_key(["read", "record"], "importer", by="ops@acme")
+    return metering.access_keys.create(["read", "record"], "importer", by="ops@acme")
 
 
-def parts(new: NewAccessKey) -> KeyText:
+def parse(new: NewAccessKey) -> ParsedKey:
     """A key, taken apart."""
-    key = taken_apart(new.key)
+    key = parse_key(new.key)
     assert key is not None
     return key
 
 
-def refusal(metering: Metering, key: str) -> str:
+def error_message(metering: Metering, key: str) -> str:
     """The message that a key is refused with."""
-    with pytest.raises(TallybookError) as refused:
-        metering.authenticate(key)
-    assert (refused.value.code, refused.value.value) == ("invalid_access_key", None)
-    return refused.value.message
+    with pytest.raises(TallybookError) as message:
+        metering.access_keys.authenticate(key)
+    assert (message.value.code, message.value.value) == ("invalid_access_key", None)
+    return message.value.message
 
 
 def test_a_key_is_created_and_recognised(metering: Metering, new: NewAccessKey) -> None:
     """Its view tells all but the secret; showing it again and again gives the same."""
     assert new.view == AccessKeyView(
-        parts(new).key_id, "importer", (Scope.RECORD, Scope.READ), True, NOW, "ops@acme", None, None, None
+        parse(new).key_id, "importer", (Scope.RECORD, Scope.READ), True, NOW, "ops@acme", None, None, None
     )
-    assert [metering.authenticate(new.key) for _ in range(3)] == [new.view] * 3
-    assert metering.access_keys() == [new.view]
+    assert [metering.access_keys.authenticate(new.key) for _ in range(3)] == [new.view] * 3
+    assert metering.access_keys.list() == [new.view]
 
 
-def test_a_key_is_recognised_by_who_opens_the_ledger_later(store: Store, metering: Metering, new: NewAccessKey) -> None:
+def test_a_key_is_recognised_after_the_ledger_is_reopened(store: Store, metering: Metering, new: NewAccessKey) -> None:
     """It is in the ledger, and not in who created it."""
-    if store.place.is_lasting:
+    if store.location.is_persistent:
         with store.metering() as other:
-            assert other.authenticate(new.key) == new.view
+            assert other.access_keys.authenticate(new.key) == new.view
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_a_key_is_recognised_by_who_opens_the_ledger_later(store: Store, meterin
         (["read", "record"], False, "rk_test_"),
     ],
 )
-def test_the_beginning_of_a_key_tells_what_it_is(
+def test_the_prefix_of_a_key_shows_its_scope_and_mode(
     metering: Metering, scopes: list[str], livemode: bool, prefix: str
 ) -> None:
     """Secret or restricted, live or test, as Stripe's; the hint is that and the id."""
-    new = metering.create_access_key(scopes, livemode=livemode)
-    view = metering.authenticate(new.key)
+    new = metering.access_keys.create(scopes, livemode=livemode)
+    view = metering.access_keys.authenticate(new.key)
     assert view.hint == prefix + view.id
     assert new.key.startswith(f"{view.hint}_")
     assert (view.livemode, view.name, view.created_by) == (livemode, "", None)
     assert {scope for scope in Scope if view.allows(scope)} == (set(Scope) if "admin" in scopes else set(scopes))
 
 
-MANGLED: dict[str, Callable[[KeyText], str]] = {
+ALTERED_KEYS: dict[str, Callable[[ParsedKey], str]] = {
     "another secret": lambda key: f"{key.hint}_{secrets.token_urlsafe(32)}",
     "nearly its secret": lambda key: f"{key.hint}_{'A' if key.secret[0] != 'A' else 'B'}{key.secret[1:]}",
     "no secret": lambda key: f"{key.hint}_",
@@ -97,120 +97,127 @@ MANGLED: dict[str, Callable[[KeyText], str]] = {
 }
 
 
-@pytest.mark.parametrize("mangled", MANGLED.values(), ids=MANGLED)
+@pytest.mark.parametrize("altered", ALTERED_KEYS.values(), ids=ALTERED_KEYS)
 @pytest.mark.parametrize("is_known", [False, True], ids=["at first", "once verified"])
-def test_what_is_not_wholly_the_key_is_refused(
-    metering: Metering, new: NewAccessKey, mangled: Callable[[KeyText], str], is_known: bool
+def test_an_altered_key_is_rejected(
+    metering: Metering, new: NewAccessKey, altered: Callable[[ParsedKey], str], is_known: bool
 ) -> None:
     """With one code and one sentence for all, which shows no more than the prefix and the last four characters."""
     if is_known:
-        metering.authenticate(new.key)
-    key = mangled(parts(new))
-    message = refusal(metering, key)
+        metering.access_keys.authenticate(new.key)
+    key = altered(parse(new))
+    message = error_message(metering, key)
     assert message.startswith("Invalid API Key provided: ")
     assert len(message) <= len("Invalid API Key provided: sk_live_****abcd.")
-    assert parts(new).secret[:-4] not in message
-    assert metering.authenticate(new.key) == new.view
+    assert parse(new).secret[:-4] not in message
+    assert metering.access_keys.authenticate(new.key) == new.view
 
 
-def test_a_refusal_shows_prefix_and_last_four(metering: Metering, new: NewAccessKey) -> None:
+def test_an_invalid_key_error_shows_prefix_and_last_four(metering: Metering, new: NewAccessKey) -> None:
     """As Stripe's does, so that its holder knows which key it is; of what may be a password, nothing."""
-    metering.revoke_access_key(new.view.id)
-    assert refusal(metering, new.key) == f"Invalid API Key provided: rk_live_****{new.key[-4:]}."
-    assert refusal(metering, "sk_live_swordfish") == "Invalid API Key provided: sk_live_****."
-    assert refusal(metering, "correct horse battery staple") == "Invalid API Key provided: ****."
+    metering.access_keys.revoke(new.view.id)
+    assert error_message(metering, new.key) == f"Invalid API Key provided: rk_live_****{new.key[-4:]}."
+    assert error_message(metering, "sk_live_swordfish") == "Invalid API Key provided: sk_live_****."
+    assert error_message(metering, "correct horse battery staple") == "Invalid API Key provided: ****."
 
 
 def test_a_secret_opens_its_own_key_only(metering: Metering, new: NewAccessKey) -> None:
     """The secret of one key under the id of another is as good as none."""
-    other = metering.create_access_key(["read", "record"])
-    refusal(metering, f"{new.view.hint}_{parts(other).secret}")
-    refusal(metering, f"{other.view.hint}_{parts(new).secret}")
+    other = metering.access_keys.create(["read", "record"])
+    error_message(metering, f"{new.view.hint}_{parse(other).secret}")
+    error_message(metering, f"{other.view.hint}_{parse(new).secret}")
 
 
-def test_a_revoked_key_is_refused_at_once_wherever_it_was_revoked(kept_store: Store) -> None:
+def test_a_key_revoked_by_another_process_is_rejected_immediately(persistent_store: Store) -> None:
     """Also where it was verified a moment ago, and another program revokes it."""
-    with kept_store.metering() as one, kept_store.metering() as other:
-        new, stays = one.create_access_key(["record"]), one.create_access_key(["record"])
+    with persistent_store.metering() as first_metering, persistent_store.metering() as other_metering:
+        new, stays = (
+            first_metering.access_keys.create(["record"]),
+            first_metering.access_keys.create(["record"]),
+        )
         for key in (new, stays):
-            assert one.authenticate(key.key) == other.authenticate(key.key) == key.view
-        revoked = other.revoke_access_key(new.view.id, reason="left in a log", by="ops@acme")
+            assert (
+                first_metering.access_keys.authenticate(key.key)
+                == other_metering.access_keys.authenticate(key.key)
+                == key.view
+            )
+        revoked = other_metering.access_keys.revoke(new.view.id, reason="left in a log", by="ops@acme")
         assert (revoked.revoked_at, revoked.reason, revoked.revoked_by) == (NOW, "left in a log", "ops@acme")
-        for metering in (one, other):
-            refusal(metering, new.key)
-            assert metering.authenticate(stays.key) == stays.view
-        assert one.access_keys() == [revoked, stays.view]
+        for metering in (first_metering, other_metering):
+            error_message(metering, new.key)
+            assert metering.access_keys.authenticate(stays.key) == stays.view
+        assert first_metering.access_keys.list() == [revoked, stays.view]
 
 
-def test_revoking_again_gives_the_first_revocation(metering: Metering, new: NewAccessKey) -> None:
+def test_revoking_again_returns_the_first_revocation(metering: Metering, new: NewAccessKey) -> None:
     """Nothing is stored the second time."""
-    first = metering.revoke_access_key(new.view.id, reason="left in a log", by="ops@acme")
+    first = metering.access_keys.revoke(new.view.id, reason="left in a log", by="ops@acme")
     head = metering.catch_up()
-    assert metering.revoke_access_key(new.view.id, reason="another", by="another") == first
+    assert metering.access_keys.revoke(new.view.id, reason="another", by="another") == first
     assert metering.catch_up() == head
 
 
 def test_keys_are_listed_in_the_order_of_their_creation(metering: Metering) -> None:
     """Their ids tell nothing of it, nor does a clock that stands."""
-    made = [metering.create_access_key(["read"], str(number)).view for number in range(8)]
-    revoked = metering.revoke_access_key(made[2].id)
-    assert metering.access_keys() == [*made[:2], revoked, *made[3:]]
+    created = [metering.access_keys.create(["read"], str(number)).view for number in range(8)]
+    revoked = metering.access_keys.revoke(created[2].id)
+    assert metering.access_keys.list() == [*created[:2], revoked, *created[3:]]
 
 
-def test_no_message_shows_a_key_that_is_given_for_an_id(metering: Metering, new: NewAccessKey) -> None:
+def test_no_message_shows_a_key_passed_as_an_id(metering: Metering, new: NewAccessKey) -> None:
     """Who revokes a key in haste may well paste all of it."""
-    with pytest.raises(TallybookError, match=rf"rk_live_\*\*\*\*{new.key[-4:]}") as refused:
-        metering.revoke_access_key(new.key)
-    assert parts(new).secret not in f"{refused.value!r} {refused.value.as_dict()} {vars(refused.value)}"
+    with pytest.raises(TallybookError, match=rf"rk_live_\*\*\*\*{new.key[-4:]}") as message:
+        metering.access_keys.revoke(new.key)
+    assert parse(new).secret not in f"{message.value!r} {message.value.as_dict()} {vars(message.value)}"
 
 
-def test_the_secret_is_in_nothing_that_is_stored_shown_or_logged(
+def test_the_secret_is_never_stored_shown_or_logged(
     store: Store, metering: Metering, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In no byte of the ledger, and in nothing that a program prints of what it was given but `key` itself."""
     caplog.set_level(logging.DEBUG)
-    new = metering.create_access_key(["admin"], "all of it")
-    metering.authenticate(new.key)
-    metering.revoke_access_key(new.view.id)
-    refused = refusal(metering, new.key)
-    ledger = metering._ledger if not store.place.is_lasting else store.ledger()  # pyright: ignore[reportPrivateUsage]
-    stored = ledger.stored_rows(1, ledger.head(), 100)
-    if store.place.is_lasting:
+    new = metering.access_keys.create(["admin"], "all of it")
+    metering.access_keys.authenticate(new.key)
+    metering.access_keys.revoke(new.view.id)
+    message = error_message(metering, new.key)
+    ledger = metering._ledger if not store.location.is_persistent else store.ledger()  # pyright: ignore[reportPrivateUsage]
+    stored = ledger.raw_rows(1, ledger.head(), 100)
+    if store.location.is_persistent:
         ledger.close()
     assert len(stored) == 2
-    told = [repr(stored), repr(new), str(new), repr(metering.access_keys()), refused, caplog.text]
-    secret = parts(new).secret
-    assert not [one for one in told if secret in one or secret[:-4] in one]
+    shown_texts = [repr(stored), repr(new), str(new), repr(metering.access_keys.list()), message, caplog.text]
+    secret = parse(new).secret
+    assert not [text for text in shown_texts if secret in text or secret[:-4] in text]
 
 
 def test_the_files_of_a_ledger_hold_no_secret(file_store: SQLiteFile) -> None:
     """Nor do the read models, nor what SQLite keeps beside its files."""
     with file_store.metering() as metering:
-        new = metering.create_access_key(["read"], "to be found in the file")
-        metering.authenticate(new.key)
+        new = metering.access_keys.create(["read"], "to be found in the file")
+        metering.access_keys.authenticate(new.key)
         metering.catch_up()
         content = b"".join(file.read_bytes() for file in file_store.file.parent.iterdir())
     assert b"to be found in the file" in content
-    assert parts(new).secret.encode() not in content
+    assert parse(new).secret.encode() not in content
 
 
-def test_usage_is_counted_and_verified_beside_keys(metering: Metering) -> None:
+def test_usage_is_counted_and_verified_with_keys_in_the_ledger(metering: Metering) -> None:
     """Keys neither count nor stop a fold, however it is begun."""
-    before = metering.create_access_key(["read"])
+    before = metering.access_keys.create(["read"])
     record_history(metering)
-    metering.revoke_access_key(before.view.id)
-    metering.create_access_key(["record"])
+    metering.access_keys.revoke(before.view.id)
+    metering.access_keys.create(["record"])
     assert metering.verify().is_equal
-    rebuilt = metering.rebuild()
+    rebuilt = metering.generations.rebuild()
     assert rebuilt.position == rebuilt.head
-    metering.promote(rebuilt.number)
+    metering.generations.promote(rebuilt.number)
     assert metering.verify().is_equal
-    assert [key.revoked_at for key in metering.access_keys()] == [NOW, None]
+    assert [key.revoked_at for key in metering.access_keys.list()] == [NOW, None]
 
 
-def test_an_id_that_is_taken_is_not_given_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_id_is_not_generated_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chance would have to want it; the key that has it is not touched."""
-    keys = AccessKeys(ledger, lambda: NOW)
+    keys = AccessKeyCommands(ledger, lambda: NOW)
     first = keys.create(["read"])
     salt = "5a" * 32
     generated = iter([first.view.id, salt, "f" * 16, salt])
@@ -224,12 +231,12 @@ def test_an_id_that_is_taken_is_not_given_again(ledger: Ledger, monkeypatch: pyt
     assert [keys.authenticate(key.key) for key in (first, second)] == [first.view, second.view]
 
 
-def test_so_many_keys_are_remembered_and_no_more(ledger: Ledger) -> None:
+def test_the_number_of_cached_keys_is_limited(ledger: Ledger) -> None:
     """The one that was verified first makes room; it is read anew when it comes again."""
-    keys = AccessKeys(ledger, lambda: NOW)
-    keys.verified = VerifiedKeys(ledger, most=3)
-    made = [keys.create(["read"]) for _ in range(5)]
+    cache = KeyCache(ledger, max_keys=3)
+    keys = AccessKeyCommands(ledger, lambda: NOW, Authenticator(ledger, cache))
+    created = [keys.create(["read"]) for _ in range(5)]
     for _ in range(2):
-        assert [keys.authenticate(one.key) for one in made] == [one.view for one in made]
-    assert len(keys.verified) == 3
-    assert [keys.verified.get(one.key) for one in made] == [None, None, *(one.view for one in made[2:])]
+        assert [keys.authenticate(key.key) for key in created] == [key.view for key in created]
+    assert len(cache) == 3
+    assert [cache.get(key.key) for key in created] == [None, None, *(key.view for key in created[2:])]

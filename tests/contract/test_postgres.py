@@ -14,42 +14,42 @@ import psycopg
 import pytest
 from psycopg import sql
 from tallybook.application import Metering, TallybookError
-from tallybook.application.ledger_url import locate
-from tallybook.application.stores.postgres_settings import PostgresSettings
+from tallybook.application.storage.postgres.settings import PostgresSettings
+from tallybook.application.storage.url import resolve_store
 
 from ..postgres import Database, Server
-from .histories import END, START, answers, configure, record_history
-from .kept_stores import PostgresSchema, Refused, SQLiteFile, Step
+from .histories import END, START, configure, query_results, record_history
+from .persistent_stores import PostgresSchema, SQLiteFile, Step, StoreRejected
 from .stores import ANY_TIME, NOW
 
-AT_ONCE_SECONDS = 3
+IMMEDIATE_SECONDS = 3
 PERIOD = START, START.replace(day=20)
 HEAD = 29
 INSERT = "INSERT INTO stored_events (position, originator_id, originator_version, topic, state)"
 
 
 @pytest.fixture
-def recorded(postgres_store: PostgresSchema) -> PostgresSchema:
+def recorded_store(postgres_store: PostgresSchema) -> PostgresSchema:
     """A ledger of 29 events."""
     with postgres_store.metering() as metering:
         record_history(metering, 20)
-        answers(metering)
-    assert stored(postgres_store)[-1][0] == HEAD
+        query_results(metering)
+    assert stored_rows(postgres_store)[-1][0] == HEAD
     return postgres_store
 
 
-def stored(store: PostgresSchema) -> list[tuple[object, ...]]:
+def stored_rows(store: PostgresSchema) -> list[tuple[object, ...]]:
     """All rows of the ledger."""
     return list(store.ledger_rows("SELECT * FROM stored_events ORDER BY position"))
 
 
-def refusal(url: str) -> TallybookError:
+def opening_error(url: str) -> TallybookError:
     """How opening a ledger is refused, which takes no longer than a moment."""
-    began = time.monotonic()
-    with pytest.raises(TallybookError) as refused:
+    started_at = time.monotonic()
+    with pytest.raises(TallybookError) as exc_info:
         Metering.open(url).close()
-    assert time.monotonic() - began < AT_ONCE_SECONDS
-    return refused.value
+    assert time.monotonic() - started_at < IMMEDIATE_SECONDS
+    return exc_info.value
 
 
 # --- stored events are never changed --------------------------------------------------------------
@@ -69,43 +69,45 @@ def refusal(url: str) -> TallybookError:
         "MERGE INTO stored_events USING (SELECT 5 AS at) AS given ON position = at WHEN MATCHED THEN DELETE",
     ],
 )
-def test_stored_events_cannot_be_changed_or_deleted(recorded: PostgresSchema, statement: str) -> None:
+def test_stored_events_cannot_be_changed_or_deleted(recorded_store: PostgresSchema, statement: str) -> None:
     """A plain connection of the owner's is refused by the table itself, and changes nothing."""
-    before = stored(recorded)
-    with pytest.raises(Refused, match=r"stored events are never (changed|deleted)"):
-        recorded.execute("ledger", Step(statement))
-    assert stored(recorded) == before
+    before = stored_rows(recorded_store)
+    with pytest.raises(StoreRejected, match=r"stored events are never (changed|deleted)"):
+        recorded_store.execute("ledger", Step(statement))
+    assert stored_rows(recorded_store) == before
 
 
-def likeness(*positions: int) -> list[tuple[object, ...]]:
+def similar_events(*positions: int) -> list[tuple[object, ...]]:
     """Events like the one at position 5, under identifiers of their own, at other positions."""
-    return [(position, f"event/like-{place}-{position}", 1) for place, position in enumerate(positions)]
+    return [(position, f"event/like-{index}-{position}", 1) for index, position in enumerate(positions)]
 
 
-REFUSED_POSITIONS = [
+REJECTED_POSITIONS = [
     (HEAD + 2,), (0,), (-1,), (1,), (HEAD,), (HEAD + 1, HEAD + 1), (HEAD + 1, HEAD + 3), (HEAD + 2, HEAD + 3),
     (HEAD, HEAD + 1), (0, 1), (HEAD + 1, 5), (2**63 - 1,),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("positions", REFUSED_POSITIONS)
+@pytest.mark.parametrize("positions", REJECTED_POSITIONS)
 @pytest.mark.parametrize("by", ["INSERT", "COPY"])
-def test_no_position_but_the_next_is_taken(recorded: PostgresSchema, positions: tuple[int, ...], by: str) -> None:
+def test_only_the_next_position_is_accepted(
+    recorded_store: PostgresSchema, positions: tuple[int, ...], by: str
+) -> None:
     """A gap, 0, a position that is taken or one given twice: all of the statement is refused."""
-    before = stored(recorded)
+    before = stored_rows(recorded_store)
     with pytest.raises((psycopg.IntegrityError, psycopg.DataError)):
-        append(recorded, positions, by)
-    assert stored(recorded) == before
+        append(recorded_store, positions, by)
+    assert stored_rows(recorded_store) == before
 
 
 @pytest.mark.parametrize("by", ["INSERT", "COPY"])
 @pytest.mark.parametrize("positions", [(HEAD + 1,), (HEAD + 1, HEAD + 2, HEAD + 3), (HEAD + 2, HEAD + 1)])
-def test_the_next_positions_can_be_taken_by_anyone(
-    recorded: PostgresSchema, positions: tuple[int, ...], by: str
+def test_any_writer_can_insert_the_next_positions(
+    recorded_store: PostgresSchema, positions: tuple[int, ...], by: str
 ) -> None:
     """A plain connection may append, in whatever order it gives them; the application goes on after that."""
-    append(recorded, positions, by)
-    with recorded.metering() as metering:
+    append(recorded_store, positions, by)
+    with recorded_store.metering() as metering:
         receipt = metering.record("tokens", {"customer": "acme", "value": "1"})
         assert receipt.position == HEAD + len(positions) + 1
         assert metering.verify().is_equal
@@ -116,7 +118,7 @@ def append(store: PostgresSchema, positions: tuple[int, ...], by: str) -> None:
     ((topic, state),) = store.ledger_rows(
         "SELECT topic, state FROM stored_events WHERE topic = 'UsageRecorded' LIMIT 1"
     )
-    rows = [(*one, topic, state) for one in likeness(*positions)]
+    rows = [(*event, topic, state) for event in similar_events(*positions)]
     with closing(store.database.connect()) as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(store.schema)))
         if by == "COPY":
@@ -129,46 +131,46 @@ def append(store: PostgresSchema, positions: tuple[int, ...], by: str) -> None:
             cursor.execute(f"{INSERT} VALUES {values}".encode(), [cell for row in rows for cell in row])
 
 
-def test_an_appended_statement_takes_nothing_that_is_not_committed_yet(recorded: PostgresSchema) -> None:
+def test_an_insert_does_not_use_uncommitted_positions(recorded_store: PostgresSchema) -> None:
     """Somebody who appends without the lock can't store after what another has not committed, whose place may stay
     empty."""
-    with closing(recorded.database.connect()) as one, one.transaction(force_rollback=True):
-        one.execute(f"SET LOCAL search_path TO {recorded.schema}".encode())
+    with closing(recorded_store.database.connect()) as connection, connection.transaction(force_rollback=True):
+        connection.execute(f"SET LOCAL search_path TO {recorded_store.schema}".encode())
         row = "SELECT %s, %s, 1, topic, state FROM stored_events WHERE position = 10"
-        one.execute(f"{INSERT} {row}".encode(), (HEAD + 1, "event/undecided"))
+        connection.execute(f"{INSERT} {row}".encode(), (HEAD + 1, "event/undecided"))
         with pytest.raises(psycopg.IntegrityError):
-            append(recorded, (HEAD + 2,), "INSERT")
-    append(recorded, (HEAD + 1,), "INSERT")
+            append(recorded_store, (HEAD + 2,), "INSERT")
+    append(recorded_store, (HEAD + 1,), "INSERT")
 
 
-def test_an_operator_of_somebody_s_own_lets_nobody_pass(recorded: PostgresSchema) -> None:
+def test_a_user_defined_operator_does_not_bypass_the_check(recorded_store: PostgresSchema) -> None:
     """Who may append can't leave a gap by a search_path in which nothing is greater than anything."""
-    before, evil = stored(recorded), f"{recorded.schema}_evil"
-    with closing(recorded.database.connect()) as one:
+    before, evil = stored_rows(recorded_store), f"{recorded_store.schema}_evil"
+    with closing(recorded_store.database.connect()) as connection:
         for statement in (
             f"CREATE SCHEMA {evil}",
             f"CREATE FUNCTION {evil}.never(bigint, integer) RETURNS boolean LANGUAGE sql AS 'SELECT false'",
             f"CREATE OPERATOR {evil}.> (LEFTARG = bigint, RIGHTARG = integer, FUNCTION = {evil}.never)",
-            f"SET search_path TO {evil}, pg_catalog, {recorded.schema}",
+            f"SET search_path TO {evil}, pg_catalog, {recorded_store.schema}",
         ):
-            one.execute(statement.encode())
+            connection.execute(statement.encode())
         row = "SELECT 1000, 'event/far', 1, topic, state FROM stored_events WHERE position = 5"
         with pytest.raises(psycopg.IntegrityError):
-            one.execute(f"{INSERT} {row}".encode())
-        one.execute(f"DROP SCHEMA {evil} CASCADE".encode())
-    assert stored(recorded) == before
+            connection.execute(f"{INSERT} {row}".encode())
+        connection.execute(f"DROP SCHEMA {evil} CASCADE".encode())
+    assert stored_rows(recorded_store) == before
 
 
 # --- names of any length --------------------------------------------------------------------------
 
-LETTERS = "äßłжяλ中文字日本語한국어עברيةไทย😀𝄞€/%:'\"\\ "
+UNICODE_LETTERS = "äßłжяλ中文字日本語한국어עברيةไทย😀𝄞€/%:'\"\\ "
 
 
 def long_name(seed: int, length: int = 5_000) -> str:
     """Letters of many scripts, of which no two names begin alike."""
     rng = random.Random(seed)
     return "".join(
-        rng.choice(LETTERS) if rng.random() < 0.2 else chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(length)
+        rng.choice(UNICODE_LETTERS) if rng.random() < 0.2 else chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(length)
     )
 
 
@@ -188,15 +190,15 @@ def test_names_and_dimension_values_of_any_length_are_counted(postgres_store: Po
             assert metering.total("jobs", customer, START, END).value == len(regions)
             explained = metering.explain("tokens", customer, START, END)
             assert [(one.customer, one.value) for one in explained.events] == [(customer, value)]
-            closed = metering.close_period("tokens", customer, *PERIOD)
+            closed = metering.periods.close("tokens", customer, *PERIOD)
             assert (closed.customer, closed.quantity) == (customer, value)
         first = next(iter(customers))
-        metering.reopen_period("tokens", first, *PERIOD, reason="a test", by="ops")
-        again = metering.close_period("tokens", first, *PERIOD)
-        assert (again.customer, again.quantity) == (first, customers[first])
-        standing = metering.closed_periods("tokens")
-        assert sorted(one.quantity for one in standing) == sorted(customers.values())
-        assert metering.closed_periods("tokens", first)[0].customer == first
+        metering.periods.reopen("tokens", first, *PERIOD, reason="a test", by="ops")
+        closed_again = metering.periods.close("tokens", first, *PERIOD)
+        assert (closed_again.customer, closed_again.quantity) == (first, customers[first])
+        closed_periods = metering.periods.list("tokens")
+        assert sorted(one.quantity for one in closed_periods) == sorted(customers.values())
+        assert metering.periods.list("tokens", first)[0].customer == first
         assert metering.verify().is_equal
 
 
@@ -210,16 +212,16 @@ def test_long_names_that_differ_at_their_end_are_two(postgres_store: PostgresSch
                 payload = {"customer": common + end, "value": "1", "region": common + region}
                 metering.record("jobs", payload, timestamp=START)
         totals = metering.totals("jobs", START, END)
-        assert {(one.customer, one.value) for one in totals} == {(common + "a", 2), (common + "b", 2)}
+        assert {(total.customer, total.value) for total in totals} == {(common + "a", 2), (common + "b", 2)}
         for end in "ab":
-            assert metering.close_period("jobs", common + end, *PERIOD).quantity == 2
-        assert len(metering.closed_periods("jobs")) == 2
+            assert metering.periods.close("jobs", common + end, *PERIOD).quantity == 2
+        assert len(metering.periods.list("jobs")) == 2
 
 
 # --- opening --------------------------------------------------------------------------------------
 
 
-def made(store: PostgresSchema) -> list[tuple[object, ...]]:
+def created_objects(store: PostgresSchema) -> list[tuple[object, ...]]:
     """All that was ever made in the two schemas, and when."""
     return list(
         store.ledger_rows(
@@ -230,133 +232,133 @@ def made(store: PostgresSchema) -> list[tuple[object, ...]]:
     )
 
 
-def test_a_second_opening_makes_nothing_anew(recorded: PostgresSchema) -> None:
+def test_a_second_opening_creates_nothing(recorded_store: PostgresSchema) -> None:
     """All tables are the ones that were there."""
-    before = made(recorded)
-    with recorded.opened() as metering:
-        answers(metering)
-    assert made(recorded) == before
+    before = created_objects(recorded_store)
+    with recorded_store.open() as metering:
+        query_results(metering)
+    assert created_objects(recorded_store) == before
     assert len(before) > 10
 
 
-def test_threads_that_open_an_empty_schema_at_once_all_open_one_ledger(postgres_store: PostgresSchema) -> None:
+def test_threads_that_open_an_empty_schema_concurrently_share_one_ledger(postgres_store: PostgresSchema) -> None:
     """One makes the tables, and the others use them."""
     together = threading.Barrier(6)
-    heard: list[object] = []
+    results: list[object] = []
 
-    def begin(number: int) -> None:
+    def open_ledger(number: int) -> None:
         together.wait()
         try:
-            with postgres_store.opened() as metering:
-                metering.configure_meter("tokens", customer_key="customer")
+            with postgres_store.open() as metering:
+                metering.meters.configure("tokens", customer_key="customer")
                 metering.record("tokens", {"customer": "acme", "value": str(number)}, timestamp=START)
-                heard.append(metering.total("tokens", "acme", *PERIOD).count > 0)
+                results.append(metering.total("tokens", "acme", *PERIOD).count > 0)
         except BaseException as failure:
-            heard.append(failure)
+            results.append(failure)
 
-    threads = [threading.Thread(target=begin, args=(number,)) for number in range(6)]
+    threads = [threading.Thread(target=open_ledger, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert heard == [True] * 6
-    with postgres_store.opened() as metering:
+    assert results == [True] * 6
+    with postgres_store.open() as metering:
         assert metering.total("tokens", "acme", *PERIOD).sum == sum(range(6))
 
 
-OPENING = """
+OPEN_PROGRAM = """
 import sys
 from tallybook.application import Metering
 with Metering.open(sys.argv[1]) as metering:
-    metering.configure_meter("tokens", customer_key="customer")
+    metering.meters.configure("tokens", customer_key="customer")
     metering.record("tokens", {"customer": "acme", "value": "1"})
 """
 
 
-def test_processes_that_open_an_empty_schema_at_once_all_open_one_ledger(postgres_store: PostgresSchema) -> None:
+def test_processes_that_open_an_empty_schema_concurrently_share_one_ledger(postgres_store: PostgresSchema) -> None:
     """As web workers do at the first deployment."""
     processes = [
-        subprocess.Popen([sys.executable, "-c", OPENING, postgres_store.url], stderr=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", OPEN_PROGRAM, postgres_store.url], stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     assert [(process.communicate(timeout=60)[1], process.returncode) for process in processes] == [("", 0)] * 4
-    with postgres_store.opened() as metering:
+    with postgres_store.open() as metering:
         assert metering.catch_up() == 5
 
 
-@pytest.mark.parametrize(("part", "table"), [("", "ledger"), ("_views", "read_models")])
-def test_tables_of_a_later_version_are_refused(recorded: PostgresSchema, part: str, table: str) -> None:
+@pytest.mark.parametrize(("part", "table"), [("", "ledger"), ("_read_models", "read_models")])
+def test_tables_of_a_later_version_are_rejected(recorded_store: PostgresSchema, part: str, table: str) -> None:
     """They are left as they are."""
-    with closing(recorded.database.connect()) as connection:
-        connection.execute(f"UPDATE {recorded.schema}{part}.{table} SET version = 1000".encode())
-    before = made(recorded)
-    refused = refusal(recorded.url)
-    assert (refused.code, refused.field) == ("newer_schema", "url")
-    assert made(recorded) == before
+    with closing(recorded_store.database.connect()) as connection:
+        connection.execute(f"UPDATE {recorded_store.schema}{part}.{table} SET version = 1000".encode())
+    before = created_objects(recorded_store)
+    error = opening_error(recorded_store.url)
+    assert (error.code, error.field) == ("unsupported_schema_version", "url")
+    assert created_objects(recorded_store) == before
 
 
-def test_read_models_of_an_earlier_version_are_made_anew(recorded: PostgresSchema) -> None:
+def test_read_models_of_an_earlier_version_are_rebuilt(recorded_store: PostgresSchema) -> None:
     """They lose nothing by that."""
-    with recorded.opened() as metering:
-        before = answers(metering)
-    recorded.damage_views("UPDATE read_models SET version = 0")
-    with recorded.opened() as metering:
-        assert answers(metering) == before
+    with recorded_store.open() as metering:
+        before = query_results(metering)
+    recorded_store.corrupt_read_models("UPDATE read_models SET version = 0")
+    with recorded_store.open() as metering:
+        assert query_results(metering) == before
         assert metering.verify().is_equal
 
 
-FOREIGN = [
+FOREIGN_TABLES = [
     ("", "stored_events (id bigint)"),
     ("", "ledger (account text, amount numeric)"),
     ("", "ledger (version text)"),
     ("", "appending (id bigint)"),
-    ("_views", "generations (id bigint)"),
-    ("_views", "read_models (name text)"),
-    ("_views", "tracking (parcel text)"),
-    ("_views", "holder (id bigint)"),
+    ("_read_models", "generations (id bigint)"),
+    ("_read_models", "read_models (name text)"),
+    ("_read_models", "tracking (parcel text)"),
+    ("_read_models", "holder (id bigint)"),
 ]
 
 
-@pytest.mark.parametrize(("part", "table"), FOREIGN)
-def test_tables_of_somebody_else_are_refused(postgres_store: PostgresSchema, part: str, table: str) -> None:
+@pytest.mark.parametrize(("part", "table"), FOREIGN_TABLES)
+def test_foreign_tables_are_rejected(postgres_store: PostgresSchema, part: str, table: str) -> None:
     """A schema with a table that has a name of ours and isn't ours is no ledger, and is left as it is."""
     name = table.partition(" ")[0]
     with closing(postgres_store.database.connect()) as connection:
         connection.execute(f"CREATE SCHEMA {postgres_store.schema}{part}".encode())
         connection.execute(f"CREATE TABLE {postgres_store.schema}{part}.{table}".encode())
-        refused = refusal(postgres_store.url)
-        assert (refused.code, refused.field) == ("not_a_ledger", "url")
-        assert name in refused.message
+        error = opening_error(postgres_store.url)
+        assert (error.code, error.field) == ("not_a_ledger", "url")
+        assert name in error.message
         connection.execute(f"SELECT * FROM {postgres_store.schema}{part}.{name}".encode())
 
 
-def test_a_table_of_somebody_else_s_is_not_taken_for_what_is_kept(recorded: PostgresSchema) -> None:
+def test_a_foreign_table_is_not_used_as_the_key_value_table(recorded_store: PostgresSchema) -> None:
     """The ledger itself has no need of that name, and goes on."""
-    recorded.ledger_rows("CREATE TABLE kept AS SELECT 7 AS paid")
-    with recorded.opened() as metering:
-        with pytest.raises(TallybookError, match="'kept'") as refused:
-            metering.keeper()
-        assert (refused.value.code, refused.value.field) == ("not_a_ledger", "url")
+    recorded_store.ledger_rows("CREATE TABLE key_values AS SELECT 7 AS paid")
+    with recorded_store.open() as metering:
+        with pytest.raises(TallybookError, match="'key_values'") as exc_info:
+            metering.key_value_store()
+        assert (exc_info.value.code, exc_info.value.field) == ("not_a_ledger", "url")
         assert metering.verify().is_equal
-    assert recorded.ledger_rows("SELECT * FROM kept") == [(7,)]
+    assert recorded_store.ledger_rows("SELECT * FROM key_values") == [(7,)]
 
 
-def test_other_tables_in_its_schemas_are_left_alone(postgres_store: PostgresSchema) -> None:
+def test_other_tables_in_the_schemas_are_not_changed(postgres_store: PostgresSchema) -> None:
     """Somebody's invoices stay where they are, whatever is made or made anew beside them."""
     with closing(postgres_store.database.connect()) as connection:
-        for part in ("", "_views"):
+        for part in ("", "_read_models"):
             connection.execute(f"CREATE SCHEMA {postgres_store.schema}{part}".encode())
             connection.execute(f"CREATE TABLE {postgres_store.schema}{part}.invoices AS SELECT 7 AS paid".encode())
             connection.execute(f"CREATE TABLE {postgres_store.schema}{part}.usage_reports AS SELECT 7 AS paid".encode())
-        with postgres_store.opened() as metering:
+        with postgres_store.open() as metering:
             record_history(metering, 10)
-            answers(metering)
-        postgres_store.damage_views("UPDATE read_models SET version = 0")
-        with postgres_store.opened() as metering:
-            answers(metering)
-            metering.promote(metering.rebuild().number)
-            metering.drop_generation(1)
-        for part in ("", "_views"):
+            query_results(metering)
+        postgres_store.corrupt_read_models("UPDATE read_models SET version = 0")
+        with postgres_store.open() as metering:
+            query_results(metering)
+            metering.generations.promote(metering.generations.rebuild().number)
+            metering.generations.drop(1)
+        for part in ("", "_read_models"):
             for table in ("invoices", "usage_reports"):
                 paid = connection.execute(f"SELECT paid FROM {postgres_store.schema}{part}.{table}".encode()).fetchone()
                 assert paid == (7,)
@@ -375,47 +377,50 @@ def test_other_tables_in_its_schemas_are_left_alone(postgres_store: PostgresSche
         "back\\slash",
         "a.b",
         "日本",
-        "x" * 57,
-        "ä" * 28,
+        "x" * 51,
+        "ä" * 25,
     ],
 )
 def test_a_schema_may_have_any_name(postgres: Database, schema: str) -> None:
     """Spaces, capitals, quotes, words of SQL; as long as its read models' schema has a name that PostgreSQL holds."""
     store = PostgresSchema(
-        url=postgres.at(quote(schema)), place=locate(postgres.at(quote(schema))), database=postgres, schema=schema
+        url=postgres.at(quote(schema)),
+        location=resolve_store(postgres.at(quote(schema))),
+        database=postgres,
+        schema=schema,
     )
     try:
-        with store.opened() as metering:
+        with store.open() as metering:
             record_history(metering, 10)
-            before = answers(metering)
-            metering.promote(metering.rebuild().number)
+            before = query_results(metering)
+            metering.generations.promote(metering.generations.rebuild().number)
             assert metering.verify().is_equal
-        store.delete_views()
-        with store.opened() as metering:
-            assert answers(metering) == before
-        assert stored(store)
+        store.delete_read_models()
+        with store.open() as metering:
+            assert query_results(metering) == before
+        assert stored_rows(store)
     finally:
-        store.drop()
+        store.delete()
 
 
 @pytest.mark.parametrize(
     "query",
     [
         "scheme=a", "sslmod=require", "max_connection=5", "host=%00", "schema=", "schema=a&schema=b", "schema=a%00b",
-        "schema=pg_toast", "schema=100%25", "schema=what%3F", f"schema={'x' * 58}", f"schema={quote('ä' * 29)}",
+        "schema=pg_toast", "schema=100%25", "schema=what%3F", f"schema={'x' * 52}", f"schema={quote('ä' * 26)}",
     ],
 )  # fmt: skip
-def test_parameters_that_nobody_knows_are_refused(query: str) -> None:
+def test_unknown_parameters_are_rejected(query: str) -> None:
     """Before anything is connected to."""
-    refused = refusal(f"postgresql://postgres:sesame@/postgres?{query}")
-    assert (refused.code, refused.field) == ("invalid_ledger_url", "url")
-    assert "sesame" not in f"{refused!r} {refused} {refused.as_dict()}"
+    error = opening_error(f"postgresql://postgres:sesame@/postgres?{query}")
+    assert (error.code, error.field) == ("invalid_ledger_url", "url")
+    assert "sesame" not in f"{error!r} {error} {error.as_dict()}"
 
 
-@pytest.mark.parametrize("name", ["", "x" * 58, "ä" * 29, "a\0b", "PG_catalog", "100%", "what?"])
+@pytest.mark.parametrize("name", ["", "x" * 52, "ä" * 26, "a\0b", "PG_catalog", "100%", "what?"])
 def test_settings_have_a_schema_that_postgresql_can_hold(name: str) -> None:
     """As in a URL: by its bytes."""
-    with pytest.raises(ValueError, match="57 bytes"):
+    with pytest.raises(ValueError, match="51 bytes"):
         PostgresSettings(schema_name=name)
 
 
@@ -425,24 +430,24 @@ def test_settings_have_a_schema_that_postgresql_can_hold(name: str) -> None:
 def test_an_unknown_database_is_unavailable(postgres: Database) -> None:
     """Told at once, by its name."""
     url = urlsplit(postgres.url)._replace(path="/nowhere").geturl()
-    refused = refusal(url)
-    assert refused.code == "ledger_unavailable"
-    assert "nowhere" in refused.message
+    error = opening_error(url)
+    assert error.code == "ledger_unavailable"
+    assert "nowhere" in error.message
 
 
 @pytest.mark.parametrize(
-    "place", ["postgres:sesame@/postgres?host=/nowhere", "postgres:sesame@127.0.0.1:1/postgres",
+    "location", ["postgres:sesame@/postgres?host=/nowhere", "postgres:sesame@127.0.0.1:1/postgres",
               "postgres:sesame@nowhere.invalid/postgres"],
 )  # fmt: skip
-def test_a_server_that_is_not_there_is_unavailable(place: str) -> None:
+def test_a_missing_server_is_unavailable(location: str) -> None:
     """Told at once, with no password."""
-    refused = refusal(f"postgresql://{place}")
-    assert refused.code == "ledger_unavailable"
-    assert "sesame" not in f"{refused!r} {refused} {refused.as_dict()}"
+    error = opening_error(f"postgresql://{location}")
+    assert error.code == "ledger_unavailable"
+    assert "sesame" not in f"{error!r} {error} {error.as_dict()}"
 
 
 @pytest.fixture
-def guarded() -> Iterator[Server]:
+def password_server() -> Iterator[Server]:
     """A server that asks for passwords of the user `meter`."""
     with closing(Server()) as server:
         with closing(server.database.connect()) as connection:
@@ -456,32 +461,32 @@ def guarded() -> Iterator[Server]:
         yield server
 
 
-def test_a_wrong_password_is_unavailable_and_shown_nowhere(guarded: Server) -> None:
+def test_an_invalid_password_is_unavailable_and_never_shown(password_server: Server) -> None:
     """Neither the wrong one nor the right one, which opens the ledger."""
-    place = f"/postgres?host={guarded.folder}"
+    location = f"/postgres?host={password_server.folder}"
     for user in ("meter:abracadabra", "meter"):
-        refused = refusal(f"postgresql://{user}@{place}")
-        assert refused.code == "ledger_unavailable"
-        assert "password" in refused.message
-        assert "abracadabra" not in f"{refused!r} {refused} {refused.as_dict()}"
-    url = f"postgresql://meter:{quote('open sesame')}@{place}"
+        error = opening_error(f"postgresql://{user}@{location}")
+        assert error.code == "ledger_unavailable"
+        assert "password" in error.message
+        assert "abracadabra" not in f"{error!r} {error} {error.as_dict()}"
+    url = f"postgresql://meter:{quote('open sesame')}@{location}"
     with Metering.open(url) as metering:
         assert "sesame" not in repr(vars(metering._ledger))  # pyright: ignore[reportPrivateUsage]
-        metering.configure_meter("tokens")
+        metering.meters.configure("tokens")
     with Metering.open(url) as metering:
-        assert [meter.event_name for meter in metering.meters()] == ["tokens"]
+        assert [meter.event_name for meter in metering.meters.list()] == ["tokens"]
 
 
-def test_a_database_that_is_not_in_utf8_is_refused(postgres: Database) -> None:
+def test_a_database_that_is_not_utf8_is_rejected(postgres: Database) -> None:
     """Before anything is made in it."""
     with closing(postgres.connect()) as connection:
         connection.execute("DROP DATABASE IF EXISTS tallybook_latin")
         connection.execute("CREATE DATABASE tallybook_latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
         try:
             url = urlsplit(postgres.url)._replace(path="/tallybook_latin").geturl()
-            refused = refusal(url)
-            assert refused.code == "ledger_unavailable"
-            assert "UTF8" in refused.message
+            error = opening_error(url)
+            assert error.code == "ledger_unavailable"
+            assert "UTF8" in error.message
             with closing(psycopg.connect(url)) as latin:
                 assert latin.execute("SELECT to_regnamespace('tallybook')").fetchone() == (None,)
         finally:
@@ -489,16 +494,16 @@ def test_a_database_that_is_not_in_utf8_is_refused(postgres: Database) -> None:
 
 
 @pytest.mark.parametrize("value", ["y", "yes", "1", "true", "on", "TRUE"])
-def test_the_library_s_way_of_storing_by_functions_is_refused(
+def test_the_library_s_database_functions_are_rejected(
     postgres_store: PostgresSchema, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     """It takes no lock, and readers miss events that are committed late."""
     monkeypatch.setenv("POSTGRES_ENABLE_DB_FUNCTIONS", value)
-    refused = refusal(postgres_store.url)
-    assert refused.code == "ledger_unavailable"
-    assert "POSTGRES_ENABLE_DB_FUNCTIONS" in refused.message
+    error = opening_error(postgres_store.url)
+    assert error.code == "ledger_unavailable"
+    assert "POSTGRES_ENABLE_DB_FUNCTIONS" in error.message
     monkeypatch.setenv("POSTGRES_ENABLE_DB_FUNCTIONS", "")
-    postgres_store.opened().close()
+    postgres_store.open().close()
 
 
 # --- the same as on SQLite ------------------------------------------------------------------------
@@ -508,23 +513,23 @@ def test_the_same_history_is_the_same_bytes_on_both_stores(
     postgres_store: PostgresSchema, file_store: SQLiteFile, tmp_path: Path
 ) -> None:
     """Stored events, the digests of the read models, closed periods, and the roots of seals."""
-    said: list[object] = []
+    results: list[object] = []
     for store in (postgres_store, file_store):
         folder = tmp_path / store.schema if isinstance(store, PostgresSchema) else tmp_path / "file"
         folder.mkdir()
         with store.metering() as metering:
             record_history(metering, 60)
-            metering.close_period("tokens", "acme", *PERIOD)
-            metering.change_rules("jobs", {"formula": "sum", "dimension_keys": []}, reason="a test")
+            metering.periods.close("tokens", "acme", *PERIOD)
+            metering.rules.change("jobs", {"formula": "sum", "dimension_keys": []}, reason="a test")
             metering.record("tokens", {"customer": "zoë 日本", "value": "0.001"}, identifier="ä/ö")
-            asked = answers(metering)
+            queried = query_results(metering)
             verified = metering.verify()
-            seal = metering.seal(folder / "usage.seals", name="usage")
-            checked = metering.verify_seals(folder / "usage.seals") if hasattr(metering, "verify_seals") else None
+            checkpoint = metering.checkpoints.create(folder / "usage.seals", name="usage")
+            checked = metering.checkpoints.verify(folder / "usage.seals") if hasattr(metering, "verify_seals") else None
         rows = store.ledger_rows("SELECT * FROM stored_events ORDER BY position")
-        tables = [(one.table, one.rows, one.digest, one.is_equal) for one in verified.tables]
-        said.append((list(rows), asked, tables, seal, checked))
-    assert said[0] == said[1]
+        tables = [(table.table, table.rows, table.digest, table.is_equal) for table in verified.tables]
+        results.append((list(rows), queried, tables, checkpoint, checked))
+    assert results[0] == results[1]
 
 
 # --- closing --------------------------------------------------------------------------------------
@@ -536,15 +541,15 @@ def test_closing_leaves_no_connection_open(postgres_store: PostgresSchema) -> No
     url = f"{postgres_store.url}&application_name={quote(name)}"
     with Metering.open(url, policy=ANY_TIME, clock=lambda: NOW) as metering:
         record_history(metering, 10)
-        answers(metering)
-        metering.promote(metering.rebuild().number)
+        query_results(metering)
+        metering.generations.promote(metering.generations.rebuild().number)
         assert metering.verify().is_equal
         assert connections(postgres_store, name) > 0
     metering.close()
-    assert_none(postgres_store, name)
-    postgres_store.damage_views("UPDATE read_models SET version = 1000")
-    assert refusal(url).code == "newer_schema"
-    assert_none(postgres_store, name)
+    assert_no_connections(postgres_store, name)
+    postgres_store.corrupt_read_models("UPDATE read_models SET version = 1000")
+    assert opening_error(url).code == "unsupported_schema_version"
+    assert_no_connections(postgres_store, name)
 
 
 def connections(store: PostgresSchema, name: str) -> int:
@@ -552,25 +557,29 @@ def connections(store: PostgresSchema, name: str) -> int:
     return store.ledger_rows("SELECT count(*) FROM pg_stat_activity WHERE application_name = ?", name)[0][0]
 
 
-def assert_none(store: PostgresSchema, name: str) -> None:
+def assert_no_connections(store: PostgresSchema, name: str) -> None:
     """Hold that no connection is left, once the server has noticed."""
-    deadline = time.monotonic() + AT_ONCE_SECONDS
+    deadline = time.monotonic() + IMMEDIATE_SECONDS
     while connections(store, name) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert connections(store, name) == 0
 
 
-def test_a_closed_ledger_says_so(recorded: PostgresSchema) -> None:
+def test_a_closed_ledger_raises_an_error_that_says_so(recorded_store: PostgresSchema) -> None:
     """Whatever is asked of it."""
-    metering = recorded.opened()
+    metering = recorded_store.open()
     metering.close()
-    for ask in (metering.meters, lambda: answers(metering), lambda: metering.record("tokens", {"customer": "acme"})):
-        with pytest.raises(TallybookError, match="was closed") as refused:
-            ask()
-        assert refused.value.code == "ledger_unavailable"
+    for operation in (
+        metering.meters.list,
+        lambda: query_results(metering),
+        lambda: metering.record("tokens", {"customer": "acme"}),
+    ):
+        with pytest.raises(TallybookError, match="was closed") as exc_info:
+            operation()
+        assert exc_info.value.code == "ledger_unavailable"
 
 
-KILLED = """
+KILLED_PROGRAM = """
 import os, signal, sys
 from tallybook.application import Metering
 with Metering.open(sys.argv[1]) as metering:
@@ -578,30 +587,30 @@ with Metering.open(sys.argv[1]) as metering:
 """
 
 
-def test_what_a_killed_verification_was_folding_is_gone_with_its_connection(recorded: PostgresSchema) -> None:
+def test_the_temporary_tables_of_a_killed_verification_are_dropped(recorded_store: PostgresSchema) -> None:
     """Its tables were temporary."""
-    name = f"killed-{recorded.schema}"
-    before = recorded.belongings()
-    url = f"{recorded.url}&application_name={quote(name)}"
-    killed = subprocess.run([sys.executable, "-c", KILLED, url], timeout=60, check=False)
+    name = f"killed-{recorded_store.schema}"
+    before = recorded_store.list_objects()
+    url = f"{recorded_store.url}&application_name={quote(name)}"
+    killed = subprocess.run([sys.executable, "-c", KILLED_PROGRAM, url], timeout=60, check=False)
     assert killed.returncode < 0
-    assert_none(recorded, name)
-    assert recorded.belongings() == before
+    assert_no_connections(recorded_store, name)
+    assert recorded_store.list_objects() == before
 
 
 @pytest.mark.parametrize("table", ["usage", "totals"])
-def test_a_changed_key_of_dimension_values_is_refused_or_found(recorded: PostgresSchema, table: str) -> None:
+def test_a_changed_dimension_key_is_rejected_or_detected(recorded_store: PostgresSchema, table: str) -> None:
     """The one column that isn't SQLite's too is never taken as right where it is wrong."""
-    with recorded.metering() as metering:
-        answers(metering)
+    with recorded_store.metering() as metering:
+        query_results(metering)
         try:
-            recorded.damage_views(f"UPDATE {table}_1 SET dimensions_key = dimensions_key || 'x'")
-        except Refused:
+            recorded_store.corrupt_read_models(f"UPDATE {table}_1 SET dimensions_key = dimensions_key || 'x'")
+        except StoreRejected:
             return
         assert not metering.verify().is_equal
 
 
-NOTICING = """
+RECORD_SETTING_SQL = """
 CREATE TABLE {schema}.seen (setting text);
 CREATE FUNCTION {schema}.see() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN INSERT INTO {schema}.seen VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;
@@ -609,34 +618,40 @@ CREATE TRIGGER see AFTER INSERT ON {schema}.stored_events EXECUTE FUNCTION {sche
 """
 
 
-@pytest.mark.parametrize(("given", "used"), [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply",) * 2])
-def test_what_is_acknowledged_is_on_disk_whatever_a_user_is_set_to(postgres: Database, given: str, used: str) -> None:
+@pytest.mark.parametrize(
+    ("configured", "effective"), [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply",) * 2]
+)
+def test_acknowledged_writes_are_durable_whatever_the_user_s_settings(
+    postgres: Database, configured: str, effective: str
+) -> None:
     """A commit that doesn't wait for the disk is not taken for one; how standbys are waited for stays as it is."""
-    url = f"{postgres.fresh_url()}&options=-c%20synchronous_commit%3D{given}"
+    url = f"{postgres.fresh_url()}&options=-c%20synchronous_commit%3D{configured}"
     schema = sql.Identifier(PostgresSettings.parse(url).schema_name)
     with Metering.open(url) as metering, closing(postgres.connect()) as connection:
-        connection.execute(sql.SQL(NOTICING).format(schema=schema))
+        connection.execute(sql.SQL(RECORD_SETTING_SQL).format(schema=schema))
         configure(metering)
         metering.record("tokens", {"customer": "acme", "value": "1"})
-        seen = connection.execute(sql.SQL("SELECT DISTINCT setting FROM {}.seen").format(schema)).fetchall()
-    assert seen == [(used,)]
+        settings = connection.execute(sql.SQL("SELECT DISTINCT setting FROM {}.seen").format(schema)).fetchall()
+    assert settings == [(effective,)]
 
 
-def test_verifying_says_at_once_that_its_connections_are_lost(recorded: PostgresSchema, postgres: Database) -> None:
+def test_verifying_fails_immediately_if_its_connections_are_lost(
+    recorded_store: PostgresSchema, postgres: Database
+) -> None:
     """Its temporary tables are gone with them, so there is nothing to wait for."""
-    mine = f"verify {recorded.schema}"
-    settings = PostgresSettings.parse(recorded.url).model_copy(update={"parameters": {"application_name": mine}})
+    mine = f"verify {recorded_store.schema}"
+    settings = PostgresSettings.parse(recorded_store.url).model_copy(update={"parameters": {"application_name": mine}})
     with Metering.open(settings, policy=ANY_TIME, clock=lambda: NOW) as metering:
 
-        def cut(_: object) -> None:
+        def drop_connections(_: object) -> None:
             with closing(postgres.connect()) as connection:
                 connection.execute(
                     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (mine,)
                 )
 
-        began = time.monotonic()
-        with pytest.raises(TallybookError) as refused:
-            metering.verify(cut)
-        assert refused.value.code == "ledger_unavailable"
-        assert time.monotonic() - began < settings.timeout_seconds / 2
+        started_at = time.monotonic()
+        with pytest.raises(TallybookError) as exc_info:
+            metering.verify(drop_connections)
+        assert exc_info.value.code == "ledger_unavailable"
+        assert time.monotonic() - started_at < settings.timeout_seconds / 2
         assert metering.verify().is_equal

@@ -4,18 +4,18 @@ from contextlib import closing
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.stores.postgres_rows import PostgresRows
-from tallybook.domain.instants import microseconds
+from tallybook.application.storage.postgres.statements import PostgresReadModels
+from tallybook.domain.timestamps import to_microseconds
 from tallybook.projections.buckets import DAY_SECONDS, bucket_end, bucket_start
 
 from .histories import START, configure
-from .kept_stores import PostgresSchema
-from .test_postgres_sessions import views_of
+from .persistent_stores import PostgresSchema
+from .test_postgres_sessions import open_read_models
 
 FEW, MANY = 2, 300
-UNTIL_A_PLAN_IS_KEPT = 15
-DAY = bucket_start(microseconds(START), DAY_SECONDS)
-WANTED = [(1, DAY, f'["region-{number}"]') for number in (0, 1)]
+EXECUTIONS_BEFORE_GENERIC_PLAN = 15
+DAY = bucket_start(to_microseconds(START), DAY_SECONDS)
+EXPECTED_KEYS = [(1, DAY, f'["region-{number}"]') for number in (0, 1)]
 MISSING = 1, DAY, '["elsewhere"]'
 
 
@@ -29,19 +29,23 @@ def record_regions(metering: Metering, regions: range) -> None:
     metering.catch_up()
 
 
-def look_up(rows: PostgresRows) -> None:
+def run_lookups(rows: PostgresReadModels) -> None:
     """What a page of two buckets reads, and a question about them."""
-    meter = rows.meters()["jobs"].number
-    assert rows.customer_number("acme") == 1
-    assert rows.kept_buckets(meter, DAY_SECONDS, [*WANTED, MISSING]).keys() == set(WANTED)
-    assert len(list(rows.select_short(meter, [*WANTED, MISSING]))) == len(WANTED)
-    runs = [run for run in rows.runs(meter, None, DAY_SECONDS, DAY, bucket_end(DAY, DAY_SECONDS)) if run.key in WANTED]
-    assert len(list(rows.usages_of(meter, runs))) == len(WANTED)
+    meter = rows.meters()["jobs"].meter_id
+    assert rows.customer_id("acme") == 1
+    assert rows.get_buckets(meter, DAY_SECONDS, [*EXPECTED_KEYS, MISSING]).keys() == set(EXPECTED_KEYS)
+    assert len(list(rows.select_last_short_blocks(meter, [*EXPECTED_KEYS, MISSING]))) == len(EXPECTED_KEYS)
+    runs = [
+        run
+        for run in rows.blocks_between(meter, None, DAY_SECONDS, DAY, bucket_end(DAY, DAY_SECONDS))
+        if run.key in EXPECTED_KEYS
+    ]
+    assert len(list(rows.usage_in(meter, runs))) == len(EXPECTED_KEYS)
 
 
-def read_by(rows: PostgresRows) -> list[int]:
+def read_counts(rows: PostgresReadModels) -> list[int]:
     """How often this connection read a whole table, and how many rows of each it found by an index; of late."""
-    scans, *found = zip(
+    scans, *row_counts = zip(
         *rows.select(
             "SELECT seq_scan, idx_tup_fetch FROM pg_stat_xact_all_tables"
             " WHERE relid IN (?::text::regclass, ?::text::regclass, ?::text::regclass) ORDER BY relname",
@@ -49,29 +53,33 @@ def read_by(rows: PostgresRows) -> list[int]:
         ),
         strict=True,
     )
-    return [sum(scans), *found[0]]
+    return [sum(scans), *row_counts[0]]
 
 
-@pytest.mark.parametrize("known", ["nothing", "few", "all"])
-def test_rows_are_found_by_their_keys_whatever_statistics_there_are(postgres_store: PostgresSchema, known: str) -> None:
+@pytest.mark.parametrize("statistics", ["nothing", "few", "all"])
+def test_rows_are_found_by_their_keys_whatever_statistics_there_are(
+    postgres_store: PostgresSchema, statistics: str
+) -> None:
     """A plan that was made for few rows is kept when there are many; and rows of a day and customer may be many."""
-    with postgres_store.metering() as metering, closing(views_of(postgres_store)) as views:
+    with postgres_store.metering() as metering, closing(open_read_models(postgres_store)) as views:
         configure(metering)
         record_regions(metering, range(FEW))
-        with views.reading() as rows:
+        with views.read_session() as rows:
             tables = rows.customers_table, rows.totals_table, rows.usage_table
         analyze = "ANALYZE " + ", ".join(tables)
-        if known == "few":
-            views.store.attempt("write", lambda connection: connection.execute(analyze.encode()))
-        for _ in range(UNTIL_A_PLAN_IS_KEPT):
-            with views.writing() as rows:
-                look_up(rows)
+        if statistics == "few":
+            views.datastore.run_in_transaction("write", lambda connection: connection.execute(analyze.encode()))
+        for _ in range(EXECUTIONS_BEFORE_GENERIC_PLAN):
+            with views.write_session() as rows:
+                run_lookups(rows)
         record_regions(metering, range(FEW, MANY))
-        if known == "all":
-            views.store.attempt("write", lambda connection: connection.execute(analyze.encode()))
-        with views.writing() as rows:
-            before = read_by(rows)
-            look_up(rows)
-            read = [after - earlier for after, earlier in zip(read_by(rows), before, strict=True)]
-        wanted = len(WANTED)  # and all buckets of the day lead to all runs, where those of all customers are asked for
-        assert read == [0, 1, wanted + MANY, wanted + MANY + wanted]
+        if statistics == "all":
+            views.datastore.run_in_transaction("write", lambda connection: connection.execute(analyze.encode()))
+        with views.write_session() as rows:
+            before = read_counts(rows)
+            run_lookups(rows)
+            read = [after - earlier for after, earlier in zip(read_counts(rows), before, strict=True)]
+        expected = len(
+            EXPECTED_KEYS
+        )  # and all buckets of the day lead to all runs, where those of all customers are asked for
+        assert read == [0, 1, expected + MANY, expected + MANY + expected]

@@ -11,22 +11,24 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 from tallybook.application import Metering, PostgresSettings, TallybookError
-from tallybook.application.ledger_url import locate
-from tallybook.application.stores.postgres_views import PostgresViews
+from tallybook.application.storage.postgres.read_models import PostgresReadModelStore
+from tallybook.application.storage.url import resolve_store
 from tallybook.domain.rules import Formula
 
 from ..postgres import Server
-from .histories import END, START, answers, record_history
-from .kept_stores import PostgresSchema
+from .histories import END, START, query_results, record_history
+from .persistent_stores import PostgresSchema
 from .stores import ANY_TIME, NOW
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 SECRET = "sesame"
 
 
-def opened(store: PostgresSchema, *, timeout_seconds: float = 30, max_connections: int = 10, **said: str) -> Metering:
+def open_ledger(
+    store: PostgresSchema, *, timeout_seconds: float = 30, max_connections: int = 10, **user_settings: str
+) -> Metering:
     """The ledger, with settings of its user's."""
-    options = " ".join(f"-c {name}={value}" for name, value in said.items())
+    options = " ".join(f"-c {name}={value}" for name, value in user_settings.items())
     settings = PostgresSettings(
         url=SecretStr(store.database.url),
         parameters={"options": options, "application_name": store.schema},
@@ -37,32 +39,37 @@ def opened(store: PostgresSchema, *, timeout_seconds: float = 30, max_connection
     return Metering.open(settings, policy=ANY_TIME, clock=lambda: NOW)
 
 
-def views_of(store: PostgresSchema, timeout_seconds: float = 30) -> PostgresViews:
+def open_read_models(store: PostgresSchema, timeout_seconds: float = 30) -> PostgresReadModelStore:
     """The read models by themselves."""
     settings = PostgresSettings(
         url=SecretStr(store.database.url), schema_name=store.schema, timeout_seconds=timeout_seconds
     )
-    views = locate(settings).views(dict)
-    assert isinstance(views, PostgresViews)
-    return views
+    read_models = resolve_store(settings).open_read_models(dict)
+    assert isinstance(read_models, PostgresReadModelStore)
+    return read_models
 
 
 def test_a_connection_that_the_server_ended_for_its_idleness_is_replaced(postgres_store: PostgresSchema) -> None:
     """Whatever is done next: it is no failure."""
-    with opened(postgres_store, idle_session_timeout="100ms") as metering:
+    with open_ledger(postgres_store, idle_session_timeout="100ms") as metering:
         record_history(metering, 5)
-        for ask in (metering.meters, lambda: answers(metering), metering.verify, metering.rebuild):
+        for operation in (
+            metering.meters.list,
+            lambda: query_results(metering),
+            metering.verify,
+            metering.generations.rebuild,
+        ):
             time.sleep(0.3)
-            assert ask()
+            assert operation()
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252"])
 def test_texts_are_utf8_whatever_the_user_s_encoding_is(postgres_store: PostgresSchema, encoding: str) -> None:
     """All that is recorded can be written and read."""
-    with opened(postgres_store, client_encoding=encoding) as metering:
-        metering.configure_meter("tokens", customer_key="customer")
+    with open_ledger(postgres_store, client_encoding=encoding) as metering:
+        metering.meters.configure("tokens", customer_key="customer")
         metering.record("tokens", {"customer": "zoë 日本", "value": "1"}, identifier="日", timestamp=START)
-        assert [one.customer for one in metering.totals("tokens", START, END)] == ["zoë 日本"]
+        assert [total.customer for total in metering.totals("tokens", START, END)] == ["zoë 日本"]
         assert metering.verify().is_equal
 
 
@@ -70,22 +77,22 @@ def test_a_cursor_that_is_read_to_its_end_is_closed(postgres_store: PostgresSche
     """A page of cancels reads a bucket for each: the server's memory would be full of them."""
     with postgres_store.metering() as metering:
         record_history(metering, 20)
-        answers(metering)
-    with closing(views_of(postgres_store)) as views, views.reading() as rows:
+        query_results(metering)
+    with closing(open_read_models(postgres_store)) as views, views.read_session() as rows:
         for _ in range(3):
-            assert list(rows.records("usage"))
+            assert list(rows.table_rows("usage"))
             assert rows.select("SELECT name FROM pg_cursors WHERE name LIKE 'rows_%'") == []
 
 
 def test_two_verifications_do_not_wait_for_each_other(postgres_store: PostgresSchema) -> None:
     """Their tables are their own: what stands still in the one is in nobody's way."""
-    postgres_store.opened().close()
+    postgres_store.open().close()
     with (
-        closing(views_of(postgres_store, timeout_seconds=0.5)) as views,
-        views.scratch({}) as one,
-        views.scratch({}) as other,
-        one.writing(),
-        other.writing() as rows,
+        closing(open_read_models(postgres_store, timeout_seconds=0.5)) as views,
+        views.temporary({}) as first,
+        views.temporary({}) as second,
+        first.write_session(),
+        second.write_session() as rows,
     ):
         assert rows.position() == 0
 
@@ -94,16 +101,16 @@ def test_threads_that_wait_for_a_promotion_share_one_connection(postgres_store: 
     """However many ask meanwhile, others can connect to the server too."""
     with postgres_store.metering() as metering:
         record_history(metering, 20)
-        answers(metering)
-    with closing(views_of(postgres_store)) as views, opened(postgres_store, max_connections=2) as metering:
-        with views.alone("being slow"):
+        query_results(metering)
+    with closing(open_read_models(postgres_store)) as views, open_ledger(postgres_store, max_connections=2) as metering:
+        with views.generation_lock("being slow"):
             meter = metering._ledger.meter("tokens")  # pyright: ignore[reportPrivateUsage]
             rules = meter.rules.model_copy(update={"formula": Formula.COUNT})
             meter.change_rules(rules, reason="a test", by=None, at=NOW)
             metering._ledger.append(meter.collect_events())  # pyright: ignore[reportPrivateUsage]
-            asked: list[object] = []
+            results: list[object] = []
             threads = [
-                threading.Thread(target=lambda: asked.append(metering.total("tokens", "acme", START, END).value))
+                threading.Thread(target=lambda: results.append(metering.total("tokens", "acme", START, END).value))
                 for _ in range(20)
             ]
             for thread in threads:
@@ -112,57 +119,60 @@ def test_threads_that_wait_for_a_promotion_share_one_connection(postgres_store: 
             statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ?"
             assert postgres_store.ledger_rows(statement, postgres_store.schema)[0][0] <= 3
         for thread in threads:
-            thread.join(PATIENCE_SECONDS)
-        assert len(asked) == 20
-        assert len(set(asked)) == 1
+            thread.join(TIMEOUT_SECONDS)
+        assert len(results) == 20
+        assert len(set(results)) == 1
 
 
-def test_a_projection_outlasts_who_folds_and_stands_still(postgres_store: PostgresSchema) -> None:
+def test_a_projection_survives_a_stalled_projector(postgres_store: PostgresSchema) -> None:
     """It takes over once that one is gone, though that takes longer than it waits for a lock."""
     stop = threading.Event()
-    with closing(views_of(postgres_store)) as views, opened(postgres_store, timeout_seconds=0.2) as metering:
+    with (
+        closing(open_read_models(postgres_store)) as views,
+        open_ledger(postgres_store, timeout_seconds=0.2) as metering,
+    ):
         record_history(metering, 5)
         projection = threading.Thread(target=metering.run_projection, args=(stop,))
-        with views.writing():
+        with views.write_session():
             projection.start()
             time.sleep(1.5)
             assert projection.is_alive()
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while postgres_store.views_rows("SELECT * FROM tracking") == [] and time.monotonic() < deadline:
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while postgres_store.read_model_rows("SELECT * FROM tracking") == [] and time.monotonic() < deadline:
             time.sleep(0.05)
         stop.set()
-        projection.join(PATIENCE_SECONDS)
-        assert postgres_store.views_rows("SELECT * FROM tracking") != []
+        projection.join(TIMEOUT_SECONDS)
+        assert postgres_store.read_model_rows("SELECT * FROM tracking") != []
 
 
-STOPPED = """
+STOPPED_PROGRAM = """
 import sys
 from datetime import UTC, datetime
 from tallybook.application import Metering
-from tallybook.application.stores import postgres
-postgres.LONGEST_SECONDS = 3
+from tallybook.application.storage.postgres import connection
+connection.TRANSACTION_TIMEOUT_SECONDS = 3
 payload = {"customer": "a" * 4_000, "value": "1"}
-reports = [{"event_name": "tokens", "payload": payload, "timestamp": datetime.now(UTC)} for _ in range(20_000)]
+meter_events = [{"event_name": "tokens", "payload": payload, "timestamp": datetime.now(UTC)} for _ in range(20_000)]
 with Metering.open(sys.argv[1]) as metering:
-    metering.record_many(reports)
+    metering.record_many(meter_events)
 """
 
 
-def test_who_stands_still_in_the_middle_of_sending_is_let_go_of(postgres_store: PostgresSchema) -> None:
+def test_a_client_that_stalls_while_sending_is_disconnected(postgres_store: PostgresSchema) -> None:
     """To the server it isn't idle: it holds the lock and waits for the rest."""
-    with postgres_store.opened() as metering, closing(postgres_store.database.connect()) as watch:
-        if watch.info.server_version < 17_00_00:
+    with postgres_store.open() as metering, closing(postgres_store.database.connect()) as connection:
+        if connection.info.server_version < 17_00_00:
             pytest.skip("limits on transactions came with PostgreSQL 17")
-        metering.configure_meter("tokens", customer_key="customer")
+        metering.meters.configure("tokens", customer_key="customer")
         sending = (
             "SELECT FROM pg_stat_activity WHERE application_name = %s AND state = 'active'"
             " AND wait_event = 'ClientRead' AND query LIKE 'WITH appended%%'"
         )
         name = f"stopped-{postgres_store.schema}"
         url = f"{postgres_store.url}&application_name={quote(name)}"
-        with subprocess.Popen([sys.executable, "-c", STOPPED, url]) as process:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while watch.execute(sending, (name,)).fetchone() is None:
+        with subprocess.Popen([sys.executable, "-c", STOPPED_PROGRAM, url]) as process:
+            deadline = time.monotonic() + TIMEOUT_SECONDS
+            while connection.execute(sending, (name,)).fetchone() is None:
                 assert time.monotonic() < deadline
             process.send_signal(signal.SIGSTOP)
             assert metering.record("tokens", {"customer": "acme", "value": "1"}, timestamp=START).position == 2
@@ -170,16 +180,16 @@ def test_who_stands_still_in_the_middle_of_sending_is_let_go_of(postgres_store: 
         assert metering.total("tokens", "acme", START, END).count == 1
 
 
-def test_a_server_that_is_gone_is_waited_for_once() -> None:
+def test_a_missing_server_is_waited_for_once() -> None:
     """A question takes no longer than its settings say."""
     with closing(Server()) as server:
-        store = PostgresSchema.fresh(server.database)
-        with opened(store, timeout_seconds=1.5) as metering:
+        store = PostgresSchema.create(server.database)
+        with open_ledger(store, timeout_seconds=1.5) as metering:
             record_history(metering, 5)
-            answers(metering)
+            query_results(metering)
             server.stop_immediately()
-            asked_at = time.monotonic()
-            with pytest.raises(TallybookError) as refused:
+            queried_at = time.monotonic()
+            with pytest.raises(TallybookError) as exc_info:
                 metering.total("tokens", "acme", START, END)
-            assert refused.value.code == "ledger_unavailable"
-            assert time.monotonic() - asked_at < 3
+            assert exc_info.value.code == "ledger_unavailable"
+            assert time.monotonic() - queried_at < 3

@@ -7,164 +7,166 @@ from typing import Any
 import pytest
 from tallybook.projections.projector import Projector
 
-from .histories import Answers, answers, record_history
-from .kept_stores import KeptStore
+from .histories import QueryResults, query_results, record_history
+from .persistent_stores import PersistentStore
 from .stores import NOW, Store
 
 
-def recorded(store: KeptStore, seed: int = 7, reports: int = 120) -> dict[str, Answers]:
+def record_and_query(store: PersistentStore, seed: int = 7, event_count: int = 120) -> dict[str, QueryResults]:
     """The answers of a ledger with a history, closed."""
-    with store.opened() as metering:
-        record_history(metering, reports, seed)
-        return answers(metering)
+    with store.open() as metering:
+        record_history(metering, event_count, seed)
+        return query_results(metering)
 
 
-def test_answers_are_the_same_after_the_read_models_are_deleted(kept_store: KeptStore) -> None:
+def test_results_are_the_same_after_the_read_models_are_deleted(persistent_store: PersistentStore) -> None:
     """With them deleted while nobody has it open, the next question makes it anew."""
-    before = recorded(kept_store)
-    kept_store.delete_views()
-    with kept_store.opened() as metering:
-        assert answers(metering) == before
-    assert kept_store.has_views()
+    before = record_and_query(persistent_store)
+    persistent_store.delete_read_models()
+    with persistent_store.open() as metering:
+        assert query_results(metering) == before
+    assert persistent_store.has_read_models()
 
 
-def test_answers_are_the_same_while_the_read_models_are_deleted(kept_store: KeptStore) -> None:
+def test_results_are_the_same_while_the_read_models_are_deleted(persistent_store: PersistentStore) -> None:
     """With them deleted under a program that has it open, that program and the next one answer as before, also
     after more is recorded."""
-    recorded(kept_store, reports=20)
-    with kept_store.opened() as one:
-        before = answers(one)
-        kept_store.delete_views()
-        assert answers(one) == before
-        with kept_store.opened() as other:
-            assert answers(other) == before
+    record_and_query(persistent_store, event_count=20)
+    with persistent_store.open() as other_metering:
+        before = query_results(other_metering)
+        persistent_store.delete_read_models()
+        assert query_results(other_metering) == before
+        with persistent_store.open() as other:
+            assert query_results(other) == before
             other.record("tokens", {"customer": "acme", "value": "1"})
-            assert answers(one) == answers(other)
-        assert answers(one) != before
-    with kept_store.opened() as metering:
-        after = answers(metering)
-    kept_store.delete_views()
-    with kept_store.opened() as metering:
-        assert answers(metering) == after
+            assert query_results(other_metering) == query_results(other)
+        assert query_results(other_metering) != before
+    with persistent_store.open() as metering:
+        after = query_results(metering)
+    persistent_store.delete_read_models()
+    with persistent_store.open() as metering:
+        assert query_results(metering) == after
 
 
-def test_threads_are_answered_while_the_read_models_are_deleted(kept_store: KeptStore) -> None:
+def test_threads_get_results_while_the_read_models_are_deleted(persistent_store: PersistentStore) -> None:
     """With them deleted under a program of several threads, all get the same answers."""
-    recorded(kept_store, reports=20)
-    with kept_store.opened() as metering:
-        before = answers(metering)
-        kept_store.delete_views()
+    record_and_query(persistent_store, event_count=20)
+    with persistent_store.open() as metering:
+        before = query_results(metering)
+        persistent_store.delete_read_models()
         together = threading.Barrier(4)
-        heard: list[dict[str, Answers] | BaseException] = []
+        results: list[dict[str, QueryResults] | BaseException] = []
 
-        def ask() -> None:
+        def query() -> None:
             together.wait()
             for _ in range(5):
                 try:
-                    heard.append(answers(metering))
+                    results.append(query_results(metering))
                 except BaseException as error:
-                    heard.append(error)
+                    results.append(error)
 
-        threads = [threading.Thread(target=ask) for _ in range(4)]
+        threads = [threading.Thread(target=query) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert heard == [before] * 20
+        assert results == [before] * 20
 
 
-@pytest.mark.parametrize("reports", [10, 60, 300], ids=["shorter", "of another time", "longer"])
-def test_another_ledger_in_the_place_of_this_one_is_answered_for(
-    kept_store: KeptStore, reports: int, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("event_count", [10, 60, 300], ids=["shorter", "of another time", "longer"])
+def test_a_replaced_ledger_is_projected_again(
+    persistent_store: PersistentStore, event_count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A ledger put where another was, as from a backup, gets read models of its own, and the log says so."""
-    recorded(kept_store, seed=1, reports=60)
-    other = kept_store.elsewhere()
-    expected = recorded(other, seed=2, reports=reports)
-    other.copy_ledger(kept_store)
+    record_and_query(persistent_store, seed=1, event_count=60)
+    other = persistent_store.new_location()
+    expected = record_and_query(other, seed=2, event_count=event_count)
+    other.copy_ledger(persistent_store)
     caplog.clear()
-    with caplog.at_level(logging.WARNING, logger="tallybook"), kept_store.opened() as metering:
-        assert answers(metering) == expected
+    with caplog.at_level(logging.WARNING, logger="tallybook"), persistent_store.open() as metering:
+        assert query_results(metering) == expected
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "made anew" in caplog.text
+    assert "they are rebuilt" in caplog.text
 
 
-def test_several_that_open_another_ledger_at_once_all_answer_for_it(kept_store: KeptStore) -> None:
+def test_concurrent_openers_of_a_replaced_ledger_all_project_it(persistent_store: PersistentStore) -> None:
     """Each finds read models of another ledger, and one of them makes them anew."""
-    recorded(kept_store, seed=1, reports=20)
-    other = kept_store.elsewhere()
-    expected = recorded(other, seed=2, reports=30)
-    other.copy_ledger(kept_store)
+    record_and_query(persistent_store, seed=1, event_count=20)
+    other = persistent_store.new_location()
+    expected = record_and_query(other, seed=2, event_count=30)
+    other.copy_ledger(persistent_store)
     together = threading.Barrier(4)
-    heard: list[dict[str, Answers] | BaseException] = []
+    results: list[dict[str, QueryResults] | BaseException] = []
 
-    def ask() -> None:
+    def query() -> None:
         together.wait()
         try:
-            with kept_store.opened() as metering:
-                heard.append(answers(metering))
+            with persistent_store.open() as metering:
+                results.append(query_results(metering))
         except BaseException as error:
-            heard.append(error)
+            results.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=query) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert heard == [expected] * 4
-    with kept_store.opened() as metering:
+    assert results == [expected] * 4
+    with persistent_store.open() as metering:
         assert metering.verify().is_equal
 
 
-def test_read_models_of_this_ledger_are_kept(kept_store: KeptStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_read_models_of_the_same_ledger_stay(
+    persistent_store: PersistentStore, caplog: pytest.LogCaptureFixture
+) -> None:
     """Opened again, or moved together with its read models, a ledger goes on where it was, without a word."""
-    before = recorded(kept_store)
-    moved = kept_store.elsewhere()
-    kept_store.move(moved)
-    position = moved_position(moved)
+    before = record_and_query(persistent_store)
+    moved = persistent_store.new_location()
+    persistent_store.move(moved)
+    position = projected_position(moved)
     assert position > 0
-    with moved.opened() as metering:
-        assert moved_position(moved) == position
-        assert answers(metering) == before
+    with moved.open() as metering:
+        assert projected_position(moved) == position
+        assert query_results(metering) == before
         metering.record("tokens", {"customer": "acme", "value": "1"})
-        assert answers(metering) != before
+        assert query_results(metering) != before
     assert caplog.records == []
 
 
-def moved_position(store: KeptStore) -> int:
+def projected_position(store: PersistentStore) -> int:
     """How far the read models are, looked up past the application."""
-    ((position,),) = store.views_rows("SELECT max(notification_id) FROM tracking")
+    ((position,),) = store.read_model_rows("SELECT max(notification_id) FROM tracking")
     return int(position)
 
 
-def test_an_older_backup_of_this_ledger_is_answered_for(kept_store: KeptStore) -> None:
+def test_a_restored_older_backup_is_projected_again(persistent_store: PersistentStore) -> None:
     """Put back to an earlier state, the ledger answers for that state, and for what is recorded from there on."""
-    recorded(kept_store, reports=20)
-    backup = kept_store.elsewhere()
-    kept_store.copy_ledger(backup)
-    with kept_store.opened() as metering:
-        at_backup = answers(metering)
+    record_and_query(persistent_store, event_count=20)
+    backup = persistent_store.new_location()
+    persistent_store.copy_ledger(backup)
+    with persistent_store.open() as metering:
+        at_backup = query_results(metering)
         metering.record("tokens", {"customer": "acme", "value": "1"}, identifier="lost")
-        assert answers(metering) != at_backup
-    backup.copy_ledger(kept_store)
-    with kept_store.opened() as metering:
-        assert answers(metering) == at_backup
+        assert query_results(metering) != at_backup
+    backup.copy_ledger(persistent_store)
+    with persistent_store.open() as metering:
+        assert query_results(metering) == at_backup
         metering.record("tokens", {"customer": "acme", "value": "2"}, identifier="lost")
-    with kept_store.opened() as metering:
+    with persistent_store.open() as metering:
         total = metering.total("tokens", "acme", NOW, NOW.replace(day=2))
         assert (total.sum, total.count) == (2, 1)
 
 
-def test_a_question_waits_only_for_what_was_recorded_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_waits_only_for_events_recorded_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody who records without a pause, always one event ahead, doesn't keep a question from its answer."""
     with store.metering() as metering:
         record_history(metering, 20)
         catch_up = Projector.catch_up
 
-        def one_ahead(projector: Projector, *arguments: Any, **named: Any) -> int:
+        def record_then_catch_up(projector: Projector, *arguments: Any, **named: Any) -> int:
             reached = catch_up(projector, *arguments, **named)
             metering.record("tokens", {"customer": "acme", "value": "1"})
             return reached
 
-        monkeypatch.setattr(Projector, "catch_up", one_ahead)
+        monkeypatch.setattr(Projector, "catch_up", record_then_catch_up)
         assert metering.total("tokens", None, NOW.replace(month=10), NOW).count > 0

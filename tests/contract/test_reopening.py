@@ -3,8 +3,8 @@
 import pytest
 from tallybook.application import Metering
 
-from .histories import answers, record_history
-from .kept_stores import KeptStore
+from .histories import query_results, record_history
+from .persistent_stores import PersistentStore
 from .stores import ANY_TIME, NOW, Store
 
 FOREIGN_SETTINGS = {
@@ -26,20 +26,20 @@ FOREIGN_SETTINGS = {
 """Settings of the library that a host application may have for its own event-sourced parts."""
 
 
-def test_events_and_answers_survive_reopening(kept_store: KeptStore) -> None:
+def test_events_and_results_survive_reopening(persistent_store: PersistentStore) -> None:
     """Closed and opened again, a ledger holds the same events and gives the same answers."""
-    with kept_store.metering() as metering:
+    with persistent_store.metering() as metering:
         record_history(metering)
-        before = answers(metering)
-    with kept_store.metering() as metering:
-        assert answers(metering) == before
+        before = query_results(metering)
+    with persistent_store.metering() as metering:
+        assert query_results(metering) == before
 
 
-def test_two_that_have_it_open_see_each_others_events_at_once(store: Store) -> None:
+def test_two_openings_see_each_others_events_immediately(store: Store) -> None:
     """A read is never stale: what one has recorded, the other counts in its next question."""
-    with store.metering() as one, store.metering() as other:
-        record_history(one)
-        assert answers(other) == answers(one)
+    with store.metering() as metering, store.metering() as other_metering:
+        record_history(metering)
+        assert query_results(other_metering) == query_results(metering)
 
 
 def test_settings_of_a_host_application_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,14 +49,14 @@ def test_settings_of_a_host_application_change_nothing(store: Store, monkeypatch
         monkeypatch.setenv(name, value)
     with store.metering() as metering:
         record_history(metering)
-        under_settings = answers(metering)
+        under_settings = query_results(metering)
         ledger = store.ledger()
-        stored = ledger.page(0, 10_000)
+        stored = ledger.read_page(0, 10_000)
         ledger.close()
     for name in FOREIGN_SETTINGS:
         monkeypatch.delenv(name)
     with Metering.open("sqlite://", policy=ANY_TIME, clock=lambda: NOW) as plain:
         record_history(plain)
-        assert answers(plain) == under_settings
+        assert query_results(plain) == under_settings
     assert all(state.startswith(b'{"recorded_at":"') for _, _, state in stored)
     assert {topic for _, topic, _ in stored} == {"Configured", "Renamed", "UsageRecorded", "EventCancelled"}

@@ -1,4 +1,4 @@
-"""A PostgreSQL server as the documents have it: with a database `billing` that a user `billing` owns."""
+"""A PostgreSQL server as the documents assume: with a database `billing` that a user `billing` owns."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,25 +9,25 @@ from tests.postgres import Server
 
 
 @pytest.fixture(scope="package")
-def documented_server() -> Iterator[Server]:
-    """A server that these tests have for themselves: roles belong to all of a server."""
+def roles_server() -> Iterator[Server]:
+    """Start a server for these tests only: roles are shared by all databases of a server."""
     with closing(Server()) as server:
         yield server
 
 
 @pytest.fixture
-def billing(documented_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The server with an empty database `billing`, which the environment leads to."""
-    with closing(documented_server.database.connect()) as connection:
+def billing(roles_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Return the server with an empty database `billing`, which the environment variables select."""
+    with closing(roles_server.database.connect()) as connection:
         connection.execute("CREATE ROLE billing LOGIN")
         connection.execute("CREATE DATABASE billing OWNER billing")
-    monkeypatch.setenv("PGHOST", str(documented_server.folder))
+    monkeypatch.setenv("PGHOST", str(roles_server.folder))
     monkeypatch.setenv("PGPORT", "5432")
-    monkeypatch.setenv("PGUSER", "postgres")  # where no user is named, an administrator
+    monkeypatch.setenv("PGUSER", "postgres")  # an administrator, if a URL names no user
     for variable in ("PGDATABASE", "PGPASSWORD", "PGSERVICE", "POSTGRES_ENABLE_DB_FUNCTIONS"):
         monkeypatch.delenv(variable, raising=False)
-    yield documented_server
-    with closing(documented_server.database.connect()) as connection:
+    yield roles_server
+    with closing(roles_server.database.connect()) as connection:
         for database in ("billing", "restored"):
             connection.execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)".encode())
         others = "SELECT rolname FROM pg_roles WHERE rolname <> 'postgres' AND rolname NOT LIKE 'pg\\_%'"

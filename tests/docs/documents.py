@@ -1,5 +1,6 @@
-"""Reading the fenced blocks of the project's documents."""
+"""Reads the fenced blocks of the project's documents."""
 
+import doctest
 import re
 from collections.abc import Iterator
 from itertools import takewhile
@@ -8,6 +9,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+README = ROOT / "README.md"
 STORAGE = ROOT / "docs" / "storage.md"
 ON_POSTGRES = ROOT / "docs" / "guides" / "postgresql.md"
 WEBHOOKS = ROOT / "docs" / "guides" / "webhooks.md"
@@ -18,7 +20,7 @@ _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE |
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, its text, and the line that the text begins at."""
+    """A fenced block: its language, its text, and the line on which the text starts."""
 
     language: str
     text: str
@@ -26,44 +28,50 @@ class Block(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A command in a console block, and what it prints."""
+    """A command in a console block, and its expected output."""
 
     command: str
     printed: str
 
 
 def blocks(document: Path) -> list[Block]:
-    """The fenced blocks of a document, in order."""
+    """Return the fenced blocks of a document, in order."""
     text = document.read_text()
     return [
-        Block(found["language"], found["text"], text.count("\n", 0, found.start()) + 2)
-        for found in _FENCE.finditer(text)
+        Block(match["language"], match["text"], text.count("\n", 0, match.start()) + 2)
+        for match in _FENCE.finditer(text)
     ]
 
 
 def steps(block: Block) -> Iterator[Step]:
-    """The commands of a console block, each from its `$ ` to the next; lines after `> ` go on with one."""
+    """Yield the commands of a console block, each from its `$ ` to the next; lines after `> ` continue a command."""
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         lines = re.sub(r"\\\n\s*", "", part).splitlines()
-        going_on = list(takewhile(lambda line: line.startswith(">"), lines[1:]))
-        command = [lines[0], *(line[2:] for line in going_on)]
+        continuation = list(takewhile(lambda line: line.startswith(">"), lines[1:]))
+        command = [lines[0], *(line[2:] for line in continuation)]
         yield Step("\n".join(command), "".join(f"{line}\n" for line in lines[len(command) :]))
 
 
 def section(document: Path, heading: str) -> list[Block]:
-    """The fenced blocks under a heading of the second level."""
+    """Return the fenced blocks under a heading of the second level."""
     lines = document.read_text().splitlines()
-    begins = lines.index(f"## {heading}")
-    ends = next((at for at, line in enumerate(lines) if at > begins and line.startswith("## ")), len(lines))
-    return [block for block in blocks(document) if begins < block.line <= ends]
+    start = lines.index(f"## {heading}")
+    end = next((number for number, line in enumerate(lines) if number > start and line.startswith("## ")), len(lines))
+    return [block for block in blocks(document) if start < block.line <= end]
 
 
-def files(found: list[Block]) -> dict[str, str]:
-    """The Python and JavaScript blocks that begin with a file's name, by that name."""
-    named = [(_FILE.match(block.text), block.text) for block in found if block.language in {"python", "javascript"}]
-    return {begun["path"]: text for begun, text in named if begun is not None}
+def files(blocks: list[Block]) -> dict[str, str]:
+    """Return the Python and JavaScript blocks that start with a file name, by that name."""
+    headers = [(_FILE.match(block.text), block.text) for block in blocks if block.language in {"python", "javascript"}]
+    return {match["path"]: text for match, text in headers if match is not None}
+
+
+def is_expected(printed: str, output: str) -> bool:
+    """Return whether an output matches the documented one; `...` matches what differs from run to run."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(printed, output, flags)
 
 
 def name(document: Path) -> str:
-    """A document's name in a test's id."""
+    """Return a document's name for the id of a test."""
     return str(document.relative_to(ROOT))

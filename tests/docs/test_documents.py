@@ -1,10 +1,10 @@
-"""Every snippet of the documents does what it says."""
+"""Every snippet of the documents is run, and its output is the documented one.
 
-import doctest
+With TALLYBOOK_RENEW=1 the tests write the present output of commands into the documents, and fail once. Read the
+difference before you commit it: what differs from run to run has to be replaced by `...` by hand.
+"""
+
 import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,44 +12,75 @@ import pytest
 from tests.docs.documents import (
     DOCUMENTS,
     ON_POSTGRES,
+    README,
     ROOT,
     SERVE,
     STORAGE,
     WEB_APPLICATIONS,
     WEBHOOKS,
     blocks,
+    is_expected,
     name,
     steps,
 )
-from tests.postgres import programs
+from tests.docs.shell import Shell, renew
 
-RUN = {"python", "console"}
-RUN_HERE = [one for one in DOCUMENTS if one not in (WEB_APPLICATIONS, WEBHOOKS, SERVE)]
-"""Web applications and servers are files, and commands that don't end: they have tests of their own."""
-
-
-@pytest.fixture(autouse=True)
-def server(request: pytest.FixtureRequest) -> None:
-    """Some documents need a PostgreSQL server."""
-    if getattr(request.node, "callspec", None) and request.node.callspec.params["document"] in (ON_POSTGRES, STORAGE):
-        request.getfixturevalue("billing")
+TESTED_LANGUAGES = {"python", "console"}
+GUIDES = [
+    README,
+    *(
+        ROOT / "docs" / "guides" / f"{guide}.md"
+        for guide in (
+            "correct-a-wrong-report",
+            "close-a-month",
+            "why-was-i-charged-this",
+            "change-a-rule",
+            "prove-nothing-was-rewritten",
+            "postgresql",
+        )
+    ),
+]
+"""The documents whose commands are run in one shell, in the order of the README."""
+WITH_OWN_TESTS = (WEB_APPLICATIONS, WEBHOOKS, SERVE)
+"""Web applications and servers consist of files, and of commands that do not end."""
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
-def test_every_snippet_is_run(document: Path) -> None:
-    """There is no fenced block that no test runs; the README's install commands are run by .ci/run."""
+def test_every_snippet_is_tested(document: Path) -> None:
+    """No fenced block is untested. The README's install commands are run by .ci/run."""
     for block in blocks(document):
-        in_ci = document == ROOT / "README.md" and block.language == "sh" and ".venv/bin/pip install -e" in block.text
-        in_roles = document == ON_POSTGRES and block.language == "sql"  # which test_roles.py runs
+        in_ci = document == README and block.language == "sh" and ".venv/bin/pip install -e" in block.text
+        in_roles = document == ON_POSTGRES and block.language == "sql"  # run by test_roles.py
         in_serving = document == SERVE and block.language == "javascript"
-        assert block.language in RUN or in_ci or in_roles or in_serving, (
-            f"{name(document)}:{block.line}: a block of {block.language or 'nothing'}"
+        assert block.language in TESTED_LANGUAGES or in_ci or in_roles or in_serving, (
+            f"{name(document)}:{block.line}: a block of {block.language or 'no language'}"
         )
 
 
-@pytest.mark.parametrize("document", [one for one in RUN_HERE if "```python" in one.read_text()], ids=name)
-def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Python of a document runs from top to bottom, its assertions included."""
+def test_every_document_with_commands_is_run() -> None:
+    """A document with console blocks is a guide, storage.md, or has a test of its own."""
+    with_commands = {document for document in DOCUMENTS if "```console" in document.read_text()}
+    assert with_commands <= {*GUIDES, STORAGE, *WITH_OWN_TESTS}
+
+
+def test_the_readme_lists_the_guides_in_the_tested_order() -> None:
+    """A reader follows the guides in the order in which the test does."""
+    text = README.read_text()
+    positions = [text.index(f"](docs/guides/{guide.name})", text.index("## Guides")) for guide in GUIDES[1:]]
+    assert positions == sorted(positions)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [document for document in DOCUMENTS if document not in WITH_OWN_TESTS and "```python" in document.read_text()],
+    ids=name,
+)
+def test_python_snippets_run(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """The Python of a document runs from top to bottom, including its assertions."""
+    if document == ON_POSTGRES:
+        request.getfixturevalue("billing")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks(document):
@@ -58,18 +89,28 @@ def test_python_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             exec(compile(source, str(document), "exec"), names)
 
 
-@pytest.mark.parametrize("document", [one for one in RUN_HERE if "```console" in one.read_text()], ids=name)
-def test_commands_print_what_is_shown(document: Path, tmp_path: Path) -> None:
-    """The commands of a document print what it shows; `...` stands for what differs from run to run."""
-    folders = (str(Path(sys.executable).parent), str(programs()), os.environ["PATH"])
-    environment = {**os.environ, "PATH": os.pathsep.join(folders), "COLUMNS": "100"}
-    for block in blocks(document):
-        for step in steps(block) if block.language == "console" else ():
-            if exported := re.fullmatch(r"export (\w+)=(\S+)", step.command):
-                environment[exported[1]] = exported[2]
-            ran = subprocess.run(
-                ["bash", "-c", step.command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
-            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            matches = doctest.OutputChecker().check_output(step.printed, ran.stdout + ran.stderr, flags)
-            assert matches, f"{name(document)}:{block.line}: {step.command}\n{ran.stdout}{ran.stderr}"
+@pytest.mark.usefixtures("billing")
+def test_the_readme_and_the_guides_work_in_one_shell(tmp_path: Path) -> None:
+    """A reader can follow the README and the guides in order, in one shell, without a conflict of names."""
+    follow(GUIDES, tmp_path)
+
+
+@pytest.mark.usefixtures("billing")
+def test_the_commands_of_the_storage_page_work(tmp_path: Path) -> None:
+    """The commands read the tables of a ledger in PostgreSQL."""
+    follow([STORAGE], tmp_path)
+
+
+def follow(documents: list[Path], folder: Path) -> None:
+    """Run the commands of documents and compare their output, or renew it."""
+    problems: list[str] = []
+    with Shell(folder) as shell:
+        for document in documents:
+            for block in blocks(document):
+                for step in steps(block) if block.language == "console" else ():
+                    output = shell.run(step.command)
+                    if not is_expected(step.printed, output):
+                        problems.append(f"{name(document)}:{block.line}: {step.command}\n{output}")
+                        if os.environ.get("TALLYBOOK_RENEW"):
+                            renew(document, step, output)
+    assert not problems, "\n".join(problems)

@@ -15,14 +15,14 @@ SECRET, SALT = "s" * 43, "5a" * 32
 
 @pytest.fixture
 def key() -> AccessKey:
-    """A key to record with."""
+    """Return a key with the scope `record`."""
     return AccessKey.create(
         "0123456789abcdef", SECRET, salt=SALT, name="importer", scopes=(Scope.RECORD,), livemode=True, by="ops", at=NOON
     )
 
 
-def test_a_key_begins_with_the_hash_of_its_secret(key: AccessKey) -> None:
-    """HMAC-SHA256 keyed with the salt, as anybody computes it; the secret is in nothing that happened."""
+def test_a_new_key_stores_the_hash_of_its_secret(key: AccessKey) -> None:
+    """It is a standard HMAC-SHA256 keyed with the salt; no event contains the secret."""
     (created,) = key.collect_events()
     assert isinstance(created, AccessKey.AccessKeyCreated)
     assert created.hash == hmac.new(bytes.fromhex(SALT), SECRET.encode(), hashlib.sha256).hexdigest()
@@ -32,23 +32,23 @@ def test_a_key_begins_with_the_hash_of_its_secret(key: AccessKey) -> None:
 
 
 @pytest.mark.parametrize("other", ["", "s" * 42, "s" * 44, "s" * 42 + "t", "S" * 43, SALT, "ü" * 43])
-def test_a_key_knows_its_secret_and_no_other(key: AccessKey, other: str) -> None:
-    """All of it counts."""
-    assert key.has_secret(SECRET)
-    assert not key.has_secret(other)
+def test_a_key_verifies_only_its_own_secret(key: AccessKey, other: str) -> None:
+    """Every character is compared."""
+    assert key.verify_secret(SECRET)
+    assert not key.verify_secret(other)
 
 
 def test_a_key_with_another_salt_has_another_hash(key: AccessKey) -> None:
-    """So that equal hashes never tell of equal secrets."""
+    """So equal secrets have different hashes."""
     other = AccessKey.create(
         key.key_id, SECRET, salt="a5" * 32, name="", scopes=key.scopes, livemode=True, by=None, at=NOON
     )
     assert other.hash != key.hash
-    assert other.has_secret(SECRET)
+    assert other.verify_secret(SECRET)
 
 
 def test_a_key_is_revoked_once(key: AccessKey) -> None:
-    """The first revocation stays: when, why, and on whose word."""
+    """The first revocation stays, with its time, reason and author."""
     key.collect_events()
     assert not key.is_revoked
     key.revoke(reason="left in a log", by="ops", at=NOON + timedelta(hours=1))
@@ -62,5 +62,5 @@ def test_a_key_is_revoked_once(key: AccessKey) -> None:
     ("scope", "allowed"), [("record", ["record"]), ("read", ["read"]), ("admin", ["record", "read", "admin"])]
 )
 def test_a_scope_allows_itself_and_admin_everything(scope: str, allowed: list[str]) -> None:
-    """Who may record may not read, nor the other way round."""
+    """`record` doesn't allow `read`, and `read` doesn't allow `record`."""
     assert [wanted for wanted in Scope if Scope(scope).allows(wanted)] == allowed

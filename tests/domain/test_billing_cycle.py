@@ -1,4 +1,4 @@
-"""Billing cycles: a customer's periods follow one another without gap or overlap, wherever the customer moves."""
+"""Billing cycles: a customer's periods have no gaps or overlaps, even if the customer changes timezone."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def told(bounds: tuple[datetime, datetime]) -> tuple[str, str]:
+def format_bounds(bounds: tuple[datetime, datetime]) -> tuple[str, str]:
     start, end = (f"{bound:%Y-%m-%dT%H:%MZ}" for bound in bounds)
     return start, end
 
@@ -38,16 +38,16 @@ def test_without_an_anchor_periods_are_the_calendar_s(
     interval: str, timezone: str, at: str, start: str, end: str
 ) -> None:
     """From local midnight to local midnight, in UTC."""
-    assert told(BillingCycle(interval, timezone).around(moment(at))) == (start, end)
+    assert format_bounds(BillingCycle(interval, timezone).period_containing(moment(at))) == (start, end)
 
 
-def test_a_cycle_is_the_calendar_month_in_utc_unless_told_otherwise() -> None:
+def test_a_cycle_defaults_to_the_calendar_month_in_utc() -> None:
     """The defaults."""
     assert BillingCycle() == BillingCycle("month", "UTC", None)
 
 
 @pytest.mark.parametrize(
-    ("interval", "timezone", "anchor", "start", "ends"),
+    ("interval", "timezone", "anchor", "start", "expected_ends"),
     [
         # on the 17th at 10:32, while clocks change on the 29th of March
         ("month", "Europe/Berlin", ANCHOR, "2026-02-17T09:32Z", ["2026-03-17T09:32Z", "2026-04-17T08:32Z"]),
@@ -64,27 +64,27 @@ def test_a_cycle_is_the_calendar_month_in_utc_unless_told_otherwise() -> None:
         ("year", "Asia/Tokyo", "2026-07-01T00:00+09:00", "2026-06-30T15:00Z", ["2027-06-30T15:00Z"]),
         # before the anchor
         ("month", "UTC", "2026-01-31T00:00Z", "2025-11-30T00:00Z", ["2025-12-31T00:00Z", "2026-01-31T00:00Z"]),
-        # at a time that is skipped on the 29th of March, and comes twice on the 25th of October
+        # at a time that is skipped on the 29th of March and repeated on the 25th of October
         ("day", "Europe/Berlin", "2026-01-01T02:30+01:00", "2026-03-28T01:30Z",
          ["2026-03-29T01:00Z", "2026-03-30T00:30Z"]),
         ("day", "Europe/Berlin", "2026-01-01T02:30+01:00", "2026-10-24T00:30Z",
          ["2026-10-25T00:30Z", "2026-10-26T01:30Z"]),
-        # on a day that never was
+        # on a day that the timezone skips
         ("day", "Pacific/Apia", "2011-12-01T12:00-10:00", "2011-12-29T22:00Z",
          ["2011-12-30T10:00Z", "2011-12-30T22:00Z"]),
         ("month", "Pacific/Apia", "2011-11-30T12:00-10:00", "2011-11-30T22:00Z",
          ["2011-12-30T10:00Z", "2012-01-29T22:00Z"]),
     ],
 )  # fmt: skip
-def test_with_an_anchor_periods_begin_at_its_wall_time(
-    interval: str, timezone: str, anchor: str, start: str, ends: list[str]
+def test_with_an_anchor_periods_start_at_its_local_time(
+    interval: str, timezone: str, anchor: str, start: str, expected_ends: list[str]
 ) -> None:
     """On its day of each month, or that month's last; of each year; of every day."""
     cycle = BillingCycle(interval, timezone, moment(anchor))
     since = moment(start)
-    for end in ends:
-        assert told(cycle.around(since)) == (start, end)
-        assert cycle.after(since) == cycle.around(since)
+    for end in expected_ends:
+        assert format_bounds(cycle.period_containing(since)) == (start, end)
+        assert cycle.next_period(since) == cycle.period_containing(since)
         since, start = moment(end), end
 
 
@@ -93,12 +93,12 @@ def test_with_an_anchor_periods_begin_at_its_wall_time(
     [
         # the cycle goes on
         (BillingCycle("month", "UTC"), "2022-02-01T00:00Z", "2022-03-01T00:00Z"),
-        # the customer moves, by the 1st: the month that is just over is not billed again
+        # the customer changes timezone on the 1st: the month that ended is not billed again
         (BillingCycle("month", "America/Los_Angeles"), "2022-01-31T15:00Z", "2022-03-01T08:00Z"),
         (BillingCycle("month", "Asia/Tokyo"), "2022-02-01T08:00Z", "2022-02-28T15:00Z"),
         (BillingCycle("month", "Pacific/Niue"), "2022-01-31T10:00Z", "2022-03-01T11:00Z"),
         (BillingCycle("year", "America/Los_Angeles"), "2021-12-31T15:00Z", "2023-01-01T08:00Z"),
-        # 26 hours are passed over, more are not
+        # a boundary within 26 hours is skipped
         (BillingCycle("month", "UTC"), "2022-01-30T22:00Z", "2022-03-01T00:00Z"),
         (BillingCycle("month", "UTC"), "2022-01-30T21:59Z", "2022-02-01T00:00Z"),
         # of days, less than half of one
@@ -111,31 +111,33 @@ def test_with_an_anchor_periods_begin_at_its_wall_time(
         (BillingCycle("year", "UTC"), "2022-02-01T00:00Z", "2023-01-01T00:00Z"),
     ],
 )
-def test_the_next_period_begins_where_the_last_one_ended(cycle: BillingCycle, end: str, following: str) -> None:
-    """It ends at the cycle's next boundary, but for one that is the same boundary told by other clocks."""
-    assert told(cycle.after(moment(end))) == (end, following)
+def test_the_next_period_starts_at_the_end_of_the_last(cycle: BillingCycle, end: str, following: str) -> None:
+    """It ends at the next boundary of the cycle, unless that is the same boundary in another timezone."""
+    assert format_bounds(cycle.next_period(moment(end))) == (end, following)
 
 
 def test_the_periods_of_a_range() -> None:
-    """They tile it; the first and last are cut to it."""
+    """They cover the range; the first and last are cut to it."""
     cycle = BillingCycle("month", "Europe/Berlin", moment(ANCHOR))
-    assert [told(bounds) for bounds in cycle.between(moment("2026-03-01T00:00Z"), moment("2026-05-01T00:00Z"))] == [
+    assert [
+        format_bounds(bounds) for bounds in cycle.periods(moment("2026-03-01T00:00Z"), moment("2026-05-01T00:00Z"))
+    ] == [
         ("2026-03-01T00:00Z", "2026-03-17T09:32Z"),
         ("2026-03-17T09:32Z", "2026-04-17T08:32Z"),
         ("2026-04-17T08:32Z", "2026-05-01T00:00Z"),
     ]
-    assert list(cycle.between(moment(ANCHOR), moment(ANCHOR))) == []
+    assert list(cycle.periods(moment(ANCHOR), moment(ANCHOR))) == []
 
 
 def test_the_ends_of_time() -> None:
-    """Periods are cut to what a datetime can name; none begins at its last moment."""
+    """Periods are cut to the limits of a datetime; none starts at the largest datetime."""
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     for interval in ("day", "month", "year"):
         for timezone in ("Asia/Tokyo", "America/Los_Angeles"):
             cycle = BillingCycle(interval, timezone, moment(ANCHOR))
-            assert cycle.around(first)[0] == first
-            start, end = cycle.around(last - MICROSECOND)
-            assert (end, cycle.after(start)) == (last, (start, last))
+            assert cycle.period_containing(first)[0] == first
+            start, end = cycle.period_containing(last - MICROSECOND)
+            assert (end, cycle.next_period(start)) == (last, (start, last))
 
 
 NAIVE = datetime(2026, 1, 17, 10, 32)
@@ -159,34 +161,34 @@ NAIVE = datetime(2026, 1, 17, 10, 32)
         ),
     ],
 )  # fmt: skip
-def test_what_is_no_cycle(code: str, field: str, arguments: dict[str, Any]) -> None:
-    """A cycle is refused when it is made, by the name of the field."""
-    with pytest.raises(TallybookError) as refused:
+def test_invalid_cycles(code: str, field: str, arguments: dict[str, Any]) -> None:
+    """Creating the cycle raises an error with the field."""
+    with pytest.raises(TallybookError) as exc_info:
         BillingCycle(**arguments)
-    assert (refused.value.code, refused.value.field) == (code, field)
+    assert (exc_info.value.code, exc_info.value.field) == (code, field)
 
 
 Call = Callable[[BillingCycle], object]
-NO_MOMENTS: list[tuple[str, str, Call]] = [
-    ("invalid_timestamp", "at", lambda cycle: cycle.around(NAIVE)),
-    ("invalid_timestamp", "at", lambda cycle: cycle.around(datetime.max.replace(tzinfo=UTC))),
-    ("invalid_timestamp", "end", lambda cycle: cycle.after(NAIVE)),
-    ("invalid_timestamp", "end", lambda cycle: cycle.after(datetime.max.replace(tzinfo=UTC))),
-    ("invalid_time_range", "start", lambda cycle: cycle.between(NAIVE, moment(ANCHOR))),
-    ("invalid_time_range", "end", lambda cycle: cycle.between(moment(ANCHOR), NAIVE)),
-    ("invalid_time_range", "start", lambda cycle: cycle.between(moment(ANCHOR), moment(ANCHOR) - MICROSECOND)),
+INVALID_TIMESTAMPS: list[tuple[str, str, Call]] = [
+    ("invalid_timestamp", "at", lambda cycle: cycle.period_containing(NAIVE)),
+    ("invalid_timestamp", "at", lambda cycle: cycle.period_containing(datetime.max.replace(tzinfo=UTC))),
+    ("invalid_timestamp", "end", lambda cycle: cycle.next_period(NAIVE)),
+    ("invalid_timestamp", "end", lambda cycle: cycle.next_period(datetime.max.replace(tzinfo=UTC))),
+    ("invalid_time_range", "start", lambda cycle: cycle.periods(NAIVE, moment(ANCHOR))),
+    ("invalid_time_range", "end", lambda cycle: cycle.periods(moment(ANCHOR), NAIVE)),
+    ("invalid_time_range", "start", lambda cycle: cycle.periods(moment(ANCHOR), moment(ANCHOR) - MICROSECOND)),
 ]
 
 
-@pytest.mark.parametrize(("code", "field", "call"), NO_MOMENTS)
-def test_what_is_no_moment(code: str, field: str, call: Call) -> None:
-    """A moment is refused by its name, a range when it is asked for."""
-    with pytest.raises(TallybookError) as refused:
+@pytest.mark.parametrize(("code", "field", "call"), INVALID_TIMESTAMPS)
+def test_invalid_timestamps(code: str, field: str, call: Call) -> None:
+    """An invalid datetime raises an error with its field, an invalid range when it is iterated."""
+    with pytest.raises(TallybookError) as exc_info:
         call(BillingCycle())
-    assert (refused.value.code, refused.value.field) == (code, field)
+    assert (exc_info.value.code, exc_info.value.field) == (code, field)
 
 
-def moments(first: int, last: int) -> st.SearchStrategy[datetime]:
+def timestamps(first: int, last: int) -> st.SearchStrategy[datetime]:
     return st.datetimes(datetime(first, 1, 1), datetime(last, 12, 31), timezones=st.just(UTC))
 
 
@@ -194,55 +196,55 @@ CYCLES = st.builds(
     BillingCycle,
     st.sampled_from(["day", "month", "year"]),
     st.sampled_from(sorted(available_timezones() - {"localtime", "Factory"})),
-    st.none() | moments(1900, 2100),
+    st.none() | timestamps(1900, 2100),
 )
-ANY_MOMENT = moments(1, 9999) | moments(1900, 2100)
+ANY_TIMESTAMP = timestamps(1, 9999) | timestamps(1900, 2100)
 
 
-@given(CYCLES, ANY_MOMENT)
-def test_a_period_holds_its_moment(cycle: BillingCycle, at: datetime) -> None:
+@given(CYCLES, ANY_TIMESTAMP)
+def test_a_period_contains_its_timestamp(cycle: BillingCycle, at: datetime) -> None:
     """It is also the period around its own start, and around its last microsecond."""
-    start, end = cycle.around(at)
+    start, end = cycle.period_containing(at)
     assert start <= at < end
-    assert cycle.around(start) == (start, end)
-    assert cycle.around(end - MICROSECOND) == (start, end)
+    assert cycle.period_containing(start) == (start, end)
+    assert cycle.period_containing(end - MICROSECOND) == (start, end)
 
 
-@given(CYCLES, moments(1880, 2200))
+@given(CYCLES, timestamps(1880, 2200))
 def test_periods_follow_one_another(cycle: BillingCycle, at: datetime) -> None:
-    """Each begins where the one before ended, whether it is asked for by a moment, an end or a range."""
-    first = cycle.around(at)
+    """Each starts at the end of the previous one, for `period_containing`, `next_period` and `periods`."""
+    first = cycle.period_containing(at)
     periods = [first]
     for _ in range(15):
-        periods.append(cycle.after(periods[-1][1]))
-        assert periods[-1] == cycle.around(periods[-2][1])
+        periods.append(cycle.next_period(periods[-1][1]))
+        assert periods[-1] == cycle.period_containing(periods[-2][1])
         assert periods[-2][1] == periods[-1][0] < periods[-1][1]
-    assert list(islice(cycle.between(first[0], periods[-1][1]), 20)) == periods
+    assert list(islice(cycle.periods(first[0], periods[-1][1]), 20)) == periods
 
 
-@given(CYCLES, moments(1880, 2200), st.lists(CYCLES, min_size=1, max_size=12))
+@given(CYCLES, timestamps(1880, 2200), st.lists(CYCLES, min_size=1, max_size=12))
 def test_a_customer_who_moves_has_no_gap_and_no_empty_period(
     cycle: BillingCycle, at: datetime, later: list[BillingCycle]
 ) -> None:
-    """Whatever cycles follow one another, each period begins where the last ended, and is longer than nothing."""
-    start, end = cycle.around(at)
+    """For any sequence of cycles, each period starts at the end of the last one and isn't empty."""
+    start, end = cycle.period_containing(at)
     for following in later:
         assert start < end
-        last, (start, end) = end, following.after(end)
+        last, (start, end) = end, following.next_period(end)
         assert start == last
-        assert following.around(end)[0] == end
+        assert following.period_containing(end)[0] == end
 
 
 MOVES = st.sampled_from(["Asia/Tokyo", "America/Los_Angeles", "Pacific/Kiritimati", "Pacific/Niue", "UTC"])
 
 
-@given(moments(1990, 2100), st.lists(MOVES, min_size=1, max_size=30))
+@given(timestamps(1990, 2100), st.lists(MOVES, min_size=1, max_size=30))
 def test_a_customer_who_moves_every_month_is_billed_each_month_once(at: datetime, timezones: list[str]) -> None:
-    """Months are never split by a move, and none is left out: each lasts 26 to 33 days."""
-    end = BillingCycle("month", "UTC").around(at)[1]
+    """A change of timezone never splits or skips a month: each lasts 26 to 33 days."""
+    end = BillingCycle("month", "UTC").period_containing(at)[1]
     first = end
     for timezone in timezones:
-        start, end = BillingCycle("month", timezone).after(end)
+        start, end = BillingCycle("month", timezone).next_period(end)
         assert timedelta(days=26) < end - start < timedelta(days=33)
     months = (end.year - first.year) * 12 + end.month - first.month + (end.day - first.day) / 31
     assert round(months) == len(timezones)

@@ -1,4 +1,4 @@
-"""Calendar windows: in any timezone they tile time, without gap or overlap."""
+"""Calendar windows: in any timezone they cover time without gaps or overlaps."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tallybook.domain.calendar import CalendarWindow, window_around, windows, zone
+from tallybook.domain.calendar import CalendarWindow, get_timezone, iter_windows, window_containing
 
 ZONES = st.sampled_from(sorted(available_timezones() - {"localtime", "Factory"}))
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
@@ -22,9 +22,9 @@ SPANS = {
 
 @given(ZONES, MOMENTS, st.sampled_from(CalendarWindow), st.floats(0, 1))
 def test_windows_tile_any_range(name: str, start: datetime, window: CalendarWindow, part: float) -> None:
-    """The windows of [start, end) follow one another from start to end, each longer than nothing."""
+    """The windows of [start, end) are consecutive, from start to end, and not empty."""
     end = start + SPANS[window] * part
-    tiles = list(islice(windows(start, end, window, zone(name)), 10_000))
+    tiles = list(islice(iter_windows(start, end, window, get_timezone(name)), 10_000))
     bounds = [start, *(until for _, until in tiles)]
     assert [since for since, _ in tiles] == bounds[:-1]
     assert bounds[-1] == end
@@ -32,12 +32,12 @@ def test_windows_tile_any_range(name: str, start: datetime, window: CalendarWind
 
 
 @given(ZONES, MOMENTS, st.sampled_from(CalendarWindow))
-def test_a_window_holds_its_moment(name: str, at: datetime, window: CalendarWindow) -> None:
-    """The window around a moment holds it, and is the window around its own first and last microsecond."""
-    start, end = window_around(at, window, zone(name))
+def test_a_window_contains_its_timestamp(name: str, at: datetime, window: CalendarWindow) -> None:
+    """The window of a time contains it, and is the window of its own first and last microsecond."""
+    start, end = window_containing(at, window, get_timezone(name))
     assert start <= at < end
-    assert window_around(start, window, zone(name)) == (start, end)
-    assert window_around(end - timedelta(microseconds=1), window, zone(name)) == (start, end)
+    assert window_containing(start, window, get_timezone(name)) == (start, end)
+    assert window_containing(end - timedelta(microseconds=1), window, get_timezone(name)) == (start, end)
 
 
 DATES = [CalendarWindow.DAY, CalendarWindow.MONTH, CalendarWindow.YEAR]
@@ -45,8 +45,8 @@ DATES = [CalendarWindow.DAY, CalendarWindow.MONTH, CalendarWindow.YEAR]
 
 @given(ZONES, MOMENTS, st.sampled_from(DATES))
 def test_a_day_month_or_year_is_of_one_date(name: str, at: datetime, window: CalendarWindow) -> None:
-    """All that a day's window holds is of one local date, a month's of one month, and its neighbours are of others."""
-    start, end = window_around(at, window, zone(name))
+    """All times in a day window have one local date, in a month window one month; adjacent windows have others."""
+    start, end = window_containing(at, window, get_timezone(name))
     inside = [at, start, end - timedelta(microseconds=1)]
     outside = [start - timedelta(microseconds=1), end]
 
@@ -59,9 +59,11 @@ def test_a_day_month_or_year_is_of_one_date(name: str, at: datetime, window: Cal
 
 
 def lengths(name: str, first: str, last: str, window: CalendarWindow) -> list[float]:
-    """The hours of the windows from one local moment to another."""
+    """Return the lengths in hours of the windows between two local times."""
     start, end = (datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(name)).astimezone(UTC) for text in (first, last))
-    return [(until - since) / timedelta(hours=1) for since, until in windows(start, end, window, zone(name))]
+    return [
+        (until - since) / timedelta(hours=1) for since, until in iter_windows(start, end, window, get_timezone(name))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,9 +86,9 @@ def lengths(name: str, first: str, last: str, window: CalendarWindow) -> list[fl
     ],
 )
 def test_days_are_as_long_as_the_clocks_make_them(name: str, day: str, hours: float) -> None:
-    """From local midnight to local midnight: 23 or 25 hours where clocks change."""
+    """From local midnight to local midnight: 23 or 25 hours at a DST change."""
     start = datetime.fromisoformat(f"{day}T12:00").replace(tzinfo=ZoneInfo(name))
-    since, until = window_around(start, CalendarWindow.DAY, zone(name))
+    since, until = window_containing(start, CalendarWindow.DAY, get_timezone(name))
     assert (until - since) / timedelta(hours=1) == hours
 
 
@@ -97,20 +99,33 @@ def test_a_day_that_never_was() -> None:
 
 
 def test_hours_are_clock_hours() -> None:
-    """Kathmandu's begin at a quarter past UTC's; on a day of clock change there are 23 or 25 of them."""
+    """In Kathmandu they start at a quarter past the UTC hour; a day with a DST change has 23 or 25 of them."""
     at = datetime(2026, 11, 10, 10, 20, tzinfo=UTC)
-    start, end = window_around(at, CalendarWindow.HOUR, zone("Asia/Kathmandu"))
+    start, end = window_containing(at, CalendarWindow.HOUR, get_timezone("Asia/Kathmandu"))
     assert (f"{start:%H:%M}", f"{end:%H:%M}") == ("10:15", "11:15")
     assert lengths("Europe/Berlin", "2026-03-29T00:00", "2026-03-30T00:00", CalendarWindow.HOUR) == [1] * 23
     assert lengths("Europe/Berlin", "2026-10-25T00:00", "2026-10-26T00:00", CalendarWindow.HOUR) == [1] * 25
 
 
 def test_months_are_as_long_as_they_are() -> None:
-    """28 to 31 days, an hour more or less where clocks change, and leap years."""
+    """28 to 31 days, an hour more or less at a DST change, and leap years."""
     hours = lengths("Europe/Berlin", "2024-01-01T00:00", "2025-01-01T00:00", CalendarWindow.MONTH)
     days = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
-    assert [round(one / 24) for one in hours] == days
-    assert [one - 24 * many for one, many in zip(hours, days, strict=True)] == [0, 0, -1, 0, 0, 0, 0, 0, 0, 1, 0, 0]
+    assert [round(length / 24) for length in hours] == days
+    assert [length - 24 * day_count for length, day_count in zip(hours, days, strict=True)] == [
+        0,
+        0,
+        -1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,33 +144,33 @@ def test_months_are_as_long_as_they_are() -> None:
     ],
 )
 def test_years(name: str, at: str, start: str, end: str) -> None:
-    """From local midnight to local midnight; cut to what a datetime can name."""
+    """From local midnight to local midnight, cut to the limits of a datetime."""
     moment, *bounds = (datetime.fromisoformat(text) for text in (at, start, end))
-    assert list(window_around(moment, CalendarWindow.YEAR, zone(name))) == bounds
+    assert list(window_containing(moment, CalendarWindow.YEAR, get_timezone(name))) == bounds
 
 
 def test_minutes_tile_an_hour() -> None:
     """60 of them."""
     start = datetime(2026, 11, 10, 10, tzinfo=UTC)
-    tiles = list(windows(start, start + timedelta(hours=1), CalendarWindow.MINUTE, zone("UTC")))
+    tiles = list(iter_windows(start, start + timedelta(hours=1), CalendarWindow.MINUTE, get_timezone("UTC")))
     assert len(tiles) == 60
     assert all(end == following for (_, end), (following, _) in pairwise(tiles))
 
 
 def test_an_empty_range_has_no_windows() -> None:
-    """From a moment to itself there is nothing to tile."""
+    """A range from a time to itself has no windows."""
     at = datetime(2026, 11, 10, tzinfo=UTC)
-    assert list(windows(at, at, CalendarWindow.DAY, zone("UTC"))) == []
+    assert list(iter_windows(at, at, CalendarWindow.DAY, get_timezone("UTC"))) == []
 
 
 @pytest.mark.parametrize("window", [CalendarWindow.DAY, CalendarWindow.MONTH])
 def test_a_midnight_that_comes_twice(window: CalendarWindow) -> None:
-    """Where clocks go back over midnight, the hour that comes again is of the new day, which had begun already."""
-    newfoundland = zone("America/St_Johns")  # on 2 November 2008 clocks went back from 00:01 to 23:01
-    again = datetime(2008, 11, 2, 3, 5, tzinfo=UTC)
-    start, end = window_around(again, window, newfoundland)
-    assert start <= again < end
-    around = again - timedelta(days=1), again + timedelta(minutes=5)
-    tiles = list(windows(*around, window, newfoundland))
+    """If a DST change goes back over midnight, the repeated hour belongs to the new day, which has started already."""
+    newfoundland = get_timezone("America/St_Johns")  # on 2 November 2008 clocks went back from 00:01 to 23:01
+    second_midnight = datetime(2008, 11, 2, 3, 5, tzinfo=UTC)
+    start, end = window_containing(second_midnight, window, newfoundland)
+    assert start <= second_midnight < end
+    time_range = second_midnight - timedelta(days=1), second_midnight + timedelta(minutes=5)
+    tiles = list(iter_windows(*time_range, window, newfoundland))
     assert [since for since, _ in tiles[1:]] == [until for _, until in tiles[:-1]]
-    assert (tiles[0][0], tiles[-1][1]) == around
+    assert (tiles[0][0], tiles[-1][1]) == time_range

@@ -1,4 +1,4 @@
-"""Limits of time: each is accepted itself, and refused a microsecond beyond."""
+"""Time limits: the limit itself is accepted, one microsecond beyond it is rejected."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -13,18 +13,18 @@ MICROSECOND = timedelta(microseconds=1)
 PAYLOAD = {"customer": "acme", "value": "1"}
 
 
-def answer(policy: AcceptancePolicy, occurred_at: datetime) -> str:
-    """What a report of `occurred_at` is answered at NOW."""
+def outcome_at(policy: AcceptancePolicy, occurred_at: datetime) -> str:
+    """Return the result of recording an event with `occurred_at` at NOW."""
     with Metering.open("sqlite://", policy=policy, clock=Clock(NOW)) as metering:
-        metering.configure_meter("calls", customer_key="customer")
+        metering.meters.configure("calls", customer_key="customer")
         try:
             return metering.record("calls", PAYLOAD, timestamp=occurred_at).outcome
         except TallybookError as error:
             return error.code
 
 
-def cancelled(metering: Metering) -> str:
-    """What a cancel is answered."""
+def cancel_outcome(metering: Metering) -> str:
+    """Return the result of a cancellation."""
     try:
         metering.cancel("calls", "a")
     except TallybookError as error:
@@ -33,7 +33,7 @@ def cancelled(metering: Metering) -> str:
 
 
 @pytest.mark.parametrize(
-    ("after_now", "answered"),
+    ("after_now", "expected"),
     [
         (timedelta(0), "accepted"),
         (-timedelta(days=35), "accepted"),
@@ -42,13 +42,13 @@ def cancelled(metering: Metering) -> str:
         (timedelta(minutes=5) + MICROSECOND, "timestamp_in_future"),
     ],
 )
-def test_a_use_is_at_most_35_days_old_and_5_minutes_ahead(after_now: timedelta, answered: str) -> None:
-    """35 days and 5 minutes exactly are accepted, one microsecond more is refused."""
-    assert answer(AcceptancePolicy(), NOW + after_now) == answered
+def test_a_meter_event_is_at_most_35_days_old_and_5_minutes_ahead(after_now: timedelta, expected: str) -> None:
+    """35 days and 5 minutes exactly are accepted, one microsecond more is rejected."""
+    assert outcome_at(AcceptancePolicy(), NOW + after_now) == expected
 
 
 @pytest.mark.parametrize(
-    ("policy", "after_now", "answered"),
+    ("policy", "after_now", "expected"),
     [
         (AcceptancePolicy(max_age=None), -timedelta(days=20_000), "accepted"),
         (AcceptancePolicy(max_age=None), timedelta(minutes=6), "timestamp_in_future"),
@@ -61,20 +61,20 @@ def test_a_use_is_at_most_35_days_old_and_5_minutes_ahead(after_now: timedelta, 
         (AcceptancePolicy(max_ahead=timedelta.max), timedelta(days=20_000), "accepted"),
     ],
 )
-def test_each_limit_can_be_set_and_lifted(policy: AcceptancePolicy, after_now: timedelta, answered: str) -> None:
-    """None lifts one limit and leaves the other."""
-    assert answer(policy, NOW + after_now) == answered
+def test_each_limit_can_be_set_and_lifted(policy: AcceptancePolicy, after_now: timedelta, expected: str) -> None:
+    """None removes one limit and leaves the other."""
+    assert outcome_at(policy, NOW + after_now) == expected
 
 
-def test_limits_are_of_moments_not_of_clock_faces() -> None:
-    """The same moment told in another timezone is as old."""
+def test_limits_are_independent_of_the_timezone() -> None:
+    """The same instant in another timezone has the same age."""
     west = timezone(timedelta(hours=-11))
-    assert answer(AcceptancePolicy(), (NOW - timedelta(days=35)).astimezone(west)) == "accepted"
-    assert answer(AcceptancePolicy(), (NOW - timedelta(days=35) - MICROSECOND).astimezone(west)) != "accepted"
+    assert outcome_at(AcceptancePolicy(), (NOW - timedelta(days=35)).astimezone(west)) == "accepted"
+    assert outcome_at(AcceptancePolicy(), (NOW - timedelta(days=35) - MICROSECOND).astimezone(west)) != "accepted"
 
 
 @pytest.mark.parametrize(
-    ("policy", "after", "answered"),
+    ("policy", "after", "expected"),
     [
         (AcceptancePolicy(), timedelta(hours=24), "cancelled"),
         (AcceptancePolicy(), timedelta(hours=24) + MICROSECOND, "invalid_cancel_configuration"),
@@ -83,14 +83,14 @@ def test_limits_are_of_moments_not_of_clock_faces() -> None:
         (AcceptancePolicy(cancel_window=None), timedelta(days=20_000), "cancelled"),
     ],
 )
-def test_a_use_can_be_cancelled_for_24_hours(policy: AcceptancePolicy, after: timedelta, answered: str) -> None:
+def test_a_meter_event_can_be_cancelled_for_24_hours(policy: AcceptancePolicy, after: timedelta, expected: str) -> None:
     """24 hours exactly after its recording is in time, one microsecond more is not; None lifts the limit."""
     clock = Clock(NOW)
     with Metering.open("sqlite://", policy=policy, clock=clock) as metering:
-        metering.configure_meter("calls", customer_key="customer")
+        metering.meters.configure("calls", customer_key="customer")
         metering.record("calls", PAYLOAD, identifier="a")
         clock.now = NOW + after
-        assert cancelled(metering) == answered
+        assert cancel_outcome(metering) == expected
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,11 @@ def test_a_use_can_be_cancelled_for_24_hours(policy: AcceptancePolicy, after: ti
     [
         {"max_age": timedelta(seconds=-1)}, {"max_ahead": timedelta(seconds=-1)}, {"max_digits": 0},
         {"cancel_window": timedelta(seconds=-1)}, {"max_height": 3},
-        {"grace": timedelta(seconds=-1)}, {"grace": timedelta(hours=72, microseconds=1)},
+        {"grace_period": timedelta(seconds=-1)}, {"grace_period": timedelta(hours=72, microseconds=1)},
     ],
 )  # fmt: skip
-def test_a_policy_holds_no_nonsense(limits: dict[str, object]) -> None:
-    """Negative spans, no digits at all and unknown limits are refused."""
+def test_invalid_policies_are_rejected(limits: dict[str, object]) -> None:
+    """Negative durations, zero digits and unknown limits are rejected."""
     with pytest.raises(ValidationError):
         AcceptancePolicy.model_validate(limits)
 
@@ -112,11 +112,11 @@ def test_the_defaults_are_stripe_s() -> None:
     policy = AcceptancePolicy()
     assert (policy.max_age, policy.max_ahead) == (timedelta(days=35), timedelta(minutes=5))
     assert (policy.cancel_window, policy.max_digits) == (timedelta(hours=24), 15)
-    assert policy.grace == timedelta(hours=1)
+    assert policy.grace_period == timedelta(hours=1)
 
 
 @pytest.mark.parametrize(
-    ("occurred_at", "answered"),
+    ("occurred_at", "expected"),
     [
         (datetime.max.replace(tzinfo=timezone(timedelta(hours=-11))), "timestamp_in_future"),
         (datetime.min.replace(tzinfo=timezone(timedelta(hours=11))), "timestamp_too_far_in_past"),
@@ -124,24 +124,24 @@ def test_the_defaults_are_stripe_s() -> None:
         (datetime.min.replace(tzinfo=UTC), "timestamp_too_far_in_past"),
     ],
 )
-def test_the_ends_of_time_are_refused(occurred_at: datetime, answered: str) -> None:
-    """Also where the moment has no name in UTC: such a report is refused and fails no neighbour."""
+def test_the_ends_of_time_are_rejected(occurred_at: datetime, expected: str) -> None:
+    """Even if the time is out of range in UTC: the event is rejected, and others in the batch are recorded."""
     with Metering.open("sqlite://", clock=Clock(NOW)) as metering:
-        metering.configure_meter("calls", customer_key="customer")
+        metering.meters.configure("calls", customer_key="customer")
         good = {"event_name": "calls", "payload": PAYLOAD}
         first, second = metering.record_many([good | {"timestamp": occurred_at}, good])
     assert first.error is not None
-    assert first.error.code in (answered, "invalid_timestamp")
+    assert first.error.code in (expected, "invalid_timestamp")
     assert first.error.field == "timestamp"
     assert second.outcome == "accepted"
 
 
-def test_times_are_kept_in_utc_to_the_microsecond(metering: Metering, clock: Clock) -> None:
-    """A timestamp of any offset is the same moment in UTC."""
+def test_times_are_stored_in_utc_with_microseconds(metering: Metering, clock: Clock) -> None:
+    """A timestamp with any offset is converted to the same instant in UTC."""
     clock.now = NOW
-    metering.configure_meter("calls", customer_key="customer")
-    given = datetime(2026, 11, 10, 1, 2, 3, 456_789, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
-    metering.record("calls", PAYLOAD, timestamp=given)
+    metering.meters.configure("calls", customer_key="customer")
+    local_time = datetime(2026, 11, 10, 1, 2, 3, 456_789, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
+    metering.record("calls", PAYLOAD, timestamp=local_time)
     (event,) = metering.events("calls")
     assert event.occurred_at.isoformat() == "2026-11-10T10:32:03.456789+00:00"
     assert event.recorded_at == NOW

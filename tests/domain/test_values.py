@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.application import AcceptancePolicy, Metering, TallybookError
-from tallybook.domain import quantities
+from tallybook.domain import decimals
+from tallybook.domain.decimals import EXACT_CONTEXT, billable, parse_decimal
 from tallybook.domain.errors import InvalidValue
-from tallybook.domain.quantities import EXACT, billable, quantity
 
 from ..notation import Clock
 
@@ -28,23 +28,27 @@ NOT_NUMBERS = [
 
 @pytest.mark.parametrize(("text", "number"), NUMBERS.items())
 def test_plain_decimal_text_is_a_number(text: str, number: str) -> None:
-    """Digits with an optional leading minus and fraction; a reported -0 is 0."""
-    assert str(quantity(text, "value")) == number
+    """Digits with an optional leading minus and fraction; -0 is 0."""
+    assert str(parse_decimal(text, "value")) == number
 
 
 @pytest.mark.parametrize("text", NOT_NUMBERS)
-def test_anything_else_is_refused(text: str) -> None:
+def test_anything_else_is_rejected(text: str) -> None:
     """No exponent, no plus, no NaN, no separators, no spaces, no digits but 0 to 9."""
-    with pytest.raises(InvalidValue) as refused:
-        quantity(text, "tokens")
-    assert (refused.value.code, refused.value.field, refused.value.value) == ("payload_invalid_value", "tokens", text)
+    with pytest.raises(InvalidValue) as exc_info:
+        parse_decimal(text, "tokens")
+    assert (exc_info.value.code, exc_info.value.field, exc_info.value.value) == (
+        "payload_invalid_value",
+        "tokens",
+        text,
+    )
 
 
 @given(st.text(max_size=6))
-def test_whatever_is_accepted_is_what_it_says(text: str) -> None:
-    """Any text is refused, or holds ASCII digits, minus and point only and is that very number."""
+def test_accepted_text_parses_to_its_value(text: str) -> None:
+    """Any text is rejected, or contains only ASCII digits, minus and point and equals the number."""
     try:
-        number = quantity(text, "value")
+        number = parse_decimal(text, "value")
     except InvalidValue:
         return
     assert set(text) <= set("-.0123456789")
@@ -54,18 +58,18 @@ def test_whatever_is_accepted_is_what_it_says(text: str) -> None:
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=9))
 def test_any_plain_number_is_accepted(number: Decimal) -> None:
-    """Each decimal in plain notation comes back as itself, digit for digit."""
-    assert format(quantity(format(abs(number), "f"), "value"), "f") == format(abs(number), "f")
+    """Each decimal in plain notation is parsed exactly, digit for digit."""
+    assert format(parse_decimal(format(abs(number), "f"), "value"), "f") == format(abs(number), "f")
 
 
-def test_few_numbers_are_remembered_and_short_ones_only() -> None:
-    """However many different values are reported, and however long they are, the memory that this takes is small."""
+def test_few_and_only_short_numbers_are_cached() -> None:
+    """The memory of the cache is limited for any number and length of values."""
     for number in range(70_000):
-        assert quantity(str(number), "value") == number
-    assert len(quantities.NUMBERS) <= 65_536
+        assert parse_decimal(str(number), "value") == number
+    assert len(decimals.DECIMAL_CACHE) <= 65_536
     long = "9" * 5_000
-    assert quantity(long, "value") == Decimal(long)
-    assert long not in quantities.NUMBERS
+    assert parse_decimal(long, "value") == Decimal(long)
+    assert long not in decimals.DECIMAL_CACHE
 
 
 DIGITS = {
@@ -78,8 +82,8 @@ DIGITS = {
 
 @pytest.mark.parametrize(("text", "digits"), DIGITS.items())
 def test_at_most_15_significant_digits(metering: Metering, text: str, digits: int | None) -> None:
-    """Zeros before the first other digit are not significant, zeros at the end are; 15 are accepted, 16 refused."""
-    metering.configure_meter("calls", customer_key="customer")
+    """Leading zeros are not significant, trailing zeros are; 15 digits are accepted, 16 rejected."""
+    metering.meters.configure("calls", customer_key="customer")
     (receipt,) = metering.record_many([{"event_name": "calls", "payload": {"customer": "acme", "value": text}}])
     if digits is None:
         assert receipt.outcome == "accepted"
@@ -90,18 +94,18 @@ def test_at_most_15_significant_digits(metering: Metering, text: str, digits: in
 
 
 def test_digits_are_a_policy(clock: Clock) -> None:
-    """The limit can be set, and lifted: then any number of digits is kept."""
+    """The limit can be changed or removed; without it any number of digits is stored."""
     digits = "9" * 60
-    report = {"event_name": "calls", "payload": {"customer": "acme", "value": digits}}
+    meter_event = {"event_name": "calls", "payload": {"customer": "acme", "value": digits}}
     for max_digits, outcome in ((60, "accepted"), (59, "rejected"), (None, "accepted")):
         with Metering.open("sqlite://", policy=AcceptancePolicy(max_digits=max_digits), clock=clock) as metering:
-            metering.configure_meter("calls", customer_key="customer")
-            assert [one.outcome for one in metering.record_many([report])] == [outcome]
+            metering.meters.configure("calls", customer_key="customer")
+            assert [receipt.outcome for receipt in metering.record_many([meter_event])] == [outcome]
 
 
 def test_a_count_meter_s_value_has_15_digits_too(metering: Metering) -> None:
-    """A value that is given is checked, whatever the formula."""
-    metering.configure_meter("calls", formula="count", customer_key="customer")
+    """A present value is checked under any formula."""
+    metering.meters.configure("calls", formula="count", customer_key="customer")
     (receipt,) = metering.record_many(
         [{"event_name": "calls", "payload": {"customer": "acme", "value": "1234567890123456"}}]
     )
@@ -110,11 +114,11 @@ def test_a_count_meter_s_value_has_15_digits_too(metering: Metering) -> None:
 
 
 def test_arithmetic_never_rounds() -> None:
-    """A sum beyond any usual precision keeps its smallest digit."""
-    assert str(EXACT.add(Decimal("9" * 60), Decimal("0." + "0" * 59 + "1"))) == "9" * 60 + "." + "0" * 59 + "1"
+    """A sum beyond the usual precision is exact to the last digit."""
+    assert str(EXACT_CONTEXT.add(Decimal("9" * 60), Decimal("0." + "0" * 59 + "1"))) == "9" * 60 + "." + "0" * 59 + "1"
 
 
 @pytest.mark.parametrize(("total", "billed"), [("3", "3"), ("0", "0"), ("-3", "0"), ("-0.01", "0"), ("0.01", "0.01")])
 def test_a_negative_total_bills_0(total: str, billed: str) -> None:
-    """What is billed is the total, and never less than 0."""
+    """The billable quantity is the total, but at least 0."""
     assert str(billable(Decimal(total))) == billed

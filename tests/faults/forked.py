@@ -7,33 +7,33 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 
-def in_a_child(do: Callable[[], Any]) -> tuple[int, Any]:
+def run_in_child(function: Callable[[], Any]) -> tuple[int, Any]:
     """Do something in a child; give the status it ended with (0 unless it was killed), and what it gave."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        _end(do, writing)
+        _run_and_exit(function, writing)
     os.close(writing)
-    with os.fdopen(reading, "rb") as told:
-        said = told.read()
+    with os.fdopen(reading, "rb") as pipe:
+        data = pipe.read()
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
-    assert code != FAILED, said.decode()
-    return code, pickle.loads(said) if said else None
+    assert code != FAILED_STATUS, data.decode()
+    return code, pickle.loads(data) if data else None
 
 
-FAILED = 70
+FAILED_STATUS = 70
 
 
-def _end(do: Callable[[], Any], writing: int) -> NoReturn:
+def _run_and_exit(function: Callable[[], Any], writing: int) -> NoReturn:
     """Do it, tell what it gave, and end: nothing of this process is to be tidied up by its child."""
-    status = FAILED
+    status = FAILED_STATUS
     try:
-        said = pickle.dumps(do())
+        data = pickle.dumps(function())
         status = 0
     except BaseException:
-        said = traceback.format_exc().encode()
-    with os.fdopen(writing, "wb") as telling:
-        telling.write(said)
+        data = traceback.format_exc().encode()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(data)
     os._exit(status)

@@ -10,14 +10,14 @@ from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
 
-from .watch import Statement, StoreFails, Watch
+from .observe import InjectedFault, Statement, StatementObserver
 
-Answer = TypeVar("Answer")
-ANSWERS = {"disk full": errors.DiskFull, "disk I/O error": errors.IoError}
+Result = TypeVar("Result")
+ERRORS = {"disk full": errors.DiskFull, "disk I/O error": errors.IoError}
 
 
 @contextmanager
-def watched_postgres(watch: Watch) -> Generator[None]:
+def observe_postgres(observer: StatementObserver) -> Generator[None]:
     """Let `watch` be told of each statement that this thread has psycopg execute. Rolling back always works."""
     execute, connect, thread = psycopg.Cursor.execute, psycopg.connect, threading.current_thread()
 
@@ -25,12 +25,12 @@ def watched_postgres(watch: Watch) -> Generator[None]:
         text = _text(query)
         if threading.current_thread() is not thread or text == "ROLLBACK":
             return execute(cursor, query, *arguments, **named)
-        return _watched(watch, cursor.connection, text, lambda: execute(cursor, query, *arguments, **named))
+        return _run_observed(observer, cursor.connection, text, lambda: execute(cursor, query, *arguments, **named))
 
     def connected(*arguments: Any, **named: Any) -> Any:
         connection = connect(*arguments, **named)
         try:
-            _watched(watch, connection, "CONNECT", lambda: None)
+            _run_observed(observer, connection, "CONNECT", lambda: None)
         except BaseException:
             connection.close()
             raise
@@ -49,25 +49,27 @@ def is_open(connection: "psycopg.Connection[Any]") -> bool:
     return not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE
 
 
-def _watched(watch: Watch, connection: "psycopg.Connection[Any]", text: str, run: Callable[[], Answer]) -> Answer:
+def _run_observed(
+    observer: StatementObserver, connection: "psycopg.Connection[Any]", text: str, run: Callable[[], Result]
+) -> Result:
     statement = Statement(connection, text)
     try:
-        watch.before(statement)
-        answer = run()
-        watch.after(statement)
-    except StoreFails as failed:
+        observer.before(statement)
+        result = run()
+        observer.after(statement)
+    except InjectedFault as failed:
         raise _error(connection, str(failed)) from failed
-    return answer
+    return result
 
 
-def _error(connection: "psycopg.Connection[Any]", said: str) -> psycopg.Error:
+def _error(connection: "psycopg.Connection[Any]", message: str) -> psycopg.Error:
     """What psycopg raises, with the connection left as it is then."""
-    if said in ANSWERS:
+    if message in ERRORS:
         if is_open(connection):
             connection.pgconn.exec_(b"SELECT 1 / 0")  # after an error nothing more is done in a transaction
-        return ANSWERS[said](said)
+        return ERRORS[message](message)
     connection.close()
-    return psycopg.OperationalError(f"server closed the connection unexpectedly: {said}")
+    return psycopg.OperationalError(f"server closed the connection unexpectedly: {message}")
 
 
 def _text(query: Any) -> str:

@@ -6,74 +6,74 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from .watch import Statement, StoreFails, Watch
+from .observe import InjectedFault, Statement, StatementObserver
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-class WatchedCursor(sqlite3.Cursor):
+class ObservedCursor(sqlite3.Cursor):
     """A cursor whose statements are watched."""
 
-    connection: "WatchedConnection"  # pyright: ignore[reportIncompatibleMethodOverride]
+    connection: "ObservedConnection"  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def execute(self, sql: str, parameters: Any = (), /) -> "WatchedCursor":
+    def execute(self, sql: str, parameters: Any = (), /) -> "ObservedCursor":
         """Run a statement."""
-        return self.connection.watched(sql, lambda: super(WatchedCursor, self).execute(sql, parameters))
+        return self.connection.run_observed(sql, lambda: super(ObservedCursor, self).execute(sql, parameters))
 
-    def executemany(self, sql: str, parameters: Any, /) -> "WatchedCursor":
+    def executemany(self, sql: str, parameters: Any, /) -> "ObservedCursor":
         """Run a statement for each of some parameters."""
-        return self.connection.watched(sql, lambda: super(WatchedCursor, self).executemany(sql, parameters))
+        return self.connection.run_observed(sql, lambda: super(ObservedCursor, self).executemany(sql, parameters))
 
 
-class WatchedConnection(sqlite3.Connection):
+class ObservedConnection(sqlite3.Connection):
     """A connection to SQLite whose statements are watched. Rolling back always works, as it does after a crash."""
 
-    watch: Watch
+    observer: StatementObserver
     thread: threading.Thread
     _is_writing = False
 
     @property
-    def blocks(self) -> bool:
+    def holds_write_lock(self) -> bool:
         """Whether it holds the write lock."""
         return self._is_writing and self.in_transaction
 
-    def cursor(self, _: object = None) -> WatchedCursor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def cursor(self, _: object = None) -> ObservedCursor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """A cursor whose statements are watched."""
-        return super().cursor(WatchedCursor)
+        return super().cursor(ObservedCursor)
 
-    def execute(self, sql: str, parameters: Any = (), /) -> WatchedCursor:
+    def execute(self, sql: str, parameters: Any = (), /) -> ObservedCursor:
         """Run a statement."""
         return self.cursor().execute(sql, parameters)
 
     def commit(self) -> None:
         """Commit, as a statement that is watched."""
-        self.watched("COMMIT", super().commit)
+        self.run_observed("COMMIT", super().commit)
 
     def close(self) -> None:
         """Close, which lets go of all that was begun."""
         self._is_writing = False
         super().close()
 
-    def watched(self, text: str, run: Callable[[], Answer]) -> Answer:
+    def run_observed(self, text: str, run: Callable[[], Result]) -> Result:
         """Run what `text` stands for, unless the watch raises."""
         if threading.current_thread() is not self.thread:
             return run()
         statement = Statement(self, text)
         try:
-            self.watch.before(statement)
-            answer = run()
-            if statement.begins:
+            self.observer.before(statement)
+            result = run()
+            if statement.begins_transaction:
                 self._is_writing = "IMMEDIATE" in text
-            self.watch.after(statement)
-        except StoreFails as error:
+            self.observer.after(statement)
+        except InjectedFault as error:
             raise sqlite3.OperationalError(
                 "database or disk is full" if str(error) == "disk full" else str(error)
             ) from error
-        return answer
+        return result
 
 
 @contextmanager
-def watched_sqlite(watch: Watch) -> Generator[None]:
+def observe_sqlite(observer: StatementObserver) -> Generator[None]:
     """Let `watch` be told of each statement of this thread on each connection made meanwhile, and of its making.
 
     What another thread says would come at another moment in every run.
@@ -81,11 +81,11 @@ def watched_sqlite(watch: Watch) -> Generator[None]:
     connect, thread = sqlite3.connect, threading.current_thread()
 
     def connected(*arguments: Any, **named: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **{"factory": WatchedConnection, **named})
-        if isinstance(connection, WatchedConnection):
-            connection.watch, connection.thread = watch, thread
+        connection = connect(*arguments, **{"factory": ObservedConnection, **named})
+        if isinstance(connection, ObservedConnection):
+            connection.observer, connection.thread = observer, thread
             try:
-                connection.watched("CONNECT", lambda: None)
+                connection.run_observed("CONNECT", lambda: None)
             except BaseException:
                 connection.close()
                 raise

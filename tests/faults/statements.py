@@ -6,22 +6,22 @@ from typing import Any, cast
 
 import psycopg
 
-from .postgres_statements import is_open, watched_postgres
-from .sqlite_statements import WatchedConnection, watched_sqlite
-from .watch import Statement, StoreFails, Watch
+from .observe import InjectedFault, Statement, StatementObserver
+from .postgres_statements import is_open, observe_postgres
+from .sqlite_statements import ObservedConnection, observe_sqlite
 
-__all__ = ["Statement", "StoreFails", "Watch", "blocks", "watched"]
+__all__ = ["InjectedFault", "Statement", "StatementObserver", "holds_write_lock", "observe_statements"]
 
 
 @contextmanager
-def watched(watch: Watch) -> Generator[None]:
+def observe_statements(observer: StatementObserver) -> Generator[None]:
     """Let `watch` be told of each statement of each store meanwhile, and of each connection that is made."""
-    with watched_sqlite(watch), watched_postgres(watch):
+    with observe_sqlite(observer), observe_postgres(observer):
         yield
 
 
-def blocks(connection: object) -> bool:
+def holds_write_lock(connection: object) -> bool:
     """Whether another process may have to wait for what a connection has begun."""
     if isinstance(connection, psycopg.Connection):
         return is_open(cast("psycopg.Connection[Any]", connection))
-    return isinstance(connection, WatchedConnection) and connection.blocks
+    return isinstance(connection, ObservedConnection) and connection.holds_write_lock

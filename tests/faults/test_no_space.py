@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from tallybook.application import Metering, TallybookError
 
-from .forked import in_a_child
-from .statements import Statement, watched
-from .works import DAY, NOW, begin, use
+from .forked import run_in_child
+from .operations import DAY, NOW, meter_event, set_up_ledger
+from .statements import Statement, observe_statements
 
-Shrink = Callable[[bool], None]
-BATCH = 50
-MOST = 200
+LimitSpace = Callable[[bool], None]
+BATCH_SIZE = 50
+MAX_BATCHES = 200
 
 
-class FewPages:
+class PageLimit:
     """Databases that may hold no more pages than they do: SQLite itself tells then that they are full."""
 
     def __init__(self) -> None:
@@ -33,91 +33,91 @@ class FewPages:
         if statement.text == "CONNECT":
             self.connections.append(statement.connection)
 
-    def shrink(self, is_full: bool) -> None:
+    def limit(self, is_full: bool) -> None:
         """Take the room away, or give it back."""
         for connection in self.connections:
-            most = connection.execute("PRAGMA page_count").fetchone()[0] + 4 if is_full else 1_000_000
-            connection.execute(f"PRAGMA max_page_count = {most}")
+            max_pages = connection.execute("PRAGMA page_count").fetchone()[0] + 4 if is_full else 1_000_000
+            connection.execute(f"PRAGMA max_page_count = {max_pages}")
 
 
 @contextmanager
-def few_pages() -> Generator[Shrink]:
+def page_limit() -> Generator[LimitSpace]:
     """Room for a few pages more."""
-    pages = FewPages()
-    with watched(pages):
-        yield pages.shrink
+    pages = PageLimit()
+    with observe_statements(pages):
+        yield pages.limit
 
 
 @contextmanager
-def small_files() -> Generator[Shrink]:
+def file_size_limit() -> Generator[LimitSpace]:
     """No file may grow beyond a size: writing to it fails, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda is_full: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000 if is_full else most, most))
+    _, max_bytes = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda is_full: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000 if is_full else max_bytes, max_bytes))
 
 
 @pytest.mark.parametrize(
-    ("room", "said"), [(few_pages, "full. Free some space"), (small_files, "error. The disk may be")]
+    ("limit_space", "message"), [(page_limit, "full. Free some space"), (file_size_limit, "error. The disk may be")]
 )
-def test_a_full_disk_loses_nothing_and_stops_nobody_for_good(
-    room: Callable[[], AbstractContextManager[Shrink]], said: str, tmp_path: Path
+def test_a_full_disk_loses_nothing_and_is_recoverable(
+    limit_space: Callable[[], AbstractContextManager[LimitSpace]], message: str, tmp_path: Path
 ) -> None:
     """Reports are refused with what to do; what was accepted can be read, at the latest when there is room."""
     url = f"sqlite:///{tmp_path / 'usage.db'}"
-    _, told = in_a_child(lambda: filled(url, room))
-    assert told["refused"] == "ledger_unavailable"
-    assert said in told["message"]
-    assert 0 < told["accepted"] < MOST * BATCH
-    assert told["read while full"] in {told["accepted"], "ledger_unavailable"}
-    assert told["sent again"] == ["accepted"] * BATCH
-    assert told["read"] == told["accepted"] + BATCH
-    assert told["is verified"]
+    _, report = run_in_child(lambda: fill_disk(url, limit_space))
+    assert report["refused"] == "ledger_unavailable"
+    assert message in report["message"]
+    assert 0 < report["accepted"] < MAX_BATCHES * BATCH_SIZE
+    assert report["read while full"] in {report["accepted"], "ledger_unavailable"}
+    assert report["sent again"] == ["accepted"] * BATCH_SIZE
+    assert report["read"] == report["accepted"] + BATCH_SIZE
+    assert report["is verified"]
     with Metering.open(url, clock=lambda: NOW) as metering:
-        assert count(metering) == told["read"]
+        assert count_events(metering) == report["read"]
         assert metering.verify().is_equal
 
 
-def filled(url: str, room: Callable[[], AbstractContextManager[Shrink]]) -> dict[str, Any]:
+def fill_disk(url: str, limit_space: Callable[[], AbstractContextManager[LimitSpace]]) -> dict[str, Any]:
     """Report until the disk is full, look, make room, and go on; give what was told."""
-    told: dict[str, Any] = {"accepted": 0}
-    with room() as shrink, Metering.open(url, clock=lambda: NOW) as metering:
-        begin(metering)
-        before = count(metering)
+    report: dict[str, Any] = {"accepted": 0}
+    with limit_space() as shrink, Metering.open(url, clock=lambda: NOW) as metering:
+        set_up_ledger(metering)
+        before = count_events(metering)
         shrink(True)
         number = 0
         try:
-            for number in range(MOST):
+            for number in range(MAX_BATCHES):
                 metering.record_many(batch(number))
-                told["accepted"] += BATCH
+                report["accepted"] += BATCH_SIZE
         except TallybookError as error:
-            told |= {"refused": error.code, "message": str(error)}
-        told["read while full"] = tried(lambda: count(metering) - before)
+            report |= {"refused": error.code, "message": str(error)}
+        report["read while full"] = try_call(lambda: count_events(metering) - before)
         shrink(False)
-        told["sent again"] = [str(receipt.outcome) for receipt in metering.record_many(batch(number))]
-        told |= {"read": count(metering), "is verified": metering.verify().is_equal}
-        told["accepted"] += before
-        told["read while full"] = _plus(told["read while full"], before)
-    return told
+        report["sent again"] = [str(receipt.outcome) for receipt in metering.record_many(batch(number))]
+        report |= {"read": count_events(metering), "is verified": metering.verify().is_equal}
+        report["accepted"] += before
+        report["read while full"] = _add_count(report["read while full"], before)
+    return report
 
 
-def tried(do: Callable[[], Any]) -> Any:
+def try_call(call: Callable[[], Any]) -> Any:
     """What something gives, or the code that it is refused with."""
     try:
-        return do()
+        return call()
     except TallybookError as error:
         return error.code
 
 
-def _plus(told: Any, before: int) -> Any:
-    return told + before if isinstance(told, int) else told
+def _add_count(report: Any, before: int) -> Any:
+    return report + before if isinstance(report, int) else report
 
 
 def batch(number: int) -> list[dict[str, object]]:
     """Reports of some length."""
-    reports = [use(9) | {"identifier": f"batch-{number}-{place}"} for place in range(BATCH)]
-    return [one | {"payload": {**use(9)["payload"], "note": "x" * 100}} for one in reports]  # pyright: ignore[reportGeneralTypeIssues]
+    events = [meter_event(9) | {"identifier": f"batch-{number}-{index}"} for index in range(BATCH_SIZE)]
+    return [event | {"payload": {**meter_event(9)["payload"], "note": "x" * 100}} for event in events]  # pyright: ignore[reportGeneralTypeIssues]
 
 
-def count(metering: Metering) -> int:
+def count_events(metering: Metering) -> int:
     """How many uses count."""
     return metering.total("tokens", None, DAY, NOW).count

@@ -13,14 +13,14 @@ from tallybook.application import Metering, TallybookError
 
 from ..postgres import Database
 from ..simulate.model import Row
-from ..simulate.seams import short_patience, small_pages
-from ..simulate.stores import SERVERS, Place
-from .failing import KILLED, Failing
-from .places import STORES
-from .statements import watched
-from .works import NOW, WORKS, Work, answers
+from ..simulate.patches import short_lock_timeout, small_pages
+from ..simulate.stores import CONFIGURED_DATABASES, LedgerLocation
+from .fault_injector import KILLED_STATUS, FaultInjector
+from .locations import STORES
+from .operations import NOW, OPERATIONS, Operation, query_results
+from .statements import observe_statements
 
-ALL_WAYS = ("once", "from then on", "answer lost", "killed", "killed after a commit")
+FAILURE_MODES = ("once", "from then on", "answer lost", "killed", "killed after a commit")
 ON_POSTGRES = {
     "record many":      "cut off, answer lost, killed",
     "cancel":           "cut off, answer lost, killed after a commit",
@@ -31,113 +31,117 @@ ON_POSTGRES = {
     "verify":           "once",
 }  # fmt: skip
 """What is tried by default where all of it takes long."""
-EACH = os.environ.get("TALLYBOOK_FAULTS") == "all"
+EVERY_STATEMENT = os.environ.get("TALLYBOOK_FAULTS") == "all"
 CASES = [
     (store, work, way)
     for store in STORES
-    for work in WORKS
-    for way in (*ALL_WAYS, *(["cut off"] if store == "postgres" else []))
-    if EACH or store == "sqlite" or way in ON_POSTGRES.get(work.name, "").split(", ")
+    for work in OPERATIONS
+    for way in (*FAILURE_MODES, *(["cut off"] if store == "postgres" else []))
+    if EVERY_STATEMENT or store == "sqlite" or way in ON_POSTGRES.get(work.name, "").split(", ")
 ]
 
 
 @pytest.fixture(autouse=True)
-def _patience(postgres: Database) -> Iterator[None]:
+def _small_pages_and_short_timeouts(postgres: Database) -> Iterator[None]:
     """Pages are small, so that there are several; and nobody waits long for what is held by who failed."""
-    if not SERVERS:
-        SERVERS.append(postgres)
-    with small_pages(), short_patience():
+    if not CONFIGURED_DATABASES:
+        CONFIGURED_DATABASES.append(postgres)
+    with small_pages(), short_lock_timeout():
         yield
 
 
-@pytest.mark.parametrize(("store", "work", "way"), CASES, ids=str)
-def test_failing_at_the_nth_statement(store: str, work: Work, way: str) -> None:
+@pytest.mark.parametrize(("store", "operation", "failure_mode"), CASES, ids=str)
+def test_failing_at_the_nth_statement(store: str, operation: Operation, failure_mode: str) -> None:
     """At the first, the second, and so on, until the work runs through without meeting the fault.
 
     What was done before isn't touched, and done again with the store well, the work has done what it should.
     """
-    attempt = attempt_in_a_process_of_its_own if way.startswith("killed") else attempt_here
-    with STORES[store](work) as copies:
-        with copies() as place:
-            rows = place.rows(0)
-            wanted = done_in_peace(place, work)
-        met = 0
+    attempt = attempt_in_child if failure_mode.startswith("killed") else attempt_in_process
+    with STORES[store](operation) as copies:
+        with copies() as location:
+            rows = location.rows(0)
+            expected = run_without_faults(location, operation)
+        fault_count = 0
         for at in statements(store):
-            with copies() as place:
-                is_met = attempt(place, work, Failing(way, at), [rows, wanted[0]])
-                assert done_in_peace(place, work) == wanted, f"done again after statement {at}"
+            with copies() as location:
+                is_met = attempt(location, operation, FaultInjector(failure_mode, at), [rows, expected[0]])
+                assert run_without_faults(location, operation) == expected, f"done again after statement {at}"
             if not is_met:
                 break
-            met += 1
-    assert met, "the work has no such statement"
+            fault_count += 1
+    assert fault_count, "the work has no such statement"
 
 
 def statements(store: str) -> Iterator[int]:
     """Numbers of statements to fail at, without end: each one, or, by default, some."""
-    if EACH:
+    if EVERY_STATEMENT:
         return count(1)
     if store == "sqlite":
         return (at for at in count(1) if at <= 10 or not at % 6)
     return (2**power for power in count(0))
 
 
-def attempt_here(place: Place, work: Work, failing: Failing, allowed: list[list[Row]]) -> bool:
+def attempt_in_process(
+    location: LedgerLocation, operation: Operation, fault: FaultInjector, allowed: list[list[Row]]
+) -> bool:
     """Do the work on a store that fails, then again on one that has recovered, without opening it anew."""
-    with watched(failing), place.open(lambda: NOW) as metering:
-        with failing.armed():
-            is_done = tried(lambda: right(work, metering), ["ledger_unavailable"])
-        check(place, is_done, failing, allowed)
-        if failing.is_met:
-            tried(lambda: right(work, metering), work.refusals)
-            assert place.rows(0) == allowed[-1], f"done again at once after statement {failing.at}"
-    return failing.is_met
+    with observe_statements(fault), location.open(lambda: NOW) as metering:
+        with fault.armed():
+            is_done = try_operation(lambda: run_and_check(operation, metering), ["ledger_unavailable"])
+        check(location, is_done, fault, allowed)
+        if fault.was_reached:
+            try_operation(lambda: run_and_check(operation, metering), operation.expected_errors)
+            assert location.rows(0) == allowed[-1], f"done again at once after statement {fault.fail_at}"
+    return fault.was_reached
 
 
-def attempt_in_a_process_of_its_own(place: Place, work: Work, failing: Failing, allowed: list[list[Row]]) -> bool:
+def attempt_in_child(
+    location: LedgerLocation, operation: Operation, fault: FaultInjector, allowed: list[list[Row]]
+) -> bool:
     """Do the work in a process that is killed at a statement."""
     child = os.fork()
     if not child:
         try:
-            with watched(failing), place.open(lambda: NOW) as metering, failing.armed():
-                work.do(metering)
+            with observe_statements(fault), location.open(lambda: NOW) as metering, fault.armed():
+                operation.run(metering)
             os._exit(0)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
-    assert code in (0, KILLED)
-    failing.is_met = code == KILLED
-    check(place, not failing.is_met, failing, allowed)
-    return failing.is_met
+    assert code in (0, KILLED_STATUS)
+    fault.was_reached = code == KILLED_STATUS
+    check(location, not fault.was_reached, fault, allowed)
+    return fault.was_reached
 
 
-def check(place: Place, is_done: bool, failing: Failing, allowed: list[list[Row]]) -> None:
+def check(location: LedgerLocation, is_done: bool, fault: FaultInjector, allowed: list[list[Row]]) -> None:
     """What was acknowledged is there; what was not is there wholly or not at all."""
-    assert is_done or failing.is_met
-    rows = place.rows(0)
-    assert rows in (allowed[-1:] if is_done else allowed), f"after statement {failing.at}"
+    assert is_done or fault.was_reached
+    rows = location.rows(0)
+    assert rows in (allowed[-1:] if is_done else allowed), f"after statement {fault.fail_at}"
 
 
-def right(work: Work, metering: Metering) -> None:
+def run_and_check(operation: Operation, metering: Metering) -> None:
     """Do the work, which gives what it should if it gives anything."""
-    given = work.do(metering)
-    assert work.is_right(given), given
+    result = operation.run(metering)
+    assert operation.is_expected(result), result
 
 
-def tried(do: Callable[[], Any], refusals: Any) -> bool:
+def try_operation(operation: Callable[[], Any], expected_errors: Any) -> bool:
     """Whether something was done; otherwise it must have been refused with one of some codes."""
     try:
-        do()
+        operation()
     except TallybookError as error:
-        if error.code not in refusals:
+        if error.code not in expected_errors:
             raise
         return False
     return True
 
 
-def done_in_peace(place: Place, work: Work) -> tuple[list[Row], list[object]]:
+def run_without_faults(location: LedgerLocation, operation: Operation) -> tuple[list[Row], list[object]]:
     """Do the work with nothing going wrong; give all rows and all answers, which a fresh fold must give too."""
-    with place.open(lambda: NOW) as metering:
-        tried(lambda: right(work, metering), work.refusals)
+    with location.open(lambda: NOW) as metering:
+        try_operation(lambda: run_and_check(operation, metering), operation.expected_errors)
         assert metering.verify().is_equal
-        return place.rows(0), answers(metering)
+        return location.rows(0), query_results(metering)

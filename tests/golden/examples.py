@@ -1,4 +1,4 @@
-"""One example of every event that is stored, made as the domain makes it."""
+"""One example of every stored event, created by the aggregates."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -7,20 +7,20 @@ from decimal import Decimal
 from tallybook.domain import (
     AcceptancePolicy,
     AccessKey,
-    ClosedPeriods,
+    CustomerPeriods,
     EventTimeWindow,
-    Figures,
     Formula,
     Meter,
     MeterEvent,
+    PeriodTotals,
     Rules,
     Scope,
 )
 from tallybook.domain.aggregate import Aggregate
-from tallybook.domain.meter_event import ReportedUse
+from tallybook.domain.meter_event import MeterEventData
 
 RECORDED_AT = datetime(2026, 11, 1, 10, 30, 0, 123_456, UTC)
-USE = ReportedUse(
+EVENT_DATA = MeterEventData(
     recorded_at=RECORDED_AT,
     event_name="tokens",
     payload={"customer": "Zoë & Søn", "tokens": "-25.50", "model": 'the "large" one\n'},
@@ -50,7 +50,7 @@ def _meter() -> list[Aggregate.Event]:
 
 
 def _meter_event() -> list[Aggregate.Event]:
-    meter_event = MeterEvent.record("req-1", USE)
+    meter_event = MeterEvent.create("req-1", EVENT_DATA)
     meter_event.cancel(
         "tokens",
         recorded_position=5,
@@ -62,9 +62,9 @@ def _meter_event() -> list[Aggregate.Event]:
 
 
 def _closed_periods() -> list[Aggregate.Event]:
-    periods = ClosedPeriods.begin("tokens/out", "Zoë & Søn", at=RECORDED_AT)
+    periods = CustomerPeriods.empty("tokens/out", "Zoë & Søn", at=RECORDED_AT)
     october = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
-    figures = Figures(
+    totals = PeriodTotals(
         quantity=Decimal("-0.00000025"),
         billable=Decimal(0),
         sum=Decimal("1E+3"),
@@ -75,7 +75,7 @@ def _closed_periods() -> list[Aggregate.Event]:
         position=7,
         digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     )
-    periods.close(*october, figures, at=RECORDED_AT + timedelta(hours=5), policy=AcceptancePolicy())
+    periods.close(*october, totals, at=RECORDED_AT + timedelta(hours=5), policy=AcceptancePolicy())
     periods.reopen(*october, reason="a report was missing", by="ops@acme", at=RECORDED_AT + timedelta(hours=6))
     return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
 

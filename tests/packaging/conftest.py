@@ -1,40 +1,45 @@
-"""The wheel, built once from a copy of the tree, and an environment that it is installed into."""
+"""Fixtures that build the wheel once, from a copy of the source tree, and install it into a new environment."""
 
 import importlib.metadata
 import importlib.util
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("domain", "projections", "application")
-SETUPTOOLS = 77
-"""The first version of setuptools that builds this project."""
+PACKAGES = ("domain", "projections", "application")
+SOURCE_FOLDERS = (*PACKAGES, "src")
+MIN_SETUPTOOLS_VERSION = 77
+"""The first major version of setuptools that can build this project."""
+
+_PURELIB = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
 def run(*command: str | Path, folder: Path) -> str:
-    """What a command prints; a failure shows all that it printed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    """Run a command in a folder and return its output. On failure, the assertion shows all that it printed."""
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 def _has_setuptools() -> bool:
     if importlib.util.find_spec("setuptools") is None:
         return False
-    return int(importlib.metadata.version("setuptools").partition(".")[0]) >= SETUPTOOLS
+    return int(importlib.metadata.version("setuptools").partition(".")[0]) >= MIN_SETUPTOOLS_VERSION
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the tree as it is; by the setuptools of this environment if it will do."""
+    """Build the wheel from a copy of the working tree.
+
+    If this environment's setuptools is recent enough, the build uses it. Otherwise the build installs its own.
+    """
     source = tmp_path_factory.mktemp("source")
-    for room in ROOMS:
-        shutil.copytree(ROOT / room, source / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in SOURCE_FOLDERS:
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for folder in ("tests", "benchmarks", "docs"):
         (source / folder).mkdir()
         (source / folder / "__init__.py").touch()
@@ -48,15 +53,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment that holds the wheel, and borrows its dependencies from this one."""
+    """Return the interpreter of a new environment that contains the wheel.
+
+    The wheel's dependencies come from the environment that runs the tests.
+    """
     environment = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", "--without-pip", environment, folder=environment)
     interpreter = environment / "bin" / "python"
     pip = (sys.executable, "-m", "pip", "--python", interpreter, "--quiet", "--disable-pip-version-check")
     run(*pip, "install", "--no-deps", "--no-index", wheel, folder=environment)
     site_packages = Path(run(interpreter, "-c", _PURELIB, folder=environment).strip())
-    (site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    dependencies = [folder for folder in sys.path if Path(folder).name == "site-packages"]
+    (site_packages / "dependencies.pth").write_text("\n".join(dependencies))
     return interpreter
-
-
-_PURELIB = "import sysconfig; print(sysconfig.get_path('purelib'))"

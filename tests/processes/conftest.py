@@ -20,9 +20,9 @@ Start = Callable[..., "Popen[str]"]
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts one of the programs with a ledger's URL and arguments; whatever still runs at the end is killed."""
-    with ExitStack() as ending:
+    with ExitStack() as exit_stack:
 
-        def started(program: str, *arguments: object) -> "Popen[str]":
+        def start_program(program: str, *arguments: object) -> "Popen[str]":
             process = Popen(
                 [executable, "-m", f"{__package__}.programs", program, *map(str, arguments)],
                 cwd=ROOT,
@@ -31,14 +31,14 @@ def start() -> Iterator[Start]:
                 stderr=PIPE,
                 text=True,
             )
-            ending.enter_context(process)
-            ending.callback(process.kill)
+            exit_stack.enter_context(process)
+            exit_stack.callback(process.kill)
             return process
 
-        yield started
+        yield start_program
 
 
-def go(*processes: "Popen[str]") -> None:
+def start_together(*processes: "Popen[str]") -> None:
     """Tell programs that have said they are ready to go on, all at once."""
     for process in processes:
         assert process.stdout is not None

@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg
 
-from .usage import figures, opened
+from .usage import count_and_sum, open_ledger
 
 Row = tuple[Any, ...]
 
 
-def file_of(url: str) -> Path:
+def ledger_file(url: str) -> Path:
     """The file of a ledger URL."""
     return Path(url.removeprefix("sqlite:///"))
 
@@ -24,20 +24,20 @@ def rows(url: str, statement: str) -> list[Row]:
     return _rows(url, statement, "")
 
 
-def rows_of_views(url: str, statement: str) -> list[Row]:
+def read_model_rows(url: str, statement: str) -> list[Row]:
     """What a statement gives on the read models."""
-    return _rows(url, statement, "views")
+    return _rows(url, statement, "read_models")
 
 
-def delete_views(url: str) -> None:
+def delete_read_models(url: str) -> None:
     """Delete the read models of a ledger that nobody has open."""
     if url.startswith("sqlite"):
-        for suffix in (".views", ".views-wal", ".views-shm"):
-            Path(f"{file_of(url)}{suffix}").unlink(missing_ok=True)
+        for suffix in (".read-models", ".read-models-wal", ".read-models-shm"):
+            Path(f"{ledger_file(url)}{suffix}").unlink(missing_ok=True)
     else:
         database, schema = _database_and_schema(url)
         with psycopg.connect(database) as connection:
-            connection.execute(f"DROP SCHEMA IF EXISTS {schema}_views CASCADE".encode())
+            connection.execute(f"DROP SCHEMA IF EXISTS {schema}_read_models CASCADE".encode())
 
 
 def positions(url: str) -> list[int]:
@@ -53,30 +53,30 @@ def batch_sizes(url: str) -> Counter[str]:
 
 def live_rows(url: str) -> list[Row]:
     """All rows of the live generation, in no order."""
-    ((live,),) = rows_of_views(url, "SELECT generation FROM generations WHERE state = 'live'")
+    ((live,),) = read_model_rows(url, "SELECT generation FROM generations WHERE state = 'live'")
     tables = ("meters", "customers", "usage", "totals")
-    return [row for table in tables for row in sorted(rows_of_views(url, f"SELECT * FROM {table}_{live}"))]
+    return [row for table in tables for row in sorted(read_model_rows(url, f"SELECT * FROM {table}_{live}"))]
 
 
-def read_and_fresh_figures(url: str) -> tuple[tuple[int, int], tuple[int, int]]:
+def projected_and_replayed_totals(url: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Count and sum as the read models have them, and as a fresh fold does."""
-    with opened(url) as metering:
-        standing = figures(metering)
-    delete_views(url)
-    with opened(url) as metering:
-        return standing, figures(metering)
+    with open_ledger(url) as metering:
+        projected = count_and_sum(metering)
+    delete_read_models(url)
+    with open_ledger(url) as metering:
+        return projected, count_and_sum(metering)
 
 
-def finished(process: "Popen[str]", patience_seconds: float = 60) -> list[list[int]]:
+def read_numbers(process: "Popen[str]", timeout_seconds: float = 60) -> list[list[int]]:
     """The numbers that a program told, line by line, once it ended well."""
-    said, complained = process.communicate(timeout=patience_seconds)
-    assert process.returncode == 0, complained
-    return [[int(word) for word in line.split()] for line in said.splitlines() if line != "ready"]
+    stdout, stderr = process.communicate(timeout=timeout_seconds)
+    assert process.returncode == 0, stderr
+    return [[int(number) for number in line.split()] for line in stdout.splitlines() if line != "ready"]
 
 
 def _rows(url: str, statement: str, part: str) -> list[Row]:
     if url.startswith("sqlite"):
-        with closing(sqlite3.connect(f"{file_of(url)}{part and '.'}{part}")) as connection:
+        with closing(sqlite3.connect(f"{ledger_file(url)}{part and '.'}{part.replace('_', '-')}")) as connection:
             return connection.execute(statement).fetchall()
     database, schema = _database_and_schema(url)
     with psycopg.connect(database, options=f"-c search_path={schema}{part and '_'}{part}") as connection:

@@ -13,75 +13,75 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-from tallybook.application import Progress, utc_now
-from tallybook.application.generations import Generations
+from tallybook.application import Progress
+from tallybook.application.read_models.generations import Generations
 from tallybook.domain.errors import LedgerUnavailable, PeriodOverlaps
 from tallybook.projections.projector import Projector
 
 from .forking import fork, use_after_fork
-from .tailing import tailed
-from .usage import BATCH, START, batch, figures, opened, tell
+from .tailing import tail_positions
+from .usage import BATCH_SIZE, START, batch, count_and_sum, open_ledger, print_line
 
 
-def record(url: str, writer: str, batches: str, size: str = str(BATCH)) -> None:
+def record(url: str, writer: str, batches: str, size: str = str(BATCH_SIZE)) -> None:
     """Record batches, and tell the number of each once it is acknowledged; end early where the ledger goes away."""
-    with opened(url) as metering:
-        tell("ready")
+    with open_ledger(url) as metering:
+        print_line("ready")
         for number in range(int(batches)):
             try:
                 outcomes = {receipt.outcome for receipt in metering.record_many(batch(writer, number, int(size)))}
             except LedgerUnavailable:
                 return
             assert outcomes == {"accepted"}, outcomes
-            tell(number)
+            print_line(number)
 
 
 def record_unnamed(url: str, batches: str) -> None:
     """Record batches without identifiers, and tell the number of each once it is acknowledged, as `record` does."""
-    with opened(url) as metering:
-        tell("ready")
+    with open_ledger(url) as metering:
+        print_line("ready")
         for number in range(int(batches)):
-            reports = [{**report, "identifier": None} for report in batch("", number)]
+            events = [{**event, "identifier": None} for event in batch("", number)]
             try:
-                outcomes = {receipt.outcome for receipt in metering.record_many(reports)}
+                outcomes = {receipt.outcome for receipt in metering.record_many(events)}
             except LedgerUnavailable:
                 return
             assert outcomes == {"accepted"}, outcomes
-            tell(number)
+            print_line(number)
 
 
 def record_and_read(url: str, writer: str, batches: str) -> None:
     """Record batches, and tell the figures after each."""
-    with opened(url) as metering:
+    with open_ledger(url) as metering:
         for number in range(int(batches)):
             metering.record_many(batch(writer, number))
-            tell(*figures(metering))
+            print_line(*count_and_sum(metering))
 
 
 def read(url: str, until: str) -> None:
     """Ask for the figures again and again until the count is reached, and tell them whenever they have changed."""
-    with opened(url) as metering:
+    with open_ledger(url) as metering:
         last = None
         while last is None or last[0] < int(until):
-            now = figures(metering)
+            now = count_and_sum(metering)
             if now != last:
-                tell(*now)
+                print_line(*now)
             last = now
 
 
 def tail(url: str, until: str) -> None:
     """Read the ledger as it grows, until so many events are seen; tell how many there were, and how many in order."""
-    with opened(url) as metering:
-        seen = tailed(metering._ledger.page, int(until))  # pyright: ignore
-        tell(len(seen), 1 + sum(before < after for before, after in pairwise(seen)))
+    with open_ledger(url) as metering:
+        positions = tail_positions(metering._ledger.read_page, int(until))  # pyright: ignore
+        print_line(len(positions), 1 + sum(before < after for before, after in pairwise(positions)))
 
 
 def answer(url: str) -> None:
     """Tell the figures whenever asked."""
-    with opened(url) as metering:
-        tell(*figures(metering))
+    with open_ledger(url) as metering:
+        print_line(*count_and_sum(metering))
         for _ in sys.stdin:
-            tell(*figures(metering))
+            print_line(*count_and_sum(metering))
 
 
 def begin_together(url: str, writer: str, at: str) -> None:
@@ -89,75 +89,75 @@ def begin_together(url: str, writer: str, at: str) -> None:
     Path(f"{at}.{writer}.ready").touch()
     while not Path(at).exists():
         time.sleep(0.0005)
-    with opened(url) as metering:
+    with open_ledger(url) as metering:
         metering.record_many(batch(writer, 0))
-        tell(*figures(metering))
+        print_line(*count_and_sum(metering))
 
 
-def close(url: str, ends: str) -> None:
+def close(url: str, days: str) -> None:
     """Close periods of acme from the start to each of these days of the month, once told to, as others do.
 
     Tells the last day, the position and the figure of each that was closed; 0s where it overlapped another.
     """
-    with opened(url) as metering:
-        tell("ready")
+    with open_ledger(url) as metering:
+        print_line("ready")
         sys.stdin.readline()
-        for day in map(int, ends.split(",")):
+        for day in map(int, days.split(",")):
             try:
-                closed = metering.close_period("tokens", "acme", START, START.replace(day=day))
+                closed = metering.periods.close("tokens", "acme", START, START.replace(day=day))
             except PeriodOverlaps:
-                tell(day, 0, 0)
+                print_line(day, 0, 0)
             else:
-                tell(day, closed.position, closed.quantity)
+                print_line(day, closed.position, closed.quantity)
 
 
 def catch_up(url: str, page_size: str) -> None:
     """Bring the read models up to date in small pages, once told to, and tell each position reached."""
-    with opened(url) as metering:
-        tell("ready")
+    with open_ledger(url) as metering:
+        print_line("ready")
         sys.stdin.readline()
 
-        def told(progress: Progress) -> None:
-            tell(progress.position)
+        def print_progress(progress: Progress) -> None:
+            print_line(progress.position)
 
-        tell(Projector(metering._ledger, metering._views, int(page_size)).catch_up(told))  # pyright: ignore
+        print_line(Projector(metering._ledger, metering._read_models, int(page_size)).catch_up(print_progress))  # pyright: ignore
 
 
 def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
     """Build a candidate that counts each use once, in small pages, once told to; tell each position reached."""
-    with opened(url) as metering:
-        tell("ready")
+    with open_ledger(url) as metering:
+        print_line("ready")
         sys.stdin.readline()
 
-        def told(progress: Progress) -> None:
-            tell(progress.position)
+        def print_progress(progress: Progress) -> None:
+            print_line(progress.position)
             time.sleep(float(pause_seconds))
 
-        generations = Generations(metering._ledger, metering._views, utc_now)  # pyright: ignore
+        generations = Generations(metering._ledger, metering._read_models)  # pyright: ignore
         with suppress(LedgerUnavailable):
-            generations.rebuild({"tokens": {"formula": "count"}}, told, int(page_size))
+            generations.rebuild({"tokens": {"formula": "count"}}, print_progress, int(page_size))
 
 
 def project(url: str) -> None:
     """Keep the read models up to date, until told to stop."""
     stop = threading.Event()
 
-    def heed() -> None:
+    def wait_for_stop() -> None:
         sys.stdin.readline()
         stop.set()
 
-    with opened(url) as metering:
-        threading.Thread(target=heed, daemon=True).start()
-        tell("ready")
+    with open_ledger(url) as metering:
+        threading.Thread(target=wait_for_stop, daemon=True).start()
+        print_line("ready")
         with suppress(LedgerUnavailable):
             metering.run_projection(stop)
 
 
 def promote(url: str, generation: str) -> None:
     """Promote a generation, to be killed once the rules have changed."""
-    with opened(url) as metering:
-        metering._views.make_live = lambda generation, revisions: os.kill(os.getpid(), signal.SIGKILL)  # pyright: ignore
-        metering.promote(int(generation), reason="a test")
+    with open_ledger(url) as metering:
+        metering._read_models.make_live = lambda generation, revisions: os.kill(os.getpid(), signal.SIGKILL)  # pyright: ignore
+        metering.generations.promote(int(generation), reason="a test")
 
 
 PROGRAMS: dict[str, Callable[..., None]] = {

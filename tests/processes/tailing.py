@@ -9,22 +9,22 @@ Page = Callable[[int, int], Sequence[tuple[Any, ...]]]
 
 PAGE_SIZE = 1_000
 PAUSE_SECONDS = 0.002
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
-def tailed(page: Page, until: int) -> list[int]:
+def tail_positions(page: Page, until: int) -> list[int]:
     """The positions that a reader sees as they come, until it has so many, or nothing has come for too long."""
-    seen: list[int] = []
+    positions: list[int] = []
     last_news = time.monotonic()
-    while len(seen) < until and time.monotonic() < last_news + PATIENCE_SECONDS:
-        if news := new_positions(page, seen):
-            seen += news
+    while len(positions) < until and time.monotonic() < last_news + TIMEOUT_SECONDS:
+        if page_positions := new_positions(page, positions):
+            positions += page_positions
             last_news = time.monotonic()
         else:
             time.sleep(PAUSE_SECONDS)
-    return seen
+    return positions
 
 
-def new_positions(page: Page, seen: Sequence[int]) -> list[int]:
+def new_positions(page: Page, positions: Sequence[int]) -> list[int]:
     """The positions of the next page."""
-    return [row[0] for row in page(seen[-1] if seen else 0, PAGE_SIZE)]
+    return [row[0] for row in page(positions[-1] if positions else 0, PAGE_SIZE)]

@@ -29,25 +29,25 @@ def run_with(change: str, *arguments: str) -> "subprocess.CompletedProcess[str]"
     return run("-c", f"import sys; from benchmarks.__main__ import main; {change}; sys.exit(main({arguments!r}))")
 
 
-def measured(done: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
+def measurements(completed: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
     """The figures of a run that went well."""
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)["results"]
-    assert all(one["value"] > 0 for one in results)
+    assert completed.returncode == 0, completed.stderr
+    results = json.loads(completed.stdout)["results"]
+    assert all(result["value"] > 0 for result in results)
     return results
 
 
 @pytest.fixture(scope="module")
 def long_form() -> list[dict[str, Any]]:
     """The figures of all benchmarks, on SQLite."""
-    fewer = "import benchmarks.embedded.writing_at_once as writing; writing.NUMBERS = (2,)"
-    return measured(run_with(fewer, "--long", "--store", "sqlite", "--seconds", "0.5", "--json", *TINY))
+    fewer = "import benchmarks.embedded.concurrent_writers as writing; writing.WRITER_COUNTS = (2,)"
+    return measurements(run_with(fewer, "--long", "--store", "sqlite", "--seconds", "0.5", "--json", *TINY))
 
 
 def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> None:
-    """Each gives its figures, and all answers agree; those with a mark are judged."""
+    """Each gives its figures, and all answers agree; those with a target are judged."""
     results = long_form
-    assert [(name, len(list(each))) for name, each in groupby(results, lambda one: one["benchmark"])] == [
+    assert [(name, len(list(group))) for name, group in groupby(results, lambda result: result["benchmark"])] == [
         ("record", 1),
         ("batches", 4),
         ("writers", 1),
@@ -60,50 +60,54 @@ def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> 
         ("growth", 4),
         ("server", 2),
     ]
-    assert {(one["store"], one["events"]) for one in results} == {("sqlite", 1_000), ("sqlite", 0)}
-    assert all((one["mark"] is not None) == (one["verdict"] in ("reached", "BELOW")) for one in results)
+    assert {(result["store"], result["events"]) for result in results} == {("sqlite", 1_000), ("sqlite", 0)}
+    assert all((result["target"] is not None) == (result["verdict"] in ("reached", "MISSED")) for result in results)
 
 
-def test_the_short_form_measures_all_that_has_a_mark(long_form: list[dict[str, Any]]) -> None:
+def test_the_short_form_measures_all_that_has_a_target(long_form: list[dict[str, Any]]) -> None:
     """But for the server's; and leaves out what takes long and has none."""
-    short = measured(run("-m", "benchmarks", "--store", "sqlite", "--json", *TINY))
-    assert _marks(short) == _marks([one for one in long_form if one["benchmark"] != SERVER])
+    short = measurements(run("-m", "benchmarks", "--store", "sqlite", "--json", *TINY))
+    assert _targets(short) == _targets([result for result in long_form if result["benchmark"] != SERVER])
     assert len(short) < len(long_form)
 
 
-def _marks(results: list[dict[str, Any]]) -> dict[str, object]:
-    """The marks of what has one."""
-    return {f"{one['benchmark']}: {one['what']}": one["mark"] for one in results if one["mark"] is not None}
+def _targets(results: list[dict[str, Any]]) -> dict[str, object]:
+    """The targets of what has one."""
+    return {
+        f"{result['benchmark']}: {result['what']}": result["target"]
+        for result in results
+        if result["target"] is not None
+    }
 
 
 def test_they_measure_on_postgresql_too(postgres: Database) -> None:
     """In a database that is given."""
-    only = [word for name in ("record", "rebuild", "months") for word in ("--only", name)]
-    given = ["--postgresql", postgres.url, "--store", "postgresql", "--json"]
-    results = measured(run("-m", "benchmarks", *TINY, *only, *given))
-    assert {one["benchmark"] for one in results} == {"record", "rebuild", "months"}
-    assert {(one["store"], one["events"]) for one in results} == {("postgresql", 1_000)}
+    only = [argument for name in ("record", "rebuild", "months") for argument in ("--only", name)]
+    options = ["--postgresql", postgres.url, "--store", "postgresql", "--json"]
+    results = measurements(run("-m", "benchmarks", *TINY, *only, *options))
+    assert {result["benchmark"] for result in results} == {"record", "rebuild", "months"}
+    assert {(result["store"], result["events"]) for result in results} == {("postgresql", 1_000)}
 
 
 @pytest.mark.parametrize(
-    ("change", "only", "said"),
+    ("change", "only", "message"),
     [
         (
             "import benchmarks.engines.sqlite as raw; raw.GROUP_BY = raw.GROUP_BY.replace('count(*)', 'count(*) + 1')",
             "rebuild",
             "counts and sums by customer",
         ),
-        ("import benchmarks.usage as usage; usage.position = lambda number: number + 30", "explain", "explain as of"),
+        ("import benchmarks.workload as load; load.position = lambda number: number + 30", "explain", "explain as of"),
         (
-            "import benchmarks.server.serving as serving; serving.minutes_around = lambda began, ended: (60, 120)",
+            "import benchmarks.server.server_benchmark as load; load.minutes_around = lambda began, ended: (60, 120)",
             "server",
-            "tokens of watched-streams: ours is 0, theirs ",
+            "tokens of watched-stream_requests: ours is 0, theirs ",
         ),
     ],
     ids=["an engine's", "ours", "a server's"],
 )
-def test_a_wrong_answer_ends_the_benchmarks(change: str, only: str, said: str) -> None:
+def test_a_wrong_result_ends_the_benchmarks(change: str, only: str, message: str) -> None:
     """Where ours and theirs differ no figure counts: exit status 1, and it says which."""
-    done = run_with(change, "--store", "sqlite", "--seconds", "0.5", "--only", only, *TINY)
-    assert done.returncode == 1, done.stderr
-    assert f"WRONG ANSWER: {said}" in done.stderr
+    completed = run_with(change, "--store", "sqlite", "--seconds", "0.5", "--only", only, *TINY)
+    assert completed.returncode == 1, completed.stderr
+    assert f"WRONG RESULT: {message}" in completed.stderr

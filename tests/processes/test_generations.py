@@ -10,122 +10,126 @@ from subprocess import Popen
 import pytest
 from tallybook.application import Metering, TallybookError, Total
 
-from .conftest import Start, go
-from .ledgers import file_of, finished, live_rows, positions
+from .conftest import Start, start_together
+from .ledgers import ledger_file, live_rows, positions, read_numbers
 from .test_killed import kill_after
 from .test_threads import run_together
-from .usage import BATCH, END, START, VALUE, batch, figures, opened
+from .usage import BATCH_SIZE, END, START, VALUE, batch, count_and_sum, open_ledger
 
-MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
 PAGE = 50
 COUNTED = {"tokens": {"formula": "count"}}
 
 
-def recorded(url: str, batches: int = 10) -> Metering:
+def record_batches(url: str, batches: int = 10) -> Metering:
     """A ledger with batches of 100."""
-    metering = opened(url)
+    metering = open_ledger(url)
     for number in range(batches):
         metering.record_many(batch("w", number, 100))
     metering.cancel("tokens", "w/00000/000")
     return metering
 
 
-def test_killed_while_rebuilding_it_leaves_the_live_generation_and_goes_on(start: Start, url: str) -> None:
+def test_a_killed_rebuild_leaves_the_live_generation_and_resumes(start: Start, url: str) -> None:
     """At each moment a rebuild is cut off the live rows are as they were; the same call goes on where it was, and the
     lock of who was killed is free at once."""
     rng = random.Random(3_000)
-    with recorded(url) as metering:
-        before = figures(metering)
+    with record_batches(url) as metering:
+        before = count_and_sum(metering)
         rows = live_rows(url)
         head = positions(url)[-1]
         killed = 0
-        for moment in range(MOMENTS):
+        for moment in range(KILL_COUNT):
             process = start("rebuild", url, PAGE)
-            go(process)
+            start_together(process)
             kill_after(process, rng.randrange(20), rng.random() * 0.01)
             killed += process.returncode == -9
             assert live_rows(url) == rows, f"moment {moment}"
-            assert figures(metering) == before
-            built = metering.generations()[-1]
+            assert count_and_sum(metering) == before
+            built = metering.generations.list()[-1]
             reached = built.position if built.state == "building" else None
-            again = start("rebuild", url, PAGE)
-            go(again)
-            pages = [page for (page,) in finished(again)]
+            resumed = start("rebuild", url, PAGE)
+            start_together(resumed)
+            pages = [page for (page,) in read_numbers(resumed)]
             assert pages == [min(page + PAGE, head) for page in range(reached or 0, head, PAGE)], f"moment {moment}"
-            assert [one.state for one in metering.generations()] == ["live"] + ["ready"] * (2 if reached is None else 1)
-            for one in metering.generations()[1:]:
-                metering.drop_generation(one.number)
-        assert killed > MOMENTS / 2
-        candidate = metering.rebuild(rules=COUNTED).number
-        metering.promote(candidate, reason="by use")
+            assert [generation.state for generation in metering.generations.list()] == ["live"] + ["ready"] * (
+                2 if reached is None else 1
+            )
+            for generation in metering.generations.list()[1:]:
+                metering.generations.drop(generation.number)
+        assert killed > KILL_COUNT / 2
+        candidate = metering.generations.rebuild(rules=COUNTED).number
+        metering.generations.promote(candidate, reason="by use")
         assert metering.total("tokens", None, START, END).value == before[0]
         assert metering.verify().is_equal
 
 
-def test_of_two_rebuilds_at_once_the_second_is_told_who_is_at_it(start: Start, url: str) -> None:
+def test_the_second_of_two_rebuilds_learns_which_process_holds_the_lock(start: Start, url: str) -> None:
     """In another process too; once that one is killed, the next begins at once, and recording never waits."""
-    with recorded(url) as metering:
+    with record_batches(url) as metering:
         first = start("rebuild", url, 1, 5)
-        go(first)
+        start_together(first)
         assert first.stdout is not None
         first.stdout.readline()
-        with pytest.raises(TallybookError, match=f"process {first.pid} on .* is rebuilding, since 20") as refused:
-            metering.rebuild()
-        assert refused.value.code == "rebuild_running"
+        with pytest.raises(TallybookError, match=f"process {first.pid} on .* is rebuilding, since 20") as exc_info:
+            metering.generations.rebuild()
+        assert exc_info.value.code == "rebuild_in_progress"
         assert first.poll() is None
         metering.record_many(batch("x", 0))
-        assert figures(metering)[0] == 999 + BATCH
+        assert count_and_sum(metering)[0] == 999 + BATCH_SIZE
         first.kill()
         first.wait()
-        assert metering.rebuild(rules=COUNTED).number == 2
+        assert metering.generations.rebuild(rules=COUNTED).number == 2
 
 
-def test_killed_before_the_switch_the_next_program_follows_the_rules(start: Start, url: str) -> None:
+def test_after_a_kill_before_the_switch_the_next_process_switches(start: Start, url: str) -> None:
     """The ledger has the new rules already, so every answer of whoever is there is under them."""
-    with recorded(url) as metering:
-        candidate = metering.rebuild(rules=COUNTED).number
+    with record_batches(url) as metering:
+        candidate = metering.generations.rebuild(rules=COUNTED).number
         process = start("promote", url, candidate)
         process.wait(timeout=60)
         assert process.returncode == -9
-        assert [one.state for one in metering.generations()] == ["live", "ready"]
-        assert metering.meter("tokens").revision == 2
+        assert [generation.state for generation in metering.generations.list()] == ["live", "ready"]
+        assert metering.meters.get("tokens").revision == 2
         assert metering.total("tokens", None, START, END).value == 999
-        assert [one.state for one in metering.generations()] == ["retired", "live"]
+        assert [generation.state for generation in metering.generations.list()] == ["retired", "live"]
         assert metering.verify().is_equal
 
 
 def test_eight_readers_see_one_generation_or_the_other(url_for_threads: str) -> None:
     """While one is promoted, gone back from and promoted again, each answer is wholly of one of the two."""
-    with recorded(url_for_threads, 3) as metering:
+    with record_batches(url_for_threads, 3) as metering:
 
-        def ask() -> tuple[list[Total], str]:
+        def query() -> tuple[list[Total], str]:
             explained = metering.explain("tokens", None, START, END)
             return metering.totals("tokens", START, END), f"{explained.formula} {explained.total.value}"
 
-        before = ask()
-        candidate = metering.rebuild(rules=COUNTED | {"tokens": {"formula": "count", "customer_key": "value"}}).number
-        metering.promote(candidate, reason="by use")
-        after = ask()
-        metering.promote(1, reason="back")
-        assert ask() == before
+        before = query()
+        candidate = metering.generations.rebuild(
+            rules=COUNTED | {"tokens": {"formula": "count", "customer_key": "value"}}
+        ).number
+        metering.generations.promote(candidate, reason="by use")
+        after = query()
+        metering.generations.promote(1, reason="back")
+        assert query() == before
         assert after[0][0].customer == str(VALUE)
         over: list[bool] = []
-        heard: list[tuple[list[Total], str]] = []
+        results: list[tuple[list[Total], str]] = []
 
         def read() -> None:
             while not over:
-                heard.append(ask())
+                results.append(query())
 
         def promote() -> None:
             try:
-                for turn in range(6):
-                    metering.promote((candidate, 1)[turn % 2], reason="again")
+                for round_number in range(6):
+                    metering.generations.promote((candidate, 1)[round_number % 2], reason="again")
             finally:
                 over.append(True)
 
         run_together([promote, *[read] * 8])
-        assert {len(one) for one, _ in heard} == {1}
-        for totals, explained in heard:
+        assert {len(total_list) for total_list, _ in results} == {1}
+        for totals, explained in results:
             assert totals in (before[0], after[0])
             assert explained in (before[1], after[1])
         assert metering.verify().is_equal
@@ -133,24 +137,26 @@ def test_eight_readers_see_one_generation_or_the_other(url_for_threads: str) -> 
 
 def test_rules_change_while_another_process_records_without_pause(start: Start, url: str) -> None:
     """Every promotion comes to its end, and nothing that was acknowledged is lost, or unreadable."""
-    with recorded(url, 3) as metering:
+    with record_batches(url, 3) as metering:
         writer = start("record", url, "busy", 100_000)
         assert writer.stdout is not None
-        for turn in range(4):
+        for round_number in range(4):
             writer.stdout.readline()
-            candidate = metering.rebuild(rules={"tokens": {"formula": ("count", "sum")[turn % 2]}}).number
-            metering.diff(candidate)
-            metering.promote(candidate, reason="a test")
+            candidate = metering.generations.rebuild(
+                rules={"tokens": {"formula": ("count", "sum")[round_number % 2]}}
+            ).number
+            metering.generations.diff(candidate)
+            metering.generations.promote(candidate, reason="a test")
             assert metering.verify().is_equal
-        acknowledged = stopped(writer)
-        usages = len(positions(url)) - 1 - 4 - 1
-        assert usages >= 300 + BATCH * acknowledged
-        assert figures(metering) == (usages - 1, (usages - 1) * VALUE)
-        assert metering.meter("tokens").revision == 5
+        acknowledged = kill_writer(writer)
+        event_count = len(positions(url)) - 1 - 4 - 1
+        assert event_count >= 300 + BATCH_SIZE * acknowledged
+        assert count_and_sum(metering) == (event_count - 1, (event_count - 1) * VALUE)
+        assert metering.meters.get("tokens").revision == 5
         assert metering.verify().is_equal
 
 
-def stopped(process: "Popen[str]") -> int:
+def kill_writer(process: "Popen[str]") -> int:
     """Kill a writer; how many batches it said were acknowledged."""
     assert process.stdout is not None
     process.kill()
@@ -159,11 +165,11 @@ def stopped(process: "Popen[str]") -> int:
     return int(last) + 1
 
 
-def test_read_models_of_the_version_before_are_made_anew(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_read_models_of_the_previous_version_are_rebuilt(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Without a word: they are disposable, and the ledger has everything."""
-    with recorded(sqlite_url) as metering:
-        before = figures(metering)
-    file = Path(f"{file_of(sqlite_url)}.views")
+    with record_batches(sqlite_url) as metering:
+        before = count_and_sum(metering)
+    file = Path(f"{ledger_file(sqlite_url)}.read-models")
     file.unlink()
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE usage (meter, customer, usages)")
@@ -172,7 +178,7 @@ def test_read_models_of_the_version_before_are_made_anew(sqlite_url: str, caplog
         connection.execute(f"PRAGMA application_id = {0x54414C56}")
         connection.execute("PRAGMA user_version = 1")
         connection.commit()
-    with opened(sqlite_url) as metering:
-        assert figures(metering) == before
+    with open_ledger(sqlite_url) as metering:
+        assert count_and_sum(metering) == before
         assert metering.verify().is_equal
     assert caplog.records == []

@@ -6,34 +6,34 @@
 import os
 
 from .conftest import Start
-from .ledgers import finished, positions, read_and_fresh_figures
-from .test_readers_and_writers import monotone
-from .usage import VALUE, opened
+from .ledgers import positions, projected_and_replayed_totals, read_numbers
+from .test_readers_and_writers import is_monotonic
+from .usage import VALUE, open_ledger
 
-REPORTS = int(os.environ.get("TALLYBOOK_MANY_REPORTS", "200000"))
+EVENT_COUNT = int(os.environ.get("TALLYBOOK_MANY_REPORTS", "200000"))
 WRITERS = 8
 SIZE = 500
-PATIENCE_SECONDS = 600
+TIMEOUT_SECONDS = 600
 
 
 def test_readers_of_eight_writers_miss_nothing_and_see_nothing_twice(start: Start, url: str) -> None:
     """Who reads by position sees each event once, in order; totals only grow; in the end all is exact."""
-    batches = REPORTS // (WRITERS * SIZE)
-    reports = batches * WRITERS * SIZE
-    opened(url).close()
+    batches = EVENT_COUNT // (WRITERS * SIZE)
+    event_count = batches * WRITERS * SIZE
+    open_ledger(url).close()
     projecting = start("project", url)
-    tailing = [start("tail", url, reports + 1) for _ in range(2)]
-    reading = [start("read", url, reports) for _ in range(2)]
+    tailing = [start("tail", url, event_count + 1) for _ in range(2)]
+    reading = [start("read", url, event_count) for _ in range(2)]
     writing = [start("record", url, f"w{writer}", batches, SIZE) for writer in range(WRITERS)]
     for process in writing:
-        assert finished(process, PATIENCE_SECONDS) == [[number] for number in range(batches)]
+        assert read_numbers(process, TIMEOUT_SECONDS) == [[number] for number in range(batches)]
     for process in tailing:
-        assert finished(process, PATIENCE_SECONDS) == [[reports + 1, reports + 1]]
+        assert read_numbers(process, TIMEOUT_SECONDS) == [[event_count + 1, event_count + 1]]
     for process in reading:
-        told = finished(process, PATIENCE_SECONDS)
-        assert monotone(told)
-        assert told[-1] == [reports, reports * VALUE]
-    projecting.communicate("stop\n", timeout=PATIENCE_SECONDS)
+        outputs = read_numbers(process, TIMEOUT_SECONDS)
+        assert is_monotonic(outputs)
+        assert outputs[-1] == [event_count, event_count * VALUE]
+    projecting.communicate("stop\n", timeout=TIMEOUT_SECONDS)
     assert projecting.returncode == 0
-    assert positions(url) == list(range(1, reports + 2))
-    assert read_and_fresh_figures(url) == ((reports, reports * VALUE),) * 2
+    assert positions(url) == list(range(1, event_count + 2))
+    assert projected_and_replayed_totals(url) == ((event_count, event_count * VALUE),) * 2

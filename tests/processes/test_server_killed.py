@@ -13,16 +13,16 @@ from contextlib import closing
 import pytest
 
 from ..postgres import Server
-from .conftest import Start, go
-from .ledgers import batch_sizes, finished, positions, read_and_fresh_figures
-from .test_generations import recorded
-from .test_positions import close_gate, connected, held_up_by, until
-from .usage import BATCH, END, START, VALUE, batch, figures, opened
+from .conftest import Start, start_together
+from .ledgers import batch_sizes, positions, projected_and_replayed_totals, read_numbers
+from .test_generations import record_batches
+from .test_positions import blocked_backends, close_gate, connect_to, wait_until
+from .usage import BATCH_SIZE, END, START, VALUE, batch, count_and_sum, open_ledger
 
-MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
 BATCHES = 60
 PAGE = 20
-ENDS = (Server.kill, Server.stop_immediately)
+SHUTDOWN_METHODS = (Server.kill, Server.stop_immediately)
 
 
 @pytest.fixture(scope="module")
@@ -32,145 +32,147 @@ def server() -> Iterator[Server]:
         yield started
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_killed_server_keeps_what_was_acknowledged(start: Start, server: Server, moment: int) -> None:
+@pytest.mark.parametrize("moment", range(KILL_COUNT))
+def test_a_killed_database_server_keeps_acknowledged_events(start: Start, server: Server, moment: int) -> None:
     """Whether a writer goes on or gives up, each batch is there wholly or not at all; what is sent again settles it."""
     rng = random.Random(4_000 + moment)
     url = server.database.fresh_url()
-    opened(url).close()
+    open_ledger(url).close()
     process = start("record", url, "w", BATCHES)
     assert process.stdout is not None
-    told = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
+    output_lines = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
     time.sleep(rng.random() * 0.02)
-    end_and_start(server, ENDS[moment % 2], rng.random())
-    told += process.stdout.readlines()
-    assert finished(process) == []
-    acknowledged = len(told) - 1
-    there = batch_sizes(url)
-    assert set(there) >= {f"w/{number:05d}" for number in range(acknowledged)}
-    assert len(there) <= acknowledged + 1
-    assert set(there.values()) == {BATCH}
-    assert positions(url) == list(range(1, len(there) * BATCH + 2))
-    with opened(url) as metering:
+    restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
+    output_lines += process.stdout.readlines()
+    assert read_numbers(process) == []
+    acknowledged = len(output_lines) - 1
+    stored_batches = batch_sizes(url)
+    assert set(stored_batches) >= {f"w/{number:05d}" for number in range(acknowledged)}
+    assert len(stored_batches) <= acknowledged + 1
+    assert set(stored_batches.values()) == {BATCH_SIZE}
+    assert positions(url) == list(range(1, len(stored_batches) * BATCH_SIZE + 2))
+    with open_ledger(url) as metering:
         for number in range(BATCHES):
             outcomes = {receipt.outcome for receipt in metering.record_many(batch("w", number))}
-            assert outcomes == {"duplicate" if f"w/{number:05d}" in there else "accepted"}
-    count = BATCHES * BATCH
-    assert read_and_fresh_figures(url) == ((count, count * VALUE),) * 2
+            assert outcomes == {"duplicate" if f"w/{number:05d}" in stored_batches else "accepted"}
+    count = BATCHES * BATCH_SIZE
+    assert projected_and_replayed_totals(url) == ((count, count * VALUE),) * 2
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_what_has_no_identifier_is_recorded_once_by_a_killed_server(start: Start, server: Server, moment: int) -> None:
+@pytest.mark.parametrize("moment", range(KILL_COUNT))
+def test_events_without_identifier_are_recorded_once_by_a_killed_server(
+    start: Start, server: Server, moment: int
+) -> None:
     """Trying again inside a call never counts a use twice: at most the one batch that was cut off is there unasked."""
     rng = random.Random(8_000 + moment)
     url = server.database.fresh_url()
-    opened(url).close()
+    open_ledger(url).close()
     process = start("record_unnamed", url, BATCHES)
     assert process.stdout is not None
-    told = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
+    output_lines = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
     time.sleep(rng.random() * 0.02)
-    end_and_start(server, ENDS[moment % 2], rng.random())
-    told += process.stdout.readlines()
-    assert finished(process) == []
-    acknowledged = len(told) - 1
+    restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
+    output_lines += process.stdout.readlines()
+    assert read_numbers(process) == []
+    acknowledged = len(output_lines) - 1
     count = len(positions(url)) - 1
-    assert count in {acknowledged * BATCH, (acknowledged + (acknowledged < BATCHES)) * BATCH}
-    assert read_and_fresh_figures(url) == ((count, count * VALUE),) * 2
+    assert count in {acknowledged * BATCH_SIZE, (acknowledged + (acknowledged < BATCHES)) * BATCH_SIZE}
+    assert projected_and_replayed_totals(url) == ((count, count * VALUE),) * 2
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_projection_comes_to_the_end_of_the_ledger_of_a_killed_server(
-    start: Start, server: Server, moment: int
-) -> None:
+@pytest.mark.parametrize("moment", range(KILL_COUNT))
+def test_a_projection_reaches_the_head_after_a_server_crash(start: Start, server: Server, moment: int) -> None:
     """With nobody asking; what it folds before and after is what a fresh fold makes."""
     rng = random.Random(5_000 + moment)
     url = server.database.fresh_url()
-    opened(url).close()
+    open_ledger(url).close()
     projecting = start("project", url)
     recording = start("record", url, "w", BATCHES)
     assert recording.stdout is not None
     for _ in range(rng.randrange(1, 40)):
         recording.stdout.readline()
-    end_and_start(server, ENDS[moment % 2], rng.random())
-    finished(recording)
-    count = len(batch_sizes(url)) * BATCH
+    restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
+    read_numbers(recording)
+    count = len(batch_sizes(url)) * BATCH_SIZE
     if projecting.poll() is not None:  # it gave the server up
         projecting = start("project", url)
-    with opened(url) as metering:
-        until(lambda: metering.generations()[0].position == count + 1)
+    with open_ledger(url) as metering:
+        wait_until(lambda: metering.generations.list()[0].position == count + 1)
     projecting.communicate("stop\n", timeout=60)
     assert projecting.returncode == 0
-    assert read_and_fresh_figures(url) == ((count, count * VALUE),) * 2
+    assert projected_and_replayed_totals(url) == ((count, count * VALUE),) * 2
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_rebuild_goes_on_after_its_server_was_killed(start: Start, server: Server, moment: int) -> None:
+@pytest.mark.parametrize("moment", range(KILL_COUNT))
+def test_a_rebuild_resumes_after_a_server_crash(start: Start, server: Server, moment: int) -> None:
     """Started again, where it was not finished, it comes to its end, and nothing differs from a fresh fold."""
     rng = random.Random(6_000 + moment)
     url = server.database.fresh_url()
-    with recorded(url) as metering:
-        before = figures(metering)
+    with record_batches(url) as metering:
+        before = count_and_sum(metering)
     process = start("rebuild", url, PAGE, 0.005)
-    go(process)
+    start_together(process)
     assert process.stdout is not None
     for _ in range(rng.randrange(1, 40)):
         process.stdout.readline()
     time.sleep(rng.random() * 0.02)
-    end_and_start(server, ENDS[moment % 2], rng.random())
-    finished(process)
-    again = start("rebuild", url, PAGE)
-    go(again)
-    finished(again)
-    with opened(url) as metering:
-        assert {one.state for one in metering.generations()} == {"live", "ready"}
-        assert figures(metering) == before
-        metering.promote(metering.generations()[-1].number, reason="a test")
+    restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
+    read_numbers(process)
+    restarted = start("rebuild", url, PAGE)
+    start_together(restarted)
+    read_numbers(restarted)
+    with open_ledger(url) as metering:
+        assert {generation.state for generation in metering.generations.list()} == {"live", "ready"}
+        assert count_and_sum(metering) == before
+        metering.generations.promote(metering.generations.list()[-1].number, reason="a test")
         assert metering.total("tokens", None, START, END).value == before[0]
         assert metering.verify().is_equal
 
 
-def test_a_batch_that_the_server_lost_is_not_taken_for_another_that_it_has(start: Start, server: Server) -> None:
+def test_a_lost_batch_is_not_mistaken_for_a_stored_one(start: Start, server: Server) -> None:
     """A server that is killed before a transaction is on disk gives the number of that transaction to another one.
 
     A writer that asks whether its own was committed must not be told of that one.
     """
     url = server.database.fresh_url()
-    opened(url).close()
-    with closing(connected(server.database, url)) as gate:
+    open_ledger(url).close()
+    with closing(connect_to(server.database, url)) as gate:
         close_gate(gate)
         process = start("record", url, "slow", 1, 3)
-        until(lambda: held_up_by(gate.info.backend_pid, gate) != [])
+        wait_until(lambda: blocked_backends(gate.info.backend_pid, gate) != [])
         process.send_signal(signal.SIGSTOP)
         server.kill()
     server.start()
-    with opened(url) as metering:
+    with open_ledger(url) as metering:
         for number in range(3):
             metering.record_many(batch("other", number, 3))
     process.send_signal(signal.SIGCONT)
-    acknowledged = finished(process)
+    acknowledged = read_numbers(process)
     assert len(batch_sizes(url)) == 3 + len(acknowledged)
-    assert read_and_fresh_figures(url) == ((9 + 3 * len(acknowledged), (9 + 3 * len(acknowledged)) * VALUE),) * 2
+    assert projected_and_replayed_totals(url) == ((9 + 3 * len(acknowledged), (9 + 3 * len(acknowledged)) * VALUE),) * 2
 
 
-def test_a_batch_that_the_server_has_is_found_though_its_answer_was_lost(start: Start, server: Server) -> None:
+def test_a_stored_batch_is_found_if_its_acknowledgement_was_lost(start: Start, server: Server) -> None:
     """It was committed, and waited for a standby that isn't there, when the server was killed: it isn't sent twice."""
     url = server.database.fresh_url()
-    opened(url).close()
-    with closing(server.database.connect()) as watch:
-        watch.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
-        watch.execute("SELECT pg_reload_conf()")
+    open_ledger(url).close()
+    with closing(server.database.connect()) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        connection.execute("SELECT pg_reload_conf()")
         process = start("record_unnamed", url, 1)
-        until(lambda: watch.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall() != [])
+        wait_until(
+            lambda: connection.execute("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall() != []
+        )
         server.kill()
     server.start()
-    with closing(server.database.connect()) as watch:
-        watch.execute("ALTER SYSTEM RESET synchronous_standby_names")
-        watch.execute("SELECT pg_reload_conf()")
-    assert finished(process) == [[0]]
-    assert positions(url) == list(range(1, BATCH + 2))
+    with closing(server.database.connect()) as connection:
+        connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        connection.execute("SELECT pg_reload_conf()")
+    assert read_numbers(process) == [[0]]
+    assert positions(url) == list(range(1, BATCH_SIZE + 2))
 
 
-def end_and_start(server: Server, end: Callable[[Server], None], pause_seconds: float) -> None:
+def restart(server: Server, end: Callable[[Server], None], pause_seconds: float) -> None:
     """End a server in one way or the other, and start it again after a pause."""
     end(server)
     time.sleep(pause_seconds)

@@ -17,142 +17,142 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tallybook.application import Metering
 
-from benchmarks.server.load import Sent, send
-from benchmarks.server.posts import METERS, Post, singles, streams
-from benchmarks.server.served import Served, created_key
-from benchmarks.server.serving import Figures, figures_of, minutes_around
+from benchmarks.server.http_requests import METERS, PostRequest, single_requests, stream_requests
+from benchmarks.server.load import SendResult, send
+from benchmarks.server.server_benchmark import Totals, minutes_around, totals_of
+from benchmarks.server.server_process import ServerProcess, create_key
 
-MOMENTS = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
 CONNECTIONS = 8
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 UNAVAILABLE = 503
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_killed_server_keeps_what_it_acknowledged(url: str, moment: int) -> None:
+@pytest.mark.parametrize("moment", range(KILL_COUNT))
+def test_a_killed_server_keeps_acknowledged_events(url: str, moment: int) -> None:
     """Each acknowledged request is there once, each other one wholly or not at all; sent again, all count once."""
     rng = random.Random(9_000 + moment)
-    key = created_key(url)
-    with Served(url) as server:
+    key = create_key(url)
+    with ServerProcess(url) as server:
         client = server.client(key)
-        meters, token, began = client.create_meters(), client.open_session(), time.time()
-        sent = sent_until(server.kill, server.port, mixed(key, token), rng)
-    assert sent.refused == []
+        meters, token, started_at = client.create_meters(), client.open_session(), time.time()
+        sent = send_until(server.kill, server.port, mixed_requests(key, token), rng)
+    assert sent.rejected == []
     assert sent.unanswered != []
-    hold_acknowledged(url, sent)
-    with Served(url) as server:
-        settle(server.port, sent.unanswered)
-        hold_replayed(server.port, sent)
+    check_acknowledged(url, sent)
+    with ServerProcess(url) as server:
+        resend_until_acknowledged(server.port, sent.unanswered)
+        check_replayed(server.port, sent)
         client = server.client(key)
         for post in (*sent.unanswered, *rng.sample(sent.acknowledged, CONNECTIONS)):
-            range_of_load = minutes_around(began, time.time())
-            read = {name: client.figure(meters[name], post.customer, *range_of_load) for name in METERS}
-            assert read == post.figures
+            range_of_load = minutes_around(started_at, time.time())
+            read = {name: client.total(meters[name], post.customer, *range_of_load) for name in METERS}
+            assert read == post.totals
         server.terminate()
-        assert server.wait() == 0, server.said()
-    assert held(url) == (figures_of(all_of(sent)), sum(post.events for post in all_of(sent)))
+        assert server.wait() == 0, server.log_tail()
+    assert ledger_totals(url) == (totals_of(all_requests(sent)), sum(post.events for post in all_requests(sent)))
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_server_that_is_told_to_end_answers_what_it_accepted(url: str, moment: int) -> None:
+@pytest.mark.parametrize("moment", range(KILL_COUNT))
+def test_a_terminated_server_answers_accepted_requests(url: str, moment: int) -> None:
     """The ledger holds exactly what was acknowledged, the exit status is 0, and what was turned away settles later."""
     rng = random.Random(10_000 + moment)
-    key = created_key(url)
-    with Served(url) as server:
+    key = create_key(url)
+    with ServerProcess(url) as server:
         client = server.client(key)
         client.create_meters()
         token = client.open_session()
-        sent = sent_until(server.terminate, server.port, mixed(key, token), rng)
-        assert server.wait() == 0, server.said()
-    assert {answer.status for answer in sent.refused} <= {UNAVAILABLE}
-    assert held(url) == (figures_of(sent.acknowledged), sum(post.events for post in sent.acknowledged))
-    with Served(url) as server:
-        settle(server.port, [*sent.unanswered, *(answer.post for answer in sent.refused)])
-    assert held(url) == (figures_of(all_of(sent)), sum(post.events for post in all_of(sent)))
+        sent = send_until(server.terminate, server.port, mixed_requests(key, token), rng)
+        assert server.wait() == 0, server.log_tail()
+    assert {response.status for response in sent.rejected} <= {UNAVAILABLE}
+    assert ledger_totals(url) == (totals_of(sent.acknowledged), sum(post.events for post in sent.acknowledged))
+    with ServerProcess(url) as server:
+        resend_until_acknowledged(server.port, [*sent.unanswered, *(response.post for response in sent.rejected)])
+    assert ledger_totals(url) == (totals_of(all_requests(sent)), sum(post.events for post in all_requests(sent)))
 
 
-def test_a_request_that_never_comes_whole_does_not_keep_the_server(sqlite_url: str) -> None:
+def test_an_incomplete_request_does_not_block_shutdown(sqlite_url: str) -> None:
     """Told to end, the server waits for what it accepted, and not for a client that stopped in the middle of a body."""
-    key = created_key(sqlite_url)
-    with Served(sqlite_url) as server:
+    key = create_key(sqlite_url)
+    with ServerProcess(sqlite_url, TALLYBOOK_DRAIN_TIMEOUT_SECONDS="2") as server:
         server.client(key).create_meters()
-        (post,) = itertools.islice(singles(key, itertools.repeat("acme")), 1)
+        (post,) = itertools.islice(single_requests(key, itertools.repeat("acme")), 1)
         with socket.create_connection(("127.0.0.1", server.port)) as silent:
-            silent.sendall(post.wire[:-1])
+            silent.sendall(post.raw[:-1])
             time.sleep(0.2)
             server.terminate()
-            assert server.wait() == 0, server.said()
-    assert held(sqlite_url) == (Figures(), 0)
+            assert server.wait() == 0, server.log_tail()
+    assert ledger_totals(sqlite_url) == (Totals(), 0)
 
 
-def mixed(key: str, token: str) -> Iterator[Post]:
+def mixed_requests(key: str, token: str) -> Iterator[PostRequest]:
     """Streams and single events, with identifiers and without, in turns, each of another customer."""
     customers = (f"customer-{number:05d}" for number in itertools.count())
     kinds = [
-        kind(bearer, customers, named=named)
-        for kind, bearer in ((streams, token), (singles, key))
-        for named in (True, False)
+        kind(bearer, customers, with_identifiers=with_identifiers)
+        for kind, bearer in ((stream_requests, token), (single_requests, key))
+        for with_identifiers in (True, False)
     ]
     while True:
         for posts in kinds:
             yield next(posts)
 
 
-def sent_until(end: Callable[[], None], port: int, posts: Iterator[Post], rng: random.Random) -> Sent:
+def send_until(end: Callable[[], None], port: int, posts: Iterator[PostRequest], rng: random.Random) -> SendResult:
     """Send until the server ends, which `end` brings about at some moment of the load."""
     under_way = threading.Event()
-    told = telling(posts, rng.randrange(3 * CONNECTIONS, 120), under_way)
+    observed = notify_after(posts, rng.randrange(3 * CONNECTIONS, 120), under_way)
     with ThreadPoolExecutor(1) as second:
-        sending = second.submit(send, port, told, CONNECTIONS, PATIENCE_SECONDS)
-        assert under_way.wait(PATIENCE_SECONDS)
+        sending = second.submit(send, port, observed, CONNECTIONS, TIMEOUT_SECONDS)
+        assert under_way.wait(TIMEOUT_SECONDS)
         time.sleep(rng.random() * 0.05)
         end()
         return sending.result()
 
 
-def telling(posts: Iterable[Post], number: int, reached: threading.Event) -> Iterator[Post]:
+def notify_after(posts: Iterable[PostRequest], number: int, reached: threading.Event) -> Iterator[PostRequest]:
     """The same posts; tells when so many of them have been taken."""
-    for taken, post in enumerate(posts):
-        if taken == number:
+    for index, post in enumerate(posts):
+        if index == number:
             reached.set()
         yield post
 
 
-def hold_acknowledged(url: str, sent: Sent) -> None:
+def check_acknowledged(url: str, sent: SendResult) -> None:
     """Check that a ledger holds each acknowledged request, each unanswered one wholly or not at all, and no more."""
-    there, _ = held(url)
+    totals, _ = ledger_totals(url)
     for post in sent.acknowledged:
-        assert {name: there[post.customer, name] for name in METERS} == post.figures
+        assert {name: totals[post.customer, name] for name in METERS} == post.totals
     for post in sent.unanswered:
-        assert {name: there[post.customer, name] for name in METERS} in (post.figures, dict.fromkeys(METERS, 0))
-    assert {customer for customer, _ in there} <= {post.customer for post in all_of(sent)}
+        assert {name: totals[post.customer, name] for name in METERS} in (post.totals, dict.fromkeys(METERS, 0))
+    assert {customer for customer, _ in totals} <= {post.customer for post in all_requests(sent)}
 
 
-def settle(port: int, posts: list[Post]) -> None:
+def resend_until_acknowledged(port: int, posts: list[PostRequest]) -> None:
     """Send requests again, as they were, until each is acknowledged at once."""
-    sent = send(port, posts, CONNECTIONS, PATIENCE_SECONDS)
-    assert sent.refused == []
+    sent = send(port, posts, CONNECTIONS, TIMEOUT_SECONDS)
+    assert sent.rejected == []
     assert len(sent.acknowledged) == len(posts)
 
 
-def hold_replayed(port: int, sent: Sent) -> None:
+def check_replayed(port: int, sent: SendResult) -> None:
     """Check that what was answered before gets the very same answer again."""
-    again = send(port, sent.acknowledged, CONNECTIONS, PATIENCE_SECONDS)
-    replayed = {answer.post.customer: (answer.status, answer.body) for answer in again.answers}
-    assert replayed == {answer.post.customer: (answer.status, answer.body) for answer in sent.answers}
+    resent = send(port, sent.acknowledged, CONNECTIONS, TIMEOUT_SECONDS)
+    replayed = {response.post.customer: (response.status, response.body) for response in resent.responses}
+    assert replayed == {response.post.customer: (response.status, response.body) for response in sent.responses}
 
 
-def held(url: str) -> tuple[Figures, int]:
+def ledger_totals(url: str) -> tuple[Totals, int]:
     """What the ledger holds for each customer on each meter, and of how many events."""
-    now, figures, events = datetime.now(UTC), Figures(), 0
+    now, totals, events = datetime.now(UTC), Totals(), 0
     with Metering.open(url) as metering:
         for event_name in METERS:
             for total in metering.totals(event_name, now - timedelta(days=1), now + timedelta(days=1)):
-                figures[str(total.customer), event_name] = int(total.value)
+                totals[str(total.customer), event_name] = int(total.value)
                 events += total.count
-    return figures, events
+    return totals, events
 
 
-def all_of(sent: Sent) -> list[Post]:
+def all_requests(sent: SendResult) -> list[PostRequest]:
     """Every request that was sent."""
-    return [*(answer.post for answer in sent.answers), *sent.unanswered]
+    return [*(response.post for response in sent.responses), *sent.unanswered]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 from tallybook.application import Metering, Receipt
 
-from .ledgers import positions, read_and_fresh_figures
-from .usage import BATCH, VALUE, batch, figures, opened
+from .ledgers import positions, projected_and_replayed_totals
+from .usage import BATCH_SIZE, VALUE, batch, count_and_sum, open_ledger
 
 
 def run_together(jobs: Sequence[Callable[[], None]]) -> None:
@@ -36,15 +36,15 @@ def run_together(jobs: Sequence[Callable[[], None]]) -> None:
 def test_four_threads_that_record_the_same_identifiers_record_each_once(url: str, size: int) -> None:
     """1,000 identifiers given by four threads leave 1,000 events and 3,000 duplicate receipts."""
     receipts: list[Receipt] = []
-    with opened(url) as metering:
-        reports = batch("w", 0, 1_000)
+    with open_ledger(url) as metering:
+        events = batch("w", 0, 1_000)
 
         def record() -> None:
             for first in range(0, 1_000, size):
-                receipts.extend(metering.record_many(reports[first : first + size]))
+                receipts.extend(metering.record_many(events[first : first + size]))
 
         run_together([record] * 4)
-        assert figures(metering) == (1_000, 1_000 * VALUE)
+        assert count_and_sum(metering) == (1_000, 1_000 * VALUE)
     assert Counter(receipt.outcome for receipt in receipts) == {"accepted": 1_000, "duplicate": 3_000}
     assert len({(receipt.identifier, receipt.position) for receipt in receipts}) == 1_000
     assert len(positions(url)) == 1_001
@@ -52,44 +52,44 @@ def test_four_threads_that_record_the_same_identifiers_record_each_once(url: str
 
 def test_threads_record_and_read_while_others_catch_up(url_for_threads: str) -> None:
     """Writers, readers and folders get in nobody's way: figures only grow, and nothing is lost."""
-    with opened(url_for_threads) as metering:
-        told: list[list[tuple[int, int]]] = [[], []]
+    with open_ledger(url_for_threads) as metering:
+        readings: list[list[tuple[int, int]]] = [[], []]
 
-        def read(heard: list[tuple[int, int]]) -> None:
-            while not heard or heard[-1][0] < 40 * BATCH:
-                heard.append(figures(metering))
+        def read(thread_readings: list[tuple[int, int]]) -> None:
+            while not thread_readings or thread_readings[-1][0] < 40 * BATCH_SIZE:
+                thread_readings.append(count_and_sum(metering))
 
         run_together(
             [
                 lambda: _record(metering, "a"),
                 lambda: _record(metering, "b"),
-                lambda: read(told[0]),
-                lambda: read(told[1]),
+                lambda: read(readings[0]),
+                lambda: read(readings[1]),
                 lambda: _catch_up(metering),
             ]
         )
-        for heard in told:
-            assert heard == sorted(heard)
-            assert all(total == VALUE * count for count, total in heard)
-        assert figures(metering) == (40 * BATCH, 40 * BATCH * VALUE)
+        for thread_readings in readings:
+            assert thread_readings == sorted(thread_readings)
+            assert all(total == VALUE * count for count, total in thread_readings)
+        assert count_and_sum(metering) == (40 * BATCH_SIZE, 40 * BATCH_SIZE * VALUE)
     if url_for_threads != "sqlite://":
-        assert read_and_fresh_figures(url_for_threads) == ((40 * BATCH, 40 * BATCH * VALUE),) * 2
+        assert projected_and_replayed_totals(url_for_threads) == ((40 * BATCH_SIZE, 40 * BATCH_SIZE * VALUE),) * 2
 
 
 def test_threads_that_cancel_one_event_cancel_it_once(url: str) -> None:
     """Whoever is first cancels; all are given that cancellation."""
-    with opened(url) as metering:
+    with open_ledger(url) as metering:
         metering.record_many(batch("w", 0))
-        given: list[tuple[str | None, object]] = []
+        results: list[tuple[str | None, object]] = []
 
         def cancel(by: str) -> None:
             cancellation = metering.cancel("tokens", "w/00000/000", by=by)
-            given.append((cancellation.by, cancellation.cancelled_at))
+            results.append((cancellation.by, cancellation.cancelled_at))
 
         run_together([lambda by=f"thread {number}": cancel(by) for number in range(6)])
-        assert len(set(given)) == 1
-        assert figures(metering) == (BATCH - 1, (BATCH - 1) * VALUE)
-    assert len(positions(url)) == BATCH + 2
+        assert len(set(results)) == 1
+        assert count_and_sum(metering) == (BATCH_SIZE - 1, (BATCH_SIZE - 1) * VALUE)
+    assert len(positions(url)) == BATCH_SIZE + 2
 
 
 def _record(metering: Metering, writer: str) -> None:

@@ -1,4 +1,4 @@
-"""Buckets: any range is read from whole days and hours and from the rows of its ragged edges."""
+"""Buckets: any range is covered by whole days and hours, and by records at its ragged edges."""
 
 from itertools import pairwise
 
@@ -9,11 +9,11 @@ from tallybook.domain.rules import EventTimeWindow
 from tallybook.projections.buckets import (
     DAY_SECONDS,
     HOUR_SECONDS,
-    Piece,
+    RangePart,
     bucket_end,
     bucket_sizes,
     bucket_start,
-    pieces,
+    cover_range,
 )
 
 HOUR, DAY = HOUR_SECONDS * 1_000_000, DAY_SECONDS * 1_000_000
@@ -27,9 +27,9 @@ SIZES = st.sampled_from([(DAY_SECONDS, HOUR_SECONDS), (DAY_SECONDS,), ()])
 
 
 @given(BOUNDARIES, SIZES)
-def test_pieces_tile_the_range(boundaries: list[int], sizes: tuple[int, ...]) -> None:
-    """From the first boundary to the last, without gap or overlap."""
-    tiles = pieces(boundaries, sizes)
+def test_parts_tile_the_range(boundaries: list[int], sizes: tuple[int, ...]) -> None:
+    """From the first boundary to the last, without gaps or overlaps."""
+    tiles = cover_range(boundaries, sizes)
     assert tiles[0].start == boundaries[0]
     assert tiles[-1].end == boundaries[-1]
     assert all(before.end == after.start for before, after in pairwise(tiles))
@@ -37,8 +37,8 @@ def test_pieces_tile_the_range(boundaries: list[int], sizes: tuple[int, ...]) ->
 
 @given(BOUNDARIES, SIZES)
 def test_a_bucket_lies_within_one_window(boundaries: list[int], sizes: tuple[int, ...]) -> None:
-    """Pieces of buckets begin and end on their edges, and no boundary cuts a bucket."""
-    for size, start, end in pieces(boundaries, sizes):
+    """Parts start and end at bucket boundaries, and no window boundary is inside a bucket."""
+    for size, start, end in cover_range(boundaries, sizes):
         if size is None:
             continue
         assert size in sizes
@@ -49,8 +49,8 @@ def test_a_bucket_lies_within_one_window(boundaries: list[int], sizes: tuple[int
 
 @given(BOUNDARIES)
 def test_rows_are_read_for_less_than_an_hour_at_an_edge(boundaries: list[int]) -> None:
-    """What lies in no whole hour is read from rows, and nothing else is."""
-    for size, start, end in pieces(boundaries, (DAY_SECONDS, HOUR_SECONDS)):
+    """Records are read only for the parts outside whole hours."""
+    for size, start, end in cover_range(boundaries, (DAY_SECONDS, HOUR_SECONDS)):
         if size is None:
             edges = [at for at in boundaries if start <= at <= end]
             assert end - start < 2 * HOUR * len(edges)
@@ -58,13 +58,13 @@ def test_rows_are_read_for_less_than_an_hour_at_an_edge(boundaries: list[int]) -
 
 
 def test_a_month_reads_days_and_its_odd_edges_hours() -> None:
-    """Half past one to a quarter to three, two days on: rows, hours, days, hours, rows."""
-    assert pieces([HOUR + HOUR // 2, 3 * DAY + 2 * HOUR + 45 * HOUR // 60], (DAY_SECONDS, HOUR_SECONDS)) == [
-        Piece(None, HOUR + HOUR // 2, 2 * HOUR),
-        Piece(HOUR_SECONDS, 2 * HOUR, DAY),
-        Piece(DAY_SECONDS, DAY, 3 * DAY),
-        Piece(HOUR_SECONDS, 3 * DAY, 3 * DAY + 2 * HOUR),
-        Piece(None, 3 * DAY + 2 * HOUR, 3 * DAY + 2 * HOUR + 45 * HOUR // 60),
+    """From 1:30 to 2:45 several days later: records, hours, days, hours, records."""
+    assert cover_range([HOUR + HOUR // 2, 3 * DAY + 2 * HOUR + 45 * HOUR // 60], (DAY_SECONDS, HOUR_SECONDS)) == [
+        RangePart(None, HOUR + HOUR // 2, 2 * HOUR),
+        RangePart(HOUR_SECONDS, 2 * HOUR, DAY),
+        RangePart(DAY_SECONDS, DAY, 3 * DAY),
+        RangePart(HOUR_SECONDS, 3 * DAY, 3 * DAY + 2 * HOUR),
+        RangePart(None, 3 * DAY + 2 * HOUR, 3 * DAY + 2 * HOUR + 45 * HOUR // 60),
     ]
 
 
@@ -73,13 +73,13 @@ def test_a_month_reads_days_and_its_odd_edges_hours() -> None:
     [(None, (DAY_SECONDS,)), ("hour", (DAY_SECONDS, HOUR_SECONDS)), ("day", (DAY_SECONDS,))],
 )
 def test_the_smallest_bucket_is_the_window(window: str | None, sizes: tuple[int, ...]) -> None:
-    """Where one report stands for an hour, hours lie inside days; else there are days."""
+    """With an hour window there are hours and days; otherwise only days."""
     assert bucket_sizes(None if window is None else EventTimeWindow(window)) == sizes
 
 
 @given(MOMENTS, st.sampled_from([HOUR_SECONDS, DAY_SECONDS]))
-def test_a_bucket_holds_its_moment(at: int, size: int) -> None:
-    """Also before 1970."""
+def test_a_bucket_contains_its_timestamp(at: int, size: int) -> None:
+    """Before 1970 too."""
     start = bucket_start(at, size)
     assert start <= at < bucket_end(start, size)
     assert start % (size * 1_000_000) == 0
@@ -87,5 +87,5 @@ def test_a_bucket_holds_its_moment(at: int, size: int) -> None:
 
 @pytest.mark.parametrize("window", EventTimeWindow)
 def test_a_window_is_a_bucket(window: EventTimeWindow) -> None:
-    """The smallest bucket kept under a window is that window: adding to buckets replaces by it."""
+    """The smallest bucket size is the window, so a new total of a window replaces the stored one."""
     assert bucket_end(0, bucket_sizes(window)[-1]) == window.microseconds

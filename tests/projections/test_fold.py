@@ -1,4 +1,4 @@
-"""The fold: from stored events to usages and cancels, by meter."""
+"""The fold: from stored events to records and cancellations of each meter."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from decimal import Decimal
 from itertools import count
 
 import pytest
-from tallybook.domain.counting import Usage
-from tallybook.domain.errors import LedgerUnavailable, NotPermitted, ProjectionStopped, TallybookError
-from tallybook.projections.fold import MeterPage, dimensions_key
-from tallybook.projections.fold import fold as fold_events
-from tallybook.projections.rows import LedgerEvent, ProjectedMeter
-from tallybook.projections.stored_events import read_rows
+from tallybook.domain.counting import UsageRecord
+from tallybook.domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
+from tallybook.projections.fold import MeterPageUsage, encode_dimensions
+from tallybook.projections.fold import fold_page as fold_events
+from tallybook.projections.models import LedgerEvent, ProjectedMeter
+from tallybook.projections.stored_events import decode_rows
 
 METER = (
     b'{"recorded_at":"1970-01-01T00:00:00Z","event_name":"calls",'
     b'"rules":{"customer_key":"c","value_key":"v","dimension_keys":["r"]}}'
 )
-USE = (
+USAGE_STATE = (
     b'{"recorded_at":"1970-01-01T00:00:02Z","event_name":"calls","payload":{"c":"acme","v":"-0.5","r":"eu"},'
     b'"occurred_at":"1970-01-01T00:00:01Z"}'
 )
@@ -27,77 +27,82 @@ CANCEL = (
 )
 
 
-def fold(
+def fold_rows(
     rows: list[LedgerEvent], meters: Mapping[str, ProjectedMeter], customers: Mapping[str, int]
-) -> list[MeterPage]:
-    """What rows of the ledger say, by meter."""
-    return fold_events(read_rows(rows), meters, customers, {})
+) -> list[MeterPageUsage]:
+    """Return the usage of each meter in rows of the ledger."""
+    return fold_events(decode_rows(rows), meters, customers, {})
 
 
-def usages(page: MeterPage) -> list[Usage]:
-    """The new usages of a page."""
-    return [usage for bucket in page.usages.values() for usage in bucket]
+def usage_records(page: MeterPageUsage) -> list[UsageRecord]:
+    """Return the new records of a page."""
+    return [usage for bucket in page.records_by_bucket.values() for usage in bucket]
 
 
-def numbers() -> defaultdict[str, int]:
-    """A number for each customer that is asked for."""
+def customer_ids() -> defaultdict[str, int]:
+    """Return a mapping that numbers the customers."""
     following = count(1)
     return defaultdict(lambda: next(following))
 
 
-def test_a_page_is_told_by_meter() -> None:
-    """New usages in order, and cancels with where their usage lies."""
-    (page,) = fold([(1, "Configured", METER), (2, "UsageRecorded", USE), (3, "EventCancelled", CANCEL)], {}, numbers())
-    assert (page.meter.event_name, page.has_news) == ("calls", True)
-    assert usages(page) == [Usage(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
-    (mark,) = page.marks
-    assert (mark.position, mark.cancelled_at, mark.cancelled_position) == (2, 3_000_000, 3)
+def test_a_page_is_grouped_by_meter() -> None:
+    """New records in order, and cancellations with the bucket and position of their record."""
+    (page,) = fold_rows(
+        [(1, "Configured", METER), (2, "UsageRecorded", USAGE_STATE), (3, "EventCancelled", CANCEL)], {}, customer_ids()
+    )
+    assert (page.meter.event_name, page.has_meter_changes) == ("calls", True)
+    assert usage_records(page) == [UsageRecord(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
+    (cancellation,) = page.cancellations
+    assert (cancellation.position, cancellation.cancelled_at, cancellation.cancelled_position) == (2, 3_000_000, 3)
 
 
 def test_a_meter_is_known_from_an_earlier_page() -> None:
-    """A later page is folded by the rules that the meter was configured with; one without usage gives nothing."""
-    (first,) = fold([(1, "Configured", METER)], {}, numbers())
+    """A later page is folded under the configured rules; a meter without usage has no entry."""
+    (first,) = fold_rows([(1, "Configured", METER)], {}, customer_ids())
     meters = {"calls": first.meter}
-    (second,) = fold([(2, "UsageRecorded", USE)], meters, numbers())
-    assert (second.meter, second.has_news, len(usages(second))) == (first.meter, False, 1)
-    assert fold([(3, "Renamed", b"{}"), (4, "Deactivated", b"{}"), (5, "Reactivated", b"{}")], meters, numbers()) == []
+    (second,) = fold_rows([(2, "UsageRecorded", USAGE_STATE)], meters, customer_ids())
+    assert (second.meter, second.has_meter_changes, len(usage_records(second))) == (first.meter, False, 1)
+    assert (
+        fold_rows([(3, "Renamed", b"{}"), (4, "Deactivated", b"{}"), (5, "Reactivated", b"{}")], meters, customer_ids())
+        == []
+    )
 
 
-STOPPING: dict[str, LedgerEvent] = {
+UNFOLDABLE_EVENTS: dict[str, LedgerEvent] = {
     "unknown topic": (2, "Unheard", b"{}"),
-    "unknown meter": (2, "UsageRecorded", USE.replace(b"calls", b"other")),
+    "unknown meter": (2, "UsageRecorded", USAGE_STATE.replace(b"calls", b"other")),
     "not JSON": (2, "UsageRecorded", b"{"),
     "missing field": (2, "UsageRecorded", b"{}"),
-    "no customer": (2, "UsageRecorded", USE.replace(b'"c":', b'"d":')),
-    "no number": (2, "UsageRecorded", USE.replace(b"-0.5", b"1e3")),
+    "no customer": (2, "UsageRecorded", USAGE_STATE.replace(b'"c":', b'"d":')),
+    "no number": (2, "UsageRecorded", USAGE_STATE.replace(b"-0.5", b"1e3")),
     "cancel of an unknown meter": (2, "EventCancelled", CANCEL.replace(b"calls", b"other")),
     "unknown formula": (2, "Configured", b'{"event_name":"x","rules":{"formula":"median"}}'),
     "unknown rule": (2, "Configured", b'{"event_name":"x","rules":{"rounding":"up"}}'),
 }
 
 
-@pytest.mark.parametrize("event", STOPPING.values(), ids=STOPPING)
+@pytest.mark.parametrize("event", UNFOLDABLE_EVENTS.values(), ids=UNFOLDABLE_EVENTS)
 def test_it_stops_at_the_first_event_that_cannot_be_folded(event: LedgerEvent) -> None:
-    """It names the position and the topic, and skips nothing."""
+    """The error has the position and the topic; no event is skipped."""
     with pytest.raises(ProjectionStopped) as stopped:
-        fold([(1, "Configured", METER), event, (3, "UsageRecorded", USE)], {}, numbers())
+        fold_rows([(1, "Configured", METER), event, (3, "UsageRecorded", USAGE_STATE)], {}, customer_ids())
     assert stopped.value.position == 2
     assert event[1] in stopped.value.message
 
 
-@pytest.mark.parametrize("failure", [LedgerUnavailable, NotPermitted])
-def test_a_store_that_fails_is_not_taken_for_an_event_that_cannot_be_folded(failure: type[TallybookError]) -> None:
-    """Numbers of customers are looked up while events are folded: what goes wrong there may go well the next time."""
+@pytest.mark.parametrize("failure", [LedgerUnavailable, DatabasePermissionDenied])
+def test_a_store_error_is_not_reported_as_an_unfoldable_event(failure: type[TallybookError]) -> None:
+    """Customer ids are looked up during the fold; a database error there may be temporary."""
 
     class Lost(dict[str, int]):
         def __missing__(self, customer: str) -> int:
             raise failure("the connection was lost")
 
     with pytest.raises(failure):
-        fold([(1, "Configured", METER), (2, "UsageRecorded", USE)], {}, Lost())
+        fold_rows([(1, "Configured", METER), (2, "UsageRecorded", USAGE_STATE)], {}, Lost())
 
 
-def test_dimension_values_are_kept_apart() -> None:
-    """No two combinations of values have one key, whatever characters are in them."""
+def test_dimension_values_are_distinguished() -> None:
+    """No two combinations of values have the same key, whatever characters they contain."""
     combinations = [("a", "b"), ("a,b",), ('a","b',), ("ab",), ("a", "", "b"), ("a\0b",), ("",), ("", ""), ()]
-    assert len({dimensions_key(values) for values in combinations}) == len(combinations)
+    assert len({encode_dimensions(values) for values in combinations}) == len(combinations)

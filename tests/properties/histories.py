@@ -1,4 +1,4 @@
-"""Random histories of a ledger: what somebody might report and cancel, in any order."""
+"""Random histories of a ledger: meter events and cancellations in any order."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tallybook.application import AcceptancePolicy, Metering, Outcome, Receipt, TallybookError, Total
 
 from ..notation import Clock
-from .naive import Figures, Said
+from .naive import HistoryEntry, ReferenceTotals
 
-BEGINNING = datetime(2026, 3, 27, 22, tzinfo=UTC)  # Berlin's clocks change two days later
+BEGINNING = datetime(2026, 3, 27, 22, tzinfo=UTC)  # two days before a DST change in Berlin
 LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None, max_digits=None)
 FORMULAS = ("sum", "count", "last")
 WINDOWS = (None, "hour", "day")
@@ -22,7 +22,7 @@ REGIONS = ("eu", "us")
 
 @dataclass(frozen=True)
 class MeterRules:
-    """The rules of a meter, as configured and as counted."""
+    """The rules of a meter."""
 
     name: str
     formula: str
@@ -40,7 +40,7 @@ METERS = tuple(
 
 @dataclass(frozen=True)
 class Step:
-    """Something that a caller does: report a use, or cancel the event of an identifier."""
+    """A call: record a meter event, or cancel the event of an identifier."""
 
     meter: MeterRules
     identifier: str
@@ -63,7 +63,7 @@ class Step:
         return BEGINNING + timedelta(minutes=self.minutes)
 
     @property
-    def report(self) -> dict[str, object]:
+    def event_input(self) -> dict[str, object]:
         """The report as handed in."""
         return {
             "event_name": self.meter.name,
@@ -88,16 +88,16 @@ VALUES = st.one_of(
 def steps(
     draw: st.DrawFn,
     meters: int = 3,
-    most: int = 25,
+    max_size: int = 25,
     *,
-    least: int = 1,
-    among: Sequence[MeterRules] = METERS,
+    min_size: int = 1,
+    allowed_meters: Sequence[MeterRules] = METERS,
     customers: Sequence[str] = CUSTOMERS,
     minutes: st.SearchStrategy[float] = MINUTES,
 ) -> list[Step]:
-    """A history of a few meters: reports, retries, conflicts and cancels, late ones among them."""
-    chosen = draw(st.lists(st.sampled_from(among), min_size=1, max_size=meters, unique=True))
-    identifiers = st.integers(0, most).map(str)
+    """Draw a history of a few meters: new, repeated, conflicting and late meter events, and cancellations."""
+    chosen = draw(st.lists(st.sampled_from(allowed_meters), min_size=1, max_size=meters, unique=True))
+    identifiers = st.integers(0, max_size).map(str)
 
     def step() -> Step:
         meter = draw(st.sampled_from(chosen))
@@ -113,14 +113,14 @@ def steps(
             pause_seconds=draw(st.sampled_from([0, 0, 1, 3_600])),
         )
 
-    history = [step() for _ in range(draw(st.integers(least, most)))]
-    again = draw(st.lists(st.sampled_from(history), max_size=3))
-    return history + again
+    history = [step() for _ in range(draw(st.integers(min_size, max_size)))]
+    repeated = draw(st.lists(st.sampled_from(history), max_size=3))
+    return history + repeated
 
 
 @contextmanager
-def opened(url: str = "sqlite://") -> Generator[tuple[Metering, Clock]]:
-    """A ledger with all the meters, and its clock."""
+def open_ledger(url: str = "sqlite://") -> Generator[tuple[Metering, Clock]]:
+    """Open a ledger with all meters, and its clock."""
     clock = Clock(BEGINNING)
     with Metering.open(url, policy=LIFTED, clock=clock) as metering:
         for meter in METERS:
@@ -130,7 +130,7 @@ def opened(url: str = "sqlite://") -> Generator[tuple[Metering, Clock]]:
 
 def configure(metering: Metering, meter: MeterRules) -> None:
     """Configure a meter by its rules."""
-    metering.configure_meter(
+    metering.meters.configure(
         meter.name,
         formula=meter.formula,
         event_time_window=meter.window,
@@ -139,81 +139,85 @@ def configure(metering: Metering, meter: MeterRules) -> None:
     )
 
 
-def tell(
-    metering: Metering, clock: Clock, history: list[Step], after: Callable[[list[Said]], None] | None = None
-) -> list[Said]:
-    """Do each step, one by one; give what the ledger must have kept of them.
+def run_steps(
+    metering: Metering, clock: Clock, history: list[Step], after: Callable[[list[HistoryEntry]], None] | None = None
+) -> list[HistoryEntry]:
+    """Run the steps one by one; return the entries that the ledger must have stored.
 
-    `after` is called whenever something was kept.
+    `after` is called after each stored entry.
     """
-    said: list[Said] = []
+    entries: list[HistoryEntry] = []
     for step in history:
         clock.now += timedelta(seconds=step.pause_seconds)
-        position = len(METERS) + len(said) + 1
+        position = len(METERS) + len(entries) + 1
         if step.cancels:
-            kept = _cancel(metering, step, said, position, clock.now)
+            entry = _cancel(metering, step, entries, position, clock.now)
         else:
-            kept = _record(metering, step, said, position, clock.now)
-        if kept is not None:
-            said.append(kept)
+            entry = _record(metering, step, entries, position, clock.now)
+        if entry is not None:
+            entries.append(entry)
             if after is not None:
-                after(said)
-    return said
+                after(entries)
+    return entries
 
 
-def asking(metering: Metering, every: int) -> Callable[[list[Said]], None]:
-    """Let the read models catch up now and then, so that what is counted later is added to what was."""
+def catch_up_every(metering: Metering, interval: int) -> Callable[[list[HistoryEntry]], None]:
+    """Return a function that catches up after every `interval` entries, so that later pages extend earlier rows."""
 
-    def ask(said: list[Said]) -> None:
-        if len(said) % every == 0:
+    def catch_up(entries: list[HistoryEntry]) -> None:
+        if len(entries) % interval == 0:
             metering.catch_up()
 
-    return ask
+    return catch_up
 
 
-def _cancel(metering: Metering, step: Step, said: list[Said], position: int, now: datetime) -> Said | None:
-    recorded = [one for one in said if one.identifier == step.identifier]
+def _cancel(
+    metering: Metering, step: Step, entries: list[HistoryEntry], position: int, now: datetime
+) -> HistoryEntry | None:
+    recorded = [entry for entry in entries if entry.identifier == step.identifier]
     try:
         metering.cancel(step.meter.name, step.identifier)
     except TallybookError:
         assert not recorded or recorded[0].meter != step.meter.name
         return None
     assert recorded[0].meter == step.meter.name
-    return None if len(recorded) > 1 else Said(position, now, step.identifier, cancels=True)
+    return None if len(recorded) > 1 else HistoryEntry(position, now, step.identifier, cancels=True)
 
 
-def _record(metering: Metering, step: Step, said: list[Said], position: int, now: datetime) -> Said | None:
-    (receipt,) = metering.record_many([step.report])
-    use = used(step, position, now)
-    before = next((one for one in said if one.identifier == step.identifier), None)
-    assert receipt.outcome is expected_outcome(use, before)
+def _record(
+    metering: Metering, step: Step, entries: list[HistoryEntry], position: int, now: datetime
+) -> HistoryEntry | None:
+    (receipt,) = metering.record_many([step.event_input])
+    entry = entry_of(step, position, now)
+    before = next((past_entry for past_entry in entries if past_entry.identifier == step.identifier), None)
+    assert receipt.outcome is expected_outcome(entry, before)
     assert receipt.position == (position if before is None else before.position)
-    return use if before is None else None
+    return entry if before is None else None
 
 
-def used(step: Step, position: int, now: datetime) -> Said:
-    """The use of a step, as it is kept at a position."""
+def entry_of(step: Step, position: int, now: datetime) -> HistoryEntry:
+    """Return the entry of a step's meter event at a position."""
     dimensions = (step.region,) if step.meter.by_region else ()
-    return Said(
+    return HistoryEntry(
         position, now, step.identifier, step.meter.name, step.customer, step.occurred_at, step.value, dimensions
     )
 
 
-def expected_outcome(use: Said, before: Said | None) -> Outcome:
-    """What a report must be answered where `before` holds its identifier."""
-    if before is None:
+def expected_outcome(entry: HistoryEntry, existing: HistoryEntry | None) -> Outcome:
+    """Return the outcome of recording `entry` if `existing` has the same identifier."""
+    if existing is None:
         return Outcome.ACCEPTED
-    same = (use.meter, use.customer, use.occurred_at, use.value, use.dimensions) == (
-        before.meter, before.customer, before.occurred_at, before.value, before.dimensions,
+    same = (entry.meter, entry.customer, entry.occurred_at, entry.value, entry.dimensions) == (
+        existing.meter, existing.customer, existing.occurred_at, existing.value, existing.dimensions,
     )  # fmt: skip
     return Outcome.DUPLICATE if same else Outcome.CONFLICT
 
 
-def of(total: Total) -> Figures:
-    """The figures of an answer, as the naive model gives them."""
+def totals_of(total: Total) -> ReferenceTotals:
+    """Return a total in the form of the naive model."""
     return Fraction(total.sum), total.count, None if total.last is None else Fraction(total.last)
 
 
 def outcomes(receipts: list[Receipt]) -> list[Outcome]:
-    """The outcomes of receipts."""
+    """Return the outcomes of receipts."""
     return [receipt.outcome for receipt in receipts]

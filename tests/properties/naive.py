@@ -1,4 +1,4 @@
-"""Usage counted the plain way: loops over all that was ever said, and nothing of the package's own counting."""
+"""A naive model of counting: loops over the whole history, without any counting code of the package."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,8 +6,8 @@ from fractions import Fraction
 
 
 @dataclass(frozen=True)
-class Said:
-    """One line of a history, at its position: a use, or the cancel of one."""
+class HistoryEntry:
+    """One event of a history, at its position: a meter event, or a cancellation."""
 
     position: int
     recorded_at: datetime
@@ -20,25 +20,27 @@ class Said:
     cancels: bool = False
 
 
-Figures = tuple[Fraction, int, Fraction | None]
+ReferenceTotals = tuple[Fraction, int, Fraction | None]
 
 
-def effective(history: list[Said], meter: str, window: str | None) -> list[Said]:
-    """The uses of `meter` that count, by (occurred_at, position)."""
-    cancelled = {said.identifier for said in history if said.cancels}
-    uses = [said for said in history if said.meter == meter and said.identifier not in cancelled]
+def effective(history: list[HistoryEntry], meter: str, window: str | None) -> list[HistoryEntry]:
+    """Return the meter events of `meter` that count, ordered by (occurred_at, position)."""
+    cancelled = {entry.identifier for entry in history if entry.cancels}
+    entries = [entry for entry in history if entry.meter == meter and entry.identifier not in cancelled]
     if window is not None:
         pattern = "%Y-%m-%d %H" if window == "hour" else "%Y-%m-%d"
-        newest: dict[object, Said] = {}
-        for said in uses:  # in order of arrival: a later one takes the place of an earlier
-            newest[said.customer, said.dimensions, said.occurred_at.strftime(pattern)] = said
-        uses = list(newest.values())
-    return sorted(uses, key=lambda said: (said.occurred_at, said.position))
+        newest: dict[object, HistoryEntry] = {}
+        for entry in entries:  # in order of arrival: a later entry replaces an earlier one
+            newest[entry.customer, entry.dimensions, entry.occurred_at.strftime(pattern)] = entry
+        entries = list(newest.values())
+    return sorted(entries, key=lambda entry: (entry.occurred_at, entry.position))
 
 
-def figures(uses: list[Said], customer: str | None, start: datetime, end: datetime) -> Figures:
-    """Sum, count and last of `customer`, or of all, in [start, end)."""
-    within = [said for said in uses if customer in (None, said.customer) and start <= said.occurred_at < end]
-    values = [None if said.value is None else Fraction(said.value) for said in within]
+def compute_totals(
+    entries: list[HistoryEntry], customer: str | None, start: datetime, end: datetime
+) -> ReferenceTotals:
+    """Return sum, count and last of `customer`, or of all customers if None, in [start, end)."""
+    in_range = [entry for entry in entries if customer in (None, entry.customer) and start <= entry.occurred_at < end]
+    values = [None if entry.value is None else Fraction(entry.value) for entry in in_range]
     total = sum((value for value in values if value is not None), Fraction(0))
-    return total, len(within), values[-1] if values else None
+    return total, len(in_range), values[-1] if values else None

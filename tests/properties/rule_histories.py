@@ -1,4 +1,4 @@
-"""Random histories in which the rules of meters change: by replay, back again, and between reports and cancels."""
+"""Random histories in which the rules of meters change, forth and back, between meter events and cancellations."""
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,7 +10,7 @@ from tallybook.application import Metering, TallybookError
 
 from ..notation import Clock
 from .histories import BEGINNING, LIFTED, MINUTES
-from .naive import Said, effective
+from .naive import HistoryEntry, effective
 
 METERS: tuple[str, ...] = ("calls", "seats")
 CUSTOMERS = ("acme", "beta", "core")
@@ -23,8 +23,8 @@ PERIODS = tuple(
 
 
 @dataclass(frozen=True)
-class NaiveRules:
-    """Rules, and how they read a payload; the names of its fields are those that the calls take."""
+class ReferenceRules:
+    """Rules with a naive implementation of parsing. Its fields are the arguments of `configure`."""
 
     formula: str = "sum"
     event_time_window: str | None = None
@@ -32,18 +32,18 @@ class NaiveRules:
     value_key: str = "tokens"
     dimension_keys: tuple[str, ...] = ()
 
-    def said(self, use: Said, payload: Mapping[str, str]) -> Said | None:
-        """A use as these rules read it; None where they can't."""
+    def apply(self, entry: HistoryEntry, payload: Mapping[str, str]) -> HistoryEntry | None:
+        """Return the entry as parsed by these rules; None if it is incompatible."""
         value_key = () if self.formula == "count" else (self.value_key,)
         if not {self.customer_key, *self.dimension_keys, *value_key} <= payload.keys():
             return None
         dimensions = tuple(payload[key] for key in self.dimension_keys)
         customer, value = payload[self.customer_key], payload.get(self.value_key)
-        return replace(use, customer=customer, value=value, dimensions=dimensions)
+        return replace(entry, customer=customer, value=value, dimensions=dimensions)
 
 
 RULES = st.builds(
-    NaiveRules,
+    ReferenceRules,
     st.sampled_from(["sum", "count", "last"]),
     st.sampled_from([None, "hour", "day"]),
     st.sampled_from(["customer", "customer", "account"]),
@@ -61,108 +61,112 @@ PAYLOADS = st.fixed_dictionaries(
         "plan": st.sampled_from(["free", "paid"]),
     }
 )
-POORER = st.sampled_from([(), (), (), (), ("bytes",), ("account",), ("plan",), ("tokens",)])
+OMITTED_KEYS = st.sampled_from([(), (), (), (), ("bytes",), ("account",), ("plan",), ("tokens",)])
 
 
 @dataclass
-class Told:
-    """What the ledger must have kept so far: uses and cancels, and the rules in force from each position on."""
+class ReferenceLedger:
+    """The meter events and cancellations stored so far, and the rules in force from each position on."""
 
-    said: list[tuple[Said, Mapping[str, str]]]
-    rules: dict[str, list[tuple[int, NaiveRules]]]
+    entries: list[tuple[HistoryEntry, Mapping[str, str]]]
+    rules: dict[str, list[tuple[int, ReferenceRules]]]
 
-    def in_force(self, meter: str, position: int) -> NaiveRules:
-        """The rules of a meter at a position."""
+    def in_force(self, meter: str, position: int) -> ReferenceRules:
+        """Return the rules of a meter in force at a position."""
         return next(rules for since, rules in reversed(self.rules[meter]) if since <= position)
 
-    def effective(self, meter: str, position: int, rules: NaiveRules | None = None) -> list[Said]:
-        """The uses that count at a position, by the rules in force there or by others."""
+    def effective(self, meter: str, position: int, rules: ReferenceRules | None = None) -> list[HistoryEntry]:
+        """Return the meter events that count at a position, under the rules in force there or under `rules`."""
         by = rules or self.in_force(meter, position)
-        known = [one for one in self.said if one[0].position <= position]
-        read = [one if one.cancels else by.said(one, payload) for one, payload in known]
-        return effective([one for one in read if one is not None], meter, by.event_time_window)
+        visible = [entry for entry in self.entries if entry[0].position <= position]
+        read = [entry if entry.cancels else by.apply(entry, payload) for entry, payload in visible]
+        return effective([entry for entry in read if entry is not None], meter, by.event_time_window)
 
 
-Step = Callable[[Metering, Clock, Told], None]
+Step = Callable[[Metering, Clock, ReferenceLedger], None]
 
 
 def _record(meter: str, identifier: str, minutes: float, payload: dict[str, str], without: tuple[str, ...]) -> Step:
-    given = {key: value for key, value in payload.items() if key not in without}
+    event_payload = {key: value for key, value in payload.items() if key not in without}
     at = BEGINNING + timedelta(minutes=minutes)
 
-    def do(metering: Metering, clock: Clock, told: Told) -> None:
-        report = {"event_name": meter, "payload": given, "identifier": identifier, "timestamp": at}
-        (receipt,) = metering.record_many([report])
+    def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
+        meter_event = {"event_name": meter, "payload": event_payload, "identifier": identifier, "timestamp": at}
+        (receipt,) = metering.record_many([meter_event])
         if receipt.outcome == "accepted" and receipt.position is not None:
-            told.said.append((Said(receipt.position, clock.now, identifier, meter, occurred_at=at), given))
+            reference.entries.append(
+                (HistoryEntry(receipt.position, clock.now, identifier, meter, occurred_at=at), event_payload)
+            )
 
-    return do
+    return run
 
 
 def _cancel(which: int) -> Step:
-    def do(metering: Metering, clock: Clock, told: Told) -> None:
-        cancelled = {one.identifier for one, _ in told.said if one.cancels}
-        standing = [one for one, _ in told.said if one.identifier not in cancelled]
-        if standing:
-            use = standing[which % len(standing)]
-            metering.cancel(use.meter, use.identifier)
-            told.said.append((Said(metering.catch_up(), clock.now, use.identifier, cancels=True), {}))
+    def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
+        cancelled = {past_entry.identifier for past_entry, _ in reference.entries if past_entry.cancels}
+        active = [past_entry for past_entry, _ in reference.entries if past_entry.identifier not in cancelled]
+        if active:
+            entry = active[which % len(active)]
+            metering.cancel(entry.meter, entry.identifier)
+            reference.entries.append((HistoryEntry(metering.catch_up(), clock.now, entry.identifier, cancels=True), {}))
 
-    return do
+    return run
 
 
-def _change(wanted: Mapping[str, NaiveRules]) -> Step:
-    def do(metering: Metering, clock: Clock, told: Told) -> None:
-        with suppress(TallybookError):  # of a meter that isn't there yet, or of what the new rules can't read
-            candidate = metering.rebuild(rules={meter: changes(rules) for meter, rules in wanted.items()})
-            promote(metering, told, candidate.number)
+def _change(new_rules: Mapping[str, ReferenceRules]) -> Step:
+    def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
+        with suppress(TallybookError):  # the meter doesn't exist yet, or an event is incompatible
+            candidate = metering.generations.rebuild(
+                rules={meter: rule_arguments(rules) for meter, rules in new_rules.items()}
+            )
+            promote(metering, reference, candidate.number)
 
-    return do
+    return run
 
 
 def _go_back(which: int) -> Step:
-    def do(metering: Metering, clock: Clock, told: Told) -> None:
-        generations = metering.generations()
+    def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
+        generations = metering.generations.list()
         with suppress(TallybookError):
-            promote(metering, told, generations[which % len(generations)].number)
+            promote(metering, reference, generations[which % len(generations)].number)
 
-    return do
+    return run
 
 
 def _manage(command: str, meter: str) -> Step:
-    def do(metering: Metering, clock: Clock, told: Told) -> None:
+    def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
         with suppress(TallybookError):
             if command == "rename":
-                metering.rename_meter(meter, f"{meter} at {metering.catch_up()}")
+                metering.meters.rename(meter, f"{meter} at {metering.catch_up()}")
             else:
-                getattr(metering, f"{command}_meter")(meter)
+                getattr(metering.meters, command)(meter)
 
-    return do
+    return run
 
 
-def _close(meter: str, customer: str, period: tuple[datetime, datetime], *, again: bool) -> Step:
-    def do(metering: Metering, clock: Clock, told: Told) -> None:
+def _close(meter: str, customer: str, period: tuple[datetime, datetime], *, is_repeated: bool) -> Step:
+    def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
         with suppress(TallybookError):
-            if again:
-                metering.reopen_period(meter, customer, *period, reason="a test")
-            metering.close_period(meter, customer, *period)
+            if is_repeated:
+                metering.periods.reopen(meter, customer, *period, reason="a test")
+            metering.periods.close(meter, customer, *period)
 
-    return do
-
-
-def _configure_late(metering: Metering, clock: Clock, told: Told) -> None:
-    if "seats" not in told.rules:
-        configure(metering, told, "seats", NaiveRules("last", "hour"))
+    return run
 
 
-def changes(rules: NaiveRules) -> dict[str, object]:
-    """Rules as the calls take them."""
+def _configure_second_meter(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
+    if "seats" not in reference.rules:
+        configure(metering, reference, "seats", ReferenceRules("last", "hour"))
+
+
+def rule_arguments(rules: ReferenceRules) -> dict[str, object]:
+    """Return the rules as arguments of `rebuild`."""
     return dict(vars(rules))
 
 
-def configure(metering: Metering, told: Told, meter: str, rules: NaiveRules) -> None:
-    """Configure a meter by its rules."""
-    metering.configure_meter(
+def configure(metering: Metering, reference: ReferenceLedger, meter: str, rules: ReferenceRules) -> None:
+    """Configure a meter and add its rules to the reference ledger."""
+    metering.meters.configure(
         meter,
         formula=rules.formula,
         event_time_window=rules.event_time_window,
@@ -170,31 +174,31 @@ def configure(metering: Metering, told: Told, meter: str, rules: NaiveRules) -> 
         value_key=rules.value_key,
         dimension_keys=rules.dimension_keys,
     )
-    told.rules[meter] = [(metering.catch_up(), rules)]
+    reference.rules[meter] = [(metering.catch_up(), rules)]
 
 
-def promote(metering: Metering, told: Told, generation: int) -> None:
-    """Let a generation answer, and remember which rules are in force since."""
-    metering.promote(generation, reason="a test")
+def promote(metering: Metering, reference: ReferenceLedger, generation: int) -> None:
+    """Promote a generation, and add the rules in force since then to the reference ledger."""
+    metering.generations.promote(generation, reason="a test")
     head = metering.catch_up()
-    for view in metering.meters():
-        rules = NaiveRules(
-            view.formula.value,
-            None if view.event_time_window is None else view.event_time_window.value,
-            view.customer_key,
-            view.value_key,
-            view.dimension_keys,
+    for meter in metering.meters.list():
+        rules = ReferenceRules(
+            meter.formula.value,
+            None if meter.event_time_window is None else meter.event_time_window.value,
+            meter.customer_key,
+            meter.value_key,
+            meter.dimension_keys,
         )
-        if told.rules[view.event_name][-1][1] != rules:
+        if reference.rules[meter.event_name][-1][1] != rules:
             since = head
-            while metering.meter(view.event_name, as_of=since - 1) == view:  # several meters change one by one
+            while metering.meters.get(meter.event_name, as_of=since - 1) == meter:  # meters change one after another
                 since -= 1
-            told.rules[view.event_name].append((since, rules))
+            reference.rules[meter.event_name].append((since, rules))
 
 
 METER: st.SearchStrategy[str] = st.sampled_from(METERS)
 IDENTIFIER = st.integers(0, 9).map(str)
-RECORDINGS = st.builds(_record, METER, IDENTIFIER, MINUTES, PAYLOADS, POORER)
+RECORDINGS = st.builds(_record, METER, IDENTIFIER, MINUTES, PAYLOADS, OMITTED_KEYS)
 CHANGES = st.builds(_change, st.dictionaries(METER, RULES, min_size=1))
 STEPS = st.one_of(
     RECORDINGS,
@@ -205,16 +209,16 @@ STEPS = st.one_of(
     CHANGES,
     st.integers(0, 5).map(_go_back),
     st.builds(_manage, st.sampled_from(["rename", "deactivate", "reactivate"]), METER),
-    st.builds(_close, METER, st.sampled_from(CUSTOMERS), st.sampled_from(PERIODS), again=st.booleans()),
-    st.just(_configure_late),
+    st.builds(_close, METER, st.sampled_from(CUSTOMERS), st.sampled_from(PERIODS), is_repeated=st.booleans()),
+    st.just(_configure_second_meter),
 )
 HISTORIES = st.lists(st.tuples(STEPS, st.sampled_from([0, 0, 1, 3_600])), min_size=10, max_size=20)
 
 
 @contextmanager
-def opened(url: str = "sqlite://") -> Generator[tuple[Metering, Clock, Told]]:
-    """A ledger with its first meter; the second is configured when a history comes to it."""
-    clock, told = Clock(NOW), Told([], {})
+def open_ledger(url: str = "sqlite://") -> Generator[tuple[Metering, Clock, ReferenceLedger]]:
+    """Open a ledger with the first meter; a step of a history configures the second one."""
+    clock, reference = Clock(NOW), ReferenceLedger([], {})
     with Metering.open(url, policy=LIFTED, clock=clock) as metering:
-        configure(metering, told, "calls", NaiveRules())
-        yield metering, clock, told
+        configure(metering, reference, "calls", ReferenceRules())
+        yield metering, clock, reference

@@ -1,4 +1,4 @@
-"""Whatever is closed, reopened, late, cancelled and counted otherwise: frozen figures stay, what is owed is exact."""
+"""In any history, frozen totals never change and adjustments are exact."""
 
 from datetime import datetime
 from fractions import Fraction
@@ -7,107 +7,118 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Adjustment, ClosedPeriod
 
-from .closings import (
+from .period_histories import (
     CANCELS,
     NAMES,
-    RANGE,
     RECORDS,
     RULES,
     TILES,
+    TIME_RANGE,
     ZONES,
-    Book,
-    Closing,
+    ClosedRecord,
+    ReferenceLedger,
     Rules,
     Step,
-    book_of,
+    expected_total,
+    expected_verdicts,
     histories,
-    quantity,
-    stands,
-    tell,
+    open_reference,
+    run_steps,
 )
 
 
 @settings(max_examples=100)
 @given(RULES, histories())
-def test_frozen_figures_stay_and_what_is_owed_is_what_plain_loops_say(rules: Rules, history: list[Step]) -> None:
-    """Of each standing period: the figure, the difference, every event behind it, and what other rules make of it."""
-    with book_of(rules) as book:
-        tell(book, history)
-        closed = book.metering.closed_periods("calls")
-        in_order = sorted(book.closings, key=lambda one: (one.customer, one.bounds))
-        assert closed == [one.answered for one in in_order]
-        owed = {(one.period.customer, one.period.start): one for one in book.metering.adjustments("calls")}
-        for one in in_order:
-            check(book, one, owed.pop((one.customer, one.bounds[0]), None))
-            assert book.metering.close_period("calls", one.customer, *one.bounds) == one.answered
-        assert owed == {}
+def test_frozen_totals_stay_and_adjustments_equal_the_reference_model(rules: Rules, history: list[Step]) -> None:
+    """For each closed period: the quantity, the difference, every event that caused it, and the rules difference."""
+    with open_reference(rules) as reference:
+        run_steps(reference, history)
+        closed = reference.metering.periods.list("calls")
+        in_order = sorted(reference.closed, key=lambda record: (record.customer, record.bounds))
+        assert closed == [record.result for record in in_order]
+        adjustments = {
+            (adjustment.period.customer, adjustment.period.start): adjustment
+            for adjustment in reference.metering.periods.adjustments("calls")
+        }
+        for record in in_order:
+            check(reference, record, adjustments.pop((record.customer, record.bounds[0]), None))
+            assert reference.metering.periods.close("calls", record.customer, *record.bounds) == record.result
+        assert adjustments == {}
 
 
-def check(book: Book, closing: Closing, owed: Adjustment | None) -> None:
-    """Hold what is owed on a closing."""
-    asked = closing.rules, closing.customer, closing.bounds
-    before, now = stands(book.kept[: closing.known], *asked), stands(book.kept, *asked)
+def check(reference: ReferenceLedger, closed_record: ClosedRecord, adjustment: Adjustment | None) -> None:
+    """Check the adjustment of a closed period."""
+    query = closed_record.rules, closed_record.customer, closed_record.bounds
+    before, now = (
+        expected_verdicts(reference.events[: closed_record.known_position], *query),
+        expected_verdicts(reference.events, *query),
+    )
     touched = {name: stood for name, stood in now.items() if before.get(name) != stood}
-    figure = quantity(book.kept, *asked)
-    by_rules = quantity(book.kept, book.rules, closing.customer, closing.bounds) - figure
-    if owed is None:
+    expected = expected_total(reference.events, *query)
+    by_rules = (
+        expected_total(reference.events, reference.rules, closed_record.customer, closed_record.bounds) - expected
+    )
+    if adjustment is None:
         assert (touched, by_rules) == ({}, 0)
         return
-    assert (owed.period, owed.position) == (closing.answered, book.metering.catch_up())
-    assert Fraction(owed.quantity) == figure
-    assert Fraction(owed.billable) == max(figure, 0)
-    assert Fraction(owed.difference) == figure - Fraction(closing.answered.quantity)
-    assert Fraction(owed.difference) == sum(Fraction(event.change) for event in owed.events)
-    assert Fraction(owed.billable_difference) == max(figure, 0) - Fraction(closing.answered.billable)
-    assert Fraction(owed.rules_difference) == by_rules
-    assert {one.identifier for one in owed.events} == set(touched)
-    assert [(one.occurred_at, one.position) for one in owed.events] == sorted(
-        (one.occurred_at, one.position) for one in owed.events
+    assert (adjustment.period, adjustment.position) == (closed_record.result, reference.metering.catch_up())
+    assert Fraction(adjustment.quantity) == expected
+    assert Fraction(adjustment.billable) == max(expected, 0)
+    assert Fraction(adjustment.difference) == expected - Fraction(closed_record.result.quantity)
+    assert Fraction(adjustment.difference) == sum(Fraction(event.change) for event in adjustment.events)
+    assert Fraction(adjustment.billable_difference) == max(expected, 0) - Fraction(closed_record.result.billable)
+    assert Fraction(adjustment.rules_difference) == by_rules
+    assert {adjusting_event.identifier for adjusting_event in adjustment.events} == set(touched)
+    assert [(adjusting_event.occurred_at, adjusting_event.position) for adjusting_event in adjustment.events] == sorted(
+        (adjusting_event.occurred_at, adjusting_event.position) for adjusting_event in adjustment.events
     )
-    for event in owed.events:
+    for event in adjustment.events:
         verdict, adds = before.get(event.identifier, (None, Fraction(0)))
         assert event.before == verdict
         assert (event.verdict, Fraction(event.change)) == (now[event.identifier][0], now[event.identifier][1] - adds)
 
 
-Answers = tuple[list[ClosedPeriod], list[Adjustment], list[Adjustment]]
+QueryResults = tuple[list[ClosedPeriod], list[Adjustment], list[Adjustment]]
 
 
-def answers(book: Book, as_of: int | datetime | None) -> Answers:
-    """All that is told of closed periods."""
+def query_results(reference: ReferenceLedger, as_of: int | datetime | None) -> QueryResults:
+    """Return the results of all queries about closed periods."""
     return (
-        book.metering.closed_periods("calls", reopened=True, as_of=as_of),
-        book.metering.adjustments("calls", as_of=as_of),
-        book.metering.adjustments("calls", "acme", as_of=as_of),
+        reference.metering.periods.list("calls", reopened=True, as_of=as_of),
+        reference.metering.periods.adjustments("calls", as_of=as_of),
+        reference.metering.periods.adjustments("calls", "acme", as_of=as_of),
     )
 
 
 @settings(max_examples=25)
-@given(RULES, histories(most=15))
-def test_as_of_each_position_is_what_was_answered_there(rules: Rules, history: list[Step]) -> None:
-    """And as of each moment; of all customers or of one."""
-    with book_of(rules) as book:
-        then: dict[int, tuple[datetime, Answers]] = {}
+@given(RULES, histories(max_size=15))
+def test_as_of_each_position_gives_the_earlier_results(rules: Rules, history: list[Step]) -> None:
+    """As of each time too; for all customers and for one."""
+    with open_reference(rules) as reference:
+        earlier: dict[int, tuple[datetime, QueryResults]] = {}
 
         def remember() -> None:
-            then[book.metering.catch_up()] = (book.clock.now, answers(book, None))
+            earlier[reference.metering.catch_up()] = (reference.clock.now, query_results(reference, None))
 
-        tell(book, history, after=remember)
-        for position, (now, answered) in then.items():
-            assert answers(book, position) == answered
-            closed, owed, of_acme = answers(book, now)
-            assert (closed, without_position(owed), without_position(of_acme)) == (
-                answered[0],
-                without_position(answered[1]),
-                without_position(answered[2]),
+        run_steps(reference, history, after=remember)
+        for position, (now, results) in earlier.items():
+            assert query_results(reference, position) == results
+            closed, adjustments, of_acme = query_results(reference, now)
+            assert (closed, without_position(adjustments), without_position(of_acme)) == (
+                results[0],
+                without_position(results[1]),
+                without_position(results[2]),
             )
-        for _, owed, of_acme in (answered for _, answered in then.values()):
-            assert of_acme == [one for one in owed if one.period.customer == "acme"]
+        for _, adjustments, of_acme in (results for _, results in earlier.values()):
+            assert of_acme == [adjustment for adjustment in adjustments if adjustment.period.customer == "acme"]
 
 
-def without_position(found: list[Adjustment]) -> list[object]:
-    """Adjustments but for the position, which as of a moment is that of now."""
-    return [(one.period, one.difference, one.rules_difference, one.events) for one in found]
+def without_position(adjustments: list[Adjustment]) -> list[object]:
+    """Return adjustments without the position, which as of a time is the present one."""
+    return [
+        (adjustment.period, adjustment.difference, adjustment.rules_difference, adjustment.events)
+        for adjustment in adjustments
+    ]
 
 
 @given(
@@ -118,43 +129,53 @@ def without_position(found: list[Adjustment]) -> list[object]:
     st.sampled_from(ZONES),
     st.data(),
 )
-def test_nothing_is_owed_on_another_period(rules: Rules, history: list[Step], zone: str, data: st.DataObject) -> None:
-    """What was frozen for periods that tile a range, and is owed on them, adds up to the total of the whole range."""
-    with book_of(rules) as book:
+def test_other_periods_have_no_adjustments(rules: Rules, history: list[Step], zone: str, data: st.DataObject) -> None:
+    """The frozen totals and adjustments of periods that cover a range add up to the total of the range."""
+    with open_reference(rules) as reference:
         tiles = TILES[zone]
         cuts = [data.draw(st.integers(0, len(history))) for _ in tiles]
         for number in range(len(history) + 1):
             for customer in NAMES:
                 for tile in (tile for tile, cut in zip(tiles, cuts, strict=True) if cut == number):
-                    book.close(customer, tile)
-            tell(book, history[number : number + 1])
+                    reference.close(customer, tile)
+            run_steps(reference, history[number : number + 1])
         for customer in NAMES:
-            frozen = sum(Fraction(one.quantity) for one in book.metering.closed_periods("calls", customer))
-            owed = sum(Fraction(one.difference) for one in book.metering.adjustments("calls", customer))
-            whole = book.metering.total("calls", customer, *RANGE)
-            assert frozen + owed == Fraction(whole.value) == quantity(book.kept, rules, customer, RANGE)
+            frozen = sum(Fraction(period.quantity) for period in reference.metering.periods.list("calls", customer))
+            adjusted = sum(
+                Fraction(adjustment.difference)
+                for adjustment in reference.metering.periods.adjustments("calls", customer)
+            )
+            total = reference.metering.total("calls", customer, *TIME_RANGE)
+            assert (
+                frozen + adjusted
+                == Fraction(total.value)
+                == expected_total(reference.events, rules, customer, TIME_RANGE)
+            )
 
 
-def test_the_histories_hold_what_they_should() -> None:
-    """Of many, some close, reopen, are late, are cancelled, and count otherwise by each of the rules."""
-    seen: set[str] = set()
+def test_the_histories_cover_every_case() -> None:
+    """Some close, reopen, have late or cancelled events, and have a rules difference for each kind of rule change."""
+    seen_kinds: set[str] = set()
 
-    @settings(max_examples=120, derandomize=True)
+    @settings(max_examples=300, derandomize=True)
     @given(RULES, histories())
-    def look(rules: Rules, history: list[Step]) -> None:
-        with book_of(rules) as book:
-            tell(book, history)
-            for one in book.metering.adjustments("calls"):
-                seen.update(f"{event.before} to {event.verdict}" for event in one.events)
-                seen.update({"difference"} if one.difference else {"no difference"})
-                seen.update({"by rules"} if one.rules_difference else ())
-            seen.update("reopened" for one in book.metering.closed_periods("calls", reopened=True) if one.reopened_at)
-            closed = [one.rules for one in book.closings]
-            seen.update(key for one in closed for key, of in one.arguments.items() if of != book.rules.arguments[key])
+    def collect(rules: Rules, history: list[Step]) -> None:
+        with open_reference(rules) as reference:
+            run_steps(reference, history)
+            for adjustment in reference.metering.periods.adjustments("calls"):
+                seen_kinds.update(f"{event.before} to {event.verdict}" for event in adjustment.events)
+                seen_kinds.update({"difference"} if adjustment.difference else {"no difference"})
+                seen_kinds.update({"by rules"} if adjustment.rules_difference else ())
+            periods = reference.metering.periods.list("calls", reopened=True)
+            seen_kinds.update("reopened" for period in periods if period.reopened_at)
+            present = reference.rules.arguments
+            for closed_record in reference.closed:
+                arguments = closed_record.rules.arguments
+                seen_kinds.update(key for key, value in arguments.items() if value != present[key])
 
-    look()
-    assert seen >= {
-        "None to counted", "None to cancelled", "None to overwritten", "counted to cancelled", "counted to overwritten",
-        "overwritten to counted", "difference", "no difference", "by rules", "reopened",
+    collect()
+    assert seen_kinds >= {
+        "None to counted", "None to cancelled", "None to superseded", "counted to cancelled", "counted to superseded",
+        "superseded to counted", "difference", "no difference", "by rules", "reopened",
         "formula", "event_time_window", "customer_key", "value_key",
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whatever was reported, cancelled, closed and counted otherwise: what an explanation lists adds up to the figure."""
+"""In any history, the contributions in an explanation add up to its total."""
 
 from datetime import datetime
 from fractions import Fraction
@@ -7,60 +7,81 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.application import Explanation
 
-from .closings import NAMES, RANGE, RULES, TILES, Book, Rules, Step, book_of, histories, quantity, stands, tell
+from .period_histories import (
+    NAMES,
+    RULES,
+    TILES,
+    TIME_RANGE,
+    ReferenceLedger,
+    Rules,
+    Step,
+    expected_total,
+    expected_verdicts,
+    histories,
+    open_reference,
+    run_steps,
+)
 
-BOUNDS = st.sampled_from([RANGE, *TILES["Europe/Berlin"], (TILES["UTC"][1][0], TILES["Asia/Kathmandu"][1][1])])
+BOUNDS = st.sampled_from([TIME_RANGE, *TILES["Europe/Berlin"], (TILES["UTC"][1][0], TILES["Asia/Kathmandu"][1][1])])
 
 
-@given(RULES, histories(most=20), BOUNDS)
-def test_what_an_explanation_lists_adds_up_to_the_figure(
+@given(RULES, histories(max_size=20), BOUNDS)
+def test_an_explanation_adds_up_to_the_total(
     rules: Rules, history: list[Step], bounds: tuple[datetime, datetime]
 ) -> None:
-    """Of a customer or of all, now or as of any position or moment, under the rules that were in force then."""
-    with book_of(rules) as book:
+    """For one customer and for all, now and as of any position or time, under the rules in force then."""
+    with open_reference(rules) as reference:
         moments: list[tuple[int, datetime]] = []
-        tell(book, history, after=lambda: moments.append((book.metering.catch_up(), book.clock.now)))
+        run_steps(
+            reference, history, after=lambda: moments.append((reference.metering.catch_up(), reference.clock.now))
+        )
         for position, now in [*moments[::4], moments[-1]]:
             for customer in (*NAMES, None):
                 for as_of in (position, now):
-                    check(book, customer, bounds, as_of)
+                    check(reference, customer, bounds, as_of)
         for customer in (*NAMES, None):
-            check(book, customer, bounds, None)
+            check(reference, customer, bounds, None)
 
 
-def check(book: Book, customer: str | None, bounds: tuple[datetime, datetime], as_of: int | datetime | None) -> None:
-    """Hold that an explanation is of the total, and adds up to it by its own formula."""
-    explanation = book.metering.explain("calls", customer, *bounds, as_of=as_of)
-    assert explanation.total == book.metering.total("calls", customer, *bounds, as_of=as_of)
-    assert sum(Fraction(one.contribution) for one in explanation.events) == Fraction(explanation.total.value)
-    counted = [one for one in explanation.events if one.verdict == "counted"]
-    assert len(counted) == explanation.total.count
-    assert all(one.contribution == 0 for one in explanation.events if one.verdict != "counted")
-    values = [Fraction(one.value) for one in counted if one.value is not None]
-    figure = {"sum": sum(values), "count": len(counted), "last": values[-1] if values else 0}[explanation.formula]
-    assert Fraction(explanation.total.value) == figure
+def check(
+    reference: ReferenceLedger, customer: str | None, bounds: tuple[datetime, datetime], as_of: int | datetime | None
+) -> None:
+    """Check that an explanation has the total, and that its events add up to it by its formula."""
+    explanation = reference.metering.explain("calls", customer, *bounds, as_of=as_of)
+    assert explanation.total == reference.metering.total("calls", customer, *bounds, as_of=as_of)
+    assert sum(Fraction(event.contribution) for event in explanation.events) == Fraction(explanation.total.value)
+    counted_events = [event for event in explanation.events if event.verdict == "counted"]
+    assert len(counted_events) == explanation.total.count
+    assert all(event.contribution == 0 for event in explanation.events if event.verdict != "counted")
+    values = [Fraction(event.value) for event in counted_events if event.value is not None]
+    expected = {"sum": sum(values), "count": len(counted_events), "last": values[-1] if values else 0}[
+        explanation.formula
+    ]
+    assert Fraction(explanation.total.value) == expected
     if isinstance(as_of, int):
         assert explanation.position == as_of
     if as_of is None:
-        check_now(book, customer, bounds, explanation)
+        check_now(reference, customer, bounds, explanation)
 
 
-def check_now(book: Book, customer: str | None, bounds: tuple[datetime, datetime], explanation: Explanation) -> None:
-    """Hold each event, its verdict and what it adds as plain loops have them."""
-    assert Fraction(explanation.total.value) == quantity(book.kept, book.rules, customer, bounds)
+def check_now(
+    reference: ReferenceLedger, customer: str | None, bounds: tuple[datetime, datetime], explanation: Explanation
+) -> None:
+    """Check the verdict and contribution of each event against the naive model."""
+    assert Fraction(explanation.total.value) == expected_total(reference.events, reference.rules, customer, bounds)
     if customer is not None:
-        found = {one.identifier: (str(one.verdict), Fraction(one.contribution)) for one in explanation.events}
-        assert found == stands(book.kept, book.rules, customer, bounds)
+        actual = {event.identifier: (str(event.verdict), Fraction(event.contribution)) for event in explanation.events}
+        assert actual == expected_verdicts(reference.events, reference.rules, customer, bounds)
 
 
 @given(RULES, histories())
-def test_a_closed_figure_is_explained_as_of_its_position_for_ever(rules: Rules, history: list[Step]) -> None:
-    """Whatever comes later: the same figure, by the same revision, of the same events as their digest tells."""
-    with book_of(rules) as book:
-        tell(book, history)
-        for closed in book.metering.closed_periods("calls", reopened=True):
-            asked = ("calls", closed.customer, closed.start, closed.end)
-            explanation = book.metering.explain(*asked, as_of=closed.position)
+def test_a_closed_total_stays_explained_as_of_its_position(rules: Rules, history: list[Step]) -> None:
+    """Later changes don't affect the quantity, the revision or the digest of the counted events."""
+    with open_reference(rules) as reference:
+        run_steps(reference, history)
+        for closed in reference.metering.periods.list("calls", reopened=True):
+            query = ("calls", closed.customer, closed.start, closed.end)
+            explanation = reference.metering.explain(*query, as_of=closed.position)
             total = explanation.total
             assert (total.value, total.billable, total.sum, total.count, total.last) == (
                 closed.quantity, closed.billable, closed.sum, closed.count, closed.last,
@@ -69,10 +90,12 @@ def test_a_closed_figure_is_explained_as_of_its_position_for_ever(rules: Rules, 
             assert (explanation.formula, explanation.event_time_window) == (
                 closed.rules.formula, closed.rules.event_time_window,
             )  # fmt: skip
-            now = book.metering.explain(*asked)
-            assert (now.digest == closed.digest) == (counted(now) == counted(explanation))
+            now = reference.metering.explain(*query)
+            assert (now.digest == closed.digest) == (counted_values(now) == counted_values(explanation))
 
 
-def counted(explanation: Explanation) -> list[object]:
-    """What a digest is of: position, time and value of what counted."""
-    return [(one.position, one.occurred_at, one.value) for one in explanation.events if one.verdict == "counted"]
+def counted_values(explanation: Explanation) -> list[object]:
+    """Return position, time and value of each counted event, which the digest is computed from."""
+    return [
+        (event.position, event.occurred_at, event.value) for event in explanation.events if event.verdict == "counted"
+    ]

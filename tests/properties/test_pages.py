@@ -1,15 +1,15 @@
-"""Whatever stands in a payload or in what is stored, a page that is read at once says what its rows say."""
+"""For any payload and any corruption, a page that is decoded in bulk has the events of its rows."""
 
 from contextlib import closing
 
 import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tallybook.application.ledger import Ledger
-from tallybook.application.ledger_url import locate
+from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.storage.url import resolve_store
 from tallybook.domain.errors import ProjectionStopped
-from tallybook.projections.pages_ahead import PagesAhead
-from tallybook.projections.stored_events import StoredEvent, read_rows
+from tallybook.projections.page_reader import PageReader
+from tallybook.projections.stored_events import PositionedEvent, decode_rows
 
 TIME = "2026-10-01T00:00:00Z"
 PAYLOADS = st.dictionaries(st.text(max_size=5), st.text(), max_size=3)
@@ -18,23 +18,23 @@ STATES = PAYLOADS.map(
         {"recorded_at": TIME, "event_name": "calls", "payload": payload, "occurred_at": TIME}
     )
 )
-PIECES = st.sampled_from([b"", b"]", b"}", b"{", b'"', b"\n", b",", b"\0", b"\xff", b"],[", b"null", b"1", b"\\"])
+FRAGMENTS = st.sampled_from([b"", b"]", b"}", b"{", b'"', b"\n", b",", b"\0", b"\xff", b"],[", b"null", b"1", b"\\"])
 
 
-def with_a_piece(state: bytes, piece: bytes, place: int, missing: int) -> bytes:
-    """A state with something else in it, in the place of a few bytes or of none."""
-    begins = place % (len(state) + 1)
-    return state[:begins] + piece + state[begins + missing :]
+def insert_fragment(state: bytes, fragment: bytes, index: int, missing: int) -> bytes:
+    """Return a state with a fragment inserted, in place of `missing` bytes."""
+    start = index % (len(state) + 1)
+    return state[:start] + fragment + state[start + missing :]
 
 
-DAMAGED = st.builds(with_a_piece, STATES, PIECES, st.integers(0, 400), st.integers(0, 2))
-Read = tuple[list[StoredEvent], int | None]
+CORRUPTED_STATES = st.builds(insert_fragment, STATES, FRAGMENTS, st.integers(0, 400), st.integers(0, 2))
+ReadResult = tuple[list[PositionedEvent], int | None]
 
 
-def at_once(ledger: Ledger) -> Read:
-    """The events of the ledger in one page, and where reading it stopped."""
-    events: list[StoredEvent] = []
-    with PagesAhead(ledger, 100, 100) as pages:
+def read_bulk(ledger: Ledger) -> ReadResult:
+    """Return the events of the ledger decoded in bulk, and the position at which decoding stopped."""
+    events: list[PositionedEvent] = []
+    with PageReader(ledger, 100, 100) as pages:
         try:
             events += pages.read(0, ledger.head())
         except ProjectionStopped as stopped:
@@ -42,27 +42,27 @@ def at_once(ledger: Ledger) -> Read:
     return events, None
 
 
-def row_by_row(ledger: Ledger) -> Read:
-    """The same by its rows."""
-    events: list[StoredEvent] = []
+def row_by_row(ledger: Ledger) -> ReadResult:
+    """Return the events of the ledger decoded row by row, and the position at which decoding stopped."""
+    events: list[PositionedEvent] = []
     try:
-        events.extend(read_rows(ledger.page(0, 100)))
+        events.extend(decode_rows(ledger.read_page(0, 100)))
     except ProjectionStopped as stopped:
         return events, stopped.position
     return events, None
 
 
-@given(st.lists(STATES, min_size=1, max_size=4), st.integers(0, 4), st.none() | DAMAGED)
+@given(st.lists(STATES, min_size=1, max_size=4), st.integers(0, 4), st.none() | CORRUPTED_STATES)
 @example([b"{}"], 0, b"{},{}")
-def test_a_page_says_what_its_rows_say(states: list[bytes], place: int, damaged: bytes | None) -> None:
-    """Of sound events the same ones; where one isn't sound, its position is told by both."""
-    if damaged is not None:
-        states = [*states[:place], damaged, *states[place:]]
-    with closing(Ledger(locate("sqlite://"))) as ledger:
+def test_a_bulk_page_equals_its_rows(states: list[bytes], index: int, corrupted: bytes | None) -> None:
+    """Valid events are equal; both report the position of a corrupted event."""
+    if corrupted is not None:
+        states = [*states[:index], corrupted, *states[index:]]
+    with closing(Ledger(resolve_store("sqlite://"))) as ledger:
         ledger.ledger_recorder.insert_rows(
             [(f"event/{number}", 1, "UsageRecorded", state) for number, state in enumerate(states)]
         )
-        (events, stopped), (expected, position) = at_once(ledger), row_by_row(ledger)
+        (events, stopped), (expected, position) = read_bulk(ledger), row_by_row(ledger)
         assert stopped == position
         assert position is not None or events == expected
         assert expected == events or not events

@@ -1,4 +1,4 @@
-"""Whatever rules were in force when: every answer is under those of its position, and a diff tells what will change."""
+"""In any history of rules, each query uses the rules in force, and a diff shows what a promotion changes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering, TallybookError
-from tallybook.domain.errors import RulesCannotRead
+from tallybook.domain.errors import IncompatibleRules
 
 from ..notation import Clock
-from .histories import of
-from .naive import Said, figures
+from .histories import totals_of
+from .naive import HistoryEntry, compute_totals
 from .rule_histories import (
     ALL_TIME,
     CUSTOMERS,
@@ -21,22 +21,22 @@ from .rule_histories import (
     METERS,
     NOW,
     RULES,
-    NaiveRules,
+    ReferenceLedger,
+    ReferenceRules,
     Step,
-    Told,
-    changes,
-    opened,
+    open_ledger,
     promote,
+    rule_arguments,
 )
 
 History = list[tuple[Step, int]]
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
 
 
-def everything(metering: Metering, meter: str, as_of: datetime | int | None) -> list[object]:
-    """What each reading call answers about one meter; positions, which a moment can't know, are left out of it."""
+def all_results(metering: Metering, meter: str, as_of: datetime | int | None) -> list[object]:
+    """Return the result of each query about one meter, without positions, which differ as of a time."""
     return [
-        metering.meter(meter, as_of=as_of),
+        metering.meters.get(meter, as_of=as_of),
         *(metering.total(meter, customer, *ALL_TIME, as_of=as_of) for customer in (*CUSTOMERS, None)),
         metering.totals(meter, *ALL_TIME, as_of=as_of),
         metering.summaries(meter, None, *ALL_TIME, window="day", timezone="Europe/Berlin", as_of=as_of),
@@ -45,75 +45,79 @@ def everything(metering: Metering, meter: str, as_of: datetime | int | None) -> 
         metering.events(meter, customer="beta", as_of=as_of),
         replace(metering.explain(meter, None, *ALL_TIME, as_of=as_of), position=0),
         replace(metering.explain(meter, "core", *ALL_TIME, as_of=as_of), position=0),
-        metering.closed_periods(meter, reopened=True, as_of=as_of),
-        [replace(one, position=0) for one in metering.adjustments(meter, as_of=as_of)],
+        metering.periods.list(meter, reopened=True, as_of=as_of),
+        [replace(adjustment, position=0) for adjustment in metering.periods.adjustments(meter, as_of=as_of)],
     ]
 
 
-def tell(
-    metering: Metering, clock: Clock, told: Told, history: History, after: Callable[[], None] = lambda: None
+def run_history(
+    metering: Metering,
+    clock: Clock,
+    reference: ReferenceLedger,
+    history: History,
+    after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Let a history happen, step by step."""
+    """Run the steps of a history."""
     for step, pause_seconds in history:
         clock.now += timedelta(seconds=pause_seconds)
-        step(metering, clock, told)
+        step(metering, clock, reference)
         after()
 
 
 @settings(max_examples=40)
 @given(HISTORIES)
-def test_as_of_every_position_is_what_was_answered_there(history: History) -> None:
-    """Every reading call answers again as of each position, and as of each moment, what it answered then."""
+def test_as_of_every_position_gives_the_earlier_results(history: History) -> None:
+    """Each query as of each position, and as of each time, returns the result that it returned then."""
     at_position: dict[int, dict[str, list[object]]] = {}
     at_moment: dict[datetime, dict[str, list[object]]] = {}
-    with opened() as (metering, clock, told):
+    with open_ledger() as (metering, clock, reference):
 
         def remember() -> None:
-            answered = {meter: everything(metering, meter, None) for meter in told.rules}
-            at_position[metering.catch_up()] = at_moment[clock.now] = answered
+            results = {meter: all_results(metering, meter, None) for meter in reference.rules}
+            at_position[metering.catch_up()] = at_moment[clock.now] = results
 
         remember()
-        tell(metering, clock, told, history, after=remember)
-        for then in (at_position, at_moment):
-            for as_of, answered in then.items():
-                assert [one.event_name for one in metering.meters(as_of=as_of)] == sorted(answered)
-                for meter in answered:
-                    assert everything(metering, meter, as_of) == answered[meter], as_of
+        run_history(metering, clock, reference, history, after=remember)
+        for earlier in (at_position, at_moment):
+            for as_of, results in earlier.items():
+                assert [meter_view.event_name for meter_view in metering.meters.list(as_of=as_of)] == sorted(results)
+                for meter in results:
+                    assert all_results(metering, meter, as_of) == results[meter], as_of
 
 
 @settings(max_examples=40)
 @given(HISTORIES)
-def test_figures_are_those_of_plain_counting_under_the_rules_in_force(history: History) -> None:
-    """Now and as of each position, of each customer and of all together, as loops over all that was reported give."""
-    with opened() as (metering, clock, told):
-        tell(metering, clock, told, history)
+def test_totals_equal_the_reference_model_under_the_rules_in_force(history: History) -> None:
+    """Now and as of each position, for each customer and for all customers."""
+    with open_ledger() as (metering, clock, reference):
+        run_history(metering, clock, reference, history)
         head = metering.catch_up()
-        for meter, rules in told.rules.items():
+        for meter, rules in reference.rules.items():
             for position in range(rules[0][0], head + 1):
-                uses = told.effective(meter, position)
+                counted = reference.effective(meter, position)
                 for customer in (*CUSTOMERS, None):
-                    expected = figures(uses, customer, *ALL_TIME)
-                    assert of(metering.total(meter, customer, *ALL_TIME, as_of=position)) == expected
+                    expected = compute_totals(counted, customer, *ALL_TIME)
+                    assert totals_of(metering.total(meter, customer, *ALL_TIME, as_of=position)) == expected
                     if position == head:
-                        assert of(metering.total(meter, customer, *ALL_TIME)) == expected
-            assert metering.totals_from_ledger(meter, *ALL_TIME) == metering.totals(meter, *ALL_TIME)
+                        assert totals_of(metering.total(meter, customer, *ALL_TIME)) == expected
+            assert metering.replay_totals(meter, *ALL_TIME) == metering.totals(meter, *ALL_TIME)
             for position in range(rules[0][0]):
                 zero = metering.total(meter, None, *ALL_TIME, as_of=position)
                 assert (zero.value, zero.sum, zero.count, zero.last) == (0, 0, 0, None)
                 with pytest.raises(TallybookError):
-                    metering.meter(meter, as_of=position)
+                    metering.meters.get(meter, as_of=position)
 
 
-Figures = dict[tuple[str, str, datetime], Fraction]
+WindowTotals = dict[tuple[str, str, datetime], Fraction]
 
 
-def by_window(metering: Metering, window: str, timezone: str) -> Figures:
-    """The figure of each meter, customer and window, where there is usage that counts."""
+def totals_by_window(metering: Metering, window: str, timezone: str) -> WindowTotals:
+    """Return the quantity of each meter, customer and window with counted usage."""
     return {
-        (view.event_name, customer, one.start): Fraction(one.value)
-        for view in metering.meters()
+        (meter.event_name, customer, summary.start): Fraction(summary.value)
+        for meter in metering.meters.list()
         for customer in CUSTOMERS
-        for one in metering.summaries(view.event_name, customer, *ALL_TIME, window=window, timezone=timezone)
+        for summary in metering.summaries(meter.event_name, customer, *ALL_TIME, window=window, timezone=timezone)
     }
 
 
@@ -124,82 +128,86 @@ def by_window(metering: Metering, window: str, timezone: str) -> Figures:
     st.sampled_from(["hour", "day", "month"]),
     st.sampled_from(ZONES),
 )
-def test_a_diff_tells_what_promoting_changes(
-    history: History, wanted: dict[str, NaiveRules], window: str, timezone: str
+def test_a_diff_shows_what_promoting_changes(
+    history: History, new_rules: dict[str, ReferenceRules], window: str, timezone: str
 ) -> None:
-    """By meter, customer and window: the difference of the answers before and after, as plain counting gives it; and
-    going back, the diff of the way back turned around."""
-    with opened() as (metering, clock, told):
-        tell(metering, clock, told, history)
-        wanted = {meter: rules for meter, rules in wanted.items() if meter in told.rules}
+    """By meter, customer and window, it is the difference of the results before and after, as in the naive model.
+
+    The diff of the way back has the opposite sign.
+    """
+    with open_ledger() as (metering, clock, reference):
+        run_history(metering, clock, reference, history)
+        new_rules = {meter: rules for meter, rules in new_rules.items() if meter in reference.rules}
         head = metering.catch_up()
-        asked = {meter: changes(rules) for meter, rules in wanted.items()}
-        uses = [(said.meter, payload) for said, payload in told.said if not said.cancels]
-        unreadable = [meter in wanted and not readable(wanted[meter], payload) for meter, payload in uses]
-        if any(unreadable):
-            with pytest.raises(RulesCannotRead) as refused:
-                metering.rebuild(rules=asked)
-            assert refused.value.count == sum(unreadable)
+        arguments = {meter: rule_arguments(rules) for meter, rules in new_rules.items()}
+        meter_events = [(entry.meter, payload) for entry, payload in reference.entries if not entry.cancels]
+        is_incompatible = [
+            meter in new_rules and not is_compatible(new_rules[meter], payload) for meter, payload in meter_events
+        ]
+        if any(is_incompatible):
+            with pytest.raises(IncompatibleRules) as exc_info:
+                metering.generations.rebuild(rules=arguments)
+            assert exc_info.value.count == sum(is_incompatible)
             return
-        candidate = metering.rebuild(rules=asked).number
-        before = by_window(metering, window, timezone)
-        diff = metering.diff(candidate, window=window, timezone=timezone)
-        live = next(one.number for one in metering.generations() if one.state == "live")
-        for one in diff.differences:
-            for rules, figure in ((None, one.before), (wanted.get(one.event_name), one.after)):
-                by = rules or told.in_force(one.event_name, head)
-                uses = told.effective(one.event_name, head, by)
-                total, count, last = figures(uses, one.customer, one.start, one.end)
-                assert figure == {"sum": total, "count": count, "last": last or 0}[by.formula]
-        promote(metering, told, candidate)
-        after = by_window(metering, window, timezone)
+        candidate = metering.generations.rebuild(rules=arguments).number
+        before = totals_by_window(metering, window, timezone)
+        diff = metering.generations.diff(candidate, window=window, timezone=timezone)
+        live = next(item.number for item in metering.generations.list() if item.state == "live")
+        for item in diff.differences:
+            for rules, value in ((None, item.before), (new_rules.get(item.event_name), item.after)):
+                by = rules or reference.in_force(item.event_name, head)
+                entries = reference.effective(item.event_name, head, by)
+                total, count, last = compute_totals(entries, item.customer, item.start, item.end)
+                assert value == {"sum": total, "count": count, "last": last or 0}[by.formula]
+        promote(metering, reference, candidate)
+        after = totals_by_window(metering, window, timezone)
         expected = {
             key: (before.get(key, Fraction(0)), after.get(key, Fraction(0)))
             for key in sorted(before.keys() | after.keys())
             if before.get(key, Fraction(0)) != after.get(key, Fraction(0))
         }
-        differences = [((one.event_name, one.customer, one.start), one) for one in diff.differences]
-        assert {key: (Fraction(one.before), Fraction(one.after)) for key, one in differences} == expected
+        differences = [((item.event_name, item.customer, item.start), item) for item in diff.differences]
+        assert {key: (Fraction(item.before), Fraction(item.after)) for key, item in differences} == expected
         assert [key for key, _ in differences] == list(expected)
-        assert all(one.difference == one.after - one.before for one in (*diff.differences, *diff.meters))
-        assert {one.event_name: one.customers for one in diff.meters} == {
-            meter: len({customer for name, customer, _ in expected if name == meter}) for meter in told.rules
+        assert all(item.difference == item.after - item.before for item in (*diff.differences, *diff.meters))
+        assert {item.event_name: item.customers for item in diff.meters} == {
+            meter: len({customer for name, customer, _ in expected if name == meter}) for meter in reference.rules
         }
-        for one in diff.meters:
-            sums = [sum(found[key] for key in found if key[0] == one.event_name) for found in (before, after)]
-            assert [Fraction(one.before), Fraction(one.after)] == sums
-        back = metering.diff(live, window=window, timezone=timezone)
-        assert [(one.before, one.after) for one in back.differences] == [
-            (one.after, one.before) for one in diff.differences
+        for item in diff.meters:
+            sums = [sum(found[key] for key in found if key[0] == item.event_name) for found in (before, after)]
+            assert [Fraction(item.before), Fraction(item.after)] == sums
+        back = metering.generations.diff(live, window=window, timezone=timezone)
+        assert [(item.before, item.after) for item in back.differences] == [
+            (item.after, item.before) for item in diff.differences
         ]
 
 
-def readable(rules: NaiveRules, payload: Mapping[str, str]) -> bool:
-    """Whether rules can read a payload."""
-    return rules.said(Said(0, NOW, ""), payload) is not None
+def is_compatible(rules: ReferenceRules, payload: Mapping[str, str]) -> bool:
+    """Return whether a payload is compatible with rules."""
+    return rules.apply(HistoryEntry(0, NOW, ""), payload) is not None
 
 
-def test_the_histories_hold_what_they_should() -> None:
-    """Of many histories some change rules more than once, go back, cancel under changed rules and close periods."""
-    seen: set[str] = set()
+def test_the_histories_cover_every_case() -> None:
+    """Some change rules several times, go back, cancel under changed rules and close periods."""
+    seen_kinds: set[str] = set()
 
     @settings(max_examples=80, derandomize=True)
     @given(HISTORIES)
-    def look(history: History) -> None:
-        with opened() as (metering, clock, told):
-            tell(metering, clock, told, history)
-            changed = [len(rules) > 2 for rules in told.rules.values()]
-            back = [len({rule for _, rule in rules}) < len(rules) for rules in told.rules.values()]
-            first = min((rules[1][0] for rules in told.rules.values() if len(rules) > 1), default=10**6)
+    def collect(history: History) -> None:
+        with open_ledger() as (metering, clock, reference):
+            run_history(metering, clock, reference, history)
+            changed = [len(rules) > 2 for rules in reference.rules.values()]
+            back = [len({rule for _, rule in rules}) < len(rules) for rules in reference.rules.values()]
+            first = min((rules[1][0] for rules in reference.rules.values() if len(rules) > 1), default=10**6)
             found = {
                 "changed twice": any(changed),
                 "went back": any(back),
-                "cancelled later": any(said.cancels and said.position > first for said, _ in told.said),
-                "closed": any(metering.closed_periods(meter) for meter in told.rules),
-                "adjusted": any(metering.adjustments(meter) for meter in told.rules),
-                "two meters": len(told.rules) > 1,
+                "cancelled later": any(said.cancels and said.position > first for said, _ in reference.entries),
+                "closed": any(metering.periods.list(meter) for meter in reference.rules),
+                "adjusted": any(metering.periods.adjustments(meter) for meter in reference.rules),
+                "two meters": len(reference.rules) > 1,
             }
-        seen.update(kind for kind, is_there in found.items() if is_there)
+        seen_kinds.update(kind for kind, is_there in found.items() if is_there)
 
-    look()
-    assert seen == {"changed twice", "went back", "cancelled later", "closed", "adjusted", "two meters"}
+    collect()
+    assert seen_kinds == {"changed twice", "went back", "cancelled later", "closed", "adjusted", "two meters"}

@@ -1,10 +1,10 @@
-"""As of: what was known at a moment, or at a position in the ledger."""
+"""Queries as of a time or a position in the ledger."""
 
 from ..notation import Ledger, moment
 
 
-def test_a_late_report_is_not_known_before_it_was_recorded(ledger: Ledger) -> None:
-    """As of a moment, only what was recorded up to and including it counts."""
+def test_a_late_meter_event_is_not_visible_before_it_was_recorded(ledger: Ledger) -> None:
+    """As of a time, only events recorded at or before it count."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10
@@ -15,8 +15,8 @@ def test_a_late_report_is_not_known_before_it_was_recorded(ledger: Ledger) -> No
     ledger.then(total="acme calls 0", count=0, as_of="10:04")
 
 
-def test_an_event_counts_as_of_before_its_cancel(ledger: Ledger) -> None:
-    """A cancel takes effect when it was recorded, not before."""
+def test_an_event_counts_as_of_before_its_cancellation(ledger: Ledger) -> None:
+    """A cancellation takes effect when it is recorded, not before."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10  id=a
@@ -24,12 +24,12 @@ def test_an_event_counts_as_of_before_its_cancel(ledger: Ledger) -> None:
         cancel b  at=12:00
     """)
     ledger.then(total="acme calls 14", as_of="11:59:59.999999").then(total="acme calls 10", as_of="12:00")
-    assert ledger.explained("acme calls", as_of=3) == ["a counted", "b counted"]
-    assert ledger.explained("acme calls", as_of=4) == ["a counted", "b cancelled"]
+    assert ledger.explanation("acme calls", as_of=3) == ["a counted", "b counted"]
+    assert ledger.explanation("acme calls", as_of=4) == ["a counted", "b cancelled"]
 
 
 def test_as_of_a_position(ledger: Ledger) -> None:
-    """A position names one state of the ledger, where many events share a moment."""
+    """A position identifies one state of the ledger, even if many events share a time of recording."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10  id=a
@@ -41,8 +41,8 @@ def test_as_of_a_position(ledger: Ledger) -> None:
     ledger.then(total="acme calls 10", as_of=1_000_000)
 
 
-def test_as_of_before_an_overwriting_report(ledger: Ledger) -> None:
-    """In a window, what was the newest arrival then counts."""
+def test_as_of_before_a_superseding_meter_event(ledger: Ledger) -> None:
+    """In a window, the newest arrival by then counts."""
     ledger.given("""
         meter  seats  last per hour
         10:05  acme seats 10  id=a
@@ -52,11 +52,11 @@ def test_as_of_before_an_overwriting_report(ledger: Ledger) -> None:
     ledger.then(total="acme seats 10", as_of="10:44").then(total="acme seats 4", as_of="10:45")
     ledger.then(total="acme seats 10", as_of="10:50")
     ledger.then(total="acme seats 0", as_of="10:49", between="10:00 10:30")
-    assert ledger.explained("acme seats", as_of=3) == ["a overwritten by b", "b counted"]
+    assert ledger.explanation("acme seats", as_of=3) == ["a superseded by b", "b counted"]
 
 
 def test_as_of_the_day_of_the_invoice(ledger: Ledger) -> None:
-    """What was billed then can be answered for ever, however late usage arrives."""
+    """The total on the day of the invoice can always be queried, however late usage arrives."""
     ledger.given("""
         meter     calls  sum
         2026-10-30T12:00  acme calls 100
@@ -68,7 +68,7 @@ def test_as_of_the_day_of_the_invoice(ledger: Ledger) -> None:
 
 
 def test_totals_and_summaries_as_of(ledger: Ledger) -> None:
-    """Every reading call takes as_of; customers and windows without usage then are left out."""
+    """Every query accepts as_of; customers and windows without usage by then are omitted."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10
@@ -76,14 +76,14 @@ def test_totals_and_summaries_as_of(ledger: Ledger) -> None:
     """)
     year = (ledger.clock.now.replace(month=1), ledger.clock.now.replace(month=12))
     totals = ledger.metering.totals("calls", *year, as_of=2)
-    assert [(one.customer, str(one.value)) for one in totals] == [("acme", "10")]
+    assert [(total.customer, str(total.value)) for total in totals] == [("acme", "10")]
     summaries = ledger.metering.summaries("calls", None, *year, window="hour", as_of=2)
-    assert [str(one.value) for one in summaries] == ["10"]
-    assert [one.customer for one in ledger.metering.events("calls", as_of=2)] == ["acme"]
+    assert [str(summary.value) for summary in summaries] == ["10"]
+    assert [event.customer for event in ledger.metering.events("calls", as_of=2)] == ["acme"]
 
 
-def test_rules_in_force_are_the_same_for_a_meter_and_its_figures(ledger: Ledger) -> None:
-    """Also where the clock was put back between two changes: nobody knows the second without the first."""
+def test_rules_in_force_are_the_same_for_a_meter_and_its_totals(ledger: Ledger) -> None:
+    """Even if the clock was set back between two changes, the second is never in force without the first."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10
@@ -92,22 +92,22 @@ def test_rules_in_force_are_the_same_for_a_meter_and_its_figures(ledger: Ledger)
     """)
     at = moment("11:30")
     explained = ledger.metering.explain("calls", "acme", moment("10:00"), moment("11:00"), as_of=at)
-    assert explained.formula == ledger.metering.meter("calls", as_of=at).formula == "sum"
+    assert explained.formula == ledger.metering.meters.get("calls", as_of=at).formula == "sum"
     ledger.then(total="acme calls 10", as_of="11:30").then(total="acme calls 10").then(of="acme calls", count=1)
 
 
-def test_an_explanation_as_of_a_moment_stays_the_same(ledger: Ledger) -> None:
-    """The position that it knows of, too, whatever is recorded since."""
+def test_an_explanation_as_of_a_time_stays_the_same(ledger: Ledger) -> None:
+    """Its position stays the same too, whatever is recorded later."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10
         10:06  acme calls  4  recorded=12:00
     """)
-    asked = "calls", "acme", moment("10:00"), moment("11:00")
+    query = "calls", "acme", moment("10:00"), moment("11:00")
     moments = [moment(at) for at in ("10:04", "10:05", "11:59", "12:00")]
-    explained = [ledger.metering.explain(*asked, as_of=at) for at in moments]
-    assert [one.position for one in explained] == [1, 2, 2, 3]
+    explained = [ledger.metering.explain(*query, as_of=at) for at in moments]
+    assert [event.position for event in explained] == [1, 2, 2, 3]
     ledger.given("10:07  acme calls 1  recorded=13:00")
     assert [
-        ledger.metering.explain(*asked, as_of=moment(at)) for at in ("10:04", "10:05", "11:59", "12:00")
+        ledger.metering.explain(*query, as_of=moment(at)) for at in ("10:04", "10:05", "11:59", "12:00")
     ] == explained

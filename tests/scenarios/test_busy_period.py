@@ -1,4 +1,4 @@
-"""A month that is closed, then 500 late reports and 200 cancels: all that came since is owed, event by event."""
+"""A closed month with 500 late meter events and 200 cancellations: each change is adjusted, event by event."""
 
 import random
 from collections.abc import Iterator
@@ -9,99 +9,99 @@ import pytest
 from tallybook.application import AcceptancePolicy, Metering
 
 from ..notation import Clock
-from ..properties.naive import Said, effective, figures
+from ..properties.naive import HistoryEntry, compute_totals, effective
 
 START, END = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 LATE = AcceptancePolicy(max_age=None, cancel_window=None)
 CUSTOMERS = ("acme", "beta", "core")
 
 
-class Month:
-    """A meter, what was said on it, and a clock."""
+class BusyMonth:
+    """A meter, the history of its events, and a clock."""
 
     def __init__(self, metering: Metering, clock: Clock, formula: str, window: str | None) -> None:
         self.metering, self.clock = metering, clock
         self.formula, self.window = formula, window
-        self.said: list[Said] = []
+        self.entries: list[HistoryEntry] = []
         self.rng = random.Random(f"{formula} {window}")
-        metering.configure_meter("calls", formula=formula, event_time_window=window, customer_key="customer")
+        metering.meters.configure("calls", formula=formula, event_time_window=window, customer_key="customer")
 
-    def record(self, many: int) -> None:
-        """Report uses of any time of the month, a tenth of them corrections of a negative value."""
-        uses = [self._use(number) for number in range(many)]
-        reports = [
+    def record(self, count: int) -> None:
+        """Record meter events at any time of the month; a tenth of them have a negative value."""
+        entries = [self._random_entry(number) for number in range(count)]
+        meter_events = [
             {
                 "event_name": "calls",
-                "payload": {"customer": use.customer, "value": use.value},
-                "identifier": use.identifier,
-                "timestamp": use.occurred_at,
+                "payload": {"customer": entry.customer, "value": entry.value},
+                "identifier": entry.identifier,
+                "timestamp": entry.occurred_at,
             }
-            for use in uses
+            for entry in entries
         ]
-        assert {one.outcome for one in self.metering.record_many(reports)} == {"accepted"}
-        self.said += uses
+        assert {receipt.outcome for receipt in self.metering.record_many(meter_events)} == {"accepted"}
+        self.entries += entries
 
-    def cancel(self, many: int) -> None:
-        """Cancel events, those of before the closing as well as late ones."""
-        cancelled = {one.identifier for one in self.said if one.cancels}
+    def cancel(self, count: int) -> None:
+        """Cancel events, recorded before the closing or late."""
+        cancelled = {entry.identifier for entry in self.entries if entry.cancels}
         for identifier in self.rng.sample(
-            [one.identifier for one in self.said if one.identifier not in cancelled], many
+            [entry.identifier for entry in self.entries if entry.identifier not in cancelled], count
         ):
             self.metering.cancel("calls", identifier, reason="a mistake")
-            self.said.append(Said(len(self.said), self.clock.now, identifier, cancels=True))
+            self.entries.append(HistoryEntry(len(self.entries), self.clock.now, identifier, cancels=True))
 
     def quantity(self, customer: str) -> Fraction:
-        """What a customer's month comes to, counted the plain way."""
-        total, count, last = figures(effective(self.said, "calls", self.window), customer, START, END)
+        """Return the total of a customer's month by the naive model."""
+        total, count, last = compute_totals(effective(self.entries, "calls", self.window), customer, START, END)
         return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[self.formula]
 
-    def counted(self) -> set[str]:
-        """The identifiers of the events that count."""
-        return {one.identifier for one in effective(self.said, "calls", self.window)}
+    def counted_identifiers(self) -> set[str]:
+        """Return the identifiers of the events that count."""
+        return {entry.identifier for entry in effective(self.entries, "calls", self.window)}
 
-    def _use(self, number: int) -> Said:
-        position, now = len(self.said) + number, self.clock.now
+    def _random_entry(self, number: int) -> HistoryEntry:
+        position, now = len(self.entries) + number, self.clock.now
         at = START + timedelta(minutes=self.rng.randrange(31 * 24 * 60))
         customer, value = self.rng.choice(CUSTOMERS), str(self.rng.randrange(-10, 90))
-        return Said(position, now, f"e{position}", "calls", customer, at, value)
+        return HistoryEntry(position, now, f"e{position}", "calls", customer, at, value)
 
 
 @pytest.fixture(params=[None, "hour", "day"], ids=["raw", "hour", "day"])
 def window(request: pytest.FixtureRequest) -> str | None:
-    """Each window."""
+    """Return each window."""
     return request.param
 
 
 @pytest.fixture(params=["sum", "count", "last"])
-def month(request: pytest.FixtureRequest, window: str | None) -> Iterator[Month]:
-    """A month of 900 uses, closed for all customers, with 500 late ones and 200 cancels since."""
+def month(request: pytest.FixtureRequest, window: str | None) -> Iterator[BusyMonth]:
+    """A month of 900 meter events, closed for all customers, then 500 late events and 200 cancellations."""
     clock = Clock(END)
     with Metering.open("sqlite://", policy=LATE, clock=clock) as metering:
-        yield Month(metering, clock, request.param, window)
+        yield BusyMonth(metering, clock, request.param, window)
 
 
-def test_what_came_since_a_month_was_closed_is_owed_event_by_event(month: Month) -> None:
-    """Frozen figures stay; what is owed is what plain loops say, made up of exactly the events that came since."""
+def test_changes_after_a_close_are_adjusted_event_by_event(month: BusyMonth) -> None:
+    """Frozen totals stay; each adjustment equals the naive model and lists exactly the events that changed."""
     month.record(900)
     month.cancel(50)
     month.clock.now += timedelta(hours=1)
-    frozen = [month.metering.close_period("calls", customer, START, END) for customer in CUSTOMERS]
-    assert [Fraction(one.quantity) for one in frozen] == [month.quantity(customer) for customer in CUSTOMERS]
-    said_before, counted_before = len(month.said), month.counted()
+    frozen = [month.metering.periods.close("calls", customer, START, END) for customer in CUSTOMERS]
+    assert [Fraction(period.quantity) for period in frozen] == [month.quantity(customer) for customer in CUSTOMERS]
+    said_before, counted_before = len(month.entries), month.counted_identifiers()
 
     month.clock.now += timedelta(days=2)
     month.record(500)
     month.cancel(200)
 
-    since = {one.identifier for one in month.said[said_before:]} | (counted_before ^ month.counted())
-    assert month.metering.closed_periods("calls") == frozen
-    for closed, owed in zip(frozen, month.metering.adjustments("calls"), strict=True):
-        assert owed.period == closed == month.metering.close_period("calls", closed.customer, START, END)
-        assert Fraction(owed.difference) == month.quantity(closed.customer) - Fraction(closed.quantity)
-        assert owed.difference == sum(one.change for one in owed.events)
-        moved = {one.identifier for one in owed.events if one.before == one.verdict}
-        listed = {one.identifier for one in owed.events} - moved
-        assert listed == {one.identifier for one in month.said if one.customer == closed.customer} & since
+    since = {entry.identifier for entry in month.entries[said_before:]} | (counted_before ^ month.counted_identifiers())
+    assert month.metering.periods.list("calls") == frozen
+    for closed, adjustment in zip(frozen, month.metering.periods.adjustments("calls"), strict=True):
+        assert adjustment.period == closed == month.metering.periods.close("calls", closed.customer, START, END)
+        assert Fraction(adjustment.difference) == month.quantity(closed.customer) - Fraction(closed.quantity)
+        assert adjustment.difference == sum(event.change for event in adjustment.events)
+        moved = {event.identifier for event in adjustment.events if event.before == event.verdict}
+        listed = {event.identifier for event in adjustment.events} - moved
+        assert listed == {entry.identifier for entry in month.entries if entry.customer == closed.customer} & since
         assert not moved or (month.formula == "last" and len(moved) == 1), "the last one alone gives up what it added"
-        assert {one.reason for one in owed.events if one.verdict == "cancelled"} == {"a mistake"}
+        assert {event.reason for event in adjustment.events if event.verdict == "cancelled"} == {"a mistake"}
     assert month.metering.verify().is_equal

@@ -1,4 +1,4 @@
-"""Events and explanations: every use behind a figure, and what became of it."""
+"""Events and explanations: every meter event of a total, with its verdict."""
 
 import pytest
 from tallybook.application import Metering, TallybookError, Verdict
@@ -6,8 +6,8 @@ from tallybook.application import Metering, TallybookError, Verdict
 from ..notation import Ledger, moment
 
 
-def test_an_explanation_tells_each_event_s_verdict(ledger: Ledger) -> None:
-    """Counted, overwritten by which, or cancelled when, why and on whose word; with the payload as reported."""
+def test_an_explanation_has_each_event_s_verdict(ledger: Ledger) -> None:
+    """Counted, superseded by an identifier, or cancelled with time, reason and author; with the submitted payload."""
     ledger.given("""
         meter  seats  sum per hour  by region
         10:05  acme seats 10  id=a  region=eu  note=x
@@ -16,41 +16,41 @@ def test_an_explanation_tells_each_event_s_verdict(ledger: Ledger) -> None:
         cancel c  at=11:00  reason=error  by=ops
     """)
     events = ledger.metering.explain("seats", "acme", moment("10:00"), moment("11:00")).events
-    assert [one.verdict for one in events] == [Verdict.OVERWRITTEN, Verdict.COUNTED, Verdict.CANCELLED]
+    assert [event.verdict for event in events] == [Verdict.SUPERSEDED, Verdict.COUNTED, Verdict.CANCELLED]
     first, second, third = events
     assert first.payload == {"customer": "acme", "seats": "10", "region": "eu", "note": "x"}
-    assert (first.overwritten_by, second.overwritten_by, third.overwritten_by) == ("b", None, None)
+    assert (first.superseded_by, second.superseded_by, third.superseded_by) == ("b", None, None)
     assert (third.cancelled_at, third.reason, third.by) == (moment("11:00"), "error", "ops")
     assert (first.event_name, first.customer, str(first.value), first.dimensions) == ("seats", "acme", "10", ("eu",))
     assert (first.occurred_at, first.recorded_at, first.position) == (moment("10:05"), moment("10:05"), 2)
 
 
-def test_an_explanation_names_who_overwrote_from_outside_the_range(ledger: Ledger) -> None:
-    """An event may be overwritten by one that the range doesn't hold."""
+def test_an_explanation_names_a_superseding_event_outside_the_range(ledger: Ledger) -> None:
+    """An event may be superseded by one outside the range."""
     ledger.given("""
         meter  seats  sum per hour
         10:05  acme seats 10  id=a
         10:45  acme seats  4  id=b
     """)
     (only,) = ledger.metering.explain("seats", "acme", moment("10:00"), moment("10:30")).events
-    assert (only.identifier, only.verdict, only.overwritten_by) == ("a", "overwritten", "b")
+    assert (only.identifier, only.verdict, only.superseded_by) == ("a", "superseded", "b")
 
 
-def test_an_explanation_tells_rules_and_position(ledger: Ledger) -> None:
-    """By which rules, and knowing the ledger up to where."""
+def test_an_explanation_has_rules_and_position(ledger: Ledger) -> None:
+    """It has the rules and the position of the ledger."""
     ledger.given("""
         meter  seats  last per day
         10:05  acme seats 10
         10:06  acme seats  4
     """)
     now = ledger.metering.explain("seats", "acme", moment("10:00"), moment("11:00"))
-    then = ledger.metering.explain("seats", "acme", moment("10:00"), moment("11:00"), as_of=2)
+    earlier = ledger.metering.explain("seats", "acme", moment("10:00"), moment("11:00"), as_of=2)
     assert (now.formula, now.event_time_window, now.revision) == ("last", "day", 1)
-    assert (now.position, then.position) == (3, 2)
+    assert (now.position, earlier.position) == (3, 2)
 
 
 def test_events_are_listed_by_the_time_they_occurred(ledger: Ledger) -> None:
-    """By (occurred_at, position), of one customer or of all, in a half-open range open at either end."""
+    """By (occurred_at, position), of one or all customers; start and end of the half-open range are optional."""
     ledger.given("""
         meter  calls  sum
         10:45  acme calls 1  id=a
@@ -59,29 +59,33 @@ def test_events_are_listed_by_the_time_they_occurred(ledger: Ledger) -> None:
         11:00  acme calls 4  id=d
     """)
     events = ledger.metering.events
-    assert [one.identifier for one in events("calls")] == ["b", "c", "a", "d"]
-    assert [one.identifier for one in events("calls", customer="acme")] == ["c", "a", "d"]
-    assert [one.identifier for one in events("calls", start=moment("10:45"))] == ["a", "d"]
-    assert [one.identifier for one in events("calls", end=moment("10:45"))] == ["b", "c"]
-    assert [one.identifier for one in events("calls", start=moment("10:05"), end=moment("11:00"))] == ["b", "c", "a"]
+    assert [event.identifier for event in events("calls")] == ["b", "c", "a", "d"]
+    assert [event.identifier for event in events("calls", customer="acme")] == ["c", "a", "d"]
+    assert [event.identifier for event in events("calls", start=moment("10:45"))] == ["a", "d"]
+    assert [event.identifier for event in events("calls", end=moment("10:45"))] == ["b", "c"]
+    assert [event.identifier for event in events("calls", start=moment("10:05"), end=moment("11:00"))] == [
+        "b",
+        "c",
+        "a",
+    ]
     assert events("calls", customer="nobody") == []
 
 
 def test_events_page_by_page(ledger: Ledger) -> None:
-    """Each page starts after the last identifier of the one before; none is left out, none comes twice."""
+    """Each page starts after the last identifier of the previous one; no event is missing or repeated."""
     ledger.given("meter  calls  sum")
     for number in range(7):
         ledger.given(f"10:0{number // 3}  acme calls {number}  id=e{number}")
     listed: list[str] = []
     after = None
     while page := ledger.metering.events("calls", limit=2, starting_after=after):
-        listed += [one.identifier for one in page]
+        listed += [event.identifier for event in page]
         after = listed[-1]
     assert listed == [f"e{number}" for number in range(7)]
 
 
-def test_an_overwritten_event_is_overwritten_on_every_page(ledger: Ledger) -> None:
-    """A page that begins inside a window still knows the whole window."""
+def test_a_superseded_event_is_superseded_on_every_page(ledger: Ledger) -> None:
+    """A page that starts inside a window uses the events of the whole window."""
     ledger.given("""
         meter  seats  sum per hour
         10:30  acme seats 1  id=newest-but-one
@@ -91,18 +95,18 @@ def test_an_overwritten_event_is_overwritten_on_every_page(ledger: Ledger) -> No
     """)
     (first,) = ledger.metering.events("seats", limit=1)
     rest = ledger.metering.events("seats", starting_after=first.identifier)
-    assert [(one.identifier, str(one.verdict)) for one in (first, *rest)] == [
+    assert [(event.identifier, str(event.verdict)) for event in (first, *rest)] == [
         ("newest", "counted"),
         ("cancelled", "cancelled"),
-        ("newest-but-one", "overwritten"),
+        ("newest-but-one", "superseded"),
     ]
 
 
-def test_one_event_is_told_as_the_list_tells_it(ledger: Ledger) -> None:
-    """With its verdict, which rests on others of its window, of its customer alone, also at its very moment."""
+def test_one_event_equals_its_list_entry(ledger: Ledger) -> None:
+    """With its verdict, which depends on events of the same window and customer, even of the same time."""
     ledger.given("""
         meter  seats  sum per hour  by region
-        10:05  acme seats 10  id=overwritten  region=eu
+        10:05  acme seats 10  id=superseded  region=eu
         10:45  acme seats  4  id=counted  region=eu
         10:45  beta seats  5  id=of-another-customer  region=eu
         10:45  acme seats  6  id=of-another-region  region=us
@@ -113,16 +117,16 @@ def test_one_event_is_told_as_the_list_tells_it(ledger: Ledger) -> None:
         meter  calls  sum
         10:45  acme calls 1  id=of-another-meter
     """)
-    listed = [one for meter in ("seats", "calls") for one in ledger.metering.events(meter)]
+    listed = [event for meter in ("seats", "calls") for event in ledger.metering.events(meter)]
     assert len(listed) == 6
-    assert [ledger.metering.event(one.identifier) for one in listed] == listed
-    overwritten, counted = ledger.metering.event("overwritten"), ledger.metering.event("counted")
-    assert (overwritten.verdict, overwritten.overwritten_by) == (Verdict.OVERWRITTEN, "counted")
+    assert [ledger.metering.event(event.identifier) for event in listed] == listed
+    superseded, counted = ledger.metering.event("superseded"), ledger.metering.event("counted")
+    assert (superseded.verdict, superseded.superseded_by) == (Verdict.SUPERSEDED, "counted")
     assert counted.verdict is Verdict.COUNTED
 
 
-def test_one_event_is_told_as_it_was_known(ledger: Ledger) -> None:
-    """As of a position or a moment, and under the rules of then, which may have named other customers."""
+def test_one_event_as_of_a_position(ledger: Ledger) -> None:
+    """As of a position or a time, under the rules in force then, which may have another customer key."""
     ledger.given("""
         meter  seats  last per hour
         10:05  acme seats 10  id=a  region=eu
@@ -130,22 +134,22 @@ def test_one_event_is_told_as_it_was_known(ledger: Ledger) -> None:
         cancel a  at=11:00
     """)
     event = ledger.metering.event
-    ledger.metering.change_rules("seats", {"customer_key": "region"}, reason="by region")
+    ledger.metering.rules.change("seats", {"customer_key": "region"}, reason="by region")
     assert (event("b").customer, str(event("b").verdict), event("a").verdict) == ("eu", "counted", "cancelled")
     assert (event("b", as_of=3).customer, event("a", as_of=3).verdict) == ("beta", "counted")
     assert event("a", as_of=moment("10:05")).verdict == "counted"
     assert event("a", as_of=moment("11:00")).verdict == "cancelled"
     for before in (1, moment("10:04")):
-        with pytest.raises(TallybookError) as refused:
+        with pytest.raises(TallybookError) as exc_info:
             event("a", as_of=before)
-        assert (refused.value.code, refused.value.field) == ("no_meter_event", "identifier")
+        assert (exc_info.value.code, exc_info.value.field) == ("meter_event_not_found", "identifier")
 
 
-def test_a_list_goes_on_after_an_event_of_its_own_meter_only(metering: Metering) -> None:
-    """A cursor that was mixed up is refused; it would leave events out unseen."""
+def test_a_list_continues_only_after_an_event_of_its_own_meter(metering: Metering) -> None:
+    """A cursor of another meter is rejected, because it would skip events."""
     for event_name in ("calls", "seats"):
-        metering.configure_meter(event_name)
+        metering.meters.configure(event_name)
         metering.record(event_name, {"stripe_customer_id": "acme", "value": "1"}, identifier=f"{event_name}-1")
-    with pytest.raises(TallybookError) as refused:
+    with pytest.raises(TallybookError) as exc_info:
         metering.events("calls", starting_after="seats-1")
-    assert (refused.value.code, refused.value.field) == ("invalid_identifier", "starting_after")
+    assert (exc_info.value.code, exc_info.value.field) == ("invalid_identifier", "starting_after")

@@ -1,4 +1,4 @@
-"""Identifiers: one use per ledger, for ever."""
+"""Identifiers: one meter event in a ledger, forever."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -8,20 +8,20 @@ import pytest
 from ..notation import Ledger
 
 
-def test_the_same_report_again_is_a_duplicate(ledger: Ledger) -> None:
-    """The same content under the same identifier is answered `duplicate`, and nothing is written."""
+def test_a_repeated_meter_event_is_a_duplicate(ledger: Ledger) -> None:
+    """The same content under the same identifier has the outcome `duplicate`, and nothing is written."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10  id=a
     """)
     head = ledger.position()
-    ledger.when("10:05  acme calls 10  id=a").answered("duplicate")
+    ledger.when("10:05  acme calls 10  id=a").outcomes_are("duplicate")
     assert ledger.position() == head
     ledger.then(total="acme calls 10", count=1)
 
 
-def test_other_content_is_a_conflict(ledger: Ledger) -> None:
-    """Another value, customer, timestamp, meter or further payload key under a taken identifier is refused."""
+def test_different_content_is_a_conflict(ledger: Ledger) -> None:
+    """Another value, customer, timestamp, meter or payload key under an existing identifier is a conflict."""
     ledger.given("""
         meter  calls  sum
         meter  seats  sum
@@ -34,12 +34,12 @@ def test_other_content_is_a_conflict(ledger: Ledger) -> None:
         10:05  acme seats 10     id=a
         10:05  acme calls 10     id=a  region=eu
         10:05  acme calls 10.0   id=a
-    """).answered(*["duplicate_meter_event"] * 6)
+    """).outcomes_are(*["duplicate_meter_event"] * 6)
     ledger.then(total="acme calls 10", count=1)
 
 
-def test_a_retry_with_a_defaulted_now_is_the_same_report(ledger: Ledger) -> None:
-    """A timestamp is content only where one was given: a retry that leaves it out is a duplicate."""
+def test_a_retry_with_a_default_timestamp_is_a_duplicate(ledger: Ledger) -> None:
+    """A timestamp is compared only if it is present: a retry without it is a duplicate."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 1  id=other
@@ -50,12 +50,12 @@ def test_a_retry_with_a_defaulted_now_is_the_same_report(ledger: Ledger) -> None
         now    acme calls 10  id=a
         10:05  acme calls 10  id=a
         10:06  acme calls 10  id=a
-    """).answered("duplicate", "duplicate", "duplicate_meter_event")
+    """).outcomes_are("duplicate", "duplicate", "duplicate_meter_event")
     ledger.then(total="acme calls 11", count=2, between="10:05 10:06")
 
 
-def test_an_identifier_stays_taken_after_a_cancel(ledger: Ledger) -> None:
-    """A cancelled event's identifier gives a duplicate or a conflict as before, and is not counted again."""
+def test_an_identifier_stays_reserved_after_a_cancellation(ledger: Ledger) -> None:
+    """The identifier of a cancelled event still causes a duplicate or a conflict, and the event doesn't count."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10  id=a
@@ -64,12 +64,12 @@ def test_an_identifier_stays_taken_after_a_cancel(ledger: Ledger) -> None:
     ledger.when("""
         10:05  acme calls 10  id=a
         10:05  acme calls 20  id=a
-    """).answered("duplicate", "duplicate_meter_event")
+    """).outcomes_are("duplicate", "duplicate_meter_event")
     ledger.then(total="acme calls 0")
 
 
 def test_a_retry_after_the_policy_s_age_is_a_duplicate(ledger: Ledger) -> None:
-    """What is recorded already is a duplicate, even where a new report of it would be refused as too old."""
+    """A recorded event is a duplicate, even if a new event would be rejected as too old."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10  id=a
@@ -78,11 +78,11 @@ def test_a_retry_after_the_policy_s_age_is_a_duplicate(ledger: Ledger) -> None:
         10:05  acme calls 10  id=a  recorded=2027-11-10T00:00
         10:05  acme calls 11  id=a  recorded=2027-11-10T00:00
         10:05  acme calls 10  id=b  recorded=2027-11-10T00:00
-    """).answered("duplicate", "duplicate_meter_event", "timestamp_too_far_in_past")
+    """).outcomes_are("duplicate", "duplicate_meter_event", "timestamp_too_far_in_past")
 
 
 def test_a_retry_after_the_meter_was_deactivated_is_a_duplicate(ledger: Ledger) -> None:
-    """An inactive meter refuses new usage, and still knows what it recorded."""
+    """An inactive meter rejects new meter events, and still detects duplicates."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10  id=a
@@ -92,30 +92,30 @@ def test_a_retry_after_the_meter_was_deactivated_is_a_duplicate(ledger: Ledger) 
         10:05  acme calls 10  id=a
         10:05  acme calls 11  id=a
         10:05  acme calls 10  id=b
-    """).answered("duplicate", "duplicate_meter_event", "archived_meter")
+    """).outcomes_are("duplicate", "duplicate_meter_event", "archived_meter")
 
 
-def test_a_refused_report_leaves_its_identifier_free(ledger: Ledger) -> None:
-    """An identifier is taken by what was recorded, not by what was refused."""
+def test_a_rejected_meter_event_leaves_its_identifier_free(ledger: Ledger) -> None:
+    """A rejected meter event doesn't use up its identifier."""
     ledger.given("meter  calls  sum")
     ledger.when("""
         10:05  acme calls ten  id=a
         10:05  acme calls 10   id=a
-    """).answered("payload_invalid_value", "accepted")
+    """).outcomes_are("payload_invalid_value", "accepted")
     ledger.then(total="acme calls 10")
 
 
-def test_a_conflicting_retry_that_is_invalid_says_that_it_conflicts(ledger: Ledger) -> None:
-    """A taken identifier is told before what else is wrong with the report."""
+def test_an_invalid_conflicting_retry_is_a_conflict(ledger: Ledger) -> None:
+    """A conflict is reported before any other error of the meter event."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10  id=a
     """)
-    ledger.when("10:05  acme calls ten  id=a").answered("duplicate_meter_event")
+    ledger.when("10:05  acme calls ten  id=a").outcomes_are("duplicate_meter_event")
 
 
-def test_without_identifiers_each_report_is_another_use(ledger: Ledger) -> None:
-    """A generated identifier is never the same, so nothing is taken for a retry."""
+def test_without_identifiers_each_meter_event_is_new(ledger: Ledger) -> None:
+    """Generated identifiers differ, so no meter event is taken for a retry."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10
@@ -124,8 +124,8 @@ def test_without_identifiers_each_report_is_another_use(ledger: Ledger) -> None:
     ledger.then(total="acme calls 20", count=2)
 
 
-def test_identifiers_are_compared_as_they_are(ledger: Ledger) -> None:
-    """Neither case nor an accent's spelling makes two identifiers one."""
+def test_identifiers_are_compared_exactly(ledger: Ledger) -> None:
+    """Identifiers that differ in case or Unicode normalization are different."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 1  id=caf\u00e9
@@ -138,7 +138,7 @@ def test_identifiers_are_compared_as_they_are(ledger: Ledger) -> None:
 @pytest.mark.parametrize("fold", [0, 1])
 @pytest.mark.parametrize("local", ["2026-10-25T02:30", "2026-03-29T02:30", "2026-10-25T12:00"])
 def test_a_retry_at_an_hour_that_comes_twice_is_a_duplicate(ledger: Ledger, local: str, fold: int) -> None:
-    """A timestamp is a moment: the same one in local time is the same content, also where clocks change."""
+    """Timestamps are compared as instants: the same instant in local time is the same content, even at a DST change."""
     berlin = datetime.fromisoformat(local).replace(tzinfo=ZoneInfo("Europe/Berlin"), fold=fold)
     ledger.clock.now = berlin.astimezone(UTC)
     ledger.given("meter  calls  sum")

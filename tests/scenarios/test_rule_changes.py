@@ -1,4 +1,4 @@
-"""Rules that change by replay: the past is counted anew, and what was answered before can still be asked for."""
+"""Rule changes: past usage is counted under the new rules, and earlier results can still be queried."""
 
 from ..notation import Ledger, moment
 
@@ -6,7 +6,7 @@ NOVEMBER = "2026-11-01T00:00 2026-12-01T00:00"
 
 
 def test_all_of_the_past_is_counted_by_the_new_rules(ledger: Ledger) -> None:
-    """Billed by the newest report of each day instead of by each; and the day before the change, as it was then."""
+    """The newest event of each day counts instead of every event; as of the day before, every event counts."""
     ledger.given("""
         meter   seats  sum
         10:05   acme seats 10
@@ -18,21 +18,21 @@ def test_all_of_the_past_is_counted_by_the_new_rules(ledger: Ledger) -> None:
     ledger.then(total="acme seats 17", as_of="12T07:59").then(total="acme seats 14", as_of=3)
 
 
-def test_as_of_before_a_meter_was_configured_its_first_rules_tell_nothing(ledger: Ledger) -> None:
-    """Zeros, under the rules that it was configured with, whatever they are by now."""
+def test_as_of_before_a_meter_was_configured_its_first_rules_count_nothing(ledger: Ledger) -> None:
+    """The totals are 0 under the configured rules, whatever the rules in force now."""
     ledger.given("""
         meter   calls  sum
         10:05   acme calls 10
         change  calls  last per day
     """)
-    start, end = (moment(word) for word in NOVEMBER.split())
+    start, end = (moment(time_text) for time_text in NOVEMBER.split())
     for as_of in (0, moment("2025-12-31T00:00")):
         explained = ledger.metering.explain("calls", "acme", start, end, as_of=as_of)
         assert (explained.formula, explained.revision, explained.total.count) == ("sum", 1, 0)
 
 
-def test_reports_of_other_dimensions_replace_each_other_once_these_are_given_up(ledger: Ledger) -> None:
-    """One report an hour for each region, then one for all: as of then, both counted."""
+def test_events_supersede_each_other_after_a_dimension_is_removed(ledger: Ledger) -> None:
+    """One event per hour counts for each region, then one for all regions; as of before, both counted."""
     ledger.given("""
         meter   seats  sum per hour by region
         10:05   acme seats 10  id=a  region=eu
@@ -40,38 +40,38 @@ def test_reports_of_other_dimensions_replace_each_other_once_these_are_given_up(
         change  seats  sum per hour  at=11:00
     """)
     ledger.then(total="acme seats 4").then(total="acme seats 14", as_of=3)
-    assert ledger.explained("acme seats") == ["a overwritten by b", "b counted"]
-    assert ledger.explained("acme seats", as_of=3) == ["a counted", "b counted"]
+    assert ledger.explanation("acme seats") == ["a superseded by b", "b counted"]
+    assert ledger.explanation("acme seats", as_of=3) == ["a counted", "b counted"]
     ledger.given("change  seats  sum per hour by region  at=12:00").then(total="acme seats 14")
     ledger.then(total="acme seats 4", as_of=4)
 
 
-def test_what_the_rules_of_a_closed_period_cannot_read_does_not_count_under_them(ledger: Ledger) -> None:
-    """Closed as a sum; counted since, a report without a value adds nothing to what is owed on the period."""
+def test_events_incompatible_with_a_closed_period_s_rules_do_not_count(ledger: Ledger) -> None:
+    """The period was closed as a sum: a later event without a value adds nothing to its adjustment."""
     ledger.given("""
         meter   calls  sum
         10:05   acme calls 10
         change  calls  count  at=2026-12-01T08:00
     """)
-    start, end = (moment(word) for word in NOVEMBER.split())
-    ledger.metering.close_period("calls", "acme", start, end)
+    start, end = (moment(time_text) for time_text in NOVEMBER.split())
+    ledger.metering.periods.close("calls", "acme", start, end)
     ledger.given("""
         change  calls  sum  at=2026-12-01T09:00
     """)
-    ledger.metering.reopen_period("calls", "acme", start, end, reason="by value")
-    ledger.metering.close_period("calls", "acme", start, end)
+    ledger.metering.periods.reopen("calls", "acme", start, end, reason="by value")
+    ledger.metering.periods.close("calls", "acme", start, end)
     ledger.given("""
         change  calls  count  at=2026-12-01T10:00
         20T10:00  acme calls -  id=without
         20T11:00  acme calls 5  id=with
     """)
-    (adjustment,) = ledger.metering.adjustments("calls")
+    (adjustment,) = ledger.metering.periods.adjustments("calls")
     assert (adjustment.period.quantity, adjustment.quantity, adjustment.difference) == (10, 15, 5)
-    assert [one.identifier for one in adjustment.events] == ["with"]
+    assert [event.identifier for event in adjustment.events] == ["with"]
 
 
-def test_other_keys_of_the_payload_are_read_and_the_earlier_ones_as_of_then(ledger: Ledger) -> None:
-    """Billed to the account by size; as of before, to the customer by calls, also where that one has no account."""
+def test_changed_payload_keys_apply_and_earlier_ones_as_of_then(ledger: Ledger) -> None:
+    """Counted by account and size; as of before, by customer and calls, even for a customer without an account."""
     ledger.given("""
         meter   calls  sum
         10:05   acme calls 10  id=a  account=one  size=7
@@ -83,8 +83,8 @@ def test_other_keys_of_the_payload_are_read_and_the_earlier_ones_as_of_then(ledg
     ledger.then(total="one calls 15").then(total="acme calls 0", count=0).then(total="* calls 24")
     ledger.then(total="acme calls 10", as_of=4).then(total="beta calls 50", as_of=4)
     ledger.then(total="one calls 0", count=0, as_of=4).then(total="* calls 60", as_of=4)
-    assert ledger.explained("beta calls", as_of=4) == ["b counted", "c counted"]
-    assert [one.customer for one in ledger.metering.events("calls", as_of=4)] == ["acme", "beta", "beta"]
-    assert [one.customer for one in ledger.metering.events("calls", customer="beta", as_of=4)] == ["beta", "beta"]
+    assert ledger.explanation("beta calls", as_of=4) == ["b counted", "c counted"]
+    assert [event.customer for event in ledger.metering.events("calls", as_of=4)] == ["acme", "beta", "beta"]
+    assert [event.customer for event in ledger.metering.events("calls", customer="beta", as_of=4)] == ["beta", "beta"]
     ledger.given("change  calls  sum  customer=account  at=12T09:00")
     ledger.then(total="one calls 30").then(total="one calls 15", as_of=5).then(total="two calls 9", as_of=5)

@@ -1,4 +1,4 @@
-"""Summaries: a total for each window of any timezone's calendar in which there is usage that counts."""
+"""Summaries: a total for each calendar window in any timezone with counted usage."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -9,7 +9,7 @@ from ..notation import Ledger
 
 
 def test_windows_without_usage_are_left_out(ledger: Ledger) -> None:
-    """Only the hours with usage that counts are given, in order."""
+    """Only the hours with counted usage are returned, in order."""
     ledger.given("""
         meter  calls  sum
         13:00  acme calls 4
@@ -25,8 +25,8 @@ def test_windows_without_usage_are_left_out(ledger: Ledger) -> None:
     ]
 
 
-def test_a_window_whose_usage_adds_up_to_nothing_is_given(ledger: Ledger) -> None:
-    """Empty is without usage, not without a figure."""
+def test_a_window_with_a_zero_total_is_returned(ledger: Ledger) -> None:
+    """A window is omitted if it has no usage, not if its total is 0."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls  1
@@ -37,8 +37,8 @@ def test_a_window_whose_usage_adds_up_to_nothing_is_given(ledger: Ledger) -> Non
     ]
 
 
-def test_the_first_and_last_window_are_cut_to_the_range(ledger: Ledger) -> None:
-    """Windows tile the range and nothing outside it: their figures add up to the range's total."""
+def test_the_first_and_last_window_are_clipped_to_the_range(ledger: Ledger) -> None:
+    """Windows cover exactly the range: their totals add up to the total of the range."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 1
@@ -54,7 +54,7 @@ def test_the_first_and_last_window_are_cut_to_the_range(ledger: Ledger) -> None:
 
 
 def test_minutes(ledger: Ledger) -> None:
-    """A minute is the shortest window; it begins at its first microsecond."""
+    """A minute is the shortest window; it starts at its first microsecond."""
     ledger.given("""
         meter            calls  sum
         10:05:00         acme calls 1
@@ -68,7 +68,7 @@ def test_minutes(ledger: Ledger) -> None:
 
 
 def test_a_day_of_23_hours(ledger: Ledger) -> None:
-    """In Berlin, 29 March 2026 is an hour short: a use at 22:30 UTC that evening is the next day's."""
+    """In Berlin, 29 March 2026 has 23 hours: usage at 22:30 UTC is on the next day."""
     ledger.given("""
         meter             calls  sum
         2026-03-28T22:59  acme calls 1
@@ -84,7 +84,7 @@ def test_a_day_of_23_hours(ledger: Ledger) -> None:
 
 
 def test_a_day_of_25_hours(ledger: Ledger) -> None:
-    """In New York, 1 November 2026 has two hours from 1 to 2, each a window of its own."""
+    """In New York, 1 November 2026 has two hours from 1 to 2, each with its own window."""
     ledger.given("""
         meter     calls  sum
         01T05:30  acme calls 1
@@ -103,7 +103,7 @@ def test_a_day_of_25_hours(ledger: Ledger) -> None:
 
 
 def test_months_of_a_timezone(ledger: Ledger) -> None:
-    """A month begins at local midnight: the last hours of October in UTC are Tokyo's November."""
+    """A month starts at local midnight: the last hours of October in UTC are November in Tokyo."""
     ledger.given("""
         meter             calls  sum
         2026-10-31T14:59  acme calls 1
@@ -119,7 +119,7 @@ def test_months_of_a_timezone(ledger: Ledger) -> None:
 
 
 def test_hours_of_a_timezone_that_is_a_quarter_off(ledger: Ledger) -> None:
-    """Kathmandu's hours begin at a quarter past UTC's, and cut through the hours that usage is kept in."""
+    """Hours in Kathmandu start at a quarter past the UTC hour, within the stored hour buckets."""
     ledger.given("""
         meter  calls  sum
         10:14  acme calls 1
@@ -133,7 +133,7 @@ def test_hours_of_a_timezone_that_is_a_quarter_off(ledger: Ledger) -> None:
 
 
 def test_windows_of_the_meter_stay_in_utc(ledger: Ledger) -> None:
-    """Which report counts is decided by UTC hours, whatever calendar asks: the hour's survivor is where it occurred."""
+    """Superseding uses UTC hours for any calendar; the event that counts is in the window in which it occurred."""
     ledger.given("""
         meter  seats  sum  per hour
         10:10  acme seats 1
@@ -146,7 +146,7 @@ def test_windows_of_the_meter_stay_in_utc(ledger: Ledger) -> None:
 
 
 def test_last_of_each_window(ledger: Ledger) -> None:
-    """Each window has a total of its own, by the meter's formula."""
+    """Each window has its own total, by the meter's formula."""
     ledger.given("""
         meter     seats  last
         10:05     acme seats 10
@@ -160,50 +160,50 @@ def test_last_of_each_window(ledger: Ledger) -> None:
 
 
 def test_a_long_range_over_little_usage(ledger: Ledger) -> None:
-    """Windows are made where usage is, so minutes of a thousand years are answered at once."""
+    """Windows are computed from usage, so the minutes of a thousand years are returned quickly."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 1
     """)
-    answer = ledger.summaries("acme calls by minute in UTC", "2001-01-01T00:00 2999-01-01T00:00")
-    assert answer == ["11-10 10:05+0000 to 11-10 10:06+0000: 1"]
+    summaries = ledger.summaries("acme calls by minute in UTC", "2001-01-01T00:00 2999-01-01T00:00")
+    assert summaries == ["11-10 10:05+0000 to 11-10 10:06+0000: 1"]
 
 
 @pytest.mark.parametrize("window", ["hour", "month"])
-@pytest.mark.parametrize("zone", ["UTC", "Pacific/Apia"])
+@pytest.mark.parametrize("timezone_name", ["UTC", "Pacific/Apia"])
 @pytest.mark.parametrize("offset_hours", [0, 11])
-def test_all_of_time(ledger: Ledger, window: str, zone: str, offset_hours: int) -> None:
-    """From the first moment that a datetime can name to the last, wherever it is named."""
+def test_all_of_time(ledger: Ledger, window: str, timezone_name: str, offset_hours: int) -> None:
+    """From the smallest to the largest datetime, in any timezone."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 1
     """)
     first = datetime.min.replace(tzinfo=timezone(timedelta(hours=offset_hours)))
     last = datetime.max.replace(tzinfo=timezone(-timedelta(hours=offset_hours)))
-    (only,) = ledger.metering.summaries("calls", "acme", first, last, window=window, timezone=zone)
+    (only,) = ledger.metering.summaries("calls", "acme", first, last, window=window, timezone=timezone_name)
     assert only.count == 1
 
 
 @pytest.mark.parametrize("window", ["hour", "month"])
-@pytest.mark.parametrize("zone", ["UTC", "Pacific/Apia"])
+@pytest.mark.parametrize("timezone_name", ["UTC", "Pacific/Apia"])
 @pytest.mark.parametrize("at", [datetime.min, datetime.max], ids=["first", "last"])
-def test_a_use_at_an_end_of_time(window: str, zone: str, at: datetime) -> None:
-    """Where the policy takes a use of the first or last day there is, its window is cut to what can be named."""
+def test_a_meter_event_at_an_end_of_time(window: str, timezone_name: str, at: datetime) -> None:
+    """If the policy accepts usage on the first or last day of a datetime, its window is cut to that limit."""
     with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None, max_ahead=None)) as metering:
-        metering.configure_meter("calls")
+        metering.meters.configure("calls")
         metering.record("calls", {"stripe_customer_id": "acme", "value": "1"}, timestamp=at.replace(tzinfo=UTC))
         start, end = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-        summaries = metering.summaries("calls", "acme", start, end, window=window, timezone=zone)
-        assert [one.count for one in summaries] == ([1] if at == datetime.min else [])  # the range leaves out its end
+        summaries = metering.summaries("calls", "acme", start, end, window=window, timezone=timezone_name)
+        assert [summary.count for summary in summaries] == ([1] if at == datetime.min else [])  # the end is exclusive
 
 
 @pytest.mark.parametrize("window", ["hour", "day", "month", "year"])
 def test_usage_in_an_hour_that_comes_again_over_midnight(window: str) -> None:
-    """Summaries add up to the total also where a day begins twice."""
+    """Summaries add up to the total even if a day starts twice."""
     at = datetime(2008, 11, 2, 3, 5, tzinfo=UTC)
     with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None)) as metering:
-        metering.configure_meter("calls")
+        metering.meters.configure("calls")
         metering.record("calls", {"stripe_customer_id": "acme", "value": "1"}, timestamp=at)
-        around = at - timedelta(minutes=5), at + timedelta(minutes=5)
-        (only,) = metering.summaries("calls", "acme", *around, window=window, timezone="America/St_Johns")
-    assert (only.count, only.start >= around[0], only.end <= around[1]) == (1, True, True)
+        time_range = at - timedelta(minutes=5), at + timedelta(minutes=5)
+        (only,) = metering.summaries("calls", "acme", *time_range, window=window, timezone="America/St_Johns")
+    assert (only.count, only.start >= time_range[0], only.end <= time_range[1]) == (1, True, True)

@@ -1,10 +1,10 @@
-"""Windows: the newest report of a UTC hour or day replaces those before it."""
+"""Event time windows: the newest arrival of a UTC hour or day supersedes the events before it."""
 
 from ..notation import Ledger
 
 
 def test_without_a_window_every_event_counts(ledger: Ledger) -> None:
-    """Raw, every event counts, also two of the same customer at the same moment."""
+    """Every event counts, even two of the same customer at the same time."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 10
@@ -15,7 +15,7 @@ def test_without_a_window_every_event_counts(ledger: Ledger) -> None:
 
 
 def test_in_an_hour_only_the_newest_arrival_counts(ledger: Ledger) -> None:
-    """Each UTC hour gives one report, and the formula runs over the survivors."""
+    """One event counts for each UTC hour, and the formula aggregates these events."""
     ledger.given("""
         meter  seats  sum  per hour
         10:05  acme seats 10
@@ -26,7 +26,7 @@ def test_in_an_hour_only_the_newest_arrival_counts(ledger: Ledger) -> None:
 
 
 def test_in_a_day_only_the_newest_arrival_counts(ledger: Ledger) -> None:
-    """Each UTC day gives one report; midnight UTC begins the next."""
+    """One event counts for each UTC day; the next day starts at midnight UTC."""
     ledger.given("""
         meter     seats  sum  per day
         00:00     acme seats 10
@@ -37,18 +37,18 @@ def test_in_a_day_only_the_newest_arrival_counts(ledger: Ledger) -> None:
 
 
 def test_newest_is_by_arrival_not_by_timestamp(ledger: Ledger) -> None:
-    """A report that arrives later replaces one that is said to have occurred later."""
+    """A later arrival supersedes an event with a later timestamp."""
     ledger.given("""
         meter  seats  sum  per hour
         10:45  acme seats 4   id=first
         10:05  acme seats 10  id=second
     """)
     ledger.then(total="acme seats 10", last="10")
-    assert ledger.explained("acme seats") == ["second counted", "first overwritten by second"]
+    assert ledger.explanation("acme seats") == ["second counted", "first superseded by second"]
 
 
 def test_an_hour_is_counted_for_each_customer(ledger: Ledger) -> None:
-    """One customer's report replaces none of another's in the same hour."""
+    """An event of one customer doesn't supersede an event of another in the same hour."""
     ledger.given("""
         meter  seats  sum  per hour
         10:05  acme seats 10
@@ -59,7 +59,7 @@ def test_an_hour_is_counted_for_each_customer(ledger: Ledger) -> None:
 
 
 def test_an_hour_is_counted_for_each_combination_of_dimension_values(ledger: Ledger) -> None:
-    """A report replaces the one before it only where all their dimension values are the same."""
+    """An event supersedes another only if all their dimension values are equal."""
     ledger.given("""
         meter  seats  sum  per hour  by region,plan
         10:05  acme seats 10  region=eu  plan=pro
@@ -70,8 +70,8 @@ def test_an_hour_is_counted_for_each_combination_of_dimension_values(ledger: Led
     ledger.then(total="acme seats 6", count=3)
 
 
-def test_an_event_overwritten_first_is_out_of_every_range(ledger: Ledger) -> None:
-    """Overwritten first, range second: a range with only the overwritten event in it is empty."""
+def test_an_event_superseded_first_is_in_no_range(ledger: Ledger) -> None:
+    """Superseding applies before the range: a range with only the superseded event is empty."""
     ledger.given("""
         meter  seats  sum  per hour
         10:05  acme seats 10
@@ -82,8 +82,8 @@ def test_an_event_overwritten_first_is_out_of_every_range(ledger: Ledger) -> Non
     ledger.then(total="acme seats 4", count=1, between="10:30 11:00")
 
 
-def test_an_event_overwritten_is_out_of_every_range_of_a_day(ledger: Ledger) -> None:
-    """Under a window of a day, an hour of it holds nothing but the report that stands for the day."""
+def test_a_superseded_event_is_in_no_range_of_a_day(ledger: Ledger) -> None:
+    """With a day window, only the event that counts for the day is in any hour of it."""
     ledger.given("""
         meter  seats  last  per day
         10:05  acme seats 10
@@ -96,8 +96,8 @@ def test_an_event_overwritten_is_out_of_every_range_of_a_day(ledger: Ledger) -> 
     ]
 
 
-def test_a_late_report_replaces_its_hour(ledger: Ledger) -> None:
-    """A report of an hour long past counts there, and not in the hour it was recorded in."""
+def test_a_late_meter_event_supersedes_its_hour(ledger: Ledger) -> None:
+    """A late event counts in the hour in which it occurred, not in the hour in which it was recorded."""
     ledger.given("""
         meter  seats  sum  per hour
         10:05  acme seats 10

@@ -6,31 +6,33 @@ import sys
 import time
 from collections import Counter
 
-from .canaries import CANARIES
+from .mutants import MUTANTS
+from .simulation import SimulationFailed, simulate
 from .stores import STORES
-from .world import Failed, simulate
 
-LAST = 12
+TRACE_LINES = 12
 """How many of the last things that happened are shown."""
 
 
 def main() -> int:
     """Run what the command line says; 0 where all was as it must be, 1 at the first seed for which it wasn't."""
-    given = _arguments()
+    options = _arguments()
     logging.getLogger("tallybook").setLevel(logging.ERROR)
     counts: Counter[str] = Counter()
-    began = time.monotonic()
-    for seed in range(given.seed, given.seed + given.seeds):
+    started_at = time.monotonic()
+    for seed in range(options.seed, options.seed + options.seeds):
         try:
-            world = simulate(seed, given.steps, given.store, given.canary)
-        except Failed as failed:
-            _tell(seed, failed, given)
+            simulation = simulate(seed, options.steps, options.store, options.mutant)
+        except SimulationFailed as failed:
+            _print_failure(seed, failed, options)
             return 1
-        counts += world.counts
-        if given.trace:
-            print("\n".join(world.trace))
-    seconds = time.monotonic() - began
-    print(f"{given.seeds} seeds, {given.steps} steps each, on {given.store}: all as it must be, in {seconds:.1f} s")
+        counts += simulation.counts
+        if options.trace:
+            print("\n".join(simulation.trace))
+    seconds = time.monotonic() - started_at
+    print(
+        f"{options.seeds} seeds, {options.steps} steps each, on {options.store}: all as it must be, in {seconds:.1f} s"
+    )
     print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
     return 0
 
@@ -41,16 +43,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--steps", type=int, default=40, help="how much happens in each")
     parser.add_argument("--store", choices=sorted(STORES), default="sqlite")
-    parser.add_argument("--canary", choices=sorted(CANARIES), help="a fault to be planted, which has to be found")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="a fault to be planted, which has to be found")
     parser.add_argument("--trace", action="store_true", help="tell all that happens")
     return parser.parse_args()
 
 
-def _tell(seed: int, failed: Failed, given: argparse.Namespace) -> None:
-    print("\n".join(failed.trace[-LAST:]))
+def _print_failure(seed: int, failed: SimulationFailed, options: argparse.Namespace) -> None:
+    print("\n".join(failed.trace[-TRACE_LINES:]))
     print(f"seed {seed}, after step {failed.step}: {failed}")
-    canary = f" --canary {given.canary}" if given.canary else ""
-    print(f"Again: python -m tests.simulate --seed {seed} --steps {failed.step} --store {given.store}{canary}")
+    mutant = f" --mutant {options.mutant}" if options.mutant else ""
+    print(f"Again: python -m tests.simulate --seed {seed} --steps {failed.step} --store {options.store}{mutant}")
 
 
 if __name__ == "__main__":

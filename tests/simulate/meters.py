@@ -5,8 +5,8 @@ from typing import Any
 
 from tallybook.application import Metering, MeterView
 
-from .done import Done
-from .model import Book, Meter, Rules
+from .model import LedgerModel, Meter, Rules
+from .outcomes import OperationResult
 
 
 @dataclass(frozen=True)
@@ -20,31 +20,40 @@ class Configure:
     def __str__(self) -> str:
         return f"configure {self.event_name!r:.20} {self.rules.formula} {self.rules.event_time_window}"
 
-    def do(self, metering: Metering) -> MeterView:
+    def run(self, metering: Metering) -> MeterView:
         """Ask for it."""
-        return metering.configure_meter(self.event_name, display_name=self.display_name, **self.rules.arguments)
+        return metering.meters.configure(self.event_name, display_name=self.display_name, **self.rules.arguments)
 
-    def judge(self, done: Done) -> None:
+    def check(self, result: OperationResult) -> None:
         """It begins once; who asks for other rules is refused."""
-        allowed = {self._answer(done.book, head) for head in done.heads}
-        if done.wrote:
-            answer = self._answer(done.book, done.wrote[0].position - 1)
-            done.expect(answer == "configured", "a meter began twice", wrote=done.wrote)
-            done.expect_rows({"topic": "Configured", "event_name": self.event_name, "rules": _stored(self.rules),
-                              "display_name": self.display_name or self.event_name})  # fmt: skip
-        if done.was_cut_off:
+        allowed = {self._expected_outcome(result.model, head) for head in result.heads}
+        if result.written_rows:
+            expected = self._expected_outcome(result.model, result.written_rows[0].position - 1)
+            result.expect(expected == "configured", "a meter began twice", wrote=result.written_rows)
+            display_name = self.display_name or self.event_name
+            result.expect_rows(
+                {
+                    "topic": "Configured",
+                    "event_name": self.event_name,
+                    "rules": _stored_rules(self.rules),
+                    "display_name": display_name,
+                }
+            )
+        if result.was_interrupted:
             return
-        if done.error is not None:
-            done.expect_refusal(allowed - {"configured", "the same"})
+        if result.error is not None:
+            result.expect_error(allowed - {"configured", "the same"})
             return
-        done.expect(done.wrote or "the same" in allowed, "configured, but nothing was written", allowed=allowed)
-        done.expect(_is_shown(done, self.event_name), "another meter is shown", shown=done.value)
+        result.expect(
+            result.written_rows or "the same" in allowed, "configured, but nothing was written", allowed=allowed
+        )
+        result.expect(_is_visible(result, self.event_name), "another meter is shown", shown=result.value)
 
-    def _answer(self, book: Book, head: int) -> str:
-        found = book.meters(head).get(self.event_name)
-        if found is None:
+    def _expected_outcome(self, model: LedgerModel, head: int) -> str:
+        existing = model.meters(head).get(self.event_name)
+        if existing is None:
             return "configured"
-        is_same = found.rules == self.rules and self.display_name in (None, found.display_name)
+        is_same = existing.rules == self.rules and self.display_name in (None, existing.display_name)
         return "the same" if is_same else "meter_already_exists"
 
 
@@ -62,42 +71,44 @@ class Manage:
     def __str__(self) -> str:
         return f"{self.command} {self.event_name!r:.20} {self.display_name!r:.12}"
 
-    def do(self, metering: Metering) -> MeterView:
+    def run(self, metering: Metering) -> MeterView:
         """Do it."""
         if self.command == "rename":
-            return metering.rename_meter(self.event_name, self.display_name)
-        change = metering.deactivate_meter if self.command == "deactivate" else metering.reactivate_meter
+            return metering.meters.rename(self.event_name, self.display_name)
+        change = metering.meters.deactivate if self.command == "deactivate" else metering.meters.reactivate
         return change(self.event_name)
 
-    def judge(self, done: Done) -> None:
+    def check(self, result: OperationResult) -> None:
         """It takes effect once, and where it is so already nothing is written."""
-        allowed = {self._answer(done.book, head) for head in done.heads}
-        if done.wrote:
-            answer = self._answer(done.book, done.wrote[0].position - 1)
-            done.expect(answer == "changed", "changed what was so already", wrote=done.wrote)
-            shown: dict[str, Any] = {"display_name": self.display_name} if self.command == "rename" else {}
-            done.expect_rows({"topic": COMMANDS[self.command], "stream": f"meter/{self.event_name}", **shown})
-        if done.was_cut_off:
+        allowed = {self._expected_outcome(result.model, head) for head in result.heads}
+        if result.written_rows:
+            expected = self._expected_outcome(result.model, result.written_rows[0].position - 1)
+            result.expect(expected == "changed", "changed what was so already", wrote=result.written_rows)
+            changed_fields: dict[str, Any] = {"display_name": self.display_name} if self.command == "rename" else {}
+            result.expect_rows(
+                {"topic": COMMANDS[self.command], "stream": f"meter/{self.event_name}", **changed_fields}
+            )
+        if result.was_interrupted:
             return
-        if done.error is not None:
-            done.expect_refusal(allowed - {"changed", "so already"})
+        if result.error is not None:
+            result.expect_error(allowed - {"changed", "so already"})
             return
-        done.expect(done.wrote or "so already" in allowed, "done, but nothing was written", allowed=allowed)
-        done.expect(_is_shown(done, self.event_name), "another meter is shown", shown=done.value)
+        result.expect(result.written_rows or "so already" in allowed, "done, but nothing was written", allowed=allowed)
+        result.expect(_is_visible(result, self.event_name), "another meter is shown", shown=result.value)
 
-    def _answer(self, book: Book, head: int) -> str:
-        found = book.meters(head).get(self.event_name)
-        if found is None:
+    def _expected_outcome(self, model: LedgerModel, head: int) -> str:
+        existing = model.meters(head).get(self.event_name)
+        if existing is None:
             return "no_meter"
         is_so = {
-            "rename": found.display_name == self.display_name,
-            "deactivate": not found.is_active,
-            "reactivate": found.is_active,
+            "rename": existing.display_name == self.display_name,
+            "deactivate": not existing.is_active,
+            "reactivate": existing.is_active,
         }
         return "so already" if is_so[self.command] else "changed"
 
 
-def is_view_of(view: MeterView, meter: Meter) -> bool:
+def matches_meter(view: MeterView, meter: Meter) -> bool:
     """Whether a meter is shown as it is."""
     rules = Rules(view.formula, view.event_time_window, view.customer_key, view.value_key, view.dimension_keys)
     return (view.event_name, view.display_name, view.revision, view.status == "active", rules) == (
@@ -105,10 +116,10 @@ def is_view_of(view: MeterView, meter: Meter) -> bool:
     )  # fmt: skip
 
 
-def _is_shown(done: Done, event_name: str) -> bool:
-    known = [done.book.meters(head).get(event_name) for head in range(min(done.heads), max(done.heads) + 1)]
-    return any(meter is not None and is_view_of(done.value, meter) for meter in known)
+def _is_visible(result: OperationResult, event_name: str) -> bool:
+    versions = [result.model.meters(head).get(event_name) for head in range(min(result.heads), max(result.heads) + 1)]
+    return any(meter is not None and matches_meter(result.value, meter) for meter in versions)
 
 
-def _stored(rules: Rules) -> dict[str, Any]:
+def _stored_rules(rules: Rules) -> dict[str, Any]:
     return rules.arguments | {"dimension_keys": list(rules.dimension_keys)}

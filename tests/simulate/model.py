@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from ..properties.naive import Figures, Said, effective, figures
+from ..properties.naive import HistoryEntry, ReferenceTotals, compute_totals, effective
 
 MAX_AGE, MAX_AHEAD = timedelta(days=35), timedelta(minutes=5)
 CANCEL_WINDOW, GRACE = timedelta(hours=24), timedelta(hours=1)
@@ -19,7 +19,7 @@ MAX_DIGITS = 15
 
 Quantity = Fraction
 Bounds = tuple[datetime, datetime]
-Stand = tuple[str, Fraction]
+VerdictAndContribution = tuple[str, Fraction]
 """The verdict of an event, and what it adds to the figure."""
 
 
@@ -31,12 +31,12 @@ class Row:
     stream: str
     version: int
     topic: str
-    said: Mapping[str, Any] = field(hash=False)
+    fields: Mapping[str, Any] = field(hash=False)
 
     @property
     def recorded_at(self) -> datetime:
         """When the ledger learnt of it."""
-        return datetime.fromisoformat(self.said["recorded_at"])
+        return datetime.fromisoformat(self.fields["recorded_at"])
 
     @property
     def identifier(self) -> str:
@@ -55,36 +55,36 @@ class Rules:
     dimension_keys: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> "Rules":
+    def from_fields(cls, fields: Mapping[str, Any]) -> "Rules":
         """The rules of a stored event."""
-        return replace(cls(**said), dimension_keys=tuple(said["dimension_keys"]))
+        return replace(cls(**fields), dimension_keys=tuple(fields["dimension_keys"]))
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The rules as the calls take them."""
         return dict(vars(self))
 
-    def refusals(self, payload: Mapping[str, str]) -> set[str]:
+    def rejection_codes(self, payload: Mapping[str, str]) -> set[str]:
         """The codes that a payload may be refused with."""
         text = payload.get(self.value_key)
-        found = {
+        conditions = {
             "payload_no_customer_defined": not payload.get(self.customer_key),
             "payload_no_value_defined": text is None and self.formula != "count",
             "payload_invalid_value": text is not None and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) is None,
             "missing_dimension_payload_keys": not set(self.dimension_keys) <= payload.keys(),
         }
-        return {code for code, is_so in found.items() if is_so}
+        return {code for code, is_so in conditions.items() if is_so}
 
-    def read(self, row: Row) -> Said:
+    def parse(self, row: Row) -> HistoryEntry:
         """A use as these rules read it."""
-        payload = row.said["payload"]
-        return Said(
+        payload = row.fields["payload"]
+        return HistoryEntry(
             row.position,
             row.recorded_at,
             row.identifier,
-            row.said["event_name"],
+            row.fields["event_name"],
             payload[self.customer_key],
-            datetime.fromisoformat(row.said["occurred_at"]),
+            datetime.fromisoformat(row.fields["occurred_at"]),
             payload.get(self.value_key),
             tuple(payload[key] for key in self.dimension_keys),
         )
@@ -102,7 +102,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Report:
+class EventInput:
     """A report as it is handed in."""
 
     event_name: str
@@ -111,18 +111,18 @@ class Report:
     timestamp: datetime | None
 
     @property
-    def given(self) -> dict[str, object]:
+    def arguments(self) -> dict[str, object]:
         """The report as the calls take it."""
         return {**vars(self), "payload": dict(self.payload)}
 
-    def is_said_by(self, row: Row) -> bool:
+    def matches(self, row: Row) -> bool:
         """Whether a stored use is of this report's content."""
-        return (row.said["event_name"], row.said["payload"]) == (self.event_name, self.payload) and (
-            self.timestamp is None or self.timestamp == datetime.fromisoformat(row.said["occurred_at"])
+        return (row.fields["event_name"], row.fields["payload"]) == (self.event_name, self.payload) and (
+            self.timestamp is None or self.timestamp == datetime.fromisoformat(row.fields["occurred_at"])
         )
 
 
-class Book:
+class LedgerModel:
     """All rows of a ledger, and what follows from those up to any position."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class Book:
         """The position of the newest row."""
         return len(self.rows)
 
-    def of(self, *topics: str, until: int) -> Iterator[Row]:
+    def rows_of(self, *topics: str, until: int) -> Iterator[Row]:
         """The rows of some topics up to a position, in order."""
         return (row for row in self.rows[:until] if row.topic in topics)
 
@@ -141,143 +141,155 @@ class Book:
 
     def meters(self, until: int) -> dict[str, Meter]:
         """The meters at a position, by event name."""
-        found: dict[str, Meter] = {}
+        meters_by_name: dict[str, Meter] = {}
         for row in self.rows[:until]:
-            name, said = row.stream.removeprefix("meter/"), row.said
+            name, fields = row.stream.removeprefix("meter/"), row.fields
             if not row.stream.startswith("meter/"):
                 continue
             if row.topic == "Configured":
-                found[name] = Meter(name, said["display_name"], Rules.of(said["rules"]), 1, is_active=True)
+                meters_by_name[name] = Meter(
+                    name, fields["display_name"], Rules.from_fields(fields["rules"]), 1, is_active=True
+                )
                 continue
             changes: dict[str, Any] = {"Deactivated": {"is_active": False}, "Reactivated": {"is_active": True}}
             if row.topic == "Renamed":
-                changes["Renamed"] = {"display_name": said["display_name"]}
+                changes["Renamed"] = {"display_name": fields["display_name"]}
             if row.topic == "RulesChanged":
-                changes["RulesChanged"] = {"rules": Rules.of(said["rules"]), "revision": said["revision"]}
-            found[name] = replace(found[name], **changes[row.topic])
-        return found
+                changes["RulesChanged"] = {"rules": Rules.from_fields(fields["rules"]), "revision": fields["revision"]}
+            meters_by_name[name] = replace(meters_by_name[name], **changes[row.topic])
+        return meters_by_name
 
     def rules(self, meter: str, until: int) -> Rules:
         """The rules in force at a position; the first ones before there were any."""
-        rows = [row for row in self.of("Configured", "RulesChanged", until=self.head) if row.stream == f"meter/{meter}"]
-        known = [row for row in rows if row.position <= until]
-        return Rules.of((known or rows[:1])[-1].said["rules"])
+        rows = [
+            row for row in self.rows_of("Configured", "RulesChanged", until=self.head) if row.stream == f"meter/{meter}"
+        ]
+        visible = [row for row in rows if row.position <= until]
+        return Rules.from_fields((visible or rows[:1])[-1].fields["rules"])
 
     # --- usage ------------------------------------------------------------------------------------
 
-    def held(self, identifier: str, until: int) -> Row | None:
+    def event_row(self, identifier: str, until: int) -> Row | None:
         """The use recorded under an identifier."""
-        return next((row for row in self.of("UsageRecorded", until=until) if row.identifier == identifier), None)
+        return next((row for row in self.rows_of("UsageRecorded", until=until) if row.identifier == identifier), None)
 
-    def cancel_of(self, identifier: str, until: int) -> Row | None:
+    def cancellation_row(self, identifier: str, until: int) -> Row | None:
         """The cancel of an identifier."""
-        return next((row for row in self.of("EventCancelled", until=until) if row.identifier == identifier), None)
+        return next((row for row in self.rows_of("EventCancelled", until=until) if row.identifier == identifier), None)
 
-    def refusals(self, report: Report, until: int, now: datetime) -> set[str]:
+    def rejection_codes(self, event_input: EventInput, until: int, now: datetime) -> set[str]:
         """The codes that a report may be refused with; none where it is acceptable."""
-        meter = self.meters(until).get(report.event_name)
+        meter = self.meters(until).get(event_input.event_name)
         if meter is None:
             return {"no_meter"}
-        value = report.payload.get(meter.rules.value_key, "")
-        occurred_at = report.timestamp or now
+        value = event_input.payload.get(meter.rules.value_key, "")
+        occurred_at = event_input.timestamp or now
         policy = {
             "archived_meter": not meter.is_active,
             "meter_event_value_too_many_digits": len(re.sub("[-.]", "", value).lstrip("0")) > MAX_DIGITS,
             "timestamp_too_far_in_past": now - occurred_at > MAX_AGE,
             "timestamp_in_future": occurred_at - now > MAX_AHEAD,
         }
-        return meter.rules.refusals(report.payload) | {code for code, is_so in policy.items() if is_so}
+        return meter.rules.rejection_codes(event_input.payload) | {code for code, is_so in policy.items() if is_so}
 
-    def unreadable(self, meter: str, rules: Rules, until: int) -> list[int]:
+    def incompatible_positions(self, meter: str, rules: Rules, until: int) -> list[int]:
         """The positions of the uses that rules can't read, cancelled or not."""
         return [
             row.position
-            for row in self.of("UsageRecorded", until=until)
-            if row.said["event_name"] == meter and rules.refusals(row.said["payload"])
+            for row in self.rows_of("UsageRecorded", until=until)
+            if row.fields["event_name"] == meter and rules.rejection_codes(row.fields["payload"])
         ]
 
-    def uses(self, meter: str, until: int, rules: Rules | None = None) -> list[Said]:
+    def entries(self, meter: str, until: int, rules: Rules | None = None) -> list[HistoryEntry]:
         """All uses of a meter and their cancels, as the rules in force then, or others, read them.
 
         What these can't read is not there: that was recorded after a period was closed under them, and others came.
         """
-        by = rules or self.rules(meter, until)
+        rules_applied = rules or self.rules(meter, until)
         return [
-            by.read(row) if row.topic == "UsageRecorded" else _cancel(row)
-            for row in self.of("UsageRecorded", "EventCancelled", until=until)
-            if row.said["event_name"] == meter and not by.refusals(row.said["payload"])
+            rules_applied.parse(row) if row.topic == "UsageRecorded" else _cancel(row)
+            for row in self.rows_of("UsageRecorded", "EventCancelled", until=until)
+            if row.fields["event_name"] == meter and not rules_applied.rejection_codes(row.fields["payload"])
         ]
 
-    def counting(self, meter: str, until: int, rules: Rules | None = None) -> list[Said]:
+    def counted(self, meter: str, until: int, rules: Rules | None = None) -> list[HistoryEntry]:
         """The uses that count at a position, by (occurred_at, position)."""
         by = rules or self.rules(meter, until)
-        return effective(self.uses(meter, until, by), meter, by.event_time_window)
+        return effective(self.entries(meter, until, by), meter, by.event_time_window)
 
-    def figures(
+    def totals(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
-    ) -> Figures:
+    ) -> ReferenceTotals:
         """Sum, count and last."""
-        return figures(self.counting(meter, until, rules), customer, *bounds)
+        return compute_totals(self.counted(meter, until, rules), customer, *bounds)
 
     def quantity(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
     ) -> Fraction:
         """The figure by the formula."""
         by = rules or self.rules(meter, until)
-        return quantity_of(self.figures(meter, customer, bounds, until, by), by.formula)
+        return quantity_of(self.totals(meter, customer, bounds, until, by), by.formula)
 
-    def stands(
+    def verdicts(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
-    ) -> dict[str, Stand]:
+    ) -> dict[str, VerdictAndContribution]:
         """How each event of a range stands, by its identifier, in the order of (occurred_at, position)."""
         by = rules or self.rules(meter, until)
-        uses = self.uses(meter, until, by)
-        cancelled = {one.identifier for one in uses if one.cancels}
-        counting = [one for one in effective(uses, meter, by.event_time_window) if _is_in(one, customer, bounds)]
-        adds = {one.identifier: _adds(one, counting, by.formula) for one in counting}
+        entries = self.entries(meter, until, by)
+        cancelled = {entry.identifier for entry in entries if entry.cancels}
+        counted = [
+            entry for entry in effective(entries, meter, by.event_time_window) if _is_in_range(entry, customer, bounds)
+        ]
+        adds = {entry.identifier: _contribution(entry, counted, by.formula) for entry in counted}
         within = sorted(
-            (one for one in uses if not one.cancels and _is_in(one, customer, bounds)),
-            key=lambda one: (one.occurred_at, one.position),
+            (entry for entry in entries if not entry.cancels and _is_in_range(entry, customer, bounds)),
+            key=lambda entry: (entry.occurred_at, entry.position),
         )
         return {
-            one.identifier: ("counted", adds[one.identifier])
-            if one.identifier in adds
-            else ("cancelled" if one.identifier in cancelled else "overwritten", Fraction(0))
-            for one in within
+            entry.identifier: ("counted", adds[entry.identifier])
+            if entry.identifier in adds
+            else ("cancelled" if entry.identifier in cancelled else "superseded", Fraction(0))
+            for entry in within
         }
 
-    def by_month(self, meter: str, until: int, rules: Rules | None = None) -> dict[tuple[str, datetime], Quantity]:
+    def totals_by_month(
+        self, meter: str, until: int, rules: Rules | None = None
+    ) -> dict[tuple[str, datetime], Quantity]:
         """The figure of each customer and month (UTC) with usage that counts."""
         by = rules or self.rules(meter, until)
-        counting = self.counting(meter, until, by)
+        counted = self.counted(meter, until, by)
         months = {
-            (one.customer, one.occurred_at.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
-            for one in counting
+            (entry.customer, entry.occurred_at.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
+            for entry in counted
         }
         return {
-            (customer, start): quantity_of(figures(counting, customer, start, _next_month(start)), by.formula)
+            (customer, start): quantity_of(compute_totals(counted, customer, start, _next_month(start)), by.formula)
             for customer, start in months
         }
 
     def digest(self, meter: str, customer: str | None, bounds: Bounds, until: int) -> str:
         """The SHA-256 of what counted, as the documentation defines it."""
-        counting = [one for one in self.counting(meter, until) if _is_in(one, customer, bounds)]
-        lines = (f"{one.position},{_iso(one.occurred_at)},{_plain(one.value)}\n" for one in counting)
+        counted = [entry for entry in self.counted(meter, until) if _is_in_range(entry, customer, bounds)]
+        lines = (f"{entry.position},{_iso(entry.occurred_at)},{_plain(entry.value)}\n" for entry in counted)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     # --- closed periods ---------------------------------------------------------------------------
 
-    def standing(self, meter: str, customer: str | None, until: int) -> list[Row]:
+    def closed_rows(self, meter: str, customer: str | None, until: int) -> list[Row]:
         """The closings that stand at a position, in the order of their closing."""
-        found: list[Row] = []
-        for row in self.of("PeriodClosed", "PeriodReopened", until=until):
-            if row.said["event_name"] != meter or customer not in (None, row.said["customer"]):
+        closed: list[Row] = []
+        for row in self.rows_of("PeriodClosed", "PeriodReopened", until=until):
+            if row.fields["event_name"] != meter or customer not in (None, row.fields["customer"]):
                 continue
             if row.topic == "PeriodClosed":
-                found.append(row)
+                closed.append(row)
             else:
-                found = [one for one in found if (one.stream, bounds_of(one)) != (row.stream, bounds_of(row))]
-        return found
+                closed = [
+                    closed_row
+                    for closed_row in closed
+                    if (closed_row.stream, bounds_of(closed_row)) != (row.stream, bounds_of(row))
+                ]
+        return closed
 
     def check_appended(self, rows: Sequence[Row]) -> str | None:
         """What is wrong with rows to be added: each comes next in the ledger, and next in its stream."""
@@ -293,12 +305,12 @@ class Book:
 
 def bounds_of(row: Row) -> Bounds:
     """The period of a closing or a reopening."""
-    return datetime.fromisoformat(row.said["start"]), datetime.fromisoformat(row.said["end"])
+    return datetime.fromisoformat(row.fields["start"]), datetime.fromisoformat(row.fields["end"])
 
 
-def quantity_of(found: Figures, formula: str) -> Fraction:
+def quantity_of(totals: ReferenceTotals, formula: str) -> Fraction:
     """What a formula makes of sum, count and last."""
-    total, count, last = found
+    total, count, last = totals
     return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[formula]
 
 
@@ -306,17 +318,17 @@ def _next_month(start: datetime) -> datetime:
     return (start + timedelta(days=32)).replace(day=1)
 
 
-def _cancel(row: Row) -> Said:
-    return Said(row.position, row.recorded_at, row.identifier, cancels=True)
+def _cancel(row: Row) -> HistoryEntry:
+    return HistoryEntry(row.position, row.recorded_at, row.identifier, cancels=True)
 
 
-def _is_in(one: Said, customer: str | None, bounds: Bounds) -> bool:
-    return customer in (None, one.customer) and bounds[0] <= one.occurred_at < bounds[1]
+def _is_in_range(entry: HistoryEntry, customer: str | None, bounds: Bounds) -> bool:
+    return customer in (None, entry.customer) and bounds[0] <= entry.occurred_at < bounds[1]
 
 
-def _adds(one: Said, counting: Sequence[Said], formula: str) -> Fraction:
-    value = Fraction(one.value or 0)
-    return {"sum": value, "count": Fraction(1), "last": value if one is counting[-1] else Fraction(0)}[formula]
+def _contribution(entry: HistoryEntry, counted: Sequence[HistoryEntry], formula: str) -> Fraction:
+    value = Fraction(entry.value or 0)
+    return {"sum": value, "count": Fraction(1), "last": value if entry is counted[-1] else Fraction(0)}[formula]
 
 
 def _iso(moment: datetime) -> str:

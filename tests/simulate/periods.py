@@ -6,8 +6,8 @@ from fractions import Fraction
 
 from tallybook.application import ClosedPeriod, Metering
 
-from .done import Done
-from .model import GRACE, Book, Bounds, Row, bounds_of
+from .model import GRACE, Bounds, LedgerModel, Row, bounds_of
+from .outcomes import OperationResult
 
 
 @dataclass(frozen=True)
@@ -19,50 +19,60 @@ class Close:
     bounds: Bounds
 
     def __str__(self) -> str:
-        return f"close {self.event_name!r:.20} {self.customer!r:.12} {shown(self.bounds)}"
+        return f"close {self.event_name!r:.20} {self.customer!r:.12} {format_bounds(self.bounds)}"
 
-    def do(self, metering: Metering) -> ClosedPeriod:
+    def run(self, metering: Metering) -> ClosedPeriod:
         """Close it."""
-        return metering.close_period(self.event_name, self.customer, *self.bounds)
+        return metering.periods.close(self.event_name, self.customer, *self.bounds)
 
-    def judge(self, done: Done) -> None:
+    def check(self, result: OperationResult) -> None:
         """The figures are those of the position that they name; once closed, that is the answer."""
-        allowed = {self._answer(done.book, head, now) for head, now in done.views}
-        if done.wrote:
-            row = done.wrote[0]
-            answer = self._answer(done.book, row.position - 1, row.recorded_at)
-            done.expect(answer == "closed" and len(done.wrote) == 1, "closed, but can't be", answer=answer, row=row)
-            self._judge_figures(done, row)
-        if done.was_cut_off or done.was_kept_out:
+        allowed = {self._expected_outcome(result.model, head, now) for head, now in result.visible_states}
+        if result.written_rows:
+            row = result.written_rows[0]
+            expected = self._expected_outcome(result.model, row.position - 1, row.recorded_at)
+            result.expect(
+                expected == "closed" and len(result.written_rows) == 1, "closed, but can't be", answer=expected, row=row
+            )
+            self._check_totals(result, row)
+        if result.was_interrupted or result.was_locked_out:
             return
-        if done.error is not None:
-            done.expect_refusal(allowed - {"closed", "standing"})
+        if result.error is not None:
+            result.expect_error(allowed - {"closed", "standing"})
             return
-        done.expect(done.wrote or "standing" in allowed, "closed, but nothing was written", allowed=allowed)
-        rows = done.book.of("PeriodClosed", until=done.book.head)
-        done.expect(any(is_told(done.value, row) for row in rows), "another closing is told", told=done.value)
+        result.expect(result.written_rows or "standing" in allowed, "closed, but nothing was written", allowed=allowed)
+        rows = result.model.rows_of("PeriodClosed", until=result.model.head)
+        result.expect(
+            any(matches_row(result.value, row) for row in rows), "another closing is told", context=result.value
+        )
 
-    def _judge_figures(self, done: Done, row: Row) -> None:
-        said, book, asked = row.said, done.book, (self.event_name, self.customer, self.bounds, row.said["position"])
-        done.expect(said["position"] in done.heads, "figures of a position that wasn't looked at", row=row)
-        total, count, last = book.figures(*asked)
-        found = {name: None if said[name] is None else Fraction(said[name]) for name in ("sum", "count", "last")}
-        done.expect(found == {"sum": total, "count": count, "last": last}, "other figures are frozen", row=row,
-                    expected=(total, count, last))  # fmt: skip
-        quantity = book.quantity(*asked)
-        frozen = Fraction(said["quantity"]), Fraction(said["billable"]), said["digest"], bounds_of(row)
-        expected = quantity, max(quantity, Fraction(0)), book.digest(*asked), self.bounds
-        done.expect(frozen == expected, "another quantity is frozen", frozen=frozen, expected=expected)
+    def _check_totals(self, result: OperationResult, row: Row) -> None:
+        fields, model, query = (
+            row.fields,
+            result.model,
+            (self.event_name, self.customer, self.bounds, row.fields["position"]),
+        )
+        result.expect(fields["position"] in result.heads, "figures of a position that wasn't looked at", row=row)
+        total, count, last = model.totals(*query)
+        stored_totals = {
+            name: None if fields[name] is None else Fraction(fields[name]) for name in ("sum", "count", "last")
+        }
+        expected_totals = {"sum": total, "count": count, "last": last}
+        result.expect(stored_totals == expected_totals, "other totals are frozen", row=row, expected=expected_totals)
+        quantity = model.quantity(*query)
+        frozen = Fraction(fields["quantity"]), Fraction(fields["billable"]), fields["digest"], bounds_of(row)
+        expected = quantity, max(quantity, Fraction(0)), model.digest(*query), self.bounds
+        result.expect(frozen == expected, "another quantity is frozen", frozen=frozen, expected=expected)
 
-    def _answer(self, book: Book, head: int, now: datetime) -> str:
-        if self.event_name not in book.meters(head):
+    def _expected_outcome(self, model: LedgerModel, head: int, now: datetime) -> str:
+        if self.event_name not in model.meters(head):
             return "no_meter"
-        standing = [bounds_of(row) for row in book.standing(self.event_name, self.customer, head)]
-        if self.bounds in standing:
+        closed_bounds = [bounds_of(row) for row in model.closed_rows(self.event_name, self.customer, head)]
+        if self.bounds in closed_bounds:
             return "standing"
         if now - self.bounds[1] < GRACE:
-            return "period_not_over"
-        is_overlapping = any(start < self.bounds[1] and self.bounds[0] < end for start, end in standing)
+            return "period_not_ended"
+        is_overlapping = any(start < self.bounds[1] and self.bounds[0] < end for start, end in closed_bounds)
         return "period_overlaps" if is_overlapping else "closed"
 
 
@@ -75,45 +85,49 @@ class Reopen:
     bounds: Bounds
 
     def __str__(self) -> str:
-        return f"reopen {self.event_name!r:.20} {self.customer!r:.12} {shown(self.bounds)}"
+        return f"reopen {self.event_name!r:.20} {self.customer!r:.12} {format_bounds(self.bounds)}"
 
-    def do(self, metering: Metering) -> ClosedPeriod:
+    def run(self, metering: Metering) -> ClosedPeriod:
         """Reopen it."""
-        return metering.reopen_period(self.event_name, self.customer, *self.bounds, reason="a test")
+        return metering.periods.reopen(self.event_name, self.customer, *self.bounds, reason="a test")
 
-    def judge(self, done: Done) -> None:
+    def check(self, result: OperationResult) -> None:
         """Only what is closed can be reopened."""
-        allowed = {self._answer(done.book, head) for head in done.heads}
-        if done.wrote:
-            answer = self._answer(done.book, done.wrote[0].position - 1)
-            done.expect(answer == "reopened", "reopened, but wasn't closed", wrote=done.wrote)
-            done.expect_rows({"topic": "PeriodReopened", "event_name": self.event_name, "customer": self.customer})
-            done.expect(bounds_of(done.wrote[0]) == self.bounds, "another period was reopened", wrote=done.wrote)
-        if done.was_cut_off:
+        allowed = {self._expected_outcome(result.model, head) for head in result.heads}
+        if result.written_rows:
+            expected = self._expected_outcome(result.model, result.written_rows[0].position - 1)
+            result.expect(expected == "reopened", "reopened, but wasn't closed", wrote=result.written_rows)
+            result.expect_rows({"topic": "PeriodReopened", "event_name": self.event_name, "customer": self.customer})
+            result.expect(
+                bounds_of(result.written_rows[0]) == self.bounds,
+                "another period was reopened",
+                wrote=result.written_rows,
+            )
+        if result.was_interrupted:
             return
-        if done.error is not None:
-            done.expect_refusal(allowed - {"reopened"})
+        if result.error is not None:
+            result.expect_error(allowed - {"reopened"})
         else:
-            done.expect(done.wrote, "reopened, but nothing was written", allowed=allowed)
+            result.expect(result.written_rows, "reopened, but nothing was written", allowed=allowed)
 
-    def _answer(self, book: Book, head: int) -> str:
-        if self.event_name not in book.meters(head):
+    def _expected_outcome(self, model: LedgerModel, head: int) -> str:
+        if self.event_name not in model.meters(head):
             return "no_meter"
-        standing = [bounds_of(row) for row in book.standing(self.event_name, self.customer, head)]
-        return "reopened" if self.bounds in standing else "period_not_closed"
+        closed_bounds = [bounds_of(row) for row in model.closed_rows(self.event_name, self.customer, head)]
+        return "reopened" if self.bounds in closed_bounds else "period_not_closed"
 
 
-def shown(bounds: Bounds) -> str:
+def format_bounds(bounds: Bounds) -> str:
     """A period in a few words."""
     return f"{bounds[0]:%d %H:%M} to {bounds[1]:%d %H:%M}"
 
 
-def is_told(told: ClosedPeriod, row: Row) -> bool:
+def matches_row(period: ClosedPeriod, row: Row) -> bool:
     """Whether a closing is told as it is stored."""
-    figures = told.model_dump(
+    totals = period.model_dump(
         mode="json", include={"event_name", "customer", "sum", "count", "last", "quantity", "digest"}
     )
-    named = {name: row.said[name] for name in figures}
-    return (figures, (told.start, told.end), told.closed_at, told.position) == (
-        named, bounds_of(row), row.recorded_at, row.said["position"],
+    named = {name: row.fields[name] for name in totals}
+    return (totals, (period.start, period.end), period.closed_at, period.position) == (
+        named, bounds_of(row), row.recorded_at, row.fields["position"],
     )  # fmt: skip

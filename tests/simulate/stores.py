@@ -13,10 +13,10 @@ from typing import Any
 
 from psycopg.pq import ExecStatus, PGconn
 from tallybook.application import Metering, PostgresSettings
-from tallybook.application.stores.sqlite_ledger import SQLiteLedgerRecorder
+from tallybook.application.storage.sqlite.event_recorder import SQLiteEventRecorder
 
 from ..postgres import Database, database
-from .faults import KINDS
+from .fault_plan import FAULT_KINDS
 from .model import Row
 
 Clock = Callable[[], datetime]
@@ -27,12 +27,12 @@ _connect = sqlite3.connect
 
 
 @dataclass
-class Place:
+class LedgerLocation:
     """Where one ledger is: to be opened as often as `processes` says, read past the package, and tidied up."""
 
     url: str
     processes: int = 3
-    faults: tuple[str, ...] = tuple(kind for kind in KINDS if kind != "connection lost")
+    faults: tuple[str, ...] = tuple(kind for kind in FAULT_KINDS if kind != "connection lost")
 
     def open(self, clock: Clock) -> Metering:
         """Open the ledger once more."""
@@ -41,16 +41,16 @@ class Place:
     def rows(self, after: int) -> list[Row]:
         """The rows after a position."""
         with closing(_connect(self.url.removeprefix("sqlite:///"))) as connection:
-            return rows_of(connection.execute(_QUERY, (after,)).fetchall())
+            return parse_rows(connection.execute(_QUERY, (after,)).fetchall())
 
     def delete_views(self) -> None:
         """Delete the read models; nobody has the ledger open."""
-        for suffix in (".views", ".views-wal", ".views-shm"):
+        for suffix in (".read-models", ".read-models-wal", ".read-models-shm"):
             Path(self.url.removeprefix("sqlite:///") + suffix).unlink(missing_ok=True)
 
 
 @dataclass
-class InMemory(Place):
+class InMemoryLocation(LedgerLocation):
     """A ledger in memory: there for as long as it is open, and only for who opened it."""
 
     url: str = "sqlite://"
@@ -66,16 +66,16 @@ class InMemory(Place):
     def rows(self, after: int) -> list[Row]:
         """The rows after a position."""
         recorder = self._opened[-1]._ledger.ledger_recorder  # pyright: ignore[reportPrivateUsage]
-        assert isinstance(recorder, SQLiteLedgerRecorder)
+        assert isinstance(recorder, SQLiteEventRecorder)
         with closing(_connect(recorder.datastore.pool.db_name, uri=True)) as connection:
-            return rows_of(connection.execute(_QUERY, (after,)).fetchall())
+            return parse_rows(connection.execute(_QUERY, (after,)).fetchall())
 
 
 @dataclass
-class InPostgres(Place):
+class PostgresLocation(LedgerLocation):
     """A ledger in a schema. It gives up soon: nobody will let go of what they hold meanwhile."""
 
-    faults: tuple[str, ...] = KINDS
+    faults: tuple[str, ...] = FAULT_KINDS
 
     def open(self, clock: Clock) -> Metering:
         """Open the ledger once more."""
@@ -86,12 +86,12 @@ class InPostgres(Place):
         """The rows after a position, past psycopg's cursors, which may be watched."""
         settings = PostgresSettings.parse(self.url)
         table = f'FROM "{settings.schema_name}".stored_events WHERE position > {after} ORDER BY position'
-        with _asked(settings, f"SELECT position, originator_id, originator_version, topic, state {table}") as found:
+        with _query(settings, f"SELECT position, originator_id, originator_version, topic, state {table}") as result:
             texts = [
-                [(found.get_value(number, column) or b"").decode() for column in range(5)]
-                for number in range(found.ntuples)
+                [(result.get_value(number, column) or b"").decode() for column in range(5)]
+                for number in range(result.ntuples)
             ]
-        return rows_of(
+        return parse_rows(
             (int(position), stream, int(version), topic, bytes.fromhex(state[2:]))
             for position, stream, version, topic, state in texts
         )
@@ -99,61 +99,62 @@ class InPostgres(Place):
     def delete_views(self) -> None:
         """Drop the read models; nobody has the ledger open."""
         settings = PostgresSettings.parse(self.url)
-        with _asked(settings, f'DROP SCHEMA IF EXISTS "{settings.schema_name}_views" CASCADE'):
+        with _query(settings, f'DROP SCHEMA IF EXISTS "{settings.schema_name}_read_models" CASCADE'):
             pass
 
 
 @contextmanager
-def _asked(settings: PostgresSettings, statement: str) -> Generator[Any]:
+def _query(settings: PostgresSettings, statement: str) -> Generator[Any]:
     connection = PGconn.connect(settings.url.get_secret_value().encode())
     try:
-        found = connection.exec_(statement.encode())
-        assert found.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK), found.error_message
-        yield found
+        result = connection.exec_(statement.encode())
+        assert result.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK), result.error_message
+        yield result
     finally:
         connection.finish()
 
 
-def rows_of(found: Iterable[tuple[int, str, int, str, bytes]]) -> list[Row]:
+def parse_rows(stored_rows: Iterable[tuple[int, str, int, str, bytes]]) -> list[Row]:
     """Stored events, their JSON read."""
     return [
-        Row(position, stream, version, topic, json.loads(state)) for position, stream, version, topic, state in found
+        Row(position, stream, version, topic, json.loads(state))
+        for position, stream, version, topic, state in stored_rows
     ]
 
 
 @contextmanager
-def sqlite_file() -> Generator[Place]:
+def sqlite_file_location() -> Generator[LedgerLocation]:
     """A ledger in a file, in memory where the system has files there: what is tried is the order of things."""
     quick = Path("/dev/shm")
     with TemporaryDirectory(prefix="tallybook-", dir=quick if quick.is_dir() else None) as folder:
-        yield Place(f"sqlite:///{folder}/usage.db")
+        yield LedgerLocation(f"sqlite:///{folder}/usage.db")
 
 
 @contextmanager
-def sqlite_memory() -> Generator[Place]:
+def sqlite_memory_location() -> Generator[LedgerLocation]:
     """A ledger in memory."""
-    yield InMemory()
+    yield InMemoryLocation()
 
 
 @contextmanager
-def in_postgres() -> Generator[Place]:
+def postgres_location() -> Generator[LedgerLocation]:
     """A ledger in a schema of its own, on one server for all the ledgers of this process."""
-    yield InPostgres(server().fresh_url())
+    yield PostgresLocation(server().fresh_url())
     server().drop_schemas()
 
 
 def server() -> Database:
-    """The database of `SERVERS`, or of a server of our own, which ends with this process."""
-    if not SERVERS:
-        kept = ExitStack()
-        SERVERS.append(kept.enter_context(database()))
-        atexit.register(kept.close)
-    return SERVERS[0]
+    """The database of `CONFIGURED_DATABASES`, or of a server of our own, which ends with this process."""
+    if not CONFIGURED_DATABASES:
+        exit_stack = ExitStack()
+        CONFIGURED_DATABASES.append(exit_stack.enter_context(database()))
+        atexit.register(exit_stack.close)
+    return CONFIGURED_DATABASES[0]
 
 
-SERVERS: list[Database] = []
-STORES: Mapping[str, Callable[[], AbstractContextManager[Place]]] = {
-    "sqlite": sqlite_file,
-    "memory": sqlite_memory,
-    "postgres": in_postgres,
+CONFIGURED_DATABASES: list[Database] = []
+STORES: Mapping[str, Callable[[], AbstractContextManager[LedgerLocation]]] = {
+    "sqlite": sqlite_file_location,
+    "memory": sqlite_memory_location,
+    "postgres": postgres_location,
 }

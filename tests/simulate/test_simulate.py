@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ..postgres import Database
-from .canaries import CANARIES
-from .stores import SERVERS
-from .world import Failed, simulate
+from .mutants import MUTANTS
+from .simulation import SimulationFailed, simulate
+from .stores import CONFIGURED_DATABASES
 
 SEEDS = int(os.environ.get("TALLYBOOK_SIMULATE_SEEDS", "50"))
 POSTGRES_SEEDS = max(SEEDS // 12, 1)
@@ -24,60 +24,60 @@ TRIES = 60
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_a_seed_goes_as_it_must(seed: int) -> None:
+def test_a_seed_passes(seed: int) -> None:
     """Whatever is done, fails, dies or comes in between: the ledger keeps its word, and figures are the plain ones."""
-    goes_as_it_must(seed, STEPS, "memory" if seed % 10 == 9 else "sqlite")
+    check_seed(seed, STEPS, "memory" if seed % 10 == 9 else "sqlite")
 
 
 @pytest.mark.parametrize("seed", range(POSTGRES_SEEDS))
-def test_a_seed_goes_as_it_must_on_postgres(postgres: Database, seed: int) -> None:
+def test_a_seed_passes_on_postgres(postgres: Database, seed: int) -> None:
     """The same, with connections lost too."""
-    if not SERVERS:
-        SERVERS.append(postgres)
-    goes_as_it_must(seed, 12, "postgres")
+    if not CONFIGURED_DATABASES:
+        CONFIGURED_DATABASES.append(postgres)
+    check_seed(seed, 12, "postgres")
 
 
-@pytest.mark.parametrize("canary", sorted(CANARIES))
-def test_a_planted_fault_is_found(canary: str) -> None:
+@pytest.mark.parametrize("mutant", sorted(MUTANTS))
+def test_a_mutant_is_detected(mutant: str) -> None:
     """Within a few seeds; nothing is left of it afterwards."""
     for seed in range(TRIES):
         try:
-            simulate(seed, 40, canary=canary)
-        except Failed:
+            simulate(seed, 40, mutant=mutant)
+        except SimulationFailed:
             simulate(seed, 2)
             return
-    pytest.fail(f"{canary} was not found in {TRIES} seeds")
+    pytest.fail(f"{mutant} was not found in {TRIES} seeds")
 
 
-def test_the_command_that_is_told_repeats_the_failure() -> None:
+def test_the_printed_command_repeats_the_failure() -> None:
     """Exactly one command is told; it fails in the same way, also where Python hashes otherwise."""
-    first = run("--seeds", "9", "--canary", "cancel-ignored", hashing="1")
+    first = run("--seeds", "9", "--mutant", "cancel-ignored", hashing="1")
     assert first.returncode == 1
     (command,) = [line.removeprefix("Again: ") for line in first.stdout.splitlines() if line.startswith("Again: ")]
     python, dash_m, module, *arguments = shlex.split(command)
     assert (python, dash_m, module) == ("python", "-m", "tests.simulate")
-    again = run(*arguments, hashing="2")
-    assert (again.returncode, again.stdout) == (1, first.stdout)
+    rerun = run(*arguments, hashing="2")
+    assert (rerun.returncode, rerun.stdout) == (1, first.stdout)
 
 
 def test_a_seed_is_the_same_in_every_run() -> None:
     """All that happens and all that is counted, in this process and in others."""
-    told = [run("--seed", "4", "--steps", "30", "--trace", hashing=hashing).stdout for hashing in ("1", "2")]
-    first, second = ([line for line in one.splitlines() if " seeds, " not in line] for one in told)
-    world = simulate(4, 30)
+    traces = [run("--seed", "4", "--steps", "30", "--trace", hashing=hashing).stdout for hashing in ("1", "2")]
+    first, second = ([line for line in trace.splitlines() if " seeds, " not in line] for trace in traces)
+    simulation = simulate(4, 30)
     assert first == second
-    assert first[: len(world.trace)] == world.trace
-    assert sum(world.counts.values()) > len(world.trace) > 30
+    assert first[: len(simulation.trace)] == simulation.trace
+    assert sum(simulation.counts.values()) > len(simulation.trace) > 30
 
 
-def goes_as_it_must(seed: int, steps: int, store: str) -> None:
+def check_seed(seed: int, steps: int, store: str) -> None:
     """Let a seed happen; fail with the command that repeats it."""
     try:
         simulate(seed, steps, store)
-    except Failed as failed:
-        told = "\n".join(failed.trace[-12:])
-        again = f"python -m tests.simulate --seed {seed} --steps {steps} --store {store}"
-        pytest.fail(f"{told}\nafter step {failed.step}: {failed}\n{again}")
+    except SimulationFailed as failed:
+        traces = "\n".join(failed.trace[-12:])
+        rerun = f"python -m tests.simulate --seed {seed} --steps {steps} --store {store}"
+        pytest.fail(f"{traces}\nafter step {failed.step}: {failed}\n{rerun}")
 
 
 def run(*arguments: str, hashing: str) -> "subprocess.CompletedProcess[str]":

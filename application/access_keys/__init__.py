@@ -1,0 +1,1 @@
+"""Access keys: their text format, authentication and views."""

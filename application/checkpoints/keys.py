@@ -1,0 +1,132 @@
+"""Signing keys: a private key in a PEM file, a public key as one line by https://c2sp.org/signed-note."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ...domain.errors import InvalidSigningKey
+from ...domain.text import abbreviated_repr
+from .checkpoint import KEY_HASH_BYTES, ORIGIN_PATTERN, Note, Signature, from_base64, to_base64
+
+if TYPE_CHECKING:
+    from . import ed25519
+
+_ALGORITHM = b"\x01"  # Ed25519
+_PUBLIC_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A key that verifies signatures. As text: the signer's name, a hash, and the key."""
+
+    name: str
+    value: bytes
+
+    @property
+    def key_hash(self) -> bytes:
+        """The first bytes of every signature by this key."""
+        return hashlib.sha256(self.name.encode() + b"\n" + _ALGORITHM + self.value).digest()[:KEY_HASH_BYTES]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_hash.hex()}+{to_base64(_ALGORITHM + self.value)}"
+
+    @classmethod
+    def parse(cls, text: str) -> "PublicKey":
+        """Parse a public key. Raises InvalidSigningKey."""
+        name, _, rest = text.partition("+")
+        try:
+            value = from_base64(rest.partition("+")[2])
+        except ValueError:
+            value = b""
+        key = cls(name, value[1:])
+        if ORIGIN_PATTERN.fullmatch(name) is None or len(value) != 1 + _PUBLIC_BYTES or str(key) != text:
+            raise InvalidSigningKey(
+                "A public key is a line like 'tallybook+1a2b3c4d+AfY…', as 'tallybook checkpoint key' prints it.",
+                field="key",
+            )
+        return key
+
+    @classmethod
+    def load(cls, source: str | Path) -> "PublicKey":
+        """Return the key in a line of text or in a file. Raises InvalidSigningKey."""
+        if not isinstance(cast(object, source), str | Path):
+            raise InvalidSigningKey(
+                f"A public key is a line of text, or its file, not {abbreviated_repr(source)}.",
+                field="key",
+                value=source,
+            )
+        path = Path(source)
+        try:
+            text = path.read_text() if path.is_file() else str(source)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidSigningKey(f"The key in {path} can't be read.", field="key", value=path) from error
+        return cls.parse(text.strip())
+
+    def matches(self, signature: Signature) -> bool:
+        """Return whether a signature has the name and hash of this key. Does not verify the signature."""
+        return (signature.name, signature.key_hash) == (self.name, self.key_hash)
+
+    def has_signed(self, note: Note) -> bool:
+        """Return whether the note has signatures by this key and all of them are valid."""
+        own_signatures = [signature.value for signature in note.signatures if self.matches(signature)]
+        is_valid_signature = _import_ed25519().is_valid_signature
+        return bool(own_signatures) and all(
+            is_valid_signature(self.value, signature, note.text.encode()) for signature in own_signatures
+        )
+
+
+class PrivateKey:
+    """A key that signs checkpoints with the name of a ledger."""
+
+    def __init__(self, name: str, key: "ed25519.Ed25519PrivateKey") -> None:
+        self._key = key
+        self.public_key = PublicKey(name, key.public_key().public_bytes_raw())
+
+    def sign(self, text: str) -> Note:
+        """Return the text as a note with one signature."""
+        signature = Signature(self.public_key.name, self.public_key.key_hash, self._key.sign(text.encode()))
+        return Note(text, (signature,))
+
+    @classmethod
+    def load(cls, path: Path, name: str) -> "PrivateKey":
+        """Return the key in a PEM file of this class or of `openssl genpkey -algorithm ed25519`.
+
+        Raises InvalidSigningKey.
+        """
+        from_pem = _import_ed25519().from_pem
+        try:
+            return cls(name, from_pem(path.read_bytes()))
+        except OSError as error:
+            raise InvalidSigningKey(
+                f"The key in {path} can't be read: {error.strerror}.", field="key", value=path
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise InvalidSigningKey(
+                f"{path} is no Ed25519 private key in PEM without a password.", field="key", value=path
+            ) from error
+
+    @classmethod
+    def generate(cls, path: Path, name: str) -> "PrivateKey":
+        """Create a key in a new file that only its owner can read. Raises InvalidSigningKey."""
+        ed25519 = _import_ed25519()
+        key = ed25519.Ed25519PrivateKey.generate()
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(ed25519.to_pem(key))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InvalidSigningKey(f"{path} can't be written: {error.strerror}.", field="key", value=path) from error
+        return cls(name, key)
+
+
+def _import_ed25519():  # pyright infers the type of the module
+    try:
+        from . import ed25519  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise InvalidSigningKey(
+            "Signatures need an extra: pip install 'tallybook[checkpoints]'.", field="key"
+        ) from None
+    return ed25519

@@ -1,0 +1,19 @@
+"""Where files are, as callers give it."""
+
+import os
+from pathlib import Path
+
+from ...domain.errors import InvalidParameter
+from ...domain.text import abbreviated_repr
+
+
+def require_path(value: object, field: str) -> Path:
+    """A path that the operating system can be asked for. Raises InvalidParameter."""
+    try:
+        if isinstance(value, str | Path) and b"\0" not in os.fsencode(value):
+            return Path(value)
+    except UnicodeEncodeError:
+        pass
+    raise InvalidParameter(
+        f"{field!r} must be the path of a file, not {abbreviated_repr(value)}.", field=field, value=value
+    )

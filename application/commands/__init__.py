@@ -1,0 +1,1 @@
+"""Commands: everything that changes the ledger."""

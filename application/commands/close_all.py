@@ -1,0 +1,54 @@
+"""Closes the same period of many customers, each on its own."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from ...domain.customer_periods import ClosedPeriod
+from ...domain.errors import PeriodNotEnded, TallybookError
+from .periods import PeriodCommands
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodClosing:
+    """A closed period of a customer. `was_closed` is true if it was closed before this call."""
+
+    period: ClosedPeriod
+    was_closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FailedClosing:
+    """A customer whose period was not closed, and the error."""
+
+    customer: str
+    error: TallybookError
+
+
+def close_period(
+    periods: PeriodCommands, event_name: str, customer: str, start: datetime, end: datetime
+) -> PeriodClosing:
+    """Close a period of one customer. Raises PeriodNotEnded or PeriodOverlaps."""
+    closed_before = periods.list(event_name, customer, start=start, end=end)
+    period = periods.close(event_name, customer, start, end)
+    return PeriodClosing(period, period in closed_before)
+
+
+def close_all(
+    periods: PeriodCommands, event_name: str, customers: Iterable[str], start: datetime, end: datetime
+) -> Iterator[PeriodClosing | FailedClosing]:
+    """Close the period [start, end) of each customer, and yield each result as soon as it is stored.
+
+    An error of one customer is yielded and does not prevent the other closings, except PeriodNotEnded: it applies to
+    all customers and is raised.
+    """
+    closed_before = periods.list(event_name, start=start, end=end)
+    for customer in customers:
+        try:
+            period = periods.close(event_name, customer, start, end)
+        except PeriodNotEnded:
+            raise
+        except TallybookError as error:
+            yield FailedClosing(customer, error)
+        else:
+            yield PeriodClosing(period, period in closed_before)

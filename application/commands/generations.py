@@ -1,0 +1,94 @@
+"""Generations of the read models as callers see them: rebuild, compare, promote and drop them."""
+
+from collections.abc import Callable, Mapping
+
+from ...projections.models import Generation
+from ...projections.projector import Progress
+from ..ledger.ledger import Ledger
+from ..queries.comparison import GenerationComparison, GenerationDifference
+from ..read_models.generations import Generations
+from ..results import GenerationView
+from ..validation import optional_note
+from .rules import GenerationPromoter
+
+
+class GenerationCommands:
+    """The generations of the read models: `metering.generations`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        generations: Generations,
+        promoter: GenerationPromoter,
+        comparison: GenerationComparison,
+    ) -> None:
+        self._ledger = ledger
+        self._generations = generations
+        self._promoter = promoter
+        self._comparison = comparison
+
+    def rebuild(
+        self,
+        *,
+        rules: Mapping[str, Mapping[str, object]] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> GenerationView:
+        """Build a generation from the ledger while the live one continues to answer queries.
+
+        `rules` maps event names to changed rules (some of formula, event_time_window, customer_key, value_key and
+        dimension_keys). An interrupted rebuild is resumed by the same call.
+
+        Raises RebuildInProgress, IncompatibleRules or InvalidParameter.
+        """
+        return self._to_view(self._generations.rebuild(rules, progress))
+
+    def build_candidate(
+        self,
+        event_name: str,
+        rules: Mapping[str, object],
+        *,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> GenerationView:
+        """Build a generation that counts a meter under other rules, to compare it before it is promoted.
+
+        `rules` are those of `rules.change`. An existing generation under these rules is returned.
+
+        Raises RebuildInProgress, IncompatibleRules, and InvalidParameter if the meter has these rules already.
+        """
+        return self._to_view(self._generations.build_candidate({event_name: rules}, progress))
+
+    def diff(self, generation: int, *, window: str = "month", timezone: str = "UTC") -> GenerationDifference:
+        """Return how the totals of a generation differ from the live one's, by meter, customer and `window`.
+
+        `window` is minute, hour, day, month or year, in `timezone`. Raises GenerationNotFound or GenerationInUse.
+        """
+        return self._comparison.diff(generation, window, timezone)
+
+    def promote(self, generation: int, *, reason: str | None = None, by: str | None = None) -> GenerationView:
+        """Make a generation live. The previous one is retired; promote that one to go back.
+
+        If the generation was built under other rules than the current ones, the rules are changed first, and `reason`
+        is required. Raises GenerationNotFound, GenerationInUse or RulesConflict.
+        """
+        reason, by = optional_note(reason, "reason"), optional_note(by, "by")
+        with self._generations.views.generation_lock(f"promoting generation {generation}"):
+            self._promoter.promote(self._generations.get_built(generation), reason, by)
+            promoted = self._generations.get(generation)
+        return self._to_view(promoted)
+
+    def drop(self, generation: int) -> None:
+        """Delete a generation that is not live. Raises GenerationNotFound or GenerationInUse."""
+        self._generations.drop(generation)
+
+    def list(self) -> list[GenerationView]:
+        """Return all generations in the order of their creation. One of them is live."""
+        return [self._to_view(generation) for generation in self._generations.list()]
+
+    def _to_view(self, generation: Generation) -> GenerationView:
+        return GenerationView(
+            generation.number,
+            generation.state,
+            generation.position,
+            self._ledger.head(),
+            self._generations.pending_rule_changes(generation),
+        )

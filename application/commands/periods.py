@@ -1,0 +1,90 @@
+"""Closed periods: close a period for an invoice, and reopen it."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from eventsourcing.persistence import IntegrityError
+
+from ...domain.customer_periods import ClosedPeriod, CustomerPeriods
+from ...domain.errors import PeriodNotClosed
+from ...domain.policy import AcceptancePolicy
+from ...domain.text import abbreviated_repr
+from ...domain.timestamps import ensure_utc
+from ..ledger.ledger import Ledger
+from ..queries.adjustments import PeriodQueries, compute_period_totals
+from ..queries.meter_query import MeterQueryFactory, validate_names
+from ..validation import optional_note, require_text, require_time_range
+
+
+class PeriodCommands(PeriodQueries):
+    """The closed periods of a ledger: `metering.periods`."""
+
+    def __init__(
+        self, ledger: Ledger, meter_queries: MeterQueryFactory, policy: AcceptancePolicy, clock: Callable[[], datetime]
+    ) -> None:
+        super().__init__(ledger, meter_queries)
+        self._policy = policy
+        self._clock = clock
+
+    def close(self, event_name: str, customer: str, start: datetime, end: datetime) -> ClosedPeriod:
+        """Freeze the totals of `customer` in [start, end) for an invoice, and return them.
+
+        Meter events and cancellations that arrive later are recorded as usual and never change the closed period:
+        `adjustments` returns their difference. Closing a closed period again returns the first result.
+
+        Raises PeriodNotEnded before the end and the policy's grace period have passed, and PeriodOverlaps if the period
+        overlaps another closed period of the customer on this meter.
+        """
+        validate_names(event_name, customer)
+        bounds = require_time_range(start, end)
+        while True:
+            periods = self._ledger.customer_periods(event_name, customer)
+            periods = periods or CustomerPeriods.empty(event_name, customer, at=self._now())
+            closed = periods.find_closed(start, end)
+            if closed is not None:
+                return closed
+            with self._meter_queries.session() as read_models:
+                query = self._meter_queries.meter_query(read_models, event_name)
+                totals = compute_period_totals(query, customer, bounds)
+            # The clock is read after the totals are computed: no event in them is recorded later than the closing.
+            closed = periods.close(start, end, totals, at=self._now(), policy=self._policy)
+            try:
+                self._ledger.append(periods.collect_events())
+            except IntegrityError:
+                continue  # another process closed or reopened a period of the customer meanwhile
+            return closed
+
+    def reopen(
+        self,
+        event_name: str,
+        customer: str,
+        start: datetime,
+        end: datetime,
+        *,
+        reason: str,
+        by: str | None = None,
+    ) -> ClosedPeriod:
+        """Reopen a closed period, so that it can be closed again with new totals, and return what was closed.
+
+        The first closing stays in the ledger, with the reason and the requester. Raises PeriodNotClosed.
+        """
+        validate_names(event_name, customer)
+        reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
+        while True:
+            periods = self._ledger.customer_periods(event_name, customer)
+            if periods is None:
+                self._ledger.meter(event_name)
+                raise PeriodNotClosed(
+                    f"No period of {abbreviated_repr(customer)} on {event_name!r} was ever closed.",
+                    field="start",
+                    value=start,
+                )
+            closed = periods.reopen(start, end, reason=reason, by=by, at=self._now())
+            try:
+                self._ledger.append(periods.collect_events())
+            except IntegrityError:
+                continue  # another process closed or reopened a period of the customer meanwhile
+            return closed
+
+    def _now(self) -> datetime:
+        return ensure_utc(self._clock(), "clock")

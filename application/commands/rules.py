@@ -1,0 +1,106 @@
+"""Rule changes: count a meter under other rules, by promoting a generation that was built under them."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from eventsourcing.persistence import IntegrityError
+
+from ...domain.errors import InvalidParameter, RulesConflict
+from ...domain.meter import Meter
+from ...domain.timestamps import ensure_utc
+from ...projections.models import Generation, GenerationState
+from ...projections.projector import Progress
+from ..ledger.ledger import Ledger
+from ..read_models.generations import Generations
+from ..read_models.rule_compatibility import are_compatible
+from ..results import MeterView
+from ..validation import optional_note, require_text
+
+
+class RuleCommands:
+    """Changes of the rules of meters: `metering.rules`."""
+
+    def __init__(self, ledger: Ledger, generations: Generations, promoter: "GenerationPromoter") -> None:
+        self._ledger = ledger
+        self._generations = generations
+        self._promoter = promoter
+
+    def change(
+        self,
+        event_name: str,
+        rules: Mapping[str, object],
+        *,
+        reason: str,
+        by: str | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> MeterView:
+        """Change the rules of a meter for all of its past; closed periods keep their totals. Return the meter.
+
+        `rules` maps some of formula, event_time_window, customer_key, value_key and dimension_keys to their new values.
+        To see the difference first, build a candidate with these rules, `diff` it, and `promote` it.
+
+        Raises IncompatibleRules, with the meter events that the new rules reject and nothing changed.
+        """
+        reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
+        with self._generations.views.generation_lock("changing rules"):
+            candidate = self._generations.get_or_build_candidate({event_name: rules}, progress)
+            self._promoter.promote(candidate, reason, by)
+        return MeterView.from_aggregate(self._ledger.meter(event_name))
+
+
+class GenerationPromoter:
+    """Makes generations live, and the rules that they were built under current. The caller has the generation lock."""
+
+    def __init__(self, ledger: Ledger, generations: Generations, clock: Callable[[], datetime]) -> None:
+        self._ledger = ledger
+        self._generations = generations
+        self._clock = clock
+
+    def promote(self, generation: Generation, reason: str | None, by: str | None) -> None:
+        """Make a generation live; do nothing if it is. Raises InvalidParameter without a reason, or RulesConflict."""
+        if generation.state is GenerationState.LIVE:
+            return
+        self._put_rules_in_force(generation, reason, by)
+        self._generations.catch_up(generation)
+        self._generations.make_live(generation)
+
+    def _put_rules_in_force(self, generation: Generation, reason: str | None, by: str | None) -> None:
+        """Change the rules of meters to those of a generation.
+
+        The events are appended while no other process can append, so that no event is recorded that the new rules
+        reject. In that transaction only the events recorded since the generation was brought up to date are read, and
+        no read models are used: a process that has them locked may be waiting for the ledger.
+        """
+        while changed_rules := self._generations.pending_rule_changes(generation):
+            if reason is None:
+                raise InvalidParameter(
+                    f"Promoting generation {generation.number} changes the rules of "
+                    f"{', '.join(map(repr, changed_rules))}; give a reason, which is recorded in the ledger.",
+                    field="reason",
+                )
+            meters = {event_name: self._ledger.meter(event_name) for event_name in changed_rules}
+            _check_revisions(generation, meters)
+            position = self._generations.catch_up(generation)
+            try:
+                with self._ledger.exclusive() as ledger:
+                    if not are_compatible(changed_rules, ledger, after=position):
+                        continue  # the next catch_up stops at the event and raises IncompatibleRules
+                    for event_name, meter in meters.items():
+                        meter.change_rules(
+                            changed_rules[event_name], reason=reason, by=by, at=ensure_utc(self._clock(), "clock")
+                        )
+                        ledger.append(meter.collect_events())
+            except IntegrityError:
+                continue  # another process changed a meter meanwhile
+
+
+def _check_revisions(generation: Generation, meters: Mapping[str, Meter]) -> None:
+    """Raise RulesConflict if the rules of a meter were changed after the generation was built or retired."""
+    for event_name, meter in meters.items():
+        if generation.revisions.get(event_name) != meter.revision:
+            raise RulesConflict(
+                f"Generation {generation.number} was built before revision {meter.revision} of the rules of "
+                f"{event_name!r}, and promoting it would undo that. Build a new candidate.",
+                field="generation",
+                value=generation.number,
+            )

@@ -1,0 +1,255 @@
+"""Usage: record meter events and cancel them, each identifier exactly once."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import repeat
+from typing import cast
+
+import msgspec
+from eventsourcing.persistence import IntegrityError
+
+from ...domain.errors import (
+    Corrupted,
+    DatabasePermissionDenied,
+    DuplicateMeterEvent,
+    InvalidCancellation,
+    InvalidParameter,
+    MeterNotFound,
+    TallybookError,
+    Unavailable,
+)
+from ...domain.meter import EventAcceptor, Meter
+from ...domain.meter_event import Cancellation, MeterEventData
+from ...domain.meter_event_input import MeterEventInput, parse_meter_event
+from ...domain.policy import AcceptancePolicy
+from ...domain.text import abbreviated_repr, is_storable
+from ...domain.timestamps import ensure_utc
+from ..ledger.ledger import AttachToPositions, Ledger, StoredMeterEvent
+from ..results import MeterEventsRejected, Outcome, Receipt, Receipts
+from ..storage.key_value import KeyValueEntry
+from ..storage.ports import ConcurrentStreamUpdate
+from ..uuid7 import uuid7
+from ..validation import optional_note, require_text
+
+AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
+"""Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
+
+
+class _Decision(msgspec.Struct):
+    """The decision on one meter event: the data to store, or the error it is rejected with."""
+
+    identifier: str | None
+    event_input: MeterEventInput | None
+    data: MeterEventData | None
+    error: TallybookError | None = None
+
+
+class UsageCommands:
+    """Records and cancels meter events."""
+
+    def __init__(self, ledger: Ledger, policy: AcceptancePolicy, clock: Callable[[], datetime]) -> None:
+        self.ledger = ledger
+        self.policy = policy
+        self.clock = clock
+
+    def record(self, meter_event: object) -> Receipt:
+        """Record one meter event. Raises the error it is rejected with."""
+        (receipt,) = self.record_many((meter_event,))
+        if receipt.error is not None:
+            raise receipt.error
+        return receipt
+
+    def record_many(
+        self, meter_events: Iterable[object], *, strict: bool = False, attach: AttachToReceipts | None = None
+    ) -> Receipts:
+        """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`."""
+        raw_events = list(_require_iterable(meter_events))
+        while True:
+            now = ensure_utc(self.clock(), "clock")
+            acceptors = _MeterAcceptors(self.ledger, self.policy, now)
+            decisions = [_decide(raw_event, acceptors) for raw_event in raw_events]
+            try:
+                receipts = self._store(decisions, acceptors.meters, now, attach)
+            except ConcurrentStreamUpdate:
+                continue  # a meter was changed meanwhile: decide again under its new state
+            if strict:
+                _require_recorded(receipts)
+            return receipts
+
+    def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
+        """Cancel the meter event with this identifier. Returns the first cancellation if it was cancelled before."""
+        require_text(event_name, "event_name", 100)
+        require_text(identifier, "identifier", 100)
+        while True:
+            stored = self.ledger.meter_event(identifier)
+            if stored is None:
+                self.ledger.meter(event_name)
+                raise InvalidCancellation(
+                    f"No meter event is recorded under the identifier {identifier!r}.",
+                    field="identifier",
+                    value=identifier,
+                )
+            meter_event, position = stored
+            cancellation = meter_event.cancel(
+                event_name,
+                recorded_position=position,
+                at=ensure_utc(self.clock(), "clock"),
+                policy=self.policy,
+                reason=optional_note(reason, "reason"),
+                by=optional_note(by, "by"),
+            )
+            try:
+                self.ledger.append(meter_event.collect_events())
+            except IntegrityError:
+                continue  # another process cancelled it in between: return that cancellation
+            return cancellation
+
+    def _store(
+        self, decisions: Sequence[_Decision], meters: Iterable[Meter], now: datetime, attach: AttachToReceipts | None
+    ) -> Receipts:
+        """Store the accepted events, and the entries attached to them, and return the receipts.
+
+        The insert is optimistic: all events are inserted at once. If identifiers are taken, by earlier events or by
+        another process meanwhile, nothing is stored; the stored events are looked up and the remaining ones inserted.
+        """
+        accepted = _first_by_identifier(decisions)
+        rejected = {
+            decision.identifier for decision in decisions if decision.data is None and decision.identifier is not None
+        }
+        stored = self.ledger.find_meter_events(rejected) if rejected else {}
+        attach_to_positions: AttachToPositions | None = (
+            None if attach is None else lambda positions: attach(_receipts(decisions, stored, positions), now)
+        )
+        positions: Mapping[str, int] = {}
+        while accepted or attach_to_positions is not None:
+            try:
+                positions = self.ledger.append_meter_events(accepted, meters, attach_to_positions)
+                break
+            except IntegrityError:
+                taken = self.ledger.find_meter_events(accepted)
+                if not taken:
+                    raise
+                stored.update(taken)
+                accepted = {identifier: data for identifier, data in accepted.items() if identifier not in taken}
+        return _receipts(decisions, stored, positions)
+
+
+class _MeterAcceptors:
+    """Loads each meter of a batch once. `meters` are the meters that were loaded."""
+
+    def __init__(self, ledger: Ledger, policy: AcceptancePolicy, now: datetime) -> None:
+        self.meters: list[Meter] = []
+        self._ledger = ledger
+        self._policy = policy
+        self._now = now
+        self._acceptors: dict[str, EventAcceptor] = {}
+        self._errors: dict[str, MeterNotFound] = {}
+
+    def acceptor_for(self, event_name: str) -> EventAcceptor:
+        """Return the function that accepts or rejects events of a meter. Raises MeterNotFound."""
+        acceptor = self._acceptors.get(event_name)
+        if acceptor is not None:
+            return acceptor
+        if event_name in self._errors:
+            raise self._errors[event_name]
+        try:
+            meter = self._ledger.meter(event_name)
+        except MeterNotFound as error:
+            self._errors[event_name] = error
+            raise
+        self.meters.append(meter)
+        acceptor = self._acceptors[event_name] = meter.acceptor(at=self._now, policy=self._policy)
+        return acceptor
+
+
+def _decide(raw_event: object, acceptors: _MeterAcceptors) -> _Decision:
+    try:
+        event_input = parse_meter_event(raw_event)
+    except TallybookError as error:
+        return _Decision(_best_effort_identifier(raw_event), None, None, error)
+    try:
+        data = acceptors.acceptor_for(event_input.event_name)(event_input)
+    except (Corrupted, Unavailable, DatabasePermissionDenied):
+        raise  # nothing is wrong with the event: a caller who reads that it was rejected would not send it again
+    except TallybookError as error:
+        return _Decision(event_input.identifier, event_input, None, error)
+    return _Decision(event_input.identifier or str(uuid7()), event_input, data)
+
+
+def _first_by_identifier(decisions: Iterable[_Decision]) -> dict[str, MeterEventData]:
+    """Return the first accepted event of each identifier."""
+    accepted: dict[str, MeterEventData] = {}
+    for decision in decisions:
+        if decision.data is not None and decision.identifier is not None:
+            accepted.setdefault(decision.identifier, decision.data)
+    return accepted
+
+
+def _receipts(
+    decisions: Sequence[_Decision], stored: Mapping[str, StoredMeterEvent], positions: Mapping[str, int]
+) -> Receipts:
+    """Build the receipts of a batch from the events stored before and the `positions` of the new ones."""
+    if len(positions) == len(decisions):  # each event is new, under an identifier of its own
+        return Receipts(map(Receipt, positions, positions.values(), repeat(Outcome.ACCEPTED)))
+    known = dict(stored)
+    receipts = Receipts()
+    for decision in decisions:
+        identifier, data = decision.identifier, decision.data
+        if identifier is not None and data is not None and identifier in positions and identifier not in known:
+            receipts.append(Receipt(identifier, positions[identifier], Outcome.ACCEPTED))
+            known[identifier] = StoredMeterEvent(data, positions[identifier])  # a duplicate may follow in the batch
+        else:
+            receipts.append(_rejected_or_known(decision, known))
+    return receipts
+
+
+def _rejected_or_known(decision: _Decision, known: Mapping[str, StoredMeterEvent]) -> Receipt:
+    """Return the receipt of an event that is not new.
+
+    A resubmission of a stored event is a duplicate even if the current rules would reject it.
+    """
+    identifier, event_input = decision.identifier, decision.event_input
+    if identifier is None or event_input is None or identifier not in known:
+        return Receipt(identifier, None, Outcome.REJECTED, decision.error)
+    data, position = known[identifier]
+    if data.matches(event_input):
+        return Receipt(identifier, position, Outcome.DUPLICATE)
+    error = DuplicateMeterEvent(
+        f"The identifier {identifier!r} is taken by an event with other content, recorded at "
+        f"{data.recorded_at:%Y-%m-%dT%H:%M:%SZ}; an identifier can be used once.",
+        field="identifier",
+        value=identifier,
+    )
+    return Receipt(identifier, position, Outcome.CONFLICT, error)
+
+
+def _require_recorded(receipts: Receipts) -> None:
+    """Raise MeterEventsRejected if any of the meter events is not recorded with its content."""
+    first = next(((index, receipt) for index, receipt in enumerate(receipts) if receipt.error is not None), None)
+    if first is None:
+        return
+    index, receipt = first
+    raise MeterEventsRejected(
+        f"{receipts.rejected + receipts.conflicts} of {len(receipts)} meter events were not recorded; the first is "
+        f"number {index} (identifier {receipt.identifier!r}): {receipt.error}",
+        receipts,
+    )
+
+
+def _require_iterable(meter_events: object) -> Iterable[object]:
+    if not isinstance(meter_events, Iterable):
+        raise InvalidParameter(
+            f"'meter_events' must be a list of meter events, not {abbreviated_repr(meter_events)}.",
+            field="meter_events",
+        )
+    return cast(Iterable[object], meter_events)
+
+
+def _best_effort_identifier(raw_event: object) -> str | None:
+    """Return the identifier of an event that can't be parsed, so that its receipt can be matched to it."""
+    identifier = (
+        cast(Mapping[str, object], raw_event).get("identifier")
+        if isinstance(raw_event, Mapping)
+        else getattr(raw_event, "identifier", None)
+    )
+    return identifier if isinstance(identifier, str) and is_storable(identifier) else None

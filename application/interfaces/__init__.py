@@ -1,0 +1,1 @@
+"""The interfaces of the application: the command line and the HTTP API."""

@@ -1,0 +1,19 @@
+"""The command line."""
+
+import sys
+
+INSTALL_HINT = "The command line needs an extra: pip install 'tallybook[cli]'"
+_EXTRA_PACKAGES = {"typer", "rich", "click", "ijson"}
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 success, 1 error or difference, 2 invalid command line."""
+    try:
+        from .app import app  # noqa: PLC0415 - reports a missing extra
+
+        app(prog_name="tallybook")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA_PACKAGES:
+            raise
+        sys.stderr.write(f"{INSTALL_HINT}\n")
+        sys.exit(2)

@@ -1,0 +1,142 @@
+"""The `key` commands and their output."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .formatting import format_requester, format_time
+from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
+from .session import open_ledger
+from .terminal import say, table
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ...access_keys.views import AccessKeyView, NewAccessKey
+
+app = typer.Typer(help="Create, list and revoke access keys.", no_args_is_help=True, rich_markup_mode=None)
+
+ScopesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="A permission of the key: record, read or admin. Repeatable. record and read by default.",
+    ),
+]
+NameOption = Annotated[str, typer.Option(metavar="TEXT", help="A name for the key.", show_default=False)]
+TestOption = Annotated[bool, typer.Option("--test", help="Create a test mode key, with the prefix rk_test or sk_test.")]
+KeyIdArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="The id of the key, as 'key list' shows it.", show_default=False)
+]
+ReasonOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The reason of the revocation.")]
+
+
+@dataclass(frozen=True)
+class CreatedKey:
+    """A new access key with its secret, as one flat object for the JSON output."""
+
+    key: str = field(repr=False)
+    id: str
+    hint: str
+    name: str
+    scopes: tuple[str, ...]
+    livemode: bool
+    created_at: "datetime"
+    created_by: str | None
+
+    @classmethod
+    def from_new_key(cls, created: "NewAccessKey") -> "CreatedKey":
+        """Return the flat form of a new key."""
+        view = created.view
+        return cls(
+            created.key, view.id, view.hint, view.name, view.scopes, view.livemode, view.created_at, view.created_by
+        )
+
+
+@app.command()
+def create(
+    scopes: ScopesOption = None,
+    name: NameOption = "",
+    test: TestOption = False,
+    by: ByOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Create an access key and show it once.
+
+    Creates the ledger if it does not exist. The ledger stores only a hash of the key, with the requester and the time.
+    """
+    with open_ledger(ledger, as_json, create=True) as session:
+        created = session.metering.access_keys.create(scopes or ("record", "read"), name, livemode=not test, by=by)
+        session.print(CreatedKey.from_new_key(created), show_created)
+
+
+@app.command("list")
+def list_keys(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """List all access keys, without their secrets."""
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.access_keys.list(), show_keys)
+
+
+@app.command()
+def revoke(
+    key_id: KeyIdArgument,
+    reason: ReasonOption = None,
+    by: ByOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Revoke an access key.
+
+    Revoking it again shows the first revocation.
+    """
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.access_keys.revoke(key_id, reason=reason, by=by), show_revoked)
+
+
+def show_created(created: CreatedKey) -> None:
+    """Print the key on a separate line, and its properties."""
+    say(created.key)
+    say("Store this key now: it is shown only once. The ledger has only a hash of it.")
+    lines = {
+        "id": created.id,
+        "name": created.name or "none",
+        "scopes": ", ".join(created.scopes),
+        "mode": _format_mode(livemode=created.livemode),
+        "created": format_time(created.created_at) + format_requester(None, created.created_by),
+    }
+    for name, value in lines.items():
+        say(f"  {name:<16}{value}")
+
+
+def show_keys(keys: Sequence["AccessKeyView"]) -> None:
+    """Print one line for each key."""
+    if not keys:
+        say("No access keys yet. Create one with 'tallybook key create'.")
+        return
+    rows = [
+        (key.id, key.name, ", ".join(key.scopes), _format_mode(livemode=key.livemode),
+         format_time(key.created_at.replace(microsecond=0)) + format_requester(None, key.created_by),
+         _format_status(key))
+        for key in keys
+    ]  # fmt: skip
+    table(("id", "name", "scopes", "mode", "created", "status"), rows)
+
+
+def show_revoked(key: "AccessKeyView") -> None:
+    """Print when a key was revoked, by whom and why."""
+    assert key.revoked_at is not None
+    say(f"revoked: {key.hint} at {format_time(key.revoked_at)}{format_requester(key.reason, key.revoked_by)}")
+
+
+def _format_mode(*, livemode: bool) -> str:
+    return "live" if livemode else "test"
+
+
+def _format_status(key: "AccessKeyView") -> str:
+    if key.revoked_at is None:
+        return "active"
+    return f"revoked {format_time(key.revoked_at.replace(microsecond=0))}{format_requester(key.reason, key.revoked_by)}"

@@ -1,0 +1,68 @@
+"""All commands of `tallybook`.
+
+Modules of commands import the ledger and Rich only when a command runs, so that `--help` and completion start quickly.
+"""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import (
+    access_keys,
+    checkpoints,
+    demo,
+    explain,
+    meters,
+    periods,
+    projection,
+    queries,
+    rules,
+    serve,
+    usage,
+    usage_import,
+)
+from .verify import verify
+
+app = typer.Typer(
+    help="A usage ledger for billing: records meter events permanently, and explains every total.",
+    epilog="Exit status: 0 success, 1 error or difference, 2 invalid command line.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _show_version(is_set: bool) -> None:
+    if is_set:
+        typer.echo(f"tallybook {version('tallybook')}")
+        raise typer.Exit
+
+
+@app.callback()
+def tallybook(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Handle the options of `tallybook` itself."""
+
+
+app.command()(demo.demo)
+app.add_typer(meters.app, name="meter")
+app.command()(usage.record)
+app.command("import")(usage_import.import_file)
+app.command()(usage.cancel)
+app.command()(queries.total)
+app.command()(queries.totals)
+app.command()(queries.summaries)
+app.command()(queries.events)
+app.command()(explain.explain)
+app.command()(verify)
+app.add_typer(checkpoints.app, name="checkpoint")
+app.add_typer(periods.app, name="period")
+app.add_typer(access_keys.app, name="key")
+app.command()(serve.serve)
+app.add_typer(rules.app, name="rules")
+app.add_typer(projection.app, name="projection")

@@ -1,0 +1,40 @@
+"""Error messages of the library in the words of the command line: options instead of Python parameters."""
+
+import re
+
+_HINTS = {
+    "max_age": "Use --backfill to record it.",
+    "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
+}
+_OPTIONS = {
+    "as_of": "--as-of",
+    "by": "--by",
+    "customer_key": "--customer-key",
+    "dimension_keys": "--dimension-key",
+    "display_name": "--display-name",
+    "event_time_window": "--window",
+    "format": "--format",
+    "formula": "--formula",
+    "limit": "--limit",
+    "reason": "--reason",
+    "scopes": "--scope",
+    "starting_after": "--starting-after",
+    "timezone": "--timezone",
+    "value_key": "--value-key",
+    "window": "--window",
+}
+_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+
+
+def to_cli_text(message: str, field: str | None) -> str:
+    """Return an error message in the words of the command line.
+
+    A sentence that names a limit of the policy becomes a sentence that names the option that lifts the limit. The
+    quoted name of a parameter becomes the name of its option.
+    """
+    sentences = _SENTENCE_END.split(message)
+    message = " ".join(
+        next((hint for limit, hint in _HINTS.items() if limit in sentence), sentence) for sentence in sentences
+    )
+    option = _OPTIONS.get(field or "")
+    return message if option is None else message.replace(repr(field), option)

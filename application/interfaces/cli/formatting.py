@@ -1,0 +1,98 @@
+"""Numbers, times and rules as text, and results as JSON."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, tzinfo
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from ....domain.rules import Rules
+    from ...results import MeterEventView, MeterView
+
+
+def format_number(value: Decimal | int | None) -> str:
+    """Return an exact number with thousands separators; "-" for None."""
+    return "-" if value is None else format(value, ",f" if isinstance(value, Decimal) else ",d")
+
+
+def format_difference(value: Decimal) -> str:
+    """Return a number with its sign, also if it is positive."""
+    return f"+{format_number(value)}" if value > 0 else format_number(value)
+
+
+def format_count(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a count with its noun in the singular or plural; the plural ends in s by default."""
+    return f"{format_number(count)} {singular if count == 1 else plural or f'{singular}s'}"
+
+
+def format_time(at: datetime, timezone: tzinfo | None = None) -> str:
+    """Return a time in the local time of `timezone`, or in UTC with a Z."""
+    text = at.astimezone(timezone or UTC).replace(tzinfo=None).isoformat(sep=" ")
+    return text if timezone else f"{text}Z"
+
+
+def format_window_start(start: datetime, window: str, timezone: tzinfo) -> str:
+    """Return the start of a window: the date, or the time with the zone, as an hour can occur twice in a night."""
+    pattern = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d"}.get(window, "%Y-%m-%d %H:%M %Z")
+    return start.astimezone(timezone).strftime(pattern)
+
+
+def format_formula(formula: str, window: str | None) -> str:
+    """Return a meter's formula, with its event time window if it has one."""
+    return f"{formula} per {window}" if window else str(formula)
+
+
+def format_rules(rules: "Rules | MeterView") -> str:
+    """Return a meter's formula and payload keys."""
+    keys = ", ".join((rules.customer_key, rules.value_key, *rules.dimension_keys))
+    return f"{format_formula(rules.formula, rules.event_time_window)} (keys: {keys})"
+
+
+def format_requester(reason: str | None, by: str | None) -> str:
+    """Return the requester and the reason of a change as the end of a sentence."""
+    return (f" by {by}" if by else "") + (f": {reason}" if reason else "")
+
+
+def format_verdict(event: "MeterEventView") -> str:
+    """Return whether a meter event counts, or why it does not."""
+    if event.cancelled_at is not None:
+        at = format_time(event.cancelled_at.replace(microsecond=0))
+        return f"cancelled {at}{format_requester(event.reason, event.by)}"
+    return f"superseded by {event.superseded_by}" if event.superseded_by else str(event.verdict)
+
+
+def to_json(value: object) -> str:
+    """Return `value` as one JSON document."""
+    return json.dumps(to_plain(value), ensure_ascii=False, indent=2)
+
+
+def to_plain(value: object) -> object:
+    """Return `value` as JSON types: decimals as exact text, times as ISO 8601 in UTC, objects as mappings."""
+    match value:
+        case Decimal():
+            return format(value, "f")
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case Mapping():
+            return {str(key): to_plain(item) for key, item in cast(Mapping[object, object], value).items()}
+        case None | bool() | int() | float() | str():
+            return value
+        case Path():
+            return str(value)
+        case _:
+            return _object_to_plain(value)
+
+
+def _object_to_plain(value: Any) -> object:
+    """Return a dataclass by its fields and properties, another object by its mapping, and an iterable as a list."""
+    if is_dataclass(value):
+        properties = [name for name, member in vars(type(value)).items() if isinstance(member, property)]
+        names = [*(field.name for field in fields(value)), *properties]
+        return {name: to_plain(getattr(value, name)) for name in names}
+    for method in ("_asdict", "model_dump", "as_dict"):
+        if hasattr(value, method):
+            return to_plain(getattr(value, method)())
+    return [to_plain(item) for item in cast(Iterable[object], value)]

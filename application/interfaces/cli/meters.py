@@ -1,0 +1,133 @@
+"""The `meter` commands and their output."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .formatting import format_formula, format_time
+from .options import DEFAULT_LEDGER, DimensionKeysOption, JsonOption, LedgerOption, MeterArgument
+from .session import open_ledger
+from .terminal import say, table
+
+if TYPE_CHECKING:
+    from ...results import MeterView
+
+app = typer.Typer(help="Configure and list meters.", no_args_is_help=True, rich_markup_mode=None)
+
+DisplayNameOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The name to show. The event name by default.")
+]
+FormulaOption = Annotated[
+    str, typer.Option(metavar="FORMULA", help="How values become a quantity: sum, count or last.")
+]
+WindowOption = Annotated[
+    str | None,
+    typer.Option(metavar="WINDOW", help="hour or day: only the newest meter event of each UTC window counts."),
+]
+CustomerKeyOption = Annotated[str, typer.Option(metavar="KEY", help="The payload key of the customer.")]
+ValueKeyOption = Annotated[str, typer.Option(metavar="KEY", help="The payload key of the value.")]
+NewNameArgument = Annotated[
+    str, typer.Argument(metavar="DISPLAY_NAME", help="The new name to show.", show_default=False)
+]
+
+
+@app.command()
+def configure(
+    meter: MeterArgument,
+    display_name: DisplayNameOption = None,
+    formula: FormulaOption = "sum",
+    window: WindowOption = None,
+    customer_key: CustomerKeyOption = "stripe_customer_id",
+    value_key: ValueKeyOption = "value",
+    dimension_keys: DimensionKeysOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a meter.
+
+    Creates the ledger if it does not exist. Configuring a meter again with the same rules changes nothing.
+    """
+    with open_ledger(ledger, as_json, create=True) as session:
+        configured = session.metering.meters.configure(
+            meter,
+            display_name=display_name,
+            formula=formula,
+            event_time_window=window,
+            customer_key=customer_key,
+            value_key=value_key,
+            dimension_keys=dimension_keys or (),
+        )
+        session.print(configured, show_meter)
+
+
+@app.command("list")
+def list_meters(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """List all meters, ordered by event name."""
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.meters.list(), show_meters)
+
+
+@app.command()
+def show(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """Show a meter and its rules."""
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.meters.get(meter), show_meter)
+
+
+@app.command()
+def rename(
+    meter: MeterArgument,
+    display_name: NewNameArgument,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Change the display name of a meter. Its event name stays the same."""
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.meters.rename(meter, display_name), show_meter)
+
+
+@app.command()
+def deactivate(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """Reject new meter events of a meter.
+
+    Its event name stays taken, and its meter events can still be cancelled.
+    """
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.meters.deactivate(meter), show_meter)
+
+
+@app.command()
+def reactivate(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """Accept meter events of an inactive meter again."""
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.meters.reactivate(meter), show_meter)
+
+
+def show_meters(meters: Sequence["MeterView"]) -> None:
+    """Print one line for each meter."""
+    if not meters:
+        say("No meters yet. Create one with 'tallybook meter configure'.")
+        return
+    rows = [
+        (meter.event_name, meter.display_name, format_formula(meter.formula, meter.event_time_window),
+         ", ".join((meter.customer_key, meter.value_key, *meter.dimension_keys)), meter.status)
+        for meter in meters
+    ]  # fmt: skip
+    table(("meter", "name", "formula", "payload keys", "status"), rows)
+
+
+def show_meter(meter: "MeterView") -> None:
+    """Print a meter and its rules, line by line."""
+    lines = {
+        "name": meter.display_name,
+        "status": meter.status + (f" since {format_time(meter.deactivated_at)}" if meter.deactivated_at else ""),
+        "formula": format_formula(meter.formula, meter.event_time_window),
+        "customer key": meter.customer_key,
+        "value key": meter.value_key,
+        "dimension keys": ", ".join(meter.dimension_keys) or "none",
+        "configured": format_time(meter.created_at),
+    }
+    say(meter.event_name)
+    for name, value in lines.items():
+        say(f"  {name:<16}{value}")

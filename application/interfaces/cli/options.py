@@ -1,0 +1,79 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_LEDGER = "sqlite:///tallybook.db"
+
+LedgerOption = Annotated[
+    str,
+    typer.Option(
+        "--ledger",
+        envvar="TALLYBOOK_LEDGER",
+        metavar="URL",
+        help="The ledger: sqlite:///a/file.db, or sqlite:////an/absolute/file.db, or postgresql://user@host/database.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as one JSON document.")]
+
+MeterArgument = Annotated[str, typer.Argument(metavar="METER", help="The meter's event name.", show_default=False)]
+CustomerArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="CUSTOMER", help="The customer. All customers together by default.", show_default=False),
+]
+
+PeriodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--period",
+        "-p",
+        metavar="PERIOD",
+        help="A month (2026-11), a day (2026-11-22) or a year (2026). The current month by default.",
+    ),
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="TIME", help="The start, inclusive: an ISO date or datetime. It needs --to as well."
+    ),
+]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="TIME", help="The end, exclusive.")]
+TimezoneOption = Annotated[
+    str,
+    typer.Option("--timezone", "-z", metavar="ZONE", help="The timezone of days and local times, like Europe/Berlin."),
+]
+AnchorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="The start of a billing cycle, like 2026-01-17T10:32. Selects its period that starts in --period.",
+    ),
+]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="TIME|POSITION",
+        help="Show what was known then: at an ISO datetime, or at a position of the ledger.",
+    ),
+]
+BackfillOption = Annotated[
+    bool, typer.Option("--backfill", help="Accept meter events of any age, not only of the last 35 days.")
+]
+ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The requester, for the audit trail.")]
+DifferenceLimitOption = Annotated[
+    int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")
+]
+DimensionKeysOption = Annotated[
+    list[str] | None,
+    typer.Option("--dimension-key", metavar="KEY", help="A payload key that is a dimension of usage. Repeatable."),
+]
+VerifyCheckpointsOption = Annotated[
+    Path | None, typer.Option("--checkpoints", metavar="FILE", help="Verify the ledger against this checkpoint file.")
+]
+PublicKeyOption = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="The public key of the required signature, or a file that holds it."),
+]

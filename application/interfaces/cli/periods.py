@@ -1,0 +1,211 @@
+"""The `period` commands."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import periods_output
+from .options import (
+    DEFAULT_LEDGER,
+    AnchorOption,
+    AsOfOption,
+    ByOption,
+    CustomerArgument,
+    FromOption,
+    JsonOption,
+    LedgerOption,
+    MeterArgument,
+    TimezoneOption,
+    ToOption,
+)
+from .session import Session, interruptible, open_for_query, open_ledger
+from .terminal import progress_bar
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .time_ranges import TimeRange
+
+app = typer.Typer(
+    help="Close billing periods, and show what has changed since.", no_args_is_help=True, rich_markup_mode=None
+)
+
+RequiredCustomerArgument = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer.", show_default=False)]
+CustomerOrAllArgument = Annotated[
+    str | None, typer.Argument(metavar="CUSTOMER", help="The customer, unless --all is set.", show_default=False)
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Close the period of each customer with usage in it.")]
+PeriodOption = Annotated[
+    str | None,
+    typer.Option("--period", "-p", metavar="PERIOD", help="A month (2026-11), a day (2026-11-22) or a year (2026)."),
+]
+GracePeriodOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=72,
+        metavar="HOURS",
+        help="How long to wait for late meter events after the end of the period: 0 to 72. 1 by default.",
+    ),
+]
+ReopenedOption = Annotated[bool, typer.Option("--reopened", help="Include periods that were reopened.")]
+EventsOption = Annotated[bool, typer.Option("--events", help="Also show the meter events that caused each one.")]
+ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="The reason.", show_default=False)]
+
+
+@app.command()
+def close(
+    meter: MeterArgument,
+    customer: CustomerOrAllArgument = None,
+    all_customers: AllOption = False,
+    period: PeriodOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    timezone: TimezoneOption = "UTC",
+    anchor: AnchorOption = None,
+    grace_period: GracePeriodOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze the total of a customer in a period, for an invoice.
+
+    Later meter events and cancellations do not change it; 'tallybook period adjustments' shows their difference.
+    Closing a period again returns the first total. With --all, an error of one customer does not prevent the other
+    closings; the exit status is 1 if there was any error.
+    """
+    if all_customers == (customer is not None):
+        raise typer.BadParameter("Use either CUSTOMER or --all.")
+    _require_period(period, start)
+    from datetime import timedelta  # noqa: PLC0415
+
+    grace = None if grace_period is None else timedelta(hours=grace_period)
+    with open_for_query(ledger, as_json, grace_period=grace) as session:
+        from ...commands.close_all import close_period  # noqa: PLC0415 - loads the domain
+
+        span, _ = session.time_range(period, start, end, timezone, anchor=anchor)
+        if customer is not None:
+            closing = close_period(session.metering.periods, meter, customer, span.start, span.end)
+            session.print(closing, partial(periods_output.show_closed, span.timezone))
+            return
+        results = _close_all(session, meter, span)
+        session.print(results, partial(periods_output.show_closings, meter, span))
+    if results.failed:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_periods(
+    meter: MeterArgument,
+    customer: CustomerArgument = None,
+    reopened: ReopenedOption = False,
+    period: PeriodOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    timezone: TimezoneOption = "UTC",
+    anchor: AnchorOption = None,
+    as_of: AsOfOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """List closed periods with their frozen totals.
+
+    Lists all closed periods, or those that overlap the given period.
+    """
+    with open_ledger(ledger, as_json) as session:
+        span, first, last, known = _overlapped_range(session, period, start, end, timezone, as_of, anchor)
+        periods = session.metering.periods.list(meter, customer, start=first, end=last, as_of=known, reopened=reopened)
+        session.print(periods, partial(periods_output.show_periods, span.timezone))
+
+
+@app.command()
+def adjustments(
+    meter: MeterArgument,
+    customer: CustomerArgument = None,
+    events: EventsOption = False,
+    period: PeriodOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    timezone: TimezoneOption = "UTC",
+    anchor: AnchorOption = None,
+    as_of: AsOfOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is owed on closed periods since they were closed.
+
+    Shows all closed periods, or those that overlap the given period. The difference is computed under the rules that
+    the period was closed with. The difference under the current rules is shown separately and is not owed.
+    """
+    with open_ledger(ledger, as_json) as session:
+        span, first, last, known = _overlapped_range(session, period, start, end, timezone, as_of, anchor)
+        results = session.metering.periods.adjustments(meter, customer, start=first, end=last, as_of=known)
+        session.print(results, partial(periods_output.show_adjustments, span.timezone, with_events=events))
+
+
+@app.command()
+def reopen(
+    meter: MeterArgument,
+    customer: RequiredCustomerArgument,
+    reason: ReasonOption,
+    by: ByOption = None,
+    period: PeriodOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    timezone: TimezoneOption = "UTC",
+    anchor: AnchorOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Reopen a closed period, to close it with a new total.
+
+    The first closing stays in the ledger, with the requester and the reason; 'tallybook period list --reopened' shows
+    it.
+    """
+    _require_period(period, start)
+    with open_ledger(ledger, as_json) as session:
+        span, _ = session.time_range(period, start, end, timezone, anchor=anchor)
+        closed = session.metering.periods.reopen(meter, customer, span.start, span.end, reason=reason, by=by)
+        session.print(closed, partial(periods_output.show_reopened, span.timezone))
+
+
+def _require_period(period: str | None, start: str | None) -> None:
+    if period is None and start is None:
+        raise typer.BadParameter("A period is required: use --period, or --from and --to.")
+
+
+def _overlapped_range(
+    session: Session,
+    period: str | None,
+    start: str | None,
+    end: str | None,
+    timezone: str,
+    as_of: str | None,
+    anchor: str | None,
+) -> "tuple[TimeRange, datetime | None, datetime | None, datetime | int | None]":
+    """Return the time range of the options, its bounds (None without a period), and the parsed `as_of`."""
+    span, known = session.time_range(period, start, end, timezone, as_of, anchor)
+    if period is None and start is None:
+        return span, None, None, known
+    return span, span.start, span.end, known
+
+
+def _close_all(session: Session, event_name: str, span: "TimeRange") -> periods_output.ClosingResults:
+    """Close the period of each customer with usage in it, with a progress bar."""
+    from ...commands.close_all import FailedClosing, close_all  # noqa: PLC0415 - loads the domain
+
+    totals = session.metering.totals(event_name, span.start, span.end)
+    customers = [total.customer for total in totals if total.customer]
+    results = periods_output.ClosingResults([], [])
+    with (
+        interruptible(session, lambda: results.describe_interruption(len(customers))),
+        progress_bar("closing") as advance,
+    ):
+        closings = close_all(session.metering.periods, event_name, customers, span.start, span.end)
+        for count, closing in enumerate(closings, 1):
+            if isinstance(closing, FailedClosing):
+                results.failed.append(closing)
+            else:
+                results.closed.append(closing)
+            advance(count, len(customers))
+    return results

@@ -1,0 +1,189 @@
+"""The `projection` commands: generations of the read models."""
+
+import signal
+import threading
+from collections.abc import Collection
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import projection_output
+from .formatting import format_number
+from .options import (
+    DEFAULT_LEDGER,
+    ByOption,
+    DifferenceLimitOption,
+    JsonOption,
+    LedgerOption,
+    TimezoneOption,
+)
+from .session import Session, interruptible, open_for_query, open_ledger
+from .terminal import projection_progress, say
+from .verify import verify
+
+if TYPE_CHECKING:
+    from ...metering import Metering
+    from ...results import GenerationView
+
+app = typer.Typer(
+    help="Rebuild, compare, promote and verify the read models.", no_args_is_help=True, rich_markup_mode=None
+)
+
+GenerationArgument = Annotated[
+    int, typer.Argument(metavar="NUMBER", help="The number of the generation.", show_default=False)
+]
+WindowOption = Annotated[
+    str, typer.Option("--window", "-w", metavar="WINDOW", help="Compare by minute, hour, day, month or year.")
+]
+ReasonOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The reason. Required if the promotion changes rules.")
+]
+
+
+@app.command()
+def status(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """List the generations of the read models.
+
+    The live generation answers all queries, and each query brings it up to date.
+    """
+    with open_ledger(ledger, as_json) as session:
+        current_rules = {meter.event_name: meter for meter in session.metering.meters.list()}
+        generations = session.metering.generations.list()
+        session.print(generations, partial(projection_output.show_generations, current_rules))
+
+
+@app.command()
+def run(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """Update the read models continuously, until Ctrl-C or SIGTERM.
+
+    Any number of processes may run: one at a time projects, and another takes over if it ends.
+    """
+    with open_ledger(ledger, as_json) as session:
+        _run_projection(session)
+
+
+@app.command()
+def rebuild(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """Build a new generation of the read models from the ledger.
+
+    The live generation continues to answer queries. An interrupted rebuild is resumed.
+    """
+    with open_for_query(ledger, as_json) as session:
+        session.print(_rebuild(session), projection_output.show_built)
+
+
+@app.command()
+def diff(
+    generation: GenerationArgument,
+    window: WindowOption = "month",
+    timezone: TimezoneOption = "UTC",
+    limit: DifferenceLimitOption = 50,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the totals that a generation would change.
+
+    Shows the total of each meter before and after, then the totals of customers that differ, largest first.
+    """
+    with open_for_query(ledger, as_json) as session:
+        difference = session.metering.generations.diff(generation, window=window, timezone=timezone)
+        limited = projection_output.LimitedDifference.from_difference(difference, window, timezone, limit)
+        session.print(limited, projection_output.show_difference)
+
+
+@app.command()
+def promote(
+    generation: GenerationArgument,
+    reason: ReasonOption = None,
+    by: ByOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a generation live.
+
+    If it was built under other rules than the current ones, the rules are changed too, and the ledger stores the
+    reason. The previous live generation is retired: promote it again to go back.
+    """
+    with open_ledger(ledger, as_json) as session:
+        promotion = promote_generation(session.metering, generation, reason, by)
+        session.print(promotion, projection_output.show_promotion)
+
+
+@app.command()
+def drop(generation: GenerationArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """Delete a generation that is not live.
+
+    The ledger is unchanged, and a rebuild restores the generation.
+    """
+    with open_ledger(ledger, as_json) as session:
+        session.metering.generations.drop(generation)
+        session.print({"dropped": generation}, projection_output.show_dropped)
+
+
+app.command()(verify)
+
+
+def promote_generation(
+    metering: "Metering", number: int, reason: str | None, by: str | None
+) -> projection_output.Promotion:
+    """Promote a generation, and return what that changed."""
+    from ....projections.models import GenerationState  # noqa: PLC0415 - loads the domain
+
+    before = {generation.number: generation for generation in metering.generations.list()}
+    live = next(generation.number for generation in before.values() if generation.state is GenerationState.LIVE)
+    promoted = metering.generations.promote(number, reason=reason, by=by)
+    meters = tuple(metering.meters.get(event_name) for event_name in before[number].rules)
+    return projection_output.Promotion(promoted, meters, None if live == number else live)
+
+
+def describe_interrupted_build(session: Session, event_names: Collection[str]) -> str:
+    """Return how far the unfinished generation with changed rules for these meters has been built."""
+    from ....projections.models import GenerationState  # noqa: PLC0415 - loads the domain
+
+    unfinished = [
+        generation
+        for generation in session.metering.generations.list()
+        if generation.state is GenerationState.BUILDING and set(generation.rules) == set(event_names)
+    ]
+    if not unfinished:
+        return "Interrupted before anything was built. The live read models are unchanged."
+    generation = unfinished[-1]
+    return (
+        f"Interrupted at position {generation.position:,} of {generation.head:,} in generation {generation.number}. "
+        "The live read models are unchanged. Run the same command to resume, or "
+        f"'tallybook projection drop {generation.number}' to delete the generation."
+    )
+
+
+def _rebuild(session: Session) -> "GenerationView":
+    """Build a generation under the current rules, with a progress bar."""
+    with (
+        interruptible(session, partial(describe_interrupted_build, session, ())),
+        projection_progress("rebuilding") as progress,
+    ):
+        return session.metering.generations.rebuild(progress=progress)
+
+
+def _run_projection(session: Session) -> None:
+    """Keep the read models up to date until Ctrl-C or SIGTERM stops it."""
+    stop = threading.Event()
+
+    def request_stop(_signal: int, _frame: object) -> None:
+        stop.set()
+
+    previous_handlers = {
+        signal_number: signal.signal(signal_number, request_stop) for signal_number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        _print_position(session, "projecting")
+        session.metering.run_projection(stop)
+        _print_position(session, "stopped")
+    finally:
+        for signal_number, handler in previous_handlers.items():
+            signal.signal(signal_number, handler)
+
+
+def _print_position(session: Session, state: str) -> None:
+    position = session.metering.catch_up()
+    session.print({"position": position}, lambda _: say(f"{state}: at position {format_number(position)}"))

@@ -1,0 +1,156 @@
+"""The output of the `projection` commands, and the values it shows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .formatting import format_count, format_difference, format_number, format_rules, format_window_start
+from .terminal import say, table, without_column
+
+if TYPE_CHECKING:
+    from ....domain.rules import Rules
+    from ...queries.comparison import CustomerDifference, GenerationDifference, MeterDifference
+    from ...results import GenerationView, MeterView
+
+_RULE_NAMES = {
+    "formula": "formula",
+    "event_time_window": "window",
+    "customer_key": "customer key",
+    "value_key": "value key",
+    "dimension_keys": "dimension keys",
+}
+
+
+@dataclass(frozen=True)
+class LimitedDifference:
+    """How a generation differs from the live one, largest differences first; `left_out` smaller ones are omitted."""
+
+    generation: int
+    position: int
+    window: str
+    timezone: str
+    meters: "tuple[MeterDifference, ...]"
+    differences: "tuple[CustomerDifference, ...]"
+    left_out: int
+
+    @classmethod
+    def from_difference(
+        cls, difference: "GenerationDifference", window: str, timezone: str, limit: int
+    ) -> "LimitedDifference":
+        """Return a difference with at most `limit` customer differences."""
+        shown = difference.sorted_by_size[:limit]
+        left_out = len(difference.differences) - len(shown)
+        return cls(difference.generation, difference.position, window, timezone, difference.meters, shown, left_out)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """The generation that became live, the meters whose rules it changed, and the generation that it retired."""
+
+    generation: "GenerationView"
+    meters: "tuple[MeterView, ...]"
+    retired: int | None
+
+
+def show_generations(current_rules: Mapping[str, "MeterView"], generations: Sequence["GenerationView"]) -> None:
+    """Print one line for each generation, with its rules that differ from the current rules."""
+    rows = [
+        (str(generation.number), generation.state,
+         f"{format_number(generation.position)} of {format_number(generation.head)}",
+         "; ".join(_changed_rules(generation.rules, current_rules)))
+        for generation in generations
+    ]  # fmt: skip
+    table(("generation", "state", "position", "changed rules"), rows, right=("generation", "position"))
+
+
+def show_built(generation: "GenerationView") -> None:
+    """Print the number and position of a new generation, and the commands for it."""
+    position = format_number(generation.position)
+    say(
+        f"Generation {generation.number} is {generation.state}, built up to position {position}. "
+        "The live read models are unchanged."
+    )
+    show_next_commands(generation.number, "")
+
+
+def show_next_commands(generation: int, promote_options: str) -> None:
+    """Print the commands for a generation that is not live."""
+    commands = {
+        f"tallybook projection diff {generation}": "show what it would change",
+        f"tallybook projection promote {generation}{promote_options}": "make it live",
+        f"tallybook projection drop {generation}": "delete it",
+    }
+    width = max(map(len, commands))
+    for command, description in commands.items():
+        say(f"  {command:<{width}}   {description}")
+
+
+def show_difference(difference: LimitedDifference) -> None:
+    """Print a difference under a heading."""
+    position = format_number(difference.position)
+    say(f"Generation {difference.generation} compared with the live one, up to position {position}")
+    show_changed_totals(difference)
+
+
+def show_changed_totals(difference: LimitedDifference) -> None:
+    """Print the total of each meter before and after, then the totals of customers that differ, largest first."""
+    numbers = ("before", "after", "difference")
+    meters = [
+        (meter.event_name, format_number(meter.customers), format_number(meter.before), format_number(meter.after),
+         format_difference(meter.difference))
+        for meter in difference.meters
+    ]  # fmt: skip
+    table(("meter", "changed customers", *numbers), meters, right=("changed customers", *numbers))
+    if not difference.differences and not difference.left_out:
+        say("No total differs.")
+        return
+    say()
+    rows = list(_difference_rows(difference))
+    columns = ("meter", "customer", f"{difference.window} ({difference.timezone})", *numbers)
+    if len({row[0] for row in rows}) == 1:
+        columns, rows = without_column(0, columns), [without_column(0, row) for row in rows]
+    table(columns, rows, right=numbers)
+    if difference.left_out:
+        say(f"and {format_count(difference.left_out, 'smaller difference')}; --limit shows more.")
+
+
+def show_promotion(promotion: Promotion) -> None:
+    """Print the generation that is live now, the rules that changed, and the command that goes back."""
+    say(f"Generation {promotion.generation.number} is live.")
+    for meter in promotion.meters:
+        say(f"{meter.event_name} is now counted by {format_rules(meter)}, rules revision {meter.revision}.")
+    if promotion.meters:
+        say("Closed periods are unchanged.")
+    if promotion.retired is not None:
+        command = f"tallybook projection promote {promotion.retired}{' --reason ...' if promotion.meters else ''}"
+        say(f"Generation {promotion.retired} is retired; '{command}' makes it live again.")
+
+
+def show_dropped(dropped: Mapping[str, int]) -> None:
+    """Print that a generation was deleted."""
+    say(f"Generation {dropped['dropped']} is deleted.")
+
+
+def _difference_rows(difference: LimitedDifference) -> Iterator[tuple[str, ...]]:
+    from ....domain.calendar import get_timezone  # noqa: PLC0415 - loads the domain
+
+    zone = get_timezone(difference.timezone)
+    for row in difference.differences:
+        start = format_window_start(row.start, difference.window, zone)
+        before, after = format_number(row.before), format_number(row.after)
+        yield (row.event_name, row.customer, start, before, after, format_difference(row.difference))
+
+
+def _changed_rules(rules: Mapping[str, "Rules"], current_rules: Mapping[str, "MeterView"]) -> Iterator[str]:
+    """Yield for each meter the rules that differ from its current rules."""
+    for event_name, meter_rules in rules.items():
+        changes = [
+            f"{name} {_format_rule(getattr(meter_rules, field))}"
+            for field, name in _RULE_NAMES.items()
+            if getattr(meter_rules, field) != getattr(current_rules[event_name], field)
+        ]
+        yield f"{event_name}: {', '.join(changes)}"
+
+
+def _format_rule(rule: str | tuple[str, ...] | None) -> str:
+    return (" and ".join(rule) if isinstance(rule, tuple) else rule) or "none"

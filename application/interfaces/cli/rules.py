@@ -1,0 +1,163 @@
+"""The command `rules change` and its output."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .formatting import format_number, format_rules
+from .options import (
+    DEFAULT_LEDGER,
+    ByOption,
+    DifferenceLimitOption,
+    DimensionKeysOption,
+    JsonOption,
+    LedgerOption,
+    MeterArgument,
+    TimezoneOption,
+)
+from .projection import describe_interrupted_build, promote_generation
+from .projection_output import LimitedDifference, Promotion, show_changed_totals, show_next_commands, show_promotion
+from .session import Session, interruptible, open_for_query, print_error
+from .terminal import projection_progress, say, table
+
+if TYPE_CHECKING:
+    from ....domain.errors import IncompatibleRules
+    from ....domain.rules import Rules
+    from ...results import GenerationView
+
+app = typer.Typer(help="Change the rules of a meter, for all of its past.", no_args_is_help=True, rich_markup_mode=None)
+
+COMPARISON_WINDOW = "month"
+MAX_INCOMPATIBLE_EVENTS_SHOWN = 20
+"""The number of incompatible meter events that are listed as text; the JSON lists more."""
+
+
+@app.callback()
+def rules() -> None:
+    """Change the rules of a meter, for all of its past."""
+
+
+FormulaOption = Annotated[str | None, typer.Option(metavar="FORMULA", help="sum, count or last.")]
+WindowOption = Annotated[
+    str | None,
+    typer.Option(metavar="WINDOW", help="hour or day: only the newest meter event of each UTC window counts. Or none."),
+]
+CustomerKeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="The payload key of the customer.")]
+ValueKeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="The payload key of the value.")]
+NoDimensionKeysOption = Annotated[bool, typer.Option("--no-dimension-keys", help="Remove all dimension keys.")]
+ReasonOption = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="The reason, stored in the ledger. Required with --yes.")
+]
+YesOption = Annotated[bool, typer.Option("--yes", help="Change the rules. Without it, only show the difference.")]
+
+
+@dataclass(frozen=True)
+class RuleChange:
+    """New rules of a meter, the candidate generation under these rules, its difference, and its promotion if any."""
+
+    event_name: str
+    rules: "Rules"
+    candidate: "GenerationView"
+    difference: LimitedDifference
+    promotion: Promotion | None
+
+
+@app.command()
+def change(
+    meter: MeterArgument,
+    formula: FormulaOption = None,
+    window: WindowOption = None,
+    customer_key: CustomerKeyOption = None,
+    value_key: ValueKeyOption = None,
+    dimension_keys: DimensionKeysOption = None,
+    no_dimension_keys: NoDimensionKeysOption = False,
+    reason: ReasonOption = None,
+    by: ByOption = None,
+    timezone: TimezoneOption = "UTC",
+    limit: DifferenceLimitOption = 10,
+    yes: YesOption = False,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what other rules would change, and change the rules with --yes.
+
+    Builds a candidate generation of the read models and compares it with the live one, by month. Closed periods keep
+    their totals. Rules that no option names stay the same.
+    """
+    values: dict[str, object] = {
+        "formula": formula,
+        "customer_key": customer_key,
+        "value_key": value_key,
+        "dimension_keys": () if no_dimension_keys else dimension_keys or None,
+    }
+    changes = {field: value for field, value in values.items() if value is not None}
+    if window is not None:
+        changes["event_time_window"] = None if window == "none" else window
+    if not changes:
+        raise typer.BadParameter("No change: use --formula, --window or an option for a key.")
+    if yes and reason is None:
+        raise typer.BadParameter("--yes needs a --reason, which the ledger stores.")
+    with open_for_query(ledger, as_json) as session:
+        candidate = _build_candidate(session, meter, changes)
+        difference = _compare(session, meter, candidate, timezone, limit)
+        promotion = promote_generation(session.metering, candidate.number, reason, by) if yes else None
+        rule_change = RuleChange(meter, candidate.rules[meter], candidate, difference, promotion)
+        session.print(rule_change, partial(show_change, reason, by))
+
+
+def _build_candidate(session: Session, event_name: str, changes: Mapping[str, object]) -> "GenerationView":
+    """Build a generation under other rules for a meter, or return the existing one.
+
+    If recorded payloads are incompatible with the rules, print them and end the command with exit status 1.
+    """
+    from ....domain.errors import IncompatibleRules  # noqa: PLC0415 - loads the domain
+
+    try:
+        with (
+            interruptible(session, partial(describe_interrupted_build, session, (event_name,))),
+            projection_progress("building a candidate") as progress,
+        ):
+            return session.metering.generations.build_candidate(event_name, changes, progress=progress)
+    except IncompatibleRules as error:
+        print_error(error, as_json=session.as_json, count=error.count, events=error.events)
+        if not session.as_json:
+            show_incompatible_events(error)
+        raise typer.Exit(1) from None
+
+
+def _compare(
+    session: Session, event_name: str, candidate: "GenerationView", timezone: str, limit: int
+) -> LimitedDifference:
+    """Return the difference of the candidate by month, without the meters that neither change nor differ."""
+    difference = session.metering.generations.diff(candidate.number, window=COMPARISON_WINDOW, timezone=timezone)
+    meters = tuple(meter for meter in difference.meters if meter.event_name == event_name or meter.customers)
+    return replace(LimitedDifference.from_difference(difference, COMPARISON_WINDOW, timezone, limit), meters=meters)
+
+
+def show_change(reason: str | None, by: str | None, change: RuleChange) -> None:
+    """Print what the rules change, and the next commands or the promotion."""
+    candidate = change.candidate
+    location = f"generation {candidate.number}, up to position {format_number(candidate.position)}"
+    say(f"{change.event_name} counted by {format_rules(change.rules)}, in {location}")
+    show_changed_totals(change.difference)
+    say()
+    if change.promotion is not None:
+        show_promotion(change.promotion)
+        return
+    say("Nothing is changed yet.")
+    quoted_reason = "..." if reason is None else shlex.quote(reason)
+    by_option = "" if by is None else f" --by {shlex.quote(by)}"
+    show_next_commands(candidate.number, f" --reason {quoted_reason}{by_option}")
+
+
+def show_incompatible_events(error: "IncompatibleRules") -> None:
+    """Print the first meter events that the new rules reject."""
+    shown = error.events[:MAX_INCOMPATIBLE_EVENTS_SHOWN]
+    rows = [(format_number(event.position), event.identifier, event.code, event.message) for event in shown]
+    table(("position", "identifier", "code", "message"), rows, right=("position",))
+    if error.count > len(shown):
+        say(f"and {format_number(error.count - len(shown))} more.")

@@ -1,0 +1,172 @@
+"""A run of a command: opens the ledger, prints results and errors, handles Ctrl-C.
+
+Importing this module does not import the domain, so that `--help` starts quickly.
+"""
+
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import typer
+
+from . import terminal
+from .error_text import to_cli_text
+from .formatting import to_json
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from ....domain.errors import TallybookError
+    from ....domain.policy import AcceptancePolicy
+    from ...metering import Metering
+    from .time_ranges import TimeRange
+
+Result = TypeVar("Result")
+LiftedLimit = Literal["max_age", "cancel_window"]
+
+EXIT_INTERRUPTED = 130
+"""The exit status that shells use for a command that Ctrl-C ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open ledger and the output format."""
+
+    metering: "Metering"
+    as_json: bool
+
+    def print(self, result: Result, show: Callable[[Result], object]) -> None:
+        """Print a result: as JSON, or with `show` as text."""
+        print_result(result, show, as_json=self.as_json)
+
+    def time_range(
+        self,
+        period: str | None,
+        start: str | None,
+        end: str | None,
+        timezone: str,
+        as_of: str | None = None,
+        anchor: str | None = None,
+    ) -> "tuple[TimeRange, datetime | int | None]":
+        """Return the time range and the `as_of` that the options select.
+
+        Raises UnknownTimezone, and BadParameter if an option cannot be parsed.
+        """
+        from ...metering import utc_now  # noqa: PLC0415 - loads the domain
+        from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
+
+        time_range = parse_time_range(period, start, end, timezone, now=utc_now(), anchor=anchor)
+        parsed_as_of = parse_as_of(as_of, timezone)
+        if as_of is not None:
+            time_range = time_range._replace(label=f"{time_range.label}, as of {as_of}")
+        return time_range, parsed_as_of
+
+
+@contextmanager
+def open_ledger(
+    url: str,
+    as_json: bool,
+    *,
+    create: bool = False,
+    lift: LiftedLimit | None = None,
+    grace_period: "timedelta | None" = None,
+) -> Generator[Session]:
+    """Open the ledger at `url`. A TallybookError in the block is printed and ends the command with exit status 1.
+
+    A missing ledger is created only if `create` is set, so that a typing error in its name does not create another.
+    `lift` names a limit of the policy to remove; `grace_period` is the policy's default if None.
+    """
+    from ...metering import Metering  # noqa: PLC0415 - loads the domain
+
+    with reported_errors(as_json=as_json):
+        if not create:
+            require_ledger(url)
+        with Metering.open(url, policy=_policy(lift, grace_period)) as metering, _suggested_meters(metering):
+            yield Session(metering, as_json)
+
+
+@contextmanager
+def open_for_query(url: str, as_json: bool, *, grace_period: "timedelta | None" = None) -> Generator[Session]:
+    """Open the ledger at `url` and bring its read models up to date, with a progress bar."""
+    with open_ledger(url, as_json, grace_period=grace_period) as session:
+        with terminal.projection_progress("projecting") as progress:
+            session.metering.catch_up(progress)
+        yield session
+
+
+@contextmanager
+def reported_errors(*, as_json: bool) -> Generator[None]:
+    """Print a TallybookError that the block raises, and end the command with exit status 1."""
+    from ....domain.errors import TallybookError  # noqa: PLC0415 - loads the domain
+
+    try:
+        yield
+    except TallybookError as error:
+        print_error(error, as_json=as_json)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _suggested_meters(metering: "Metering") -> Generator[None]:
+    """Add the names of similar meters to the message of a MeterNotFound that the block raises."""
+    from ....domain.errors import MeterNotFound  # noqa: PLC0415 - loads the domain
+    from ...similar_names import suggest_names  # noqa: PLC0415
+
+    try:
+        yield
+    except MeterNotFound as error:
+        names = (meter.event_name for meter in metering.meters.list())
+        suggestion = suggest_names("meters", str(error.value), names)
+        if suggestion in error.message:
+            raise
+        raise MeterNotFound(error.message + suggestion, field=error.field, value=error.value) from error
+
+
+@contextmanager
+def interruptible(session: Session, describe_state: Callable[[], str]) -> Generator[None]:
+    """On Ctrl-C, print what `describe_state` returns as an error, and end the command with exit status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _print_error({"code": "interrupted", "message": describe_state(), "field": None}, as_json=session.as_json)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def print_result(result: Result, show: Callable[[Result], object], *, as_json: bool) -> None:
+    """Print a result: as JSON, or with `show` as text."""
+    if as_json:
+        typer.echo(to_json(result))
+    else:
+        show(result)
+
+
+def print_error(error: "TallybookError", *, as_json: bool, **details: object) -> None:
+    """Print an error on stderr: as one line, or as one JSON document that contains `details` too."""
+    _print_error({**error.as_dict(), "message": to_cli_text(error.message, error.field), **details}, as_json=as_json)
+
+
+def _print_error(error: Mapping[str, object], *, as_json: bool) -> None:
+    sys.stdout.flush()
+    line = f"tallybook: {error['code']}: {terminal.printable(str(error['message']))}"
+    typer.echo(to_json({"error": error}) if as_json else line, err=True)
+
+
+def require_ledger(url: str) -> None:
+    """Raise LedgerUnavailable if there is no ledger at `url`."""
+    from ....domain.errors import LedgerUnavailable  # noqa: PLC0415 - loads the domain
+    from ...storage.url import resolve_store  # noqa: PLC0415
+
+    store = resolve_store(url)
+    if store.is_persistent and not store.exists():
+        raise LedgerUnavailable(
+            f"There is no ledger at {store.location}. Create one with 'tallybook meter configure'.", field="url"
+        )
+
+
+def _policy(lift: LiftedLimit | None, grace_period: "timedelta | None") -> "AcceptancePolicy":
+    from ....domain.policy import AcceptancePolicy  # noqa: PLC0415 - loads the domain
+
+    policy = AcceptancePolicy() if grace_period is None else AcceptancePolicy(grace_period=grace_period)
+    return policy.model_copy(update={lift: None} if lift else {})

@@ -1,0 +1,128 @@
+"""Parses times as they are typed: periods, ranges and datetimes in the local time of a timezone."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple, TypeVar
+from zoneinfo import ZoneInfo
+
+import typer
+
+from ....domain.billing_cycle import BillingCycle
+from ....domain.calendar import CalendarWindow, get_timezone, window_containing
+
+_PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_NOON = time(12)
+_PATTERNS = {CalendarWindow.YEAR: "%Y", CalendarWindow.MONTH: "%Y-%m", CalendarWindow.DAY: "%Y-%m-%d"}
+Parsed = TypeVar("Parsed")
+Bounds = tuple[datetime, datetime]
+
+
+class TimeRange(NamedTuple):
+    """The time range [start, end) in UTC, the timezone to show times in, and the range as the user typed it."""
+
+    start: datetime
+    end: datetime
+    timezone: ZoneInfo
+    label: str
+
+
+def parse_time_range(
+    period: str | None, start: str | None, end: str | None, timezone: str, *, now: datetime, anchor: str | None = None
+) -> TimeRange:
+    """Return the period, or the range from `start` to `end`, or the month that contains `now`.
+
+    With an anchor, return the period of its billing cycle that starts in `period`. Raises UnknownTimezone, and
+    BadParameter if an option cannot be parsed.
+    """
+    zone = get_timezone(timezone)
+    if anchor is not None:
+        if period is None:
+            raise typer.BadParameter(
+                "--anchor needs --period: the month, day or year in which the billing period starts."
+            )
+        return _parse_anchored_period(period, anchor, timezone, zone)
+    if start is None and end is None:
+        text = f"{now.astimezone(zone):%Y-%m}" if period is None else period
+        bounds, _ = _parse_period(text, zone)
+        return TimeRange(*bounds, zone, f"{text} ({timezone})")
+    if period is not None or start is None or end is None:
+        raise typer.BadParameter("Use either --period, or both --from and --to.")
+    bounds = _parse_datetime(start, "--from", zone), _parse_datetime(end, "--to", zone)
+    return TimeRange(*bounds, zone, f"{start} to {end} ({timezone})")
+
+
+def parse_as_of(text: str | None, timezone: str) -> datetime | int | None:
+    """Return a position if `text` is a whole number, otherwise a datetime in UTC."""
+    if text is None:
+        return None
+    if re.fullmatch(r"-?\d{1,18}", text):
+        return int(text)
+    return _parse_datetime(text, "--as-of", get_timezone(timezone), "a position in the ledger or an ISO datetime")
+
+
+def parse_datetime(text: str, option: str, timezone: str) -> datetime:
+    """Return an ISO date or datetime in UTC; one without an offset is in the local time of `timezone`."""
+    return _parse_datetime(text, option, get_timezone(timezone))
+
+
+def _parse_datetime(text: str, option: str, zone: ZoneInfo, expected: str = "an ISO date or datetime") -> datetime:
+    def parse(text: str) -> datetime:
+        at = datetime.fromisoformat(text)
+        return (at.replace(tzinfo=zone) if at.tzinfo is None else at).astimezone(UTC)
+
+    return _parse(text, option, parse, expected)
+
+
+def _parse_period(text: str, zone: ZoneInfo) -> tuple[Bounds, CalendarWindow]:
+    return _parse(text, "--period", lambda text: _period_bounds(text, zone), "a month like 2026-11, a day or a year")
+
+
+def _period_bounds(text: str, zone: ZoneInfo) -> tuple[Bounds, CalendarWindow]:
+    """Return the bounds of a calendar period, and whether it is a year, a month or a day."""
+    match = _PERIOD.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    year, month, day = (int(part) if part else None for part in match.groups())
+    assert year is not None
+    if month is None:
+        window, day_inside = CalendarWindow.YEAR, date(year, 6, 15)
+    else:
+        window = CalendarWindow.MONTH if day is None else CalendarWindow.DAY
+        day_inside = date(year, month, 15 if day is None else day)
+    noon = datetime.combine(day_inside, _NOON, tzinfo=zone)  # noon exists on every day, midnight may be skipped
+    return window_containing(noon, window, zone), window
+
+
+def _parse_anchored_period(period: str, anchor: str, timezone: str, zone: ZoneInfo) -> TimeRange:
+    """Return the period of a billing cycle that starts in a calendar period."""
+    (_, following), window = _parse_period(period, zone)
+    cycle = BillingCycle(str(window), timezone, _parse_datetime(anchor, "--anchor", zone))
+    start, end = cycle.period_containing(following - timedelta(microseconds=1))
+    return TimeRange(start, end, zone, f"{format_period(start, end, zone)} ({timezone})")
+
+
+def format_period(start: datetime, end: datetime, timezone: ZoneInfo) -> str:
+    """Return a period in local time: the name of a calendar year, month or day, otherwise the two bounds."""
+    for window, pattern in _PATTERNS.items():
+        if window_containing(start, window, timezone) == (start, end):
+            return start.astimezone(timezone).strftime(pattern)
+    return f"{_format_bound(start, timezone)} to {_format_bound(end, timezone)}"
+
+
+def _format_bound(at: datetime, timezone: ZoneInfo) -> str:
+    try:
+        local = at.astimezone(timezone).replace(tzinfo=None)
+    except OverflowError:  # the local time is before year 1 or after year 9999
+        local = at.replace(tzinfo=None)
+    if local.time() == time(0):
+        return f"{local:%Y-%m-%d}"
+    timespec = "auto" if local.second or local.microsecond else "minutes"
+    return local.isoformat(sep=" ", timespec=timespec)
+
+
+def _parse(text: str, option: str, parse: Callable[[str], Parsed], expected: str) -> Parsed:
+    try:
+        return parse(text)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is not {expected}.", param_hint=f"'{option}'") from None

@@ -1,0 +1,108 @@
+"""The commands `record` and `cancel` and their output."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .formatting import format_requester, format_time
+from .options import DEFAULT_LEDGER, BackfillOption, ByOption, JsonOption, LedgerOption, MeterArgument
+from .session import open_ledger
+from .terminal import say
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from ....domain.meter_event import Cancellation
+    from ...results import Receipt
+
+PayloadArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="KEY=VALUE", help="The payload: the customer, the value and more.", show_default=False),
+]
+IdentifierOption = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="A unique identifier: a meter event sent twice is counted once."),
+]
+TimestampOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="When the usage occurred: an ISO date or datetime, in UTC without an offset. Now by default.",
+    ),
+]
+IdentifierArgument = Annotated[
+    str, typer.Argument(metavar="IDENTIFIER", help="The identifier of the meter event.", show_default=False)
+]
+ReasonOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The reason of the cancellation.")]
+AnyAgeOption = Annotated[
+    bool, typer.Option("--any-age", help="Also cancel a meter event recorded more than 24 hours ago.")
+]
+
+
+def record(
+    meter: MeterArgument,
+    payload: PayloadArgument,
+    identifier: IdentifierOption = None,
+    timestamp: TimestampOption = None,
+    backfill: BackfillOption = False,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Record one meter event.
+
+    For example: tallybook record tokens customer=acme tokens=25 --identifier req-1
+    """
+    parsed_payload = _parse_payload(payload)
+    with open_ledger(ledger, as_json, lift="max_age" if backfill else None) as session:
+        occurred_at = _parse_timestamp(timestamp)
+        receipt = session.metering.record(meter, parsed_payload, identifier=identifier, timestamp=occurred_at)
+        session.print(receipt, show_receipt)
+
+
+def cancel(
+    meter: MeterArgument,
+    identifier: IdentifierArgument,
+    reason: ReasonOption = None,
+    by: ByOption = None,
+    any_age: AnyAgeOption = False,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a meter event.
+
+    Totals no longer count it. The event stays in the ledger, with the requester and the reason of the cancellation.
+    """
+    with open_ledger(ledger, as_json, lift="cancel_window" if any_age else None) as session:
+        session.print(session.metering.cancel(meter, identifier, reason=reason, by=by), show_cancellation)
+
+
+def show_receipt(receipt: "Receipt") -> None:
+    """Print whether a meter event was accepted or is a duplicate."""
+    if receipt.outcome == "accepted":
+        say(f"accepted: {receipt.identifier} is recorded at position {receipt.position}")
+    else:
+        say(f"duplicate: {receipt.identifier} was recorded before, at position {receipt.position}; it counts once")
+
+
+def show_cancellation(cancellation: "Cancellation") -> None:
+    """Print when a meter event was cancelled, by whom and why."""
+    requester = format_requester(cancellation.reason, cancellation.by)
+    say(f"cancelled: {cancellation.identifier} at {format_time(cancellation.cancelled_at)}{requester}")
+
+
+def _parse_payload(pairs: list[str]) -> dict[str, str]:
+    payload: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="'KEY=VALUE'")
+        if key in payload:
+            raise typer.BadParameter(f"The key {key!r} occurs twice.", param_hint="'KEY=VALUE'")
+        payload[key] = value
+    return payload
+
+
+def _parse_timestamp(text: str | None) -> "datetime | None":
+    from .time_ranges import parse_datetime  # noqa: PLC0415 - loads the domain
+
+    return None if text is None else parse_datetime(text, "--timestamp", "UTC")

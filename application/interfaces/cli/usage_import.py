@@ -1,0 +1,166 @@
+"""The command `import` and its output."""
+
+import csv
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .error_text import to_cli_text
+from .formatting import format_number
+from .options import DEFAULT_LEDGER, BackfillOption, JsonOption, LedgerOption
+from .session import Session, interruptible, open_ledger
+from .terminal import progress_bar, say
+
+if TYPE_CHECKING:
+    from ...usage_import.columns import ColumnMapping
+    from ...usage_import.importer import ImportSummary, RejectedRow
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="CSV, JSON (a list) or JSONL.", show_default=False)]
+EventNameOption = Annotated[
+    str | None, typer.Option(metavar="METER", help="The meter of all rows. Overrides the column event_name.")
+]
+TimestampColumnOption = Annotated[
+    str, typer.Option(metavar="COLUMN", help="Unix seconds, yyyy-MM-dd or an ISO datetime.")
+]
+ValueColumnOption = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The column to store under the meter's value key.")
+]
+CustomerColumnOption = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The column to store under the meter's customer key.")
+]
+CustomerOption = Annotated[str | None, typer.Option("--customer", metavar="CUSTOMER", help="The customer of all rows.")]
+IdentifierColumnOption = Annotated[
+    str | None, typer.Option(metavar="COLUMN", help="The identifier. By default 'identifier' if the file has it.")
+]
+PayloadColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--payload-column", metavar="COLUMN[=KEY]", help="A column to store in the payload. Repeatable."),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="csv, json or jsonl. By default from the file's suffix."),
+]
+ErrorsOption = Annotated[
+    Path | None, typer.Option("--errors", metavar="FILE", help="Write every row that is not recorded to this CSV.")
+]
+
+
+def import_file(
+    file: FileArgument,
+    event_name: EventNameOption = None,
+    timestamp_column: TimestampColumnOption = "timestamp",
+    value_column: ValueColumnOption = None,
+    customer: CustomerOption = None,
+    customer_column: CustomerColumnOption = None,
+    identifier_column: IdentifierColumnOption = None,
+    payload_column: PayloadColumnOption = None,
+    file_format: FormatOption = None,
+    errors: ErrorsOption = None,
+    backfill: BackfillOption = False,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a usage file: CSV, JSON or JSONL.
+
+    The default columns are those of Stripe's import: identifier (optional), timestamp, event_name, and payload_KEY for
+    each key of the payload. JSON may contain a payload object instead. For any other file, name its columns.
+
+    Rows are recorded in batches. An invalid row is rejected and the others are recorded. Importing a file again
+    records nothing twice: the identifier of a row without one is made from the contents of the file and the row
+    number. A file that was extended or corrected is therefore another file; use identifiers if that can happen.
+
+    The exit status is 1 if any row was not recorded.
+    """
+    if customer is not None and customer_column is not None:
+        raise typer.BadParameter("Use --customer or --customer-column, not both.")
+    with open_ledger(ledger, as_json, lift="max_age" if backfill else None) as session:
+        from ...usage_import.columns import ColumnMapping  # noqa: PLC0415 - loads the domain
+
+        columns = ColumnMapping(
+            event_name=event_name,
+            timestamp=timestamp_column,
+            identifier=identifier_column,
+            value=value_column,
+            customer=customer_column,
+            customer_name=customer,
+            payload=_parse_payload_columns(payload_column or []),
+        )
+        summary = _run_import(session, file, file_format, columns, errors)
+        session.print(summary, show_import)
+    if summary.not_recorded:
+        raise typer.Exit(1)
+
+
+def _parse_payload_columns(texts: list[str]) -> dict[str, str]:
+    """Return the payload key of each column; the column's own name if COLUMN has no =KEY."""
+    return {column: key or column for column, _, key in (text.partition("=") for text in texts)}
+
+
+def _run_import(
+    session: Session, path: Path, format_name: str | None, columns: "ColumnMapping", errors: Path | None
+) -> "ImportSummary":
+    """Import the file. On Ctrl-C, print how many rows were read and end the command with exit status 130."""
+    from ...usage_import.files import open_usage_file  # noqa: PLC0415 - loads the domain
+    from ...usage_import.formats import FileFormat  # noqa: PLC0415
+    from ...usage_import.importer import UsageImporter  # noqa: PLC0415
+    from ...validation import require_choice  # noqa: PLC0415
+
+    file_format = None if format_name is None else require_choice(format_name, "format", FileFormat)
+    rows = 0
+
+    def describe_state() -> str:
+        return f"Interrupted after {rows:,} rows. Run the command again to continue; nothing is counted twice."
+
+    with interruptible(session, describe_state), ExitStack() as stack:
+        with progress_bar("reading") as advance_reading:
+            file = stack.enter_context(open_usage_file(path, file_format, advance_reading))
+        importer = UsageImporter(session.metering, file, columns)
+        on_rejected = stack.enter_context(_error_file(errors, path))
+        with progress_bar("recording") as advance_recording:
+            try:
+                return importer.run(on_rejected=on_rejected, advance=advance_recording)
+            finally:
+                rows = importer.summary.rows
+
+
+@contextmanager
+def _error_file(errors: Path | None, imported: Path) -> Generator[Callable[["RejectedRow"], None] | None]:
+    """Create the CSV of rejected rows and yield the function that writes one; yield None if `errors` is None."""
+    if errors is None:
+        yield None
+        return
+    if errors.exists() and errors.samefile(imported):
+        raise typer.BadParameter("The error file would overwrite the file to import.", param_hint="'--errors'")
+    try:
+        file = errors.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise typer.BadParameter(f"Cannot write {errors}: {error.strerror}.", param_hint="'--errors'") from None
+    with file:
+        writer = csv.writer(file)
+        writer.writerow(("line", "identifier", "outcome", "code", "field", "message"))
+        yield lambda row: writer.writerow(_error_cells(row))
+
+
+def _error_cells(row: "RejectedRow") -> tuple[object, ...]:
+    error = row.error
+    return row.line, row.identifier, row.outcome, error.code, error.field, to_cli_text(error.message, error.field)
+
+
+def show_import(summary: "ImportSummary") -> None:
+    """Print the number of rows by outcome, and the first rows that were not recorded."""
+    rate = f"{summary.rows / summary.seconds:,.0f} rows/s" if summary.seconds else "no time"
+    say(f"{summary.file}: {format_number(summary.rows)} rows in {summary.seconds:.1f} s ({rate})")
+    for outcome in ("accepted", "duplicate", "conflict", "rejected"):
+        say(f"  {outcome:<12}{format_number(getattr(summary, outcome)):>12}")
+    for row in summary.first_rejected:
+        message = to_cli_text(row.error.message, row.error.field)
+        say(f"line {row.line}: {row.outcome}, {row.error.code}: {message}")
+    more = summary.not_recorded - len(summary.first_rejected)
+    if more > 0:
+        say(f"and {format_number(more)} more; --errors FILE writes all of them to a file.")
+    if summary.not_recorded < summary.rows and summary.not_recorded and summary.generated:
+        say("The identifiers of rows without one are made from the whole file, and a corrected file is another file.")
+        say("Correct the rejected rows in a separate file; otherwise the other rows are counted twice.")

@@ -1,0 +1,95 @@
+"""The command `verify` and its output."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from .checkpoints_output import show_verification as show_checkpoint_verification
+from .formatting import format_count, format_number, to_json
+from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption, VerifyCheckpointsOption
+from .session import open_for_query
+from .terminal import projection_progress, say, table
+
+if TYPE_CHECKING:
+    from ...queries.verification import PeriodDifference, RowDifference, Verification
+
+_DIGEST_CHARACTERS = 12
+"""The number of characters of a SHA-256 that are shown as text; the JSON has all of them."""
+
+
+def verify(
+    checkpoints: VerifyCheckpointsOption = None,
+    key: PublicKeyOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare all totals with totals recomputed from the ledger.
+
+    Compares the live read models row by row, and the frozen totals of closed periods. With --checkpoints, compares the
+    ledger with its checkpoints first. The exit status is 1 if anything differs; the output names the first difference.
+    """
+    checkpoint_verification = None
+    if checkpoints is not None:
+        from .checkpoints import verify_checkpoints  # noqa: PLC0415 - loads the domain
+
+        checkpoint_verification = verify_checkpoints(ledger, as_json, checkpoints, key)
+        if not as_json:
+            show_checkpoint_verification(checkpoint_verification)
+        if checkpoint_verification.difference is not None:  # totals of a changed ledger prove nothing
+            if as_json:
+                typer.echo(to_json({"checkpoints": checkpoint_verification}))
+            raise typer.Exit(1)
+    elif key is not None:
+        raise typer.BadParameter("A key needs --checkpoints.", param_hint="'--key'")
+    with open_for_query(ledger, as_json) as session:
+        with projection_progress("recomputing") as progress:
+            verification = session.metering.verify(progress)
+        if checkpoint_verification is not None and as_json:
+            typer.echo(to_json({"checkpoints": checkpoint_verification, "totals": verification}))
+        else:
+            session.print(verification, show_verification)
+    if not verification.is_equal:
+        raise typer.Exit(1)
+
+
+def show_verification(verification: "Verification") -> None:
+    """Print the digest of each table and of its recomputed form, and the first difference of each."""
+    say(f"Generation {verification.generation}, up to position {format_number(verification.position)} of the ledger")
+    rows = [
+        (compared.table, format_number(compared.rows), compared.digest[:_DIGEST_CHARACTERS],
+         compared.expected_digest[:_DIGEST_CHARACTERS], "equal" if compared.is_equal else "DIFFERS")
+        for compared in verification.tables
+    ]  # fmt: skip
+    table(("table", "rows", "SHA-256", "recomputed", ""), rows, right=("rows",))
+    differing = len(verification.differing_periods)
+    periods = format_count(verification.closed_periods, "closed period")
+    say(f"{periods}, {format_count(differing, 'differs', 'differ') if differing else 'none differs'}")
+    for table_verification in verification.tables:
+        if table_verification.difference is not None:
+            _show_row_difference(table_verification.difference)
+    for period_difference in verification.differing_periods:
+        _show_period_difference(period_difference)
+    if any(not table_verification.is_equal for table_verification in verification.tables):
+        say()
+        say("Run 'tallybook projection rebuild' to build the read models again from the ledger, then promote them.")
+
+
+def _show_row_difference(difference: "RowDifference") -> None:
+    say()
+    say(f"{difference.table} differs first at {difference.key}")
+    say(f"  found     {difference.found or 'no such row'}")
+    say(f"  expected  {difference.expected or 'no such row'}")
+
+
+def _show_period_difference(difference: "PeriodDifference") -> None:
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    from .time_ranges import format_period  # noqa: PLC0415 - loads the domain
+
+    period = difference.period
+    name = format_period(period.start, period.end, ZoneInfo("UTC"))
+    say()
+    say(f"The closed period {name} (UTC) of {period.customer} on {period.event_name} differs")
+    for label, totals in (("frozen", period), ("expected", difference.expected)):
+        events, digest = format_count(totals.count, "event"), totals.digest[:_DIGEST_CHARACTERS]
+        say(f"  {label:<10}{format_number(totals.quantity)} of {events}, SHA-256 {digest}")

@@ -1,0 +1,142 @@
+"""The ASGI application: routes each operation and turns every error into a response."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from time import perf_counter
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from .catalogue import all_operations
+from .errors import INTERNAL_ERROR_MESSAGE, ApiError
+from .health import ReadinessProbe, health_routes
+from .ledgers import LedgerRegistry
+from .observability.access_log import RequestSummary
+from .observability.metrics import Observer
+from .operations import Operation
+from .request_body import BodyBudget, new_request_id, read_request
+from .request_handler import ApiRequest, RequestHandler
+from .responses import ApiResponse, error_response
+from .settings import ServerSettings
+from .webhooks.dispatcher import WebhookService
+
+EndpointHandler = Callable[[HttpRequest], Awaitable[Response]]
+
+
+def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
+    """Return the ASGI application. It opens its ledgers on startup and closes them on shutdown."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        ledgers = LedgerRegistry(settings.ledger, settings.policy, settings.clock)
+        app.state.request_handler = handler = RequestHandler(ledgers, observer)
+        app.state.readiness = ReadinessProbe(ledgers, settings.ledger)
+        app.state.ledgers = ledgers
+        webhooks = WebhookService(ledgers, settings.webhooks, observer.metrics.observe_delivery)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(webhooks.close)
+            await handler.close()
+            ledgers.close()
+
+    async def not_found(request: HttpRequest, error: Exception) -> Response:
+        """Respond to an unknown path or a method that the path does not support."""
+        started = perf_counter()
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        message = f"Unrecognized request URL ({request.method}: {request.url.path[:200]})."
+        api_error = ApiError(status, message, code="url_invalid", headers=headers)
+        response, request_id = error_response(api_error, is_v2=request.url.path.startswith("/v2/")), new_request_id()
+        observer.request_finished(_request_summary(request, ApiRequest(request_id, ""), response, started))
+        return _to_starlette(response, request_id)
+
+    async def internal_error(request: HttpRequest, _error: Exception) -> Response:
+        """Respond to an unexpected exception. The web server logs it."""
+        api_error = ApiError(500, INTERNAL_ERROR_MESSAGE, error_type="api_error")
+        response, request_id = error_response(api_error, is_v2=request.url.path.startswith("/v2/")), new_request_id()
+        observer.request_finished(_request_summary(request, ApiRequest(request_id, ""), response, perf_counter()))
+        return _to_starlette(response, request_id)
+
+    body_budget = BodyBudget(settings.max_body_bytes)
+    by_path: dict[str, dict[str, EndpointHandler]] = {}
+    for operation in all_operations():
+        by_path.setdefault(operation.path, {})[operation.method] = _endpoint(operation, settings, body_budget, observer)
+    routes = [Route(path, _dispatch_by_method(endpoints), methods=[*endpoints]) for path, endpoints in by_path.items()]
+    starlette_app = Starlette(
+        routes=[*routes, *health_routes(observer.metrics)],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: not_found, Exception: internal_error},
+    )
+    starlette_app.router.redirect_slashes = False  # a path with an extra slash is as unknown as any other
+    return starlette_app
+
+
+def _dispatch_by_method(endpoints: Mapping[str, EndpointHandler]) -> EndpointHandler:
+    """Return one endpoint for all methods of a path, so that a 405 response lists the allowed methods."""
+
+    async def endpoint(request: HttpRequest) -> Response:
+        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
+
+
+def _endpoint(
+    operation: Operation, settings: ServerSettings, body_budget: BodyBudget, observer: Observer
+) -> EndpointHandler:
+    async def endpoint(request: HttpRequest) -> Response:
+        started = perf_counter()
+        handler: RequestHandler = request.app.state.request_handler
+        request_id = new_request_id()
+        api_request = ApiRequest(request_id, "")
+        try:
+            with body_budget.reserve() as reservation:
+                api_request = await read_request(
+                    request,
+                    request_id,
+                    reservation,
+                    max_bytes=settings.max_body_bytes,
+                    timeout_seconds=settings.body_timeout_seconds,
+                )
+                response = await handler.handle(operation, api_request)
+        except ApiError as api_error:
+            response = error_response(api_error, is_v2=operation.is_v2)
+        except ClientDisconnect:
+            response = error_response(
+                ApiError(408, "The client disconnected before the request was complete."), is_v2=operation.is_v2
+            )
+        observer.request_finished(_request_summary(request, api_request, response, started, operation))
+        return _to_starlette(response, request_id)
+
+    return endpoint
+
+
+def _request_summary(
+    request: HttpRequest,
+    api_request: ApiRequest,
+    response: ApiResponse,
+    started: float,
+    operation: Operation | None = None,
+) -> RequestSummary:
+    return RequestSummary(
+        request_id=api_request.request_id,
+        operation=operation.name if operation else "",
+        method=operation.method if operation else "",
+        path=operation.path if operation else "",
+        client=request.client.host if request.client else "",
+        status=response.status,
+        seconds=perf_counter() - started,
+        bytes_in=len(api_request.body),
+        bytes_out=len(response.body),
+        key_id=api_request.trace.key_id,
+        events=api_request.trace.events,
+    )
+
+
+def _to_starlette(response: ApiResponse, request_id: str) -> Response:
+    return Response(response.body, response.status, {"Request-Id": request_id, **response.headers}, response.media_type)

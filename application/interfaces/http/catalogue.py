@@ -1,0 +1,47 @@
+"""The list of all operations."""
+
+from collections.abc import Sequence
+
+from .operations import Operation, OperationRegistry
+from .resources import (
+    closed_periods,
+    event_summaries,
+    events,
+    explanations,
+    meter_event_adjustments,
+    meter_event_errors,
+    meter_event_stream,
+    meter_events,
+    meter_rules,
+    meters,
+    period_adjustments,
+    projection,
+    recorded_meter_events,
+    totals,
+    verification,
+    webhook_endpoints,
+)
+
+REGISTRIES: Sequence[OperationRegistry] = (
+    meters.operations,
+    event_summaries.operations,
+    meter_events.operations,
+    meter_event_adjustments.operations,
+    meter_event_stream.operations,
+    recorded_meter_events.operations,
+    meter_event_errors.operations,
+    totals.operations,
+    explanations.operations,
+    closed_periods.operations,
+    period_adjustments.operations,
+    meter_rules.operations,
+    projection.operations,
+    verification.operations,
+    events.operations,
+    webhook_endpoints.operations,
+)
+
+
+def all_operations() -> list[Operation]:
+    """Return all operations, in the order of the documentation."""
+    return [operation for registry in REGISTRIES for operation in registry]

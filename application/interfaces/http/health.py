@@ -1,0 +1,152 @@
+"""Health endpoints, metrics and the OpenAPI document: /livez, /readyz, /metrics, /openapi.json."""
+
+import asyncio
+import logging
+import time
+from typing import NamedTuple
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ....domain.access_key import Scope
+from ....domain.errors import TallybookError
+from ....projections.models import GenerationState
+from ...storage.sqlite.store import SQLiteStore
+from ...storage.url import resolve_store
+from .api_types import encode
+from .authentication import parse_credentials
+from .catalogue import REGISTRIES
+from .errors import UNAVAILABLE, ApiError, to_api_error
+from .ledgers import LedgerRegistry
+from .observability.metrics import Metrics
+from .openapi import build_document
+from .responses import ApiResponse, error_response
+
+CACHE_SECONDS, TIMEOUT_SECONDS = 1.0, 5.0
+"""How long a result is cached, and how long a query of the ledger may take."""
+_log = logging.getLogger("tallybook.server")
+
+
+class ProjectionHealth(NamedTuple):
+    """The position of the live read models, the head of the ledger, and the difference."""
+
+    position: int
+    head: int
+    lag: int
+
+
+class Health(NamedTuple):
+    """The state of the ledger. `projection` is None if the ledger is unavailable."""
+
+    status: str
+    projection: ProjectionHealth | None = None
+
+
+class PublicHealth(msgspec.Struct, omit_defaults=True):
+    """The response to a probe. It needs no key and does not contain the number of events in the ledger."""
+
+    status: str
+    lag: int | None = None
+
+
+class _CachedHealth(NamedTuple):
+    """A result and when it was read, by the monotonic clock."""
+
+    health: Health
+    at: float
+
+
+ALIVE_RESPONSE = ApiResponse(200, encode(PublicHealth("alive")))
+
+
+class ReadinessProbe:
+    """Checks that the ledger is available, at most once a second."""
+
+    def __init__(self, ledgers: LedgerRegistry, url: str) -> None:
+        self._ledgers = ledgers
+        self._store = resolve_store(url)
+        self._cached: _CachedHealth | None = None
+        self._pending_query: asyncio.Task[Health] | None = None
+
+    async def response(self) -> ApiResponse:
+        """Return 200 if the ledger can be read and written, else 503."""
+        health = await self.check()
+        if health.projection is None:
+            return ApiResponse(UNAVAILABLE, encode(PublicHealth(health.status)))
+        return ApiResponse(200, encode(PublicHealth(health.status, health.projection.lag)))
+
+    async def check(self) -> Health:
+        """Return the health of the ledger, at most CACHE_SECONDS old."""
+        if self._cached is not None and time.monotonic() - self._cached.at < CACHE_SECONDS:
+            return self._cached.health
+        if self._pending_query is None or self._pending_query.done():
+            self._pending_query = asyncio.create_task(asyncio.to_thread(self._query))
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                health = await asyncio.shield(self._pending_query)
+        except Exception:  # any error means that the ledger is unavailable
+            _log.exception("The ledger is not ready.")
+            health = Health("unavailable")
+        self._cached = _CachedHealth(health, time.monotonic())
+        return health
+
+    def _query(self) -> Health:
+        """Read the position of the projection, and commit a transaction that writes nothing."""
+        ledger = self._ledgers.for_mode(livemode=True)
+        try:
+            if isinstance(self._store, SQLiteStore) and not self._store.exists():
+                return Health("unavailable")  # the file was deleted; the open connection still reads it
+            live = next(
+                generation
+                for generation in ledger.metering.generations.list()
+                if generation.state == GenerationState.LIVE
+            )
+            ledger.key_values.apply(delete=[("probe", "none")])
+        except TallybookError as error:
+            _log.error("The ledger is not ready: %s: %s", error.code, error.message)
+            return Health("unavailable")
+        return Health("ready", ProjectionHealth(live.position, live.head, live.head - live.position))
+
+
+def health_routes(metrics: Metrics) -> list[Route]:
+    """Return the routes. Only /metrics needs a key, with the scope `read`."""
+
+    async def livez(_: HttpRequest) -> Response:
+        return _to_starlette(ALIVE_RESPONSE)
+
+    async def readyz(request: HttpRequest) -> Response:
+        readiness: ReadinessProbe = request.app.state.readiness
+        return _to_starlette(await readiness.response())
+
+    async def get_metrics(request: HttpRequest) -> Response:
+        ledgers: LedgerRegistry = request.app.state.ledgers
+        readiness: ReadinessProbe = request.app.state.readiness
+        credentials = parse_credentials(request.headers.get("authorization", ""))
+        projection = (await readiness.check()).projection
+        try:
+            if projection is None:  # access keys are stored in the ledger
+                raise ApiError(UNAVAILABLE, "The ledger is unavailable.", error_type="api_error")
+            await asyncio.to_thread(ledgers.authenticator.authenticate, credentials, Scope.READ)
+        except TallybookError as error:
+            return _to_starlette(error_response(to_api_error(error, {}), is_v2=False))
+        except ApiError as api_error:
+            return _to_starlette(error_response(api_error, is_v2=False))
+        metrics.set_position(projection.position, projection.head)
+        return _to_starlette(ApiResponse(200, await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST))
+
+    openapi = ApiResponse(200, encode(build_document(REGISTRIES)))
+
+    async def get_openapi(_: HttpRequest) -> Response:
+        return _to_starlette(openapi)
+
+    paths = {"/livez": livez, "/readyz": readyz, "/metrics": get_metrics, "/openapi.json": get_openapi}
+    return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]
+
+
+def _to_starlette(response: ApiResponse) -> Response:
+    return Response(
+        response.body, response.status, {"Cache-Control": "no-store", **response.headers}, response.media_type
+    )

@@ -1,0 +1,166 @@
+"""Idempotency keys: a repeated request gets the stored response of the first one and takes effect once."""
+
+import re
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+
+import msgspec
+
+from ...storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
+from .errors import ApiError
+from .responses import ApiResponse
+
+RESPONSE_KIND = "answer"
+MAX_IDEMPOTENCY_KEY_LENGTH = 255
+KEY_PATTERN = r"^[!-~]([ -~]*[!-~])?$"
+
+
+class _StoredResponse(msgspec.Struct, array_like=True):
+    """A stored response. A status of 0 means that the request has started and may have been interrupted."""
+
+    fingerprint: bytes
+    request_id: str
+    status: int = 0
+    body: bytes = b""
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """The idempotency key of a request, with its owner's access key and the fingerprint of the request."""
+
+    owner: str
+    key: str
+    fingerprint: bytes
+
+    @property
+    def storage_key(self) -> str:
+        """Return the key of the stored response. Each access key has its own idempotency keys."""
+        return f"{self.owner}/{self.key}"
+
+
+def request_fingerprint(method: str, path: str, body: bytes) -> bytes:
+    """Return a hash that identifies the content of a request."""
+    return sha256(b"\0".join((method.encode(), path.encode(), body))).digest()
+
+
+def check_key(key: str | None) -> None:
+    """Raise ApiError if the key is empty, too long or not printable."""
+    if key is not None and not (len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH and _KEY_REGEX.fullmatch(key)):
+        raise ApiError(
+            400,
+            f"Idempotency keys are 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable characters.",
+            error_type="idempotency_error",
+        )
+
+
+class IdempotencyStore:
+    """The stored responses of one ledger, in its own database."""
+
+    def __init__(self, key_values: KeyValueStore) -> None:
+        self._key_values = key_values
+        self._in_progress: set[str] = set()
+        self._lock = threading.Lock()
+
+    def find_responses(self, keys: Sequence[IdempotencyKey]) -> dict[str, ApiResponse | ApiError]:
+        """Return the responses of repeated requests, by storage key; an ApiError if the parameters differ."""
+        entries = self._key_values.get(RESPONSE_KIND, [key.storage_key for key in keys])
+        responses: dict[str, ApiResponse | ApiError] = {}
+        for key in keys:
+            entry = entries.get(key.storage_key)
+            if entry is not None:
+                stored = _decode(entry.body)
+                if stored.fingerprint != key.fingerprint:
+                    responses[key.storage_key] = parameters_mismatch(key.key)
+                elif stored.status:
+                    responses[key.storage_key] = _replay(stored)
+        return responses
+
+    def entry(self, key: IdempotencyKey, response: ApiResponse, request_id: str, at: int) -> KeyValueEntry:
+        """Return the entry of a response, to store in the transaction that the response reports."""
+        return KeyValueEntry(
+            RESPONSE_KIND,
+            key.storage_key,
+            at,
+            _encode(_StoredResponse(key.fingerprint, request_id, response.status, response.body)),
+        )
+
+    def run_once(
+        self, key: IdempotencyKey, request_id: str, at: int, work: Callable[[bool], ApiResponse]
+    ) -> ApiResponse:
+        """Return the result of `work`, or the stored response of the same request.
+
+        `work` receives whether an earlier attempt was interrupted or failed, so that its changes may exist already.
+        Errors of the client are not stored, as nothing was changed. Raises ApiError.
+        """
+        with self._claim(key.storage_key):
+            stored = self.find_responses([key]).get(key.storage_key)
+            if isinstance(stored, ApiError):
+                raise stored
+            if stored is not None:
+                return stored
+            is_retry = not self._start(key, request_id, at)
+            try:
+                response = work(is_retry)
+            except ApiError as api_error:
+                # After a server error the change may exist, and after a retry the first attempt may still be running.
+                if not (api_error.is_server_error or is_retry):
+                    self._key_values.apply(delete=[(RESPONSE_KIND, key.storage_key)])
+                raise
+            self._key_values.apply(upsert=[self.entry(key, response, request_id, at)])
+            return response
+
+    def _start(self, key: IdempotencyKey, request_id: str, at: int) -> bool:
+        try:
+            self._key_values.apply(
+                insert=[
+                    KeyValueEntry(
+                        RESPONSE_KIND, key.storage_key, at, _encode(_StoredResponse(key.fingerprint, request_id))
+                    )
+                ]
+            )
+        except EntryExists:
+            return False
+        return True
+
+    @contextmanager
+    def _claim(self, storage_key: str) -> Generator[None]:
+        with self._lock:
+            if storage_key in self._in_progress:
+                raise _in_progress_error(storage_key.partition("/")[2])
+            self._in_progress.add(storage_key)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_progress.discard(storage_key)
+
+
+def _replay(stored: _StoredResponse) -> ApiResponse:
+    return ApiResponse(
+        stored.status, stored.body, {"Idempotent-Replayed": "true", "Original-Request": stored.request_id}
+    )
+
+
+def parameters_mismatch(key: str) -> ApiError:
+    """Return the error for a key that was used with other parameters."""
+    return ApiError(
+        400,
+        f"Keys for idempotent requests can only be used with the same parameters they were first used with. Try using "
+        f"a key other than '{key}' if you meant to execute a different request.",
+        error_type="idempotency_error",
+    )
+
+
+def _in_progress_error(key: str) -> ApiError:
+    return ApiError(
+        409,
+        f"There is currently another in-progress request using this Idempotent Key '{key}'. Try again later.",
+        error_type="idempotency_error",
+        code="idempotency_key_in_use",
+    )
+
+
+_KEY_REGEX = re.compile(KEY_PATTERN)
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_StoredResponse).decode

@@ -1,0 +1,1 @@
+"""Access log, metrics and health checks of the server."""

@@ -1,0 +1,60 @@
+"""Cursor pagination: a cursor stays valid when items are added or removed."""
+
+from collections.abc import Callable, Sequence
+from operator import gt, lt
+from typing import Any, TypeVar
+
+from .api_types import ListObject, ListParameters
+from .errors import ApiError, invalid_parameter
+
+Item = TypeVar("Item")
+Cursor = TypeVar("Cursor")
+SortKey = tuple[Any, ...]
+
+
+def paginate(
+    items: Sequence[Item], sort_key: Callable[[Item], SortKey], decode_cursor: Callable[[str], SortKey | None],
+    params: ListParameters, *, is_ascending: bool = False,
+) -> tuple[Sequence[Item], bool]:  # fmt: skip
+    """Return the requested page of `items`, and whether more items follow it.
+
+    `items` are sorted descending by `sort_key`, or ascending with `is_ascending`. `decode_cursor` returns the sort key
+    of an id, or None if the id is not valid. The item of a cursor need not exist any more. Raises ApiError.
+    """
+    is_before, is_after = (lt, gt) if is_ascending else (gt, lt)
+    after, before = resolve_cursors(params, decode_cursor)
+    if before is not None:
+        preceding = [item for item in items if is_before(sort_key(item), before)]
+        return preceding[-params.limit :], len(preceding) > params.limit
+    following = items if after is None else [item for item in items if is_after(sort_key(item), after)]
+    return following[: params.limit], len(following) > params.limit
+
+
+def resolve_cursors(
+    params: ListParameters, decode_cursor: Callable[[str], Cursor | None]
+) -> tuple[Cursor | None, Cursor | None]:
+    """Return the cursors `starting_after` and `ending_before`. Raises ApiError if both are set or one is invalid."""
+    after = _resolve_cursor("starting_after", params.starting_after, decode_cursor)
+    before = _resolve_cursor("ending_before", params.ending_before, decode_cursor)
+    if after is not None and before is not None:
+        raise ApiError(400, "Send either starting_after or ending_before, not both.", code="parameter_invalid")
+    return after, before
+
+
+def cursor_not_found(param: str, object_id: str) -> ApiError:
+    """Return the error for a cursor that does not identify an item of the list."""
+    return invalid_parameter(param, f"Invalid {param}: '{object_id}' is not an item of this list.", "resource_missing")
+
+
+def list_response(data: Sequence[Any], url: str, *, has_more: bool) -> Any:
+    """Return the response of a list."""
+    return ListObject(data=list(data), has_more=has_more, url=url)
+
+
+def _resolve_cursor(param: str, object_id: str | None, decode_cursor: Callable[[str], Cursor | None]) -> Cursor | None:
+    if object_id is None:
+        return None
+    cursor = decode_cursor(object_id)
+    if cursor is None:
+        raise cursor_not_found(param, object_id)
+    return cursor

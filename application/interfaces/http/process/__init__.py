@@ -1,0 +1,1 @@
+"""Running the server: settings, worker processes, connection limits and logging."""

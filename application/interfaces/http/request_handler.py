@@ -1,0 +1,229 @@
+"""Handles one request: authenticate, parse, run, respond."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ....domain.errors import TallybookError
+from ....domain.timestamps import to_microseconds
+from ...access_keys.views import AccessKeyView
+from .authentication import parse_credentials
+from .errors import INTERNAL_ERROR_MESSAGE, ApiError, invalid_parameter, rate_limited, to_api_error
+from .group_commit import GroupCommitter, PendingRequest, RecordRequest
+from .idempotency import IdempotencyKey, check_key, request_fingerprint
+from .ledgers import LedgerRegistry, RequestContext, ServedLedger, is_test_credential
+from .observability.metrics import Observer
+from .operations import Operation
+from .parameters import FORM_MEDIA_TYPE, parse_form, parse_json, parse_parameters
+from .responses import JSON_MEDIA_TYPE, ApiResponse, error_response, success
+
+Result = TypeVar("Result")
+
+MAX_PENDING_CALLS, READ_THREADS, WRITE_THREADS = 200, 8, 4
+"""How many calls may wait, and how many reads and writes run at once."""
+MAX_INLINE_PARSE_BYTES = 64 * 1024
+"""A larger body is parsed in a thread and after authentication, because parsing blocks the event loop."""
+PARAMETER_NAMES = {
+    "formula": "default_aggregation[formula]",
+    "customer_key": "customer_mapping[event_payload_key]",
+    "value_key": "value_settings[event_payload_key]",
+    "dimension_keys": "dimension_payload_keys",
+    "start": "start_time",
+    "end": "end_time",
+    "rules": "",
+}
+"""HTTP parameters of the library's arguments, if the names differ."""
+
+_log = logging.getLogger("tallybook.server")
+
+
+@dataclass(slots=True)
+class RequestTrace:
+    """Details of a request for the access log: the id of its key, and the number of its events."""
+
+    key_id: str = ""
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """A request as it was received."""
+
+    request_id: str
+    path: str
+    path_parameters: dict[str, str] = field(default_factory=dict[str, str])
+    query: str = ""
+    body: bytes = b""
+    content_type: str = ""
+    authorization: str = ""
+    idempotency_key: str | None = None
+    trace: RequestTrace = field(default_factory=RequestTrace)
+
+
+class RequestHandler:
+    """Handles requests: group commit for those that record meter events, threads for the others.
+
+    Reads and writes have separate threads, so that slow reads do not block cancellations or new sessions.
+    """
+
+    def __init__(self, ledgers: LedgerRegistry, observer: Observer) -> None:
+        self._ledgers = ledgers
+        self._observer = observer
+        self._read_pool = _ThreadPool(READ_THREADS, "tallybook-read")
+        self._write_pool = _ThreadPool(WRITE_THREADS, "tallybook-write")
+        self._committers: dict[bool, GroupCommitter] = {}
+
+    async def handle(self, operation: Operation, request: ApiRequest) -> ApiResponse:
+        """Return the response to a request. Errors become responses."""
+        try:
+            if operation.is_recording:
+                return await self._run_group_commit(operation, request)
+            pool = self._read_pool if operation.method == "GET" else self._write_pool
+            return await pool.run(lambda: self._execute(operation, request))
+        except ApiError as api_error:
+            return error_response(api_error, is_v2=operation.is_v2)
+        except Exception as error:
+            return error_response(self._internal_error(error, request), is_v2=operation.is_v2)
+
+    async def close(self) -> None:
+        """Finish all accepted requests, and stop the threads."""
+        for committer in self._committers.values():
+            await asyncio.to_thread(committer.close)
+        for pool in (self._read_pool, self._write_pool):
+            pool.close()
+
+    def _execute(self, operation: Operation, request: ApiRequest) -> ApiResponse:
+        """Run an operation, in a thread."""
+        ledger, access_key = self._ledgers.authenticate(request.authorization, operation.scope)
+        request.trace.key_id = access_key.id
+        check_key(request.idempotency_key)
+        context = _build_context(ledger, access_key, request, _parse_params(operation, request))
+
+        def work(is_retry: bool) -> ApiResponse:
+            context.is_retry = is_retry
+            try:
+                return success(operation.run(context))
+            except TallybookError as error:
+                raise self._to_api_error(error, request) from error
+
+        if operation.method == "GET" or request.idempotency_key is None or operation.is_secret:
+            return work(False)
+        idempotency_key = IdempotencyKey(access_key.id, request.idempotency_key, _fingerprint(operation, request))
+        return ledger.idempotency.run_once(idempotency_key, request.request_id, to_microseconds(ledger.now()), work)
+
+    async def _run_group_commit(self, operation: Operation, request: ApiRequest) -> ApiResponse:
+        """Record the events of a request by group commit."""
+        credentials = parse_credentials(request.authorization)
+        ledger, committer = await self._group_committer(credentials)
+        params: Any = None
+        parse_error: ApiError | None = None
+        try:
+            check_key(request.idempotency_key)
+            if len(request.body) <= MAX_INLINE_PARSE_BYTES:
+                params = _parse_params(operation, request)
+            else:
+                params = await self._write_pool.run(lambda: _parse_params_if_authorized(ledger, operation, request))
+        except ApiError as api_error:  # reported only after authentication
+            parse_error = api_error
+
+        def build_record_request(access_key: AccessKeyView) -> RecordRequest:
+            request.trace.key_id = access_key.id
+            if parse_error is not None:
+                raise parse_error
+            return operation.run(_build_context(ledger, access_key, request, params))
+
+        request.trace.events = operation.event_count(params)
+        pending = PendingRequest(
+            credentials, operation.by_session, build_record_request, request.idempotency_key,
+            _fingerprint(operation, request), request.request_id, request.trace.events, operation.is_v2,
+            asyncio.get_running_loop().create_future(),
+        )  # fmt: skip
+        return await committer.submit(pending)
+
+    async def _group_committer(self, credentials: str) -> tuple[ServedLedger, GroupCommitter]:
+        livemode = not is_test_credential(credentials)
+        if livemode not in self._committers:
+            ledger = await asyncio.to_thread(self._ledgers.for_credentials, credentials)
+            if livemode not in self._committers:
+                self._committers[livemode] = GroupCommitter(ledger, self._observer)
+        committer = self._committers[livemode]
+        return committer.ledger, committer
+
+    def _to_api_error(self, error: TallybookError, request: ApiRequest) -> ApiError:
+        api_error = to_api_error(error, PARAMETER_NAMES)
+        if api_error.is_server_error:
+            _log.error("Request %s failed: %s: %s", request.request_id, error.code, error)
+        return api_error
+
+    def _internal_error(self, error: Exception, request: ApiRequest) -> ApiError:
+        if isinstance(error, TallybookError):
+            return self._to_api_error(error, request)
+        _log.error("Request %s failed.", request.request_id, exc_info=error)
+        return ApiError(500, INTERNAL_ERROR_MESSAGE, error_type="api_error")
+
+
+class _ThreadPool:
+    """A thread pool with a limited queue."""
+
+    def __init__(self, max_workers: int, name: str) -> None:
+        self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix=name)
+        self._pending = 0
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Return the result of `work`. Raises ApiError if the queue is full."""
+        if self._pending >= MAX_PENDING_CALLS:
+            raise rate_limited("Too many requests are in progress. Retry later.", "global-concurrency")
+        self._pending += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._pending -= 1
+
+    def close(self) -> None:
+        """Wait for running calls."""
+        self._executor.shutdown()
+
+
+def _parse_params(operation: Operation, request: ApiRequest) -> Any:
+    """Return the parameters of a request. Raises ApiError."""
+    if operation.method != "POST":
+        return parse_parameters(parse_form(request.query), operation.params_type, from_text=True)
+    if request.query:
+        raise invalid_parameter(
+            request.query.partition("=")[0], "A POST request must have no parameters in its URL.", "parameter_unknown"
+        )
+    media_type = request.content_type.partition(";")[0].strip().lower()
+    if media_type == JSON_MEDIA_TYPE or not request.body:
+        return parse_json(request.body, operation.params_type)
+    if media_type != FORM_MEDIA_TYPE or operation.is_v2:
+        raise ApiError(
+            400,
+            f"The body must be {JSON_MEDIA_TYPE}{'' if operation.is_v2 else ' or ' + FORM_MEDIA_TYPE}.",
+            code="media_type_invalid",
+        )
+    try:
+        text = request.body.decode()
+    except UnicodeDecodeError:
+        raise ApiError(400, "The body is not UTF-8.") from None
+    return parse_parameters(parse_form(text), operation.params_type, from_text=True)
+
+
+def _parse_params_if_authorized(ledger: ServedLedger, operation: Operation, request: ApiRequest) -> Any:
+    """Return the parameters of a request after authentication. Raises ApiError."""
+    ledger.authenticate_recorder(parse_credentials(request.authorization), by_session=operation.by_session)
+    return _parse_params(operation, request)
+
+
+def _build_context(
+    ledger: ServedLedger, access_key: AccessKeyView, request: ApiRequest, params: Any
+) -> RequestContext[Any]:
+    return RequestContext(
+        ledger, params, access_key, request.request_id, request.path_parameters, request.idempotency_key
+    )
+
+
+def _fingerprint(operation: Operation, request: ApiRequest) -> bytes:
+    return request_fingerprint(operation.method, request.path, request.body)

@@ -1,0 +1,86 @@
+"""Ids of closed periods: a period that is closed again after a reopening gets another id."""
+
+from collections import Counter
+from datetime import datetime
+from typing import NamedTuple
+
+from .....domain.customer_periods import ClosedPeriod
+from .....domain.errors import InvalidParameter, MeterNotFound
+from .....domain.timestamps import to_microseconds
+from ..api_types import from_unix
+from ..ledgers import ServedLedger
+from ..object_ids import (
+    CLOSED_PERIOD_PREFIX,
+    customer_from_token,
+    customer_token,
+    decode_compound_id,
+    encode_compound_id,
+)
+
+Bounds = tuple[datetime | None, datetime | None]
+ALL_TIME: Bounds = None, None
+
+
+class ClosedPeriodKey(NamedTuple):
+    """The key of a closed period: meter, customer, bounds in microseconds, and the number of earlier closes."""
+
+    event_name: str
+    customer_token: str
+    start: int
+    end: int
+    occurrence: int
+
+
+class IdentifiedPeriod(NamedTuple):
+    """A closed period and its key."""
+
+    key: ClosedPeriodKey
+    period: ClosedPeriod
+
+
+def closed_period_id(identified: IdentifiedPeriod, prefix: str = CLOSED_PERIOD_PREFIX) -> str:
+    """Return the id of a closed period, or of its adjustment with another prefix."""
+    return encode_compound_id(prefix, identified.key)
+
+
+def optional_range(start: int | None, end: int | None) -> Bounds:
+    """Return a time range; None for an open end."""
+    return None if start is None else from_unix(start), None if end is None else from_unix(end)
+
+
+def list_identified_periods(
+    ledger: ServedLedger,
+    event_name: str,
+    customer: str | None,
+    bounds: Bounds = ALL_TIME,
+    as_of: datetime | int | None = None,
+) -> list[IdentifiedPeriod]:
+    """Return the closed periods that overlap `bounds`, including reopened ones, with their keys."""
+    start, end = bounds
+    occurrences: Counter[tuple[str, int, int]] = Counter()
+    identified_periods: list[IdentifiedPeriod] = []
+    for period in ledger.metering.periods.list(
+        event_name, customer, start=start, end=end, as_of=as_of, reopened=True
+    ):  # periods with the same bounds come in order of closing
+        bounds_key = customer_token(period.customer), to_microseconds(period.start), to_microseconds(period.end)
+        identified_periods.append(
+            IdentifiedPeriod(ClosedPeriodKey(event_name, *bounds_key, occurrences[bounds_key]), period)
+        )
+        occurrences[bounds_key] += 1
+    return identified_periods
+
+
+def find_identified_period(
+    ledger: ServedLedger, object_id: str, as_of: datetime | int | None = None, prefix: str = CLOSED_PERIOD_PREFIX
+) -> IdentifiedPeriod | None:
+    """Return the closed period with an id; None if it did not exist as of `as_of`."""
+    key = decode_compound_id(prefix, object_id, ClosedPeriodKey)
+    if key is None:
+        return None
+    try:
+        identified_periods = list_identified_periods(
+            ledger, key.event_name, customer_from_token(key.customer_token), as_of=as_of
+        )
+    except (MeterNotFound, InvalidParameter):
+        return None
+    return next((identified for identified in identified_periods if identified.key == key), None)

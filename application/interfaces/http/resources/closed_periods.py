@@ -1,0 +1,229 @@
+"""Closed periods: frozen totals for invoices."""
+
+from typing import Literal
+
+import msgspec
+
+from .....domain.errors import PeriodNotClosed
+from ..api_types import (
+    AsOfParameters,
+    Customer,
+    Id,
+    ListAsOfParameters,
+    ListObject,
+    Number,
+    Parameters,
+    Reason,
+    UnixTime,
+    encode_decimal,
+    from_unix,
+    parse_as_of,
+    to_unix,
+)
+from ..errors import ApiError, missing_object
+from ..ledgers import RequestContext, ServedLedger
+from ..meter_objects import RulesObject
+from ..object_ids import METER_PREFIX, encode_id
+from ..operations import OperationRegistry
+from ..pagination import list_response, paginate
+from .closed_period_ids import (
+    IdentifiedPeriod,
+    closed_period_id,
+    find_identified_period,
+    list_identified_periods,
+    optional_range,
+)
+
+URL = "/v1/billing/closed_periods"
+operations = OperationRegistry("Closed periods")
+
+
+class ReopeningDetails(msgspec.Struct, kw_only=True):
+    """When and why a closed period was reopened, and by whom."""
+
+    reopened_at: int
+    reason: str | None
+    by: str | None
+
+
+class BillingClosedPeriod(msgspec.Struct, kw_only=True):
+    """A closed period of a customer: its totals at `created`, from the ledger up to `position`.
+
+    `digest` is the SHA-256 of the counted events, `rules` are the rules at closing.
+    """
+
+    id: str
+    object: Literal["billing.closed_period"] = "billing.closed_period"
+    aggregated_value: Number
+    billable_value: Number
+    count: int
+    created: int
+    customer: str
+    digest: str
+    end_time: int
+    last: Number | None
+    livemode: bool
+    meter: str
+    position: int
+    reopening: ReopeningDetails | None
+    revision: int
+    rules: RulesObject
+    start_time: int
+    status: Literal["closed", "reopened"]
+    sum: Number
+
+
+class ClosePeriod(Parameters, kw_only=True):
+    """The period of a customer to close."""
+
+    customer: Customer
+    end_time: UnixTime
+    meter: Id
+    start_time: UnixTime
+
+
+class ListClosedPeriods(ListAsOfParameters, kw_only=True):
+    """Filters for closed periods: meter, customer, and a range [start_time, end_time) that they overlap."""
+
+    customer: Customer | None = None
+    end_time: UnixTime | None = None
+    meter: Id | None = None
+    reopened: bool = False
+    start_time: UnixTime | None = None
+
+
+class RetrieveClosedPeriod(AsOfParameters, kw_only=True):
+    """A closed period, now or as of an earlier time."""
+
+
+class ReopenPeriod(Parameters, kw_only=True):
+    """Why a period is reopened, and by whom. The default for `by` is the access key."""
+
+    reason: Reason
+    by: Reason | None = None
+
+
+@operations.post(URL)
+def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
+    """Close a period: freeze a customer's totals for an invoice.
+
+    Closing it again returns the first result. Later events never change it: see period adjustments.
+    """
+    params, ledger = context.params, context.ledger
+    event_name = require_event_name(ledger, params.meter)
+    start, end = from_unix(params.start_time), from_unix(params.end_time)
+    closed_period = ledger.metering.periods.close(event_name, params.customer, start, end)
+    candidates = [
+        identified
+        for identified in list_identified_periods(ledger, event_name, params.customer)
+        if identified.period.closed_at == closed_period.closed_at
+    ]
+    return _to_response(
+        [identified for identified in candidates if (identified.period.start, identified.period.end) == (start, end)][
+            -1
+        ],
+        ledger,
+    )
+
+
+@operations.get(URL)
+def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObject[BillingClosedPeriod]:
+    """List closed periods, newest first. With `reopened`, include reopened ones."""
+    params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
+    if params.meter is None:
+        event_names = [meter.event_name for meter in ledger.metering.meters.list(as_of=as_of)]
+    else:
+        event_names = [require_event_name(ledger, params.meter)]
+    bounds = optional_range(params.start_time, params.end_time)
+    identified_periods = [
+        identified
+        for event_name in event_names
+        for identified in list_identified_periods(ledger, event_name, params.customer, bounds, as_of)
+    ]
+    selected = sorted(
+        (identified for identified in identified_periods if params.reopened or identified.period.is_closed),
+        key=_sort_key,
+        reverse=True,
+    )
+
+    def decode_cursor(object_id: str) -> tuple[object, ...] | None:
+        identified = find_identified_period(ledger, object_id)
+        return None if identified is None else _sort_key(identified)
+
+    data, has_more = paginate(selected, _sort_key, decode_cursor, params)
+    return list_response([_to_response(identified, ledger) for identified in data], URL, has_more=has_more)
+
+
+@operations.get(URL + "/{id}")
+def retrieve_closed_period(context: RequestContext[RetrieveClosedPeriod]) -> BillingClosedPeriod:
+    """Retrieve a closed period, also if it has been reopened."""
+    return _to_response(_find_or_404(context.ledger, context.path_parameters["id"], context.params), context.ledger)
+
+
+@operations.post(URL + "/{id}/reopen")
+def reopen_period(context: RequestContext[ReopenPeriod]) -> BillingClosedPeriod:
+    """Reopen a period, so that it can be closed again with new totals. The closed period stays readable."""
+    ledger, object_id = context.ledger, context.path_parameters["id"]
+    identified = _find_or_404(ledger, object_id)
+    period, reason, by = identified.period, context.params.reason, context.params.by or context.access_key.hint
+    if period.is_closed:
+        try:
+            reopened = ledger.metering.periods.reopen(
+                period.event_name, period.customer, period.start, period.end, reason=reason, by=by
+            )
+        except PeriodNotClosed:  # another request has reopened it
+            raise _not_closed_error(object_id) from None
+        return _to_response(IdentifiedPeriod(identified.key, reopened), ledger)
+    if context.is_retry and (period.reason, period.by) == (reason, by):
+        return _to_response(identified, ledger)
+    raise _not_closed_error(object_id)
+
+
+def require_event_name(ledger: ServedLedger, meter_id: str) -> str:
+    """Return the event name of the meter in the parameter `meter`. Raises ApiError."""
+    try:
+        return ledger.meter(meter_id).event_name
+    except ApiError:
+        raise missing_object("meter", meter_id, "meter", 400) from None
+
+
+def _find_or_404(ledger: ServedLedger, object_id: str, params: AsOfParameters | None = None) -> IdentifiedPeriod:
+    identified = find_identified_period(ledger, object_id, None if params is None else parse_as_of(params))
+    if identified is None:
+        raise missing_object("closed period", object_id)
+    return identified
+
+
+def _not_closed_error(object_id: str) -> ApiError:
+    return ApiError(400, f"The period '{object_id}' is already reopened.", code=PeriodNotClosed.code, param="id")
+
+
+def _sort_key(identified: IdentifiedPeriod) -> tuple[object, ...]:
+    return identified.period.closed_at, closed_period_id(identified)
+
+
+def _to_response(identified: IdentifiedPeriod, ledger: ServedLedger) -> BillingClosedPeriod:
+    period = identified.period
+    reopened_at = period.reopened_at
+    return BillingClosedPeriod(
+        id=closed_period_id(identified),
+        aggregated_value=encode_decimal(period.quantity),
+        billable_value=encode_decimal(period.billable),
+        count=period.count,
+        created=to_unix(period.closed_at),
+        customer=period.customer,
+        digest=period.digest,
+        end_time=to_unix(period.end),
+        last=None if period.last is None else encode_decimal(period.last),
+        livemode=ledger.livemode,
+        meter=encode_id(METER_PREFIX, period.event_name),
+        position=period.position,
+        reopening=None
+        if reopened_at is None
+        else ReopeningDetails(reopened_at=to_unix(reopened_at), reason=period.reason, by=period.by),
+        revision=period.revision,
+        rules=RulesObject.from_rules(period.rules),
+        start_time=to_unix(period.start),
+        status="closed" if period.is_closed else "reopened",
+        sum=encode_decimal(period.sum),
+    )

@@ -1,0 +1,102 @@
+"""Meter event adjustments: cancellations, as in Stripe's v1 and v2 APIs."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from .....domain.access_key import Scope
+from .....domain.errors import InvalidCancellation, MeterNotFound
+from .....domain.meter_event import Cancellation
+from ..api_types import Name, Parameters, Rfc3339, to_rfc3339
+from ..errors import ApiError
+from ..ledgers import RequestContext
+from ..object_ids import encode_id
+from ..operations import OperationRegistry
+from ..parameters import check_text
+
+operations = OperationRegistry("Meter event adjustments")
+
+
+class Cancel(msgspec.Struct, forbid_unknown_fields=True):
+    """The meter event to cancel."""
+
+    identifier: Name
+
+
+class CreateAdjustment(Parameters, kw_only=True):
+    """A meter event to cancel, within 24 hours of its receipt."""
+
+    event_name: Name
+    type: Literal["cancel"]
+    cancel: Cancel
+
+
+class CreateAdjustmentV2(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A meter event to cancel, within 24 hours of its receipt."""
+
+    event_name: Name
+    type: Literal["cancel"]
+    cancel: Cancel
+
+
+class MeterEventAdjustment(msgspec.Struct, kw_only=True):
+    """The cancellation of a meter event."""
+
+    object: Literal["billing.meter_event_adjustment"] = "billing.meter_event_adjustment"
+    cancel: Cancel
+    event_name: str
+    livemode: bool
+    status: Literal["complete"] = "complete"
+    type: Literal["cancel"] = "cancel"
+
+
+class MeterEventAdjustmentV2(msgspec.Struct, kw_only=True):
+    """The cancellation of a meter event."""
+
+    id: str
+    object: Literal["v2.billing.meter_event_adjustment"] = "v2.billing.meter_event_adjustment"
+    cancel: Cancel
+    created: Rfc3339
+    event_name: str
+    livemode: bool
+    status: Literal["complete"] = "complete"
+    type: Literal["cancel"] = "cancel"
+
+
+@operations.post("/v1/billing/meter_event_adjustments", Scope.RECORD)
+def create_meter_event_adjustment(context: RequestContext[CreateAdjustment]) -> MeterEventAdjustment:
+    """Cancel a meter event. Cancelling it again changes nothing."""
+    try:
+        cancellation = _cancel(context, context.params)
+    except (InvalidCancellation, MeterNotFound) as error:
+        raise ApiError(400, error.message, code=error.code, param=_PARAMETER_NAMES[error.field or ""]) from None
+    return MeterEventAdjustment(
+        cancel=Cancel(cancellation.identifier), event_name=cancellation.event_name, livemode=context.ledger.livemode
+    )
+
+
+@operations.post("/v2/billing/meter_event_adjustments", Scope.RECORD)
+def create_meter_event_adjustment_v2(context: RequestContext[CreateAdjustmentV2]) -> MeterEventAdjustmentV2:
+    """Cancel a meter event. Cancelling it again changes nothing."""
+    try:
+        cancellation = _cancel(context, context.params)
+    except (InvalidCancellation, MeterNotFound) as error:
+        raise ApiError(
+            400, error.message, code=InvalidCancellation.code, param=_PARAMETER_NAMES[error.field or ""]
+        ) from None
+    return MeterEventAdjustmentV2(
+        id=encode_id("mtradj", cancellation.identifier),
+        cancel=Cancel(cancellation.identifier),
+        created=to_rfc3339(cancellation.cancelled_at),
+        event_name=cancellation.event_name,
+        livemode=context.ledger.livemode,
+    )
+
+
+def _cancel(context: RequestContext[Any], params: CreateAdjustment | CreateAdjustmentV2) -> Cancellation:
+    event_name = check_text(params.event_name, "event_name")
+    identifier = check_text(params.cancel.identifier, "cancel[identifier]")
+    return context.ledger.metering.cancel(event_name, identifier, by=context.access_key.hint)
+
+
+_PARAMETER_NAMES = {"event_name": "event_name", "identifier": "cancel[identifier]"}

@@ -1,0 +1,224 @@
+"""Period adjustments: signed differences of closed periods, and the events that caused them."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from .....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound
+from ....results import AdjustingEvent, Adjustment
+from ..api_types import (
+    AsOfParameters,
+    Customer,
+    Id,
+    ListAsOfParameters,
+    ListObject,
+    Number,
+    UnixTime,
+    encode_decimal,
+    parse_as_of,
+    to_unix,
+)
+from ..errors import missing_object
+from ..ledgers import RequestContext, ServedLedger
+from ..object_ids import METER_EVENT_PREFIX, METER_PREFIX, customer_token, decode_id, encode_id
+from ..operations import OperationRegistry
+from ..pagination import list_response, paginate
+from .closed_period_ids import (
+    Bounds,
+    IdentifiedPeriod,
+    closed_period_id,
+    find_identified_period,
+    list_identified_periods,
+    optional_range,
+)
+from .closed_periods import require_event_name
+from .recorded_meter_events import STATUSES, RecordedMeterEvent, Status, recorded_fields
+
+URL = "/v1/billing/period_adjustments"
+PERIOD_ADJUSTMENT_PREFIX = "mtrpadj"
+MAX_INLINE_EVENTS = 10
+operations = OperationRegistry("Period adjustments")
+
+
+class AdjustingMeterEvent(RecordedMeterEvent, kw_only=True):
+    """A meter event whose status has changed since its period was closed.
+
+    `status_at_closing` is null if the event was not recorded then; `change` is its effect on the total since.
+    """
+
+    change: Number
+    status_at_closing: Status | None
+
+
+class PeriodAdjustment(msgspec.Struct, kw_only=True):
+    """The amount that is owed on a closed period, signed.
+
+    `aggregated_value` and `billable_value` are the current totals of the period under its rules at closing;
+    the differences are relative to the frozen totals. `rules_difference` is what the current rules would add, and is
+    not owed. The `change` of all `events`, of which the first 10 are included, adds up to `difference`.
+    """
+
+    id: str
+    object: Literal["billing.period_adjustment"] = "billing.period_adjustment"
+    aggregated_value: Number
+    billable_difference: Number
+    billable_value: Number
+    closed_period: str
+    customer: str
+    difference: Number
+    end_time: int
+    events: ListObject[AdjustingMeterEvent]
+    livemode: bool
+    meter: str
+    position: int
+    rules_difference: Number
+    start_time: int
+
+
+class ListPeriodAdjustments(ListAsOfParameters, kw_only=True):
+    """Filters for adjustments of a meter: customer, and a range [start_time, end_time) that periods overlap."""
+
+    customer: Customer | None = None
+    end_time: UnixTime | None = None
+    meter: Id
+    start_time: UnixTime | None = None
+
+
+class RetrievePeriodAdjustment(AsOfParameters, kw_only=True):
+    """The adjustment of one closed period."""
+
+
+class ListAdjustingEvents(ListAsOfParameters, kw_only=True):
+    """The events that caused an adjustment."""
+
+
+@operations.get(URL)
+def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> ListObject[PeriodAdjustment]:
+    """List adjustments of closed periods, by customer and start. Periods without later changes are omitted."""
+    params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
+    event_name, bounds = require_event_name(ledger, params.meter), optional_range(params.start_time, params.end_time)
+    adjustments = _adjustments(ledger, event_name, params.customer, bounds, as_of)
+
+    def decode_cursor(object_id: str) -> tuple[object, ...] | None:
+        identified = find_identified_period(ledger, object_id, prefix=PERIOD_ADJUSTMENT_PREFIX)
+        return None if identified is None else _sort_key(identified)
+
+    data, has_more = paginate(adjustments, lambda pair: _sort_key(pair[0]), decode_cursor, params, is_ascending=True)
+    dimension_keys = ledger.metering.meters.get(event_name, as_of=as_of).dimension_keys if data else ()
+    return list_response([_to_response(*pair, dimension_keys, ledger) for pair in data], URL, has_more=has_more)
+
+
+@operations.get(URL + "/{id}")
+def retrieve_period_adjustment(context: RequestContext[RetrievePeriodAdjustment]) -> PeriodAdjustment:
+    """Retrieve the adjustment of a closed period."""
+    identified, adjustment, dimension_keys = _find_or_404(
+        context.ledger, context.path_parameters["id"], parse_as_of(context.params)
+    )
+    return _to_response(identified, adjustment, dimension_keys, context.ledger)
+
+
+@operations.get(URL + "/{id}/events")
+def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListObject[AdjustingMeterEvent]:
+    """List the events that caused an adjustment, oldest first."""
+    object_id, ledger = context.path_parameters["id"], context.ledger
+    _, adjustment, dimension_keys = _find_or_404(ledger, object_id, parse_as_of(context.params))
+
+    def decode_cursor(event_id: str) -> tuple[object, ...] | None:
+        try:
+            event = ledger.metering.event(decode_id(METER_EVENT_PREFIX, event_id) or "")
+        except (MeterEventNotFound, InvalidIdentifier, InvalidParameter):
+            return None
+        return event.occurred_at, event.position
+
+    data, has_more = paginate(
+        adjustment.events,
+        lambda event: (event.occurred_at, event.position),
+        decode_cursor,
+        context.params,
+        is_ascending=True,
+    )
+    return list_response(_to_events(data, dimension_keys, ledger), f"{URL}/{object_id}/events", has_more=has_more)
+
+
+def _adjustments(
+    ledger: ServedLedger,
+    event_name: str,
+    customer: str | None,
+    bounds: Bounds,
+    as_of: datetime | int | None,
+) -> list[tuple[IdentifiedPeriod, Adjustment]]:
+    """Return the adjustment of each closed period that is not reopened, by customer and start."""
+    start, end = bounds
+    closed_periods = {
+        (identified.key.customer_token, identified.period.start, identified.period.end): identified
+        for identified in list_identified_periods(ledger, event_name, customer, bounds, as_of)
+        if identified.period.is_closed
+    }
+    adjustments = ledger.metering.periods.adjustments(event_name, customer, start=start, end=end, as_of=as_of)
+    pairs = [
+        (closed_periods.get((customer_token(period.customer), period.start, period.end)), adjustment)
+        for adjustment in adjustments
+        for period in (adjustment.period,)
+    ]
+    return [(identified, adjustment) for identified, adjustment in pairs if identified is not None]
+
+
+def _find_or_404(
+    ledger: ServedLedger, object_id: str, as_of: datetime | int | None
+) -> tuple[IdentifiedPeriod, Adjustment, Sequence[str]]:
+    requested = find_identified_period(ledger, object_id, as_of, PERIOD_ADJUSTMENT_PREFIX)
+    if requested is not None:
+        period = requested.period
+        bounds = period.start, period.end
+        for identified, adjustment in _adjustments(ledger, period.event_name, period.customer, bounds, as_of):
+            if identified.key == requested.key:
+                return (
+                    identified,
+                    adjustment,
+                    ledger.metering.meters.get(period.event_name, as_of=as_of).dimension_keys,
+                )
+    raise missing_object("period adjustment", object_id)
+
+
+def _sort_key(identified: IdentifiedPeriod) -> tuple[object, ...]:
+    return identified.period.customer, identified.period.start
+
+
+def _to_response(
+    identified: IdentifiedPeriod, adjustment: Adjustment, dimension_keys: Sequence[str], ledger: ServedLedger
+) -> PeriodAdjustment:
+    period, object_id = adjustment.period, closed_period_id(identified, PERIOD_ADJUSTMENT_PREFIX)
+    inline_events = _to_events(adjustment.events[:MAX_INLINE_EVENTS], dimension_keys, ledger)
+    return PeriodAdjustment(
+        id=object_id,
+        aggregated_value=encode_decimal(adjustment.quantity),
+        billable_difference=encode_decimal(adjustment.billable_difference),
+        billable_value=encode_decimal(adjustment.billable),
+        closed_period=closed_period_id(identified),
+        customer=period.customer,
+        difference=encode_decimal(adjustment.difference),
+        end_time=to_unix(period.end),
+        events=list_response(
+            inline_events, f"{URL}/{object_id}/events", has_more=len(adjustment.events) > MAX_INLINE_EVENTS
+        ),
+        livemode=ledger.livemode,
+        meter=encode_id(METER_PREFIX, period.event_name),
+        position=adjustment.position,
+        rules_difference=encode_decimal(adjustment.rules_difference),
+        start_time=to_unix(period.start),
+    )
+
+
+def _to_events(
+    events: Sequence[AdjustingEvent], dimension_keys: Sequence[str], ledger: ServedLedger
+) -> list[AdjustingMeterEvent]:
+    return [
+        AdjustingMeterEvent(
+            **recorded_fields(event, dimension_keys, ledger),
+            change=encode_decimal(event.change),
+            status_at_closing=None if event.before is None else STATUSES[event.before],
+        )
+        for event in events
+    ]

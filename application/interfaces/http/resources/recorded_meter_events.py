@@ -1,0 +1,172 @@
+"""Recorded meter events, with the status of each."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from .....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound
+from ....results import MeterEventView, Verdict
+from ..api_types import (
+    AsOfParameters,
+    Customer,
+    Id,
+    ListObject,
+    Name,
+    Number,
+    UnixTime,
+    encode_decimal,
+    from_unix,
+    parse_as_of,
+    to_unix,
+)
+from ..errors import missing_object
+from ..ledgers import RequestContext, ServedLedger
+from ..object_ids import METER_EVENT_PREFIX, decode_id, encode_id
+from ..operations import OperationRegistry
+from ..pagination import cursor_not_found, list_response
+
+URL = "/v1/billing/meter_events"
+operations = OperationRegistry("Recorded meter events")
+
+
+Status = Literal["counted", "superseded", "cancelled"]
+STATUSES: Mapping[Verdict, Status] = {
+    Verdict.COUNTED: "counted",
+    Verdict.SUPERSEDED: "superseded",
+    Verdict.CANCELLED: "cancelled",
+}
+
+
+class EventCancellation(msgspec.Struct, kw_only=True):
+    """When and why a meter event was cancelled, and by whom."""
+
+    cancelled_at: int
+    reason: str | None
+    by: str | None
+
+
+class RecordedMeterEvent(msgspec.Struct, kw_only=True):
+    """A meter event at a `position` of the ledger, with its status.
+
+    A superseded event is replaced by a later one in its hour or day: `superseded_by` is the identifier of that event.
+    """
+
+    id: str
+    object: Literal["billing.meter_event"] = "billing.meter_event"
+    cancellation: EventCancellation | None
+    created: int
+    customer: str
+    dimensions: dict[str, str] | None
+    event_name: str
+    identifier: str
+    livemode: bool
+    superseded_by: str | None
+    payload: dict[str, str]
+    position: int
+    status: Status
+    timestamp: int
+    value: Number | None
+
+
+class ListMeterEvents(AsOfParameters, kw_only=True):
+    """Filters for the meter events of a meter: customer, identifier and a range [start_time, end_time)."""
+
+    event_name: Name
+    customer: Customer | None = None
+    end_time: UnixTime | None = None
+    identifier: Name | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 10
+    start_time: UnixTime | None = None
+    starting_after: Id | None = None
+
+
+class RetrieveMeterEvent(AsOfParameters, kw_only=True):
+    """A meter event, now or as of an earlier time."""
+
+
+@operations.get(URL)
+def list_meter_events(context: RequestContext[ListMeterEvents]) -> ListObject[RecordedMeterEvent]:
+    """List meter events with their status, oldest first.
+
+    They are ordered by timestamp, then by position in the ledger.
+    """
+    params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
+    meter = ledger.metering.meters.get(params.event_name, as_of=as_of)
+    events = _list_page(context) if params.identifier is None else _find_by_identifier(context, params.identifier)
+    data = [
+        RecordedMeterEvent(**recorded_fields(event, meter.dimension_keys, ledger)) for event in events[: params.limit]
+    ]
+    return list_response(data, URL, has_more=len(events) > params.limit)
+
+
+@operations.get(URL + "/{id}")
+def retrieve_meter_event(context: RequestContext[RetrieveMeterEvent]) -> RecordedMeterEvent:
+    """Retrieve a meter event with its status."""
+    object_id, as_of = context.path_parameters["id"], parse_as_of(context.params)
+    try:
+        event = context.ledger.metering.event(decode_id(METER_EVENT_PREFIX, object_id) or "", as_of=as_of)
+    except (MeterEventNotFound, InvalidIdentifier, InvalidParameter):
+        raise missing_object("meter event", object_id) from None
+    meter = context.ledger.metering.meters.get(event.event_name, as_of=as_of)
+    return RecordedMeterEvent(**recorded_fields(event, meter.dimension_keys, context.ledger))
+
+
+def recorded_fields(event: MeterEventView, dimension_keys: Sequence[str], ledger: ServedLedger) -> dict[str, Any]:
+    """Return the fields of a recorded meter event."""
+    cancelled_at = event.cancelled_at
+    return {
+        "id": encode_id(METER_EVENT_PREFIX, event.identifier),
+        "cancellation": cancelled_at
+        and EventCancellation(cancelled_at=to_unix(cancelled_at), reason=event.reason, by=event.by),
+        "created": to_unix(event.recorded_at),
+        "customer": event.customer,
+        "dimensions": {key: event.payload[key] for key in dimension_keys if key in event.payload} or None,
+        "event_name": event.event_name,
+        "identifier": event.identifier,
+        "livemode": ledger.livemode,
+        "superseded_by": event.superseded_by,
+        "payload": event.payload,
+        "position": event.position,
+        "status": STATUSES[event.verdict],
+        "timestamp": to_unix(event.occurred_at),
+        "value": None if event.value is None else encode_decimal(event.value),
+    }
+
+
+def _list_page(context: RequestContext[ListMeterEvents]) -> Sequence[MeterEventView]:
+    """Return the events of the requested page, and the next event."""
+    params = context.params
+    after = None if params.starting_after is None else decode_id(METER_EVENT_PREFIX, params.starting_after)
+    try:
+        if params.starting_after is None or after:
+            return context.ledger.metering.events(
+                params.event_name,
+                customer=params.customer,
+                start=None if params.start_time is None else from_unix(params.start_time),
+                end=None if params.end_time is None else from_unix(params.end_time),
+                as_of=parse_as_of(params),
+                limit=params.limit + 1,
+                starting_after=after,
+            )
+    except InvalidIdentifier:
+        pass
+    raise cursor_not_found("starting_after", params.starting_after or "")
+
+
+def _find_by_identifier(context: RequestContext[ListMeterEvents], identifier: str) -> Sequence[MeterEventView]:
+    """Return the event with an identifier if it matches the other filters."""
+    params = context.params
+    try:
+        event = context.ledger.metering.event(identifier, as_of=parse_as_of(params))
+    except MeterEventNotFound:
+        return ()
+    is_match = (
+        event.event_name == params.event_name
+        and params.customer in (None, event.customer)
+        and (params.start_time is None or from_unix(params.start_time) <= event.occurred_at)
+        and (params.end_time is None or event.occurred_at < from_unix(params.end_time))
+        and params.starting_after is None
+    )
+    return (event,) if is_match else ()

@@ -1,0 +1,97 @@
+"""Settings of the server, from environment variables such as TALLYBOOK_WEBHOOKS__WINDOW_SECONDS."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ....domain.errors import InvalidLedgerUrl
+from ....domain.policy import AcceptancePolicy
+from ....domain.timestamps import MICROSECONDS_PER_SECOND
+from ...metering import utc_now
+from ...storage.url import resolve_store
+from .ledgers import ledger_for_test_mode
+
+_DAY = 24 * 60 * 60
+
+
+class WebhookSettings(BaseModel, frozen=True):
+    """How rejected events are reported, and how deliveries are retried."""
+
+    window_seconds: float = Field(default=10, ge=0.1, le=3_600)
+    """One report covers the rejected events of one window, and is created when the window has ended."""
+    poll_interval_seconds: float = Field(default=1, gt=0, le=60)
+    timeout_seconds: float = Field(default=10, gt=0, le=60)
+    initial_retry_seconds: float = Field(default=10, gt=0)
+    max_retry_seconds: float = Field(default=_DAY / 4, gt=0)
+    retry_window_seconds: float = Field(default=3 * _DAY, gt=0)
+    leader_check_interval_seconds: float = Field(default=5, gt=0)
+    """How often another process checks whether it can take over the dispatching."""
+    purge_interval_seconds: float = Field(default=60, gt=0)
+    """How often expired rows are deleted."""
+
+    @property
+    def window_microseconds(self) -> int:
+        """Return the length of a window in microseconds."""
+        return round(self.window_seconds * MICROSECONDS_PER_SECOND)
+
+
+ENV_PREFIX, NESTED_DELIMITER = "TALLYBOOK_", "__"
+
+
+class ServerSettings(BaseSettings):
+    """The settings of a server.
+
+    `policy` limits which meter events are accepted: TALLYBOOK_POLICY__MAX_AGE=P90D; `none` removes a limit.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=NESTED_DELIMITER,
+        env_parse_none_str="none",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # an input may be a password
+    )
+
+    ledger: str = Field(default="sqlite:///tallybook.db", repr=False)
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=8080, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1, le=64)
+    access_log: bool = True
+    policy: AcceptancePolicy = AcceptancePolicy()
+    max_connections: int = Field(default=1_000, ge=1)
+    max_headers: int = Field(default=100, ge=10)
+    max_header_bytes: int = Field(default=32 * 1024, ge=1024)
+    header_timeout_seconds: float = Field(default=10, gt=0)
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    body_timeout_seconds: float = Field(default=30, gt=0)
+    keep_alive_seconds: int = Field(default=75, ge=1)
+    drain_timeout_seconds: int = Field(default=20, ge=1)
+    webhooks: WebhookSettings = WebhookSettings()
+
+    @field_validator("ledger")
+    @classmethod
+    def _validate_ledger(cls, ledger: str) -> str:
+        try:
+            store = resolve_store(ledger)
+            ledger_for_test_mode(store)
+        except InvalidLedgerUrl as error:
+            raise ValueError(error.message) from None
+        if not store.is_persistent:
+            raise ValueError("an in-memory ledger cannot be served, because no access key can be created for it")
+        return ledger
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """Return the clock of the ledgers."""
+        return utc_now
+
+
+def settings_errors(validation_error: ValidationError) -> list[str]:
+    """Return one message for each invalid setting, with its environment variable and without its value."""
+    return [
+        f"{ENV_PREFIX}{NESTED_DELIMITER.join(map(str, error['loc'])).upper()}: {error['msg']}"
+        for error in validation_error.errors()
+    ]

@@ -1,0 +1,1 @@
+"""The event-sourced application: aggregates, stored events and their mapper."""

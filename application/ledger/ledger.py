@@ -1,0 +1,337 @@
+"""The ledger: all recorded events in one order, never changed."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
+
+import msgspec
+from eventsourcing.application import AggregateNotFoundError, Application
+from eventsourcing.domain import CanMutateAggregate
+from eventsourcing.persistence import InfrastructureFactory, Mapper, Notification, Transcoder
+from eventsourcing.utils import Environment, EnvType
+
+from ...domain.access_key import STREAM_PREFIX as KEY_PREFIX
+from ...domain.access_key import AccessKey
+from ...domain.aggregate import Aggregate
+from ...domain.customer_periods import STREAM_PREFIX as PERIOD_PREFIX
+from ...domain.customer_periods import CustomerPeriods
+from ...domain.errors import MeterNotFound
+from ...domain.meter import STREAM_PREFIX as METER_PREFIX
+from ...domain.meter import Meter
+from ...domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
+from ...domain.meter_event import MeterEvent, MeterEventData
+from ...domain.rules import Rules
+from ...domain.timestamps import to_microseconds
+from ...projections.models import AsOf, LedgerEvent, RawPage
+from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
+from ..storage.ports import EventAppender, EventRecorder, EventRow, RawEventRow, Store
+from .mapper import EventMapper, decode_meter_event, meter_event_row
+from .recorder_factory import RecorderFactory
+from .unreadable_events import UNREADABLE_ERRORS, corrupted_error, raise_corrupted
+
+
+class StoredMeterEvent(NamedTuple):
+    """A meter event as it is stored, and its ledger position."""
+
+    data: MeterEventData
+    position: int
+
+
+AttachToPositions = Callable[[Mapping[str, int]], Sequence[KeyValueEntry]]
+"""Returns key-value entries to insert with new meter events, given the positions of the new identifiers."""
+
+
+class Ledger(Application[str]):
+    """The event-sourced application: stores and loads meters, meter events, closed periods and access keys.
+
+    It is configured by its arguments alone, so that the environment of the host application can't change it.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        super().__init__({"ORIGINATOR_ID_TYPE": "text"})
+        self.ledger_recorder = cast(EventRecorder, self.recorder)
+
+    def construct_env(self, name: str, env: EnvType | None = None) -> Environment:
+        """Return the settings passed to this ledger, without those of the process's environment."""
+        return Environment(name, dict(env or {}))
+
+    def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
+        """Return the factory through which the library gets the recorder of the store."""
+        return RecorderFactory(env, self._store.open_recorder())
+
+    def construct_mapper(self) -> Mapper[str]:
+        """Return the mapper of events to stored JSON; it needs no transcoder."""
+        return EventMapper(cast(Transcoder, None))
+
+    # --- reading in order -------------------------------------------------------------------------
+
+    def head(self) -> int:
+        """Return the position of the newest event; 0 if the ledger is empty."""
+        return self.ledger_recorder.head()
+
+    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Return up to `limit` events after the position `after`, in order."""
+        return self.ledger_recorder.read_page(after, limit)
+
+    @property
+    def supports_concurrent_reads(self) -> bool:
+        """Whether one thread may read the ledger while others write."""
+        return self.ledger_recorder.supports_concurrent_reads
+
+    def read_page_bulk(self, after: int, limit: int) -> RawPage:
+        """Return up to `limit` events after the position `after` as one page document, assembled by the database."""
+        return self.ledger_recorder.read_page_bulk(after, limit)
+
+    def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
+        """Return up to `limit` rows at the positions `first` to `last`, both included, in order, as they are stored."""
+        return self.ledger_recorder.raw_rows(first, last, limit)
+
+    def position_at(self, moment: int, head: int) -> int:
+        """Return the last position up to `head` that was recorded at or before `moment`; 0 if none was.
+
+        `moment` is in microseconds since 1970 UTC.
+        The position is found by binary search, which assumes that the clock did not go backwards.
+        """
+        return bisect_right(range(1, head + 1), moment, key=self._recorded_at)
+
+    def append_listener(self) -> AbstractContextManager[Callable[[float], None]]:
+        """Listen for appended events. The value is a function that waits for one, up to a number of seconds."""
+        return self.ledger_recorder.append_listener()
+
+    # --- meters -----------------------------------------------------------------------------------
+
+    def meter(self, event_name: str, version: int | None = None) -> Meter:
+        """Return the meter named `event_name`, as it is now or was at a version. Raises MeterNotFound."""
+        stream = Meter.stream_id(event_name)
+        try:
+            with raise_corrupted(stream):
+                return cast(Meter, self.repository.get(stream, version=version))
+        except AggregateNotFoundError:
+            raise MeterNotFound(
+                f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
+            ) from None
+
+    def meters(self, as_of: AsOf | None = None) -> Iterator[Meter]:
+        """Return all meters that were configured at `as_of`, as they were then, by event name."""
+        return cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_by_prefix(METER_PREFIX), as_of))
+
+    def meters_with_changed_rules(self) -> dict[str, Rules]:
+        """Return the current rules, by event name, of the meters whose rules have changed since their configuration."""
+        return {meter.event_name: meter.rules for meter in self.meters() if meter.revision > 1}
+
+    def meter_changes(self, after: int, limit: int) -> Iterator[tuple[int, str, Meter, Meter | None]]:
+        """Return up to `limit` changes of meters after the position `after`, in order.
+
+        Each has the position, the topic of the event, the meter after it and the meter before it.
+        """
+        for stored in self.ledger_recorder.select_by_prefix_after(METER_PREFIX, after, limit):
+            event_name, version = str(stored.originator_id).removeprefix(METER_PREFIX), stored.originator_version
+            before = self.meter(event_name, version - 1) if version > 1 else None
+            yield stored.id, stored.topic, self.meter(event_name, version), before
+
+    # --- meter events -----------------------------------------------------------------------------
+
+    def meter_event(self, identifier: str) -> tuple[MeterEvent, int] | None:
+        """Return the meter event with this identifier and its ledger position; None if there is none."""
+        stored = self.find_meter_events((identifier,)).get(identifier)
+        if stored is None:
+            return None
+        stream = MeterEvent.stream_id(identifier)
+        with raise_corrupted(stream):
+            return cast(MeterEvent, self.repository.get(stream)), stored.position
+
+    def find_meter_events(self, identifiers: Iterable[str]) -> dict[str, StoredMeterEvent]:
+        """Return the recorded meter events among `identifiers`, by identifier."""
+        first_events = self.ledger_recorder.select_first_events(
+            [MeterEvent.stream_id(identifier) for identifier in identifiers]
+        )
+        return {
+            _identifier(stream := str(stored.originator_id)): StoredMeterEvent(
+                _decode_data(stored.id, stream, stored.state), stored.id
+            )
+            for stored in first_events
+        }
+
+    def meter_events_at(self, positions: Iterable[int]) -> Mapping[int, tuple[str, MeterEventData]]:
+        """Return the identifier and the data of the meter event recorded at each of `positions`."""
+        rows = self.ledger_recorder.select_at(list(positions))
+        return {
+            position: (_identifier(stream), _decode_data(position, stream, state))
+            for position, stream, _, _, state in rows
+        }
+
+    def cancellations_at(self, positions: Iterable[int]) -> Mapping[int, MeterEvent.EventCancelled]:
+        """Return the cancellation recorded at each of `positions`."""
+        rows = self.ledger_recorder.select_at(list(positions))
+        return {
+            position: cast(
+                MeterEvent.EventCancelled, self._event(Notification(stream, version, topic, state, position))
+            )
+            for position, stream, version, topic, state in rows
+        }
+
+    def stream_positions(self, identifier: str) -> Sequence[int]:
+        """Return the positions of all events of a meter event, in order; none if it is not recorded."""
+        return self.ledger_recorder.select_stream_positions(MeterEvent.stream_id(identifier))
+
+    # --- closed periods ---------------------------------------------------------------------------
+
+    def customer_periods(self, event_name: str, customer: str) -> CustomerPeriods | None:
+        """Return the closed periods of a customer on a meter; None if no period was ever closed."""
+        stream = CustomerPeriods.stream_id(event_name, customer)
+        try:
+            with raise_corrupted(stream):
+                return cast(CustomerPeriods, self.repository.get(stream))
+        except AggregateNotFoundError:
+            return None
+
+    def closed_periods(
+        self, event_name: str | None = None, customer: str | None = None, as_of: AsOf | None = None
+    ) -> Iterator[CustomerPeriods]:
+        """Return the closed periods at `as_of` of a customer on a meter, of all customers on it, or of all meters."""
+        if event_name is not None and customer is not None:
+            stored = self.ledger_recorder.select_stream(CustomerPeriods.stream_id(event_name, customer))
+        else:
+            prefix = PERIOD_PREFIX if event_name is None else CustomerPeriods.stream_id(event_name, "")
+            stored = self.ledger_recorder.select_by_prefix(prefix)
+        return cast(Iterator[CustomerPeriods], self._aggregates(stored, as_of))
+
+    def closed_period_positions(self) -> Mapping[str, Sequence[int]]:
+        """Return the positions of all closings in order, by the stream of their customer and meter."""
+        positions: defaultdict[str, list[int]] = defaultdict(list)
+        for stored in self.ledger_recorder.select_by_prefix(PERIOD_PREFIX):
+            if stored.topic == CustomerPeriods.PeriodClosed.__name__:
+                positions[str(stored.originator_id)].append(stored.id)
+        return positions
+
+    # --- access keys ------------------------------------------------------------------------------
+
+    def find_access_key(self, key_id: str, default: Sequence[Notification] = ()) -> AccessKey | None:
+        """Return the access key with this id, or one loaded from the events `default`; None if there are none."""
+        stored = self.ledger_recorder.select_stream(AccessKey.stream_id(key_id)) or default
+        return next(cast(Iterator[AccessKey], self._aggregates(stored, None)), None)
+
+    def access_key_version(self, key_id: str) -> int:
+        """Return the version of an access key: the number of its events."""
+        return len(self.ledger_recorder.select_stream_positions(AccessKey.stream_id(key_id)))
+
+    def access_keys(self) -> list[AccessKey]:
+        """Return all access keys in the order of their creation, including revoked ones."""
+        stored = self.ledger_recorder.select_by_prefix(KEY_PREFIX)
+        created_at = {event.originator_id: event.id for event in stored if event.originator_version == 1}
+        return sorted(cast(Iterator[AccessKey], self._aggregates(stored, None)), key=lambda key: created_at[key.id])
+
+    # --- appending --------------------------------------------------------------------------------
+
+    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
+        """Store `events` in one transaction.
+
+        Raises the library's IntegrityError, with nothing stored, if another process stored one of these versions.
+        """
+        if events:
+            self.ledger_recorder.insert_rows(self._rows(events))
+
+    def append_meter_events(
+        self,
+        data_by_identifier: Mapping[str, MeterEventData],
+        meters: Iterable[Meter] = (),
+        attach: AttachToPositions | None = None,
+    ) -> dict[str, int]:
+        """Store a new meter event for each identifier in one transaction, and return their positions.
+
+        `meters` are those that accepted the events. `attach` returns key-value entries to insert in the same
+        transaction, also if there are no events. Nothing is stored if an error is raised: the library's
+        IntegrityError if an identifier is taken, ConcurrentStreamUpdate if a meter has changed since it was loaded, and
+        EntryExists if a key-value entry exists.
+        """
+
+        def by_identifier(positions: Sequence[int]) -> dict[str, int]:
+            return dict(zip(data_by_identifier, positions, strict=True))
+
+        rows = [
+            meter_event_row(MeterEvent.stream_id(identifier), data) for identifier, data in data_by_identifier.items()
+        ]
+        versions = {meter.id: meter.version for meter in meters}
+        attach_to_rows: EntriesForPositions | None = (
+            None if attach is None else lambda positions: attach(by_identifier(positions))
+        )
+        return by_identifier(self.ledger_recorder.insert_rows(rows, versions, attach_to_rows))
+
+    @contextmanager
+    def exclusive(self) -> Generator["ExclusiveLedger"]:
+        """Read and append while no other process can append. The events are stored at the end of the block."""
+        with self.ledger_recorder.exclusive() as recorder:
+            yield ExclusiveLedger(recorder, self._rows)
+
+    def key_value_store(self) -> KeyValueStore:
+        """Return the key-value store in the same database."""
+        return self.ledger_recorder.key_value_store()
+
+    def _aggregates(self, stored_events: Iterable[Notification], as_of: AsOf | None) -> Iterator[Aggregate]:
+        """Return the aggregates of `stored_events`, which are sorted by stream and version, as they were at `as_of`.
+
+        An event of a stream is not included without those before it, even if the clock went backwards in between.
+        """
+        for _, stream_events in groupby(stored_events, attrgetter("originator_id")):
+            aggregate: Aggregate | None = None
+            for stored in stream_events:
+                event = self._event(stored)
+                if as_of is not None and not as_of.includes(to_microseconds(event.timestamp), stored.id):
+                    break
+                with raise_corrupted(stored.originator_id, stored.id):
+                    aggregate = event.mutate(aggregate)
+            if aggregate is not None:
+                yield aggregate
+
+    def _event(self, stored: Notification) -> Aggregate.Event:
+        with raise_corrupted(stored.originator_id, stored.id):
+            return cast(Aggregate.Event, self.mapper.to_domain_event(stored))
+
+    def _recorded_at(self, position: int) -> int:
+        ((_, _, state),) = self.read_page(position - 1, 1)
+        with raise_corrupted("the ledger", position):
+            return to_microseconds(_decode_recorded(state).recorded_at)
+
+    def _rows(self, events: Sequence[CanMutateAggregate[str]]) -> list[EventRow]:
+        mapper = cast(EventMapper, self.mapper)
+        return [mapper.to_row(cast(Aggregate.Event, event)) for event in events]
+
+
+class ExclusiveLedger:
+    """The ledger inside a transaction in which no other process can append."""
+
+    def __init__(
+        self, recorder: EventAppender, to_rows: Callable[[Sequence[CanMutateAggregate[str]]], list[EventRow]]
+    ) -> None:
+        self.head = recorder.head
+        self.read_page = recorder.read_page
+        self._recorder = recorder
+        self._to_rows = to_rows
+
+    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
+        """Store `events` when the transaction is committed."""
+        self._recorder.insert_rows(self._to_rows(events))
+
+
+class _Recorded(msgspec.Struct):
+    recorded_at: datetime
+
+
+_decode_recorded = msgspec.json.Decoder(_Recorded).decode
+
+
+def _identifier(stream: str) -> str:
+    return stream.removeprefix(EVENT_PREFIX)
+
+
+def _decode_data(position: int, stream: str, state: bytes) -> MeterEventData:
+    try:  # without raise_corrupted, which is slower: this runs for each event of an explanation
+        return decode_meter_event(state)
+    except UNREADABLE_ERRORS as error:
+        raise corrupted_error(stream, position, error) from error

@@ -1,0 +1,84 @@
+"""Maps domain events to stored JSON and back. The topics below and the fields of the models are the storage format."""
+
+from typing import Any, cast
+
+import msgspec
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import Mapper, MapperDeserialisationError, StoredEvent
+from eventsourcing.utils import get_topic
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from ...domain.access_key import AccessKey
+from ...domain.aggregate import Aggregate
+from ...domain.customer_periods import CustomerPeriods
+from ...domain.meter import Meter
+from ...domain.meter_event import MeterEvent, MeterEventData
+from ...projections.ports import USAGE_RECORDED
+from ..storage.ports import EventRow
+
+_AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
+    Meter: (Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated),
+    MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled),
+    CustomerPeriods: (CustomerPeriods.PeriodClosed, CustomerPeriods.PeriodReopened),
+    AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
+}
+TOPICS: dict[str, type[Aggregate.Event]] = {
+    event.__name__: event for events in _AGGREGATES.values() for event in events
+}
+_CREATED_TOPICS: dict[str, str] = {
+    event.__name__: get_topic(aggregate)
+    for aggregate, events in _AGGREGATES.items()
+    for event in events
+    if issubclass(event, Aggregate.Created)
+}
+
+
+encode_meter_event = msgspec.json.Encoder(enc_hook=str).encode  # the hook encodes subclasses of str
+decode_meter_event = msgspec.json.Decoder(MeterEventData).decode
+
+
+def meter_event_row(stream: str, data: MeterEventData) -> EventRow:
+    """Return the row to store for a new meter event."""
+    return stream, 1, USAGE_RECORDED, encode_meter_event(data)
+
+
+def _meter_event_fields(stored_event: StoredEvent) -> dict[str, Any]:
+    data = decode_meter_event(stored_event.state)
+    return {"timestamp": data.recorded_at, "data": data}
+
+
+class EventMapper(Mapper[str]):
+    """Stores an event as compact JSON, with the name of its class as the topic."""
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> StoredEvent:
+        """Return the stored form of an event."""
+        event = cast(Aggregate.Event, domain_event)
+        return StoredEvent(*self.to_row(event))
+
+    def to_row(self, event: Aggregate.Event) -> EventRow:
+        """Return the row to store for an event: stream, version, topic and state."""
+        if isinstance(event, MeterEvent.UsageRecorded):
+            return meter_event_row(event.originator_id, event.data)
+        state = event.__pydantic_serializer__.to_json(event, by_alias=True)
+        return event.originator_id, event.originator_version, type(event).__name__, state
+
+    def to_domain_event(self, stored_event: StoredEvent) -> DomainEventProtocol[str]:
+        """Return the domain event of a stored event. Raises MapperDeserialisationError, which names the event."""
+        try:
+            event = TOPICS[stored_event.topic]
+            state = (
+                _meter_event_fields(stored_event)
+                if event is MeterEvent.UsageRecorded
+                else from_json(stored_event.state)
+            )
+            state["originator_id"] = stored_event.originator_id
+            state["originator_version"] = stored_event.originator_version
+            if stored_event.topic in _CREATED_TOPICS:
+                state["originator_topic"] = _CREATED_TOPICS[stored_event.topic]
+            return cast(DomainEventProtocol[str], event.model_validate(state))
+        except (KeyError, ValueError, ValidationError, msgspec.MsgspecError) as error:
+            raise MapperDeserialisationError(
+                f"Can't read the stored event {stored_event.topic} at version {stored_event.originator_version} "
+                f"of {stored_event.originator_id!r}: {error}"
+            ) from error

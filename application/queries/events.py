@@ -1,0 +1,166 @@
+"""Queries of single meter events: list, fetch and explain them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from itertools import islice
+
+from ...domain.counting import usage_digest
+from ...domain.decimals import ZERO
+from ...domain.errors import InvalidIdentifier, MeterEventNotFound
+from ...domain.meter_event import MeterEvent, MeterEventData
+from ...domain.rules import PayloadParser, Rules
+from ...domain.timestamps import to_microseconds
+from ...projections.totals import Totals
+from ...projections.usage_view import UsageVerdict
+from ..ledger.ledger import Ledger
+from ..ledger.retry import retry_on_connection_loss
+from ..results import ExplainedEvent, Explanation, MeterEventView, Verdict
+from ..validation import optional_time_range, parse_as_of, require_int, require_text, require_time_range
+from .meter_query import MeterQueryFactory
+from .usage import to_total
+
+MAX_EVENTS_PER_PAGE = 10_000
+
+EventViewFields = tuple[
+    str, str, str, Decimal | None, tuple[str, ...], dict[str, str], datetime, datetime, int, Verdict,
+    str | None, datetime | None, str | None, str | None,
+]  # fmt: skip
+"""The fields of a MeterEventView, in their order."""
+
+
+class EventQueries:
+    """Lists, fetches and explains meter events."""
+
+    def __init__(self, ledger: Ledger, meter_queries: MeterQueryFactory) -> None:
+        self._ledger = ledger
+        self._meter_queries = meter_queries
+
+    @retry_on_connection_loss
+    def events(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime | None,
+        end: datetime | None,
+        as_of: datetime | int | None,
+        limit: int,
+        starting_after: str | None,
+    ) -> list[MeterEventView]:
+        """Return up to `limit` meter events in [start, end) after `starting_after`, by (occurred_at, position)."""
+        require_int(limit, "limit", 1, MAX_EVENTS_PER_PAGE)
+        first, last = optional_time_range(start, end)
+        with self._meter_queries.open(event_name, customer, as_of) as query:
+            customer_id = query.customer_id(customer)
+            time_span = query.view.source.time_span(customer_id)
+            if time_span is None:
+                return []
+            first = time_span[0] if first is None else first
+            last = time_span[1] if last is None else last
+            cursor = None if starting_after is None else self._cursor_position(starting_after, event_name)
+            first = first if cursor is None else max(first, cursor[0])
+            verdicts = query.view.verdicts(customer_id, first, last, query.as_of)
+            if cursor is not None:
+                verdicts = (
+                    verdict for verdict in verdicts if (verdict.record.occurred_at, verdict.record.position) > cursor
+                )
+            return _event_views(self._ledger, list(islice(verdicts, limit)), query.rules)
+
+    @retry_on_connection_loss
+    def event(self, identifier: str, as_of: datetime | int | None) -> MeterEventView:
+        """Return a meter event with its verdict. Raises MeterEventNotFound, also if it was not recorded at `as_of`."""
+        known = parse_as_of(as_of)
+        stored = self._ledger.find_meter_events((require_text(identifier, "identifier", 100),)).get(identifier)
+        if stored is None or not (
+            known is None or known.includes(to_microseconds(stored.data.recorded_at), stored.position)
+        ):
+            raise MeterEventNotFound(
+                f"No meter event is recorded under the identifier {identifier!r}, or none was at 'as_of'.",
+                field="identifier",
+                value=identifier,
+            )
+        occurred_at = to_microseconds(stored.data.occurred_at)
+        with self._meter_queries.open(stored.data.event_name, None, as_of) as query:
+            customer, _, _ = query.rules.parse(stored.data.payload)
+            verdicts = query.view.verdicts(query.customer_id(customer), occurred_at, occurred_at + 1, query.as_of)
+            own_verdict = [verdict for verdict in verdicts if verdict.record.position == stored.position]
+            return _event_views(self._ledger, own_verdict, query.rules)[0]
+
+    @retry_on_connection_loss
+    def explain(
+        self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
+    ) -> Explanation:
+        """Return every meter event behind a total, with its verdict and contribution."""
+        boundaries = require_time_range(start, end)
+        with self._meter_queries.open(event_name, customer, as_of) as query:
+            verdicts = list(query.view.verdicts(query.customer_id(customer), *boundaries, query.as_of))
+        rules = query.rules
+        counted = [verdict.record for verdict in verdicts if verdict.is_counted]
+        totals = Totals.from_usage(counted)
+        events = zip(verdicts, event_view_fields(self._ledger, verdicts, rules), strict=True)
+        return Explanation(
+            to_total(totals, rules, customer, start, end),
+            rules.formula,
+            rules.event_time_window,
+            query.revision,
+            query.position,
+            usage_digest(counted),
+            tuple(
+                ExplainedEvent(
+                    *fields, totals.contribution(verdict.record, rules.formula) if verdict.is_counted else ZERO
+                )
+                for verdict, fields in events
+            ),
+        )
+
+    def _cursor_position(self, identifier: str, event_name: str) -> tuple[int, int]:
+        """Return (occurred_at, position) of the event that a page starts after. Raises InvalidIdentifier."""
+        stored = self._ledger.find_meter_events((require_text(identifier, "starting_after", 100),)).get(identifier)
+        if stored is None or stored.data.event_name != event_name:
+            raise InvalidIdentifier(
+                f"No event of the meter {event_name!r} is recorded under {identifier!r}.",
+                field="starting_after",
+                value=identifier,
+            )
+        return to_microseconds(stored.data.occurred_at), stored.position
+
+
+def event_view_fields(ledger: Ledger, verdicts: Sequence[UsageVerdict], rules: Rules) -> Iterator[EventViewFields]:
+    """Return the fields of a MeterEventView for each verdict, with the submitted data read from the ledger."""
+    positions = {verdict.record.position for verdict in verdicts}
+    positions |= {verdict.effective.position for verdict in verdicts if verdict.effective is not None}
+    stored_events = ledger.meter_events_at(positions)
+    cancelled_positions = (verdict.record.cancelled_position for verdict in verdicts)
+    cancellations = ledger.cancellations_at(position for position in cancelled_positions if position is not None)
+    parse = rules.parser()
+    return (_event_view_fields(verdict, parse, stored_events, cancellations) for verdict in verdicts)
+
+
+def verdict_for(verdict: UsageVerdict) -> Verdict:
+    """Return whether a usage record counts, or why it does not."""
+    if verdict.effective is None:
+        return Verdict.CANCELLED
+    return Verdict.COUNTED if verdict.is_counted else Verdict.SUPERSEDED
+
+
+def _event_views(ledger: Ledger, verdicts: Sequence[UsageVerdict], rules: Rules) -> list[MeterEventView]:
+    return [MeterEventView(*fields) for fields in event_view_fields(ledger, verdicts, rules)]
+
+
+def _event_view_fields(
+    verdict: UsageVerdict,
+    parse: PayloadParser,
+    stored_events: Mapping[int, tuple[str, MeterEventData]],
+    cancellations: Mapping[int, MeterEvent.EventCancelled],
+) -> EventViewFields:
+    record, effective = verdict.record, verdict.effective
+    identifier, data = stored_events[record.position]
+    superseded_by = None if effective is None or effective is record else stored_events[effective.position][0]
+    cancelled_at = reason = by = None
+    if record.cancelled_position is not None:
+        cancellation = cancellations[record.cancelled_position]
+        cancelled_at, reason, by = cancellation.timestamp, cancellation.reason, cancellation.by
+    return (
+        data.event_name, identifier, *parse(data.payload), data.payload, data.occurred_at, data.recorded_at,
+        record.position, verdict_for(verdict), superseded_by, cancelled_at, reason, by,
+    )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Export of an explanation as CSV, with a row for each meter event, to check a total in other tools."""
+
+import csv
+from datetime import datetime
+from decimal import Decimal
+from typing import TextIO
+
+from ...domain.decimals import to_plain_string
+from ...domain.timestamps import to_iso
+from ..results import ExplainedEvent, Explanation
+
+COLUMNS = (
+    "position", "identifier", "occurred_at", "recorded_at", "customer", "value", "verdict", "contribution",
+    "superseded_by", "cancelled_at", "reason", "by",
+)  # fmt: skip
+
+_GUARDED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def explanation_csv(explanation: Explanation, file: TextIO) -> None:
+    """Write an explanation to a text file, opened with `newline=""`: a header, then a row for each event.
+
+    Times are RFC 3339 in UTC and numbers plain decimal text. The contributions add up to the total's value. The
+    explanation's digest is the SHA-256 of a line `position,occurred_at,value` for each counted row, in their order.
+
+    Text that starts with = + - @, a tab or a carriage return gets an apostrophe in front, because spreadsheets would
+    evaluate it as a formula, and identifiers, customers and reasons come from outside. Text that starts with an
+    apostrophe gets another one, so that different texts never become the same cell.
+    """
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    writer.writerows(map(_cells, explanation.events))
+
+
+def _cells(event: ExplainedEvent) -> tuple[str, ...]:
+    return (
+        str(event.position),
+        _text(event.identifier),
+        to_iso(event.occurred_at),
+        to_iso(event.recorded_at),
+        _text(event.customer),
+        _number(event.value),
+        str(event.verdict),
+        _number(event.contribution),
+        _text(event.superseded_by),
+        _time(event.cancelled_at),
+        _text(event.reason),
+        _text(event.by),
+    )
+
+
+def _text(text: str | None) -> str:
+    return "" if text is None else f"'{text}" if text.startswith(_GUARDED_STARTS) else text
+
+
+def _number(number: Decimal | None) -> str:
+    return "" if number is None else to_plain_string(number)
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else to_iso(at)

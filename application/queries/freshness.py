@@ -1,0 +1,100 @@
+"""Read sessions that contain every event recorded before the query, counted under the current rules."""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from enum import Enum, auto
+
+from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
+from ...projections.ports import ReadModelReader
+from ...projections.projector import Projector
+from ..storage.ports import REBUILD_HINT, ReadModelsMissing
+
+PROJECTION_TIMEOUT_SECONDS = 30
+"""How long a database user who may not project waits for a process that may."""
+_POLL_INTERVAL_SECONDS = 0.02
+_MAX_ATTEMPTS = 100
+
+
+class _State(Enum):
+    CURRENT = auto()
+    BEHIND = auto()
+    OUTDATED_RULES = auto()
+
+
+class FreshReadModels:
+    """Opens read sessions on read models that are up to date."""
+
+    def __init__(self, projector: Projector, switch_to_current_rules: Callable[[], None]) -> None:
+        self._projector = projector
+        self._switch_to_current_rules = switch_to_current_rules
+
+    @contextmanager
+    def session(self, *, accept_outdated_rules: bool = False) -> Generator[ReadModelReader]:
+        """Open a consistent read session with every event that was recorded before this call.
+
+        The read models are brought up to date and switched to the current rules if necessary, and the session is
+        opened again; they may also be deleted, or another generation promoted, in between. If the database user may not
+        do that, this waits for another process. With `accept_outdated_rules`, read models that are still under other
+        rules after all attempts are returned. Otherwise LedgerUnavailable is raised.
+        """
+        head = self._projector.head()
+        waiting_since = time.monotonic()
+        state, attempts = _State.BEHIND, 0
+        while attempts < _MAX_ATTEMPTS:
+            attempts += 1
+            with ExitStack() as session:
+                read_models = self._open(session)
+                position = 0 if read_models is None else read_models.position()
+                state = self._state(read_models, position, head)
+                is_accepted = accept_outdated_rules and attempts == _MAX_ATTEMPTS and state is _State.OUTDATED_RULES
+                if read_models is not None and (state is _State.CURRENT or is_accepted):
+                    yield read_models
+                    return
+            try:
+                self._update(state)
+            except DatabasePermissionDenied as error:
+                if time.monotonic() - waiting_since > PROJECTION_TIMEOUT_SECONDS:
+                    raise _projection_stale(position, head) from error
+                time.sleep(_POLL_INTERVAL_SECONDS)
+                attempts -= 1  # waiting for another process is limited by time, not by attempts
+        raise LedgerUnavailable(
+            "The read models were deleted each time they were read; try again."
+            if state is _State.BEHIND
+            else f"The read models are not under the current rules. {REBUILD_HINT}"
+        )
+
+    def catch_up(self) -> int:
+        """Bring the read models up to date and under the current rules, and return the position they have reached."""
+        with self.session() as read_models:
+            return read_models.position()
+
+    def _open(self, session: ExitStack) -> ReadModelReader | None:
+        """Open the read models until `session` ends; return None if another process has to create them first."""
+        try:
+            return session.enter_context(self._projector.read_models.read_session())
+        except ReadModelsMissing:
+            return None
+
+    def _state(self, read_models: ReadModelReader | None, position: int, head: int) -> _State:
+        if read_models is None:
+            return _State.BEHIND
+        # Read models beyond the head belong to another ledger, unless the ledger has grown since the head was read.
+        is_behind = position < head or (position > head and position > self._projector.head())
+        has_current_rules = all(meter.is_current for meter in read_models.meters().values())
+        if is_behind:
+            return _State.BEHIND
+        return _State.CURRENT if has_current_rules else _State.OUTDATED_RULES
+
+    def _update(self, state: _State) -> None:
+        if state is _State.BEHIND:
+            self._projector.catch_up()
+        else:
+            self._switch_to_current_rules()
+
+
+def _projection_stale(position: int, head: int) -> LedgerUnavailable:
+    return LedgerUnavailable(
+        f"The read models are at position {position}, the ledger is at {head}, and this database user may not update "
+        "them. Run 'tallybook projection run' as a user who may."
+    )

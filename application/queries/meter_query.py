@@ -1,0 +1,98 @@
+"""A query of one meter: its usage in one consistent state of the read models, under one revision of its rules."""
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
+from functools import cache, partial
+from typing import NamedTuple
+
+from ...domain.errors import MeterNotFound
+from ...domain.rules import Rules
+from ...projections.models import AsOf, ProjectedMeter
+from ...projections.ports import ReadModelReader
+from ...projections.usage_source import ProjectedUsage, ReparsedUsage
+from ...projections.usage_view import UsageView
+from ..ledger.ledger import Ledger
+from ..validation import parse_as_of, require_text
+from .freshness import FreshReadModels
+
+MAX_CUSTOMER_LENGTH = 5_000
+
+
+class MeterQuery(NamedTuple):
+    """The usage of one meter in one consistent state of the read models, under the rules of the query."""
+
+    view: UsageView
+    revision: int
+    resolve_position: Callable[[], int]
+    as_of: AsOf | None
+
+    @property
+    def position(self) -> int:
+        """The last ledger position that the result includes. For an `as_of` time it is searched for in the ledger."""
+        return self.resolve_position()
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that the totals are computed under."""
+        return self.view.rules
+
+    def customer_id(self, customer: str | None) -> int | None:
+        """Return the id of a customer, 0 (which no customer has) if it has no usage, and None for all customers."""
+        return None if customer is None else self.view.source.customer_id(customer) or 0
+
+
+class MeterQueryFactory:
+    """Opens queries of meters on read models that are up to date."""
+
+    def __init__(self, ledger: Ledger, read_models: FreshReadModels) -> None:
+        self._ledger = ledger
+        self._read_models = read_models
+
+    def session(self, *, accept_outdated_rules: bool = False) -> AbstractContextManager[ReadModelReader]:
+        """Open a read session that is up to date. See `FreshReadModels.session`."""
+        return self._read_models.session(accept_outdated_rules=accept_outdated_rules)
+
+    @contextmanager
+    def open(self, event_name: str, customer: str | None, as_of: datetime | int | None) -> Generator[MeterQuery]:
+        """Check the arguments and open a query. Raises InvalidParameter, InvalidAsOf or MeterNotFound."""
+        validate_names(event_name, customer, is_customer_optional=True)
+        known = parse_as_of(as_of)
+        with self.session() as read_models:
+            yield self.meter_query(read_models, event_name, known)
+
+    def meter_query(self, read_models: ReadModelReader, event_name: str, as_of: AsOf | None = None) -> MeterQuery:
+        """Return a query of a meter in an open session, under the rules in force at `as_of`. Raises MeterNotFound."""
+        meter = read_models.meters().get(event_name)
+        if meter is None:
+            raise MeterNotFound(
+                f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
+            )
+        in_force = meter.rules_as_of(as_of)
+        resolve_position = cache(partial(self._resolve_position, read_models.position(), as_of))
+        return MeterQuery(
+            self.usage_view(read_models, meter, in_force.rules), in_force.revision, resolve_position, as_of
+        )
+
+    def usage_view(self, read_models: ReadModelReader, meter: ProjectedMeter, rules: Rules) -> UsageView:
+        """Return the usage of a meter under `rules`; it is parsed from the ledger if it was projected under others."""
+        projected = ProjectedUsage(read_models, meter)
+        return UsageView(projected if rules == meter.rules else ReparsedUsage(projected, rules, self._payloads))
+
+    def _resolve_position(self, head: int, as_of: AsOf | None) -> int:
+        if as_of is None:
+            return head
+        if as_of.position is not None:
+            return min(head, as_of.position)
+        assert as_of.recorded_at is not None
+        return self._ledger.position_at(as_of.recorded_at, head)
+
+    def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
+        return {position: data.payload for position, (_, data) in self._ledger.meter_events_at(positions).items()}
+
+
+def validate_names(event_name: object, customer: object, *, is_customer_optional: bool = False) -> None:
+    """Raise InvalidParameter if the names can't be those of a meter and a customer."""
+    require_text(event_name, "event_name", 100)
+    if customer is not None or not is_customer_optional:
+        require_text(customer, "customer", MAX_CUSTOMER_LENGTH)

@@ -1,0 +1,224 @@
+"""Verify the read models and the closed periods against a new projection of the ledger."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import msgspec
+
+from ...domain.customer_periods import ClosedPeriod, PeriodTotals
+from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
+from ...projections.models import AsOf
+from ...projections.ports import ReadModelReader, TableRow
+from ...projections.projector import Progress, Projector
+from ..ledger.ledger import Ledger
+from ..storage.ports import CorruptedReadModel, GenerationStore
+from .adjustments import compute_period_totals
+from .meter_query import MeterQuery, MeterQueryFactory
+
+
+@dataclass(frozen=True, slots=True)
+class RowDifference:
+    """A row of the read models that differs from a new projection.
+
+    `found` is the stored row, None if it is missing; `expected` is the projected row, None if there should be none.
+    """
+
+    table: str
+    key: str
+    found: str | None
+    expected: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableVerification:
+    """One table of the live read models, compared with a new projection.
+
+    The digests are SHA-256 over the rows in order; `difference` is the first row that differs.
+    """
+
+    table: str
+    rows: int
+    digest: str
+    expected_digest: str
+    difference: RowDifference | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all rows are equal."""
+        return self.digest == self.expected_digest
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodDifference:
+    """A closed period whose frozen totals differ from those computed from the ledger at its position and rules."""
+
+    period: ClosedPeriod
+    expected: PeriodTotals
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of comparing the read models and the closed periods with the ledger up to `position`."""
+
+    generation: int
+    position: int
+    tables: tuple[TableVerification, ...]
+    closed_periods: int
+    differing_periods: tuple[PeriodDifference, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether there is no difference."""
+        return not self.differing_periods and all(table.is_equal for table in self.tables)
+
+
+class Verifier:
+    """Projects the ledger into temporary read models and compares."""
+
+    def __init__(
+        self, ledger: Ledger, generations: GenerationStore, meter_queries: MeterQueryFactory, projector: Projector
+    ) -> None:
+        self._ledger = ledger
+        self._generations = generations
+        self._meter_queries = meter_queries
+        self._projector = projector
+
+    def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
+        """Compare each table of the live generation, and every closed period, including reopened ones."""
+        with self._meter_queries.session(accept_outdated_rules=True) as live:
+            position = live.position()
+            rules = {meter.event_name: meter.rules for meter in self._ledger.meters(AsOf(position=position))}
+            with self._generations.temporary(rules) as temporary:
+
+                def report(page: Progress) -> None:
+                    live.position()  # a database may drop a session that sends no query for minutes
+                    if progress is not None:
+                        progress(page)
+
+                Projector(self._ledger, temporary, workers=self._projector.workers).catch_up(report, until=position)
+                with temporary.read_session() as expected:
+                    table_names = (*expected.table_names(), _GENERATIONS)
+                    tables = tuple(_compare_table(table, live, expected) for table in table_names)
+                    periods = self._closed_periods(position)
+                    differences = tuple(
+                        difference
+                        for period, stored_at in periods
+                        if (difference := self._period_difference(expected, period, stored_at)) is not None
+                    )
+        return Verification(live.generation, position, tables, len(periods), differences)
+
+    def _closed_periods(self, position: int) -> list[tuple[ClosedPeriod, int]]:
+        """Return each closing up to `position` and the ledger position of its event."""
+        positions = self._ledger.closed_period_positions()
+        return [
+            (period, stored_at)
+            for customer_periods in self._ledger.closed_periods(as_of=AsOf(position=position))
+            for period, stored_at in zip(customer_periods.closed_periods, positions[customer_periods.id], strict=False)
+        ]
+
+    def _period_difference(
+        self, expected: ReadModelReader, period: ClosedPeriod, stored_at: int
+    ) -> PeriodDifference | None:
+        """Compare a closing with the ledger. It can't include an event that was stored after it."""
+        meter = expected.meters()[period.event_name]
+        position = min(period.position, stored_at - 1)
+        as_of = AsOf(position=position)
+        in_force = meter.rules_as_of(as_of)
+        view = self._meter_queries.usage_view(expected, meter, in_force.rules)
+        query = MeterQuery(view, in_force.revision, lambda: position, as_of)
+        totals = compute_period_totals(
+            query, period.customer, (to_microseconds(period.start), to_microseconds(period.end))
+        )
+        frozen = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
+        return None if frozen == totals else PeriodDifference(period, totals)
+
+
+def _compare_table(table: str, live: ReadModelReader, expected: ReadModelReader) -> TableVerification:
+    found_digest, expected_digest = hashlib.sha256(), hashlib.sha256()
+    difference: RowDifference | None = None
+    count = 0
+    for found_line, expected_line in zip_longest(_lines(live, table), _lines(expected, table)):
+        if found_line is not None:
+            count += 1
+            found_digest.update(found_line[1])
+        if expected_line is not None:
+            expected_digest.update(expected_line[1])
+        if difference is None and found_line != expected_line:
+            difference = _row_difference(table, expected, found_line, expected_line)
+    return TableVerification(table, count, found_digest.hexdigest(), expected_digest.hexdigest(), difference)
+
+
+TableLine = tuple[TableRow, bytes]
+"""A row, and its JSON with a line break, which is what the digests are computed from."""
+_GENERATIONS = "generations"
+_KEY_COLUMNS = {
+    _GENERATIONS: ("column", "meter"),
+    "meters": ("meter",),
+    "customers": ("customer",),
+    "usage": ("meter", "customer", "start", "dimensions", "position"),
+    "totals": ("meter", "bucket_seconds", "start", "customer", "dimensions"),
+}
+
+
+def _lines(read_models: ReadModelReader, table: str) -> Iterator[TableLine]:
+    for row in _generation_rows(read_models) if table == _GENERATIONS else read_models.table_rows(table):
+        yield row, _encode(row) + b"\n"
+
+
+def _generation_rows(read_models: ReadModelReader) -> Iterator[TableRow]:
+    """Return the generation's own metadata as rows: the fingerprint of its position, and its rules."""
+    yield TableRow(("ledger_fingerprint",), (read_models.ledger_fingerprint(),))
+    try:
+        pinned_rules = read_models.pinned_rules()
+    except CorruptedReadModel:
+        yield TableRow(("pinned",), None)
+        return
+    configured = {event_name: meter.history[0].rules for event_name, meter in read_models.meters().items()}
+    for event_name, rules in sorted({**configured, **pinned_rules}.items(), key=lambda item: str(item[0])):
+        yield TableRow(("pinned", event_name), (rules.model_dump(mode="json"),))
+
+
+def _row_difference(
+    table: str, read_models: ReadModelReader, found: TableLine | None, expected: TableLine | None
+) -> RowDifference:
+    """Describe the first difference. If the keys differ, the row with the lower key is missing on the other side."""
+    if found is not None and expected is not None and found[0].key != expected[0].key:
+        found, expected = (found, None) if _sort_key(found) < _sort_key(expected) else (None, expected)
+    line = expected or found
+    assert line is not None
+    return RowDifference(table, _describe_key(table, line[0].key, read_models), _cells(found), _cells(expected))
+
+
+def _describe_key(table: str, key: tuple[int | str, ...], read_models: ReadModelReader) -> str:
+    """Return the key of a row as text, with names for ids and ISO times, as far as they are known."""
+    meters = {meter.meter_id: event_name for event_name, meter in read_models.meters().items()}
+    parts: list[str] = []
+    for column, value in zip(_KEY_COLUMNS[table], key, strict=False):
+        text: object = value
+        if isinstance(value, int):
+            if column == "meter":
+                text = meters.get(value, value)
+            elif column == "customer" and 1 <= value <= read_models.last_customer_id():
+                text = read_models.customer_names([value])[value]
+            elif column == "start" and _FIRST <= value <= _LAST:
+                text = to_iso(from_microseconds(value))
+        parts.append(f"{column} {text}")
+    return ", ".join(part for part in parts if part != "dimensions ")
+
+
+def _sort_key(line: TableLine) -> list[tuple[int, int | str]]:
+    """Return the key in SQLite's order: numbers, text, then bytes (which only corrupted rows have)."""
+    return [(_RANKS.get(type(part), 0), part) for part in line[0].key]
+
+
+def _cells(line: TableLine | None) -> str | None:
+    if line is None:
+        return None
+    return "unreadable" if line[0].cells is None else _encode(line[0].cells).decode()
+
+
+_encode = msgspec.json.Encoder().encode
+_FIRST, _LAST = to_microseconds(MIN_DATETIME), to_microseconds(MAX_DATETIME)
+_RANKS: dict[type, int] = {str: 1, bytes: 2}

@@ -1,0 +1,1 @@
+"""Read models: building generations and running the projection."""

@@ -1,0 +1,178 @@
+"""Generations of the read models: build them while another one is live, bring them up to date, make them live."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import cast
+
+from ...domain.errors import GenerationInUse, GenerationNotFound, InvalidParameter, ProjectionStopped
+from ...domain.meter import Meter
+from ...domain.rules import Rules
+from ...domain.text import abbreviated_repr
+from ...projections.models import PAGE_SIZE, Generation, GenerationState
+from ...projections.projector import Progress, Projector
+from ..ledger.ledger import Ledger
+from ..storage.ports import GenerationStore
+from ..validation import apply_rule_changes, require_int, require_text
+from .rule_compatibility import incompatible_events_error
+from .worker_pool import WORKER_PROCESSES
+
+RuleChanges = Mapping[str, Mapping[str, object]]
+"""By event name, some fields of the rules and their new values."""
+
+RULES_SWITCH_TIMEOUT_SECONDS = 600
+_REUSABLE_STATES = frozenset({GenerationState.BUILDING, GenerationState.READY, GenerationState.RETIRED})
+
+_log = logging.getLogger("tallybook")
+
+
+class Generations:
+    """Builds generations. One process at a time works on them; the live one answers queries meanwhile."""
+
+    def __init__(self, ledger: Ledger, views: GenerationStore) -> None:
+        self.ledger = ledger
+        self.views = views
+
+    def list(self) -> list[Generation]:
+        """Return all generations in the order of their creation."""
+        return self.views.generations()
+
+    def get(self, generation: int) -> Generation:
+        """Return a generation by its number. Raises GenerationNotFound."""
+        require_int(generation, "generation", 1, 2**63 - 1)
+        for existing in self.list():
+            if existing.number == generation:
+                return existing
+        raise GenerationNotFound(
+            f"There is no generation {generation} of the read models.", field="generation", value=generation
+        )
+
+    def get_built(self, generation: int) -> Generation:
+        """Return a generation that is completely built. Raises GenerationNotFound or GenerationInUse."""
+        existing = self.get(generation)
+        if existing.state is GenerationState.BUILDING:
+            raise GenerationInUse(
+                f"Generation {generation} isn't built to the end; rebuild resumes it.",
+                field="generation",
+                value=generation,
+            )
+        return existing
+
+    def rebuild(
+        self, rules: RuleChanges | None, progress: Callable[[Progress], None] | None, page_size: int = PAGE_SIZE
+    ) -> Generation:
+        """Build a generation from the ledger, or resume an interrupted one under the same rules."""
+        with self.views.generation_lock("rebuilding"):
+            return self._get_or_build(self._target_rules(rules or {}), {GenerationState.BUILDING}, progress, page_size)
+
+    def build_candidate(self, rules: RuleChanges, progress: Callable[[Progress], None] | None) -> Generation:
+        """Return a generation under changed rules: an existing one, or a new one."""
+        with self.views.generation_lock("building a candidate"):
+            return self.get_or_build_candidate(rules, progress)
+
+    def get_or_build_candidate(self, rules: RuleChanges, progress: Callable[[Progress], None] | None) -> Generation:
+        """Return a generation under changed rules. The caller has the generation lock.
+
+        Raises InvalidParameter if these are the current rules.
+        """
+        target_rules = self._target_rules(rules)
+        if all(target_rules[event_name] == self.ledger.meter(event_name).rules for event_name in rules):
+            raise InvalidParameter(
+                f"Nothing changes: {', '.join(map(repr, rules))} has these rules already.", field="rules"
+            )
+        return self._get_or_build(target_rules, _REUSABLE_STATES, progress, PAGE_SIZE)
+
+    def make_live(self, generation: Generation) -> None:
+        """Make a generation live and retire the live one. The caller has the generation lock."""
+        self.views.make_live(generation.number, self._revisions())
+
+    def drop(self, generation: int) -> None:
+        """Delete a generation. Raises GenerationInUse if it is live."""
+        with self.views.generation_lock(f"dropping generation {generation}"):
+            if self.get(generation).state is GenerationState.LIVE:
+                raise GenerationInUse(
+                    f"Generation {generation} is live; promote another one first.", field="generation", value=generation
+                )
+            self.views.drop(generation)
+
+    def switch_to_current_rules(self) -> None:
+        """Make a generation under the current rules live, if the live one is under other rules.
+
+        That happens while another process promotes a generation, which this waits for, and after a promotion was
+        interrupted, which this completes.
+        """
+        with self.views.generation_lock("following changed rules", timeout_seconds=RULES_SWITCH_TIMEOUT_SECONDS):
+            live = next(generation for generation in self.list() if generation.state is GenerationState.LIVE)
+            if self.pending_rule_changes(live):
+                _log.warning("The live read models are under other rules than the current ones; switching them.")
+                self.make_live(self._get_or_build(self._target_rules({}), _REUSABLE_STATES, None, PAGE_SIZE))
+
+    def pending_rule_changes(self, generation: Generation) -> dict[str, Rules]:
+        """Return the rules of a generation, by event name, that differ from the current rules."""
+        return {
+            meter.event_name: rules
+            for meter in self.ledger.meters()
+            if (rules := self._rules_of(generation, meter)) != meter.rules
+        }
+
+    def catch_up(
+        self,
+        generation: Generation,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        page_size: int = PAGE_SIZE,
+        until: int | None = None,
+    ) -> int:
+        """Project into a generation up to the head, or up to the position `until`; return the position reached.
+
+        Raises IncompatibleRules if the generation is under new rules that reject a recorded event; the generation is
+        then dropped.
+        """
+        try:
+            read_models = self.views.read_models(generation.number)
+            projector = Projector(self.ledger, read_models, page_size, workers=WORKER_PROCESSES)
+            return projector.catch_up(progress, until=until)
+        except ProjectionStopped as stopped:
+            error = incompatible_events_error(self.ledger, self.pending_rule_changes(generation), stopped)
+            if error is None:
+                raise
+            self.views.drop(generation.number)
+            raise error from stopped
+
+    def _target_rules(self, rules: object) -> dict[str, Rules]:
+        """Return the rules of all meters, with the changes in `rules`. Raises InvalidParameter or MeterNotFound."""
+        if not isinstance(rules, Mapping):
+            raise InvalidParameter(
+                f"'rules' must map event names to changes of their rules, not {abbreviated_repr(rules)}.",
+                field="rules",
+                value=rules,
+            )
+        target_rules = {meter.event_name: meter.rules for meter in self.ledger.meters()}
+        for event_name, changes in cast(Mapping[object, object], rules).items():
+            name = require_text(event_name, "event_name", 100)
+            target_rules[name] = apply_rule_changes(self.ledger.meter(name).rules, changes)
+        return target_rules
+
+    def _get_or_build(
+        self,
+        target_rules: Mapping[str, Rules],
+        reusable_states: Collection[GenerationState],
+        progress: Callable[[Progress], None] | None,
+        page_size: int,
+    ) -> Generation:
+        """Return a generation under `target_rules`, up to date: the newest one in a reusable state, or a new one."""
+        reusable, meters = None, list(self.ledger.meters())
+        for generation in self.list():
+            rules = {meter.event_name: self._rules_of(generation, meter) for meter in meters}
+            if generation.state in reusable_states and rules == target_rules:
+                reusable = generation
+        generation = reusable or self.views.create(target_rules)
+        self.catch_up(generation, progress, page_size=page_size)
+        self.views.mark_ready(generation.number, self._revisions())
+        return self.get(generation.number)
+
+    def _revisions(self) -> dict[str, int]:
+        return {meter.event_name: meter.revision for meter in self.ledger.meters()}
+
+    def _rules_of(self, generation: Generation, meter: Meter) -> Rules:
+        """Return the rules that a generation counts a meter under: pinned ones, or those it was configured with."""
+        return generation.pinned_rules.get(meter.event_name) or self.ledger.meter(meter.event_name, version=1).rules

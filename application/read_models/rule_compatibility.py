@@ -1,0 +1,68 @@
+"""Check that the recorded meter events can be parsed under other rules."""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from ...domain.errors import IncompatibleEvent, IncompatibleRules, ProjectionStopped, TallybookError
+from ...domain.rules import Rules
+from ...projections.models import PAGE_SIZE
+from ...projections.ports import USAGE_RECORDED, LedgerReader
+from ..ledger.ledger import Ledger
+from ..ledger.mapper import decode_meter_event
+
+MAX_LISTED = 1_000
+
+
+def are_compatible(rules: Mapping[str, Rules], ledger: LedgerReader, *, after: int) -> bool:
+    """Return whether `rules`, by event name, parse every meter event after a ledger position."""
+    try:
+        return next(_iter_incompatible(rules, ledger, after), None) is None
+    except msgspec.MsgspecError:
+        return False
+
+
+def incompatible_events_error(
+    ledger: Ledger, rules: Mapping[str, Rules], stopped: ProjectionStopped
+) -> IncompatibleRules | None:
+    """Return the error for a projection that `rules`, by event name, stopped; None if it stopped for another reason.
+
+    The error lists up to 1,000 meter events that the rules reject, and counts all of them.
+    """
+    listed: list[IncompatibleEvent] = []
+    count = 0
+    for position, event_name, error in _iter_incompatible(rules, ledger, stopped.position - 1):
+        if not count and position != stopped.position:
+            return None
+        count += 1
+        if len(listed) < MAX_LISTED:
+            identifier = ledger.meter_events_at([position])[position][0]
+            listed.append(IncompatibleEvent(position, identifier, event_name, error.code, error.message))
+    if not listed:
+        return None
+    first = listed[0]
+    return IncompatibleRules(
+        f"The new rules can't read {count} of the meter events that are recorded. The first is {first.identifier!r} at "
+        f"position {first.position}: {first.message} Nothing was changed.",
+        tuple(listed),
+        count,
+    )
+
+
+def _iter_incompatible(
+    rules: Mapping[str, Rules], ledger: LedgerReader, after: int
+) -> Iterator[tuple[int, str, TallybookError]]:
+    """Yield position, event name and error of each meter event after a position that `rules` reject."""
+    parsers = {event_name: meter_rules.parser() for event_name, meter_rules in rules.items()}
+    while events := ledger.read_page(after, PAGE_SIZE):
+        for position, topic, state in events:
+            if topic != USAGE_RECORDED:
+                continue
+            data = decode_meter_event(state)
+            if data.event_name not in parsers:
+                continue
+            try:
+                parsers[data.event_name](data.payload)
+            except TallybookError as error:
+                yield position, data.event_name, error
+        after = events[-1][0]

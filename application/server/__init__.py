@@ -1,1 +1,0 @@
-"""The ledger over HTTP, wire-compatible with Stripe's billing meters."""

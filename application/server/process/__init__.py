@@ -1,1 +1,0 @@
-"""The process that serves: its settings, its connections and their bounds, its workers, its log and its end."""

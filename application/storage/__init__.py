@@ -1,0 +1,1 @@
+"""Storage: the ports, and the SQL that both databases share."""

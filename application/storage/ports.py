@@ -1,0 +1,205 @@
+"""Interfaces of a store: the events of a ledger in one total order, and its read models in generations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from eventsourcing.persistence import Notification
+
+from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
+from ...domain.rules import Rules
+from ...projections.models import Generation
+from ...projections.ports import BulkLedgerReader, LedgerReader, ReadModelStore, ResettableReadModelStore
+from .key_value import EntriesForPositions, KeyValueStore
+
+EventRow = tuple[str, int, str, bytes]
+"""Stream, version, topic and state of an event to store."""
+PositionedEventRow = tuple[int, str, int, str, bytes]
+"""Position, stream, version, topic and state of a stored event."""
+RawEventRow = tuple[int, bytes, bytes, bytes, bytes, str]
+"""Position; stream, version, topic and state as bytes; and the storage types of these four columns."""
+
+LEDGER_CLOSED = "The ledger was closed; open it again."
+"""The message of a call on a closed ledger."""
+REBUILD_HINT = (
+    "Delete their file (.read-models), or on PostgreSQL drop their schema (…_read_models): they are projected again."
+)
+"""What to do about corrupted read models."""
+
+
+class TransientError(LedgerUnavailable):
+    """An error that a retry may resolve: a lost connection or a conflict with another transaction."""
+
+
+class ReadModelsMissing(DatabasePermissionDenied):
+    """The read models do not exist, and this role may not create them."""
+
+
+class CorruptedReadModel(LedgerUnavailable):
+    """A row of the read models cannot be decoded."""
+
+
+class ConnectTimeout(TransientError):
+    """No connection to the server was possible within the timeout."""
+
+
+class LockTimeout(LedgerUnavailable):
+    """Another client held a lock for longer than the timeout."""
+
+
+class ConcurrentStreamUpdate(Exception):
+    """Another client appended to a stream that a decision was based on."""
+
+
+class EventAppender(LedgerReader, Protocol):
+    """The ledger inside a transaction that excludes other writers."""
+
+    def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
+        """Store rows and return their positions."""
+        ...
+
+
+class EventRecorder(BulkLedgerReader, Protocol):
+    """The stored events of a ledger. An implementation is also a recorder of the eventsourcing library."""
+
+    def insert_rows(
+        self,
+        rows: Sequence[EventRow],
+        expected_versions: Mapping[str, int] | None = None,
+        attach: EntriesForPositions | None = None,
+    ) -> Sequence[int]:
+        """Store rows in one transaction and return their positions.
+
+        Given the positions, `attach` returns the key-value entries to insert in the same transaction; it must not use
+        the ledger. Raise the library's IntegrityError if a stream has an event of that version, ConcurrentStreamUpdate
+        if a stream has grown past its version in `expected_versions`, and EntryExists if one of the entries exists.
+        Nothing is stored then. Without rows, only the entries are stored, and no versions are checked.
+        """
+        ...
+
+    def key_value_store(self) -> KeyValueStore:
+        """Return the key-value store. Its table is created if it does not exist. Raise DatabasePermissionDenied."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[EventAppender]:
+        """Read and append while no other client can append. The rows are committed at the end."""
+        ...
+
+    def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
+        """Return up to `limit` stored rows at the positions from `first` to `last`, inclusive, in order."""
+        ...
+
+    def select_stream_positions(self, originator_id: str) -> Sequence[int]:
+        """Return the positions of a stream's events, in order."""
+        ...
+
+    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the first event of each of these streams that exist."""
+        ...
+
+    def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
+        """Return the events at these positions, in any order."""
+        ...
+
+    def select_stream(self, stream: str) -> Sequence[Notification]:
+        """Return the events of one stream, by version."""
+        ...
+
+    def select_by_prefix(self, prefix: str) -> Sequence[Notification]:
+        """Return the events of all streams whose ids begin with `prefix`, by stream and version."""
+        ...
+
+    def select_by_prefix_after(self, prefix: str, after: int, limit: int) -> Sequence[Notification]:
+        """Return up to `limit` events after a position from streams whose ids begin with `prefix`, by position.
+
+        The cost depends only on the number of events in these streams.
+        """
+        ...
+
+    def append_listener(self) -> AbstractContextManager[Callable[[float], None]]:
+        """Yield a function that waits until new events were appended, or for a number of seconds."""
+        ...
+
+    def close(self) -> None:
+        """Close the ledger."""
+        ...
+
+
+class GenerationStore(ResettableReadModelStore, Protocol):
+    """The read models of one ledger, in generations, one of which is live and answers queries."""
+
+    def generations(self) -> list[Generation]:
+        """Return all generations in the order of their creation."""
+        ...
+
+    def create(self, pinned_rules: Mapping[str, Rules]) -> Generation:
+        """Create an empty generation in the state `building`."""
+        ...
+
+    def read_models(self, generation: int) -> ReadModelStore:
+        """Return the read models of one generation. Their sessions raise GenerationNotFound once it is dropped."""
+        ...
+
+    def mark_ready(self, generation: int, revisions: Mapping[str, int]) -> None:
+        """Mark a generation as completely built, at these revisions of the rules in force."""
+        ...
+
+    def make_live(self, generation: int, revisions: Mapping[str, int]) -> None:
+        """Make a generation live and retire the live one, in one transaction.
+
+        The retired generation is stored with these revisions of the rules in force.
+        """
+        ...
+
+    def drop(self, generation: int) -> None:
+        """Drop a generation that is not live."""
+        ...
+
+    def generation_lock(self, activity: str, *, timeout_seconds: float = ...) -> AbstractContextManager[None]:
+        """Hold the lock to build, compare or promote generations. Raise RebuildInProgress, which names the owner.
+
+        The call waits a little, because a query holds the lock for moments while it follows changed rules.
+        """
+        ...
+
+    def temporary(self, pinned_rules: Mapping[str, Rules]) -> AbstractContextManager[ReadModelStore]:
+        """Create empty read models that are deleted at the end."""
+        ...
+
+    def close(self) -> None:
+        """Close the read models."""
+        ...
+
+
+class Store(Protocol):
+    """A ledger and its read models, which can be opened any number of times."""
+
+    @property
+    def location(self) -> str:
+        """Return the location of the ledger, for messages."""
+        ...
+
+    @property
+    def is_persistent(self) -> bool:
+        """Return whether the ledger exists after all processes have closed it."""
+        ...
+
+    def exists(self) -> bool:
+        """Return whether the ledger exists."""
+        ...
+
+    def delete_read_models(self) -> None:
+        """Delete the read models, which no process has open. They are projected again when they are needed."""
+        ...
+
+    def open_recorder(self) -> EventRecorder:
+        """Open the ledger's events. The ledger is created if it does not exist."""
+        ...
+
+    def open_read_models(self, current_rules: Callable[[], Mapping[str, Rules]]) -> GenerationStore:
+        """Open the read models.
+
+        `current_rules` returns the rules of the meters whose rules have changed; the first generation is projected
+        under them.
+        """
+        ...

@@ -1,0 +1,88 @@
+"""Translation of PostgreSQL's errors to Tallybook's errors."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import psycopg
+from eventsourcing.persistence import IntegrityError
+from psycopg import errors
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from ....domain.errors import DatabasePermissionDenied, LedgerUnavailable
+from ..ports import LEDGER_CLOSED, ConnectTimeout, LockTimeout, TransientError
+
+_HINTS: dict[type[psycopg.Error], str] = {
+    errors.QueryCanceled: " A server timeout or an administrator cancelled the statement; try again.",
+    errors.DiskFull: " Free some space; no accepted data is lost.",
+}
+
+
+class ConnectionLost(TransientError):
+    """The connection was lost: an open transaction was rolled back, but a commit in progress may have succeeded."""
+
+
+class ConnectFailed(psycopg.OperationalError):
+    """No connection could be opened within the timeout."""
+
+
+class TablesMissing(LedgerUnavailable):
+    """Tables were dropped or were never created."""
+
+
+class ValueTooLong(LedgerUnavailable):
+    """A value would exceed the maximum size of a value."""
+
+
+class SerializationConflict(TransientError):
+    """The transaction was rolled back because it conflicted with another one. A retry succeeds."""
+
+
+@contextmanager
+def translate_errors(location: str) -> Generator[None]:
+    """Translate psycopg's errors to the library's IntegrityError, DatabasePermissionDenied or LedgerUnavailable."""
+    try:
+        yield
+    except errors.IntegrityError as error:
+        raise IntegrityError(_message(error)) from error
+    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
+        raise DatabasePermissionDenied(
+            f"PostgreSQL on {location}: {_message(error)}. The role of this connection lacks the permission; use "
+            "another role.",
+        ) from error
+    except (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName) as error:
+        raise TablesMissing(f"PostgreSQL on {location}: {_message(error)}.") from error
+    except (errors.DeadlockDetected, errors.SerializationFailure) as error:
+        raise SerializationConflict(f"PostgreSQL on {location}: {_message(error)}. Try again.") from error
+    except errors.LockNotAvailable as error:
+        raise LockTimeout(
+            f"PostgreSQL on {location}: {_message(error)}. Another client held a lock for too long; try again."
+        ) from error
+    except PoolClosed as error:
+        raise LedgerUnavailable(LEDGER_CLOSED) from error
+    except ConnectFailed as error:
+        raise ConnectTimeout(f"PostgreSQL on {location}: {_message(error)}.") from error
+    except (PoolTimeout, TooManyRequests) as error:
+        raise LedgerUnavailable(
+            f"PostgreSQL on {location}: {_message(error)}. Try again, or raise max_connections."
+        ) from error
+    except psycopg.Error as error:
+        hint = next((hint for error_class, hint in _HINTS.items() if isinstance(error, error_class)), "")
+        raise _error_class(error)(f"PostgreSQL on {location}: {_message(error)}.{hint}") from error
+
+
+def _error_class(error: psycopg.Error) -> type[LedgerUnavailable]:
+    if isinstance(error, errors.ProgramLimitExceeded):
+        return ValueTooLong
+    return ConnectionLost if is_connection_lost(error) else LedgerUnavailable
+
+
+def is_connection_lost(error: psycopg.Error) -> bool:
+    """Return whether the connection is lost, and not only a statement rejected."""
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+        state = error.sqlstate
+        return state is None or state[:2] == "08" or state in {"57P01", "57P02", "57P03", "57P05", "25P03"}
+    return False
+
+
+def _message(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")

@@ -1,0 +1,277 @@
+"""The stored events of a PostgreSQL ledger: one total order, append only."""
+
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from eventsourcing.persistence import Notification, StoredEvent
+from eventsourcing.postgres import PostgresApplicationRecorder
+from psycopg import Connection
+from psycopg.rows import tuple_row
+from psycopg.sql import SQL, Composed, Identifier
+
+from ....domain.errors import LedgerUnavailable
+from ....projections.models import LedgerEvent, RawPage
+from ..key_value import EntriesForPositions, sorted_for_writing
+from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow, TransientError
+from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SqlEventReader
+from .bulk_read import read_page_bulk
+from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
+from .errors import translate_errors
+from .key_value import PostgresKeyValueStore
+from .ledger_schema import LEDGER_SCHEMA
+
+_TYPES = "text integer text blob"
+
+
+class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
+    """The library's recorder in its table-lock mode, on a table whose positions have no gaps."""
+
+    def __init__(self, datastore: PostgresDatastore) -> None:
+        reject_database_functions()
+        with datastore.dedicated_connection():
+            pass  # wrong connection parameters raise an error at once; a pool would retry
+        super().__init__(datastore)
+        self.store: PostgresDatastore = datastore
+        self._key_value_store: PostgresKeyValueStore | None = None
+        self.channel_name = f"{datastore.schema}.stored_events"
+        lock = datastore.format_sql("LOCK TABLE {schema}.appending IN EXCLUSIVE MODE")
+        self.lock_table_statements = [lock]
+        self._lock_sql = f"{FORCE_SYNCHRONOUS_COMMIT}; {lock.as_string()}"
+        self._notify_sql = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
+        # A batch of events is one statement, so that the lock is held for few round trips. The version and the topic
+        # are sent once: sending them for each row would take longer than storing the rows.
+        self._insert_sql = datastore.format_sql(
+            "WITH appended AS ("
+            f"INSERT INTO {{schema}}.stored_events ({EVENT_COLUMNS})"
+            " SELECT head.position + batch.ordinal, batch.stream, %b::bigint, %b::text, batch.state"
+            " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
+            " unnest(%b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
+            " WITH ORDINALITY AS batch (stream, state, ordinal)"
+            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%b::text[], %b::bigint[])"
+            " AS expected (stream, version) ON originator_id = stream AND originator_version = version + 1)"
+            " RETURNING position) SELECT max(position), count(*) FROM appended"
+        )
+        LEDGER_SCHEMA.ensure(datastore)
+
+    # --- the library's interface ----------------------------------------------------------------------
+
+    def create_table(self) -> None:
+        """Do nothing: the constructor creates the table."""
+
+    def insert_events(self, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
+        """Store events in one transaction and return their positions."""
+        return self.insert_rows([(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events])
+
+    def select_events(
+        self,
+        originator_id: object,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[StoredEvent]:
+        """Return events of one stream, by version."""
+        rows = self.store.select(
+            self.store.format_sql(
+                "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
+                " WHERE originator_id = %s AND originator_version > coalesce(%s, originator_version - 1)"
+                " AND originator_version <= coalesce(%s, originator_version)"
+                f" ORDER BY originator_version {'DESC' if desc else ''} LIMIT %s"
+            ),
+            (str(originator_id), gt, lte, limit),
+        )
+        return [StoredEvent(*row) for row in rows]
+
+    def max_notification_id(self) -> int | None:
+        """Return the position of the newest event; None in an empty ledger."""
+        return self.head() or None
+
+    # --- the ledger's interface -----------------------------------------------------------------------
+
+    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Return up to `limit` events after a position, in order."""
+        return self.select_rows(SELECT_PAGE, (after, limit))
+
+    def read_page_bulk(self, after: int, limit: int) -> RawPage:
+        """Return up to `limit` events after a position, as one document that PostgreSQL assembles."""
+        return read_page_bulk(self.store, after, limit)
+
+    @property
+    def supports_concurrent_reads(self) -> bool:
+        """Return True: PostgreSQL readers never block writers."""
+        return True
+
+    def insert_rows(
+        self,
+        rows: Sequence[EventRow],
+        expected_versions: Mapping[str, int] | None = None,
+        attach: EntriesForPositions | None = None,
+    ) -> Sequence[int]:
+        """Store rows in one transaction and return their positions.
+
+        `attach` returns the key-value entries to insert in the same transaction. Raise the library's IntegrityError if
+        a stream has an event of that version, ConcurrentStreamUpdate if a stream has grown past its version in
+        `expected_versions`, and EntryExists if one of the entries exists. Nothing is stored then. If the connection is
+        lost during the commit, look up whether the ledger has the rows.
+        """
+        key_value_store = None if attach is None else self.key_value_store()
+        if key_value_store is not None and attach is not None and not rows:
+            key_value_store.apply(insert=attach(()))
+            return ()
+
+        def insert() -> Sequence[int]:
+            positions: Sequence[int] = ()
+            try:
+                with self.store.transaction_for("write", self._lock_sql, self._notify_sql) as connection:
+                    positions = self._insert_locked(connection, rows, expected_versions or {})
+                    if key_value_store is not None and attach is not None:
+                        key_value_store.insert_entries(connection, sorted_for_writing(attach(positions)))
+            except TransientError:
+                if not positions or not self._commit_took_effect(rows, positions):
+                    raise
+            return positions
+
+        return self.store.retry_transient(insert)
+
+    def key_value_store(self) -> PostgresKeyValueStore:
+        """Return the key-value store. Its table is created if it does not exist. Raise DatabasePermissionDenied."""
+        if self._key_value_store is None:
+            self._key_value_store = PostgresKeyValueStore(self.store)
+        return self._key_value_store
+
+    @contextmanager
+    def exclusive(self) -> Generator["PostgresEventAppender"]:
+        """Read and append while no other client can append. The rows are committed at the end."""
+        with self.store.transaction_for("write", self._lock_sql, self._notify_sql) as connection:
+            yield PostgresEventAppender(self, connection)
+
+    def insert_rows_in_transaction(self, connection: Connection[Any], rows: Sequence[EventRow]) -> Sequence[int]:
+        """Store rows inside a transaction that holds the lock and return their positions."""
+        return self._insert_locked(connection, rows, {})
+
+    def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
+        """Return up to `limit` stored rows at the positions from `first` to `last`, inclusive, in order."""
+        rows = self.positioned_rows("WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", (first, last, limit))
+        return [
+            (position, stream.encode(), str(version).encode(), topic.encode(), state, _TYPES)
+            for position, stream, version, topic, state in rows
+        ]
+
+    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the first event of each of these streams that exist."""
+        return self.notifications("WHERE originator_id = ANY(?) AND originator_version = 1", (list(originator_ids),))
+
+    def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
+        """Return the events at these positions, in any order."""
+        if not positions:
+            return ()
+        # As text: converting a list of numbers would take the driver longer than everything else here.
+        position_array = f"{{{','.join(map(str, positions))}}}"
+        return self.positioned_rows("JOIN unnest(?::bigint[]) AS wanted (position) USING (position)", (position_array,))
+
+    @contextmanager
+    def append_listener(self) -> Generator[Callable[[float], None]]:
+        """Yield a function that waits until new events were appended, or for a number of seconds."""
+        with self.store.dedicated_connection() as connection:
+            connection.execute(SQL("LISTEN {}").format(Identifier(self.channel_name)))
+
+            def wait(seconds: float) -> None:
+                with translate_errors(self.store.location):
+                    for _ in connection.notifies(timeout=seconds, stop_after=1):
+                        pass
+
+            yield wait
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.store.close()
+
+    def select_rows(self, statement: str, params: Sequence[object] = ()) -> list[Any]:
+        """Return the rows of a statement as tuples."""
+        return self.store.select(self.sql(statement), params, binary=True)
+
+    def sql(self, statement: str) -> Composed:
+        """Return a statement for this schema: `{events}` is the table, and the placeholder is a question mark."""
+        return self.store.format_sql(statement.replace("{events}", "{schema}.stored_events").replace("?", "%s"))
+
+    def _insert_locked(
+        self, connection: Connection[Any], rows: Sequence[EventRow], expected_versions: Mapping[str, int]
+    ) -> Sequence[int]:
+        """Store rows in a transaction that holds the lock and return their positions."""
+        last_position = 0
+        version_params = (list(expected_versions), list(expected_versions.values()))
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            for (version, topic), batch in groupby(rows, itemgetter(1, 2)):
+                streams, _, _, states = map(list, zip(*batch, strict=True))
+                row = cursor.execute(self._insert_sql, (version, topic, streams, states, *version_params)).fetchone()
+                assert row is not None
+                last_position, inserted_count = row
+                if inserted_count != len(streams):
+                    raise ConcurrentStreamUpdate(next(iter(expected_versions)))
+        return range(last_position - len(rows) + 1, last_position + 1)
+
+    def _commit_took_effect(self, rows: Sequence[EventRow], positions: Sequence[int]) -> bool:
+        """Return whether rows are stored at these positions, after the connection was lost during their commit.
+
+        Holding the lock ensures that the lost transaction is over. `pg_xact_status` would not be reliable: after a
+        crash, the server assigns the number of a transaction that was not on disk to another one.
+        """
+        statement = self.store.format_sql(
+            "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
+            " WHERE position BETWEEN %s AND %s ORDER BY position"
+        )
+
+        def read_rows(connection: Connection[Any]) -> list[EventRow]:
+            with connection.cursor(row_factory=tuple_row) as cursor:
+                return cursor.execute(statement, (positions[0], positions[-1])).fetchall()
+
+        try:
+            return self.store.run_in_transaction("write", read_rows, self._lock_sql) == list(rows)
+        except LedgerUnavailable as error:
+            raise LedgerUnavailable(
+                f"PostgreSQL on {self.store.location}: the connection was lost during the commit, and it is unknown "
+                "whether the meter events are stored. Record them again with the same identifiers: each counts once."
+            ) from error
+
+
+class PostgresEventAppender:
+    """The ledger inside a transaction that excludes other writers."""
+
+    def __init__(self, recorder: PostgresEventRecorder, connection: Connection[Any]) -> None:
+        self._recorder = recorder
+        self._connection = connection
+
+    def head(self) -> int:
+        """Return the position of the newest event; 0 in an empty ledger."""
+        return self._select(SELECT_HEAD, ())[0][0]
+
+    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Return up to `limit` events after a position, in order."""
+        return self._select(SELECT_PAGE, (after, limit))
+
+    def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
+        """Store rows and return their positions."""
+        return self._recorder.insert_rows_in_transaction(self._connection, rows)
+
+    def _select(self, statement: str, params: Sequence[object]) -> list[Any]:
+        with self._connection.cursor(row_factory=tuple_row, binary=True) as cursor:
+            return cursor.execute(self._recorder.sql(statement), params).fetchall()
+
+
+def reject_database_functions() -> None:
+    """Raise LedgerUnavailable if the library is set to insert events by database functions, which take no lock.
+
+    Without the lock, readers skip events that are committed late. This recorder never calls the functions, but a
+    program that switches them on expects them.
+    """
+    setting = os.environ.get("POSTGRES_ENABLE_DB_FUNCTIONS", "")
+    if setting.strip().lower() not in ("", "0", "n", "no", "f", "false", "off"):
+        raise LedgerUnavailable(
+            "POSTGRES_ENABLE_DB_FUNCTIONS is set: database functions store events without the lock, so that readers "
+            "skip some of them. Unset it."
+        )

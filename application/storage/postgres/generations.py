@@ -1,0 +1,110 @@
+"""Generations of read models in a PostgreSQL schema: their bookkeeping inside one transaction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eventsourcing.persistence import Tracking
+from eventsourcing.postgres import PostgresTrackingRecorder
+from psycopg import Connection, Cursor
+from psycopg.rows import dict_row
+
+from ..sql_generations import SqlGenerations, tracking_name
+from ..sql_reader import table_names
+from .connection import PostgresDatastore
+from .errors import translate_errors
+from .read_model_schema import GENERATION_STATEMENTS
+from .schema import advisory_lock_key
+
+
+class PostgresTracking(PostgresTrackingRecorder):
+    """The library's tracking table: one row for each generation."""
+
+    def __init__(self, datastore: PostgresDatastore) -> None:
+        super().__init__(datastore, tracking_table_name="tracking")
+
+    def position(self, connection: Connection[Any], generation: int) -> int:
+        """Return the position up to which a generation is projected."""
+        with connection.cursor(row_factory=dict_row) as cursor:
+            return self._max_tracking_id(tracking_name(generation), cursor) or 0
+
+    def track(self, connection: Connection[Any], generation: int, position: int) -> None:
+        """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
+        with connection.cursor(row_factory=dict_row) as cursor:
+            self._insert_tracking(cursor, Tracking(tracking_name(generation), position))
+
+
+class PostgresGenerations(SqlGenerations):
+    """The generations of a ledger's read models, inside one transaction."""
+
+    def __init__(self, datastore: PostgresDatastore, tracking: PostgresTracking, connection: Connection[Any]) -> None:
+        super().__init__(f"{datastore.format_sql('{schema}').as_string()}.")
+        self.datastore = datastore
+        self.connection = connection
+        self._tracking = tracking
+
+    def execute(self, statement: str, params: Sequence[object] = ()) -> Cursor[Any]:
+        """Execute a statement."""
+        return self.connection.execute(statement.replace("?", "%s").encode(), params or None)
+
+    def position(self, generation: int) -> int:
+        """Return the position up to which a generation is projected."""
+        return self._tracking.position(self.connection, generation)
+
+    def track(self, generation: int, position: int) -> None:
+        """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
+        self._tracking.track(self.connection, generation, position)
+
+    def insert(self, state: str, pinned_rules: str) -> int:
+        """Insert the row of a new generation and return its number."""
+        row = self.execute(
+            f"INSERT INTO {self.table} (state, pinned, revisions) VALUES (?, ?, '{{}}') RETURNING generation",
+            (state, pinned_rules),
+        ).fetchone()
+        assert row is not None
+        return row[0]
+
+    def create_tables(self, generation: int) -> None:
+        """Create the tables of a new generation."""
+        for statement in GENERATION_STATEMENTS:
+            self.connection.execute(self.datastore.format_sql(statement, **_tables(generation)))
+
+    def mark_ready(self, generation: int, revisions: Mapping[str, int]) -> None:
+        """Set a generation that was being built to `ready`, and analyze its tables."""
+        super().mark_ready(generation, revisions)
+        for table in table_names(generation):  # otherwise the first queries are planned for empty tables
+            self.execute(f"ANALYZE {self.schema_prefix}{table}")
+
+    def drop(self, generation: int) -> None:
+        """Drop the tables of a generation while no other process projects it. Raise GenerationNotFound."""
+        self.require(generation)
+        self.lock_projection(generation)
+        super().drop(generation)
+
+    def lock_projection(self, generation: int) -> None:
+        """Wait until no other transaction projects the generation; lock it until this transaction ends."""
+        self._advisory_lock(f"generation {generation}")
+
+    def lock_creation(self) -> None:
+        """Let one transaction at a time create the live generation, so that the others see it."""
+        self._advisory_lock("beginning")
+
+    def lock_tables(self, generation: int) -> None:
+        """Keep the tables of a generation from being dropped until the transaction ends.
+
+        Sequential scans are switched off, because a plan made for few rows stays cached when there are many.
+        """
+        lock = self.datastore.format_sql(
+            "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals}"
+            " IN ACCESS SHARE MODE; SET LOCAL enable_seqscan = off",
+            **_tables(generation),
+        )
+        with translate_errors(self.datastore.location):
+            self.connection.execute(lock)
+
+    def _advisory_lock(self, name: str) -> None:
+        key = advisory_lock_key(self.datastore.lock_namespace, name)
+        self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+
+
+def _tables(generation: int) -> dict[str, str]:
+    return dict(zip(("meters", "customers", "usage", "totals"), table_names(generation), strict=True))

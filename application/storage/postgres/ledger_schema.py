@@ -1,0 +1,78 @@
+"""The tables of a ledger in a PostgreSQL schema."""
+
+from typing import Any
+
+from psycopg import Connection
+
+from .connection import PostgresDatastore
+from .schema import OWNER_COMMENT, Schema, list_tables
+
+KEY_VALUE_STATEMENTS = (
+    """CREATE TABLE {schema}.key_values (
+        kind TEXT COLLATE "C" NOT NULL,
+        key TEXT COLLATE "C" NOT NULL,
+        at BIGINT NOT NULL,
+        body BYTEA NOT NULL,
+        PRIMARY KEY (kind, key)
+    )""",
+    "CREATE INDEX key_values_by_time ON {schema}.key_values (kind, at, key)",
+    f"COMMENT ON TABLE {{schema}}.key_values IS '{OWNER_COMMENT}'",
+)
+"""The table of the key-value store, which is created when a program first uses it."""
+
+
+def _rename_key_value_table(connection: Connection[Any], datastore: PostgresDatastore) -> None:
+    """Upgrade version 1 to 2: the table `kept` is called `key_values`."""
+    if list_tables(connection, datastore).get("kept") == OWNER_COMMENT:
+        for statement in (
+            "ALTER TABLE {schema}.kept RENAME TO key_values",
+            "ALTER INDEX {schema}.kept_pkey RENAME TO key_values_pkey",
+            "ALTER INDEX {schema}.kept_by_time RENAME TO key_values_by_time",
+        ):
+            connection.execute(datastore.format_sql(statement))
+
+
+LEDGER_SCHEMA = Schema(
+    kind="ledger",
+    version=2,
+    migrations=(_rename_key_value_table,),
+    statements=(
+        """CREATE TABLE {schema}.stored_events (
+            position BIGINT PRIMARY KEY CHECK (position > 0),
+            originator_id TEXT COLLATE "C" NOT NULL,
+            originator_version BIGINT NOT NULL,
+            topic TEXT NOT NULL,
+            state BYTEA NOT NULL,
+            UNIQUE (originator_id, originator_version)
+        )""",
+        """CREATE FUNCTION {schema}.stored_events_are_never_changed() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
+            BEGIN
+                RAISE EXCEPTION 'stored events are never %', CASE TG_OP WHEN 'UPDATE' THEN 'changed' ELSE 'deleted' END
+                    USING ERRCODE = 'integrity_constraint_violation';
+            END $$""",
+        """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events
+            FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
+        # The fixed search_path keeps a role from replacing the operators that these functions use. Positions continue
+        # without gaps, also for a client that does not take the lock: it cannot see uncommitted rows, so it cannot
+        # store rows after them, and no reader skips any.
+        """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS $$
+            DECLARE first bigint; last bigint; many bigint; goes_on boolean;
+            BEGIN
+                SELECT min(position), max(position), count(*) INTO first, last, many FROM appended;
+                EXECUTE format('SELECT EXISTS (SELECT FROM %I.stored_events WHERE position = $1)', TG_TABLE_SCHEMA)
+                    INTO goes_on USING first - 1;
+                IF last - first + 1 <> many OR first > 1 AND NOT goes_on THEN
+                    RAISE EXCEPTION 'stored events are only appended, each once'
+                        USING ERRCODE = 'integrity_constraint_violation';
+                END IF;
+                RETURN NULL;
+            END $$""",
+        """CREATE TRIGGER stored_events_are_only_appended AFTER INSERT ON {schema}.stored_events
+            REFERENCING NEW TABLE AS appended
+            FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_only_appended()""",
+        # An empty table, which each transaction that appends events locks: see docs/decisions/0009.
+        "CREATE TABLE {schema}.appending ()",
+    ),
+)

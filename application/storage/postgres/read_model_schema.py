@@ -1,0 +1,94 @@
+"""The tables of the read models in a PostgreSQL schema."""
+
+import hashlib
+
+from .schema import Schema
+
+MAX_INDEX_KEY_LENGTH = 200
+
+
+def index_key(dimensions: str) -> str:
+    """Return dimension values as an index can hold them: long ones as their SHA-256. The tables check this."""
+    return dimensions if len(dimensions) <= MAX_INDEX_KEY_LENGTH else hashlib.sha256(dimensions.encode()).hexdigest()
+
+
+_KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key =
+            CASE WHEN length(dimensions) <= {MAX_INDEX_KEY_LENGTH} THEN dimensions
+            ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
+READ_MODEL_SCHEMA = Schema(
+    kind="read_models",
+    version=3,
+    is_disposable=True,
+    dynamic_tables=r"(meters|customers|usage|totals)_\d+",
+    statements=(
+        """CREATE TABLE {schema}.generations (
+            generation BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
+            pinned TEXT NOT NULL,
+            revisions TEXT NOT NULL,
+            ledger_fingerprint TEXT
+        )""",
+        "CREATE UNIQUE INDEX only_one_is_live ON {schema}.generations (state) WHERE state = 'live'",
+        """CREATE TABLE {schema}.tracking (
+            application_name TEXT PRIMARY KEY,
+            notification_id BIGINT NOT NULL
+        )""",
+        "CREATE TABLE {schema}.holder (holder TEXT NOT NULL)",
+    ),
+)
+"""The tables that all generations share."""
+GENERATION_STATEMENTS = (
+    """CREATE TABLE {schema}.{meters} (
+        meter BIGINT PRIMARY KEY,
+        event_name TEXT COLLATE "C" NOT NULL UNIQUE,
+        rules TEXT NOT NULL,
+        history TEXT NOT NULL
+    )""",
+    # A name may be too long for a B-tree index; a hash index stores only its hash.
+    """CREATE TABLE {schema}.{customers} (
+        customer BIGINT PRIMARY KEY,
+        name TEXT COLLATE "C" NOT NULL,
+        EXCLUDE USING hash (name WITH =)
+    )""",
+    """CREATE TABLE {schema}.{usage} (
+        meter BIGINT NOT NULL,
+        customer BIGINT NOT NULL,
+        start BIGINT NOT NULL,
+        dimensions TEXT COLLATE "C" NOT NULL,
+        first_position BIGINT NOT NULL,
+        earliest BIGINT NOT NULL,
+        latest BIGINT NOT NULL,
+        sum TEXT NOT NULL,
+        count BIGINT NOT NULL,
+        last TEXT,
+        last_at BIGINT,
+        last_position BIGINT,
+        usages BYTEA NOT NULL,
+        """
+    + _KEY_COLUMN
+    + """,
+        PRIMARY KEY (meter, customer, start, dimensions_key, first_position)
+    )""",
+    # Not compressed: compression would take longer than everything else the server does for a row.
+    "ALTER TABLE {schema}.{usage} ALTER usages SET STORAGE EXTERNAL",
+    # Current buckets are updated repeatedly. Free space in the pages lets updates leave the indexes unchanged (HOT).
+    """CREATE TABLE {schema}.{totals} (
+        meter BIGINT NOT NULL,
+        bucket_seconds BIGINT NOT NULL,
+        start BIGINT NOT NULL,
+        customer BIGINT NOT NULL,
+        dimensions TEXT COLLATE "C" NOT NULL,
+        sum TEXT NOT NULL,
+        count BIGINT NOT NULL,
+        last TEXT,
+        last_at BIGINT,
+        last_position BIGINT,
+        """
+    + _KEY_COLUMN
+    + """,
+        PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions_key)
+    ) WITH (fillfactor = 70)""",
+    # Both indexes hold the whole key: with either one, the server finds a bucket without reading others.
+    "CREATE INDEX ON {schema}.{totals} (meter, bucket_seconds, customer, start, dimensions_key)",
+)
+"""The tables of one generation."""

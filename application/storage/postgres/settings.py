@@ -1,0 +1,80 @@
+"""Settings of a PostgreSQL ledger: its location and its connections."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from ....domain.errors import InvalidLedgerUrl, TallybookError
+
+SCHEMES = ("postgresql", "postgres")
+_MAX_SCHEMA_NAME_BYTES = 63 - len("_read_models")
+
+
+class PostgresSettings(BaseModel):
+    """A ledger on PostgreSQL.
+
+    `url` is a libpq URL, `postgresql://user@host:port/database`. `parameters` holds further libpq parameters
+    (`password`, `sslmode`, `options`, …), which override the URL. `schema_name` is the schema of the ledger; the schema
+    of its read models has the suffix `_read_models`. Recording and queries use at most `max_connections`; a rebuild, a
+    verification and a running projection use one more each. `timeout_seconds` limits the wait for a connection, for a
+    lock, and for a server that restarts. Switch `prepared_statements` off for a pooler in transaction mode, which gives
+    each transaction another connection: each statement is then planned at each execution.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may be a password
+
+    url: SecretStr = SecretStr("postgresql://")
+    parameters: Mapping[str, str | int | SecretStr] = Field(default={}, repr=False)  # may contain a password
+    schema_name: str = "tallybook"
+    max_connections: int = Field(default=10, ge=2)
+    timeout_seconds: float = Field(default=30, gt=0, le=3_600)
+    prepared_statements: bool = True
+
+    @field_validator("schema_name")
+    @classmethod
+    def _validate_schema_name(cls, name: str) -> str:
+        is_reserved = name.lower().startswith("pg_") or not set("\0%?").isdisjoint(name)
+        if is_reserved or not 1 <= len(name.encode()) <= _MAX_SCHEMA_NAME_BYTES:
+            raise ValueError(
+                f"a schema name has 1 to {_MAX_SCHEMA_NAME_BYTES} bytes, no '%' or '?', and does not start with 'pg_'"
+            )
+        return name
+
+    @classmethod
+    def parse(cls, url: str) -> "PostgresSettings":
+        """Parse a ledger URL: a libpq URL, with an optional parameter `schema`. Raise InvalidLedgerUrl."""
+        address, separator, query = url.partition("?")
+        user, _, after_user = address.partition("//")[2].partition("@")
+        if ("/" in user and after_user) or "@" in after_user:
+            raise invalid_url("in a user, a password or a database, '@' is written as %40, and '/' as %2F")
+        parameters = query.split("&") if separator else []
+        libpq_parameters = [parameter for parameter in parameters if not parameter.startswith("schema=")]
+        try:
+            schemas = {
+                unquote(parameter.removeprefix("schema="), errors="strict")
+                for parameter in parameters
+                if parameter not in libpq_parameters
+            }
+            if len(schemas) > 1:
+                raise ValueError("it names several schemas")
+            libpq = SecretStr(f"{address}?{'&'.join(libpq_parameters)}" if libpq_parameters else address)
+            return cls(url=libpq, schema_name=schemas.pop() if schemas else "tallybook")
+        except ValidationError as error:
+            raise invalid_url(error.errors()[0]["msg"]) from None  # the message contains no password
+        except ValueError as error:
+            raise invalid_url(str(error)) from None
+
+
+def invalid_url(reason: str) -> TallybookError:
+    """Return the error for a ledger URL. It does not show the URL, which may contain a password."""
+    redacted = _URL_PARTS.sub("…", reason)
+    return InvalidLedgerUrl(
+        f"A ledger URL on PostgreSQL is 'postgresql://user@host/database?schema=name', as libpq reads it: {redacted}.",
+        field="url",
+    )
+
+
+_URL_PARTS = re.compile(r"(?<=percent-encoded token: |percent-encoded value: ).*", re.DOTALL)
+"""Parts of a URL in libpq's messages."""

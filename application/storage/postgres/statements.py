@@ -1,0 +1,214 @@
+"""The read models of one generation in PostgreSQL: statements that differ from SQLite."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+from psycopg import Cursor
+from psycopg.rows import tuple_row
+
+from ....projections.blocks import BucketKey, UsageBlock
+from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
+from ..sql_writer import SqlReadModels
+from .errors import translate_errors
+from .generations import PostgresGenerations
+from .read_model_schema import index_key
+
+_FETCH_SIZE = 200
+"""Rows with usage have up to 60 kB each."""
+_NARROW_ROWS_FETCH_SIZE = 2_000
+"""Other rows have about 100 bytes."""
+_BLOCKS_FETCH_SIZE = 50
+_USAGE_COLUMN_TYPES = (
+    *("bigint", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
+    *("text", "bigint", "text", "bigint", "bigint", "bytea", "text"),
+)
+_USAGE_ARRAYS = ", ".join(f"?::{name}[]" for name in _USAGE_COLUMN_TYPES)
+
+
+class PostgresReadModels(SqlReadModels):
+    """The read models of one generation inside one transaction."""
+
+    def __init__(self, generations: PostgresGenerations, generation: int) -> None:
+        super().__init__(generation, generations.schema_prefix)
+        self._generations = generations
+        self._connection = generations.connection
+        self._location = generations.datastore.location
+        self._cursors = count(1)
+        self._position: int | None = None
+
+    def for_generation(self, generation: int) -> "PostgresReadModels":
+        """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
+        self._generations.require(generation)
+        self._generations.lock_tables(generation)
+        return PostgresReadModels(self._generations, generation)
+
+    def position(self) -> int:
+        """Return the position up to which the ledger is projected."""
+        if self._position is None:  # no other transaction advances it while this one holds the lock
+            self._position = self._generations.position(self.generation)
+        return self._position
+
+    def track(self, position: int) -> None:
+        """Advance the position. Raise the library's IntegrityError unless it grows."""
+        self._generations.track(self.generation, position)
+        self._position = position
+
+    def select(self, statement: str, params: Sequence[object] = ()) -> list[Row]:
+        """Return the rows of a statement that selects few rows: at most those of one customer."""
+        return self._execute(statement, params).fetchall()
+
+    def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
+        """Return the first row of a statement, or None."""
+        return self._execute(statement, params).fetchone()
+
+    def stream(self, statement: str, params: Sequence[object] = ()) -> Iterator[Row]:
+        """Return an iterator over the rows of a statement; other statements may be executed meanwhile.
+
+        The rows are fetched in batches through a server-side cursor. It is closed after the last row, because each open
+        cursor takes about 75 kB of the server's memory. The end of the transaction closes the others.
+        """
+        return self._stream(statement, params, _FETCH_SIZE)
+
+    def execute(self, statement: str, params: Sequence[object] = ()) -> None:
+        """Execute a statement."""
+        self._execute(statement, params)
+
+    def select_customer_names(self, customer_ids: Sequence[int]) -> Iterable[Any]:
+        """Return the id and name of each of these customers that exists."""
+        statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ANY(?::bigint[])"
+        return self.select(statement, (list(customer_ids),))
+
+    def select_all_blocks(self, meter_id: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
+        """Return the blocks of all customers with usage in [start, end), by the start of their bucket."""
+        return self._stream(  # every block has a bucket, so the buckets lead to the blocks
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)} FROM {self.totals_table} AS bucket"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS stored WHERE stored.meter = bucket.meter"
+            " AND stored.customer = bucket.customer AND stored.start = bucket.start"
+            " AND stored.dimensions_key = bucket.dimensions_key AND latest >= ? AND earliest < ? OFFSET 0) AS block"
+            " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
+            " ORDER BY bucket.start",
+            (start, end, meter_id, bucket_seconds, first, end),
+            _NARROW_ROWS_FETCH_SIZE,
+        )
+
+    def select_block_usage(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[Row]:
+        """Return the encoded usage of each block, in the order of the blocks."""
+        for first in range(0, len(blocks), _BLOCKS_FETCH_SIZE):
+            keys = [(*block.key, block.first_position) for block in blocks[first : first + _BLOCKS_FETCH_SIZE]]
+            customers, starts, dimensions, positions = map(list, zip(*keys, strict=True))
+            yield from self.select(
+                "SELECT block.usages FROM unnest(?::bigint[], ?::bigint[], ?::text[], ?::bigint[]) WITH ORDINALITY"
+                " AS wanted (customer, start, dimensions_key, first_position, ordinal)"
+                f" CROSS JOIN LATERAL (SELECT usages FROM {self.usage_table} AS stored WHERE meter = ?"
+                " AND stored.customer = wanted.customer AND stored.start = wanted.start"
+                " AND stored.dimensions_key = wanted.dimensions_key AND stored.first_position = wanted.first_position"
+                " LIMIT 1) AS block ORDER BY ordinal",  # LIMIT forces an index lookup for each row
+                (customers, starts, list(map(index_key, dimensions)), positions, meter_id),
+            )
+
+    def select_last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
+        customers, starts, dimensions = map(list, zip(*keys, strict=True))
+        return self.select(
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, block.usages"
+            " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS stored WHERE meter = ?"
+            " AND stored.customer = wanted.customer AND stored.start = wanted.start"
+            " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position DESC LIMIT 1) AS block"
+            f" WHERE octet_length(block.usages) < {SHORT_BLOCK_BYTES}",
+            (customers, starts, list(map(index_key, dimensions)), meter_id),
+        )
+
+    def select_buckets(
+        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterable[Row]:
+        """Return customer, start, dimension values and totals of the buckets that start in [start, end)."""
+        statement = (
+            f"SELECT customer, start, dimensions, {self.TOTALS_COLUMNS} FROM {self.totals_table}"
+            " WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ?"
+        )
+        if customer_id is None:
+            return self._stream(
+                f"{statement} ORDER BY start", (meter_id, bucket_seconds, start, end), _NARROW_ROWS_FETCH_SIZE
+            )
+        return self.select(
+            f"{statement} AND customer = ? ORDER BY start", (meter_id, bucket_seconds, start, end, customer_id)
+        )
+
+    def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return customer, start, dimension values and totals of each of these buckets that exists."""
+        customers, starts, dimensions = map(list, zip(*keys, strict=True)) if keys else ([], [], [])
+        return self.select(
+            f"SELECT {qualified_columns('bucket', f'customer, start, dimensions, {self.TOTALS_COLUMNS}')}"
+            " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.totals_table} AS stored WHERE meter = ? AND bucket_seconds = ?"
+            " AND stored.customer = wanted.customer AND stored.start = wanted.start"
+            " AND stored.dimensions_key = wanted.dimensions_key LIMIT 1) AS bucket",
+            (customers, starts, list(map(index_key, dimensions)), meter_id, bucket_seconds),
+        )
+
+    def write_meter(self, row: Row) -> None:
+        """Insert or replace the id, event name, rules and history of a meter."""
+        self.execute(
+            f"INSERT INTO {self.meters_table} VALUES (?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE"
+            " SET event_name = excluded.event_name, rules = excluded.rules, history = excluded.history",
+            row,
+        )
+
+    def write_customers(self, rows: Sequence[Row]) -> None:
+        """Insert the ids and names of new customers."""
+        self._write(f"INSERT INTO {self.customers_table} SELECT * FROM unnest(?::bigint[], ?::text[])", rows)
+
+    def write_blocks(self, rows: Sequence[Row]) -> None:
+        """Insert rows of meter, block and encoded usage."""
+        if not rows:
+            return
+        statement = f"COPY {self.usage_table} FROM STDIN (FORMAT BINARY)"
+        with (
+            translate_errors(self._location),
+            self._connection.cursor() as cursor,
+            cursor.copy(statement.encode()) as copy,
+        ):
+            copy.set_types(_USAGE_COLUMN_TYPES)
+            for row in rows:
+                copy.write_row((*row, index_key(row[3])))
+
+    def replace_blocks(self, rows: Sequence[Row]) -> None:
+        """Replace such rows, which are identified by their bucket and first position."""
+        self._write(
+            f"INSERT INTO {self.usage_table} SELECT * FROM unnest({_USAGE_ARRAYS})"
+            " ON CONFLICT (meter, customer, start, dimensions_key, first_position)"
+            f" DO UPDATE SET (earliest, latest, {self.TOTALS_COLUMNS}, usages) ="
+            f" ({qualified_columns('excluded', f'earliest, latest, {self.TOTALS_COLUMNS}, usages')})",
+            [(*row, index_key(row[3])) for row in rows],
+        )
+
+    def write_totals(self, rows: Sequence[Row]) -> None:
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values and totals."""
+        self._write(
+            f"INSERT INTO {self.totals_table} SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
+            " ?::text[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[], ?::text[])"
+            " ON CONFLICT (meter, bucket_seconds, start, customer, dimensions_key) DO UPDATE SET sum = excluded.sum,"
+            " count = excluded.count, last = excluded.last, last_at = excluded.last_at,"
+            " last_position = excluded.last_position",
+            [(*row, index_key(row[4])) for row in rows],
+        )
+
+    def _write(self, statement: str, rows: Sequence[Row]) -> None:
+        """Execute a statement that takes an array for each column."""
+        if rows:
+            self._execute(statement, list(map(list, zip(*rows, strict=True))))
+
+    def _stream(self, statement: str, params: Sequence[object], fetch_size: int) -> Iterator[Row]:
+        name = f"rows_{id(self)}_{next(self._cursors)}"
+        self._execute(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", params)
+        while len(rows := self._execute(f"FETCH {fetch_size} FROM {name}").fetchall()) == fetch_size:
+            yield from rows
+        self._execute(f"CLOSE {name}")
+        yield from rows
+
+    def _execute(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
+        with translate_errors(self._location):
+            cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
+            return cursor.execute(statement.replace("?", "%b").encode(), params or None)

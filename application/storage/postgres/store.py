@@ -1,0 +1,56 @@
+"""A PostgreSQL ledger: its schema and the schema of its read models."""
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+from ....domain.rules import Rules
+from .connection import PostgresDatastore, describe_location
+from .event_recorder import PostgresEventRecorder
+from .ledger_schema import LEDGER_SCHEMA
+from .read_models import PostgresReadModelStore
+from .settings import PostgresSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresStore:
+    """The schemas of a ledger's events and of its read models."""
+
+    settings: PostgresSettings
+
+    is_persistent = True
+
+    @property
+    def location(self) -> str:
+        """Return the location of the ledger, for messages."""
+        return f"PostgreSQL on {describe_location(self.settings, self.settings.schema_name)}"
+
+    def exists(self) -> bool:
+        """Return whether the ledger exists."""
+        with closing(self._ledger_datastore()) as datastore:
+            return LEDGER_SCHEMA.exists_in(datastore)
+
+    def delete_read_models(self) -> None:
+        """Delete the read models, which no process has open. They are projected again when they are needed."""
+        with closing(self._read_model_datastore()) as datastore, datastore.transaction_for("write") as connection:
+            connection.execute(datastore.format_sql("DROP SCHEMA IF EXISTS {schema} CASCADE"))
+
+    def open_recorder(self) -> PostgresEventRecorder:
+        """Open the ledger's events. The ledger is created if it does not exist."""
+        datastore = self._ledger_datastore()
+        try:
+            return PostgresEventRecorder(datastore)
+        except BaseException:
+            datastore.close()
+            raise
+
+    def open_read_models(self, current_rules: Callable[[], Mapping[str, Rules]]) -> PostgresReadModelStore:
+        """Open the read models. They get half of the connections, because each query also reads the ledger."""
+        return PostgresReadModelStore(self._read_model_datastore(), current_rules)
+
+    def _ledger_datastore(self) -> PostgresDatastore:
+        return PostgresDatastore(self.settings, self.settings.schema_name, self.settings.max_connections // 2)
+
+    def _read_model_datastore(self) -> PostgresDatastore:
+        limit = self.settings.max_connections - self.settings.max_connections // 2
+        return PostgresDatastore(self.settings, f"{self.settings.schema_name}_read_models", limit)

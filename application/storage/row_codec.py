@@ -1,0 +1,125 @@
+"""Conversion between column values and read-model values, common to both stores."""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from ...domain.counting import UsageRecord
+from ...domain.rules import Rules
+from ...projections.blocks import BucketKey, UsageBlock, decode_block
+from ...projections.models import RulesRevision
+from ...projections.totals import Totals
+from .ports import REBUILD_HINT, CorruptedReadModel
+
+
+@lru_cache(maxsize=10_000)
+def decode_rules(stored: str) -> Rules:
+    """Decode rules from their column."""
+    with translate_decode_errors("rules"):
+        return Rules.model_validate_json(stored)
+
+
+@lru_cache(maxsize=10_000)
+def decode_history(stored: str) -> tuple[RulesRevision, ...]:
+    """Decode the history of a meter's rules from its column."""
+    with translate_decode_errors("rules"):
+        history = tuple(
+            RulesRevision(revision, Rules.model_validate(rules), position, recorded_at)
+            for revision, rules, position, recorded_at in _history_decoder.decode(stored)
+        )
+        if not history:
+            raise ValueError("the history of the rules is empty")
+        return history
+
+
+def encode_history(history: Iterable[RulesRevision]) -> str:
+    """Encode the history of a meter's rules for its column."""
+    return _encode_json(
+        [
+            (rules_revision.revision, rules_revision.rules.model_dump(mode="json"), *rules_revision[2:])
+            for rules_revision in history
+        ]
+    ).decode()
+
+
+@lru_cache(maxsize=1_000)
+def decode_pinned_rules(stored: str) -> Mapping[str, Rules]:
+    """Decode pinned rules from their column."""
+    with translate_decode_errors("pinned rules"):
+        return {name: Rules.model_validate(rules) for name, rules in msgspec.json.decode(stored).items()}
+
+
+def encode_pinned_rules(pinned_rules: Mapping[str, Rules]) -> str:
+    """Encode pinned rules for their column."""
+    return _encode_json({name: rules.model_dump(mode="json") for name, rules in pinned_rules.items()}).decode()
+
+
+def decode_revisions(stored: str) -> Mapping[str, int]:
+    """Decode revisions of rules from their column."""
+    with translate_decode_errors("revisions"):
+        return _revisions_decoder.decode(stored)
+
+
+def encode_revisions(revisions: Mapping[str, int]) -> str:
+    """Encode revisions of rules for their column."""
+    return _encode_json(revisions).decode()
+
+
+def decode_totals(row: Iterable[object]) -> Totals:
+    """Decode totals from their five columns."""
+    total, count, last, last_at, last_position = row
+    try:
+        if type(count) is not int or type(last_at) not in _OPTIONAL_INT or type(last_position) not in _OPTIONAL_INT:
+            raise ValueError(f"count {count!r}, last at {last_at!r}, position {last_position!r}")
+        return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
+    except _DECODE_ERRORS as error:
+        raise _corrupted("totals", error) from error
+
+
+def encode_totals(totals: Totals) -> tuple[str, int, str | None, int | None, int | None]:
+    """Encode totals for their five columns."""
+    last = None if totals.last is None else str(totals.last)
+    return str(totals.sum), totals.count, last, totals.last_at, totals.last_position
+
+
+def decode_block_usage(key: BucketKey, stored: bytes) -> list[UsageRecord]:
+    """Decode the usage records of one block in the bucket `key`."""
+    try:  # inlined: this runs for every block
+        return decode_block(key, stored)
+    except _DECODE_ERRORS as error:
+        raise _corrupted("usage", error) from error
+
+
+def decode_block_columns(row: Sequence[Any]) -> UsageBlock:
+    """Decode a block from its columns: bucket, first position, earliest, latest and totals."""
+    customer_id, start, dimensions, first_position, earliest, latest, *totals = row
+    return UsageBlock((customer_id, start, dimensions), first_position, earliest, latest, decode_totals(totals))
+
+
+def encode_block_columns(block: UsageBlock) -> tuple[Any, ...]:
+    """Encode a block for its columns."""
+    return *block.key, block.first_position, block.earliest, block.latest, *encode_totals(block.totals)
+
+
+@contextmanager
+def translate_decode_errors(what: str) -> Generator[None]:
+    """Raise CorruptedReadModel if a row cannot be decoded."""
+    try:
+        yield
+    except _DECODE_ERRORS as error:
+        raise _corrupted(what, error) from error
+
+
+_encode_json = msgspec.json.Encoder(order="deterministic").encode
+_revisions_decoder = msgspec.json.Decoder(dict[str, int])
+_history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int]])
+_OPTIONAL_INT = (int, type(None))
+_DECODE_ERRORS = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
+
+
+def _corrupted(what: str, error: Exception) -> CorruptedReadModel:
+    return CorruptedReadModel(f"A row of {what} in the read models cannot be decoded: {error}. {REBUILD_HINT}")

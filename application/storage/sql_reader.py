@@ -1,0 +1,280 @@
+"""Queries of the read models of one generation, in SQL common to both stores."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby, islice
+from operator import attrgetter
+from typing import Any, Literal, Self, get_args
+
+import msgspec
+
+from ...domain.counting import UsageRecord
+from ...domain.rules import Rules
+from ...projections.blocks import BucketKey, UsageBlock
+from ...projections.buckets import bucket_start
+from ...projections.models import AsOf, Bucket, ProjectedMeter
+from ...projections.ports import TableRow
+from . import row_codec
+from .ports import CorruptedReadModel
+
+TableName = Literal["meters", "customers", "usage", "totals"]
+Row = tuple[Any, ...]
+
+SHORT_BLOCK_BYTES = 2_000
+"""A stored block with fewer bytes is short: new usage of its bucket is appended to it."""
+
+
+def table_names(generation: int) -> tuple[str, ...]:
+    """Return the names of a generation's tables."""
+    return tuple(f"{table}_{generation}" for table in get_args(TableName))
+
+
+def qualified_columns(table: str, columns: str) -> str:
+    """Return columns qualified by a table."""
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
+
+
+class SqlReadModelReader(ABC):
+    """The read models of one generation inside one transaction. The placeholder of a statement is a question mark."""
+
+    TOTALS_COLUMNS = "sum, count, last, last_at, last_position"
+    BLOCK_COLUMNS = f"customer, start, dimensions, first_position, earliest, latest, {TOTALS_COLUMNS}"
+
+    def __init__(self, generation: int, schema: str = "") -> None:
+        """Read a generation whose tables are in `schema`: its quoted name with a full stop, or empty."""
+        self.generation = generation
+        self.schema = schema
+        self.meters_table, self.customers_table, self.usage_table, self.totals_table = (
+            schema + table for table in table_names(generation)
+        )
+
+    # --- statements that differ between the stores --------------------------------------------------------
+
+    @abstractmethod
+    def for_generation(self, generation: int) -> Self:
+        """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
+
+    @abstractmethod
+    def position(self) -> int:
+        """Return the position up to which the ledger is projected."""
+
+    @abstractmethod
+    def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
+        """Return the rows of a statement that selects few rows: at most those of one customer."""
+
+    @abstractmethod
+    def stream(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
+        """Return an iterator over the rows of a statement; other statements may be executed meanwhile."""
+
+    @abstractmethod
+    def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
+        """Return the first row of a statement, or None."""
+
+    @abstractmethod
+    def select_customer_names(self, customer_ids: Sequence[int]) -> Iterable[tuple[int, str]]:
+        """Return the id and name of each of these customers that exists."""
+
+    @abstractmethod
+    def select_all_blocks(self, meter_id: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
+        """Return the blocks of all customers with usage in [start, end), by the start of their bucket.
+
+        The first bucket starts at `first`.
+        """
+
+    @abstractmethod
+    def select_block_usage(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterable[tuple[bytes]]:
+        """Return the encoded usage of each block, in the order of the blocks."""
+
+    @abstractmethod
+    def select_last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
+
+    @abstractmethod
+    def select_buckets(
+        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterable[Row]:
+        """Return customer, start, dimension values and totals of the buckets that start in [start, end)."""
+
+    @abstractmethod
+    def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return customer, start, dimension values and totals of each of these buckets that exists."""
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def pinned_rules(self) -> Mapping[str, Rules]:
+        """Return the rules that meters are projected under, by event name. Others use their configured rules."""
+        return row_codec.decode_pinned_rules(self._generation_column("pinned"))
+
+    def ledger_fingerprint(self) -> str | None:
+        """Return the fingerprint of the ledger's event at the position of the read models."""
+        return self._generation_column("ledger_fingerprint")
+
+    def meters(self) -> Mapping[str, ProjectedMeter]:
+        """Return the meters, by event name."""
+        rows = self.select(f"SELECT meter, event_name, rules, history FROM {self.meters_table} ORDER BY meter")
+        return {
+            name: ProjectedMeter(meter_id, name, row_codec.decode_rules(rules), row_codec.decode_history(history))
+            for meter_id, name, rules, history in rows
+        }
+
+    def customer_id(self, customer: str) -> int | None:
+        """Return the id of a customer in these read models, or None."""
+        row = self.select_one(f"SELECT customer FROM {self.customers_table} WHERE name = ?", (customer,))
+        return None if row is None else row[0]
+
+    def last_customer_id(self) -> int:
+        """Return the highest id of a customer; 0 if there is no customer."""
+        return self._select_value(f"SELECT coalesce(max(customer), 0) FROM {self.customers_table}")
+
+    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
+        """Return the names of customers, by id. Raise CorruptedReadModel if one is missing."""
+        wanted = list(customer_ids)
+        names = dict(self.select_customer_names(wanted))
+        missing = [customer_id for customer_id in wanted if customer_id not in names]
+        with row_codec.translate_decode_errors("customers"):
+            if missing:
+                raise ValueError(f"there are no customers with the ids {missing}")
+        return names
+
+    def usage_between(
+        self,
+        meter_id: int,
+        customer_id: int | None,
+        bucket_seconds: int,
+        start: int,
+        end: int,
+        as_of: AsOf | None = None,
+    ) -> Iterator[UsageRecord]:
+        """Return usage in [start, end) by (occurred_at, position), as of a position or time; None means all customers.
+
+        Blocks are read in the order of their times, and overlapping blocks together, so no index by time is needed.
+        """
+        matching_blocks = self.blocks_between(meter_id, customer_id, bucket_seconds, start, end)
+        # Read the blocks of one customer together; of all customers, the blocks of one bucket at a time.
+        groups = (
+            [matching_blocks]
+            if customer_id is not None
+            else (bucket_blocks for _, bucket_blocks in groupby(matching_blocks, lambda block: block.key[1]))
+        )
+        for group in groups:
+            blocks = sorted(group, key=_EARLIEST)
+            block_usage = self.usage_in(meter_id, blocks)
+            for count in _overlap_groups(blocks):
+                unfiltered = chain.from_iterable(islice(block_usage, count))
+                records = [record for record in unfiltered if start <= record.occurred_at < end]
+                if as_of is not None:
+                    records = [visible for record in records if (visible := as_of.visible(record)) is not None]
+                records.sort(key=_BY_TIME)
+                yield from records
+
+    def blocks_between(
+        self, meter_id: int, customer_id: int | None, bucket_seconds: int, start: int, end: int
+    ) -> Iterator[UsageBlock]:
+        """Return the blocks with usage in [start, end), by the start of their bucket; None means all customers."""
+        first_start = bucket_start(start, bucket_seconds)
+        if customer_id is None:
+            rows = self.select_all_blocks(meter_id, bucket_seconds, first_start, start, end)
+        else:
+            rows = self.select(
+                f"SELECT {self.BLOCK_COLUMNS} FROM {self.usage_table} WHERE meter = ? AND customer = ?"
+                " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start",
+                (meter_id, customer_id, first_start, end, start, end),
+            )
+        return map(row_codec.decode_block_columns, rows)
+
+    def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
+        """Return the usage records of each block, in the order of the ledger."""
+        stored = self.select_block_usage(meter_id, blocks)
+        return (
+            row_codec.decode_block_usage(block.key, encoded) for block, (encoded,) in zip(blocks, stored, strict=True)
+        )
+
+    def buckets_between(
+        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[Bucket]:
+        """Return the buckets that start in [start, end), by start."""
+        rows = self.select_buckets(meter_id, bucket_seconds, customer_id, start, end)
+        for bucket_customer_id, starts_at, dimensions, *totals_columns in rows:
+            yield Bucket(bucket_customer_id, starts_at, dimensions, row_codec.decode_totals(totals_columns))
+
+    def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:
+        """Return the starts of the first and the last bucket with usage, or None; no customer means all customers."""
+        if customer_id is None:
+            table, where, params = self.totals_table, "bucket_seconds = ?", (meter_id, bucket_seconds)
+        else:
+            table, where, params = self.usage_table, "customer = ?", (meter_id, customer_id)
+        first, last = (
+            self._select_value(f"SELECT {end}(start) FROM {table} WHERE meter = ? AND {where}", params)
+            for end in ("min", "max")
+        )
+        return None if first is None else (first, last)
+
+    def table_names(self) -> Sequence[str]:
+        """Return the names of all tables, for `table_rows`."""
+        return get_args(TableName)
+
+    def table_rows(self, table: str) -> Iterator[TableRow]:
+        """Return all rows of a table, in the order of their keys; usage as single records, not as blocks."""
+        if table == "usage":
+            return self._usage_table_rows()
+        columns, key, width = _TABLE_COLUMNS[table]
+        rows = self.stream(f"SELECT {columns} FROM {self.schema}{table}_{self.generation} ORDER BY {key}")
+        return (TableRow(tuple(row[:width]), tuple(row[width:])) for row in rows)
+
+    def _usage_table_rows(self) -> Iterator[TableRow]:
+        order = "meter, customer, start, dimensions, first_position"
+        columns = f"meter, {self.BLOCK_COLUMNS}, usages"
+        for meter_id, *block_columns, stored in self.stream(
+            f"SELECT {columns} FROM {self.usage_table} ORDER BY {order}"
+        ):
+            customer_id, start, dimensions, first_position, *_ = block_columns
+            try:
+                key = (customer_id, start, dimensions)
+                records = row_codec.decode_block_usage(key, stored)
+                is_valid = bool(records) and row_codec.decode_block_columns(
+                    block_columns
+                ) == UsageBlock.from_usage_with_cancellations(key, records)
+            except CorruptedReadModel:
+                records, is_valid = [], False
+            if not is_valid:
+                yield TableRow((meter_id, customer_id, start, dimensions, first_position), None)
+            for record in records:
+                yield TableRow(
+                    (meter_id, customer_id, start, dimensions, record.position), msgspec.structs.astuple(record)
+                )
+
+    def _generation_column(self, column: str) -> Any:
+        return self._select_value(
+            f"SELECT {column} FROM {self.schema}generations WHERE generation = ?", (self.generation,)
+        )
+
+    def _select_value(self, statement: str, params: Sequence[object] = ()) -> Any:
+        row = self.select_one(statement, params)
+        assert row is not None
+        return row[0]
+
+
+_TABLE_COLUMNS = {
+    "meters": ("meter, event_name, rules, history", "meter", 1),
+    "customers": ("customer, name", "customer", 1),
+    "totals": (
+        f"meter, bucket_seconds, start, customer, dimensions, {SqlReadModelReader.TOTALS_COLUMNS}",
+        "meter, bucket_seconds, start, customer, dimensions",
+        5,
+    ),
+}
+_BY_TIME = attrgetter("occurred_at", "position")
+_EARLIEST = attrgetter("earliest")
+
+
+def _overlap_groups(blocks: Sequence[UsageBlock]) -> Iterator[int]:
+    """Return the sizes of the groups of overlapping blocks; the blocks are in the order of their earliest usage."""
+    count, latest = 0, 0
+    for block in blocks:
+        if count and block.earliest > latest:
+            yield count
+            count = 0
+        latest = max(block.latest, latest) if count else block.latest
+        count += 1
+    if count:
+        yield count

@@ -1,0 +1,228 @@
+"""The stored events of a SQLite ledger: one total order, append only."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, TypeVar
+
+from eventsourcing.persistence import Notification, StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
+
+from ....projections.models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
+from ....projections.ports import USAGE_RECORDED
+from ..key_value import EntriesForPositions, sorted_for_writing
+from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow
+from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader
+from .connection import Datastore
+from .key_value import SQLiteKeyValueStore, insert_entries
+from .ledger_schema import LEDGER_SCHEMA
+
+Item = TypeVar("Item")
+POLL_INTERVAL_SECONDS = 0.05
+# Read as bytes, with the types: rows written past Tallybook may hold invalid UTF-8 or values of another type.
+_RAW_COLUMNS = (
+    "position, CAST(originator_id AS BLOB), CAST(originator_version AS BLOB), CAST(topic AS BLOB),"
+    " CAST(state AS BLOB), typeof(originator_id)||' '||typeof(originator_version)||' '||typeof(topic)"
+    "||' '||typeof(state)"
+)
+# SQLite scans a range of the primary key in order. A subquery with ORDER BY and LIMIT would copy each row once more,
+# which makes the query 50 % slower.
+_SELECT_USAGE_DOCUMENT = f"""
+SELECT CAST(group_concat(
+    CASE topic WHEN '{USAGE_RECORDED}' THEN state ELSE char({ord(NON_USAGE_MARKER)}) END,
+    CASE (position - 1) % {CHUNK_SIZE} WHEN 0 THEN char(10) ELSE ',' END
+) AS BLOB), max(position)
+FROM stored_events WHERE position > ? AND position <= ?
+"""
+_SELECT_OTHER_EVENTS = f"""
+SELECT position, topic, state FROM stored_events
+WHERE position > ? AND position <= ? AND topic <> '{USAGE_RECORDED}' ORDER BY position
+"""
+_INSERT = "INSERT INTO stored_events (originator_id, originator_version, topic, state) VALUES"
+# With triggers, the overhead of each INSERT statement equals the cost of half a row.
+_BATCH_SIZE = 50
+_INSERT_BATCH = f"{_INSERT} {','.join(['(?,?,?,?)'] * _BATCH_SIZE)}"
+
+
+def open_ledger_datastore(database: str) -> Datastore:
+    """Open the database of a ledger. A committed transaction is on disk."""
+    return Datastore(database, LEDGER_SCHEMA, synchronous="FULL")
+
+
+class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
+    """The library's recorder on a table whose primary key is the position, without gaps."""
+
+    def __init__(self, datastore: Datastore) -> None:
+        super().__init__(datastore)
+        self.store = datastore
+        self._key_value_store: SQLiteKeyValueStore | None = None
+        self.create_table()
+        self.insert_events_statement = f"{_INSERT} (?,?,?,?)"
+        self.select_events_statement = f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE originator_id=? "
+
+    def create_table(self) -> None:
+        """Open the database. The first connection creates the table if it does not exist."""
+        with self.datastore.transaction(commit=False):
+            pass
+
+    def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
+        rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
+        return self.insert_rows_in_transaction(c, rows)
+
+    def insert_rows(
+        self,
+        rows: Sequence[EventRow],
+        expected_versions: Mapping[str, int] | None = None,
+        attach: EntriesForPositions | None = None,
+    ) -> Sequence[int]:
+        """Store rows of (stream, version, topic, state) in one transaction and return their positions.
+
+        `attach` returns the key-value entries to insert in the same transaction. Raise the library's IntegrityError if
+        a stream has an event of that version, ConcurrentStreamUpdate if a stream has grown past its version in
+        `expected_versions`, and EntryExists if one of the entries exists. Nothing is stored then.
+        """
+        if attach is not None:
+            key_value_store = self.key_value_store()
+            if not rows:
+                key_value_store.apply(insert=attach(()))
+                return ()
+        with self.datastore.transaction(commit=True) as c:
+            for stream, version in (expected_versions or {}).items():
+                c.execute(
+                    "SELECT 1 FROM stored_events WHERE originator_id = ? AND originator_version = ?",
+                    (stream, version + 1),
+                )
+                if c.fetchone() is not None:
+                    raise ConcurrentStreamUpdate(stream)
+            positions = self.insert_rows_in_transaction(c, rows)
+            if attach is not None:
+                insert_entries(c, sorted_for_writing(attach(positions)))
+            return positions
+
+    def key_value_store(self) -> SQLiteKeyValueStore:
+        """Return the key-value store of the ledger. Its table is created if it does not exist."""
+        if self._key_value_store is None:
+            self._key_value_store = SQLiteKeyValueStore(self.store)
+        return self._key_value_store
+
+    @contextmanager
+    def exclusive(self) -> Generator["SQLiteEventAppender"]:
+        """Read and append while no other client can append. The rows are committed at the end."""
+        with self.datastore.transaction(commit=True) as c:
+            yield SQLiteEventAppender(self, c)
+
+    def insert_rows_in_transaction(self, c: SQLiteCursor, rows: Sequence[EventRow]) -> Sequence[int]:
+        """Store rows of (stream, version, topic, state) inside a transaction and return their positions."""
+        batched_count = len(rows) - len(rows) % _BATCH_SIZE
+        for first in range(0, batched_count, _BATCH_SIZE):
+            c.execute(_INSERT_BATCH, tuple(chain.from_iterable(rows[first : first + _BATCH_SIZE])))
+        c.executemany(self.insert_events_statement, rows[batched_count:])
+        # This transaction holds the write lock, so the new positions are the last ones.
+        last_position = self.last_position(c)
+        return range(last_position - len(rows) + 1, last_position + 1)
+
+    def last_position(self, c: SQLiteCursor) -> int:
+        """Return the position of the newest event; 0 in an empty ledger."""
+        return self._max_notification_id(c) or 0
+
+    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Return up to `limit` events after a position, in order."""
+        return self.select_rows(SELECT_PAGE, (after, limit))
+
+    @property
+    def supports_concurrent_reads(self) -> bool:
+        """Return whether the ledger is a file. In memory, a reader locks tables, and writers fail at once."""
+        return not self.store.pool.is_sqlite_memory_mode
+
+    def read_page_bulk(self, after: int, limit: int) -> RawPage:
+        """Return up to `limit` events after a position, as one document that SQLite assembles."""
+        with self.store.autocommit_cursor() as cursor:
+            try:
+                cursor.execute(_SELECT_USAGE_DOCUMENT, (after, after + limit))
+            except sqlite3.DataError:  # the document exceeds the maximum size of a value
+                return RawPage(b"", cursor.execute(_SELECT_OTHER_EVENTS, (after, after + limit)).fetchall(), after)
+            usage_json, last_position = cursor.fetchone()
+            has_other_events = NON_USAGE_MARKER in (usage_json or b"")
+            other_events = (
+                cursor.execute(_SELECT_OTHER_EVENTS, (after, last_position)).fetchall() if has_other_events else ()
+            )
+            return RawPage(usage_json or b"", other_events, last_position or after)
+
+    def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
+        """Return up to `limit` stored rows at the positions from `first` to `last`, inclusive, in order."""
+        return self.select_rows(
+            f"SELECT {_RAW_COLUMNS} FROM {{events}} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?",
+            (first, last, limit),
+        )
+
+    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the first event of each of these streams that exist."""
+        notifications: list[Notification] = []
+        for chunk in _batched(originator_ids):
+            placeholders = ",".join("?" * len(chunk))
+            notifications += self.notifications(
+                f"WHERE originator_id IN ({placeholders}) AND originator_version = 1", chunk
+            )
+        return notifications
+
+    def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
+        """Return the events at these positions, in any order."""
+        rows: list[PositionedEventRow] = []
+        for chunk in _batched(positions):
+            rows += self.positioned_rows(f"WHERE position IN ({','.join('?' * len(chunk))})", chunk)
+        return rows
+
+    @contextmanager
+    def append_listener(self) -> Generator[Callable[[float], None]]:
+        """Yield a function that waits until new events were appended, or for a number of seconds. It polls the head."""
+        known_head = self.head()
+
+        def wait(seconds: float) -> None:
+            nonlocal known_head
+            deadline = time.monotonic() + seconds
+            while (head := self.head()) == known_head and time.monotonic() < deadline:
+                time.sleep(POLL_INTERVAL_SECONDS)
+            known_head = head
+
+        yield wait
+
+    def close(self) -> None:
+        """Close the database."""
+        self.datastore.close()
+
+    def select_rows(self, statement: str, params: Sequence[object] = ()) -> list[Any]:
+        """Return the rows of a statement as tuples."""
+        with self.datastore.transaction(commit=False) as c:
+            return _fetch_all(c, statement, params)
+
+
+class SQLiteEventAppender:
+    """The ledger inside a transaction that excludes other writers."""
+
+    def __init__(self, recorder: SQLiteEventRecorder, cursor: SQLiteCursor) -> None:
+        self._recorder = recorder
+        self._cursor = cursor
+
+    def head(self) -> int:
+        """Return the position of the newest event; 0 in an empty ledger."""
+        return self._recorder.last_position(self._cursor)
+
+    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Return up to `limit` events after a position, in order."""
+        return _fetch_all(self._cursor, SELECT_PAGE, (after, limit))
+
+    def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
+        """Store rows of (stream, version, topic, state) and return their positions."""
+        return self._recorder.insert_rows_in_transaction(self._cursor, rows)
+
+
+def _fetch_all(c: SQLiteCursor, statement: str, params: Sequence[object]) -> list[Any]:
+    cursor = c.sqlite_cursor.connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(statement.format(events="stored_events"), tuple(params)).fetchall()
+
+
+def _batched(items: Sequence[Item], size: int = 500) -> Sequence[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

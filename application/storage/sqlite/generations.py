@@ -1,0 +1,124 @@
+"""Generations of read models in a SQLite database: their tables, and their bookkeeping inside one transaction."""
+
+from collections.abc import Sequence
+
+from eventsourcing.persistence import Tracking
+from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
+
+from ..sql_generations import SqlGenerations, tracking_name
+from ..sql_reader import table_names
+from .schema import Schema
+
+READ_MODEL_SCHEMA = Schema(
+    application_id=0x54414C56,  # "TALV"
+    version=5,
+    is_disposable=True,
+    statements=(
+        """CREATE TABLE generations (
+            generation INTEGER PRIMARY KEY AUTOINCREMENT,
+            state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
+            pinned TEXT NOT NULL,
+            revisions TEXT NOT NULL,
+            ledger_fingerprint TEXT
+        )""",
+        "CREATE UNIQUE INDEX only_one_is_live ON generations (state) WHERE state = 'live'",
+        """CREATE TABLE tracking (
+            application_name TEXT PRIMARY KEY,
+            notification_id INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE TABLE holder (holder TEXT NOT NULL)",
+    ),
+)
+
+
+class SQLiteTracking(SQLiteTrackingRecorder):
+    """The library's tracking table: one row for each generation."""
+
+    def position(self, cursor: SQLiteCursor, generation: int) -> int:
+        """Return the position up to which a generation is projected."""
+        return self._max_tracking_id(tracking_name(generation), cursor) or 0
+
+    def track(self, cursor: SQLiteCursor, generation: int, position: int) -> None:
+        """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
+        self._insert_tracking(cursor, Tracking(tracking_name(generation), position))
+
+
+class SQLiteGenerations(SqlGenerations):
+    """The generations of a ledger's read models, inside one transaction."""
+
+    def __init__(self, tracking: SQLiteTracking, cursor: SQLiteCursor) -> None:
+        super().__init__()
+        self.cursor = cursor
+        self._tracking = tracking
+
+    def execute(self, statement: str, params: Sequence[object] = ()) -> SQLiteCursor:
+        """Execute a statement."""
+        self.cursor.execute(statement, tuple(params))
+        return self.cursor
+
+    def position(self, generation: int) -> int:
+        """Return the position up to which a generation is projected."""
+        return self._tracking.position(self.cursor, generation)
+
+    def track(self, generation: int, position: int) -> None:
+        """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
+        self._tracking.track(self.cursor, generation, position)
+
+    def insert(self, state: str, pinned_rules: str) -> int:
+        """Insert the row of a new generation and return its number."""
+        self.execute(
+            "INSERT INTO generations (state, pinned, revisions) VALUES (?, ?, '{}')",
+            (state, pinned_rules),
+        )
+        return self.cursor.lastrowid
+
+    def create_tables(self, generation: int) -> None:
+        """Create the tables of a new generation."""
+        for statement in _generation_statements(generation):
+            self.execute(statement)
+
+
+def _generation_statements(generation: int) -> tuple[str, ...]:
+    """Return the statements that create the tables of a generation.
+
+    Times are microseconds since 1970 UTC; amounts are exact decimal text.
+    """
+    meters, customers, usage, totals = table_names(generation)
+    return (
+        f"""CREATE TABLE {meters} (
+            meter INTEGER PRIMARY KEY,
+            event_name TEXT NOT NULL UNIQUE,
+            rules TEXT NOT NULL,
+            history TEXT NOT NULL
+        )""",
+        f"CREATE TABLE {customers} (customer INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        f"""CREATE TABLE {usage} (
+            meter INTEGER NOT NULL,
+            customer INTEGER NOT NULL,
+            start INTEGER NOT NULL,
+            dimensions TEXT NOT NULL,
+            first_position INTEGER NOT NULL,
+            earliest INTEGER NOT NULL,
+            latest INTEGER NOT NULL,
+            sum TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            last TEXT,
+            last_at INTEGER,
+            last_position INTEGER,
+            usages BLOB NOT NULL,
+            PRIMARY KEY (meter, customer, start, dimensions, first_position)
+        )""",  # with rowids: the rows are long, so SQLite appends them instead of inserting them into the key order
+        f"""CREATE TABLE {totals} (
+            meter INTEGER NOT NULL,
+            bucket_seconds INTEGER NOT NULL,
+            start INTEGER NOT NULL,
+            customer INTEGER NOT NULL,
+            dimensions TEXT NOT NULL,
+            sum TEXT NOT NULL,
+            count INTEGER NOT NULL,
+            last TEXT,
+            last_at INTEGER,
+            last_position INTEGER,
+            PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions)
+        ) WITHOUT ROWID""",
+    )

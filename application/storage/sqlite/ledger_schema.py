@@ -1,0 +1,56 @@
+"""The tables of a ledger in a SQLite database."""
+
+import sqlite3
+
+from .schema import Schema, has_table
+
+KEY_VALUE_STATEMENTS = (
+    """CREATE TABLE IF NOT EXISTS key_values (
+        kind TEXT NOT NULL,
+        key TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (kind, key)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS key_values_by_time ON key_values (kind, at, key)",
+)
+"""The table of the key-value store, which is created when a program first uses it."""
+
+
+def _rename_key_value_table(connection: sqlite3.Connection) -> None:
+    """Upgrade version 1 to 2: the table `kept` is called `key_values`."""
+    if has_table(connection, "kept"):
+        connection.execute("ALTER TABLE kept RENAME TO key_values")
+        connection.execute("DROP INDEX kept_by_time")
+        for statement in KEY_VALUE_STATEMENTS:
+            connection.execute(statement)
+
+
+LEDGER_SCHEMA = Schema(
+    application_id=0x54414C4C,  # "TALL"
+    version=2,
+    migrations=(_rename_key_value_table,),
+    statements=(
+        """CREATE TABLE stored_events (
+            position INTEGER PRIMARY KEY CHECK (position > 0),
+            originator_id TEXT NOT NULL,
+            originator_version INTEGER NOT NULL,
+            topic TEXT NOT NULL,
+            state BLOB NOT NULL,
+            UNIQUE (originator_id, originator_version)
+        )""",
+        """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON stored_events
+            BEGIN SELECT RAISE(ABORT, 'stored events are never changed'); END""",
+        """CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE ON stored_events
+            BEGIN SELECT RAISE(ABORT, 'stored events are never deleted'); END""",
+        # REPLACE deletes rows without firing the trigger above. In the next trigger, a missing position is -1. An
+        # explicit -1 passes it, and is rejected by the CHECK, which sees positions as they will be stored.
+        """CREATE TRIGGER stored_events_are_only_appended BEFORE INSERT ON stored_events
+            WHEN EXISTS (
+                SELECT 1 FROM stored_events
+                WHERE originator_id = NEW.originator_id AND originator_version = NEW.originator_version
+            )
+            OR NEW.position <> -1 AND NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM stored_events)
+            BEGIN SELECT RAISE(ABORT, 'stored events are only appended, each once'); END""",
+    ),
+)

@@ -1,0 +1,142 @@
+"""The read models of one generation in SQLite: statements that differ from PostgreSQL."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from sqlite3 import Cursor
+
+from ....domain.timestamps import MICROSECONDS_PER_SECOND
+from ....projections.blocks import BucketKey, UsageBlock
+from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
+from ..sql_writer import SqlReadModels
+from .generations import SQLiteGenerations
+
+_KEYS_PER_STATEMENT = 1_000
+_PLACEHOLDERS = ",".join("?" * 13)
+
+
+class SQLiteReadModels(SqlReadModels):
+    """The read models of one generation inside one transaction."""
+
+    def __init__(self, generations: SQLiteGenerations, generation: int) -> None:
+        super().__init__(generation)
+        self._generations = generations
+        self._connection = generations.cursor.sqlite_cursor.connection
+
+    def for_generation(self, generation: int) -> "SQLiteReadModels":
+        """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
+        self._generations.require(generation)
+        return SQLiteReadModels(self._generations, generation)
+
+    def position(self) -> int:
+        """Return the position up to which the ledger is projected."""
+        return self._generations.position(self.generation)
+
+    def track(self, position: int) -> None:
+        """Advance the position. Raise the library's IntegrityError unless it grows."""
+        self._generations.track(self.generation, position)
+
+    def select(self, statement: str, params: Sequence[object] = ()) -> Cursor:
+        """Return an iterator over the rows of a statement; other statements may be executed meanwhile."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        return cursor.execute(statement, tuple(params))  # pyright: ignore[reportArgumentType]
+
+    stream = select
+
+    def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
+        """Return the first row of a statement, or None."""
+        return self.select(statement, params).fetchone()
+
+    def execute(self, statement: str, params: Sequence[object] = ()) -> None:
+        """Execute a statement."""
+        self.select(statement, params)
+
+    def select_customer_names(self, customer_ids: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """Return the id and name of each of these customers that exists."""
+        statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ?"
+        return chain.from_iterable(self.select(statement, (customer_id,)) for customer_id in customer_ids)
+
+    def select_all_blocks(self, meter_id: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
+        """Return the blocks of all customers with usage in [start, end), by the start of their bucket."""
+        # Every block has a bucket, so the buckets lead to the blocks. Without the +, SQLite scans all blocks of the
+        # customer in the range for each bucket.
+        return self.select(
+            f"SELECT {qualified_columns('stored', self.BLOCK_COLUMNS)}"
+            f" FROM {self.totals_table} AS bucket CROSS JOIN {self.usage_table} AS stored"
+            " ON stored.meter = bucket.meter AND stored.customer = bucket.customer"
+            " AND stored.start = +bucket.start AND stored.dimensions = bucket.dimensions"
+            " WHERE bucket.meter = ? AND bucket.bucket_seconds = ? AND bucket.start >= ? AND bucket.start < ?"
+            " AND latest >= ? AND earliest < ? ORDER BY bucket.start",
+            (meter_id, bucket_seconds, first, end, start, end),
+        )
+
+    def select_block_usage(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[tuple[bytes]]:
+        """Return the encoded usage of each block, in the order of the blocks."""
+        statement = (
+            f"SELECT usages FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? AND first_position = ?"
+        )
+        keys = ((meter_id, *block.key, block.first_position) for block in blocks)
+        return chain.from_iterable(self.select(statement, key) for key in keys)
+
+    def select_last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
+        statement = (
+            f"SELECT * FROM (SELECT {self.BLOCK_COLUMNS},"
+            f" CASE WHEN length(usages) < {SHORT_BLOCK_BYTES} THEN usages END AS short FROM {self.usage_table}"
+            " WHERE meter = ? AND customer = ? AND start = ? AND dimensions = ?"
+            " ORDER BY first_position DESC LIMIT 1) WHERE short IS NOT NULL"
+        )
+        return chain.from_iterable(self.select(statement, (meter_id, *key)) for key in keys)
+
+    def select_buckets(
+        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterable[Row]:
+        """Return customer, start, dimension values and totals of the buckets that start in [start, end)."""
+        source, where, params = self.totals_table, "", ()
+        if customer_id is not None:  # one index lookup for each bucket, instead of reading the rows of all customers
+            step = bucket_seconds * MICROSECONDS_PER_SECOND
+            source = (
+                "(WITH RECURSIVE begins (start) AS (SELECT ? WHERE ? < ? UNION ALL"
+                " SELECT start + ? FROM begins WHERE start + ? < ?) SELECT * FROM begins)"
+                f" CROSS JOIN {self.totals_table} USING (start)"
+            )
+            where, params = "AND customer = ?", (start, start, end, step, step, end)
+        return self.select(
+            f"SELECT customer, start, dimensions, {self.TOTALS_COLUMNS} FROM {source}"
+            f" WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ? {where}",
+            (*params, meter_id, bucket_seconds, start, end, *(() if customer_id is None else (customer_id,))),
+        )
+
+    def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return customer, start, dimension values and totals of each of these buckets that exists."""
+        for first in range(0, len(keys), _KEYS_PER_STATEMENT):
+            chunk = keys[first : first + _KEYS_PER_STATEMENT]
+            yield from self.select(
+                f"WITH wanted (customer, start, dimensions) AS (VALUES {','.join(['(?,?,?)'] * len(chunk))})"
+                f" SELECT customer, start, dimensions, {self.TOTALS_COLUMNS} FROM wanted CROSS JOIN {self.totals_table}"
+                " USING (customer, start, dimensions) WHERE meter = ? AND bucket_seconds = ?",
+                (*chain.from_iterable(chunk), meter_id, bucket_seconds),
+            )
+
+    def write_meter(self, row: Row) -> None:
+        """Insert or replace the id, event name, rules and history of a meter."""
+        self.execute(f"INSERT OR REPLACE INTO {self.meters_table} VALUES (?, ?, ?, ?)", row)
+
+    def write_customers(self, rows: Sequence[Row]) -> None:
+        """Insert the ids and names of new customers."""
+        self._connection.executemany(f"INSERT INTO {self.customers_table} (customer, name) VALUES (?, ?)", rows)
+
+    def write_blocks(self, rows: Sequence[Row]) -> None:
+        """Insert rows of meter, block and encoded usage."""
+        self._connection.executemany(f"INSERT INTO {self.usage_table} VALUES ({_PLACEHOLDERS})", rows)
+
+    def replace_blocks(self, rows: Sequence[Row]) -> None:
+        """Replace such rows, which are identified by their bucket and first position."""
+        self._connection.executemany(f"INSERT OR REPLACE INTO {self.usage_table} VALUES ({_PLACEHOLDERS})", rows)
+
+    def write_totals(self, rows: Sequence[Row]) -> None:
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values and totals."""
+        self._connection.executemany(
+            f"INSERT OR REPLACE INTO {self.totals_table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        )

@@ -1,0 +1,68 @@
+"""Ledger URLs, and the store that each names."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ...domain.errors import InvalidLedgerUrl
+from ..uuid7 import uuid7
+from .ports import Store
+from .postgres.settings import SCHEMES, PostgresSettings
+from .sqlite.store import SQLiteStore
+
+_EXAMPLES = (
+    "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path), 'sqlite://' (in memory) or "
+    "'postgresql://user@host/database'"
+)
+
+
+def resolve_store(url: str | PostgresSettings) -> Store:
+    """Return the store of a ledger URL or of settings. Raise InvalidLedgerUrl."""
+    if isinstance(url, PostgresSettings):
+        return _on_postgres(url)
+    if str(url).partition(":")[0] in SCHEMES:
+        return _on_postgres(PostgresSettings.parse(url))
+    return _on_sqlite(url)
+
+
+def _on_postgres(settings: PostgresSettings) -> Store:
+    try:
+        from .postgres.store import PostgresStore  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise InvalidLedgerUrl(
+            f"A PostgreSQL ledger needs additional packages ({error}): pip install 'tallybook[postgres]'.", field="url"
+        ) from error
+    return PostgresStore(settings)
+
+
+def _on_sqlite(url: str) -> SQLiteStore:
+    try:
+        parts = urlsplit(str(url))
+    except ValueError as error:
+        raise _unknown(url) from error
+    if parts.scheme != "sqlite" or "\0" in unquote(url):
+        raise _unknown(url)
+    if parts.netloc or parts.query or parts.fragment:
+        shown = _SECRETS.sub("…", url)
+        raise InvalidLedgerUrl(
+            f"{shown!r} has more than a scheme and a path. Use {_EXAMPLES}; write '?' and '#' in a path as %3F and "
+            "%23.",
+            field="url",
+            value=shown,
+        )
+    path = unquote(parts.path.removeprefix("/"))
+    if path in ("", ":memory:"):
+        return SQLiteStore(*(f"file:{uuid7()}?mode=memory&cache=shared" for _ in range(2)))
+    file = Path(path).absolute()
+    if file.is_dir():
+        raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)
+    return SQLiteStore(str(file), f"{file}.read-models")
+
+
+def _unknown(url: str) -> InvalidLedgerUrl:
+    shown = _SECRETS.sub("…", str(url))
+    return InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {shown!r}.", field="url", value=shown)
+
+
+_SECRETS = re.compile(r"(?<=://).*@|\w*(?:pass|pwd)\w*\s*=.*", re.DOTALL)
+"""Parts of a URL that may hold a password: all before the last '@', and all from a password parameter on."""

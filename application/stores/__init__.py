@@ -1,1 +1,0 @@
-"""Where a ledger and its read models are kept."""

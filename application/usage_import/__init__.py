@@ -1,0 +1,1 @@
+"""Import of usage from CSV, JSON and JSONL files."""

@@ -1,0 +1,137 @@
+"""The columns of a usage file: timestamps, and how a row becomes a meter event."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from ...domain.errors import InvalidTimestamp
+from ...domain.text import abbreviated_repr
+from ...domain.timestamps import EPOCH
+from ..results import MeterView
+
+PAYLOAD_PREFIX = "payload_"
+_MAX_ZEROS = 100
+_UNIX_SECONDS = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
+_VALID_TIMESTAMPS = "Unix seconds, yyyy-MM-dd or an ISO datetime"
+
+
+def parse_timestamp(cell: object, column: str) -> datetime:
+    """Parse Unix seconds, a date (its midnight) or an ISO datetime; in UTC if it has no offset.
+
+    Digits beyond microseconds are truncated. Raises InvalidTimestamp, which names `column`.
+    Source: Stripe's import accepts yyyy-MM-dd, yyyy-MM-dd'T'HH:mm:ssZ and epoch seconds.
+    """
+    if cell is None or cell == "":
+        raise InvalidTimestamp(
+            f"The column {column!r} has no timestamp; give {_VALID_TIMESTAMPS}.", field=column, value=cell
+        )
+    problem = f"must be {_VALID_TIMESTAMPS}"
+    try:
+        if isinstance(cell, str):
+            return _parse_unix(cell) if _UNIX_SECONDS.fullmatch(cell) else _parse_iso(cell)
+    except OverflowError:
+        problem = "is out of range (Unix times are in seconds, not milliseconds)"
+    except ValueError:
+        pass
+    raise InvalidTimestamp(f"{column!r} {problem}, not {abbreviated_repr(cell)}.", field=column, value=cell)
+
+
+def _parse_unix(text: str) -> datetime:
+    seconds, _, fraction = text.partition(".")
+    microseconds = int(f"{fraction:0<6}"[:6])
+    return EPOCH + timedelta(seconds=int(seconds), microseconds=-microseconds if text[0] == "-" else microseconds)
+
+
+def _parse_iso(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMapping:
+    """Which columns of a row become which fields of a meter event. The defaults are Stripe's import templates.
+
+    The payload has KEY with the value of each column `payload_KEY`, and of each column in `payload` under the key it is
+    mapped to; empty cells are left out. The column `value`, and the column `customer` or the fixed `customer_name`, are
+    stored under the keys of the meter's rules. `event_name` overrides the column `event_name` of all rows. If
+    `identifier` is None, a column `identifier` is used if it exists.
+    """
+
+    event_name: str | None = None
+    timestamp: str = "timestamp"
+    identifier: str | None = None
+    value: str | None = None
+    customer: str | None = None
+    customer_name: str | None = None
+    payload: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def identifier_column(self) -> str:
+        """The column that identifiers are read from, if it exists."""
+        return self.identifier or "identifier"
+
+    def required_columns(self, meter: MeterView | None) -> list[str]:
+        """Return the columns that a file must have. `meter` is the meter of all rows, None if rows name their own."""
+        columns = (self.timestamp, self.identifier, self.value, self.customer, *self.payload)
+        required = [column for column in columns if column is not None]
+        if self.event_name is None:
+            required.append("event_name")
+        if meter is not None:
+            keys = [meter.customer_key, *([] if meter.formula == "count" else [meter.value_key]), *meter.dimension_keys]
+            required += [PAYLOAD_PREFIX + key for key in keys if key not in self._named_keys(meter)]
+        return required
+
+    def parse_row(self, cells: Mapping[str, object], get_meter: Callable[[str], MeterView]) -> dict[str, object]:
+        """Return the meter event of a row. Raises InvalidTimestamp, and the errors of `get_meter`."""
+        event_name = self.event_name if self.event_name is not None else cells.get("event_name")
+        payload = {
+            column.removeprefix(PAYLOAD_PREFIX): _plain_number(cell)
+            for column, cell in cells.items()
+            if column.startswith(PAYLOAD_PREFIX) and not _is_empty(cell)
+        }
+        if isinstance(event_name, str):
+            payload.update(self._named_payload(cells, event_name, get_meter))
+        identifier = cells.get(self.identifier_column)
+        return {
+            "event_name": event_name,
+            "payload": payload,
+            "identifier": None if _is_empty(identifier) else identifier,
+            "timestamp": parse_timestamp(_plain_number(cells.get(self.timestamp)), self.timestamp),
+        }
+
+    def _named_payload(
+        self, cells: Mapping[str, object], event_name: str, get_meter: Callable[[str], MeterView]
+    ) -> dict[str, object]:
+        payload: dict[str, object] = {key: cells.get(column) for column, key in self.payload.items()}
+        if self.value is not None:
+            payload[get_meter(event_name).value_key] = cells.get(self.value)
+        if self.customer is not None:
+            payload[get_meter(event_name).customer_key] = cells.get(self.customer)
+        if self.customer_name is not None:
+            payload[get_meter(event_name).customer_key] = self.customer_name
+        return {key: _plain_number(cell) for key, cell in payload.items() if not _is_empty(cell)}
+
+    def _named_keys(self, meter: MeterView) -> set[str]:
+        keys = set(self.payload.values())
+        if self.value is not None:
+            keys.add(meter.value_key)
+        if self.customer is not None or self.customer_name is not None:
+            keys.add(meter.customer_key)
+        return keys
+
+
+def _is_empty(cell: object) -> bool:
+    """Return whether a cell has no value. A CSV file can't distinguish empty text from no value."""
+    return cell is None or cell == ""
+
+
+def _plain_number(cell: object) -> object:
+    """Return a number as plain decimal text with the same digits, and any other value unchanged."""
+    if isinstance(cell, str) or not isinstance(cell, int | Decimal) or isinstance(cell, bool):
+        return cell
+    text = str(cell)
+    if isinstance(cell, Decimal) and "E" in text and abs(cell.adjusted()) <= _MAX_ZEROS:
+        return format(cell, "f")
+    return text

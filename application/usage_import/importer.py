@@ -1,0 +1,147 @@
+"""Import of usage: record the rows of a file in batches, each row once however often the import is repeated."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from itertools import islice
+from pathlib import Path
+
+from ...domain.errors import (
+    DatabasePermissionDenied,
+    InvalidImportFile,
+    LedgerCorrupted,
+    LedgerUnavailable,
+    TallybookError,
+)
+from ..metering import Metering
+from ..results import MeterView, Outcome, Receipt
+from .columns import ColumnMapping
+from .files import ProgressCallback, UsageFile
+from .formats import Row
+
+BATCH_ROWS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row that was not recorded: its first line in the file, and the error."""
+
+    line: int
+    identifier: str | None
+    outcome: Outcome
+    error: TallybookError
+
+
+@dataclass(slots=True)
+class ImportSummary:
+    """The progress of an import: rows by outcome. `generated` counts the rows whose identifier was generated."""
+
+    file: Path
+    rows: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    conflict: int = 0
+    rejected: int = 0
+    generated: int = 0
+    seconds: float = 0.0
+    first_rejected: list[RejectedRow] = field(default_factory=list[RejectedRow])
+    """The first rows that were not recorded; `on_rejected` is called with all of them."""
+
+    @property
+    def not_recorded(self) -> int:
+        """The number of rows that were in conflict or rejected."""
+        return self.conflict + self.rejected
+
+
+class UsageImporter:
+    """Imports one file into a ledger.
+
+    The identifier of a row without one is generated from the contents of the file, the event name and the number of the
+    row. So the same file is recorded once, under any name, and equal rows are different meter events. A changed file is
+    another file: give identifiers if rows will be added or corrected later.
+
+    An interrupted import can be repeated: rows that are recorded already are duplicates.
+    """
+
+    def __init__(
+        self, metering: Metering, file: UsageFile, columns: ColumnMapping, *, max_first_rejected: int = 10
+    ) -> None:
+        """Raise MeterNotFound if the meter of all rows does not exist, and InvalidImportFile if a column is missing."""
+        self.metering = metering
+        self.file = file
+        self.columns = columns
+        self.max_first_rejected = max_first_rejected
+        self.summary = ImportSummary(file.path)
+        self._get_meter = lru_cache(metering.meters.get)
+        self._identifier_prefix = lru_cache(partial(_hash_prefix, file.digest))
+        _check_columns(file, columns, None if columns.event_name is None else self._get_meter(columns.event_name))
+
+    def run(
+        self, *, on_rejected: Callable[[RejectedRow], None] | None = None, advance: ProgressCallback | None = None
+    ) -> ImportSummary:
+        """Record the rows and return their number by outcome. An invalid row never affects the others."""
+        started = time.monotonic()
+        numbered_rows = enumerate(self.file.rows(advance), 1)
+        while batch := list(islice(numbered_rows, BATCH_ROWS)):
+            self._record(batch, on_rejected)
+            self.summary.seconds = time.monotonic() - started
+        return self.summary
+
+    def _record(self, batch: list[tuple[int, Row]], on_rejected: Callable[[RejectedRow], None] | None) -> None:
+        parsed = [self._parse(number, row) for number, row in batch]
+        meter_events = [meter_event for meter_event in parsed if not isinstance(meter_event, TallybookError)]
+        receipts = iter(self.metering.record_many(meter_events))
+        for (_, row), result in zip(batch, parsed, strict=True):
+            receipt = self._rejected(row, result) if isinstance(result, TallybookError) else next(receipts)
+            self._count(row, receipt, on_rejected)
+
+    def _parse(self, number: int, row: Row) -> Mapping[str, object] | TallybookError:
+        """Return the meter event of a row, or the error that it is rejected with."""
+        if row.error is not None:
+            return row.error
+        try:
+            meter_event = self.columns.parse_row(row.cells, self._get_meter)
+        except (LedgerCorrupted, LedgerUnavailable, DatabasePermissionDenied):
+            raise  # nothing is wrong with the row
+        except TallybookError as error:
+            return error
+        event_name = meter_event["event_name"]
+        if meter_event["identifier"] is None and isinstance(event_name, str):
+            meter_event["identifier"] = f"{self._identifier_prefix(event_name)}-{number:09d}"
+            self.summary.generated += 1
+        return meter_event
+
+    def _count(self, row: Row, receipt: Receipt, on_rejected: Callable[[RejectedRow], None] | None) -> None:
+        summary = self.summary
+        summary.rows += 1
+        setattr(summary, receipt.outcome, getattr(summary, receipt.outcome) + 1)
+        if receipt.error is None:
+            return
+        rejected_row = RejectedRow(row.line, receipt.identifier, receipt.outcome, receipt.error)
+        if len(summary.first_rejected) < self.max_first_rejected:
+            summary.first_rejected.append(rejected_row)
+        if on_rejected is not None:
+            on_rejected(rejected_row)
+
+    def _rejected(self, row: Row, error: TallybookError) -> Receipt:
+        identifier = row.cells.get(self.columns.identifier_column)
+        return Receipt(identifier if isinstance(identifier, str) else None, None, Outcome.REJECTED, error)
+
+
+def _hash_prefix(digest: bytes, event_name: str) -> str:
+    """Return the prefix of generated identifiers. With row numbers they sort as in the file, to insert fast."""
+    return hashlib.sha256(digest + event_name.encode(errors="surrogatepass")).hexdigest()[:24]
+
+
+def _check_columns(file: UsageFile, columns: ColumnMapping, meter: MeterView | None) -> None:
+    if file.columns is None:
+        return
+    for column in columns.required_columns(meter):
+        if column not in file.columns:
+            raise InvalidImportFile(
+                f"{file.path}, line 1: there is no column {column!r}; there are {', '.join(file.columns)}.",
+                field=column,
+                value=str(file.path),
+            )

@@ -1,0 +1,56 @@
+"""The import of a CSV file as `tallybook import` does it, compared with a raw insert of the resulting rows."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from tallybook.application.usage_import.columns import ColumnMapping
+from tallybook.application.usage_import.files import open_usage_file
+from tallybook.application.usage_import.importer import UsageImporter
+
+from .. import workload
+from ..bench import LARGE_EVENT_COUNT, Bench
+from ..measure import OURS, Measurement, check_equal, compare, interleave, seconds
+from .record import time_inserting
+
+COLUMNS = ("event_name", "identifier", "timestamp", "payload_customer", "payload_tokens")
+
+
+def import_csv(bench: Bench) -> Iterator[Measurement]:
+    """Measure the import of a whole file. It is read twice: first to validate it. Skipped above a million rows."""
+    if bench.events > LARGE_EVENT_COUNT:
+        return
+    file, size = bench.folder / "usage.csv", workload.BATCH_SIZE
+    _write(file, bench.events)
+    rows = list(bench.engine.stored_rows(bench.ledger()))
+
+    def ours() -> float:
+        with bench.empty_ledger() as url:
+            elapsed = seconds(lambda: _import(url, file, bench.events))
+            check_equal("rows imported", list(bench.engine.stored_rows(url)), rows)
+        return elapsed
+
+    def theirs() -> float:
+        with bench.empty_ledger() as url:
+            return time_inserting(bench, url, [rows[first : first + size] for first in range(1, len(rows), size)])
+
+    timings = interleave({OURS: ours, bench.engine.insert_name: theirs}, bench.turns)
+    file.unlink()
+    yield compare("a CSV in Stripe's columns", timings, bench.events)
+
+
+def _write(file: Path, events: int) -> None:
+    with file.open("w", encoding="utf-8", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        for batch in workload.batches(events):
+            for meter_event in batch:
+                at = meter_event["timestamp"].isoformat()
+                writer.writerow(
+                    (meter_event["event_name"], meter_event["identifier"], at, *meter_event["payload"].values())
+                )
+
+
+def _import(url: str, path: Path, events: int) -> None:
+    with workload.open_ledger(url) as metering, open_usage_file(path) as file:
+        check_equal("rows accepted", UsageImporter(metering, file, ColumnMapping()).run().accepted, events)

@@ -1,0 +1,201 @@
+"""The CustomerPeriods aggregate: the closed periods of one customer on one meter.
+
+Invariant: closed periods never overlap, and the totals of a closed period never change.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import cast
+from urllib.parse import quote
+
+from eventsourcing.domain import TAggregate
+from pydantic import BaseModel, ConfigDict
+
+from .aggregate import Aggregate
+from .decimals import PlainDecimal
+from .errors import InvalidTimeRange, PeriodNotClosed, PeriodOverlaps
+from .policy import AcceptancePolicy
+from .rules import Rules
+from .text import abbreviated_repr
+from .timestamps import ensure_time_range
+
+
+class PeriodTotals(BaseModel):
+    """The totals of a period when it was closed, and what they were computed from.
+
+    `quantity` is the result of the meter's formula and `billable` the billed quantity, never less than 0. `rules` and
+    `revision` are the rules that applied, `position` is the ledger position of the last event included, and `digest`
+    is the SHA-256 of the counted events.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    quantity: PlainDecimal
+    billable: PlainDecimal
+    sum: PlainDecimal
+    count: int
+    last: PlainDecimal | None
+    rules: Rules
+    revision: int
+    position: int
+    digest: str
+
+
+class ClosedPeriod(PeriodTotals):
+    """One closing of the period [start, end). `reopened_at`, `reason` and `by` are set when it is reopened."""
+
+    event_name: str
+    customer: str
+    start: datetime
+    end: datetime
+    closed_at: datetime
+    reopened_at: datetime | None = None
+    reason: str | None = None
+    by: str | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the period is still closed."""
+        return self.reopened_at is None
+
+
+STREAM_PREFIX = "period/"
+MAX_ENCODED_CUSTOMER_LENGTH = 1_000
+"""A longer percent-encoded customer name is replaced by its SHA-256 in the stream id."""
+
+
+class CustomerPeriods(Aggregate):
+    """All closings of one customer's periods on one meter, reopened ones included."""
+
+    class PeriodClosed(Aggregate.Event):
+        """A period was closed with these totals."""
+
+        event_name: str
+        customer: str
+        start: datetime
+        end: datetime
+        quantity: PlainDecimal
+        billable: PlainDecimal
+        sum: PlainDecimal
+        count: int
+        last: PlainDecimal | None
+        rules: Rules
+        revision: int
+        position: int
+        digest: str
+
+        def mutate(self, aggregate: TAggregate | None) -> TAggregate | None:
+            """Close the period; the first closed period of a customer on a meter creates the aggregate."""
+            if aggregate is None:
+                periods = CustomerPeriods.empty(self.event_name, self.customer, at=self.timestamp)
+                return super().mutate(cast(TAggregate, periods))
+            return super().mutate(aggregate)
+
+        def apply(self, aggregate: "CustomerPeriods") -> None:
+            """Add the closed period."""
+            fields = dict(self) | {"closed_at": self.timestamp}
+            aggregate.closed_periods.append(ClosedPeriod.model_validate(fields))
+
+    class PeriodReopened(Aggregate.Event):
+        """A closed period was reopened. Repeats the meter and the customer, so that a fold needs no lookup."""
+
+        event_name: str
+        customer: str
+        start: datetime
+        end: datetime
+        reason: str | None
+        by: str | None
+
+        def apply(self, aggregate: "CustomerPeriods") -> None:
+            """Set when, why and by whom the period was reopened."""
+            closed_period = aggregate.find_closed(self.start, self.end)
+            assert closed_period is not None
+            changes = {"reopened_at": self.timestamp, "reason": self.reason, "by": self.by}
+            aggregate.closed_periods[aggregate.closed_periods.index(closed_period)] = closed_period.model_copy(
+                update=changes
+            )
+
+    def __init__(self, event_name: str, customer: str) -> None:
+        self.event_name = event_name
+        self.customer = customer
+        self.closed_periods: list[ClosedPeriod] = []
+
+    @staticmethod
+    def stream_id(event_name: str, customer: str) -> str:
+        """Return the id of the stream of a customer's closed periods on a meter.
+
+        Some stores can't index a long name. A long name is replaced by "=" and its SHA-256; no percent-encoded name
+        contains "=".
+        """
+        name = quote(customer, safe="")
+        if len(name) > MAX_ENCODED_CUSTOMER_LENGTH:
+            name = f"={hashlib.sha256(customer.encode()).hexdigest()}"
+        return f"{STREAM_PREFIX}{quote(event_name, safe='')}/{name}"
+
+    @classmethod
+    def empty(cls, event_name: str, customer: str, *, at: datetime) -> "CustomerPeriods":
+        """Return a customer's periods on a meter before the first one is closed; nothing is stored for them."""
+        periods = cls.__new__(cls)
+        periods.__base_init__(cls.stream_id(event_name, customer), 0, at)
+        periods.__init__(event_name, customer)
+        return periods
+
+    def find_closed(self, start: datetime, end: datetime) -> ClosedPeriod | None:
+        """Return the closed period of exactly [start, end), or None if it isn't closed. Raises InvalidTimeRange."""
+        bounds = ensure_time_range(start, end)
+        return next(
+            (period for period in self.closed_periods if period.is_closed and (period.start, period.end) == bounds),
+            None,
+        )
+
+    def close(
+        self, start: datetime, end: datetime, totals: PeriodTotals, *, at: datetime, policy: AcceptancePolicy
+    ) -> ClosedPeriod:
+        """Close [start, end) with `totals`. If it is closed already, return the existing closing and ignore `totals`.
+
+        Raises InvalidTimeRange (also for an empty range), PeriodNotEnded or PeriodOverlaps.
+        """
+        existing = self.find_closed(start, end)
+        if existing is not None:
+            return existing
+        utc_start, utc_end = ensure_time_range(start, end)
+        if utc_start == utc_end:
+            raise InvalidTimeRange(f"A period must end after it starts at {start}.", field="end", value=end)
+        policy.check_period_end(utc_end, at)
+        self._check_overlap(utc_start, utc_end)
+        self.trigger_event(
+            self.PeriodClosed, timestamp=at, event_name=self.event_name, customer=self.customer,
+            start=utc_start, end=utc_end, **dict(totals),
+        )  # fmt: skip
+        return self.closed_periods[-1]
+
+    def reopen(
+        self, start: datetime, end: datetime, *, reason: str | None, by: str | None, at: datetime
+    ) -> ClosedPeriod:
+        """Reopen [start, end) and return its closing, which stays in the history with the reason and the author.
+
+        Raises InvalidTimeRange or PeriodNotClosed.
+        """
+        closed_period = self.find_closed(start, end)
+        if closed_period is None:
+            raise PeriodNotClosed(
+                f"The period from {start} to {end} of {abbreviated_repr(self.customer)} on {self.event_name!r} "
+                "is not closed.",
+                field="start",
+                value=start,
+            )
+        index = self.closed_periods.index(closed_period)
+        self.trigger_event(
+            self.PeriodReopened, timestamp=at, event_name=self.event_name, customer=self.customer,
+            start=closed_period.start, end=closed_period.end, reason=reason, by=by,
+        )  # fmt: skip
+        return self.closed_periods[index]
+
+    def _check_overlap(self, start: datetime, end: datetime) -> None:
+        for period in self.closed_periods:
+            if period.is_closed and period.start < end and start < period.end:
+                raise PeriodOverlaps(
+                    f"The period overlaps the closed one from {period.start} to {period.end}; reopen that first.",
+                    field="start",
+                    value=start,
+                )

@@ -1,0 +1,68 @@
+"""Conversion between aware datetimes, used in the API, and microseconds since 1970 UTC, used internally."""
+
+from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
+
+import msgspec
+
+from .errors import InvalidTimeRange, InvalidTimestamp
+
+MICROSECONDS_PER_SECOND = 1_000_000
+MICROSECOND = timedelta(microseconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_DATETIME, MAX_DATETIME = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def to_microseconds(at: datetime) -> int:
+    """Return the microseconds from 1970 UTC to `at`, negative before. Unlike a float timestamp this is exact."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def from_microseconds(at_microseconds: int) -> datetime:
+    """Return the UTC datetime `at_microseconds` after 1970."""
+    return EPOCH + at_microseconds * MICROSECOND
+
+
+def is_aware(at: object) -> TypeGuard[datetime]:
+    """Return whether `at` is a datetime with a UTC offset."""
+    return isinstance(at, datetime) and at.utcoffset() is not None
+
+
+def ensure_utc(at: object, field: str) -> datetime:
+    """Return `at` in UTC. Raises InvalidTimestamp with `field` if `at` is not an aware datetime."""
+    if isinstance(at, datetime) and at.tzinfo is UTC:
+        return at
+    if not is_aware(at):
+        raise InvalidTimestamp(
+            f"{field!r} must be a datetime with a timezone, like datetime(2026, 11, 1, tzinfo=UTC), not {at!r}.",
+            field=field,
+            value=at,
+        )
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidTimestamp(f"{field!r} is out of range in UTC: {at!r}.", field=field, value=at) from error
+
+
+def ensure_time_range(start: object, end: object) -> tuple[datetime, datetime]:
+    """Return [start, end) in UTC; it may be empty. Raises InvalidTimeRange for a naive bound or if start > end."""
+    try:
+        utc_start, utc_end = ensure_utc(start, "start"), ensure_utc(end, "end")
+    except InvalidTimestamp as error:
+        raise InvalidTimeRange(error.message, field=error.field, value=error.value) from error
+    if utc_start > utc_end:
+        raise InvalidTimeRange(f"The range starts at {start} after it ends at {end}.", field="start", value=start)
+    return utc_start, utc_end
+
+
+def to_iso(at: datetime) -> str:
+    """Return `at` as RFC 3339 text in UTC, with a Z."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def microseconds_to_iso(at_microseconds: int) -> str:
+    """Return the time `at_microseconds` after 1970 as RFC 3339 text in UTC; msgspec is several times faster here."""
+    return _encode(from_microseconds(at_microseconds))[1:-1].decode()
+
+
+_encode = msgspec.json.Encoder().encode

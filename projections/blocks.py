@@ -1,0 +1,150 @@
+"""Usage blocks: records of one bucket stored as one row, with their totals, and the MessagePack encoding."""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from itertools import groupby
+from typing import NamedTuple
+
+import msgspec
+
+from ..domain.counting import UsageRecord, effective_usage
+from .buckets import HOUR_SECONDS, bucket_end
+from .totals import Totals
+
+BucketKey = tuple[int, int, str]
+"""Customer id, start and dimension values of a bucket."""
+
+MIN_BLOCK_SIZE = 64
+"""A new block with fewer records is concatenated with the block before it in the bucket, if that is short too."""
+SPLIT_THRESHOLD = 256
+"""More records are split at hour boundaries, if each part has at least MIN_BLOCK_SIZE records."""
+MAX_BLOCK_SIZE = 1_000
+"""More records are always split."""
+_HOUR = bucket_end(0, HOUR_SECONDS)
+
+
+class UsageBlock(NamedTuple):
+    """The header of up to 1,000 consecutive records of one bucket, which occurred from `earliest` to `latest`.
+
+    `totals` are those of the records that aren't cancelled, without regard to windows.
+    """
+
+    key: BucketKey
+    first_position: int
+    earliest: int
+    latest: int
+    totals: Totals
+
+    @classmethod
+    def from_usage(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
+        """Return the block of new records: at least one, none cancelled."""
+        times = [record.occurred_at for record in records]
+        return cls(key, records[0].position, min(times), max(times), Totals.from_usage(records))
+
+    @classmethod
+    def from_usage_with_cancellations(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
+        """Return the block of records, some of which may be cancelled."""
+        return cls.from_usage(key, records)._replace(totals=Totals.from_usage(effective_usage(records, None)))
+
+    def merge(self, later: "UsageBlock") -> "UsageBlock":
+        """Return the concatenation of this block and one that is later in the ledger."""
+        earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
+        return UsageBlock(self.key, self.first_position, earliest, latest, self.totals.merge(later.totals))
+
+
+class NewBlock(NamedTuple):
+    """A block to store, with its number of records and the encoded records."""
+
+    block: UsageBlock
+    size: int
+    encoded: bytes
+
+
+def split_into_blocks(records: Sequence[UsageRecord]) -> Iterator[Sequence[UsageRecord]]:
+    """Yield the records of one bucket, in ledger order, split into the records of each block."""
+    if len(records) <= SPLIT_THRESHOLD:
+        yield records
+        return
+    start = 0
+    for end in _hour_boundaries(records):
+        while end - start > MAX_BLOCK_SIZE:
+            yield records[start : start + MAX_BLOCK_SIZE]
+            start += MAX_BLOCK_SIZE
+        if end - start >= MIN_BLOCK_SIZE or end == len(records):
+            yield records[start:end]
+            start = end
+
+
+def _hour_boundaries(records: Sequence[UsageRecord]) -> Iterator[int]:
+    """Yield each index before which the hour changes, in ledger order, and finally the number of records."""
+    end = 0
+    for _, hour in groupby(records, lambda record: record.occurred_at // _HOUR):
+        end += len(list(hour))
+        yield end
+
+
+class _EncodedUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A record in an encoded block."""
+
+    occurred_at: int
+    position: int
+    value: Decimal | None
+    recorded_at: int
+    cancelled_at: int | None = None
+    cancelled_position: int | None = None
+
+
+def encode_block(records: Sequence[UsageRecord]) -> bytes:
+    """Return the records as a MessagePack array with a 4-byte length, so that blocks can be concatenated."""
+    array = _encode(
+        [
+            (record.occurred_at, record.position, record.value, record.recorded_at)
+            if record.cancelled_position is None
+            else (
+                record.occurred_at, record.position, record.value, record.recorded_at,
+                record.cancelled_at, record.cancelled_position,
+            )
+            for record in records
+        ]
+    )  # fmt: skip
+    header_length = 1 if len(records) < _FIXARRAY_LIMIT else 3
+    return _array_header(len(records)) + array[header_length:]
+
+
+def decode_block(key: BucketKey, encoded: bytes) -> list[UsageRecord]:
+    """Return the records of a block in the bucket `key`.
+
+    Raises MsgspecError, ArithmeticError or ValueError if `encoded` isn't an encoded block.
+    """
+    customer, _, dimensions = key
+    return [
+        UsageRecord(
+            customer, usage.occurred_at, usage.position, dimensions, usage.value, usage.recorded_at,
+            usage.cancelled_at, usage.cancelled_position,
+        )
+        for usage in _decode(encoded)
+    ]  # fmt: skip
+
+
+def concatenate_blocks(encoded: bytes, later: bytes) -> bytes:
+    """Return the records of two blocks as one encoded block. Raises ValueError if either isn't an encoded block."""
+    return (
+        _array_header(_array_length(encoded) + _array_length(later)) + encoded[_HEADER_LENGTH:] + later[_HEADER_LENGTH:]
+    )
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[_EncodedUsage]).decode
+_HEADER_LENGTH = 5
+_FIXARRAY_LIMIT = 16
+
+
+def _array_header(length: int) -> bytes:
+    """Return the header of a MessagePack array: 0xdd and the length in four bytes."""
+    return b"\xdd" + length.to_bytes(_HEADER_LENGTH - 1, "big")
+
+
+def _array_length(encoded: bytes) -> int:
+    if encoded[:1] != b"\xdd":
+        raise ValueError("not a MessagePack array with a 4-byte length")
+    return int.from_bytes(encoded[1:_HEADER_LENGTH], "big")

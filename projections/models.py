@@ -1,0 +1,135 @@
+"""The values that projections read and write."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from itertools import takewhile
+from typing import NamedTuple
+
+import msgspec
+
+from ..domain.counting import UsageRecord
+from ..domain.rules import Rules
+from .blocks import BucketKey
+from .totals import Totals
+
+LedgerEvent = tuple[int, str, bytes]
+"""Position, topic and state of a stored event."""
+
+
+class GenerationState(StrEnum):
+    """The state of a generation: only the live one answers queries."""
+
+    BUILDING = "building"
+    READY = "ready"
+    LIVE = "live"
+    RETIRED = "retired"
+
+
+class Generation(NamedTuple):
+    """One complete build of the read models, projected up to `position`.
+
+    `pinned_rules` are the rules of meters that are folded under other rules than those they were configured with.
+    `revisions` are the revisions of the rules in force when the generation was built or retired; they are the baseline
+    of a comparison.
+    """
+
+    number: int
+    state: GenerationState
+    pinned_rules: Mapping[str, Rules]
+    revisions: Mapping[str, int]
+    position: int
+
+
+PAGE_SIZE = 30_000
+"""Events that are read and projected together."""
+NON_USAGE_MARKER = b"\x02"
+"""Replaces each other event among the states of recorded meter events; valid JSON never contains it."""
+CHUNK_SIZE = 1_000
+"""Chunks of a page end at positions that are multiples of this."""
+
+
+class RawPage(NamedTuple):
+    """Stored events as one document: chunks of recorded meter events, the other events, and the last position.
+
+    Each line of `usage_json` is a chunk: the states of its meter events, separated by commas, with NON_USAGE_MARKER in
+    place of each other event. That is the content of a JSON array if all states are valid JSON, which isn't checked
+    yet. If the page is too long for the database, it is empty and ends at the position before it.
+    """
+
+    usage_json: bytes
+    other_events: Sequence[LedgerEvent]
+    last_position: int
+
+
+class AsOf(NamedTuple):
+    """A point in the ledger: a position, a time of recording (microseconds since 1970 UTC), or the later of both."""
+
+    position: int | None = None
+    recorded_at: int | None = None
+
+    def visible(self, record: UsageRecord) -> UsageRecord | None:
+        """Return the record as known then: None if it was recorded later, not cancelled if it was cancelled later."""
+        if not self.includes(record.recorded_at, record.position):
+            return None
+        if record.cancelled_at is None or record.cancelled_position is None:
+            return record
+        if self.includes(record.cancelled_at, record.cancelled_position):
+            return record
+        return msgspec.structs.replace(record, cancelled_at=None, cancelled_position=None)
+
+    def includes(self, recorded_at: int, position: int) -> bool:
+        """Return whether an event recorded at this time and position was known."""
+        if self.position is not None and position <= self.position:
+            return True
+        return self.recorded_at is not None and recorded_at <= self.recorded_at
+
+
+class RulesRevision(NamedTuple):
+    """The rules of a meter from a ledger position on, until the next revision."""
+
+    revision: int
+    rules: Rules
+    position: int
+    recorded_at: int
+
+
+class ProjectedMeter(NamedTuple):
+    """A meter in the read models.
+
+    `rules` are the rules that its usage was folded under; `history` holds all revisions of its rules in the ledger.
+    """
+
+    meter_id: int
+    event_name: str
+    rules: Rules
+    history: tuple[RulesRevision, ...]
+
+    def rules_as_of(self, as_of: AsOf | None = None) -> RulesRevision:
+        """Return the rules in force as of then; the first revision if the meter was configured later."""
+        if as_of is None:
+            return self.history[-1]
+        known = list(takewhile(lambda revision: as_of.includes(revision.recorded_at, revision.position), self.history))
+        return known[-1] if known else self.history[0]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the usage is folded under the newest revision of the rules."""
+        return self.rules == self.history[-1].rules
+
+
+class CancellationMark(NamedTuple):
+    """A cancellation of the record at `position` in the bucket `key`."""
+
+    key: BucketKey
+    position: int
+    cancelled_at: int
+    cancelled_position: int
+
+
+class Bucket(NamedTuple):
+    """The totals of one bucket, for one customer and one combination of dimension values."""
+
+    customer_id: int
+    start: int
+    dimensions: str
+    totals: Totals

@@ -1,0 +1,189 @@
+"""Folds page after page, in this process or in worker processes.
+
+A worker folds a page without access to the read models: it knows the meters, and numbers the customers of the page
+itself. Its result is encoded as MessagePack. The main process decodes it and replaces the numbers with customer ids.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
+
+from ..domain.errors import TallybookError
+from ..domain.rules import Rules
+from .blocks import BucketKey, NewBlock
+from .fold import MeterDelta, compute_delta, fold_page
+from .models import CHUNK_SIZE, CancellationMark, ProjectedMeter, RawPage
+from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, no_row_access
+from .parallel_pages import Call, PageSpan, ParallelPages
+from .ports import BulkLedgerReader, WorkerPoolProvider
+from .stored_events import METER_TOPICS
+from .totals import Totals
+
+
+class FoldedPage(NamedTuple):
+    """The delta of each meter, and the position of the last folded event."""
+
+    position: int
+    deltas: Sequence[MeterDelta]
+
+
+class _WorkerMeterDelta(NamedTuple):
+    """A MeterDelta of the meter `event_name`, with customers numbered within the page."""
+
+    event_name: str
+    blocks: list[NewBlock]
+    totals: dict[BucketKey, Totals]
+    cancellations: list[CancellationMark]
+
+
+class _WorkerPage(NamedTuple):
+    """A FoldedPage; the index of a customer in `customers` is its number within the page."""
+
+    position: int
+    customers: list[str]
+    meters: list[_WorkerMeterDelta]
+
+
+class _LocalCustomerIds(dict[str, int]):
+    """Numbers the customers of a page from 0, in order of appearance."""
+
+    def __missing__(self, customer: str) -> int:
+        customer_id = self[customer] = len(self)
+        return customer_id
+
+
+def fold_page_in_worker(
+    page: RawPage, after: int, until: int, max_cancellations: int, meters: Mapping[str, ProjectedMeter]
+) -> bytes:
+    """Return the folded page for `decode_folded_page`.
+
+    Returns b"" if the main process must fold the page: it contains events of meters, or can't be folded.
+    """
+    if any(topic in METER_TOPICS for _, topic, _ in page.other_events):
+        return b""
+    ledger_page, customer_ids = LedgerPage(no_row_access, page, after, until, max_cancellations), _LocalCustomerIds()
+    try:
+        usage_by_meter = fold_page(ledger_page, meters, customer_ids, {})
+    except (TallybookError, RowAccessUnavailable):
+        return b""
+    deltas = map(compute_delta, usage_by_meter)
+    worker_deltas = [
+        _WorkerMeterDelta(delta.meter.event_name, list(delta.blocks), dict(delta.totals), list(delta.cancellations))
+        for delta in deltas
+    ]
+    return _encode(_WorkerPage(ledger_page.position, list(customer_ids), worker_deltas))
+
+
+def decode_folded_page(
+    encoded: bytes, meters: Mapping[str, ProjectedMeter], customer_ids: Mapping[str, int]
+) -> FoldedPage:
+    """Decode the result of `fold_page_in_worker`, with the meters it was folded for and the present customer ids."""
+    position, customer_names, worker_deltas = _decode(encoded)
+    stored_ids = [customer_ids[customer] for customer in customer_names]
+    return FoldedPage(
+        position, [_resolve_customers(delta, meters[delta.event_name], stored_ids) for delta in worker_deltas]
+    )
+
+
+def _resolve_customers(delta: _WorkerMeterDelta, meter: ProjectedMeter, stored_ids: Sequence[int]) -> MeterDelta:
+    def resolve_key(key: BucketKey) -> BucketKey:
+        return stored_ids[key[0]], key[1], key[2]
+
+    blocks = [
+        NewBlock(block._replace(key=resolve_key(block.key)), size, encoded) for block, size, encoded in delta.blocks
+    ]
+    totals = {resolve_key(key): bucket_totals for key, bucket_totals in delta.totals.items()}
+    return MeterDelta(
+        meter,
+        False,
+        blocks,
+        totals,
+        [cancellation._replace(key=resolve_key(cancellation.key)) for cancellation in delta.cancellations],
+    )
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_WorkerPage).decode
+
+MetersByName = Mapping[str, ProjectedMeter]
+
+
+class PageProjector:
+    """Folds pages of up to `size` events and `max_cancellations`. `events` is the approximate total of all pages."""
+
+    def __init__(
+        self,
+        ledger: BulkLedgerReader,
+        size: int,
+        max_cancellations: int,
+        events: int,
+        workers: WorkerPoolProvider | None = None,
+    ) -> None:
+        self._size = size
+        self._max_cancellations = max_cancellations
+        self._exit_stack = ExitStack()
+        self._reader = PageReader(ledger, size, max_cancellations)
+        self._parallel_pages: ParallelPages[bytes] = ParallelPages(ledger, events, workers)
+        self._rules: Mapping[str, Rules] = {}
+
+    def __enter__(self) -> "PageProjector":
+        self._exit_stack.enter_context(self._reader)
+        self._exit_stack.enter_context(self._parallel_pages)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._exit_stack.close()
+
+    def fold_next(
+        self,
+        after: int,
+        until: int,
+        meters: MetersByName,
+        customer_ids: Mapping[str, int],
+        pinned_rules: Mapping[str, Rules],
+    ) -> FoldedPage:
+        """Fold the page after the position `after`, up to the position `until`. Raises ProjectionStopped.
+
+        The page is short while there are no meters, because pages can be folded ahead for known meters only.
+        """
+        if not meters:
+            return self._fold_locally(after, min(after + CHUNK_SIZE, until), meters, customer_ids, pinned_rules)
+        rules = {name: meter.rules for name, meter in meters.items()}
+        if rules != self._rules:
+            self._parallel_pages.cancel()
+            self._rules = rules
+        upcoming = [(start, min(start + self._size, until)) for start in range(after + self._size, until, self._size)]
+        span = (after, min(after + self._size, until))
+        encoded = self._parallel_pages.result(span, upcoming, partial(self._fold_in_worker, meters))
+        return (
+            decode_folded_page(encoded, meters, customer_ids)
+            if encoded
+            else self._fold_locally(after, until, meters, customer_ids, pinned_rules)
+        )
+
+    def _fold_locally(
+        self,
+        after: int,
+        until: int,
+        meters: MetersByName,
+        customer_ids: Mapping[str, int],
+        pinned_rules: Mapping[str, Rules],
+    ) -> FoldedPage:
+        ledger_page = self._reader.read(after, until)
+        if after < ledger_page.end < until and not self._parallel_pages.is_enabled:
+            self._reader.prefetch(ledger_page.end)
+        deltas = [
+            compute_delta(meter_usage) for meter_usage in fold_page(ledger_page, meters, customer_ids, pinned_rules)
+        ]
+        return FoldedPage(ledger_page.position, deltas)
+
+    def _fold_in_worker(self, meters: MetersByName, span: PageSpan, page: RawPage, call: Call) -> bytes:
+        # Folding recorded meter events doesn't need the history of the rules.
+        known_meters = {name: meter._replace(history=()) for name, meter in meters.items()}
+        return call(fold_page_in_worker, page, *span, self._max_cancellations, known_meters)

@@ -1,0 +1,247 @@
+"""The protocols that projections require: the ledger, the storage of read models, and worker processes."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol, TypeVar
+
+from ..domain.counting import UsageRecord
+from ..domain.meter_event import MeterEvent
+from ..domain.rules import Rules
+from .blocks import BucketKey, NewBlock, UsageBlock
+from .models import AsOf, Bucket, CancellationMark, LedgerEvent, ProjectedMeter, RawPage
+from .totals import Totals
+
+USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
+"""The topic of recorded meter events."""
+EVENT_CANCELLED = MeterEvent.EventCancelled.__name__
+"""The topic of cancellations."""
+
+Result = TypeVar("Result")
+
+
+class LedgerReader(Protocol):
+    """Reads the stored events of the ledger."""
+
+    def head(self) -> int:
+        """Return the position of the newest event; 0 if the ledger is empty."""
+        ...
+
+    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Return up to `limit` events after the position `after`, in order."""
+        ...
+
+
+class BulkLedgerReader(LedgerReader, Protocol):
+    """Also reads whole pages as one JSON document."""
+
+    @property
+    def supports_concurrent_reads(self) -> bool:
+        """Whether a thread may read the ledger while other threads write."""
+        ...
+
+    def read_page_bulk(self, after: int, limit: int) -> RawPage:
+        """Return up to `limit` events after the position `after`, assembled by the database.
+
+        The interpreter lock is free while the database works.
+        """
+        ...
+
+
+class TableRow(NamedTuple):
+    """One row of the read models, independent of the database: its key and its other cells.
+
+    `cells` is None if the row can't be read.
+    """
+
+    key: tuple[int | str, ...]
+    cells: tuple[object, ...] | None
+
+
+class ReadModelReader(Protocol):
+    """Reads one generation of the read models in one consistent state."""
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation."""
+        ...
+
+    def for_generation(self, generation: int) -> "ReadModelReader":
+        """Return a reader of another generation in the same consistent state. Raises GenerationNotFound."""
+        ...
+
+    def pinned_rules(self) -> Mapping[str, Rules]:
+        """Return the rules that meters are folded under, by event name, if they differ from the configured rules."""
+        ...
+
+    def position(self) -> int:
+        """Return the position up to which the ledger is projected."""
+        ...
+
+    def ledger_fingerprint(self) -> str | None:
+        """Return the fingerprint of the event at that position."""
+        ...
+
+    def meters(self) -> Mapping[str, ProjectedMeter]:
+        """Return the meters by event name."""
+        ...
+
+    def customer_id(self, customer: str) -> int | None:
+        """Return the id of a customer, or None if it has no rows."""
+        ...
+
+    def last_customer_id(self) -> int:
+        """Return the highest customer id; 0 if there is none."""
+        ...
+
+    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
+        """Return the customers by their ids."""
+        ...
+
+    def usage_between(
+        self,
+        meter_id: int,
+        customer_id: int | None,
+        bucket_seconds: int,
+        start: int,
+        end: int,
+        as_of: AsOf | None = None,
+    ) -> Iterator[UsageRecord]:
+        """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`.
+
+        `customer_id` None selects all customers. `bucket_seconds` is the size of the buckets of the blocks.
+        """
+        ...
+
+    def blocks_between(
+        self, meter_id: int, customer_id: int | None, bucket_seconds: int, start: int, end: int
+    ) -> Iterator[UsageBlock]:
+        """Yield the blocks with usage in [start, end), ordered by bucket; of all customers if `customer_id` is None."""
+        ...
+
+    def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
+        """Yield the records of each block, in ledger order."""
+        ...
+
+    def buckets_between(
+        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[Bucket]:
+        """Yield the buckets that start in [start, end)."""
+        ...
+
+    def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:
+        """Return the starts of the first and the last bucket with usage; of all customers if `customer_id` is None."""
+        ...
+
+    def table_names(self) -> Sequence[str]:
+        """Return the names of all tables, for `table_rows`."""
+        ...
+
+    def table_rows(self, table: str) -> Iterator[TableRow]:
+        """Yield all rows of a table, ordered by key; usage records one by one, even if they are stored in blocks."""
+        ...
+
+
+class ReadModelWriter(ReadModelReader, Protocol):
+    """Writes one generation of the read models, in the transaction of one page."""
+
+    def upsert_meter(self, meter: ProjectedMeter) -> None:
+        """Insert or replace a meter."""
+        ...
+
+    def add_customers(self, customer_ids: Mapping[str, int]) -> None:
+        """Insert new customers with their ids."""
+        ...
+
+    def add_blocks(self, meter_id: int, blocks: Sequence[NewBlock], existing_keys: Collection[BucketKey]) -> None:
+        """Insert new blocks, which come later in the ledger than all stored blocks.
+
+        Buckets in `existing_keys` have stored blocks. The database may concatenate short blocks.
+        """
+        ...
+
+    def mark_cancelled(self, meter_id: int, cancellations: Iterable[CancellationMark]) -> Sequence[CancellationMark]:
+        """Mark records as cancelled; return the cancellations whose record doesn't exist or is cancelled already."""
+        ...
+
+    def upsert_buckets(self, meter_id: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
+        """Insert or replace buckets by customer, dimension values and start, also empty ones."""
+        ...
+
+    def get_buckets(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Totals]:
+        """Return the totals of the stored buckets among `keys`."""
+        ...
+
+    def advance_position(self, position: int, fingerprint: str) -> None:
+        """Set the projected position, in the same transaction as the rows.
+
+        `fingerprint` identifies the event at `position`, to detect another ledger.
+        """
+        ...
+
+
+PageFold = Callable[[ReadModelReader], "Callable[[ReadModelWriter], None] | None"]
+"""Folds the page after the reader's position and returns a function that writes it; None if there is no next page."""
+
+
+class ReadModelStore(Protocol):
+    """Stores the read models of one generation."""
+
+    def read_session(self) -> AbstractContextManager[ReadModelReader]:
+        """Open a reader of one consistent state."""
+        ...
+
+    def write_session(self) -> AbstractContextManager[ReadModelWriter]:
+        """Open an exclusive writer; its transaction is committed at the end, or rolled back on an error."""
+        ...
+
+    def apply_next_page(self, fold: PageFold) -> int:
+        """Fold and write the next page in one transaction; return the position reached.
+
+        Pages are applied one at a time; a concurrent caller continues after the page that was applied.
+        """
+        ...
+
+
+class ResettableReadModelStore(ReadModelStore, Protocol):
+    """All generations of read models of one ledger."""
+
+    def generation_heads(self) -> Sequence[tuple[int, str | None]]:
+        """Return the projected position of each generation and the fingerprint of the event at it."""
+        ...
+
+    def reset(self) -> None:
+        """Delete all generations and create one without rows."""
+        ...
+
+
+class WorkerLost(Exception):
+    """A worker process ended before it returned a result."""
+
+
+class WorkerPool(Protocol):
+    """Worker processes that call functions for this process."""
+
+    def submit(self, job: Callable[[], Result]) -> "Future[Result]":
+        """Run a job on a thread of this process; the job may use `call`. Raises WorkerLost."""
+        ...
+
+    def call(self, function: Callable[..., Result], *arguments: object) -> Result:
+        """Return the result of an importable function, called in a worker process. Raises WorkerLost."""
+        ...
+
+    def mark_lost(self, error: WorkerLost) -> None:
+        """Terminate the pool, because a worker was lost."""
+        ...
+
+
+class WorkerPoolProvider(Protocol):
+    """Provides pools of worker processes."""
+
+    def size_for(self, events: int) -> int:
+        """Return how many workers to start for this many events; 0 to use none."""
+        ...
+
+    def pool(self, size: int) -> AbstractContextManager[WorkerPool]:
+        """Provide a pool of `size` workers."""
+        ...

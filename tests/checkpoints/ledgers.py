@@ -1,0 +1,56 @@
+"""Ledgers to checkpoint and to tamper with."""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tallybook.application import Metering
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+TRIGGERS = ("stored_events_are_never_changed", "stored_events_are_never_deleted", "stored_events_are_only_appended")
+
+
+class CheckpointedLedger:
+    """A ledger file, its checkpoint file outside of it, and an intruder who may do anything to the ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ledger = folder / "usage.db"
+        self.checkpoints = folder / "elsewhere" / "usage.checkpoints"
+        self.checkpoints.parent.mkdir()
+        self.leaves = self.checkpoints.with_name("usage.checkpoints.leaves")
+        with self.metering() as metering:
+            metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
+
+    @property
+    def url(self) -> str:
+        """Where the ledger is."""
+        return f"sqlite:///{self.ledger}"
+
+    def metering(self) -> Metering:
+        """The ledger, opened; its clock stands still."""
+        return Metering.open(self.url, clock=lambda: NOW)
+
+    def record(self, first: int, last: int) -> None:
+        """Record events, so that `req-7` is at position 7."""
+        with self.metering() as metering:
+            metering.record_many(
+                {"event_name": "tokens", "identifier": f"req-{n}", "payload": {"customer": "acme", "tokens": f"{n}"}}
+                for n in range(first, last + 1)
+            )
+
+    def create_checkpoint(self) -> None:
+        """Append a checkpoint."""
+        with self.metering() as metering:
+            metering.checkpoints.create(self.checkpoints)
+
+    def tamper(self, *statements: str, with_values: Iterable[object] = ()) -> None:
+        """What one can do who has the file: the checks are removed first."""
+        values = tuple(with_values)
+        with closing(sqlite3.connect(self.ledger, isolation_level=None)) as connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            for trigger in TRIGGERS:
+                connection.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+            for statement in statements:
+                connection.execute(statement, values)

@@ -1,0 +1,171 @@
+"""Checkpoints, signed notes and keys, as other programs write and read them."""
+
+import base64
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tallybook.application import TallybookError
+from tallybook.application.checkpoints import ed25519
+from tallybook.application.checkpoints.checkpoint import Checkpoint, Note
+from tallybook.application.checkpoints.keys import PrivateKey, PublicKey
+
+# The example of golang.org/x/mod/sumdb/note.
+PETER_KEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+PETER_SEED = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
+TEXT = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
+SIGNATURE_LINE = (
+    "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+)
+ENOCH_KEY = "EnochRoot+af0cfe78+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"
+
+
+def test_a_note_that_another_program_signed_is_verified() -> None:
+    """The example of Go's sumdb: by its key, not by another's, and not once a character is changed."""
+    note = Note.parse(f"{TEXT}\n{SIGNATURE_LINE}")
+    assert note.text == TEXT
+    assert PublicKey.parse(PETER_KEY).has_signed(note)
+    assert not PublicKey.parse(ENOCH_KEY).has_signed(note)
+    assert not PublicKey.parse(PETER_KEY).has_signed(Note(TEXT.replace("cryptography", "encryption"), note.signatures))
+    assert not PublicKey.parse(PETER_KEY).has_signed(Note(TEXT))
+
+
+def test_a_note_is_signed_as_another_program_signs_it() -> None:
+    """Ed25519 gives one signature for a key and a text: the same bytes as Go's."""
+    seed = base64.b64decode(PETER_SEED)[1:]
+    key = PrivateKey("PeterNeumann", ed25519.Ed25519PrivateKey.from_private_bytes(seed))
+    assert str(key.public_key) == PETER_KEY
+    assert str(key.sign(TEXT)) == f"{TEXT}\n{SIGNATURE_LINE}"
+
+
+def test_unknown_signatures_are_ignored_and_known_ones_must_be_valid() -> None:
+    """A witness may sign too; a second signature by the key that is asked about has to be right as well."""
+    signed = Note.parse(f"{TEXT}\n{SIGNATURE_LINE}")
+    (ours,) = signed.signatures
+    unknown_signatures = Note.parse(f"{TEXT}\n— stranger AAAAAAAA\n").signatures
+    assert PublicKey.parse(PETER_KEY).has_signed(Note(TEXT, (*unknown_signatures, ours)))
+    invalid_signature = type(ours)(ours.name, ours.key_hash, bytes(64))
+    assert not PublicKey.parse(PETER_KEY).has_signed(Note(TEXT, (ours, invalid_signature)))
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["", "\n", "\n\n", "a\n", "a\n\nb", "a\n\nb\n", "a\n\n— b\n", "a\n\n— b c\n", "a\n\n— b+c AAAAAAAA\n",
+     "a\n\n- b AAAAAAAA\n", "a\n\n— b AAAAAAAA", "a\n\n— b AAAAAA==\n", "a\n\n—  b AAAAAAAA\n", "a\r\n\n", "a\x1b\n\n",
+     "a\n\n— b AAAAAAB=\n"],
+)  # fmt: skip
+def test_an_invalid_note_is_rejected(note: str) -> None:
+    """No blank line, a line that is no signature, a character that can't be printed, base64 in other words."""
+    with pytest.raises(ValueError, match=r"it|is not"):
+        Note.parse(note)
+
+
+ROOT = base64.b64encode(bytes(range(32))).decode()
+CHECKPOINT = f"example.com/usage\n1000\n{ROOT}\ntime 2026-11-22T10:00:00Z\n"
+
+
+def test_a_checkpoint_reads_as_it_was_written() -> None:
+    """The text of C2SP: origin, size, root, and a line of ours for the time."""
+    checkpoint = Checkpoint("example.com/usage", 1000, bytes(range(32)), datetime(2026, 11, 22, 10, tzinfo=UTC))
+    assert str(checkpoint) == CHECKPOINT
+    assert Checkpoint.parse(CHECKPOINT) == checkpoint
+
+
+@given(
+    st.from_regex(r"[!-*,-~]{1,100}", fullmatch=True),
+    st.integers(0, 10**18),
+    st.binary(min_size=32, max_size=32),
+    st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)),
+)
+def test_every_checkpoint_reads_as_it_was_written(origin: str, size: int, root: bytes, time: datetime) -> None:
+    """And so does the note around it."""
+    checkpoint = Checkpoint(origin, size, root, time.replace(microsecond=0))
+    assert Checkpoint.parse(Note.parse(str(Note(str(checkpoint)))).text) == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("1000", "01000"), ("1000", "-1"), ("1000", "1e3"), ("1000", "\u0661"), ("1000", ""), (ROOT, ROOT[:-4]),
+     (ROOT, f"{ROOT} "), (ROOT, ROOT.replace("=", "")), ("Z\n", "\n"), ("Z\n", "Z"), ("time", "Time"), ("Z\n", "Z\n\n"),
+     ("10:00:00", "25:00:00"), ("10:00:00", "10:00:00.5"), ("usage", "our usage"), ("usage", "us+age"),
+     ("example.com/usage", ""), ("\n", "\r\n"), ("time", "other line\ntime"), ("time 2026-11-22T10:00:00Z\n", "")],
+)  # fmt: skip
+def test_an_invalid_checkpoint_is_rejected(old: str, new: str) -> None:
+    """There is one way to write a checkpoint."""
+    with pytest.raises(ValueError, match=r".+"):
+        Checkpoint.parse(CHECKPOINT.replace(old, new))
+
+
+def error_code(call: object) -> str:
+    with pytest.raises(TallybookError) as exc_info:
+        call()  # type: ignore[operator]
+    return exc_info.value.code
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "PeterNeumann", PETER_KEY[:-4], PETER_KEY.replace("c74f20a3", "c74f20a4"), PETER_KEY.replace("Peter", "Paul"),
+     PETER_KEY.replace("+AR", "+BR"), PETER_KEY.replace("PeterNeumann", "Peter Neumann"),
+     f"{PETER_KEY}=", "a+b+c", "x" * 5000],
+)  # fmt: skip
+def test_an_invalid_public_key_is_rejected(text: str) -> None:
+    """A key tells its own hash, and one of another algorithm is none."""
+    assert error_code(lambda: PublicKey.parse(text)) == "invalid_signing_key"
+
+
+def test_a_key_file_is_private_and_never_superseded(tmp_path: Path) -> None:
+    """Mode 600; read again it is the same key."""
+    file = tmp_path / "checkpoint.pem"
+    created = PrivateKey.generate(file, "tallybook")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert PrivateKey.load(file, "tallybook").public_key == created.public_key
+    assert error_code(lambda: PrivateKey.generate(file, "tallybook")) == "invalid_signing_key"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs OpenSSL")
+@pytest.mark.parametrize(("algorithm", "is_ours"), [("ed25519", True), ("x25519", False)])
+def test_a_key_generated_by_openssl_is_loaded(tmp_path: Path, algorithm: str, is_ours: bool) -> None:
+    """If it is for Ed25519."""
+    file = tmp_path / "checkpoint.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", algorithm, "-out", file], check=True)
+    if is_ours:
+        key = PrivateKey.load(file, "tallybook")
+        assert key.public_key.has_signed(key.sign(TEXT))
+    else:
+        assert error_code(lambda: PrivateKey.load(file, "tallybook")) == "invalid_signing_key"
+
+
+@pytest.mark.parametrize("content", [b"", b"a key", b"\xff", None])
+def test_a_file_without_a_key_is_rejected(tmp_path: Path, content: bytes | None) -> None:
+    """Missing, empty or something else; a public key in a file likewise."""
+    file = tmp_path / "checkpoint.pem"
+    if content is not None:
+        file.write_bytes(content)
+    assert error_code(lambda: PrivateKey.load(file, "tallybook")) == "invalid_signing_key"
+    assert error_code(lambda: PublicKey.load(file)) == "invalid_signing_key"
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    """Signing and checking signatures need `cryptography`; creating a checkpoint by itself doesn't."""
+    program = (
+        "import sys; sys.modules['cryptography'] = None\n"
+        "from tallybook.application import Metering, TallybookError\n"
+        "with Metering.open('sqlite://') as metering:\n"
+        "    print(metering.checkpoints.create('file').size, metering.checkpoints.verify('file').difference)\n"
+        "    for call in (metering.checkpoints.create, metering.checkpoints.verify):\n"
+        "        try: call('file', key=sys.argv[1])\n"
+        "        except TallybookError as error: print(error.code, error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, PETER_KEY],
+        cwd=tmp_path, capture_output=True, text=True, check=True, env={**os.environ},
+    )  # fmt: skip
+    expected = "invalid_signing_key Signatures need an extra: pip install 'tallybook[checkpoints]'."
+    assert ran.stdout.splitlines() == ["0 None", expected, expected]

@@ -1,0 +1,94 @@
+"""The commands on access keys."""
+
+from pathlib import Path
+
+import pytest
+from tallybook.application import Metering
+
+from .command_line import CommandLine
+
+
+@pytest.fixture
+def tallybook(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+def test_creating_a_key_creates_a_ledger_and_prints_the_key(tallybook: CommandLine) -> None:
+    """In JSON on one level, with all that is known of it; and it opens the ledger."""
+    created = tallybook.run_json("key", "create", "--scope", "admin", "--name", "Zoë", "--test", "--by", "ops@acme")
+    with Metering.open(tallybook.url) as metering:
+        view = metering.access_keys.authenticate(created["key"])
+    assert created.pop("key").startswith(f"sk_test_{view.id}_")
+    assert created.pop("created_at").endswith("Z")
+    assert created == {
+        "id": view.id,
+        "hint": f"sk_test_{view.id}",
+        "name": "Zoë",
+        "scopes": ["admin"],
+        "livemode": False,
+        "created_by": "ops@acme",
+    }
+
+
+def test_a_key_records_and_reads_by_default(tallybook: CommandLine) -> None:
+    """Live, and for what most programs do."""
+    created = tallybook.run_json("key", "create")
+    assert (created["scopes"], created["livemode"], created["name"]) == (["record", "read"], True, "")
+    assert tallybook.run_json("key", "create", "--scope", "read", "--scope", "record")["scopes"] == ["record", "read"]
+
+
+def test_people_see_the_key_on_a_line_of_its_own(tallybook: CommandLine) -> None:
+    """To be copied, below it that it won't be shown again."""
+    key, sentence, *lines = tallybook.lines("key", "create", "--name", "importer", "--by", "ops")
+    with Metering.open(tallybook.url) as metering:
+        assert metering.access_keys.authenticate(key).name == "importer"
+    assert "shown only once" in sentence
+    assert [line.split()[0] for line in lines] == ["id", "name", "scopes", "mode", "created"]
+
+
+def test_a_key_is_listed_and_revoked(tallybook: CommandLine) -> None:
+    """Revoking again tells the first revocation."""
+    created = tallybook.run_json("key", "create", "--name", "importer")
+    other = tallybook.run_json("key", "create")
+    assert [key["id"] for key in tallybook.run_json("key", "list")] == [created["id"], other["id"]]
+    revoked = tallybook.run_json("key", "revoke", created["id"], "--reason", "left in a log", "--by", "ops")
+    assert (revoked["revoked_by"], revoked["reason"]) == ("ops", "left in a log")
+    assert tallybook.run_json("key", "revoke", created["id"], "--reason", "another") == revoked
+    assert tallybook.run_json("key", "list")[0] == revoked
+    (line,) = tallybook.lines("key", "revoke", created["id"])
+    assert line.startswith(f"revoked: {created['hint']} at ")
+    assert line.endswith(" by ops: left in a log")
+    tallybook.environment["COLUMNS"] = "200"
+    _, _, first, second = tallybook.lines("key", "list")
+    assert first.split()[:4] == [created["id"], "importer", "record,", "read"]
+    assert "revoked" in first
+    assert second.split()[-1] == "active"
+
+
+def test_no_list_shows_what_is_secret(tallybook: CommandLine) -> None:
+    """No secret, no salt and no hash, to people or to programs."""
+    created = tallybook.run_json("key", "create")
+    fields = set(created) - {"key"} | {"revoked_at", "revoked_by", "reason"}
+    assert set(tallybook.run_json("key", "list")[0]) == fields
+    secret = created["key"].removeprefix(created["hint"])
+    listed = tallybook.run("key", "list").stdout + tallybook.run("key", "list", "--json").stdout
+    assert created["id"] in listed
+    assert secret not in listed
+
+
+def test_no_keys_yet(tallybook: CommandLine) -> None:
+    """A ledger without keys says so."""
+    tallybook.run("meter", "configure", "tokens")
+    assert tallybook.run_json("key", "list") == []
+    assert tallybook.lines("key", "list") == ["No access keys yet. Create one with 'tallybook key create'."]
+
+
+def test_access_key_errors(tallybook: CommandLine) -> None:
+    """A slip in the ledger's name begins none, except where a key is created."""
+    assert tallybook.run_error("key", "list") == ("ledger_unavailable", "url")
+    assert tallybook.run_error("key", "revoke", "0" * 16) == ("ledger_unavailable", "url")
+    assert tallybook.run_error("key", "create", "--scope", "write") == ("parameter_invalid", "scopes")
+    assert tallybook.run_error("key", "revoke", "0" * 16) == ("access_key_not_found", "id")
+    secret_key = tallybook.run_json("key", "create")["key"]
+    assert tallybook.run_error("key", "revoke", secret_key) == ("access_key_not_found", "id")
+    assert secret_key not in tallybook.run("key", "revoke", secret_key, status=1).stderr

@@ -1,0 +1,172 @@
+"""The command that explains: contributions, arithmetic, CSV, and the figure of a closed period."""
+
+import csv
+import hashlib
+from datetime import UTC, datetime
+from decimal import Decimal
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from tallybook.application import Metering, explanation_csv
+
+from .command_line import CommandLine
+from .october_ledger import ANY_AGE, OCTOBER, october_ledger, record_tokens
+
+FIRST, LAST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+ACME = ("explain", "tokens", "acme", *OCTOBER)
+
+
+@pytest.fixture
+def tallybook(tmp_path: Path) -> CommandLine:
+    """Of acme's three uses of October one is cancelled."""
+    line = october_ledger(tmp_path)
+    line.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
+    return line
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    """The rows of a CSV by their columns."""
+    return list(csv.DictReader(StringIO(text, newline="")))
+
+
+def digest(csv_rows: list[dict[str, str]]) -> str:
+    """The SHA-256 that an auditor makes of the rows that count."""
+    lines = [
+        f"{row['position']},{row['occurred_at']},{row['value']}\n" for row in csv_rows if row["verdict"] == "counted"
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_each_event_has_its_contribution_and_the_sum_is_written_out(tallybook: CommandLine) -> None:
+    """With the sign of each, what it was counted by, and the digest of what counts."""
+    lines = tallybook.lines(*ACME)
+    assert lines[1].split() == ["occurred", "at", "identifier", "value", "contribution", "verdict"]
+    assert [line.split()[2:5] for line in lines[3:6]] == [
+        ["req-1", "25", "25"], ["req-2", "3,000", "0"], ["req-3", "-5", "-5"],
+    ]  # fmt: skip
+    assert lines[6:8] == ["2 of 3 count: sum = 25 - 5 = 20", "rules revision 1, ledger position 7"]
+    explanation = tallybook.run_json(*ACME)
+    assert lines[8] == f"SHA-256 {explanation['digest']}"
+    assert [event["contribution"] for event in explanation["events"]] == ["25", "0", "-5"]
+
+
+def test_an_explanation_of_many_events_shows_only_the_total(tallybook: CommandLine) -> None:
+    """Nine values are too many to write out; eight are not."""
+    for number in range(6):
+        record_tokens(tallybook, f"more-{number}", "acme", "1", "2025-10-20T00:00:00")
+    assert tallybook.lines(*ACME)[-3] == "8 of 9 count: sum = 25 - 5 + 1 + 1 + 1 + 1 + 1 + 1 = 26"
+    record_tokens(tallybook, "more-6", "acme", "1", "2025-10-20T00:00:00")
+    assert tallybook.lines(*ACME)[-3] == "9 of 10 count: sum = 27"
+
+
+def test_a_total_without_usage_is_zero(tallybook: CommandLine) -> None:
+    """Of no events."""
+    assert tallybook.lines("explain", "tokens", "acme", "--period", "2025-08")[1] == "0 of 0 count: sum = 0"
+
+
+@pytest.mark.parametrize(("formula", "expected_lines"), [("count", "count = 2"), ("last", "last = -5")])
+def test_other_formulas_contribute_otherwise(tallybook: CommandLine, formula: str, expected_lines: str) -> None:
+    """Under count each event adds one, under last the last one alone."""
+    tallybook.run("rules", "change", "tokens", "--formula", formula, "--reason", "another", "--yes")
+    lines = tallybook.lines(*ACME)
+    assert lines[-3:-1] == [f"2 of 3 count: {expected_lines}", "rules revision 2, ledger position 8"]
+    contributions = [Decimal(event["contribution"]) for event in tallybook.run_json(*ACME)["events"]]
+    assert str(sum(contributions)) == expected_lines.rpartition(" ")[2]
+
+
+def test_csv_has_a_row_for_each_event_and_reproduces_total_and_digest(tallybook: CommandLine) -> None:
+    """The contributions add up to the total; the counted rows hash to the explanation's digest."""
+    csv_rows = rows(tallybook.run(*ACME, "--csv").stdout)
+    assert list(csv_rows[0]) == [
+        "position", "identifier", "occurred_at", "recorded_at", "customer", "value", "verdict", "contribution",
+        "superseded_by", "cancelled_at", "reason", "by",
+    ]  # fmt: skip
+    explanation = tallybook.run_json(*ACME)
+    assert [(row["identifier"], row["value"], row["verdict"], row["contribution"]) for row in csv_rows] == [
+        ("req-1", "25", "counted", "25"), ("req-2", "3000", "cancelled", "0"), ("req-3", "-5", "counted", "-5"),
+    ]  # fmt: skip
+    assert csv_rows[0]["occurred_at"] == "2025-10-05T09:00:00Z"
+    assert (csv_rows[1]["reason"], csv_rows[1]["by"]) == ("bytes, not tokens", "ops")
+    assert csv_rows[1]["cancelled_at"] == explanation["events"][1]["cancelled_at"]
+    assert str(sum(Decimal(row["contribution"]) for row in csv_rows)) == explanation["total"]["value"]
+    assert digest(csv_rows) == explanation["digest"]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_spreadsheet_formulas_are_escaped_and_numbers_are_not(tallybook: CommandLine, start: str) -> None:
+    """An apostrophe goes before identifiers, customers, reasons and who asked; a negative value stays a number."""
+    text = f'{start}HYPERLINK("https://example.com";"a,b")'
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        metering.record("tokens", {"customer": text, "tokens": "-0.10"}, identifier=text)
+        metering.cancel("tokens", text, reason=text, by=text)
+        explanation = metering.explain("tokens", text, FIRST, LAST)
+    file = StringIO(newline="")
+    explanation_csv(explanation, file)
+    (row,) = rows(file.getvalue())
+    assert {row[column] for column in ("identifier", "customer", "reason", "by")} == {f"'{text}"}
+    assert row["value"] == "-0.10"
+
+
+def test_different_texts_are_different_cells(tallybook: CommandLine) -> None:
+    """A text that begins with an apostrophe of its own isn't taken for one that was guarded."""
+    identifiers = ("=1", "'=1", "''=1", "'")
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        for identifier in identifiers:
+            metering.record("tokens", {"customer": "quoted", "tokens": "1"}, identifier=identifier)
+        explanation = metering.explain("tokens", "quoted", FIRST, LAST)
+    file = StringIO(newline="")
+    explanation_csv(explanation, file)
+    assert [row["identifier"] for row in rows(file.getvalue())] == ["'=1", "''=1", "'''=1", "''"]
+
+
+def test_a_superseded_meter_event_is_escaped_too(tallybook: CommandLine) -> None:
+    """By the name of what counts in its place."""
+    tallybook.run("meter", "configure", "seats", "--formula", "last", "--window", "day")
+    for identifier in ("first", "=second"):
+        arguments = ("stripe_customer_id=a", "value=3", "--identifier", identifier, "--timestamp", "2024-01-01")
+        tallybook.run("record", "seats", *arguments, "--backfill")
+    csv_rows = rows(tallybook.run("explain", "seats", "a", "--period", "2024", "--csv").stdout)
+    assert [(row["identifier"], row["superseded_by"]) for row in csv_rows] == [("first", "'=second"), ("'=second", "")]
+
+
+def test_csv_is_utf_8_with_the_line_ends_of_its_standard(tallybook: CommandLine) -> None:
+    """RFC 4180, whatever the terminal's encoding; a value that is missing is an empty cell."""
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        metering.meters.configure("calls", formula="count")
+        metering.record("calls", {"stripe_customer_id": "é"}, identifier="call-1")
+    written = tallybook.run("explain", "calls", "--csv").stdout_bytes
+    assert written.count(b"\r\n") == 2
+    (row,) = rows(written.decode())
+    assert (row["customer"], row["value"], row["contribution"]) == ("é", "", "1")
+
+
+def test_a_closed_period_is_explained_with_its_frozen_total(tallybook: CommandLine) -> None:
+    """With what came since left out, and the digest that the closing keeps."""
+    period = tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER)["period"]
+    record_tokens(tallybook, "late", "acme", "30", "2025-10-31T23:59:00")
+    tallybook.run("rules", "change", "tokens", "--formula", "count", "--reason", "by call", "--yes")
+    explanation = tallybook.run_json(*ACME, "--closed")
+    assert (explanation["total"]["value"], explanation["digest"]) == (period["quantity"], period["digest"])
+    assert (explanation["revision"], explanation["position"], explanation["formula"]) == (1, period["position"], "sum")
+    assert digest(rows(tallybook.run(*ACME, "--closed", "--csv").stdout)) == period["digest"]
+    assert ", 2025-10 (UTC), as closed at 2" in tallybook.lines(*ACME, "--closed")[0]
+    assert tallybook.run_json(*ACME)["total"]["value"] == "3"
+
+
+def test_an_open_period_has_no_frozen_total(tallybook: CommandLine) -> None:
+    """Neither a period never closed, nor one that overlaps a closed one, nor one that was reopened."""
+    assert tallybook.run_error(*ACME, "--closed") == ("period_not_closed", "start")
+    tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
+    day = ("explain", "tokens", "acme", "--period", "2025-10-05", "--closed")
+    assert tallybook.run_error(*day)[0] == "period_not_closed"
+    tallybook.run("period", "reopen", "tokens", "acme", *OCTOBER, "--reason", "why")
+    assert tallybook.run_error(*ACME, "--closed")[0] == "period_not_closed"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("acme", "--csv", "--json"), ("--closed",), ("acme", "--closed", "--as-of", "3")]
+)
+def test_mutually_exclusive_options_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:
+    """A closed period is a customer's, and has a position of its own."""
+    assert "Error: " in tallybook.run("explain", "tokens", *arguments, *OCTOBER, status=2).stderr

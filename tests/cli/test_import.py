@@ -1,0 +1,156 @@
+"""The import command."""
+
+import csv
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from .command_line import CommandLine
+
+STRIPE = """identifier,timestamp,event_name,payload_stripe_customer_id,payload_value
+a,1704067200,tokens,acme,5
+b,2024-01-02,tokens,acme,7
+"""
+
+
+@pytest.fixture
+def tallybook(tmp_path: Path) -> CommandLine:
+    line = CommandLine(tmp_path)
+    line.run("meter", "configure", "tokens")
+    return line
+
+
+def test_a_file_in_stripes_columns_is_imported_once(tallybook: CommandLine) -> None:
+    """The summary says what became of the rows; the second time all are duplicates, with status 0."""
+    path = tallybook.write("usage.csv", STRIPE)
+    summary = tallybook.run_json("import", path, "--backfill")
+    assert summary.pop("seconds") > 0
+    empty: dict[str, object] = {
+        "duplicate": 0, "conflict": 0, "rejected": 0, "generated": 0, "first_rejected": [], "not_recorded": 0,
+    }  # fmt: skip
+    assert summary == {"file": str(path), "rows": 2, "accepted": 2, **empty}
+    assert tallybook.run_json("import", path)["duplicate"] == 2
+    assert tallybook.run_json("total", "tokens", "acme", "--period", "2024")["value"] == "12"
+
+
+def test_any_csv_is_imported_by_naming_its_columns(tallybook: CommandLine) -> None:
+    """Time, value, customer, identifier and further payload, under the meter's own keys."""
+    tallybook.run("meter", "configure", "gb", "--customer-key", "who", "--value-key", "gb", "--dimension-key", "region")
+    path = tallybook.write(
+        "export.txt", "id,at,account,size,zone,plan\nx1,2024-01-02 03:04:05.1234567,acme,1.50,eu,free\n"
+    )
+    tallybook.run(
+        "import", path, "--format", "csv", "--event-name", "gb", "--timestamp-column", "at", "--value-column", "size",
+        "--customer-column", "account", "--identifier-column", "id", "--payload-column", "zone=region",
+        "--payload-column", "plan", "--backfill",
+    )  # fmt: skip
+    (event,) = tallybook.run_json("events", "gb", "--period", "2024")
+    assert (event["identifier"], event["occurred_at"]) == ("x1", "2024-01-02T03:04:05.123456Z")
+    assert event["payload"] == {"who": "acme", "gb": "1.50", "region": "eu", "plan": "free"}
+
+
+def test_rejected_rows_are_listed_with_their_lines_and_status_1(tallybook: CommandLine) -> None:
+    """The first ten on the terminal, all in the file of errors."""
+    bad = "".join(f"bad-{number},2024-01-02,tokens,acme,1e{number}\n" for number in range(12))
+    path, errors = tallybook.write("usage.csv", STRIPE + bad), tallybook.folder / "errors.csv"
+    lines = tallybook.run("import", path, "--backfill", "--errors", errors, status=1).stdout.splitlines()
+    assert [line.split() for line in lines[1:5]] == [
+        ["accepted", "2"], ["duplicate", "0"], ["conflict", "0"], ["rejected", "12"],
+    ]  # fmt: skip
+    assert lines[5].startswith("line 4: rejected, payload_invalid_value: ")
+    assert lines[15] == "and 2 more; --errors FILE writes all of them to a file."
+    assert len(lines) == 16
+    with errors.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["line", "identifier", "outcome", "code", "field", "message"]
+    assert [(row["line"], row["identifier"]) for row in rows] == [(str(4 + n), f"bad-{n}") for n in range(12)]
+    assert {(row["outcome"], row["code"], row["field"]) for row in rows} == {
+        ("rejected", "payload_invalid_value", "value")
+    }
+
+
+def test_rejected_rows_are_data_in_json(tallybook: CommandLine) -> None:
+    """With the names that they have in Python."""
+    path = tallybook.write("usage.csv", STRIPE)
+    summary = tallybook.run_json("import", path, status=1)
+    assert [(row["line"], row["outcome"], row["error"]["code"]) for row in summary["first_rejected"]] == [
+        (2, "rejected", "timestamp_too_far_in_past"),
+        (3, "rejected", "timestamp_too_far_in_past"),
+    ]
+
+
+def test_rows_with_generated_identifiers_cannot_be_corrected_in_the_file(tallybook: CommandLine) -> None:
+    """Where some were recorded and some refused, the summary says what a corrected file would do."""
+    path = tallybook.write("usage.csv", STRIPE.replace("\nb,", "\n,") + ",noon,tokens,acme,1\n")
+    assert "a corrected file is another file" in tallybook.run("import", path, "--backfill", status=1).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "arguments"),
+    [
+        ("usage.csv", b"\x00\x01", ()),
+        ("usage.txt", STRIPE, ()),
+        ("usage.json", STRIPE, ()),
+        ("usage.csv", STRIPE, ("--value-column", "size")),
+        ("usage.csv", STRIPE, ("--event-name", "tokens", "--customer-column", "account")),
+    ],
+)
+def test_a_file_of_another_format_is_rejected(
+    tallybook: CommandLine, name: str, content: str | bytes, arguments: tuple[str, ...]
+) -> None:
+    """With nothing recorded."""
+    path = tallybook.write(name, content)
+    assert tallybook.run_error("import", path, "--backfill", *arguments)[0] == "invalid_import_file"
+    assert tallybook.run_json("events", "tokens", "--period", "2024") == []
+
+
+def test_an_unknown_format_is_rejected(tallybook: CommandLine) -> None:
+    """With those that there are."""
+    path = tallybook.write("usage.csv", STRIPE)
+    assert tallybook.run_error("import", path, "--format", "xml") == ("parameter_invalid", "format")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--customer", "a", "--customer-column", "b"), ("--errors", "usage.csv"), ("--errors", "no/such/folder")],
+)
+def test_invalid_options_are_a_usage_error(
+    tallybook: CommandLine, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two customers, and a file of errors that would overwrite what is imported or can't be written."""
+    monkeypatch.chdir(tallybook.folder)
+    path = tallybook.write("usage.csv", STRIPE)
+    tallybook.run("import", path, *arguments, status=2)
+    assert path.read_text() == STRIPE
+
+
+def test_an_interrupted_import_prints_its_progress_and_resumes(tallybook: CommandLine) -> None:
+    """Ctrl-C ends it with status 130; the second run records the rest."""
+    rows = 40_000
+    content = STRIPE.splitlines()[0] + "\n" + ",2024-01-02,tokens,acme,1\n" * rows
+    path = tallybook.write("usage.csv", content)
+    arguments = ("import", str(path), "--backfill", "--json", "--ledger", tallybook.url)
+    process = subprocess.Popen(
+        [Path(sys.executable).with_name("tallybook"), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with closing(sqlite3.connect(tallybook.ledger_file)) as ledger:
+        while ledger.execute("SELECT count(*) FROM stored_events").fetchone()[0] < 2_000:
+            assert process.poll() is None
+            time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (130, b"")
+    error = json.loads(stderr)["error"]
+    assert error["code"] == "interrupted"
+    assert "Run the command again to continue" in error["message"]
+    resumed = tallybook.run_json("import", path, "--backfill")
+    assert 1_000 < resumed["duplicate"] < rows
+    assert resumed["accepted"] + resumed["duplicate"] == rows
+    assert tallybook.run_json("total", "tokens", "acme", "--period", "2024")["value"] == str(rows)

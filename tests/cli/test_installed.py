@@ -1,0 +1,76 @@
+"""The installed program, run as a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(sys.executable).with_name("tallybook")
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [PROGRAM, *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_results_go_to_stdout_and_errors_to_stderr(tmp_path: Path) -> None:
+    """With the ledger of the folder by default, and the status that scripts ask for."""
+    assert run(tmp_path, "meter", "configure", "tokens").returncode == 0
+    assert (tmp_path / "tallybook.db").exists()
+    completed = run(tmp_path, "total", "tokens", "--json")
+    assert (completed.returncode, json.loads(completed.stdout)["value"], completed.stderr) == (0, "0", "")
+    rejected = run(tmp_path, "total", "nothing")
+    assert (rejected.returncode, rejected.stdout) == (1, "")
+    assert rejected.stderr == "tallybook: no_meter: There is no meter 'nothing'; configure it first.\n"
+    assert run(tmp_path, "total", "--help").returncode == 0
+    assert run(tmp_path, "totale").returncode == 2
+
+
+def test_nothing_is_coloured_when_piped_and_plain_bars_serve_ascii(tmp_path: Path) -> None:
+    """No escape sequences; and no character that the output can't take."""
+    run(tmp_path, "meter", "configure", "tokens")
+    run(tmp_path, "record", "tokens", "stripe_customer_id=é", "value=3")
+    completed = run(tmp_path, "summaries", "tokens", PYTHONIOENCODING="ascii")
+    assert completed.returncode == 0
+    assert "#" * 32 in completed.stdout
+    assert "\x1b" not in run(tmp_path, "totals", "tokens").stdout
+    assert run(tmp_path, "totals", "tokens", PYTHONIOENCODING="ascii").returncode == 0
+
+
+def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
+    """As with head: no traceback."""
+    run(tmp_path, "meter", "configure", "tokens")
+    process = subprocess.Popen(
+        [PROGRAM, "meter", "list"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.wait()
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_a_missing_extra_is_reported_with_the_install_command(tmp_path: Path, missing: str) -> None:
+    """With status 2, and no traceback."""
+    (tmp_path / "absent.py").write_text(
+        "import sys\n"
+        f"sys.modules[{missing!r}] = None\n"
+        "from tallybook.application.interfaces.cli import main\n"
+        "sys.argv = ['tallybook', 'meter', 'list']\n"
+        "main()\n"
+    )
+    run(tmp_path, "meter", "configure", "tokens")
+    ran = subprocess.run([sys.executable, "absent.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == "The command line needs an extra: pip install 'tallybook[cli]'\n"

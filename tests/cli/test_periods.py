@@ -1,0 +1,248 @@
+"""The commands on closed periods: close, list, adjustments and reopen."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tallybook.application import Metering
+from tallybook.application.commands.periods import PeriodCommands
+
+from .command_line import CommandLine
+from .october_ledger import OCTOBER, october_ledger, record_tokens
+
+
+@pytest.fixture
+def tallybook(tmp_path: Path) -> CommandLine:
+    return october_ledger(tmp_path)
+
+
+def record_corrections(tallybook: CommandLine) -> None:
+    """October closed for all, then one of acme's uses cancelled and a late one recorded."""
+    tallybook.run("period", "close", "tokens", "--all", *OCTOBER)
+    tallybook.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
+    record_tokens(tallybook, "req-6", "acme", "30", "2025-10-31T23:59:00")
+
+
+def test_a_closed_period_has_its_totals_and_their_position_and_rules(tallybook: CommandLine) -> None:
+    """Closing it again gives the first figures, and says so."""
+    result = tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER)
+    period = result["period"]
+    assert result["was_closed"] is False
+    assert (period["customer"], period["quantity"], period["billable"], period["count"]) == ("acme", "3020", "3020", 3)
+    assert (period["start"], period["end"]) == ("2025-10-01T00:00:00Z", "2025-11-01T00:00:00Z")
+    assert (period["revision"], period["position"], len(period["digest"])) == (1, 6, 64)
+    assert tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER) == {"period": period, "was_closed": True}
+    lines = tallybook.lines("period", "close", "tokens", "acme", *OCTOBER)
+    assert lines[0] == "tokens, acme, 2025-10 was closed before"
+    assert lines[1] == "  quantity        3,020"
+    assert lines[-1] == f"  SHA-256         {period['digest']}"
+
+
+def test_closing_for_all_closes_each_customer_with_usage(tallybook: CommandLine) -> None:
+    """And goes on where some are closed already; without usage there is nothing to close."""
+    tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
+    assert tallybook.lines("period", "close", "tokens", "--all", *OCTOBER) == [
+        "tokens, all customers, 2025-10 (UTC)",
+        "customer   quantity   billable   events   closed",
+        "────────────────────────────────────────────────",
+        "acme          3,020      3,020        3   before",
+        "zeta              7          7        1   now",
+        "1 period closed now, 1 before",
+    ]
+    assert tallybook.lines("period", "close", "tokens", "--all", "--period", "2025-08")[-1].startswith("No usage")
+
+
+def test_closing_for_all_continues_after_errors_and_reports_them(tallybook: CommandLine) -> None:
+    """Exit status 1; the others are closed all the same."""
+    tallybook.run("period", "close", "tokens", "acme", "--from", "2025-10-05", "--to", "2025-10-06")
+    lines = tallybook.run("period", "close", "tokens", "--all", *OCTOBER, status=1).stdout.splitlines()
+    assert lines[-2] == "1 period closed now, 0 before, 1 failed"
+    assert lines[-1].startswith("acme: period_overlaps: ")
+    result = tallybook.run_json("period", "close", "tokens", "--all", *OCTOBER, status=1)
+    assert [(closing["period"]["customer"], closing["was_closed"]) for closing in result["closed"]] == [("zeta", True)]
+    assert [(failure["customer"], failure["error"]["code"]) for failure in result["failed"]] == [
+        ("acme", "period_overlaps")
+    ]
+
+
+def test_a_period_is_not_closed_before_its_grace_period_ends(tmp_path: Path) -> None:
+    """An hour by default; --grace-period says otherwise. For all customers it is one refusal, not one for each."""
+    tallybook = october_ledger(tmp_path)
+    now = datetime.now(UTC)
+    end = now - timedelta(minutes=30)
+    with Metering.open(tallybook.url) as metering:
+        metering.record("tokens", {"customer": "acme", "tokens": "1"}, timestamp=end - timedelta(minutes=1))
+    span = ("--from", (end - timedelta(days=1)).isoformat(), "--to", end.isoformat())
+    assert tallybook.run_error("period", "close", "tokens", "acme", *span) == ("period_not_ended", "end")
+    assert tallybook.run_error("period", "close", "tokens", "--all", *span) == ("period_not_ended", "end")
+    assert (
+        tallybook.run_error("period", "close", "tokens", "acme", *span, "--grace-period", 72)[0] == "period_not_ended"
+    )
+    assert (
+        tallybook.run_json("period", "close", "tokens", "acme", *span, "--grace-period", 0)["period"]["quantity"] == "1"
+    )
+    assert (
+        "less than or equal to 72"
+        in tallybook.run("period", "close", "tokens", "acme", *span, "--grace-period", 73, status=2).stderr
+    )
+
+
+def test_adjustments_show_later_changes_and_their_reasons(tallybook: CommandLine) -> None:
+    """Signed, on the period it belongs to; the changes of the events add up to the difference."""
+    assert tallybook.lines("period", "adjustments", "tokens") == [
+        "No adjustments: no closed period has changed since it was closed."
+    ]
+    record_corrections(tallybook)
+    table = [
+        "customer   period    frozen   now   difference   billable difference   rules difference",
+        "───────────────────────────────────────────────────────────────────────────────────────",
+        "acme       2025-10    3,020    50       -2,970                -2,970                  0",
+    ]
+    assert tallybook.lines("period", "adjustments", "tokens") == table
+    lines = tallybook.lines("period", "adjustments", "tokens", "acme", "--events", *OCTOBER)
+    assert lines[:3] == table
+    assert lines[4] == "acme, 2025-10: -2,970 since it was closed"
+    assert lines[5].split() == ["occurred", "at", "identifier", "value", "change", "when", "closed", "now"]
+    assert lines[7].startswith("2025-10-05 09:20:00   req-2        3,000   -3,000   counted        cancelled ")
+    assert lines[-1] == "2025-10-31 23:59:00   req-6           30      +30   not recorded   counted"
+
+    (adjustment,) = tallybook.run_json("period", "adjustments", "tokens")
+    assert (adjustment["period"]["quantity"], adjustment["quantity"]) == ("3020", "50")
+    assert (adjustment["difference"], adjustment["billable_difference"]) == ("-2970", "-2970")
+    assert [
+        (event["identifier"], event["before"], event["verdict"], event["change"]) for event in adjustment["events"]
+    ] == [
+        ("req-2", "counted", "cancelled", "-3000"),
+        ("req-6", None, "counted", "30"),
+    ]
+
+
+def test_adjustments_take_a_position_and_a_time_range(tallybook: CommandLine) -> None:
+    """Position 8 is zeta's closing; the cancel came at 9, the late use at 10."""
+    record_corrections(tallybook)
+    assert tallybook.run_json("period", "adjustments", "tokens", "--as-of", 8) == []
+    (cancelled,) = tallybook.run_json("period", "adjustments", "tokens", "--as-of", 9)
+    assert cancelled["difference"] == "-3000"
+    assert tallybook.run_json("period", "adjustments", "tokens", "zeta") == []
+    assert tallybook.run_json("period", "adjustments", "tokens", "--period", "2025-09") == []
+
+
+def test_other_rules_owe_nothing_on_a_closed_period(tallybook: CommandLine) -> None:
+    """What they would make of it stands apart; no event caused it."""
+    tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
+    tallybook.run("rules", "change", "tokens", "--formula", "count", "--reason", "by call", "--yes")
+    lines = tallybook.lines("period", "adjustments", "tokens", "--events")
+    assert lines[2].split() == ["acme", "2025-10", "3,020", "3,020", "0", "0", "-3,017"]
+    assert lines[-1] == "No event: only the rules were changed."
+
+
+def test_a_reopened_period_is_closed_again_and_its_first_total_stays(tallybook: CommandLine) -> None:
+    """With who asked and why."""
+    record_corrections(tallybook)
+    lines = tallybook.lines("period", "reopen", "tokens", "acme", *OCTOBER, "--reason", "wrong unit", "--by", "ops")
+    assert lines[0] == "tokens, acme, 2025-10 is reopened by ops: wrong unit"
+    assert lines[1].endswith(" was 3,020; it stays in the ledger.")
+    listed = tallybook.lines("period", "list", "tokens")
+    assert [line.split()[0] for line in listed[2:]] == ["zeta"]
+    assert tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER)["period"]["quantity"] == "50"
+    periods = tallybook.run_json("period", "list", "tokens", "acme", "--reopened")
+    assert [(period["quantity"], period["reason"], period["by"]) for period in periods] == [
+        ("3020", "wrong unit", "ops"),
+        ("50", None, None),
+    ]
+    assert "by ops: wrong unit" in tallybook.run("period", "list", "tokens", "--reopened").stdout
+    assert tallybook.run_json("period", "adjustments", "tokens") == []
+
+
+def test_closed_periods_are_listed_by_time_and_as_of(tallybook: CommandLine) -> None:
+    """All of them without a period; those that touch it with one; those that were closed by then as of a position."""
+    assert tallybook.lines("period", "list", "tokens") == ["No closed periods."]
+    record_corrections(tallybook)
+    tallybook.run("period", "close", "tokens", "zeta", "--period", "2025-09")
+    assert len(tallybook.run_json("period", "list", "tokens")) == 3
+    assert len(tallybook.run_json("period", "list", "tokens", "zeta")) == 2
+    (touched,) = tallybook.run_json("period", "list", "tokens", "--from", "2025-09-30", "--to", "2025-10-01")
+    assert (touched["customer"], touched["quantity"]) == ("zeta", "11")
+    assert [period["customer"] for period in tallybook.run_json("period", "list", "tokens", "--as-of", 7)] == ["acme"]
+
+
+def test_an_anchored_period_is_the_one_that_starts_in_the_month(tallybook: CommandLine) -> None:
+    """By the clocks of the timezone; it is told by its bounds, and asked for in the same words."""
+    anchored = ("--anchor", "2025-01-31T10:32", "--period", "2025-09", "--timezone", "Europe/Berlin")
+    period = tallybook.run_json("period", "close", "tokens", "zeta", *anchored)["period"]
+    assert (period["start"], period["end"]) == ("2025-09-30T08:32:00Z", "2025-10-31T09:32:00Z")
+    assert period["quantity"] == "18"
+    (line,) = tallybook.lines("period", "list", "tokens", *anchored)[2:]
+    assert line.startswith("zeta       2025-09-30 10:32 to 2025-10-31 10:32 ")
+    assert tallybook.run_json("total", "tokens", "zeta", *anchored)["value"] == "18"
+    tallybook.run("period", "reopen", "tokens", "zeta", *anchored, "--reason", "why")
+
+
+@pytest.mark.parametrize(
+    ("period", "start", "end"),
+    [
+        ("2025-02", "2025-02-28T10:32:00Z", "2025-03-31T10:32:00Z"),
+        ("2025", "2025-01-31T10:32:00Z", "2026-01-31T10:32:00Z"),
+        ("2024-12-31", "2024-12-31T10:32:00Z", "2025-01-01T10:32:00Z"),
+        ("0001-01", "0001-01-31T10:32:00Z", "0001-02-28T10:32:00Z"),
+        ("9999-12", "9999-12-31T10:32:00Z", "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_an_anchor_goes_with_months_days_and_years(tallybook: CommandLine, period: str, start: str, end: str) -> None:
+    """Before the anchor too, and up to the ends of time, by any clocks."""
+    tallybook.run("total", "tokens", "--anchor", "2025-01-31T10:32", "--period", period, "--timezone", "Asia/Tokyo")
+    total = tallybook.run_json("total", "tokens", "--anchor", "2025-01-31T10:32", "--period", period)
+    assert (total["start"], total["end"]) == (start, end)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("close", "tokens", "acme"),
+        ("close", "tokens", *OCTOBER),
+        ("close", "tokens", "acme", "--all", *OCTOBER),
+        ("close", "tokens", "acme", "--anchor", "2025-01-17", "--from", "2025-10-01", "--to", "2025-11-01"),
+        ("close", "tokens", "acme", "--anchor", "the 17th", *OCTOBER),
+        ("close", "tokens", "acme", "--grace-period", "soon", *OCTOBER),
+        ("reopen", "tokens", "acme", *OCTOBER),
+        ("reopen", "tokens", "acme", "--reason", "why"),
+        ("list", "tokens", "--from", "2025-10-01"),
+        ("adjustments", "tokens", "--anchor", "2025-01-17"),
+    ],
+)
+def test_incomplete_arguments_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:
+    """Which period, which customer, and why."""
+    assert "Error: " in tallybook.run("period", *arguments, status=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("close", "nothing", "acme", *OCTOBER), "no_meter"),
+        (("close", "tokens", "acme", "--from", "2025-10-02", "--to", "2025-10-02"), "invalid_time_range"),
+        (("close", "tokens", "acme", "--period", "2999"), "period_not_ended"),
+        (("list", "nothing"), "no_meter"),
+        (("adjustments", "nothing"), "no_meter"),
+        (("reopen", "tokens", "acme", "--reason", "why", *OCTOBER), "period_not_closed"),
+        (("reopen", "tokens", "acme", "--reason", "", *OCTOBER), "parameter_invalid"),
+    ],
+)
+def test_ledger_errors_have_their_code(tallybook: CommandLine, arguments: tuple[str, ...], code: str) -> None:
+    """Status 1, one line or one document."""
+    assert tallybook.run_error("period", *arguments)[0] == code
+
+
+def test_closing_can_continue_after_an_interruption(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C between two customers: what is closed stays closed, status 130."""
+    close_period = PeriodCommands.close
+
+    def interrupted(periods: PeriodCommands, event_name: str, customer: str, start: datetime, end: datetime) -> object:
+        if customer == "zeta":
+            raise KeyboardInterrupt
+        return close_period(periods, event_name, customer, start, end)
+
+    monkeypatch.setattr(PeriodCommands, "close", interrupted)
+    stderr = tallybook.run("period", "close", "tokens", "--all", *OCTOBER, status=130).stderr
+    assert stderr.startswith("tallybook: interrupted: Interrupted after 1 of 2 customers.")
+    monkeypatch.undo()
+    assert tallybook.lines("period", "close", "tokens", "--all", *OCTOBER)[-1] == "1 period closed now, 1 before"

@@ -1,0 +1,302 @@
+"""The stores that outlive a program, and what may happen to them past the application, on connections of its own."""
+
+import shutil
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+import psycopg
+from psycopg import sql
+from tallybook.application import Metering
+from tallybook.application.storage.sqlite.connection import Datastore
+from tallybook.application.storage.sqlite.store import SQLiteStore
+from tallybook.application.storage.url import resolve_store
+
+from ..postgres import Database
+from .stores import ANY_TIME, NOW, Store
+
+DatabasePart = Literal["ledger", "read_models"]
+Row = tuple[Any, ...]
+
+
+class Step(NamedTuple):
+    """A statement whose marks are question marks, and what is given for these."""
+
+    statement: str
+    parameters: Sequence[object] = ()
+
+
+class StatementResult(NamedTuple):
+    """What a statement gave: its columns and rows, and how many rows it is about."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    row_count: int
+
+
+class StoreRejected(Exception):
+    """The store itself refuses a change."""
+
+
+@dataclass(frozen=True)
+class PersistentStore(Store, ABC):
+    """A ledger and read models that are still there when nobody has them open."""
+
+    url: str
+
+    def open(self) -> Metering:
+        """The ledger, opened as a program does."""
+        return Metering.open(self.url, policy=ANY_TIME, clock=lambda: NOW)
+
+    # --- what each store does in its own way ------------------------------------------------------------
+
+    @abstractmethod
+    def execute(self, part: DatabasePart, *steps: Step) -> list[StatementResult]:
+        """Execute statements in one transaction. Raises Refused."""
+
+    @abstractmethod
+    def without_triggers(self, *steps: Step) -> list[Step]:
+        """The same steps on the ledger with all triggers lifted meanwhile."""
+
+    @abstractmethod
+    def new_location(self) -> Self:
+        """Another place of this kind, where nothing is yet."""
+
+    @abstractmethod
+    def copy_ledger(self, to: "PersistentStore") -> None:
+        """Put a copy of the ledger in the place of what is there, as from a backup."""
+
+    @abstractmethod
+    def move(self, to: "PersistentStore") -> None:
+        """Move the ledger and its read models to where nothing is yet."""
+
+    @abstractmethod
+    def delete_read_models(self) -> None:
+        """Delete the read models, as an operator does."""
+
+    @abstractmethod
+    def has_read_models(self) -> bool:
+        """Whether there are read models."""
+
+    @abstractmethod
+    def list_objects(self) -> list[str]:
+        """The names of all that lies there, whatever it is."""
+
+    # --- what a test does -----------------------------------------------------------------------------
+
+    def ledger_rows(self, statement: str, *parameters: object) -> Sequence[Row]:
+        """What a statement gives on the ledger."""
+        return self.execute("ledger", Step(statement, parameters))[0].rows
+
+    def read_model_rows(self, statement: str, *parameters: object) -> Sequence[Row]:
+        """What a statement gives on the read models."""
+        return self.execute("read_models", Step(statement, parameters))[0].rows
+
+    def corrupt_ledger(self, statement: str, *parameters: object) -> int:
+        """Change rows of the ledger, as one can who may lift its triggers; give how many."""
+        step = Step(statement, parameters)
+        steps = self.without_triggers(step)
+        return self.execute("ledger", *steps)[steps.index(step)].row_count
+
+    def corrupt_read_models(self, statement: str, *parameters: object) -> int:
+        """Change rows of the read models; give how many."""
+        return self.execute("read_models", Step(statement, parameters))[0].row_count
+
+    def add_read_model_row(self, table: str, **cells: object) -> None:
+        """Add a row like another one of the table, but for these cells."""
+        (like,) = self.execute("read_models", Step(f"SELECT * FROM {table} ORDER BY 1, 2 LIMIT 1"))
+        row = {**dict(zip(like.columns, like.rows[0], strict=True)), **cells}
+        self.execute("read_models", _insert(table, list(row), list(row.values())))
+
+    @contextmanager
+    def restore_table(self, table: str) -> Generator[None]:
+        """Whatever is done to a table of the read models is undone at the end."""
+        (table_before,) = self.execute("read_models", Step(f"SELECT * FROM {table}"))
+        yield
+        inserts = [_insert(table, table_before.columns, row) for row in table_before.rows]
+        self.execute("read_models", Step(f"DELETE FROM {table}"), *inserts)
+
+
+def _insert(table: str, columns: Sequence[str], row: Sequence[object]) -> Step:
+    return Step(f"INSERT INTO {table} ({','.join(columns)}) VALUES ({','.join('?' * len(row))})", row)
+
+
+@dataclass(frozen=True)
+class SQLiteFile(PersistentStore):
+    """A ledger in a file."""
+
+    location: SQLiteStore
+
+    @classmethod
+    def in_file(cls, file: Path) -> Self:
+        """A ledger in a file, and its read models in another one beside it."""
+        return cls(url=f"sqlite:///{file}", location=SQLiteStore(str(file), f"{file}.read-models"))
+
+    @property
+    def file(self) -> Path:
+        """The ledger's file."""
+        return Path(self.location.events_database)
+
+    @property
+    def read_models_file(self) -> Path:
+        """The file of the read models."""
+        return Path(self.location.read_models_database)
+
+    @contextmanager
+    def datastores(self) -> Generator[tuple[Datastore, Datastore]]:
+        """The databases of the ledger and of its read models as the store opens them, closed at the end."""
+        with (
+            closing(self.location.open_recorder()) as recorder,
+            closing(self.location.open_read_models(dict)) as read_models,
+        ):
+            assert isinstance(recorder.datastore, Datastore)
+            assert isinstance(read_models.datastore, Datastore)
+            yield recorder.datastore, read_models.datastore
+
+    def execute(self, part: DatabasePart, *steps: Step) -> list[StatementResult]:
+        """Execute statements in one transaction."""
+        with (
+            closing(sqlite3.connect(self.file if part == "ledger" else self.read_models_file)) as connection,
+            connection,
+        ):
+            try:
+                return [self._result(connection.execute(*step)) for step in steps]
+            except sqlite3.IntegrityError as error:
+                raise StoreRejected(str(error)) from error
+
+    def without_triggers(self, *steps: Step) -> list[Step]:
+        """The same steps on the ledger with all triggers lifted meanwhile."""
+        triggers = self.ledger_rows("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+        return [
+            *(Step(f"DROP TRIGGER {name}") for name, _ in triggers),
+            *steps,
+            *(Step(trigger_sql) for _, trigger_sql in triggers),
+        ]
+
+    def new_location(self) -> Self:
+        """A file in a folder of its own."""
+        folder = self.file.parent / "elsewhere"
+        folder.mkdir()
+        return self.in_file(folder / self.file.name)
+
+    def copy_ledger(self, to: PersistentStore) -> None:
+        """Copy the file."""
+        assert isinstance(to, SQLiteFile)
+        shutil.copy(self.file, to.file)
+
+    def move(self, to: PersistentStore) -> None:
+        """Move both files."""
+        assert isinstance(to, SQLiteFile)
+        shutil.move(self.file, to.file)
+        shutil.move(self.read_models_file, to.read_models_file)
+
+    def delete_read_models(self) -> None:
+        """Delete the file, and what SQLite keeps beside it."""
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.read_models_file}{suffix}").unlink(missing_ok=True)
+
+    def has_read_models(self) -> bool:
+        """Whether there is such a file."""
+        return self.read_models_file.exists()
+
+    def list_objects(self) -> list[str]:
+        """All files in the folder."""
+        return sorted(path.name for path in self.file.parent.iterdir())
+
+    @staticmethod
+    def _result(cursor: sqlite3.Cursor) -> StatementResult:
+        return StatementResult([column[0] for column in cursor.description or ()], cursor.fetchall(), cursor.rowcount)
+
+
+@dataclass(frozen=True)
+class PostgresSchema(PersistentStore):
+    """A ledger in a schema of a PostgreSQL database."""
+
+    database: Database
+    schema: str
+
+    @classmethod
+    def create(cls, database: Database) -> Self:
+        """A ledger in a schema of its own."""
+        url = database.fresh_url()
+        return cls(url=url, location=resolve_store(url), database=database, schema=url.rpartition("schema=")[2])
+
+    @property
+    def read_models_schema(self) -> str:
+        """The schema of the read models."""
+        return f"{self.schema}_read_models"
+
+    def execute(self, part: DatabasePart, *steps: Step) -> list[StatementResult]:
+        """Execute statements in one transaction."""
+        schema = self.schema if part == "ledger" else self.read_models_schema
+        with closing(self.database.connect()) as connection, connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL search_path TO {}").format(sql.Identifier(schema)))
+            try:
+                return [self._result(connection, step) for step in steps]
+            except (psycopg.IntegrityError, psycopg.DataError, psycopg.errors.DatatypeMismatch) as error:
+                raise StoreRejected(str(error)) from error
+
+    def without_triggers(self, *steps: Step) -> list[Step]:
+        """The same steps on the ledger with all triggers lifted meanwhile."""
+        return [
+            Step("ALTER TABLE stored_events DISABLE TRIGGER USER"),
+            *steps,
+            Step("ALTER TABLE stored_events ENABLE TRIGGER USER"),
+        ]
+
+    def new_location(self) -> Self:
+        """A schema that is new."""
+        return self.create(self.database)
+
+    def copy_ledger(self, to: PersistentStore) -> None:
+        """Copy the rows into a new ledger, in the place of one that may be there."""
+        assert isinstance(to, PostgresSchema)
+        self._drop(to.schema)
+        to.ledger().close()
+        rows = "INSERT INTO {}.stored_events SELECT * FROM {}.stored_events ORDER BY position"
+        self._administer(rows, to.schema, self.schema)
+
+    def move(self, to: PersistentStore) -> None:
+        """Rename both schemas."""
+        assert isinstance(to, PostgresSchema)
+        self._administer("ALTER SCHEMA {} RENAME TO {}", self.schema, to.schema)
+        self._administer("ALTER SCHEMA {} RENAME TO {}", self.read_models_schema, to.read_models_schema)
+
+    def delete_read_models(self) -> None:
+        """Drop the schema, and all that lies in it."""
+        self._drop(self.read_models_schema)
+
+    def has_read_models(self) -> bool:
+        """Whether there is such a schema."""
+        return self.ledger_rows("SELECT to_regnamespace(?)", self.read_models_schema) != [(None,)]
+
+    def list_objects(self) -> list[str]:
+        """All that the schemas hold, and all schemas that begin with their names."""
+        rows = self.ledger_rows(
+            "SELECT nspname || '.' || coalesce(relname, '') FROM pg_namespace LEFT JOIN pg_class"
+            " ON relnamespace = pg_namespace.oid WHERE starts_with(nspname, ?) ORDER BY 1",
+            self.schema,
+        )
+        return [name for (name,) in rows]
+
+    def delete(self) -> None:
+        """Leave nothing of the ledger."""
+        self._drop(self.schema)
+        self._drop(self.read_models_schema)
+
+    def _drop(self, schema: str) -> None:
+        self._administer("DROP SCHEMA IF EXISTS {} CASCADE", schema)
+
+    def _administer(self, statement: str, *names: str) -> None:
+        with closing(self.database.connect()) as connection:
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # pyright: ignore
+
+    @staticmethod
+    def _result(connection: "psycopg.Connection[Row]", step: Step) -> StatementResult:
+        cursor = connection.execute(step.statement.replace("?", "%s"), step.parameters or None)  # pyright: ignore
+        columns = [column.name for column in cursor.description or ()]
+        return StatementResult(columns, cursor.fetchall() if columns else [], cursor.rowcount)

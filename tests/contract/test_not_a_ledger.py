@@ -1,0 +1,175 @@
+"""What is not a ledger, or can't be one, is refused with the class and code that say so, and left as it was."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tallybook.application import Metering
+from tallybook.domain.errors import (
+    InvalidLedgerUrl,
+    LedgerUnavailable,
+    NotALedger,
+    TallybookError,
+    UnsupportedSchemaVersion,
+)
+
+
+def create_newer_ledger(file: Path) -> None:
+    """A ledger of a later Tallybook."""
+    Metering.open(f"sqlite:///{file}").close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+
+
+def create_ledger_with_newer_read_models(file: Path) -> None:
+    """A ledger whose read models a later Tallybook made."""
+    Metering.open(f"sqlite:///{file}").close()
+    with closing(sqlite3.connect(f"{file}.read-models")) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+
+
+def create_foreign_database(file: Path) -> None:
+    """A SQLite database of another program."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
+
+
+def create_database_with_other_application_id(file: Path) -> None:
+    """A SQLite database with an application id of its own."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA application_id = 42")
+        connection.execute("CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
+
+
+def create_read_models_file(file: Path) -> None:
+    """A `.read-models` file by another name."""
+    other = file.with_name("other.db")
+    Metering.open(f"sqlite:///{other}").close()
+    Path(f"{other}.read-models").rename(file)
+
+
+def create_text_file(file: Path) -> None:
+    """A text, long enough to be looked at as pages."""
+    file.write_text("identifier,timestamp,event_name\n" * 1_000)
+
+
+def create_short_text_file(file: Path) -> None:
+    """A text shorter than the header of a database."""
+    file.write_text("hello\n")
+
+
+REJECTED_FILES: list[tuple[Callable[[Path], None], type[TallybookError], str]] = [
+    (create_newer_ledger, UnsupportedSchemaVersion, "unsupported_schema_version"),
+    (create_ledger_with_newer_read_models, UnsupportedSchemaVersion, "unsupported_schema_version"),
+    (create_foreign_database, NotALedger, "not_a_ledger"),
+    (create_database_with_other_application_id, NotALedger, "not_a_ledger"),
+    (create_read_models_file, NotALedger, "not_a_ledger"),
+    (create_text_file, NotALedger, "not_a_ledger"),
+    (create_short_text_file, NotALedger, "not_a_ledger"),
+]
+
+
+@pytest.mark.parametrize(("create", "error_class", "code"), REJECTED_FILES)
+def test_a_file_that_is_not_a_ledger_is_rejected(
+    create: Callable[[Path], None], error_class: type[TallybookError], code: str, tmp_path: Path
+) -> None:
+    """Opening refuses what it can't read and says which file it is about."""
+    file = tmp_path / "usage.db"
+    create(file)
+    with pytest.raises(TallybookError, match=r"usage\.db") as exc_info:
+        Metering.open(f"sqlite:///{file}")
+    assert (type(exc_info.value), exc_info.value.code, exc_info.value.field) == (error_class, code, "url")
+
+
+@pytest.mark.parametrize("create", [made for made, _, _ in REJECTED_FILES])
+def test_a_rejected_file_is_not_changed(create: Callable[[Path], None], tmp_path: Path) -> None:
+    """A file that belongs to somebody else is not changed by a byte."""
+    file = tmp_path / "usage.db"
+    create(file)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(TallybookError):
+        Metering.open(f"sqlite:///{file}")
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("create", [made for made, _, _ in REJECTED_FILES])
+def test_a_rejected_file_is_closed(create: Callable[[Path], None], tmp_path: Path) -> None:
+    """Nothing stays open after a refusal, so that no write-ahead log is left beside the file."""
+    file = tmp_path / "usage.db"
+    create(file)
+    before = {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(TallybookError) as exc_info:
+        Metering.open(f"sqlite:///{file}")
+    leftovers = {path.name for path in tmp_path.iterdir()} - before
+    assert leftovers == set(), f"left by {exc_info.value!r}"
+
+
+def test_an_empty_file_becomes_a_ledger(tmp_path: Path) -> None:
+    """A file of no bytes is a new ledger, as one made by mkstemp is."""
+    file = tmp_path / "usage.db"
+    file.touch()
+    with Metering.open(f"sqlite:///{file}") as metering:
+        metering.meters.configure("tokens")
+    with Metering.open(f"sqlite:///{file}") as metering:
+        assert [meter.event_name for meter in metering.meters.list()] == ["tokens"]
+
+
+def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
+    """A file is made where it is missing, a folder is not."""
+    with pytest.raises(LedgerUnavailable, match="folder must exist") as exc_info:
+        Metering.open(f"sqlite:///{tmp_path / 'missing' / 'usage.db'}")
+    assert exc_info.value.code == "ledger_unavailable"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_an_invalid_url(tmp_path: Path) -> None:
+    """A ledger is a file, not the folder it lies in."""
+    with pytest.raises(InvalidLedgerUrl, match="is a folder") as exc_info:
+        Metering.open(f"sqlite:///{tmp_path}")
+    assert exc_info.value.code == "invalid_ledger_url"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "usage.db",
+        "/var/lib/usage.db",
+        "mysql://localhost/usage",
+        "file:usage.db",
+        "sqlite://host/usage.db",
+        "sqlite:///usage.db?mode=ro",
+        "sqlite:///usage.db#main",
+        "sqlite://[::1",
+        "sqlite:///usage%00.db",
+    ],
+)
+def test_an_unknown_or_malformed_url_is_rejected(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL of an unknown scheme, or with more than a path, is refused by name, and no file is made of it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidLedgerUrl) as exc_info:
+        Metering.open(url)
+    assert (exc_info.value.code, exc_info.value.field, exc_info.value.value) == ("invalid_ledger_url", "url", url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    """A path is a path: one that looks like a setting of SQLite's is a durable file like any other."""
+    folder = tmp_path / "mode=memory :memory:"
+    folder.mkdir()
+    with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
+        metering.meters.configure("tokens")
+        assert (folder / "usage.db-wal").exists()
+
+
+def test_a_rejected_url_does_not_affect_the_next_url(tmp_path: Path) -> None:
+    """After a refusal the same process opens a good ledger at once: nothing is held."""
+    file = tmp_path / "usage.db"
+    create_text_file(file)
+    with pytest.raises(NotALedger):
+        Metering.open(f"sqlite:///{file}")
+    file.unlink()
+    with Metering.open(f"sqlite:///{file}") as metering:
+        assert metering.meters.list() == []

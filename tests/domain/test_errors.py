@@ -1,0 +1,508 @@
+"""The code and the field of every error."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tallybook.application import Metering, TallybookError, verify_consistency, verify_inclusion
+from tallybook.domain import AcceptancePolicy, CustomerPeriods, PeriodTotals, Rules, errors
+
+from ..notation import Clock, moment
+
+NOW = moment("12:00")
+NAIVE = NOW.replace(tzinfo=None)
+DAY = moment("00:00"), moment("11T00:00")
+Call = Callable[[Metering], object]
+
+
+def record_call(
+    payload: object = None, identifier: object = None, timestamp: object = None, event_name: object = "calls"
+) -> Call:
+    """Return a call that records a meter event; omitted arguments are valid."""
+    event_payload = {"customer": "acme", "value": "1"} if payload is None else payload
+    return lambda metering: metering.record(event_name, event_payload, identifier=identifier, timestamp=timestamp)  # type: ignore[arg-type]
+
+
+def configure_call(event_name: object = "new", **arguments: object) -> Call:
+    """Return a call that configures a meter."""
+    return lambda metering: metering.meters.configure(event_name, **arguments)  # type: ignore[arg-type]
+
+
+def total_call(start: object = DAY[0], end: object = DAY[1], as_of: object = None, customer: object = "acme") -> Call:
+    """Return a call that queries a total."""
+    return lambda metering: metering.total("calls", customer, start, end, as_of=as_of)  # type: ignore[arg-type]
+
+
+def summaries_call(window: object = "hour", timezone: object = "UTC", end: datetime = DAY[1]) -> Call:
+    """Return a call that queries summaries."""
+    return lambda metering: metering.summaries("calls", "acme", DAY[0], end, window=window, timezone=timezone)  # type: ignore[arg-type]
+
+
+def events_call(**arguments: object) -> Call:
+    """Return a call that lists events."""
+    return lambda metering: metering.events("calls", **arguments)  # type: ignore[arg-type]
+
+
+def cancel_call(event_name: object = "calls", identifier: object = "taken", **arguments: object) -> Call:
+    """Return a call that cancels a meter event."""
+    return lambda metering: metering.cancel(event_name, identifier, **arguments)  # type: ignore[arg-type]
+
+
+def close_call(start: object, end: object, at: datetime = NOW) -> Call:
+    """Return a call that closes a period."""
+    return lambda _: periods_closed_yesterday().close(start, end, NO_TOTALS, at=at, policy=AcceptancePolicy())  # type: ignore[arg-type]
+
+
+def reopen_call(start: object, end: object) -> Call:
+    """Return a call that reopens a period."""
+    return lambda _: periods_closed_yesterday().reopen(start, end, reason=None, by=None, at=NOW)  # type: ignore[arg-type]
+
+
+def periods_closed_yesterday() -> CustomerPeriods:
+    """Return a customer's periods, of which yesterday is closed."""
+    periods = CustomerPeriods.empty("calls", "acme", at=NOW)
+    periods.close(*YESTERDAY, NO_TOTALS, at=NOW, policy=AcceptancePolicy())
+    return periods
+
+
+def create_key_call(scopes: object, **arguments: object) -> Call:
+    """Return a call that creates an access key."""
+    return lambda metering: metering.access_keys.create(scopes, **arguments)  # type: ignore[arg-type]
+
+
+YESTERDAY = DAY[0] - timedelta(days=1), DAY[0]
+NO_TOTALS = PeriodTotals(
+    quantity=Decimal(0), billable=Decimal(0), sum=Decimal(0), count=0, last=None,
+    rules=Rules(), revision=1, position=0, digest="",
+)  # fmt: skip
+
+
+def promote_call(generation: object, **arguments: object) -> Call:
+    """Return a call that promotes a generation."""
+    return lambda metering: metering.generations.promote(generation, **arguments)  # type: ignore[arg-type]
+
+
+def change_rules_call(rules: object, event_name: object = "calls", reason: object = "a test") -> Call:
+    """Return a call that changes rules."""
+    return lambda metering: metering.rules.change(event_name, rules, reason=reason)  # type: ignore[arg-type]
+
+
+def promote_candidate_call(**arguments: object) -> Call:
+    """Return a call that promotes a candidate with other rules."""
+
+    def call(metering: Metering) -> object:
+        return promote_call(metering.generations.rebuild(rules={"calls": {"formula": "last"}}).number, **arguments)(
+            metering
+        )
+
+    return call
+
+
+def promote_half_built(metering: Metering) -> object:
+    """Promote a generation whose rebuild was interrupted."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        metering.generations.rebuild(progress=interrupt)
+    return metering.generations.promote(metering.generations.list()[-1].number)
+
+
+def rebuild_twice_concurrently(metering: Metering) -> object:
+    """Rebuild while a rebuild is running."""
+    return metering.generations.rebuild(progress=lambda _: metering.generations.rebuild() and None)
+
+
+ERRORS: list[tuple[str, str | None, Call]] = [
+    # generations and rules
+    ("generation_not_found", "generation", promote_call(99)),
+    ("generation_not_found", "generation", lambda metering: metering.generations.diff(99)),
+    ("generation_not_found", "generation", lambda metering: metering.generations.drop(99)),
+    ("parameter_invalid", "generation", promote_call("1")),
+    ("parameter_invalid", "generation", promote_call(0)),
+    ("parameter_invalid", "reason", promote_candidate_call()),
+    ("parameter_invalid", "reason", promote_candidate_call(reason="")),
+    ("parameter_invalid", "by", promote_candidate_call(reason="a test", by=7)),
+    ("generation_in_use", "generation", lambda metering: metering.generations.drop(1)),
+    ("generation_in_use", "generation", promote_half_built),
+    ("rebuild_in_progress", None, rebuild_twice_concurrently),
+    ("parameter_invalid", "rules", lambda metering: metering.generations.rebuild(rules=["calls"])),  # type: ignore[arg-type]
+    ("incompatible_rules", "rules", change_rules_call({"value_key": "other"})),
+    ("incompatible_rules", "rules", change_rules_call({"customer_key": "other"})),
+    ("parameter_invalid", "rules", change_rules_call({})),
+    ("parameter_invalid", "rules", change_rules_call({"display_name": "Calls"})),
+    ("parameter_invalid", "rules", change_rules_call("last")),
+    ("parameter_invalid", "formula", change_rules_call({"formula": "median"})),
+    ("parameter_invalid", "event_time_window", change_rules_call({"event_time_window": "week"})),
+    ("parameter_invalid", "value_key", change_rules_call({"value_key": ""})),
+    ("parameter_invalid", "reason", change_rules_call({"formula": "last"}, reason=None)),
+    ("no_meter", "event_name", change_rules_call({"formula": "last"}, event_name="nothing")),
+    # meters
+    ("no_meter", "event_name", record_call(event_name="nothing")),
+    ("no_meter", "event_name", lambda metering: metering.meters.get("nothing")),
+    ("no_meter", "event_name", lambda metering: metering.meters.rename("nothing", "Nothing")),
+    ("no_meter", "event_name", lambda metering: metering.meters.deactivate("nothing")),
+    ("no_meter", "event_name", lambda metering: metering.meters.reactivate("nothing")),
+    ("no_meter", "event_name", lambda metering: metering.total("nothing", "acme", *DAY)),
+    ("no_meter", "event_name", lambda metering: metering.totals("nothing", *DAY)),
+    ("no_meter", "event_name", lambda metering: metering.summaries("nothing", "acme", *DAY, window="day")),
+    ("no_meter", "event_name", lambda metering: metering.events("nothing")),
+    ("no_meter", "event_name", lambda metering: metering.explain("nothing", "acme", *DAY)),
+    ("no_meter", "event_name", cancel_call("nothing", "unknown")),
+    ("archived_meter", "event_name", record_call(event_name="inactive")),
+    ("meter_already_exists", "event_name", configure_call("calls", formula="last")),
+    ("meter_already_exists", "event_name", configure_call("calls", customer_key="customer", display_name="Other")),
+    ("parameter_invalid", "event_name", configure_call("")),
+    ("parameter_invalid", "event_name", configure_call("n" * 101)),
+    ("parameter_invalid", "event_name", configure_call("n\0")),
+    ("parameter_invalid", "event_name", configure_call("\ud800")),
+    ("parameter_invalid", "event_name", configure_call(None)),
+    ("parameter_invalid", "display_name", configure_call(display_name="")),
+    ("parameter_invalid", "display_name", configure_call(display_name="n" * 251)),
+    ("parameter_invalid", "display_name", lambda metering: metering.meters.rename("calls", "n" * 251)),
+    ("parameter_invalid", "formula", configure_call(formula="average")),
+    ("parameter_invalid", "formula", configure_call(formula=None)),
+    ("parameter_invalid", "formula", configure_call(formula="SUM")),
+    ("parameter_invalid", "event_time_window", configure_call(event_time_window="month")),
+    ("parameter_invalid", "event_time_window", configure_call(event_time_window="")),
+    ("parameter_invalid", "customer_key", configure_call(customer_key="")),
+    ("parameter_invalid", "value_key", configure_call(value_key="k" * 101)),
+    ("parameter_invalid", "dimension_keys", configure_call(dimension_keys="region")),
+    ("parameter_invalid", "dimension_keys", configure_call(dimension_keys=["region", "region"])),
+    ("parameter_invalid", "dimension_keys", configure_call(dimension_keys=[f"d{n}" for n in range(11)])),
+    ("parameter_invalid", "dimension_keys", configure_call(dimension_keys=[""])),
+    # reports
+    ("payload_no_customer_defined", "customer", record_call({"value": "1"})),
+    ("payload_no_customer_defined", "customer", record_call({"customer": "", "value": "1"})),
+    ("payload_no_customer_defined", "customer", record_call({"customer": "ac\0me", "value": "1"})),
+    ("payload_no_value_defined", "value", record_call({"customer": "acme"})),
+    ("payload_invalid_value", "value", record_call({"customer": "acme", "value": "many"})),
+    ("meter_event_value_too_many_digits", "value", record_call({"customer": "acme", "value": "1234567890123456"})),
+    ("missing_dimension_payload_keys", "region", record_call(event_name="regional")),
+    ("payload_invalid", "payload", record_call(7)),
+    ("payload_invalid", "payload.value", record_call({"customer": "acme", "value": 1.0})),
+    ("invalid_identifier", "identifier", record_call(identifier="")),
+    ("invalid_identifier", "identifier", record_call(identifier=7)),
+    ("invalid_timestamp", "timestamp", record_call(timestamp=NAIVE)),
+    ("invalid_timestamp", "timestamp", record_call(timestamp="yesterday")),
+    ("invalid_timestamp", "timestamp", record_call(timestamp=1_700_000_000)),
+    ("timestamp_too_far_in_past", "timestamp", record_call(timestamp=NOW - timedelta(days=36))),
+    ("timestamp_in_future", "timestamp", record_call(timestamp=NOW + timedelta(minutes=6))),
+    ("duplicate_meter_event", "identifier", record_call(identifier="taken")),
+    ("invalid_meter_event", "event_name", record_call(event_name=None)),
+    ("invalid_meter_event", "event_name", record_call(event_name=7)),
+    # cancels
+    ("invalid_cancel_configuration", "identifier", cancel_call(identifier="unknown")),
+    ("invalid_cancel_configuration", "identifier", cancel_call(identifier="old")),
+    ("invalid_cancel_configuration", "event_name", cancel_call("regional")),
+    ("parameter_invalid", "identifier", cancel_call(identifier="")),
+    ("parameter_invalid", "identifier", cancel_call(identifier="i" * 101)),
+    ("parameter_invalid", "identifier", cancel_call(identifier=None)),
+    ("parameter_invalid", "event_name", cancel_call("")),
+    ("parameter_invalid", "reason", cancel_call(reason="r" * 501)),
+    ("parameter_invalid", "reason", cancel_call(reason="")),
+    ("parameter_invalid", "by", cancel_call(by=7)),
+    # questions
+    ("invalid_time_range", "start", total_call(*reversed(DAY))),
+    ("invalid_time_range", "start", total_call(start=NAIVE)),
+    ("invalid_time_range", "end", total_call(end=NAIVE)),
+    ("invalid_time_range", "start", total_call(start=None)),
+    ("invalid_time_range", "end", total_call(end="2026-11-01")),
+    ("invalid_time_range", "start", lambda metering: metering.totals("calls", *reversed(DAY))),
+    ("invalid_time_range", "start", lambda metering: metering.explain("calls", None, *reversed(DAY))),
+    ("invalid_time_range", "start", summaries_call(end=DAY[0] - timedelta(hours=1))),
+    ("invalid_time_range", "start", events_call(start=DAY[1], end=DAY[0])),
+    ("invalid_time_range", "start", events_call(start=NAIVE)),
+    ("invalid_time_range", "end", events_call(end=NAIVE)),
+    ("invalid_as_of", "as_of", total_call(as_of=-1)),
+    ("invalid_as_of", "as_of", total_call(as_of=True)),
+    ("invalid_as_of", "as_of", total_call(as_of=NAIVE)),
+    ("invalid_as_of", "as_of", total_call(as_of="2026-11-01")),
+    ("invalid_as_of", "as_of", total_call(as_of=1.0)),
+    ("parameter_invalid", "customer", total_call(customer="")),
+    ("parameter_invalid", "customer", total_call(customer=7)),
+    ("parameter_invalid", "customer", total_call(customer="c" * 5_001)),
+    ("parameter_invalid", "window", summaries_call(window="week")),
+    ("parameter_invalid", "window", summaries_call(window=None)),
+    ("unknown_timezone", "timezone", summaries_call(timezone="Mars/Olympus")),
+    ("unknown_timezone", "timezone", summaries_call(timezone="")),
+    ("unknown_timezone", "timezone", summaries_call(timezone="../etc/passwd")),
+    ("unknown_timezone", "timezone", summaries_call(timezone=None)),
+    ("unknown_timezone", "timezone", summaries_call(timezone="Europe")),
+    ("parameter_invalid", "limit", events_call(limit=0)),
+    ("parameter_invalid", "limit", events_call(limit=10_001)),
+    ("parameter_invalid", "limit", events_call(limit=True)),
+    ("parameter_invalid", "limit", events_call(limit="10")),
+    ("invalid_identifier", "starting_after", events_call(starting_after="unknown")),
+    # access keys
+    ("access_key_not_found", "id", lambda metering: metering.access_keys.revoke("0" * 16)),
+    ("access_key_not_found", "id", lambda metering: metering.access_keys.revoke("nothing")),
+    ("access_key_not_found", "id", lambda metering: metering.access_keys.revoke(None)),  # type: ignore[arg-type]
+    ("access_key_not_found", "id", lambda metering: metering.access_keys.get("0" * 16)),
+    ("access_key_not_found", "id", lambda metering: metering.access_keys.get("nothing")),
+    ("parameter_invalid", "reason", lambda metering: metering.access_keys.revoke("0" * 16, reason="")),
+    ("parameter_invalid", "by", lambda metering: metering.access_keys.revoke("0" * 16, by="b" * 501)),
+    ("parameter_invalid", "scopes", create_key_call([])),
+    ("parameter_invalid", "scopes", create_key_call("read")),
+    ("parameter_invalid", "scopes", create_key_call(["read", "write"])),
+    ("parameter_invalid", "scopes", create_key_call(["read", "read"])),
+    ("parameter_invalid", "scopes", create_key_call(None)),
+    ("parameter_invalid", "name", create_key_call(["read"], name="n" * 251)),
+    ("parameter_invalid", "name", create_key_call(["read"], name=None)),
+    ("parameter_invalid", "livemode", create_key_call(["read"], livemode=1)),
+    ("parameter_invalid", "by", create_key_call(["read"], by="")),
+    (
+        "invalid_access_key",
+        None,
+        lambda metering: metering.access_keys.authenticate(f"sk_live_{'0' * 16}_{'s' * 43}"),
+    ),
+    ("invalid_access_key", None, lambda metering: metering.access_keys.authenticate("")),
+    ("invalid_access_key", None, lambda metering: metering.access_keys.authenticate(None)),  # type: ignore[arg-type]
+    ("meter_event_not_found", "identifier", lambda metering: metering.event("unknown")),
+    ("meter_event_not_found", "identifier", lambda metering: metering.event("taken", as_of=1)),
+    ("meter_event_not_found", "identifier", lambda metering: metering.event("taken", as_of=NOW - timedelta(days=1))),
+    ("parameter_invalid", "identifier", lambda metering: metering.event("")),
+    ("invalid_as_of", "as_of", lambda metering: metering.event("taken", as_of=-1)),
+    # closed periods
+    ("period_not_ended", "end", close_call(*DAY)),
+    ("period_not_ended", "end", close_call(DAY[0], NOW - timedelta(minutes=59))),
+    ("period_overlaps", "start", close_call(NOW - timedelta(days=1), NOW - timedelta(hours=1))),
+    ("invalid_time_range", "start", close_call(DAY[0], YESTERDAY[0])),
+    ("invalid_time_range", "end", close_call(DAY[0], DAY[0])),
+    ("invalid_time_range", "start", close_call(NAIVE, DAY[0])),
+    ("invalid_time_range", "end", close_call(DAY[0], "2026-11-01")),
+    ("period_not_closed", "start", reopen_call(*DAY)),
+    ("invalid_time_range", "end", reopen_call(DAY[0], NAIVE)),
+]
+
+
+@pytest.fixture
+def populated_ledger(metering: Metering, clock: Clock) -> Metering:
+    """Return a ledger with meters of each kind and two events."""
+    metering.meters.configure("calls", customer_key="customer")
+    metering.meters.configure("regional", customer_key="customer", dimension_keys=["region"])
+    metering.meters.configure("inactive", customer_key="customer")
+    metering.meters.deactivate("inactive")
+    clock.now = NOW - timedelta(days=2)
+    metering.record("calls", {"customer": "acme", "value": "7"}, identifier="old")
+    clock.now = NOW
+    metering.record("calls", {"customer": "acme", "value": "7"}, identifier="taken")
+    return metering
+
+
+@pytest.mark.parametrize(("code", "field", "call"), ERRORS, ids=[f"{c}-{f}-{n}" for n, (c, f, _) in enumerate(ERRORS)])
+def test_an_error_has_its_code_and_field(populated_ledger: Metering, code: str, field: str | None, call: Call) -> None:
+    """Each error has its code, its field and a sentence as message; nothing is written."""
+    head = populated_ledger.catch_up()
+    with pytest.raises(TallybookError) as exc_info:
+        call(populated_ledger)
+    assert (exc_info.value.code, exc_info.value.field) == (code, field)
+    assert exc_info.value.as_dict() == {"code": code, "field": field, "message": str(exc_info.value)}
+    assert str(exc_info.value).endswith((".", ")"))
+    assert populated_ledger.catch_up() == head
+
+
+CALLS_BY_EVENT_NAME: dict[str, Callable[[Metering, str], object]] = {
+    "meter": lambda metering, name: metering.meters.get(name),
+    "rename": lambda metering, name: metering.meters.rename(name, "Name"),
+    "record": lambda metering, name: metering.record(name, {"customer": "acme", "value": "1"}),
+    "cancel": lambda metering, name: metering.cancel(name, "taken"),
+    "total": lambda metering, name: metering.total(name, "acme", *DAY),
+    "events": lambda metering, name: metering.events(name),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_BY_EVENT_NAME.values(), ids=CALLS_BY_EVENT_NAME)
+@pytest.mark.parametrize(
+    "event_name", ["\ud800", "n\0", "n" * 10_000, "", 7], ids=["surrogate", "nul", "long", "empty", "number"]
+)
+def test_an_impossible_event_name_is_rejected(
+    populated_ledger: Metering, call: Callable[[Metering, str], object], event_name: Any
+) -> None:
+    """The error has the field `event_name`."""
+    with pytest.raises(TallybookError) as exc_info:
+        call(populated_ledger, event_name)
+    assert exc_info.value.field == "event_name"
+
+
+@pytest.mark.parametrize(
+    "identifier", ["", "i" * 101, "i\0", "\ud800", 7], ids=["empty", "long", "nul", "surrogate", "number"]
+)
+def test_an_impossible_identifier_is_rejected(populated_ledger: Metering, identifier: Any) -> None:
+    """As a cursor of a list too."""
+    with pytest.raises(TallybookError) as exc_info:
+        populated_ledger.events("calls", starting_after=identifier)
+    assert exc_info.value.field == "starting_after"
+
+
+def create_unfoldable_ledger(path: Path) -> None:
+    """Create a ledger with an unknown event, as a newer version may write, and fold it."""
+    url = f"sqlite:///{path}"
+    Metering.open(url).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO stored_events VALUES (1, 'meter/x', 1, 'Unheard', '{}')")
+    connection.close()
+    with Metering.open(url) as metering:
+        metering.catch_up()
+
+
+def create_newer_ledger(path: Path) -> None:
+    """Open a ledger with a newer schema."""
+    Metering.open(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 999")
+    connection.close()
+    Metering.open(f"sqlite:///{path}")
+
+
+def create_text_file(path: Path) -> None:
+    """Open a text file as a ledger."""
+    path.write_text("identifier,timestamp\n" * 100)
+    Metering.open(f"sqlite:///{path}")
+
+
+def create_checkpointed_ledger(path: Path) -> Path:
+    """Create a ledger with a checkpoint of one event, which was cancelled later; return the checkpoint file."""
+    checkpoints = path.with_suffix(".checkpoints")
+    with Metering.open(f"sqlite:///{path}") as metering:
+        metering.meters.configure("calls", formula="count", customer_key="customer")
+        metering.record("calls", {"customer": "acme"}, identifier="req-1")
+        metering.checkpoints.create(checkpoints)
+        metering.cancel("calls", "req-1")
+    return checkpoints
+
+
+def call_with_checkpoints(path: Path, call: Callable[[Metering, Path], object]) -> None:
+    """Run a call on a ledger with checkpoints."""
+    checkpoints = create_checkpointed_ledger(path)
+    with Metering.open(f"sqlite:///{path}") as metering:
+        call(metering, checkpoints)
+
+
+def create_rewritten_ledger(path: Path) -> None:
+    """Change a ledger after a checkpoint, and create another checkpoint."""
+    checkpoints = create_checkpointed_ledger(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER stored_events_are_never_deleted")
+        connection.execute("DELETE FROM stored_events WHERE position = 2")
+    connection.close()
+    with Metering.open(f"sqlite:///{path}") as metering:
+        metering.checkpoints.create(checkpoints)
+
+
+def create_corrupted_ledger(path: Path) -> None:
+    """Corrupt the event that configured a meter, and read the meter."""
+    with Metering.open(f"sqlite:///{path}", clock=Clock(NOW)) as metering:
+        metering.meters.configure("calls", customer_key="customer")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TRIGGER stored_events_are_never_changed")
+        connection.execute("UPDATE stored_events SET state = x'00'")
+        connection.commit()
+    with Metering.open(f"sqlite:///{path}") as metering:
+        metering.meters.get("calls")
+
+
+def create_outdated_candidate(path: Path) -> None:
+    """Promote a candidate that was built before the rules of another meter changed."""
+    with Metering.open(f"sqlite:///{path}", clock=Clock(NOW)) as metering:
+        metering.meters.configure("calls", customer_key="customer")
+        metering.meters.configure("jobs", formula="count", customer_key="customer")
+        candidate = metering.generations.rebuild(rules={"calls": {"formula": "last"}}).number
+        metering.rules.change("jobs", {"event_time_window": "day"}, reason="a test")
+        metering.generations.promote(candidate, reason="a test")
+
+
+FILE_ERRORS: list[tuple[str, str | None, Callable[[Path], object]]] = [
+    ("invalid_ledger_url", "url", lambda path: Metering.open(f"mysql:///{path}")),
+    ("invalid_ledger_url", "url", lambda path: Metering.open(str(path))),
+    ("invalid_ledger_url", "url", lambda path: Metering.open(f"sqlite:///{path.parent}")),
+    ("ledger_unavailable", "url", lambda path: Metering.open(f"sqlite:///{path.parent}/missing/usage.db")),
+    ("not_a_ledger", "url", create_text_file),
+    ("unsupported_schema_version", "url", create_newer_ledger),
+    ("projection_stopped", "position", create_unfoldable_ledger),
+    ("ledger_corrupted", "position", create_corrupted_ledger),
+    ("rules_conflict", "generation", create_outdated_candidate),
+    (
+        "invalid_checkpoint_file",
+        "file",
+        lambda path: call_with_checkpoints(path, lambda metering, _: metering.checkpoints.verify(path)),
+    ),
+    (
+        "invalid_checkpoint_file",
+        "file",
+        lambda path: call_with_checkpoints(path, lambda metering, _: metering.checkpoints.create(path.parent)),
+    ),
+    ("checkpoint_mismatch", "position", create_rewritten_ledger),
+    (
+        "not_checkpointed",
+        "identifier",
+        lambda path: call_with_checkpoints(
+            path, lambda metering, file: metering.checkpoints.prove_inclusion("req-1", file)
+        ),
+    ),
+    (
+        "not_checkpointed",
+        "earlier",
+        lambda path: call_with_checkpoints(
+            path, lambda metering, file: metering.checkpoints.prove_consistency(file, 1)
+        ),
+    ),
+    ("invalid_proof", "proof", lambda path: verify_inclusion(b"", "", checkpoints=path)),
+    ("invalid_proof", "proof", lambda path: verify_consistency("", checkpoints=path)),
+    (
+        "invalid_signing_key",
+        "key",
+        lambda path: call_with_checkpoints(path, lambda metering, file: metering.checkpoints.create(file, key=path)),
+    ),
+    (
+        "invalid_signing_key",
+        "key",
+        lambda path: call_with_checkpoints(path, lambda metering, file: metering.checkpoints.verify(file, key="a")),
+    ),
+    (
+        "parameter_invalid",
+        "name",
+        lambda path: call_with_checkpoints(path, lambda metering, file: metering.checkpoints.create(file, name="a b")),
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "field", "call"), FILE_ERRORS)
+def test_an_invalid_file_has_its_error_code(
+    tmp_path: Path, code: str, field: str, call: Callable[[Path], object]
+) -> None:
+    """An error of a ledger's URL or file has its code and its field."""
+    with pytest.raises(TallybookError) as exc_info:
+        call(tmp_path / "usage.db")
+    assert (exc_info.value.code, exc_info.value.field) == (code, field)
+
+
+def _error_classes(base: type[TallybookError] = TallybookError) -> Iterator[type[TallybookError]]:
+    for error_class in base.__subclasses__():
+        if error_class.__module__ == errors.__name__:
+            yield error_class
+            yield from _error_classes(error_class)
+
+
+def test_every_error_class_is_in_a_table_here() -> None:
+    """A new error class needs a row above, unless it is a category.
+
+    Only the command line raises InvalidImportFile, and only a database raises DatabasePermissionDenied.
+    """
+    covered_codes = {code for code, _, _ in ERRORS} | {code for code, _, _ in FILE_ERRORS}
+    assert covered_codes | {"invalid_import_file", "database_permission_denied"} == {
+        error_class.code for error_class in _error_classes() if TallybookError not in error_class.__bases__
+    }
+
+
+def test_each_error_class_has_its_own_code() -> None:
+    """No two classes share a code, categories included."""
+    codes = [error_class.code for error_class in _error_classes()]
+    assert len(set(codes)) == len(codes)
+    assert TallybookError.code not in codes

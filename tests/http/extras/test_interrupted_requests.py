@@ -1,0 +1,70 @@
+"""Requests whose response was lost: a retry completes them."""
+
+from typing import Any
+
+import pytest
+from tallybook.application.interfaces.http.idempotency import IdempotencyStore
+
+from ...notation import Ledger
+from .api_client import ApiClient
+
+IDEMPOTENCY_KEY: dict[str, Any] = {"headers": {"Idempotency-Key": "cut-off"}}
+
+
+@pytest.fixture
+def lose_response(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Raise after the change is made and before the response is stored; restore afterwards."""
+
+    def crash(_: object, *args: object) -> None:
+        raise RuntimeError("The power is cut.")
+
+    def request_and_crash(api: ApiClient, method: str, path: str, **params: Any) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(IdempotencyStore, "entry", crash)
+            assert api.send(method, path, **IDEMPOTENCY_KEY, **params).status_code == 500
+
+    return request_and_crash
+
+
+def test_activated_rules_survive_a_lost_response(ledger: Ledger, api: ApiClient, lose_response: Any) -> None:
+    """The rules change once, and the response contains the meter."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5
+    """)
+    path = f"{api.meter_path('calls')}/rules"
+    rules: dict[str, Any] = {"event_time_window": "day", "reason": "by day"}
+    lose_response(api, "POST", path, **rules)
+    repeated = api.post(path, **IDEMPOTENCY_KEY, **rules)
+    assert (repeated["event_time_window"], repeated["revision"]) == ("day", 2)
+    assert api.post(path, **IDEMPOTENCY_KEY, **rules) == repeated
+
+
+def test_a_closed_and_reopened_period_survives_a_lost_response(
+    ledger: Ledger, api: ApiClient, lose_response: Any
+) -> None:
+    """Each change is made once; a reopening with another reason is an error."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5
+        close  acme calls 10 11  at=11T02:00
+    """)
+    (period,) = api.get("/v1/billing/closed_periods")["data"]
+    path = f"/v1/billing/closed_periods/{period['id']}/reopen"
+    lose_response(api, "POST", path, reason="late")
+    assert api.error("POST", path, reason="late") == (400, "period_not_closed", "id")
+    repeated = api.post(path, **IDEMPOTENCY_KEY, reason="late")
+    assert (repeated["status"], repeated["reopening"]["reason"]) == ("reopened", "late")
+
+
+def test_a_deleted_generation_survives_a_lost_response(ledger: Ledger, api: ApiClient, lose_response: Any) -> None:
+    """The generation is deleted once, and the retry succeeds."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5
+    """)
+    number = api.post(f"{api.meter_path('calls')}/rules_preview", event_time_window="day")["generation"]
+    path = f"/v1/billing/projection/generations/{number}"
+    lose_response(api, "DELETE", path)
+    assert api.error("DELETE", path) == (404, "resource_missing", "generation")
+    assert api.send("DELETE", path, **IDEMPOTENCY_KEY).json()["deleted"] is True

@@ -1,0 +1,120 @@
+"""Server settings: each has an environment variable, which errors name."""
+
+import os
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from tallybook.application.interfaces.http.settings import ServerSettings, settings_errors
+from tallybook.domain.policy import AcceptancePolicy
+
+from tests.http.running_server import TALLYBOOK
+
+VALID_SETTINGS: list[tuple[str, str, str, object]] = [
+    ("LEDGER", "sqlite:///other.db", "ledger", "sqlite:///other.db"),
+    ("HOST", "::1", "host", "::1"),
+    ("PORT", "9000", "port", 9000),
+    ("WORKERS", "4", "workers", 4),
+    ("ACCESS_LOG", "false", "access_log", False),
+    ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
+    ("HEADER_TIMEOUT_SECONDS", "0.5", "header_timeout_seconds", 0.5),
+    ("DRAIN_TIMEOUT_SECONDS", "5", "drain_timeout_seconds", 5),
+    ("POLICY__MAX_AGE", "P90D", "policy", AcceptancePolicy(max_age=timedelta(days=90))),
+    ("POLICY__MAX_AGE", "none", "policy", AcceptancePolicy(max_age=None)),
+    ("POLICY__MAX_AHEAD", "PT1H", "policy", AcceptancePolicy(max_ahead=timedelta(hours=1))),
+    ("POLICY__CANCEL_WINDOW", "PT48H", "policy", AcceptancePolicy(cancel_window=timedelta(hours=48))),
+    ("POLICY__GRACE_PERIOD", "PT2H", "policy", AcceptancePolicy(grace_period=timedelta(hours=2))),
+    ("POLICY__MAX_DIGITS", "30", "policy", AcceptancePolicy(max_digits=30)),
+]
+INVALID_SETTINGS = [
+    ("PORT", "70000", "less than or equal to 65535"),
+    ("PORT", "http", "valid integer"),
+    ("HOST", "", "at least 1 character"),
+    ("WORKERS", "0", "greater than or equal to 1"),
+    ("ACCESS_LOG", "perhaps", "valid boolean"),
+    ("MAX_BODY_BYTES", "1", "greater than or equal to 1024"),
+    ("LEDGER", "mysql://root:geheim@here/db", "A ledger URL is one of"),
+    ("LEDGER", f"postgresql://here/db?schema={chr(115) * 55}", "name is too long"),
+    ("LEDGER", "sqlite://", "a ledger in memory can't be served"),
+    ("POLICY__MAX_AGE", "a month", "valid timedelta"),
+    ("POLICY__GRACE_PERIOD", "P10D", "less than or equal to"),
+    ("POLICY__MAX_AGEE", "P90D", "Extra inputs are not permitted"),
+]
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the settings of the environment that runs the tests."""
+    for name in os.environ:
+        if name.startswith("TALLYBOOK_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(("name", "value", "setting", "expected"), VALID_SETTINGS)
+def test_a_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str, setting: str, expected: object) -> None:
+    """It is read from the environment; all others keep their defaults."""
+    monkeypatch.setenv(f"TALLYBOOK_{name}", value)
+    settings = ServerSettings()
+    assert getattr(settings, setting) == expected
+    assert settings.model_copy(update={setting: getattr(DEFAULTS, setting)}) == DEFAULTS
+
+
+DEFAULTS = ServerSettings.model_construct()
+
+
+@pytest.mark.parametrize(("name", "value", "why"), INVALID_SETTINGS)
+def test_an_invalid_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
+    """The error names the variable without its value, which may be a password."""
+    monkeypatch.setenv(f"TALLYBOOK_{name}", value)
+    with pytest.raises(ValidationError) as error:
+        ServerSettings()
+    (message,) = settings_errors(error.value)
+    assert message.startswith(f"TALLYBOOK_{name}: ")
+    assert why in message
+    assert "geheim" not in message + str(error.value)
+
+
+def usage_error(tmp_path: Path, *options: str, **environment: str) -> str:
+    """Return the output of a usage error."""
+    completed = subprocess.run(
+        [TALLYBOOK, "serve", *options], env={"PATH": os.environ["PATH"], **environment}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (completed.returncode, completed.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    return completed.stderr
+
+
+def test_invalid_settings_are_reported_and_nothing_is_created(tmp_path: Path) -> None:
+    """All of them, with status 2."""
+    stderr = usage_error(tmp_path, TALLYBOOK_PORT="-1", TALLYBOOK_POLICY__MAX_AGE="old")
+    assert [line.split(": ")[:2] for line in stderr.splitlines()] == [
+        ["tallybook", "TALLYBOOK_PORT"], ["tallybook", "TALLYBOOK_POLICY__MAX_AGE"],
+    ]  # fmt: skip
+
+
+def test_an_option_comes_before_the_environment(tmp_path: Path) -> None:
+    """An invalid variable of that setting is ignored."""
+    stderr = usage_error(tmp_path, "--port", "-1", TALLYBOOK_PORT="8080")
+    assert stderr.startswith("tallybook: TALLYBOOK_PORT: ")
+
+
+def test_several_workers_need_postgresql(tmp_path: Path) -> None:
+    """The error is one sentence."""
+    assert usage_error(tmp_path, "--workers", "2") == (
+        "tallybook: Several workers need a ledger on PostgreSQL: on SQLite one process writes.\n"
+    )
+
+
+def test_without_its_extra_the_command_prints_how_to_install_it(tmp_path: Path) -> None:
+    """In one sentence, with status 2."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['uvicorn'] = None\n")
+    completed = subprocess.run(
+        [TALLYBOOK, "serve"], env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (completed.returncode, completed.stderr) == (
+        2,
+        "Serving a ledger needs its extra: pip install 'tallybook[server]'\n",
+    )

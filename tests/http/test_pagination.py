@@ -1,0 +1,104 @@
+"""Pagination: items that exist throughout are listed once, while others are added and removed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tallybook.application.interfaces.http.api_types import ListParameters
+from tallybook.application.interfaces.http.errors import ApiError
+from tallybook.application.interfaces.http.pagination import paginate
+
+NextPage = Callable[[Sequence[int]], Mapping[str, str]]
+NUMBERS = st.sets(st.integers(0, 60), max_size=40)
+
+
+class Change(NamedTuple):
+    """Items added and removed between two pages."""
+
+    added: set[int]
+    removed: set[int]
+
+
+CHANGES = st.lists(st.builds(Change, NUMBERS, NUMBERS), max_size=12)
+
+
+def read_page(numbers: set[int], **params: object) -> tuple[Sequence[int], bool]:
+    """Return a page of numbers, greatest first. The id of a number is the number."""
+    return paginate(
+        sorted(numbers, reverse=True), lambda number: (number,),
+        lambda cursor: (int(cursor),) if cursor.isdecimal() else None, ListParameters(**params),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def read_all(
+    initial: set[int], limit: int, changes: Sequence[Change], params: Mapping[str, str], next_page: NextPage
+) -> tuple[list[int], set[int]]:
+    """Return the items of all pages, and the items that existed throughout."""
+    numbers, throughout, listed = set(initial), set(initial), list[int]()
+    waiting = list(changes)
+    while True:
+        data, has_more = read_page(numbers, limit=limit, **params)
+        listed += data
+        if not has_more:
+            return listed, throughout
+        assert len(data) == limit
+        params = next_page(data)
+        if waiting:
+            added, removed = waiting.pop()
+            numbers = (numbers | added) - removed
+            throughout -= removed
+
+
+@given(initial=NUMBERS, limit=st.integers(1, 9), changes=CHANGES)
+def test_newest_first_nothing_is_lost_or_duplicated(initial: set[int], limit: int, changes: Sequence[Change]) -> None:
+    """Also if the last item of a page is removed before the next request."""
+    listed, throughout = read_all(initial, limit, changes, {}, lambda data: {"starting_after": str(data[-1])})
+    assert listed == sorted(set(listed), reverse=True)
+    assert throughout <= set(listed)
+
+
+@given(initial=NUMBERS, limit=st.integers(1, 9), changes=CHANGES)
+def test_backwards_nothing_is_lost_or_duplicated(initial: set[int], limit: int, changes: Sequence[Change]) -> None:
+    """From the smallest item on, with ending_before."""
+    first = {"ending_before": "0"}
+    listed, throughout = read_all(initial, limit, changes, first, lambda data: {"ending_before": str(data[0])})
+    assert len(listed) == len(set(listed))
+    assert throughout - {0} <= set(listed)
+    assert [number for at in range(0, len(listed), limit) for number in listed[at : at + limit][::-1]] == sorted(listed)
+
+
+PAGES: list[tuple[dict[str, object], list[int], bool]] = [
+    ({"limit": 3}, [9, 8, 7], True),
+    ({"limit": 10}, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0], False),
+    ({"limit": 9}, [9, 8, 7, 6, 5, 4, 3, 2, 1], True),
+    ({"limit": 3, "starting_after": "3"}, [2, 1, 0], False),
+    ({"limit": 2, "starting_after": "3"}, [2, 1], True),
+    ({"limit": 3, "starting_after": "0"}, [], False),
+    ({"limit": 3, "ending_before": "6"}, [9, 8, 7], False),
+    ({"limit": 2, "ending_before": "6"}, [8, 7], True),
+    ({"limit": 3, "ending_before": "9"}, [], False),
+    ({"limit": 3, "ending_before": "99"}, [], False),
+]
+
+
+@pytest.mark.parametrize(("params", "expected", "has_more"), PAGES)
+def test_pages(params: dict[str, object], expected: list[int], has_more: bool) -> None:
+    """A page before an item has the nearest ones, newest first."""
+    assert read_page(set(range(10)), **params) == (expected, has_more)
+
+
+@pytest.mark.parametrize("param", ["starting_after", "ending_before"])
+def test_an_invalid_cursor_is_rejected(param: str) -> None:
+    """The error names the parameter."""
+    with pytest.raises(ApiError) as exc_info:
+        read_page({1}, **{param: "x"})
+    error = exc_info.value.error
+    assert (exc_info.value.status, error.code, error.param) == (400, "resource_missing", param)
+
+
+def test_both_cursors_together_are_rejected() -> None:
+    """Stripe has no page between two cursors."""
+    with pytest.raises(ApiError, match="both"):
+        read_page({1, 2, 3}, starting_after="3", ending_before="1")

@@ -1,0 +1,66 @@
+"""The steps of docs/guides/webhooks.md work, with a running server and receiver."""
+
+import re
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import uvicorn
+from tallybook.application import Metering
+from tallybook.application.interfaces.http.settings import WebhookSettings
+
+from tests.docs.documents import WEBHOOKS, blocks
+from tests.http.running_server import RunningServer
+from tests.http.webhooks.receiver import wait_until
+
+
+def free_port() -> int:
+    """Return a free port."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def test_the_guide_is_followed(
+    server: RunningServer, ledger_url: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first block to the last: events are received, and corrected usage counts."""
+    monkeypatch.setenv("TALLYBOOK_URL", server.url)
+    monkeypatch.setenv("TALLYBOOK_KEY", key)
+    port = free_port()
+    names: Any = {"__name__": "guide"}
+    running: list[uvicorn.Server] = []
+    threads: list[threading.Thread] = []
+    try:
+        for block in blocks(WEBHOOKS):
+            if "for rejected in rejected_events():" in block.text:
+                wait_until(lambda: len(names["seen"]) == 2, lambda: str(names["seen"]))
+            text = block.text.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+            exec(compile("\n" * (block.line - 1) + text, str(WEBHOOKS), "exec"), names)
+            if "app = FastAPI()" in block.text:
+                running.append(uvicorn.Server(uvicorn.Config(names["app"], port=port, log_level="warning")))
+                threads.append(threading.Thread(target=running[0].run))
+                threads[0].start()
+                wait_until(lambda: running[0].started)
+    finally:
+        for receiver_server in running:
+            receiver_server.should_exit = True
+        for thread in threads:
+            thread.join()
+    created_event, rejected_event = sorted(names["seen"], key=lambda event: event.type)
+    assert (created_event.type, created_event.data.object.event_name) == ("billing.meter.created", "tokens")
+    (reason,) = names["why"](rejected_event)
+    assert reason.startswith("meter_event_invalid_value: ")
+    with Metering.open(ledger_url) as metering:
+        now = datetime.now(UTC)
+        total = metering.total("tokens", "acme", now - timedelta(days=1), now + timedelta(days=1))
+        assert (total.value, total.count) == (55, 2)
+
+
+def test_the_guide_describes_every_setting() -> None:
+    """With its default."""
+    documented = re.findall(r"\| `TALLYBOOK_WEBHOOKS__(\w+)` \| (\d+) \|", WEBHOOKS.read_text())
+    assert {name.lower(): float(value) for name, value in documented} == WebhookSettings().model_dump()

@@ -1,0 +1,40 @@
+"""Expired entries are deleted, and nothing else."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from tallybook.application import KeyValueEntry
+from tallybook.application.interfaces.http.ledgers import ServedLedger
+from tallybook.application.interfaces.http.webhooks.retention import RETENTION_BY_KIND, run_retention
+from tallybook.domain.timestamps import to_microseconds
+
+from tests.http.webhooks.ledgers import record_rejected
+
+SECOND = 1_000_000
+
+
+async def run_once(served_ledger: ServedLedger) -> None:
+    """Run the retention once."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(run_retention(served_ledger, 60), 1)
+
+
+@pytest.mark.parametrize("kind", RETENTION_BY_KIND)
+def test_entries_stay_for_their_retention(served_ledger: ServedLedger, kind: str) -> None:
+    """To the microsecond, for any number of entries."""
+    edge = to_microseconds(served_ledger.now() - RETENTION_BY_KIND[kind])
+    old = [KeyValueEntry(kind, f"old {number}", edge - number, b"") for number in range(1_100)]
+    served_ledger.key_values.apply(insert=[*old, KeyValueEntry(kind, "new", edge + 1, b"")])
+    asyncio.run(run_once(served_ledger))
+    assert [row.key for row in served_ledger.key_values.scan(kind, limit=10)] == ["new"]
+
+
+def test_pending_entries_stay_forever(served_ledger: ServedLedger) -> None:
+    """Unreported events, endpoints, and their deliveries."""
+    kinds = ("unreported", "webhook_endpoint", "pending/we_1", "meter_changes_reached")
+    served_ledger.key_values.apply(insert=[KeyValueEntry(kind, "a", 0, b"") for kind in kinds])
+    record_rejected(served_ledger, "b")
+    asyncio.run(run_once(served_ledger))
+    assert all("a" in served_ledger.key_values.get(kind, ["a"]) for kind in kinds)
+    assert len(served_ledger.key_values.scan("refused_event", limit=10)) == 1

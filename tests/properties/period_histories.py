@@ -1,0 +1,252 @@
+"""Random histories of one meter with closed periods, and a reference ledger that records them in plain lists."""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+import pytest
+from hypothesis import strategies as st
+from tallybook.application import ClosedPeriod, Metering
+from tallybook.domain import BillingCycle
+from tallybook.domain.errors import IncompatibleRules, PeriodOverlaps
+
+from ..notation import Clock
+from .histories import BEGINNING, FORMULAS, LIFTED, WINDOWS
+from .naive import HistoryEntry, compute_totals, effective
+
+NAMES = ("acme", "beta")
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
+TIME_RANGE = BEGINNING, BEGINNING + timedelta(days=2)
+TILES = {zone: list(BillingCycle("day", zone).periods(*TIME_RANGE)) for zone in ZONES}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of a meter, with a naive implementation of parsing."""
+
+    formula: str
+    window: str | None = None
+    customer_key: str = "customer"
+    value_key: str = "value"
+    by_region: bool = False
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The rules as arguments of `metering.meters.configure`."""
+        dimensions = ("region",) if self.by_region else ()
+        return {
+            "formula": self.formula,
+            "event_time_window": self.window,
+            "customer_key": self.customer_key,
+            "value_key": self.value_key,
+            "dimension_keys": dimensions,
+        }
+
+    def apply(self, events: list["RecordedEvent"]) -> list[HistoryEntry]:
+        """Return the entries as parsed by these rules, without the incompatible events."""
+        return [
+            replace(
+                event.entry,
+                customer=event.payload[self.customer_key],
+                value=event.payload.get(self.value_key),
+                dimensions=(event.payload["region"],) if self.by_region else (),
+            )
+            if not event.entry.cancels
+            else event.entry
+            for event in events
+            if event.entry.cancels or self.is_compatible(event)
+        ]
+
+    def is_compatible(self, event: "RecordedEvent") -> bool:
+        """Return whether the payload has the keys that these rules need."""
+        return self.customer_key in event.payload and (self.formula == "count" or self.value_key in event.payload)
+
+
+@dataclass(frozen=True)
+class RecordedEvent:
+    """A meter event or cancellation that the ledger accepted, and the payload of the meter event."""
+
+    entry: HistoryEntry
+    payload: dict[str, str] = field(default_factory=dict[str, str])
+
+
+VerdictAndContribution = tuple[str, Fraction]
+"""The verdict on an event, and its contribution to the quantity."""
+
+Bounds = tuple[datetime, datetime]
+
+
+def expected_verdicts(
+    events: list[RecordedEvent], rules: Rules, customer: str, bounds: Bounds
+) -> dict[str, VerdictAndContribution]:
+    """Return the verdict and contribution of each event of a customer's period, by identifier."""
+    entries = rules.apply(events)
+    cancelled = {entry.identifier for entry in entries if entry.cancels}
+    counted = effective(entries, "", rules.window)
+    within = [entry for entry in counted if entry.customer == customer and bounds[0] <= entry.occurred_at < bounds[1]]
+    adds = {
+        entry.identifier: {
+            "sum": Fraction(entry.value or 0),
+            "count": Fraction(1),
+            "last": Fraction(entry.value or 0) if entry is within[-1] else Fraction(0),
+        }[rules.formula]
+        for entry in within
+    }
+    return {
+        entry.identifier: ("counted", adds[entry.identifier])
+        if entry.identifier in adds
+        else ("cancelled" if entry.identifier in cancelled else "superseded", Fraction(0))
+        for entry in entries
+        if not entry.cancels and entry.customer == customer and bounds[0] <= entry.occurred_at < bounds[1]
+    }
+
+
+def expected_total(events: list[RecordedEvent], rules: Rules, customer: str | None, bounds: Bounds) -> Fraction:
+    """Return the quantity of a customer's period by the naive model."""
+    total, count, last = compute_totals(effective(rules.apply(events), "", rules.window), customer, *bounds)
+    return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[rules.formula]
+
+
+@dataclass(frozen=True)
+class ClosedRecord:
+    """A closed period, with its rules and the number of events recorded before it."""
+
+    customer: str
+    bounds: Bounds
+    rules: Rules
+    known_position: int
+    result: ClosedPeriod
+
+
+Step = Callable[["ReferenceLedger"], None]
+
+
+class ReferenceLedger:
+    """A ledger of one meter, and plain lists of the accepted events and closed periods."""
+
+    def __init__(self, metering: Metering, clock: Clock, rules: Rules) -> None:
+        self.metering = metering
+        self.clock = clock
+        self.rules = rules
+        self.events: list[RecordedEvent] = []
+        self.closed: list[ClosedRecord] = []
+        metering.meters.configure("calls", **rules.arguments)  # pyright: ignore[reportArgumentType]
+
+    def record(self, payload: dict[str, str], minutes: int) -> None:
+        """Record a meter event; the ledger rejects it if it is incompatible with the rules in force."""
+        occurred_at, identifier = BEGINNING + timedelta(minutes=minutes), f"e{len(self.events)}"
+        (receipt,) = self.metering.record_many(
+            [{"event_name": "calls", "payload": payload, "identifier": identifier, "timestamp": occurred_at}]
+        )
+        if receipt.position is not None:
+            self.events.append(
+                RecordedEvent(HistoryEntry(receipt.position, self.clock.now, identifier, "", "", occurred_at), payload)
+            )
+
+    def cancel(self, number: int) -> None:
+        """Cancel a recorded meter event that isn't cancelled."""
+        cancelled = {event.entry.identifier for event in self.events if event.entry.cancels}
+        identifiers = [event.entry.identifier for event in self.events if event.entry.identifier not in cancelled]
+        if identifiers:
+            identifier = identifiers[number % len(identifiers)]
+            self.metering.cancel("calls", identifier)
+            self.events.append(
+                RecordedEvent(HistoryEntry(self.metering.catch_up(), self.clock.now, identifier, cancels=True))
+            )
+
+    def close(self, customer: str, bounds: Bounds) -> None:
+        """Close a period; check the result if it is closed already, and the error if it overlaps another."""
+        closed_periods = [period for period in self.closed if period.customer == customer]
+        first = next((period for period in closed_periods if period.bounds == bounds), None)
+        if first is not None:
+            assert self.metering.periods.close("calls", customer, *bounds) == first.result
+            return
+        if any(period.bounds[0] < bounds[1] and bounds[0] < period.bounds[1] for period in closed_periods):
+            with pytest.raises(PeriodOverlaps):
+                self.metering.periods.close("calls", customer, *bounds)
+            return
+        result = self.metering.periods.close("calls", customer, *bounds)
+        assert Fraction(result.quantity) == expected_total(self.events, self.rules, customer, bounds)
+        self.closed.append(ClosedRecord(customer, bounds, self.rules, len(self.events), result))
+
+    def reopen(self, number: int) -> None:
+        """Reopen a closed period."""
+        if self.closed:
+            closed_record = self.closed.pop(number % len(self.closed))
+            self.metering.periods.reopen("calls", closed_record.customer, *closed_record.bounds, reason="why")
+
+    def change_rules(self, changes: Mapping[str, str | None]) -> None:
+        """Change the rules; check the error if a recorded meter event is incompatible with them."""
+        rules = replace(self.rules, **changes)  # pyright: ignore[reportArgumentType]
+        meter_events = [event for event in self.events if not event.entry.cancels]
+        if rules == self.rules:
+            return
+        if any(not rules.is_compatible(event) for event in meter_events):
+            with pytest.raises(IncompatibleRules):
+                self.metering.rules.change("calls", rules.arguments, reason="why")
+            return
+        self.metering.rules.change("calls", rules.arguments, reason="why")
+        self.rules = rules
+
+
+PAYLOADS = st.fixed_dictionaries(
+    {"customer": st.sampled_from(NAMES), "region": st.sampled_from(("e", "w"))},
+    optional={
+        "org": st.sampled_from(NAMES),
+        "value": st.integers(-9, 9).map(str),
+        "units": st.sampled_from(("0", "0.5", "-3", "7")),
+    },
+)
+COMPLETE_PAYLOADS = PAYLOADS.map(lambda payload: {"org": "acme", "value": "5", "units": "2"} | payload)
+MINUTES = st.sampled_from([0, 60 * 26, 60 * 26 + 1, 60 * 26 + 30, 60 * 26 + 59]) | st.integers(0, 2 * 24 * 60)
+RULES = st.builds(Rules, st.sampled_from(FORMULAS), st.sampled_from(WINDOWS), by_region=st.booleans())
+CHANGES: st.SearchStrategy[Mapping[str, str | None]] = st.sampled_from(
+    [
+        *({"formula": formula} for formula in FORMULAS),
+        *({"window": window} for window in WINDOWS),
+        *({"value_key": key} for key in ("value", "units")),
+        *({"customer_key": key} for key in ("customer", "org")),
+    ]
+)
+PERIODS = st.tuples(st.sampled_from(NAMES), st.sampled_from([tile for tiles in TILES.values() for tile in tiles]))
+NUMBERS = st.integers(0, 99)
+
+RECORDS: st.SearchStrategy[Step] = st.tuples(COMPLETE_PAYLOADS, MINUTES).map(lambda use: lambda book: book.record(*use))
+INCOMPLETE_RECORDS: st.SearchStrategy[Step] = st.tuples(PAYLOADS, MINUTES).map(
+    lambda use: lambda book: book.record(*use)
+)
+CANCELS: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.cancel(number))
+CLOSES: st.SearchStrategy[Step] = PERIODS.map(lambda period: lambda book: book.close(*period))
+REOPENS: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.reopen(number))
+RULE_CHANGES: st.SearchStrategy[Step] = CHANGES.map(lambda changes: lambda book: book.change_rules(changes))
+
+
+def histories(*, max_size: int = 30) -> st.SearchStrategy[list[Step]]:
+    """Return a strategy for histories with steps of every kind; most steps record meter events."""
+    early = st.lists(RECORDS, min_size=4, max_size=max_size // 3)
+    # After an incomplete payload most keys can't change any more, so some histories have complete payloads only.
+    late_steps = [
+        st.one_of(record_step, RECORDS, CANCELS, CANCELS, CLOSES, CLOSES, REOPENS, RULE_CHANGES)
+        for record_step in (RECORDS, INCOMPLETE_RECORDS)
+    ]
+    later = st.one_of([st.lists(step, min_size=max_size // 3, max_size=max_size) for step in late_steps])
+    return st.tuples(early, CLOSES, later).map(lambda parts: [*parts[0], parts[1], *parts[2]])
+
+
+@contextmanager
+def open_reference(rules: Rules) -> Generator[ReferenceLedger]:
+    """Open a reference ledger with a new meter; its clock is after all periods."""
+    clock = Clock(TIME_RANGE[1] + timedelta(days=1))
+    with Metering.open("sqlite://", policy=LIFTED.model_copy(update={"grace_period": None}), clock=clock) as metering:
+        yield ReferenceLedger(metering, clock, rules)
+
+
+def run_steps(reference: ReferenceLedger, history: list[Step], after: Callable[[], None] | None = None) -> None:
+    """Run the steps, one second after each other."""
+    for step in history:
+        reference.clock.now += timedelta(seconds=1)
+        step(reference)
+        if after is not None:
+            after()

@@ -1,0 +1,169 @@
+"""However usage blocks are split and concatenated, each result equals the naive model."""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tallybook.application import Metering
+from tallybook.application.storage import sql_writer
+from tallybook.domain.counting import UsageRecord
+from tallybook.domain.timestamps import to_microseconds
+from tallybook.projections import blocks
+from tallybook.projections.blocks import UsageBlock
+
+from ..notation import Clock
+from .histories import BEGINNING, METERS, Step, catch_up_every, open_ledger, run_steps, steps, totals_of
+from .naive import HistoryEntry, compute_totals, effective
+from .test_queries import ALL_TIME, expected_verdicts, meters_of, verdicts
+
+CUSTOMERS = ("acme", "beta")
+DAY = timedelta(days=1)
+MINUTES = st.integers(0, 30 * 4).map(lambda quarter: quarter * 15.0)
+"""Thirty hours on three days; the first day has two of them."""
+DENSE = steps(
+    2,
+    50,
+    min_size=10,
+    allowed_meters=[meter for meter in METERS if meter.window != "day"],
+    customers=CUSTOMERS,
+    minutes=MINUTES,
+)
+RANGES = st.lists(
+    st.tuples(MINUTES, MINUTES).map(lambda ends: tuple(BEGINNING + timedelta(minutes=end) for end in sorted(ends))),
+    min_size=1,
+    max_size=4,
+)
+LIMITS = st.sampled_from([(1, 1, 2), (2, 3, 4), (3, 4, 9), (64, 256, 1_000)])
+PAGES = st.integers(1, 40)
+CATCH_UP_INTERVALS = st.integers(1, 20)
+
+
+@contextmanager
+def open_with_limits(limits: tuple[int, int, int], page_size: int) -> Generator[tuple[Metering, Clock]]:
+    """Open a ledger with these block size limits and this page size."""
+    short, long, longest = limits
+    with pytest.MonkeyPatch.context() as patch, open_ledger() as (metering, clock):
+        patch.setattr(sql_writer, "MIN_BLOCK_SIZE", short)
+        for name, limit in (("MIN_BLOCK_SIZE", short), ("SPLIT_THRESHOLD", long), ("MAX_BLOCK_SIZE", longest)):
+            patch.setattr(blocks, name, limit)
+        metering._projector.page_size = page_size  # pyright: ignore[reportPrivateUsage]
+        yield metering, clock
+
+
+@given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
+def test_any_range_and_window_equals_the_reference_model(
+    history: list[Step],
+    limits: tuple[int, int, int],
+    page_size: int,
+    interval: int,
+    ranges: list[tuple[datetime, datetime]],
+) -> None:
+    """Ranges within a day and over midnight, and hours of a timezone with an offset of 45 minutes."""
+    with open_with_limits(limits, page_size) as (metering, clock):
+        entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
+        for meter in meters_of(history):
+            counted = effective(entries, meter.name, meter.window)
+            for between in ranges:
+                for customer in (*CUSTOMERS, None):
+                    assert totals_of(metering.total(meter.name, customer, *between)) == compute_totals(
+                        counted, customer, *between
+                    )
+                by_hour = metering.summaries(meter.name, None, *between, window="hour", timezone="Asia/Kathmandu")
+                assert [totals_of(summary) for summary in by_hour] == [
+                    compute_totals(counted, None, max(summary.start, between[0]), min(summary.end, between[1]))
+                    for summary in by_hour
+                ]
+                assert sum(summary.count for summary in by_hour) == compute_totals(counted, None, *between)[1]
+
+
+@given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
+def test_events_of_overlapping_blocks_are_ordered_by_time(
+    history: list[Step],
+    limits: tuple[int, int, int],
+    page_size: int,
+    interval: int,
+    ranges: list[tuple[datetime, datetime]],
+) -> None:
+    """Events of the same time are in the order of recording; now, and as of an earlier position."""
+    with open_with_limits(limits, page_size) as (metering, clock):
+        entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
+        middle = len(METERS) + len(entries) // 2
+        for meter in meters_of(history):
+            listed = [event.identifier for event in metering.events(meter.name)]
+            assert listed == [identifier for identifier, _ in expected_verdicts(entries, meter, None, ALL_TIME)]
+            for between in ranges:
+                for as_of in (None, middle):
+                    visible = entries if as_of is None else [entry for entry in entries if entry.position <= as_of]
+                    explained = metering.explain(meter.name, None, *between, as_of=as_of)
+                    assert verdicts(explained) == expected_verdicts(visible, meter, None, between)
+
+
+@given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS)
+def test_blocks_match_their_usage_records(
+    history: list[Step], limits: tuple[int, int, int], page_size: int, interval: int
+) -> None:
+    """Each record is in one block, in ledger order; the header of a block matches its records."""
+    with open_with_limits(limits, page_size) as (metering, clock):
+        entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
+        stored = list(stored_blocks(metering))
+        assert all(run == UsageBlock.from_usage_with_cancellations(run.key, records) for run, records in stored)
+        positions = [usage.position for _, records in stored for usage in records]
+        assert sorted(positions) == [entry.position for entry in entries if not entry.cancels]
+
+
+def stored_blocks(metering: Metering) -> Iterator[tuple[UsageBlock, list[UsageRecord]]]:
+    """Yield all blocks with their records, meter by meter."""
+    metering.catch_up()
+    start, end = map(to_microseconds, (BEGINNING - 2 * DAY, BEGINNING + 9 * DAY))
+    with metering._read_models.read_session() as rows:  # pyright: ignore[reportPrivateUsage]
+        for meter in rows.meters().values():
+            bucket_seconds = 3_600 if meter.rules.event_time_window else 86_400
+            blocks = list(rows.blocks_between(meter.meter_id, None, bucket_seconds, start, end))
+            yield from zip(blocks, rows.usage_in(meter.meter_id, blocks), strict=True)
+
+
+def test_the_histories_cover_every_case() -> None:
+    """Some have blocks that were split, concatenated, overlap, are cancelled completely, or cross a ragged edge."""
+    seen_kinds: set[str] = set()
+
+    @settings(max_examples=60, derandomize=True)
+    @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
+    def collect(
+        history: list[Step],
+        limits: tuple[int, int, int],
+        page_size: int,
+        interval: int,
+        ranges: list[tuple[datetime, datetime]],
+    ) -> None:
+        caught_up: list[int] = []
+
+        def catch_up_and_note(said: list[HistoryEntry]) -> None:
+            if len(said) % interval == 0:
+                caught_up.append(metering.catch_up())
+
+        with open_with_limits(limits, page_size) as (metering, clock):
+            run_steps(metering, clock, history, after=catch_up_and_note)
+            stored = list(stored_blocks(metering))
+        neighbours = [
+            (block, next_block) for (block, _), (next_block, _) in pairwise(stored) if block.key == next_block.key
+        ]
+        edges = [to_microseconds(edge) for between in ranges for edge in between]
+        present = {
+            "cut": bool(neighbours),
+            "joined": any(
+                records[0].position <= at < records[-1].position for _, records in stored for at in caught_up
+            ),
+            "overlapping": any(max(a.earliest, b.earliest) <= min(a.latest, b.latest) for a, b in neighbours),
+            "cancelled whole": any(not run.totals.count for run, _ in stored),
+            "over an edge": any(run.earliest < edge <= run.latest for run, _ in stored for edge in edges),
+            "within": any(len(records) > 1 for _, records in stored),
+            "of an hour": any(run.key[1] % (86_400 * 10**6) for run, _ in stored),
+        }
+        seen_kinds.update(kind for kind, is_there in present.items() if is_there)
+
+    collect()
+    assert seen_kinds == {"cut", "joined", "overlapping", "cancelled whole", "over an edge", "within", "of an hour"}

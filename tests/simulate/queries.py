@@ -1,0 +1,247 @@
+"""Questions: asked of the ledger, and answered again from the book by plain loops."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+from tallybook.application import Adjustment, Explanation, Metering, Total
+
+from .meters import matches_meter
+from .model import Bounds, LedgerModel, Row, VerdictAndContribution, bounds_of, quantity_of
+from .outcomes import OperationResult
+from .periods import matches_row
+
+Compare = Callable[[LedgerModel, int, Any], object]
+"""What differs between an answer and the book up to a position; nothing where it fits."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question. Its answer must be that of one moment between its beginning and its end, of the ledger as a whole."""
+
+    description: str
+    call: Callable[[Metering], Any]
+    compare: Compare
+    event_name: str | None = None
+
+    def __str__(self) -> str:
+        return f"ask {self.description}"
+
+    def run(self, metering: Metering) -> Any:
+        """Ask it."""
+        return self.call(metering)
+
+    def check(self, result: OperationResult) -> None:
+        """It fits one of the positions there were."""
+        result.expect(not result.written_rows, "asking changes nothing", wrote=result.written_rows)
+        if result.was_interrupted or result.was_locked_out:
+            return
+        if result.error is not None:
+            is_missing = any(self.event_name not in result.model.meters(head) for head in result.heads)
+            result.expect(self.event_name and is_missing and result.code == "no_meter", "refused", code=result.code)
+            return
+        mismatches = [self.compare(result.model, head, result.value) for head in dict.fromkeys(result.heads)]
+        result.expect(
+            not all(mismatches),
+            f"another answer than the plain one: {self.description}",
+            found=mismatches,
+            heads=result.heads,
+        )
+
+
+def _totals(total: Total) -> tuple[Fraction, int, Fraction | None]:
+    return Fraction(total.sum), total.count, None if total.last is None else Fraction(total.last)
+
+
+def _mismatch(actual: object, expected: object) -> object:
+    return None if actual == expected else f"{actual!r} is told, {expected!r} expected"
+
+
+def total(meter: str, customer: str | None, bounds: Bounds, as_of: int | None = None) -> Query:
+    """One total, now or as of a position."""
+
+    def compare(model: LedgerModel, head: int, actual: Total) -> object:
+        until = head if as_of is None else min(as_of, head)
+        expected = model.totals(meter, customer, bounds, until)
+        quantity = quantity_of(expected, model.rules(meter, until).formula)
+        actual_values = (*_totals(actual), Fraction(actual.value), Fraction(actual.billable))
+        return _mismatch(actual_values, (*expected, quantity, max(quantity, Fraction(0))))
+
+    return Query(
+        f"total {meter!r:.20} {customer!r:.12} as of {as_of}",
+        lambda metering: metering.total(meter, customer, *bounds, as_of=as_of), compare, meter,
+    )  # fmt: skip
+
+
+def totals(meter: str, bounds: Bounds, as_of: int | None = None) -> Query:
+    """The totals of all customers with usage that counts."""
+
+    def compare(model: LedgerModel, head: int, actual: Sequence[Total]) -> object:
+        until = head if as_of is None else min(as_of, head)
+        counted = [one for one in model.counted(meter, until) if bounds[0] <= one.occurred_at < bounds[1]]
+        names = sorted({one.customer for one in counted})
+        expected = [(name, model.totals(meter, name, bounds, until)) for name in names]
+        return _mismatch([(one.customer, _totals(one)) for one in actual], expected)
+
+    return Query(
+        f"totals {meter!r:.20} as of {as_of}",
+        lambda metering: metering.totals(meter, *bounds, as_of=as_of), compare, meter,
+    )  # fmt: skip
+
+
+def summaries(meter: str, customer: str | None, bounds: Bounds, window: str, timezone: str) -> Query:
+    """The totals of windows: each is that of its own range, none overlaps, and none is left out."""
+
+    def compare(model: LedgerModel, head: int, actual: Sequence[Total]) -> object:
+        for summary in actual:
+            mismatch = _mismatch(_totals(summary), model.totals(meter, customer, (summary.start, summary.end), head))
+            if mismatch is not None:
+                return mismatch
+        if any(earlier.end > later.start for earlier, later in pairwise(actual)):
+            return f"windows overlap: {actual}"
+        return _mismatch(sum(summary.count for summary in actual), model.totals(meter, customer, bounds, head)[1])
+
+    return Query(
+        f"summaries {meter!r:.20} {customer!r:.12} by {window} of {timezone}",
+        lambda metering: metering.summaries(meter, customer, *bounds, window=window, timezone=timezone), compare, meter,
+    )  # fmt: skip
+
+
+def explanation(meter: str, customer: str | None, bounds: Bounds, as_of: int | None = None) -> Query:
+    """Every event behind a total, with its verdict; what they add is the total."""
+
+    def compare(model: LedgerModel, head: int, actual: Explanation) -> object:
+        until = head if as_of is None else min(as_of, head)
+        expected = model.verdicts(meter, customer, bounds, until)
+        mismatch = {event.identifier: (str(event.verdict), Fraction(event.contribution)) for event in actual.events}
+        added = sum((event.contribution for event in actual.events), start=actual.total.value * 0)
+        return (
+            _mismatch(list(mismatch.items()), list(expected.items()))
+            or _mismatch(_totals(actual.total), model.totals(meter, customer, bounds, until))
+            or _mismatch(added, actual.total.value)
+            or _mismatch((actual.digest, actual.position), (model.digest(meter, customer, bounds, until), until))
+        )
+
+    return Query(
+        f"explain {meter!r:.20} {customer!r:.12} as of {as_of}",
+        lambda metering: metering.explain(meter, customer, *bounds, as_of=as_of), compare, meter,
+    )  # fmt: skip
+
+
+def events(meter: str) -> Query:
+    """All meter events of a meter: as many as there are rows."""
+
+    def compare(model: LedgerModel, head: int, actual: Sequence[Any]) -> object:
+        rows = [row for row in model.rows_of("UsageRecorded", until=head) if row.fields["event_name"] == meter]
+        mismatch = {event.identifier: (event.position, event.payload, event.recorded_at) for event in actual}
+        return _mismatch(
+            mismatch, {row.identifier: (row.position, row.fields["payload"], row.recorded_at) for row in rows}
+        )
+
+    return Query(f"events {meter!r:.20}", lambda metering: metering.events(meter, limit=10_000), compare, meter)
+
+
+def meters() -> Query:
+    """All meters, as they are."""
+
+    def compare(model: LedgerModel, head: int, actual: Sequence[Any]) -> object:
+        expected = model.meters(head)
+        is_so = [meter.event_name for meter in actual] == sorted(expected) and all(
+            matches_meter(meter, expected[meter.event_name]) for meter in actual
+        )
+        return None if is_so else f"{actual!r} is told, {expected!r} expected"
+
+    return Query("meters", lambda metering: metering.meters.list(), compare)
+
+
+def closed_periods(meter: str, as_of: int | None = None) -> Query:
+    """The closed periods that stand: as they were frozen."""
+
+    def compare(model: LedgerModel, head: int, actual: Sequence[Any]) -> object:
+        until = head if as_of is None else min(as_of, head)
+        rows = sorted(model.closed_rows(meter, None, until), key=lambda row: (row.fields["customer"], bounds_of(row)))
+        is_so = len(rows) == len(actual) and all(
+            matches_row(period, row) for period, row in zip(actual, rows, strict=True)
+        )
+        return None if is_so else f"{actual!r} is told, {rows!r} expected"
+
+    return Query(
+        f"closed periods {meter!r:.20} as of {as_of}",
+        lambda metering: metering.periods.list(meter, as_of=as_of), compare, meter,
+    )  # fmt: skip
+
+
+def adjustments(meter: str) -> Query:
+    """What is owed on closed periods: frozen and owed are what it is now, and each event behind that is told."""
+
+    def compare(model: LedgerModel, head: int, actual: Sequence[Adjustment]) -> object:
+        by_period = {
+            (adjustment.period.customer, (adjustment.period.start, adjustment.period.end)): adjustment
+            for adjustment in actual
+        }
+        for row in model.closed_rows(meter, None, head):
+            mismatch = _compare_adjustment(
+                model, head, row, by_period.pop((row.fields["customer"], bounds_of(row)), None)
+            )
+            if mismatch is not None:
+                return mismatch
+        return f"owed on no closed period: {by_period!r}" if by_period else None
+
+    return Query(f"adjustments {meter!r:.20}", lambda metering: metering.periods.adjustments(meter), compare, meter)
+
+
+def _compare_adjustment(model: LedgerModel, head: int, row: Row, adjustment: Adjustment | None) -> object:
+    """What differs of the adjustment of one closing, under the rules that it was closed with."""
+    fields, bounds = row.fields, bounds_of(row)
+    meter, customer = fields["event_name"], fields["customer"]
+    rules = model.rules(meter, fields["position"])
+    before = model.verdicts(meter, customer, bounds, fields["position"], rules)
+    now = model.verdicts(meter, customer, bounds, head, rules)
+    expected_total = model.quantity(meter, customer, bounds, head, rules)
+    by_rules = model.quantity(meter, customer, bounds, head) - expected_total
+    touched = {name for name, stood in now.items() if before.get(name) != stood}
+    if adjustment is None:
+        return _mismatch(None, (touched, by_rules)) if touched or by_rules else None
+    frozen = Fraction(fields["quantity"])
+    return (
+        _mismatch(Fraction(adjustment.quantity), expected_total)
+        or _mismatch(Fraction(adjustment.difference), expected_total - frozen)
+        or _mismatch(
+            Fraction(adjustment.billable_difference), max(expected_total, Fraction(0)) - Fraction(fields["billable"])
+        )
+        or _mismatch(Fraction(adjustment.rules_difference), by_rules)
+        or _mismatch(
+            {event.identifier: _change_of(event) for event in adjustment.events}, _changes(before, now, touched)
+        )
+    )
+
+
+def _change_of(event: Any) -> tuple[str | None, str, Fraction]:
+    return None if event.before is None else str(event.before), str(event.verdict), Fraction(event.change)
+
+
+def _changes(
+    before: Mapping[str, VerdictAndContribution], now: Mapping[str, VerdictAndContribution], touched: set[str]
+) -> dict[str, tuple[str | None, str, Fraction]]:
+    no_change = None, Fraction(0)
+    return {
+        name: (before.get(name, no_change)[0], now[name][0], now[name][1] - before.get(name, no_change)[1])
+        for name in touched
+    }
+
+
+def verify() -> Query:
+    """The read models and the closed periods are those of a fresh fold."""
+
+    def compare(_: LedgerModel, __: int, actual: Any) -> object:
+        differing = [f"{table.table}: {table.difference}" for table in actual.tables if not table.is_equal]
+        return None if actual.is_equal else f"{differing or actual.differing_periods} differ from a fresh fold"
+
+    return Query("verify", lambda metering: metering.verify(), compare)
+
+
+def catch_up() -> Query:
+    """The read models reach the head."""
+    return Query("catch up", lambda metering: metering.catch_up(), lambda _, head, actual: _mismatch(actual, head))

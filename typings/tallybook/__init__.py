@@ -1,0 +1,1 @@
+../../src/tallybook/__init__.py

@@ -1,0 +1,1 @@
+../../src/tallybook/__main__.py
