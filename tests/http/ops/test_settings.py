@@ -37,7 +37,7 @@ INVALID_SETTINGS = [
     ("MAX_BODY_BYTES", "1", "greater than or equal to 1024"),
     ("LEDGER", "mysql://root:geheim@here/db", "A ledger URL is one of"),
     ("LEDGER", f"postgresql://here/db?schema={chr(115) * 55}", "name is too long"),
-    ("LEDGER", "sqlite://", "a ledger in memory can't be served"),
+    ("LEDGER", "sqlite://", "an in-memory ledger cannot be served"),
     ("POLICY__MAX_AGE", "a month", "valid timedelta"),
     ("POLICY__GRACE_PERIOD", "P10D", "less than or equal to"),
     ("POLICY__MAX_AGEE", "P90D", "Extra inputs are not permitted"),
