@@ -6,7 +6,6 @@ the program's main module, as spawned workers of `multiprocessing` do.
 """
 
 import atexit
-import fcntl
 import logging
 import os
 import pickle
@@ -22,6 +21,11 @@ from typing import TypeVar
 
 from ...projections.ports import WorkerLost
 from .worker_main import READY_MESSAGE
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 Result = TypeVar("Result")
 DEFAULT_MAX_PROCESSES = 4
@@ -66,7 +70,7 @@ class Worker:
         for pipe in (self._requests, self._responses):
             assert pipe is not None
             with suppress(AttributeError, OSError):  # not supported or not permitted on every system
-                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # pyright: ignore
 
     @property
     def is_running(self) -> bool:

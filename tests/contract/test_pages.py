@@ -179,7 +179,7 @@ def test_a_cancellation_of_a_later_event_is_reported(persistent_store: Persisten
             persistent_store.corrupt_ledger("UPDATE stored_events SET state = ? WHERE position = ?", later, position)
             == 1
         )
-        with pytest.raises(ProjectionStopped, match="what comes after it") as stopped:
+        with pytest.raises(ProjectionStopped, match="it cancels a later event") as stopped:
             metering.replay_totals("tokens", START, END)
         assert stopped.value.position == position
 

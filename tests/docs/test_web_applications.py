@@ -14,7 +14,7 @@ from pathlib import Path
 from socket import AF_UNIX, socket
 from zoneinfo import ZoneInfo
 
-import httpx
+import httpx2
 import psycopg
 import pytest
 
@@ -83,18 +83,18 @@ class Application:
             wait_until(self.is_ready, self)
         return started
 
-    def client(self) -> httpx.Client:
+    def client(self) -> httpx2.Client:
         """Return a new client, which may reach any worker."""
-        return httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.socket)), base_url="http://localhost", timeout=TIMEOUT_SECONDS
+        return httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=str(self.socket)), base_url="http://localhost", timeout=TIMEOUT_SECONDS
         )
 
-    def post(self, path: str, **body: object) -> httpx.Response:
+    def post(self, path: str, **body: object) -> httpx2.Response:
         """Send one request on a new connection."""
         with self.client() as client:
             return client.post(path, json=body)
 
-    def total(self, customer: str, month: str | None = None) -> httpx.Response:
+    def total(self, customer: str, month: str | None = None) -> httpx2.Response:
         """Query the total of a customer's month, by default the current one."""
         query = {"event_name": "tokens", "customer": customer, "month": month or this_month()}
         with self.client() as client:
@@ -192,7 +192,7 @@ def test_errors_describe_the_problem(application: Application) -> None:
     meter_event = {"event_name": "tokens", "identifier": "req-1", "payload": {"customer": "acme", "tokens": "25"}}
     assert application.post("/usage", **meter_event).json() == {"outcome": "accepted", "position": 2}
 
-    def error_of(response: httpx.Response) -> tuple[int, str, str]:
+    def error_of(response: httpx2.Response) -> tuple[int, str, str]:
         return response.status_code, response.json()["code"], response.json()["field"]
 
     other = {**meter_event, "payload": {"customer": "acme", "tokens": "26"}}

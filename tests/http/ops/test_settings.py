@@ -36,7 +36,7 @@ INVALID_SETTINGS = [
     ("ACCESS_LOG", "perhaps", "valid boolean"),
     ("MAX_BODY_BYTES", "1", "greater than or equal to 1024"),
     ("LEDGER", "mysql://root:geheim@here/db", "A ledger URL is one of"),
-    ("LEDGER", f"postgresql://here/db?schema={chr(115) * 55}", "name is too long"),
+    ("LEDGER", f"postgresql://here/db?schema={chr(115) * 55}", "a schema name has 1 to 51 bytes"),
     ("LEDGER", "sqlite://", "an in-memory ledger cannot be served"),
     ("POLICY__MAX_AGE", "a month", "valid timedelta"),
     ("POLICY__GRACE_PERIOD", "P10D", "less than or equal to"),
@@ -103,7 +103,7 @@ def test_an_option_comes_before_the_environment(tmp_path: Path) -> None:
 def test_several_workers_need_postgresql(tmp_path: Path) -> None:
     """The error is one sentence."""
     assert usage_error(tmp_path, "--workers", "2") == (
-        "tallybook: Several workers need a ledger on PostgreSQL: on SQLite one process writes.\n"
+        "tallybook: Several workers need a ledger on PostgreSQL: only one process writes to SQLite.\n"
     )
 
 
@@ -116,5 +116,5 @@ def test_without_its_extra_the_command_prints_how_to_install_it(tmp_path: Path) 
     )  # fmt: skip
     assert (completed.returncode, completed.stderr) == (
         2,
-        "Serving a ledger needs its extra: pip install 'tallybook[server]'\n",
+        "Serving a ledger needs an extra: pip install 'tallybook[server]'\n",
     )

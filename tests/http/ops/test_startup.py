@@ -30,7 +30,7 @@ def test_a_new_ledger_is_created_and_the_startup_line_is_complete(url: str, tmp_
     with serve(url) as server:
         assert server.startup_line == (
             f"Tallybook listens on http://127.0.0.1:{server.port}, on {tmp_path}/ledger.db. "
-            "There are no keys yet: 'tallybook key create' makes one.\n"
+            "There are no access keys yet: create one with 'tallybook key create'.\n"
         )
         assert server.get("/livez").json() == {"status": "alive"}
     create_key(url, "read")
@@ -51,11 +51,11 @@ def test_a_port_in_use_is_a_one_line_error(url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert start_error("--ledger", url, "--port", str(port)) == (
-            1, f"tallybook: Can't listen on 127.0.0.1:{port}: Address already in use.\n",
+            1, f"tallybook: Cannot listen on 127.0.0.1:{port}: Address already in use.\n",
         )  # fmt: skip
 
 
 def test_listening_on_other_addresses_warns_about_missing_tls(url: str) -> None:
     """A proxy has to add it."""
     with serve(url, "--host", "0.0.0.0") as server:
-        assert "plain HTTP: TLS is the task of a proxy" in server.startup_line
+        assert "plain HTTP: use a proxy for TLS" in server.startup_line
