@@ -135,11 +135,14 @@ def _class_sections(name: str, owner: type) -> Iterator[str]:
     if issubclass(owner, Exception):
         yield f"### {name}\n\n{_paragraphs(_doc(owner))}\n\nCode `{getattr(owner, 'code', '')}`."
         return
-    fields = [str(field) for field in cast(dict[str, object], getattr(owner, "__annotations__", {}))]
-    properties = [key for key, member in vars(owner).items() if isinstance(member, property)]
+    members = cast(dict[str, object], dict(vars(cast(type[object], owner))))
+    fields = [*cast(dict[str, object], members.get("__annotations__", {}))]
+    properties = [key for key, member in members.items() if isinstance(member, property)]
     attributes = ", ".join(f"`{key}`" for key in [*fields, *properties] if not key.startswith("_"))
-    yield f"### {name}\n\n{_paragraphs(_doc(owner))}" + (f"\n\nAttributes: {attributes}." if attributes else "")
-    for key, member in vars(owner).items():
+    yield f"### {name}\n\n{_paragraphs(_doc(cast(object, owner)))}" + (
+        f"\n\nAttributes: {attributes}." if attributes else ""
+    )
+    for key, member in members.items():
         if not key.startswith("_") and inspect.isfunction(member) and inspect.getdoc(member):
             yield _callable_section(f"#### {name}.{key}", key, member)
 
