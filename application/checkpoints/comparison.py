@@ -28,10 +28,10 @@ class CheckpointDifference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What one pass found.
+    """The result of comparing a ledger with its checkpoints.
 
-    `tree` is of the events up to the last checkpoint that matches; `agreeing` tells of each checkpoint whether it does;
-    `kept` is how many of the hashes beside the checkpoints, from the first on, are those of the ledger.
+    `tree` contains the events up to the last matching checkpoint. `matches` states for each checkpoint whether it
+    matches. `matching_hashes` is the number of stored leaf hashes, from the first on, that equal those of the ledger.
     """
 
     tree: Tree
@@ -85,7 +85,7 @@ class _TreeWalk:
         self._progress = progress
 
     def advance_to(self, size: int) -> bool:
-        """Go on to so many events; not, if the positions up to there aren't 1, 2, 3 and so on."""
+        """Advance to a number of events; do nothing if the positions up to it are not 1, 2, 3 and so on."""
         if self.error is not None:
             return False
         try:
