@@ -3,17 +3,18 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import PIPE, Popen
+from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 
 import httpx2
+
+from tallybook import Metering
 
 TIMEOUT_SECONDS = 30
 FLUSH_SECONDS = 0.3
@@ -91,16 +92,8 @@ def serve(ledger_url: str, *options: str, **environment: str) -> Generator[Runni
 
 def create_key(ledger_url: str, *scopes: str, test: bool = False) -> str:
     """Create a new access key of a ledger."""
-    options = [option for scope in scopes for option in ("--scope", scope)]
-    created = subprocess.run(
-        [TALLYBOOK, "key", "create", "--ledger", ledger_url, "--json", *options, *(["--test"] if test else [])],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert created.returncode == 0, created.stderr
-    key: str = json.loads(created.stdout)["key"]
-    return key
+    with Metering.open(ledger_url) as metering:
+        return metering.access_keys.create(scopes, livemode=not test).key
 
 
 def wait_until_gone(pids: list[int]) -> None:
@@ -124,7 +117,7 @@ def _kill(process: "Popen[str]") -> None:
         process.terminate()
         try:
             process.wait(TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
+        except TimeoutExpired:
             process.kill()
             process.wait(TIMEOUT_SECONDS)
     assert process.stdout is not None
