@@ -28,6 +28,7 @@ from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.rules import Rules
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf, LedgerEvent, RawPage
+from ..interruption import check_between, check_interruption
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
 from ..storage.ports import EventAppender, EventRecorder, EventRow, RawEventRow, Store
 from .mapper import EventMapper, decode_meter_event, meter_event_row
@@ -77,6 +78,7 @@ class Ledger(Application[str]):
 
     def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Return up to `limit` events after the position `after`, in order."""
+        check_interruption()
         return self.ledger_recorder.read_page(after, limit)
 
     @property
@@ -86,6 +88,7 @@ class Ledger(Application[str]):
 
     def read_page_bulk(self, after: int, limit: int) -> RawPage:
         """Return up to `limit` events after the position `after` as one page document, assembled by the database."""
+        check_interruption()
         return self.ledger_recorder.read_page_bulk(after, limit)
 
     def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
@@ -160,6 +163,7 @@ class Ledger(Application[str]):
 
     def meter_events_at(self, positions: Iterable[int]) -> Mapping[int, tuple[str, MeterEventData]]:
         """Return the identifier and the data of the meter event recorded at each of `positions`."""
+        check_interruption()
         rows = self.ledger_recorder.select_at(list(positions))
         return {
             position: (_identifier(stream), _decode_data(position, stream, state))
@@ -278,7 +282,7 @@ class Ledger(Application[str]):
 
         An event of a stream is not included without those before it, even if the clock went backwards in between.
         """
-        for _, stream_events in groupby(stored_events, attrgetter("originator_id")):
+        for _, stream_events in check_between(groupby(stored_events, attrgetter("originator_id"))):
             aggregate: Aggregate | None = None
             for stored in stream_events:
                 event = self._event(stored)

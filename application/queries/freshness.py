@@ -8,6 +8,7 @@ from enum import Enum, auto
 from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
 from ...projections.ports import ReadModelReader
 from ...projections.projector import Projector
+from ..interruption import check_interruption
 from ..storage.ports import REBUILD_HINT, ReadModelsMissing
 
 PROJECTION_TIMEOUT_SECONDS = 30
@@ -42,6 +43,7 @@ class FreshReadModels:
         waiting_since = time.monotonic()
         state, attempts = _State.BEHIND, 0
         while attempts < _MAX_ATTEMPTS:
+            check_interruption()
             attempts += 1
             with ExitStack() as session:
                 read_models = self._open(session)

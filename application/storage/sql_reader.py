@@ -14,6 +14,7 @@ from ...projections.blocks import BucketKey, UsageBlock
 from ...projections.buckets import bucket_start
 from ...projections.models import AsOf, Bucket, ProjectedMeter
 from ...projections.ports import TableRow
+from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
 
@@ -180,13 +181,14 @@ class SqlReadModelReader(ABC):
                 " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start",
                 (meter_id, customer_id, first_start, end, start, end),
             )
-        return map(row_codec.decode_block_columns, rows)
+        return map(row_codec.decode_block_columns, check_between(rows))
 
     def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Return the usage records of each block, in the order of the ledger."""
         stored = self.select_block_usage(meter_id, blocks)
         return (
-            row_codec.decode_block_usage(block.key, encoded) for block, (encoded,) in zip(blocks, stored, strict=True)
+            row_codec.decode_block_usage(block.key, encoded)
+            for block, (encoded,) in check_between(zip(blocks, stored, strict=True))
         )
 
     def buckets_between(
@@ -194,7 +196,7 @@ class SqlReadModelReader(ABC):
     ) -> Iterator[Bucket]:
         """Return the buckets that start in [start, end), by start."""
         rows = self.select_buckets(meter_id, bucket_seconds, customer_id, start, end)
-        for bucket_customer_id, starts_at, dimensions, *totals_columns in rows:
+        for bucket_customer_id, starts_at, dimensions, *totals_columns in check_between(rows):
             yield Bucket(bucket_customer_id, starts_at, dimensions, row_codec.decode_totals(totals_columns))
 
     def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:
@@ -219,14 +221,13 @@ class SqlReadModelReader(ABC):
             return self._usage_table_rows()
         columns, key, width = _TABLE_COLUMNS[table]
         rows = self.stream(f"SELECT {columns} FROM {self.schema}{table}_{self.generation} ORDER BY {key}")
-        return (TableRow(tuple(row[:width]), tuple(row[width:])) for row in rows)
+        return (TableRow(tuple(row[:width]), tuple(row[width:])) for row in check_between(rows))
 
     def _usage_table_rows(self) -> Iterator[TableRow]:
         order = "meter, customer, start, dimensions, first_position"
         columns = f"meter, {self.BLOCK_COLUMNS}, usages"
-        for meter_id, *block_columns, stored in self.stream(
-            f"SELECT {columns} FROM {self.usage_table} ORDER BY {order}"
-        ):
+        rows = self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {order}")
+        for meter_id, *block_columns, stored in check_between(rows):
             customer_id, start, dimensions, first_position, *_ = block_columns
             try:
                 key = (customer_id, start, dimensions)

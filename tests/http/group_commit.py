@@ -19,6 +19,7 @@ from tallybook.application.interfaces.http.group_commit import (
 from tallybook.application.interfaces.http.idempotency import request_fingerprint
 from tallybook.application.interfaces.http.ledgers import ServedLedger
 from tallybook.application.interfaces.http.observability.metrics import Observer
+from tallybook.application.interfaces.http.record_queue import RecordQueue
 from tallybook.application.interfaces.http.responses import ApiResponse
 from tallybook.domain.meter_event_input import MeterEventInput
 
@@ -69,10 +70,12 @@ def serve_ledger(metering: Metering) -> ServedLedger:
 
 @asynccontextmanager
 async def open_committer(
-    ledger: ServedLedger, observer: RecordingObserver | None = None
+    ledger: ServedLedger,
+    observer: RecordingObserver | None = None,
+    requests: RecordQueue[PendingRequest] | None = None,
 ) -> AsyncGenerator[GroupCommitter]:
     """Open a committer until the end of the block."""
-    committer = GroupCommitter(ledger, cast(Observer, observer or RecordingObserver()))
+    committer = GroupCommitter(ledger, cast(Observer, observer or RecordingObserver()), requests)
     try:
         yield committer
     finally:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 from tallybook.application import KeyValueEntry, Metering, Receipt
-from tallybook.application.interfaces.http import group_commit as module
 from tallybook.application.interfaces.http.errors import ApiError
-from tallybook.application.interfaces.http.group_commit import MAX_QUEUED_EVENTS, GroupCommitter, RecordResponse
+from tallybook.application.interfaces.http.group_commit import GroupCommitter, PendingRequest, RecordResponse
+from tallybook.application.interfaces.http.record_queue import MAX_QUEUED_EVENTS_PER_CALLER, RecordQueue
 from tallybook.domain.errors import LedgerUnavailable, TallybookError
 from tallybook.domain.meter_event_input import MeterEventInput
 
@@ -66,13 +66,13 @@ def test_queued_requests_are_recorded_together(metering: Metering, key: str) -> 
     assert total(metering) == str(1 + 2 * sum(n % 3 + 1 for n in range(50)))
 
 
-def test_a_batch_has_a_maximum_size(metering: Metering, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_has_a_maximum_size(metering: Metering, key: str) -> None:
     """The next transaction records the rest, in order."""
-    monkeypatch.setattr(module, "MAX_BATCH_EVENTS", 4)
 
     async def run() -> None:
         observer, gate = RecordingObserver(), BatchGate()
-        async with open_committer(serve_ledger(metering), observer) as committer:
+        requests: RecordQueue[PendingRequest] = RecordQueue(max_batch_events=4)
+        async with open_committer(serve_ledger(metering), observer, requests) as committer:
             first = pending_request(key, meter_events("1"), gate=gate)
             await commit_together(
                 committer, first, gate, *(pending_request(key, meter_events("1", "1")) for _ in range(5))
@@ -196,8 +196,10 @@ def test_requests_over_the_queue_limit_get_retry_after(metering: Metering, key: 
     async def run() -> None:
         observer, gate = RecordingObserver(), BatchGate()
         async with open_committer(serve_ledger(metering), observer) as committer:
-            batches = [meter_events(*["1"] * (MAX_QUEUED_EVENTS // 4)) for _ in range(4)]
-            first, *others = (pending_request(key, batches[n], gate=None if n else gate) for n in range(4))
+            batches = [meter_events(*["1"] * size) for size in (1, 2_000, 3_000)]
+            first, *others = (
+                pending_request(key, events, gate=None if n else gate) for n, events in enumerate(batches)
+            )
             tasks = await enqueue(committer, first, gate, *others)
             with pytest.raises(ApiError) as exc_info:
                 await committer.submit(pending_request(key, meter_events("1")))
@@ -210,7 +212,7 @@ def test_requests_over_the_queue_limit_get_retry_after(metering: Metering, key: 
             assert (await committer.submit(pending_request(key, meter_events("1")))).status == 200
 
     asyncio.run(run())
-    assert total(metering) == str(MAX_QUEUED_EVENTS + 1)
+    assert total(metering) == str(1 + MAX_QUEUED_EVENTS_PER_CALLER + 1)
 
 
 def test_a_closing_committer_records_queued_requests(metering: Metering, key: str) -> None:

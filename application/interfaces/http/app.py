@@ -1,9 +1,12 @@
 """The ASGI application: routes each operation and turns every error into a response."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,12 +19,14 @@ from .catalogue import all_operations
 from .errors import INTERNAL_ERROR_MESSAGE, ApiError
 from .health import ReadinessProbe, health_routes
 from .ledgers import LedgerRegistry
+from .memory_budget import MemoryBudget, MemoryReservation
 from .observability.access_log import RequestSummary
 from .observability.metrics import Observer
 from .operations import Operation
-from .request_body import BodyBudget, new_request_id, read_request
-from .request_handler import ApiRequest, RequestHandler
+from .request_body import BodyLimits, new_request_id, read_request
+from .request_handler import ApiRequest, RequestHandler, query_limits
 from .responses import ApiResponse, error_response
+from .sent_response import SentResponse, unread_response_budget, within_budget
 from .settings import ServerSettings
 from .webhooks.dispatcher import WebhookService
 
@@ -30,11 +35,14 @@ EndpointHandler = Callable[[HttpRequest], Awaitable[Response]]
 
 def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
     """Return the ASGI application. It opens its ledgers on startup and closes them on shutdown."""
+    unread_responses = unread_response_budget()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         ledgers = LedgerRegistry(settings.ledger, settings.policy, settings.clock)
-        app.state.request_handler = handler = RequestHandler(ledgers, observer)
+        app.state.request_handler = handler = RequestHandler(
+            ledgers, observer, unread_responses, query_limits(settings.query_timeout_seconds)
+        )
         app.state.readiness = ReadinessProbe(ledgers, settings.ledger)
         app.state.ledgers = ledgers
         webhooks = WebhookService(ledgers, settings.webhooks, observer.metrics.observe_delivery)
@@ -63,10 +71,11 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
         observer.request_finished(_request_summary(request, ApiRequest(request_id, ""), response, perf_counter()))
         return _to_starlette(response, request_id)
 
-    body_budget = BodyBudget(settings.max_body_bytes)
+    body_limits = BodyLimits(settings.max_body_bytes, settings.body_timeout_seconds)
+    exchange = _Exchange(body_limits, body_limits.budget(), unread_responses, observer)
     by_path: dict[str, dict[str, EndpointHandler]] = {}
     for operation in all_operations():
-        by_path.setdefault(operation.path, {})[operation.method] = _endpoint(operation, settings, body_budget, observer)
+        by_path.setdefault(operation.path, {})[operation.method] = partial(exchange.respond, operation)
     routes = [Route(path, _dispatch_by_method(endpoints), methods=[*endpoints]) for path, endpoints in by_path.items()]
     starlette_app = Starlette(
         routes=[*routes, *health_routes(observer.metrics)],
@@ -86,34 +95,55 @@ def _dispatch_by_method(endpoints: Mapping[str, EndpointHandler]) -> EndpointHan
     return endpoint
 
 
-def _endpoint(
-    operation: Operation, settings: ServerSettings, body_budget: BodyBudget, observer: Observer
-) -> EndpointHandler:
-    async def endpoint(request: HttpRequest) -> Response:
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """Reads requests and sends their responses, within the limits of memory and time."""
+
+    body_limits: BodyLimits
+    bodies: MemoryBudget
+    unread_responses: MemoryBudget
+    observer: Observer
+
+    async def respond(self, operation: Operation, request: HttpRequest) -> Response:
+        """Run an operation with the parameters of a request, and return its response."""
         started = perf_counter()
         handler: RequestHandler = request.app.state.request_handler
         request_id = new_request_id()
         api_request = ApiRequest(request_id, "")
         try:
-            with body_budget.reserve() as reservation:
+            with self.bodies.reservation() as body:
                 api_request = await read_request(
-                    request,
-                    request_id,
-                    reservation,
-                    max_bytes=settings.max_body_bytes,
-                    timeout_seconds=settings.body_timeout_seconds,
+                    request, request_id, self.body_limits, body, partial(handler.find_key, operation)
                 )
-                response = await handler.handle(operation, api_request)
+                handling = handler.handle(operation, api_request)
+                response = await (handling if operation.is_recording else _while_connected(request, handling))
         except ApiError as api_error:
             response = error_response(api_error, is_v2=operation.is_v2)
         except ClientDisconnect:
-            response = error_response(
-                ApiError(408, "The client disconnected before the request was complete."), is_v2=operation.is_v2
-            )
-        observer.request_finished(_request_summary(request, api_request, response, started, operation))
-        return _to_starlette(response, request_id)
+            api_error = ApiError(408, "The client disconnected before the request was complete.")
+            response = error_response(api_error, is_v2=operation.is_v2)
+        unread = MemoryReservation(self.unread_responses)
+        response = within_budget(response, api_request.trace.key_id, unread, is_v2=operation.is_v2)
+        self.observer.request_finished(_request_summary(request, api_request, response, started, operation))
+        return SentResponse(response, request_id, unread)
 
-    return endpoint
+
+async def _while_connected(request: HttpRequest, handling: Coroutine[Any, Any, ApiResponse]) -> ApiResponse:
+    """Return the result of `handling`. Cancels it and raises ClientDisconnect if nobody waits for it any more."""
+    handled, disconnected = asyncio.ensure_future(handling), asyncio.ensure_future(_receive_disconnect(request))
+    try:
+        await asyncio.wait((handled, disconnected), return_when=asyncio.FIRST_COMPLETED)
+        if not handled.done():
+            raise ClientDisconnect
+        return handled.result()
+    finally:
+        handled.cancel()
+        disconnected.cancel()
+
+
+async def _receive_disconnect(request: HttpRequest) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _request_summary(

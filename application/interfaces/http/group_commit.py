@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,11 +20,8 @@ from .errors import UNAVAILABLE, ApiError, rate_limited, to_api_error
 from .idempotency import IdempotencyKey
 from .ledgers import ServedLedger
 from .observability.metrics import Observer
+from .record_queue import QueueFull, RecordQueue
 from .responses import ApiResponse, error_response, success
-
-MAX_BATCH_EVENTS = 5_000
-MAX_QUEUED_EVENTS = 20_000
-"""The most events in one transaction, and in all waiting requests."""
 
 _log = logging.getLogger("tallybook.server")
 
@@ -70,57 +66,38 @@ class PendingRequest:
 class GroupCommitter:
     """Records the waiting requests of one ledger, in a thread of its own."""
 
-    def __init__(self, ledger: ServedLedger, observer: Observer) -> None:
+    def __init__(
+        self, ledger: ServedLedger, observer: Observer, requests: RecordQueue[PendingRequest] | None = None
+    ) -> None:
         self.ledger = ledger
         self._observer = observer
-        self._queue: queue.SimpleQueue[PendingRequest | None] = queue.SimpleQueue()
-        self._queued_events = 0
+        self._queue: RecordQueue[PendingRequest] = RecordQueue() if requests is None else requests
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="tallybook-committer")
         self._thread.start()
 
     async def submit(self, request: PendingRequest) -> ApiResponse:
         """Return the response to a request, after its events are durable. Raises ApiError if the queue is full."""
-        if self._queued_events + request.event_count > MAX_QUEUED_EVENTS:
-            raise rate_limited("Too many meter events are waiting to be recorded. Retry later.", "global-concurrency")
-        self._queued_events += request.event_count
+        try:
+            self._queue.put(request)
+        except QueueFull:
+            message = "Too many meter events are waiting to be recorded. Retry later."
+            raise rate_limited(message, "global-concurrency") from None
         self._observer.queue_changed(request.event_count)
-        self._queue.put(request)
         try:
             return await request.future
         finally:
-            self._queued_events -= request.event_count
             self._observer.queue_changed(-request.event_count)
 
     def close(self) -> None:
         """Record the waiting requests and stop the thread."""
-        self._queue.put(None)
+        self._queue.close()
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            requests, is_last = self._next_batch()
-            if requests:
-                self._process(requests)
-                self._loop.call_soon_threadsafe(_resolve_futures, requests)
-            if is_last:
-                return
-
-    def _next_batch(self) -> tuple[list[PendingRequest], bool]:
-        """Wait for a request, then return all waiting ones, up to MAX_BATCH_EVENTS, and whether to stop."""
-        request = self._queue.get()
-        requests: list[PendingRequest] = []
-        event_count = 0
-        while request is not None:
-            requests.append(request)
-            event_count += request.event_count
-            if event_count >= MAX_BATCH_EVENTS:
-                return requests, False
-            try:
-                request = self._queue.get_nowait()
-            except queue.Empty:
-                return requests, False
-        return requests, True
+        while requests := self._queue.take_batch():
+            self._process(requests)
+            self._loop.call_soon_threadsafe(_resolve_futures, requests)
 
     def _process(self, requests: Sequence[PendingRequest]) -> None:
         try:

@@ -19,7 +19,7 @@ class Operation:
 
     `run` takes a RequestContext with `params_type` and returns a `response_type`. With `is_recording` it returns a
     RecordRequest, for group commit. With `by_session` it is authenticated by a session token. With `is_secret` its
-    response is never stored.
+    response is never stored. With `is_large` its result may take much memory, so that few of them run at once.
     """
 
     method: Method
@@ -31,6 +31,7 @@ class Operation:
     is_recording: bool = False
     by_session: bool = False
     is_secret: bool = False
+    is_large: bool = False
 
     @property
     def name(self) -> str:
@@ -68,9 +69,9 @@ class OperationRegistry:
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._operations)
 
-    def get(self, path: str, scope: Scope = Scope.READ) -> Callable[[Handler], Handler]:
+    def get(self, path: str, scope: Scope = Scope.READ, *, is_large: bool = False) -> Callable[[Handler], Handler]:
         """Register the decorated function for GET."""
-        return self._register("GET", path, scope)
+        return self._register("GET", path, scope, is_large=is_large)
 
     def post(self, path: str, scope: Scope = Scope.ADMIN, *, is_secret: bool = False) -> Callable[[Handler], Handler]:
         """Register the decorated function for POST."""
@@ -86,15 +87,17 @@ class OperationRegistry:
 
     def _register(
         self, method: Method, path: str, scope: Scope, response_type: Any = None, *, is_recording: bool = False,
-        by_session: bool = False, is_secret: bool = False,
+        by_session: bool = False, is_secret: bool = False, is_large: bool = False,
     ) -> Callable[[Handler], Handler]:  # fmt: skip
         def decorator(run: Handler) -> Handler:
             hints = get_type_hints(run)
             params_type = get_args(hints["context"])[0]
             returned_type = response_type if is_recording else hints["return"]
             self._operations.append(
-                Operation(method, path, scope, run, params_type, returned_type, is_recording, by_session, is_secret)
-            )
+                Operation(
+                    method, path, scope, run, params_type, returned_type, is_recording, by_session, is_secret, is_large
+                )
+            )  # fmt: skip
             return run
 
         return decorator

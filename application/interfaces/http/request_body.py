@@ -1,62 +1,38 @@
 """Reads requests within limits of body size, time and memory."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from starlette.requests import Request as HttpRequest
 
 from ...uuid7 import uuid7
 from .errors import ApiError
+from .memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
 from .request_handler import ApiRequest
 
+UNBUDGETED_BYTES = 64 * 1024
+"""A larger body is read only for a valid access key, and within the memory budget of the key."""
 _DRAIN_FACTOR = 4
 """A body up to this many times too large is read completely, because a client that is sending reads no response."""
+_MAX_LARGE_BODIES, _MAX_LARGE_BODIES_PER_KEY = 32, 4
+"""The memory budget in bodies of the maximum size."""
+_MAX_LENGTH_DIGITS = 18
+
+FindKey = Callable[[str], Awaitable[str]]
+"""Returns the id of the access key of an Authorization header. Raises ApiError."""
 
 
-UNBUDGETED_BYTES = 64 * 1024
-"""A body up to this size needs no budget."""
-_MAX_LARGE_BODIES = 64
-"""The budget in bodies of the maximum size. It limits the memory that callers without a key can use."""
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """The limits of one body: its size, and the time in which it has to be received."""
 
+    max_bytes: int
+    timeout_seconds: float
 
-class BodyBudget:
-    """The memory for the large bodies of all requests, from the first byte until the response."""
-
-    def __init__(self, max_body_bytes: int) -> None:
-        self._free_bytes = _MAX_LARGE_BODIES * max_body_bytes
-
-    @contextmanager
-    def reserve(self) -> Generator["BodyReservation"]:
-        """Reserve memory for one body."""
-        reservation = BodyReservation(self)
-        try:
-            yield reservation
-        finally:
-            self.take_bytes(-reservation.reserved_bytes)
-
-    def take_bytes(self, size: int) -> None:
-        """Take bytes from the budget, or return them if negative. Raises ApiError if the budget is exhausted."""
-        if size > self._free_bytes:
-            raise ApiError(
-                503, "Too many large bodies are being read. Retry later.", error_type="api_error",
-                code="too_many_large_bodies", headers={"Connection": "close", "Retry-After": "1"},
-            )  # fmt: skip
-        self._free_bytes -= size
-
-
-class BodyReservation:
-    """The memory reserved for one body."""
-
-    def __init__(self, budget: BodyBudget) -> None:
-        self.reserved_bytes = 0
-        self._budget = budget
-
-    def grow_to(self, size: int) -> None:
-        """Extend the reservation to the current size of the body. Raises ApiError."""
-        if size > UNBUDGETED_BYTES:
-            self._budget.take_bytes(size - self.reserved_bytes)
-            self.reserved_bytes = size
+    def budget(self) -> MemoryBudget:
+        """Return the budget of all bodies, from the first byte until the response."""
+        return MemoryBudget(_MAX_LARGE_BODIES * self.max_bytes, _MAX_LARGE_BODIES_PER_KEY * self.max_bytes)
 
 
 def new_request_id() -> str:
@@ -65,21 +41,21 @@ def new_request_id() -> str:
 
 
 async def read_request(
-    request: HttpRequest, request_id: str, reservation: BodyReservation, *, max_bytes: int, timeout_seconds: float
+    request: HttpRequest, request_id: str, limits: BodyLimits, reservation: MemoryReservation, find_key: FindKey
 ) -> ApiRequest:
     """Return a request with its body. Raises ApiError if the body is too large or too slow."""
     headers = request.headers
-    length = headers.get("content-length", "0")
-    max_drained_bytes = max_bytes if "expect" in headers else _DRAIN_FACTOR * max_bytes
-    if length.isdecimal() and int(length) > max_drained_bytes:
-        raise _too_large(max_bytes)
+    if _exceeds(headers.get("content-length", "0"), limits.max_bytes * (1 if "expect" in headers else _DRAIN_FACTOR)):
+        raise _too_large(limits.max_bytes)
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(limits.timeout_seconds):
             # The body of a GET is read too: the next request on the connection follows it.
-            body = await _read_body(request, reservation, max_bytes)
+            body = await _read_body(request, limits.max_bytes, reservation, find_key)
     except TimeoutError:
-        raise ApiError(408, f"The body was not received within {timeout_seconds:g} seconds.", code="request_timeout",
-                      headers={"Connection": "close"}) from None  # fmt: skip
+        raise ApiError(
+            408, f"The body was not received within {limits.timeout_seconds:g} seconds.", code="request_timeout",
+            headers={"Connection": "close"},
+        ) from None  # fmt: skip
     return ApiRequest(
         request_id,
         request.url.path,
@@ -92,21 +68,50 @@ async def read_request(
     )
 
 
-async def _read_body(request: HttpRequest, reservation: BodyReservation, max_bytes: int) -> bytes:
+async def _read_body(request: HttpRequest, max_bytes: int, reservation: MemoryReservation, find_key: FindKey) -> bytes:
+    """Return the body. One that is not accepted is read to its end, without holding it, before ApiError is raised."""
     chunks: list[bytes] = []
     size = 0
+    key_id: str | None = None
+    error: ApiError | None = None
     async for chunk in request.stream():
         size += len(chunk)
-        if size <= max_bytes:
-            reservation.grow_to(size)
+        try:
+            if error is None and size > max_bytes:
+                raise _too_large(max_bytes)
+            if error is None and size > UNBUDGETED_BYTES:
+                if key_id is None:
+                    key_id = await find_key(request.headers.get("authorization", ""))
+                reservation.resize(key_id, size)
+        except BudgetExceeded:
+            error = _too_many_large_bodies()
+        except ApiError as api_error:
+            error = api_error
+        if error is None:
             chunks.append(chunk)
-        elif size > _DRAIN_FACTOR * max_bytes:
+        else:
+            chunks.clear()
+            reservation.release()
+        if size > _DRAIN_FACTOR * max_bytes:
             break
-    if size > max_bytes:
-        raise _too_large(max_bytes)
+    if error is not None:
+        raise error
     return b"".join(chunks)
+
+
+def _exceeds(content_length: str, max_bytes: int) -> bool:
+    """Return whether a Content-Length, which may have any number of digits, is larger."""
+    digits = content_length.lstrip("0")
+    return digits.isdecimal() and (len(digits) > _MAX_LENGTH_DIGITS or int(digits) > max_bytes)
 
 
 def _too_large(max_bytes: int) -> ApiError:
     return ApiError(413, f"The body is larger than {max_bytes} bytes.", code="request_too_large",
                    headers={"Connection": "close"})  # fmt: skip
+
+
+def _too_many_large_bodies() -> ApiError:
+    return ApiError(
+        503, "Too many large bodies are being read. Retry later.", error_type="api_error",
+        code="too_many_large_bodies", headers={"Connection": "close", "Retry-After": "1"},
+    )  # fmt: skip

@@ -5,16 +5,19 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
 from .authentication import parse_credentials
+from .call_scheduler import CallLimits, CallScheduler
 from .errors import INTERNAL_ERROR_MESSAGE, ApiError, invalid_parameter, rate_limited, to_api_error
 from .group_commit import GroupCommitter, PendingRequest, RecordRequest
 from .idempotency import IdempotencyKey, check_key, request_fingerprint
-from .ledgers import LedgerRegistry, RequestContext, ServedLedger, is_test_credential
+from .ledgers import LedgerRegistry, Principal, RequestContext, ServedLedger, is_test_credential
+from .memory_budget import MemoryBudget
 from .observability.metrics import Observer
 from .operations import Operation
 from .parameters import FORM_MEDIA_TYPE, parse_form, parse_json, parse_parameters
@@ -22,10 +25,12 @@ from .responses import JSON_MEDIA_TYPE, ApiResponse, error_response, success
 
 Result = TypeVar("Result")
 
-MAX_PENDING_CALLS, READ_THREADS, WRITE_THREADS = 200, 8, 4
-"""How many calls may wait, and how many reads and writes run at once."""
+CHANGE_LIMITS = CallLimits(threads=4, slow_threads=2, threads_per_key=2, waiting_per_key=50, timeout_seconds=None)
+"""The limits of all operations that change something, other than recording."""
+SHUTDOWN_GRACE_SECONDS = 1.0
+"""How long queries may go on after a shutdown was requested."""
 MAX_INLINE_PARSE_BYTES = 64 * 1024
-"""A larger body is parsed in a thread and after authentication, because parsing blocks the event loop."""
+"""A larger body is parsed in a thread, because parsing blocks the event loop."""
 PARAMETER_NAMES = {
     "formula": "default_aggregation[formula]",
     "customer_key": "customer_mapping[event_payload_key]",
@@ -66,14 +71,18 @@ class ApiRequest:
 class RequestHandler:
     """Handles requests: group commit for those that record meter events, threads for the others.
 
-    Reads and writes have separate threads, so that slow reads do not block cancellations or new sessions.
+    Queries and changes have separate threads, so that slow queries don't delay cancellations or new sessions.
     """
 
-    def __init__(self, ledgers: LedgerRegistry, observer: Observer) -> None:
+    def __init__(
+        self, ledgers: LedgerRegistry, observer: Observer, unread_responses: MemoryBudget, query_limits: CallLimits
+    ) -> None:
         self._ledgers = ledgers
         self._observer = observer
-        self._read_pool = _ThreadPool(READ_THREADS, "tallybook-read")
-        self._write_pool = _ThreadPool(WRITE_THREADS, "tallybook-write")
+        self._unread_responses = unread_responses
+        self._queries = CallScheduler(query_limits, "tallybook-query", is_interruptible=True)
+        self._changes = CallScheduler(CHANGE_LIMITS, "tallybook-change", is_interruptible=False)
+        self._short_calls = ThreadPoolExecutor(2, "tallybook-authenticate")
         self._committers: dict[bool, GroupCommitter] = {}
 
     async def handle(self, operation: Operation, request: ApiRequest) -> ApiResponse:
@@ -81,24 +90,58 @@ class RequestHandler:
         try:
             if operation.is_recording:
                 return await self._run_group_commit(operation, request)
-            pool = self._read_pool if operation.method == "GET" else self._write_pool
-            return await pool.run(lambda: self._execute(operation, request))
+            return await self._run_in_thread(operation, request)
         except ApiError as api_error:
             return error_response(api_error, is_v2=operation.is_v2)
         except Exception as error:
             return error_response(self._internal_error(error, request), is_v2=operation.is_v2)
 
+    async def find_key(self, operation: Operation, authorization: str) -> str:
+        """Return the id of the access key that may run an operation. Raises ApiError."""
+        try:
+            return await self._short_call(self._key_id, operation, authorization)
+        except TallybookError as error:
+            raise to_api_error(error, PARAMETER_NAMES) from error
+
+    def request_shutdown(self) -> None:
+        """Stop the queries that are not finished after SHUTDOWN_GRACE_SECONDS."""
+        loop = asyncio.get_running_loop()
+        for scheduler in (self._queries, self._changes):
+            loop.call_later(SHUTDOWN_GRACE_SECONDS, scheduler.interrupt_all)
+
     async def close(self) -> None:
         """Finish all accepted requests, and stop the threads."""
         for committer in self._committers.values():
             await asyncio.to_thread(committer.close)
-        for pool in (self._read_pool, self._write_pool):
-            pool.close()
+        for scheduler in (self._queries, self._changes):
+            scheduler.interrupt_all()
+            await asyncio.to_thread(scheduler.close)
+        self._short_calls.shutdown()
 
-    def _execute(self, operation: Operation, request: ApiRequest) -> ApiResponse:
-        """Run an operation, in a thread."""
-        ledger, access_key = self._ledgers.authenticate(request.authorization, operation.scope)
-        request.trace.key_id = access_key.id
+    async def _short_call(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """Return the result of a call that takes a moment, such as an authentication."""
+        return await asyncio.get_running_loop().run_in_executor(self._short_calls, partial(call, *arguments))
+
+    def _key_id(self, operation: Operation, authorization: str) -> str:
+        if not operation.is_recording:
+            return self._ledgers.authenticate(authorization, operation.scope).access_key.id
+        credentials = parse_credentials(authorization)
+        ledger = self._ledgers.for_credentials(credentials)
+        return ledger.authenticate_recorder(credentials, by_session=operation.by_session).id
+
+    async def _run_in_thread(self, operation: Operation, request: ApiRequest) -> ApiResponse:
+        """Run an operation in a thread, when it is the turn of its access key."""
+        principal = await self._short_call(self._ledgers.authenticate, request.authorization, operation.scope)
+        key_id = request.trace.key_id = principal.access_key.id
+        if self._unread_responses.is_exhausted(key_id):
+            raise too_many_unread_responses()
+        scheduler = self._queries if operation.method == "GET" else self._changes
+        work = partial(self._execute, principal, operation, request)
+        return await scheduler.run(key_id, work, is_large=operation.is_large)
+
+    def _execute(self, principal: Principal, operation: Operation, request: ApiRequest) -> ApiResponse:
+        """Run an operation in the current thread."""
+        ledger, access_key = principal
         check_key(request.idempotency_key)
         context = _build_context(ledger, access_key, request, _parse_params(operation, request))
 
@@ -125,7 +168,7 @@ class RequestHandler:
             if len(request.body) <= MAX_INLINE_PARSE_BYTES:
                 params = _parse_params(operation, request)
             else:
-                params = await self._write_pool.run(lambda: _parse_params_if_authorized(ledger, operation, request))
+                params = await self._short_call(_parse_params, operation, request)
         except ApiError as api_error:  # reported only after authentication
             parse_error = api_error
 
@@ -165,26 +208,11 @@ class RequestHandler:
         return ApiError(500, INTERNAL_ERROR_MESSAGE, error_type="api_error")
 
 
-class _ThreadPool:
-    """A thread pool with a limited queue."""
-
-    def __init__(self, max_workers: int, name: str) -> None:
-        self._executor = ThreadPoolExecutor(max_workers, thread_name_prefix=name)
-        self._pending = 0
-
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """Return the result of `work`. Raises ApiError if the queue is full."""
-        if self._pending >= MAX_PENDING_CALLS:
-            raise rate_limited("Too many requests are in progress. Retry later.", "global-concurrency")
-        self._pending += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        finally:
-            self._pending -= 1
-
-    def close(self) -> None:
-        """Wait for running calls."""
-        self._executor.shutdown()
+def query_limits(timeout_seconds: float) -> CallLimits:
+    """Return the limits of queries, each of which has to finish within the timeout."""
+    return CallLimits(
+        threads=8, slow_threads=2, threads_per_key=4, waiting_per_key=100, timeout_seconds=timeout_seconds
+    )
 
 
 def _parse_params(operation: Operation, request: ApiRequest) -> Any:
@@ -211,12 +239,6 @@ def _parse_params(operation: Operation, request: ApiRequest) -> Any:
     return parse_parameters(parse_form(text), operation.params_type, from_text=True)
 
 
-def _parse_params_if_authorized(ledger: ServedLedger, operation: Operation, request: ApiRequest) -> Any:
-    """Return the parameters of a request after authentication. Raises ApiError."""
-    ledger.authenticate_recorder(parse_credentials(request.authorization), by_session=operation.by_session)
-    return _parse_params(operation, request)
-
-
 def _build_context(
     ledger: ServedLedger, access_key: AccessKeyView, request: ApiRequest, params: Any
 ) -> RequestContext[Any]:
@@ -227,3 +249,11 @@ def _build_context(
 
 def _fingerprint(operation: Operation, request: ApiRequest) -> bytes:
     return request_fingerprint(operation.method, request.path, request.body)
+
+
+def too_many_unread_responses() -> ApiError:
+    """Return the error for a key whose earlier responses are not read."""
+    return rate_limited(
+        "Too many bytes of responses to this key wait to be read. Read them, or close their connections.",
+        "global-concurrency",
+    )

@@ -67,6 +67,7 @@ class ServerSettings(BaseSettings):
     header_timeout_seconds: float = Field(default=10, gt=0)
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     body_timeout_seconds: float = Field(default=30, gt=0)
+    query_timeout_seconds: float = Field(default=30, gt=0)
     keep_alive_seconds: int = Field(default=75, ge=1)
     drain_timeout_seconds: int = Field(default=20, ge=1)
     webhooks: WebhookSettings = WebhookSettings()

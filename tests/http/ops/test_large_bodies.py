@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlencode
 
+import httpx2
 import psutil
 import pytest
 from tallybook.application.interfaces.http.request_body import UNBUDGETED_BYTES
 from tallybook.application.metering import Metering
 
 from tests.http.ops.connection import Connection, post_head
-from tests.http.running_server import RunningServer, create_key, serve
+from tests.http.running_server import TIMEOUT_SECONDS, RunningServer, create_key, serve
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 EVENTS = "/v1/billing/meter_events"
@@ -62,20 +63,61 @@ def test_a_large_event_is_recorded(server: RunningServer, url: str) -> None:
         assert client.post(EVENTS, content=urlencode(good), headers=FORM).status_code == 403
 
 
-def test_the_number_of_large_bodies_is_limited(url: str) -> None:
-    """A caller without a key cannot fill the memory; small bodies are accepted, and large ones when memory is free."""
+def stall(server: RunningServer, connections: ExitStack, number: int, size: int, *headers: str) -> None:
+    """Send all but the last byte of large bodies, and leave their connections open."""
+    for _ in range(number):
+        other = connections.enter_context(Connection(server))
+        other.send(post_head(EVENTS, f"Content-Length: {size}", *headers), "x" * (size - 1))
+
+
+def test_callers_without_a_key_take_no_room_of_large_bodies(url: str) -> None:
+    """Their large bodies are read to the end, so that they get a response, and not held in memory."""
     size = 128 * 1024
-    with serve(url, TALLYBOOK_MAX_BODY_BYTES=str(size)) as server, server.client() as client:
+    recorder = create_key(url, "record")
+    with serve(url, TALLYBOOK_MAX_BODY_BYTES=str(size)) as server, ExitStack() as others:
+        stall(server, others, 100, size)
+        with server.client(recorder) as client:
+            assert client.post(EVENTS, content=b"x" * size, headers=FORM).status_code == 400
+        with server.client() as client:
+            assert client.post(EVENTS, content=b"x" * size, headers=FORM).status_code == 401
+
+
+def test_the_large_bodies_of_one_key_are_limited(url: str) -> None:
+    """Others of the key get 503 until there is room; its small bodies and the large ones of other keys are read."""
+    size = 128 * 1024
+    stalled, other = create_key(url, "record"), create_key(url, "record")
+    with serve(url, TALLYBOOK_MAX_BODY_BYTES=str(size)) as server, server.client(stalled) as client:
+
+        def post(body_bytes: int) -> httpx2.Response:
+            return client.post(EVENTS, content=b"x" * body_bytes, headers=FORM)
+
         with ExitStack() as others:
-            for _ in range(64):
-                other = others.enter_context(Connection(server))
-                other.send(post_head(EVENTS, f"Content-Length: {size}"), "x" * (size - 1))
-            deadline = time.monotonic() + 15
-            while (unauthorized := client.post(EVENTS, content=b"x" * size, headers=FORM)).status_code == 401:
+            stall(server, others, 4, size, f"Authorization: Bearer {stalled}")
+            deadline = time.monotonic() + TIMEOUT_SECONDS
+            while (unavailable := post(size)).status_code == 400:
                 assert time.monotonic() < deadline  # all of them have arrived by then
-            assert (unauthorized.status_code, unauthorized.json()["error"]["code"]) == (503, "too_many_large_bodies")
-            assert client.post(EVENTS, content=b"x" * UNBUDGETED_BYTES, headers=FORM).status_code == 401
-        deadline = time.monotonic() + 15
-        while (unavailable := client.post(EVENTS, content=b"x" * size, headers=FORM)).status_code == 503:
-            assert time.monotonic() < deadline  # their responses have been sent
-        assert unavailable.status_code == 401
+            assert (unavailable.status_code, unavailable.json()["error"]["code"]) == (503, "too_many_large_bodies")
+            assert post(UNBUDGETED_BYTES).status_code == 400
+            with server.client(other) as other_client:
+                assert other_client.post(EVENTS, content=b"x" * size, headers=FORM).status_code == 400
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while (response := post(size)).status_code == 503:
+            assert time.monotonic() < deadline  # the connections are closed by then
+        assert response.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        ("0" * 5_000, 401),
+        ("0" * 5_000 + "1", 401),
+        ("9" * 5_000, 400),
+        ("9" * 18, 413),
+        ("9" * 19, 413),
+    ],
+)
+def test_a_content_length_may_have_any_number_of_digits(server: RunningServer, length: str, status: int) -> None:
+    """Zeros at its start are ignored. A number that does not fit 64 bits is not valid HTTP."""
+    with Connection(server) as connection:
+        response = connection.send(post_head(EVENTS, f"Content-Length: {length}"), "x").read_response()
+    assert response.status == status

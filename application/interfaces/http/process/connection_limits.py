@@ -49,6 +49,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Release a connection, also if pipelined requests are waiting."""
         if self._active_cycle is not None:
             self._active_cycle.disconnected = True
+            self._active_cycle.message_event.set()  # the request may be waiting for the end of the connection
         super().connection_lost(exc)
         self._cancel_header_timer()
         self.resume_writing()

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 
 import uvicorn
+from starlette.datastructures import State
 
 from ..app import create_app
 from ..observability.access_log import AccessLog
 from ..observability.metrics import Metrics, Observer
+from ..request_handler import RequestHandler
 from ..settings import ServerSettings
 from .connection_limits import limited_protocol
 
@@ -36,8 +38,9 @@ def bind_socket(settings: ServerSettings) -> socket:
 def run(settings: ServerSettings, listener: socket, *, is_multiprocess: bool = False, ready: Callable[[], None]) -> int:
     """Serve until SIGTERM or SIGINT, finish accepted requests, and return the exit status."""
     observer = Observer(Metrics(is_multiprocess=is_multiprocess), AccessLog() if settings.access_log else None)
+    app = create_app(settings, observer)
     config = uvicorn.Config(
-        create_app(settings, observer),
+        app,
         http=limited_protocol(settings, observer),
         ws="none",
         lifespan="on",
@@ -48,7 +51,7 @@ def run(settings: ServerSettings, listener: socket, *, is_multiprocess: bool = F
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.drain_timeout_seconds,
     )
-    server = _Server(config, ready)
+    server = _Server(config, ready, app.state)
     try:
         server.run([listener])
     except SystemExit:  # startup failed; uvicorn has logged the reason
@@ -61,9 +64,10 @@ def run(settings: ServerSettings, listener: socket, *, is_multiprocess: bool = F
 class _Server(uvicorn.Server):
     """A server that exits with status 0 on a signal, within a limited time."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], state: State) -> None:
         super().__init__(config)
         self._ready = ready
+        self._state = state
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Start, and report that the server is ready."""
@@ -85,6 +89,9 @@ class _Server(uvicorn.Server):
     def _request_shutdown(self) -> None:
         if not self.should_exit:
             self.should_exit = True
+            request_handler: RequestHandler | None = getattr(self._state, "request_handler", None)
+            if request_handler is not None:  # otherwise the server is starting
+                request_handler.request_shutdown()
             exit_timer = threading.Timer(2 * (self.config.timeout_graceful_shutdown or 0), _force_exit)
             exit_timer.daemon = True
             exit_timer.start()
