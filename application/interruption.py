@@ -1,4 +1,4 @@
-"""Interruption of queries: at a deadline, or from another thread when nobody waits for the result any more."""
+"""Interruption of queries: at a deadline, or from another thread when no caller waits for the result any more."""
 
 import time
 from collections.abc import Generator, Iterable, Iterator

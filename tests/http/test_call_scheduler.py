@@ -163,7 +163,7 @@ def test_a_query_is_stopped_at_its_deadline() -> None:
     run(scenario, CallLimits(threads=2, slow_threads=1, threads_per_key=2, waiting_per_key=9, timeout_seconds=0.2))
 
 
-def test_calls_that_nobody_waits_for_are_dropped() -> None:
+def test_calls_without_a_waiting_client_are_dropped() -> None:
     """A waiting one never starts, and a running one is interrupted."""
 
     async def scenario(scheduler: CallScheduler) -> None:
@@ -181,7 +181,7 @@ def test_calls_that_nobody_waits_for_are_dropped() -> None:
     run(scenario)
 
 
-def test_a_change_that_nobody_waits_for_runs_to_its_end() -> None:
+def test_a_change_without_a_waiting_client_runs_to_its_end() -> None:
     """It may have changed something already."""
 
     async def scenario(scheduler: CallScheduler) -> None:

@@ -1,6 +1,7 @@
 """Pagination: items that exist throughout are listed once, while others are added and removed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
@@ -8,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.application.interfaces.http.api_types import ListParameters
 from tallybook.application.interfaces.http.errors import ApiError
-from tallybook.application.interfaces.http.pagination import paginate
+from tallybook.application.interfaces.http.pagination import (
+    MAX_PAGE_BYTES,
+    page_within_size,
+    paginate,
+    read_in_parts,
+)
 
 NextPage = Callable[[Sequence[int]], Mapping[str, str]]
 NUMBERS = st.sets(st.integers(0, 60), max_size=40)
@@ -102,3 +108,32 @@ def test_both_cursors_together_are_rejected() -> None:
     """Stripe has no page between two cursors."""
     with pytest.raises(ApiError, match="both"):
         read_page({1, 2, 3}, starting_after="3", ending_before="1")
+
+
+@given(sizes=st.lists(st.integers(1, 3 * MAX_PAGE_BYTES), max_size=60), max_items=st.integers(0, 80))
+def test_items_are_read_completely_in_parts(sizes: list[int], max_items: int) -> None:
+    """Each item once, in order; after large items the parts are small."""
+    calls: list[tuple[int, int]] = []
+
+    def read_after(last: int | None, count: int) -> Sequence[int]:
+        start = 0 if last is None else last + 1
+        calls.append((start, count))
+        return range(start, min(start + count, len(sizes)))
+
+    assert list(read_in_parts(read_after, sizes.__getitem__, max_items)) == list(range(min(len(sizes), max_items)))
+    for (start, count), (following, next_count) in pairwise(calls):
+        mean = sum(sizes[start : start + count]) / count
+        assert following == start + count
+        assert next_count == 1 or next_count * mean <= MAX_PAGE_BYTES
+
+
+@given(sizes=st.lists(st.integers(1, 2 * MAX_PAGE_BYTES), max_size=30), limit=st.integers(1, 20))
+def test_a_page_has_a_maximum_size(sizes: list[int], limit: int) -> None:
+    """It has at least one item, and says whether there are more."""
+    page, has_more = page_within_size(sizes, limit, int)
+    assert page == sizes[: len(page)]
+    assert len(page) <= limit
+    assert has_more == (len(page) < len(sizes))
+    assert len(page) <= 1 or sum(page) <= MAX_PAGE_BYTES
+    if has_more and len(page) < limit:
+        assert sum(sizes[: len(page) + 1]) > MAX_PAGE_BYTES

@@ -129,7 +129,7 @@ class _Exchange:
 
 
 async def _while_connected(request: HttpRequest, handling: Coroutine[Any, Any, ApiResponse]) -> ApiResponse:
-    """Return the result of `handling`. Cancels it and raises ClientDisconnect if nobody waits for it any more."""
+    """Return the result of `handling`. Cancels it and raises ClientDisconnect if no client waits for it any more."""
     handled, disconnected = asyncio.ensure_future(handling), asyncio.ensure_future(_receive_disconnect(request))
     try:
         await asyncio.wait((handled, disconnected), return_when=asyncio.FIRST_COMPLETED)

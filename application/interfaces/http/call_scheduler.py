@@ -90,7 +90,7 @@ class CallScheduler:
     """
 
     def __init__(self, limits: CallLimits, name: str, *, is_interruptible: bool) -> None:
-        """Create the threads. With `is_interruptible`, a running call is stopped if nobody waits for it any more."""
+        """Create the threads. With `is_interruptible`, a running call is stopped if no client waits for it any more."""
         self._limits = limits
         self._is_interruptible = is_interruptible
         self._executor = ThreadPoolExecutor(limits.threads, thread_name_prefix=name)
@@ -182,7 +182,7 @@ class CallScheduler:
             self._start_calls()
 
     def _abandon(self, call: _Call) -> None:
-        """Drop a call that nobody waits for."""
+        """Drop a call without a waiting client."""
         call.result.cancel()
         key_calls = self._keys[call.key_id]
         if call in key_calls.waiting:

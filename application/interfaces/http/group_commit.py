@@ -98,6 +98,7 @@ class GroupCommitter:
         while requests := self._queue.take_batch():
             self._process(requests)
             self._loop.call_soon_threadsafe(_resolve_futures, requests)
+        self.ledger.rejected_events.flush(self.ledger.now())
 
     def _process(self, requests: Sequence[PendingRequest]) -> None:
         try:
@@ -173,7 +174,10 @@ class GroupCommitter:
         if not requests:
             return
 
+        rejected_events = self.ledger.rejected_events
+
         def attach(receipts: Sequence[Receipt], at: datetime) -> list[KeyValueEntry]:
+            rejected_events.begin()
             entries: list[KeyValueEntry] = []
             start = 0
             for request in requests:
@@ -194,6 +198,7 @@ class GroupCommitter:
                 request.response = None
             raise
         self._observer.batch_committed(receipts, perf_counter() - started)
+        rejected_events.commit(self.ledger.now())
 
     def _complete(self, request: PendingRequest, receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
         """Set the response of a request, and return the entries to store with its events."""

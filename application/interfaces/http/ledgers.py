@@ -26,6 +26,7 @@ from .errors import ApiError, missing_object
 from .idempotency import IdempotencyStore
 from .object_ids import METER_PREFIX, decode_id
 from .parameters import Params
+from .rejected_events import RejectedEventLog
 
 
 class ServedLedger:
@@ -37,6 +38,7 @@ class ServedLedger:
         self.livemode = livemode
         self.key_values = metering.key_value_store()
         self.idempotency = IdempotencyStore(self.key_values)
+        self.rejected_events = RejectedEventLog(self.key_values)
         self.sessions = StreamSessions(self.key_values, authenticator, metering.clock, livemode=livemode)
 
     def authenticate_recorder(self, credentials: str, *, by_session: bool) -> AccessKeyView:

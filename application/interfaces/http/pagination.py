@@ -1,6 +1,6 @@
-"""Cursor pagination: a cursor stays valid when items are added or removed."""
+"""Cursor pagination: a cursor stays valid when items are added or removed, and a page has a limited size."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import gt, lt
 from typing import Any, TypeVar
 
@@ -10,6 +10,10 @@ from .errors import ApiError, invalid_parameter
 Item = TypeVar("Item")
 Cursor = TypeVar("Cursor")
 SortKey = tuple[Any, ...]
+
+MAX_PAGE_BYTES = 4 * 1024 * 1024
+"""A page ends before the item that would make it larger, but has at least one item."""
+_FIRST_PART, _MAX_PART, _PART_BYTES = 11, 500, 1024 * 1024
 
 
 def paginate(
@@ -28,6 +32,38 @@ def paginate(
         return preceding[-params.limit :], len(preceding) > params.limit
     following = items if after is None else [item for item in items if is_after(sort_key(item), after)]
     return following[: params.limit], len(following) > params.limit
+
+
+def read_in_parts(
+    read_after: Callable[[Item | None, int], Sequence[Item]], size_of: Callable[[Item], int], max_items: int
+) -> Iterator[Item]:
+    """Yield up to `max_items` items. They are read in parts that are small if items are large, to limit memory.
+
+    `read_after` returns up to a number of items after an item, or from the first one.
+    """
+    last: Item | None = None
+    count = min(_FIRST_PART, max_items)
+    while count:
+        part = read_after(last, count)
+        yield from part
+        max_items -= len(part)
+        if len(part) < count:
+            return
+        last = part[-1]
+        part_bytes = sum(size_of(item) for item in part) + 1
+        count = min(max(_PART_BYTES * len(part) // part_bytes, 1), _MAX_PART, max_items)
+
+
+def page_within_size(items: Iterable[Item], limit: int, size_of: Callable[[Item], int]) -> tuple[list[Item], bool]:
+    """Return up to `limit` items of a page of at most MAX_PAGE_BYTES, and whether more items follow it."""
+    page: list[Item] = []
+    free_bytes = MAX_PAGE_BYTES
+    for item in items:
+        free_bytes -= size_of(item)
+        if len(page) == limit or (page and free_bytes < 0):
+            return page, True
+        page.append(item)
+    return page, False
 
 
 def resolve_cursors(

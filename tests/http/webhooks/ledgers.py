@@ -9,7 +9,7 @@ import msgspec
 from tallybook.application import Metering
 from tallybook.application.interfaces.http.authentication import Authenticator
 from tallybook.application.interfaces.http.ledgers import ServedLedger
-from tallybook.application.interfaces.http.rejected_events import entries_for
+from tallybook.application.interfaces.http.rejected_events import rejected_event
 from tallybook.application.interfaces.http.settings import WebhookSettings
 from tallybook.application.interfaces.http.webhooks.events import THIN_TYPES, EventV2, list_newest
 from tallybook.domain.meter_event_input import MeterEventInput
@@ -30,7 +30,11 @@ def advance_clock(served_ledger: ServedLedger, **duration: float) -> None:
 
 
 def record_rejected(
-    served_ledger: ServedLedger, *identifiers: str, event_name: str = "tokens", value: str = "much"
+    served_ledger: ServedLedger,
+    *identifiers: str,
+    event_name: str = "tokens",
+    value: str = "much",
+    key_id: str = "key",
 ) -> None:
     """Record events of a stream that are rejected."""
     event_inputs = [
@@ -38,12 +42,17 @@ def record_rejected(
     ]
 
     def attach(receipts: Sequence[Any], at: Any) -> Any:
-        pairs = zip(event_inputs, receipts, strict=True)
+        log.begin()
         return [
-            row for event_input, receipt in pairs for row in entries_for(event_input, receipt.error, at, "req_1", None)
+            entry
+            for event_input, receipt in zip(event_inputs, receipts, strict=True)
+            if receipt.error is not None
+            for entry in log.entries_for(rejected_event(event_input, receipt.error, key_id, "req_1", None), at)
         ]
 
+    log = served_ledger.rejected_events
     served_ledger.metering.record_many(event_inputs, attach=attach)
+    log.commit(served_ledger.now())
 
 
 class InterruptedLedger:

@@ -117,7 +117,8 @@ def test_a_reporter_resuming_late_reports_nothing_twice(served_ledger: ServedLed
 def test_more_than_one_batch_is_reported_in_batches(served_ledger: ServedLedger) -> None:
     """Each event once."""
     for start in range(0, 6_000, 1_000):
-        record_rejected(served_ledger, *(f"a{number}" for number in range(start, start + 1_000)))
+        identifiers = (f"a{number}" for number in range(start, start + 1_000))
+        record_rejected(served_ledger, *identifiers, key_id=f"key {start}")  # 1,000 are stored for each key
     advance_clock(served_ledger, seconds=10)
     assert [create_reports(served_ledger), create_reports(served_ledger), create_reports(served_ledger)] == [
         5_000,

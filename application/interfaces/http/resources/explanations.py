@@ -1,25 +1,23 @@
 """Explanations: a total with every meter event behind it."""
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from ..api_types import AsOfParameters, Customer, ListObject, Number, UnixTime, encode_decimal, from_unix, parse_as_of
 from ..errors import ApiError
-from ..ledgers import RequestContext
+from ..ledgers import RequestContext, ServedLedger
 from ..meter_objects import Formula, Window
 from ..object_ids import customer_token
 from ..operations import OperationRegistry
 from ..pagination import list_response
 from .recorded_meter_events import URL as EVENTS
-from .recorded_meter_events import RecordedMeterEvent, recorded_fields
+from .recorded_meter_events import EventFilter, RecordedMeterEvent, payload_size, read_events, recorded_fields
 from .totals import MeterTotal, TotalKey, meter_total
 
 operations = OperationRegistry("Explanations")
-MAX_EVENTS, MAX_CHARACTERS = 10_000, 20_000_000
-"""The most events in a response, and characters in their payloads. Otherwise it could have 2.5 GB."""
-_BATCH_SIZE = 500
+MAX_EVENTS, MAX_PAYLOAD_BYTES = 10_000, 8_000_000
+"""The most events in a response, and bytes of their payloads. Otherwise it could have 2.5 GB."""
 
 
 class ExplainedMeterEvent(RecordedMeterEvent, kw_only=True):
@@ -55,12 +53,12 @@ class ExplainTotal(AsOfParameters, kw_only=True):
     start_time: UnixTime
 
 
-@operations.get("/v1/billing/meters/{id}/explanation")
+@operations.get("/v1/billing/meters/{id}/explanation", is_large=True)
 def retrieve_explanation(context: RequestContext[ExplainTotal]) -> Explanation:
     """Explain a total: return every meter event behind it, including those that do not count.
 
     The response is complete, so that it adds up. It is an error if there are more than 10,000 events, or more than
-    20,000,000 characters in their payloads: use shorter ranges or the list of meter events.
+    8,000,000 bytes of payloads: use shorter ranges or the list of meter events.
     """
     params, as_of, meter_id, ledger = (
         context.params,
@@ -70,7 +68,7 @@ def retrieve_explanation(context: RequestContext[ExplainTotal]) -> Explanation:
     )
     meter = ledger.meter(meter_id, as_of)
     start, end = from_unix(params.start_time), from_unix(params.end_time)
-    _check_size(context, meter.event_name, start, end)
+    _check_size(ledger, EventFilter(meter.event_name, params.customer, start, end, as_of))
     explanation = ledger.metering.explain(meter.event_name, params.customer, start, end, as_of=as_of)
     events = [
         ExplainedMeterEvent(
@@ -92,27 +90,18 @@ def retrieve_explanation(context: RequestContext[ExplainTotal]) -> Explanation:
     )
 
 
-def _check_size(context: RequestContext[ExplainTotal], event_name: str, start: datetime, end: datetime) -> None:
+def _check_size(ledger: ServedLedger, wanted: EventFilter) -> None:
     """Raise ApiError if the events are too many or too large, before all of them are in memory."""
-    count = size = 0
-    last: str | None = None
-    while True:
-        events = context.ledger.metering.events(
-            event_name, customer=context.params.customer, start=start, end=end, as_of=parse_as_of(context.params),
-            limit=_BATCH_SIZE, starting_after=last,
-        )  # fmt: skip
-        count += len(events)
-        size += sum(len(text) for event in events for item in event.payload.items() for text in item)
-        if count > MAX_EVENTS or size > MAX_CHARACTERS:
+    size = 0
+    for count, event in enumerate(read_events(ledger, wanted, MAX_EVENTS + 1), start=1):
+        size += payload_size(event)
+        if count > MAX_EVENTS or size > MAX_PAYLOAD_BYTES:
             raise _too_many_events()
-        if len(events) < _BATCH_SIZE:
-            return
-        last = events[-1].identifier
 
 
 def _too_many_events() -> ApiError:
     return ApiError(
-        400, f"There are more than {MAX_EVENTS} meter events behind this total, or more than {MAX_CHARACTERS} "
-        f"characters in their payloads. Use shorter ranges, or list the events at {EVENTS}, with the status of each.",
+        400, f"There are more than {MAX_EVENTS} meter events behind this total, or more than "
+        f"{MAX_PAYLOAD_BYTES} bytes of payloads. Use shorter ranges, or list the events at {EVENTS}.",
         code="too_many_meter_events", param="end_time",
     )  # fmt: skip

@@ -1,24 +1,23 @@
 """Meter event errors: rejected meter events of a stream, with the reason."""
 
 import re
-from collections.abc import Callable
-from itertools import islice
+import sys
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from .....domain.timestamps import from_microseconds
-from ....storage.key_value import KeyValueEntry, KeyValueStore
+from ....storage.key_value import KeyValueEntry
 from ..api_types import ListObject, ListParameters, Name, Parameters, to_unix
 from ..errors import missing_object
 from ..ledgers import RequestContext
 from ..operations import OperationRegistry
-from ..pagination import list_response, resolve_cursors
-from ..rejected_events import REJECTED_EVENT_KIND, RejectedEvent
+from ..pagination import list_response, page_within_size, read_in_parts, resolve_cursors
+from ..rejected_events import REJECTED_EVENT_KIND, RejectedEvent, decode_rejected
 
 URL = "/v1/billing/meter_event_errors"
 operations = OperationRegistry("Meter event errors")
-_BATCH_SIZE = 500
 _ID_PATTERN = re.compile(r"mtrerr_[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -68,10 +67,16 @@ def list_meter_event_errors(context: RequestContext[ListMeterEventErrors]) -> Li
     def matches_filter(stored: _StoredError) -> bool:
         return params.event_name in (None, stored.event.event_name) and params.code in (None, stored.event.code)
 
-    matches = _scan(key_values, before or after, matches_filter, params.limit + 1, newest_first=before is None)
-    page = matches[: params.limit] if before is None else matches[: params.limit][::-1]
-    data = [_to_response(stored, livemode=context.ledger.livemode) for stored in page]
-    return list_response(data, URL, has_more=len(matches) > params.limit)
+    def read_after(last: KeyValueEntry | None, count: int) -> Sequence[KeyValueEntry]:
+        start = (before or after) if last is None else last.key
+        return key_values.scan(REJECTED_EVENT_KIND, after=start, limit=count, newest_first=before is None)
+
+    stored_errors = map(_decode, read_in_parts(read_after, lambda entry: len(entry.body), sys.maxsize))
+    page, has_more = page_within_size(filter(matches_filter, stored_errors), params.limit, _size_of)
+    data = [
+        _to_response(stored, livemode=context.ledger.livemode) for stored in (page if before is None else page[::-1])
+    ]
+    return list_response(data, URL, has_more=has_more)
 
 
 @operations.get(URL + "/{id}")
@@ -88,27 +93,12 @@ def retrieve_meter_event_error(context: RequestContext[Parameters]) -> MeterEven
     return _to_response(_decode(entry), livemode=context.ledger.livemode)
 
 
-def _scan(
-    key_values: KeyValueStore,
-    after: str | None,
-    matches_filter: Callable[[_StoredError], bool],
-    limit: int,
-    *,
-    newest_first: bool,
-) -> list[_StoredError]:
-    """Return up to `limit` matching events after a key. Reads all stored events if few match."""
-    matches: list[_StoredError] = []
-    while len(matches) < limit:
-        entries = key_values.scan(REJECTED_EVENT_KIND, after=after, limit=_BATCH_SIZE, newest_first=newest_first)
-        matches += islice(filter(matches_filter, map(_decode, entries)), limit - len(matches))
-        if len(entries) < _BATCH_SIZE:
-            break
-        after = entries[-1].key
-    return matches
+def _size_of(stored: _StoredError) -> int:
+    return len(stored.entry.body)
 
 
 def _decode(entry: KeyValueEntry) -> _StoredError:
-    return _StoredError(entry, msgspec.json.decode(entry.body, type=RejectedEvent))
+    return _StoredError(entry, decode_rejected(entry.body))
 
 
 def _to_response(stored: _StoredError, *, livemode: bool) -> MeterEventError:

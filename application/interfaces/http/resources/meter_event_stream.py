@@ -15,7 +15,7 @@ from ..api_types import NoParameters, Rfc3339, to_rfc3339
 from ..group_commit import RecordRequest, RecordResponse
 from ..ledgers import RequestContext
 from ..operations import OperationRegistry
-from ..rejected_events import entries_for
+from ..rejected_events import rejected_event
 from .meter_events import CreateMeterEventV2
 
 operations = OperationRegistry("Meter event stream")
@@ -60,7 +60,8 @@ def create_meter_event_session(context: RequestContext[NoParameters]) -> MeterEv
 def send_meter_events(context: RequestContext[SendEvents]) -> RecordRequest:
     """Record meter events, with a session token. They are durable and included in all totals when this returns.
 
-    Events that are recorded already are skipped. A rejected event is stored with the reason: see meter event errors.
+    Events that are recorded already are skipped. A rejected event is stored with the reason, up to a limit: see meter
+    event errors.
     """
     event_inputs = [
         MeterEventInput(event.event_name, event.payload, event.identifier, event.timestamp)
@@ -71,7 +72,10 @@ def send_meter_events(context: RequestContext[SendEvents]) -> RecordRequest:
         entries: list[KeyValueEntry] = []
         for event_input, receipt in zip(event_inputs, receipts, strict=True):
             if receipt.error is not None:
-                entries += entries_for(event_input, receipt.error, at, context.request_id, context.idempotency_key)
+                rejected = rejected_event(
+                    event_input, receipt.error, context.access_key.id, context.request_id, context.idempotency_key
+                )
+                entries += context.ledger.rejected_events.entries_for(rejected, at)
         return RecordResponse(EmptyResponse(), entries)
 
     return RecordRequest(event_inputs, build_response)

@@ -94,7 +94,7 @@ class ListAdjustingEvents(ListAsOfParameters, kw_only=True):
     """The events that caused an adjustment."""
 
 
-@operations.get(URL)
+@operations.get(URL, is_large=True)
 def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> ListObject[PeriodAdjustment]:
     """List adjustments of closed periods, by customer and start. Periods without later changes are omitted."""
     params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
@@ -110,7 +110,7 @@ def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> L
     return list_response([_to_response(*pair, dimension_keys, ledger) for pair in data], URL, has_more=has_more)
 
 
-@operations.get(URL + "/{id}")
+@operations.get(URL + "/{id}", is_large=True)
 def retrieve_period_adjustment(context: RequestContext[RetrievePeriodAdjustment]) -> PeriodAdjustment:
     """Retrieve the adjustment of a closed period."""
     identified, adjustment, dimension_keys = _find_or_404(
@@ -119,7 +119,7 @@ def retrieve_period_adjustment(context: RequestContext[RetrievePeriodAdjustment]
     return _to_response(identified, adjustment, dimension_keys, context.ledger)
 
 
-@operations.get(URL + "/{id}/events")
+@operations.get(URL + "/{id}/events", is_large=True)
 def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListObject[AdjustingMeterEvent]:
     """List the events that caused an adjustment, oldest first."""
     object_id, ledger = context.path_parameters["id"], context.ledger

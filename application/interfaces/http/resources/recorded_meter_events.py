@@ -1,7 +1,8 @@
 """Recorded meter events, with the status of each."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +17,7 @@ from ..api_types import (
     Name,
     Number,
     UnixTime,
+    encode,
     encode_decimal,
     from_unix,
     parse_as_of,
@@ -25,7 +27,7 @@ from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..object_ids import METER_EVENT_PREFIX, decode_id, encode_id
 from ..operations import OperationRegistry
-from ..pagination import cursor_not_found, list_response
+from ..pagination import cursor_not_found, list_response, page_within_size, read_in_parts
 
 URL = "/v1/billing/meter_events"
 operations = OperationRegistry("Recorded meter events")
@@ -90,15 +92,26 @@ class RetrieveMeterEvent(AsOfParameters, kw_only=True):
 def list_meter_events(context: RequestContext[ListMeterEvents]) -> ListObject[RecordedMeterEvent]:
     """List meter events with their status, oldest first.
 
-    They are ordered by timestamp, then by position in the ledger.
+    They are ordered by timestamp, then by position in the ledger. A page has fewer than `limit` events, and `has_more`,
+    if their payloads have more than 4 MB.
     """
     params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
     meter = ledger.metering.meters.get(params.event_name, as_of=as_of)
-    events = _list_page(context) if params.identifier is None else _find_by_identifier(context, params.identifier)
-    data = [
-        RecordedMeterEvent(**recorded_fields(event, meter.dimension_keys, ledger)) for event in events[: params.limit]
-    ]
-    return list_response(data, URL, has_more=len(events) > params.limit)
+    events: Iterable[MeterEventView]
+    if params.identifier is None:
+        wanted = EventFilter(
+            params.event_name,
+            params.customer,
+            None if params.start_time is None else from_unix(params.start_time),
+            None if params.end_time is None else from_unix(params.end_time),
+            as_of,
+        )
+        events = read_events(ledger, wanted, params.limit + 1, params.starting_after)
+    else:
+        events = _find_by_identifier(context, params.identifier)
+    page, has_more = page_within_size(events, params.limit, payload_size)
+    data = [RecordedMeterEvent(**recorded_fields(event, meter.dimension_keys, ledger)) for event in page]
+    return list_response(data, URL, has_more=has_more)
 
 
 @operations.get(URL + "/{id}")
@@ -135,24 +148,44 @@ def recorded_fields(event: MeterEventView, dimension_keys: Sequence[str], ledger
     }
 
 
-def _list_page(context: RequestContext[ListMeterEvents]) -> Sequence[MeterEventView]:
-    """Return the events of the requested page, and the next event."""
-    params = context.params
-    after = None if params.starting_after is None else decode_id(METER_EVENT_PREFIX, params.starting_after)
-    try:
-        if params.starting_after is None or after:
-            return context.ledger.metering.events(
-                params.event_name,
-                customer=params.customer,
-                start=None if params.start_time is None else from_unix(params.start_time),
-                end=None if params.end_time is None else from_unix(params.end_time),
-                as_of=parse_as_of(params),
-                limit=params.limit + 1,
-                starting_after=after,
+def payload_size(event: MeterEventView) -> int:
+    """Return the bytes of an event's payload in a response."""
+    return len(encode(event.payload))
+
+
+class EventFilter(NamedTuple):
+    """Which meter events to read: of a customer, in [start, end), as of a time or position."""
+
+    event_name: str
+    customer: str | None
+    start: datetime | None
+    end: datetime | None
+    as_of: datetime | int | None
+
+
+def read_events(
+    ledger: ServedLedger, wanted: EventFilter, max_events: int, starting_after: str | None = None
+) -> Iterator[MeterEventView]:
+    """Yield up to `max_events` events after the event with the id `starting_after`, oldest first. Raises ApiError."""
+    cursor = None if starting_after is None else decode_id(METER_EVENT_PREFIX, starting_after)
+    if starting_after is not None and not cursor:
+        raise cursor_not_found("starting_after", starting_after)
+
+    def read_after(last: MeterEventView | None, count: int) -> Sequence[MeterEventView]:
+        try:
+            return ledger.metering.events(
+                wanted.event_name,
+                customer=wanted.customer,
+                start=wanted.start,
+                end=wanted.end,
+                as_of=wanted.as_of,
+                limit=count,
+                starting_after=cursor if last is None else last.identifier,
             )
-    except InvalidIdentifier:
-        pass
-    raise cursor_not_found("starting_after", params.starting_after or "")
+        except InvalidIdentifier:
+            raise cursor_not_found("starting_after", starting_after or "") from None
+
+    return read_in_parts(read_after, payload_size, max_events)
 
 
 def _find_by_identifier(context: RequestContext[ListMeterEvents], identifier: str) -> Sequence[MeterEventView]:

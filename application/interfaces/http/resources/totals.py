@@ -55,7 +55,7 @@ class TotalKey(NamedTuple):
     customer_token: str
 
 
-@operations.get("/v1/billing/meters/{id}/totals")
+@operations.get("/v1/billing/meters/{id}/totals", is_large=True)
 def list_totals(context: RequestContext[ListTotals]) -> ListObject[MeterTotal]:
     """List the totals of all customers with usage that counts, ordered by customer.
 

@@ -5,14 +5,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-import msgspec
-
 from .....domain.errors import InvalidParameter, MeterNotFound
 from .....domain.timestamps import from_microseconds, to_microseconds
 from ....storage.key_value import EntryExists, KeyValueEntry
 from ..api_types import to_rfc3339
 from ..ledgers import ServedLedger
-from ..rejected_events import REJECTED_EVENT_KIND, UNREPORTED_KIND, RejectedEvent
+from ..rejected_events import REJECTED_EVENT_KIND, UNREPORTED_KIND, RejectedEvent, decode_rejected
 from ..settings import WebhookSettings
 from .deliveries import new_deliveries
 from .endpoints import Endpoint
@@ -74,7 +72,9 @@ def _group_by_window_and_meter(
     meter_exists: dict[str, bool] = {}
     groups: defaultdict[_ReportKey, list[_RejectedEvent]] = defaultdict(list)
     for unreported_entry in unreported:
-        event = _decode(entries[unreported_entry.key].body)
+        if unreported_entry.key not in entries:
+            continue  # it has expired
+        event = decode_rejected(entries[unreported_entry.key].body)
         name = event.event_name
         if name not in meter_exists:
             meter_exists[name] = _is_meter(ledger, name)
@@ -141,6 +141,3 @@ def _sample_error(rejected: _RejectedEvent) -> dict[str, Any]:
         "request": {"identifier": event.idempotency_key or event.request_id},
         "meter_event_error": {"id": rejected.id, "event_name": event.event_name, "identifier": event.identifier},
     }
-
-
-_decode = msgspec.json.Decoder(RejectedEvent).decode

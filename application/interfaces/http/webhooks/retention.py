@@ -8,6 +8,8 @@ from .....domain.timestamps import to_microseconds
 from ..authentication import SESSION_KIND
 from ..idempotency import RESPONSE_KIND
 from ..ledgers import ServedLedger
+from ..rejected_events import REJECTED_EVENT_KIND
+from ..rejected_events import RETENTION as REJECTED_EVENT_RETENTION
 from .deliveries import DELIVERED, GIVEN_UP
 from .error_reports import REPORT_SEQUENCE_KIND
 from .events import SNAPSHOT_TYPES, THIN_TYPES
@@ -20,9 +22,10 @@ RETENTION_BY_KIND: Mapping[str, timedelta] = {
     DELIVERED: _DAY,
     GIVEN_UP: EVENT_RETENTION,
     REPORT_SEQUENCE_KIND: EVENT_RETENTION,
+    REJECTED_EVENT_KIND: REJECTED_EVENT_RETENTION,
     **dict.fromkeys((*SNAPSHOT_TYPES, *THIN_TYPES), EVENT_RETENTION),
 }
-"""How long entries of a kind are stored after their time. Rejected events are never deleted."""
+"""How long entries of a kind are stored after their time."""
 BATCH_SIZE = 500
 _PAUSE_SECONDS = 0.05
 
