@@ -37,10 +37,12 @@ MARKERS = {
     "packaging": "slow",
     "processes": "slow",
     "simulate": "slow",
+    "soak": "slow",
 }
 """The marker of each folder or file of tests; the others have none. A `slow` marker on a test takes precedence."""
 
 LONGEST_FIRST = (
+    "soak",
     "http/test_openapi_conformance.py",
     "architecture/test_tools.py",
     "simulate",

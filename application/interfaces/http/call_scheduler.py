@@ -122,6 +122,8 @@ class CallScheduler:
         finally:
             if not call.result.done():
                 self._abandon(call)
+            elif not call.result.cancelled():
+                call.result.exception()  # so that asyncio doesn't log it if this task is cancelled
 
     def interrupt_all(self) -> None:
         """Fail the calls that wait, and those that run if they are interruptible; accept no others."""
