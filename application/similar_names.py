@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
 
-_MAX_COMPARED_NAMES = 10_000
+_MAX_COMPARED_NAMES = 1_000
 _MAX_SUGGESTIONS = 3
 
 
 def suggest_names(noun: str, name: str, names: Iterable[str]) -> str:
     """Return a sentence like " Similar meters: tokens, token_count." with up to three names; "" if none is similar.
 
-    It starts with a space, so that it can be appended to an error message. Compares at most 10,000 names.
+    It starts with a space, so that it can be appended to an error message. Compares at most 1,000 names.
     """
     similar = get_close_matches(name, list(islice(names, _MAX_COMPARED_NAMES)), n=_MAX_SUGGESTIONS)
     return f" Similar {noun}: {', '.join(similar)}." if similar else ""

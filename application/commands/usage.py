@@ -153,7 +153,7 @@ class _MeterAcceptors:
         if event_name in self._errors:
             raise self._errors[event_name]
         try:
-            meter = self._ledger.meter(event_name)
+            meter = self._ledger.meter(event_name, suggest=False)
         except MeterNotFound as error:
             self._errors[event_name] = error
             raise

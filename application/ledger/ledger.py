@@ -29,6 +29,7 @@ from ...domain.rules import Rules
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf, LedgerEvent, RawPage
 from ..interruption import check_between, check_interruption
+from ..similar_names import suggest_names
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
 from ..storage.ports import EventAppender, EventRecorder, EventRow, RawEventRow, Store
 from .mapper import EventMapper, decode_meter_event, meter_event_row
@@ -109,16 +110,22 @@ class Ledger(Application[str]):
 
     # --- meters -----------------------------------------------------------------------------------
 
-    def meter(self, event_name: str, version: int | None = None) -> Meter:
-        """Return the meter named `event_name`, as it is now or was at a version. Raises MeterNotFound."""
+    def meter(self, event_name: str, version: int | None = None, *, suggest: bool = True) -> Meter:
+        """Return the meter named `event_name`, as it is now or was at a version.
+
+        Raises MeterNotFound, whose message names similar meters if `suggest`; that takes longer.
+        """
         stream = Meter.stream_id(event_name)
         try:
             with raise_corrupted(stream):
                 return cast(Meter, self.repository.get(stream, version=version))
         except AggregateNotFoundError:
-            raise MeterNotFound(
-                f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
-            ) from None
+            raise meter_not_found(event_name, self._meter_names() if suggest else ()) from None
+
+    def _meter_names(self) -> Iterator[str]:
+        for stored in self.ledger_recorder.select_by_prefix(METER_PREFIX):
+            if stored.originator_version == 1:
+                yield str(stored.originator_id).removeprefix(METER_PREFIX)
 
     def meters(self, as_of: AsOf | None = None) -> Iterator[Meter]:
         """Return all meters that were configured at `as_of`, as they were then, by event name."""
@@ -321,6 +328,15 @@ class ExclusiveLedger:
     def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` when the transaction is committed."""
         self._recorder.insert_rows(self._to_rows(events))
+
+
+def meter_not_found(event_name: str, names: Iterable[str]) -> MeterNotFound:
+    """Return the error for a meter that does not exist, with those of `names` that are similar."""
+    return MeterNotFound(
+        f"There is no meter {event_name!r}; configure it first.{suggest_names('meters', event_name, names)}",
+        field="event_name",
+        value=event_name,
+    )
 
 
 class _Recorded(msgspec.Struct):

@@ -6,13 +6,12 @@ from datetime import datetime
 from functools import cache, partial
 from typing import NamedTuple
 
-from ...domain.errors import MeterNotFound
 from ...domain.rules import Rules
 from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
 from ...projections.usage_source import ProjectedUsage, ReparsedUsage
 from ...projections.usage_view import UsageView
-from ..ledger.ledger import Ledger
+from ..ledger.ledger import Ledger, meter_not_found
 from ..validation import parse_as_of, require_text
 from .freshness import FreshReadModels
 
@@ -63,11 +62,10 @@ class MeterQueryFactory:
 
     def meter_query(self, read_models: ReadModelReader, event_name: str, as_of: AsOf | None = None) -> MeterQuery:
         """Return a query of a meter in an open session, under the rules in force at `as_of`. Raises MeterNotFound."""
-        meter = read_models.meters().get(event_name)
+        meters = read_models.meters()
+        meter = meters.get(event_name)
         if meter is None:
-            raise MeterNotFound(
-                f"There is no meter {event_name!r}; configure it first.", field="event_name", value=event_name
-            )
+            raise meter_not_found(event_name, meters)
         in_force = meter.rules_as_of(as_of)
         resolve_position = cache(partial(self._resolve_position, read_models.position(), as_of))
         return MeterQuery(
