@@ -30,7 +30,7 @@ def run(
             await asyncio.wait_for(scenario(scheduler), 2 * SECONDS)
         finally:
             scheduler.interrupt_all()
-            await asyncio.to_thread(scheduler.close)
+            assert await scheduler.close(SECONDS)
 
     asyncio.run(scheduled())
 

@@ -69,6 +69,8 @@ class _Call:
     result: "asyncio.Future[Any]"
     interruption: Interruption
     is_large: bool
+    thread_result: "asyncio.Future[Any]" = field(init=False)
+    """Done when the thread has finished the call; `result` may be done before."""
     started_at: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -137,9 +139,15 @@ class CallScheduler:
                 call.interruption.interrupt()
             key_calls.waiting.clear()
 
-    def close(self) -> None:
-        """Wait for the running calls."""
-        self._executor.shutdown()
+    async def close(self, timeout_seconds: float | None = None) -> bool:
+        """Wait for the running calls. Returns False if some of them are still running after the timeout.
+
+        An interrupted call still runs while it waits for the database.
+        """
+        running = [call.thread_result for key_calls in self._keys.values() for call in key_calls.running]
+        pending = (await asyncio.wait(running, timeout=timeout_seconds))[1] if running else ()
+        self._executor.shutdown(wait=False)
+        return not pending
 
     def _start_calls(self) -> None:
         """Start waiting calls while there is a thread for them."""
@@ -164,8 +172,8 @@ class CallScheduler:
         call = key_calls.waiting.popleft()
         call.started_at = now
         key_calls.running.add(call)
-        finished = asyncio.get_running_loop().run_in_executor(self._executor, call.run)
-        finished.add_done_callback(partial(self._finish, call))
+        call.thread_result = asyncio.get_running_loop().run_in_executor(self._executor, call.run)
+        call.thread_result.add_done_callback(partial(self._finish, call))
 
     def _finish(self, call: _Call, finished: "asyncio.Future[Any]") -> None:
         key_calls, now = self._keys[call.key_id], time.monotonic()

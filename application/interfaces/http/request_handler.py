@@ -84,6 +84,8 @@ class RequestHandler:
         self._changes = CallScheduler(CHANGE_LIMITS, "tallybook-change", is_interruptible=False)
         self._short_calls = ThreadPoolExecutor(2, "tallybook-authenticate")
         self._committers: dict[bool, GroupCommitter] = {}
+        self.has_abandoned_queries = False
+        """Whether threads still wait for the database, after `close`."""
 
     async def handle(self, operation: Operation, request: ApiRequest) -> ApiResponse:
         """Return the response to a request. Errors become responses."""
@@ -110,12 +112,13 @@ class RequestHandler:
             loop.call_later(SHUTDOWN_GRACE_SECONDS, scheduler.interrupt_all)
 
     async def close(self) -> None:
-        """Finish all accepted requests, and stop the threads."""
+        """Finish all accepted requests other than queries, and stop the threads."""
         for committer in self._committers.values():
             await asyncio.to_thread(committer.close)
         for scheduler in (self._queries, self._changes):
             scheduler.interrupt_all()
-            await asyncio.to_thread(scheduler.close)
+        await self._changes.close()
+        self.has_abandoned_queries = not await self._queries.close(SHUTDOWN_GRACE_SECONDS)
         self._short_calls.shutdown()
 
     async def _short_call(self, call: Callable[..., Result], *arguments: object) -> Result:

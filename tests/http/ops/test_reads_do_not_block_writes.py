@@ -2,8 +2,9 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 from tallybook.application.metering import Metering
 
+from tests.http.ops.connection import Connection
 from tests.http.running_server import TIMEOUT_SECONDS, create_key, serve
 
 MANY = 230
@@ -67,3 +69,21 @@ def test_reads_by_one_key_do_not_block_writes(file: Path) -> None:
 
     with serve(url) as server:
         assert asyncio.run(query_and_record(server.url)) == [200, 200, 200]
+
+
+def test_a_shutdown_abandons_queries_that_wait_for_the_database(file: Path) -> None:
+    """They get 503 after a second, and the server ends with status 0 although their threads still wait."""
+    url = f"sqlite:///{file}"
+    reader, other_reader = create_key(url, "read"), create_key(url, "read")
+    path = "/v1/billing/meters/mtr_Y2FsbHM/totals?start_time=0&end_time=60"
+    request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {reader}\r\n\r\n"
+    with serve(url) as server, block_queries(file), ExitStack() as connections:
+        waiting = [connections.enter_context(Connection(server)).send(request) for _ in range(5)]
+        assert server.get("/v1/billing/meters", other_reader).status_code == 200  # the server has read the earlier requests
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < TIMEOUT_SECONDS / 2
+        for connection in waiting:
+            response = connection.read_response()
+            assert (response.status, response.error["code"]) == (503, "shutting_down")
+            assert response.headers["retry-after"] == "1"

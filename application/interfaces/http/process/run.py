@@ -58,6 +58,11 @@ def run(settings: ServerSettings, listener: socket, *, is_multiprocess: bool = F
         return 1
     finally:
         observer.close()
+    request_handler: RequestHandler = app.state.request_handler
+    if request_handler.has_abandoned_queries:
+        _log.warning("Queries were still waiting for the database at shutdown; they are abandoned.")
+        logging.shutdown()
+        os._exit(0)  # otherwise Python would wait for their threads
     return 0
 
 
