@@ -77,7 +77,7 @@ def statements(store: str) -> Iterator[int]:
     if EVERY_STATEMENT:
         return count(1)
     if store == "sqlite":
-        return (at for at in count(1) if at <= 10 or not at % 6)
+        return (at for at in count(1) if at <= 8 or not at % 12)
     return (2**power for power in count(0))
 
 
