@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ....domain.errors import InvalidLedgerUrl
 from ....domain.policy import AcceptancePolicy
@@ -30,6 +32,15 @@ class WebhookSettings(BaseModel, frozen=True):
     """How often another process checks whether it can take over the dispatching."""
     purge_interval_seconds: float = Field(default=60, gt=0)
     """How often expired rows are deleted."""
+    allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    """Networks that deliveries may reach in addition to public addresses, in a variable separated by commas."""
+
+    @field_validator("allowed_networks", mode="before")
+    @classmethod
+    def _parse_networks(cls, networks: object) -> object:
+        if isinstance(networks, str):
+            return [ip_network(network.strip()) for network in networks.split(",") if network.strip()]
+        return networks
 
     @property
     def window_microseconds(self) -> int:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from tallybook.domain.errors import LedgerUnavailable
 from tests.http.webhooks.receiver import Receiver, wait_until
 
 QUICK_SETTINGS = WebhookSettings(
-    window_seconds=0.2, poll_interval_seconds=0.05, leader_check_interval_seconds=0.1, initial_retry_seconds=0.1
+    window_seconds=0.2,
+    poll_interval_seconds=0.05,
+    leader_check_interval_seconds=0.1,
+    initial_retry_seconds=0.1,
+    allowed_networks=(IPv4Network("127.0.0.0/8"),),
 )
 
 

@@ -3,13 +3,26 @@
 import asyncio
 import hmac
 import logging
+import ssl
+from collections.abc import Iterable
 from datetime import datetime
+from http import HTTPStatus
 from importlib.metadata import version
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
-import httpx2
+import httpcore2
 
 from ..api_types import to_unix
+from .allowed_addresses import (
+    AddressNotAllowed,
+    AllowedAddressBackend,
+    AllowedAddresses,
+    Network,
+    Resolve,
+    resolve_host,
+)
 from .endpoints import Endpoint
 
 
@@ -20,8 +33,8 @@ def sign(body: bytes, secret: str, at: datetime) -> str:
     return f"t={seconds},v1={code}"
 
 
-for _name in ("httpx2", "httpcore2"):  # they log complete URLs, which may contain secrets
-    logging.getLogger(_name).setLevel(logging.WARNING)
+logging.getLogger("httpcore2").setLevel(logging.WARNING)  # it logs complete URLs, which may contain secrets
+_KEEP_ALIVE_SECONDS = 5
 _HEADERS = {"Content-Type": "application/json", "User-Agent": f"Tallybook/{version('tallybook')}", "Accept": "*/*"}
 
 
@@ -30,30 +43,57 @@ class DeliveryResult(NamedTuple):
 
     status: int | None
     error: str | None
+    is_address_rejected: bool = False
+    """The host has no address that may be connected to: somebody has to change the URL or the setting."""
 
     @property
     def is_delivered(self) -> bool:
         """Return whether the endpoint accepted the event."""
-        return self.status is not None and httpx2.codes.is_success(self.status)
+        return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
 
-def new_client() -> httpx2.AsyncClient:
-    """Return an HTTP client that follows no redirects and reads no proxy or password from the environment."""
-    return httpx2.AsyncClient(headers=_HEADERS, follow_redirects=False, trust_env=False, timeout=None)
+class DeliveryClient:
+    """Sends deliveries, to allowed addresses only. It follows no redirects and uses no proxies.
 
+    httpcore2 is used without httpx2, because only its connection pool accepts another way to open connections.
+    """
 
-async def send(
-    client: httpx2.AsyncClient, endpoint: Endpoint, body: bytes, at: datetime, timeout_seconds: float
-) -> DeliveryResult:
-    """Send a signed body and return the result. The body of the response is not read."""
-    headers = {"Stripe-Signature": sign(body, endpoint.secret, at)}
-    try:
-        async with (
-            asyncio.timeout(timeout_seconds),
-            client.stream("POST", endpoint.url, content=body, headers=headers) as response,
-        ):
-            return DeliveryResult(response.status_code, None)
-    except TimeoutError:
-        return DeliveryResult(None, f"No response within {timeout_seconds:g} seconds.")
-    except Exception as error:  # any error of the URL or the response is the result of the attempt
-        return DeliveryResult(None, f"{type(error).__name__}: {error}")
+    def __init__(
+        self,
+        allowed_networks: Iterable[Network],
+        *,
+        resolve: Resolve = resolve_host,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._pool = httpcore2.AsyncConnectionPool(
+            ssl_context,
+            max_connections=None,  # each endpoint has one delivery at a time
+            keepalive_expiry=_KEEP_ALIVE_SECONDS,
+            network_backend=AllowedAddressBackend(AllowedAddresses(allowed_networks), resolve),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._pool.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._pool.__aexit__(exc_type, exc, traceback)
+
+    async def send(self, endpoint: Endpoint, body: bytes, at: datetime, timeout_seconds: float) -> DeliveryResult:
+        """Send a signed body and return the result. The body of the response is not read."""
+        signature = sign(body, endpoint.secret, at)
+        headers = {**_HEADERS, "Host": urlsplit(endpoint.url).netloc, "Stripe-Signature": signature}
+        try:
+            async with (
+                asyncio.timeout(timeout_seconds),
+                self._pool.stream("POST", endpoint.url, content=body, headers=headers) as response,
+            ):
+                return DeliveryResult(response.status, None)
+        except TimeoutError:
+            return DeliveryResult(None, f"No response within {timeout_seconds:g} seconds.")
+        except AddressNotAllowed as error:
+            return DeliveryResult(None, str(error), is_address_rejected=True)
+        except Exception as error:  # any error of the URL or the response is the result of the attempt
+            return DeliveryResult(None, f"{type(error).__name__}: {error}")

@@ -5,14 +5,12 @@ import logging
 import threading
 from contextlib import suppress
 
-import httpx2
-
 from .....domain.errors import TallybookError
 from ..ledgers import LedgerRegistry, ServedLedger
 from ..settings import WebhookSettings
 from . import error_reports, meter_events_source
 from .deliveries import pending_kind
-from .delivery_client import new_client
+from .delivery_client import DeliveryClient
 from .endpoint_worker import EndpointWorker, ReportDelivery
 from .endpoints import Endpoint, EndpointStore
 from .retention import run_retention
@@ -40,7 +38,7 @@ class Leadership:
     async def run(self) -> None:
         """Dispatch until the period is over or `stop` is set."""
         deadline = asyncio.get_running_loop().time() + LEADERSHIP_SECONDS
-        async with new_client() as client, asyncio.TaskGroup() as group:
+        async with DeliveryClient(self._settings.allowed_networks) as client, asyncio.TaskGroup() as group:
             retention_task = group.create_task(run_retention(self._ledger, self._settings.purge_interval_seconds))
             while not self._stop.is_set() and asyncio.get_running_loop().time() < deadline:
                 await self._tick(client, group)
@@ -48,7 +46,7 @@ class Leadership:
             retention_task.cancel()
             await self._drain()
 
-    async def _tick(self, client: httpx2.AsyncClient, group: asyncio.TaskGroup) -> None:
+    async def _tick(self, client: DeliveryClient, group: asyncio.TaskGroup) -> None:
         endpoints = self._endpoints.all_including_deleted()
         for endpoint in endpoints:
             if endpoint.status == "deleted":

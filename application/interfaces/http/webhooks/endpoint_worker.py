@@ -5,13 +5,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-import httpx2
-
 from .....domain.timestamps import MICROSECONDS_PER_SECOND, to_microseconds
 from ..ledgers import ServedLedger
 from ..settings import WebhookSettings
 from .deliveries import DELIVERED, GIVEN_UP, Delivery, finish, next_due, record_attempt, schedule_retry
-from .delivery_client import send
+from .delivery_client import DeliveryClient
 from .endpoints import Endpoint, EndpointStore
 from .events import delivery_body
 
@@ -30,7 +28,7 @@ class EndpointWorker:
         self,
         ledger: ServedLedger,
         endpoint_id: str,
-        client: httpx2.AsyncClient,
+        client: DeliveryClient,
         settings: WebhookSettings,
         report_delivery: ReportDelivery,
     ) -> None:
@@ -41,6 +39,7 @@ class EndpointWorker:
         self._report_delivery = report_delivery
         self._wake_event = asyncio.Event()
         self._is_draining = False
+        self._logged_address_error: str | None = None
 
     def wake(self) -> None:
         """Check the queue now."""
@@ -82,8 +81,10 @@ class EndpointWorker:
 
     async def _attempt(self, endpoint: Endpoint, delivery: Delivery, body: bytes) -> None:
         ledger, settings = self._ledger, self._settings
-        result = await send(self._client, endpoint, body, ledger.now(), settings.timeout_seconds)
-        attempted = record_attempt(delivery, *result)
+        result = await self._client.send(endpoint, body, ledger.now(), settings.timeout_seconds)
+        if result.is_address_rejected:
+            self._log_rejected_address(result.error)
+        attempted = record_attempt(delivery, result.status, result.error)
         if result.is_delivered:
             finish(ledger.key_values, attempted, DELIVERED, ledger.now())
             self._report_delivery(DELIVERED)
@@ -97,3 +98,9 @@ class EndpointWorker:
                 "The last result was %s.",
                 attempted.event, attempted.type, endpoint.id, attempted.attempts, attempted.status or attempted.error,
             )  # fmt: skip
+
+    def _log_rejected_address(self, error: str | None) -> None:
+        """Log once that the host may not be connected to. The retries change nothing until somebody acts."""
+        if error != self._logged_address_error:
+            self._logged_address_error = error
+            _log.warning("Nothing is delivered to the webhook endpoint %s. %s", self._endpoint_id, error)
