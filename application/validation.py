@@ -1,16 +1,21 @@
-"""Checks of call arguments. Each error names the argument, its value and what is valid."""
+"""Checks of call arguments. Each error names the argument, its value and what is valid.
+
+Each check returns the argument as a plain value, for callers to use instead of what was passed: see `plain_types`.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 from ..domain.errors import InvalidAsOf, InvalidParameter, InvalidTimeRange
+from ..domain.plain_types import plain_datetime, plain_int, plain_text
 from ..domain.rules import EventTimeWindow, Formula, Rules
 from ..domain.text import abbreviated_repr, is_storable
-from ..domain.timestamps import MAX_DATETIME, MIN_DATETIME, is_aware, to_microseconds
+from ..domain.timestamps import MAX_DATETIME, MIN_DATETIME, to_microseconds
 from ..projections.models import AsOf
 
+MAX_CUSTOMER_LENGTH = 5_000
 MAX_DIMENSIONS = 10
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -18,13 +23,29 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 def require_text(value: object, field: str, max_length: int) -> str:
     """Return text of 1 to `max_length` characters. Raises InvalidParameter."""
-    if not isinstance(value, str) or not 1 <= len(value) <= max_length or not is_storable(value):
+    text = plain_text(value)
+    if text is None or not 1 <= len(text) <= max_length or not is_storable(text):
         raise InvalidParameter(
             f"{field!r} must be text of 1 to {max_length} characters, not {abbreviated_repr(value)}.",
             field=field,
             value=value,
         )
-    return value
+    return text
+
+
+def require_event_name(value: object) -> str:
+    """Return text that can be the event name of a meter. Raises InvalidParameter."""
+    return require_text(value, "event_name", 100)
+
+
+def require_customer(value: object) -> str:
+    """Return text that can name a customer. Raises InvalidParameter."""
+    return require_text(value, "customer", MAX_CUSTOMER_LENGTH)
+
+
+def optional_customer(value: object) -> str | None:
+    """Return text that can name a customer, or None for all customers. Raises InvalidParameter."""
+    return None if value is None else require_customer(value)
 
 
 def optional_note(value: object, field: str) -> str | None:
@@ -47,7 +68,7 @@ def require_texts(values: object, field: str, max_length: int, max_count: int) -
 def require_choice(value: object, field: str, choices: type[Choice]) -> Choice:
     """Return the member of an enumeration with this value. Raises InvalidParameter."""
     try:
-        return choices(cast(str, value))
+        return choices(cast(str, plain_text(value)))
     except ValueError:
         allowed = ", ".join(repr(str(choice)) for choice in choices)
         raise InvalidParameter(
@@ -57,13 +78,19 @@ def require_choice(value: object, field: str, choices: type[Choice]) -> Choice:
 
 def require_int(value: object, field: str, minimum: int, maximum: int) -> int:
     """Return a whole number from `minimum` to `maximum`. Raises InvalidParameter."""
-    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+    number = plain_int(value)
+    if number is None or not minimum <= number <= maximum:
         raise InvalidParameter(
             f"{field!r} must be a whole number from {minimum} to {maximum}, not {abbreviated_repr(value)}.",
             field=field,
             value=value,
         )
-    return value
+    return number
+
+
+def require_generation(generation: object) -> int:
+    """Return the number of a generation, which may not exist. Raises InvalidParameter."""
+    return require_int(generation, "generation", 1, 2**63 - 1)
 
 
 def require_bool(value: object, field: str) -> bool:
@@ -75,29 +102,44 @@ def require_bool(value: object, field: str) -> bool:
     return value
 
 
-def require_time_range(start: datetime, end: datetime) -> tuple[int, int]:
-    """Return the half-open range [start, end) in microseconds since 1970 UTC. Raises InvalidTimeRange."""
-    first, last = _to_bound(start, "start"), _to_bound(end, "end")
-    if first > last:
-        raise InvalidTimeRange(f"The range starts at {start} after it ends at {end}.", field="start", value=start)
-    return first, last
+class TimeRange(NamedTuple):
+    """A half-open range [start, end), which may be empty. `bounds` are in microseconds since 1970 UTC."""
+
+    start: datetime
+    end: datetime
+    bounds: tuple[int, int]
 
 
-def optional_time_range(start: datetime | None, end: datetime | None) -> tuple[int | None, int | None]:
+def require_time_range(start: object, end: object) -> TimeRange:
+    """Return the range [start, end). Raises InvalidTimeRange."""
+    plain_start, plain_end = _require_aware(start, "start"), _require_aware(end, "end")
+    bounds = _to_bound(plain_start), _to_bound(plain_end)
+    if bounds[0] > bounds[1]:
+        raise InvalidTimeRange(
+            f"The range starts at {plain_start} after it ends at {plain_end}.", field="start", value=plain_start
+        )
+    return TimeRange(plain_start, plain_end, bounds)
+
+
+def optional_time_range(start: object, end: object) -> tuple[int | None, int | None]:
     """Return a range in microseconds that is open at an end that is None. Raises InvalidTimeRange."""
     if start is not None and end is not None:
-        return require_time_range(start, end)
-    return None if start is None else _to_bound(start, "start"), None if end is None else _to_bound(end, "end")
+        return require_time_range(start, end).bounds
+    return (
+        None if start is None else _to_bound(_require_aware(start, "start")),
+        None if end is None else _to_bound(_require_aware(end, "end")),
+    )
 
 
 def parse_as_of(as_of: object) -> AsOf | None:
     """Return the `as_of` argument of a query as an AsOf; None for now. Raises InvalidAsOf."""
     if as_of is None:
         return None
-    if isinstance(as_of, int) and not isinstance(as_of, bool) and as_of >= 0:
-        return AsOf(position=as_of)
-    if is_aware(as_of):
-        return AsOf(recorded_at=to_microseconds(as_of))
+    position, at = plain_int(as_of), plain_datetime(as_of)
+    if position is not None and position >= 0:
+        return AsOf(position=position)
+    if at is not None:
+        return AsOf(recorded_at=to_microseconds(at))
     raise InvalidAsOf(
         "'as_of' must be a datetime with a timezone or a position in the ledger from 0 up, not "
         f"{abbreviated_repr(as_of)}.",
@@ -125,22 +167,30 @@ def parse_rules(
 
 def apply_rule_changes(current: Rules, changes: object) -> Rules:
     """Return `current` with some fields replaced by those of the mapping `changes`. Raises InvalidParameter."""
-    if not isinstance(changes, Mapping) or not changes.keys() <= Rules.model_fields.keys():
+    by_field: dict[str | None, object] = {}
+    if isinstance(changes, Mapping):
+        by_field = {plain_text(field): value for field, value in cast(Mapping[object, object], changes).items()}
+    if not isinstance(changes, Mapping) or not by_field.keys() <= Rules.model_fields.keys():
         fields = ", ".join(repr(field) for field in Rules.model_fields)
         raise InvalidParameter(
             f"'rules' must map some of {fields} to new values, not {abbreviated_repr(cast(object, changes))}.",
             field="rules",
             value=cast(object, changes),
         )
-    return parse_rules(**{**dict(current), **cast(Mapping[str, object], changes)})
+    return parse_rules(**{**dict(current), **cast(Mapping[str, object], by_field)})
 
 
-def _to_bound(at: object, field: str) -> int:
-    if not is_aware(at):
+def _require_aware(at: object, field: str) -> datetime:
+    plain = plain_datetime(at)
+    if plain is None:
         raise InvalidTimeRange(
             f"{field!r} must be a datetime with a timezone, like datetime(2026, 11, 1, tzinfo=UTC), not "
             f"{abbreviated_repr(at)}.",
             field=field,
             value=at,
         )
+    return plain
+
+
+def _to_bound(at: datetime) -> int:
     return min(max(to_microseconds(at), to_microseconds(MIN_DATETIME)), to_microseconds(MAX_DATETIME))

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from .calendar import CALENDAR_ANCHOR, Anchor, CalendarWindow, get_timezone, iter_windows, window_containing
 from .errors import InvalidParameter, InvalidTimestamp
+from .plain_types import plain_text
 from .text import abbreviated_repr
 from .timestamps import MAX_DATETIME, ensure_time_range, ensure_utc
 
@@ -33,12 +34,17 @@ class BillingCycle:
     anchor: datetime | None = None
 
     def __post_init__(self) -> None:
-        if self.interval not in _INTERVALS:
+        interval = plain_text(self.interval)
+        if interval not in _INTERVALS:
             raise InvalidParameter(
                 f"'interval' must be one of 'day', 'month', 'year', not {abbreviated_repr(self.interval)}.",
                 field="interval",
                 value=self.interval,
             )
+        object.__setattr__(self, "interval", str(interval))
+        object.__setattr__(self, "timezone", get_timezone(self.timezone).key)
+        if self.anchor is not None:
+            object.__setattr__(self, "anchor", ensure_utc(self.anchor, "anchor"))
         self._recurrence()
 
     def period_containing(self, at: datetime) -> tuple[datetime, datetime]:
@@ -77,9 +83,8 @@ class BillingCycle:
 
 def _local_anchor(anchor: datetime, timezone: ZoneInfo) -> Anchor:
     """Return the local month, day and time of `anchor` in `timezone`."""
-    at = ensure_utc(anchor, "anchor")
     try:
-        local = at.astimezone(timezone)
+        local = anchor.astimezone(timezone)
     except OverflowError as error:
         raise InvalidTimestamp(
             f"'anchor' is out of range in {timezone}: {anchor!r}.", field="anchor", value=anchor

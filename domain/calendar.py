@@ -5,10 +5,14 @@ from calendar import monthrange
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import cache
+from importlib.resources import files
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from .errors import UnknownTimezone
+from .errors import InvalidTimeRange, UnknownTimezone
+from .plain_types import plain_text
+from .text import abbreviated_repr
 from .timestamps import MAX_DATETIME, MIN_DATETIME
 
 _FOUR_CENTURIES = timedelta(days=146_097)
@@ -40,16 +44,43 @@ CALENDAR_ANCHOR = Anchor()
 """Days start at midnight, months on the 1st, years in January."""
 
 
-def get_timezone(name: str) -> ZoneInfo:
+@cache
+def timezone_names() -> frozenset[str]:
+    """Return the names of the timezones in the IANA database, in the version of the package tzdata.
+
+    ZoneInfo accepts more: files of the operating system such as `localtime`, copies with leap seconds under `right/`,
+    and on some systems names in any case. A name must mean the same on every machine that reads a ledger.
+    """
+    return frozenset(files("tzdata").joinpath("zones").read_text("ascii").split()) - {"Factory"}
+
+
+def get_timezone(name: object) -> ZoneInfo:
     """Return the IANA timezone `name`. Raises UnknownTimezone."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError, TypeError) as error:
+    text = plain_text(name)
+    if text is None or text not in timezone_names():
         raise UnknownTimezone(
-            f"There is no timezone {name!r}; use an IANA name like 'Europe/Berlin' or 'UTC'.",
+            f"There is no timezone {abbreviated_repr(name)}; use an IANA name like 'Europe/Berlin' or 'UTC'.",
             field="timezone",
             value=name,
-        ) from error
+        )
+    return ZoneInfo(text)
+
+
+def window_of_date(day: date, window: CalendarWindow, timezone: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the start and end, in UTC, of the day, month or year with the local date `day`.
+
+    They are cut to the years 1 to 9999. Raises InvalidTimeRange for a day that the timezone skipped, as Pacific/Apia
+    did when it crossed the date line.
+    """
+    shift = _shift_from_limits(datetime.combine(day, time(0), UTC))
+    index = _window_index(day + shift, window)
+    start = _unshift(_window_start(index, window, timezone, CALENDAR_ANCHOR), shift, MIN_DATETIME)
+    end = _unshift(_window_start(index + 1, window, timezone, CALENDAR_ANCHOR), shift, MAX_DATETIME)
+    if start == end:
+        raise InvalidTimeRange(
+            f"There is no {window} {day} in {timezone}: its clocks were set past it.", field="period", value=str(day)
+        )
+    return start, end
 
 
 def window_containing(
@@ -92,14 +123,10 @@ def _unshift(at: datetime, shift: timedelta, limit: datetime) -> datetime:
 
 
 def _date_window(at: datetime, window: CalendarWindow, timezone: ZoneInfo, anchor: Anchor) -> tuple[datetime, datetime]:
-    def start_of(index: int) -> datetime:
-        first_day = _first_day_of_index(index, window, anchor)
-        return resolve_local_time(datetime.combine(first_day, anchor.wall_time), timezone)
-
     index = _window_index(at.astimezone(timezone).date(), window)
-    while (start := start_of(index)) > at:  # the anchor is later than `at` in this calendar window
+    while (start := _window_start(index, window, timezone, anchor)) > at:  # the anchor is later than `at` in its window
         index -= 1
-    while (end := start_of(index + 1)) <= at:  # a day is skipped, or a DST change repeats the start
+    while (end := _window_start(index + 1, window, timezone, anchor)) <= at:  # a day is skipped, or its start repeats
         start, index = end, index + 1
     return start, end
 
@@ -116,6 +143,11 @@ def _window_index(day: date, window: CalendarWindow) -> int:
     if window is CalendarWindow.DAY:
         return day.toordinal()
     return day.year if window is CalendarWindow.YEAR else day.year * 12 + day.month - 1
+
+
+def _window_start(index: int, window: CalendarWindow, timezone: ZoneInfo, anchor: Anchor) -> datetime:
+    """Return the start, in UTC, of the window with this number."""
+    return resolve_local_time(datetime.combine(_first_day_of_index(index, window, anchor), anchor.wall_time), timezone)
 
 
 def _first_day_of_index(index: int, window: CalendarWindow, anchor: Anchor) -> date:

@@ -1,8 +1,7 @@
 """A meter event as a caller submits it, and its validation."""
 
 from collections.abc import Mapping
-from datetime import datetime
-from decimal import Decimal
+from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 import msgspec
@@ -10,7 +9,9 @@ from msgspec import Meta
 
 from .decimals import to_plain_string
 from .errors import InvalidIdentifier, InvalidMeterEvent, InvalidPayload, InvalidTimestamp, TallybookError
+from .plain_types import plain_datetime, plain_decimal, plain_int, plain_text
 from .text import abbreviated_repr, is_storable, is_valid_unicode
+from .timestamps import ensure_utc
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=100)]
 PayloadKey = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -36,18 +37,111 @@ class MeterEventInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, g
 def parse_meter_event(raw: object) -> MeterEventInput:
     """Return the validated input from `raw`: a MeterEventInput, a mapping, or an object with these attributes.
 
-    Raises InvalidIdentifier, InvalidPayload, InvalidTimestamp or InvalidMeterEvent, with the field.
+    Its texts and its timestamp are plain values, and the timestamp is in UTC. Raises InvalidIdentifier, InvalidPayload,
+    InvalidTimestamp or InvalidMeterEvent, with the field.
     """
-    source: object = raw
-    if not isinstance(raw, dict) and isinstance(raw, MeterEventInput):
+    is_dict = isinstance(raw, dict)
+    if not is_dict and isinstance(raw, MeterEventInput):
         # msgspec doesn't validate a struct that Python code creates.
-        source = msgspec.structs.asdict(raw)
+        is_dict, raw = True, msgspec.structs.asdict(raw)
     try:
-        event_input = _convert(source)
+        # A dict is converted without the keyword argument, which takes msgspec as long as the conversion itself.
+        event_input = _convert(raw, MeterEventInput) if is_dict else _convert_attributes(raw)
+    except (msgspec.ValidationError, TypeError, UnicodeError):
+        event_input = _convert_plain_fields(raw)
+    if _is_plain_ascii(event_input):
+        return event_input
+    if not _has_plain_text(event_input):
+        event_input = _convert_plain_fields(raw)
+    _check_text(event_input)
+    timestamp = None if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
+    return msgspec.structs.replace(event_input, timestamp=timestamp)
+
+
+_convert = msgspec.convert
+
+
+def _convert_attributes(raw: object) -> MeterEventInput:
+    return msgspec.convert(raw, MeterEventInput, from_attributes=True)
+
+
+def _is_plain_ascii(event_input: MeterEventInput) -> bool:
+    """Return whether all text is plain, ASCII and without NUL, and the timestamp is in UTC: almost always.
+
+    msgspec accepts text of subclasses as it is, and datetimes in any timezone.
+    """
+    event_name, payload = event_input.event_name, event_input.payload
+    identifier, timestamp = event_input.identifier, event_input.timestamp
+    if type(event_name) is not str or not event_name.isascii() or "\0" in event_name:
+        return False
+    if identifier is not None and (type(identifier) is not str or not identifier.isascii() or "\0" in identifier):
+        return False
+    for key, value in payload.items():
+        if type(key) is not str or type(value) is not str or not key.isascii() or not value.isascii():
+            return False
+    return timestamp is None or timestamp.tzinfo is UTC
+
+
+def _has_plain_text(event_input: MeterEventInput) -> bool:
+    texts = (event_input.event_name, event_input.identifier or "", *event_input.payload, *event_input.payload.values())
+    return all(type(text) is str for text in texts)
+
+
+def _convert_plain_fields(raw: object) -> MeterEventInput:
+    """Return the input of a meter event with values of other types than msgspec accepts, or raise the error."""
+    fields = _plain_fields(raw) if _has_input_fields(raw) else raw
+    try:
+        return _convert(fields, MeterEventInput)
     except (msgspec.ValidationError, TypeError, UnicodeError) as error:
-        event_input = _convert_numbers(source)
-        if event_input is None:
-            raise _validation_error(source, str(error)) from None
+        raise _validation_error(fields, str(error)) from None
+
+
+def _plain_fields(raw: object) -> dict[object, object]:
+    """Return the fields with plain values, and the numbers in the payload as text.
+
+    A float is not accepted, because its digits are not those the caller wrote, nor is a bool.
+    """
+    if isinstance(raw, Mapping):
+        fields = {_plain_text_or(field): value for field, value in cast(Mapping[object, object], raw).items()}
+    else:
+        fields = {field: getattr(raw, field) for field in _FIELD_TYPES if hasattr(raw, field)}
+    payload, timestamp = fields.get("payload"), fields.get("timestamp")
+    if isinstance(payload, Mapping):
+        fields["payload"] = _plain_payload(cast(Mapping[object, object], payload))
+    if isinstance(timestamp, datetime):
+        fields["timestamp"] = plain_datetime(timestamp) or timestamp
+    return {field: _plain_text_or(value) for field, value in fields.items()}
+
+
+def _plain_payload(payload: Mapping[object, object]) -> dict[object, object]:
+    plain = {_plain_text_or(key): _payload_text_or(value) for key, value in payload.items()}
+    if len(plain) < len(payload):
+        raise InvalidPayload("'payload' has two keys with the same text.", field="payload", value=payload)
+    return plain
+
+
+def _plain_text_or(value: object) -> object:
+    """Return text as plain text, and any other value unchanged."""
+    text = plain_text(value)
+    return value if text is None else text
+
+
+def _payload_text_or(value: object) -> object:
+    """Return text and finite numbers as plain text, and any other value unchanged."""
+    number = plain_int(value)
+    if number is None:
+        decimal = plain_decimal(value)
+        if decimal is None or not decimal.is_finite():
+            return _plain_text_or(value)
+        return to_plain_string(decimal)
+    try:
+        return str(number)
+    except ValueError:  # Python writes no int of more than 4,300 digits
+        return number
+
+
+def _check_text(event_input: MeterEventInput) -> None:
+    """Raise an error if some text can't be stored."""
     if not is_storable(event_input.event_name):
         raise InvalidMeterEvent(
             f"'event_name' contains a character that can't be stored: {abbreviated_repr(event_input.event_name)}.",
@@ -61,45 +155,13 @@ def parse_meter_event(raw: object) -> MeterEventInput:
             value=event_input.identifier,
         )
     for key, value in event_input.payload.items():
-        if not (key + value).isascii() and not is_valid_unicode(key + value):
+        if not is_valid_unicode(key + value):
             raise InvalidPayload(
                 f"'payload' contains text that isn't valid Unicode: {abbreviated_repr(key)}: "
                 f"{abbreviated_repr(value)}.",
                 field=f"payload.{key}" if is_valid_unicode(key) else "payload",
                 value=value,
             )
-    return event_input
-
-
-def _convert(raw: object) -> MeterEventInput:
-    # Convert a dict without the keyword argument, which takes msgspec as long as the conversion itself.
-    if isinstance(raw, dict):
-        return msgspec.convert(raw, MeterEventInput)
-    return msgspec.convert(raw, MeterEventInput, from_attributes=True)
-
-
-def _convert_numbers(raw: object) -> MeterEventInput | None:
-    """Return the input with int and Decimal payload values as text; None if it is invalid for another reason.
-
-    A float is not accepted, because its digits are not those the caller wrote, nor is a bool.
-    """
-    payload = _field(raw, "payload")
-    if not isinstance(payload, Mapping):
-        return None
-    values = cast(Mapping[Any, Any], payload)
-    fields = {field: value for field in _FIELD_TYPES if (value := _field(raw, field)) is not None}
-    if isinstance(raw, Mapping):
-        fields = {**cast(Mapping[str, object], raw)}
-    try:
-        return _convert({**fields, "payload": {key: _number_as_text(value) for key, value in values.items()}})
-    except (msgspec.ValidationError, TypeError, UnicodeError):
-        return None
-
-
-def _number_as_text(value: object) -> object:
-    if isinstance(value, Decimal) and value.is_finite():
-        return to_plain_string(value)
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _validation_error(raw: object, message: str) -> TallybookError:

@@ -1,12 +1,30 @@
 """The acceptance policy: limits on meter events, cancellations and closing. None removes a limit."""
 
 from datetime import datetime, timedelta
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from .decimals import check_significant_digits
 from .errors import InvalidCancellation, PeriodNotEnded, TimestampInFuture, TimestampTooFarInPast
+from .plain_types import plain_int, plain_timedelta
 from .timestamps import MAX_DATETIME, MIN_DATETIME
+
+
+def _plain_duration(value: object) -> object:
+    plain = plain_timedelta(value)
+    return value if plain is None else plain
+
+
+def _plain_number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a bool is not a number")  # noqa: TRY004 - pydantic expects it
+    plain = plain_int(value)
+    return value if plain is None else plain
+
+
+Duration = Annotated[timedelta, BeforeValidator(_plain_duration)]
+"""A timedelta, also from a value of a subclass."""
 
 
 class AcceptancePolicy(BaseModel):
@@ -18,11 +36,11 @@ class AcceptancePolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_age: timedelta | None = Field(default=timedelta(days=35), ge=timedelta(0))
-    max_ahead: timedelta | None = Field(default=timedelta(minutes=5), ge=timedelta(0))
-    cancel_window: timedelta | None = Field(default=timedelta(hours=24), ge=timedelta(0))
-    grace_period: timedelta | None = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=72))
-    max_digits: int | None = Field(default=15, ge=1)
+    max_age: Duration | None = Field(default=timedelta(days=35), ge=timedelta(0))
+    max_ahead: Duration | None = Field(default=timedelta(minutes=5), ge=timedelta(0))
+    cancel_window: Duration | None = Field(default=timedelta(hours=24), ge=timedelta(0))
+    grace_period: Duration | None = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=72))
+    max_digits: Annotated[int, BeforeValidator(_plain_number)] | None = Field(default=15, ge=1)
 
     def accepted_range(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the earliest and latest accepted time of a meter event that is submitted at `now`, both inclusive."""

@@ -20,6 +20,9 @@ def is_storable(text: str) -> bool:
 
 
 def abbreviated_repr(value: object) -> str:
-    """Return the repr of `value`, truncated to 80 characters."""
-    text = repr(value)
+    """Return the repr of `value`, truncated to 80 characters; only its type if it has no repr."""
+    try:
+        text = str.__str__(repr(value))
+    except Exception:  # a class can raise anything, and Python does so for an int of more than 4,300 digits
+        return f"<{type(value).__name__}>"
     return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 3]}..."

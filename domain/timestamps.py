@@ -1,11 +1,12 @@
 """Conversion between aware datetimes, used in the API, and microseconds since 1970 UTC, used internally."""
 
 from datetime import UTC, datetime, timedelta
-from typing import TypeGuard
 
 import msgspec
 
 from .errors import InvalidTimeRange, InvalidTimestamp
+from .plain_types import PLAIN_DATETIME_TYPES, plain_datetime
+from .text import abbreviated_repr
 
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECOND = timedelta(microseconds=1)
@@ -23,25 +24,22 @@ def from_microseconds(at_microseconds: int) -> datetime:
     return EPOCH + at_microseconds * MICROSECOND
 
 
-def is_aware(at: object) -> TypeGuard[datetime]:
-    """Return whether `at` is a datetime with a UTC offset."""
-    return isinstance(at, datetime) and at.utcoffset() is not None
-
-
 def ensure_utc(at: object, field: str) -> datetime:
     """Return `at` in UTC. Raises InvalidTimestamp with `field` if `at` is not an aware datetime."""
-    if isinstance(at, datetime) and at.tzinfo is UTC:
+    if isinstance(at, datetime) and type(at) in PLAIN_DATETIME_TYPES and at.tzinfo is UTC:
         return at
-    if not is_aware(at):
+    plain = plain_datetime(at)
+    if plain is None:
         raise InvalidTimestamp(
-            f"{field!r} must be a datetime with a timezone, like datetime(2026, 11, 1, tzinfo=UTC), not {at!r}.",
+            f"{field!r} must be a datetime with a timezone, like datetime(2026, 11, 1, tzinfo=UTC), not "
+            f"{abbreviated_repr(at)}.",
             field=field,
             value=at,
         )
     try:
-        return at.astimezone(UTC)
+        return plain.astimezone(UTC)
     except OverflowError as error:
-        raise InvalidTimestamp(f"{field!r} is out of range in UTC: {at!r}.", field=field, value=at) from error
+        raise InvalidTimestamp(f"{field!r} is out of range in UTC: {plain!r}.", field=field, value=plain) from error
 
 
 def ensure_time_range(start: object, end: object) -> tuple[datetime, datetime]:
@@ -51,7 +49,9 @@ def ensure_time_range(start: object, end: object) -> tuple[datetime, datetime]:
     except InvalidTimestamp as error:
         raise InvalidTimeRange(error.message, field=error.field, value=error.value) from error
     if utc_start > utc_end:
-        raise InvalidTimeRange(f"The range starts at {start} after it ends at {end}.", field="start", value=start)
+        raise InvalidTimeRange(
+            f"The range starts at {utc_start} after it ends at {utc_end}.", field="start", value=start
+        )
     return utc_start, utc_end
 
 

@@ -9,6 +9,7 @@ from eventsourcing.persistence import Notification
 
 from ...domain.access_key import AccessKey, Scope
 from ...domain.errors import InvalidAccessKey
+from ...domain.plain_types import plain_text
 from ...domain.timestamps import EPOCH
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
@@ -65,14 +66,15 @@ class Authenticator:
         self._dummy_key = _dummy_key(ledger)
 
     @retry_on_connection_loss
-    def authenticate(self, text: str) -> AccessKeyView:
+    def authenticate(self, text: object) -> AccessKeyView:
         """Return the access key with this text, if it is valid now. Raises InvalidAccessKey.
 
         The message is the same whatever is wrong, and does not contain the key. An unknown id takes as long as a wrong
         secret: it is compared with a dummy key.
         """
-        parsed = parse_key(text)
-        if parsed is None:
+        text = plain_text(text)
+        parsed = None if text is None else parse_key(text)
+        if text is None or parsed is None:
             raise _invalid_key(text)
         view = self.cache.get(text)
         if view is not None:

@@ -4,14 +4,16 @@ import os
 from pathlib import Path
 
 from ...domain.errors import InvalidParameter
+from ...domain.plain_types import plain_text
 from ...domain.text import abbreviated_repr
 
 
 def require_path(value: object, field: str) -> Path:
     """A path that the operating system can be asked for. Raises InvalidParameter."""
+    path = value if isinstance(value, Path) else plain_text(value)
     try:
-        if isinstance(value, str | Path) and b"\0" not in os.fsencode(value):
-            return Path(value)
+        if path is not None and b"\0" not in os.fsencode(path):
+            return Path(path)
     except UnicodeEncodeError:
         pass
     raise InvalidParameter(

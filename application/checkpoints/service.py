@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 
 from ...domain.errors import CheckpointMismatch, InvalidCheckpointFile, InvalidParameter, InvalidSigningKey
+from ...domain.plain_types import plain_text
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
 from ..ledger.ledger import Ledger
@@ -163,8 +164,9 @@ class CheckpointService:
 
 
 def _origin(checkpoints: SignedCheckpoints, name: object) -> str:
-    origin = checkpoints.all[0].checkpoint.origin if checkpoints.all else name or DEFAULT_NAME
-    if not isinstance(origin, str) or ORIGIN_PATTERN.fullmatch(origin) is None or name not in (None, origin):
+    text = plain_text(name)
+    origin = checkpoints.all[0].checkpoint.origin if checkpoints.all else text or DEFAULT_NAME
+    if ORIGIN_PATTERN.fullmatch(origin) is None or (name is not None and text != origin):
         raise InvalidParameter(
             f"A name is ASCII without spaces and '+', and the same in all checkpoints; "
             f"{abbreviated_repr(name)} is not valid here.",

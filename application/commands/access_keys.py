@@ -8,6 +8,7 @@ from eventsourcing.persistence import IntegrityError
 
 from ...domain.access_key import AccessKey, Scope
 from ...domain.errors import AccessKeyNotFound, InvalidParameter
+from ...domain.plain_types import plain_text
 from ...domain.timestamps import ensure_utc
 from ..access_keys.authentication import SALT_BYTES, Authenticator
 from ..access_keys.key_format import format_key, generate_key, is_key_id, redact_key
@@ -36,7 +37,7 @@ class AccessKeyCommands:
         characters. The ledger stores a keyed hash of the key, the requester and the time.
         """
         key_scopes = _parse_scopes(scopes)
-        name = "" if name == "" else require_text(name, "name", 250)
+        name = "" if plain_text(name) == "" else require_text(name, "name", 250)
         is_live, by = require_bool(livemode, "livemode"), optional_note(by, "by")
         while True:
             generated = generate_key(key_scopes, livemode=is_live)
@@ -83,13 +84,14 @@ class AccessKeyCommands:
         return [AccessKeyView.from_aggregate(key) for key in self._ledger.access_keys()]
 
     def _find(self, key_id: str) -> AccessKey:
-        if not is_key_id(key_id):  # it may be a whole key, which no message shows
+        text = plain_text(key_id)
+        if text is None or not is_key_id(text):  # it may be a whole key, which no message shows
             raise AccessKeyNotFound(
-                f"There is no access key {redact_key(key_id)}: ids have 16 hexadecimal digits.", field="id"
+                f"There is no access key {redact_key(text)}: ids have 16 hexadecimal digits.", field="id"
             )
-        key = self._ledger.find_access_key(key_id)
+        key = self._ledger.find_access_key(text)
         if key is None:
-            raise AccessKeyNotFound(f"There is no access key {key_id!r}.", field="id", value=key_id)
+            raise AccessKeyNotFound(f"There is no access key {text!r}.", field="id", value=text)
         return key
 
 

@@ -8,7 +8,7 @@ from ..ledger.ledger import Ledger
 from ..queries.comparison import GenerationComparison, GenerationDifference
 from ..read_models.generations import Generations
 from ..results import GenerationView
-from ..validation import optional_note
+from ..validation import optional_note, require_event_name, require_generation
 from .rules import GenerationPromoter
 
 
@@ -55,6 +55,7 @@ class GenerationCommands:
 
         Raises RebuildInProgress, IncompatibleRules, and InvalidParameter if the meter has these rules already.
         """
+        event_name = require_event_name(event_name)
         return self._to_view(self._generations.build_candidate({event_name: rules}, progress))
 
     def diff(self, generation: int, *, window: str = "month", timezone: str = "UTC") -> GenerationDifference:
@@ -71,6 +72,7 @@ class GenerationCommands:
         is required. Raises GenerationNotFound, GenerationInUse or RulesConflict.
         """
         reason, by = optional_note(reason, "reason"), optional_note(by, "by")
+        generation = require_generation(generation)
         with self._generations.views.generation_lock(f"promoting generation {generation}"):
             self._promoter.promote(self._generations.get_built(generation), reason, by)
             promoted = self._generations.get(generation)

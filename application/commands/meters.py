@@ -11,7 +11,7 @@ from ...domain.rules import Rules
 from ...domain.timestamps import ensure_utc, to_iso
 from ..ledger.ledger import Ledger
 from ..results import MeterChange, MeterView
-from ..validation import parse_as_of, parse_rules, require_int, require_text
+from ..validation import parse_as_of, parse_rules, require_event_name, require_int, require_text
 
 
 class MeterCommands:
@@ -41,7 +41,7 @@ class MeterCommands:
         Raises MeterAlreadyExists if the meter has other rules, and InvalidParameter for an argument out of range.
         """
         rules = parse_rules(formula, event_time_window, customer_key, value_key, dimension_keys)
-        event_name = require_text(event_name, "event_name", 100)
+        event_name = require_event_name(event_name)
         name = event_name if display_name is None else require_text(display_name, "display_name", 250)
         try:
             return _require_same(self._ledger.meter(event_name), rules, display_name)
@@ -72,8 +72,8 @@ class MeterCommands:
 
         Raises MeterNotFound, also if the meter was not configured yet at `as_of`.
         """
-        known = parse_as_of(as_of)
-        present = self._ledger.meter(require_text(event_name, "event_name", 100))
+        known, event_name = parse_as_of(as_of), require_event_name(event_name)
+        present = self._ledger.meter(event_name)
         if known is None:
             return MeterView.from_aggregate(present)
         for meter in self._ledger.meters(known):
@@ -102,7 +102,7 @@ class MeterCommands:
     def _update(self, event_name: str, command: Callable[[Meter, datetime], None]) -> MeterView:
         """Load a meter, run `command` and store its events; repeat if another process changed the meter meanwhile."""
         while True:
-            meter = self._ledger.meter(require_text(event_name, "event_name", 100))
+            meter = self._ledger.meter(require_event_name(event_name))
             command(meter, self._now())
             try:
                 self._ledger.append(meter.collect_events())

@@ -12,8 +12,8 @@ from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
 from ..ledger.ledger import Ledger
 from ..queries.adjustments import PeriodQueries, compute_period_totals
-from ..queries.meter_query import MeterQueryFactory, validate_names
-from ..validation import optional_note, require_text, require_time_range
+from ..queries.meter_query import MeterQueryFactory
+from ..validation import optional_note, require_customer, require_event_name, require_text, require_time_range
 
 
 class PeriodCommands(PeriodQueries):
@@ -35,8 +35,8 @@ class PeriodCommands(PeriodQueries):
         Raises PeriodNotEnded before the end and the policy's grace period have passed, and PeriodOverlaps if the period
         overlaps another closed period of the customer on this meter.
         """
-        validate_names(event_name, customer)
-        bounds = require_time_range(start, end)
+        event_name, customer = require_event_name(event_name), require_customer(customer)
+        start, end, bounds = require_time_range(start, end)
         while True:
             periods = self._ledger.customer_periods(event_name, customer)
             periods = periods or CustomerPeriods.empty(event_name, customer, at=self._now())
@@ -68,7 +68,8 @@ class PeriodCommands(PeriodQueries):
 
         The first closing stays in the ledger, with the reason and the requester. Raises PeriodNotClosed.
         """
-        validate_names(event_name, customer)
+        event_name, customer = require_event_name(event_name), require_customer(customer)
+        start, end, _ = require_time_range(start, end)
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
         while True:
             periods = self._ledger.customer_periods(event_name, customer)

@@ -14,7 +14,7 @@ from ..ledger.ledger import Ledger
 from ..read_models.generations import Generations
 from ..read_models.rule_compatibility import are_compatible
 from ..results import MeterView
-from ..validation import optional_note, require_text
+from ..validation import optional_note, require_event_name, require_text
 
 
 class RuleCommands:
@@ -41,6 +41,7 @@ class RuleCommands:
 
         Raises IncompatibleRules, with the meter events that the new rules reject and nothing changed.
         """
+        event_name = require_event_name(event_name)
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
         with self._generations.views.generation_lock("changing rules"):
             candidate = self._generations.get_or_build_candidate({event_name: rules}, progress)

@@ -21,6 +21,7 @@ from ...domain.errors import (
 from ...domain.meter import EventAcceptor, Meter
 from ...domain.meter_event import Cancellation, MeterEventData
 from ...domain.meter_event_input import MeterEventInput, parse_meter_event
+from ...domain.plain_types import plain_text
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr, is_storable
 from ...domain.timestamps import ensure_utc
@@ -29,7 +30,7 @@ from ..results import MeterEventsRejected, Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
 from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
-from ..validation import optional_note, require_text
+from ..validation import optional_note, require_event_name, require_text
 
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
@@ -78,8 +79,8 @@ class UsageCommands:
 
     def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
         """Cancel the meter event with this identifier. Returns the first cancellation if it was cancelled before."""
-        require_text(event_name, "event_name", 100)
-        require_text(identifier, "identifier", 100)
+        event_name = require_event_name(event_name)
+        identifier = require_text(identifier, "identifier", 100)
         while True:
             stored = self.ledger.meter_event(identifier)
             if stored is None:
@@ -247,9 +248,9 @@ def _require_iterable(meter_events: object) -> Iterable[object]:
 
 def _best_effort_identifier(raw_event: object) -> str | None:
     """Return the identifier of an event that can't be parsed, so that its receipt can be matched to it."""
-    identifier = (
+    identifier = plain_text(
         cast(Mapping[str, object], raw_event).get("identifier")
         if isinstance(raw_event, Mapping)
         else getattr(raw_event, "identifier", None)
     )
-    return identifier if isinstance(identifier, str) and is_storable(identifier) else None
+    return identifier if identifier is not None and is_storable(identifier) else None

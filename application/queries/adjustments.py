@@ -15,9 +15,9 @@ from ...projections.usage_view import UsageVerdict, UsageView, VerdictChange
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import AdjustingEvent, Adjustment
-from ..validation import optional_time_range, parse_as_of
+from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
 from .events import event_view_fields, verdict_for
-from .meter_query import MeterQuery, MeterQueryFactory, validate_names
+from .meter_query import MeterQuery, MeterQueryFactory
 
 _Bounds = tuple[int | None, int | None]
 """The first and the last microsecond of a range that may be open at either end."""
@@ -46,7 +46,7 @@ class PeriodQueries:
         would make is reported in `rules_difference` and not owed. A closed period without later changes has no
         adjustment.
         """
-        validate_names(event_name, customer, is_customer_optional=True)
+        event_name, customer = require_event_name(event_name), optional_customer(customer)
         bounds, known = optional_time_range(start, end), parse_as_of(as_of)
         with self._meter_queries.session() as read_models:
             query = self._meter_queries.meter_query(read_models, event_name, known)
@@ -130,7 +130,7 @@ class PeriodQueries:
 
         With `reopened`, periods that were closed and reopened since are included.
         """
-        validate_names(event_name, customer, is_customer_optional=True)
+        event_name, customer = require_event_name(event_name), optional_customer(customer)
         bounds, known = optional_time_range(start, end), parse_as_of(as_of)
         self._ledger.meter(event_name)
         periods = self._closed_periods(event_name, customer, bounds, known)

@@ -15,7 +15,7 @@ from ...projections.ports import ReadModelReader
 from ...projections.projector import Projector
 from ...projections.usage_view import UsageView
 from ..read_models.generations import Generations
-from ..validation import require_choice
+from ..validation import require_choice, require_generation
 from .meter_query import MeterQueryFactory
 from .usage import window_boundaries
 
@@ -88,6 +88,7 @@ class GenerationComparison:
         Both are brought up to date first. Raises GenerationNotFound, GenerationInUse, or LedgerUnavailable if events
         are recorded so fast that the two are never at the same position.
         """
+        generation = require_generation(generation)
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
         with self._meter_queries.session():
             pass  # brought up to date before the lock is taken: that may wait for the process that has the lock

@@ -16,7 +16,15 @@ from ...projections.usage_view import UsageVerdict
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import ExplainedEvent, Explanation, MeterEventView, Verdict
-from ..validation import optional_time_range, parse_as_of, require_int, require_text, require_time_range
+from ..validation import (
+    optional_customer,
+    optional_time_range,
+    parse_as_of,
+    require_event_name,
+    require_int,
+    require_text,
+    require_time_range,
+)
 from .meter_query import MeterQueryFactory
 from .usage import to_total
 
@@ -48,9 +56,10 @@ class EventQueries:
         starting_after: str | None,
     ) -> list[MeterEventView]:
         """Return up to `limit` meter events in [start, end) after `starting_after`, by (occurred_at, position)."""
-        require_int(limit, "limit", 1, MAX_EVENTS_PER_PAGE)
+        limit = require_int(limit, "limit", 1, MAX_EVENTS_PER_PAGE)
         first, last = optional_time_range(start, end)
-        with self._meter_queries.open(event_name, customer, as_of) as query:
+        event_name, customer = require_event_name(event_name), optional_customer(customer)
+        with self._meter_queries.open(event_name, as_of) as query:
             customer_id = query.customer_id(customer)
             time_span = query.view.source.time_span(customer_id)
             if time_span is None:
@@ -69,8 +78,8 @@ class EventQueries:
     @retry_on_connection_loss
     def event(self, identifier: str, as_of: datetime | int | None) -> MeterEventView:
         """Return a meter event with its verdict. Raises MeterEventNotFound, also if it was not recorded at `as_of`."""
-        known = parse_as_of(as_of)
-        stored = self._ledger.find_meter_events((require_text(identifier, "identifier", 100),)).get(identifier)
+        known, identifier = parse_as_of(as_of), require_text(identifier, "identifier", 100)
+        stored = self._ledger.find_meter_events((identifier,)).get(identifier)
         if stored is None or not (
             known is None or known.includes(to_microseconds(stored.data.recorded_at), stored.position)
         ):
@@ -80,7 +89,7 @@ class EventQueries:
                 value=identifier,
             )
         occurred_at = to_microseconds(stored.data.occurred_at)
-        with self._meter_queries.open(stored.data.event_name, None, as_of) as query:
+        with self._meter_queries.open(stored.data.event_name, as_of) as query:
             customer, _, _ = query.rules.parse(stored.data.payload)
             verdicts = query.view.verdicts(query.customer_id(customer), occurred_at, occurred_at + 1, query.as_of)
             own_verdict = [verdict for verdict in verdicts if verdict.record.position == stored.position]
@@ -91,9 +100,9 @@ class EventQueries:
         self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> Explanation:
         """Return every meter event behind a total, with its verdict and contribution."""
-        boundaries = require_time_range(start, end)
-        with self._meter_queries.open(event_name, customer, as_of) as query:
-            verdicts = list(query.view.verdicts(query.customer_id(customer), *boundaries, query.as_of))
+        (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
+        with self._meter_queries.open(event_name, as_of) as query:
+            verdicts = list(query.view.verdicts(query.customer_id(customer), *bounds, query.as_of))
         rules = query.rules
         counted = [verdict.record for verdict in verdicts if verdict.is_counted]
         totals = Totals.from_usage(counted)
@@ -115,7 +124,8 @@ class EventQueries:
 
     def _cursor_position(self, identifier: str, event_name: str) -> tuple[int, int]:
         """Return (occurred_at, position) of the event that a page starts after. Raises InvalidIdentifier."""
-        stored = self._ledger.find_meter_events((require_text(identifier, "starting_after", 100),)).get(identifier)
+        identifier = require_text(identifier, "starting_after", 100)
+        stored = self._ledger.find_meter_events((identifier,)).get(identifier)
         if stored is None or stored.data.event_name != event_name:
             raise InvalidIdentifier(
                 f"No event of the meter {event_name!r} is recorded under {identifier!r}.",

@@ -12,10 +12,8 @@ from ...projections.ports import ReadModelReader
 from ...projections.usage_source import ProjectedUsage, ReparsedUsage
 from ...projections.usage_view import UsageView
 from ..ledger.ledger import Ledger, meter_not_found
-from ..validation import parse_as_of, require_text
+from ..validation import parse_as_of, require_event_name
 from .freshness import FreshReadModels
-
-MAX_CUSTOMER_LENGTH = 5_000
 
 
 class MeterQuery(NamedTuple):
@@ -53,10 +51,9 @@ class MeterQueryFactory:
         return self._read_models.session(accept_outdated_rules=accept_outdated_rules)
 
     @contextmanager
-    def open(self, event_name: str, customer: str | None, as_of: datetime | int | None) -> Generator[MeterQuery]:
+    def open(self, event_name: str, as_of: datetime | int | None) -> Generator[MeterQuery]:
         """Check the arguments and open a query. Raises InvalidParameter, InvalidAsOf or MeterNotFound."""
-        validate_names(event_name, customer, is_customer_optional=True)
-        known = parse_as_of(as_of)
+        event_name, known = require_event_name(event_name), parse_as_of(as_of)
         with self.session() as read_models:
             yield self.meter_query(read_models, event_name, known)
 
@@ -87,10 +84,3 @@ class MeterQueryFactory:
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
         return {position: data.payload for position, (_, data) in self._ledger.meter_events_at(positions).items()}
-
-
-def validate_names(event_name: object, customer: object, *, is_customer_optional: bool = False) -> None:
-    """Raise InvalidParameter if the names can't be those of a meter and a customer."""
-    require_text(event_name, "event_name", 100)
-    if customer is not None or not is_customer_optional:
-        require_text(customer, "customer", MAX_CUSTOMER_LENGTH)

@@ -16,7 +16,7 @@ from ...projections.totals import Totals
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import Total
-from ..validation import require_choice, require_text, require_time_range
+from ..validation import optional_customer, require_choice, require_event_name, require_time_range
 from .meter_query import MeterQueryFactory
 
 MAX_WINDOWS = 100_000
@@ -35,17 +35,17 @@ class UsageQueries:
         self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> Total:
         """Return the total of a customer in [start, end), or of all customers if `customer` is None."""
-        boundaries = require_time_range(start, end)
-        with self._meter_queries.open(event_name, customer, as_of) as query:
-            totals = query.view.totals(query.customer_id(customer), boundaries, query.as_of)
+        (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
+        with self._meter_queries.open(event_name, as_of) as query:
+            totals = query.view.totals(query.customer_id(customer), bounds, query.as_of)
             return to_total(Totals.merge_all(list(totals.values())), query.rules, customer, start, end)
 
     @retry_on_connection_loss
     def totals(self, event_name: str, start: datetime, end: datetime, as_of: datetime | int | None) -> list[Total]:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
-        boundaries = require_time_range(start, end)
-        with self._meter_queries.open(event_name, None, as_of) as query:
-            by_window_and_customer = query.view.totals(None, boundaries, query.as_of)
+        start, end, bounds = require_time_range(start, end)
+        with self._meter_queries.open(event_name, as_of) as query:
+            by_window_and_customer = query.view.totals(None, bounds, query.as_of)
             totals = {customer_id: totals for (_, customer_id), totals in by_window_and_customer.items()}
             names = query.view.source.customer_names(totals)
             return [
@@ -56,8 +56,8 @@ class UsageQueries:
     @retry_on_connection_loss
     def replay_totals(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
         """Return the total of each customer, computed from the ledger alone."""
-        require_time_range(start, end)
-        rules = self._ledger.meter(require_text(event_name, "event_name", 100)).rules
+        (start, end, _), event_name = require_time_range(start, end), require_event_name(event_name)
+        rules = self._ledger.meter(event_name).rules
         totals_by_customer = replay_totals(
             self._ledger,
             TotalsQuery(event_name, rules, start, end),
@@ -81,8 +81,8 @@ class UsageQueries:
     ) -> list[Total]:
         """Return a total for each calendar window of [start, end) with counted usage, in order of time."""
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
-        bounds = require_time_range(start, end)
-        with self._meter_queries.open(event_name, customer, as_of) as query:
+        bounds, customer = require_time_range(start, end).bounds, optional_customer(customer)
+        with self._meter_queries.open(event_name, as_of) as query:
             customer_id = query.customer_id(customer)
             time_span = query.view.source.time_span(customer_id) or (0, 0)
             boundaries = window_boundaries(bounds, time_span, calendar_window, zone)

@@ -12,7 +12,7 @@ from ...projections.models import PAGE_SIZE, Generation, GenerationState
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
 from ..storage.ports import GenerationStore
-from ..validation import apply_rule_changes, require_int, require_text
+from ..validation import apply_rule_changes, require_event_name, require_generation
 from .rule_compatibility import incompatible_events_error
 from .worker_pool import WORKER_PROCESSES
 
@@ -38,7 +38,7 @@ class Generations:
 
     def get(self, generation: int) -> Generation:
         """Return a generation by its number. Raises GenerationNotFound."""
-        require_int(generation, "generation", 1, 2**63 - 1)
+        generation = require_generation(generation)
         for existing in self.list():
             if existing.number == generation:
                 return existing
@@ -87,6 +87,7 @@ class Generations:
 
     def drop(self, generation: int) -> None:
         """Delete a generation. Raises GenerationInUse if it is live."""
+        generation = require_generation(generation)
         with self.views.generation_lock(f"dropping generation {generation}"):
             if self.get(generation).state is GenerationState.LIVE:
                 raise GenerationInUse(
@@ -148,7 +149,7 @@ class Generations:
             )
         target_rules = {meter.event_name: meter.rules for meter in self.ledger.meters()}
         for event_name, changes in cast(Mapping[object, object], rules).items():
-            name = require_text(event_name, "event_name", 100)
+            name = require_event_name(event_name)
             target_rules[name] = apply_rule_changes(self.ledger.meter(name).rules, changes)
         return target_rules
 

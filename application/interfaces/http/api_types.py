@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from ....domain.timestamps import MICROSECONDS_PER_SECOND, from_microseconds, is_aware, to_microseconds
+from ....domain.timestamps import MICROSECONDS_PER_SECOND, from_microseconds, to_microseconds
 from .errors import ApiError, invalid_parameter
 
 Item = TypeVar("Item")
@@ -117,6 +117,6 @@ def parse_as_of(params: AsOfParameters | ListAsOfParameters) -> datetime | int |
             at = datetime.fromisoformat(params.as_of)
         except ValueError:
             at = None
-        if is_aware(at):
+        if at is not None and at.utcoffset() is not None:
             return at
     raise invalid_parameter("as_of", f"Invalid as_of: '{params.as_of}' is not a time with an offset from UTC.")

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ....domain.access_key import Scope
 from ....domain.errors import InvalidLedgerUrl, InvalidParameter, MeterNotFound, RebuildInProgress
 from ....domain.policy import AcceptancePolicy
+from ....domain.timestamps import ensure_utc
 from ...access_keys.views import AccessKeyView
 from ...metering import Metering
 from ...results import MeterView
@@ -51,7 +52,7 @@ class ServedLedger:
 
     def now(self) -> datetime:
         """Return the current time by the ledger's clock."""
-        return self.metering.clock()
+        return ensure_utc(self.metering.clock(), "clock")
 
     def meter(self, meter_id: str, as_of: datetime | int | None = None) -> MeterView:
         """Return the meter with an id. Raises ApiError."""

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from socket import SOCK_STREAM
+from typing import cast
 
 import httpcore2
 
@@ -74,7 +75,7 @@ class AllowedAddressBackend(httpcore2.AsyncNetworkBackend):
     def __init__(self, allowed: AllowedAddresses, resolve: Resolve = resolve_host) -> None:
         self._allowed = allowed
         self._resolve = resolve
-        self._backend = httpcore2.AnyIOBackend()
+        self._backend = cast(httpcore2.AsyncNetworkBackend, httpcore2.AnyIOBackend())
 
     async def connect_tcp(
         self,

@@ -88,7 +88,7 @@ class DeliveryClient:
         try:
             async with (
                 asyncio.timeout(timeout_seconds),
-                self._pool.stream("POST", endpoint.url, content=body, headers=headers) as response,
+                self._pool.stream("POST", endpoint.url, content=body, headers=list(headers.items())) as response,
             ):
                 return DeliveryResult(response.status, None)
         except TimeoutError:
