@@ -101,6 +101,12 @@ def test_unparseable_times_are_a_usage_error(tallybook: CommandLine, arguments: 
         (("total", "nothing"), "no_meter"),
         (("total", "gb", "--timezone", "Mars/Olympus"), "unknown_timezone"),
         (("total", "gb", "--from", "2024-02-01", "--to", "2024-01-01"), "invalid_time_range"),
+        (("total", "gb", "--timezone", "posix/Europe/Berlin"), "unknown_timezone"),
+        (("total", "gb", "--period", "2011-12-30", "--timezone", "Pacific/Apia"), "invalid_time_range"),
+        (
+            ("total", "gb", "--from", "2024-03-31T02:10", "--to", "2024-03-31T02:50", "--timezone", "Europe/Berlin"),
+            "invalid_time_range",
+        ),
         (("total", "gb", "--as-of", "-1"), "invalid_as_of"),
         (("summaries", "gb", "--window", "week"), "parameter_invalid"),
         (("events", "gb", "--limit", "0"), "parameter_invalid"),

@@ -1,15 +1,24 @@
 """Calendar windows: in any timezone they cover time without gaps or overlaps."""
 
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tallybook.domain.calendar import CalendarWindow, get_timezone, iter_windows, window_containing
+from tallybook.domain.calendar import (
+    CalendarWindow,
+    get_timezone,
+    iter_windows,
+    timezone_names,
+    window_containing,
+    window_of_date,
+)
+from tallybook.domain.errors import InvalidTimeRange, UnknownTimezone
 
-ZONES = st.sampled_from(sorted(available_timezones() - {"localtime", "Factory"}))
+ZONES = st.sampled_from(sorted(timezone_names()))
 MOMENTS = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
 SPANS = {
     CalendarWindow.MINUTE: timedelta(minutes=90),
@@ -56,6 +65,73 @@ def test_a_day_month_or_year_is_of_one_date(name: str, at: datetime, window: Cal
 
     assert len({label(moment) for moment in inside}) == 1
     assert label(at) not in {label(moment) for moment in outside}
+
+
+@given(ZONES, st.dates(date(1900, 1, 1), date(2100, 1, 1)))
+def test_consecutive_dates_tile_time(name: str, day: date) -> None:
+    """The day of a date ends where that of the next date starts, unless the timezone skipped one of them."""
+    zone, days = get_timezone(name), [day + timedelta(days=index) for index in range(4)]
+    bounds: list[tuple[datetime, datetime]] = []
+    for each in days:
+        with suppress(InvalidTimeRange):
+            start, end = window_of_date(each, CalendarWindow.DAY, zone)
+            assert window_containing(start, CalendarWindow.DAY, zone) == (start, end)
+            assert start.astimezone(zone).date() == each
+            bounds.append((start, end))
+    assert len(bounds) >= 3
+    assert all(end == following for (_, end), (following, _) in pairwise(bounds))
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [("Pacific/Apia", "2011-12-30"), ("Pacific/Kwajalein", "1993-08-21"), ("Asia/Manila", "1844-12-31")],
+)
+def test_a_date_that_a_timezone_skipped_is_no_day(name: str, day: str) -> None:
+    """It isn't the next day. Months and years around it are as usual."""
+    skipped, zone = date.fromisoformat(day), get_timezone(name)
+    with pytest.raises(InvalidTimeRange, match=f"There is no day {day} in {name}"):
+        window_of_date(skipped, CalendarWindow.DAY, zone)
+    before = window_of_date(skipped - timedelta(days=1), CalendarWindow.DAY, zone)
+    after = window_of_date(skipped + timedelta(days=1), CalendarWindow.DAY, zone)
+    assert before[1] == after[0]
+    for window in (CalendarWindow.MONTH, CalendarWindow.YEAR):
+        start, end = window_of_date(skipped, window, zone)
+        assert start < before[1] <= end
+
+
+@pytest.mark.parametrize(
+    ("name", "day", "start", "end"),
+    [
+        ("Asia/Tokyo", "0001-01-01", "0001-01-01T00:00Z", "0001-01-01T14:41:01Z"),
+        ("America/Los_Angeles", "9999-12-31", "9999-12-31T08:00Z", "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_the_first_and_the_last_date_are_cut(name: str, day: str, start: str, end: str) -> None:
+    """To the limits of a datetime."""
+    bounds = window_of_date(date.fromisoformat(day), CalendarWindow.DAY, get_timezone(name))
+    assert bounds == (datetime.fromisoformat(start), datetime.fromisoformat(end))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "Mars/Olympus", "localtime", "posixrules", "Factory", "posix/Europe/Berlin", "right/Europe/Berlin",
+        "/usr/share/zoneinfo/Europe/Berlin", "../zoneinfo/Europe/Berlin", "Europe/../Europe/Berlin", "America",
+        "Europe/", "europe/berlin", "EUROPE/BERLIN", "utc", " UTC", "UTC\n", "tzdata.zi", "zone.tab", "leapseconds",
+        "UTC+1", "Europe/Berlin\0", "Europe\\Berlin", None, 1, b"UTC", ZoneInfo("UTC"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_only_names_of_the_iana_database_are_timezones(name: object) -> None:
+    """Whatever files the operating system has, and whether it ignores case."""
+    with pytest.raises(UnknownTimezone):
+        get_timezone(name)
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Berlin", "America/Argentina/Ushuaia", "Etc/GMT+5", "US/Pacific"])
+def test_names_of_the_iana_database(name: str) -> None:
+    """Links to older names are names too."""
+    assert get_timezone(name).key == name
 
 
 def lengths(name: str, first: str, last: str, window: CalendarWindow) -> list[float]:

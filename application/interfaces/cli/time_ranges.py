@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ....domain.billing_cycle import BillingCycle
-from ....domain.calendar import CalendarWindow, get_timezone, window_containing
+from ....domain.calendar import CalendarWindow, get_timezone, resolve_local_time, window_containing, window_of_date
+from ....domain.errors import InvalidTimeRange
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
-_NOON = time(12)
 _PATTERNS = {CalendarWindow.YEAR: "%Y", CalendarWindow.MONTH: "%Y-%m", CalendarWindow.DAY: "%Y-%m-%d"}
 Parsed = TypeVar("Parsed")
 Bounds = tuple[datetime, datetime]
@@ -49,6 +49,8 @@ def parse_time_range(
     if period is not None or start is None or end is None:
         raise typer.BadParameter("Use either --period, or both --from and --to.")
     bounds = _parse_datetime(start, "--from", zone), _parse_datetime(end, "--to", zone)
+    if bounds[0] == bounds[1] and start != end:
+        raise InvalidTimeRange(f"The clocks in {timezone} were set past {start} to {end}.", field="from", value=start)
     return TimeRange(*bounds, zone, f"{start} to {end} ({timezone})")
 
 
@@ -62,14 +64,17 @@ def parse_as_of(text: str | None, timezone: str) -> datetime | int | None:
 
 
 def parse_datetime(text: str, option: str, timezone: str) -> datetime:
-    """Return an ISO date or datetime in UTC; one without an offset is in the local time of `timezone`."""
+    """Return an ISO date or datetime in UTC; one without an offset is in the local time of `timezone`.
+
+    Of a local time that occurs twice it is the first, and of one that is skipped the instant of the change.
+    """
     return _parse_datetime(text, option, get_timezone(timezone))
 
 
 def _parse_datetime(text: str, option: str, zone: ZoneInfo, expected: str = "an ISO date or datetime") -> datetime:
     def parse(text: str) -> datetime:
         at = datetime.fromisoformat(text)
-        return (at.replace(tzinfo=zone) if at.tzinfo is None else at).astimezone(UTC)
+        return resolve_local_time(at, zone) if at.tzinfo is None else at.astimezone(UTC)
 
     return _parse(text, option, parse, expected)
 
@@ -86,12 +91,11 @@ def _period_bounds(text: str, zone: ZoneInfo) -> tuple[Bounds, CalendarWindow]:
     year, month, day = (int(part) if part else None for part in match.groups())
     assert year is not None
     if month is None:
-        window, day_inside = CalendarWindow.YEAR, date(year, 6, 15)
+        window, day_inside = CalendarWindow.YEAR, date(year, 1, 1)
     else:
         window = CalendarWindow.MONTH if day is None else CalendarWindow.DAY
-        day_inside = date(year, month, 15 if day is None else day)
-    noon = datetime.combine(day_inside, _NOON, tzinfo=zone)  # noon exists on every day, midnight may be skipped
-    return window_containing(noon, window, zone), window
+        day_inside = date(year, month, day or 1)
+    return window_of_date(day_inside, window, zone), window
 
 
 def _parse_anchored_period(period: str, anchor: str, timezone: str, zone: ZoneInfo) -> TimeRange:
