@@ -230,6 +230,21 @@ class Adjustment:
 
 
 @dataclass(frozen=True, slots=True)
+class PeriodGap:
+    """A range between closed periods of a customer that belongs to none of them, and its usage now.
+
+    `value` is the quantity under the current rules and `count` the number of counted events, which are in no invoice.
+    """
+
+    event_name: str
+    customer: str
+    start: datetime
+    end: datetime
+    value: Decimal
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationView:
     """A generation of the read models, projected up to `position`; `head` is the position of the ledger's newest event.
 

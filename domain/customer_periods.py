@@ -5,6 +5,7 @@ Invariant: closed periods never overlap, and the totals of a closed period never
 
 import hashlib
 from datetime import datetime
+from itertools import pairwise
 from typing import cast
 from urllib.parse import quote
 
@@ -147,6 +148,15 @@ class CustomerPeriods(Aggregate):
             (period for period in self.closed_periods if period.is_closed and (period.start, period.end) == bounds),
             None,
         )
+
+    def gaps(self) -> list[tuple[datetime, datetime]]:
+        """Return the ranges between closed periods that belong to none of them, in order.
+
+        A gap results from a period that was never closed, or if the customer moves to a timezone in the west: the month
+        begins later there.
+        """
+        bounds = sorted((period.start, period.end) for period in self.closed_periods if period.is_closed)
+        return [(end, start) for (_, end), (start, _) in pairwise(bounds) if end < start]
 
     def close(
         self, start: datetime, end: datetime, totals: PeriodTotals, *, at: datetime, policy: AcceptancePolicy

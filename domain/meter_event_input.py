@@ -177,6 +177,8 @@ def _validation_error(raw: object, message: str) -> TallybookError:
         try:
             msgspec.convert(value, _FIELD_TYPES[field])
         except (msgspec.ValidationError, UnicodeError) as error:
+            if isinstance(value, datetime) and field == "timestamp":
+                ensure_utc(value, field)  # raises an error that says what is missing
             if field == "payload" and isinstance(value, Mapping):
                 return _payload_error(cast(Mapping[Any, Any], value), str(error))
             return _FIELD_ERRORS[field](

@@ -60,6 +60,6 @@ def plain_datetime(value: object) -> datetime | None:
     try:
         plain = _combine(_date(value), _time(value), _tzinfo(value))
         offset = plain.utcoffset()
-        return None if offset is None or value.year != plain.year else plain.replace(tzinfo=timezone(offset))
+        return None if offset is None or value.year != plain.year else plain.replace(tzinfo=timezone(offset), fold=0)
     except Exception:  # whatever a timezone or a subclass raises
         return None

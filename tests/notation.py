@@ -234,6 +234,13 @@ class Ledger:
             for adjustment in self.metering.periods.adjustments(event_name, as_of=as_of_value)
         ]
 
+    def gaps(self, event_name: str, as_of: int | None = None) -> list[str]:
+        """Return the gaps between closed periods, each as "customer day to day: quantity, count"."""
+        return [
+            f"{gap.customer} {gap.start:%d} to {gap.end:%d}: {gap.value}, {gap.count}"
+            for gap in self.metering.periods.gaps(event_name, as_of=as_of)
+        ]
+
     def explanation(self, query: str, as_of: int | None = None) -> list[str]:
         """Return the explained events of "customer meter" in the year, each as "identifier verdict [by identifier]"."""
         customer, event_name = query.split()

@@ -1,20 +1,26 @@
 """Closes the same period of many customers, each on its own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from ...domain.customer_periods import ClosedPeriod
 from ...domain.errors import PeriodNotEnded, TallybookError
+from ..results import PeriodGap
 from .periods import PeriodCommands
 
 
 @dataclass(frozen=True, slots=True)
 class PeriodClosing:
-    """A closed period of a customer. `was_closed` is true if it was closed before this call."""
+    """A closed period of a customer. `was_closed` is true if it was closed before this call.
+
+    `gaps` are the ranges directly before and after it that belong to no closed period, though another one precedes or
+    follows.
+    """
 
     period: ClosedPeriod
     was_closed: bool
+    gaps: tuple[PeriodGap, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,7 @@ def close_period(
 ) -> PeriodClosing:
     """Close a period of one customer. Raises PeriodNotEnded or PeriodOverlaps."""
     closed_before = periods.list(event_name, customer, start=start, end=end)
-    period = periods.close(event_name, customer, start, end)
-    return PeriodClosing(period, period in closed_before)
+    return _close(periods, event_name, customer, start, end, closed_before)
 
 
 def close_all(
@@ -45,10 +50,21 @@ def close_all(
     closed_before = periods.list(event_name, start=start, end=end)
     for customer in customers:
         try:
-            period = periods.close(event_name, customer, start, end)
+            yield _close(periods, event_name, customer, start, end, closed_before)
         except PeriodNotEnded:
             raise
         except TallybookError as error:
             yield FailedClosing(customer, error)
-        else:
-            yield PeriodClosing(period, period in closed_before)
+
+
+def _close(
+    periods: PeriodCommands,
+    event_name: str,
+    customer: str,
+    start: datetime,
+    end: datetime,
+    closed_before: Collection[ClosedPeriod],
+) -> PeriodClosing:
+    period = periods.close(event_name, customer, start, end)
+    gaps = periods.gaps(event_name, customer, start=start, end=end)
+    return PeriodClosing(period, period in closed_before, tuple(gaps))

@@ -14,9 +14,10 @@ from ...projections.totals import Totals
 from ...projections.usage_view import UsageVerdict, UsageView, VerdictChange
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
-from ..results import AdjustingEvent, Adjustment
+from ..results import AdjustingEvent, Adjustment, PeriodGap
 from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
 from .events import event_view_fields, verdict_for
+from .gaps import compute_gaps, gaps_by_range
 from .meter_query import MeterQuery, MeterQueryFactory
 
 _Bounds = tuple[int | None, int | None]
@@ -114,6 +115,30 @@ class PeriodQueries:
                 for fields, (change, difference) in zip(events, changed, strict=True)
             ),
         )
+
+    @retry_on_connection_loss
+    def gaps(
+        self,
+        event_name: str,
+        customer: str | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | int | None = None,
+    ) -> list[PeriodGap]:
+        """Return the ranges between closed periods of a customer that belong to none of them, with their usage.
+
+        By customer and start; of all customers if None. A gap is returned if it overlaps or adjoins [start, end), so
+        the range of a closed period selects the gaps before and after it.
+        """
+        event_name, customer = require_event_name(event_name), optional_customer(customer)
+        bounds, known = optional_time_range(start, end), parse_as_of(as_of)
+        self._ledger.meter(event_name)
+        by_range = gaps_by_range(self._ledger.closed_periods(event_name, customer, known), *bounds)
+        if not by_range:
+            return []
+        with self._meter_queries.session() as read_models:
+            return compute_gaps(self._meter_queries.meter_query(read_models, event_name, known), event_name, by_range)
 
     @retry_on_connection_loss
     def list(

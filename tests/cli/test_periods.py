@@ -31,7 +31,8 @@ def test_a_closed_period_has_its_totals_and_their_position_and_rules(tallybook: 
     assert (period["customer"], period["quantity"], period["billable"], period["count"]) == ("acme", "3020", "3020", 3)
     assert (period["start"], period["end"]) == ("2025-10-01T00:00:00Z", "2025-11-01T00:00:00Z")
     assert (period["revision"], period["position"], len(period["digest"])) == (1, 6, 64)
-    assert tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER) == {"period": period, "was_closed": True}
+    again = tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER)
+    assert again == {"period": period, "was_closed": True, "gaps": []}
     lines = tallybook.lines("period", "close", "tokens", "acme", *OCTOBER)
     assert lines[0] == "tokens, acme, 2025-10 was closed before"
     assert lines[1] == "  quantity        3,020"
@@ -50,6 +51,27 @@ def test_closing_for_all_closes_each_customer_with_usage(tallybook: CommandLine)
         "1 period closed now, 1 before",
     ]
     assert tallybook.lines("period", "close", "tokens", "--all", "--period", "2025-08")[-1].startswith("No usage")
+
+
+def test_a_gap_between_closed_periods_is_shown(tallybook: CommandLine) -> None:
+    """By every command on them, with its usage; without usage only when the period is closed."""
+    tokyo, los_angeles = ("--timezone", "Asia/Tokyo"), ("--timezone", "America/Los_Angeles")
+    september = tallybook.run("period", "close", "tokens", "acme", "--period", "2025-09", *tokyo).stdout
+    assert "gap" not in september
+    lines = tallybook.lines("period", "close", "tokens", "acme", "--period", "2025-10", *los_angeles)
+    gap = "gap: acme, 2025-09-30 08:00:00 to 2025-10-01 00:00:00 (America/Los_Angeles) is in no closed period: "
+    assert lines[-1] == f"{gap}no usage"
+    assert "gap" not in tallybook.run("period", "list", "tokens").stdout
+    record_tokens(tallybook, "req-7", "acme", "40", "2025-10-01T06:00:00")
+    for command in (("list", "tokens"), ("list", "tokens", "acme"), ("adjustments", "tokens")):
+        assert tallybook.lines("period", *command, *los_angeles)[-1] == f"{gap}1 event with 40"
+    (found,) = tallybook.run_json("period", "close", "tokens", "acme", "--period", "2025-10", *los_angeles)["gaps"]
+    assert found == {
+        "event_name": "tokens", "customer": "acme", "value": "40", "count": 1,
+        "start": "2025-09-30T15:00:00Z", "end": "2025-10-01T07:00:00Z",
+    }  # fmt: skip
+    lines = tallybook.lines("period", "close", "tokens", "--all", "--period", "2025-10", *los_angeles)
+    assert lines[-1] == f"{gap}1 event with 40"
 
 
 def test_closing_for_all_continues_after_errors_and_reports_them(tallybook: CommandLine) -> None:

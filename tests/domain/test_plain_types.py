@@ -57,6 +57,7 @@ PLAIN: list[tuple[Any, Any, Any]] = [
     (plain_datetime, HostileDatetime(2026, 3, 1, 13, tzinfo=ZoneInfo("Europe/Berlin")), NOON),
     (plain_datetime, HostileDatetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
      datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),
+    (plain_datetime, HostileDatetime(2026, 3, 1, 12, fold=1, tzinfo=UTC), NOON),
     (plain_datetime, NOON.replace(tzinfo=None), None),
     (plain_datetime, HostileDatetime(2026, 3, 1), None),
     (plain_datetime, date(2026, 3, 1), None),
@@ -75,6 +76,7 @@ def test_a_plain_value(plain: Any, value: Any, expected: Any) -> None:
     result = plain(value)
     assert result == expected
     assert type(result) is type(expected)
+    assert getattr(result, "fold", 0) == 0
 
 
 class Zone(tzinfo):

@@ -116,6 +116,7 @@ def list_periods(
         span, first, last, known = _overlapped_range(session, period, start, end, timezone, as_of, anchor)
         periods = session.metering.periods.list(meter, customer, start=first, end=last, as_of=known, reopened=reopened)
         session.print(periods, partial(periods_output.show_periods, span.timezone))
+        _show_gaps_with_usage(session, meter, customer, span, first, last, known)
 
 
 @app.command()
@@ -141,6 +142,7 @@ def adjustments(
         span, first, last, known = _overlapped_range(session, period, start, end, timezone, as_of, anchor)
         results = session.metering.periods.adjustments(meter, customer, start=first, end=last, as_of=known)
         session.print(results, partial(periods_output.show_adjustments, span.timezone, with_events=events))
+        _show_gaps_with_usage(session, meter, customer, span, first, last, known)
 
 
 @app.command()
@@ -167,6 +169,21 @@ def reopen(
         span, _ = session.time_range(period, start, end, timezone, anchor=anchor)
         closed = session.metering.periods.reopen(meter, customer, span.start, span.end, reason=reason, by=by)
         session.print(closed, partial(periods_output.show_reopened, span.timezone))
+
+
+def _show_gaps_with_usage(
+    session: Session,
+    meter: str,
+    customer: str | None,
+    span: "TimeRange",
+    first: "datetime | None",
+    last: "datetime | None",
+    known: "datetime | int | None",
+) -> None:
+    """Print the gaps between closed periods whose usage is in no invoice. JSON output has its documented form only."""
+    if not session.as_json:
+        gaps = session.metering.periods.gaps(meter, customer, start=first, end=last, as_of=known)
+        periods_output.show_gaps(span.timezone, [gap for gap in gaps if gap.count])
 
 
 def _require_period(period: str | None, start: str | None) -> None:

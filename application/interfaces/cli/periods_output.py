@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ....domain.customer_periods import ClosedPeriod
     from ...commands.close_all import FailedClosing, PeriodClosing
-    from ...results import AdjustingEvent, Adjustment
+    from ...results import AdjustingEvent, Adjustment, PeriodGap
     from .time_ranges import TimeRange
 
 
@@ -52,6 +52,7 @@ def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
     say(f"  {'closed at':<16}{format_time(period.closed_at)}")
     say(f"  {'counted by':<16}rules revision {period.revision}, ledger position {format_number(period.position)}")
     say(f"  {'SHA-256':<16}{period.digest}")
+    show_gaps(timezone, closing.gaps)
 
 
 def show_closings(event_name: str, span: "TimeRange", results: ClosingResults) -> None:
@@ -74,6 +75,16 @@ def show_closings(event_name: str, span: "TimeRange", results: ClosingResults) -
     for failure in results.failed:
         error = failure.error
         say(f"{failure.customer}: {error.code}: {to_cli_text(error.message, error.field)}")
+    for closing in results.closed:
+        show_gaps(span.timezone, [gap for gap in closing.gaps if gap.count])
+
+
+def show_gaps(timezone: "ZoneInfo", gaps: "Sequence[PeriodGap]") -> None:
+    """Print one line for each range between closed periods that is in none of them."""
+    for gap in gaps:
+        usage = f"{format_count(gap.count, 'event')} with {format_number(gap.value)}" if gap.count else "no usage"
+        bounds = f"{format_time(gap.start, timezone)} to {format_time(gap.end, timezone)} ({timezone})"
+        say(f"gap: {gap.customer}, {bounds} is in no closed period: {usage}")
 
 
 def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> None:

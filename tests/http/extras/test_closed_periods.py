@@ -41,6 +41,29 @@ def test_a_period_is_closed_once(ledger: Ledger, api: ApiClient) -> None:
     assert api.get(f"{PERIODS}/{closed['id']}") == closed
 
 
+def test_a_gap_to_an_adjacent_closed_period_is_part_of_both(ledger: Ledger, api: ApiClient) -> None:
+    """With its usage at that time; a reopened period has none."""
+    ledger.given("""
+        meter  calls  sum
+        11T03:00  acme calls 5
+        11T12:00  acme calls 1  recorded=13T00:00
+        close  acme calls 10 11  at=13T02:00
+    """)
+    before = ledger.position()
+    meter = api.meter_path("calls").rpartition("/")[2]
+    period_of_12th = {"start_time": unix_time("12"), "end_time": unix_time("13")}
+    closed = api.post(PERIODS, meter=meter, customer="acme", **period_of_12th)
+    gap = {"aggregated_value": 6, "count": 2, "start_time": unix_time("11"), "end_time": unix_time("12")}
+    assert (closed["gap_before"], closed["gap_after"]) == (gap, None)
+    assert api.get(f"{PERIODS}/{closed['id']}") == closed
+    first = api.get(PERIODS)["data"][1]
+    assert (first["gap_before"], first["gap_after"]) == (None, gap)
+    earlier = api.get(f"{PERIODS}/{first['id']}", as_of_position=before)
+    assert (earlier["gap_before"], earlier["gap_after"]) == (None, None)
+    reopened = api.post(f"{PERIODS}/{closed['id']}/reopen", reason="moved")
+    assert (reopened["gap_before"], reopened["gap_after"]) == (None, None)
+
+
 def test_a_reopened_period_is_closed_again_and_both_versions_stay(ledger: Ledger, api: ApiClient) -> None:
     """Each version has its own id; the first one contains the reason of the reopening and is listed on request."""
     ledger.given("""

@@ -1,5 +1,6 @@
 """Closed periods: frozen totals for invoices."""
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -33,6 +34,7 @@ from .closed_period_ids import (
     list_identified_periods,
     optional_range,
 )
+from .period_gaps import PeriodGap, adjacent_gaps
 
 URL = "/v1/billing/closed_periods"
 operations = OperationRegistry("Closed periods")
@@ -49,7 +51,8 @@ class ReopeningDetails(msgspec.Struct, kw_only=True):
 class BillingClosedPeriod(msgspec.Struct, kw_only=True):
     """A closed period of a customer: its totals at `created`, from the ledger up to `position`.
 
-    `digest` is the SHA-256 of the counted events, `rules` are the rules at closing.
+    `digest` is the SHA-256 of the counted events, `rules` are the rules at closing. `gap_before` and `gap_after` are
+    the ranges to the customer's previous and next closed period, if these don't adjoin.
     """
 
     id: str
@@ -61,6 +64,8 @@ class BillingClosedPeriod(msgspec.Struct, kw_only=True):
     customer: str
     digest: str
     end_time: int
+    gap_after: PeriodGap | None
+    gap_before: PeriodGap | None
     last: Number | None
     livemode: bool
     meter: str
@@ -151,13 +156,14 @@ def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObjec
         return None if identified is None else _sort_key(identified)
 
     data, has_more = paginate(selected, _sort_key, decode_cursor, params)
-    return list_response([_to_response(identified, ledger) for identified in data], URL, has_more=has_more)
+    return list_response([_to_response(identified, ledger, as_of) for identified in data], URL, has_more=has_more)
 
 
 @operations.get(URL + "/{id}")
 def retrieve_closed_period(context: RequestContext[RetrieveClosedPeriod]) -> BillingClosedPeriod:
     """Retrieve a closed period, also if it has been reopened."""
-    return _to_response(_find_or_404(context.ledger, context.path_parameters["id"], context.params), context.ledger)
+    ledger, as_of = context.ledger, parse_as_of(context.params)
+    return _to_response(_find_or_404(ledger, context.path_parameters["id"], as_of), ledger, as_of)
 
 
 @operations.post(URL + "/{id}/reopen")
@@ -187,8 +193,8 @@ def require_event_name(ledger: ServedLedger, meter_id: str) -> str:
         raise missing_object("meter", meter_id, "meter", 400) from None
 
 
-def _find_or_404(ledger: ServedLedger, object_id: str, params: AsOfParameters | None = None) -> IdentifiedPeriod:
-    identified = find_identified_period(ledger, object_id, None if params is None else parse_as_of(params))
+def _find_or_404(ledger: ServedLedger, object_id: str, as_of: datetime | int | None = None) -> IdentifiedPeriod:
+    identified = find_identified_period(ledger, object_id, as_of)
     if identified is None:
         raise missing_object("closed period", object_id)
     return identified
@@ -202,9 +208,12 @@ def _sort_key(identified: IdentifiedPeriod) -> tuple[object, ...]:
     return identified.period.closed_at, closed_period_id(identified)
 
 
-def _to_response(identified: IdentifiedPeriod, ledger: ServedLedger) -> BillingClosedPeriod:
+def _to_response(
+    identified: IdentifiedPeriod, ledger: ServedLedger, as_of: datetime | int | None = None
+) -> BillingClosedPeriod:
     period = identified.period
     reopened_at = period.reopened_at
+    gap_before, gap_after = adjacent_gaps(period, ledger, as_of) if period.is_closed else (None, None)
     return BillingClosedPeriod(
         id=closed_period_id(identified),
         aggregated_value=encode_decimal(period.quantity),
@@ -214,6 +223,8 @@ def _to_response(identified: IdentifiedPeriod, ledger: ServedLedger) -> BillingC
         customer=period.customer,
         digest=period.digest,
         end_time=to_unix(period.end),
+        gap_after=gap_after,
+        gap_before=gap_before,
         last=None if period.last is None else encode_decimal(period.last),
         livemode=ledger.livemode,
         meter=encode_id(METER_PREFIX, period.event_name),

@@ -1,0 +1,43 @@
+"""Gaps between the closed periods of a customer, and the usage in them."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from ...domain.customer_periods import CustomerPeriods
+from ...domain.timestamps import from_microseconds, to_microseconds
+from ...projections.totals import Totals
+from ..results import PeriodGap
+from .meter_query import MeterQuery
+
+_CustomersByRange = dict[tuple[int, int], list[str]]
+
+
+def gaps_by_range(customers: Iterable[CustomerPeriods], first: int | None, last: int | None) -> _CustomersByRange:
+    """Return the customers with a gap, by its range in microseconds. Gaps overlap [first, last], or end or start there.
+
+    None for a bound means that the range is open.
+    """
+    by_range: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+    for periods in customers:
+        for gap_start, gap_end in periods.gaps():
+            start, end = to_microseconds(gap_start), to_microseconds(gap_end)
+            if (first is None or end >= first) and (last is None or start <= last):
+                by_range[start, end].append(periods.customer)
+    return by_range
+
+
+def compute_gaps(query: MeterQuery, event_name: str, by_range: _CustomersByRange) -> list[PeriodGap]:
+    """Return each gap with its usage, by customer and start. A range that many customers share is read once."""
+    gaps: list[PeriodGap] = []
+    for (start, end), customers in by_range.items():
+        only_customer = query.customer_id(customers[0]) if len(customers) == 1 else None
+        by_customer = {
+            customer_id: totals
+            for (_, customer_id), totals in query.view.totals(only_customer, (start, end), query.as_of).items()
+        }
+        for customer in customers:
+            totals = by_customer.get(query.customer_id(customer) or 0, Totals())
+            bounds = from_microseconds(start), from_microseconds(end)
+            quantity = totals.quantity(query.rules.formula)
+            gaps.append(PeriodGap(event_name, customer, *bounds, quantity, totals.count))
+    return sorted(gaps, key=lambda gap: (gap.customer, gap.start))
