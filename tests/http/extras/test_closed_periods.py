@@ -51,7 +51,7 @@ def test_a_gap_to_an_adjacent_closed_period_is_part_of_both(ledger: Ledger, api:
     """)
     before = ledger.position()
     meter = api.meter_path("calls").rpartition("/")[2]
-    period_of_12th = {"start_time": unix_time("12"), "end_time": unix_time("13")}
+    period_of_12th: Json = {"start_time": unix_time("12"), "end_time": unix_time("13")}
     closed = api.post(PERIODS, meter=meter, customer="acme", **period_of_12th)
     gap = {"aggregated_value": 6, "count": 2, "start_time": unix_time("11"), "end_time": unix_time("12")}
     assert (closed["gap_before"], closed["gap_after"]) == (gap, None)
