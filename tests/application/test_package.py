@@ -1,8 +1,9 @@
-"""The package as programs import it: `tallybook`, `python -m tallybook`, and platforms without `fcntl`."""
+"""The package as programs import it: `tallybook`, `python -m tallybook`, and systems that lack what Linux has."""
 
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import tallybook.application
@@ -10,11 +11,45 @@ import tallybook.application
 import tallybook
 
 NO_FCNTL = "import sys; sys.modules['fcntl'] = None\n"
+AS_ON_WINDOWS = """
+import os, signal, sys
+sys.modules.update(dict.fromkeys(("fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty", "uvloop")))
+for name in (
+    "fork", "forkpty", "register_at_fork", "sched_getaffinity", "getuid", "geteuid", "getgid", "chown", "fchown",
+    "fchmod", "lchown", "mkfifo", "mknod", "pread", "pwrite", "sendfile", "fdatasync", "sync", "killpg", "setsid",
+    "statvfs", "O_CLOEXEC", "O_DIRECTORY", "O_DSYNC", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "posix_fadvise",
+):
+    delattr(os, name)
+for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "alarm", "pthread_sigmask", "setitimer"):
+    delattr(signal, name)
+"""
 RECORDS = """
 from tallybook import Metering
 with Metering.open("sqlite://") as metering:
     metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
     print(metering.record("tokens", {"customer": "acme", "tokens": 25}).outcome)
+"""
+EMBEDS = """
+import sys
+from datetime import UTC, datetime, timedelta
+from tallybook import AcceptancePolicy, BillingCycle, Metering
+folder, now = sys.argv[1], datetime(2026, 3, 2, tzinfo=UTC)
+url, policy = f"sqlite:///{folder}/usage.db", AcceptancePolicy(max_age=None)
+with Metering.open(url, policy=policy, clock=lambda: now) as metering:
+    metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
+    february = BillingCycle("month", "Europe/Berlin").period_containing(now - timedelta(days=10))
+    metering.record("tokens", {"customer": "acme", "tokens": 25}, identifier="a", timestamp=february[0])
+    metering.cancel("tokens", "a")
+    metering.record("tokens", {"customer": "acme", "tokens": 17}, timestamp=february[0])
+    closed = metering.periods.close("tokens", "acme", *february)
+    metering.generations.rebuild()
+    metering.access_keys.create(["read"])
+    metering.checkpoints.create(f"{folder}/checkpoints")
+    assert metering.checkpoints.verify(f"{folder}/checkpoints").difference is None
+    assert metering.explain("tokens", "acme", *february).total.value == closed.quantity
+    assert all(table.difference is None for table in metering.verify().tables)
+with Metering.open(url) as metering:
+    print(metering.total("tokens", "acme", *february).value)
 """
 IMPORTS_ALL = """
 import importlib, pkgutil, tallybook.application, tallybook.domain, tallybook.projections
@@ -58,6 +93,13 @@ def test_importing_the_package_loads_nothing_else() -> None:
 def test_the_package_can_be_run() -> None:
     """`python -m tallybook` is the command line."""
     assert run("-m", "tallybook", "--version") == f"tallybook {version('tallybook')}"
+
+
+def test_it_embeds_on_a_system_without_what_windows_lacks(tmp_path: Path) -> None:
+    """Modules and functions of POSIX are hidden: a ledger in a file is recorded, closed, rebuilt and verified."""
+    program = tmp_path / "program.py"
+    program.write_text(AS_ON_WINDOWS + EMBEDS)
+    assert run(str(program), str(tmp_path)) == "17"
 
 
 def test_it_works_without_fcntl() -> None:

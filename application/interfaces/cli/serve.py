@@ -1,5 +1,6 @@
 """The command `serve`: serves a ledger over HTTP."""
 
+import os
 import sys
 from collections.abc import Mapping
 from socket import socket
@@ -66,6 +67,8 @@ def _serve(options: Mapping[str, object]) -> int:
 
     Options take precedence over environment variables.
     """
+    if os.name == "nt":  # no signal handlers in the event loop, and sockets can't be passed to workers
+        return _fail("The server runs on Linux and macOS, not on Windows.", status=EXIT_INVALID_SETTINGS)
     from pydantic import ValidationError  # noqa: PLC0415 - loads the server
 
     from ....domain.errors import TallybookError  # noqa: PLC0415
