@@ -2,9 +2,10 @@
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ class CallCounter:
 
 
 @contextmanager
-def counted_server(folder: Path, counter: CallCounter) -> Iterator[Any]:
+def counted_server(folder: Path, counter: CallCounter) -> Generator[Any]:
     """Run a server in a thread, with the protocol of `tallybook serve`, and yield its address."""
     settings = ServerSettings(ledger=f"sqlite:///{folder / 'usage.db'}", port=0)
     observer = Observer(Metrics(is_multiprocess=False))
@@ -67,7 +68,7 @@ def counted_server(folder: Path, counter: CallCounter) -> Iterator[Any]:
     thread.start()
     try:
         wait_until(lambda: server.started)
-        yield type("Address", (), {"port": listener.getsockname()[1]})
+        yield SimpleNamespace(port=listener.getsockname()[1])
     finally:
         server.should_exit = True
         thread.join(TIMEOUT_SECONDS)
@@ -77,7 +78,8 @@ def counted_server(folder: Path, counter: CallCounter) -> Iterator[Any]:
 def test_the_overridden_methods_are_those_of_uvicorn() -> None:
     """A method that uvicorn renames or removes would never be called. New overrides are added to these lists."""
     assert overridden_methods(LimitedProtocol, HttpToolsProtocol) == OVERRIDDEN_BY_THE_PROTOCOL
-    assert overridden_methods(run_module._Server, uvicorn.Server) == OVERRIDDEN_BY_THE_SERVER
+    server_class = run_module._Server  # pyright: ignore[reportPrivateUsage]
+    assert overridden_methods(server_class, uvicorn.Server) == OVERRIDDEN_BY_THE_SERVER
 
 
 @pytest.mark.parametrize("name", sorted(OVERRIDDEN_BY_THE_PROTOCOL))
