@@ -1,7 +1,10 @@
 """Programs that fork children of their own."""
 
+import gc
 import os
+import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 
@@ -20,7 +23,7 @@ def fork(url: str, workers: str, batches: str) -> None:
             for number in range(int(workers))
         ]
         metering.record_many(batch("parent", 1))
-        print_line(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+        print_line(*(_exit_status(child) for child in children))
         metering.record_many(batch("parent", 2))
         print_line(*count_and_sum(metering))
 
@@ -34,21 +37,101 @@ def record_and_check(url: str, writer: str, batches: str) -> None:
 
 
 def use_after_fork(url: str) -> None:
-    """Use what the parent has opened in a forked child, which is refused, and let it go there; tell that."""
+    """Use and close in a forked child what the parent has opened; print how the child ended, and what is recorded."""
     with open_ledger(url) as metering:
         metering.record_many(batch("parent", 0))
         count_and_sum(metering)
+        key_values = metering.key_value_store()
+        calls: list[Callable[[], object]] = [
+            lambda: count_and_sum(metering),
+            lambda: metering.record_many(batch("child", 0)),
+            lambda: metering.meters.configure("child"),
+            lambda: metering.access_keys.create(name="child", scopes=["record"]),
+            lambda: metering.event("parent/00000/000"),
+            metering.verify,
+            metering.generations.rebuild,
+            lambda: key_values.get("a", ["b"]),
+            lambda: key_values.try_lock("a").__enter__(),
+        ]
 
         def use_parent_ledger() -> None:
-            with pytest.raises(LedgerUnavailable, match="fork"):
-                count_and_sum(metering)
-            with pytest.raises(LedgerUnavailable, match="fork"):
-                metering.record_many(batch("child", 0))
+            for call in calls:
+                with pytest.raises(LedgerUnavailable, match="after the fork"):
+                    call()
             metering.close()
+            gc.collect()
 
-        print_line(os.waitstatus_to_exitcode(os.waitpid(_run_in_fork(use_parent_ledger), 0)[1]))
+        print_line(_exit_status(_run_in_fork(use_parent_ledger)))
         metering.record_many(batch("parent", 1))
         print_line(*count_and_sum(metering))
+
+
+def outlive_parent(url: str) -> None:
+    """Open a ledger in a forked child while the parent has it open, and record there after the parent has closed it."""
+    parent_closed, close_parent = os.pipe()
+    recorded, record_in_child = os.pipe()
+    metering = open_ledger(url)
+    metering.record_many(batch("parent", 0))
+    count_and_sum(metering)
+
+    def record_when_parent_has_closed() -> None:
+        with open_ledger(url) as own:
+            own.record_many(batch("child", 0))
+            os.write(record_in_child, b"!")
+            os.read(parent_closed, 1)
+            own.record_many(batch("child", 1))
+
+    child = _run_in_fork(record_when_parent_has_closed)
+    os.read(recorded, 1)
+    metering.close()
+    os.write(close_parent, b"!")
+    print_line(_exit_status(child))
+    with open_ledger(url) as after:
+        print_line(*count_and_sum(after))
+
+
+def fork_during_transaction(url: str) -> None:
+    """Fork while a thread writes. The child cannot open the ledger, and its exit harms no later write-ahead log."""
+    parent_closed, close_parent = os.pipe()
+    in_transaction, forked = threading.Event(), threading.Event()
+    metering = open_ledger(url)
+    metering.record_many(batch("parent", 0))
+
+    def write() -> None:
+        with metering._ledger.ledger_recorder.exclusive():  # pyright: ignore[reportPrivateUsage]
+            in_transaction.set()
+            forked.wait()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    in_transaction.wait()
+    child = os.fork()
+    if child == 0:
+        with pytest.raises(LedgerUnavailable, match="when it forked this process"):
+            open_ledger(url)
+        del metering
+        os.read(parent_closed, 1)
+        sys.exit()  # not os._exit: the interpreter deallocates what it can
+    forked.set()
+    writer.join()
+    metering.record_many(batch("parent", 1))
+    metering.close()
+    program = [sys.executable, "-m", f"{__package__}.programs", record_and_crash.__name__, url]
+    subprocess.run(program, check=False)
+    os.write(close_parent, b"!")
+    print_line(_exit_status(child))
+    with open_ledger(url) as after:
+        print_line(*count_and_sum(after))
+
+
+def record_and_crash(url: str) -> None:
+    """Record a batch and end without closing the ledger."""
+    open_ledger(url).record_many(batch("crashed", 0))
+    os._exit(1)
+
+
+def _exit_status(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _run_in_fork(function: Callable[[], None]) -> int:

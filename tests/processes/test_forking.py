@@ -20,11 +20,25 @@ def test_forked_workers_record_alongside_their_parent(start: Start, url: str) ->
     assert projected_and_replayed_totals(url) == ((count, total),) * 2
 
 
-def test_a_forked_child_must_open_the_ledger_itself(start: Start, postgres: Database) -> None:
-    """It can't use its parent's connections, nor end them; the parent goes on."""
-    status, output = read_numbers(start("use_after_fork", postgres.fresh_url()))
+def test_a_forked_child_must_open_the_ledger_itself(start: Start, url_for_threads: str) -> None:
+    """It can neither use nor close its parent's connections; the parent goes on. The same holds in memory."""
+    status, output = read_numbers(start("use_after_fork", url_for_threads))
     assert status == [0]
     assert output == [2 * BATCH_SIZE, 2 * BATCH_SIZE * VALUE]
+
+
+def test_a_child_that_opens_the_ledger_itself_loses_nothing_when_its_parent_closes_it(start: Start, url: str) -> None:
+    """On SQLite, the parent would remove the write-ahead log of a child that has inherited its locks."""
+    status, output = read_numbers(start("outlive_parent", url))
+    assert status == [0]
+    assert output == [3 * BATCH_SIZE, 3 * BATCH_SIZE * VALUE]
+
+
+def test_a_child_of_a_fork_during_a_transaction_cannot_open_the_ledger(start: Start, sqlite_url: str) -> None:
+    """SQLite would take no locks in the child. The child leaves the log of a crashed process alone when it exits."""
+    status, output = read_numbers(start("fork_during_transaction", sqlite_url))
+    assert status == [0]
+    assert output == [3 * BATCH_SIZE, 3 * BATCH_SIZE * VALUE]
 
 
 def test_a_closed_ledger_leaves_no_connections(postgres: Database) -> None:

@@ -18,6 +18,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from ....domain.errors import LedgerUnavailable
 from ...uuid7 import uuid7
+from ..forks import require_owner_process
 from ..ports import LEDGER_CLOSED, TransientError
 from .errors import ConnectFailed, ConnectionLost, translate_errors
 from .settings import PostgresSettings, invalid_url
@@ -66,7 +67,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         self.lock_namespace = schema
         self.parameters = _connection_parameters(settings)
         self.location = describe_location(settings, schema)
-        self.process = os.getpid()
+        self.process_id = os.getpid()
         self.is_closed = False
         self.pool = _Pool(self.parameters, max_connections, settings.timeout_seconds)
 
@@ -163,6 +164,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
     @contextmanager
     def dedicated_connection(self) -> Generator[Connection[Any]]:
         """Open a connection outside the pool, for long operations that wait. The pool stays free for queries."""
+        require_owner_process(self.process_id)
         with translate_errors(self.location):
             connection = psycopg.connect(**self.parameters)
             try:
@@ -174,7 +176,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         """Close the connections. In a forked process, leave those of the parent process open."""
         pool = getattr(self, "pool", None)  # the library also closes datastores that were never opened
         self.is_closed = True
-        if pool is not None and os.getpid() == getattr(self, "process", None):
+        if pool is not None and os.getpid() == getattr(self, "process_id", None):
             pool.close()
 
     def acquire(self, timeout: float) -> Connection[Any]:
@@ -190,8 +192,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         self, mode: TransactionMode, prepare: Callable[[Connection[Any]], Result], begin_sql: str
     ) -> tuple[Connection[Any], Result]:
         """Return a connection with a new transaction. Lost connections are discarded."""
-        if os.getpid() != self.process:
-            raise LedgerUnavailable("The ledger was opened before this process was forked: open it in each process.")
+        require_owner_process(self.process_id)
         if self.is_closed:
             raise LedgerUnavailable(LEDGER_CLOSED)
         deadline = time.monotonic() + self.settings.timeout_seconds
@@ -234,10 +235,10 @@ class SingleConnectionDatastore(PostgresDatastore):
         """Do nothing: the connection stays open."""
 
     def close(self) -> None:
-        """Close the connection, which drops the tables."""
+        """Close the connection, which drops the tables. In a forked process, leave it open for the parent process."""
         super().close()
         connection: Connection[Any] | None = getattr(self, "_connection", None)
-        if connection is not None:
+        if connection is not None and os.getpid() == self.process_id:
             connection.close()
 
 

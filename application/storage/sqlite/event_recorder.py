@@ -16,6 +16,7 @@ from ..key_value import EntriesForPositions, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow
 from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader
 from .connection import Datastore
+from .errors import unavailable
 from .key_value import SQLiteKeyValueStore, insert_entries
 from .ledger_schema import LEDGER_SCHEMA
 
@@ -58,6 +59,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         super().__init__(datastore)
         self.store = datastore
         self._key_value_store: SQLiteKeyValueStore | None = None
+        self._known_head = 0
         self.create_table()
         self.insert_events_statement = f"{_INSERT} (?,?,?,?)"
         self.select_events_statement = f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE originator_id=? "
@@ -69,7 +71,9 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
-        return self.insert_rows_in_transaction(c, rows)
+        positions = self.insert_rows_in_transaction(c, rows)
+        self._require_known_events(positions.start - 1)
+        return positions
 
     def insert_rows(
         self,
@@ -97,9 +101,11 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
                 if c.fetchone() is not None:
                     raise ConcurrentStreamUpdate(stream)
             positions = self.insert_rows_in_transaction(c, rows)
+            self._require_known_events(positions.start - 1)
             if attach is not None:
                 insert_entries(c, sorted_for_writing(attach(positions)))
-            return positions
+        self._known_head = positions.stop - 1
+        return positions
 
     def key_value_store(self) -> SQLiteKeyValueStore:
         """Return the key-value store of the ledger. Its table is created if it does not exist."""
@@ -111,9 +117,10 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
     def exclusive(self) -> Generator["SQLiteEventAppender"]:
         """Read and append while no other client can append. The rows are committed at the end."""
         with self.datastore.transaction(commit=True) as c:
+            self._require_known_events(self.last_position(c))
             yield SQLiteEventAppender(self, c)
 
-    def insert_rows_in_transaction(self, c: SQLiteCursor, rows: Sequence[EventRow]) -> Sequence[int]:
+    def insert_rows_in_transaction(self, c: SQLiteCursor, rows: Sequence[EventRow]) -> range:
         """Store rows of (stream, version, topic, state) inside a transaction and return their positions."""
         batched_count = len(rows) - len(rows) % _BATCH_SIZE
         for first in range(0, batched_count, _BATCH_SIZE):
@@ -122,6 +129,19 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         # This transaction holds the write lock, so the new positions are the last ones.
         last_position = self.last_position(c)
         return range(last_position - len(rows) + 1, last_position + 1)
+
+    def _require_known_events(self, head: int) -> None:
+        """Raise LedgerUnavailable if a ledger that ends at `head` lacks events that this process has seen.
+
+        Call this in each write transaction with the head at its start. An overwritten file is still the same file.
+        """
+        if head < self._known_head:
+            raise unavailable(
+                self.store.pool.db_name,
+                f"the ledger ends at position {head}, but position {self._known_head} was recorded before. The file "
+                "was overwritten, perhaps by a backup: close the ledger in all programs before you restore one.",
+            )
+        self._known_head = head
 
     def last_position(self, c: SQLiteCursor) -> int:
         """Return the position of the newest event; 0 in an empty ledger."""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from eventsourcing.sqlite import SQLiteCursor
 
 from ..file_lock import file_lock
+from ..forks import require_owner_process
 from ..key_value import EntryExists, KeyValueEntry, deduplicate, sorted_for_writing, validate
 from ..sql_key_value import SqlKeyValueStore
 from .connection import Datastore
@@ -69,6 +70,7 @@ class SQLiteKeyValueStore(SqlKeyValueStore):
     @contextmanager
     def try_lock(self, name: str) -> Generator[bool]:
         """Try to take a lock on a file next to the ledger, without waiting. Yield whether this process holds it."""
+        require_owner_process(self.datastore.pool.process_id)
         with file_lock(f"{self.datastore.pool.db_name}.alone-{quote(name, safe='')}", timeout_seconds=0) as is_locked:
             yield is_locked
 

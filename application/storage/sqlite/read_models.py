@@ -17,9 +17,12 @@ from .generations import READ_MODEL_SCHEMA, SQLiteGenerations, SQLiteTracking
 from .statements import SQLiteReadModels
 
 
-def open_read_model_datastore(database: str) -> Datastore:
-    """Open a database of read models. A power failure may lose its last pages, which are then projected again."""
-    return Datastore(database, READ_MODEL_SCHEMA, synchronous="NORMAL")
+def open_read_model_datastore(database: str, permissions_of: str) -> Datastore:
+    """Open a database of read models. A power failure may lose its last pages, which are then projected again.
+
+    A new file gets the permissions of the file `permissions_of`, the ledger.
+    """
+    return Datastore(database, READ_MODEL_SCHEMA, synchronous="NORMAL", permissions_of=permissions_of)
 
 
 class SQLiteReadModelStore:
@@ -130,7 +133,7 @@ class SQLiteReadModelStore:
                 location = f"file:{uuid7()}?mode=memory&cache=shared"
             else:
                 location = str(stack.enter_context(temp_directory(Path(database))) / "scratch.read-models")
-            read_model_store = SQLiteReadModelStore(open_read_model_datastore(location), lambda: pinned_rules)
+            read_model_store = SQLiteReadModelStore(open_read_model_datastore(location, database), lambda: pinned_rules)
             stack.callback(read_model_store.close)
             yield read_model_store
 

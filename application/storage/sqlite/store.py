@@ -41,4 +41,5 @@ class SQLiteStore:
 
     def open_read_models(self, current_rules: Callable[[], Mapping[str, Rules]]) -> SQLiteReadModelStore:
         """Open the read models."""
-        return SQLiteReadModelStore(open_read_model_datastore(self.read_models_database), current_rules)
+        datastore = open_read_model_datastore(self.read_models_database, permissions_of=self.events_database)
+        return SQLiteReadModelStore(datastore, current_rules)

@@ -1,0 +1,170 @@
+"""The pool of connections to one SQLite database."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor
+
+from ....domain.errors import LedgerUnavailable, TallybookError
+from ..forks import require_owner_process
+from ..ports import LEDGER_CLOSED
+from .database_files import OpenFiles, replaced_error
+from .errors import translate_errors
+from .fork_hooks import register_pool
+
+
+class Connection(SQLiteConnection):
+    """A connection to a file, or to a database in memory if `files` is None."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, database: str, files: OpenFiles | None, *, is_disposable: bool
+    ) -> None:
+        super().__init__(connection, max_age=None)
+        self.database = database
+        self.process_id = os.getpid()
+        self._files = files
+        self._is_disposable = is_disposable
+
+    @contextmanager
+    def transaction(self, *, commit: bool) -> Generator[SQLiteCursor]:
+        """Start a transaction. A write transaction takes the write lock at once, so that its reads stay valid."""
+        with translate_errors(self.database):
+            cursor = self._sqlite_conn.cursor()
+            cursor.execute("BEGIN IMMEDIATE" if commit else "BEGIN")
+            try:
+                yield SQLiteCursor(cursor)
+                if commit:
+                    require_owner_process(self.process_id)
+                    self._sqlite_conn.commit()
+                    self._require_current_files()
+            finally:
+                if self.process_id == os.getpid():  # the block may have forked
+                    # A failed commit may leave the transaction open, and the pool reuses the connection.
+                    self._sqlite_conn.rollback()
+                    cursor.close()
+
+    def find_replaced_file(self, *, for_writing: bool) -> str | None:
+        """Return the path of an open file that was removed, renamed or replaced; None if there is none."""
+        return None if self._files is None else self._files.find_replaced(for_writing=for_writing)
+
+    def _require_current_files(self) -> None:
+        """Raise LedgerUnavailable, before events are acknowledged, if they were committed to a file without a path."""
+        replaced_path = None if self._is_disposable else self.find_replaced_file(for_writing=True)
+        if replaced_path is not None:
+            raise replaced_error(self.database, replaced_path)
+
+    @property
+    def sqlite_connection(self) -> sqlite3.Connection:
+        """Return the connection of the module `sqlite3`."""
+        return self._sqlite_conn
+
+
+class ConnectionPool(SQLiteConnectionPool):
+    """A pool with one connection to write and several to read. It belongs to the process that created it."""
+
+    def __init__(
+        self, database: str, connect: Callable[[], Connection], timeout_seconds: float, *, is_disposable: bool
+    ) -> None:
+        self.process_id = os.getpid()
+        super().__init__(db_name=database, pool_timeout=timeout_seconds)
+        self.is_disposable = is_disposable
+        self._connect = connect
+        register_pool(self)
+
+    @staticmethod
+    def detect_memory_mode(db_name: str) -> bool:
+        """Return whether the database is in memory: then its name is a URI. Files are absolute paths."""
+        return db_name.startswith("file:")
+
+    def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> SQLiteConnection:
+        """Return a connection to read, or the only connection to write.
+
+        Raise LedgerUnavailable if a file of a ledger was removed or replaced. Connections to read models that were
+        deleted are closed.
+
+        If no connection can be created, the library's pool (9.5.6) does not release the slot of the caller, so that no
+        writer would ever follow. This method releases it.
+        """
+        require_owner_process(self.process_id)
+        while True:
+            try:
+                connection = super().get_connection(timeout, is_writer=is_writer)
+            except TallybookError:  # only the creation of a connection raises it, after the slot was taken
+                self._release_slot(is_writer)
+                raise
+            assert isinstance(connection, Connection)
+            replaced_path = connection.find_replaced_file(for_writing=is_writer is True)
+            if replaced_path is None:
+                return connection
+            if self.is_disposable:
+                connection.close()  # the next connection opens or creates the file that the path leads to now
+            self.put_connection(connection)
+            if not self.is_disposable:
+                raise replaced_error(self.db_name, replaced_path)
+
+    def put_connection(self, conn: SQLiteConnection) -> None:
+        """Return a connection to the pool, or close it if the pool is closed."""
+        if self.process_id != os.getpid():
+            return
+        with self._put_condition:
+            if not self._closed:
+                super().put_connection(conn)
+                return
+            self._in_use.pop(id(conn), None)
+            conn.close()
+            self._release_slot(conn.is_writer)
+            self._put_condition.notify_all()  # waiting callers raise an error
+
+    def _release_slot(self, is_writer: bool | None) -> None:
+        """Release the slot of a writer or a reader."""
+        if is_writer:
+            self._num_writers -= 1
+            self._writer_lock.release()
+        elif is_writer is False:
+            with self._no_readers:
+                self._num_readers -= 1
+                self._no_readers.notify()
+
+    def close(self) -> None:
+        """Close all connections; those in use are closed when they are returned. In a forked process, close none.
+
+        The library's pool (9.5.6) closes them at once, and SQLite crashes if a connection is closed while another
+        thread executes a statement on it.
+        """
+        if self.process_id != os.getpid():
+            return
+        with self._put_condition:
+            in_use, self._in_use = self._in_use, {}
+            super().close()
+            self._in_use = in_use
+
+    def _create_connection(self) -> Connection:
+        if self._closed:  # while the caller waited for a connection
+            raise LedgerUnavailable(LEDGER_CLOSED)
+        return self._connect()
+
+    # --- for a fork -------------------------------------------------------------------------------
+
+    def lock(self, timeout_seconds: float) -> bool:
+        """Let no other thread borrow or return a connection. Return whether that was possible within the timeout."""
+        return self._put_condition.acquire(timeout=timeout_seconds)
+
+    def unlock(self) -> None:
+        """Release the lock."""
+        self._put_condition.release()
+
+    def is_in_use(self) -> bool:
+        """Return whether a thread uses a connection."""
+        return bool(self._in_use)
+
+    def close_idle_connections(self) -> None:
+        """Close the connections to a file that are not in use. A database in memory ends with its connections."""
+        while self._pool and not self.is_sqlite_memory_mode:
+            self._pool.popleft().close()
+
+    def open_connections(self) -> Sequence[sqlite3.Connection]:
+        """Return the connections of the module `sqlite3` that are open."""
+        connections = (*self._in_use.values(), *self._pool)
+        return [connection.sqlite_connection for connection in connections if isinstance(connection, Connection)]
