@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...domain.errors import InvalidCheckpointFile
+from ..storage.private_files import private_opener
 from .checkpoint import Checkpoint, Note
 from .keys import PublicKey
 
@@ -185,9 +186,9 @@ class CheckpointFile:
 
 def _open_or_create(path: Path) -> tuple[BinaryIO, bool]:
     try:
-        return path.open("xb"), True
+        return open(path, "xb", opener=private_opener), True
     except FileExistsError:
-        return path.open("ab"), False
+        return open(path, "ab", opener=private_opener), False
 
 
 def _is_still_at(path: Path, file: BinaryIO) -> bool:

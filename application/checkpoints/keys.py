@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from ...domain.errors import InvalidSigningKey
 from ...domain.text import abbreviated_repr
+from ..storage.private_files import private_opener
 from .checkpoint import KEY_HASH_BYTES, ORIGIN_PATTERN, Note, Signature, from_base64, to_base64
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class PrivateKey:
         ed25519 = _import_ed25519()
         key = ed25519.Ed25519PrivateKey.generate()
         try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            with open(path, "xb", opener=private_opener) as file:
                 file.write(ed25519.to_pem(key))
                 file.flush()
                 os.fsync(file.fileno())

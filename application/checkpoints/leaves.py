@@ -10,6 +10,7 @@ import msgspec
 
 from ...domain.errors import InvalidCheckpointFile
 from ..storage.ports import RawEventRow
+from ..storage.private_files import private_opener_without_links
 from .merkle import HASH_BYTES, Tree, leaf_hash
 
 _EXPECTED_TYPES = "text integer text blob"
@@ -36,7 +37,10 @@ PAGE_SIZE = 10_000
 
 
 class LeafHashFile:
-    """A file of 32 bytes for each event. An incomplete hash at its end is the result of a crash."""
+    """A file of 32 bytes for each event. An incomplete hash at its end is the result of a crash.
+
+    Its name is derived from that of the checkpoint file, so it may not be a symbolic link.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,7 +53,7 @@ class LeafHashFile:
     def pages(self, start: int, end: int) -> Iterator[list[bytes]]:
         """Yield pages of the hashes [start, end); fewer if the file is shorter or missing."""
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=private_opener_without_links) as file:
                 file.seek(start * HASH_BYTES)
                 for first in range(start, end, PAGE_SIZE):
                     data = file.read((min(first + PAGE_SIZE, end) - first) * HASH_BYTES)
@@ -82,11 +86,10 @@ class LeafHashFile:
         """
         is_new = not self.path.exists()
         try:
-            with self.path.open("w+b" if is_new else "r+b") as file:
+            with open(self.path, "w+b" if is_new else "r+b", opener=private_opener_without_links) as file:
                 file.truncate(index * HASH_BYTES)
                 file.seek(index * HASH_BYTES)
-                for page in pages:
-                    file.write(b"".join(page))
+                file.writelines(b"".join(page) for page in pages)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

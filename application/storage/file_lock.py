@@ -1,5 +1,6 @@
 """Locks between processes on lock files, and the description of the process that holds one."""
 
+import errno
 import os
 import platform
 import threading
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from filelock import FileLock, Timeout
 
 from ...domain.errors import LedgerUnavailable, RebuildInProgress
+from .private_files import IS_SYMBOLIC_LINK, PRIVATE_MODE
 
 GENERATION_LOCK_TIMEOUT_SECONDS = 2
 
@@ -31,11 +33,12 @@ _MEMORY_LOCKS: dict[str, threading.Lock] = {}
 
 
 @contextmanager
-def file_lock(path: str, *, timeout_seconds: float) -> Generator[bool]:
+def file_lock(path: str, *, timeout_seconds: float, mode: int = PRIVATE_MODE) -> Generator[bool]:
     """Hold the lock file `path`.lock. Yield whether it was free within `timeout_seconds`.
 
     The operating system releases the lock when the process ends. A path that starts with `file:` is a database in
-    memory, which only threads share. Raise LedgerUnavailable if the lock file cannot be created.
+    memory, which only threads share. A new lock file has the mode `mode`. Raise LedgerUnavailable if it cannot be
+    created, or if it is a symbolic link.
     """
     if path.startswith("file:"):
         memory_lock = _MEMORY_LOCKS.setdefault(path, threading.Lock())
@@ -46,15 +49,16 @@ def file_lock(path: str, *, timeout_seconds: float) -> Generator[bool]:
             if is_locked:
                 memory_lock.release()
         return
-    lock_file = FileLock(f"{path}.lock")
+    lock_file = FileLock(f"{path}.lock", mode=mode)
     try:
         lock_file.acquire(timeout=timeout_seconds)
     except Timeout:
         yield False
         return
     except OSError as error:
+        reason = IS_SYMBOLIC_LINK if error.errno == errno.ELOOP else error.strerror or error
         raise LedgerUnavailable(
-            f"The lock file {lock_file.lock_file} cannot be created: {error.strerror or error}.",
+            f"The lock file {lock_file.lock_file} cannot be created: {reason}.",
             field="url",
             value=path,
         ) from error

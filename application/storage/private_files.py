@@ -43,7 +43,7 @@ def create_private_file(path: str, mode: int = PRIVATE_MODE) -> None:
     Path(path).chmod(mode)  # the umask may have removed bits
 
 
-def permissions_like(path: str) -> int:
+def permissions_like(path: str | Path) -> int:
     """Return the permissions of a file that is created next to another one; 0600 if that does not exist.
 
     The group that may read or write the one may read or write the other.

@@ -1,10 +1,10 @@
 """Ledger URLs, and the store that each names."""
 
-import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ...domain.errors import InvalidLedgerUrl
+from ..redaction import redact_invalid_url
 from ..uuid7 import uuid7
 from .ports import Store
 from .postgres.settings import SCHEMES, PostgresSettings
@@ -38,12 +38,12 @@ def _on_postgres(settings: PostgresSettings) -> Store:
 def _on_sqlite(url: str) -> SQLiteStore:
     try:
         parts = urlsplit(str(url))
-    except ValueError as error:
-        raise _unknown(url) from error
+    except ValueError:
+        raise _unknown(url) from None  # the error may contain the URL
     if parts.scheme != "sqlite" or "\0" in unquote(url):
         raise _unknown(url)
     if parts.netloc or parts.query or parts.fragment:
-        shown = _SECRETS.sub("…", url)
+        shown = redact_invalid_url(url)
         raise InvalidLedgerUrl(
             f"{shown!r} has more than a scheme and a path. Use {_EXAMPLES}; write '?' and '#' in a path as %3F and "
             "%23.",
@@ -60,9 +60,5 @@ def _on_sqlite(url: str) -> SQLiteStore:
 
 
 def _unknown(url: str) -> InvalidLedgerUrl:
-    shown = _SECRETS.sub("…", str(url))
+    shown = redact_invalid_url(str(url))
     return InvalidLedgerUrl(f"A ledger URL is one of {_EXAMPLES}, not {shown!r}.", field="url", value=shown)
-
-
-_SECRETS = re.compile(r"(?<=://).*@|\w*(?:pass|pwd)\w*\s*=.*", re.DOTALL)
-"""Parts of a URL that may hold a password: all before the last '@', and all from a password parameter on."""

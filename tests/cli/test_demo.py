@@ -9,6 +9,7 @@ import pytest
 from tallybook.application.demo_data import CUSTOMERS, EVENT_COUNT, DemoEvent, generate_month
 from tallybook.application.interfaces.cli import demo_story
 
+from ..postgres import Database
 from .command_line import CommandLine
 
 
@@ -53,6 +54,15 @@ def test_a_demo_creates_its_own_ledger(tallybook: CommandLine, monkeypatch: pyte
         assert stderr.startswith("tallybook: invalid_ledger_url: ")
     assert Path("tallybook-demo.db").read_text() == "mine"
     assert not Path("usage.db").exists()
+
+
+def test_a_demo_shows_no_password(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch, postgres: Database) -> None:
+    """Neither that of a URL's user nor that of a parameter."""
+    monkeypatch.setattr(demo_story, "generate_month", short_month)
+    url = postgres.fresh_url()
+    result = tallybook.run("demo", "--ledger", f"{url}&password=sesame")
+    assert "sesame" not in result.output
+    assert result.output.count("schema=") == 2
 
 
 def test_a_replay_with_different_totals_is_reported(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from tempfile import mkdtemp
 
 from tallybook.application import Progress
 from tallybook.application.read_models.generations import Generations
@@ -82,6 +83,17 @@ def answer(url: str) -> None:
         print_line(*count_and_sum(metering))
         for _ in sys.stdin:
             print_line(*count_and_sum(metering))
+
+
+def verify(url: str, count: str) -> None:
+    """Verify the ledger as often as that, with a folder that a killed process has left behind each time; print how."""
+    with open_ledger(url) as metering:
+        print_line("ready")
+        sys.stdin.readline()
+        for _ in range(int(count)):
+            if url.startswith("sqlite"):
+                mkdtemp(prefix="usage.db.read-models.scratch-", dir=Path(url.removeprefix("sqlite:///")).parent)
+            print_line(int(metering.verify().is_equal))
 
 
 def begin_together(url: str, writer: str, at: str) -> None:
@@ -169,6 +181,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
         read,
         tail,
         answer,
+        verify,
         begin_together,
         close,
         catch_up,

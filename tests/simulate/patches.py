@@ -81,8 +81,8 @@ def without_lock_waits(active_operations: ActiveOperations) -> Generator[None]:
     """Let nobody wait for another process at work on generations, which can't go on meanwhile; keep in mind who is."""
 
     @contextmanager
-    def try_file_lock(path: str, *, timeout_seconds: float) -> Generator[bool]:
-        with file_lock(path, timeout_seconds=0 * timeout_seconds) as is_held:
+    def try_file_lock(path: str, *, timeout_seconds: float, **options: int) -> Generator[bool]:
+        with file_lock(path, timeout_seconds=0 * timeout_seconds, **options) as is_held:
             if is_held:
                 active_operations.locks.append(path)
             try:

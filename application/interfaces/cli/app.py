@@ -4,9 +4,10 @@ Modules of commands import the ledger and Rich only when a command runs, so that
 """
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
 from . import (
     access_keys,
@@ -24,7 +25,27 @@ from . import (
 )
 from .verify import verify
 
+_UsageError = cast(type[Exception], typer.BadParameter.__base__)
+"""The class of all usage errors: Click's, or that of the copy of Click in Typer."""
+
+
+class _Commands(TyperGroup):
+    """The group of all commands. A usage error shows no password, for example of a URL in the place of an argument."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Remove passwords from the message of a usage error."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            from ...redaction import redact  # noqa: PLC0415 - loads pydantic
+
+            if (message := redact(str(error))) != str(error):
+                error.message = message  # pyright: ignore[reportAttributeAccessIssue] - UsageError has it
+            raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="A usage ledger for billing: records meter events permanently, and explains every total.",
     epilog="Exit status: 0 success, 1 error or difference, 2 invalid command line.",
     no_args_is_help=True,

@@ -199,10 +199,14 @@ def _require_trust_anchor(checkpoints: Path | None, key: str | None) -> None:
 
 
 def _write_proof(proof: "InclusionProof", folder: Path) -> list[Path]:
-    event_file, proof_file = (folder / f"position-{proof.position}.{suffix}" for suffix in ("event", "tlog-proof"))
-    event_file.write_bytes(proof.event)
-    proof_file.write_bytes(str(proof).encode())
-    return [event_file, proof_file]
+    from ...storage.private_files import private_opener_without_links  # noqa: PLC0415 - loads the domain
+
+    contents = {"event": proof.event, "tlog-proof": str(proof).encode()}
+    files = {folder / f"position-{proof.position}.{suffix}": data for suffix, data in contents.items()}
+    for path, data in files.items():
+        with open(path, "wb", opener=private_opener_without_links) as file:
+            file.write(data)
+    return list(files)
 
 
 def _read_bytes(file: Path) -> bytes:

@@ -12,6 +12,7 @@ import typer
 from ....domain.errors import InvalidLedgerUrl
 from ...demo_data import CUSTOMER, DAYS, METERS, DemoEvent, generate_month
 from ...metering import Metering, utc_now
+from ...redaction import redact
 from ...results import Total
 from ...storage.ports import Store
 from ...storage.url import resolve_store
@@ -66,7 +67,7 @@ class _Demo:
 
     def run(self) -> None:
         """Record, send again, correct, explain and replay. End with exit status 1 if any total differs."""
-        say(f"New ledger: {self.url}")
+        say(f"New ledger: {redact(self.url)}")
         with Metering.open(self.url) as metering:
             self._configure(metering)
             last_batch = self._record(metering)
@@ -149,7 +150,7 @@ class _Demo:
         day_option = f"--period {self._explained_range().start:%Y-%m-%d}"
         _step(7, "The ledger is yours to explore:")
         for line in (
-            f"export TALLYBOOK_LEDGER={self.url}",
+            f"export TALLYBOOK_LEDGER={redact(self.url)}",
             f"tallybook summaries tokens {range_options}",
             f"tallybook totals storage_gb {range_options}",
             f"tallybook explain tokens {CUSTOMER} {day_option}",

@@ -148,7 +148,10 @@ def print_error(error: "TallybookError", *, as_json: bool, **details: object) ->
 
 
 def _print_error(error: Mapping[str, object], *, as_json: bool) -> None:
+    from ...redaction import redact  # noqa: PLC0415 - loads pydantic
+
     sys.stdout.flush()
+    error = {**error, "message": redact(str(error["message"]))}
     line = f"tallybook: {error['code']}: {terminal.printable(str(error['message']))}"
     typer.echo(to_json({"error": error}) if as_json else line, err=True)
 

@@ -134,8 +134,10 @@ def _error_file(errors: Path | None, imported: Path) -> Generator[Callable[["Rej
         return
     if errors.exists() and errors.samefile(imported):
         raise typer.BadParameter("The error file would overwrite the file to import.", param_hint="'--errors'")
+    from ...storage.private_files import private_opener  # noqa: PLC0415 - loads the domain
+
     try:
-        file = errors.open("w", encoding="utf-8", newline="")
+        file = open(errors, "w", encoding="utf-8", newline="", opener=private_opener)  # noqa: SIM115
     except OSError as error:
         raise typer.BadParameter(f"Cannot write {errors}: {error.strerror}.", param_hint="'--errors'") from None
     with file:

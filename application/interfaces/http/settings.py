@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ....domain.errors import InvalidLedgerUrl
 from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import MICROSECONDS_PER_SECOND
 from ...metering import utc_now
+from ...redaction import validate_without_input
 from ...storage.url import resolve_store
 from .ledgers import ledger_for_test_mode
 
@@ -82,6 +83,11 @@ class ServerSettings(BaseSettings):
     keep_alive_seconds: int = Field(default=75, ge=1)
     drain_timeout_seconds: int = Field(default=20, ge=1)
     webhooks: WebhookSettings = WebhookSettings()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _hide_input(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return validate_without_input(value, handler)
 
     @field_validator("ledger")
     @classmethod

@@ -21,7 +21,8 @@ from ...uuid7 import uuid7
 from ..forks import require_owner_process
 from ..ports import LEDGER_CLOSED, TransientError
 from .errors import ConnectFailed, ConnectionLost, translate_errors
-from .settings import PostgresSettings, invalid_url
+from .settings import PostgresSettings
+from .url_parameters import require_known_parameters, require_valid_port, unparsable_url
 
 Result = TypeVar("Result")
 TransactionMode = Literal["statement", "read", "write"]
@@ -280,13 +281,15 @@ class _Pool(ConnectionPool[Connection[Any]]):
 
 def _connection_parameters(settings: PostgresSettings) -> dict[str, Any]:
     """Return the parameters of every connection. Raise InvalidLedgerUrl."""
+    require_known_parameters(settings)
     try:
         parameters: dict[str, Any] = dict(conninfo_to_dict(settings.url.get_secret_value()))
         for key, value in settings.parameters.items():
             parameters[key] = value.get_secret_value() if isinstance(value, SecretStr) else value
         make_conninfo("", **parameters)
-    except psycopg.Error as error:
-        raise invalid_url(" ".join(str(error).split())) from None  # the error may contain a password
+    except psycopg.Error:  # its message contains parts of the URL
+        raise unparsable_url(settings.url.get_secret_value()) from None
+    require_valid_port(parameters.get("port", ""))
     defaults = {"application_name": "tallybook", "connect_timeout": max(round(settings.timeout_seconds), 2)}
     prepare_options = {} if settings.prepared_statements else {"prepare_threshold": None}
     # Overrides the settings of the role and the environment: other encodings cannot represent every text.

@@ -9,6 +9,7 @@ from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from ....domain.errors import DatabasePermissionDenied, LedgerUnavailable
+from ...redaction import redact
 from ..ports import LEDGER_CLOSED, ConnectTimeout, LockTimeout, TransientError
 
 _HINTS: dict[type[psycopg.Error], str] = {
@@ -85,4 +86,4 @@ def is_connection_lost(error: psycopg.Error) -> bool:
 
 
 def _message(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+    return redact(" ".join(str(error).split()) or type(error).__name__).rstrip(".")

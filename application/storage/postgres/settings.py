@@ -1,12 +1,22 @@
 """Settings of a PostgreSQL ledger: its location and its connections."""
 
-import re
 from collections.abc import Mapping
+from typing import Any, Self
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ....domain.errors import InvalidLedgerUrl, TallybookError
+from ...redaction import validate_without_input
 
 SCHEMES = ("postgresql", "postgres")
 _MAX_SCHEMA_NAME_BYTES = 63 - len("_read_models")
@@ -31,6 +41,11 @@ class PostgresSettings(BaseModel):
     max_connections: int = Field(default=10, ge=2)
     timeout_seconds: float = Field(default=30, gt=0, le=3_600)
     prepared_statements: bool = True
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _hide_input(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        return validate_without_input(value, handler)
 
     @field_validator("schema_name")
     @classmethod
@@ -58,23 +73,18 @@ class PostgresSettings(BaseModel):
                 if parameter not in libpq_parameters
             }
             if len(schemas) > 1:
-                raise ValueError("it names several schemas")
+                raise invalid_url("it names several schemas")
             libpq = SecretStr(f"{address}?{'&'.join(libpq_parameters)}" if libpq_parameters else address)
             return cls(url=libpq, schema_name=schemas.pop() if schemas else "tallybook")
         except ValidationError as error:
             raise invalid_url(error.errors()[0]["msg"]) from None  # the message contains no password
-        except ValueError as error:
-            raise invalid_url(str(error)) from None
+        except UnicodeDecodeError:
+            raise invalid_url("the name of the schema is not UTF-8") from None
 
 
 def invalid_url(reason: str) -> TallybookError:
-    """Return the error for a ledger URL. It does not show the URL, which may contain a password."""
-    redacted = _URL_PARTS.sub("…", reason)
+    """Return the error for a ledger URL. `reason` may not show parts of the URL, which may be those of a password."""
     return InvalidLedgerUrl(
-        f"A ledger URL on PostgreSQL is 'postgresql://user@host/database?schema=name', as libpq reads it: {redacted}.",
+        f"A ledger URL on PostgreSQL is 'postgresql://user@host/database?schema=name', as libpq reads it: {reason}.",
         field="url",
     )
-
-
-_URL_PARTS = re.compile(r"(?<=percent-encoded token: |percent-encoded value: ).*", re.DOTALL)
-"""Parts of a URL in libpq's messages."""

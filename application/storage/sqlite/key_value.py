@@ -10,6 +10,7 @@ from eventsourcing.sqlite import SQLiteCursor
 from ..file_lock import file_lock
 from ..forks import require_owner_process
 from ..key_value import EntryExists, KeyValueEntry, deduplicate, sorted_for_writing, validate
+from ..private_files import permissions_like
 from ..sql_key_value import SqlKeyValueStore
 from .connection import Datastore
 from .ledger_schema import KEY_VALUE_STATEMENTS
@@ -71,7 +72,9 @@ class SQLiteKeyValueStore(SqlKeyValueStore):
     def try_lock(self, name: str) -> Generator[bool]:
         """Try to take a lock on a file next to the ledger, without waiting. Yield whether this process holds it."""
         require_owner_process(self.datastore.pool.process_id)
-        with file_lock(f"{self.datastore.pool.db_name}.alone-{quote(name, safe='')}", timeout_seconds=0) as is_locked:
+        database = self.datastore.pool.db_name
+        path, mode = f"{database}.alone-{quote(name, safe='')}", permissions_like(database)
+        with file_lock(path, timeout_seconds=0, mode=mode) as is_locked:
             yield is_locked
 
     def select_entries(self, condition: str, params: Sequence[object]) -> list[KeyValueEntry]:

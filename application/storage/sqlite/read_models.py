@@ -11,6 +11,7 @@ from ....projections.models import Generation, GenerationState
 from ....projections.ports import PageFold, ReadModelStore
 from ...uuid7 import uuid7
 from ..file_lock import GENERATION_LOCK_TIMEOUT_SECONDS, describe_owner, file_lock, lock_timeout_error
+from ..private_files import permissions_like
 from ..temp_directory import temp_directory
 from .connection import Datastore
 from .generations import READ_MODEL_SCHEMA, SQLiteGenerations, SQLiteTracking
@@ -116,7 +117,8 @@ class SQLiteReadModelStore:
 
         The call waits a little, because a query holds the lock for moments while it follows changed rules.
         """
-        with file_lock(self.datastore.pool.db_name, timeout_seconds=timeout_seconds) as is_locked:
+        database = self.datastore.pool.db_name
+        with file_lock(database, timeout_seconds=timeout_seconds, mode=permissions_like(database)) as is_locked:
             if not is_locked:
                 with self.transaction(commit=False) as generations:
                     raise lock_timeout_error(generations.lock_owner())
