@@ -43,7 +43,7 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
         app.state.request_handler = handler = RequestHandler(
             ledgers, observer, unread_responses, query_limits(settings.query_timeout_seconds)
         )
-        app.state.readiness = ReadinessProbe(ledgers, settings.ledger)
+        app.state.readiness = ReadinessProbe(ledgers)
         app.state.ledgers = ledgers
         webhooks = WebhookService(ledgers, settings.webhooks, observer.metrics.observe_delivery)
         try:

@@ -79,6 +79,18 @@ def require_scope(access_key: AccessKeyView, scope: Scope) -> AccessKeyView:
     return access_key
 
 
+def require_livemode(access_key: AccessKeyView) -> AccessKeyView:
+    """Return the key if it is for live mode. Raises ApiError."""
+    if not access_key.livemode:
+        raise ApiError(
+            403,
+            f"The provided key '{access_key.hint}' is for test mode, and this endpoint shows live mode: "
+            "use a live mode key.",
+            code="livemode_mismatch",
+        )
+    return access_key
+
+
 SESSION_KIND = "session"
 SESSION_LIFETIME = timedelta(minutes=15)
 EXPIRED_CODE, EXPIRED_TYPE = "billing_meter_event_session_expired", "temporary_session_expired"

@@ -13,11 +13,11 @@ from starlette.routing import Route
 
 from ....domain.access_key import Scope
 from ....domain.errors import TallybookError
+from ....domain.timestamps import to_microseconds
 from ....projections.models import GenerationState
-from ...storage.sqlite.store import SQLiteStore
-from ...storage.url import resolve_store
+from ...storage.key_value import KeyValueEntry
 from .api_types import encode
-from .authentication import parse_credentials
+from .authentication import parse_credentials, require_livemode
 from .catalogue import REGISTRIES
 from .errors import UNAVAILABLE, ApiError, to_api_error
 from .ledgers import LedgerRegistry
@@ -26,7 +26,7 @@ from .openapi import build_document
 from .responses import ApiResponse, error_response
 
 CACHE_SECONDS, TIMEOUT_SECONDS = 1.0, 5.0
-"""How long a result is cached, and how long a query of the ledger may take."""
+"""How long a result is cached, and how long a probe of the ledger may take."""
 _log = logging.getLogger("tallybook.server")
 
 
@@ -63,11 +63,14 @@ ALIVE_RESPONSE = ApiResponse(200, encode(PublicHealth("alive")))
 
 
 class ReadinessProbe:
-    """Checks that the ledger is available, at most once a second."""
+    """Checks that the ledger can be read and written, at most once in `cache_seconds`."""
 
-    def __init__(self, ledgers: LedgerRegistry, url: str) -> None:
+    def __init__(
+        self, ledgers: LedgerRegistry, *, cache_seconds: float = CACHE_SECONDS, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         self._ledgers = ledgers
-        self._store = resolve_store(url)
+        self._cache_seconds = cache_seconds
+        self._timeout_seconds = timeout_seconds
         self._cached: _CachedHealth | None = None
         self._pending_query: asyncio.Task[Health] | None = None
 
@@ -79,13 +82,13 @@ class ReadinessProbe:
         return ApiResponse(200, encode(PublicHealth(health.status, health.projection.lag)))
 
     async def check(self) -> Health:
-        """Return the health of the ledger, at most CACHE_SECONDS old."""
-        if self._cached is not None and time.monotonic() - self._cached.at < CACHE_SECONDS:
+        """Return the health of the ledger, which may be cached."""
+        if self._cached is not None and time.monotonic() - self._cached.at < self._cache_seconds:
             return self._cached.health
         if self._pending_query is None or self._pending_query.done():
             self._pending_query = asyncio.create_task(asyncio.to_thread(self._query))
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
+            async with asyncio.timeout(self._timeout_seconds):
                 health = await asyncio.shield(self._pending_query)
         except Exception:  # any error means that the ledger is unavailable
             _log.exception("The ledger is not ready.")
@@ -94,17 +97,16 @@ class ReadinessProbe:
         return health
 
     def _query(self) -> Health:
-        """Read the position of the projection, and commit a transaction that writes nothing."""
+        """Read the position of the projection, and commit a row. Each probe replaces the row of the one before."""
         ledger = self._ledgers.for_mode(livemode=True)
         try:
-            if isinstance(self._store, SQLiteStore) and not self._store.exists():
-                return Health("unavailable")  # the file was deleted; the open connection still reads it
             live = next(
                 generation
                 for generation in ledger.metering.generations.list()
                 if generation.state == GenerationState.LIVE
             )
-            ledger.key_values.apply(delete=[("probe", "none")])
+            # Only a commit that writes finds a full disk or a read-only database.
+            ledger.key_values.apply(upsert=[KeyValueEntry("probe", "readiness", to_microseconds(ledger.now()), b"")])
         except TallybookError as error:
             _log.error("The ledger is not ready: %s: %s", error.code, error.message)
             return Health("unavailable")
@@ -129,7 +131,7 @@ def health_routes(metrics: Metrics) -> list[Route]:
         try:
             if projection is None:  # access keys are stored in the ledger
                 raise ApiError(UNAVAILABLE, "The ledger is unavailable.", error_type="api_error")
-            await asyncio.to_thread(ledgers.authenticator.authenticate, credentials, Scope.READ)
+            require_livemode(await asyncio.to_thread(ledgers.authenticator.authenticate, credentials, Scope.READ))
         except TallybookError as error:
             return _to_starlette(error_response(to_api_error(error, {}), is_v2=False))
         except ApiError as api_error:

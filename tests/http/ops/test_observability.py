@@ -89,6 +89,14 @@ def test_metrics_need_a_read_key(server: RunningServer, url: str, scope: str | N
     assert server.get("/metrics", key).status_code == status
 
 
+@pytest.mark.parametrize("scope", ["read", "admin"])
+def test_metrics_need_a_live_mode_key(server: RunningServer, url: str, scope: str) -> None:
+    """A test mode key shows nothing of live mode, whatever its scope."""
+    response = server.get("/metrics", create_key(url, scope, test=True))
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "livemode_mismatch")
+    assert "tallybook_" not in response.text
+
+
 def test_the_access_log_contains_no_request_data(server: RunningServer, key: str) -> None:
     """No customer, no value, no query, and only the id of the key."""
     with server.client(key) as client:
