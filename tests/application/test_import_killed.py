@@ -1,6 +1,6 @@
 """An import killed at any moment: the ledger opens, contains whole batches of the first rows, and can be resumed.
 
-It is killed at twelve moments spread over the file; TALLYBOOK_KILL_MOMENTS sets another number.
+It is killed at twelve moments spread over the file; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -20,7 +20,7 @@ from tallybook.application.usage_import.importer import BATCH_ROWS
 
 from ..cli.command_line import CommandLine
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "12"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "12"))
 VALUES = range(1, 6_001)
 SUMS = [0, *accumulate(VALUES)]
 MONTH = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)

@@ -1,6 +1,6 @@
 """Every snippet of the documents is run, and its output is the documented one.
 
-With TALLYBOOK_RENEW=1 the tests write the present output of commands into the documents, and fail once. Read the
+With TALLYBOOK_TEST_RENEW=1 the tests write the present output of commands into the documents, and fail once. Read the
 difference before you commit it: what differs from run to run has to be replaced by `...` by hand.
 """
 
@@ -111,6 +111,6 @@ def follow(documents: list[Path], folder: Path) -> None:
                     output = shell.run(step.command)
                     if not is_expected(step.printed, output):
                         problems.append(f"{name(document)}:{block.line}: {step.command}\n{output}")
-                        if os.environ.get("TALLYBOOK_RENEW"):
+                        if os.environ.get("TALLYBOOK_TEST_RENEW"):
                             renew(document, step, output)
     assert not problems, "\n".join(problems)

@@ -1,6 +1,6 @@
 """Whatever a store fails at, and however: what was acknowledged is there, once; what failed is whole or not at all.
 
-TALLYBOOK_FAULTS=all fails every work at each of its statements, on each store; by default, long works at some.
+TALLYBOOK_TEST_FAULTS=all fails every work at each of its statements, on each store; by default, long works at some.
 """
 
 import os
@@ -31,7 +31,7 @@ ON_POSTGRES = {
     "verify":           "once",
 }  # fmt: skip
 """What is tried by default where all of it takes long."""
-EVERY_STATEMENT = os.environ.get("TALLYBOOK_FAULTS") == "all"
+EVERY_STATEMENT = os.environ.get("TALLYBOOK_TEST_FAULTS") == "all"
 CASES = [
     (store, work, way)
     for store in STORES

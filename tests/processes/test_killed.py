@@ -1,6 +1,6 @@
 """Killed at any moment, a ledger opens, holds all that it acknowledged, in whole batches, and nothing twice.
 
-Four moments a test; TALLYBOOK_KILL_MOMENTS sets another number.
+Four moments a test; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -15,7 +15,7 @@ from .ledgers import batch_sizes, delete_read_models, positions, projected_and_r
 from .test_positions import wait_until
 from .usage import BATCH_SIZE, VALUE, batch, count_and_sum, open_ledger
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "4"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "4"))
 PAGE = 100
 
 

@@ -1,6 +1,6 @@
 """Eight writers, a projector and readers at once, each a process of its own: nobody misses an event or sees one twice.
 
-200,000 reports; TALLYBOOK_MANY_REPORTS sets another number.
+200,000 reports; TALLYBOOK_TEST_MANY_REPORTS sets another number.
 """
 
 import os
@@ -10,7 +10,7 @@ from .ledgers import positions, projected_and_replayed_totals, read_numbers
 from .test_readers_and_writers import is_monotonic
 from .usage import VALUE, open_ledger
 
-EVENT_COUNT = int(os.environ.get("TALLYBOOK_MANY_REPORTS", "200000"))
+EVENT_COUNT = int(os.environ.get("TALLYBOOK_TEST_MANY_REPORTS", "200000"))
 WRITERS = 8
 SIZE = 500
 TIMEOUT_SECONDS = 600

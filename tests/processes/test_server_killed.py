@@ -1,6 +1,6 @@
 """Killed at any moment, a PostgreSQL server comes back with all that was acknowledged, in whole batches, nothing twice.
 
-Three moments a test; TALLYBOOK_KILL_MOMENTS sets another number.
+Three moments a test; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -19,7 +19,7 @@ from .test_generations import record_batches
 from .test_positions import blocked_backends, close_gate, connect_to, wait_until
 from .usage import BATCH_SIZE, END, START, VALUE, batch, count_and_sum, open_ledger
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "3"))
 BATCHES = 60
 PAGE = 20
 SHUTDOWN_METHODS = (Server.kill, Server.stop_immediately)

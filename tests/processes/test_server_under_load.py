@@ -1,7 +1,7 @@
 """A server under load that is killed or told to end: what it acknowledged is there once, and the rest settles on retry.
 
 Each request reports for a customer of its own, so that the ledger tells which requests it holds: with identifiers and
-without, one event and a hundred. Three moments a test; TALLYBOOK_KILL_MOMENTS sets another number.
+without, one event and a hundred. Three moments a test; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from benchmarks.server.load import SendResult, send
 from benchmarks.server.server_benchmark import Totals, minutes_around, totals_of
 from benchmarks.server.server_process import ServerProcess, create_key
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "3"))
 CONNECTIONS = 8
 TIMEOUT_SECONDS = 60.0
 UNAVAILABLE = 503

@@ -1,6 +1,6 @@
 """Fifty seeds go as they must; whatever is wrong is found, told, and happens again by the command that is told.
 
-TALLYBOOK_SIMULATE_SEEDS sets another number of seeds.
+TALLYBOOK_TEST_SIMULATE_SEEDS sets another number of seeds.
 """
 
 import os
@@ -16,7 +16,7 @@ from .mutants import MUTANTS
 from .simulation import SimulationFailed, simulate
 from .stores import CONFIGURED_DATABASES
 
-SEEDS = int(os.environ.get("TALLYBOOK_SIMULATE_SEEDS", "50"))
+SEEDS = int(os.environ.get("TALLYBOOK_TEST_SIMULATE_SEEDS", "50"))
 POSTGRES_SEEDS = max(SEEDS // 12, 1)
 STEPS = 25
 TRIES = 60

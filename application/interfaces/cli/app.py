@@ -3,12 +3,14 @@
 Modules of commands import the ledger and Rich only when a command runs, so that `--help` and completion start quickly.
 """
 
+import os
 from importlib.metadata import version
 from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
+from ..environment import unknown_variables
 from . import (
     access_keys,
     checkpoints,
@@ -23,17 +25,25 @@ from . import (
     usage,
     usage_import,
 )
+from .terminal import printable
 from .verify import verify
 
+_HELP_OPTIONS = {"-h", "--help"}
 _UsageError = cast(type[Exception], typer.BadParameter.__base__)
 """The class of all usage errors: Click's, or that of the copy of Click in Typer."""
 
 
 class _Commands(TyperGroup):
-    """The group of all commands. A usage error shows no password, for example of a URL in the place of an argument."""
+    """The group of all commands.
+
+    A usage error shows no password, for example of a URL in the place of an argument. A misspelt environment variable
+    is an error, except for `--help`.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Remove passwords from the message of a usage error."""
+        if _HELP_OPTIONS.isdisjoint(ctx.args):
+            _require_known_variables()
         try:
             return super().invoke(ctx)
         except _UsageError as error:
@@ -44,6 +54,14 @@ class _Commands(TyperGroup):
             raise
 
 
+def _require_known_variables() -> None:
+    """Print an error for each misspelt environment variable, and end the command with exit status 2 if there is one."""
+    if messages := unknown_variables(os.environ):
+        for message in messages:
+            typer.echo(f"tallybook: {printable(message)}", err=True)
+        raise typer.Exit(2)
+
+
 app = typer.Typer(
     cls=_Commands,
     help="A usage ledger for billing: records meter events permanently, and explains every total.",
@@ -51,7 +69,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": sorted(_HELP_OPTIONS, key=len), "max_content_width": 100},
 )
 
 

@@ -70,6 +70,7 @@ def _serve(options: Mapping[str, object]) -> int:
     if os.name == "nt":  # no signal handlers in the event loop, and sockets can't be passed to workers
         return _fail("The server runs on Linux and macOS, not on Windows.", status=EXIT_INVALID_SETTINGS)
     from pydantic import ValidationError  # noqa: PLC0415 - loads the server
+    from pydantic_settings import SettingsError  # noqa: PLC0415
 
     from ....domain.errors import TallybookError  # noqa: PLC0415
     from ...storage.sqlite.store import SQLiteStore  # noqa: PLC0415
@@ -83,6 +84,8 @@ def _serve(options: Mapping[str, object]) -> int:
         settings = ServerSettings(**options)  # pyright: ignore[reportArgumentType] - the model validates them
     except ValidationError as error:
         return _fail(*settings_errors(error), status=EXIT_INVALID_SETTINGS)
+    except SettingsError as error:
+        return _fail(f"{error}: it is not JSON. Use one variable for each setting.", status=EXIT_INVALID_SETTINGS)
     if settings.workers > 1 and isinstance(resolve_store(settings.ledger), SQLiteStore):
         return _fail(
             "Several workers need a ledger on PostgreSQL: only one process writes to SQLite.",

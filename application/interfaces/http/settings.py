@@ -14,6 +14,7 @@ from ....domain.timestamps import MICROSECONDS_PER_SECOND
 from ...metering import utc_now
 from ...redaction import validate_without_input
 from ...storage.url import resolve_store
+from ..environment import PREFIX
 from .ledgers import ledger_for_test_mode
 
 _DAY = 24 * 60 * 60
@@ -49,7 +50,7 @@ class WebhookSettings(BaseModel, frozen=True):
         return round(self.window_seconds * MICROSECONDS_PER_SECOND)
 
 
-ENV_PREFIX, NESTED_DELIMITER = "TALLYBOOK_", "__"
+ENV_PREFIX, NESTED_DELIMITER = PREFIX, "__"
 
 
 class ServerSettings(BaseSettings):

@@ -159,12 +159,12 @@ def test_health_of_a_ledger_on_a_server() -> None:
 
 
 def test_the_openapi_document_is_served_and_up_to_date(server: RunningServer) -> None:
-    """docs/openapi.json is the served document. With TALLYBOOK_RENEW=1 this test writes the file and fails once."""
+    """docs/openapi.json is the served document. With TALLYBOOK_TEST_RENEW=1 this test writes it and fails once."""
     document = server.get("/openapi.json").json()
     is_current = OPENAPI.exists() and json.loads(OPENAPI.read_text()) == document
-    if not is_current and "TALLYBOOK_RENEW" in os.environ:
+    if not is_current and "TALLYBOOK_TEST_RENEW" in os.environ:
         OPENAPI.write_text(json.dumps(document, indent=1) + "\n")
-    assert is_current, "docs/openapi.json is outdated: run this test with TALLYBOOK_RENEW=1, and commit the file"
+    assert is_current, "docs/openapi.json is outdated: run this test with TALLYBOOK_TEST_RENEW=1, and commit the file"
 
 
 def wait_for_status(server: RunningServer, status: int) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import resource
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from tallybook.application.interfaces.http.health import ReadinessProbe
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.metering import utc_now
+from tallybook.application.storage.key_value import KeyValueEntry
 from tallybook.application.storage.sqlite.store import SQLiteStore
 from tallybook.application.storage.url import resolve_store
 from tallybook.domain.policy import AcceptancePolicy
@@ -143,16 +144,22 @@ def test_probes_do_not_grow_the_ledger(url: str) -> None:
         assert Path(store.events_database).stat().st_size < 100_000
 
 
-def test_probes_of_many_requests_are_cached(url: str) -> None:
+def test_probes_of_many_requests_are_cached(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At most one a second writes."""
-    writes: list[object] = []
+    write_count = 0
 
     async def probe_at_once(readiness: ReadinessProbe) -> None:
         await asyncio.gather(*(readiness.check() for _ in range(PROBES)))
 
     with open_registry(url) as ledgers:
         key_values = ledgers.for_mode(livemode=True).key_values
-        apply: Callable[..., None] = key_values.apply
-        key_values.apply = lambda **changes: (writes.append(changes), apply(**changes))[1]
+        apply = key_values.apply
+
+        def count_and_apply(*, upsert: Sequence[KeyValueEntry]) -> None:
+            nonlocal write_count
+            write_count += 1
+            apply(upsert=upsert)
+
+        monkeypatch.setattr(key_values, "apply", count_and_apply)
         asyncio.run(probe_at_once(ReadinessProbe(ledgers, cache_seconds=60)))
-    assert len(writes) == 1
+    assert write_count == 1

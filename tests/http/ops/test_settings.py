@@ -2,13 +2,24 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
-from tallybook.application.interfaces.http.settings import ServerSettings, settings_errors
+from pydantic import BaseModel, ValidationError
+from tallybook.application import Metering
+from tallybook.application.interfaces.cli.app import app
+from tallybook.application.interfaces.environment import VARIABLES, unknown_variables
+from tallybook.application.interfaces.http.settings import (
+    ENV_PREFIX,
+    NESTED_DELIMITER,
+    ServerSettings,
+    settings_errors,
+)
+from tallybook.application.read_models.worker_pool import MAX_PROCESSES_SETTING
 from tallybook.domain.policy import AcceptancePolicy
+from typer.testing import CliRunner
 
 from tests.http.running_server import TALLYBOOK
 
@@ -92,6 +103,64 @@ def test_invalid_settings_are_reported_and_nothing_is_created(tmp_path: Path) ->
     assert [line.split(": ")[:2] for line in stderr.splitlines()] == [
         ["tallybook", "TALLYBOOK_PORT"], ["tallybook", "TALLYBOOK_POLICY__MAX_AGE"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [
+        ("TALLYBOOK_LEGDER", "TALLYBOOK_LEDGER"),
+        ("TALLYBOOK_POLICY_MAX_AGE", "TALLYBOOK_POLICY__MAX_AGE"),
+        ("TALLYBOOK_POLICY__MAXAGE", "TALLYBOOK_POLICY__MAX_AGE"),
+        ("TALLYBOOK_MAXHEADERS", "TALLYBOOK_MAX_HEADERS"),
+        ("tallybook_prot", "TALLYBOOK_PORT"),
+        ("TALLYBOOK_", ""),
+        ("TALLYBOOK_QUITE_DIFFERENT", ""),
+    ],
+)
+@pytest.mark.parametrize("command", [["serve"], ["meter", "list"], ["demo"]])
+def test_a_misspelt_variable_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, similar: str, command: list[str]
+) -> None:
+    """Of the server and of every command: it names similar settings, not the value, and nothing is done."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, command, env={name: "geheim", "TALLYBOOK_LEDGER": "sqlite:///usage.db"})
+    assert (result.exit_code, result.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert result.stderr.startswith(f"tallybook: {name}: there is no such setting.")
+    assert similar in result.stderr
+    assert "geheim" not in result.output
+    assert CliRunner().invoke(app, [*command, "--help"], env={name: "geheim"}).exit_code == 0
+
+
+def test_an_embedded_ledger_does_not_judge_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It belongs to the program that embeds it."""
+    monkeypatch.setenv("TALLYBOOK_LEGDER", "sqlite:///usage.db")
+    Metering.open("sqlite://").close()
+
+
+def test_variables_that_are_no_settings_are_accepted() -> None:
+    """Those of the tests, of Kubernetes for a Service called `tallybook`, and those of other programs."""
+    names = (
+        "TALLYBOOK_TEST_POSTGRES", "TALLYBOOK_SERVICE_HOST", "TALLYBOOK_SERVICE_PORT", "TALLYBOOK_SERVICE_PORT_HTTP",
+        "TALLYBOOK_PORT_8080_TCP", "TALLYBOOK_PORT_8080_TCP_ADDR", "TALLYBOOKKEEPER", "_TALLYBOOK_COMPLETE", "PATH",
+    )  # fmt: skip
+    assert unknown_variables(dict.fromkeys(names, "")) == []
+
+
+def test_the_list_of_variables_is_complete() -> None:
+    """It has each setting of the server, and the variable of the worker processes."""
+
+    def variables(model: type[BaseModel], prefix: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            yield f"{prefix}{name}".upper()
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from variables(field.annotation, f"{prefix}{name}{NESTED_DELIMITER}")
+
+    assert {*variables(ServerSettings, ENV_PREFIX), MAX_PROCESSES_SETTING} == VARIABLES
+
+
+def test_a_setting_that_is_not_json_is_reported(tmp_path: Path) -> None:
+    """A group of settings can be one JSON object."""
+    assert "policy" in usage_error(tmp_path, TALLYBOOK_POLICY="{max_age")
 
 
 def test_an_option_comes_before_the_environment(tmp_path: Path) -> None:

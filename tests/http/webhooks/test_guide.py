@@ -29,8 +29,8 @@ def test_the_guide_is_followed(
     server: RunningServer, ledger_url: str, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the first block to the last: both forms of events are received, and corrected usage counts."""
-    monkeypatch.setenv("TALLYBOOK_URL", server.url)
-    monkeypatch.setenv("TALLYBOOK_KEY", key)
+    monkeypatch.setenv("USAGE_URL", server.url)
+    monkeypatch.setenv("USAGE_KEY", key)
     port = free_port()
     names: Any = {"__name__": "guide"}
     running: list[uvicorn.Server] = []
