@@ -10,6 +10,7 @@ from ...domain.errors import InvalidSigningKey
 from ...domain.text import abbreviated_repr
 from ..storage.private_files import private_opener
 from .checkpoint import KEY_HASH_BYTES, ORIGIN_PATTERN, Note, Signature, from_base64, to_base64
+from .weak_keys import is_weak_public_key
 
 if TYPE_CHECKING:
     from . import ed25519
@@ -47,6 +48,12 @@ class PublicKey:
                 "A public key is a line like 'tallybook+1a2b3c4d+AfY…', as 'tallybook checkpoint key' prints it.",
                 field="key",
             )
+        if is_weak_public_key(key.value):
+            raise InvalidSigningKey(
+                "This public key proves nothing: anyone can sign for it, because it is a point of small order or has a "
+                "second encoding. Use a key that 'tallybook checkpoint key' prints.",
+                field="key",
+            )
         return key
 
     @classmethod
@@ -70,7 +77,9 @@ class PublicKey:
         return (signature.name, signature.key_hash) == (self.name, self.key_hash)
 
     def has_signed(self, note: Note) -> bool:
-        """Return whether the note has signatures by this key and all of them are valid."""
+        """Return whether the note has signatures by this key and all of them are valid; False for a weak key."""
+        if is_weak_public_key(self.value):
+            return False
         own_signatures = [signature.value for signature in note.signatures if self.matches(signature)]
         is_valid_signature = _import_ed25519().is_valid_signature
         return bool(own_signatures) and all(
