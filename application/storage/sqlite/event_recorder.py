@@ -66,13 +66,13 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
 
     def create_table(self) -> None:
         """Open the database. The first connection creates the table if it does not exist."""
-        with self.datastore.transaction(commit=False):
-            pass
+        with self.datastore.transaction(commit=False) as c:
+            self._schema_version = _schema_version(c)
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int]:
         rows = [(str(s.originator_id), s.originator_version, s.topic, s.state) for s in stored_events]
         positions = self.insert_rows_in_transaction(c, rows)
-        self._require_known_events(positions.start - 1)
+        self._require_known_events(c, positions.start - 1)
         return positions
 
     def insert_rows(
@@ -101,7 +101,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
                 if c.fetchone() is not None:
                     raise ConcurrentStreamUpdate(stream)
             positions = self.insert_rows_in_transaction(c, rows)
-            self._require_known_events(positions.start - 1)
+            self._require_known_events(c, positions.start - 1)
             if attach is not None:
                 insert_entries(c, sorted_for_writing(attach(positions)))
         self._known_head = positions.stop - 1
@@ -117,7 +117,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
     def exclusive(self) -> Generator["SQLiteEventAppender"]:
         """Read and append while no other client can append. The rows are committed at the end."""
         with self.datastore.transaction(commit=True) as c:
-            self._require_known_events(self.last_position(c))
+            self._require_known_events(c, self.last_position(c))
             yield SQLiteEventAppender(self, c)
 
     def insert_rows_in_transaction(self, c: SQLiteCursor, rows: Sequence[EventRow]) -> range:
@@ -130,12 +130,13 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         last_position = self.last_position(c)
         return range(last_position - len(rows) + 1, last_position + 1)
 
-    def _require_known_events(self, head: int) -> None:
+    def _require_known_events(self, c: SQLiteCursor, head: int) -> None:
         """Raise LedgerUnavailable if a ledger that ends at `head` lacks events that this process has seen.
 
         Call this in each write transaction with the head at its start. An overwritten file is still the same file.
+        Events that were deleted by force are left to `verify`: this needs another schema, without a trigger.
         """
-        if head < self._known_head:
+        if head < self._known_head and _schema_version(c) == self._schema_version:
             raise unavailable(
                 self.store.pool.db_name,
                 f"the ledger ends at position {head}, but position {self._known_head} was recorded before. The file "
@@ -236,6 +237,12 @@ class SQLiteEventAppender:
     def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) and return their positions."""
         return self._recorder.insert_rows_in_transaction(self._cursor, rows)
+
+
+def _schema_version(c: SQLiteCursor) -> int:
+    """Return the number that SQLite increments with each change of the schema."""
+    c.execute("PRAGMA schema_version")
+    return c.fetchone()[0]
 
 
 def _fetch_all(c: SQLiteCursor, statement: str, params: Sequence[object]) -> list[Any]:
