@@ -141,6 +141,7 @@ def test_an_older_copy_of_the_ledger_in_the_same_file_is_noticed(file_store: SQL
     backup = file_store.file.with_name("backup.db")
     with file_store.metering() as metering:
         record_history(metering, 20)
+        metering.key_value_store()
         with closing(sqlite3.connect(file_store.file)) as other:
             other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             shutil.copyfile(file_store.file, backup)

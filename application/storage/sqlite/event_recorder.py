@@ -65,7 +65,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         self.select_events_statement = f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE originator_id=? "
 
     def create_table(self) -> None:
-        """Open the database. The first connection creates the table if it does not exist."""
+        """Open the database, and read the version of its schema. The first connection creates missing tables."""
         with self.datastore.transaction(commit=False) as c:
             self._schema_version = _schema_version(c)
 
@@ -111,6 +111,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         """Return the key-value store of the ledger. Its table is created if it does not exist."""
         if self._key_value_store is None:
             self._key_value_store = SQLiteKeyValueStore(self.store)
+            self.create_table()  # the table of the key-value store may be new, which changes the schema
         return self._key_value_store
 
     @contextmanager
