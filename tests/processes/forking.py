@@ -4,7 +4,6 @@ import gc
 import os
 import subprocess
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 
@@ -91,29 +90,17 @@ def outlive_parent(url: str) -> None:
 
 
 def fork_during_transaction(url: str) -> None:
-    """Fork while a thread writes. The child cannot open the ledger, and its exit harms no later write-ahead log."""
+    """Fork in a transaction. The child cannot open the ledger, and its exit harms no later write-ahead log."""
     parent_closed, close_parent = os.pipe()
-    in_transaction, forked = threading.Event(), threading.Event()
     metering = open_ledger(url)
     metering.record_many(batch("parent", 0))
-
-    def write() -> None:
-        with metering._ledger.ledger_recorder.exclusive():  # pyright: ignore[reportPrivateUsage]
-            in_transaction.set()
-            forked.wait()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    in_transaction.wait()
-    child = os.fork()
-    if child == 0:
-        with pytest.raises(LedgerUnavailable, match="when it forked this process"):
-            open_ledger(url)
-        del metering
-        os.read(parent_closed, 1)
-        sys.exit()  # not os._exit: the interpreter deallocates what it can
-    forked.set()
-    writer.join()
+    with metering._ledger.ledger_recorder.exclusive():  # pyright: ignore[reportPrivateUsage]
+        child = os.fork()
+        if child == 0:
+            with pytest.raises(LedgerUnavailable, match="when it forked this process"):
+                open_ledger(url)
+            os.read(parent_closed, 1)
+            sys.exit()  # not os._exit: the interpreter deallocates what it can
     metering.record_many(batch("parent", 1))
     metering.close()
     program = [sys.executable, "-m", f"{__package__}.programs", record_and_crash.__name__, url]
@@ -126,7 +113,8 @@ def fork_during_transaction(url: str) -> None:
 
 def record_and_crash(url: str) -> None:
     """Record a batch and end without closing the ledger."""
-    open_ledger(url).record_many(batch("crashed", 0))
+    metering = open_ledger(url)
+    metering.record_many(batch("crashed", 0))
     os._exit(1)
 
 
