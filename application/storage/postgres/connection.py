@@ -3,26 +3,29 @@
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Literal, TypeVar
 
 import eventsourcing.postgres
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
+from psycopg.errors import ConnectionTimeout
+from psycopg.pq import Conninfo, PGconn, Ping
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
-from psycopg_pool import ConnectionPool
-from pydantic import SecretStr
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from ....domain.errors import LedgerUnavailable
 from ...uuid7 import uuid7
 from ..forks import require_owner_process
 from ..ports import LEDGER_CLOSED, TransientError
-from .errors import ConnectFailed, ConnectionLost, translate_errors
+from .errors import ConnectionLost, describe, is_lock_timeout, is_read_only, lock_timeout_error, translate_errors
+from .locks import describe_lock_holders
+from .monitored_connection import MonitoredConnection, ServerMonitor
+from .parameters import connection_parameters, describe_location
+from .pool import Pool
 from .settings import PostgresSettings
-from .url_parameters import require_known_parameters, require_valid_port, unparsable_url
 
 Result = TypeVar("Result")
 TransactionMode = Literal["statement", "read", "write"]
@@ -66,11 +69,13 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
         self.settings = settings
         self.lock_namespace = schema
-        self.parameters = _connection_parameters(settings)
+        self.parameters = connection_parameters(settings)
         self.location = describe_location(settings, schema)
         self.process_id = os.getpid()
         self.is_closed = False
-        self.pool = _Pool(self.parameters, max_connections, settings.timeout_seconds)
+        self._lock_timeout_ms = max(round(settings.timeout_seconds * 1000), 1)  # 0 would disable the timeout
+        self._monitor = ServerMonitor(self.parameters, settings.timeout_seconds)
+        self.pool = Pool(self.parameters, max_connections, settings.timeout_seconds, self._configure)
 
     def register_type_adapters(self) -> None:
         """Register none: the statements use no custom types."""
@@ -111,6 +116,8 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         end_sql: str = "",
     ) -> Generator[Result]:
         """Start a transaction and yield the result of `prepare`, which is called again if the connection was lost."""
+        if mode == "statement" and not self.settings.prepared_statements:
+            mode = "read"  # only a transaction has a lock timeout then, see _configure
         with translate_errors(self.location):
             connection, result = self._begin_transaction(mode, prepare, begin_sql)
             try:
@@ -118,8 +125,8 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
                 statement = f"{end_sql}; {_END_SQL[mode]}" if end_sql and mode == "write" else _END_SQL[mode]
                 if statement:
                     connection.execute(statement.encode())
-            except BaseException:
-                _roll_back(connection)
+            except BaseException as error:
+                self._fail(connection, error)
                 raise
             finally:
                 self.release(connection)
@@ -166,12 +173,33 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
     def dedicated_connection(self) -> Generator[Connection[Any]]:
         """Open a connection outside the pool, for long operations that wait. The pool stays free for queries."""
         require_owner_process(self.process_id)
-        with translate_errors(self.location):
-            connection = psycopg.connect(**self.parameters)
+        with translate_errors(self.location), closing(self.connect()) as connection:
+            yield connection
+
+    def connect(self) -> MonitoredConnection:
+        """Open a connection outside the pool. Raise psycopg's errors."""
+        connection = MonitoredConnection.connect(**self.parameters)
+        try:
+            self._configure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def check_connection(self) -> None:
+        """Raise LedgerUnavailable at once if the server refuses connections. A pool would retry until the timeout.
+
+        Wait for a server that is starting, shutting down or recovering.
+        """
+
+        def check() -> None:
             try:
-                yield connection
-            finally:
-                connection.close()
+                self.connect().close()
+            except psycopg.OperationalError as error:
+                error_class = TransientError if _is_starting(error, self.parameters) else LedgerUnavailable
+                raise error_class(f"PostgreSQL on {self.location}: {describe(error)}.") from error
+
+        self.retry_transient(check)
 
     def close(self) -> None:
         """Close the connections. In a forked process, leave those of the parent process open."""
@@ -180,12 +208,12 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         if pool is not None and os.getpid() == getattr(self, "process_id", None):
             pool.close()
 
-    def acquire(self, timeout: float) -> Connection[Any]:
+    def acquire(self, timeout: float) -> MonitoredConnection:
         """Borrow a connection for one transaction."""
         self.pool.open()
         return self.pool.getconn(timeout)
 
-    def release(self, connection: Connection[Any]) -> None:
+    def release(self, connection: MonitoredConnection) -> None:
         """Return a connection to the pool."""
         self.pool.putconn(connection)
 
@@ -197,10 +225,9 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         if self.is_closed:
             raise LedgerUnavailable(LEDGER_CLOSED)
         deadline = time.monotonic() + self.settings.timeout_seconds
-        timeout = max(round(self.settings.timeout_seconds * 1000), 1)  # 0 would disable the timeout
-        statement = f"{_BEGIN_SQL[mode]}; SET LOCAL lock_timeout = {timeout}"
+        statement = f"{_BEGIN_SQL[mode]}; SET LOCAL lock_timeout = {self._lock_timeout_ms}"
         while True:
-            connection = self.acquire(max(deadline - time.monotonic(), 0.001))
+            connection = self._acquire_reachable(deadline)
             try:
                 if mode != "statement":
                     is_limited = mode == "write" and connection.info.server_version >= MIN_VERSION_TRANSACTION_TIMEOUT
@@ -209,10 +236,42 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
                 return connection, prepare(connection)
             except BaseException as error:
                 is_gone = connection.closed
-                _roll_back(connection)
-                self.release(connection)
+                try:
+                    self._fail(connection, error)
+                finally:
+                    self.release(connection)
                 if not (isinstance(error, (psycopg.Error, ConnectionLost)) and is_gone and time.monotonic() < deadline):
                     raise
+
+    def _acquire_reachable(self, deadline: float) -> Connection[Any]:
+        """Borrow a connection that was not opened before the server stopped answering."""
+        while True:
+            connection = self.acquire(max(deadline - time.monotonic(), 0.001))
+            if connection.opened_at > self._monitor.unreachable_at:
+                return connection
+            connection.close()
+            self.release(connection)
+
+    def _configure(self, connection: MonitoredConnection) -> None:
+        """Limit the waits of a new connection for the server and for locks.
+
+        A statement outside a transaction is one of several of a query, and waits half as long for a lock.
+        """
+        connection.monitor = self._monitor
+        if self.settings.prepared_statements:  # otherwise a pooler would share the setting with other clients
+            connection.execute(f"SET lock_timeout = {max(self._lock_timeout_ms // 2, 1)}".encode())
+
+    def _fail(self, connection: Connection[Any], error: BaseException) -> None:
+        """Roll back after an error. Raise LockTimeout, with what holds the lock, if the error is a lock timeout.
+
+        A connection to a read-only server is closed, because after a failover it would stay read-only.
+        """
+        _roll_back(connection)
+        if is_read_only(error):
+            connection.close()
+        elif is_lock_timeout(error) and not connection.closed:
+            holders = describe_lock_holders(connection, self.schema)
+            raise lock_timeout_error(self.location, error.__cause__ or error, holders) from error
 
 
 class SingleConnectionDatastore(PostgresDatastore):
@@ -223,86 +282,24 @@ class SingleConnectionDatastore(PostgresDatastore):
     def __init__(self, settings: PostgresSettings) -> None:
         super().__init__(settings, "pg_temp", 1)
         with translate_errors(self.location):
-            self._connection = psycopg.connect(**self.parameters)
+            self._connection = self.connect()
         self.lock_namespace = f"{self.schema} {uuid7()}"  # no other connection sees these tables
 
-    def acquire(self, timeout: float) -> Connection[Any]:  # noqa: ARG002 - the connection exists already
+    def acquire(self, timeout: float) -> MonitoredConnection:  # noqa: ARG002 - the connection exists already
         """Return the connection. Another connection would not have the tables."""
         if self._connection.closed:
             raise LedgerUnavailable(f"PostgreSQL on {self.location}: the connection was lost. Try again.")
         return self._connection
 
-    def release(self, connection: Connection[Any]) -> None:
+    def release(self, connection: MonitoredConnection) -> None:
         """Do nothing: the connection stays open."""
 
     def close(self) -> None:
         """Close the connection, which drops the tables. In a forked process, leave it open for the parent process."""
         super().close()
-        connection: Connection[Any] | None = getattr(self, "_connection", None)
+        connection: MonitoredConnection | None = getattr(self, "_connection", None)
         if connection is not None and os.getpid() == self.process_id:
             connection.close()
-
-
-class _Pool(ConnectionPool[Connection[Any]]):
-    """A pool that opens connections on demand and reports why one cannot be opened."""
-
-    def __init__(self, parameters: Mapping[str, Any], max_connections: int, timeout_seconds: float) -> None:
-        self.last_connect_error: Exception | None = None
-        super().__init__(
-            kwargs=dict(parameters),
-            min_size=0,
-            max_size=max_connections,
-            open=False,
-            timeout=timeout_seconds,
-            reconnect_timeout=timeout_seconds,
-            num_workers=1,
-            name="tallybook",
-        )
-
-    def getconn(self, timeout: float | None = None) -> Connection[Any]:
-        """Return a connection. Raise ConnectFailed with the reason if none can be opened."""
-        try:
-            return super().getconn(timeout)
-        except psycopg.OperationalError:
-            connect_error, self.last_connect_error = self.last_connect_error, None
-            if connect_error is not None:
-                raise ConnectFailed(f"no connection can be opened: {connect_error}") from connect_error
-            raise
-
-    def _connect(self, timeout: float | None = None) -> Connection[Any]:
-        try:
-            connection = super()._connect(timeout)
-        except psycopg.Error as error:
-            self.last_connect_error = error
-            raise
-        self.last_connect_error = None
-        return connection
-
-
-def _connection_parameters(settings: PostgresSettings) -> dict[str, Any]:
-    """Return the parameters of every connection. Raise InvalidLedgerUrl."""
-    require_known_parameters(settings)
-    try:
-        parameters: dict[str, Any] = dict(conninfo_to_dict(settings.url.get_secret_value()))
-        for key, value in settings.parameters.items():
-            parameters[key] = value.get_secret_value() if isinstance(value, SecretStr) else value
-        make_conninfo("", **parameters)
-    except psycopg.Error:  # its message contains parts of the URL
-        raise unparsable_url(settings.url.get_secret_value()) from None
-    require_valid_port(parameters.get("port", ""))
-    defaults = {"application_name": "tallybook", "connect_timeout": max(round(settings.timeout_seconds), 2)}
-    prepare_options = {} if settings.prepared_statements else {"prepare_threshold": None}
-    # Overrides the settings of the role and the environment: other encodings cannot represent every text.
-    return {**defaults, **parameters, **prepare_options, "client_encoding": "UTF8", "autocommit": True}
-
-
-def describe_location(settings: PostgresSettings, schema: str) -> str:
-    """Return the database and the schema for messages, without a password."""
-    parameters = _connection_parameters(settings)
-    name = str(parameters.get("dbname") or "by default")
-    database = "by a URL of its own" if set("=/") & set(name) else repr(name)  # the name may contain a password
-    host = parameters.get("host") or parameters.get("hostaddr") or "the local server"
-    return f"{host}, database {database}, schema {schema!r}"
 
 
 _END_SQL: dict[TransactionMode, str] = {"statement": "", "read": "ROLLBACK", "write": "COMMIT"}
@@ -313,3 +310,15 @@ def _roll_back(connection: Connection[Any]) -> None:
         connection.execute("ROLLBACK")
     except psycopg.Error:
         connection.close()  # the connection is lost or unusable
+
+
+def _is_starting(error: psycopg.OperationalError, parameters: Mapping[str, Any]) -> bool:
+    """Return whether a server that rejected a connection is starting, shutting down or recovering.
+
+    libpq returns no SQLSTATE for a rejected connection, and its message is in the language of the server.
+    """
+    if isinstance(error, ConnectionTimeout):
+        return False
+    names = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    conninfo = make_conninfo("", **{name: value for name, value in parameters.items() if name in names})
+    return PGconn.ping(conninfo.encode()) == Ping.REJECT

@@ -15,7 +15,11 @@ from ..ports import LEDGER_CLOSED, ConnectTimeout, LockTimeout, TransientError
 _HINTS: dict[type[psycopg.Error], str] = {
     errors.QueryCanceled: " A server timeout or an administrator cancelled the statement; try again.",
     errors.DiskFull: " Free some space; no accepted data is lost.",
+    errors.ReadOnlySqlTransaction: " The server accepts no changes: it is a standby, a failover is in progress, or"
+    " 'default_transaction_read_only' is on. Try again, or connect to the primary.",
 }
+
+_LOCK_HINT = "Another client held a lock for too long; try again."
 
 
 class ConnectionLost(TransientError):
@@ -24,6 +28,10 @@ class ConnectionLost(TransientError):
 
 class ConnectFailed(psycopg.OperationalError):
     """No connection could be opened within the timeout."""
+
+
+class ReadOnlyServer(TransientError):
+    """The server accepts no changes: it is a standby, or a failover is in progress."""
 
 
 class TablesMissing(LedgerUnavailable):
@@ -44,36 +52,36 @@ def translate_errors(location: str) -> Generator[None]:
     try:
         yield
     except errors.IntegrityError as error:
-        raise IntegrityError(_message(error)) from error
-    except (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction) as error:
+        raise IntegrityError(describe(error)) from error
+    except errors.InsufficientPrivilege as error:
         raise DatabasePermissionDenied(
-            f"PostgreSQL on {location}: {_message(error)}. The role of this connection lacks the permission; use "
+            f"PostgreSQL on {location}: {describe(error)}. The role of this connection lacks the permission; use "
             "another role.",
         ) from error
     except (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName) as error:
-        raise TablesMissing(f"PostgreSQL on {location}: {_message(error)}.") from error
+        raise TablesMissing(f"PostgreSQL on {location}: {describe(error)}.") from error
     except (errors.DeadlockDetected, errors.SerializationFailure) as error:
-        raise SerializationConflict(f"PostgreSQL on {location}: {_message(error)}. Try again.") from error
+        raise SerializationConflict(f"PostgreSQL on {location}: {describe(error)}. Try again.") from error
     except errors.LockNotAvailable as error:
-        raise LockTimeout(
-            f"PostgreSQL on {location}: {_message(error)}. Another client held a lock for too long; try again."
-        ) from error
+        raise lock_timeout_error(location, error, "") from error
     except PoolClosed as error:
         raise LedgerUnavailable(LEDGER_CLOSED) from error
     except ConnectFailed as error:
-        raise ConnectTimeout(f"PostgreSQL on {location}: {_message(error)}.") from error
+        raise ConnectTimeout(f"PostgreSQL on {location}: {describe(error)}.") from error
     except (PoolTimeout, TooManyRequests) as error:
         raise LedgerUnavailable(
-            f"PostgreSQL on {location}: {_message(error)}. Try again, or raise max_connections."
+            f"PostgreSQL on {location}: {describe(error)}. Try again, or raise max_connections."
         ) from error
     except psycopg.Error as error:
         hint = next((hint for error_class, hint in _HINTS.items() if isinstance(error, error_class)), "")
-        raise _error_class(error)(f"PostgreSQL on {location}: {_message(error)}.{hint}") from error
+        raise _error_class(error)(f"PostgreSQL on {location}: {describe(error)}.{hint}") from error
 
 
 def _error_class(error: psycopg.Error) -> type[LedgerUnavailable]:
     if isinstance(error, errors.ProgramLimitExceeded):
         return ValueTooLong
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return ReadOnlyServer
     return ConnectionLost if is_connection_lost(error) else LedgerUnavailable
 
 
@@ -85,5 +93,21 @@ def is_connection_lost(error: psycopg.Error) -> bool:
     return False
 
 
-def _message(error: Exception) -> str:
+def is_read_only(error: BaseException) -> bool:
+    """Return whether a server rejected a change because it is read-only."""
+    return isinstance(error, (errors.ReadOnlySqlTransaction, ReadOnlyServer))
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether a statement waited too long for a lock."""
+    return isinstance(error, (errors.LockNotAvailable, LockTimeout))
+
+
+def lock_timeout_error(location: str, error: BaseException, holders: str) -> LockTimeout:
+    """Return the error for a statement that waited too long for a lock; `holders` describes who holds it."""
+    return LockTimeout(f"PostgreSQL on {location}: {describe(error)}. {holders or _LOCK_HINT}")
+
+
+def describe(error: BaseException) -> str:
+    """Return the message of an error on one line, without a full stop."""
     return redact(" ".join(str(error).split()) or type(error).__name__).rstrip(".")

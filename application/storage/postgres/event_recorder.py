@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 from eventsourcing.persistence import Notification, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg import Connection
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 
 from ....domain.errors import LedgerUnavailable
 from ....projections.models import LedgerEvent, RawPage
 from ..key_value import EntriesForPositions, sorted_for_writing
-from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow, TransientError
+from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
 from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SqlEventReader
 from .bulk_read import read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
@@ -32,8 +33,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         reject_database_functions()
-        with datastore.dedicated_connection():
-            pass  # wrong connection parameters raise an error at once; a pool would retry
+        datastore.check_connection()
         super().__init__(datastore)
         self.store: PostgresDatastore = datastore
         self._key_value_store: PostgresKeyValueStore | None = None
@@ -75,16 +75,21 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
-        """Return events of one stream, by version."""
-        rows = self.store.select(
-            self.store.format_sql(
-                "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
-                " WHERE originator_id = %s AND originator_version > coalesce(%s, originator_version - 1)"
-                " AND originator_version <= coalesce(%s, originator_version)"
-                f" ORDER BY originator_version {'DESC' if desc else ''} LIMIT %s"
-            ),
-            (str(originator_id), gt, lte, limit),
+        """Return events of one stream, by version.
+
+        Commands start with this, so it waits for a lock for the whole timeout: twice as long as queries do.
+        """
+        statement = self.store.format_sql(
+            "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
+            " WHERE originator_id = %s AND originator_version > coalesce(%s, originator_version - 1)"
+            " AND originator_version <= coalesce(%s, originator_version)"
+            f" ORDER BY originator_version {'DESC' if desc else ''} LIMIT %s"
         )
+        params = (str(originator_id), gt, lte, limit)
+        try:
+            rows = self.store.select(statement, params)
+        except LockTimeout:
+            rows = self.store.select(statement, params)
         return [StoredEvent(*row) for row in rows]
 
     def max_notification_id(self) -> int | None:
@@ -146,9 +151,23 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
     @contextmanager
     def exclusive(self) -> Generator["PostgresEventAppender"]:
-        """Read and append while no other client can append. The rows are committed at the end."""
-        with self.store.transaction_for("write", self._lock_sql, self._notify_sql) as connection:
-            yield PostgresEventAppender(self, connection)
+        """Read and append while no other client can append. The rows are committed at the end.
+
+        Wait for a server that accepts changes, because what is done in the block can't be repeated here.
+        """
+
+        def begin() -> Connection[Any]:
+            with ExitStack() as attempt:
+                connection = attempt.enter_context(
+                    self.store.transaction_for("write", self._lock_sql, self._notify_sql)
+                )
+                if connection.execute("SHOW transaction_read_only").fetchone() == ("on",):
+                    raise ReadOnlySqlTransaction("no events can be appended in a read-only transaction")
+                transaction.enter_context(attempt.pop_all())
+                return connection
+
+        with ExitStack() as transaction:
+            yield PostgresEventAppender(self, self.store.retry_transient(begin))
 
     def insert_rows_in_transaction(self, connection: Connection[Any], rows: Sequence[EventRow]) -> Sequence[int]:
         """Store rows inside a transaction that holds the lock and return their positions."""

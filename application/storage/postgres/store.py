@@ -5,9 +5,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from ....domain.rules import Rules
-from .connection import PostgresDatastore, describe_location
+from .connection import PostgresDatastore
 from .event_recorder import PostgresEventRecorder
 from .ledger_schema import LEDGER_SCHEMA
+from .parameters import describe_location
 from .read_models import PostgresReadModelStore
 from .settings import PostgresSettings
 
@@ -28,12 +29,15 @@ class PostgresStore:
     def exists(self) -> bool:
         """Return whether the ledger exists."""
         with closing(self._ledger_datastore()) as datastore:
+            datastore.check_connection()
             return LEDGER_SCHEMA.exists_in(datastore)
 
     def delete_read_models(self) -> None:
         """Delete the read models, which no process has open. They are projected again when they are needed."""
-        with closing(self._read_model_datastore()) as datastore, datastore.transaction_for("write") as connection:
-            connection.execute(datastore.format_sql("DROP SCHEMA IF EXISTS {schema} CASCADE"))
+        with closing(self._read_model_datastore()) as datastore:
+            datastore.check_connection()
+            with datastore.transaction_for("write") as connection:
+                connection.execute(datastore.format_sql("DROP SCHEMA IF EXISTS {schema} CASCADE"))
 
     def open_recorder(self) -> PostgresEventRecorder:
         """Open the ledger's events. The ledger is created if it does not exist."""

@@ -1,0 +1,136 @@
+"""Connections that notice a server that has fallen silent. docs/decisions/0022 says why TCP is not enough."""
+
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from time import monotonic
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg import Connection
+
+from .errors import ConnectFailed
+from .parameters import MIN_CONNECT_TIMEOUT_SECONDS
+
+Result = TypeVar("Result")
+MIN_SILENCE_SECONDS = 1.0
+"""A statement that takes less is never asked about."""
+# A pooler reports a process number of its own, so behind one an answer has to be enough. A role that may not see the
+# state of the session reads NULL. A server that waits for the client executes nothing.
+_IS_EXECUTING = """
+SELECT pg_backend_pid() <> %(pid_of_this_connection)s OR EXISTS (
+    SELECT FROM pg_stat_activity WHERE pid = %(pid)s
+    AND (state IS NULL OR state NOT LIKE 'idle%%') AND wait_event_type IS DISTINCT FROM 'Client'
+)
+"""
+
+
+class ServerMonitor:
+    """Asks the server, on another connection, whether it executes a statement from which nothing has been received."""
+
+    def __init__(self, parameters: Mapping[str, Any], timeout_seconds: float) -> None:
+        self.silence_seconds = max(timeout_seconds / 2, MIN_SILENCE_SECONDS)
+        self.unreachable_at = 0.0
+        """When the server did not answer last, in seconds of the monotonic clock: older connections are lost."""
+        self._parameters = {
+            **parameters,
+            "connect_timeout": max(round(self.silence_seconds), MIN_CONNECT_TIMEOUT_SECONDS),
+            "target_session_attrs": "any",
+        }
+        self._lock = threading.Lock()
+
+    def check(self, connection: "MonitoredConnection") -> None:
+        """Return if the server executes the statement of a connection.
+
+        Raise ConnectFailed if the server does not answer, and OperationalError if the statement is lost.
+        """
+        asked_at = monotonic()
+        with self._lock:  # one more connection at most, and one wait for all connections to the same server
+            if self.unreachable_at > asked_at:
+                raise self._unreachable()
+            try:
+                is_executing = self._is_executing(connection)
+            except psycopg.OperationalError as error:
+                self.unreachable_at = monotonic()
+                raise self._unreachable() from error
+        if not is_executing:
+            raise psycopg.OperationalError("the connection was lost: the server does not execute its statement")
+
+    def _is_executing(self, connection: "MonitoredConnection") -> bool:
+        """Ask the server that the connection was opened to, even if its name has another address by now."""
+        info = connection.info
+        address = {"host": info.host, "port": info.port, "hostaddr": info.hostaddr or None}
+        parameters = {name: value for name, value in (self._parameters | address).items() if value is not None}
+        with closing(_LimitedConnection.connect(**parameters)) as asking:
+            asking.silence_seconds = self.silence_seconds
+            numbers = {"pid_of_this_connection": asking.info.backend_pid, "pid": info.backend_pid}
+            return asking.execute(_IS_EXECUTING, numbers).fetchone() == (True,)
+
+    def _unreachable(self) -> ConnectFailed:
+        return ConnectFailed(
+            f"the server has not answered for {self.silence_seconds:g} seconds, and accepts no other connection"
+        )
+
+
+class MonitoredConnection(Connection[Any]):
+    """A connection whose statements fail if the server has fallen silent. It is closed then."""
+
+    monitor: ServerMonitor | None = None
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.opened_at = monotonic()
+
+    def wait(self, gen: Generator[Any, Any, Result], *args: Any, **named: Any) -> Result:
+        """Wait for a step of the protocol. Raise OperationalError if the server has fallen silent.
+
+        Waiting for notifications is not monitored, because it has a timeout.
+        """
+        if self.monitor is None or named.get("timeout") is not None:
+            return super().wait(gen, *args, **named)
+        monitored = _limit_silence(gen, self.monitor.silence_seconds, self._check_server)
+        return super().wait(monitored, *args, **named)
+
+    def _check_server(self) -> None:
+        assert self.monitor is not None
+        try:
+            self.monitor.check(self)
+        except BaseException:
+            self.close()
+            raise
+
+
+class _LimitedConnection(Connection[Any]):
+    """A connection whose statements fail if nothing is received for a number of seconds."""
+
+    silence_seconds = MIN_SILENCE_SECONDS
+
+    def wait(self, gen: Generator[Any, Any, Result], *args: Any, **named: Any) -> Result:
+        """Wait for a step of the protocol. Raise OperationalError if nothing is received."""
+        return super().wait(_limit_silence(gen, self.silence_seconds, self._fail), *args, **named)
+
+    def _fail(self) -> None:
+        self.close()
+        raise psycopg.OperationalError(f"nothing was received for {self.silence_seconds:g} seconds")
+
+
+def _limit_silence(
+    steps: Generator[Any, Any, Result], seconds: float, on_silence: Callable[[], None]
+) -> Generator[Any, Any, Result]:
+    """Run a generator of psycopg. Call `on_silence` when its socket has been neither readable nor writable for long.
+
+    psycopg resumes a generator about every 0.1 seconds, with nothing if the socket is not ready.
+    """
+    last_ready_at = monotonic()
+    try:
+        wanted = next(steps)
+        while True:
+            ready = yield wanted
+            if ready:
+                last_ready_at = monotonic()
+            elif monotonic() - last_ready_at > seconds:
+                on_silence()
+                last_ready_at = monotonic()
+            wanted = steps.send(ready)
+    except StopIteration as end:
+        return end.value
