@@ -32,7 +32,7 @@ def _on_postgres(settings: PostgresSettings) -> Store:
         raise InvalidLedgerUrl(
             f"A PostgreSQL ledger needs additional packages ({error}): pip install 'tallybook[postgres]'.", field="url"
         ) from error
-    return PostgresStore(settings)
+    return PostgresStore.create(settings)
 
 
 def _on_sqlite(url: str) -> SQLiteStore:

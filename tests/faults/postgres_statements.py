@@ -9,6 +9,7 @@ import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 from psycopg.sql import Composable
+from tallybook.application.storage.postgres.monitored_connection import MonitoredConnection
 
 from .observe import InjectedFault, Statement, StatementObserver
 
@@ -19,7 +20,7 @@ ERRORS = {"disk full": errors.DiskFull, "disk I/O error": errors.IoError}
 @contextmanager
 def observe_postgres(observer: StatementObserver) -> Generator[None]:
     """Let `watch` be told of each statement that this thread has psycopg execute. Rolling back always works."""
-    execute, connect, thread = psycopg.Cursor.execute, psycopg.connect, threading.current_thread()
+    execute, connect, thread = psycopg.Cursor.execute, MonitoredConnection.connect, threading.current_thread()
 
     def executed(cursor: Any, query: Any, *arguments: Any, **named: Any) -> Any:
         text = _text(query)
@@ -29,6 +30,8 @@ def observe_postgres(observer: StatementObserver) -> Generator[None]:
 
     def connected(*arguments: Any, **named: Any) -> Any:
         connection = connect(*arguments, **named)
+        if threading.current_thread() is not thread:  # the pool's
+            return connection
         try:
             _run_observed(observer, connection, "CONNECT", lambda: None)
         except BaseException:
@@ -37,11 +40,13 @@ def observe_postgres(observer: StatementObserver) -> Generator[None]:
         return connection
 
     cursors: Any = psycopg.Cursor
-    cursors.execute, psycopg.connect = executed, connected
+    connections: Any = MonitoredConnection
+    cursors.execute, connections.connect = executed, connected
     try:
         yield
     finally:
-        cursors.execute, psycopg.connect = execute, connect
+        cursors.execute = execute
+        del connections.connect  # the inherited one
 
 
 def is_open(connection: "psycopg.Connection[Any]") -> bool:

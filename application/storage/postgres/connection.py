@@ -9,9 +9,6 @@ from typing import Any, Literal, TypeVar
 import eventsourcing.postgres
 import psycopg
 from psycopg import Connection, Cursor
-from psycopg.conninfo import make_conninfo
-from psycopg.errors import ConnectionTimeout
-from psycopg.pq import Conninfo, PGconn, Ping
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -65,7 +62,10 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
     lock_namespace: str
     """The prefix of the names of advisory locks. All clients of the same tables have the same prefix."""
 
-    def __init__(self, settings: PostgresSettings, schema: str, max_connections: int) -> None:
+    def __init__(
+        self, settings: PostgresSettings, schema: str, max_connections: int, monitor: ServerMonitor | None = None
+    ) -> None:
+        """Prepare a pool for a schema. Datastores on the same server share a monitor."""
         super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
         self.settings = settings
         self.lock_namespace = schema
@@ -74,7 +74,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         self.process_id = os.getpid()
         self.is_closed = False
         self._lock_timeout_ms = max(round(settings.timeout_seconds * 1000), 1)  # 0 would disable the timeout
-        self._monitor = ServerMonitor(self.parameters, settings.timeout_seconds)
+        self.monitor = monitor or ServerMonitor(self.parameters, settings.timeout_seconds)
         self.pool = Pool(self.parameters, max_connections, settings.timeout_seconds, self._configure)
 
     def register_type_adapters(self) -> None:
@@ -178,7 +178,11 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
 
     def connect(self) -> MonitoredConnection:
         """Open a connection outside the pool. Raise psycopg's errors."""
-        connection = MonitoredConnection.connect(**self.parameters)
+        try:
+            connection = MonitoredConnection.connect(**self.parameters)
+        except psycopg.errors.ConnectionTimeout:
+            self.monitor.lost_at = time.monotonic()
+            raise
         try:
             self._configure(connection)
         except BaseException:
@@ -196,7 +200,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
             try:
                 self.connect().close()
             except psycopg.OperationalError as error:
-                error_class = TransientError if _is_starting(error, self.parameters) else LedgerUnavailable
+                error_class = TransientError if _is_starting(error) else LedgerUnavailable
                 raise error_class(f"PostgreSQL on {self.location}: {describe(error)}.") from error
 
         self.retry_transient(check)
@@ -219,7 +223,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
 
     def _begin_transaction(
         self, mode: TransactionMode, prepare: Callable[[Connection[Any]], Result], begin_sql: str
-    ) -> tuple[Connection[Any], Result]:
+    ) -> tuple[MonitoredConnection, Result]:
         """Return a connection with a new transaction. Lost connections are discarded."""
         require_owner_process(self.process_id)
         if self.is_closed:
@@ -243,11 +247,11 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
                 if not (isinstance(error, (psycopg.Error, ConnectionLost)) and is_gone and time.monotonic() < deadline):
                     raise
 
-    def _acquire_reachable(self, deadline: float) -> Connection[Any]:
-        """Borrow a connection that was not opened before the server stopped answering."""
+    def _acquire_reachable(self, deadline: float) -> MonitoredConnection:
+        """Borrow a connection that was opened after one was last found to be lost."""
         while True:
             connection = self.acquire(max(deadline - time.monotonic(), 0.001))
-            if connection.opened_at > self._monitor.unreachable_at:
+            if connection.opened_at > self.monitor.lost_at:
                 return connection
             connection.close()
             self.release(connection)
@@ -257,7 +261,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
 
         A statement outside a transaction is one of several of a query, and waits half as long for a lock.
         """
-        connection.monitor = self._monitor
+        connection.monitor = self.monitor
         if self.settings.prepared_statements:  # otherwise a pooler would share the setting with other clients
             connection.execute(f"SET lock_timeout = {max(self._lock_timeout_ms // 2, 1)}".encode())
 
@@ -279,8 +283,8 @@ class SingleConnectionDatastore(PostgresDatastore):
 
     is_temporary = True
 
-    def __init__(self, settings: PostgresSettings) -> None:
-        super().__init__(settings, "pg_temp", 1)
+    def __init__(self, settings: PostgresSettings, monitor: ServerMonitor) -> None:
+        super().__init__(settings, "pg_temp", 1, monitor)
         with translate_errors(self.location):
             self._connection = self.connect()
         self.lock_namespace = f"{self.schema} {uuid7()}"  # no other connection sees these tables
@@ -312,13 +316,19 @@ def _roll_back(connection: Connection[Any]) -> None:
         connection.close()  # the connection is lost or unusable
 
 
-def _is_starting(error: psycopg.OperationalError, parameters: Mapping[str, Any]) -> bool:
-    """Return whether a server that rejected a connection is starting, shutting down or recovering.
+def _is_starting(error: psycopg.OperationalError) -> bool:
+    """Return whether a server rejected a connection because it is starting, shutting down or recovering.
 
-    libpq returns no SQLSTATE for a rejected connection, and its message is in the language of the server.
+    libpq returns no SQLSTATE for a rejected connection. PQping, which returns this state, blocks all threads.
     """
-    if isinstance(error, ConnectionTimeout):
-        return False
-    names = {option.keyword.decode() for option in Conninfo.get_defaults()}
-    conninfo = make_conninfo("", **{name: value for name, value in parameters.items() if name in names})
-    return PGconn.ping(conninfo.encode()) == Ping.REJECT
+    return any(message in str(error) for message in _STARTING_MESSAGES)
+
+
+_STARTING_MESSAGES = (
+    "the database system is starting up",
+    "the database system is shutting down",
+    "the database system is in recovery mode",
+    "the database system is not accepting connections",
+    "the database system is not yet accepting connections",
+)
+"""PostgreSQL's messages for SQLSTATE 57P03, if its messages are in English."""

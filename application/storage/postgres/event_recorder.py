@@ -23,7 +23,7 @@ from .bulk_read import read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
 from .errors import translate_errors
 from .key_value import PostgresKeyValueStore
-from .ledger_schema import LEDGER_SCHEMA
+from .ledger_schema import LEDGER_SCHEMA, reject_read_models_of_another_ledger
 
 _TYPES = "text integer text blob"
 
@@ -55,6 +55,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
             " AS expected (stream, version) ON originator_id = stream AND originator_version = version + 1)"
             " RETURNING position) SELECT max(position), count(*) FROM appended"
         )
+        reject_read_models_of_another_ledger(datastore)
         LEDGER_SCHEMA.ensure(datastore)
 
     # --- the library's interface ----------------------------------------------------------------------

@@ -3,9 +3,13 @@
 from typing import Any
 
 from psycopg import Connection
+from psycopg.sql import SQL
 
+from ....domain.errors import InvalidLedgerUrl
 from .connection import PostgresDatastore
+from .read_model_schema import READ_MODEL_SCHEMA
 from .schema import OWNER_COMMENT, Schema, list_tables
+from .settings import READ_MODELS_SUFFIX
 
 KEY_VALUE_STATEMENTS = (
     """CREATE TABLE {schema}.key_values (
@@ -75,4 +79,40 @@ LEDGER_SCHEMA = Schema(
         # An empty table, which each transaction that appends events locks: see docs/decisions/0009.
         "CREATE TABLE {schema}.appending ()",
     ),
+)
+
+
+def reject_read_models_of_another_ledger(datastore: PostgresDatastore) -> None:
+    """Raise InvalidLedgerUrl if one schema would hold a ledger and the read models of another one.
+
+    Read models are disposable, so dropping their schema would delete that ledger.
+    """
+    schema = datastore.schema
+    read_models_schema, other_ledger = f"{schema}{READ_MODELS_SUFFIX}", schema.removesuffix(READ_MODELS_SUFFIX)
+    tables = set(
+        datastore.select(
+            _SELECT_KINDS,
+            ([schema, read_models_schema, other_ledger], [LEDGER_SCHEMA.kind, READ_MODEL_SCHEMA.kind], OWNER_COMMENT),
+        )
+    )
+    is_ledger = (schema, LEDGER_SCHEMA.kind) in tables
+    is_other_ledger = other_ledger != schema and (other_ledger, LEDGER_SCHEMA.kind) in tables
+    if is_other_ledger or ((schema, READ_MODEL_SCHEMA.kind) in tables and not is_ledger):
+        raise InvalidLedgerUrl(
+            f"PostgreSQL on {datastore.location}: this is the schema of the read models of the ledger in the schema "
+            f"{other_ledger!r}. Use another schema for this ledger.",
+            field="url",
+        )
+    if (read_models_schema, LEDGER_SCHEMA.kind) in tables:
+        raise InvalidLedgerUrl(
+            f"PostgreSQL on {datastore.location}: the read models of this ledger belong in the schema "
+            f"{read_models_schema!r}, which holds another ledger. Use another schema for this ledger, or rename that "
+            "schema with ALTER SCHEMA … RENAME TO ….",
+            field="url",
+        )
+
+
+_SELECT_KINDS = SQL(
+    "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+    " WHERE nspname = ANY(%s) AND relname = ANY(%s) AND obj_description(pg_class.oid, 'pg_class') = %s"
 )

@@ -15,6 +15,8 @@ from .parameters import MIN_CONNECT_TIMEOUT_SECONDS
 Result = TypeVar("Result")
 MIN_SILENCE_SECONDS = 1.0
 """A statement that takes less is never asked about."""
+_SILENCE_SHARE = 0.6
+"""The part of the timeout after which the server is asked; the rest is for its answer."""
 # A pooler reports a process number of its own, so behind one an answer has to be enough. A role that may not see the
 # state of the session reads NULL. A server that waits for the client executes nothing.
 _IS_EXECUTING = """
@@ -29,38 +31,39 @@ class ServerMonitor:
     """Asks the server, on another connection, whether it executes a statement from which nothing has been received."""
 
     def __init__(self, parameters: Mapping[str, Any], timeout_seconds: float) -> None:
-        self.silence_seconds = max(timeout_seconds / 2, MIN_SILENCE_SECONDS)
-        self.unreachable_at = 0.0
-        """When the server did not answer last, in seconds of the monotonic clock: older connections are lost."""
-        self._parameters = {
+        self.silence_seconds = max(timeout_seconds * _SILENCE_SHARE, MIN_SILENCE_SECONDS)
+        self.lost_at = 0.0
+        """When a connection was last found to be lost, in seconds of the monotonic clock. Older ones are not used."""
+        self._unreachable_at = 0.0
+        self._parameters: dict[str, Any] = {
             **parameters,
-            "connect_timeout": max(round(self.silence_seconds), MIN_CONNECT_TIMEOUT_SECONDS),
+            "connect_timeout": max(round(timeout_seconds - self.silence_seconds), MIN_CONNECT_TIMEOUT_SECONDS),
             "target_session_attrs": "any",
         }
         self._lock = threading.Lock()
 
-    def check(self, connection: "MonitoredConnection") -> None:
-        """Return if the server executes the statement of a connection.
+    def is_executing(self, connection: "MonitoredConnection") -> bool:
+        """Ask the server whether it executes the statement of a connection. Raise ConnectFailed if it does not answer.
 
-        Raise ConnectFailed if the server does not answer, and OperationalError if the statement is lost.
+        It also does not execute a statement whose result is on its way to the client.
         """
         asked_at = monotonic()
         with self._lock:  # one more connection at most, and one wait for all connections to the same server
-            if self.unreachable_at > asked_at:
+            if self._unreachable_at > asked_at:
                 raise self._unreachable()
             try:
-                is_executing = self._is_executing(connection)
+                return self._ask(connection)
             except psycopg.OperationalError as error:
-                self.unreachable_at = monotonic()
+                self._unreachable_at = monotonic()
                 raise self._unreachable() from error
-        if not is_executing:
-            raise psycopg.OperationalError("the connection was lost: the server does not execute its statement")
 
-    def _is_executing(self, connection: "MonitoredConnection") -> bool:
+    def _ask(self, connection: "MonitoredConnection") -> bool:
         """Ask the server that the connection was opened to, even if its name has another address by now."""
         info = connection.info
         address = {"host": info.host, "port": info.port, "hostaddr": info.hostaddr or None}
-        parameters = {name: value for name, value in (self._parameters | address).items() if value is not None}
+        parameters: dict[str, Any] = {
+            name: value for name, value in (self._parameters | address).items() if value is not None
+        }
         with closing(_LimitedConnection.connect(**parameters)) as asking:
             asking.silence_seconds = self.silence_seconds
             numbers = {"pid_of_this_connection": asking.info.backend_pid, "pid": info.backend_pid}
@@ -91,13 +94,18 @@ class MonitoredConnection(Connection[Any]):
         monitored = _limit_silence(gen, self.monitor.silence_seconds, self._check_server)
         return super().wait(monitored, *args, **named)
 
-    def _check_server(self) -> None:
+    def _check_server(self, is_suspected: bool) -> bool:
+        """Return whether the statement may be lost. Raise OperationalError if that was suspected before."""
         assert self.monitor is not None
         try:
-            self.monitor.check(self)
+            is_executing = self.monitor.is_executing(self)
+            if is_suspected and not is_executing:
+                raise psycopg.OperationalError("the connection was lost: the server does not execute its statement")
         except BaseException:
+            self.monitor.lost_at = monotonic()
             self.close()
             raise
+        return not is_executing
 
 
 class _LimitedConnection(Connection[Any]):
@@ -109,27 +117,29 @@ class _LimitedConnection(Connection[Any]):
         """Wait for a step of the protocol. Raise OperationalError if nothing is received."""
         return super().wait(_limit_silence(gen, self.silence_seconds, self._fail), *args, **named)
 
-    def _fail(self) -> None:
+    def _fail(self, _: bool) -> bool:
         self.close()
         raise psycopg.OperationalError(f"nothing was received for {self.silence_seconds:g} seconds")
 
 
 def _limit_silence(
-    steps: Generator[Any, Any, Result], seconds: float, on_silence: Callable[[], None]
+    steps: Generator[Any, Any, Result], seconds: float, on_silence: Callable[[bool], bool]
 ) -> Generator[Any, Any, Result]:
     """Run a generator of psycopg. Call `on_silence` when its socket has been neither readable nor writable for long.
 
-    psycopg resumes a generator about every 0.1 seconds, with nothing if the socket is not ready.
+    `on_silence` returns whether it suspects that the statement is lost. It is then called again with True, unless
+    something is received within a second. psycopg resumes a generator about every 0.1 seconds, with nothing if the
+    socket is not ready.
     """
-    last_ready_at = monotonic()
+    last_ready_at, is_suspected = monotonic(), False
     try:
         wanted = next(steps)
         while True:
             ready = yield wanted
             if ready:
-                last_ready_at = monotonic()
-            elif monotonic() - last_ready_at > seconds:
-                on_silence()
+                last_ready_at, is_suspected = monotonic(), False
+            elif monotonic() - last_ready_at > (MIN_SILENCE_SECONDS if is_suspected else seconds):
+                is_suspected = on_silence(is_suspected)
                 last_ready_at = monotonic()
             wanted = steps.send(ready)
     except StopIteration as end:

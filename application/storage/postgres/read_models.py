@@ -164,7 +164,7 @@ class PostgresReadModelStore:
     @contextmanager
     def temporary(self, pinned_rules: Mapping[str, Rules]) -> Generator["PostgresReadModelStore"]:
         """Create empty read models in temporary tables, which are dropped at the end."""
-        datastore = SingleConnectionDatastore(self.datastore.settings)
+        datastore = SingleConnectionDatastore(self.datastore.settings, self.datastore.monitor)
         read_model_store = PostgresReadModelStore(datastore, lambda: pinned_rules)
         try:
             READ_MODEL_SCHEMA.create(datastore)

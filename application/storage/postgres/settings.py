@@ -19,7 +19,9 @@ from ....domain.errors import InvalidLedgerUrl, TallybookError
 from ...redaction import validate_without_input
 
 SCHEMES = ("postgresql", "postgres")
-_MAX_SCHEMA_NAME_BYTES = 63 - len("_read_models")
+READ_MODELS_SUFFIX = "_read_models"
+"""The schema of the read models has the name of the ledger's schema and this suffix."""
+_MAX_SCHEMA_NAME_BYTES = 63 - len(READ_MODELS_SUFFIX)
 
 
 class PostgresSettings(BaseModel):

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 from ....domain.rules import Rules
 from .connection import PostgresDatastore
 from .event_recorder import PostgresEventRecorder
 from .ledger_schema import LEDGER_SCHEMA
-from .parameters import describe_location
+from .monitored_connection import ServerMonitor
+from .parameters import connection_parameters, describe_location
 from .read_models import PostgresReadModelStore
-from .settings import PostgresSettings
+from .settings import READ_MODELS_SUFFIX, PostgresSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,14 @@ class PostgresStore:
     """The schemas of a ledger's events and of its read models."""
 
     settings: PostgresSettings
+    monitor: ServerMonitor = field(compare=False, repr=False)
 
     is_persistent = True
+
+    @classmethod
+    def create(cls, settings: PostgresSettings) -> Self:
+        """Return the store with these settings. Raise InvalidLedgerUrl."""
+        return cls(settings, ServerMonitor(connection_parameters(settings), settings.timeout_seconds))
 
     @property
     def location(self) -> str:
@@ -53,8 +61,10 @@ class PostgresStore:
         return PostgresReadModelStore(self._read_model_datastore(), current_rules)
 
     def _ledger_datastore(self) -> PostgresDatastore:
-        return PostgresDatastore(self.settings, self.settings.schema_name, self.settings.max_connections // 2)
+        limit = self.settings.max_connections // 2
+        return PostgresDatastore(self.settings, self.settings.schema_name, limit, self.monitor)
 
     def _read_model_datastore(self) -> PostgresDatastore:
         limit = self.settings.max_connections - self.settings.max_connections // 2
-        return PostgresDatastore(self.settings, f"{self.settings.schema_name}_read_models", limit)
+        schema = f"{self.settings.schema_name}{READ_MODELS_SUFFIX}"
+        return PostgresDatastore(self.settings, schema, limit, self.monitor)

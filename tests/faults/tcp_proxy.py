@@ -1,0 +1,87 @@
+"""A TCP proxy in front of a PostgreSQL server, which stands for a network, a load balancer or a server that fails."""
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from ..postgres import Server
+
+CANNOT_CONNECT_NOW = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+
+
+class TcpProxy:
+    """Passes bytes on in both directions, unless it is told to swallow them. It acknowledges all packets itself."""
+
+    def __init__(self, server: Server) -> None:
+        self._server_socket = f"{server.folder}/.s.PGSQL.5432"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets: list[socket.socket] = [self._listener]
+        self._silent: set[int] = set()
+        self._upstreams: list[socket.socket] = []
+        self._swallows_new = False
+        self.rejections = 0
+        """How many more connections are rejected as a server that starts rejects them."""
+        self.on_bytes: Callable[[bytes], None] = lambda _: None
+        """Is called with what clients send, before it is passed on."""
+        port = self._listener.getsockname()[1]
+        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable&gssencmode=disable"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for open_socket in [*self._sockets, *self._upstreams]:
+            open_socket.close()
+
+    def fall_silent(self, *, for_new_connections: bool = True) -> None:
+        """Swallow all bytes of the present connections from now on, and of new ones, if asked to."""
+        self._silent.update(range(len(self._upstreams)))
+        self._swallows_new = for_new_connections
+
+    def recover(self) -> None:
+        """Serve new connections, and let the server notice that the silent ones are gone."""
+        self._swallows_new = False
+        for number in self._silent:
+            self._upstreams[number].shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # the proxy is closed
+            while True:
+                client, _ = self._listener.accept()
+                self._sockets.append(client)
+                if self.rejections:
+                    self.rejections -= 1
+                    _reject(client)
+                    continue
+                if self._swallows_new:
+                    self._silent.add(len(self._upstreams))
+                upstream = socket.socket(socket.AF_UNIX)
+                upstream.connect(self._server_socket)
+                for source, target, observe in ((client, upstream, True), (upstream, client, False)):
+                    arguments = (len(self._upstreams), source, target, observe)
+                    threading.Thread(target=self._pump, args=arguments, daemon=True).start()
+                self._upstreams.append(upstream)
+
+    def _pump(self, number: int, source: socket.socket, target: socket.socket, is_client: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                if is_client:
+                    self.on_bytes(data)
+                if number not in self._silent:
+                    target.sendall(data)
+            if number not in self._silent:
+                target.shutdown(socket.SHUT_RDWR)
+
+
+def _reject(client: socket.socket) -> None:
+    with suppress(OSError):
+        client.recv(65_536)
+        client.sendall(b"E" + struct.pack("!I", len(CANNOT_CONNECT_NOW) + 4) + CANNOT_CONNECT_NOW)
+        client.close()

@@ -1,0 +1,276 @@
+"""A PostgreSQL server that is read-only, locked, silent, starting or gone: no call waits much longer than it may."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from tallybook.application import Metering, PostgresSettings, TallybookError
+from tallybook.application.storage.postgres.connection import PostgresDatastore
+from tallybook.application.storage.url import resolve_store
+
+from ..postgres import Server
+from .operations import DAY, NEXT_PERIOD, NOW, meter_event, set_up_ledger
+from .tcp_proxy import TcpProxy
+
+TIMEOUT_SECONDS = 2.0
+LIMIT_SECONDS = 3 * TIMEOUT_SECONDS
+"""Each call has ended by then: twice the timeout, and time for a slow machine."""
+WAIT_SECONDS = 20
+NAME = "outage"
+SCHEMAS = count(1)
+
+OPERATIONS: dict[str, Callable[[Metering], Any]] = {
+    "record": lambda metering: metering.record_many([meter_event(50)]),
+    "cancel": lambda metering: metering.cancel("tokens", "use-30", reason="a test"),
+    "configure": lambda metering: metering.meters.configure("jobs", formula="count"),
+    "close a period": lambda metering: metering.periods.close("tokens", "beta", *NEXT_PERIOD),
+    "total": lambda metering: metering.total("tokens", None, DAY, NOW),
+    "list meters": lambda metering: metering.meters.list(),
+    "rebuild": lambda metering: metering.generations.rebuild(),
+    "verify": lambda metering: metering.verify(),
+    "key-value store": lambda metering: metering.key_value_store().scan("any", limit=1),
+}
+WRITING = ("record", "cancel", "configure", "close a period")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A server that other tests don't use."""
+    with closing(Server()) as started:
+        yield started
+
+
+@pytest.fixture
+def proxy(server: Server) -> Iterator[TcpProxy]:
+    """A proxy in front of the server."""
+    with TcpProxy(server) as opened:
+        yield opened
+
+
+def open_ledger(url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Metering:
+    """Open a ledger in a new schema, with usage that is not projected."""
+    settings = PostgresSettings.model_validate(
+        {
+            "url": url,
+            "schema_name": f"outage_{next(SCHEMAS)}",
+            "timeout_seconds": timeout_seconds,
+            "parameters": {"application_name": NAME},
+        }
+    )
+    metering = Metering.open(settings, clock=lambda: NOW)
+    set_up_ledger(metering)
+    return metering
+
+
+def unavailability(call: Callable[[], object]) -> TallybookError:
+    """Return the error of a call that ends in time with `ledger_unavailable`."""
+    started_at = time.monotonic()
+    with pytest.raises(TallybookError) as exc_info:
+        call()
+    assert time.monotonic() - started_at < LIMIT_SECONDS
+    assert exc_info.value.code == "ledger_unavailable", exc_info.value
+    return exc_info.value
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+# --- read-only ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", WRITING)
+def test_a_call_waits_for_the_end_of_a_failover(server: Server, operation: str) -> None:
+    """Connections that were opened while the server was read-only are closed, and those after it are used."""
+    with open_ledger(server.database.url, timeout_seconds=15) as metering, closing(server.database.connect()) as admin:
+        pids: set[int] = set()
+
+        def connected_again() -> bool:
+            rows = admin.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (NAME,)).fetchall()
+            pids.update(pid for (pid,) in rows)
+            return len(pids) > 1
+
+        admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        try:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (NAME,)
+            )
+            with ThreadPoolExecutor() as threads:
+                call = threads.submit(OPERATIONS[operation], metering)
+                wait_until(lambda: call.done() or connected_again())
+                admin.execute("SET default_transaction_read_only = off")
+                admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+                assert call.result(WAIT_SECONDS)
+        finally:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+        for again in OPERATIONS.values():
+            again(metering)
+
+
+@pytest.mark.parametrize("operation", WRITING)
+def test_a_server_that_stays_read_only_is_unavailable(server: Server, operation: str) -> None:
+    """The error says what the reason may be."""
+    with open_ledger(server.database.url) as metering, closing(server.database.connect()) as admin:
+        admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+        try:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (NAME,)
+            )
+            error = unavailability(lambda: OPERATIONS[operation](metering))
+            assert "The server accepts no changes: it is a standby" in error.message
+        finally:
+            admin.execute("SET default_transaction_read_only = off")
+            admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+        assert OPERATIONS[operation](metering)
+
+
+def test_a_standby_is_read_and_after_its_promotion_written() -> None:
+    """What is projected can be read; what has to be written waits for the promotion."""
+    with closing(Server()) as server, open_ledger(server.database.url, timeout_seconds=15) as metering:
+        total = OPERATIONS["total"](metering)
+        server.stop_immediately()
+        (server.folder / "data" / "standby.signal").touch()
+        server.start()
+        assert OPERATIONS["total"](metering) == total
+        with closing(server.database.connect()) as admin, ThreadPoolExecutor() as threads:
+            calls = [threads.submit(OPERATIONS[operation], metering) for operation in WRITING]
+            pid = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
+            wait_until(lambda: admin.execute(pid, (NAME,)).fetchone() != (0,))
+            admin.execute("SELECT pg_promote()")
+            assert all(call.result(WAIT_SECONDS) for call in calls)
+        assert metering.verify().is_equal
+
+
+# --- locks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("table", "operations"), [
+    ("stored_events", [*WRITING, "total", "list meters", "rebuild", "verify"]),
+    ("appending", WRITING),
+    ("_read_models.totals_1", ["total", "verify"]),
+])  # fmt: skip
+def test_a_locked_table_is_waited_for_no_longer_than_the_timeout(
+    server: Server, table: str, operations: list[str]
+) -> None:
+    """The error names the session that holds the lock."""
+    with open_ledger(server.database.url) as metering, closing(server.database.connect()) as holder:
+        OPERATIONS["total"](metering)
+        metering.record_many([meter_event(60)])
+        schema = f"outage_{next(SCHEMAS) - 1}"
+        locked = f"{schema}{table}" if table.startswith("_") else f"{schema}.{table}"
+        with holder.transaction():
+            holder.execute(f"SET application_name = 'vacuum'; LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE".encode())
+            with ThreadPoolExecutor(len(operations)) as threads:
+                calls = [partial(OPERATIONS[operation], metering) for operation in operations]
+                for error in threads.map(unavailability, calls):
+                    assert f"Process {holder.info.backend_pid} (vacuum) holds AccessExclusiveLock" in error.message
+        for operation in operations:
+            assert OPERATIONS[operation](metering)
+
+
+# --- silence --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_silent_server_is_waited_for_no_longer_than_the_timeout(proxy: TcpProxy, operation: str) -> None:
+    """Packets are acknowledged and lost, as behind a proxy whose server is gone. Later calls use new connections."""
+    with open_ledger(proxy.url) as metering:
+        OPERATIONS["total"](metering)
+        proxy.fall_silent()
+        message = unavailability(lambda: OPERATIONS[operation](metering)).message
+        assert "has not answered" in message or "timeout expired" in message
+        proxy.recover()
+        assert OPERATIONS[operation](metering) is not None
+
+
+@pytest.mark.parametrize("operation", [*WRITING, "total", "list meters"])
+def test_silent_connections_to_a_server_that_answers_are_replaced(proxy: TcpProxy, operation: str) -> None:
+    """A proxy may lose its present connections and serve new ones. The call succeeds on a new connection."""
+    with open_ledger(proxy.url, timeout_seconds=6) as metering:
+        proxy.fall_silent(for_new_connections=False)
+        assert OPERATIONS[operation](metering)
+
+
+@pytest.mark.parametrize("for_new_connections", [False, True])
+def test_a_lost_commit_is_reported_as_unknown(proxy: TcpProxy, for_new_connections: bool) -> None:
+    """The identifier counts once: recording it again returns the event, or records it."""
+    timeout_seconds = 4
+
+    def swallow_commit(data: bytes) -> None:
+        if b"; COMMIT\0" in data:
+            proxy.on_bytes = lambda _: None
+            proxy.fall_silent(for_new_connections=for_new_connections)
+
+    with open_ledger(proxy.url, timeout_seconds) as metering:
+        before = OPERATIONS["total"](metering).count
+        proxy.on_bytes = swallow_commit
+        started_at = time.monotonic()
+        with pytest.raises(TallybookError, match="unknown whether the meter events are stored"):
+            OPERATIONS["record"](metering)
+        assert time.monotonic() - started_at < 3 * timeout_seconds  # of the commit, and of looking the event up
+        proxy.recover()
+        assert OPERATIONS["record"](metering)
+        assert OPERATIONS["total"](metering).count == before + 1
+
+
+def test_a_long_statement_is_not_taken_for_silence(proxy: TcpProxy) -> None:
+    """The server says that it executes the statement, however long it takes."""
+    settings = PostgresSettings.model_validate({"url": proxy.url, "timeout_seconds": 1})
+    with closing(PostgresDatastore(settings, "public", 2)) as datastore:
+        assert datastore.select(datastore.format_sql("SELECT 1 FROM pg_sleep(3.5)")) == [(1,)]
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+
+def test_a_starting_server_is_waited_for_when_a_ledger_is_opened(proxy: TcpProxy) -> None:
+    """It rejects connections with SQLSTATE 57P03 at first."""
+    proxy.rejections = 4
+    with open_ledger(proxy.url, timeout_seconds=15) as metering:
+        assert metering.meters.list()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://postgres@/nowhere?host={folder}", "nowhere"),
+        ("postgresql://nobody_here@/postgres?host={folder}", "nobody_here"),
+        ("postgresql://postgres@127.0.0.1:1/postgres", "refused"),
+        ("postgresql://postgres@nowhere.invalid/postgres", "nowhere.invalid"),
+        ("postgresql://postgres@/postgres?host=/nowhere", "/nowhere"),
+    ],
+)
+def test_a_wrong_address_is_reported_at_once(server: Server, url: str, reason: str) -> None:
+    """By whatever a ledger is asked for first."""
+    store = resolve_store(url.format(folder=server.folder))
+    for call in (store.exists, store.open_recorder, store.delete_read_models):
+        started_at = time.monotonic()
+        with pytest.raises(TallybookError, match=reason) as exc_info:
+            call()
+        assert time.monotonic() - started_at < TIMEOUT_SECONDS
+        assert exc_info.value.code == "ledger_unavailable"
+
+
+def test_a_server_that_returns_is_used_within_seconds(server: Server) -> None:
+    """Connecting is tried about every second, however long the server is gone."""
+    with closing(Server()) as restarted, open_ledger(restarted.database.url, timeout_seconds=WAIT_SECONDS) as metering:
+        restarted.stop_immediately()
+        with ThreadPoolExecutor() as threads:
+            call = threads.submit(OPERATIONS["record"], metering)
+            stop = threading.Event()
+            assert not stop.wait(4)
+            restarted.start()
+            returned_at = time.monotonic()
+            assert call.result(WAIT_SECONDS)
+        assert time.monotonic() - returned_at < 3
