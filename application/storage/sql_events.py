@@ -69,16 +69,18 @@ class SqlEventReader(ABC):
             (prefix, _prefix_upper_bound(prefix), after, limit),
         )
 
-    def notifications(self, clause: str, params: Sequence[object]) -> list[Notification]:
-        """Return the events that a clause selects, as the library's notifications."""
+    def notifications(self, clause: str, params: Sequence[object], source: str = "{events}") -> list[Notification]:
+        """Return the events of a table that a clause selects, as the library's notifications."""
         return [
             Notification(stream, version, topic, state, position)
-            for position, stream, version, topic, state in self.positioned_rows(clause, params)
+            for position, stream, version, topic, state in self.positioned_rows(clause, params, source)
         ]
 
-    def positioned_rows(self, clause: str, params: Sequence[object]) -> list[PositionedEventRow]:
-        """Return the rows that a clause selects."""
-        return self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {{events}} {clause}", params)
+    def positioned_rows(
+        self, clause: str, params: Sequence[object], source: str = "{events}"
+    ) -> list[PositionedEventRow]:
+        """Return the rows of a table that a clause selects."""
+        return self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} {clause}", params)
 
 
 def _prefix_upper_bound(prefix: str) -> str:

@@ -12,7 +12,7 @@ from tallybook.application.storage.sqlite.ledger_schema import LEDGER_SCHEMA
 from tallybook.domain.errors import UnsupportedSchemaVersion
 
 from ..golden.build_ledger import END, NOW, START, record_usage
-from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile, Step
+from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile, Step, StoreRejected
 
 GOLDEN_LEDGERS = sorted((Path(__file__).parents[1] / "golden").glob("ledger-*.sqlite"))
 ENTRIES = {
@@ -23,6 +23,19 @@ TOTALS = {
     "tokens": [("acme", Decimal("255.00"), 12), ("beta", Decimal("127.75"), 7)],
     "seats": [("acme", Decimal("37.25"), 13), ("beta", Decimal("39.25"), 7)],
 }
+
+
+DROP_VERSION_3 = (
+    Step("DROP TABLE append_lock"),
+    Step("DROP VIEW meter_streams"),
+    Step("DROP FUNCTION lock_for_append"),
+    Step("DROP FUNCTION recorded_streams"),
+    Step(
+        "CREATE OR REPLACE FUNCTION stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN NULL; END'"
+    ),
+)
+"""Steps that remove from a PostgreSQL schema what version 3 added."""
 
 
 def assert_is_golden_ledger(metering: Metering) -> None:
@@ -64,11 +77,25 @@ def test_a_postgresql_ledger_of_version_1_opens_with_the_same_totals(postgres_st
         Step("ALTER TABLE key_values RENAME TO kept"),
         Step("ALTER INDEX key_values_pkey RENAME TO kept_pkey"),
         Step("ALTER INDEX key_values_by_time RENAME TO kept_by_time"),
+        *DROP_VERSION_3,
         Step("UPDATE ledger SET version = 1"),
     )
     with postgres_store.open() as metering:
         assert_is_golden_ledger(metering)
-    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(2,)]
+    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(3,)]
+
+
+def test_a_postgresql_ledger_of_version_2_checks_topics_afterwards(postgres_store: PostgresSchema) -> None:
+    """Opening it replaces the function of the trigger."""
+    with postgres_store.open() as metering:
+        record_usage(metering)
+    postgres_store.execute("ledger", *DROP_VERSION_3, Step("UPDATE ledger SET version = 2"))
+    with postgres_store.open() as metering:
+        assert_is_golden_ledger(metering)
+        head = metering.catch_up()
+    insert = "INSERT INTO stored_events SELECT ?, 'event/new', 1, 'Unknown', state FROM stored_events LIMIT 1"
+    with pytest.raises(StoreRejected, match="known topics"):
+        postgres_store.execute("ledger", Step(insert, (head + 1,)))
 
 
 def test_a_migration_without_key_value_table_creates_none(file_store: SQLiteFile) -> None:
@@ -86,6 +113,6 @@ def test_a_ledger_of_a_newer_version_is_rejected(persistent_store: PersistentSto
     is_sqlite = isinstance(persistent_store, SQLiteFile)
     set_version = "PRAGMA user_version = 9" if is_sqlite else "UPDATE ledger SET version = 9"
     persistent_store.execute("ledger", Step(set_version))
-    with pytest.raises(TallybookError, match=r"schema version 9.* up to 2") as exc_info:
+    with pytest.raises(TallybookError, match=r"schema version 9.* up to [23]") as exc_info:
         persistent_store.open()
     assert isinstance(exc_info.value, UnsupportedSchemaVersion)

@@ -48,8 +48,10 @@ class TcpProxy:
     def recover(self) -> None:
         """Serve new connections, and let the server notice that the silent ones are gone."""
         self._swallows_new = False
-        for number in self._silent:
-            self._upstreams[number].shutdown(socket.SHUT_RDWR)
+        for number, upstream in enumerate(list(self._upstreams)):
+            if number in self._silent:
+                with suppress(OSError):  # it was ended before
+                    upstream.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         with suppress(OSError):  # the proxy is closed

@@ -10,7 +10,6 @@ from typing import Any
 from eventsourcing.persistence import Notification, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg import Connection
-from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 
@@ -26,6 +25,8 @@ from .key_value import PostgresKeyValueStore
 from .ledger_schema import LEDGER_SCHEMA, reject_read_models_of_another_ledger
 
 _TYPES = "text integer text blob"
+_METER_PREFIX = "meter/"
+_RECORDED_PREFIXES = ("event/", _METER_PREFIX)
 
 
 class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
@@ -38,10 +39,13 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         self.store: PostgresDatastore = datastore
         self._key_value_store: PostgresKeyValueStore | None = None
         self.channel_name = f"{datastore.schema}.stored_events"
-        lock = datastore.format_sql("LOCK TABLE {schema}.appending IN EXCLUSIVE MODE")
+        lock = datastore.format_sql("INSERT INTO {schema}.append_lock SELECT WHERE false")  # a trigger takes the lock
         self.lock_table_statements = [lock]
         self._lock_sql = f"{FORCE_SYNCHRONOUS_COMMIT}; {lock.as_string()}"
         self._notify_sql = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
+        reject_read_models_of_another_ledger(datastore)
+        LEDGER_SCHEMA.ensure(datastore)
+        self._may_read = self._has_read_privilege()
         # A batch of events is one statement, so that the lock is held for few round trips. The version and the topic
         # are sent once: sending them for each row would take longer than storing the rows.
         self._insert_sql = datastore.format_sql(
@@ -51,12 +55,11 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
             " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
             " unnest(%b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
             " WITH ORDINALITY AS batch (stream, state, ordinal)"
-            " WHERE NOT EXISTS (SELECT FROM {schema}.stored_events JOIN unnest(%b::text[], %b::bigint[])"
+            " WHERE NOT EXISTS (SELECT FROM {schema}.{expected} JOIN unnest(%b::text[], %b::bigint[])"
             " AS expected (stream, version) ON originator_id = stream AND originator_version = version + 1)"
-            " RETURNING position) SELECT max(position), count(*) FROM appended"
+            " RETURNING position) SELECT max(position), count(*) FROM appended",
+            expected="stored_events" if self._may_read else "meter_streams",
         )
-        reject_read_models_of_another_ledger(datastore)
-        LEDGER_SCHEMA.ensure(datastore)
 
     # --- the library's interface ----------------------------------------------------------------------
 
@@ -80,13 +83,14 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
         Commands start with this, so it waits for a lock for the whole timeout: twice as long as queries do.
         """
-        statement = self.store.format_sql(
-            "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
-            " WHERE originator_id = %s AND originator_version > coalesce(%s, originator_version - 1)"
-            " AND originator_version <= coalesce(%s, originator_version)"
-            f" ORDER BY originator_version {'DESC' if desc else ''} LIMIT %s"
+        source, source_params = self._source_of([str(originator_id)])
+        statement = self.sql(
+            f"SELECT originator_id, originator_version, topic, state FROM {source}"
+            " WHERE originator_id = ? AND originator_version > coalesce(?, originator_version - 1)"
+            " AND originator_version <= coalesce(?, originator_version)"
+            f" ORDER BY originator_version {'DESC' if desc else ''} LIMIT ?"
         )
-        params = (str(originator_id), gt, lte, limit)
+        params = (*source_params, str(originator_id), gt, lte, limit)
         try:
             rows = self.store.select(statement, params)
         except LockTimeout:
@@ -158,14 +162,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         """
 
         def begin() -> Connection[Any]:
-            with ExitStack() as attempt:
-                connection = attempt.enter_context(
-                    self.store.transaction_for("write", self._lock_sql, self._notify_sql)
-                )
-                if connection.execute("SHOW transaction_read_only").fetchone() == ("on",):
-                    raise ReadOnlySqlTransaction("no events can be appended in a read-only transaction")
-                transaction.enter_context(attempt.pop_all())
-                return connection
+            return transaction.enter_context(self.store.transaction_for("write", self._lock_sql, self._notify_sql))
 
         with ExitStack() as transaction:
             yield PostgresEventAppender(self, self.store.retry_transient(begin))
@@ -184,7 +181,9 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
     def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the first event of each of these streams that exist."""
-        return self.notifications("WHERE originator_id = ANY(?) AND originator_version = 1", (list(originator_ids),))
+        streams = list(originator_ids)
+        source, params = self._source_of(streams)
+        return self.notifications("WHERE originator_id = ANY(?) AND originator_version = 1", (*params, streams), source)
 
     def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
         """Return the events at these positions, in any order."""
@@ -219,6 +218,23 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         """Return a statement for this schema: `{events}` is the table, and the placeholder is a question mark."""
         return self.store.format_sql(statement.replace("{events}", "{schema}.stored_events").replace("?", "%s"))
 
+    def select_by_prefix(self, prefix: str) -> Sequence[Notification]:
+        """Return the events of all streams whose ids begin with `prefix`, by stream and version."""
+        if self._may_read or prefix != _METER_PREFIX:
+            return super().select_by_prefix(prefix)
+        return self.notifications("ORDER BY originator_id, originator_version", (), "{schema}.meter_streams")
+
+    def _has_read_privilege(self) -> bool:
+        """Return whether the role may read all stored events. If not, it may record, and read what that needs."""
+        statement = SQL("SELECT has_table_privilege(to_regclass(%s), 'SELECT')")
+        return self.store.select(statement, (self.store.format_sql("{schema}.stored_events").as_string(),)) == [(True,)]
+
+    def _source_of(self, streams: Sequence[str]) -> tuple[str, tuple[object, ...]]:
+        """Return what to read streams from, whose ids are known, and its parameters."""
+        if self._may_read or not all(stream.startswith(_RECORDED_PREFIXES) for stream in streams):
+            return "{events}", ()
+        return "{schema}.recorded_streams(?)", (list(streams),)
+
     def _insert_locked(
         self, connection: Connection[Any], rows: Sequence[EventRow], expected_versions: Mapping[str, int]
     ) -> Sequence[int]:
@@ -241,14 +257,15 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         Holding the lock ensures that the lost transaction is over. `pg_xact_status` would not be reliable: after a
         crash, the server assigns the number of a transaction that was not on disk to another one.
         """
-        statement = self.store.format_sql(
-            "SELECT originator_id, originator_version, topic, state FROM {schema}.stored_events"
-            " WHERE position BETWEEN %s AND %s ORDER BY position"
+        source, source_params = self._source_of([stream for stream, *_ in rows])
+        statement = self.sql(
+            f"SELECT originator_id, originator_version, topic, state FROM {source}"
+            " WHERE position BETWEEN ? AND ? ORDER BY position"
         )
 
         def read_rows(connection: Connection[Any]) -> list[EventRow]:
             with connection.cursor(row_factory=tuple_row) as cursor:
-                return cursor.execute(statement, (positions[0], positions[-1])).fetchall()
+                return cursor.execute(statement, (*source_params, positions[0], positions[-1])).fetchall()
 
         try:
             return self.store.run_in_transaction("write", read_rows, self._lock_sql) == list(rows)

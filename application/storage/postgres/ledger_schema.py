@@ -25,6 +25,62 @@ KEY_VALUE_STATEMENTS = (
 """The table of the key-value store, which is created when a program first uses it."""
 
 
+TOPICS = {
+    "meter": ("Configured", "Renamed", "RulesChanged", "Deactivated", "Reactivated"),
+    "event": ("UsageRecorded", "EventCancelled"),
+    "period": ("PeriodClosed", "PeriodReopened"),
+    "key": ("AccessKeyCreated", "AccessKeyRevoked"),
+}
+"""The topics of each kind of stream. A change needs a new version of the schema."""
+_KINDS_AND_TOPICS = ", ".join(f"('{kind}', '{topic}')" for kind, topics in TOPICS.items() for topic in topics)
+# The fixed search_path keeps a role from replacing the operators that these functions use. Positions continue without
+# gaps, also for a client that does not take the lock: it cannot see uncommitted rows, so it cannot store rows after
+# them, and no reader skips any.
+_CHECK_FUNCTION = f"""
+CREATE OR REPLACE FUNCTION {{schema}}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp AS $$
+    DECLARE first bigint; last bigint; many bigint; goes_on boolean; known bigint;
+    BEGIN
+        SELECT min(position), max(position), count(*), count(*) FILTER (
+            WHERE (split_part(originator_id, '/', 1), topic) IN ({_KINDS_AND_TOPICS})
+        ) INTO first, last, many, known FROM appended;
+        EXECUTE format('SELECT EXISTS (SELECT FROM %I.stored_events WHERE position = $1)', TG_TABLE_SCHEMA)
+            INTO goes_on USING first - 1;
+        IF last - first + 1 <> many OR first > 1 AND NOT goes_on THEN
+            RAISE EXCEPTION 'stored events are only appended, each once'
+                USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        IF known <> many THEN
+            RAISE EXCEPTION 'stored events have known topics, each in the streams of its kind'
+                USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN NULL;
+    END $$"""
+_RECORDING_STATEMENTS = (
+    # To append, a transaction locks the empty table `appending`, see docs/decisions/0009. It does so by inserting
+    # nothing into `append_lock`, because LOCK TABLE needs a privilege that also allows stronger locks.
+    "CREATE TABLE {schema}.append_lock (CHECK (false))",
+    """CREATE FUNCTION {schema}.lock_for_append() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+        SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            EXECUTE format('LOCK TABLE %I.appending IN EXCLUSIVE MODE', TG_TABLE_SCHEMA);
+            RETURN NULL;
+        END $$""",
+    """CREATE TRIGGER lock_for_append BEFORE INSERT ON {schema}.append_lock
+        FOR EACH STATEMENT EXECUTE FUNCTION {schema}.lock_for_append()""",
+    # What a role reads that may record and not read the ledger, see docs/decisions/0023.
+    """CREATE VIEW {schema}.meter_streams WITH (security_barrier) AS
+        SELECT position, originator_id, originator_version, topic, state FROM {schema}.stored_events
+        WHERE originator_id >= 'meter/' AND originator_id < 'meter0'""",
+    """CREATE FUNCTION {schema}.recorded_streams(streams text[]) RETURNS SETOF {schema}.stored_events
+        LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp BEGIN ATOMIC
+            SELECT position, originator_id, originator_version, topic, state FROM {schema}.stored_events
+            WHERE originator_id = ANY (streams) AND split_part(originator_id, '/', 1) IN ('event', 'meter');
+        END""",
+    "REVOKE ALL ON FUNCTION {schema}.recorded_streams FROM PUBLIC",
+)
+
+
 def _rename_key_value_table(connection: Connection[Any], datastore: PostgresDatastore) -> None:
     """Upgrade version 1 to 2: the table `kept` is called `key_values`."""
     if list_tables(connection, datastore).get("kept") == OWNER_COMMENT:
@@ -36,10 +92,16 @@ def _rename_key_value_table(connection: Connection[Any], datastore: PostgresData
             connection.execute(datastore.format_sql(statement))
 
 
+def _check_topics_and_restrict_recording(connection: Connection[Any], datastore: PostgresDatastore) -> None:
+    """Upgrade version 2 to 3: topics are checked, and a role can record that may not read the ledger."""
+    for statement in (_CHECK_FUNCTION, *_RECORDING_STATEMENTS):
+        connection.execute(datastore.format_sql(statement))
+
+
 LEDGER_SCHEMA = Schema(
     kind="ledger",
-    version=2,
-    migrations=(_rename_key_value_table,),
+    version=3,
+    migrations=(_rename_key_value_table, _check_topics_and_restrict_recording),
     statements=(
         """CREATE TABLE {schema}.stored_events (
             position BIGINT PRIMARY KEY CHECK (position > 0),
@@ -57,27 +119,12 @@ LEDGER_SCHEMA = Schema(
             END $$""",
         """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events
             FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
-        # The fixed search_path keeps a role from replacing the operators that these functions use. Positions continue
-        # without gaps, also for a client that does not take the lock: it cannot see uncommitted rows, so it cannot
-        # store rows after them, and no reader skips any.
-        """CREATE FUNCTION {schema}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql
-            SET search_path = pg_catalog, pg_temp AS $$
-            DECLARE first bigint; last bigint; many bigint; goes_on boolean;
-            BEGIN
-                SELECT min(position), max(position), count(*) INTO first, last, many FROM appended;
-                EXECUTE format('SELECT EXISTS (SELECT FROM %I.stored_events WHERE position = $1)', TG_TABLE_SCHEMA)
-                    INTO goes_on USING first - 1;
-                IF last - first + 1 <> many OR first > 1 AND NOT goes_on THEN
-                    RAISE EXCEPTION 'stored events are only appended, each once'
-                        USING ERRCODE = 'integrity_constraint_violation';
-                END IF;
-                RETURN NULL;
-            END $$""",
+        _CHECK_FUNCTION,
         """CREATE TRIGGER stored_events_are_only_appended AFTER INSERT ON {schema}.stored_events
             REFERENCING NEW TABLE AS appended
             FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_only_appended()""",
-        # An empty table, which each transaction that appends events locks: see docs/decisions/0009.
         "CREATE TABLE {schema}.appending ()",
+        *_RECORDING_STATEMENTS,
     ),
 )
 

@@ -16,7 +16,7 @@ _SELECT_TABLES = (
     " WHERE relkind = ANY('{r,p,v,m,f}') AND relnamespace = to_regnamespace(quote_ident(%s))"
 )
 OWNER_COMMENT = "Tallybook"
-_CREATED_TABLE = re.compile(r"CREATE TABLE \{schema\}\.(\w+)")
+_CREATED_TABLE = re.compile(r"CREATE (?:TABLE|VIEW) \{schema\}\.(\w+)")
 Migration = Callable[[Connection[Any], PostgresDatastore], None]
 
 
