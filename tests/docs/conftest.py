@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from contextlib import closing
 
+import psycopg
 import pytest
 
+from tests.docs.documents import ON_POSTGRES, section
+from tests.docs.roles import TOKENS, acme_total, open_as, record
 from tests.postgres import Server
 
 
@@ -33,3 +36,25 @@ def billing(roles_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         others = "SELECT rolname FROM pg_roles WHERE rolname <> 'postgres' AND rolname NOT LIKE 'pg\\_%'"
         for (role,) in connection.execute(others).fetchall():
             connection.execute(f'DROP ROLE "{role}"'.encode())
+
+
+@pytest.fixture
+def roles(billing: Server) -> None:
+    """Execute the page's SQL as an administrator, after the owner has created a ledger with 10 tokens."""
+    with open_as("billing") as metering:
+        metering.meters.configure("tokens", **TOKENS)
+        record(metering, "of the owner")
+        assert acme_total(metering) == 10
+    (block,) = (block for block in section(ON_POSTGRES, "Roles") if block.language == "sql")
+    with psycopg.connect("postgresql:///billing") as administrator:
+        administrator.execute(block.text.encode())
+
+
+@pytest.fixture
+def server(roles: None) -> None:
+    """Create the page's role for a server, after the owner has created its table."""
+    with open_as("billing") as metering:
+        metering.key_value_store()
+    (block,) = (block for block in section(ON_POSTGRES, "A role for a server") if block.language == "sql")
+    with psycopg.connect("postgresql:///billing") as administrator:
+        administrator.execute(block.text.encode())

@@ -3,49 +3,14 @@
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 from psycopg import errors
-from tallybook.application import EntryExists, KeyValueEntry, Metering, PostgresSettings, TallybookError
+from tallybook.application import EntryExists, KeyValueEntry, Metering, TallybookError
 
-from tests.docs.documents import ON_POSTGRES, section
-from tests.postgres import Server
-
-DAY = timedelta(days=1)
-TOKENS = {"customer_key": "customer", "value_key": "tokens"}
-
-
-def open_as(user: str, timeout_seconds: float = 10) -> Metering:
-    """Open the ledger as one of the page's users."""
-    parameters = {"dbname": "billing", "user": user}
-    return Metering.open(PostgresSettings(parameters=parameters, timeout_seconds=timeout_seconds))
-
-
-def acme_total(metering: Metering) -> int:
-    """Return the total of acme."""
-    now = datetime.now(UTC)
-    return int(metering.total("tokens", "acme", now - DAY, now + DAY).value)
-
-
-def record(metering: Metering, identifier: str) -> None:
-    """Record ten tokens."""
-    metering.record("tokens", {"customer": "acme", "tokens": "10"}, identifier=identifier)
-
-
-@contextmanager
-def run_projection() -> Generator[None]:
-    """Run a projection as the page's user for it."""
-    stop = threading.Event()
-    with open_as("projector") as metering:
-        projection = threading.Thread(target=metering.run_projection, args=(stop,))
-        projection.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            projection.join()
+from tests.docs.roles import DAY, TOKENS, acme_total, connect_as, open_as, record, run_projection
 
 
 @contextmanager
@@ -54,18 +19,6 @@ def expect_error(code: str = "database_permission_denied") -> Generator[None]:
     with pytest.raises(TallybookError) as exc_info:
         yield
     assert exc_info.value.code == code, exc_info.value
-
-
-@pytest.fixture
-def roles(billing: Server) -> None:
-    """Execute the page's SQL as an administrator, after the owner has created a ledger with 10 tokens."""
-    with open_as("billing") as metering:
-        metering.meters.configure("tokens", **TOKENS)
-        record(metering, "of the owner")
-        assert acme_total(metering) == 10
-    (block,) = (block for block in section(ON_POSTGRES, "Roles") if block.language == "sql")
-    with psycopg.connect("postgresql:///billing") as administrator:
-        administrator.execute(block.text.encode())
 
 
 def test_the_recorder_role_records(roles: None) -> None:
@@ -202,16 +155,6 @@ def test_a_role_that_reads_and_records_closes_periods(roles: None) -> None:
         assert metering.periods.list("tokens", "acme") == [closed]
 
 
-@pytest.fixture
-def server(roles: None) -> None:
-    """Create the page's role for a server, after the owner has created its table."""
-    with open_as("billing") as metering:
-        metering.key_value_store()
-    (block,) = (block for block in section(ON_POSTGRES, "A role for a server") if block.language == "sql")
-    with psycopg.connect("postgresql:///billing") as administrator:
-        administrator.execute(block.text.encode())
-
-
 def test_the_server_role_stores_entries_with_recorded_events(server: None) -> None:
     """It also changes entries and queries; other roles may not."""
     event_input = {"event_name": "tokens", "payload": {"customer": "acme", "tokens": "1"}}
@@ -245,7 +188,10 @@ def test_a_missing_key_value_table_is_reported_with_a_hint(roles: None) -> None:
         record(metering, "req-1")
 
 
-INSERT_EVENT = "INSERT INTO tallybook.stored_events VALUES (3, 'meter/a', 1, 'Renamed', '{}')"
+INSERT_EVENT = (
+    "INSERT INTO tallybook.stored_events"
+    " VALUES (3, 'meter/a', 1, 'Renamed', convert_to(json_build_object('recorded_at', now())::text, 'UTF8'))"
+)
 REWRITING = {
     "update": "UPDATE tallybook.stored_events SET topic = ''",
     "delete": "DELETE FROM tallybook.stored_events",
@@ -271,7 +217,7 @@ def test_no_role_rewrites_stored_events(server: None, user: str, statement: str)
 @pytest.mark.parametrize("user", ["reports", "projector"])
 def test_roles_without_record_permission_insert_nothing(roles: None, user: str) -> None:
     """They may not take the lock of appending processes either."""
-    for statement in (INSERT_EVENT, "LOCK TABLE tallybook.appending IN EXCLUSIVE MODE"):
+    for statement in (INSERT_EVENT, "INSERT INTO tallybook.append_lock SELECT WHERE false"):
         with closing(connect_as(user)) as connection, pytest.raises(errors.InsufficientPrivilege):
             connection.execute(f"BEGIN; {statement}".encode())
 
@@ -314,8 +260,3 @@ def test_all_read_models_belong_to_the_role(roles: None) -> None:
             "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'tallybook_read_models'"
         )
         assert owners.fetchall() == [("tallybook_rebuild",)]
-
-
-def connect_as(user: str) -> "psycopg.Connection[tuple[object, ...]]":
-    """Connect without the program."""
-    return psycopg.connect(f"postgresql://{user}@/billing", autocommit=True)

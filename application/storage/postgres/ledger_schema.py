@@ -77,7 +77,7 @@ _RECORDING_STATEMENTS = (
             SELECT position, originator_id, originator_version, topic, state FROM {schema}.stored_events
             WHERE originator_id = ANY (streams) AND split_part(originator_id, '/', 1) IN ('event', 'meter');
         END""",
-    "REVOKE ALL ON FUNCTION {schema}.recorded_streams FROM PUBLIC",
+    "REVOKE ALL ON FUNCTION {schema}.lock_for_append, {schema}.recorded_streams FROM PUBLIC",
 )
 
 

@@ -14,9 +14,9 @@ from .parameters import MIN_CONNECT_TIMEOUT_SECONDS
 
 Result = TypeVar("Result")
 MIN_SILENCE_SECONDS = 1.0
-"""A statement that takes less is never asked about."""
+"""The server is not queried about a statement that takes less."""
 _SILENCE_SHARE = 0.6
-"""The part of the timeout after which the server is asked; the rest is for its answer."""
+"""The part of the timeout after which the server is queried; the rest is for its answer."""
 # A pooler reports a process number of its own, so behind one an answer has to be enough. A role that may not see the
 # state of the session reads NULL. A server that waits for the client executes nothing.
 _IS_EXECUTING = """
@@ -28,7 +28,7 @@ SELECT pg_backend_pid() <> %(pid_of_this_connection)s OR EXISTS (
 
 
 class ServerMonitor:
-    """Asks the server, on another connection, whether it executes a statement from which nothing has been received."""
+    """Queries the server, on another connection, whether it executes a statement from which nothing has been received."""
 
     def __init__(self, parameters: Mapping[str, Any], timeout_seconds: float) -> None:
         self.silence_seconds = max(timeout_seconds * _SILENCE_SHARE, MIN_SILENCE_SECONDS)
@@ -43,31 +43,31 @@ class ServerMonitor:
         self._lock = threading.Lock()
 
     def is_executing(self, connection: "MonitoredConnection") -> bool:
-        """Ask the server whether it executes the statement of a connection. Raise ConnectFailed if it does not answer.
+        """Return whether the server executes the statement of a connection. Raise ConnectFailed if it does not answer.
 
         It also does not execute a statement whose result is on its way to the client.
         """
-        asked_at = monotonic()
+        queried_at = monotonic()
         with self._lock:  # one more connection at most, and one wait for all connections to the same server
-            if self._unreachable_at > asked_at:
+            if self._unreachable_at > queried_at:
                 raise self._unreachable()
             try:
-                return self._ask(connection)
+                return self._query(connection)
             except psycopg.OperationalError as error:
                 self._unreachable_at = monotonic()
                 raise self._unreachable() from error
 
-    def _ask(self, connection: "MonitoredConnection") -> bool:
-        """Ask the server that the connection was opened to, even if its name has another address by now."""
+    def _query(self, connection: "MonitoredConnection") -> bool:
+        """Query the server that the connection was opened to, even if its name has another address by now."""
         info = connection.info
         address = {"host": info.host, "port": info.port, "hostaddr": info.hostaddr or None}
         parameters: dict[str, Any] = {
             name: value for name, value in (self._parameters | address).items() if value is not None
         }
-        with closing(_LimitedConnection.connect(**parameters)) as asking:
-            asking.silence_seconds = self.silence_seconds
-            numbers = {"pid_of_this_connection": asking.info.backend_pid, "pid": info.backend_pid}
-            return asking.execute(_IS_EXECUTING, numbers).fetchone() == (True,)
+        with closing(_LimitedConnection.connect(**parameters)) as probe:
+            probe.silence_seconds = self.silence_seconds
+            numbers = {"pid_of_this_connection": probe.info.backend_pid, "pid": info.backend_pid}
+            return probe.execute(_IS_EXECUTING, numbers).fetchone() == (True,)
 
     def _unreachable(self) -> ConnectFailed:
         return ConnectFailed(

@@ -30,9 +30,10 @@ class PostgresSettings(BaseModel):
     `url` is a libpq URL, `postgresql://user@host:port/database`. `parameters` holds further libpq parameters
     (`password`, `sslmode`, `options`, …), which override the URL. `schema_name` is the schema of the ledger; the schema
     of its read models has the suffix `_read_models`. Recording and queries use at most `max_connections`; a rebuild, a
-    verification and a running projection use one more each. `timeout_seconds` limits the wait for a connection, for a
-    lock, and for a server that restarts. Switch `prepared_statements` off for a pooler in transaction mode, which gives
-    each transaction another connection: each statement is then planned at each execution.
+    verification and a running projection use one more each. `timeout_seconds` limits each wait for a connection, for
+    a lock, and for a server that restarts, is read-only or does not answer. Switch `prepared_statements` off for a
+    pooler in transaction mode, which gives each transaction another connection: each statement is then planned at each
+    execution.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)  # it may be a password
