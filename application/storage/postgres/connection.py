@@ -142,13 +142,13 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
 
         return self.retry_transient(attempt)
 
-    def retry_transient(self, work: Callable[[], Result]) -> Result:
+    def retry_transient(self, work: Callable[[], Result], errors: type[TransientError] = TransientError) -> Result:
         """Call `work`, which must be idempotent. Retry transient errors until the timeout of the settings.
 
-        Raise the last TransientError.
+        Raise the last of the errors. ReadOnlyServer can be retried even if `work` is not idempotent.
         """
         return Retrying(
-            retry=retry_if_exception_type(TransientError),
+            retry=retry_if_exception_type(errors),
             stop=stop_after_delay(self.settings.timeout_seconds),
             wait=wait_random_exponential(multiplier=_INITIAL_RETRY_DELAY_SECONDS, max=_MAX_RETRY_DELAY_SECONDS),
             reraise=True,

@@ -28,7 +28,7 @@ SELECT pg_backend_pid() <> %(pid_of_this_connection)s OR EXISTS (
 
 
 class ServerMonitor:
-    """Queries the server, on another connection, whether it executes a statement from which nothing has been received."""
+    """Queries the server, on another connection, whether it executes a statement that takes long."""
 
     def __init__(self, parameters: Mapping[str, Any], timeout_seconds: float) -> None:
         self.silence_seconds = max(timeout_seconds * _SILENCE_SHARE, MIN_SILENCE_SECONDS)

@@ -18,7 +18,7 @@ from ....projections.ports import PageFold, ReadModelStore
 from ..file_lock import GENERATION_LOCK_TIMEOUT_SECONDS, describe_owner, lock_timeout_error
 from ..ports import REBUILD_HINT, ReadModelsMissing
 from .connection import PostgresDatastore, SingleConnectionDatastore, TransactionMode
-from .errors import TablesMissing, translate_errors
+from .errors import ReadOnlyServer, TablesMissing, translate_errors
 from .generations import PostgresGenerations, PostgresTracking
 from .read_model_schema import READ_MODEL_SCHEMA
 from .schema import advisory_lock_key
@@ -88,9 +88,12 @@ class PostgresReadModelStore:
     def reset(self) -> None:
         """Drop all generations and create an empty live one."""
         pinned_rules = self.current_rules()
-        with self._transaction("write") as generations:
+
+        def replace_all(generations: PostgresGenerations) -> None:
             generations.lock_creation()
             generations.replace_all(pinned_rules)
+
+        self._change(replace_all)
 
     # --- all generations --------------------------------------------------------------------------
 
@@ -103,8 +106,7 @@ class PostgresReadModelStore:
 
     def create(self, pinned_rules: Mapping[str, Rules]) -> Generation:
         """Create an empty generation in the state `building`."""
-        with self._transaction("write") as generations:
-            number = generations.create("building", pinned_rules)
+        number = self._change(lambda generations: generations.create("building", pinned_rules))
         return Generation(number, GenerationState.BUILDING, pinned_rules, {}, 0)
 
     def read_models(self, generation: int) -> ReadModelStore:
@@ -113,21 +115,18 @@ class PostgresReadModelStore:
 
     def mark_ready(self, generation: int, revisions: Mapping[str, int]) -> None:
         """Mark a generation as completely built, at these revisions of the rules in force."""
-        with self._transaction("write") as generations:
-            generations.mark_ready(generation, revisions)
+        self._change(lambda generations: generations.mark_ready(generation, revisions))
 
     def make_live(self, generation: int, revisions: Mapping[str, int]) -> None:
         """Make a generation live and retire the live one, in one transaction.
 
         The retired generation is stored with these revisions of the rules in force.
         """
-        with self._transaction("write") as generations:
-            generations.make_live(generation, revisions)
+        self._change(lambda generations: generations.make_live(generation, revisions))
 
     def drop(self, generation: int) -> None:
         """Drop a generation that is not live."""
-        with self._transaction("write") as generations:
-            generations.drop(generation)
+        self._change(lambda generations: generations.drop(generation))
 
     @contextmanager
     def generation_lock(
@@ -153,8 +152,7 @@ class PostgresReadModelStore:
                 )
             if not is_locked:
                 raise lock_timeout_error(self._lock_owner())
-            with self._transaction("write") as generations:
-                generations.set_lock_owner(describe_owner(activity))
+            self._change(lambda generations: generations.set_lock_owner(describe_owner(activity)))
             yield
 
     def _lock_owner(self) -> str | None:
@@ -191,6 +189,15 @@ class PostgresReadModelStore:
         raise LedgerUnavailable(
             f"Another process dropped the read models {_MAX_ATTEMPTS} times while they were opened. {REBUILD_HINT}"
         )
+
+    def _change(self, change: Callable[[PostgresGenerations], Result]) -> Result:
+        """Change the tables of all generations in one transaction. Wait for a server that accepts changes."""
+
+        def apply() -> Result:
+            with self._transaction("write") as generations:
+                return change(generations)
+
+        return self.datastore.retry_transient(apply, ReadOnlyServer)
 
     @contextmanager
     def _transaction(self, mode: TransactionMode) -> Generator[PostgresGenerations]:
