@@ -52,7 +52,8 @@ def check_significant_digits(text: str, max_digits: int, field: str) -> None:
     digits = len(text.replace("-", "").replace(".", "").lstrip("0"))
     if digits > max_digits:
         raise TooManyDigits(
-            f"The value of {field!r} has {digits} significant digits; at most {max_digits} are accepted.",
+            f"The value of {field!r} has {digits} significant digits; at most {max_digits} are accepted. "
+            "Lift max_digits in the policy to accept more.",
             field=field,
             value=text,
         )

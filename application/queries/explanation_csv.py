@@ -8,13 +8,12 @@ from typing import TextIO
 from ...domain.decimals import to_plain_string
 from ...domain.timestamps import to_iso
 from ..results import ExplainedEvent, Explanation
+from ..spreadsheet_text import escape_formulas
 
 COLUMNS = (
     "position", "identifier", "occurred_at", "recorded_at", "customer", "value", "verdict", "contribution",
     "superseded_by", "cancelled_at", "reason", "by",
 )  # fmt: skip
-
-_GUARDED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def explanation_csv(explanation: Explanation, file: TextIO) -> None:
@@ -23,9 +22,8 @@ def explanation_csv(explanation: Explanation, file: TextIO) -> None:
     Times are RFC 3339 in UTC and numbers plain decimal text. The contributions add up to the total's value. The
     explanation's digest is the SHA-256 of a line `position,occurred_at,value` for each counted row, in their order.
 
-    Text that starts with = + - @, a tab or a carriage return gets an apostrophe in front, because spreadsheets would
-    evaluate it as a formula, and identifiers, customers and reasons come from outside. Text that starts with an
-    apostrophe gets another one, so that different texts never become the same cell.
+    Text that a spreadsheet would evaluate as a formula gets an apostrophe in front, because identifiers, customers and
+    reasons come from outside: see `escape_formulas`.
     """
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
@@ -50,7 +48,7 @@ def _cells(event: ExplainedEvent) -> tuple[str, ...]:
 
 
 def _text(text: str | None) -> str:
-    return "" if text is None else f"'{text}" if text.startswith(_GUARDED_STARTS) else text
+    return "" if text is None else escape_formulas(text)
 
 
 def _number(number: Decimal | None) -> str:

@@ -1,52 +1,14 @@
-"""The columns of a usage file: timestamps, and how a row becomes a meter event."""
+"""The columns of a usage file: how a row becomes a meter event."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from ...domain.errors import InvalidTimestamp
-from ...domain.text import abbreviated_repr
-from ...domain.timestamps import EPOCH
 from ..results import MeterView
+from .timestamps import TimestampFormat, parse_timestamp
 
 PAYLOAD_PREFIX = "payload_"
 _MAX_ZEROS = 100
-_UNIX_SECONDS = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
-_VALID_TIMESTAMPS = "Unix seconds, yyyy-MM-dd or an ISO datetime"
-
-
-def parse_timestamp(cell: object, column: str) -> datetime:
-    """Parse Unix seconds, a date (its midnight) or an ISO datetime; in UTC if it has no offset.
-
-    Digits beyond microseconds are truncated. Raises InvalidTimestamp, which names `column`.
-    Source: Stripe's import accepts yyyy-MM-dd, yyyy-MM-dd'T'HH:mm:ssZ and epoch seconds.
-    """
-    if cell is None or cell == "":
-        raise InvalidTimestamp(
-            f"The column {column!r} has no timestamp; give {_VALID_TIMESTAMPS}.", field=column, value=cell
-        )
-    problem = f"must be {_VALID_TIMESTAMPS}"
-    try:
-        if isinstance(cell, str):
-            return _parse_unix(cell) if _UNIX_SECONDS.fullmatch(cell) else _parse_iso(cell)
-    except OverflowError:
-        problem = "is out of range (Unix times are in seconds, not milliseconds)"
-    except ValueError:
-        pass
-    raise InvalidTimestamp(f"{column!r} {problem}, not {abbreviated_repr(cell)}.", field=column, value=cell)
-
-
-def _parse_unix(text: str) -> datetime:
-    seconds, _, fraction = text.partition(".")
-    microseconds = int(f"{fraction:0<6}"[:6])
-    return EPOCH + timedelta(seconds=int(seconds), microseconds=-microseconds if text[0] == "-" else microseconds)
-
-
-def _parse_iso(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +28,7 @@ class ColumnMapping:
     customer: str | None = None
     customer_name: str | None = None
     payload: Mapping[str, str] = field(default_factory=dict[str, str])
+    timestamp_format: TimestampFormat = TimestampFormat.AUTO
 
     @property
     def identifier_column(self) -> str:
@@ -98,7 +61,9 @@ class ColumnMapping:
             "event_name": event_name,
             "payload": payload,
             "identifier": None if _is_empty(identifier) else identifier,
-            "timestamp": parse_timestamp(_plain_number(cells.get(self.timestamp)), self.timestamp),
+            "timestamp": parse_timestamp(
+                _plain_number(cells.get(self.timestamp)), self.timestamp, self.timestamp_format
+            ),
         }
 
     def _named_payload(

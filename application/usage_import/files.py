@@ -3,16 +3,31 @@
 import codecs
 import hashlib
 import os
-from collections.abc import Callable, Generator, Iterator
+import stat
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from ...domain.errors import InvalidImportFile
-from .formats import FileFormat, MalformedFile, Row, parse_rows, read_header
+from .csv_rows import csv_rows, long_cells_allowed, read_header
+from .formats import MAX_ROW_BYTES, FileFormat, MalformedFile, Row
+from .json_rows import json_rows, jsonl_rows
 
 CHUNK_BYTES = 1 << 20
+_READERS: Mapping[FileFormat, Callable[[BinaryIO], Iterator[Row]]] = {
+    FileFormat.CSV: csv_rows,
+    FileFormat.JSON: json_rows,
+    FileFormat.JSONL: jsonl_rows,
+}
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "It is compressed with gzip; decompress it first",
+    b"PK\x03\x04": "It is a zip archive or a spreadsheet; extract it, or save it as CSV in UTF-8",
+    b"\xff\xfe": "It is in UTF-16; save it in UTF-8",
+    b"\xfe\xff": "It is in UTF-16; save it in UTF-8",
+}
+"""What to do with files that begin with these bytes."""
 ProgressCallback = Callable[[int, int], None]
 """Called with the number of bytes read and the size of the file."""
 
@@ -36,7 +51,7 @@ class UsageFile:
         """Return the rows from the first. Raises InvalidImportFile if the file is malformed or changed meanwhile."""
         self.file.seek(0)
         try:
-            for number, row in enumerate(parse_rows(self.file, self.file_format)):
+            for number, row in enumerate(_READERS[self.file_format](self.file)):
                 if number % 1_000 == 0:
                     self.check_unchanged()
                     if advance is not None:
@@ -61,14 +76,8 @@ def open_usage_file(
 
     Raises InvalidImportFile if it can't be read, isn't text in UTF-8, or isn't valid in its format.
     """
-    if not path.is_file():
-        raise _invalid_file(path, "it is not a file" if path.exists() else "it does not exist")
-    checked_format = file_format or _format_of(path)
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise _invalid_file(path, error.strerror or str(error)) from error
-    with file:
+    with _open_file(path) as file, long_cells_allowed():
+        checked_format = file_format or _format_of(path)
         status = os.fstat(file.fileno())
         digest = _read_through(
             file, path, checked_format, lambda read: advance(read, status.st_size) if advance else None
@@ -78,6 +87,17 @@ def open_usage_file(
         for _ in opened.rows():
             pass
         yield opened
+
+
+def _open_file(path: Path) -> BinaryIO:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, and it can't be read twice
+            raise _invalid_file(path, "it is not a file")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise _invalid_file(path, "it does not exist") from None
+    except OSError as error:
+        raise _invalid_file(path, error.strerror or str(error)) from error
 
 
 def _format_of(path: Path) -> FileFormat:
@@ -95,25 +115,36 @@ def _format_of(path: Path) -> FileFormat:
 
 def _read_through(file: BinaryIO, path: Path, file_format: FileFormat, advance: Callable[[int], None]) -> bytes:
     """Return the digest of a file, after checking that it is UTF-8 and that its lines fit in memory."""
-    digest, decoder, line, read = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 1, 0
+    digest, decoder, line, read, pending = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 1, 0, 0
     chunk = b"not read yet"
     while chunk:
         chunk = file.read(CHUNK_BYTES)
+        if not read:
+            _check_first_bytes(path, chunk)
         try:
             decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             line += error.object[: error.start].count(b"\n")
-            raise _invalid_file(path, "it is not text in UTF-8", line) from error
+            raise _invalid_file(path, "it is not text in UTF-8. Save it in UTF-8", line) from error
         if b"\0" in chunk:
             line += chunk[: chunk.index(b"\0")].count(b"\n")
-            raise _invalid_file(path, "it is not text: it contains a zero byte", line)
-        if len(chunk) == CHUNK_BYTES and file_format is not FileFormat.JSON and b"\n" not in chunk:
-            raise _invalid_file(path, "it has a line of over a million bytes", line)
+            raise _invalid_file(path, "it is not text: it contains a zero byte. Save it as text in UTF-8", line)
+        line_end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
+        pending = pending + len(chunk) if line_end < 0 else len(chunk) - line_end
+        if pending > MAX_ROW_BYTES and file_format is not FileFormat.JSON:
+            raise _invalid_file(path, f"it has a line of over {MAX_ROW_BYTES:,} bytes. Remove what isn't usage", line)
         digest.update(chunk)
         line += chunk.count(b"\n")
         read += len(chunk)
         advance(read)
     return digest.digest()
+
+
+def _check_first_bytes(path: Path, chunk: bytes) -> None:
+    """Raise InvalidImportFile if a file begins as those of another well-known format do."""
+    for first_bytes, advice in _OTHER_FORMATS.items():
+        if chunk.startswith(first_bytes):
+            raise _invalid_file(path, f"it is not text in UTF-8. {advice}", 1)
 
 
 def _columns(file: BinaryIO, path: Path) -> list[str]:

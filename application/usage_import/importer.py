@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from ...domain.errors import (
     DatabasePermissionDenied,
@@ -22,6 +22,9 @@ from .files import ProgressCallback, UsageFile
 from .formats import Row
 
 BATCH_ROWS = 1_000
+MAX_BATCH_SIZE = 4_000_000
+"""Long rows are recorded in smaller batches: of about this many characters, so that they fit in memory."""
+_MAX_LISTED_COLUMNS, _MAX_LISTED_CHARACTERS = 20, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,14 @@ class RejectedRow:
     identifier: str | None
     outcome: Outcome
     error: TallybookError
+
+
+class _ParsedRow(NamedTuple):
+    """The meter event of a row, or the error that it is rejected with; its line, and its identifier if it is text."""
+
+    line: int
+    identifier: str | None
+    meter_event: Mapping[str, object] | TallybookError
 
 
 @dataclass(slots=True)
@@ -83,21 +94,35 @@ class UsageImporter:
     ) -> ImportSummary:
         """Record the rows and return their number by outcome. An invalid row never affects the others."""
         started = time.monotonic()
-        numbered_rows = enumerate(self.file.rows(advance), 1)
-        while batch := list(islice(numbered_rows, BATCH_ROWS)):
-            self._record(batch, on_rejected)
-            self.summary.seconds = time.monotonic() - started
+        batch: list[_ParsedRow] = []
+        size = 0
+        for number, row in enumerate(self.file.rows(advance), 1):
+            batch.append(self._parse(number, row))
+            size += row.size
+            if len(batch) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
+                self._record(batch, on_rejected)
+                batch, size = [], 0
+                self.summary.seconds = time.monotonic() - started
+        self._record(batch, on_rejected)
+        self.summary.seconds = time.monotonic() - started
         return self.summary
 
-    def _record(self, batch: list[tuple[int, Row]], on_rejected: Callable[[RejectedRow], None] | None) -> None:
-        parsed = [self._parse(number, row) for number, row in batch]
-        meter_events = [meter_event for meter_event in parsed if not isinstance(meter_event, TallybookError)]
+    def _record(self, batch: list[_ParsedRow], on_rejected: Callable[[RejectedRow], None] | None) -> None:
+        meter_events = [row.meter_event for row in batch if not isinstance(row.meter_event, TallybookError)]
         receipts = iter(self.metering.record_many(meter_events))
-        for (_, row), result in zip(batch, parsed, strict=True):
-            receipt = self._rejected(row, result) if isinstance(result, TallybookError) else next(receipts)
-            self._count(row, receipt, on_rejected)
+        for row in batch:
+            error = row.meter_event
+            if isinstance(error, TallybookError):
+                receipt = Receipt(row.identifier, None, Outcome.REJECTED, error)
+            else:
+                receipt = next(receipts)
+            self._count(row.line, receipt, on_rejected)
 
-    def _parse(self, number: int, row: Row) -> Mapping[str, object] | TallybookError:
+    def _parse(self, number: int, row: Row) -> _ParsedRow:
+        identifier = row.cells.get(self.columns.identifier_column)
+        return _ParsedRow(row.line, identifier if isinstance(identifier, str) else None, self._meter_event(number, row))
+
+    def _meter_event(self, number: int, row: Row) -> Mapping[str, object] | TallybookError:
         """Return the meter event of a row, or the error that it is rejected with."""
         if row.error is not None:
             return row.error
@@ -113,21 +138,17 @@ class UsageImporter:
             self.summary.generated += 1
         return meter_event
 
-    def _count(self, row: Row, receipt: Receipt, on_rejected: Callable[[RejectedRow], None] | None) -> None:
+    def _count(self, line: int, receipt: Receipt, on_rejected: Callable[[RejectedRow], None] | None) -> None:
         summary = self.summary
         summary.rows += 1
         setattr(summary, receipt.outcome, getattr(summary, receipt.outcome) + 1)
         if receipt.error is None:
             return
-        rejected_row = RejectedRow(row.line, receipt.identifier, receipt.outcome, receipt.error)
+        rejected_row = RejectedRow(line, receipt.identifier, receipt.outcome, receipt.error)
         if len(summary.first_rejected) < self.max_first_rejected:
             summary.first_rejected.append(rejected_row)
         if on_rejected is not None:
             on_rejected(rejected_row)
-
-    def _rejected(self, row: Row, error: TallybookError) -> Receipt:
-        identifier = row.cells.get(self.columns.identifier_column)
-        return Receipt(identifier if isinstance(identifier, str) else None, None, Outcome.REJECTED, error)
 
 
 def _hash_prefix(digest: bytes, event_name: str) -> str:
@@ -141,7 +162,13 @@ def _check_columns(file: UsageFile, columns: ColumnMapping, meter: MeterView | N
     for column in columns.required_columns(meter):
         if column not in file.columns:
             raise InvalidImportFile(
-                f"{file.path}, line 1: there is no column {column!r}; there are {', '.join(file.columns)}.",
+                f"{file.path}, line 1: there is no column {column!r}; there are {_list_columns(file.columns)}.",
                 field=column,
                 value=str(file.path),
             )
+
+
+def _list_columns(columns: list[str]) -> str:
+    shown = ", ".join(columns[:_MAX_LISTED_COLUMNS])
+    more = len(columns) - _MAX_LISTED_COLUMNS
+    return shown[:_MAX_LISTED_CHARACTERS] + (f" and {more:,} more" if more > 0 else "")

@@ -53,7 +53,7 @@ def test_named_columns_of_an_unknown_meter_are_rejected(tokens_ledger: Metering)
     """The keys of its rules are unknown."""
     with pytest.raises(MeterNotFound):
         ColumnMapping(value="n").parse_row(
-            {"timestamp": "0", "event_name": "nothing", "n": "1"}, tokens_ledger.meters.get
+            {"timestamp": "2026-01-01", "event_name": "nothing", "n": "1"}, tokens_ledger.meters.get
         )
 
 
@@ -74,10 +74,10 @@ def test_named_columns_of_an_unknown_meter_are_rejected(tokens_ledger: Metering)
 def test_numbers_become_the_plain_text_that_they_are(tokens_ledger: Metering, number: object, text: object) -> None:
     """All digits are preserved; a number that would be too long stays in exponent form and is rejected as a value."""
     event_input = ColumnMapping().parse_row(
-        {"timestamp": 0, "event_name": "tokens", "payload_tokens": number}, tokens_ledger.meters.get
+        {"timestamp": 1767225600, "event_name": "tokens", "payload_tokens": number}, tokens_ledger.meters.get
     )
     assert event_input["payload"] == {"tokens": text}
-    assert event_input["timestamp"] == datetime(1970, 1, 1, tzinfo=UTC)
+    assert event_input["timestamp"] == AT
 
 
 @pytest.mark.parametrize(

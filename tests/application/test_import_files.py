@@ -5,8 +5,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tallybook.application.usage_import.files import CHUNK_BYTES, open_usage_file
+from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.formats import FileFormat
+from tallybook.application.usage_import.json_rows import MAX_ROW_CHARACTERS
 from tallybook.domain.errors import InvalidImportFile
 
 
@@ -112,9 +113,13 @@ def test_a_malformed_file_is_rejected_as_a_whole(tmp_path: Path, name: str, cont
     assert file_error(tmp_path / name, content).startswith(message)
 
 
-def test_an_overlong_line_is_rejected(tmp_path: Path) -> None:
-    """A CSV or JSONL file of over a million bytes without a line end is not read into memory."""
-    assert "a line of over a million bytes" in file_error(tmp_path / "f.csv", "a\n" + "x" * 3 * CHUNK_BYTES)
+def test_an_overlong_row_is_rejected(tmp_path: Path) -> None:
+    """A line of over 16 MiB is not read into memory, nor is an object of over 8 MiB in JSON."""
+    long_text = "x" * 2 * MAX_ROW_CHARACTERS
+    assert "a line of over 16,777,216 bytes" in file_error(tmp_path / "f.csv", f"a\n{long_text}")
+    assert "it is longer than 8,388,608 characters" in file_error(tmp_path / "f.json", f'[{{"a": "{long_text}"}}]')
+    lines = read_rows(tmp_path / "f.jsonl", f'{{"a": "{long_text[5_000_000:]}"}}\n{{"a": "1"}}')
+    assert lines == [(1, "The line can't be read: it is longer than 8,388,608 characters."), (2, {"a": "1"})]
 
 
 def test_a_missing_path_or_a_folder_is_rejected(tmp_path: Path) -> None:

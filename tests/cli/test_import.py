@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tallybook.application.spreadsheet_text import escape_formulas
 
 from .command_line import CommandLine
 
@@ -76,6 +77,55 @@ def test_rejected_rows_are_listed_with_their_lines_and_status_1(tallybook: Comma
     }
 
 
+def test_the_file_of_errors_holds_no_formulas(tallybook: CommandLine) -> None:
+    """Whatever the rows contain, also in messages; a text that isn't valid Unicode is written as an escape."""
+    rows = [
+        {"identifier": "=HYPERLINK(1)", "event_name": "a\n=1"},
+        {"identifier": "a;＝1", "event_name": "tokens"},  # noqa: RUF001 - a full-width sign
+        {"identifier": "\ud800", "event_name": "@SUM(1)"},
+    ]
+    path = tallybook.write("usage.jsonl", "\n".join(map(json.dumps, rows)))
+    errors = tallybook.folder / "errors.csv"
+    tallybook.run("import", path, "--errors", errors, status=1)
+    with errors.open(newline="", encoding="utf-8") as file:
+        cells = list(csv.reader(file))
+    assert [row[1] for row in cells[1:]] == ["'=HYPERLINK(1)", "a;'＝1", "\\ud800"]  # noqa: RUF001
+    assert all(escape_formulas(cell) in (cell, f"'{cell}", cell.replace("'", "''")) for row in cells for cell in row)
+
+
+def test_digits_are_limited_unless_the_limit_is_lifted(tallybook: CommandLine) -> None:
+    """FOCUS writes quantities as 2.000000000000000; the error names the option that lifts the limit."""
+    path = tallybook.write("usage.csv", STRIPE.replace("acme,5", "acme,2.000000000000000"))
+    lines = tallybook.run("import", path, "--backfill", status=1).stdout.splitlines()
+    assert lines[-1].endswith("16 significant digits; at most 15 are accepted. Use --any-digits to record it.")
+    assert tallybook.run_json("import", path, "--backfill", "--any-digits")["accepted"] == 1
+    assert tallybook.run_json("total", "tokens", "acme", "--period", "2024")["value"] == "9.000000000000000"
+
+
+@pytest.mark.parametrize(
+    ("cell", "timestamp_format", "occurred_at"),
+    [
+        ("20240102", "compact-date", "2024-01-02T00:00:00Z"),
+        ("45293.5", "spreadsheet-days", "2024-01-02T12:00:00Z"),
+        ("1704153600500", "unix-milliseconds", "2024-01-02T00:00:00.500000Z"),
+        ("86400", "unix-seconds", "1970-01-02T00:00:00Z"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_numbers_that_may_be_no_unix_time_need_their_format(
+    tallybook: CommandLine, suffix: str, cell: str, timestamp_format: str, occurred_at: str
+) -> None:
+    """The error of the row names the option, in CSV and in JSON; nothing is recorded in 1970."""
+    row = {"timestamp": float(cell), "event_name": "tokens", "payload": {"stripe_customer_id": "a", "value": 1}}
+    content = STRIPE.splitlines()[0] + f"\na,{cell},tokens,a,1\n" if suffix == "csv" else json.dumps(row)
+    path = tallybook.write(f"usage.{suffix}", content)
+    lines = tallybook.run("import", path, "--backfill", status=1).stdout.splitlines()
+    assert f"read it with --timestamp-format {timestamp_format}." in lines[-1]
+    tallybook.run("import", path, "--backfill", "--timestamp-format", timestamp_format)
+    (event,) = tallybook.run_json("events", "tokens", "--from", "1900-01-01", "--to", "2100-01-01")
+    assert event["occurred_at"] == occurred_at
+
+
 def test_rejected_rows_are_data_in_json(tallybook: CommandLine) -> None:
     """With the names that they have in Python."""
     path = tallybook.write("usage.csv", STRIPE)
@@ -115,6 +165,8 @@ def test_an_unknown_format_is_rejected(tallybook: CommandLine) -> None:
     """With those that there are."""
     path = tallybook.write("usage.csv", STRIPE)
     assert tallybook.run_error("import", path, "--format", "xml") == ("parameter_invalid", "format")
+    unknown = tallybook.run_error("import", path, "--timestamp-format", "days")
+    assert unknown == ("parameter_invalid", "timestamp_format")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import sys
 
 INSTALL_HINT = "The command line needs an extra: pip install 'tallybook[cli]'"
-_EXTRA_PACKAGES = {"typer", "rich", "click", "ijson"}
+_EXTRA_PACKAGES = {"typer", "rich", "click"}
 
 
 def main() -> None:

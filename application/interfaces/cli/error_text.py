@@ -4,6 +4,7 @@ import re
 
 _HINTS = {
     "max_age": "Use --backfill to record it.",
+    "max_digits": "Use --any-digits to record it.",
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
 }
 _OPTIONS = {
@@ -19,10 +20,12 @@ _OPTIONS = {
     "reason": "--reason",
     "scopes": "--scope",
     "starting_after": "--starting-after",
+    "timestamp_format": "--timestamp-format",
     "timezone": "--timezone",
     "value_key": "--value-key",
     "window": "--window",
 }
+_ARGUMENT = re.compile(r"\b([a-z_]+)='([\w-]+)'")
 _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 
 
@@ -30,11 +33,12 @@ def to_cli_text(message: str, field: str | None) -> str:
     """Return an error message in the words of the command line.
 
     A sentence that names a limit of the policy becomes a sentence that names the option that lifts the limit. The
-    quoted name of a parameter becomes the name of its option.
+    quoted name of a parameter becomes the name of its option, and an argument in Python an option with a value.
     """
     sentences = _SENTENCE_END.split(message)
     message = " ".join(
         next((hint for limit, hint in _HINTS.items() if limit in sentence), sentence) for sentence in sentences
     )
+    message = _ARGUMENT.sub(lambda match: f"{_OPTIONS.get(match[1], match[1])} {match[2]}", message)
     option = _OPTIONS.get(field or "")
     return message if option is None else message.replace(repr(field), option)

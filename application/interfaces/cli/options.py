@@ -62,6 +62,9 @@ AsOfOption = Annotated[
 BackfillOption = Annotated[
     bool, typer.Option("--backfill", help="Accept meter events of any age, not only of the last 35 days.")
 ]
+AnyDigitsOption = Annotated[
+    bool, typer.Option("--any-digits", help="Accept values of any number of digits, not only of 15 significant digits.")
+]
 ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The requester, for the audit trail.")]
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")

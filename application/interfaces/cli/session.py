@@ -4,7 +4,7 @@ Importing this module does not import the domain, so that `--help` starts quickl
 """
 
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .time_ranges import TimeRange
 
 Result = TypeVar("Result")
-LiftedLimit = Literal["max_age", "cancel_window"]
+LiftedLimit = Literal["max_age", "max_digits", "cancel_window"]
 
 EXIT_INTERRUPTED = 130
 """The exit status that shells use for a command that Ctrl-C ended."""
@@ -70,13 +70,13 @@ def open_ledger(
     as_json: bool,
     *,
     create: bool = False,
-    lift: LiftedLimit | None = None,
+    lift: Collection[LiftedLimit] = (),
     grace_period: "timedelta | None" = None,
 ) -> Generator[Session]:
     """Open the ledger at `url`. A TallybookError in the block is printed and ends the command with exit status 1.
 
     A missing ledger is created only if `create` is set, so that a typing error in its name does not create another.
-    `lift` names a limit of the policy to remove; `grace_period` is the policy's default if None.
+    `lift` names the limits of the policy to remove; `grace_period` is the policy's default if None.
     """
     from ...metering import Metering  # noqa: PLC0415 - loads the domain
 
@@ -168,8 +168,14 @@ def require_ledger(url: str) -> None:
         )
 
 
-def _policy(lift: LiftedLimit | None, grace_period: "timedelta | None") -> "AcceptancePolicy":
+def record_limits(backfill: bool, any_digits: bool) -> list[LiftedLimit]:
+    """Return the limits of the policy that the options of recording commands remove."""
+    options: dict[LiftedLimit, bool] = {"max_age": backfill, "max_digits": any_digits}
+    return [limit for limit, is_lifted in options.items() if is_lifted]
+
+
+def _policy(lift: Collection[LiftedLimit], grace_period: "timedelta | None") -> "AcceptancePolicy":
     from ....domain.policy import AcceptancePolicy  # noqa: PLC0415 - loads the domain
 
     policy = AcceptancePolicy() if grace_period is None else AcceptancePolicy(grace_period=grace_period)
-    return policy.model_copy(update={lift: None} if lift else {})
+    return policy.model_copy(update=dict.fromkeys(lift))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .formatting import format_requester, format_time
-from .options import DEFAULT_LEDGER, BackfillOption, ByOption, JsonOption, LedgerOption, MeterArgument
-from .session import open_ledger
+from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, ByOption, JsonOption, LedgerOption, MeterArgument
+from .session import open_ledger, record_limits
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def record(
     identifier: IdentifierOption = None,
     timestamp: TimestampOption = None,
     backfill: BackfillOption = False,
+    any_digits: AnyDigitsOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,7 +54,7 @@ def record(
     For example: tallybook record tokens customer=acme tokens=25 --identifier req-1
     """
     parsed_payload = _parse_payload(payload)
-    with open_ledger(ledger, as_json, lift="max_age" if backfill else None) as session:
+    with open_ledger(ledger, as_json, lift=record_limits(backfill, any_digits)) as session:
         occurred_at = _parse_timestamp(timestamp)
         receipt = session.metering.record(meter, parsed_payload, identifier=identifier, timestamp=occurred_at)
         session.print(receipt, show_receipt)
@@ -72,7 +73,7 @@ def cancel(
 
     Totals no longer count it. The event stays in the ledger, with the requester and the reason of the cancellation.
     """
-    with open_ledger(ledger, as_json, lift="cancel_window" if any_age else None) as session:
+    with open_ledger(ledger, as_json, lift=["cancel_window"] if any_age else []) as session:
         session.print(session.metering.cancel(meter, identifier, reason=reason, by=by), show_cancellation)
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...spreadsheet_text import escape_formulas
 from .error_text import to_cli_text
 from .formatting import format_number
-from .options import DEFAULT_LEDGER, BackfillOption, JsonOption, LedgerOption
-from .session import Session, interruptible, open_ledger
+from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, JsonOption, LedgerOption
+from .session import Session, interruptible, open_ledger, record_limits
 from .terminal import progress_bar, say
 
 if TYPE_CHECKING:
@@ -22,8 +23,14 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="CSV, JSON (a
 EventNameOption = Annotated[
     str | None, typer.Option(metavar="METER", help="The meter of all rows. Overrides the column event_name.")
 ]
-TimestampColumnOption = Annotated[
-    str, typer.Option(metavar="COLUMN", help="Unix seconds, yyyy-MM-dd or an ISO datetime.")
+TimestampColumnOption = Annotated[str, typer.Option(metavar="COLUMN", help="The column of the timestamps.")]
+TimestampFormatOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FORMAT",
+        help="auto (ISO dates and datetimes, Unix seconds of ten digits), unix-seconds, unix-milliseconds, "
+        "compact-date (20260301) or spreadsheet-days (46082.5).",
+    ),
 ]
 ValueColumnOption = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="The column to store under the meter's value key.")
@@ -52,6 +59,7 @@ def import_file(
     file: FileArgument,
     event_name: EventNameOption = None,
     timestamp_column: TimestampColumnOption = "timestamp",
+    timestamp_format: TimestampFormatOption = "auto",
     value_column: ValueColumnOption = None,
     customer: CustomerOption = None,
     customer_column: CustomerColumnOption = None,
@@ -60,6 +68,7 @@ def import_file(
     file_format: FormatOption = None,
     errors: ErrorsOption = None,
     backfill: BackfillOption = False,
+    any_digits: AnyDigitsOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,8 +85,10 @@ def import_file(
     """
     if customer is not None and customer_column is not None:
         raise typer.BadParameter("Use --customer or --customer-column, not both.")
-    with open_ledger(ledger, as_json, lift="max_age" if backfill else None) as session:
+    with open_ledger(ledger, as_json, lift=record_limits(backfill, any_digits)) as session:
         from ...usage_import.columns import ColumnMapping  # noqa: PLC0415 - loads the domain
+        from ...usage_import.timestamps import TimestampFormat  # noqa: PLC0415
+        from ...validation import require_choice  # noqa: PLC0415
 
         columns = ColumnMapping(
             event_name=event_name,
@@ -87,6 +98,7 @@ def import_file(
             customer=customer_column,
             customer_name=customer,
             payload=_parse_payload_columns(payload_column or []),
+            timestamp_format=require_choice(timestamp_format, "timestamp_format", TimestampFormat),
         )
         summary = _run_import(session, file, file_format, columns, errors)
         session.print(summary, show_import)
@@ -137,7 +149,9 @@ def _error_file(errors: Path | None, imported: Path) -> Generator[Callable[["Rej
     from ...storage.private_files import private_opener  # noqa: PLC0415 - loads the domain
 
     try:
-        file = open(errors, "w", encoding="utf-8", newline="", opener=private_opener)  # noqa: SIM115
+        file = open(  # noqa: SIM115
+            errors, "w", encoding="utf-8", errors="backslashreplace", newline="", opener=private_opener
+        )
     except OSError as error:
         raise typer.BadParameter(f"Cannot write {errors}: {error.strerror}.", param_hint="'--errors'") from None
     with file:
@@ -147,8 +161,11 @@ def _error_file(errors: Path | None, imported: Path) -> Generator[Callable[["Rej
 
 
 def _error_cells(row: "RejectedRow") -> tuple[object, ...]:
+    """Return the cells of a rejected row. Texts are escaped, because people open the file in a spreadsheet."""
     error = row.error
-    return row.line, row.identifier, row.outcome, error.code, error.field, to_cli_text(error.message, error.field)
+    message = to_cli_text(error.message, error.field)
+    texts = (escape_formulas(text or "") for text in (row.identifier, row.outcome, error.code, error.field, message))
+    return row.line, *texts
 
 
 def show_import(summary: "ImportSummary") -> None:

@@ -1,0 +1,206 @@
+"""Usage files in JSON (a list of objects) and JSONL (an object on each line), row by row.
+
+One decoder reads both. Numbers keep the digits that are written in the file. What can't be a cell, for example a list,
+becomes an `UnusableCell`, so that it only matters if the import needs the cell.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import BinaryIO, NamedTuple, TextIO, cast
+
+from ...domain.text import abbreviated_repr
+from .columns import PAYLOAD_PREFIX
+from .formats import MalformedFile, Row, Utf8Text, invalid_row
+
+CHUNK_CHARACTERS = 1 << 16
+MAX_ROW_CHARACTERS = 8 << 20
+"""A longer row is rejected: its objects can take fifty times as much memory."""
+_SPACES = re.compile(r"[ \t\r\n]*")
+_MAX_CACHED_LENGTH = 20
+_TOO_DEEP = "it is nested too deeply"
+_TOO_LONG = f"it is longer than {MAX_ROW_CHARACTERS:,} characters"
+
+
+class UnusableCell(NamedTuple):
+    """A JSON value that can't be a cell; its repr is its description, for error messages."""
+
+    description: str
+
+    def __repr__(self) -> str:
+        return self.description
+
+
+class _DuplicateKey(NamedTuple):
+    """An object in which a key occurs twice, so that its value is ambiguous."""
+
+    key: str
+
+
+def jsonl_rows(file: BinaryIO) -> Iterator[Row]:
+    """Return the rows of a JSONL file that is positioned at its start. Raises MalformedFile."""
+    with Utf8Text(file) as text:
+        for line, text_line in enumerate(text, 1):
+            if text_line.isspace():
+                continue
+            if line == 1 and text_line.lstrip().startswith("["):
+                raise MalformedFile("it contains a list, not an object on each line (JSON, perhaps)", 1)
+            if len(text_line) > MAX_ROW_CHARACTERS:
+                yield invalid_row(line, 0, f"The line can't be read: {_TOO_LONG}.")
+                continue
+            try:
+                value = _decoder.decode(text_line)
+            except RecursionError:
+                yield invalid_row(line, len(text_line), f"The line can't be read: {_TOO_DEEP}.")
+            except ValueError as error:
+                yield invalid_row(line, len(text_line), f"The line is not JSON: {error}.")
+            else:
+                yield _to_row(line, value, len(text_line))
+
+
+def json_rows(file: BinaryIO) -> Iterator[Row]:
+    """Return the rows of a JSON file that is positioned at its start. Raises MalformedFile."""
+    with Utf8Text(file) as text:
+        values = _ValueReader(text)
+        first = values.next_character()
+        if first != "[":
+            raise MalformedFile("it is not a list of objects" + (" (JSONL, perhaps)" if first == "{" else ""), 1)
+        values.skip_character()
+        number = 0
+        try:
+            is_last = values.next_character() == "]"
+            while not is_last:
+                value, size = values.read()
+                number += 1
+                yield _to_row(number, value, size)
+                separator = values.next_character()
+                if separator not in ("]", ","):
+                    raise MalformedFile(f"expected ',' or ']', not {separator!r}" if separator else "it ends here")
+                is_last = separator == "]"
+                if not is_last:
+                    values.skip_character()
+            values.skip_character()
+            if values.next_character():
+                raise MalformedFile("the file continues after the end of the list")
+        except MalformedFile as error:
+            raise MalformedFile(f"it is not JSON after object {number} of the list: {error}") from error
+
+
+class _ValueReader:
+    """Reads JSON values one by one from text, which is read in chunks."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._buffer = ""
+        self._position = 0
+
+    def next_character(self) -> str:
+        """Return the next character that isn't a space, without skipping it; "" at the end of the text."""
+        self._position = _end_of_spaces(self._buffer, self._position)
+        while self._position == len(self._buffer) and self._read_more():
+            self._position = _end_of_spaces(self._buffer, self._position)
+        return self._buffer[self._position : self._position + 1]
+
+    def skip_character(self) -> None:
+        """Skip one character."""
+        self._position += 1
+
+    def read(self) -> tuple[object, int]:
+        """Return the next value and its number of characters. Raises MalformedFile."""
+        self.next_character()
+        while True:
+            try:
+                value, end = _decoder.raw_decode(self._buffer, self._position)
+            except RecursionError:
+                raise MalformedFile(_TOO_DEEP) from None
+            except ValueError as error:  # the value may continue after the buffer
+                problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            else:
+                size = end - self._position
+                # A number may continue after the buffer, and the part in the buffer is a number too.
+                is_complete = self._buffer[end - 1] in '}]"' or self._buffer[end : end + 1] in (",", "]", " ", "\n")
+                if is_complete or not self._read_more():
+                    self._position += size
+                    return value, size
+                continue
+            if not self._read_more():
+                raise MalformedFile(problem)
+
+    def _read_more(self) -> bool:
+        """Read as many characters as are pending, so that the time is proportional to the length of a value."""
+        pending = self._buffer[self._position :]
+        if len(pending) > MAX_ROW_CHARACTERS:
+            raise MalformedFile(_TOO_LONG)
+        doubled = min(2 * len(pending), MAX_ROW_CHARACTERS + 1)
+        more = self._text.read(max(doubled - len(pending), CHUNK_CHARACTERS))
+        self._buffer, self._position = pending + more, 0
+        return bool(more)
+
+
+def _end_of_spaces(text: str, start: int) -> int:
+    match = _SPACES.match(text, start)
+    assert match is not None
+    return match.end()
+
+
+def _to_row(line: int, value: object, size: int) -> Row:
+    if isinstance(value, _DuplicateKey):
+        return invalid_row(line, size, f"The key {abbreviated_repr(value.key)} occurs twice in the object.")
+    if not isinstance(value, dict):
+        return invalid_row(line, size, "Each row must be an object.")
+    fields = cast(dict[str, object], value)
+    payload = fields.pop("payload", None)
+    if isinstance(payload, _DuplicateKey):
+        message = f"The key {abbreviated_repr(payload.key)} occurs twice in 'payload'."
+        return invalid_row(line, size, message, "payload")
+    if payload is not None and not isinstance(payload, dict):
+        return invalid_row(line, size, "'payload' must be an object of keys and values.", "payload")
+    cells = {column: _to_cell(cell) for column, cell in fields.items()}
+    for key, cell in cast(dict[str, object], payload or {}).items():
+        column = PAYLOAD_PREFIX + key
+        if column in cells:
+            message = (
+                f"'payload' has the key {abbreviated_repr(key)}, and the object has {abbreviated_repr(column)} too."
+            )
+            return invalid_row(line, size, message, "payload")
+        cells[column] = _to_cell(cell)
+    return Row(line, cells, size)
+
+
+def _to_cell(value: object) -> object:
+    """Return a value as a cell, without nested values: they may be so deep that their repr would exceed the stack."""
+    if isinstance(value, list):
+        return UnusableCell("a list")
+    return UnusableCell("an object") if isinstance(value, dict | _DuplicateKey) else value
+
+
+def _object(pairs: list[tuple[str, object]]) -> object:
+    fields = dict(pairs)
+    if len(fields) == len(pairs):
+        return fields
+    keys: set[str] = set()
+    return next(_DuplicateKey(key) for key, _ in pairs if key in keys or keys.add(key))
+
+
+def _number(text: str) -> object:
+    return _short_number(text) if len(text) <= _MAX_CACHED_LENGTH else _parse_number(text)
+
+
+def _parse_number(text: str) -> object:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return UnusableCell(text)
+    return number if number.is_finite() else UnusableCell(text)  # the program may not trap invalid numbers
+
+
+def _reject_constant(constant: str) -> object:
+    raise ValueError(f"{constant} is not a number in JSON")
+
+
+_short_number = lru_cache(maxsize=1_000)(_parse_number)  # otherwise a list of zeros takes fifty times its length
+_decoder = json.JSONDecoder(
+    parse_float=_number, parse_int=_number, parse_constant=_reject_constant, object_pairs_hook=_object
+)

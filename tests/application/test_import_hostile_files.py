@@ -1,0 +1,219 @@
+"""Small hostile files: the row or the file is rejected, with little memory and in little time."""
+
+import csv
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tallybook.application import Metering
+from tallybook.application.usage_import.columns import ColumnMapping
+from tallybook.application.usage_import.files import open_usage_file
+from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
+from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS
+from tallybook.domain.errors import InvalidImportFile
+
+MAX_SECONDS = 10
+GIGABYTE = 1_000_000_000
+HEADER = "identifier,timestamp,event_name,payload_stripe_customer_id,payload_value"
+GOOD = '{"timestamp": "2026-01-01", "event_name": "tokens", "payload": {"stripe_customer_id": "a", "value": 1}}'
+
+
+def json_row(timestamp: str = '"2026-01-01"', value: str = "1", more: str = '"z": 1') -> str:
+    """Return a row in JSON from JSON texts."""
+    payload = f'{{"stripe_customer_id": "a", "value": {value}}}'
+    return f'{{"timestamp": {timestamp}, "event_name": "tokens", "payload": {payload}, {more}}}'
+
+
+BAD_ROWS = {
+    "long timestamp": json_row(timestamp="9" * 5_000),
+    "long value": json_row(value="9" * 5_000),
+    "very long value": json_row(value="9" * 1_000_000),
+    "tiny value": json_row(value="1e-999999999999999999999"),
+    "huge value": json_row(value="1e999999999999999999"),
+    "huger value": json_row(value="-1e9999999999999999999"),
+    "many zeros": json_row(value="1e90"),
+    "long exponent": json_row(value="1e" + "9" * 100_000),
+    "huge timestamp": json_row(timestamp="1e999999999"),
+    "list as value": json_row(value="[1]"),
+    "deep value": json_row(value="[" * 900 + "]" * 900),
+    "deeper value": json_row(value='{"a":' * 100_000 + "1" + "}" * 100_000),
+    "object as timestamp": json_row(timestamp='{"a": 1, "a": 2}'),
+    "duplicate key": json_row(more='"event_name": "others"'),
+    "escaped duplicate key": json_row(more='"event_\\u006eame": "others"'),
+    "duplicate key in the payload": GOOD.replace('"value": 1', '"value": 1, "value": 2'),
+    "value inside and outside of the payload": json_row(more='"payload_value": 2'),
+    "lone surrogate as identifier": json_row(more='"identifier": "\\ud800"'),
+    "lone surrogate in a key": GOOD.replace('"value": 1', '"value": 1, "\\udfff": "\\ud800"'),
+    "lone surrogate as meter": GOOD.replace('"tokens"', '"\\ud83d"'),
+    "zero byte as identifier": json_row(more='"identifier": "\\u0000"'),
+    "number as identifier": json_row(more='"identifier": 1e-99999999999999999999'),
+    "long identifier": json_row(more='"identifier": "' + "x" * 100_000 + '"'),
+    "many keys": GOOD.replace('"value": 1', ", ".join(f'"k{number}": "1"' for number in range(60_000))),
+    "boolean timestamp": json_row(timestamp="true"),
+}
+GOOD_ROWS = {
+    "odd values in other columns": json_row(more='"a": 1e-999999999999999999999, "b": [[]], "c": {"d": 1, "d": 2}'),
+    "long text in another column": json_row(more='"a": "' + "x" * 2_000_000 + '"'),
+    "a number with an exponent": json_row(value="1.5e1"),
+    "number as timestamp": json_row(timestamp="1767225600.0"),
+}
+
+
+@pytest.fixture
+def tokens_ledger(metering: Metering) -> Metering:
+    metering.meters.configure("tokens")
+    return metering
+
+
+def import_text(
+    metering: Metering,
+    path: Path,
+    content: str | bytes,
+    on_rejected: Callable[[RejectedRow], None] | None = None,
+    columns: ColumnMapping | None = None,
+) -> ImportSummary:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with open_usage_file(path) as file:
+        return UsageImporter(metering, file, columns or ColumnMapping()).run(on_rejected=on_rejected)
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_only_the_hostile_row_is_rejected(tokens_ledger: Metering, tmp_path: Path, suffix: str, name: str) -> None:
+    """In both formats for the same reason, with a short message. Only what nests too deeply ends a JSON list."""
+    rows = [GOOD, BAD_ROWS[name], GOOD]
+    content = f"[{', '.join(rows)}]" if suffix == "json" else "\n".join(rows)
+    messages: list[str] = []
+    if (name, suffix) == ("deeper value", "json"):
+        with pytest.raises(InvalidImportFile, match="nested too deeply"):
+            import_text(tokens_ledger, tmp_path / "usage.json", content)
+        return
+    started = time.monotonic()
+    summary = import_text(
+        tokens_ledger, tmp_path / f"usage.{suffix}", content, lambda row: messages.append(row.error.message)
+    )
+    assert time.monotonic() - started < MAX_SECONDS
+    assert (summary.accepted, summary.rejected) == (2, 1)
+    assert len(messages[0]) < 500
+
+
+@pytest.mark.parametrize("name", GOOD_ROWS)
+def test_only_cells_that_are_needed_matter(tokens_ledger: Metering, tmp_path: Path, name: str) -> None:
+    """What another column contains is not a reason to reject a row."""
+    summary = import_text(tokens_ledger, tmp_path / "usage.json", f"[{GOOD},{GOOD_ROWS[name]}]")
+    assert (summary.accepted, summary.rejected) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"\x1f\x8b\x08\x00" + b"\xff" * 1_000, "decompress it first"),
+        ("a.csv", b"PK\x03\x04" + b"\xff" * 1_000, "save it as CSV in UTF-8"),
+        ("a.csv", HEADER.encode("utf-16"), "save it in UTF-8"),
+        ("a.csv", HEADER.encode("utf-16-le"), "zero byte"),
+        ("a.csv", "a,b\n1,\xe9\n".encode("latin-1"), "not text in UTF-8"),
+        ("a.csv", ",".join(f"c{number}" for number in range(60_000)), "there is no column 'timestamp'"),
+        ("a.csv", ",".join(["c"] * 60_000), "more than one column 'c'"),
+        ("a.csv", HEADER + '\n"' + "x\n" * 1_000_000, "not CSV"),
+        ("a.json", "[" * 1_000_000, "nested too deeply"),
+        ("a.json", '[{"a":' * 200_000, "nested too deeply"),
+        ("a.json", "[" + "1" * 1_000_000, "it ends here"),
+        ("a.json", "[" + GOOD + " " * 1_000_000, "it ends here"),
+        ("a.json", "[" + GOOD + ",", "not JSON after object 1"),
+        ("a.json", "[" + GOOD + " " + GOOD + "]", "expected ',' or ']', not '{'"),
+        ("a.json", "[1.5.5]", "expected ',' or ']', not '.'"),
+        ("a.json", " " * 1_000_000, "not a list of objects"),
+    ],
+)
+def test_a_file_that_cant_be_divided_into_rows_is_rejected(
+    tokens_ledger: Metering, tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    """In little time, with a short message that says what to do."""
+    started = time.monotonic()
+    with pytest.raises(InvalidImportFile) as exc_info:
+        import_text(tokens_ledger, tmp_path / name, content)
+    assert time.monotonic() - started < MAX_SECONDS
+    assert message in exc_info.value.message
+    assert len(exc_info.value.message) < 1_000
+
+
+def test_any_value_may_end_where_the_buffer_ends(tmp_path: Path) -> None:
+    """A JSON list is read in chunks; a number that a chunk divides is one number."""
+    values = ("12.5e1", "true", '"a"', GOOD)
+    for spaces in range(CHUNK_CHARACTERS - len(GOOD) - 2, CHUNK_CHARACTERS + 2):
+        for value in values if spaces > CHUNK_CHARACTERS - 20 else (GOOD,):
+            path = tmp_path / "usage.json"
+            path.write_text("[" + " " * spaces + value + "]")
+            with open_usage_file(path) as file:
+                assert [row.error is None for row in file.rows()] == [value == GOOD]
+
+
+def test_a_cell_of_any_length_is_read_and_the_limit_of_the_program_stays(
+    tokens_ledger: Metering, tmp_path: Path
+) -> None:
+    """The limit of Python's CSV parser is global. It is lifted only while files are open, also on several threads."""
+    content = f"{HEADER},prompt\na,2026-01-01,tokens,acme,5,{'z' * 3_000_000}\nb,2026-01-01,tokens,acme,6,hello\n"
+    before = csv.field_size_limit(1_000)
+    try:
+        summaries: list[ImportSummary] = []
+        threads = [
+            threading.Thread(
+                target=lambda path=tmp_path / f"{number}.csv": summaries.append(
+                    import_text(tokens_ledger, path, content)
+                )
+            )
+            for number in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(summary.accepted + summary.duplicate for summary in summaries) == [2] * 4
+        assert csv.field_size_limit() == 1_000
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_a_limit_that_the_program_sets_meanwhile_stays(tokens_ledger: Metering, tmp_path: Path) -> None:
+    """The import doesn't restore the limit from before."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"{HEADER}\n")
+    before = csv.field_size_limit()
+    try:
+        with open_usage_file(path):
+            csv.field_size_limit(2_000)
+        assert csv.field_size_limit() == 2_000
+    finally:
+        csv.field_size_limit(before)
+
+
+@pytest.mark.slow
+def test_the_command_needs_less_than_a_gigabyte(tmp_path: Path) -> None:
+    """For files of up to ten megabytes. The exit status is 1, and there is no traceback."""
+    program = Path(sys.executable).with_name("tallybook")
+    ledger = ("--ledger", f"sqlite:///{tmp_path}/usage.db")
+    subprocess.run([program, "meter", "configure", "tokens", *ledger], check=True, capture_output=True)
+    wide = ",".join(f"payload_{number}" for number in range(60_000))
+    files = {
+        "nested.jsonl": f'{{"a": [{"{}," * 3_000_000}1]}}\n',
+        "numbers.json": f'[{{"a": [{",".join(map(str, range(1_400_000)))}]}}]',
+        "wide.csv": f"timestamp,event_name,{wide}\n" + ("x,tokens" + ",1" * 60_000 + "\n") * 80,
+        "rows.jsonl": "[]\n" * 100_000,
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+        started = time.monotonic()
+        result = subprocess.run(
+            [program, "import", tmp_path / name, *ledger],
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (GIGABYTE, GIGABYTE)),
+        )
+        assert (result.returncode, "Traceback" in result.stderr) == (1, False), (name, result.stderr[-500:])
+        assert time.monotonic() - started < 2 * MAX_SECONDS
