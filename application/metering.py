@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import TracebackType
@@ -29,7 +29,7 @@ from .queries.verification import Verification, Verifier
 from .read_models.generations import Generations
 from .read_models.projection_runner import ProjectionRunner
 from .read_models.worker_pool import WORKER_PROCESSES
-from .results import Explanation, MeterEventView, Receipt, Receipts, Total
+from .results import Explanation, ExplanationStream, MeterEventView, Receipt, Receipts, Total
 from .storage.key_value import KeyValueStore
 from .storage.ports import GenerationStore
 from .storage.postgres.settings import PostgresSettings
@@ -248,6 +248,22 @@ class Metering:
     ) -> Explanation:
         """Return every meter event behind a total with its verdict; the contributions add up to the total."""
         return self._event_queries.explain(event_name, customer, start, end, as_of)
+
+    def open_explanation(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: datetime | int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> AbstractContextManager[ExplanationStream]:
+        """Explain a total of any number of meter events: they are read while they are iterated, inside a `with` block.
+
+        Before the block, all usage is read for the total; `progress` is called with the number of events read so far.
+        """
+        return self._event_queries.open_explanation(event_name, customer, start, end, as_of, progress)
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live read models and all closed periods with a new fold of the ledger."""

@@ -1,5 +1,6 @@
 """The values that the calls of Metering return. They are immutable."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -197,6 +198,23 @@ class Explanation:
     position: int
     digest: str
     events: tuple[ExplainedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplanationStream:
+    """An Explanation whose events are read while they are iterated, once, so that any number of them fits in memory.
+
+    `event_count` is their number; the other fields are those of an Explanation.
+    """
+
+    total: Total
+    formula: Formula
+    event_time_window: EventTimeWindow | None
+    revision: int
+    position: int
+    digest: str
+    event_count: int
+    events: Iterator[ExplainedEvent]
 
 
 @dataclass(frozen=True, slots=True)

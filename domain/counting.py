@@ -64,13 +64,28 @@ def effective_usage(records: Iterable[UsageRecord], window: EventTimeWindow | No
     return [record for position, record in effective.items() if record.position == position]
 
 
-def usage_digest(records: Iterable[UsageRecord]) -> str:
-    """Return the SHA-256 of lines "position,time,value", one for each record, ordered by time and position."""
-    sha256 = hashlib.sha256()
-    for record in sorted(records, key=_BY_TIME):
+class UsageDigest:
+    """The SHA-256 of lines "position,time,value", one for each record, in the order they are added."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, record: UsageRecord) -> None:
+        """Add the line of a record."""
         value = "" if record.value is None else to_plain_string(record.value)
-        sha256.update(f"{record.position},{microseconds_to_iso(record.occurred_at)},{value}\n".encode())
-    return sha256.hexdigest()
+        self._sha256.update(f"{record.position},{microseconds_to_iso(record.occurred_at)},{value}\n".encode())
+
+    def hexdigest(self) -> str:
+        """Return the digest of the records added so far."""
+        return self._sha256.hexdigest()
+
+
+def usage_digest(records: Iterable[UsageRecord]) -> str:
+    """Return the digest of the records, ordered by time and position."""
+    digest = UsageDigest()
+    for record in sorted(records, key=_BY_TIME):
+        digest.add(record)
+    return digest.hexdigest()
 
 
 _BY_TIME = attrgetter("occurred_at", "position")

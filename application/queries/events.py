@@ -1,11 +1,12 @@
 """Queries of single meter events: list, fetch and explain them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 
-from ...domain.counting import usage_digest
+from ...domain.counting import UsageDigest
 from ...domain.decimals import ZERO
 from ...domain.errors import InvalidIdentifier, MeterEventNotFound
 from ...domain.meter_event import MeterEvent, MeterEventData
@@ -15,7 +16,7 @@ from ...projections.totals import Totals
 from ...projections.usage_view import UsageVerdict
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
-from ..results import ExplainedEvent, Explanation, MeterEventView, Verdict
+from ..results import ExplainedEvent, Explanation, ExplanationStream, MeterEventView, Verdict
 from ..validation import (
     optional_customer,
     optional_time_range,
@@ -29,6 +30,8 @@ from .meter_query import MeterQueryFactory
 from .usage import to_total
 
 MAX_EVENTS_PER_PAGE = 10_000
+_BATCH_SIZE = 1_000
+"""The number of meter events of an explanation that are in memory."""
 
 EventViewFields = tuple[
     str, str, str, Decimal | None, tuple[str, ...], dict[str, str], datetime, datetime, int, Verdict,
@@ -100,27 +103,58 @@ class EventQueries:
         self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> Explanation:
         """Return every meter event behind a total, with its verdict and contribution."""
-        (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
+        with self.open_explanation(event_name, customer, start, end, as_of) as stream:
+            return Explanation(
+                stream.total, stream.formula, stream.event_time_window, stream.revision, stream.position,
+                stream.digest, tuple(stream.events),
+            )  # fmt: skip
+
+    @contextmanager
+    def open_explanation(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Generator[ExplanationStream]:
+        """Open an explanation whose events are read while they are iterated, in one consistent state.
+
+        The usage is read for the total, which the contributions depend on, and again for the events unless it is short.
+        """
+        (start, end, boundaries), customer = require_time_range(start, end), optional_customer(customer)
         with self._meter_queries.open(event_name, as_of) as query:
-            verdicts = list(query.view.verdicts(query.customer_id(customer), *bounds, query.as_of))
-        rules = query.rules
-        counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-        totals = Totals.from_usage(counted)
-        events = zip(verdicts, event_view_fields(self._ledger, verdicts, rules), strict=True)
-        return Explanation(
-            to_total(totals, rules, customer, start, end),
-            rules.formula,
-            rules.event_time_window,
-            query.revision,
-            query.position,
-            usage_digest(counted),
-            tuple(
-                ExplainedEvent(
-                    *fields, totals.contribution(verdict.record, rules.formula) if verdict.is_counted else ZERO
-                )
-                for verdict, fields in events
-            ),
-        )
+            rules, customer_id = query.rules, query.customer_id(customer)
+            summary, batch = _Summary(), list[UsageVerdict]()
+            for batch in _batches(query.view.verdicts(customer_id, *boundaries, query.as_of)):
+                summary.add(batch)
+                if progress is not None:
+                    progress(summary.event_count)
+            is_one_batch = summary.event_count == len(batch)
+            yield ExplanationStream(
+                to_total(summary.totals, rules, customer, start, end),
+                rules.formula,
+                rules.event_time_window,
+                query.revision,
+                query.position,
+                summary.digest.hexdigest(),
+                summary.event_count,
+                self._explained_events(
+                    iter(batch) if is_one_batch else query.view.verdicts(customer_id, *boundaries, query.as_of),
+                    rules,
+                    summary.totals,
+                ),
+            )
+
+    def _explained_events(
+        self, verdicts: Iterator[UsageVerdict], rules: Rules, totals: Totals
+    ) -> Iterator[ExplainedEvent]:
+        for batch in _batches(verdicts):
+            events = zip(batch, event_view_fields(self._ledger, batch, rules), strict=True)
+            for verdict, fields in events:
+                contribution = totals.contribution(verdict.record, rules.formula) if verdict.is_counted else ZERO
+                yield ExplainedEvent(*fields, contribution)
 
     def _cursor_position(self, identifier: str, event_name: str) -> tuple[int, int]:
         """Return (occurred_at, position) of the event that a page starts after. Raises InvalidIdentifier."""
@@ -133,6 +167,28 @@ class EventQueries:
                 value=identifier,
             )
         return to_microseconds(stored.data.occurred_at), stored.position
+
+
+class _Summary:
+    """The totals, the digest and the number of the meter events behind a total, added in order of time."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self.digest = UsageDigest()
+        self.event_count = 0
+
+    def add(self, verdicts: Sequence[UsageVerdict]) -> None:
+        """Add the next meter events."""
+        counted = [verdict.record for verdict in verdicts if verdict.is_counted]
+        self.totals = self.totals.merge(Totals.from_usage(counted))
+        for record in counted:
+            self.digest.add(record)
+        self.event_count += len(verdicts)
+
+
+def _batches(verdicts: Iterator[UsageVerdict]) -> Iterator[list[UsageVerdict]]:
+    while batch := list(islice(verdicts, _BATCH_SIZE)):
+        yield batch
 
 
 def event_view_fields(ledger: Ledger, verdicts: Sequence[UsageVerdict], rules: Rules) -> Iterator[EventViewFields]:

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from ...domain.decimals import to_plain_string
 from ...domain.timestamps import to_iso
-from ..results import ExplainedEvent, Explanation
+from ..results import ExplainedEvent, Explanation, ExplanationStream
 from ..spreadsheet_text import escape_formulas
 
 COLUMNS = (
@@ -16,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def explanation_csv(explanation: Explanation, file: TextIO) -> None:
+def explanation_csv(explanation: Explanation | ExplanationStream, file: TextIO) -> None:
     """Write an explanation to a text file, opened with `newline=""`: a header, then a row for each event.
 
     Times are RFC 3339 in UTC and numbers plain decimal text. The contributions add up to the total's value. The
