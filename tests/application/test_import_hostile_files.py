@@ -161,14 +161,11 @@ def test_a_cell_of_any_length_is_read_and_the_limit_of_the_program_stays(
     before = csv.field_size_limit(1_000)
     try:
         summaries: list[ImportSummary] = []
-        threads = [
-            threading.Thread(
-                target=lambda path=tmp_path / f"{number}.csv": summaries.append(
-                    import_text(tokens_ledger, path, content)
-                )
-            )
-            for number in range(4)
-        ]
+
+        def import_file(number: int) -> None:
+            summaries.append(import_text(tokens_ledger, tmp_path / f"{number}.csv", content))
+
+        threads = [threading.Thread(target=import_file, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -2,13 +2,19 @@
 
 import csv
 import hashlib
-from datetime import UTC, datetime
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 
 import pytest
 from tallybook.application import Metering, explanation_csv
+from tallybook.application.interfaces.cli.formatting import to_json
 
 from .command_line import CommandLine
 from .october_ledger import ANY_AGE, OCTOBER, october_ledger, record_tokens
@@ -170,3 +176,65 @@ def test_an_open_period_has_no_frozen_total(tallybook: CommandLine) -> None:
 def test_mutually_exclusive_options_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:
     """A closed period is a customer's, and has a position of its own."""
     assert "Error: " in tallybook.run("explain", "tokens", *arguments, *OCTOBER, status=2).stderr
+
+
+@pytest.mark.parametrize("count", [0, 1, 2_500])
+def test_json_is_written_event_by_event(tallybook: CommandLine, count: int) -> None:
+    """And is the document that it would be as a whole."""
+    tallybook.run("meter", "configure", "calls", "--formula", "count")
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        metering.record_many(
+            [
+                {"event_name": "calls", "payload": {"stripe_customer_id": "é"}, "identifier": f"call-{n}"}
+                for n in range(count)
+            ]
+        )
+        explanation = metering.explain("calls", None, FIRST, LAST)
+    written = tallybook.run("explain", "calls", "--from", "2020-01-01", "--to", "2100-01-01", "--json").stdout
+    assert written == f"{to_json(explanation)}\n"
+
+
+def test_a_long_explanation_is_complete(tallybook: CommandLine) -> None:
+    """More events than the first ones, which the widths of the columns are those of."""
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        at = datetime(2025, 10, 20, tzinfo=UTC)
+        metering.record_many(
+            [
+                {
+                    "event_name": "tokens",
+                    "payload": {"customer": "acme", "tokens": str(10**number if number > 1_490 else 1)[:15]},
+                    "identifier": f"more-{number}",
+                    "timestamp": at + timedelta(seconds=number),
+                }
+                for number in range(1_500)
+            ]
+        )
+    lines = tallybook.lines(*ACME)
+    assert len(lines) == 1_509
+    assert lines[-4].split() == ["2025-10-20", "00:24:59", "more-1499", *["100,000,000,000,000"] * 2, "counted"]
+    assert lines[-3].startswith("1,502 of 1,503 count: sum = ")
+
+
+@pytest.mark.slow
+def test_progress_is_shown_on_a_terminal(tallybook: CommandLine) -> None:
+    """On stderr, while the output goes to a file; the output has none of it."""
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        payload = {"customer": "acme", "tokens": "1"}
+        metering.record_many([{"event_name": "tokens", "payload": payload} for _ in range(5_000)])
+    controller, terminal = pty.openpty()
+    output = tallybook.folder / "explained.csv"
+    program = Path(sys.executable).with_name("tallybook")
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [program, "explain", "tokens", "acme", "--csv", "--ledger", tallybook.url], stdout=file, stderr=terminal
+        )
+    os.close(terminal)
+    shown = b""
+    with suppress(OSError):  # at the end of the output
+        while part := os.read(controller, 65_536):
+            shown += part
+    os.close(controller)
+    assert process.wait() == 0
+    assert b"counting" in shown
+    assert b"explaining" in shown
+    assert output.read_bytes().count(b"\r\n") == 5_001

@@ -70,7 +70,7 @@ def test_a_missing_extra_is_reported_with_the_install_command(tmp_path: Path, mi
         "sys.argv = ['tallybook', 'meter', 'list']\n"
         "main()\n"
     )
-    run(tmp_path, "meter", "configure", "tokens")
+    run(tmp_path, "meter", "configure", "tokens", "--display-name", "é")  # Rich knows how wide it is
     ran = subprocess.run([sys.executable, "absent.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert ran.stderr == "The command line needs an extra: pip install 'tallybook[cli]'\n"

@@ -9,7 +9,8 @@ import typer
 from .formatting import format_requester, format_time
 from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
 from .session import open_ledger
-from .terminal import say, table
+from .tables import fields, table
+from .terminal import printable, say
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,7 +72,7 @@ def create(
     """
     with open_ledger(ledger, as_json, create=True) as session:
         created = session.metering.access_keys.create(scopes or ("record", "read"), name, livemode=not test, by=by)
-        session.print(CreatedKey.from_new_key(created), show_created)
+        session.confirm(CreatedKey.from_new_key(created), show_created)
 
 
 @app.command("list")
@@ -94,7 +95,7 @@ def revoke(
     Revoking it again shows the first revocation.
     """
     with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.access_keys.revoke(key_id, reason=reason, by=by), show_revoked)
+        session.confirm(session.metering.access_keys.revoke(key_id, reason=reason, by=by), show_revoked)
 
 
 def show_created(created: CreatedKey) -> None:
@@ -108,8 +109,7 @@ def show_created(created: CreatedKey) -> None:
         "mode": _format_mode(livemode=created.livemode),
         "created": format_time(created.created_at) + format_requester(None, created.created_by),
     }
-    for name, value in lines.items():
-        say(f"  {name:<16}{value}")
+    fields((name, printable(value)) for name, value in lines.items())
 
 
 def show_keys(keys: Sequence["AccessKeyView"]) -> None:

@@ -65,7 +65,7 @@ def _require_known_variables() -> None:
 app = typer.Typer(
     cls=_Commands,
     help="A usage ledger for billing: records meter events permanently, and explains every total.",
-    epilog="Exit status: 0 success, 1 error or difference, 2 invalid command line.",
+    epilog="Exit status: 0 success, 1 error or difference, 2 invalid command line, 130 ended by Ctrl-C.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -12,7 +12,7 @@ import typer
 
 from . import checkpoints_output
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption
-from .session import print_result, reported_errors, require_ledger
+from .session import confirm_result, print_result, reported_errors, require_ledger
 from .terminal import progress_bar, say
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def create(
         progress_bar("creating a checkpoint") as advance,
     ):
         checkpoint = service.create(checkpoints, key=key, name=name, progress=advance)
-    print_result(checkpoint, checkpoints_output.show_created, as_json=as_json)
+    confirm_result(checkpoint, checkpoints_output.show_created, as_json=as_json)
 
 
 @app.command()
@@ -114,7 +114,7 @@ def prove(
         files = [file for proof in proofs for file in _write_proof(proof, folder)]
     except OSError as error:
         raise typer.BadParameter(f"Cannot write to {folder}: {error.strerror}.", param_hint="'--folder'") from None
-    print_result(files, lambda files: [say(f"written: {file}") for file in files], as_json=as_json)
+    confirm_result(files, lambda files: [say(f"written: {file}") for file in files], as_json=as_json)
 
 
 @app.command("verify-proof")

@@ -16,7 +16,7 @@ from ...redaction import redact
 from ...results import Total
 from ...storage.ports import Store
 from ...storage.url import resolve_store
-from .explain import show_explanation
+from .explain import open_explanation, show_explanation
 from .formatting import format_formula, format_number
 from .session import reported_errors
 from .terminal import say
@@ -132,7 +132,8 @@ class _Demo:
     def _explain(self, metering: Metering) -> None:
         _step(5, f"The meter events behind {CUSTOMER}'s total of one day.")
         span = self._explained_range()
-        show_explanation("tokens", span, metering.explain("tokens", CUSTOMER, span.start, span.end))
+        with open_explanation(metering, "tokens", CUSTOMER, span) as explanation:
+            show_explanation("tokens", span, explanation)
 
     def _replay(self, before: list[Total]) -> None:
         _step(6, "The read models are deleted, and built again from the ledger.")

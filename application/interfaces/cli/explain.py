@@ -1,8 +1,14 @@
 """The command `explain` and its output."""
 
-from functools import partial
-from io import StringIO
-from typing import TYPE_CHECKING, Annotated
+import codecs
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from decimal import Decimal
+from itertools import chain, islice
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
@@ -21,14 +27,18 @@ from .options import (
     ToOption,
 )
 from .queries import heading
-from .session import open_for_query
-from .terminal import say, table, without_column
+from .session import json_text, open_for_query
+from .tables import SAMPLE_ROWS, table
+from .terminal import Advance, progress_bar, say, without_column
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ...metering import Metering
-    from ...results import Explanation
+    from ...results import ExplainedEvent, ExplanationStream
     from .time_ranges import TimeRange
 
+_BATCH_EVENTS = 1_000
 MAX_SUMMANDS = 8
 """A sum of more values shows only its result."""
 
@@ -63,11 +73,45 @@ def explain(
         span, known = session.time_range(period, start, end, timezone, as_of, anchor)
         if closed and customer is not None:
             span, known = _find_closed_period(session.metering, meter, customer, span)
-        explanation = session.metering.explain(meter, customer, span.start, span.end, as_of=known)
-        if as_csv:
-            typer.echo(_to_csv(explanation), nl=False)
-        else:
-            session.print(explanation, partial(show_explanation, meter, span))
+        with open_explanation(session.metering, meter, customer, span, known) as explanation:
+            if as_csv:
+                _print_csv(explanation)
+            elif as_json:
+                _print_json(explanation)
+            else:
+                show_explanation(meter, span, explanation)
+
+
+@contextmanager
+def open_explanation(
+    metering: "Metering",
+    event_name: str,
+    customer: str | None,
+    span: "TimeRange",
+    as_of: "datetime | int | None" = None,
+) -> "Generator[ExplanationStream]":
+    """Open an explanation, with progress bars for the total and, unless the events scroll by, for the events."""
+    with ExitStack() as stack:
+        with progress_bar("counting", estimate=False) as advance:
+
+            def show_count(count: int) -> None:
+                advance(count, None, f"{count:,} events")
+
+            explanation = stack.enter_context(
+                metering.open_explanation(event_name, customer, span.start, span.end, as_of=as_of, progress=show_count)
+            )
+        if not sys.stdout.isatty():
+            advance_events = stack.enter_context(progress_bar("explaining"))
+            events = _with_progress(explanation.events, explanation.event_count, advance_events)
+            explanation = replace(explanation, events=events)
+        yield explanation
+
+
+def _with_progress(events: "Iterable[ExplainedEvent]", count: int, advance: Advance) -> "Iterator[ExplainedEvent]":
+    for number, event in enumerate(events):
+        if number % _BATCH_EVENTS == 0:
+            advance(number, count)
+        yield event
 
 
 def _find_closed_period(
@@ -88,41 +132,72 @@ def _find_closed_period(
     )
 
 
-def _to_csv(explanation: "Explanation") -> bytes:
-    """Return an explanation as CSV in UTF-8, independent of the terminal's encoding."""
+def _print_csv(explanation: "ExplanationStream") -> None:
+    """Print an explanation as CSV in UTF-8, independent of the terminal's encoding."""
     from ...queries.explanation_csv import explanation_csv  # noqa: PLC0415 - loads the domain
 
-    file = StringIO(newline="")
+    file = cast(TextIO, codecs.getwriter("utf-8")(typer.get_binary_stream("stdout")))
     explanation_csv(explanation, file)
-    return file.getvalue().encode()
+    file.flush()
 
 
-def show_explanation(event_name: str, span: "TimeRange", explanation: "Explanation") -> None:
+def _print_json(explanation: "ExplanationStream") -> None:
+    """Print an explanation as one JSON document, event by event."""
+    names = ("total", "formula", "event_time_window", "revision", "position", "digest")
+    document: dict[str, object] = {name: getattr(explanation, name) for name in names}
+    head, tail = json_text({**document, "events": ()}).rsplit("[]", 1)
+    separator = f"{head}["
+    while batch := list(islice(explanation.events, _BATCH_EVENTS)):
+        events = ",".join(f"\n{indent(json_text(event), '    ')}" for event in batch)
+        typer.echo(separator + events, nl=False)
+        separator = ","
+    typer.echo(f"\n  ]{tail}" if explanation.event_count else f"{head}[]{tail}")
+
+
+def show_explanation(event_name: str, span: "TimeRange", explanation: "ExplanationStream") -> None:
     """Print the meter events behind a total, and how they add up."""
-    total, events = explanation.total, explanation.events
+    total = explanation.total
     say(heading(event_name, total.customer, span))
-    if events:
-        rows = [
-            (format_time(event.occurred_at, span.timezone), event.identifier, event.customer,
-             format_number(event.value), format_number(event.contribution), format_verdict(event))
-            for event in events
-        ]  # fmt: skip
+    events, summands = iter(explanation.events), _Summands()
+    first_events = list(islice(events, SAMPLE_ROWS))
+    if first_events:
         columns = ("occurred at", "identifier", "customer", "value", "contribution", "verdict")
-        if len({event.customer for event in events}) == 1:
-            columns, rows = without_column(2, columns), [without_column(2, row) for row in rows]
-        table(columns, rows, right=("value", "contribution"))
-    say(f"{format_number(total.count)} of {format_number(len(events))} count: {_arithmetic(explanation)}")
+        rows = (_row(event, span) for event in summands.collect(chain(first_events, events)))
+        are_all = explanation.event_count == len(first_events)
+        if total.customer is not None or (are_all and len({event.customer for event in first_events}) == 1):
+            columns, rows = without_column(2, columns), (without_column(2, row) for row in rows)
+        table(columns, rows, right=("value", "contribution"), whole=("occurred at",))
+    count = format_number(explanation.event_count)
+    say(f"{format_number(total.count)} of {count} count: {_arithmetic(explanation, summands.values)}")
     say(f"rules revision {explanation.revision}, ledger position {explanation.position}")
     say(f"SHA-256 {explanation.digest}")
 
 
-def _arithmetic(explanation: "Explanation") -> str:
+def _row(event: "ExplainedEvent", span: "TimeRange") -> tuple[str, ...]:
+    return (
+        format_time(event.occurred_at, span.timezone), event.identifier, event.customer,
+        format_number(event.value), format_number(event.contribution), format_verdict(event),
+    )  # fmt: skip
+
+
+class _Summands:
+    """The contributions of the first counted meter events that have a value: one more than a sum shows."""
+
+    def __init__(self) -> None:
+        self.values: list[Decimal] = []
+
+    def collect(self, events: "Iterable[ExplainedEvent]") -> "Iterator[ExplainedEvent]":
+        """Yield the events."""
+        for event in events:
+            if len(self.values) <= MAX_SUMMANDS and event.verdict == "counted" and event.value is not None:
+                self.values.append(event.contribution)
+            yield event
+
+
+def _arithmetic(explanation: "ExplanationStream", values: Sequence[Decimal]) -> str:
     """Return how the total is computed, with the values if there are only a few."""
     formula = format_formula(explanation.formula, explanation.event_time_window)
     result = format_number(explanation.total.value)
-    values = [
-        event.contribution for event in explanation.events if event.verdict == "counted" and event.value is not None
-    ]
     if explanation.formula != "sum" or not 1 < len(values) <= MAX_SUMMANDS:
         return f"{formula} = {result}"
     first, *others = values

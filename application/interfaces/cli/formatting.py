@@ -29,15 +29,24 @@ def format_count(count: int, singular: str, plural: str | None = None) -> str:
 
 
 def format_time(at: datetime, timezone: tzinfo | None = None) -> str:
-    """Return a time in the local time of `timezone`, or in UTC with a Z."""
-    text = at.astimezone(timezone or UTC).replace(tzinfo=None).isoformat(sep=" ")
-    return text if timezone else f"{text}Z"
+    """Return a time in the local time of `timezone`, with the offset if the hour occurs twice; or in UTC with a Z."""
+    if timezone is None:
+        return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}Z"
+    return format_local(at.astimezone(timezone))
+
+
+def format_local(local: datetime, timespec: str = "auto") -> str:
+    """Return a local time, with its offset if the hour occurs twice, as at the end of daylight saving time."""
+    has_fixed_offset = local.tzinfo is not None and local.tzinfo.utcoffset(None) is not None
+    is_repeated = not has_fixed_offset and local.replace(fold=1 - local.fold).utcoffset() != local.utcoffset()
+    return (local if is_repeated else local.replace(tzinfo=None)).isoformat(sep=" ", timespec=timespec)
 
 
 def format_window_start(start: datetime, window: str, timezone: tzinfo) -> str:
     """Return the start of a window: the date, or the time with the zone, as an hour can occur twice in a night."""
-    pattern = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d"}.get(window, "%Y-%m-%d %H:%M %Z")
-    return start.astimezone(timezone).strftime(pattern)
+    local = start.astimezone(timezone)
+    pattern = {"year": "%Y", "month": "%Y-%m", "day": "%Y-%m-%d"}.get(window)
+    return f"{format_local(local, 'minutes')} {local:%Z}" if pattern is None else local.strftime(pattern)
 
 
 def format_formula(formula: str, window: str | None) -> str:
@@ -64,9 +73,19 @@ def format_verdict(event: "MeterEventView") -> str:
     return f"superseded by {event.superseded_by}" if event.superseded_by else str(event.verdict)
 
 
-def to_json(value: object) -> str:
-    """Return `value` as one JSON document."""
-    return json.dumps(to_plain(value), ensure_ascii=False, indent=2)
+def to_json(value: object, *, ascii_only: bool = False) -> str:
+    """Return `value` as one JSON document. Characters that aren't shown, or control a terminal, are escaped."""
+    text = json.dumps(to_plain(value), ensure_ascii=ascii_only, indent=2)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        character if character == "\n" or character.isprintable() else _json_escape(character) for character in text
+    )
+
+
+def _json_escape(character: str) -> str:
+    encoded = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{encoded[start : start + 4]}" for start in range(0, len(encoded), 4))
 
 
 def to_plain(value: object) -> object:

@@ -8,7 +8,8 @@ import typer
 from .formatting import format_formula, format_time
 from .options import DEFAULT_LEDGER, DimensionKeysOption, JsonOption, LedgerOption, MeterArgument
 from .session import open_ledger
-from .terminal import say, table
+from .tables import fields, table
+from .terminal import printable, say
 
 if TYPE_CHECKING:
     from ...results import MeterView
@@ -58,7 +59,7 @@ def configure(
             value_key=value_key,
             dimension_keys=dimension_keys or (),
         )
-        session.print(configured, show_meter)
+        session.confirm(configured, show_meter)
 
 
 @app.command("list")
@@ -84,7 +85,7 @@ def rename(
 ) -> None:
     """Change the display name of a meter. Its event name stays the same."""
     with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.meters.rename(meter, display_name), show_meter)
+        session.confirm(session.metering.meters.rename(meter, display_name), show_meter)
 
 
 @app.command()
@@ -94,14 +95,14 @@ def deactivate(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_j
     Its event name stays taken, and its meter events can still be cancelled.
     """
     with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.meters.deactivate(meter), show_meter)
+        session.confirm(session.metering.meters.deactivate(meter), show_meter)
 
 
 @app.command()
 def reactivate(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
     """Accept meter events of an inactive meter again."""
     with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.meters.reactivate(meter), show_meter)
+        session.confirm(session.metering.meters.reactivate(meter), show_meter)
 
 
 def show_meters(meters: Sequence["MeterView"]) -> None:
@@ -129,5 +130,4 @@ def show_meter(meter: "MeterView") -> None:
         "configured": format_time(meter.created_at),
     }
     say(meter.event_name)
-    for name, value in lines.items():
-        say(f"  {name:<16}{value}")
+    fields((name, printable(value)) for name, value in lines.items())

@@ -86,10 +86,10 @@ def close(
         span, _ = session.time_range(period, start, end, timezone, anchor=anchor)
         if customer is not None:
             closing = close_period(session.metering.periods, meter, customer, span.start, span.end)
-            session.print(closing, partial(periods_output.show_closed, span.timezone))
+            session.confirm(closing, partial(periods_output.show_closed, span.timezone))
             return
         results = _close_all(session, meter, span)
-        session.print(results, partial(periods_output.show_closings, meter, span))
+        session.confirm(results, partial(periods_output.show_closings, meter, span))
     if results.failed:
         raise typer.Exit(1)
 
@@ -168,7 +168,7 @@ def reopen(
     with open_ledger(ledger, as_json) as session:
         span, _ = session.time_range(period, start, end, timezone, anchor=anchor)
         closed = session.metering.periods.reopen(meter, customer, span.start, span.end, reason=reason, by=by)
-        session.print(closed, partial(periods_output.show_reopened, span.timezone))
+        session.confirm(closed, partial(periods_output.show_reopened, span.timezone))
 
 
 def _show_gaps_with_usage(

@@ -13,7 +13,8 @@ from .formatting import (
     format_time,
     format_verdict,
 )
-from .terminal import say, table, without_column
+from .tables import fields, table
+from .terminal import format_name, say, without_column
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -44,14 +45,17 @@ def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
     """Print the frozen totals of a closed period, line by line."""
     period = closing.period
     state = "was closed before" if closing.was_closed else "is closed"
-    say(f"{period.event_name}, {period.customer}, {_format_period(period, timezone)} {state}")
+    say(f"{period.event_name}, {format_name(period.customer)}, {_format_period(period, timezone)} {state}")
     numbers = {"quantity": period.quantity, "billable": period.billable, "events": period.count}
     width = max(len(format_number(number)) for number in numbers.values())
-    for name, number in numbers.items():
-        say(f"  {name:<16}{format_number(number):>{width}}")
-    say(f"  {'closed at':<16}{format_time(period.closed_at)}")
-    say(f"  {'counted by':<16}rules revision {period.revision}, ledger position {format_number(period.position)}")
-    say(f"  {'SHA-256':<16}{period.digest}")
+    fields((name, f"{format_number(number):>{width}}") for name, number in numbers.items())
+    fields(
+        (
+            ("closed at", format_time(period.closed_at)),
+            ("counted by", f"rules revision {period.revision}, ledger position {format_number(period.position)}"),
+            ("SHA-256", period.digest),
+        )
+    )
     show_gaps(timezone, closing.gaps)
 
 
@@ -74,7 +78,7 @@ def show_closings(event_name: str, span: "TimeRange", results: ClosingResults) -
     say(f"{closed_now} closed now, {format_number(closed_before)} before{failed}")
     for failure in results.failed:
         error = failure.error
-        say(f"{failure.customer}: {error.code}: {to_cli_text(error.message, error.field)}")
+        say(f"{format_name(failure.customer)}: {error.code}: {to_cli_text(error.message, error.field)}")
     for closing in results.closed:
         show_gaps(span.timezone, [gap for gap in closing.gaps if gap.count])
 
@@ -84,7 +88,7 @@ def show_gaps(timezone: "ZoneInfo", gaps: "Sequence[PeriodGap]") -> None:
     for gap in gaps:
         usage = f"{format_count(gap.count, 'event')} with {format_number(gap.value)}" if gap.count else "no usage"
         bounds = f"{format_time(gap.start, timezone)} to {format_time(gap.end, timezone)} ({timezone})"
-        say(f"gap: {gap.customer}, {bounds} is in no closed period: {usage}")
+        say(f"gap: {format_name(gap.customer)}, {bounds} is in no closed period: {usage}")
 
 
 def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> None:
@@ -101,7 +105,7 @@ def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> Non
     columns = ("customer", "period", "quantity", "billable", "events", "closed at", "reopened")
     if all(period.is_closed for period in periods):
         columns, rows = without_column(6, columns), [without_column(6, row) for row in rows]
-    table(columns, rows, right=("quantity", "billable", "events"))
+    table(columns, rows, right=("quantity", "billable", "events"), whole=("period", "closed at"))
 
 
 def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], *, with_events: bool) -> None:
@@ -117,11 +121,11 @@ def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], 
          format_difference(adjustment.rules_difference))
         for adjustment in adjustments
     ]  # fmt: skip
-    table(("customer", "period", *numbers), rows, right=numbers)
+    table(("customer", "period", *numbers), rows, right=numbers, whole=("period",))
     for adjustment in adjustments if with_events else ():
         period, difference = adjustment.period, format_difference(adjustment.difference)
         say()
-        say(f"{period.customer}, {_format_period(period, timezone)}: {difference} since it was closed")
+        say(f"{format_name(period.customer)}, {_format_period(period, timezone)}: {difference} since it was closed")
         if adjustment.events:
             _show_events(adjustment.events, timezone)
         else:
@@ -131,7 +135,8 @@ def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], 
 def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
     """Print that a period was reopened, and its frozen total."""
     requester = format_requester(period.reason, period.by)
-    say(f"{period.event_name}, {period.customer}, {_format_period(period, timezone)} is reopened{requester}")
+    customer, name = format_name(period.customer), _format_period(period, timezone)
+    say(f"{period.event_name}, {customer}, {name} is reopened{requester}")
     closed_at = format_time(period.closed_at.replace(microsecond=0))
     say(f"The total frozen at {closed_at} was {format_number(period.quantity)}; it stays in the ledger.")
 
@@ -143,7 +148,7 @@ def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> No
         for event in events
     ]  # fmt: skip
     columns = ("occurred at", "identifier", "value", "change", "when closed", "now")
-    table(columns, rows, right=("value", "change"))
+    table(columns, rows, right=("value", "change"), whole=("occurred at",))
 
 
 def _format_period(period: "ClosedPeriod", timezone: "ZoneInfo") -> str:

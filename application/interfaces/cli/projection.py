@@ -70,7 +70,7 @@ def rebuild(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) 
     The live generation continues to answer queries. An interrupted rebuild is resumed.
     """
     with open_for_query(ledger, as_json) as session:
-        session.print(_rebuild(session), projection_output.show_built)
+        session.confirm(_rebuild(session), projection_output.show_built)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def promote(
     """
     with open_ledger(ledger, as_json) as session:
         promotion = promote_generation(session.metering, generation, reason, by)
-        session.print(promotion, projection_output.show_promotion)
+        session.confirm(promotion, projection_output.show_promotion)
 
 
 @app.command()
@@ -118,7 +118,7 @@ def drop(generation: GenerationArgument, ledger: LedgerOption = DEFAULT_LEDGER, 
     """
     with open_ledger(ledger, as_json) as session:
         session.metering.generations.drop(generation)
-        session.print({"dropped": generation}, projection_output.show_dropped)
+        session.confirm({"dropped": generation}, projection_output.show_dropped)
 
 
 app.command()(verify)
@@ -186,4 +186,4 @@ def _run_projection(session: Session) -> None:
 
 def _print_position(session: Session, state: str) -> None:
     position = session.metering.catch_up()
-    session.print({"position": position}, lambda _: say(f"{state}: at position {format_number(position)}"))
+    session.confirm({"position": position}, lambda _: say(f"{state}: at position {format_number(position)}"))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .formatting import format_count, format_difference, format_number, format_rules, format_window_start
-from .terminal import say, table, without_column
+from .tables import table
+from .terminal import say, without_column
 
 if TYPE_CHECKING:
     from ....domain.rules import Rules
@@ -109,7 +110,7 @@ def show_changed_totals(difference: LimitedDifference) -> None:
     columns = ("meter", "customer", f"{difference.window} ({difference.timezone})", *numbers)
     if len({row[0] for row in rows}) == 1:
         columns, rows = without_column(0, columns), [without_column(0, row) for row in rows]
-    table(columns, rows, right=numbers)
+    table(columns, rows, right=numbers, whole=(columns[-4],))
     if difference.left_out:
         say(f"and {format_count(difference.left_out, 'smaller difference')}; --limit shows more.")
 

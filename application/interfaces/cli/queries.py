@@ -21,10 +21,12 @@ from .options import (
     ToOption,
 )
 from .session import Session, open_for_query
-from .terminal import bars, say, table, without_column
+from .tables import fields, table
+from .terminal import format_name, say, without_column
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from decimal import Decimal
 
     from ...results import MeterEventView, Total
     from .time_ranges import TimeRange
@@ -139,7 +141,7 @@ def events(
 
 def heading(event_name: str, customer: str | None, span: "TimeRange") -> str:
     """Return the line above a result: the meter, the customer and the time range."""
-    return f"{event_name}, {'all customers' if customer is None else customer}, {span.label}"
+    return f"{event_name}, {'all customers' if customer is None else format_name(customer)}, {span.label}"
 
 
 def show_total(event_name: str, formula: str | None, span: "TimeRange", total: "Total") -> None:
@@ -149,8 +151,7 @@ def show_total(event_name: str, formula: str | None, span: "TimeRange", total: "
                "last": total.last}  # fmt: skip
     width = max(len(format_number(number)) for number in numbers.values())
     say(heading(event_name, total.customer, span))
-    for name, number in numbers.items():
-        say(f"  {name:<16}{format_number(number):>{width}}")
+    fields((name, f"{format_number(number):>{width}}") for name, number in numbers.items())
 
 
 def show_totals(event_name: str, span: "TimeRange", totals: Sequence["Total"]) -> None:
@@ -176,15 +177,19 @@ def show_summaries(
     if not totals:
         say("No usage.")
         return
-    rows: list[tuple[str, str, str, str]] = []
+    rows: list[tuple[str, str, str]] = []
+    bar_values: list[Decimal | None] = []
     previous_end = totals[0].start
-    for total, bar in zip(totals, bars([total.value for total in totals]), strict=True):
+    for total in totals:
         if previous_end < total.start:
-            rows.append(("...", "", "", ""))
+            rows.append(("...", "", ""))
+            bar_values.append(None)
         start = format_window_start(total.start, window, span.timezone)
-        rows.append((start, format_number(total.value), format_number(total.count), bar))
+        rows.append((start, format_number(total.value), format_number(total.count)))
+        bar_values.append(total.value)
         previous_end = total.end
-    table((window, "value", "count", ""), rows, right=("value", "count"))
+    columns = (window, "value", "count")
+    table(columns, rows, right=("value", "count"), whole=(window,), bar_values=bar_values)
 
 
 def show_events(
@@ -203,7 +208,7 @@ def show_events(
     ]  # fmt: skip
     if len({event.customer for event in events}) == 1:
         columns, rows = without_column(2, columns), [without_column(2, row) for row in rows]
-    table(columns, rows, right=("value",))
+    table(columns, rows, right=("value",), whole=("occurred at",))
     if len(events) == limit:
         say(f"For the next page: --starting-after {events[-1].identifier}")
 

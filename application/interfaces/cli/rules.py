@@ -22,7 +22,8 @@ from .options import (
 from .projection import describe_interrupted_build, promote_generation
 from .projection_output import LimitedDifference, Promotion, show_changed_totals, show_next_commands, show_promotion
 from .session import Session, interruptible, open_for_query, print_error
-from .terminal import projection_progress, say, table
+from .tables import table
+from .terminal import projection_progress, say
 
 if TYPE_CHECKING:
     from ....domain.errors import IncompatibleRules
@@ -106,7 +107,8 @@ def change(
         difference = _compare(session, meter, candidate, timezone, limit)
         promotion = promote_generation(session.metering, candidate.number, reason, by) if yes else None
         rule_change = RuleChange(meter, candidate.rules[meter], candidate, difference, promotion)
-        session.print(rule_change, partial(show_change, reason, by))
+        show = session.confirm if promotion else session.print
+        show(rule_change, partial(show_change, reason, by))
 
 
 def _build_candidate(session: Session, event_name: str, changes: Mapping[str, object]) -> "GenerationView":

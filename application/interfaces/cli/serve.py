@@ -3,11 +3,13 @@
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from socket import socket
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .output import OutputError
 from .session import print_error
 from .terminal import printable
 
@@ -131,8 +133,8 @@ def _startup_message(settings: "ServerSettings", listener: socket, *, has_keys: 
 
 
 def _print_now(message: str) -> None:
-    typer.echo(printable(message))
-    sys.stdout.flush()
+    with suppress(OutputError):  # the server serves, also if its start can't be reported
+        typer.echo(printable(message))
 
 
 def _fail(*messages: str, status: int) -> int:

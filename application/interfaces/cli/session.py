@@ -5,7 +5,7 @@ Importing this module does not import the domain, so that `--help` starts quickl
 
 import sys
 from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -14,6 +14,7 @@ import typer
 from . import terminal
 from .error_text import to_cli_text
 from .formatting import to_json
+from .output import OutputError, discard_output
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -40,6 +41,10 @@ class Session:
     def print(self, result: Result, show: Callable[[Result], object]) -> None:
         """Print a result: as JSON, or with `show` as text."""
         print_result(result, show, as_json=self.as_json)
+
+    def confirm(self, result: Result, show: Callable[[Result], object]) -> None:
+        """Print the result of a change. See `confirm_result`."""
+        confirm_result(result, show, as_json=self.as_json)
 
     def time_range(
         self,
@@ -98,7 +103,7 @@ def open_for_query(url: str, as_json: bool, *, grace_period: "timedelta | None" 
 
 @contextmanager
 def reported_errors(*, as_json: bool) -> Generator[None]:
-    """Print a TallybookError that the block raises, and end the command with exit status 1."""
+    """Print a TallybookError that the block raises, and end the command with exit status 1; with 130 on Ctrl-C."""
     from ....domain.errors import TallybookError  # noqa: PLC0415 - loads the domain
 
     try:
@@ -106,6 +111,8 @@ def reported_errors(*, as_json: bool) -> Generator[None]:
     except TallybookError as error:
         print_error(error, as_json=as_json)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise _interrupted("Interrupted.", as_json=as_json) from None
 
 
 @contextmanager
@@ -130,16 +137,36 @@ def interruptible(session: Session, describe_state: Callable[[], str]) -> Genera
     try:
         yield
     except KeyboardInterrupt:
-        _print_error({"code": "interrupted", "message": describe_state(), "field": None}, as_json=session.as_json)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise _interrupted(describe_state(), as_json=session.as_json) from None
+
+
+def _interrupted(message: str, *, as_json: bool) -> typer.Exit:
+    """Print a message, and return the exit of the command that Ctrl-C ended."""
+    discard_output()
+    _print_error({"code": "interrupted", "message": message, "field": None}, as_json=as_json)
+    return typer.Exit(EXIT_INTERRUPTED)
 
 
 def print_result(result: Result, show: Callable[[Result], object], *, as_json: bool) -> None:
     """Print a result: as JSON, or with `show` as text."""
     if as_json:
-        typer.echo(to_json(result))
+        typer.echo(json_text(result))
     else:
         show(result)
+
+
+def json_text(result: object) -> str:
+    """Return a result as JSON that stdout can represent."""
+    return to_json(result, ascii_only=not terminal.can_print_unicode())
+
+
+def confirm_result(result: Result, show: Callable[[Result], object], *, as_json: bool) -> None:
+    """Print the result of a change. If that fails, say so on stderr; the exit status is that of the change."""
+    try:
+        print_result(result, show, as_json=as_json)
+    except OutputError as error:
+        message = f"The command has done its work, but its output could not be written: {error}."
+        _print_error({"code": "output_error", "message": message, "field": None}, as_json=as_json)
 
 
 def print_error(error: "TallybookError", *, as_json: bool, **details: object) -> None:
@@ -153,7 +180,8 @@ def _print_error(error: Mapping[str, object], *, as_json: bool) -> None:
     sys.stdout.flush()
     error = {**error, "message": redact(str(error["message"]))}
     line = f"tallybook: {error['code']}: {terminal.printable(str(error['message']))}"
-    typer.echo(to_json({"error": error}) if as_json else line, err=True)
+    with suppress(OSError):  # the exit status reports the error too
+        typer.echo(to_json({"error": error}) if as_json else line, err=True)
 
 
 def require_ledger(url: str) -> None:

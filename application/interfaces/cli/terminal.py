@@ -1,30 +1,33 @@
-"""The terminal: lines, tables, bar charts and progress bars. Rich is imported when it is needed."""
+"""The terminal: lines, names, bar charts and progress bars. Rich is imported when it is needed."""
 
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ....projections.projector import Progress as ProjectionProgress
 
 WIDTH_WHEN_PIPED = 160
 """Wide enough that no line of a table is wrapped for a program that reads it."""
 BAR_WIDTH = 32
+_BATCH_LINES = 1_000
+_HIDDEN_SPACE = re.compile(r"^ | $|(?<= ) ")
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class Advance(Protocol):
     """Moves a progress bar."""
 
-    def __call__(self, done: int, total: int, note: str = "", /) -> None:
-        """Show `done` of `total` steps, with a note at the end of the bar."""
+    def __call__(self, done: int, total: int | None, note: str = "", /) -> None:
+        """Show `done` of `total` steps, or that their number is unknown, with a note at the end of the bar."""
         ...
 
 
@@ -42,23 +45,30 @@ def printable(text: str) -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print a table; the columns in `right` hold numbers and are aligned to the right."""
-    from rich import box  # noqa: PLC0415 - slow to import
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+def format_name(name: str) -> str:
+    r"""Return a name so that it is on one line and looks different from every other name.
 
-    rich_table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False, header_style="bold")
-    for column in columns:
-        is_number = column in right
-        rich_table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
-    for row in rows:
-        rich_table.add_row(*(Text(printable(cell)) for cell in row))
-    rich_console = console()
-    with rich_console.capture() as captured:
-        rich_console.print(rich_table)
-    for line in captured.get().splitlines():
-        typer.echo(line.rstrip())
+    Spaces at its ends and double spaces are shown as \x20, characters that aren't shown as escapes, a backslash twice.
+    """
+    if name.isprintable() and "\\" not in name and "  " not in name and name.strip(" ") == name:
+        return name
+    if "\\" in name:
+        name = name.replace("\\", r"\\")
+    if name[:1] == " " or name[-1:] == " " or "  " in name:
+        name = _HIDDEN_SPACE.sub(r"\\x20", name)
+    return printable(name)
+
+
+def echo_lines(lines: Iterable[str]) -> None:
+    """Print lines of text that are printable already, many at a time."""
+    remaining = iter(lines)
+    while batch := list(islice(remaining, _BATCH_LINES)):
+        typer.echo("\n".join(batch))
+
+
+def bold(line: str) -> str:
+    """Return a line in bold if stdout is a terminal."""
+    return typer.style(line, bold=True) if sys.stdout.isatty() else line
 
 
 def without_column(index: int, cells: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,13 +76,11 @@ def without_column(index: int, cells: tuple[str, ...]) -> tuple[str, ...]:
     return cells[:index] + cells[index + 1 :]
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """Return a Rich console that prints text as it is, without markup."""
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_WHEN_PIPED
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+def terminal_width() -> int:
+    """Return the number of columns of the terminal, or a large number for a program that reads the output."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return WIDTH_WHEN_PIPED
 
 
 @contextmanager
@@ -85,16 +93,17 @@ def progress_bar(task_name: str, *, estimate: bool = True) -> Generator["Advance
     if not sys.stderr.isatty():
         yield lambda _done, _total, _note="": None
         return
+    from rich.console import Console  # noqa: PLC0415 - slow to import
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()]
     columns += [TimeRemainingColumn()] if estimate else [TextColumn("{task.fields[note]}")]
-    bar = Progress(*columns, console=console(stderr=True), transient=True)
+    bar = Progress(*columns, console=Console(stderr=True, markup=False, highlight=False, emoji=False), transient=True)
     task = bar.add_task(task_name, total=None, note="")
 
-    def advance(done: int, total: int, note: str = "") -> None:
+    def advance(done: int, total: int | None, note: str = "") -> None:
         bar.update(task, completed=done, total=total, note=note)
-        if done < total and not bar.live.is_started:
+        if (total is None or done < total) and not bar.live.is_started:
             bar.start()
 
     try:
@@ -116,14 +125,17 @@ def projection_progress(task_name: str) -> Generator[Callable[["ProjectionProgre
         yield show
 
 
-def bars(values: Sequence[Decimal], width: int = BAR_WIDTH) -> list[str]:
+def bars(values: Sequence[Decimal | None], width: int = BAR_WIDTH) -> list[str]:
     """Return a bar for each value, the longest of `width` characters; bars of negative values are lighter.
+
+    The bar of None is empty.
 
     The bars are plain ASCII if stdout cannot print block characters.
     """
-    longest = max((abs(value) for value in values), default=Decimal(0))
-    draw = _block_bar if _can_print_blocks() else _ascii_bar
-    return [draw(value, int(abs(value) * width * 8 / longest) if longest else 0) for value in values]
+    sizes = [Decimal(0) if value is None else value for value in values]
+    longest = max(map(abs, sizes), default=Decimal(0))
+    draw = _block_bar if can_print("█░▏") else _ascii_bar
+    return [draw(size, int(abs(size) * width * 8 / longest) if longest else 0) for size in sizes]
 
 
 def _block_bar(value: Decimal, eighths: int) -> str:
@@ -139,9 +151,15 @@ def _ascii_bar(value: Decimal, eighths: int) -> str:
     return ("-" if value < 0 else "#") * (max(eighths // 8, 1) if value else 0)
 
 
-def _can_print_blocks() -> bool:
+def can_print_unicode() -> bool:
+    """Return whether the encoding of stdout has all of Unicode."""
+    return can_print("\U0001f4d2")
+
+
+def can_print(text: str) -> bool:
+    """Return whether the encoding of stdout has these characters."""
     try:
-        "█░▏".encode(sys.stdout.encoding or "ascii")
+        text.encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True

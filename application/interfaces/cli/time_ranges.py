@@ -11,6 +11,7 @@ import typer
 from ....domain.billing_cycle import BillingCycle
 from ....domain.calendar import CalendarWindow, get_timezone, resolve_local_time, window_containing, window_of_date
 from ....domain.errors import InvalidTimeRange
+from .formatting import format_local
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _PATTERNS = {CalendarWindow.YEAR: "%Y", CalendarWindow.MONTH: "%Y-%m", CalendarWindow.DAY: "%Y-%m-%d"}
@@ -116,13 +117,12 @@ def format_period(start: datetime, end: datetime, timezone: ZoneInfo) -> str:
 
 def _format_bound(at: datetime, timezone: ZoneInfo) -> str:
     try:
-        local = at.astimezone(timezone).replace(tzinfo=None)
+        local = at.astimezone(timezone)
     except OverflowError:  # the local time is before year 1 or after year 9999
         local = at.replace(tzinfo=None)
     if local.time() == time(0):
         return f"{local:%Y-%m-%d}"
-    timespec = "auto" if local.second or local.microsecond else "minutes"
-    return local.isoformat(sep=" ", timespec=timespec)
+    return format_local(local, "auto" if local.second or local.microsecond else "minutes")
 
 
 def _parse(text: str, option: str, parse: Callable[[str], Parsed], expected: str) -> Parsed:

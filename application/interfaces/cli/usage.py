@@ -7,7 +7,7 @@ import typer
 from .formatting import format_requester, format_time
 from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, ByOption, JsonOption, LedgerOption, MeterArgument
 from .session import open_ledger, record_limits
-from .terminal import say
+from .terminal import format_name, say
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,7 +57,7 @@ def record(
     with open_ledger(ledger, as_json, lift=record_limits(backfill, any_digits)) as session:
         occurred_at = _parse_timestamp(timestamp)
         receipt = session.metering.record(meter, parsed_payload, identifier=identifier, timestamp=occurred_at)
-        session.print(receipt, show_receipt)
+        session.confirm(receipt, show_receipt)
 
 
 def cancel(
@@ -74,21 +74,25 @@ def cancel(
     Totals no longer count it. The event stays in the ledger, with the requester and the reason of the cancellation.
     """
     with open_ledger(ledger, as_json, lift=["cancel_window"] if any_age else []) as session:
-        session.print(session.metering.cancel(meter, identifier, reason=reason, by=by), show_cancellation)
+        session.confirm(session.metering.cancel(meter, identifier, reason=reason, by=by), show_cancellation)
 
 
 def show_receipt(receipt: "Receipt") -> None:
     """Print whether a meter event was accepted or is a duplicate."""
     if receipt.outcome == "accepted":
-        say(f"accepted: {receipt.identifier} is recorded at position {receipt.position}")
+        say(f"accepted: {_identifier(receipt)} is recorded at position {receipt.position}")
     else:
-        say(f"duplicate: {receipt.identifier} was recorded before, at position {receipt.position}; it counts once")
+        say(f"duplicate: {_identifier(receipt)} was recorded before, at position {receipt.position}; it counts once")
+
+
+def _identifier(receipt: "Receipt") -> str:
+    return format_name(receipt.identifier or "")
 
 
 def show_cancellation(cancellation: "Cancellation") -> None:
     """Print when a meter event was cancelled, by whom and why."""
     requester = format_requester(cancellation.reason, cancellation.by)
-    say(f"cancelled: {cancellation.identifier} at {format_time(cancellation.cancelled_at)}{requester}")
+    say(f"cancelled: {format_name(cancellation.identifier)} at {format_time(cancellation.cancelled_at)}{requester}")
 
 
 def _parse_payload(pairs: list[str]) -> dict[str, str]:

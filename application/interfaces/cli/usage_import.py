@@ -13,6 +13,7 @@ from .error_text import to_cli_text
 from .formatting import format_number
 from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, JsonOption, LedgerOption
 from .session import Session, interruptible, open_ledger, record_limits
+from .tables import fields
 from .terminal import progress_bar, say
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def import_file(
             timestamp_format=require_choice(timestamp_format, "timestamp_format", TimestampFormat),
         )
         summary = _run_import(session, file, file_format, columns, errors)
-        session.print(summary, show_import)
+        session.confirm(summary, show_import)
     if summary.not_recorded:
         raise typer.Exit(1)
 
@@ -172,8 +173,8 @@ def show_import(summary: "ImportSummary") -> None:
     """Print the number of rows by outcome, and the first rows that were not recorded."""
     rate = f"{summary.rows / summary.seconds:,.0f} rows/s" if summary.seconds else "no time"
     say(f"{summary.file}: {format_number(summary.rows)} rows in {summary.seconds:.1f} s ({rate})")
-    for outcome in ("accepted", "duplicate", "conflict", "rejected"):
-        say(f"  {outcome:<12}{format_number(getattr(summary, outcome)):>12}")
+    outcomes = ("accepted", "duplicate", "conflict", "rejected")
+    fields((outcome, f"{format_number(getattr(summary, outcome)):>8}") for outcome in outcomes)
     for row in summary.first_rejected:
         message = to_cli_text(row.error.message, row.error.field)
         say(f"line {row.line}: {row.outcome}, {row.error.code}: {message}")

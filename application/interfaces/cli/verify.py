@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from .checkpoints_output import show_verification as show_checkpoint_verification
-from .formatting import format_count, format_number, to_json
+from .formatting import format_count, format_number
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption, VerifyCheckpointsOption
-from .session import open_for_query
-from .terminal import projection_progress, say, table
+from .session import json_text, open_for_query
+from .tables import table
+from .terminal import format_name, projection_progress, say
 
 if TYPE_CHECKING:
     from ...queries.verification import PeriodDifference, RowDifference, Verification
@@ -37,7 +38,7 @@ def verify(
             show_checkpoint_verification(checkpoint_verification)
         if checkpoint_verification.difference is not None:  # totals of a changed ledger prove nothing
             if as_json:
-                typer.echo(to_json({"checkpoints": checkpoint_verification}))
+                typer.echo(json_text({"checkpoints": checkpoint_verification}))
             raise typer.Exit(1)
     elif key is not None:
         raise typer.BadParameter("A key needs --checkpoints.", param_hint="'--key'")
@@ -45,7 +46,7 @@ def verify(
         with projection_progress("recomputing") as progress:
             verification = session.metering.verify(progress)
         if checkpoint_verification is not None and as_json:
-            typer.echo(to_json({"checkpoints": checkpoint_verification, "totals": verification}))
+            typer.echo(json_text({"checkpoints": checkpoint_verification, "totals": verification}))
         else:
             session.print(verification, show_verification)
     if not verification.is_equal:
@@ -60,7 +61,7 @@ def show_verification(verification: "Verification") -> None:
          compared.expected_digest[:_DIGEST_CHARACTERS], "equal" if compared.is_equal else "DIFFERS")
         for compared in verification.tables
     ]  # fmt: skip
-    table(("table", "rows", "SHA-256", "recomputed", ""), rows, right=("rows",))
+    table(("table", "rows", "SHA-256", "recomputed", ""), rows, right=("rows",), whole=("SHA-256", "recomputed"))
     differing = len(verification.differing_periods)
     periods = format_count(verification.closed_periods, "closed period")
     say(f"{periods}, {format_count(differing, 'differs', 'differ') if differing else 'none differs'}")
@@ -89,7 +90,7 @@ def _show_period_difference(difference: "PeriodDifference") -> None:
     period = difference.period
     name = format_period(period.start, period.end, ZoneInfo("UTC"))
     say()
-    say(f"The closed period {name} (UTC) of {period.customer} on {period.event_name} differs")
+    say(f"The closed period {name} (UTC) of {format_name(period.customer)} on {period.event_name} differs")
     for label, totals in (("frozen", period), ("expected", difference.expected)):
         events, digest = format_count(totals.count, "event"), totals.digest[:_DIGEST_CHARACTERS]
         say(f"  {label:<10}{format_number(totals.quantity)} of {events}, SHA-256 {digest}")
