@@ -93,6 +93,14 @@ def test_the_file_of_errors_holds_no_formulas(tallybook: CommandLine) -> None:
     assert all(escape_formulas(cell) in (cell, f"'{cell}", cell.replace("'", "''")) for row in cells for cell in row)
 
 
+def test_a_file_of_errors_that_cant_be_written_doesnt_end_the_import(tallybook: CommandLine) -> None:
+    """The valid rows are recorded, and the summary is printed; stderr says that the file is incomplete."""
+    path = tallybook.write("usage.csv", STRIPE + "c,noon,tokens,acme,1\n" * 10_000)
+    result = tallybook.run("import", path, "--backfill", "--errors", "/dev/full", status=1)
+    assert result.stdout.splitlines()[1].split() == ["accepted", "2"]
+    assert "The error file /dev/full is incomplete: No space left on device." in result.stderr
+
+
 def test_digits_are_limited_unless_the_limit_is_lifted(tallybook: CommandLine) -> None:
     """FOCUS writes quantities as 2.000000000000000; the error names the option that lifts the limit."""
     path = tallybook.write("usage.csv", STRIPE.replace("acme,5", "acme,2.000000000000000"))

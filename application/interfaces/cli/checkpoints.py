@@ -93,7 +93,8 @@ def key(file: KeyFileArgument, name: NameOption = None) -> None:
         from ...checkpoints.service import DEFAULT_NAME  # noqa: PLC0415
 
         load_or_generate = PrivateKey.load if file.exists() else PrivateKey.generate
-        say(str(load_or_generate(file, name or DEFAULT_NAME).public_key))
+        public_key = str(load_or_generate(file, name or DEFAULT_NAME).public_key)
+    confirm_result(public_key, say, as_json=False)
 
 
 @app.command()

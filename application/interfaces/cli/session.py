@@ -46,6 +46,10 @@ class Session:
         """Print the result of a change. See `confirm_result`."""
         confirm_result(result, show, as_json=self.as_json)
 
+    def print_problem(self, code: str, message: str) -> None:
+        """Print on stderr what went wrong besides the result."""
+        _print_error({"code": code, "message": message, "field": None}, as_json=self.as_json)
+
     def time_range(
         self,
         period: str | None,

@@ -1,10 +1,10 @@
 """The command `import` and its output."""
 
 import csv
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -131,7 +131,7 @@ def _run_import(
         with progress_bar("reading") as advance_reading:
             file = stack.enter_context(open_usage_file(path, file_format, advance_reading))
         importer = UsageImporter(session.metering, file, columns)
-        on_rejected = stack.enter_context(_error_file(errors, path))
+        on_rejected = stack.enter_context(_rejected_row_writer(session, errors, path))
         with progress_bar("recording") as advance_recording:
             try:
                 return importer.run(on_rejected=on_rejected, advance=advance_recording)
@@ -139,9 +139,38 @@ def _run_import(
                 rows = importer.summary.rows
 
 
+class _ErrorFile:
+    """The CSV of rejected rows. An error of writing it doesn't end the import; it is in `error`."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+        self._writer = csv.writer(file)
+
+    def write(self, cells: Iterable[object]) -> None:
+        """Write a row, unless an earlier one could not be written."""
+        if self.error is None:
+            try:
+                self._writer.writerow(cells)
+            except OSError as error:
+                self.error = error
+
+    def close(self) -> None:
+        """Close the file."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.error = self.error or error
+
+
 @contextmanager
-def _error_file(errors: Path | None, imported: Path) -> Generator[Callable[["RejectedRow"], None] | None]:
-    """Create the CSV of rejected rows and yield the function that writes one; yield None if `errors` is None."""
+def _rejected_row_writer(
+    session: Session, errors: Path | None, imported: Path
+) -> Generator[Callable[["RejectedRow"], None] | None]:
+    """Create the CSV of rejected rows and yield the function that writes one; yield None if `errors` is None.
+
+    If the file can't be written completely, that is printed at the end, because the other rows are recorded.
+    """
     if errors is None:
         yield None
         return
@@ -150,15 +179,19 @@ def _error_file(errors: Path | None, imported: Path) -> Generator[Callable[["Rej
     from ...storage.private_files import private_opener  # noqa: PLC0415 - loads the domain
 
     try:
-        file = open(  # noqa: SIM115
-            errors, "w", encoding="utf-8", errors="backslashreplace", newline="", opener=private_opener
+        file = _ErrorFile(
+            open(errors, "w", encoding="utf-8", errors="backslashreplace", newline="", opener=private_opener)
         )
     except OSError as error:
         raise typer.BadParameter(f"Cannot write {errors}: {error.strerror}.", param_hint="'--errors'") from None
-    with file:
-        writer = csv.writer(file)
-        writer.writerow(("line", "identifier", "outcome", "code", "field", "message"))
-        yield lambda row: writer.writerow(_error_cells(row))
+    try:
+        file.write(("line", "identifier", "outcome", "code", "field", "message"))
+        yield lambda row: file.write(_error_cells(row))
+    finally:
+        file.close()
+        if file.error is not None:
+            message = f"The error file {errors} is incomplete: {file.error.strerror}. Import the file again to get it."
+            session.print_problem("output_error", message)
 
 
 def _error_cells(row: "RejectedRow") -> tuple[object, ...]:
