@@ -5,8 +5,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tallybook.application.usage_import.files import open_usage_file
-from tallybook.application.usage_import.formats import FileFormat
+from tallybook.application.usage_import.files import CHUNK_BYTES, open_usage_file
+from tallybook.application.usage_import.formats import MAX_ROW_BYTES, FileFormat
 from tallybook.application.usage_import.json_rows import MAX_ROW_CHARACTERS
 from tallybook.domain.errors import InvalidImportFile
 
@@ -114,9 +114,10 @@ def test_a_malformed_file_is_rejected_as_a_whole(tmp_path: Path, name: str, cont
 
 
 def test_an_overlong_row_is_rejected(tmp_path: Path) -> None:
-    """A line of over 16 MiB is not read into memory, nor is an object of over 8 MiB in JSON."""
+    """A line of over 32 MiB is not read into memory, nor is an object of over 8 MiB in JSON."""
+    long_line = "a\n" + "x" * (MAX_ROW_BYTES + CHUNK_BYTES)
+    assert "a line of over 33,554,432 bytes" in file_error(tmp_path / "f.csv", long_line)
     long_text = "x" * 2 * MAX_ROW_CHARACTERS
-    assert "a line of over 16,777,216 bytes" in file_error(tmp_path / "f.csv", f"a\n{long_text}")
     assert "it is longer than 8,388,608 characters" in file_error(tmp_path / "f.json", f'[{{"a": "{long_text}"}}]')
     lines = read_rows(tmp_path / "f.jsonl", f'{{"a": "{long_text[5_000_000:]}"}}\n{{"a": "1"}}')
     assert lines == [(1, "The line can't be read: it is longer than 8,388,608 characters."), (2, {"a": "1"})]
