@@ -70,11 +70,11 @@ def parse_timestamp(cell: object, column: str, timestamp_format: TimestampFormat
 
 
 def _parse_auto(text: str) -> datetime:
-    if not _NUMBER.fullmatch(text):
-        return _parse_iso(text)
-    if not _PLAUSIBLE_SECONDS.fullmatch(text):
+    if _PLAUSIBLE_SECONDS.fullmatch(text):
+        return EPOCH + timedelta(seconds=int(text)) if "." not in text else _parse_seconds(text)
+    if _NUMBER.fullmatch(text):
         raise ValueError(text)
-    return _parse_seconds(text)
+    return _parse_iso(text)
 
 
 def _parse_iso(text: str) -> datetime:
