@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any, Literal, Self, get_args
 
@@ -17,6 +17,7 @@ from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
+from .time_order import in_time_order
 
 TableName = Literal["meters", "customers", "usage", "totals"]
 Row = tuple[Any, ...]
@@ -160,13 +161,11 @@ class SqlReadModelReader(ABC):
         for group in groups:
             blocks = sorted(group, key=_EARLIEST)
             block_usage = self.usage_in(meter_id, blocks)
+            known_usage = (_known(records, start, end, as_of) for records in block_usage)
+            first = 0
             for count in _overlap_groups(blocks):
-                unfiltered = chain.from_iterable(islice(block_usage, count))
-                records = [record for record in unfiltered if start <= record.occurred_at < end]
-                if as_of is not None:
-                    records = [visible for record in records if (visible := as_of.visible(record)) is not None]
-                records.sort(key=_BY_TIME)
-                yield from records
+                yield from in_time_order(blocks[first : first + count], islice(known_usage, count))
+                first += count
 
     def blocks_between(
         self, meter_id: int, customer_id: int | None, bucket_seconds: int, start: int, end: int
@@ -264,8 +263,15 @@ _TABLE_COLUMNS = {
         5,
     ),
 }
-_BY_TIME = attrgetter("occurred_at", "position")
 _EARLIEST = attrgetter("earliest")
+
+
+def _known(records: list[UsageRecord], start: int, end: int, as_of: AsOf | None) -> list[UsageRecord]:
+    """Return the records in [start, end) as they were known at `as_of`."""
+    selected = [record for record in records if start <= record.occurred_at < end]
+    if as_of is None:
+        return selected
+    return [visible for record in selected if (visible := as_of.visible(record)) is not None]
 
 
 def _overlap_groups(blocks: Sequence[UsageBlock]) -> Iterator[int]:
