@@ -1,16 +1,17 @@
 """Applies a MeterDelta to stored blocks and buckets."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
+from functools import partial
 
-from ..domain.counting import UsageRecord, effective_usage
 from ..domain.errors import ProjectionStopped
-from .blocks import BucketKey
-from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end, bucket_start
+from .blocks import BucketKey, UsageBlock
+from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_start
 from .fold import MeterDelta
 from .models import Bucket
 from .ports import ReadModelWriter
 from .totals import Totals
+from .windows import totals_by_window
 
 
 def apply_delta(writer: ReadModelWriter, delta: MeterDelta) -> None:
@@ -20,18 +21,16 @@ def apply_delta(writer: ReadModelWriter, delta: MeterDelta) -> None:
     formula needs an inverse.
     """
     meter_id = delta.meter.meter_id
-    stored = writer.get_buckets(meter_id, delta.bucket_seconds, list(delta.totals))
+    stored = writer.get_buckets(meter_id, delta.bucket_seconds, [bucket.key for bucket in delta.buckets])
     writer.add_blocks(meter_id, delta.blocks, stored)
     _mark_cancelled(writer, delta)
-    affected_keys = {cancellation.key for cancellation in delta.cancellations}
-    if delta.meter.rules.event_time_window is None:
-        totals = {key: stored[key].merge(new) if key in stored else new for key, new in delta.totals.items()}
-        totals |= _totals_of_blocks(writer, delta, affected_keys)
-    else:  # the new records were recorded after all stored ones, so they supersede the stored totals of a window
-        totals = {**delta.totals, **_recompute_windows(writer, delta, affected_keys)}
-    _write_buckets(writer, meter_id, delta.bucket_seconds, totals)
+    # The new records were recorded after all stored ones, so in a window they supersede them.
+    add = Bucket.merge if delta.meter.rules.event_time_window is None else Bucket.supersede
+    buckets = {new.key: add(stored[new.key], new) if new.key in stored else new for new in delta.buckets}
+    buckets |= _recompute_buckets(writer, delta, {cancellation.key for cancellation in delta.cancellations})
+    writer.upsert_buckets(meter_id, delta.bucket_seconds, buckets.values())
     if delta.bucket_seconds == HOUR_SECONDS:
-        _write_buckets(writer, meter_id, DAY_SECONDS, _recompute_days(writer, meter_id, set(map(_day_of, totals))))
+        writer.upsert_buckets(meter_id, DAY_SECONDS, _recompute_days(writer, meter_id, buckets))
 
 
 def _mark_cancelled(writer: ReadModelWriter, delta: MeterDelta) -> None:
@@ -43,55 +42,30 @@ def _mark_cancelled(writer: ReadModelWriter, delta: MeterDelta) -> None:
         )
 
 
-def _totals_of_blocks(
+def _recompute_buckets(
     reader: ReadModelWriter, delta: MeterDelta, keys: Collection[BucketKey]
-) -> dict[BucketKey, Totals]:
-    """Return the totals of all blocks of each bucket; empty totals if all of its records are cancelled."""
-    parts: defaultdict[BucketKey, list[Totals]] = defaultdict(list)
-    for customer_id, start in _distinct_keys(keys):
-        end = bucket_end(start, delta.bucket_seconds)
-        for block in reader.blocks_between(delta.meter.meter_id, customer_id, delta.bucket_seconds, start, end):
-            parts[block.key].append(block.totals)
-    return {key: Totals.merge_all(parts[key]) for key in keys}
+) -> dict[BucketKey, Bucket]:
+    """Return buckets computed from their blocks; with empty totals if all of their records are cancelled."""
+    meter_id = delta.meter.meter_id
+    blocks = list(reader.blocks_of(meter_id, list(keys)))
+    blocks_by_key: defaultdict[BucketKey, list[UsageBlock]] = defaultdict(list)
+    for block in blocks:
+        blocks_by_key[block.key].append(block)
+    buckets = {key: Bucket.from_parts(key, parts) for key, parts in blocks_by_key.items()}
+    if delta.meter.rules.event_time_window is not None:
+        totals = totals_by_window(blocks, partial(reader.usage_in, meter_id))
+        buckets = {key: bucket._replace(totals=totals.get(key, Totals())) for key, bucket in buckets.items()}
+    return buckets
 
 
-def _recompute_windows(
-    reader: ReadModelWriter, delta: MeterDelta, keys: Collection[BucketKey]
-) -> dict[BucketKey, Totals]:
-    """Return the totals of windows with a cancellation; empty totals if all records of a window are cancelled."""
-    totals = dict.fromkeys(keys, Totals())
-    for customer_id, start in _distinct_keys(keys):
-        end = bucket_end(start, delta.bucket_seconds)
-        records: defaultdict[BucketKey, list[UsageRecord]] = defaultdict(list)
-        for record in reader.usage_between(delta.meter.meter_id, customer_id, delta.bucket_seconds, start, end):
-            records[customer_id, start, record.dimensions].append(record)
-        window = delta.meter.rules.event_time_window
-        totals |= {key: Totals.from_usage(effective_usage(records[key], window)) for key in records.keys() & totals}
-    return totals
-
-
-def _recompute_days(reader: ReadModelWriter, meter_id: int, keys: Collection[BucketKey]) -> dict[BucketKey, Totals]:
-    """Return the totals of the hour buckets of each day."""
-    parts: defaultdict[BucketKey, list[Totals]] = defaultdict(list)
-    for customer_id, day in _distinct_keys(keys):
-        for hour in reader.buckets_between(meter_id, HOUR_SECONDS, customer_id, day, bucket_end(day, DAY_SECONDS)):
-            parts[customer_id, day, hour.dimensions].append(hour.totals)
-    return {key: Totals.merge_all(parts[key]) for key in keys}
-
-
-def _distinct_keys(keys: Iterable[BucketKey]) -> set[tuple[int, int]]:
-    """Return customer and start of each bucket without its dimension values, so that each is read once."""
-    return {(customer_id, start) for customer_id, start, _ in keys}
+def _recompute_days(reader: ReadModelWriter, meter_id: int, hours: Iterable[BucketKey]) -> list[Bucket]:
+    """Return the day buckets that contain these hour buckets, computed from all hours of each day."""
+    hours_by_day: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
+    for hour in reader.hours_of(meter_id, list(set(map(_day_of, hours)))):
+        hours_by_day[_day_of(hour.key)].append(hour)
+    return [Bucket.from_parts(day, day_hours) for day, day_hours in hours_by_day.items()]
 
 
 def _day_of(key: BucketKey) -> BucketKey:
     customer_id, start, dimensions = key
     return customer_id, bucket_start(start, DAY_SECONDS), dimensions
-
-
-def _write_buckets(
-    writer: ReadModelWriter, meter_id: int, bucket_seconds: int, totals: Mapping[BucketKey, Totals]
-) -> None:
-    writer.upsert_buckets(
-        meter_id, bucket_seconds, (Bucket(*key, bucket_totals) for key, bucket_totals in totals.items())
-    )

@@ -9,6 +9,7 @@ import msgspec
 
 from ..domain.counting import UsageRecord, effective_usage
 from .buckets import HOUR_SECONDS, bucket_end
+from .changes import ChangeSpan
 from .totals import Totals
 
 BucketKey = tuple[int, int, str]
@@ -18,6 +19,8 @@ MIN_BLOCK_SIZE = 64
 """A new block with fewer records is concatenated with the block before it in the bucket, if that is short too."""
 SPLIT_THRESHOLD = 256
 """More records are split at hour boundaries, if each part has at least MIN_BLOCK_SIZE records."""
+MIN_RECORDS_PER_HOUR = 4
+"""If the hour changes after fewer records on average, they are in no order of time and aren't split at hours."""
 MAX_BLOCK_SIZE = 1_000
 """More records are always split."""
 _HOUR = bucket_end(0, HOUR_SECONDS)
@@ -26,30 +29,41 @@ _HOUR = bucket_end(0, HOUR_SECONDS)
 class UsageBlock(NamedTuple):
     """The header of up to 1,000 consecutive records of one bucket, which occurred from `earliest` to `latest`.
 
-    `totals` are those of the records that aren't cancelled, without regard to windows.
+    `totals` are those of the records that aren't cancelled, without regard to windows. `changes` is the span of all
+    records and their cancellations.
     """
 
     key: BucketKey
-    first_position: int
     earliest: int
     latest: int
     totals: Totals
+    changes: ChangeSpan
+
+    @property
+    def first_position(self) -> int:
+        """The position of the first record, which identifies the block in its bucket."""
+        return self.changes.first_position
 
     @classmethod
     def from_usage(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
         """Return the block of new records: at least one, none cancelled."""
         times = [record.occurred_at for record in records]
-        return cls(key, records[0].position, min(times), max(times), Totals.from_usage(records))
+        return cls(key, min(times), max(times), Totals.from_usage(records), ChangeSpan.from_usage(records))
 
     @classmethod
     def from_usage_with_cancellations(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
         """Return the block of records, some of which may be cancelled."""
-        return cls.from_usage(key, records)._replace(totals=Totals.from_usage(effective_usage(records, None)))
+        return cls.from_usage(key, records)._replace(
+            totals=Totals.from_usage(effective_usage(records, None)),
+            changes=ChangeSpan.from_usage_with_cancellations(records),
+        )
 
     def merge(self, later: "UsageBlock") -> "UsageBlock":
         """Return the concatenation of this block and one that is later in the ledger."""
         earliest, latest = min(self.earliest, later.earliest), max(self.latest, later.latest)
-        return UsageBlock(self.key, self.first_position, earliest, latest, self.totals.merge(later.totals))
+        return UsageBlock(
+            self.key, earliest, latest, self.totals.merge(later.totals), self.changes.merge(later.changes)
+        )
 
 
 class NewBlock(NamedTuple):
@@ -65,8 +79,10 @@ def split_into_blocks(records: Sequence[UsageRecord]) -> Iterator[Sequence[Usage
     if len(records) <= SPLIT_THRESHOLD:
         yield records
         return
-    start = 0
-    for end in _hour_boundaries(records):
+    boundaries, start = list(_hour_boundaries(records)), 0
+    if len(records) < MIN_RECORDS_PER_HOUR * len(boundaries):
+        boundaries = boundaries[-1:]
+    for end in boundaries:
         while end - start > MAX_BLOCK_SIZE:
             yield records[start : start + MAX_BLOCK_SIZE]
             start += MAX_BLOCK_SIZE

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..domain.counting import UsageRecord, effective_usage
+from ..domain.counting import UsageRecord
 from ..domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
 from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
 from ..domain.timestamps import EPOCH, MICROSECOND, to_microseconds
 from .blocks import BucketKey, NewBlock, UsageBlock, encode_block, split_into_blocks
 from .buckets import bucket_end, bucket_sizes, bucket_start
-from .models import CancellationMark, ProjectedMeter, RulesRevision
+from .models import Bucket, CancellationMark, ProjectedMeter, RulesRevision
 from .stored_events import (
     ConfiguredData,
     EventCancelledData,
@@ -136,14 +136,14 @@ def _fold_rules(position: int, changed: RulesChangedData, usage_by_meter: dict[s
 class MeterDelta(NamedTuple):
     """The changes that one page makes to a meter's read model.
 
-    `blocks` contain the new records and `totals` the totals of the new records in each bucket. `cancellations` are
-    those of new or earlier records. `has_meter_changes` is set if the meter was configured or its rules changed.
+    `blocks` contain the new records, and `buckets` are computed from them alone. `cancellations` are those of new or
+    earlier records. `has_meter_changes` is set if the meter was configured or its rules changed.
     """
 
     meter: ProjectedMeter
     has_meter_changes: bool
     blocks: Sequence[NewBlock]
-    totals: Mapping[BucketKey, Totals]
+    buckets: Sequence[Bucket]
     cancellations: Sequence[CancellationMark]
 
     @property
@@ -160,20 +160,17 @@ def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
         for key, records in meter_usage.records_by_bucket.items()
         for part in split_into_blocks(records)
     ]
-    if window is None:
-        totals = _sum_buckets(blocks)
-    else:
-        totals = {
-            key: Totals.from_usage(effective_usage(records, window))
-            for key, records in meter_usage.records_by_bucket.items()
-        }
-    return MeterDelta(meter_usage.meter, meter_usage.has_meter_changes, blocks, totals, meter_usage.cancellations)
+    buckets = _sum_buckets(blocks)
+    if window is not None:  # the bucket is the window: its last record counts
+        records_by_bucket = meter_usage.records_by_bucket
+        buckets = [bucket._replace(totals=Totals.from_usage(records_by_bucket[bucket.key][-1:])) for bucket in buckets]
+    return MeterDelta(meter_usage.meter, meter_usage.has_meter_changes, blocks, buckets, meter_usage.cancellations)
 
 
-def _sum_buckets(blocks: Sequence[NewBlock]) -> dict[BucketKey, Totals]:
-    """Return the totals of buckets of a meter without an event time window."""
-    totals: dict[BucketKey, Totals] = {}
+def _sum_buckets(blocks: Sequence[NewBlock]) -> list[Bucket]:
+    """Return the buckets of the blocks, as they are without an event time window."""
+    buckets: dict[BucketKey, Bucket] = {}
     for block, _, _ in blocks:
-        bucket_totals = totals.get(block.key)
-        totals[block.key] = block.totals if bucket_totals is None else bucket_totals.merge(block.totals)
-    return totals
+        bucket = buckets.get(block.key)
+        buckets[block.key] = Bucket(block.key, block.totals, block.changes) if bucket is None else bucket.merge(block)
+    return list(buckets.values())

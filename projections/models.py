@@ -1,6 +1,7 @@
 """The values that projections read and write."""
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import takewhile
 from typing import NamedTuple
@@ -9,7 +10,8 @@ import msgspec
 
 from ..domain.counting import UsageRecord
 from ..domain.rules import Rules
-from .blocks import BucketKey
+from .blocks import BucketKey, UsageBlock
+from .changes import ChangeSpan
 from .totals import Totals
 
 LedgerEvent = tuple[int, str, bytes]
@@ -83,6 +85,35 @@ class AsOf(NamedTuple):
             return True
         return self.recorded_at is not None and recorded_at <= self.recorded_at
 
+    def includes_all(self, changes: ChangeSpan) -> bool:
+        """Return whether all changes of the span were known; False also if only their times and positions tell."""
+        return self.includes(changes.last_recorded_at, changes.last_position)
+
+    def includes_some(self, changes: ChangeSpan) -> bool:
+        """Return whether a change of the span may have been known."""
+        return self.includes(changes.first_recorded_at, changes.first_position)
+
+    def counted(self, records: Iterable[UsageRecord]) -> list[UsageRecord]:
+        """Return the records that were known and not cancelled then."""
+        position = -1 if self.position is None else self.position
+        recorded_at = _BEFORE_ALL if self.recorded_at is None else self.recorded_at
+        # Inlined `includes`, because this runs for every record of a block.
+        return [
+            record
+            for record in records
+            if (record.position <= position or record.recorded_at <= recorded_at)
+            and (
+                record.cancelled_position is None
+                or record.cancelled_at is None
+                or not (record.cancelled_position <= position or record.cancelled_at <= recorded_at)
+            )
+        ]
+
+
+AS_OF_HEAD = AsOf(position=sys.maxsize)
+"""The point at which all stored events are known."""
+_BEFORE_ALL = -sys.maxsize
+
 
 class RulesRevision(NamedTuple):
     """The rules of a meter from a ledger position on, until the next revision."""
@@ -127,9 +158,26 @@ class CancellationMark(NamedTuple):
 
 
 class Bucket(NamedTuple):
-    """The totals of one bucket, for one customer and one combination of dimension values."""
+    """The totals of one bucket, for one customer and one combination of dimension values.
 
-    customer_id: int
-    start: int
-    dimensions: str
+    `changes` is the span of all records of the bucket and their cancellations.
+    """
+
+    key: BucketKey
     totals: Totals
+    changes: ChangeSpan
+
+    @classmethod
+    def from_parts(cls, key: BucketKey, parts: Sequence["Bucket | UsageBlock"]) -> "Bucket":
+        """Return the bucket that consists of these parts: at least one, without a common record."""
+        return cls(
+            key, Totals.merge_all([part.totals for part in parts]), ChangeSpan.merge_all(part.changes for part in parts)
+        )
+
+    def merge(self, part: "Bucket | UsageBlock") -> "Bucket":
+        """Return the bucket with the records of a part, which are others."""
+        return Bucket(self.key, self.totals.merge(part.totals), self.changes.merge(part.changes))
+
+    def supersede(self, later: "Bucket") -> "Bucket":
+        """Return the bucket of one window after the records of `later` were recorded: one of those counts."""
+        return Bucket(self.key, later.totals, self.changes.merge(later.changes))

@@ -16,12 +16,11 @@ from ..domain.errors import TallybookError
 from ..domain.rules import Rules
 from .blocks import BucketKey, NewBlock
 from .fold import MeterDelta, compute_delta, fold_page
-from .models import CHUNK_SIZE, CancellationMark, ProjectedMeter, RawPage
+from .models import CHUNK_SIZE, Bucket, CancellationMark, ProjectedMeter, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
 from .ports import BulkLedgerReader, WorkerPoolProvider
 from .stored_events import METER_TOPICS
-from .totals import Totals
 
 
 class FoldedPage(NamedTuple):
@@ -36,7 +35,7 @@ class _WorkerMeterDelta(NamedTuple):
 
     event_name: str
     blocks: list[NewBlock]
-    totals: dict[BucketKey, Totals]
+    buckets: list[Bucket]
     cancellations: list[CancellationMark]
 
 
@@ -72,7 +71,7 @@ def fold_page_in_worker(
         return b""
     deltas = map(compute_delta, usage_by_meter)
     worker_deltas = [
-        _WorkerMeterDelta(delta.meter.event_name, list(delta.blocks), dict(delta.totals), list(delta.cancellations))
+        _WorkerMeterDelta(delta.meter.event_name, list(delta.blocks), list(delta.buckets), list(delta.cancellations))
         for delta in deltas
     ]
     return _encode(_WorkerPage(ledger_page.position, list(customer_ids), worker_deltas))
@@ -96,12 +95,12 @@ def _resolve_customers(delta: _WorkerMeterDelta, meter: ProjectedMeter, stored_i
     blocks = [
         NewBlock(block._replace(key=resolve_key(block.key)), size, encoded) for block, size, encoded in delta.blocks
     ]
-    totals = {resolve_key(key): bucket_totals for key, bucket_totals in delta.totals.items()}
+    buckets = [bucket._replace(key=resolve_key(bucket.key)) for bucket in delta.buckets]
     return MeterDelta(
         meter,
         False,
         blocks,
-        totals,
+        buckets,
         [cancellation._replace(key=resolve_key(cancellation.key)) for cancellation in delta.cancellations],
     )
 

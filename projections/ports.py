@@ -119,14 +119,31 @@ class ReadModelReader(Protocol):
         """Yield the blocks with usage in [start, end), ordered by bucket; of all customers if `customer_id` is None."""
         ...
 
+    def blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Yield all blocks of each bucket among `keys`, in ledger order."""
+        ...
+
     def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Yield the records of each block, in ledger order."""
+        ...
+
+    def totals_between(
+        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[tuple[BucketKey, Totals]]:
+        """Yield the key and the totals of each bucket that starts in [start, end).
+
+        This is faster than `buckets_between`, which also reads the spans of changes.
+        """
         ...
 
     def buckets_between(
         self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
     ) -> Iterator[Bucket]:
         """Yield the buckets that start in [start, end)."""
+        ...
+
+    def hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterator[Bucket]:
+        """Yield the hour buckets of each day bucket among `days`."""
         ...
 
     def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:
@@ -165,11 +182,11 @@ class ReadModelWriter(ReadModelReader, Protocol):
         ...
 
     def upsert_buckets(self, meter_id: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
-        """Insert or replace buckets by customer, dimension values and start, also empty ones."""
+        """Insert or replace buckets by key, also empty ones."""
         ...
 
-    def get_buckets(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Totals]:
-        """Return the totals of the stored buckets among `keys`."""
+    def get_buckets(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Bucket]:
+        """Return the stored buckets among `keys`, by key."""
         ...
 
     def advance_position(self, position: int, fingerprint: str) -> None:

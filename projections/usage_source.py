@@ -7,6 +7,7 @@ doesn't count under them.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
@@ -15,16 +16,52 @@ import msgspec
 from ..domain.counting import UsageRecord
 from ..domain.errors import TallybookError
 from ..domain.rules import Formula, Rules
-from .blocks import UsageBlock
+from .blocks import BucketKey, UsageBlock
 from .buckets import bucket_end, bucket_sizes
 from .fold import encode_dimensions
 from .models import AsOf, Bucket, ProjectedMeter
 from .ports import ReadModelReader
+from .totals import Totals
 
 PayloadLoader = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
 """Returns the payloads of the meter events at positions."""
 
 _BATCH_SIZE = 500
+
+
+class StoredParts(Protocol):
+    """The usage of one meter in buckets and blocks, with totals of the records that count."""
+
+    @property
+    def bucket_sizes(self) -> Sequence[int]:
+        """The sizes of the buckets in seconds, largest first."""
+        ...
+
+    def totals_between(
+        self, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[tuple[BucketKey, Totals]]:
+        """Yield the key and the totals of each bucket of one size that starts in [start, end)."""
+        ...
+
+    def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:
+        """Yield the buckets of one size that start in [start, end)."""
+        ...
+
+    def hours_of(self, days: Sequence[BucketKey]) -> Iterator[Bucket]:
+        """Yield the hour buckets of each day bucket among `days`."""
+        ...
+
+    def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
+        """Yield the blocks with usage in [start, end)."""
+        ...
+
+    def blocks_of(self, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Yield all blocks of each bucket of the smallest size among `keys`, in ledger order."""
+        ...
+
+    def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
+        """Yield the records of each block, in ledger order."""
+        ...
 
 
 class UsageSource(Protocol):
@@ -36,13 +73,8 @@ class UsageSource(Protocol):
         ...
 
     @property
-    def bucket_sizes(self) -> Sequence[int]:
-        """The sizes of the available buckets in seconds, largest first."""
-        ...
-
-    @property
-    def has_blocks(self) -> bool:
-        """Whether the totals of blocks are those of the records that count."""
+    def parts(self) -> StoredParts | None:
+        """The stored parts of the usage; None if their totals aren't those of these rules."""
         ...
 
     def customer_id(self, customer: str) -> int | None:
@@ -61,30 +93,27 @@ class UsageSource(Protocol):
         """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`."""
         ...
 
-    def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
-        """Yield the blocks with usage in [start, end)."""
-        ...
-
-    def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
-        """Yield the records of each block."""
-        ...
-
-    def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:
-        """Yield the buckets of one size that start in [start, end)."""
-        ...
-
 
 class ProjectedUsage:
-    """The usage of a meter under the rules that it is folded under."""
+    """The usage of a meter under the rules that it is folded under: its records, and its stored parts."""
 
     def __init__(self, reader: ReadModelReader, meter: ProjectedMeter) -> None:
         self.rules = meter.rules
         self.bucket_sizes = bucket_sizes(meter.rules.event_time_window)
-        self.has_blocks = meter.rules.event_time_window is None
         self.customer_id = reader.customer_id
         self.customer_names = reader.customer_names
+        self.totals_between = partial(reader.totals_between, meter.meter_id)
+        self.buckets_between = partial(reader.buckets_between, meter.meter_id)
+        self.hours_of = partial(reader.hours_of, meter.meter_id)
+        self.blocks_of = partial(reader.blocks_of, meter.meter_id)
+        self.usage_in = partial(reader.usage_in, meter.meter_id)
         self._reader = reader
         self._meter_id = meter.meter_id
+
+    @property
+    def parts(self) -> StoredParts:
+        """The stored parts: the source itself."""
+        return self
 
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
         """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""
@@ -99,20 +128,11 @@ class ProjectedUsage:
         """Yield the blocks with usage in [start, end)."""
         return self._reader.blocks_between(self._meter_id, customer_id, self.bucket_sizes[-1], start, end)
 
-    def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
-        """Yield the records of each block."""
-        return self._reader.usage_in(self._meter_id, blocks)
-
-    def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:
-        """Yield the buckets of one size that start in [start, end)."""
-        return self._reader.buckets_between(self._meter_id, bucket_seconds, customer_id, start, end)
-
 
 class ReparsedUsage:
-    """The usage of a meter under other rules than it is folded under. It has no buckets and no blocks."""
+    """The usage of a meter under other rules than it is folded under. It has no stored parts."""
 
-    bucket_sizes = ()
-    has_blocks = False
+    parts = None
 
     def __init__(self, projected: ProjectedUsage, rules: Rules, load_payloads: PayloadLoader) -> None:
         self.rules = rules
@@ -158,18 +178,6 @@ class ReparsedUsage:
             needs_value = self.rules.formula is not Formula.COUNT
             return (record for record in projected if record.value is not None or not needs_value)
         return self._reparse(projected)
-
-    def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:  # noqa: ARG002
-        """Yield nothing."""
-        return iter(())
-
-    def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:  # noqa: ARG002
-        """Yield nothing."""
-        return iter(())
-
-    def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:  # noqa: ARG002
-        """Yield nothing."""
-        return iter(())
 
     def _by_customer(self, start: int, end: int, as_of: AsOf | None) -> Mapping[int, list[UsageRecord]]:
         if self._cached_range != (start, end, as_of):

@@ -11,7 +11,8 @@ import msgspec
 from ...domain.counting import UsageRecord
 from ...domain.rules import Rules
 from ...projections.blocks import BucketKey, UsageBlock, decode_block
-from ...projections.models import RulesRevision
+from ...projections.changes import ChangeSpan
+from ...projections.models import Bucket, RulesRevision
 from ...projections.totals import Totals
 from .ports import REBUILD_HINT, CorruptedReadModel
 
@@ -94,15 +95,39 @@ def decode_block_usage(key: BucketKey, stored: bytes) -> list[UsageRecord]:
         raise _corrupted("usage", error) from error
 
 
+def decode_bucket(row: Sequence[Any]) -> Bucket:
+    """Decode a bucket from its columns: customer, start, dimension values, changes and totals."""
+    customer_id, start, dimensions, first_change, last_change, first_change_at, last_change_at, *totals = row
+    changes = _decode_changes(first_change, last_change, first_change_at, last_change_at)
+    return Bucket((customer_id, start, dimensions), decode_totals(totals), changes)
+
+
+def encode_bucket(bucket: Bucket) -> tuple[Any, ...]:
+    """Encode a bucket for its columns, without its key."""
+    return *msgspec.structs.astuple(bucket.changes), *encode_totals(bucket.totals)
+
+
 def decode_block_columns(row: Sequence[Any]) -> UsageBlock:
-    """Decode a block from its columns: bucket, first position, earliest, latest and totals."""
-    customer_id, start, dimensions, first_position, earliest, latest, *totals = row
-    return UsageBlock((customer_id, start, dimensions), first_position, earliest, latest, decode_totals(totals))
+    """Decode a block from its columns: bucket, changes, earliest, latest and totals."""
+    (
+        customer_id, start, dimensions, first_position, last_change, first_change_at, last_change_at, earliest, latest,
+        *totals,
+    ) = row  # fmt: skip
+    changes = _decode_changes(first_position, last_change, first_change_at, last_change_at)
+    return UsageBlock((customer_id, start, dimensions), earliest, latest, decode_totals(totals), changes)
 
 
 def encode_block_columns(block: UsageBlock) -> tuple[Any, ...]:
     """Encode a block for its columns."""
-    return *block.key, block.first_position, block.earliest, block.latest, *encode_totals(block.totals)
+    changes = msgspec.structs.astuple(block.changes)
+    return *block.key, *changes, block.earliest, block.latest, *encode_totals(block.totals)
+
+
+def _decode_changes(first: Any, last: Any, first_at: Any, last_at: Any) -> ChangeSpan:
+    if not (type(first) is type(last) is type(first_at) is type(last_at) is int):
+        changes = f"changes from {first!r} to {last!r}, recorded from {first_at!r} to {last_at!r}"
+        raise _corrupted("usage or totals", ValueError(changes))
+    return ChangeSpan(first, last, first_at, last_at)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from ...projections.blocks import BucketKey, UsageBlock
 from ...projections.buckets import bucket_start
 from ...projections.models import AsOf, Bucket, ProjectedMeter
 from ...projections.ports import TableRow
+from ...projections.totals import Totals
 from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
@@ -39,8 +40,13 @@ def qualified_columns(table: str, columns: str) -> str:
 class SqlReadModelReader(ABC):
     """The read models of one generation inside one transaction. The placeholder of a statement is a question mark."""
 
+    BUCKET_KEY = "meter, bucket_seconds, start, customer, dimensions"
+    BLOCK_KEY = "meter, customer, start, dimensions, first_position"
     TOTALS_COLUMNS = "sum, count, last, last_at, last_position"
-    BLOCK_COLUMNS = f"customer, start, dimensions, first_position, earliest, latest, {TOTALS_COLUMNS}"
+    BUCKET_VALUES = f"first_change, last_change, first_change_at, last_change_at, {TOTALS_COLUMNS}"
+    BLOCK_VALUES = f"last_change, first_change_at, last_change_at, earliest, latest, {TOTALS_COLUMNS}"
+    BUCKET_COLUMNS = f"customer, start, dimensions, {BUCKET_VALUES}"
+    BLOCK_COLUMNS = f"customer, start, dimensions, first_position, {BLOCK_VALUES}"
 
     def __init__(self, generation: int, schema: str = "") -> None:
         """Read a generation whose tables are in `schema`: its quoted name with a full stop, or empty."""
@@ -93,13 +99,21 @@ class SqlReadModelReader(ABC):
 
     @abstractmethod
     def select_buckets(
-        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+        self, columns: str, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
     ) -> Iterable[Row]:
-        """Return customer, start, dimension values and totals of the buckets that start in [start, end)."""
+        """Return these columns of the buckets that start in [start, end)."""
 
     @abstractmethod
     def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return customer, start, dimension values and totals of each of these buckets that exists."""
+        """Return each of these buckets that exists."""
+
+    @abstractmethod
+    def select_hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return the hour buckets of each of these day buckets."""
+
+    @abstractmethod
+    def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return the blocks of each of these buckets, in the order of the ledger."""
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -182,6 +196,10 @@ class SqlReadModelReader(ABC):
             )
         return map(row_codec.decode_block_columns, check_between(rows))
 
+    def blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Return all blocks of each of these buckets, in the order of the ledger."""
+        return map(row_codec.decode_block_columns, check_between(self.select_blocks_of(meter_id, keys)))
+
     def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Return the usage records of each block, in the order of the ledger."""
         stored = self.select_block_usage(meter_id, blocks)
@@ -190,13 +208,25 @@ class SqlReadModelReader(ABC):
             for block, (encoded,) in check_between(zip(blocks, stored, strict=True))
         )
 
+    def totals_between(
+        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[tuple[BucketKey, Totals]]:
+        """Return the key and the totals of each bucket that starts in [start, end), by start."""
+        columns = f"customer, start, dimensions, {self.TOTALS_COLUMNS}"
+        rows = self.select_buckets(columns, meter_id, bucket_seconds, customer_id, start, end)
+        for bucket_customer_id, starts_at, dimensions, *totals_columns in check_between(rows):
+            yield (bucket_customer_id, starts_at, dimensions), row_codec.decode_totals(totals_columns)
+
     def buckets_between(
         self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
     ) -> Iterator[Bucket]:
         """Return the buckets that start in [start, end), by start."""
-        rows = self.select_buckets(meter_id, bucket_seconds, customer_id, start, end)
-        for bucket_customer_id, starts_at, dimensions, *totals_columns in check_between(rows):
-            yield Bucket(bucket_customer_id, starts_at, dimensions, row_codec.decode_totals(totals_columns))
+        rows = self.select_buckets(self.BUCKET_COLUMNS, meter_id, bucket_seconds, customer_id, start, end)
+        return map(row_codec.decode_bucket, check_between(rows))
+
+    def hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterator[Bucket]:
+        """Return the hour buckets of each of these day buckets."""
+        return map(row_codec.decode_bucket, check_between(self.select_hours_of(meter_id, days)))
 
     def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:
         """Return the starts of the first and the last bucket with usage, or None; no customer means all customers."""
@@ -223,9 +253,8 @@ class SqlReadModelReader(ABC):
         return (TableRow(tuple(row[:width]), tuple(row[width:])) for row in check_between(rows))
 
     def _usage_table_rows(self) -> Iterator[TableRow]:
-        order = "meter, customer, start, dimensions, first_position"
         columns = f"meter, {self.BLOCK_COLUMNS}, usages"
-        rows = self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {order}")
+        rows = self.stream(f"SELECT {columns} FROM {self.usage_table} ORDER BY {self.BLOCK_KEY}")
         for meter_id, *block_columns, stored in check_between(rows):
             customer_id, start, dimensions, first_position, *_ = block_columns
             try:
@@ -258,8 +287,8 @@ _TABLE_COLUMNS = {
     "meters": ("meter, event_name, rules, history", "meter", 1),
     "customers": ("customer, name", "customer", 1),
     "totals": (
-        f"meter, bucket_seconds, start, customer, dimensions, {SqlReadModelReader.TOTALS_COLUMNS}",
-        "meter, bucket_seconds, start, customer, dimensions",
+        f"{SqlReadModelReader.BUCKET_KEY}, {SqlReadModelReader.BUCKET_VALUES}",
+        SqlReadModelReader.BUCKET_KEY,
         5,
     ),
 }

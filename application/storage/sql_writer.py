@@ -11,7 +11,6 @@ import msgspec
 from ...domain.counting import UsageRecord
 from ...projections.blocks import MIN_BLOCK_SIZE, BucketKey, NewBlock, UsageBlock, concatenate_blocks, encode_block
 from ...projections.models import Bucket, CancellationMark, ProjectedMeter
-from ...projections.totals import Totals
 from . import row_codec
 from .sql_reader import Row, SqlReadModelReader
 
@@ -41,7 +40,7 @@ class SqlReadModels(SqlReadModelReader):
 
     @abstractmethod
     def write_totals(self, rows: Sequence[Row]) -> None:
-        """Insert or replace rows of meter, bucket size, start, customer, dimension values and totals."""
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values, changes and totals."""
 
     @abstractmethod
     def track(self, position: int) -> None:
@@ -151,22 +150,19 @@ class SqlReadModels(SqlReadModelReader):
         )
 
     def upsert_buckets(self, meter_id: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
-        """Insert or replace buckets, which are identified by customer, dimension values and start; also empty ones."""
+        """Insert or replace buckets, which are identified by their key; also empty ones."""
         self.write_totals(
             [
-                (meter_id, bucket_seconds, start, customer_id, dimensions, *row_codec.encode_totals(totals))
-                for customer_id, start, dimensions, totals in buckets
+                (meter_id, bucket_seconds, start, customer_id, dimensions, *row_codec.encode_bucket(bucket))
+                for bucket in buckets
+                for customer_id, start, dimensions in (bucket.key,)
             ]
         )
 
-    def get_buckets(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Totals]:
-        """Return the totals of each of these buckets that exists, by key."""
-        return {
-            (customer_id, start, dimensions): row_codec.decode_totals(totals_columns)
-            for customer_id, start, dimensions, *totals_columns in self.select_buckets_by_key(
-                meter_id, bucket_seconds, keys
-            )
-        }
+    def get_buckets(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Bucket]:
+        """Return each of these buckets that exists, by key."""
+        buckets = map(row_codec.decode_bucket, self.select_buckets_by_key(meter_id, bucket_seconds, keys))
+        return {bucket.key: bucket for bucket in buckets}
 
     def advance_position(self, position: int, fingerprint: str) -> None:
         """Store the position up to which the ledger is projected, in the same transaction as the rows."""

@@ -6,8 +6,9 @@ from decimal import Decimal
 
 from tallybook.domain import Rules
 from tallybook.domain.counting import UsageRecord
-from tallybook.projections.blocks import UsageBlock
+from tallybook.projections.blocks import BucketKey, UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS, bucket_end
+from tallybook.projections.changes import ChangeSpan
 from tallybook.projections.models import AsOf, Bucket
 from tallybook.projections.totals import Totals
 from tallybook.projections.usage_view import UsageView
@@ -15,6 +16,8 @@ from tallybook.projections.usage_view import UsageView
 DAYS = 20_000
 DAY = bucket_end(0, DAY_SECONDS)
 MAX_BYTES = 500_000
+LATER_POSITION = DAYS + 1
+"""The position of an event that changed every day."""
 
 
 def usage_record(day: int) -> UsageRecord:
@@ -22,14 +25,22 @@ def usage_record(day: int) -> UsageRecord:
     return UsageRecord(1, day * DAY, day + 1, "", Decimal(1), 0)
 
 
+def block(day: int) -> UsageBlock:
+    """Return the block of a day, which was changed by a later event."""
+    block = UsageBlock.from_usage((1, day * DAY, ""), [usage_record(day)])
+    return block._replace(changes=ChangeSpan(day + 1, LATER_POSITION, 0, 1))
+
+
 class DailyUsage:
     """A source with many days of one customer, generated on demand."""
 
     rules = Rules()
-    has_blocks = True
+    bucket_sizes = (DAY_SECONDS,)
 
-    def __init__(self, bucket_sizes: Sequence[int]) -> None:
-        self.bucket_sizes = bucket_sizes
+    @property
+    def parts(self) -> "DailyUsage":
+        """The source itself."""
+        return self
 
     def customer_id(self, customer: str) -> int | None:
         """Not called."""
@@ -43,46 +54,60 @@ class DailyUsage:
         """Return the range of all days."""
         return 0, DAYS * DAY
 
+    def totals_between(
+        self, bucket_seconds: int, customer_id: int | None, start: int, end: int
+    ) -> Iterator[tuple[BucketKey, Totals]]:
+        """Yield the totals of each day."""
+        return ((block(day).key, block(day).totals) for day in range(start // DAY, end // DAY))
+
     def buckets_between(self, bucket_seconds: int, customer_id: int | None, start: int, end: int) -> Iterator[Bucket]:
         """Yield one bucket for each day."""
-        return (
-            Bucket(1, day * DAY, "", Totals.from_usage([usage_record(day)])) for day in range(start // DAY, end // DAY)
-        )
+        return (Bucket.from_parts(block(day).key, [block(day)]) for day in range(start // DAY, end // DAY))
+
+    def hours_of(self, days: Sequence[BucketKey]) -> Iterator[Bucket]:
+        """Not called."""
+        raise NotImplementedError
 
     def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
-        """Yield one block for each day whose header says that it crosses the end of the range."""
-        runs = (
-            UsageBlock.from_usage((1, day * DAY, ""), [usage_record(day)]) for day in range(start // DAY, end // DAY)
-        )
-        return (run._replace(latest=end) for run in runs)
+        """Yield one block for each day, also of days after `end`, whose header says that it crosses `end`."""
+        return (block(day)._replace(earliest=start, latest=end) for day in range(start // DAY, DAYS))
+
+    def blocks_of(self, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
+        """Yield the block of each day."""
+        return (block(start // DAY) for _, start, _ in keys)
 
     def usage_in(self, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Yield the record of each block."""
-        return ([usage_record(run.first_position - 1)] for run in blocks)
+        return ([usage_record(block.first_position - 1)] for block in blocks)
 
     def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
         """Not called."""
         raise NotImplementedError
 
 
-def peak_bytes(bucket_sizes: Sequence[int]) -> int:
+def peak_bytes(end: int, as_of: AsOf | None = None) -> int:
     """Return the peak memory in bytes of a total over one record for each day."""
-    view = UsageView(DailyUsage(bucket_sizes))
+    view = UsageView(DailyUsage())
     tracemalloc.start()
     try:
-        totals = view.totals(1, (0, DAYS * DAY))
+        totals = view.totals(1, (0, end), as_of)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert [total.count for total in totals.values()] == [DAYS]
+    assert [total.count for total in totals.values()] == [-(-end // DAY)]
     return peak
 
 
 def test_buckets_are_summed_as_they_are_read() -> None:
     """A total over many buckets holds few of them at a time."""
-    assert peak_bytes((DAY_SECONDS,)) < MAX_BYTES
+    assert peak_bytes(DAYS * DAY) < MAX_BYTES
 
 
 def test_blocks_are_decoded_as_they_are_read() -> None:
-    """Blocks that cross an edge are read a few at a time."""
-    assert peak_bytes(()) < MAX_BYTES
+    """Blocks that cross the edge of a range within a day are read a few at a time."""
+    assert peak_bytes(1) < MAX_BYTES
+
+
+def test_buckets_that_changed_since_are_opened_as_they_are_read() -> None:
+    """Neither the buckets nor their blocks are held until all are read."""
+    assert peak_bytes(DAYS * DAY, AsOf(position=LATER_POSITION - 1)) < MAX_BYTES

@@ -17,7 +17,7 @@ _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
 READ_MODEL_SCHEMA = Schema(
     kind="read_models",
-    version=3,
+    version=4,
     is_disposable=True,
     dynamic_tables=r"(meters|customers|usage|totals)_\d+",
     statements=(
@@ -56,6 +56,9 @@ GENERATION_STATEMENTS = (
         start BIGINT NOT NULL,
         dimensions TEXT COLLATE "C" NOT NULL,
         first_position BIGINT NOT NULL,
+        last_change BIGINT NOT NULL,
+        first_change_at BIGINT NOT NULL,
+        last_change_at BIGINT NOT NULL,
         earliest BIGINT NOT NULL,
         latest BIGINT NOT NULL,
         sum TEXT NOT NULL,
@@ -78,6 +81,10 @@ GENERATION_STATEMENTS = (
         start BIGINT NOT NULL,
         customer BIGINT NOT NULL,
         dimensions TEXT COLLATE "C" NOT NULL,
+        first_change BIGINT NOT NULL,
+        last_change BIGINT NOT NULL,
+        first_change_at BIGINT NOT NULL,
+        last_change_at BIGINT NOT NULL,
         sum TEXT NOT NULL,
         count BIGINT NOT NULL,
         last TEXT,

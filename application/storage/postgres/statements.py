@@ -8,6 +8,7 @@ from psycopg import Cursor
 from psycopg.rows import tuple_row
 
 from ....projections.blocks import BucketKey, UsageBlock
+from ....projections.buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end
 from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .errors import translate_errors
@@ -19,11 +20,20 @@ _FETCH_SIZE = 200
 _NARROW_ROWS_FETCH_SIZE = 2_000
 """Other rows have about 100 bytes."""
 _BLOCKS_FETCH_SIZE = 50
+_KEYS_PER_STATEMENT = 1_000
+_TOTALS_TYPES = "text", "bigint", "text", "bigint", "bigint"
 _USAGE_COLUMN_TYPES = (
-    *("bigint", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
-    *("text", "bigint", "text", "bigint", "bigint", "bytea", "text"),
+    *("bigint", "bigint", "bigint", "text", "bigint"),
+    *("bigint", "bigint", "bigint", "bigint", "bigint"),
+    *_TOTALS_TYPES,
+    *("bytea", "text"),
 )
-_USAGE_ARRAYS = ", ".join(f"?::{name}[]" for name in _USAGE_COLUMN_TYPES)
+_BUCKET_COLUMN_TYPES = (
+    *("bigint", "bigint", "bigint", "bigint", "text"),
+    *("bigint", "bigint", "bigint", "bigint"),
+    *_TOTALS_TYPES,
+    "text",
+)
 
 
 class PostgresReadModels(SqlReadModels):
@@ -92,6 +102,17 @@ class PostgresReadModels(SqlReadModels):
             _NARROW_ROWS_FETCH_SIZE,
         )
 
+    def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the blocks of each of these buckets, in the order of the ledger."""
+        return self._select_wanted(
+            keys,
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)} FROM {{wanted}}"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS stored WHERE meter = ?"
+            " AND stored.customer = wanted.customer AND stored.start = wanted.start"
+            " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position) AS block",
+            (meter_id,),
+        )
+
     def select_block_usage(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[Row]:
         """Return the encoded usage of each block, in the order of the blocks."""
         for first in range(0, len(blocks), _BLOCKS_FETCH_SIZE):
@@ -109,23 +130,22 @@ class PostgresReadModels(SqlReadModels):
 
     def select_last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
         """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
-        customers, starts, dimensions = map(list, zip(*keys, strict=True))
-        return self.select(
-            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, block.usages"
-            " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+        return self._select_wanted(
+            keys,
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, block.usages FROM {{wanted}}"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS stored WHERE meter = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start"
             " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position DESC LIMIT 1) AS block"
             f" WHERE octet_length(block.usages) < {SHORT_BLOCK_BYTES}",
-            (customers, starts, list(map(index_key, dimensions)), meter_id),
+            (meter_id,),
         )
 
     def select_buckets(
-        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+        self, columns: str, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
     ) -> Iterable[Row]:
-        """Return customer, start, dimension values and totals of the buckets that start in [start, end)."""
+        """Return these columns of the buckets that start in [start, end)."""
         statement = (
-            f"SELECT customer, start, dimensions, {self.TOTALS_COLUMNS} FROM {self.totals_table}"
+            f"SELECT {columns} FROM {self.totals_table}"
             " WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ?"
         )
         if customer_id is None:
@@ -137,16 +157,36 @@ class PostgresReadModels(SqlReadModels):
         )
 
     def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return customer, start, dimension values and totals of each of these buckets that exists."""
-        customers, starts, dimensions = map(list, zip(*keys, strict=True)) if keys else ([], [], [])
-        return self.select(
-            f"SELECT {qualified_columns('bucket', f'customer, start, dimensions, {self.TOTALS_COLUMNS}')}"
-            " FROM unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+        """Return each of these buckets that exists."""
+        return self._select_wanted(
+            keys,
+            f"SELECT {qualified_columns('bucket', self.BUCKET_COLUMNS)} FROM {{wanted}}"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.totals_table} AS stored WHERE meter = ? AND bucket_seconds = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start"
             " AND stored.dimensions_key = wanted.dimensions_key LIMIT 1) AS bucket",
-            (customers, starts, list(map(index_key, dimensions)), meter_id, bucket_seconds),
+            (meter_id, bucket_seconds),
         )
+
+    def select_hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterable[Row]:
+        """Return the hour buckets of each of these day buckets."""
+        hour, day = bucket_end(0, HOUR_SECONDS), bucket_end(0, DAY_SECONDS)
+        return self._select_wanted(  # each hour by its whole key, which either index finds without reading others
+            days,
+            f"SELECT {qualified_columns('hour', self.BUCKET_COLUMNS)} FROM {{wanted}}"
+            f" CROSS JOIN generate_series(0, {day - hour}, {hour}) AS since"
+            f" CROSS JOIN LATERAL (SELECT * FROM {self.totals_table} AS stored WHERE meter = ? AND bucket_seconds = ?"
+            " AND stored.customer = wanted.customer AND stored.start = wanted.start + since"
+            " AND stored.dimensions_key = wanted.dimensions_key LIMIT 1) AS hour",
+            (meter_id, HOUR_SECONDS),
+        )
+
+    def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:
+        """Return the rows of a statement in which {wanted} is a table of the keys of these buckets."""
+        wanted = "unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+        for first in range(0, len(keys), _KEYS_PER_STATEMENT):
+            customers, starts, dimensions = map(list, zip(*keys[first : first + _KEYS_PER_STATEMENT], strict=True))
+            arrays = customers, starts, list(map(index_key, dimensions))
+            yield from self.select(statement.format(wanted=wanted), (*arrays, *params))
 
     def write_meter(self, row: Row) -> None:
         """Insert or replace the id, event name, rules and history of a meter."""
@@ -158,7 +198,7 @@ class PostgresReadModels(SqlReadModels):
 
     def write_customers(self, rows: Sequence[Row]) -> None:
         """Insert the ids and names of new customers."""
-        self._write(f"INSERT INTO {self.customers_table} SELECT * FROM unnest(?::bigint[], ?::text[])", rows)
+        self._write(f"INSERT INTO {self.customers_table} SELECT * FROM {_unnest(('bigint', 'text'))}", rows)
 
     def write_blocks(self, rows: Sequence[Row]) -> None:
         """Insert rows of meter, block and encoded usage."""
@@ -177,21 +217,19 @@ class PostgresReadModels(SqlReadModels):
     def replace_blocks(self, rows: Sequence[Row]) -> None:
         """Replace such rows, which are identified by their bucket and first position."""
         self._write(
-            f"INSERT INTO {self.usage_table} SELECT * FROM unnest({_USAGE_ARRAYS})"
+            f"INSERT INTO {self.usage_table} SELECT * FROM {_unnest(_USAGE_COLUMN_TYPES)}"
             " ON CONFLICT (meter, customer, start, dimensions_key, first_position)"
-            f" DO UPDATE SET (earliest, latest, {self.TOTALS_COLUMNS}, usages) ="
-            f" ({qualified_columns('excluded', f'earliest, latest, {self.TOTALS_COLUMNS}, usages')})",
+            f" DO UPDATE SET ({self.BLOCK_VALUES}, usages) ="
+            f" ({qualified_columns('excluded', f'{self.BLOCK_VALUES}, usages')})",
             [(*row, index_key(row[3])) for row in rows],
         )
 
     def write_totals(self, rows: Sequence[Row]) -> None:
-        """Insert or replace rows of meter, bucket size, start, customer, dimension values and totals."""
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values, changes and totals."""
         self._write(
-            f"INSERT INTO {self.totals_table} SELECT * FROM unnest(?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[],"
-            " ?::text[], ?::text[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[], ?::text[])"
-            " ON CONFLICT (meter, bucket_seconds, start, customer, dimensions_key) DO UPDATE SET sum = excluded.sum,"
-            " count = excluded.count, last = excluded.last, last_at = excluded.last_at,"
-            " last_position = excluded.last_position",
+            f"INSERT INTO {self.totals_table} SELECT * FROM {_unnest(_BUCKET_COLUMN_TYPES)}"
+            " ON CONFLICT (meter, bucket_seconds, start, customer, dimensions_key)"
+            f" DO UPDATE SET ({self.BUCKET_VALUES}) = ({qualified_columns('excluded', self.BUCKET_VALUES)})",
             [(*row, index_key(row[4])) for row in rows],
         )
 
@@ -212,3 +250,8 @@ class PostgresReadModels(SqlReadModels):
         with translate_errors(self._location):
             cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
             return cursor.execute(statement.replace("?", "%b").encode(), params or None)
+
+
+def _unnest(types: Sequence[str]) -> str:
+    """Return the table of parameters that are arrays of these types, one for each column."""
+    return f"unnest({', '.join(f'?::{name}[]' for name in types)})"

@@ -11,7 +11,7 @@ from .schema import Schema
 
 READ_MODEL_SCHEMA = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=5,
+    version=6,
     is_disposable=True,
     statements=(
         """CREATE TABLE generations (
@@ -98,6 +98,9 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             start INTEGER NOT NULL,
             dimensions TEXT NOT NULL,
             first_position INTEGER NOT NULL,
+            last_change INTEGER NOT NULL,
+            first_change_at INTEGER NOT NULL,
+            last_change_at INTEGER NOT NULL,
             earliest INTEGER NOT NULL,
             latest INTEGER NOT NULL,
             sum TEXT NOT NULL,
@@ -114,6 +117,10 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             start INTEGER NOT NULL,
             customer INTEGER NOT NULL,
             dimensions TEXT NOT NULL,
+            first_change INTEGER NOT NULL,
+            last_change INTEGER NOT NULL,
+            first_change_at INTEGER NOT NULL,
+            last_change_at INTEGER NOT NULL,
             sum TEXT NOT NULL,
             count INTEGER NOT NULL,
             last TEXT,

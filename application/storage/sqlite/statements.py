@@ -6,12 +6,12 @@ from sqlite3 import Cursor
 
 from ....domain.timestamps import MICROSECONDS_PER_SECOND
 from ....projections.blocks import BucketKey, UsageBlock
+from ....projections.buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end
 from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
 
 _KEYS_PER_STATEMENT = 1_000
-_PLACEHOLDERS = ",".join("?" * 13)
 
 
 class SQLiteReadModels(SqlReadModels):
@@ -90,9 +90,9 @@ class SQLiteReadModels(SqlReadModels):
         return chain.from_iterable(self.select(statement, (meter_id, *key)) for key in keys)
 
     def select_buckets(
-        self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
+        self, columns: str, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
     ) -> Iterable[Row]:
-        """Return customer, start, dimension values and totals of the buckets that start in [start, end)."""
+        """Return these columns of the buckets that start in [start, end)."""
         source, where, params = self.totals_table, "", ()
         if customer_id is not None:  # one index lookup for each bucket, instead of reading the rows of all customers
             step = bucket_seconds * MICROSECONDS_PER_SECOND
@@ -103,21 +103,45 @@ class SQLiteReadModels(SqlReadModels):
             )
             where, params = "AND customer = ?", (start, start, end, step, step, end)
         return self.select(
-            f"SELECT customer, start, dimensions, {self.TOTALS_COLUMNS} FROM {source}"
+            f"SELECT {columns} FROM {source}"
             f" WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ? {where}",
             (*params, meter_id, bucket_seconds, start, end, *(() if customer_id is None else (customer_id,))),
         )
 
     def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
-        """Return customer, start, dimension values and totals of each of these buckets that exists."""
+        """Return each of these buckets that exists."""
+        statement = (
+            f"SELECT {self.BUCKET_COLUMNS} FROM wanted CROSS JOIN {self.totals_table}"
+            " USING (customer, start, dimensions) WHERE meter = ? AND bucket_seconds = ?"
+        )
+        return self._select_wanted(keys, statement, (meter_id, bucket_seconds))
+
+    def select_hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the hour buckets of each of these day buckets."""
+        offsets = range(0, bucket_end(0, DAY_SECONDS), bucket_end(0, HOUR_SECONDS))
+        statement = (  # one index lookup for each hour, because no index begins with the customer
+            f"SELECT {qualified_columns('hour', self.BUCKET_COLUMNS)} FROM wanted"
+            f" CROSS JOIN (VALUES {','.join(f'({offset})' for offset in offsets)}) AS since CROSS JOIN"
+            f" {self.totals_table} AS hour ON hour.start = wanted.start + since.column1"
+            " AND hour.customer = wanted.customer AND hour.dimensions = wanted.dimensions"
+            " WHERE meter = ? AND bucket_seconds = ?"
+        )
+        return self._select_wanted(days, statement, (meter_id, HOUR_SECONDS))
+
+    def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
+        """Return the blocks of each of these buckets, in the order of the ledger."""
+        statement = (
+            f"SELECT {self.BLOCK_COLUMNS} FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
+            " AND dimensions = ? ORDER BY first_position"
+        )
+        return chain.from_iterable(self.select(statement, (meter_id, *key)) for key in keys)
+
+    def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:
+        """Return the rows of a statement that joins the table `wanted` of these keys."""
         for first in range(0, len(keys), _KEYS_PER_STATEMENT):
             chunk = keys[first : first + _KEYS_PER_STATEMENT]
-            yield from self.select(
-                f"WITH wanted (customer, start, dimensions) AS (VALUES {','.join(['(?,?,?)'] * len(chunk))})"
-                f" SELECT customer, start, dimensions, {self.TOTALS_COLUMNS} FROM wanted CROSS JOIN {self.totals_table}"
-                " USING (customer, start, dimensions) WHERE meter = ? AND bucket_seconds = ?",
-                (*chain.from_iterable(chunk), meter_id, bucket_seconds),
-            )
+            wanted = f"WITH wanted (customer, start, dimensions) AS (VALUES {','.join(['(?,?,?)'] * len(chunk))})"
+            yield from self.select(f"{wanted} {statement}", (*chain.from_iterable(chunk), *params))
 
     def write_meter(self, row: Row) -> None:
         """Insert or replace the id, event name, rules and history of a meter."""
@@ -129,14 +153,18 @@ class SQLiteReadModels(SqlReadModels):
 
     def write_blocks(self, rows: Sequence[Row]) -> None:
         """Insert rows of meter, block and encoded usage."""
-        self._connection.executemany(f"INSERT INTO {self.usage_table} VALUES ({_PLACEHOLDERS})", rows)
+        self._write("INSERT", self.usage_table, rows)
 
     def replace_blocks(self, rows: Sequence[Row]) -> None:
         """Replace such rows, which are identified by their bucket and first position."""
-        self._connection.executemany(f"INSERT OR REPLACE INTO {self.usage_table} VALUES ({_PLACEHOLDERS})", rows)
+        self._write("INSERT OR REPLACE", self.usage_table, rows)
 
     def write_totals(self, rows: Sequence[Row]) -> None:
-        """Insert or replace rows of meter, bucket size, start, customer, dimension values and totals."""
-        self._connection.executemany(
-            f"INSERT OR REPLACE INTO {self.totals_table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-        )
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values, changes and totals."""
+        self._write("INSERT OR REPLACE", self.totals_table, rows)
+
+    def _write(self, verb: str, table: str, rows: Sequence[Row]) -> None:
+        """Execute an INSERT of rows with all columns of a table."""
+        if rows:
+            placeholders = ",".join("?" * len(rows[0]))
+            self._connection.executemany(f"{verb} INTO {table} VALUES ({placeholders})", rows)

@@ -1,0 +1,51 @@
+"""Spans of changes: the events that the totals of a bucket or a block were computed from."""
+
+from collections.abc import Iterable, Sequence
+from functools import reduce
+
+import msgspec
+
+from ..domain.counting import UsageRecord
+
+
+class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The first and the last position and time of recording of the events that changed something.
+
+    These events are recorded meter events, also superseded ones, and cancellations. Times are microseconds since 1970
+    UTC. If the clock moved backwards, the event at the first position isn't the one with the first time.
+    """
+
+    first_position: int
+    last_position: int
+    first_recorded_at: int
+    last_recorded_at: int
+
+    @classmethod
+    def from_usage(cls, records: Sequence[UsageRecord]) -> "ChangeSpan":
+        """Return the span of new records in ledger order: at least one, none cancelled."""
+        times = [record.recorded_at for record in records]
+        return cls(records[0].position, records[-1].position, min(times), max(times))
+
+    @classmethod
+    def from_usage_with_cancellations(cls, records: Sequence[UsageRecord]) -> "ChangeSpan":
+        """Return the span of at least one record, in ledger order, and of the cancellations of these records."""
+        cancellations = [
+            cls(record.cancelled_position, record.cancelled_position, record.cancelled_at, record.cancelled_at)
+            for record in records
+            if record.cancelled_position is not None and record.cancelled_at is not None
+        ]
+        return cls.merge_all([cls.from_usage(records), *cancellations])
+
+    @classmethod
+    def merge_all(cls, spans: Iterable["ChangeSpan"]) -> "ChangeSpan":
+        """Return the span of the changes of at least one span."""
+        return reduce(cls.merge, spans)
+
+    def merge(self, other: "ChangeSpan") -> "ChangeSpan":
+        """Return the span of the changes of both."""
+        return ChangeSpan(
+            min(self.first_position, other.first_position),
+            max(self.last_position, other.last_position),
+            min(self.first_recorded_at, other.first_recorded_at),
+            max(self.last_recorded_at, other.last_recorded_at),
+        )

@@ -1,0 +1,169 @@
+"""Totals of a range, now or as of an earlier point in the ledger, from the largest stored parts that suffice.
+
+A meter's usage is stored in parts with totals: a day consists of hours if the meter has hour windows, days and hours
+consist of blocks, and a block consists of records. A part counts as a whole if it lies in one of the requested windows
+and all of its changes were known. It is skipped if none of its changes was known. Other parts are opened.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TypeVar
+
+from ..domain.counting import UsageRecord, effective_usage
+from ..domain.rules import EventTimeWindow
+from .blocks import UsageBlock
+from .buckets import HOUR_SECONDS, RangePart, bucket_start, cover_range
+from .models import AS_OF_HEAD, AsOf, Bucket
+from .totals import Totals
+from .usage_source import StoredParts, UsageSource
+from .windows import complete_windows, totals_by_window
+
+WindowKey = tuple[int, int]
+"""The index of a requested window, and a customer id."""
+PartialTotals = tuple[WindowKey, Totals]
+Part = TypeVar("Part", Bucket, UsageBlock)
+
+_MERGE_BATCH = 20
+"""The number of partial totals that are held before they are merged."""
+_OPEN_BATCH = 200
+"""The number of parts that are held before they are opened."""
+
+
+def range_totals(
+    source: UsageSource, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None
+) -> dict[WindowKey, Totals]:
+    """Return the totals by (index of the window between `boundaries`, customer id), if there is counted usage.
+
+    `boundaries` are microseconds since 1970 UTC.
+    """
+    earliest, latest = source.time_span(customer_id) or (0, 0)
+    clamped = [min(max(boundary, earliest), latest) for boundary in boundaries]
+    if source.parts is None:
+        partial_totals = _totals_of_records(source, customer_id, boundaries, (clamped[0], clamped[-1]), as_of)
+    else:
+        part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of)
+        ranges = cover_range(clamped, source.parts.bucket_sizes)
+        partial_totals = chain.from_iterable(part_totals.of_range(part, customer_id) for part in ranges)
+    return _merge(partial_totals, range(len(boundaries) - 1))
+
+
+def _merge(partial_totals: Iterable[PartialTotals], windows: range) -> dict[WindowKey, Totals]:
+    """Return the merged totals of the requested windows."""
+    parts: defaultdict[WindowKey, list[Totals]] = defaultdict(list)
+    for key, totals in partial_totals:
+        if key[0] in windows:
+            parts[key].append(totals)
+            if len(parts[key]) >= _MERGE_BATCH:  # limits memory
+                parts[key] = [Totals.merge_all(parts[key])]
+    return {key: Totals.merge_all(key_totals) for key, key_totals in parts.items()}
+
+
+class PartTotals:
+    """Computes partial totals of stored parts as known at `as_of`; some may lie outside of the requested windows."""
+
+    def __init__(
+        self, parts: StoredParts, window: EventTimeWindow | None, boundaries: Sequence[int], as_of: AsOf | None
+    ) -> None:
+        self._parts = parts
+        self._event_time_window = window
+        self._boundaries = boundaries
+        self._is_current = as_of is None
+        self._as_of = AS_OF_HEAD if as_of is None else as_of
+
+    def of_range(self, range_part: RangePart, customer_id: int | None) -> Iterator[PartialTotals]:
+        """Return partial totals of all usage in a range."""
+        size, start, end = range_part
+        if size is None:
+            if self._event_time_window is None:
+                return self._of_blocks(self._parts.blocks_between(customer_id, start, end))
+            # One record of each event time window counts, at a time before or after the edge.
+            size = self._parts.bucket_sizes[-1]
+            start, end = bucket_start(start, size), -bucket_start(-end, size)
+        if self._is_current:
+            current = self._parts.totals_between(size, customer_id, start, end)
+            return ((self._key(key[0], totals), totals) for key, totals in current if totals.count)
+        return self._of_buckets(size, self._parts.buckets_between(size, customer_id, start, end))
+
+    def _of_buckets(self, size: int, buckets: Iterable[Bucket]) -> Iterator[PartialTotals]:
+        """Return the totals of buckets of one size that lie in one requested window or are event time windows."""
+
+        def open_buckets(opened: Sequence[Bucket]) -> Iterator[PartialTotals]:
+            keys = [bucket.key for bucket in opened]
+            if size > self._parts.bucket_sizes[-1]:
+                return self._of_buckets(HOUR_SECONDS, self._parts.hours_of(keys))
+            blocks = self._parts.blocks_of(keys)
+            if self._event_time_window is None:
+                return self._of_blocks(blocks)
+            return self._of_event_time_windows(blocks)
+
+        return self._of_parts(buckets, lambda bucket: self._window_at(bucket.totals.last_at or 0), open_buckets)
+
+    def _of_blocks(self, blocks: Iterable[UsageBlock]) -> Iterator[PartialTotals]:
+        """Return the totals of blocks of a meter without an event time window."""
+
+        def window_of(block: UsageBlock) -> int | None:
+            first, last = self._window_at(block.earliest), self._window_at(block.latest)
+            return first if first == last else None
+
+        def open_blocks(opened: Sequence[UsageBlock]) -> Iterator[PartialTotals]:
+            for records in self._parts.usage_in(opened):
+                yield from _sum(self._as_of.counted(records), self._boundaries)
+
+        return self._of_parts(blocks, window_of, open_blocks)
+
+    def _of_parts(
+        self,
+        parts: Iterable[Part],
+        window_of: Callable[[Part], int | None],
+        open_parts: Callable[[Sequence[Part]], Iterator[PartialTotals]],
+    ) -> Iterator[PartialTotals]:
+        """Yield the totals of parts. `window_of` returns the requested window of all usage of a part, or None."""
+        opened: list[Part] = []
+        for part in parts:
+            if self._as_of.includes_all(part.changes) and (window := window_of(part)) is not None:
+                if part.totals.count:
+                    yield (window, part.key[0]), part.totals
+            elif self._as_of.includes_some(part.changes):
+                opened.append(part)
+                if len(opened) >= _OPEN_BATCH:
+                    yield from open_parts(opened)
+                    opened = []
+        if opened:
+            yield from open_parts(opened)
+
+    def _of_event_time_windows(self, blocks: Iterable[UsageBlock]) -> Iterator[PartialTotals]:
+        """Yield the totals of event time windows, given all blocks of each."""
+        for key, totals in totals_by_window(blocks, self._parts.usage_in, self._as_of).items():
+            yield self._key(key[0], totals), totals
+
+    def _key(self, customer_id: int, totals: Totals) -> WindowKey:
+        """Return the requested window that contains the last counted record, and the customer."""
+        assert totals.last_at is not None
+        return self._window_at(totals.last_at), customer_id
+
+    def _window_at(self, at: int) -> int:
+        """Return the index of the requested window that contains a time; -1 or an index too high if none does."""
+        return bisect_right(self._boundaries, at) - 1
+
+
+def _totals_of_records(
+    source: UsageSource,
+    customer_id: int | None,
+    boundaries: Sequence[int],
+    time_range: tuple[int, int],
+    as_of: AsOf | None,
+) -> Iterator[PartialTotals]:
+    """Yield partial totals of the records in a range, if there are no stored parts."""
+    for group in complete_windows(source, customer_id, *time_range, as_of):
+        yield from _sum(effective_usage(group, source.rules.event_time_window), boundaries)
+
+
+def _sum(records: Iterable[UsageRecord], boundaries: Sequence[int]) -> Iterator[PartialTotals]:
+    """Yield the totals of records by requested window and customer."""
+    parts: defaultdict[WindowKey, list[UsageRecord]] = defaultdict(list)
+    for record in records:
+        parts[bisect_right(boundaries, record.occurred_at) - 1, record.customer_id].append(record)
+    for key, part in parts.items():
+        yield key, Totals.from_usage(part)
