@@ -30,7 +30,7 @@ class UsageBlock(NamedTuple):
     """The header of up to 1,000 consecutive records of one bucket, which occurred from `earliest` to `latest`.
 
     `totals` are those of the records that aren't cancelled, without regard to windows. `changes` is the span of all
-    records and their cancellations.
+    records and their cancellations. `encoded` are the encoded records if they were read with the header.
     """
 
     key: BucketKey
@@ -38,6 +38,7 @@ class UsageBlock(NamedTuple):
     latest: int
     totals: Totals
     changes: ChangeSpan
+    encoded: bytes | None = None
 
     @property
     def first_position(self) -> int:

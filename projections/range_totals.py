@@ -108,8 +108,12 @@ class PartTotals:
             return first if first == last else None
 
         def open_blocks(opened: Sequence[UsageBlock]) -> Iterator[PartialTotals]:
-            for records in self._parts.usage_in(opened):
-                yield from _sum(self._as_of.counted(records), self._boundaries)
+            for block, records in zip(opened, self._parts.usage_in(opened), strict=True):
+                counted, window = self._as_of.counted(records), window_of(block)
+                if window is None:
+                    yield from _sum(counted, self._boundaries)
+                elif counted:
+                    yield (window, block.key[0]), Totals.from_usage(counted)
 
         return self._of_parts(blocks, window_of, open_blocks)
 

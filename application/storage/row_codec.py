@@ -107,14 +107,11 @@ def encode_bucket(bucket: Bucket) -> tuple[Any, ...]:
     return *msgspec.structs.astuple(bucket.changes), *encode_totals(bucket.totals)
 
 
-def decode_block_columns(row: Sequence[Any]) -> UsageBlock:
+def decode_block_columns(row: Sequence[Any], encoded: bytes | None = None) -> UsageBlock:
     """Decode a block from its columns: bucket, changes, earliest, latest and totals."""
-    (
-        customer_id, start, dimensions, first_position, last_change, first_change_at, last_change_at, earliest, latest,
-        *totals,
-    ) = row  # fmt: skip
-    changes = _decode_changes(first_position, last_change, first_change_at, last_change_at)
-    return UsageBlock((customer_id, start, dimensions), earliest, latest, decode_totals(totals), changes)
+    customer_id, start, dimensions, first_position, last_change, first_at, last_at, earliest, latest, *totals = row
+    changes = _decode_changes(first_position, last_change, first_at, last_at)
+    return UsageBlock((customer_id, start, dimensions), earliest, latest, decode_totals(totals), changes, encoded)
 
 
 def encode_block_columns(block: UsageBlock) -> tuple[Any, ...]:

@@ -113,7 +113,10 @@ class SqlReadModelReader(ABC):
 
     @abstractmethod
     def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return the blocks of each of these buckets, in the order of the ledger."""
+        """Return the blocks of each of these buckets, in the order of the ledger.
+
+        Each is followed by its encoded usage if the block is short, else by None.
+        """
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -198,15 +201,15 @@ class SqlReadModelReader(ABC):
 
     def blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
         """Return all blocks of each of these buckets, in the order of the ledger."""
-        return map(row_codec.decode_block_columns, check_between(self.select_blocks_of(meter_id, keys)))
+        rows = check_between(self.select_blocks_of(meter_id, keys))
+        return (row_codec.decode_block_columns(row[:-1], encoded=row[-1]) for row in rows)
 
     def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Return the usage records of each block, in the order of the ledger."""
-        stored = self.select_block_usage(meter_id, blocks)
-        return (
-            row_codec.decode_block_usage(block.key, encoded)
-            for block, (encoded,) in check_between(zip(blocks, stored, strict=True))
-        )
+        stored = iter(self.select_block_usage(meter_id, [block for block in blocks if block.encoded is None]))
+        for block in check_between(blocks):
+            (encoded,) = next(stored) if block.encoded is None else (block.encoded,)
+            yield row_codec.decode_block_usage(block.key, encoded)
 
     def totals_between(
         self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int

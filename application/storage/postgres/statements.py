@@ -106,7 +106,8 @@ class PostgresReadModels(SqlReadModels):
         """Return the blocks of each of these buckets, in the order of the ledger."""
         return self._select_wanted(
             keys,
-            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)} FROM {{wanted}}"
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)},"
+            f" CASE WHEN octet_length(block.usages) < {SHORT_BLOCK_BYTES} THEN block.usages END FROM {{wanted}}"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS stored WHERE meter = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start"
             " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position) AS block",

@@ -12,6 +12,7 @@ from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
 
 _KEYS_PER_STATEMENT = 1_000
+_SHORT_USAGE = f"CASE WHEN length(usages) < {SHORT_BLOCK_BYTES} THEN usages END"
 
 
 class SQLiteReadModels(SqlReadModels):
@@ -83,7 +84,7 @@ class SQLiteReadModels(SqlReadModels):
         """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
         statement = (
             f"SELECT * FROM (SELECT {self.BLOCK_COLUMNS},"
-            f" CASE WHEN length(usages) < {SHORT_BLOCK_BYTES} THEN usages END AS short FROM {self.usage_table}"
+            f" {_SHORT_USAGE} AS short FROM {self.usage_table}"
             " WHERE meter = ? AND customer = ? AND start = ? AND dimensions = ?"
             " ORDER BY first_position DESC LIMIT 1) WHERE short IS NOT NULL"
         )
@@ -131,10 +132,10 @@ class SQLiteReadModels(SqlReadModels):
     def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
         """Return the blocks of each of these buckets, in the order of the ledger."""
         statement = (
-            f"SELECT {self.BLOCK_COLUMNS} FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
-            " AND dimensions = ? ORDER BY first_position"
+            f"SELECT {self.BLOCK_COLUMNS}, {_SHORT_USAGE} FROM wanted CROSS JOIN {self.usage_table}"
+            " USING (customer, start, dimensions) WHERE meter = ? ORDER BY first_position"
         )
-        return chain.from_iterable(self.select(statement, (meter_id, *key)) for key in keys)
+        return self._select_wanted(keys, statement, (meter_id,))
 
     def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:
         """Return the rows of a statement that joins the table `wanted` of these keys."""
