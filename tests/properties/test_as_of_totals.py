@@ -1,0 +1,183 @@
+"""Totals as of any position, time or both equal the naive model, whatever parts of the usage changed since.
+
+The clock goes backwards in these histories, and pages and blocks are small, so that the point lies within them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+from itertools import cycle, pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tallybook.application import Metering
+from tallybook.domain.timestamps import from_microseconds, to_microseconds
+from tallybook.projections.blocks import UsageBlock
+from tallybook.projections.buckets import DAY_SECONDS
+from tallybook.projections.models import AsOf, Bucket
+from tallybook.projections.totals import Totals
+from tallybook.projections.usage_source import ProjectedUsage
+from tallybook.projections.usage_view import UsageView
+
+from .histories import BEGINNING, METERS, Step, catch_up_every, run_steps, steps, totals_of
+from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective
+from .test_blocks import CATCH_UP_INTERVALS, CUSTOMERS, LIMITS, MINUTES, PAGES, open_with_limits
+from .test_queries import ALL_TIME, meters_of
+
+PAUSES = st.lists(st.sampled_from([0, 1, 60, 3_600, -1, -60, -7_200]), min_size=1, max_size=12)
+"""Seconds between two steps, in turns; negative if the clock was set back."""
+MIXED = st.builds(
+    lambda history, pauses: [
+        replace(step, pause_seconds=pause) for step, pause in zip(history, cycle(pauses), strict=False)
+    ],
+    steps(2, 50, min_size=10, customers=CUSTOMERS, minutes=MINUTES),
+    PAUSES,
+)
+BOUNDARIES = st.lists(
+    MINUTES.map(lambda minutes: BEGINNING + timedelta(minutes=minutes)), min_size=2, max_size=4, unique=True
+).map(sorted)
+POINTS = st.lists(st.tuples(st.none() | st.integers(0, 99), st.none() | st.integers(0, 99)), min_size=1, max_size=6)
+"""For a position and for a time, the percentage of the events that come before it, or None."""
+
+
+def points_in(
+    entries: list[HistoryEntry], shares: list[tuple[int | None, int | None]]
+) -> Iterator[tuple[AsOf, list[HistoryEntry]]]:
+    """Yield points in the ledger, and the entries that were known at each."""
+    times = sorted(entry.recorded_at for entry in entries)
+    for position_share, time_share in shares:
+        if position_share is None and time_share is None:
+            continue
+        position = None if position_share is None else len(METERS) + len(entries) * position_share // 100
+        time = None if time_share is None else times[len(times) * time_share // 100]
+        known = [
+            entry
+            for entry in entries
+            if (position is not None and entry.position <= position) or (time is not None and entry.recorded_at <= time)
+        ]
+        yield AsOf(position, None if time is None else to_microseconds(time)), known
+
+
+def totals_by_window(
+    view: UsageView, customer: str | None, boundaries: Sequence[datetime], as_of: AsOf
+) -> list[ReferenceTotals]:
+    """Return the totals of the windows between boundaries, added up if `customer` is None."""
+    edges = [to_microseconds(boundary) for boundary in boundaries]
+    customer_id = None if customer is None else view.source.customer_id(customer) or 0
+    totals = view.totals(customer_id, edges, as_of)
+    windows = [[part for (index, _), part in totals.items() if index == window] for window in range(len(edges) - 1)]
+    merged = [Totals.merge_all(parts) for parts in windows]
+    return [(Fraction(part.sum), part.count, None if part.last is None else Fraction(part.last)) for part in merged]
+
+
+@given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, BOUNDARIES, POINTS)
+def test_totals_as_of_any_point_equal_the_reference_model(
+    history: list[Step],
+    limits: tuple[int, int, int],
+    page_size: int,
+    interval: int,
+    boundaries: list[datetime],
+    shares: list[tuple[int | None, int | None]],
+) -> None:
+    """In one range and in several windows, of one customer and of all."""
+    with open_with_limits(limits, page_size) as (metering, clock):
+        entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
+        if not entries:
+            return
+        metering.catch_up()
+        with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
+            for meter in meters_of(history):
+                view = UsageView(ProjectedUsage(reader, reader.meters()[meter.name]))
+                for as_of, known in points_in(entries, shares):
+                    counted = effective(known, meter.name, meter.window)
+                    for edges in (boundaries, ALL_TIME):
+                        for customer in (*CUSTOMERS, None):
+                            assert totals_by_window(view, customer, edges, as_of) == [
+                                compute_totals(counted, customer, start, end) for start, end in pairwise(edges)
+                            ]
+
+
+@settings(max_examples=30)
+@given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS)
+def test_queries_as_of_any_point_equal_the_reference_model(
+    history: list[Step],
+    limits: tuple[int, int, int],
+    page_size: int,
+    interval: int,
+    shares: list[tuple[int | None, int | None]],
+) -> None:
+    """The totals of each customer, and the days of one; also while later events aren't projected yet."""
+    with open_with_limits(limits, page_size) as (metering, clock):
+        entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
+        for point, known in points_in(entries, shares) if entries else ():
+            if point.position is not None and point.recorded_at is not None:
+                continue  # a caller gives either
+            as_of = point.position if point.recorded_at is None else from_microseconds(point.recorded_at)
+            for meter in meters_of(history):
+                counted = effective(known, meter.name, meter.window)
+                by_customer = {
+                    str(total.customer): totals_of(total)
+                    for total in metering.totals(meter.name, *ALL_TIME, as_of=as_of)
+                }
+                expected = {customer: compute_totals(counted, customer, *ALL_TIME) for customer in CUSTOMERS}
+                assert by_customer == {customer: totals for customer, totals in expected.items() if totals[1]}
+                days = metering.summaries(meter.name, "acme", *ALL_TIME, window="day", as_of=as_of)
+                assert [totals_of(day) for day in days] == [
+                    compute_totals(counted, "acme", day.start, day.end) for day in days
+                ]
+                assert sum(day.count for day in days) == expected["acme"][1]
+
+
+def test_the_histories_cover_every_case() -> None:
+    """Buckets and blocks are known, partly known and unknown; some records are known by their time only."""
+    seen_kinds: set[str] = set()
+
+    def classify(kind: str, as_of: AsOf, part: Bucket | UsageBlock) -> None:
+        if as_of.includes_all(part.changes):
+            seen_kinds.add(f"known {kind}")
+        elif as_of.includes_some(part.changes):
+            seen_kinds.add(f"partly known {kind}")
+        else:
+            seen_kinds.add(f"unknown {kind}")
+
+    @settings(max_examples=60, derandomize=True)
+    @given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS)
+    def collect(
+        history: list[Step],
+        limits: tuple[int, int, int],
+        page_size: int,
+        interval: int,
+        shares: list[tuple[int | None, int | None]],
+    ) -> None:
+        with open_with_limits(limits, page_size) as (metering, clock):
+            entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
+            if not entries:
+                return
+            if any(earlier.recorded_at > later.recorded_at for earlier, later in pairwise(entries)):
+                seen_kinds.add("clock set back")
+            for as_of, known in points_in(entries, shares):
+                if len(known) > (as_of.position or 0) - len(METERS) > 0:
+                    seen_kinds.add("known by time")
+                for kind, part in stored_parts(metering):
+                    classify(kind, as_of, part)
+
+    collect()
+    assert seen_kinds == {
+        *(f"{known} {kind}" for known in ("known", "partly known", "unknown") for kind in ("day", "hour", "block")),
+        "clock set back",
+        "known by time",
+    }
+
+
+def stored_parts(metering: Metering) -> Iterator[tuple[str, Bucket | UsageBlock]]:
+    """Yield all days, hours and blocks of all meters."""
+    metering.catch_up()
+    start, end = map(to_microseconds, ALL_TIME)
+    with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
+        for meter in reader.meters().values():
+            usage = ProjectedUsage(reader, meter)
+            for size in usage.bucket_sizes:
+                kind = "day" if size == DAY_SECONDS else "hour"
+                yield from ((kind, bucket) for bucket in usage.buckets_between(size, None, start, end))
+            yield from (("block", block) for block in usage.blocks_between(None, start, end))
