@@ -41,6 +41,8 @@ def run_lookups(rows: PostgresReadModels) -> None:
         if run.key in EXPECTED_KEYS
     ]
     assert len(list(rows.usage_in(meter, runs))) == len(EXPECTED_KEYS)
+    assert len(list(rows.blocks_of(meter, [*EXPECTED_KEYS, MISSING]))) == len(EXPECTED_KEYS)
+    assert list(rows.hours_of(meter, [*EXPECTED_KEYS, MISSING])) == []  # a meter with a day window has none
 
 
 def read_counts(rows: PostgresReadModels) -> list[int]:
@@ -82,4 +84,4 @@ def test_rows_are_found_by_their_keys_whatever_statistics_there_are(
         expected = len(
             EXPECTED_KEYS
         )  # and all buckets of the day lead to all runs, where those of all customers are asked for
-        assert read == [0, 1, expected + MANY, expected + MANY + expected]
+        assert read == [0, 1, expected + MANY, expected + MANY + expected + expected]

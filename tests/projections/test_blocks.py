@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.domain.counting import UsageRecord
 from tallybook.projections import blocks
-from tallybook.projections.blocks import MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, SPLIT_THRESHOLD, UsageBlock, split_into_blocks
+from tallybook.projections.blocks import (
+    MAX_BLOCK_SIZE,
+    MIN_BLOCK_SIZE,
+    MIN_RECORDS_PER_HOUR,
+    SPLIT_THRESHOLD,
+    UsageBlock,
+    split_into_blocks,
+)
 
 HOUR = 3_600_000_000
 HOURS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=9)
@@ -49,10 +56,12 @@ def test_blocks_contain_each_usage_record_once_and_in_order(hours: list[tuple[in
         ([(0, MAX_BLOCK_SIZE)], [MAX_BLOCK_SIZE]),
         ([(0, MAX_BLOCK_SIZE + 1)], [MAX_BLOCK_SIZE, 1]),
         ([(0, 2 * MAX_BLOCK_SIZE), (1, MIN_BLOCK_SIZE)], [MAX_BLOCK_SIZE, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE]),
+        ([(0, MIN_RECORDS_PER_HOUR), (1, MIN_RECORDS_PER_HOUR)] * MIN_BLOCK_SIZE, [MIN_BLOCK_SIZE] * 8),
+        ([(0, MIN_RECORDS_PER_HOUR), (1, MIN_RECORDS_PER_HOUR - 1)] * MIN_BLOCK_SIZE, [7 * MIN_BLOCK_SIZE]),
     ],
 )
 def test_block_size_limits(hours: list[tuple[int, int]], lengths: list[int]) -> None:
-    """Up to the maximum size, from one hour or several."""
+    """Up to the maximum size, from one hour or several; records in no order of time aren't split at hours."""
     assert [len(part) for part in split_into_blocks(usage_records_in(hours))] == lengths
 
 

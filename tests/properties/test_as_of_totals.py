@@ -27,13 +27,14 @@ from .test_queries import ALL_TIME, meters_of
 
 PAUSES = st.lists(st.sampled_from([0, 1, 60, 3_600, -1, -60, -7_200]), min_size=1, max_size=12)
 """Seconds between two steps, in turns; negative if the clock was set back."""
-MIXED = st.builds(
-    lambda history, pauses: [
-        replace(step, pause_seconds=pause) for step, pause in zip(history, cycle(pauses), strict=False)
-    ],
-    steps(2, 50, min_size=10, customers=CUSTOMERS, minutes=MINUTES),
-    PAUSES,
-)
+
+
+def set_clock(history: list[Step], pauses: list[int]) -> list[Step]:
+    """Return the steps with these pauses, in turns."""
+    return [replace(step, pause_seconds=pause) for step, pause in zip(history, cycle(pauses), strict=False)]
+
+
+MIXED = st.builds(set_clock, steps(2, 50, min_size=10, customers=CUSTOMERS, minutes=MINUTES), PAUSES)
 BOUNDARIES = st.lists(
     MINUTES.map(lambda minutes: BEGINNING + timedelta(minutes=minutes)), min_size=2, max_size=4, unique=True
 ).map(sorted)
