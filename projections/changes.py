@@ -23,8 +23,14 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @classmethod
     def from_usage(cls, records: Sequence[UsageRecord]) -> "ChangeSpan":
         """Return the span of new records in ledger order: at least one, none cancelled."""
-        times = [record.recorded_at for record in records]
-        return cls(records[0].position, records[-1].position, min(times), max(times))
+        first_recorded_at = last_recorded_at = records[0].recorded_at
+        for record in records:  # not with min and max, because this runs for every meter event
+            recorded_at = record.recorded_at
+            if recorded_at > last_recorded_at:
+                last_recorded_at = recorded_at
+            elif recorded_at < first_recorded_at:
+                first_recorded_at = recorded_at
+        return cls(records[0].position, records[-1].position, first_recorded_at, last_recorded_at)
 
     @classmethod
     def from_usage_with_cancellations(cls, records: Sequence[UsageRecord]) -> "ChangeSpan":

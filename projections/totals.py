@@ -54,7 +54,11 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
 
     def merge(self, other: "Totals") -> "Totals":
         """Return the totals of both, which must have no record in common."""
-        return Totals.merge_all((self, other))
+        if not (self.count and other.count):
+            return self if self.count else other
+        newest = max(self, other, key=_RECENCY)
+        total, count = _add(self.sum, other.sum), self.count + other.count
+        return Totals(total, count, newest.last, newest.last_at, newest.last_position)
 
     def quantity(self, formula: Formula) -> Decimal:
         """Return the quantity by `formula`; 0 if there are no records."""

@@ -96,28 +96,29 @@ def decode_block_usage(key: BucketKey, stored: bytes) -> list[UsageRecord]:
 
 
 def decode_bucket(row: Sequence[Any]) -> Bucket:
-    """Decode a bucket from its columns: customer, start, dimension values, changes and totals."""
-    customer_id, start, dimensions, first_change, last_change, first_change_at, last_change_at, *totals = row
-    changes = _decode_changes(first_change, last_change, first_change_at, last_change_at)
-    return Bucket((customer_id, start, dimensions), decode_totals(totals), changes)
+    """Decode a bucket from its columns: customer, start, dimension values, totals and changes."""
+    customer_id, start, dimensions, *totals, first, last, first_at, last_at = row
+    return Bucket(
+        (customer_id, start, dimensions), decode_totals(totals), _decode_changes(first, last, first_at, last_at)
+    )
 
 
 def encode_bucket(bucket: Bucket) -> tuple[Any, ...]:
     """Encode a bucket for its columns, without its key."""
-    return *msgspec.structs.astuple(bucket.changes), *encode_totals(bucket.totals)
+    return *encode_totals(bucket.totals), *msgspec.structs.astuple(bucket.changes)
 
 
 def decode_block_columns(row: Sequence[Any], encoded: bytes | None = None) -> UsageBlock:
-    """Decode a block from its columns: bucket, changes, earliest, latest and totals."""
-    customer_id, start, dimensions, first_position, last_change, first_at, last_at, earliest, latest, *totals = row
-    changes = _decode_changes(first_position, last_change, first_at, last_at)
+    """Decode a block from its columns: bucket, first position, earliest, latest, totals and changes."""
+    customer_id, start, dimensions, first_position, earliest, latest, *totals, last, first_at, last_at = row
+    changes = _decode_changes(first_position, last, first_at, last_at)
     return UsageBlock((customer_id, start, dimensions), earliest, latest, decode_totals(totals), changes, encoded)
 
 
 def encode_block_columns(block: UsageBlock) -> tuple[Any, ...]:
     """Encode a block for its columns."""
-    changes = msgspec.structs.astuple(block.changes)
-    return *block.key, *changes, block.earliest, block.latest, *encode_totals(block.totals)
+    first_position, *changes = msgspec.structs.astuple(block.changes)
+    return *block.key, first_position, block.earliest, block.latest, *encode_totals(block.totals), *changes
 
 
 def _decode_changes(first: Any, last: Any, first_at: Any, last_at: Any) -> ChangeSpan:

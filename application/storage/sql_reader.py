@@ -43,8 +43,8 @@ class SqlReadModelReader(ABC):
     BUCKET_KEY = "meter, bucket_seconds, start, customer, dimensions"
     BLOCK_KEY = "meter, customer, start, dimensions, first_position"
     TOTALS_COLUMNS = "sum, count, last, last_at, last_position"
-    BUCKET_VALUES = f"first_change, last_change, first_change_at, last_change_at, {TOTALS_COLUMNS}"
-    BLOCK_VALUES = f"last_change, first_change_at, last_change_at, earliest, latest, {TOTALS_COLUMNS}"
+    BUCKET_VALUES = f"{TOTALS_COLUMNS}, first_change, last_change, first_change_at, last_change_at"
+    BLOCK_VALUES = f"earliest, latest, {TOTALS_COLUMNS}, last_change, first_change_at, last_change_at"
     BUCKET_COLUMNS = f"customer, start, dimensions, {BUCKET_VALUES}"
     BLOCK_COLUMNS = f"customer, start, dimensions, first_position, {BLOCK_VALUES}"
 

@@ -40,7 +40,7 @@ class SqlReadModels(SqlReadModelReader):
 
     @abstractmethod
     def write_totals(self, rows: Sequence[Row]) -> None:
-        """Insert or replace rows of meter, bucket size, start, customer, dimension values, changes and totals."""
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values, totals and changes."""
 
     @abstractmethod
     def track(self, position: int) -> None:

@@ -23,16 +23,14 @@ _BLOCKS_FETCH_SIZE = 50
 _KEYS_PER_STATEMENT = 1_000
 _TOTALS_TYPES = "text", "bigint", "text", "bigint", "bigint"
 _USAGE_COLUMN_TYPES = (
-    *("bigint", "bigint", "bigint", "text", "bigint"),
-    *("bigint", "bigint", "bigint", "bigint", "bigint"),
+    *("bigint", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
     *_TOTALS_TYPES,
-    *("bytea", "text"),
+    *("bigint", "bigint", "bigint", "bytea", "text"),
 )
 _BUCKET_COLUMN_TYPES = (
     *("bigint", "bigint", "bigint", "bigint", "text"),
-    *("bigint", "bigint", "bigint", "bigint"),
     *_TOTALS_TYPES,
-    "text",
+    *("bigint", "bigint", "bigint", "bigint", "text"),
 )
 
 
@@ -226,7 +224,7 @@ class PostgresReadModels(SqlReadModels):
         )
 
     def write_totals(self, rows: Sequence[Row]) -> None:
-        """Insert or replace rows of meter, bucket size, start, customer, dimension values, changes and totals."""
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values, totals and changes."""
         self._write(
             f"INSERT INTO {self.totals_table} SELECT * FROM {_unnest(_BUCKET_COLUMN_TYPES)}"
             " ON CONFLICT (meter, bucket_seconds, start, customer, dimensions_key)"

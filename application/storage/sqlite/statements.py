@@ -161,7 +161,7 @@ class SQLiteReadModels(SqlReadModels):
         self._write("INSERT OR REPLACE", self.usage_table, rows)
 
     def write_totals(self, rows: Sequence[Row]) -> None:
-        """Insert or replace rows of meter, bucket size, start, customer, dimension values, changes and totals."""
+        """Insert or replace rows of meter, bucket size, start, customer, dimension values, totals and changes."""
         self._write("INSERT OR REPLACE", self.totals_table, rows)
 
     def _write(self, verb: str, table: str, rows: Sequence[Row]) -> None:
