@@ -45,7 +45,7 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @classmethod
     def merge_all(cls, spans: Iterable["ChangeSpan"]) -> "ChangeSpan":
         """Return the span of the changes of at least one span."""
-        return reduce(cls.merge, spans)
+        return reduce(ChangeSpan.merge, spans)
 
     def merge(self, other: "ChangeSpan") -> "ChangeSpan":
         """Return the span of the changes of both."""

@@ -8,6 +8,7 @@ and all of its changes were known. It is skipped if none of its changes was know
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -41,11 +42,11 @@ def range_totals(
     earliest, latest = source.time_span(customer_id) or (0, 0)
     clamped = [min(max(boundary, earliest), latest) for boundary in boundaries]
     if source.parts is None:
-        partial_totals = _totals_of_records(source, customer_id, boundaries, (clamped[0], clamped[-1]), as_of)
+        ranges, of_range = cover_range(clamped, ()), partial(_totals_of_records, source, boundaries, as_of)
     else:
         part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of)
-        ranges = cover_range(clamped, source.parts.bucket_sizes)
-        partial_totals = chain.from_iterable(part_totals.of_range(part, customer_id) for part in ranges)
+        ranges, of_range = cover_range(clamped, source.parts.bucket_sizes), part_totals.of_range
+    partial_totals = chain.from_iterable(of_range(range_part, customer_id) for range_part in ranges)
     return _merge(partial_totals, range(len(boundaries) - 1))
 
 
@@ -154,13 +155,13 @@ class PartTotals:
 
 def _totals_of_records(
     source: UsageSource,
-    customer_id: int | None,
     boundaries: Sequence[int],
-    time_range: tuple[int, int],
     as_of: AsOf | None,
+    range_part: RangePart,
+    customer_id: int | None,
 ) -> Iterator[PartialTotals]:
     """Yield partial totals of the records in a range, if there are no stored parts."""
-    for group in complete_windows(source, customer_id, *time_range, as_of):
+    for group in complete_windows(source, customer_id, range_part.start, range_part.end, as_of):
         yield from _sum(effective_usage(group, source.rules.event_time_window), boundaries)
 
 

@@ -94,11 +94,21 @@ class UsageSource(Protocol):
         ...
 
 
-class ProjectedUsage:
-    """The usage of a meter under the rules that it is folded under: its records, and its stored parts."""
+def counts_same_records(folded: Rules, rules: Rules) -> bool:
+    """Return whether `rules` count the same records with the same values as the rules that usage is folded under.
 
-    def __init__(self, reader: ReadModelReader, meter: ProjectedMeter) -> None:
-        self.rules = meter.rules
+    They may have another formula. But the formula `count` also folds records without a value, which others don't count.
+    """
+    return rules == folded or (
+        folded.formula is not Formula.COUNT and rules == folded.model_copy(update={"formula": rules.formula})
+    )
+
+
+class ProjectedUsage:
+    """The usage of a meter under rules that count the records that it is folded to: its records and stored parts."""
+
+    def __init__(self, reader: ReadModelReader, meter: ProjectedMeter, rules: Rules | None = None) -> None:
+        self.rules = rules or meter.rules
         self.bucket_sizes = bucket_sizes(meter.rules.event_time_window)
         self.customer_id = reader.customer_id
         self.customer_names = reader.customer_names

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ...domain.rules import Rules
 from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
-from ...projections.usage_source import ProjectedUsage, ReparsedUsage
+from ...projections.usage_source import ProjectedUsage, ReparsedUsage, counts_same_records
 from ...projections.usage_view import UsageView
 from ..ledger.ledger import Ledger, meter_not_found
 from ..validation import parse_as_of, require_event_name
@@ -71,8 +71,9 @@ class MeterQueryFactory:
 
     def usage_view(self, read_models: ReadModelReader, meter: ProjectedMeter, rules: Rules) -> UsageView:
         """Return the usage of a meter under `rules`; it is parsed from the ledger if it was projected under others."""
-        projected = ProjectedUsage(read_models, meter)
-        return UsageView(projected if rules == meter.rules else ReparsedUsage(projected, rules, self._payloads))
+        if counts_same_records(meter.rules, rules):
+            return UsageView(ProjectedUsage(read_models, meter, rules))
+        return UsageView(ReparsedUsage(ProjectedUsage(read_models, meter), rules, self._payloads))
 
     def _resolve_position(self, head: int, as_of: AsOf | None) -> int:
         if as_of is None:

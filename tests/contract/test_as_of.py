@@ -119,6 +119,18 @@ def test_later_cancellations_open_the_blocks_of_the_cancelled_events(
     assert len(opened) <= len(cancelled)
 
 
+def test_totals_under_an_earlier_formula_are_read_from_buckets(metering: Metering, opened: list[UsageBlock]) -> None:
+    """The buckets have the totals of every formula, and every record has a value."""
+    before = metering.totals("calls", *PERIOD)
+    metering.rules.change("calls", {"formula": "count"}, reason="billed by call")
+    metering.rules.change("calls", {"formula": "last"}, reason="billed by the last call")
+    opened.clear()
+    assert metering.totals("calls", *PERIOD, as_of=HEAD) == before
+    by_call = metering.totals("calls", *PERIOD, as_of=HEAD + 1)
+    assert [total.value for total in by_call] == [total.count for total in before]
+    assert opened == []
+
+
 EARLIER_COLUMNS = {
     "usage_1": "meter, customer, start, dimensions, first_position, earliest, latest, sum, count, last, last_at,"
     " last_position, usages",
