@@ -48,8 +48,10 @@ class UsageBlock(NamedTuple):
     @classmethod
     def from_usage(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
         """Return the block of new records: at least one, none cancelled."""
-        times = [record.occurred_at for record in records]
-        return cls(key, min(times), max(times), Totals.from_usage(records), ChangeSpan.from_usage(records))
+        totals = Totals.from_usage(records)
+        assert totals.last_at is not None
+        earliest = min([record.occurred_at for record in records])
+        return cls(key, earliest, totals.last_at, totals, ChangeSpan.from_usage(records))
 
     @classmethod
     def from_usage_with_cancellations(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":

@@ -117,8 +117,11 @@ def decode_block_columns(row: Sequence[Any], encoded: bytes | None = None) -> Us
 
 def encode_block_columns(block: UsageBlock) -> tuple[Any, ...]:
     """Encode a block for its columns."""
-    first_position, *changes = msgspec.structs.astuple(block.changes)
-    return *block.key, first_position, block.earliest, block.latest, *encode_totals(block.totals), *changes
+    (customer_id, start, dimensions), earliest, latest, totals, changes, _ = block
+    return (
+        customer_id, start, dimensions, changes.first_position, earliest, latest, *encode_totals(totals),
+        changes.last_position, changes.first_recorded_at, changes.last_recorded_at,
+    )  # fmt: skip
 
 
 def _decode_changes(first: Any, last: Any, first_at: Any, last_at: Any) -> ChangeSpan:
