@@ -1,7 +1,6 @@
 """Spans of changes: the events that the totals of a bucket or a block were computed from."""
 
-from collections.abc import Iterable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 
 import msgspec
 
@@ -43,9 +42,14 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return cls.merge_all([cls.from_usage(records), *cancellations])
 
     @classmethod
-    def merge_all(cls, spans: Iterable["ChangeSpan"]) -> "ChangeSpan":
+    def merge_all(cls, spans: Sequence["ChangeSpan"]) -> "ChangeSpan":
         """Return the span of the changes of at least one span."""
-        return reduce(ChangeSpan.merge, spans)
+        return cls(
+            min([span.first_position for span in spans]),
+            max([span.last_position for span in spans]),
+            min([span.first_recorded_at for span in spans]),
+            max([span.last_recorded_at for span in spans]),
+        )
 
     def merge(self, other: "ChangeSpan") -> "ChangeSpan":
         """Return the span of the changes of both."""

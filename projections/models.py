@@ -170,9 +170,8 @@ class Bucket(NamedTuple):
     @classmethod
     def from_parts(cls, key: BucketKey, parts: Sequence["Bucket | UsageBlock"]) -> "Bucket":
         """Return the bucket that consists of these parts: at least one, without a common record."""
-        return cls(
-            key, Totals.merge_all([part.totals for part in parts]), ChangeSpan.merge_all(part.changes for part in parts)
-        )
+        totals, changes = [part.totals for part in parts], [part.changes for part in parts]
+        return cls(key, Totals.merge_all(totals), ChangeSpan.merge_all(changes))
 
     def merge(self, part: "Bucket | UsageBlock") -> "Bucket":
         """Return the bucket with the records of a part, which are others."""

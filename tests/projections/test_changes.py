@@ -60,4 +60,4 @@ def test_the_span_of_parts_is_the_span_of_all_records(history: list[tuple[int, i
     """However the records are divided."""
     records = records_of(history)
     parts = [records[first : first + size] for first in range(0, len(records), size)]
-    assert ChangeSpan.merge_all(span_of(part) for part in parts) == span_of(records)
+    assert ChangeSpan.merge_all([span_of(part) for part in parts]) == span_of(records)
