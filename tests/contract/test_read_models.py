@@ -5,11 +5,12 @@ import threading
 from typing import Any
 
 import pytest
+from tallybook.application import Metering
 from tallybook.projections.projector import Projector
 
 from .histories import QueryResults, query_results, record_history
 from .persistent_stores import PersistentStore
-from .stores import NOW, Store
+from .stores import ANY_TIME, NOW, Store
 
 
 def record_and_query(store: PersistentStore, seed: int = 7, event_count: int = 120) -> dict[str, QueryResults]:
@@ -170,3 +171,29 @@ def test_a_query_waits_only_for_events_recorded_before_it(store: Store, monkeypa
 
         monkeypatch.setattr(Projector, "catch_up", record_then_catch_up)
         assert metering.total("tokens", None, NOW.replace(month=10), NOW).count > 0
+
+
+def test_an_unfinished_query_leaves_no_old_state(persistent_store: PersistentStore) -> None:
+    """Its iterator may still exist, as in the traceback of an error, when its connection is used again."""
+    unfinished: list[Any] = []
+    with (
+        persistent_store.components() as (ledger, read_models),
+        persistent_store.components() as (_, other_read_models),
+        Metering(ledger, read_models, ANY_TIME, lambda: NOW) as metering,
+    ):
+        record_history(metering, 120, 7)
+        projector, other_projector = Projector(ledger, read_models), Projector(ledger, other_read_models)
+        position = projector.catch_up()
+        for _ in range(3):
+            with read_models.read_session() as reader:
+                for table in reader.table_names():
+                    unfinished.append(rows := iter(reader.table_rows(table)))
+                    next(rows)
+            metering.record("tokens", {"customer": "acme", "value": "1"})
+            position += 1
+            assert other_projector.catch_up() == position
+            with read_models.read_session() as reader:
+                assert reader.position() == position
+            metering.record("tokens", {"customer": "acme", "value": "1"})
+            position += 1
+            assert projector.catch_up() == position

@@ -53,6 +53,8 @@ def serve(
 
     Other settings are environment variables: TALLYBOOK_LEDGER, TALLYBOOK_HOST, TALLYBOOK_PORT and more.
     """
+    if os.name == "nt":  # no signal handlers in the event loop, and sockets can't be passed to workers
+        sys.exit(_fail("The server runs on Linux and macOS, not on Windows.", status=EXIT_INVALID_SETTINGS))
     options = {"ledger": ledger, "host": host, "port": port, "workers": workers}
     try:
         exit_status = _serve({name: value for name, value in options.items() if value is not None})
@@ -69,8 +71,6 @@ def _serve(options: Mapping[str, object]) -> int:
 
     Options take precedence over environment variables.
     """
-    if os.name == "nt":  # no signal handlers in the event loop, and sockets can't be passed to workers
-        return _fail("The server runs on Linux and macOS, not on Windows.", status=EXIT_INVALID_SETTINGS)
     from pydantic import ValidationError  # noqa: PLC0415 - loads the server
     from pydantic_settings import SettingsError  # noqa: PLC0415
 

@@ -180,7 +180,9 @@ def _rejected_row_writer(
 
     try:
         file = _ErrorFile(
-            open(errors, "w", encoding="utf-8", errors="backslashreplace", newline="", opener=private_opener)
+            open(  # noqa: SIM115 - it is closed below
+                errors, "w", encoding="utf-8", errors="backslashreplace", newline="", opener=private_opener
+            )
         )
     except OSError as error:
         raise typer.BadParameter(f"Cannot write {errors}: {error.strerror}.", param_hint="'--errors'") from None

@@ -13,7 +13,7 @@ from ..ports import LEDGER_CLOSED, REBUILD_HINT
 from .database_files import DatabaseFile
 from .errors import LOCK_TIMEOUT_SECONDS, translate_errors
 from .fork_hooks import require_usable_after_fork
-from .pool import Connection, ConnectionPool
+from .pool import Connection, ConnectionPool, DatabaseConnection
 from .schema import Schema
 
 CACHE_KIBIBYTES = 16 * 1024
@@ -90,7 +90,12 @@ class _Connector:
             self._file.prepare()
         with translate_errors(self._database):
             connection = sqlite3.connect(
-                self._database, uri=True, check_same_thread=False, isolation_level=None, timeout=LOCK_TIMEOUT_SECONDS
+                self._database,
+                uri=True,
+                check_same_thread=False,
+                isolation_level=None,
+                timeout=LOCK_TIMEOUT_SECONDS,
+                factory=DatabaseConnection,
             )
             try:
                 self._configure(connection)

@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor
 
@@ -15,15 +16,41 @@ from .errors import translate_errors
 from .fork_hooks import register_pool
 
 
+class DatabaseConnection(sqlite3.Connection):
+    """A connection of the module `sqlite3` that can close the cursors of a transaction at its end.
+
+    ROLLBACK does not end a SELECT whose rows have not all been read. As long as its cursor exists, for example in the
+    traceback of an error, the connection would read the old state in all later transactions.
+    """
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._cursors: list[sqlite3.Cursor] = []
+
+    def open_cursor(self) -> sqlite3.Cursor:
+        """Return a cursor for rows as tuples, until the end of the transaction."""
+        cursor = self.cursor()
+        cursor.row_factory = None
+        self._cursors.append(cursor)
+        return cursor
+
+    def close_cursors(self) -> None:
+        """Close the cursors of a transaction."""
+        for cursor in self._cursors:
+            cursor.close()
+        self._cursors.clear()
+
+
 class Connection(SQLiteConnection):
     """A connection to a file, or to a database in memory if `files` is None."""
 
     def __init__(
-        self, connection: sqlite3.Connection, database: str, files: OpenFiles | None, *, is_disposable: bool
+        self, connection: DatabaseConnection, database: str, files: OpenFiles | None, *, is_disposable: bool
     ) -> None:
         super().__init__(connection, max_age=None)
         self.database = database
         self.process_id = os.getpid()
+        self._database_connection = connection
         self._files = files
         self._is_disposable = is_disposable
 
@@ -43,6 +70,7 @@ class Connection(SQLiteConnection):
                 if self.process_id == os.getpid():  # the block may have forked
                     # A failed commit may leave the transaction open, and the pool reuses the connection.
                     self._sqlite_conn.rollback()
+                    self._database_connection.close_cursors()
                     cursor.close()
 
     def find_replaced_file(self, *, for_writing: bool) -> str | None:

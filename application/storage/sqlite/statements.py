@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from sqlite3 import Cursor
+from typing import cast
 
 from ....domain.timestamps import MICROSECONDS_PER_SECOND
 from ....projections.blocks import BucketKey, UsageBlock
@@ -10,6 +11,7 @@ from ....projections.buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end
 from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
+from .pool import DatabaseConnection
 
 _KEYS_PER_STATEMENT = 1_000
 _SHORT_USAGE = f"CASE WHEN length(usages) < {SHORT_BLOCK_BYTES} THEN usages END"
@@ -21,7 +23,7 @@ class SQLiteReadModels(SqlReadModels):
     def __init__(self, generations: SQLiteGenerations, generation: int) -> None:
         super().__init__(generation)
         self._generations = generations
-        self._connection = generations.cursor.sqlite_cursor.connection
+        self._connection = cast(DatabaseConnection, generations.cursor.sqlite_cursor.connection)
 
     def for_generation(self, generation: int) -> "SQLiteReadModels":
         """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
@@ -38,24 +40,34 @@ class SQLiteReadModels(SqlReadModels):
 
     def select(self, statement: str, params: Sequence[object] = ()) -> Cursor:
         """Return an iterator over the rows of a statement; other statements may be executed meanwhile."""
-        cursor = self._connection.cursor()
-        cursor.row_factory = None
-        return cursor.execute(statement, tuple(params))  # pyright: ignore[reportArgumentType]
+        return self._connection.open_cursor().execute(statement, tuple(params))  # pyright: ignore[reportArgumentType]
 
     stream = select
 
     def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
         """Return the first row of a statement, or None."""
-        return self.select(statement, params).fetchone()
+        return self._execute(statement, params).fetchone()
 
     def execute(self, statement: str, params: Sequence[object] = ()) -> None:
         """Execute a statement."""
-        self.select(statement, params)
+        self._execute(statement, params)
+
+    def _execute(self, statement: str, params: Sequence[object]) -> Cursor:
+        """Execute a statement with a cursor that the caller drops at once."""
+        cursor = self._connection.cursor()
+        cursor.row_factory = None
+        return cursor.execute(statement, tuple(params))  # pyright: ignore[reportArgumentType]
+
+    def _select_each(self, statement: str, all_params: Iterable[Sequence[object]]) -> Iterator[Row]:
+        """Yield the rows of a statement for each of some parameters."""
+        cursor = self._connection.open_cursor()
+        for params in all_params:
+            yield from cursor.execute(statement, params)  # pyright: ignore[reportArgumentType]
 
     def select_customer_names(self, customer_ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Return the id and name of each of these customers that exists."""
         statement = f"SELECT customer, name FROM {self.customers_table} WHERE customer = ?"
-        return chain.from_iterable(self.select(statement, (customer_id,)) for customer_id in customer_ids)
+        return self._select_each(statement, ((customer_id,) for customer_id in customer_ids))
 
     def select_all_blocks(self, meter_id: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
         """Return the blocks of all customers with usage in [start, end), by the start of their bucket."""
@@ -78,7 +90,7 @@ class SQLiteReadModels(SqlReadModels):
             " AND dimensions = ? AND first_position = ?"
         )
         keys = ((meter_id, *block.key, block.first_position) for block in blocks)
-        return chain.from_iterable(self.select(statement, key) for key in keys)
+        return self._select_each(statement, keys)
 
     def select_last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
         """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
@@ -88,7 +100,7 @@ class SQLiteReadModels(SqlReadModels):
             " WHERE meter = ? AND customer = ? AND start = ? AND dimensions = ?"
             " ORDER BY first_position DESC LIMIT 1) WHERE short IS NOT NULL"
         )
-        return chain.from_iterable(self.select(statement, (meter_id, *key)) for key in keys)
+        return self._select_each(statement, ((meter_id, *key) for key in keys))
 
     def select_buckets(
         self, columns: str, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int

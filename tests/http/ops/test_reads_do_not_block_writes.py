@@ -79,7 +79,9 @@ def test_a_shutdown_abandons_queries_that_wait_for_the_database(file: Path) -> N
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {reader}\r\n\r\n"
     with serve(url) as server, block_queries(file), ExitStack() as connections:
         waiting = [connections.enter_context(Connection(server)).send(request) for _ in range(5)]
-        assert server.get("/v1/billing/meters", other_reader).status_code == 200  # the server has read the earlier requests
+        assert (
+            server.get("/v1/billing/meters", other_reader).status_code == 200
+        )  # the server has read the earlier requests
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < TIMEOUT_SECONDS / 2
