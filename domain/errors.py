@@ -204,7 +204,7 @@ class InvalidParameter(InvalidRequest):
 
 
 class InvalidTimeRange(InvalidRequest):
-    """A time range starts after it ends, or a bound has no timezone."""
+    """A time range starts after it ends, a bound has no timezone, or the timezone skipped the range."""
 
     code = "invalid_time_range"
 

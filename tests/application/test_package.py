@@ -102,6 +102,12 @@ def test_it_embeds_on_a_system_without_what_windows_lacks(tmp_path: Path) -> Non
     assert run(str(program), str(tmp_path)) == "17"
 
 
+def test_the_server_says_that_it_does_not_run_on_windows() -> None:
+    """Before it creates a ledger."""
+    imports = "import os; from tallybook.application.interfaces.cli.serve import _serve"
+    assert run("-c", f"{imports}; os.name = 'nt'; print(_serve({{}}))") == "2"
+
+
 def test_it_works_without_fcntl() -> None:
     """Windows has none: every module can be imported, and usage is recorded."""
     assert run("-c", NO_FCNTL + RECORDS) == "accepted"
