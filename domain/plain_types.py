@@ -2,7 +2,8 @@
 
 Callers pass numpy.str_, members of enumerations, pandas.Timestamp, pendulum.DateTime, or the datetime of a library that
 freezes time. Each is replaced by the plain value that it stands for, once, where a call enters. Only methods of the
-base class are called: a subclass that overrides them changes neither what is stored nor how a call fails.
+base class are called: a subclass that overrides them changes neither what is stored nor how a call fails. See
+docs/decisions/0027.
 """
 
 from collections.abc import Callable

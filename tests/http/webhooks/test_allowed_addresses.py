@@ -129,6 +129,14 @@ def test_a_redirect_into_the_network_is_not_followed(receiver: Receiver) -> None
         assert (result.status, result.is_delivered, inside.received) == (307, False, [])
 
 
+def test_a_proxy_of_the_environment_is_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could reach what the server may not."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    (result,) = deliver(receiver.url, FakeResolver(["127.0.0.1"]), "127.0.0.1/32")
+    assert result.is_delivered
+
+
 def certificate_for(name: str, folder: Path) -> Path:
     """Return a file with a key and a self-signed certificate for a name."""
     key, subject = ec.generate_private_key(ec.SECP256R1()), x509.Name([])

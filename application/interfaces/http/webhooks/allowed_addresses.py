@@ -1,7 +1,7 @@
 """Which addresses a webhook may be delivered to, checked when the connection is made (server-side request forgery).
 
 The name of a host is resolved here, and the connection goes to the address that was checked. So a name that resolves to
-another address a moment later (DNS rebinding) gains nothing. TLS still verifies the name.
+another address a moment later (DNS rebinding) gains nothing. TLS still verifies the name. See docs/decisions/0026.
 """
 
 import asyncio
