@@ -52,7 +52,7 @@ def proxy(server: Server) -> Iterator[TcpProxy]:
         yield opened
 
 
-def open_ledger(url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Metering:
+def open_ledger(url: str, timeout_seconds: float = TIMEOUT_SECONDS, **settings_for_pooler: bool) -> Metering:
     """Open a ledger in a new schema, with usage that is not projected."""
     settings = PostgresSettings.model_validate(
         {
@@ -60,6 +60,7 @@ def open_ledger(url: str, timeout_seconds: float = TIMEOUT_SECONDS) -> Metering:
             "schema_name": f"outage_{next(SCHEMAS)}",
             "timeout_seconds": timeout_seconds,
             "parameters": {"application_name": NAME},
+            **settings_for_pooler,
         }
     )
     metering = Metering.open(settings, clock=lambda: NOW)
@@ -176,6 +177,22 @@ def test_a_locked_table_is_waited_for_no_longer_than_the_timeout(
                     assert f"Process {holder.info.backend_pid} (vacuum) holds AccessExclusiveLock" in error.message
         for operation in operations:
             assert OPERATIONS[operation](metering)
+
+
+def test_a_setting_of_the_session_is_not_needed_behind_a_pooler(server: Server) -> None:
+    """Without prepared statements, each query has its lock timeout in a transaction, and leaves no setting behind."""
+    with (
+        open_ledger(server.database.url, prepared_statements=False) as metering,
+        closing(server.database.connect()) as holder,
+    ):
+        recorder: Any = metering._ledger.ledger_recorder  # pyright: ignore[reportPrivateUsage]
+        with recorder.store.pool.connection() as pooled:
+            assert pooled.execute("SHOW lock_timeout").fetchone() == ("0",)
+        with holder.transaction():
+            holder.execute(f"LOCK TABLE outage_{next(SCHEMAS) - 1}.stored_events IN ACCESS EXCLUSIVE MODE".encode())
+            for operation in ("list meters", "record", "total"):
+                unavailability(partial(OPERATIONS[operation], metering))
+        assert OPERATIONS["record"](metering)
 
 
 # --- silence --------------------------------------------------------------------------------------
