@@ -53,7 +53,9 @@ class ServerMonitor:
                 raise self._unreachable()
             try:
                 return self._query(connection)
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
+                if error.sqlstate is not None:
+                    return True  # the server answers, but may not say more
                 self._unreachable_at = monotonic()
                 raise self._unreachable() from error
 
