@@ -209,10 +209,12 @@ def test_a_long_explanation_is_complete(tallybook: CommandLine) -> None:
                 for number in range(1_500)
             ]
         )
+    tallybook.run("cancel", "tokens", "more-1480", "--reason", "bytes, not tokens", "--by", "ops")
     lines = tallybook.lines(*ACME)
     assert len(lines) == 1_509
+    assert lines[-23].endswith("by ops: bytes, not tokens")
     assert lines[-4].split() == ["2025-10-20", "00:24:59", "more-1499", *["100,000,000,000,000"] * 2, "counted"]
-    assert lines[-3].startswith("1,502 of 1,503 count: sum = ")
+    assert lines[-3].startswith("1,501 of 1,503 count: sum = ")
 
 
 @pytest.mark.slow

@@ -48,6 +48,8 @@ def table(
     if widths is None:
         echo_lines(_blocks(columns, all_rows))
         return
+    if len(sample) == SAMPLE_ROWS and layout[-1].is_folded:  # a later row may have a longer text
+        widths[-1] += max(terminal_width() - _total_width(widths), 0)
     used = _total_width(widths)
     bar_width = min(BAR_WIDTH, terminal_width() - used - len(_GAP)) if bar_values else 0
     row_bars: Sequence[str] = ()
