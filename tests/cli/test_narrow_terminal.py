@@ -64,7 +64,7 @@ def test_every_figure_is_complete_at_any_width(tallybook: CommandLine, name: str
     wide = tallybook.run(*COMMANDS[name]).stdout
     tallybook.environment["COLUMNS"] = str(width)
     narrow = tallybook.run(*COMMANDS[name]).stdout.splitlines()
-    assert Counter(FIGURE.findall("\n".join(narrow))) == Counter(FIGURE.findall(wide))
+    assert Counter(FIGURE.findall(wide)) - Counter(FIGURE.findall("\n".join(narrow))) == Counter()
     if width >= LONGEST_FIGURE:
         tabular = [line for line in narrow if re.match(r"[─ ]|\S.*   ", line) and "tallybook " not in line]
         assert [line for line in tabular if display_width(line) > width and " " in line.strip()] == []

@@ -123,7 +123,7 @@ def show_keys(keys: Sequence["AccessKeyView"]) -> None:
          _format_status(key))
         for key in keys
     ]  # fmt: skip
-    table(("id", "name", "scopes", "mode", "created", "status"), rows)
+    table(("id", "name", "scopes", "mode", "created", "status"), rows, whole=("id",))
 
 
 def show_revoked(key: "AccessKeyView") -> None:
