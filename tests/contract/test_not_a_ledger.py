@@ -151,7 +151,8 @@ def test_an_unknown_or_malformed_url_is_rejected(url: str, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidLedgerUrl) as exc_info:
         Metering.open(url)
-    assert (exc_info.value.code, exc_info.value.field, exc_info.value.value) == ("invalid_ledger_url", "url", url)
+    assert (exc_info.value.code, exc_info.value.field) == ("invalid_ledger_url", "url")
+    assert url.startswith(str(exc_info.value.value).removesuffix("…"))  # without what may be a password
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from tallybook.application.storage.sqlite.pool import DatabaseConnection
+
 from .observe import InjectedFault, Statement, StatementObserver
 
 Result = TypeVar("Result")
@@ -25,7 +27,7 @@ class ObservedCursor(sqlite3.Cursor):
         return self.connection.run_observed(sql, lambda: super(ObservedCursor, self).executemany(sql, parameters))
 
 
-class ObservedConnection(sqlite3.Connection):
+class ObservedConnection(DatabaseConnection):
     """A connection to SQLite whose statements are watched. Rolling back always works, as it does after a crash."""
 
     observer: StatementObserver
@@ -81,7 +83,7 @@ def observe_sqlite(observer: StatementObserver) -> Generator[None]:
     connect, thread = sqlite3.connect, threading.current_thread()
 
     def connected(*arguments: Any, **named: Any) -> sqlite3.Connection:
-        connection = connect(*arguments, **{"factory": ObservedConnection, **named})
+        connection = connect(*arguments, **{**named, "factory": ObservedConnection})
         if isinstance(connection, ObservedConnection):
             connection.observer, connection.thread = observer, thread
             try:

@@ -20,6 +20,7 @@ _FETCH_SIZE = 200
 _NARROW_ROWS_FETCH_SIZE = 2_000
 """Other rows have about 100 bytes."""
 _BLOCKS_FETCH_SIZE = 50
+_WANTED = "unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
 _KEYS_PER_STATEMENT = 1_000
 _TOTALS_TYPES = "text", "bigint", "text", "bigint", "bigint"
 _USAGE_COLUMN_TYPES = (
@@ -105,7 +106,7 @@ class PostgresReadModels(SqlReadModels):
         return self._select_wanted(
             keys,
             f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)},"
-            f" CASE WHEN octet_length(block.usages) < {SHORT_BLOCK_BYTES} THEN block.usages END FROM {{wanted}}"
+            f" CASE WHEN octet_length(block.usages) < {SHORT_BLOCK_BYTES} THEN block.usages END FROM {_WANTED}"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS stored WHERE meter = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start"
             " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position) AS block",
@@ -131,7 +132,7 @@ class PostgresReadModels(SqlReadModels):
         """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
         return self._select_wanted(
             keys,
-            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, block.usages FROM {{wanted}}"
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, block.usages FROM {_WANTED}"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.usage_table} AS stored WHERE meter = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start"
             " AND stored.dimensions_key = wanted.dimensions_key ORDER BY first_position DESC LIMIT 1) AS block"
@@ -159,7 +160,7 @@ class PostgresReadModels(SqlReadModels):
         """Return each of these buckets that exists."""
         return self._select_wanted(
             keys,
-            f"SELECT {qualified_columns('bucket', self.BUCKET_COLUMNS)} FROM {{wanted}}"
+            f"SELECT {qualified_columns('bucket', self.BUCKET_COLUMNS)} FROM {_WANTED}"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.totals_table} AS stored WHERE meter = ? AND bucket_seconds = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start"
             " AND stored.dimensions_key = wanted.dimensions_key LIMIT 1) AS bucket",
@@ -171,7 +172,7 @@ class PostgresReadModels(SqlReadModels):
         hour, day = bucket_end(0, HOUR_SECONDS), bucket_end(0, DAY_SECONDS)
         return self._select_wanted(  # each hour by its whole key, which either index finds without reading others
             days,
-            f"SELECT {qualified_columns('hour', self.BUCKET_COLUMNS)} FROM {{wanted}}"
+            f"SELECT {qualified_columns('hour', self.BUCKET_COLUMNS)} FROM {_WANTED}"
             f" CROSS JOIN generate_series(0, {day - hour}, {hour}) AS since"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.totals_table} AS stored WHERE meter = ? AND bucket_seconds = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start + since"
@@ -180,12 +181,11 @@ class PostgresReadModels(SqlReadModels):
         )
 
     def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:
-        """Return the rows of a statement in which {wanted} is a table of the keys of these buckets."""
-        wanted = "unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
+        """Return the rows of a statement that selects from _WANTED, the keys of these buckets."""
         for first in range(0, len(keys), _KEYS_PER_STATEMENT):
             customers, starts, dimensions = map(list, zip(*keys[first : first + _KEYS_PER_STATEMENT], strict=True))
             arrays = customers, starts, list(map(index_key, dimensions))
-            yield from self.select(statement.format(wanted=wanted), (*arrays, *params))
+            yield from self.select(statement, (*arrays, *params))
 
     def write_meter(self, row: Row) -> None:
         """Insert or replace the id, event name, rules and history of a meter."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
@@ -53,17 +54,20 @@ def read_only(server: Server) -> Generator[None]:
     set_default("off")
 
 
-def assert_follows(server: RunningServer, url: str, fault: AbstractContextManager[None]) -> None:
-    """Check that a server is ready exactly while it can record."""
+def assert_follows(
+    server: RunningServer, url: str, fault: AbstractContextManager[None], status_meanwhile: int = 503
+) -> None:
+    """Check that a server is ready exactly while it can record. An event sent meanwhile is answered with a status."""
     key = create_key(url, "admin")
-    with server.client(key) as client:
+    with server.client(key) as client, ThreadPoolExecutor(1) as thread:
         client.post("/v1/billing/meters", data=METER).raise_for_status()
         wait_for_status(server, 200)
         with fault:
-            assert client.post("/v1/billing/meter_events", data=EVENT).status_code == 503
+            response = thread.submit(client.post, "/v1/billing/meter_events", data=EVENT)
             wait_for_status(server, 503)
             assert server.get("/readyz").json() == {"status": "unavailable"}
             assert server.get("/livez").status_code == 200
+        assert response.result().status_code == status_meanwhile
         wait_for_status(server, 200)
         client.post("/v1/billing/meter_events", data=EVENT).raise_for_status()
 
@@ -80,7 +84,7 @@ def test_a_server_on_a_read_only_postgresql_is_not_ready() -> None:
     with closing(Server()) as postgres_server:
         url = postgres_server.url("served")
         with serve(url) as server:
-            assert_follows(server, url, read_only(postgres_server))
+            assert_follows(server, url, read_only(postgres_server), status_meanwhile=200)  # it waits
 
 
 @contextmanager
