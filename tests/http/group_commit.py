@@ -110,6 +110,7 @@ def pending_request(
     content = "".join(event_input.payload["value"] for event_input in event_inputs).encode()
     return PendingRequest(
         credentials,
+        credentials,
         False,
         record_request,
         key,

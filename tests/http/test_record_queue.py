@@ -10,7 +10,7 @@ from tallybook.application.interfaces.http.record_queue import QueueFull, Record
 class Waiting(NamedTuple):
     """A request of a caller with a number of events."""
 
-    credentials: str
+    caller: str
     event_count: int = 1
 
 
@@ -20,8 +20,8 @@ def test_a_batch_takes_a_request_of_each_caller_in_turn() -> None:
     for _ in range(10):
         queue.put(Waiting("busy"))
     queue.put(Waiting("other"))
-    assert [request.credentials for request in queue.take_batch()] == ["busy", "other", "busy", "busy"]
-    assert [request.credentials for request in queue.take_batch()] == ["busy"] * 4
+    assert [request.caller for request in queue.take_batch()] == ["busy", "other", "busy", "busy"]
+    assert [request.caller for request in queue.take_batch()] == ["busy"] * 4
 
 
 def test_the_requests_of_one_caller_stay_in_order() -> None:
@@ -32,7 +32,7 @@ def test_the_requests_of_one_caller_stay_in_order() -> None:
         queue.put(Waiting("other", size))
     queue.close()
     batches = list(iter(queue.take_batch, []))
-    sizes = [request.event_count for batch in batches for request in batch if request.credentials == "caller"]
+    sizes = [request.event_count for batch in batches for request in batch if request.caller == "caller"]
     assert sizes == [1, 2, 3, 4]
 
 

@@ -42,8 +42,9 @@ class RecordRequest(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request in the queue."""
+    """A request in the queue. `caller` is the id of the access key that the credentials belonged to when it came."""
 
+    caller: str
     credentials: str
     by_session: bool
     build_record_request: Callable[[AccessKeyView], RecordRequest]

@@ -11,11 +11,11 @@ MAX_QUEUED_EVENTS, MAX_QUEUED_EVENTS_PER_CALLER = 20_000, 5_000
 
 
 class QueuedRequest(Protocol):
-    """A request with the credentials of its caller and the number of its events."""
+    """A request of a caller with a number of events."""
 
     @property
-    def credentials(self) -> str:
-        """The access key or the session token."""
+    def caller(self) -> str:
+        """The id of the access key, also if the request has a session token."""
         ...
 
     @property
@@ -64,13 +64,13 @@ class RecordQueue(Generic[Request]):
         """Add a request. Raises QueueFull."""
         size = request.event_count
         with self._changed:
-            caller = self._by_caller.get(request.credentials)
-            if caller is None:
-                caller = self._by_caller[request.credentials] = _CallerQueue()
-            elif caller.events + size > self._max_events_per_caller or self._events + size > self._max_events:
+            waiting = self._by_caller.get(request.caller)
+            if waiting is None:
+                waiting = self._by_caller[request.caller] = _CallerQueue()
+            elif waiting.events + size > self._max_events_per_caller or self._events + size > self._max_events:
                 raise QueueFull
-            caller.requests.append(request)
-            caller.events += size
+            waiting.requests.append(request)
+            waiting.events += size
             self._events += size
             self._changed.notify()
 
@@ -82,13 +82,13 @@ class RecordQueue(Generic[Request]):
             batch: list[Request] = []
             events = 0
             while self._by_caller and events < self._max_batch_events:
-                credentials, caller = self._by_caller.popitem(last=False)
-                request = caller.requests.popleft()
+                caller, waiting = self._by_caller.popitem(last=False)
+                request = waiting.requests.popleft()
                 batch.append(request)
                 events += request.event_count
-                caller.events -= request.event_count
-                if caller.requests:
-                    self._by_caller[credentials] = caller  # at the end: it is the turn of the others first
+                waiting.events -= request.event_count
+                if waiting.requests:
+                    self._by_caller[caller] = waiting  # at the end: it is the turn of the others first
             self._events -= events
             return batch
 

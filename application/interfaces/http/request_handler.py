@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar
 
 from ....domain.errors import TallybookError
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 
 CHANGE_LIMITS = CallLimits(threads=4, slow_threads=2, threads_per_key=2, waiting_per_key=50, timeout_seconds=None)
 """The limits of all operations that change something, other than recording."""
+MAX_REMEMBERED_CALLERS = 10_000
 SHUTDOWN_GRACE_SECONDS = 1.0
 """How long queries may go on after a shutdown was requested."""
 MAX_INLINE_PARSE_BYTES = 64 * 1024
@@ -84,6 +86,7 @@ class RequestHandler:
         self._changes = CallScheduler(CHANGE_LIMITS, "tallybook-change", is_interruptible=False)
         self._short_calls = ThreadPoolExecutor(2, "tallybook-authenticate")
         self._committers: dict[bool, GroupCommitter] = {}
+        self._callers: dict[bytes, str] = {}
         self.has_abandoned_queries = False
         """Whether threads still wait for the database, after `close`."""
 
@@ -163,6 +166,7 @@ class RequestHandler:
     async def _run_group_commit(self, operation: Operation, request: ApiRequest) -> ApiResponse:
         """Record the events of a request by group commit."""
         credentials = parse_credentials(request.authorization)
+        caller = await self._caller(operation, credentials, request.authorization)
         ledger, committer = await self._group_committer(credentials)
         params: Any = None
         parse_error: ApiError | None = None
@@ -183,11 +187,26 @@ class RequestHandler:
 
         request.trace.events = operation.event_count(params)
         pending = PendingRequest(
-            credentials, operation.by_session, build_record_request, request.idempotency_key,
+            caller, credentials, operation.by_session, build_record_request, request.idempotency_key,
             _fingerprint(operation, request), request.request_id, request.trace.events, operation.is_v2,
             asyncio.get_running_loop().create_future(),
         )  # fmt: skip
         return await committer.submit(pending)
+
+    async def _caller(self, operation: Operation, credentials: str, authorization: str) -> str:
+        """Return the id of the access key that credentials belong to. Raises ApiError if they never were valid.
+
+        It is remembered, because the committer authenticates again. Otherwise any number of session tokens, or of
+        invalid keys, would be as many callers, each with a queue of its own.
+        """
+        digest = sha256(credentials.encode()).digest()
+        key_id = self._callers.get(digest)
+        if key_id is None:
+            key_id = await self._short_call(self._key_id, operation, authorization)
+            if len(self._callers) >= MAX_REMEMBERED_CALLERS:
+                del self._callers[next(iter(self._callers))]
+            self._callers[digest] = key_id
+        return key_id
 
     async def _group_committer(self, credentials: str) -> tuple[ServedLedger, GroupCommitter]:
         livemode = not is_test_credential(credentials)
