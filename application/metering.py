@@ -24,7 +24,7 @@ from .queries.comparison import GenerationComparison
 from .queries.events import EventQueries
 from .queries.freshness import FreshReadModels
 from .queries.meter_query import MeterQueryFactory
-from .queries.usage import UsageQueries
+from .queries.totals import TotalQueries
 from .queries.verification import Verification, Verifier
 from .read_models.generations import Generations
 from .read_models.projection_runner import ProjectionRunner
@@ -61,7 +61,7 @@ class Metering:
         self._usage_commands = UsageCommands(ledger, policy, clock)
         self._fresh_read_models = FreshReadModels(self._projector, self._generations.switch_to_current_rules)
         meter_queries = MeterQueryFactory(ledger, self._fresh_read_models)
-        self._usage_queries = UsageQueries(ledger, meter_queries, self._projector)
+        self._total_queries = TotalQueries(ledger, meter_queries, self._projector)
         self._event_queries = EventQueries(ledger, meter_queries)
         self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.catch_up)
         self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)
@@ -183,20 +183,20 @@ class Metering:
         `as_of` returns what was known then: at a time (recorded at or before it) or at a position of the ledger.
         Raises MeterNotFound, InvalidTimeRange or InvalidAsOf.
         """
-        return self._usage_queries.total(event_name, customer, start, end, as_of)
+        return self._total_queries.total(event_name, customer, start, end, as_of)
 
     def totals(
         self, event_name: str, start: datetime, end: datetime, *, as_of: datetime | int | None = None
     ) -> list[Total]:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
-        return self._usage_queries.totals(event_name, start, end, as_of)
+        return self._total_queries.totals(event_name, start, end, as_of)
 
     def replay_totals(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
         """Return the totals computed from the ledger alone, without reading or writing the read models.
 
         It reads the whole ledger on each call. Raises MeterNotFound, InvalidTimeRange or ProjectionStopped.
         """
-        return self._usage_queries.replay_totals(event_name, start, end)
+        return self._total_queries.replay_totals(event_name, start, end)
 
     def summaries(
         self,
@@ -214,7 +214,7 @@ class Metering:
         Windows follow the local time of `timezone`, an IANA name, and are cut at the ends of the range. `start` and
         `end` of each total are in UTC. At most 100,000 windows. Raises UnknownTimezone too.
         """
-        return self._usage_queries.summaries(event_name, customer, start, end, window, timezone, as_of)
+        return self._total_queries.summaries(event_name, customer, start, end, window, timezone, as_of)
 
     def events(
         self,

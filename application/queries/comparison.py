@@ -17,7 +17,7 @@ from ...projections.usage_view import UsageView
 from ..read_models.generations import Generations
 from ..validation import require_choice, require_generation
 from .meter_query import MeterQueryFactory
-from .usage import window_boundaries
+from .totals import window_boundaries
 
 _MAX_ATTEMPTS = 100
 _ALL_TIME = to_microseconds(MIN_DATETIME), to_microseconds(MAX_DATETIME)

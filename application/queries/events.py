@@ -27,7 +27,7 @@ from ..validation import (
     require_time_range,
 )
 from .meter_query import MeterQueryFactory
-from .usage import to_total
+from .totals import to_total
 
 MAX_EVENTS_PER_PAGE = 10_000
 _BATCH_SIZE = 1_000

@@ -51,7 +51,7 @@ FORBIDDEN_IMPORTS = {
     ),
     "read models import queries": (
         "application/read_models/generations.py",
-        "from ..queries.usage import UsageQueries",
+        "from ..queries.totals import TotalQueries",
         "tallybook.application.read_models is not allowed to import tallybook.application.queries",
     ),
     "access keys import checkpoints": (

@@ -22,7 +22,7 @@ from .meter_query import MeterQueryFactory
 MAX_WINDOWS = 100_000
 
 
-class UsageQueries:
+class TotalQueries:
     """Returns totals. Each result contains every event that was recorded before the call."""
 
     def __init__(self, ledger: Ledger, meter_queries: MeterQueryFactory, projector: Projector) -> None:
