@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from itertools import islice
 
+from ..domain.errors import MeterNotFound
+
 _MAX_COMPARED_NAMES = 1_000
 _MAX_SUGGESTIONS = 3
 
@@ -15,3 +17,12 @@ def suggest_names(noun: str, name: str, names: Iterable[str]) -> str:
     """
     similar = get_close_matches(name, list(islice(names, _MAX_COMPARED_NAMES)), n=_MAX_SUGGESTIONS)
     return f" Similar {noun}: {', '.join(similar)}." if similar else ""
+
+
+def meter_not_found(event_name: str, names: Iterable[str]) -> MeterNotFound:
+    """Return the error for a meter that does not exist, with those of `names` that are similar."""
+    return MeterNotFound(
+        f"There is no meter {event_name!r}; configure it first.{suggest_names('meters', event_name, names)}",
+        field="event_name",
+        value=event_name,
+    )

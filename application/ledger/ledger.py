@@ -20,7 +20,6 @@ from ...domain.access_key import AccessKey
 from ...domain.aggregate import Aggregate
 from ...domain.customer_periods import STREAM_PREFIX as PERIOD_PREFIX
 from ...domain.customer_periods import CustomerPeriods
-from ...domain.errors import MeterNotFound
 from ...domain.meter import STREAM_PREFIX as METER_PREFIX
 from ...domain.meter import Meter
 from ...domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
@@ -29,7 +28,7 @@ from ...domain.rules import Rules
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf, LedgerEvent, RawPage
 from ..interruption import check_between, check_interruption
-from ..similar_names import suggest_names
+from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
 from ..storage.ports import EventAppender, EventRecorder, EventRow, RawEventRow, Store
 from .mapper import EventMapper, decode_meter_event, meter_event_row
@@ -328,15 +327,6 @@ class ExclusiveLedger:
     def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
         """Store `events` when the transaction is committed."""
         self._recorder.insert_rows(self._to_rows(events))
-
-
-def meter_not_found(event_name: str, names: Iterable[str]) -> MeterNotFound:
-    """Return the error for a meter that does not exist, with those of `names` that are similar."""
-    return MeterNotFound(
-        f"There is no meter {event_name!r}; configure it first.{suggest_names('meters', event_name, names)}",
-        field="event_name",
-        value=event_name,
-    )
 
 
 class _Recorded(msgspec.Struct):

@@ -11,7 +11,8 @@ from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
 from ...projections.usage_source import ProjectedUsage, ReparsedUsage, counts_same_records
 from ...projections.usage_view import UsageView
-from ..ledger.ledger import Ledger, meter_not_found
+from ..ledger.ledger import Ledger
+from ..similar_names import meter_not_found
 from ..validation import parse_as_of, require_event_name
 from .freshness import FreshReadModels
 

@@ -45,7 +45,7 @@ FORBIDDEN_IMPORTS = {
         "tallybook.application.metering is not allowed to import tallybook.application.interfaces",
     ),
     "queries import commands": (
-        "application/queries/usage.py",
+        "application/queries/totals.py",
         "from ..commands.meters import MeterCommands",
         "tallybook.application.queries is not allowed to import tallybook.application.commands",
     ),
@@ -75,7 +75,7 @@ FORBIDDEN_IMPORTS = {
         "tallybook.application.storage.sqlite is not allowed to import",
     ),
     "queries import Typer": (
-        "application/queries/usage.py",
+        "application/queries/totals.py",
         "import typer",
         "tallybook.application.queries is not allowed to import typer",
     ),
