@@ -163,7 +163,7 @@ class CheckpointFile:
                 if (
                     is_created and not self._data()
                 ):  # else somebody had the lock, and checkpointed, before it was had here
-                    with suppress(OSError):  # Windows keeps open files; an empty one is begun by the next checkpoint
+                    with suppress(OSError):  # Windows keeps open files; the next checkpoint creates an empty one
                         self.path.unlink()
                 raise
 

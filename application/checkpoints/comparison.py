@@ -8,7 +8,7 @@ from .leaves import ChangeKind, LeafHashFile, RawRowReader, UnexpectedPosition, 
 from .merkle import Tree
 
 ProgressCallback = Callable[[int, int], None]
-"""Told after each page: the position reached, and the last that there is to reach."""
+"""Called after each page with the position reached and the last position."""
 
 _MESSAGES: dict[ChangeKind, str] = {
     "changed": "The event at position {} was changed",
