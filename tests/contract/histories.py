@@ -1,4 +1,4 @@
-"""A history with all that a page can hold, and everything that can be asked about it."""
+"""A history with all kinds of events that a page can contain, and the results of all queries on it."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ QueryResults = tuple[list[Total], list[Total], Explanation]
 
 
 def configure(metering: Metering) -> None:
-    """A raw sum, the last of each hour, and a count of one a day by region."""
+    """Configure a sum without a window, a last value per hour, and a count per day by region."""
     metering.meters.configure("tokens", customer_key="customer")
     metering.meters.configure("seats", formula="last", event_time_window="hour", customer_key="customer")
     metering.meters.configure(
@@ -26,7 +26,7 @@ def configure(metering: Metering) -> None:
 
 
 def random_event(number: int, rng: random.Random) -> dict[str, object]:
-    """One report of many, at any time of four days, so that windows are superseded and edges are hit."""
+    """Return a meter event at a random time of four days, so that events supersede others and hit window bounds."""
     return {
         "event_name": rng.choice(METERS),
         "identifier": f"use-{number:05d}",
@@ -40,7 +40,7 @@ def random_event(number: int, rng: random.Random) -> dict[str, object]:
 
 
 def record_history(metering: Metering, event_count: int = 120, seed: int = 7) -> list[Receipt]:
-    """Three meters, `reports` reports in batches of ten, and a cancel of every ninth; meters renamed in between."""
+    """Record meter events of three meters in batches of ten; cancel every ninth event and rename a meter in between."""
     rng = random.Random(seed)
     configure(metering)
     receipts: list[Receipt] = []
@@ -54,7 +54,7 @@ def record_history(metering: Metering, event_count: int = 120, seed: int = 7) ->
 
 
 def query_results(metering: Metering) -> dict[str, QueryResults]:
-    """For each meter its totals, its hours, and the events behind them."""
+    """Return the totals, the hourly summaries and the explained events of each meter."""
     return {
         name: (
             metering.totals(name, START, END),
@@ -66,11 +66,11 @@ def query_results(metering: Metering) -> dict[str, QueryResults]:
 
 
 def read_model_rows(read_models: ReadModelStore) -> tuple[int, Contents]:
-    """The position of a generation and all of its rows; of the live one where `views` are of all."""
+    """Return the position and all rows of a generation, or of the live one if `read_models` has several."""
     with read_models.read_session() as rows:
         return rows.position(), {table: list(rows.table_rows(table)) for table in rows.table_names()}
 
 
 def meter_event_data(number: int = 1) -> MeterEventData:
-    """A use to be stored past the application."""
+    """Return a meter event to append directly to the ledger."""
     return MeterEventData(END, "tokens", {"customer": "acme", "value": str(number)}, START)

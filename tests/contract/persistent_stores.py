@@ -1,4 +1,4 @@
-"""The stores that outlive a program, and what may happen to them past the application, on connections of its own."""
+"""The persistent stores, with operations that bypass the application on separate connections."""
 
 import shutil
 import sqlite3
@@ -24,14 +24,14 @@ Row = tuple[Any, ...]
 
 
 class Step(NamedTuple):
-    """A statement whose marks are question marks, and what is given for these."""
+    """A statement with `?` placeholders, and its parameters."""
 
     statement: str
     parameters: Sequence[object] = ()
 
 
 class StatementResult(NamedTuple):
-    """What a statement gave: its columns and rows, and how many rows it is about."""
+    """The result of a statement: its columns, its rows and the number of affected rows."""
 
     columns: Sequence[str]
     rows: Sequence[Row]
@@ -39,24 +39,24 @@ class StatementResult(NamedTuple):
 
 
 class StoreRejected(Exception):
-    """The store itself refuses a change."""
+    """The database rejected a change."""
 
 
 @dataclass(frozen=True)
 class PersistentStore(Store, ABC):
-    """A ledger and read models that are still there when nobody has them open."""
+    """A ledger and read models that persist after they are closed."""
 
     url: str
 
     def open(self) -> Metering:
-        """The ledger, opened as a program does."""
+        """Open the ledger as an application does."""
         return Metering.open(self.url, policy=ANY_TIME, clock=lambda: NOW)
 
-    # --- what each store does in its own way ------------------------------------------------------------
+    # --- implemented by each store ----------------------------------------------------------------------
 
     @abstractmethod
     def execute(self, part: DatabasePart, *steps: Step) -> list[StatementResult]:
-        """Execute statements in one transaction. Raises Refused."""
+        """Execute statements in one transaction. Raises StoreRejected."""
 
     @abstractmethod
     def without_triggers(self, *steps: Step) -> list[Step]:
@@ -64,15 +64,15 @@ class PersistentStore(Store, ABC):
 
     @abstractmethod
     def new_location(self) -> Self:
-        """Another place of this kind, where nothing is yet."""
+        """Return an empty location of the same kind."""
 
     @abstractmethod
     def copy_ledger(self, to: "PersistentStore") -> None:
-        """Put a copy of the ledger in the place of what is there, as from a backup."""
+        """Replace the other ledger with a copy of this one, as a restore from a backup does."""
 
     @abstractmethod
     def move(self, to: "PersistentStore") -> None:
-        """Move the ledger and its read models to where nothing is yet."""
+        """Move the ledger and its read models to an empty location."""
 
     @abstractmethod
     def delete_read_models(self) -> None:
@@ -80,41 +80,41 @@ class PersistentStore(Store, ABC):
 
     @abstractmethod
     def has_read_models(self) -> bool:
-        """Whether there are read models."""
+        """Return whether there are read models."""
 
     @abstractmethod
     def list_objects(self) -> list[str]:
-        """The names of all that lies there, whatever it is."""
+        """Return the names of all files or database objects of the ledger."""
 
-    # --- what a test does -----------------------------------------------------------------------------
+    # --- used by tests --------------------------------------------------------------------------------
 
     def ledger_rows(self, statement: str, *parameters: object) -> Sequence[Row]:
-        """What a statement gives on the ledger."""
+        """Return the rows of a statement on the ledger."""
         return self.execute("ledger", Step(statement, parameters))[0].rows
 
     def read_model_rows(self, statement: str, *parameters: object) -> Sequence[Row]:
-        """What a statement gives on the read models."""
+        """Return the rows of a statement on the read models."""
         return self.execute("read_models", Step(statement, parameters))[0].rows
 
     def corrupt_ledger(self, statement: str, *parameters: object) -> int:
-        """Change rows of the ledger, as one can who may lift its triggers; give how many."""
+        """Change rows of the ledger without its triggers, as its owner can; return the number of changed rows."""
         step = Step(statement, parameters)
         steps = self.without_triggers(step)
         return self.execute("ledger", *steps)[steps.index(step)].row_count
 
     def corrupt_read_models(self, statement: str, *parameters: object) -> int:
-        """Change rows of the read models; give how many."""
+        """Change rows of the read models; return the number of changed rows."""
         return self.execute("read_models", Step(statement, parameters))[0].row_count
 
     def add_read_model_row(self, table: str, **cells: object) -> None:
-        """Add a row like another one of the table, but for these cells."""
+        """Insert a copy of the first row of a table with some cells changed."""
         (like,) = self.execute("read_models", Step(f"SELECT * FROM {table} ORDER BY 1, 2 LIMIT 1"))
         row = {**dict(zip(like.columns, like.rows[0], strict=True)), **cells}
         self.execute("read_models", _insert(table, list(row), list(row.values())))
 
     @contextmanager
     def restore_table(self, table: str) -> Generator[None]:
-        """Whatever is done to a table of the read models is undone at the end."""
+        """Restore the rows of a table of the read models at the end."""
         (table_before,) = self.execute("read_models", Step(f"SELECT * FROM {table}"))
         yield
         inserts = [_insert(table, table_before.columns, row) for row in table_before.rows]
@@ -133,22 +133,22 @@ class SQLiteFile(PersistentStore):
 
     @classmethod
     def in_file(cls, file: Path) -> Self:
-        """A ledger in a file, and its read models in another one beside it."""
+        """Return a ledger in a file, with its read models in a second file next to it."""
         return cls(url=f"sqlite:///{file}", location=SQLiteStore(str(file), f"{file}.read-models"))
 
     @property
     def file(self) -> Path:
-        """The ledger's file."""
+        """Return the file of the ledger."""
         return Path(self.location.events_database)
 
     @property
     def read_models_file(self) -> Path:
-        """The file of the read models."""
+        """Return the file of the read models."""
         return Path(self.location.read_models_database)
 
     @contextmanager
     def datastores(self) -> Generator[tuple[Datastore, Datastore]]:
-        """The databases of the ledger and of its read models as the store opens them, closed at the end."""
+        """Open the databases of the ledger and of its read models through the store, and close them at the end."""
         with (
             closing(self.location.open_recorder()) as recorder,
             closing(self.location.open_read_models(dict)) as read_models,
@@ -178,8 +178,8 @@ class SQLiteFile(PersistentStore):
         ]
 
     def new_location(self) -> Self:
-        """A file in a folder of its own."""
-        folder = self.file.parent / "elsewhere"
+        """Return a file in a separate folder."""
+        folder = self.file.parent / "moved"
         folder.mkdir()
         return self.in_file(folder / self.file.name)
 
@@ -195,16 +195,16 @@ class SQLiteFile(PersistentStore):
         shutil.move(self.read_models_file, to.read_models_file)
 
     def delete_read_models(self) -> None:
-        """Delete the file, and what SQLite keeps beside it."""
+        """Delete the file with its write-ahead log and shared memory."""
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.read_models_file}{suffix}").unlink(missing_ok=True)
 
     def has_read_models(self) -> bool:
-        """Whether there is such a file."""
+        """Return whether the file of the read models exists."""
         return self.read_models_file.exists()
 
     def list_objects(self) -> list[str]:
-        """All files in the folder."""
+        """Return the names of all files in the folder."""
         return sorted(path.name for path in self.file.parent.iterdir())
 
     @staticmethod
@@ -221,13 +221,13 @@ class PostgresSchema(PersistentStore):
 
     @classmethod
     def create(cls, database: Database) -> Self:
-        """A ledger in a schema of its own."""
+        """Return a ledger in a new schema."""
         url = database.fresh_url()
         return cls(url=url, location=resolve_store(url), database=database, schema=url.rpartition("schema=")[2])
 
     @property
     def read_models_schema(self) -> str:
-        """The schema of the read models."""
+        """Return the schema of the read models."""
         return f"{self.schema}_read_models"
 
     def execute(self, part: DatabasePart, *steps: Step) -> list[StatementResult]:
@@ -249,11 +249,11 @@ class PostgresSchema(PersistentStore):
         ]
 
     def new_location(self) -> Self:
-        """A schema that is new."""
+        """Return a ledger in a new schema."""
         return self.create(self.database)
 
     def copy_ledger(self, to: PersistentStore) -> None:
-        """Copy the rows into a new ledger, in the place of one that may be there."""
+        """Copy the rows into a new ledger, which replaces an existing one."""
         assert isinstance(to, PostgresSchema)
         self._drop(to.schema)
         to.ledger().close()
@@ -267,15 +267,15 @@ class PostgresSchema(PersistentStore):
         self._administer("ALTER SCHEMA {} RENAME TO {}", self.read_models_schema, to.read_models_schema)
 
     def delete_read_models(self) -> None:
-        """Drop the schema, and all that lies in it."""
+        """Drop the schema of the read models with all its objects."""
         self._drop(self.read_models_schema)
 
     def has_read_models(self) -> bool:
-        """Whether there is such a schema."""
+        """Return whether the schema of the read models exists."""
         return self.ledger_rows("SELECT to_regnamespace(?)", self.read_models_schema) != [(None,)]
 
     def list_objects(self) -> list[str]:
-        """All that the schemas hold, and all schemas that begin with their names."""
+        """Return all objects in schemas whose names start with the name of the ledger's schema."""
         rows = self.ledger_rows(
             "SELECT nspname || '.' || coalesce(relname, '') FROM pg_namespace LEFT JOIN pg_class"
             " ON relnamespace = pg_namespace.oid WHERE starts_with(nspname, ?) ORDER BY 1",
@@ -284,7 +284,7 @@ class PostgresSchema(PersistentStore):
         return [name for (name,) in rows]
 
     def delete(self) -> None:
-        """Leave nothing of the ledger."""
+        """Drop both schemas of the ledger."""
         self._drop(self.schema)
         self._drop(self.read_models_schema)
 

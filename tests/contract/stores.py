@@ -1,4 +1,4 @@
-"""The stores that the contract holds for, and the pieces that a test takes apart."""
+"""The stores that the contract applies to, and access to their components."""
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.ports import GenerationStore
-from tallybook.application.storage.ports import Store as Place
+from tallybook.application.storage.ports import Store as StoreLocation
 from tallybook.domain import Rules
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -17,21 +17,21 @@ ANY_TIME = AcceptancePolicy(max_age=None)
 
 @dataclass(frozen=True)
 class Store:
-    """Where one ledger and its read models are kept, to be opened as often as a test likes."""
+    """The location of one ledger and its read models. A test can open it any number of times."""
 
-    location: Place
+    location: StoreLocation
 
     def ledger(self) -> Ledger:
-        """The ledger, opened once more."""
+        """Open the ledger."""
         return Ledger(self.location)
 
     def read_models(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> GenerationStore:
-        """The read models, opened once more."""
+        """Open the read models."""
         return self.location.open_read_models(current_rules)
 
     @contextmanager
     def components(self) -> Generator[tuple[Ledger, GenerationStore]]:
-        """The ledger and its read models, closed at the end."""
+        """Open the ledger and its read models, and close them at the end."""
         with (
             closing(self.ledger()) as ledger,
             closing(self.read_models(ledger.meters_with_changed_rules)) as read_models,
@@ -39,13 +39,13 @@ class Store:
             yield ledger, read_models
 
     def reset_read_models(self) -> None:
-        """Let the read models begin anew."""
+        """Reset the read models."""
         with self.components() as (_, read_models):
             read_models.reset()
 
     @contextmanager
     def metering(self) -> Generator[Metering]:
-        """The application over the store, closed at the end."""
+        """Open the application on the store, and close it at the end."""
         with (
             self.components() as (ledger, read_models),
             Metering(ledger, read_models, ANY_TIME, lambda: NOW) as metering,

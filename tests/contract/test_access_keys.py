@@ -1,4 +1,4 @@
-"""Access keys on every store: told once, recognised, and refused from the moment that they are revoked."""
+"""Access keys on every store: displayed once, authenticated, and rejected as soon as they are revoked."""
 
 import logging
 import secrets
@@ -18,19 +18,19 @@ from .stores import NOW, Store
 
 @pytest.fixture
 def new(metering: Metering) -> NewAccessKey:
-    """A key that has just been created, to record and to read."""
+    """Create a key with the scopes `record` and `read`."""
     return metering.access_keys.create(["read", "record"], "importer", by="ops@acme")
 
 
 def parse(new: NewAccessKey) -> ParsedKey:
-    """A key, taken apart."""
+    """Parse a new key."""
     key = parse_key(new.key)
     assert key is not None
     return key
 
 
 def error_message(metering: Metering, key: str) -> str:
-    """The message that a key is refused with."""
+    """Return the message of the error for an invalid key."""
     with pytest.raises(TallybookError) as message:
         metering.access_keys.authenticate(key)
     assert (message.value.code, message.value.value) == ("invalid_access_key", None)
@@ -38,7 +38,7 @@ def error_message(metering: Metering, key: str) -> str:
 
 
 def test_a_key_is_created_and_recognised(metering: Metering, new: NewAccessKey) -> None:
-    """Its view tells all but the secret; showing it again and again gives the same."""
+    """Its view has everything but the secret; repeated authentication returns the same view."""
     assert new.view == AccessKeyView(
         parse(new).key_id, "importer", (Scope.RECORD, Scope.READ), True, NOW, "ops@acme", None, None, None
     )
@@ -47,7 +47,7 @@ def test_a_key_is_created_and_recognised(metering: Metering, new: NewAccessKey) 
 
 
 def test_a_key_is_recognised_after_the_ledger_is_reopened(store: Store, metering: Metering, new: NewAccessKey) -> None:
-    """It is in the ledger, and not in who created it."""
+    """The key is stored in the ledger, not only in the process that created it."""
     if store.location.is_persistent:
         with store.metering() as other:
             assert other.access_keys.authenticate(new.key) == new.view
@@ -66,7 +66,7 @@ def test_a_key_is_recognised_after_the_ledger_is_reopened(store: Store, metering
 def test_the_prefix_of_a_key_shows_its_scope_and_mode(
     metering: Metering, scopes: list[str], livemode: bool, prefix: str
 ) -> None:
-    """Secret or restricted, live or test, as Stripe's; the hint is that and the id."""
+    """The prefixes are Stripe's: secret or restricted, live or test. The hint is the prefix and the id."""
     new = metering.access_keys.create(scopes, livemode=livemode)
     view = metering.access_keys.authenticate(new.key)
     assert view.hint == prefix + view.id
@@ -77,32 +77,34 @@ def test_the_prefix_of_a_key_shows_its_scope_and_mode(
 
 ALTERED_KEYS: dict[str, Callable[[ParsedKey], str]] = {
     "another secret": lambda key: f"{key.hint}_{secrets.token_urlsafe(32)}",
-    "nearly its secret": lambda key: f"{key.hint}_{'A' if key.secret[0] != 'A' else 'B'}{key.secret[1:]}",
+    "a secret with another first character": lambda key: (
+        f"{key.hint}_{'A' if key.secret[0] != 'A' else 'B'}{key.secret[1:]}"
+    ),
     "no secret": lambda key: f"{key.hint}_",
-    "a secret cut short": lambda key: f"{key.hint}_{key.secret[:-1]}",
+    "a truncated secret": lambda key: f"{key.hint}_{key.secret[:-1]}",
     "a longer secret": lambda key: f"{key.hint}_{key.secret}A",
-    "its hint": lambda key: key.hint,
+    "the hint": lambda key: key.hint,
     "another id": lambda key: f"rk_live_{'0' * 16}_{key.secret}",
     "an id in capitals": lambda key: f"rk_live_{'A' * 16}_{key.secret}",
-    "more rights": lambda key: f"sk_live_{key.key_id}_{key.secret}",
+    "more scopes": lambda key: f"sk_live_{key.key_id}_{key.secret}",
     "another mode": lambda key: f"rk_test_{key.key_id}_{key.secret}",
     "another prefix": lambda key: f"pk_live_{key.key_id}_{key.secret}",
-    "a line after it": lambda key: f"{key.hint}_{key.secret}\n",
-    "a space before it": lambda key: f" {key.hint}_{key.secret}",
+    "a trailing newline": lambda key: f"{key.hint}_{key.secret}\n",
+    "a leading space": lambda key: f" {key.hint}_{key.secret}",
     "digits of another script": lambda key: f"rk_live_{'٣' * 16}_{key.secret}",
-    "half a character": lambda key: f"{key.hint}_{key.secret[:-1]}\ud800",
+    "a lone surrogate": lambda key: f"{key.hint}_{key.secret[:-1]}\ud800",
     "a NUL": lambda key: f"{key.hint}_{key.secret[:-1]}\0",
-    "a very long one": lambda key: f"{key.hint}_{key.secret * 10_000}",
+    "a very long key": lambda key: f"{key.hint}_{key.secret * 10_000}",
     "nothing": lambda _: "",
 }
 
 
 @pytest.mark.parametrize("altered", ALTERED_KEYS.values(), ids=ALTERED_KEYS)
-@pytest.mark.parametrize("is_known", [False, True], ids=["at first", "once verified"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["not cached", "cached"])
 def test_an_altered_key_is_rejected(
     metering: Metering, new: NewAccessKey, altered: Callable[[ParsedKey], str], is_known: bool
 ) -> None:
-    """With one code and one sentence for all, which shows no more than the prefix and the last four characters."""
+    """All have the same error code, and the message shows at most the prefix and the last four characters."""
     if is_known:
         metering.access_keys.authenticate(new.key)
     key = altered(parse(new))
@@ -114,7 +116,7 @@ def test_an_altered_key_is_rejected(
 
 
 def test_an_invalid_key_error_shows_prefix_and_last_four(metering: Metering, new: NewAccessKey) -> None:
-    """As Stripe's does, so that its holder knows which key it is; of what may be a password, nothing."""
+    """As in Stripe's errors, the owner can recognise the key. Text without a valid prefix is not shown."""
     metering.access_keys.revoke(new.view.id)
     assert error_message(metering, new.key) == f"Invalid API Key provided: rk_live_****{new.key[-4:]}."
     assert error_message(metering, "sk_live_swordfish") == "Invalid API Key provided: sk_live_****."
@@ -122,14 +124,14 @@ def test_an_invalid_key_error_shows_prefix_and_last_four(metering: Metering, new
 
 
 def test_a_secret_opens_its_own_key_only(metering: Metering, new: NewAccessKey) -> None:
-    """The secret of one key under the id of another is as good as none."""
+    """The secret of one key with the id of another key is rejected."""
     other = metering.access_keys.create(["read", "record"])
     error_message(metering, f"{new.view.hint}_{parse(other).secret}")
     error_message(metering, f"{other.view.hint}_{parse(new).secret}")
 
 
 def test_a_key_revoked_by_another_process_is_rejected_immediately(persistent_store: Store) -> None:
-    """Also where it was verified a moment ago, and another program revokes it."""
+    """A key is rejected even if it is in the key cache and another process revokes it."""
     with persistent_store.metering() as first_metering, persistent_store.metering() as other_metering:
         new, stays = (
             first_metering.access_keys.create(["record"]),
@@ -150,7 +152,7 @@ def test_a_key_revoked_by_another_process_is_rejected_immediately(persistent_sto
 
 
 def test_revoking_again_returns_the_first_revocation(metering: Metering, new: NewAccessKey) -> None:
-    """Nothing is stored the second time."""
+    """The second call writes nothing."""
     first = metering.access_keys.revoke(new.view.id, reason="left in a log", by="ops@acme")
     head = metering.catch_up()
     assert metering.access_keys.revoke(new.view.id, reason="another", by="another") == first
@@ -158,14 +160,14 @@ def test_revoking_again_returns_the_first_revocation(metering: Metering, new: Ne
 
 
 def test_keys_are_listed_in_the_order_of_their_creation(metering: Metering) -> None:
-    """Their ids tell nothing of it, nor does a clock that stands."""
+    """The order follows neither from their ids nor from a clock that returns the same time."""
     created = [metering.access_keys.create(["read"], str(number)).view for number in range(8)]
     revoked = metering.access_keys.revoke(created[2].id)
     assert metering.access_keys.list() == [*created[:2], revoked, *created[3:]]
 
 
 def test_no_message_shows_a_key_passed_as_an_id(metering: Metering, new: NewAccessKey) -> None:
-    """Who revokes a key in haste may well paste all of it."""
+    """A caller may pass the whole key to `revoke` by mistake; the error doesn't contain its secret."""
     with pytest.raises(TallybookError, match=rf"rk_live_\*\*\*\*{new.key[-4:]}") as message:
         metering.access_keys.revoke(new.key)
     assert parse(new).secret not in f"{message.value!r} {message.value.as_dict()} {vars(message.value)}"
@@ -174,7 +176,7 @@ def test_no_message_shows_a_key_passed_as_an_id(metering: Metering, new: NewAcce
 def test_the_secret_is_never_stored_shown_or_logged(
     store: Store, metering: Metering, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In no byte of the ledger, and in nothing that a program prints of what it was given but `key` itself."""
+    """No stored event, repr or log record contains the secret; only the attribute `key` does."""
     caplog.set_level(logging.DEBUG)
     new = metering.access_keys.create(["admin"], "all of it")
     metering.access_keys.authenticate(new.key)
@@ -191,7 +193,7 @@ def test_the_secret_is_never_stored_shown_or_logged(
 
 
 def test_the_files_of_a_ledger_hold_no_secret(file_store: SQLiteFile) -> None:
-    """Nor do the read models, nor what SQLite keeps beside its files."""
+    """Nor do the files of the read models and the write-ahead logs."""
     with file_store.metering() as metering:
         new = metering.access_keys.create(["read"], "to be found in the file")
         metering.access_keys.authenticate(new.key)
@@ -202,7 +204,7 @@ def test_the_files_of_a_ledger_hold_no_secret(file_store: SQLiteFile) -> None:
 
 
 def test_usage_is_counted_and_verified_with_keys_in_the_ledger(metering: Metering) -> None:
-    """Keys neither count nor stop a fold, however it is begun."""
+    """Events of keys don't change totals and don't stop a projection or a verification."""
     before = metering.access_keys.create(["read"])
     record_history(metering)
     metering.access_keys.revoke(before.view.id)
@@ -216,7 +218,7 @@ def test_usage_is_counted_and_verified_with_keys_in_the_ledger(metering: Meterin
 
 
 def test_an_existing_id_is_not_generated_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chance would have to want it; the key that has it is not touched."""
+    """If a generated id exists already, a new id is generated, and the existing key is unchanged."""
     keys = AccessKeyCommands(ledger, lambda: NOW)
     first = keys.create(["read"])
     salt = "5a" * 32
@@ -232,7 +234,7 @@ def test_an_existing_id_is_not_generated_again(ledger: Ledger, monkeypatch: pyte
 
 
 def test_the_number_of_cached_keys_is_limited(ledger: Ledger) -> None:
-    """The one that was verified first makes room; it is read anew when it comes again."""
+    """The key that was verified first is evicted, and read from the ledger again when it is used."""
     cache = KeyCache(ledger, max_keys=3)
     keys = AccessKeyCommands(ledger, lambda: NOW, Authenticator(ledger, cache))
     created = [keys.create(["read"]) for _ in range(5)]

@@ -18,7 +18,7 @@ PERIOD = START, START + timedelta(days=2)
 CUSTOMERS = ("acme", "globex", "initech")
 WINDOWS = (None, "hour", "day")
 EVENTS_PER_DAY = 3_000
-"""Of all customers; with a raw meter, each customer's day has several blocks."""
+"""Per day, of all customers; without a window, each customer's day has several blocks."""
 HEAD = 1 + 2 * EVENTS_PER_DAY
 
 
@@ -49,14 +49,14 @@ def meter_event(number: int) -> dict[str, object]:
 
 @pytest.fixture(params=WINDOWS)
 def metering(store: Store, request: pytest.FixtureRequest) -> Iterator[Metering]:
-    """A ledger with two days of usage, on each store, with each event time window."""
+    """Return a ledger with two days of usage, on each store, with each event time window."""
     with record_two_days(store, request.param) as metering:
         yield metering
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[UsageBlock]:
-    """The blocks whose records were read."""
+    """Return the list to which each block is added whose records are read."""
     blocks: list[UsageBlock] = []
     usage_in = SqlReadModels.usage_in
 
@@ -79,7 +79,7 @@ UNCHANGED_PAST: list[tuple[int, datetime | int]] = [
     (2, HEAD + 1),
     (2, START + timedelta(days=2)),
 ]
-"""The number of days that were recorded by a point at the end of a day."""
+"""The number of days that were recorded, and a position or time at which they were."""
 
 
 def test_an_unchanged_past_is_read_from_buckets(metering: Metering, opened: list[UsageBlock]) -> None:
@@ -136,11 +136,11 @@ EARLIER_COLUMNS = {
     " last_position, usages",
     "totals_1": "meter, bucket_seconds, start, customer, dimensions, sum, count, last, last_at, last_position",
 }
-"""The columns of the version before the spans of changes, without those that only PostgreSQL has."""
+"""The columns of the version before spans of changes, without those of PostgreSQL only."""
 
 
 def test_read_models_without_spans_of_changes_are_rebuilt(persistent_store: PersistentStore) -> None:
-    """Read models of the earlier version aren't read: their rows are shorter."""
+    """Read models of the earlier version are rebuilt, because their rows have fewer columns."""
     with record_two_days(persistent_store, "hour") as metering:
         query = partial(metering.totals, "calls", *PERIOD)
         expected = query(), query(as_of=EVENTS_PER_DAY)

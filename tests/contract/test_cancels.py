@@ -1,4 +1,4 @@
-"""Cancels of many events in one bucket, which the read models keep in several rows."""
+"""Cancellations of many events in one bucket, which the read models store in several usage blocks."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ EVENTS = 2_500
 
 
 def test_many_cancellations_in_one_hour_are_marked_in_bulk(store: Store) -> None:
-    """Of thousands of events of one hour, folded before, every eighth is cancelled; the others count."""
+    """If every eighth of thousands of folded events of one hour is cancelled, the others still count."""
     events = [
         {
             "event_name": "calls",

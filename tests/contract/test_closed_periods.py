@@ -1,4 +1,4 @@
-"""The contract of closed periods in the ledger: a customer's on one meter are one stream."""
+"""The contract of closed periods in the ledger: one stream for each customer and meter."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,12 +17,12 @@ TOTALS = PeriodTotals(
 
 
 def new_periods(customer: str = "acme") -> CustomerPeriods:
-    """A customer's periods, none closed yet."""
+    """Return the periods of a customer, none of which is closed."""
     return CustomerPeriods.empty("tokens", customer, at=MARCH)
 
 
 def test_closed_periods_are_read_back_as_they_were_closed(ledger: Ledger) -> None:
-    """Also what was closed and reopened after the first was stored."""
+    """Periods that are closed and reopened later are appended to the same stream."""
     assert ledger.customer_periods("tokens", "acme") is None
     periods = new_periods()
     periods.close(JANUARY, FEBRUARY, TOTALS, at=MARCH, policy=POLICY)
@@ -41,7 +41,7 @@ def test_closed_periods_are_read_back_as_they_were_closed(ledger: Ledger) -> Non
 
 
 def test_one_of_two_concurrent_overlapping_closes_is_rejected(ledger: Ledger) -> None:
-    """Neither saw the other's closing; the stream's version lets only one of them in, whatever the bounds."""
+    """If two processes close periods concurrently, the version of the stream accepts only one of them."""
     periods, other_periods = new_periods(), new_periods()
     periods.close(JANUARY, FEBRUARY, TOTALS, at=MARCH, policy=POLICY)
     other_periods.close(JANUARY, FEBRUARY.replace(day=2), TOTALS, at=MARCH, policy=POLICY)

@@ -46,7 +46,7 @@ def streamed(metering: Metering, customer: str | None, as_of: int | None = None)
 def test_a_stream_has_the_events_of_an_explanation(
     metering: Metering, rules: dict[str, str], customer: str | None
 ) -> None:
-    """Over several batches, with cancellations, superseded events and as of a position."""
+    """This holds over several batches, with cancellations and superseded events, and as of a position."""
     record_hours(metering, 2_500, **rules)
     for identifier in ("e7", "e2401"):
         metering.cancel("tokens", identifier, reason="wrong")
@@ -59,7 +59,7 @@ def test_a_stream_has_the_events_of_an_explanation(
 
 
 def test_progress_is_reported_while_the_total_is_computed(metering: Metering) -> None:
-    """In numbers of meter events."""
+    """The unit of progress is meter events."""
     record_hours(metering, 2_500)
     counts: list[int] = []
     with metering.open_explanation("tokens", None, START, END, progress=counts.append):
@@ -78,7 +78,7 @@ def test_events_recorded_meanwhile_are_not_part_of_the_stream(metering: Metering
 
 
 def test_an_error_is_raised_when_the_block_is_entered(metering: Metering) -> None:
-    """As explain raises it."""
+    """The error is the one that `explain` raises."""
     with pytest.raises(MeterNotFound), metering.open_explanation("nothing", None, START, END):
         pass
 

@@ -19,7 +19,7 @@ Use = Callable[[Metering, Path], object]
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o277], ids=oct)
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Each umask in turn, also one that takes rights from the owner."""
+    """Set each umask in turn, also one that removes permissions of the owner."""
     before = os.umask(request.param)
     yield request.param
     os.umask(before)

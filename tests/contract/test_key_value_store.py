@@ -1,4 +1,4 @@
-"""The contract of what is kept beside the events: found by kind and key, and written together with new events."""
+"""The contract of the key-value store: entries have a kind and a key, and can be stored together with meter events."""
 
 import subprocess
 import sys
@@ -22,32 +22,32 @@ ODD_KEYS = ("'", '"', "%s", "a\nb", "\\x00", "{}", "ä", "日本", "🧾", " ", 
 
 
 def entry(key: str, at: int = 0, body: bytes = b"", kind: str = "answer") -> KeyValueEntry:
-    """A row to keep."""
+    """Return an entry."""
     return KeyValueEntry(kind, key, at, body)
 
 
 def event_input(identifier: str, value: str = "1") -> dict[str, object]:
-    """A report of tokens."""
+    """Return a meter event of the meter `tokens`."""
     payload = {"customer": "acme", "value": value}
     return {"event_name": "tokens", "identifier": identifier, "timestamp": START, "payload": payload}
 
 
 @pytest.fixture
 def key_values(metering: Metering) -> KeyValueStore:
-    """What is kept on each store, empty."""
+    """Return the empty key-value store of each store."""
     return metering.key_value_store()
 
 
 def keys(rows: Sequence[KeyValueEntry]) -> list[str]:
-    """The keys of rows, in their order."""
+    """Return the keys of the rows in order."""
     return [row.key for row in rows]
 
 
-# --- rows by themselves -------------------------------------------------------------------------------
+# --- entries without meter events ---------------------------------------------------------------------
 
 
 def test_entries_are_found_by_kind_and_key(key_values: KeyValueStore) -> None:
-    """As it was given, whatever the bytes; other kinds have keys of their own."""
+    """An entry is returned with the bytes that were stored. Two kinds can have the same key."""
     body = bytes(range(256))
     key_values.apply(insert=[entry("a", -1, body), entry("b", 2**62), entry("a", 7, kind="other")])
     assert key_values.get("answer", ["a", "c", "b", "a"]) == {"a": entry("a", -1, body), "b": entry("b", 2**62)}
@@ -56,7 +56,7 @@ def test_entries_are_found_by_kind_and_key(key_values: KeyValueStore) -> None:
 
 
 def test_many_entries_are_stored_and_read_in_bulk(key_values: KeyValueStore) -> None:
-    """More than a statement on SQLite takes marks."""
+    """More keys can be used in one call than SQLite allows parameters in one statement."""
     rows = [entry(f"{number:05}", number, b"%d" % number) for number in range(1_300)]
     key_values.apply(insert=rows)
     assert key_values.get("answer", [f"{number:05}" for number in range(-10, 1_400)]) == {row.key: row for row in rows}
@@ -64,7 +64,7 @@ def test_many_entries_are_stored_and_read_in_bulk(key_values: KeyValueStore) -> 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 def test_a_key_may_be_any_text(key_values: KeyValueStore, key: str) -> None:
-    """Of up to 500 characters."""
+    """A key is any text of up to 500 characters."""
     key_values.apply(insert=[entry(key, body=b"1", kind="a kind's")])
     key_values.apply(upsert=[entry(key, body=b"2", kind="a kind's")])
     assert key_values.get("a kind's", [key]) == {key: entry(key, body=b"2", kind="a kind's")}
@@ -74,7 +74,7 @@ def test_a_key_may_be_any_text(key_values: KeyValueStore, key: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "k" * 501, "a\0b", "\ud800"])
 def test_a_key_that_not_every_store_supports_is_rejected(key_values: KeyValueStore, key: str) -> None:
-    """Wherever it is given, and all that goes with it."""
+    """Every method rejects such a key, and a rejected change stores none of its entries."""
     for operation in (
         lambda: key_values.get("answer", ["a", key]),
         lambda: key_values.scan("answer", after=key, limit=1),
@@ -89,7 +89,7 @@ def test_a_key_that_not_every_store_supports_is_rejected(key_values: KeyValueSto
 
 
 def test_entries_are_listed_by_key_page_by_page(key_values: KeyValueStore) -> None:
-    """In the order of code points on each store, forwards and backwards; other kinds are left out."""
+    """Pages are in code point order on each store, forwards and backwards, and contain one kind only."""
     unsorted_keys = ["a", "B", "ä", "b", "_", "a-b", "a b", "aB", "日", "🧾", "\uff11"]
     key_values.apply(
         insert=[entry(key) for key in unsorted_keys] + [entry("a", kind="answers"), entry("z", kind="answe")]
@@ -108,7 +108,7 @@ def test_entries_are_listed_by_key_page_by_page(key_values: KeyValueStore) -> No
 
 
 def test_due_entries_are_returned_oldest_first(key_values: KeyValueStore) -> None:
-    """Up to and including a moment, ties by key."""
+    """The time limit is inclusive, and entries of the same time are ordered by key."""
     key_values.apply(
         insert=[entry("d", 3), entry("a", 4), entry("c", 1), entry("b", 1), entry("e", -5), entry("x", 0, kind="other")]
     )
@@ -119,7 +119,7 @@ def test_due_entries_are_returned_oldest_first(key_values: KeyValueStore) -> Non
 
 
 def test_entries_due_before_a_time_are_deleted(key_values: KeyValueStore) -> None:
-    """Some at a time, of one kind."""
+    """One call deletes entries of one kind, up to a limit."""
     key_values.apply(insert=[entry(f"{at}", at) for at in range(10)] + [entry("x", 0, kind="other")])
     assert key_values.delete_due_before("answer", 6, 4) == 4
     assert keys(key_values.scan("answer", limit=10)) == ["4", "5", "6", "7", "8", "9"]
@@ -130,7 +130,7 @@ def test_entries_due_before_a_time_are_deleted(key_values: KeyValueStore) -> Non
 
 
 def test_inserting_an_existing_entry_changes_nothing(key_values: KeyValueStore) -> None:
-    """Neither the row nor anything that goes with it; also where it is given twice."""
+    """Inserting a key that exists, or one key twice, raises EntryExists and rolls back the whole change."""
     key_values.apply(insert=[entry("a", 1, b"first"), entry("gone", 1)])
     before = key_values.scan("answer", limit=10)
     for add in ([entry("new"), entry("a", 2, b"second")], [entry("new"), entry("new")], [entry("a", 1, b"first")]):
@@ -140,7 +140,7 @@ def test_inserting_an_existing_entry_changes_nothing(key_values: KeyValueStore) 
 
 
 def test_one_change_deletes_inserts_and_upserts(key_values: KeyValueStore) -> None:
-    """In this order, so that a row can be taken away and added anew; the last that is put under a key stays."""
+    """A change deletes first, so it can replace an entry. Of several upserts of one key, the last one applies."""
     key_values.apply(insert=[entry("a", 1), entry("b", 1), entry("c", 1)])
     key_values.apply(
         insert=[entry("a", 2), entry("d", 2)],
@@ -152,7 +152,7 @@ def test_one_change_deletes_inserts_and_upserts(key_values: KeyValueStore) -> No
 
 
 def test_one_of_several_threads_inserts_an_entry(store: Store) -> None:
-    """All others are told, and nothing of theirs is kept."""
+    """All other threads get EntryExists, and none of their entries are stored."""
     with store.metering() as metering:
         metering.key_value_store()
         won: list[int] = []
@@ -167,11 +167,11 @@ def test_one_of_several_threads_inserts_an_entry(store: Store) -> None:
         assert metering.key_value_store().scan("answer", limit=20) == [entry(f"of {won[0]}"), entry("one", won[0])]
 
 
-# --- alone --------------------------------------------------------------------------------------------
+# --- locks --------------------------------------------------------------------------------------------
 
 
 def test_a_lock_has_one_holder_at_a_time(store: Store) -> None:
-    """Others are told at once, on this opening of the ledger and on another; who does something else isn't."""
+    """try_lock returns False immediately in other threads and openings of the ledger. Other locks are unaffected."""
     with store.metering() as metering, store.metering() as another:
         key_values, other_key_values = metering.key_value_store(), another.key_value_store()
         with key_values.try_lock("sending / 1") as is_locked:
@@ -193,14 +193,14 @@ def test_a_lock_has_one_holder_at_a_time(store: Store) -> None:
 
 
 def test_a_lock_is_released_after_an_error(key_values: KeyValueStore) -> None:
-    """An error passes, and the next one may."""
+    """The error is raised to the caller, and the lock can be acquired again."""
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), key_values.try_lock("failing") as is_locked:
             assert 1 / (not is_locked)
 
 
 def run_in_threads(tasks: Sequence[object]) -> None:
-    """Do works at once, each in a thread, and raise what one of them raised."""
+    """Run the tasks concurrently, each in its own thread, and raise the first error."""
     failures: list[BaseException] = []
     barrier = threading.Barrier(len(tasks))
 
@@ -221,12 +221,12 @@ def run_in_threads(tasks: Sequence[object]) -> None:
         raise failures[0]
 
 
-# --- together with events -----------------------------------------------------------------------------
+# --- entries stored with meter events -----------------------------------------------------------------
 
 
 @pytest.fixture
 def tokens_ledger(metering: Metering) -> Iterator[Metering]:
-    """A ledger with a meter, and one use recorded under `taken`."""
+    """Return a ledger with meters and one meter event with the identifier `taken`."""
     configure(metering)
     metering.record_many([event_input("taken")])
     yield metering
@@ -234,12 +234,12 @@ def tokens_ledger(metering: Metering) -> Iterator[Metering]:
 
 
 def attach_entry(key: str = "key") -> "AttachedEntry":
-    """What keeps the receipts of a batch under a key, as a server does."""
+    """Return an attach callback that stores the receipts of a batch under a key, as the HTTP server does."""
     return AttachedEntry(key)
 
 
 class AttachedEntry:
-    """Keeps the receipts of a batch, and remembers how often it was asked to."""
+    """An attach callback that stores the receipts of a batch and records its calls."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -256,7 +256,7 @@ class AttachedEntry:
 
 
 def test_receipts_are_stored_with_their_meter_events(tokens_ledger: Metering) -> None:
-    """Told as they are given, with the moment, once; durable together."""
+    """The attach callback gets the receipts of the batch and its time, and its entry is committed with the events."""
     attach, head = attach_entry(), tokens_ledger.catch_up()
     meter_events = [
         event_input("new"),
@@ -281,7 +281,7 @@ def test_receipts_are_stored_with_their_meter_events(tokens_ledger: Metering) ->
     "meter_events", [[], [event_input("taken")], [event_input("taken", "2")], [event_input("bad", "x")]]
 )
 def test_receipts_are_stored_if_no_event_is_new(tokens_ledger: Metering, meter_events: list[object]) -> None:
-    """Duplicates and refusals are answers too."""
+    """The entry is stored if all meter events are duplicates, conflicts or rejected."""
     head = tokens_ledger.catch_up()
     receipts = tokens_ledger.record_many(meter_events, attach=attach_entry())
     assert [receipt.position for receipt in receipts] == [
@@ -294,7 +294,7 @@ def test_receipts_are_stored_if_no_event_is_new(tokens_ledger: Metering, meter_e
 
 
 def test_an_existing_entry_rolls_back_the_events(tokens_ledger: Metering) -> None:
-    """Nor another row; under another key the same report is new."""
+    """If the callback returns an existing key, nothing is stored. With another key the same meter event is accepted."""
     head = tokens_ledger.catch_up()
     tokens_ledger.key_value_store().apply(insert=[entry("key", 1, b"first")])
     with pytest.raises(EntryExists):
@@ -308,7 +308,7 @@ def test_an_existing_entry_rolls_back_the_events(tokens_ledger: Metering) -> Non
 
 
 def test_a_failing_attach_callback_rolls_back_the_events(tokens_ledger: Metering) -> None:
-    """The error passes as it is, and the next batch goes in."""
+    """The callback's error is raised unchanged, and the next batch is recorded."""
     head = tokens_ledger.catch_up()
 
     def fail(receipts: Sequence[Receipt], now: datetime) -> Sequence[KeyValueEntry]:
@@ -323,7 +323,7 @@ def test_a_failing_attach_callback_rolls_back_the_events(tokens_ledger: Metering
 
 
 def test_a_duplicate_identifier_rolls_back_the_entries(metering: Metering) -> None:
-    """The batch is as if it had never been sent; nobody asks what is to be kept with it."""
+    """A duplicate identifier rolls back the events and the entries of the append."""
     ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
     ledger.append_meter_events({"taken": meter_event_data()})
     calls: list[object] = []
@@ -340,7 +340,7 @@ def test_a_duplicate_identifier_rolls_back_the_entries(metering: Metering) -> No
 
 
 def test_attach_is_called_again_after_a_concurrent_meter_change(tokens_ledger: Metering, store: Store) -> None:
-    """The receipts of the first decision are nobody's: the meter was deactivated while it was being stored."""
+    """If the meter is deactivated before the batch is stored, attach gets only the receipts of the second decision."""
     attach, is_changed = attach_entry(), threading.Event()
     ledger = tokens_ledger._ledger  # pyright: ignore[reportPrivateUsage]
     append = ledger.append_meter_events
@@ -360,7 +360,7 @@ def test_attach_is_called_again_after_a_concurrent_meter_change(tokens_ledger: M
 
 
 def test_one_of_several_threads_with_the_same_key_records(store: Store) -> None:
-    """Though each has other events: the others are told, with nothing of their own stored."""
+    """The other threads get EntryExists, and none of their meter events are stored."""
     with store.metering() as metering:
         configure(metering)
         metering.key_value_store()
@@ -382,7 +382,7 @@ def test_one_of_several_threads_with_the_same_key_records(store: Store) -> None:
 
 
 def test_one_of_several_threads_with_the_same_batch_records(store: Store) -> None:
-    """A retry that comes while the first is at it counts once, and has one answer."""
+    """A retry during the first attempt is counted once and has one stored entry."""
     with store.metering() as metering:
         configure(metering)
         outcomes: list[str] = []
@@ -393,18 +393,18 @@ def test_one_of_several_threads_with_the_same_batch_records(store: Store) -> Non
                     str(index.outcome) for index in metering.record_many([event_input("a")], attach=attach_entry())
                 )
             except EntryExists:
-                outcomes.append("kept")
+                outcomes.append("exists")
 
         run_in_threads([record] * 6)
-        assert sorted(outcomes) == ["accepted", *["kept"] * 5]
+        assert sorted(outcomes) == ["accepted", *["exists"] * 5]
         assert b"accepted" in metering.key_value_store().get("answer", ["key"])["key"].body
 
 
-# --- ledgers that outlive the program -----------------------------------------------------------------
+# --- persistent stores --------------------------------------------------------------------------------
 
 
 def test_an_older_ledger_gets_the_table(persistent_store: PersistentStore) -> None:
-    """When it is first asked for, and not before; the version of its tables stays."""
+    """The table is created when the key-value store is first used, not when the ledger is opened."""
     with persistent_store.open() as metering:
         configure(metering)
         metering.record_many([event_input("old")])
@@ -420,7 +420,7 @@ def test_an_older_ledger_gets_the_table(persistent_store: PersistentStore) -> No
 
 
 def test_concurrent_openings_create_one_table(persistent_store: PersistentStore) -> None:
-    """Whoever is first."""
+    """All openings store their entries in the same table."""
     with closing(persistent_store.ledger()):
         openings = [persistent_store.ledger() for _ in range(4)]
     run_in_threads(
@@ -437,14 +437,14 @@ def test_concurrent_openings_create_one_table(persistent_store: PersistentStore)
 LOCK_PROGRAM = """
 import sys
 from tallybook.application import Metering
-with Metering.open(sys.argv[1]) as metering, metering.key_value_store().try_lock("sending") as held:
-    print(held, flush=True)
+with Metering.open(sys.argv[1]) as metering, metering.key_value_store().try_lock("sending") as is_locked:
+    print(is_locked, flush=True)
     sys.stdin.read()
 """
 
 
 def test_a_lock_passes_to_another_process_when_its_holder_is_killed(persistent_store: PersistentStore) -> None:
-    """However it ends, it is let go."""
+    """The lock is released when the process is killed."""
     with persistent_store.open() as metering:
         key_values = metering.key_value_store()
         command = [sys.executable, "-c", LOCK_PROGRAM, persistent_store.url]
@@ -462,7 +462,7 @@ def test_a_lock_passes_to_another_process_when_its_holder_is_killed(persistent_s
 
 
 def test_old_entries_are_deleted_while_others_are_stored(store: Store) -> None:
-    """Those who sweep and those who record are in nobody's way."""
+    """Concurrent deletions and inserts affect each entry exactly once."""
     with store.metering() as metering:
         configure(metering)
         key_values, entry_count, later = metering.key_value_store(), 40, int((NOW + timedelta(days=1)).timestamp())

@@ -1,4 +1,4 @@
-"""The contract of the ledger: one total order, written whole batches at a time, for ever."""
+"""The contract of the ledger: an append-only total order in which each batch is stored atomically."""
 
 import threading
 
@@ -13,7 +13,7 @@ from .stores import NOW, Store
 
 
 def test_positions_are_1_to_n_without_gaps_in_the_order_of_recording(metering: Metering, store: Store) -> None:
-    """The ledger is one total order: positions 1..n, and a receipt tells the place of its event."""
+    """Positions are 1..n, and each receipt has the position of its event."""
     receipts = record_history(metering)
     ledger = store.ledger()
     events = ledger.read_page(0, 10_000)
@@ -29,14 +29,14 @@ def test_positions_are_1_to_n_without_gaps_in_the_order_of_recording(metering: M
 
 
 def test_the_head_is_the_position_of_the_newest_event(ledger: Ledger) -> None:
-    """The head of an empty ledger is 0; after that it is the last position."""
+    """The head is the last position, or 0 if the ledger is empty."""
     assert ledger.head() == 0
     ledger.append_meter_events({f"use-{number}": meter_event_data(number) for number in range(5)})
     assert ledger.head() == 5
 
 
 def test_a_page_contains_the_events_after_a_position_in_order(ledger: Ledger) -> None:
-    """Pages tile the ledger: each begins after the position that the one before it ended with."""
+    """Consecutive pages contain each event once: a page starts after the last position of the previous page."""
     ledger.append_meter_events({f"use-{number}": meter_event_data(number) for number in range(10)})
     pages = [ledger.read_page(after, 4) for after in (0, 4, 8, 10)]
     assert [[position for position, _, _ in page] for page in pages] == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10], []]
@@ -45,7 +45,7 @@ def test_a_page_contains_the_events_after_a_position_in_order(ledger: Ledger) ->
 
 @pytest.mark.parametrize("event_count", [0, 1, 49, 50, 51, 100, 149])
 def test_a_batch_of_any_size_is_stored_in_order(ledger: Ledger, event_count: int) -> None:
-    """Each use is at the position that is told, under its own identifier; however the store splits up the batch."""
+    """Each meter event is at the returned position, even if the store needs several statements for the batch."""
     ledger.append_meter_events({"first": meter_event_data()})
     events = {f"use-{number}": meter_event_data(number) for number in range(event_count)}
     positions = ledger.append_meter_events(events)
@@ -56,7 +56,7 @@ def test_a_batch_of_any_size_is_stored_in_order(ledger: Ledger, event_count: int
 
 
 def test_events_of_several_streams_are_stored_in_order(ledger: Ledger) -> None:
-    """Other versions and topics in one transaction are at positions one after another, as they were given."""
+    """Events of several streams and topics in one transaction have consecutive positions in the given order."""
     meter, other_meter = (Meter.configure(name, name, Rules(), at=NOW) for name in ("one", "other"))
     meter.rename("One", at=NOW)
     other_meter.deactivate(at=NOW)
@@ -68,7 +68,7 @@ def test_events_of_several_streams_are_stored_in_order(ledger: Ledger) -> None:
 
 
 def test_a_batch_with_a_duplicate_identifier_stores_nothing(ledger: Ledger) -> None:
-    """Append is all or nothing: one conflict anywhere in a batch raises IntegrityError and stores none of it."""
+    """An append is atomic: a conflict anywhere in a batch raises IntegrityError, and nothing is stored."""
     ledger.append_meter_events({"taken": meter_event_data()})
     before = ledger.read_page(0, 100)
     for event_count, index in ((6, 0), (6, 3), (6, 6), (120, 0), (120, 49), (120, 50), (120, 75), (120, 120)):
@@ -81,7 +81,7 @@ def test_a_batch_with_a_duplicate_identifier_stores_nothing(ledger: Ledger) -> N
 
 
 def test_concurrent_writers_of_one_meter_version_do_not_both_succeed(ledger: Ledger) -> None:
-    """A stream's version can be written once, so a decision made on what is no longer so is refused."""
+    """A version of a stream can be written only once, so a decision on an outdated state is rejected."""
     meter = Meter.configure("tokens", "tokens", Rules(), at=NOW)
     ledger.append(meter.collect_events())
     first_meter, second_meter = ledger.meter("tokens"), ledger.meter("tokens")
@@ -94,7 +94,7 @@ def test_concurrent_writers_of_one_meter_version_do_not_both_succeed(ledger: Led
 
 
 def test_an_identifier_stays_reserved_forever(metering: Metering) -> None:
-    """The same content again is a duplicate at the first position, other content a conflict; nothing is written."""
+    """The same content is a duplicate at the first position, different content a conflict; nothing is written."""
     configure(metering)
     first = {
         "event_name": "tokens",
@@ -117,7 +117,7 @@ def test_an_identifier_stays_reserved_forever(metering: Metering) -> None:
 
 
 def test_concurrent_threads_write_in_one_order(store: Store) -> None:
-    """However many writers there are, every batch gets positions of its own, and together they leave no gap."""
+    """The batches of concurrent writers have consecutive positions without gaps or overlaps."""
     with store.metering() as metering:
         configure(metering)
         positions: list[int] = []

@@ -1,4 +1,4 @@
-"""The contract of following meters: what happened to them, in order, with the meter as it was then."""
+"""The contract of meter changes: the events of all meters in order, with the meter as of each event."""
 
 import pytest
 from tallybook.application import MeterChange, Metering
@@ -8,12 +8,12 @@ from .histories import START
 
 
 def change_pairs(changes: list[MeterChange]) -> list[tuple[str, str]]:
-    """What happened, and to which meter."""
+    """Return the kind and the event name of each change."""
     return [(change.change, change.meter.event_name) for change in changes]
 
 
 def record_changes(metering: Metering) -> None:
-    """Two meters have a history, between usage."""
+    """Record changes of two meters, with usage between them."""
     metering.meters.configure("tokens", customer_key="customer")
     metering.record("tokens", {"customer": "acme", "value": "1"}, timestamp=START)
     metering.meters.configure("seats", display_name="Seats", formula="last", customer_key="customer")
@@ -25,7 +25,7 @@ def record_changes(metering: Metering) -> None:
 
 
 def test_meter_changes_are_returned_in_order(metering: Metering) -> None:
-    """In the order of the ledger over all meters; usage isn't told."""
+    """Changes of all meters are in the order of the ledger, without usage."""
     assert metering.meters.changes() == []
     record_changes(metering)
     changes = metering.meters.changes()
@@ -37,7 +37,7 @@ def test_meter_changes_are_returned_in_order(metering: Metering) -> None:
 
 
 def test_a_change_shows_the_meter_as_it_was_then_and_before(metering: Metering) -> None:
-    """Whatever has become of it since."""
+    """Later changes of the meter don't affect it."""
     record_changes(metering)
     configured, _, renamed, deactivated, _, rules_changed = metering.meters.changes()
     assert configured.before is None
@@ -54,7 +54,7 @@ def test_a_change_shows_the_meter_as_it_was_then_and_before(metering: Metering) 
 
 
 def test_changes_are_read_from_a_position(metering: Metering) -> None:
-    """After a position, so many at a time."""
+    """A call returns the changes after a position, up to a limit."""
     record_changes(metering)
     all_changes = metering.meters.changes()
     assert metering.meters.changes(limit=2) == all_changes[:2]
@@ -64,7 +64,7 @@ def test_changes_are_read_from_a_position(metering: Metering) -> None:
 
 @pytest.mark.parametrize("invalid_arguments", [{"after": -1}, {"after": "1"}, {"limit": 0}, {"limit": 10_001}])
 def test_changes_out_of_range_are_rejected(metering: Metering, invalid_arguments: dict[str, int]) -> None:
-    """The field is named."""
+    """The error names the field."""
     with pytest.raises(InvalidParameter) as exc_info:
         metering.meters.changes(**invalid_arguments)
     assert exc_info.value.field == next(iter(invalid_arguments))

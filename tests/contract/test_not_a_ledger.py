@@ -1,4 +1,4 @@
-"""What is not a ledger, or can't be one, is refused with the class and code that say so, and left as it was."""
+"""Files and URLs that are not a ledger are rejected with a specific error, and the files are not changed."""
 
 import sqlite3
 from collections.abc import Callable
@@ -17,46 +17,46 @@ from tallybook.domain.errors import (
 
 
 def create_newer_ledger(file: Path) -> None:
-    """A ledger of a later Tallybook."""
+    """Create a ledger of a newer schema version."""
     Metering.open(f"sqlite:///{file}").close()
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA user_version = 1000")
 
 
 def create_ledger_with_newer_read_models(file: Path) -> None:
-    """A ledger whose read models a later Tallybook made."""
+    """Create a ledger whose read models have a newer schema version."""
     Metering.open(f"sqlite:///{file}").close()
     with closing(sqlite3.connect(f"{file}.read-models")) as connection:
         connection.execute("PRAGMA user_version = 1000")
 
 
 def create_foreign_database(file: Path) -> None:
-    """A SQLite database of another program."""
+    """Create a SQLite database of another application."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
 
 
 def create_database_with_other_application_id(file: Path) -> None:
-    """A SQLite database with an application id of its own."""
+    """Create a SQLite database with another application id."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA application_id = 42")
         connection.execute("CREATE TABLE invoices (id INTEGER PRIMARY KEY)")
 
 
 def create_read_models_file(file: Path) -> None:
-    """A `.read-models` file by another name."""
+    """Create a file of read models with another name."""
     other = file.with_name("other.db")
     Metering.open(f"sqlite:///{other}").close()
     Path(f"{other}.read-models").rename(file)
 
 
 def create_text_file(file: Path) -> None:
-    """A text, long enough to be looked at as pages."""
+    """Create a text file that is longer than a database page."""
     file.write_text("identifier,timestamp,event_name\n" * 1_000)
 
 
 def create_short_text_file(file: Path) -> None:
-    """A text shorter than the header of a database."""
+    """Create a text file that is shorter than the header of a database."""
     file.write_text("hello\n")
 
 
@@ -75,7 +75,7 @@ REJECTED_FILES: list[tuple[Callable[[Path], None], type[TallybookError], str]] =
 def test_a_file_that_is_not_a_ledger_is_rejected(
     create: Callable[[Path], None], error_class: type[TallybookError], code: str, tmp_path: Path
 ) -> None:
-    """Opening refuses what it can't read and says which file it is about."""
+    """Opening raises an error that names the file."""
     file = tmp_path / "usage.db"
     create(file)
     with pytest.raises(TallybookError, match=r"usage\.db") as exc_info:
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_a_ledger_is_rejected(
 
 @pytest.mark.parametrize("create", [made for made, _, _ in REJECTED_FILES])
 def test_a_rejected_file_is_not_changed(create: Callable[[Path], None], tmp_path: Path) -> None:
-    """A file that belongs to somebody else is not changed by a byte."""
+    """A file of another application stays byte for byte the same."""
     file = tmp_path / "usage.db"
     create(file)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -96,7 +96,7 @@ def test_a_rejected_file_is_not_changed(create: Callable[[Path], None], tmp_path
 
 @pytest.mark.parametrize("create", [made for made, _, _ in REJECTED_FILES])
 def test_a_rejected_file_is_closed(create: Callable[[Path], None], tmp_path: Path) -> None:
-    """Nothing stays open after a refusal, so that no write-ahead log is left beside the file."""
+    """All connections are closed after the error, and no write-ahead log remains next to the file."""
     file = tmp_path / "usage.db"
     create(file)
     before = {path.name for path in tmp_path.iterdir()}
@@ -107,7 +107,7 @@ def test_a_rejected_file_is_closed(create: Callable[[Path], None], tmp_path: Pat
 
 
 def test_an_empty_file_becomes_a_ledger(tmp_path: Path) -> None:
-    """A file of no bytes is a new ledger, as one made by mkstemp is."""
+    """An empty file, such as mkstemp creates, is opened as a new ledger."""
     file = tmp_path / "usage.db"
     file.touch()
     with Metering.open(f"sqlite:///{file}") as metering:
@@ -117,7 +117,7 @@ def test_an_empty_file_becomes_a_ledger(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
-    """A file is made where it is missing, a folder is not."""
+    """A missing file is created, a missing folder is not."""
     with pytest.raises(LedgerUnavailable, match="folder must exist") as exc_info:
         Metering.open(f"sqlite:///{tmp_path / 'missing' / 'usage.db'}")
     assert exc_info.value.code == "ledger_unavailable"
@@ -125,7 +125,7 @@ def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_an_invalid_url(tmp_path: Path) -> None:
-    """A ledger is a file, not the folder it lies in."""
+    """The path must name a file."""
     with pytest.raises(InvalidLedgerUrl, match="is a folder") as exc_info:
         Metering.open(f"sqlite:///{tmp_path}")
     assert exc_info.value.code == "invalid_ledger_url"
@@ -147,17 +147,17 @@ def test_a_folder_is_an_invalid_url(tmp_path: Path) -> None:
     ],
 )
 def test_an_unknown_or_malformed_url_is_rejected(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URL of an unknown scheme, or with more than a path, is refused by name, and no file is made of it."""
+    """The error shows the URL, and no file is created."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidLedgerUrl) as exc_info:
         Metering.open(url)
     assert (exc_info.value.code, exc_info.value.field) == ("invalid_ledger_url", "url")
-    assert url.startswith(str(exc_info.value.value).removesuffix("…"))  # without what may be a password
+    assert url.startswith(str(exc_info.value.value).removesuffix("…"))  # without a possible password
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
-    """A path is a path: one that looks like a setting of SQLite's is a durable file like any other."""
+    """A path that resembles a SQLite option is the path of a durable file."""
     folder = tmp_path / "mode=memory :memory:"
     folder.mkdir()
     with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
@@ -166,7 +166,7 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
 
 
 def test_a_rejected_url_does_not_affect_the_next_url(tmp_path: Path) -> None:
-    """After a refusal the same process opens a good ledger at once: nothing is held."""
+    """After the error, the same process can open a valid ledger immediately."""
     file = tmp_path / "usage.db"
     create_text_file(file)
     with pytest.raises(NotALedger):

@@ -1,4 +1,4 @@
-"""A page of the ledger is read at once where it can be, and says the same as its rows; what is damaged is told."""
+"""Pages of the ledger are read in bulk if possible, with the same events as row by row; corruption is reported."""
 
 import re
 import sqlite3
@@ -28,22 +28,22 @@ CORRUPTED = {
     "not UTF-8": USAGE_STATE.replace(b"acme", b"\xff"),
     "nothing": b"",
     "a NUL": USAGE_STATE + b"\0",
-    "more behind it": USAGE_STATE + b',"more"',
-    "another event behind it": USAGE_STATE + b"," + USAGE_STATE,
-    "another event that says nothing behind it": USAGE_STATE + b",null",
-    "what says nothing": b"null",
-    "what stands for another event": b"\x02",
-    "what stands for another event behind it": USAGE_STATE + b",\x02",
-    "what stands for another event inside of a text": USAGE_STATE.replace(b"acme", b"ac\x02me"),
-    "what stands for another event in a field": USAGE_STATE[:-1] + b',"more":\x02}',
-    "another part behind it": USAGE_STATE + b"]\n[" + USAGE_STATE,
-    "the end of the page": USAGE_STATE + b"]",
+    "trailing data": USAGE_STATE + b',"more"',
+    "a second event": USAGE_STATE + b"," + USAGE_STATE,
+    "a trailing null": USAGE_STATE + b",null",
+    "null": b"null",
+    "a placeholder": b"\x02",
+    "a trailing placeholder": USAGE_STATE + b",\x02",
+    "a placeholder in a string": USAGE_STATE.replace(b"acme", b"ac\x02me"),
+    "a placeholder as a value": USAGE_STATE[:-1] + b',"more":\x02}',
+    "a second chunk": USAGE_STATE + b"]\n[" + USAGE_STATE,
+    "a closing bracket": USAGE_STATE + b"]",
 }
 PAGE_SIZES = [1, 7, 10_000]
 
 
 def read_bulk(ledger: Ledger, page_size: int) -> list[PositionedEvent]:
-    """All events as the projector reads them."""
+    """Return all events, read as the projector reads them."""
     events: list[PositionedEvent] = []
     with PageReader(ledger, page_size, 10_000) as pages:
         position, head = 0, ledger.head()
@@ -55,13 +55,13 @@ def read_bulk(ledger: Ledger, page_size: int) -> list[PositionedEvent]:
 
 
 def row_by_row(ledger: Ledger) -> list[PositionedEvent]:
-    """All events as their rows give them."""
+    """Return all events, read row by row."""
     return list(decode_rows(ledger.read_page(0, 10_000)))
 
 
 @pytest.mark.parametrize("page_size", [99, 999, 10_000])
 def test_bulk_pages_equal_row_reads(store: Store, page_size: int) -> None:
-    """Over the end of a part too, and in pages that end within one."""
+    """This includes pages over several chunks, and pages that end within a chunk."""
     with store.metering() as metering, store.components() as (ledger, _):
         record_history(metering, 60)
         payload = {"customer": 'x\n\u2028"\\ \U0001f600 ]],[', "value": "1"}
@@ -71,12 +71,12 @@ def test_bulk_pages_equal_row_reads(store: Store, page_size: int) -> None:
         assert read_bulk(ledger, page_size) == events
 
 
-@pytest.mark.parametrize("back", [0, 3], ids=["the last event", "one among others"])
+@pytest.mark.parametrize("back", [0, 3], ids=["last event", "inner event"])
 @pytest.mark.parametrize("corruption", CORRUPTED)
 def test_a_corrupted_event_is_reported_at_its_position(
     persistent_store: PersistentStore, corruption: str, back: int
 ) -> None:
-    """All before it is folded in, and nothing of it, in pages of any size; no other event comes of it."""
+    """The events before it are folded and no others, with pages of any size."""
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, views):
         record_history(metering, 10)
         payload = {"customer": "acme", "value": "1"}
@@ -97,7 +97,7 @@ def test_a_corrupted_event_is_reported_at_its_position(
 
 
 def test_a_state_over_several_lines_is_read(persistent_store: PersistentStore) -> None:
-    """A line in a page ends a part; whoever wrote it so, it is the same event."""
+    """Newlines in a state are not taken for the newlines between the chunks of a page."""
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, _):
         record_history(metering, 20)
         events = row_by_row(ledger)
@@ -113,7 +113,7 @@ def test_a_state_over_several_lines_is_read(persistent_store: PersistentStore) -
 
 
 def limit_value_size(monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
-    """Let values on SQLite, and parts of a page on PostgreSQL, be of so many bytes at most."""
+    """Limit the size of values on SQLite, and of the chunks of a page on PostgreSQL."""
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def limited(*arguments: object, **named: object) -> sqlite3.Connection:
@@ -126,7 +126,7 @@ def limit_value_size(monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
 
 
 def exceed_postgresql_limit(monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
-    """Let a part of any page be longer than any value of PostgreSQL's; values on SQLite of so many bytes at most."""
+    """Make the chunks of each page exceed PostgreSQL's limit of a value, and limit the size of values on SQLite."""
     limit_value_size(monkeypatch, max_bytes)
     too_long = "SELECT repeat('x', 2000000000)::bytea, %(after)s + %(until)s + %(longest)s::bigint"
     monkeypatch.setattr(bulk_read, "_SELECT_USAGE_DOCUMENT", too_long)
@@ -136,7 +136,7 @@ def exceed_postgresql_limit(monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> 
 def test_a_page_too_long_for_the_store_is_read_row_by_row(
     store: Store, limit: Callable[[pytest.MonkeyPatch, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says the same."""
+    """The events are the same."""
     limit(monkeypatch, 20_000)
     with store.metering() as metering, store.components() as (ledger, views):
         record_history(metering, 200)
@@ -149,7 +149,7 @@ def test_a_page_too_long_for_the_store_is_read_row_by_row(
 
 
 def test_the_first_page_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be folded ahead by meters that nobody knows yet."""
+    """Pages can't be folded ahead before the meters of the ledger are known."""
     monkeypatch.setattr(page_projector, "CHUNK_SIZE", 5)
     reached: list[int] = []
     with store.metering() as metering, store.components() as (ledger, views):
@@ -160,7 +160,7 @@ def test_the_first_page_is_short(store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_prefetched_page_ends_at_the_requested_position(store: Store) -> None:
-    """Also where there are many cancels in it, behind that end."""
+    """Many cancellations after that position don't change this."""
     with store.metering() as metering, store.components() as (ledger, _), PageReader(ledger, 100, 1) as pages:
         record_history(metering, 60)
         cancels = [position for position, event in row_by_row(ledger) if isinstance(event, EventCancelledData)]
@@ -170,7 +170,7 @@ def test_a_prefetched_page_ends_at_the_requested_position(store: Store) -> None:
 
 
 def test_a_cancellation_of_a_later_event_is_reported(persistent_store: PersistentStore) -> None:
-    """No use is left out because of it, or counted: nothing is."""
+    """Totals are not computed past such a cancellation; the error has its position."""
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, _):
         record_history(metering, 60)
         position, _, state = next(row for row in ledger.read_page(0, 100) if row[1] == EVENT_CANCELLED)
@@ -185,7 +185,7 @@ def test_a_cancellation_of_a_later_event_is_reported(persistent_store: Persisten
 
 
 def test_pages_are_read_if_no_thread_can_be_started(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after the main thread of a program has ended: the executors of other threads take nothing any more."""
+    """Executors reject work after the main thread of a program has ended; pages are then read without prefetching."""
     with store.metering() as metering, store.components() as (ledger, views):
         record_history(metering, 60)
         monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
@@ -193,7 +193,7 @@ def test_pages_are_read_if_no_thread_can_be_started(store: Store, monkeypatch: p
 
 
 def test_a_ledger_in_memory_is_read_by_one_thread(store: Store) -> None:
-    """Who reads a table there keeps others from writing to it; of a lasting one the next page is fetched meanwhile."""
+    """In memory, a reader blocks writers, so pages are not prefetched. Persistent ledgers prefetch the next page."""
     with store.metering() as metering, store.components() as (ledger, _):
         record_history(metering, 10)
         with PageReader(ledger, 5, 5) as pages:
