@@ -1,4 +1,4 @@
-"""The contract of generations: built beside the live one, equal to it under its rules, and made live whole."""
+"""The contract of generations: build them while another one is live, compare them, and promote them atomically."""
 
 import random
 import threading
@@ -22,7 +22,7 @@ ALL_TIME = NOW.replace(year=2000), NOW.replace(year=2100)
 
 
 def fold_all(ledger: Ledger, views: GenerationStore) -> tuple[int, Contents]:
-    """What one fold of the whole ledger in one page makes, under the rules in force."""
+    """Return the position and rows of a fold of the whole ledger in one page under the rules in force."""
     with views.temporary(ledger.meters_with_changed_rules()) as scratch:
         Projector(ledger, scratch).catch_up()
         return read_model_rows(scratch)
@@ -30,13 +30,13 @@ def fold_all(ledger: Ledger, views: GenerationStore) -> tuple[int, Contents]:
 
 @contextmanager
 def open_generations(store: Store) -> Generator[tuple[Generations, Ledger, GenerationStore]]:
-    """What works on the generations of a store."""
+    """Open the generations of a store with its ledger and read models."""
     with store.components() as (ledger, views):
         yield Generations(ledger, views), ledger, views
 
 
 def record_after_pages(metering: Metering, first: int, interval: int = 1) -> Callable[[Progress], None]:
-    """Record a few more uses, and cancel one, after pages that are folded."""
+    """Return a progress callback that records meter events, and sometimes cancels one, after a page is folded."""
     rng, pages = random.Random(first), iter(range(first, first + 10_000))
 
     def record_more(_: Progress) -> None:
@@ -51,15 +51,15 @@ def record_after_pages(metering: Metering, first: int, interval: int = 1) -> Cal
 
 
 class Interrupted(BaseException):
-    """Somebody ends the program, as KeyboardInterrupt does."""
+    """Ends a rebuild, as KeyboardInterrupt does."""
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 4, 10_000])
-@pytest.mark.parametrize("restarted", [False, True], ids=["in one go", "with a restart"])
+@pytest.mark.parametrize("restarted", [False, True], ids=["uninterrupted", "restarted"])
 def test_a_rebuild_under_unchanged_rules_has_the_rows_of_the_live_generation(
     store: Store, page_size: int, restarted: bool
 ) -> None:
-    """However it is cut into pages, begun again in the middle, and with usage and cancels arriving all the while."""
+    """This holds for any page size, after a restart, and if usage and cancellations are recorded during the rebuild."""
     with store.metering() as metering:
         record_history(metering, 30)
         metering.rules.change("jobs", {"formula": "sum", "dimension_keys": []}, reason="why not")
@@ -88,7 +88,7 @@ def test_a_rebuild_under_unchanged_rules_has_the_rows_of_the_live_generation(
 
 
 def test_an_interrupted_rebuild_resumes_at_its_position(store: Store) -> None:
-    """Interrupted after each of its pages: the live generation is as it was, and the same call goes on."""
+    """If a rebuild is interrupted after each page, the live generation is unchanged, and the same call resumes it."""
     with store.metering() as metering:
         record_history(metering, 30)
         before = query_results(metering)
@@ -116,7 +116,7 @@ def test_an_interrupted_rebuild_resumes_at_its_position(store: Store) -> None:
 
 
 def test_an_interrupted_rebuild_is_abandoned_for_one_under_other_rules(store: Store) -> None:
-    """It goes on only for the rules that it was begun with; what is left can be dropped."""
+    """A rebuild resumes only under the rules it was started with; an unfinished generation can be dropped."""
     with store.metering() as metering, open_generations(store) as (generations, _, _):
         record_history(metering, 30)
 
@@ -143,7 +143,7 @@ def test_an_interrupted_rebuild_is_abandoned_for_one_under_other_rules(store: St
 
 
 def test_the_live_generation_cannot_be_dropped_and_a_dropped_one_is_not_found(store: Store) -> None:
-    """A retired one can be; what is dropped is neither listed, compared, promoted nor dropped again."""
+    """A retired generation can be dropped; after that it can't be listed, compared, promoted or dropped."""
     with store.metering() as metering:
         record_history(metering, 20)
         metering.generations.promote(metering.generations.rebuild().number)
@@ -166,7 +166,7 @@ def test_the_live_generation_cannot_be_dropped_and_a_dropped_one_is_not_found(st
 
 
 def test_a_promoted_generation_is_folded_to_the_head(store: Store) -> None:
-    """Also what was recorded since it was built, and the change of its rules; the way back as well."""
+    """This includes events recorded after its rebuild and its rule change, also if the old generation is promoted."""
     with store.metering() as metering:
         record_history(metering, 20)
         before = metering.totals("tokens", START, END)
@@ -184,13 +184,13 @@ def test_a_promoted_generation_is_folded_to_the_head(store: Store) -> None:
 
 
 def metering_rules(metering: Metering, event_name: str, formula: str) -> object:
-    """A meter's rules with another formula."""
+    """Return the rules of a meter with another formula."""
     present = metering._ledger.meter(event_name).rules  # pyright: ignore[reportPrivateUsage]
     return type(present).model_validate({**dict(present), "formula": formula})
 
 
 def test_a_rename_during_a_promotion_is_preserved(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A meter that changes between being loaded and its rules being changed: both happen."""
+    """If a meter is renamed between its loading and its rule change, both changes are stored."""
     with store.metering() as metering, store.metering() as other:
         record_history(metering, 10)
         candidate = metering.generations.rebuild(rules={"tokens": {"formula": "count"}}).number
@@ -201,7 +201,7 @@ def test_a_rename_during_a_promotion_is_preserved(store: Store, monkeypatch: pyt
 
 
 def before_rules_change(metering: Metering, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
-    """Let something happen once, just before a promotion holds the ledger to change rules."""
+    """Run an action once, directly before a promotion locks the ledger to change rules."""
     ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
     exclusive, once = ledger.exclusive, iter([action])
 
@@ -218,12 +218,12 @@ BY_REGION = {"jobs": {"dimension_keys": ["region", "plan"]}, "tokens": {"value_k
 
 
 def incomplete_event(number: int, payload: dict[str, str], event_name: str = "tokens") -> dict[str, object]:
-    """A report whose payload some rules can't read."""
+    """Return a meter event whose payload is incompatible with some rules."""
     return {"event_name": event_name, "identifier": f"poor-{number}", "payload": payload, "timestamp": START}
 
 
 def test_payloads_incompatible_with_the_new_rules_stop_the_rebuild_and_are_listed(store: Store) -> None:
-    """All of them, of every meter whose rules change, with identifier and code; nothing is changed, none is left."""
+    """The error lists the events of all changed meters with identifier and code; rules and generations are unchanged."""
     with store.metering() as metering:
         record_history(metering, 0)
         metering.record_many(
@@ -257,7 +257,7 @@ def test_payloads_incompatible_with_the_new_rules_stop_the_rebuild_and_are_liste
 
 
 def test_the_first_thousand_incompatible_events_are_listed_and_all_are_counted(store: Store) -> None:
-    """The count is exact."""
+    """The error has the exact count."""
     with store.metering() as metering:
         record_history(metering, 0)
         metering.record_many([incomplete_event(number, {"customer": "acme", "value": "1"}) for number in range(1_203)])
@@ -268,7 +268,7 @@ def test_the_first_thousand_incompatible_events_are_listed_and_all_are_counted(s
 
 @pytest.mark.parametrize("operation", ["promote", "diff"])
 def test_an_incompatible_event_recorded_after_the_rebuild_is_listed_too(store: Store, operation: str) -> None:
-    """Promoting, or comparing, what can't be brought up to date is refused as the rebuild would have been."""
+    """Promoting or comparing a candidate with an incompatible event raises the same error as a rebuild."""
     with store.metering() as metering:
         record_history(metering, 0)
         metering.record_many([incomplete_event(0, COMPLETE_PAYLOAD)])
@@ -289,7 +289,7 @@ def test_an_incompatible_event_recorded_after_the_rebuild_is_listed_too(store: S
 def test_an_incompatible_event_recorded_during_the_rule_change_is_listed_too(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Recorded after the candidate was brought up, just before the ledger is held: found there, and nothing changed."""
+    """The event is recorded after the candidate caught up and before the ledger is locked. No rules are changed."""
     with store.metering() as metering, store.metering() as other:
         record_history(metering, 0)
         candidate = metering.generations.rebuild(rules=BY_REGION).number
@@ -306,8 +306,8 @@ def test_an_incompatible_event_recorded_during_the_rule_change_is_listed_too(
 def test_a_meter_event_validated_under_old_rules_is_validated_again_after_a_change(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rules change between the decision on a batch and its storing: what the new rules can't read is refused, and
-    what they can read is recorded under them."""
+    """If rules change between the validation and the storing of a batch, events incompatible with the new rules are
+    rejected, and the others are recorded under the new rules."""
     with store.metering() as metering, store.metering() as other:
         record_history(metering, 0)
         candidate = other.generations.rebuild(rules=BY_REGION).number
@@ -332,17 +332,17 @@ def test_a_meter_event_validated_under_old_rules_is_validated_again_after_a_chan
 
 
 class SimulatedCrash(BaseException):
-    """The program ends here."""
+    """The process ends."""
 
 
 def call_original(catch_up: Callable[[Generation], int], generation: Generation) -> int:
-    """Do what it does."""
+    """Call the original method."""
     return catch_up(generation)
 
 
-@pytest.fixture(params=["the rules", "the last catch-up"])
+@pytest.fixture(params=["rule change", "last catch-up"])
 def interrupted_promotion(store: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """A ledger whose rules were changed by a promotion that was cut off before the candidate was made live."""
+    """Return a ledger in which a promotion changed the rules and crashed before it made the candidate live."""
     with store.metering() as keep_open, store.metering() as metering:
         record_history(keep_open, 60)
         candidate = metering.generations.rebuild(rules={"tokens": {"formula": "last", "event_time_window": "day"}})
@@ -352,7 +352,7 @@ def interrupted_promotion(store: Store, request: pytest.FixtureRequest) -> Itera
             raise SimulatedCrash
 
         with pytest.MonkeyPatch.context() as patch:
-            if request.param == "the rules":
+            if request.param == "rule change":
                 catch_up, calls = working.catch_up, iter([call_original, cut])
 
                 def next_catch_up(generation: Generation) -> int:
@@ -366,7 +366,7 @@ def interrupted_promotion(store: Store, request: pytest.FixtureRequest) -> Itera
 
 
 def test_an_interrupted_promotion_is_completed_by_the_next_query(interrupted_promotion: Store) -> None:
-    """Once the ledger says so, every answer is under the new rules, whichever program asks."""
+    """After the rule change is stored, all results are under the new rules, in every process."""
     with interrupted_promotion.metering() as metering, interrupted_promotion.metering() as other:
         assert metering.meters.get("tokens").revision == 2
         explained = metering.explain("tokens", None, START, END)
@@ -387,7 +387,7 @@ def test_an_interrupted_promotion_is_completed_by_the_next_query(interrupted_pro
 def test_the_first_query_after_an_interrupted_promotion_uses_the_rules_in_force(
     interrupted_promotion: Store, operation: str
 ) -> None:
-    """No call is misled by a live generation that is behind the ledger's rules."""
+    """No operation uses a live generation whose rules are older than those of the ledger."""
     with interrupted_promotion.metering() as metering:
         match operation:
             case "total":
@@ -405,7 +405,7 @@ def test_the_first_query_after_an_interrupted_promotion_uses_the_rules_in_force(
 
 
 def test_a_query_between_rule_change_and_switch_waits_for_the_promotion(interrupted_promotion: Store) -> None:
-    """Whoever is promoting is let do it; only one who was cut off is done the work of."""
+    """A query completes only interrupted promotions; while one is running, it waits for it."""
     with interrupted_promotion.metering() as metering, interrupted_promotion.components() as (_, views):
         revisions: list[int] = []
         query_thread = threading.Thread(
@@ -421,7 +421,7 @@ def test_a_query_between_rule_change_and_switch_waits_for_the_promotion(interrup
 
 
 def test_read_models_rebuilt_after_a_rule_change_give_the_same_results(persistent_store: PersistentStore) -> None:
-    """A fresh fold is under the rules in force, and knows which were in force when."""
+    """A rebuild uses the rules in force, and stores which rules were in force at each position."""
     with persistent_store.metering() as metering:
         record_history(metering, 40)
         metering.rules.change("tokens", {"formula": "last", "event_time_window": "day"}, reason="billed by day")
@@ -438,7 +438,7 @@ def test_read_models_rebuilt_after_a_rule_change_give_the_same_results(persisten
 
 
 def results_as_of(metering: Metering, position: int) -> object:
-    """What was answered at a position."""
+    """Return the results as of a position."""
     return [
         (metering.totals(name, START, END, as_of=position), metering.explain(name, None, START, END, as_of=position))
         for name in METERS
@@ -447,7 +447,7 @@ def results_as_of(metering: Metering, position: int) -> object:
 
 @pytest.mark.parametrize("page_size", [1, 2, 3, 5])
 def test_pages_that_end_around_a_change_of_rules(store: Store, page_size: int) -> None:
-    """A change of rules as the last or first event of a page, or between others, leaves no trace in the rows."""
+    """The rows are the same whether a rule change is the first, the last or an inner event of a page."""
     with store.metering() as metering:
         record_history(metering, 0)
         for number in range(6):
@@ -464,7 +464,7 @@ def test_pages_that_end_around_a_change_of_rules(store: Store, page_size: int) -
 
 
 def test_concurrent_generation_operations_do_not_deadlock(store: Store) -> None:
-    """Threads record and ask all the while others rebuild, compare, promote, verify and drop; all come to an end."""
+    """Some threads record and query while others rebuild, compare, promote, verify and drop; all threads end."""
     with store.metering() as metering:
         metering.meters.configure("tokens", customer_key="customer")
         metering.meters.configure("seats", formula="last", customer_key="customer")
@@ -518,7 +518,7 @@ def test_concurrent_generation_operations_do_not_deadlock(store: Store) -> None:
 
 
 def test_promoting_never_undoes_what_was_changed_since(store: Store) -> None:
-    """A candidate, and a generation that retired, put back no rules of meters that were changed after them."""
+    """Promoting a candidate or a retired generation doesn't revert later rule changes of other meters."""
     with store.metering() as metering:
         record_history(metering, 30)
         candidate = metering.generations.rebuild(rules={"tokens": {"formula": "last"}}).number
@@ -540,7 +540,7 @@ def test_promoting_never_undoes_what_was_changed_since(store: Store) -> None:
 
 
 def test_concurrent_rule_changes_are_both_preserved(store: Store) -> None:
-    """Each names a part of the rules: the second changes what the first has made of them."""
+    """Each call changes a part of the rules, and the second call is applied to the result of the first."""
     with store.metering() as metering:
         record_history(metering, 30)
         together = threading.Barrier(2)
@@ -561,7 +561,7 @@ def test_concurrent_rule_changes_are_both_preserved(store: Store) -> None:
 
 
 def test_a_candidate_of_another_ledger_is_deleted(persistent_store: PersistentStore) -> None:
-    """With the ledger put back from a backup, no generation that was built from its later events is left."""
+    """After the ledger is restored from a backup, generations that were built from its later events are deleted."""
     backup = persistent_store.new_location()
     with persistent_store.metering() as metering:
         record_history(metering, 10)

@@ -1,4 +1,4 @@
-"""Other processes fold and count pages ahead; what comes of it is the same, also where one of them is lost."""
+"""Worker processes fold and count pages ahead; the results are the same, even if a worker process dies."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 60
 
 
 class CountingWorkerPool(WorkerPool):
-    """Workers that count what they were asked, and are there before anybody else does it."""
+    """A worker pool that counts its calls. Its workers are ready when the constructor returns."""
 
     calls = 0
 
@@ -40,14 +40,14 @@ class CountingWorkerPool(WorkerPool):
         assert not self.is_closed
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """What a worker answers."""
+        """Count a call, and return the result of the worker."""
         CountingWorkerPool.calls += 1
         return super().call(function, *arguments)
 
 
 @pytest.fixture
 def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """However little there is to do, two workers do it."""
+    """Use two workers for a ledger of any size."""
     monkeypatch.setenv(MAX_PROCESSES_SETTING, "3")
     monkeypatch.setattr(WORKER_PROCESSES, "min_events", 0)
     monkeypatch.setattr(worker_pool, "WorkerPool", CountingWorkerPool)
@@ -55,25 +55,25 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     worker_pool.shutdown_idle_workers()
     yield
     worker_pool.shutdown_idle_workers()
-    assert not worker_pids(), "a worker is left"
+    assert not worker_pids(), "a worker process is still running"
 
 
 def worker_pids() -> set[int]:
-    """The worker processes that this one has begun."""
+    """Return the ids of the worker processes that this process started."""
     pids: set[int] = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(status.read_text().rpartition(")")[2].split()[1])
             if parent == os.getpid() and b"worker_main.py" in (status.parent / "cmdline").read_bytes():
                 pids.add(int(status.parent.name))
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
     return pids
 
 
 @pytest.mark.usefixtures("two_workers")
 def test_pages_folded_in_workers_give_the_same_rows(persistent_store: PersistentStore) -> None:
-    """Meters are renamed and have uses cancelled on the way."""
+    """Meters are renamed and meter events cancelled within the pages."""
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, views):
         record_history(metering, 300)
         with pytest.MonkeyPatch.context() as patch:
@@ -89,7 +89,7 @@ def test_pages_folded_in_workers_give_the_same_rows(persistent_store: Persistent
 
 @pytest.mark.usefixtures("two_workers")
 def test_pages_counted_in_workers_give_the_same_totals(persistent_store: PersistentStore) -> None:
-    """Where every event stands for itself, and where the newest of each hour or day counts."""
+    """This holds without a window, and with windows in which only the newest event counts."""
     with persistent_store.metering() as metering:
         metering._projector.page_size = PAGE  # pyright: ignore[reportPrivateUsage]
         record_history(metering, 300)
@@ -101,7 +101,7 @@ def test_pages_counted_in_workers_give_the_same_totals(persistent_store: Persist
 
 @pytest.mark.usefixtures("two_workers")
 def test_pages_pending_under_other_rules_are_submitted_again(persistent_store: PersistentStore) -> None:
-    """As where another generation takes the place of the live one while pages are being folded."""
+    """This happens if another generation is promoted while workers fold pages."""
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, views):
         record_history(metering, 300)
         Projector(ledger, views, workers=WORKER_PROCESSES).catch_up()
@@ -128,7 +128,7 @@ def test_pages_pending_under_other_rules_are_submitted_again(persistent_store: P
 def test_a_page_is_counted_again_if_a_newer_page_cancels_its_events(
     persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest page is fetched last, when the older ones were counted."""
+    """The newest page is read last, after the older pages were counted."""
     with persistent_store.metering() as metering:
         metering._projector.page_size = PAGE  # pyright: ignore[reportPrivateUsage]
         record_history(metering, 100)
@@ -159,7 +159,7 @@ def test_a_page_is_counted_again_if_a_newer_page_cancels_its_events(
 def test_a_killed_worker_is_replaced_by_local_folding(
     persistent_store: PersistentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it had begun is folded by who asked for it; the log tells."""
+    """The calling process folds the pages of the killed worker, and a warning is logged."""
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, views):
         record_history(metering, 300)
         metering.catch_up()
@@ -178,7 +178,7 @@ def test_a_killed_worker_is_replaced_by_local_folding(
 
 @pytest.mark.usefixtures("two_workers")
 def test_a_folding_error_in_a_worker_is_raised_to_the_caller(persistent_store: PersistentStore) -> None:
-    """All before it is folded in, and totals aren't counted past it."""
+    """The events before the invalid event are folded, and totals are not computed past it."""
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, views):
         metering._projector.page_size = PAGE  # pyright: ignore[reportPrivateUsage]
         record_history(metering, 300)
@@ -199,7 +199,7 @@ def test_a_folding_error_in_a_worker_is_raised_to_the_caller(persistent_store: P
 def test_while_waiting_for_a_page_the_caller_folds_an_upcoming_page(
     persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one worker that is slow, this process folds pages meanwhile; they are taken in their order."""
+    """If the only worker is slow, the calling process folds pages too. Pages are applied in order."""
     monkeypatch.setenv(MAX_PROCESSES_SETTING, "2")
     call, here = CountingWorkerPool.call, parallel_pages.call_locally
     done_here: list[object] = []
@@ -225,7 +225,7 @@ def test_while_waiting_for_a_page_the_caller_folds_an_upcoming_page(
 
 
 def test_pages_can_be_requested_repeatedly(persistent_store: PersistentStore) -> None:
-    """As a store does that tries a page again, while those that follow still wait; in the end from the beginning."""
+    """A page can be requested again while later pages are pending, as a store does when it retries a page."""
     with (
         persistent_store.metering() as metering,
         persistent_store.components() as (ledger, _),
@@ -248,7 +248,7 @@ def test_pages_can_be_requested_repeatedly(persistent_store: PersistentStore) ->
 def test_a_page_error_is_raised_when_the_page_is_requested(
     persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not with one before it; and it can be asked for again."""
+    """The error is not raised with an earlier page, and the page can be requested again."""
     monkeypatch.setenv(MAX_PROCESSES_SETTING, "2")
     with persistent_store.metering() as metering, persistent_store.components() as (ledger, _):
         record_history(metering, 100)
@@ -277,7 +277,7 @@ def test_a_page_error_is_raised_when_the_page_is_requested(
 
 
 def test_no_worker_is_started_for_few_events_or_if_disabled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To begin one takes as long as to fold tens of thousands of events."""
+    """Starting a worker process takes as long as folding tens of thousands of events."""
     started: list[int] = []
     monkeypatch.setattr(WORKER_PROCESSES, "pool", started.append)
     with store.metering() as metering, store.components() as (ledger, views):

@@ -1,4 +1,4 @@
-"""What PostgreSQL promises beyond the contract: events that nobody can change, and positions without gaps."""
+"""Guarantees of PostgreSQL beyond the contract: stored events are immutable, and positions have no gaps."""
 
 import random
 import subprocess
@@ -30,7 +30,7 @@ INSERT = "INSERT INTO stored_events (position, originator_id, originator_version
 
 @pytest.fixture
 def recorded_store(postgres_store: PostgresSchema) -> PostgresSchema:
-    """A ledger of 29 events."""
+    """Return a ledger of 29 events."""
     with postgres_store.metering() as metering:
         record_history(metering, 20)
         query_results(metering)
@@ -39,12 +39,12 @@ def recorded_store(postgres_store: PostgresSchema) -> PostgresSchema:
 
 
 def stored_rows(store: PostgresSchema) -> list[tuple[object, ...]]:
-    """All rows of the ledger."""
+    """Return all rows of the ledger."""
     return list(store.ledger_rows("SELECT * FROM stored_events ORDER BY position"))
 
 
 def opening_error(url: str) -> TallybookError:
-    """How opening a ledger is refused, which takes no longer than a moment."""
+    """Return the error of opening a ledger, which is raised within a few seconds."""
     started_at = time.monotonic()
     with pytest.raises(TallybookError) as exc_info:
         Metering.open(url).close()
@@ -70,7 +70,7 @@ def opening_error(url: str) -> TallybookError:
     ],
 )
 def test_stored_events_cannot_be_changed_or_deleted(recorded_store: PostgresSchema, statement: str) -> None:
-    """A plain connection of the owner's is refused by the table itself, and changes nothing."""
+    """Triggers of the table reject such statements, also those of the table's owner."""
     before = stored_rows(recorded_store)
     with pytest.raises(StoreRejected, match=r"stored events are never (changed|deleted)"):
         recorded_store.execute("ledger", Step(statement))
@@ -78,7 +78,7 @@ def test_stored_events_cannot_be_changed_or_deleted(recorded_store: PostgresSche
 
 
 def similar_events(*positions: int) -> list[tuple[object, ...]]:
-    """Events like the one at position 5, under identifiers of their own, at other positions."""
+    """Return copies of the event at position 5 with new identifiers and the given positions."""
     return [(position, f"event/like-{index}-{position}", 1) for index, position in enumerate(positions)]
 
 
@@ -93,7 +93,7 @@ REJECTED_POSITIONS = [
 def test_only_the_next_position_is_accepted(
     recorded_store: PostgresSchema, positions: tuple[int, ...], by: str
 ) -> None:
-    """A gap, 0, a position that is taken or one given twice: all of the statement is refused."""
+    """A statement with a gap, position 0, an existing position or a repeated position is rejected as a whole."""
     before = stored_rows(recorded_store)
     with pytest.raises((psycopg.IntegrityError, psycopg.DataError)):
         append(recorded_store, positions, by)
@@ -105,7 +105,7 @@ def test_only_the_next_position_is_accepted(
 def test_any_writer_can_insert_the_next_positions(
     recorded_store: PostgresSchema, positions: tuple[int, ...], by: str
 ) -> None:
-    """A plain connection may append, in whatever order it gives them; the application goes on after that."""
+    """Any connection can append rows in any order within a statement; the application continues after them."""
     append(recorded_store, positions, by)
     with recorded_store.metering() as metering:
         receipt = metering.record("tokens", {"customer": "acme", "value": "1"})
@@ -114,7 +114,7 @@ def test_any_writer_can_insert_the_next_positions(
 
 
 def append(store: PostgresSchema, positions: tuple[int, ...], by: str) -> None:
-    """Store events past the application, all in one statement."""
+    """Store events without the application, in one statement."""
     ((topic, state),) = store.ledger_rows(
         "SELECT topic, state FROM stored_events WHERE topic = 'UsageRecorded' LIMIT 1"
     )
@@ -132,8 +132,7 @@ def append(store: PostgresSchema, positions: tuple[int, ...], by: str) -> None:
 
 
 def test_an_insert_does_not_use_uncommitted_positions(recorded_store: PostgresSchema) -> None:
-    """Somebody who appends without the lock can't store after what another has not committed, whose place may stay
-    empty."""
+    """Without the append lock, a writer can't insert after an uncommitted position, which may be rolled back."""
     with closing(recorded_store.database.connect()) as connection, connection.transaction(force_rollback=True):
         connection.execute(f"SET LOCAL search_path TO {recorded_store.schema}".encode())
         row = "SELECT %s, %s, 1, topic, state FROM stored_events WHERE position = 10"
@@ -144,7 +143,7 @@ def test_an_insert_does_not_use_uncommitted_positions(recorded_store: PostgresSc
 
 
 def test_a_user_defined_operator_does_not_bypass_the_check(recorded_store: PostgresSchema) -> None:
-    """Who may append can't leave a gap by a search_path in which nothing is greater than anything."""
+    """A writer can't leave a gap with a search_path in which the operator `>` is redefined."""
     before, evil = stored_rows(recorded_store), f"{recorded_store.schema}_evil"
     with closing(recorded_store.database.connect()) as connection:
         for statement in (
@@ -167,7 +166,7 @@ UNICODE_LETTERS = "äßłжяλ中文字日本語한국어עברيةไทย�
 
 
 def long_name(seed: int, length: int = 5_000) -> str:
-    """Letters of many scripts, of which no two names begin alike."""
+    """Return random letters of many scripts; names of different seeds start differently."""
     rng = random.Random(seed)
     return "".join(
         rng.choice(UNICODE_LETTERS) if rng.random() < 0.2 else chr(rng.randrange(0x4E00, 0x9FFF)) for _ in range(length)
@@ -175,8 +174,8 @@ def long_name(seed: int, length: int = 5_000) -> str:
 
 
 def test_names_and_dimension_values_of_any_length_are_counted(postgres_store: PostgresSchema) -> None:
-    """Customers and dimension values of 5,000 letters that no index can hold: recorded, asked for, closed and reopened
-    as short ones are."""
+    """Customers and dimension values of 5,000 letters exceed the limit of an index entry. They can be recorded,
+    queried, closed and reopened like short ones."""
     customers = {long_name(seed).strip() or "x": seed for seed in (1, 2, 3)}
     regions = [long_name(seed) for seed in (11, 12)]
     with postgres_store.metering() as metering:
@@ -203,7 +202,7 @@ def test_names_and_dimension_values_of_any_length_are_counted(postgres_store: Po
 
 
 def test_long_names_that_differ_at_their_end_are_two(postgres_store: PostgresSchema) -> None:
-    """Neither is cut."""
+    """Long names are compared as a whole."""
     common = long_name(5, 4_999)
     with postgres_store.metering() as metering:
         configure(metering)
@@ -222,7 +221,7 @@ def test_long_names_that_differ_at_their_end_are_two(postgres_store: PostgresSch
 
 
 def created_objects(store: PostgresSchema) -> list[tuple[object, ...]]:
-    """All that was ever made in the two schemas, and when."""
+    """Return all objects of the two schemas with the ids of their files."""
     return list(
         store.ledger_rows(
             "SELECT nspname, relname, pg_class.oid::bigint, relfilenode::bigint FROM pg_class JOIN pg_namespace"
@@ -233,7 +232,7 @@ def created_objects(store: PostgresSchema) -> list[tuple[object, ...]]:
 
 
 def test_a_second_opening_creates_nothing(recorded_store: PostgresSchema) -> None:
-    """All tables are the ones that were there."""
+    """Tables and their files are the same after the second opening."""
     before = created_objects(recorded_store)
     with recorded_store.open() as metering:
         query_results(metering)
@@ -242,7 +241,7 @@ def test_a_second_opening_creates_nothing(recorded_store: PostgresSchema) -> Non
 
 
 def test_threads_that_open_an_empty_schema_concurrently_share_one_ledger(postgres_store: PostgresSchema) -> None:
-    """One makes the tables, and the others use them."""
+    """One thread creates the tables, and the others use them."""
     together = threading.Barrier(6)
     results: list[object] = []
 
@@ -276,7 +275,7 @@ with Metering.open(sys.argv[1]) as metering:
 
 
 def test_processes_that_open_an_empty_schema_concurrently_share_one_ledger(postgres_store: PostgresSchema) -> None:
-    """As web workers do at the first deployment."""
+    """Web workers do this at the first deployment."""
     processes = [
         subprocess.Popen([sys.executable, "-c", OPEN_PROGRAM, postgres_store.url], stderr=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -288,7 +287,7 @@ def test_processes_that_open_an_empty_schema_concurrently_share_one_ledger(postg
 
 @pytest.mark.parametrize(("part", "table"), [("", "ledger"), ("_read_models", "read_models")])
 def test_tables_of_a_later_version_are_rejected(recorded_store: PostgresSchema, part: str, table: str) -> None:
-    """They are left as they are."""
+    """The tables are not changed."""
     with closing(recorded_store.database.connect()) as connection:
         connection.execute(f"UPDATE {recorded_store.schema}{part}.{table} SET version = 1000".encode())
     before = created_objects(recorded_store)
@@ -298,7 +297,7 @@ def test_tables_of_a_later_version_are_rejected(recorded_store: PostgresSchema, 
 
 
 def test_read_models_of_an_earlier_version_are_rebuilt(recorded_store: PostgresSchema) -> None:
-    """They lose nothing by that."""
+    """The results are the same after the rebuild."""
     with recorded_store.open() as metering:
         before = query_results(metering)
     recorded_store.corrupt_read_models("UPDATE read_models SET version = 0")
@@ -321,7 +320,7 @@ FOREIGN_TABLES = [
 
 @pytest.mark.parametrize(("part", "table"), FOREIGN_TABLES)
 def test_foreign_tables_are_rejected(postgres_store: PostgresSchema, part: str, table: str) -> None:
-    """A schema with a table that has a name of ours and isn't ours is no ledger, and is left as it is."""
+    """A schema with a foreign table under a name that Tallybook uses is rejected and not changed."""
     name = table.partition(" ")[0]
     with closing(postgres_store.database.connect()) as connection:
         connection.execute(f"CREATE SCHEMA {postgres_store.schema}{part}".encode())
@@ -333,7 +332,7 @@ def test_foreign_tables_are_rejected(postgres_store: PostgresSchema, part: str, 
 
 
 def test_a_foreign_table_is_not_used_as_the_key_value_table(recorded_store: PostgresSchema) -> None:
-    """The ledger itself has no need of that name, and goes on."""
+    """Only the key-value store raises an error; the ledger can still be used."""
     recorded_store.ledger_rows("CREATE TABLE key_values AS SELECT 7 AS paid")
     with recorded_store.open() as metering:
         with pytest.raises(TallybookError, match="'key_values'") as exc_info:
@@ -344,7 +343,7 @@ def test_a_foreign_table_is_not_used_as_the_key_value_table(recorded_store: Post
 
 
 def test_other_tables_in_the_schemas_are_not_changed(postgres_store: PostgresSchema) -> None:
-    """Somebody's invoices stay where they are, whatever is made or made anew beside them."""
+    """Tables of other applications in the same schemas are not changed, also if the read models are rebuilt."""
     with closing(postgres_store.database.connect()) as connection:
         for part in ("", "_read_models"):
             connection.execute(f"CREATE SCHEMA {postgres_store.schema}{part}".encode())
@@ -382,7 +381,7 @@ def test_other_tables_in_the_schemas_are_not_changed(postgres_store: PostgresSch
     ],
 )
 def test_a_schema_may_have_any_name(postgres: Database, schema: str) -> None:
-    """Spaces, capitals, quotes, words of SQL; as long as its read models' schema has a name that PostgreSQL holds."""
+    """Spaces, capitals, quotes and SQL keywords are allowed, as long as the name of the read-model schema fits."""
     store = PostgresSchema(
         url=postgres.at(quote(schema)),
         location=resolve_store(postgres.at(quote(schema))),
@@ -411,7 +410,7 @@ def test_a_schema_may_have_any_name(postgres: Database, schema: str) -> None:
     ],
 )  # fmt: skip
 def test_unknown_parameters_are_rejected(query: str) -> None:
-    """Before anything is connected to."""
+    """The error is raised before a connection is opened, and contains no password."""
     error = opening_error(f"postgresql://postgres:sesame@/postgres?{query}")
     assert (error.code, error.field) == ("invalid_ledger_url", "url")
     assert "sesame" not in f"{error!r} {error} {error.as_dict()}"
@@ -419,16 +418,16 @@ def test_unknown_parameters_are_rejected(query: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "x" * 52, "ä" * 26, "a\0b", "PG_catalog", "100%", "what?"])
 def test_settings_have_a_schema_that_postgresql_can_hold(name: str) -> None:
-    """As in a URL: by its bytes."""
+    """The limit is in bytes, as for a schema in a URL."""
     with pytest.raises(ValueError, match="51 bytes"):
         PostgresSettings(schema_name=name)
 
 
-# --- servers that don't answer --------------------------------------------------------------------
+# --- unavailable servers --------------------------------------------------------------------------
 
 
 def test_an_unknown_database_is_unavailable(postgres: Database) -> None:
-    """Told at once, by its name."""
+    """The error is raised immediately and names the database."""
     url = urlsplit(postgres.url)._replace(path="/nowhere").geturl()
     error = opening_error(url)
     assert error.code == "ledger_unavailable"
@@ -440,7 +439,7 @@ def test_an_unknown_database_is_unavailable(postgres: Database) -> None:
               "postgres:sesame@nowhere.invalid/postgres"],
 )  # fmt: skip
 def test_a_missing_server_is_unavailable(location: str) -> None:
-    """Told at once, with no password."""
+    """The error is raised immediately and contains no password."""
     error = opening_error(f"postgresql://{location}")
     assert error.code == "ledger_unavailable"
     assert "sesame" not in f"{error!r} {error} {error.as_dict()}"
@@ -448,7 +447,7 @@ def test_a_missing_server_is_unavailable(location: str) -> None:
 
 @pytest.fixture
 def password_server() -> Iterator[Server]:
-    """A server that asks for passwords of the user `meter`."""
+    """Start a server that requires a password of the user `meter`."""
     with closing(Server()) as server:
         with closing(server.database.connect()) as connection:
             connection.execute("CREATE ROLE meter LOGIN PASSWORD 'open sesame'")
@@ -462,7 +461,7 @@ def password_server() -> Iterator[Server]:
 
 
 def test_an_invalid_password_is_unavailable_and_never_shown(password_server: Server) -> None:
-    """Neither the wrong one nor the right one, which opens the ledger."""
+    """Errors and reprs contain neither the invalid nor the valid password."""
     location = f"/postgres?host={password_server.folder}"
     for user in ("meter:abracadabra", "meter"):
         error = opening_error(f"postgresql://{user}@{location}")
@@ -478,7 +477,7 @@ def test_an_invalid_password_is_unavailable_and_never_shown(password_server: Ser
 
 
 def test_a_database_that_is_not_utf8_is_rejected(postgres: Database) -> None:
-    """Before anything is made in it."""
+    """The error is raised before a schema is created."""
     with closing(postgres.connect()) as connection:
         connection.execute("DROP DATABASE IF EXISTS tallybook_latin")
         connection.execute("CREATE DATABASE tallybook_latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
@@ -497,7 +496,7 @@ def test_a_database_that_is_not_utf8_is_rejected(postgres: Database) -> None:
 def test_the_library_s_database_functions_are_rejected(
     postgres_store: PostgresSchema, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    """It takes no lock, and readers miss events that are committed late."""
+    """The library's functions take no append lock, so readers could miss events that are committed late."""
     monkeypatch.setenv("POSTGRES_ENABLE_DB_FUNCTIONS", value)
     error = opening_error(postgres_store.url)
     assert error.code == "ledger_unavailable"
@@ -506,13 +505,13 @@ def test_the_library_s_database_functions_are_rejected(
     postgres_store.open().close()
 
 
-# --- the same as on SQLite ------------------------------------------------------------------------
+# --- equality with SQLite -------------------------------------------------------------------------
 
 
 def test_the_same_history_is_the_same_bytes_on_both_stores(
     postgres_store: PostgresSchema, file_store: SQLiteFile, tmp_path: Path
 ) -> None:
-    """Stored events, the digests of the read models, closed periods, and the roots of seals."""
+    """Stored events, digests of the read models, closed periods and checkpoint roots are equal."""
     results: list[object] = []
     for store in (postgres_store, file_store):
         folder = tmp_path / store.schema if isinstance(store, PostgresSchema) else tmp_path / "file"
@@ -536,7 +535,7 @@ def test_the_same_history_is_the_same_bytes_on_both_stores(
 
 
 def test_closing_leaves_no_connection_open(postgres_store: PostgresSchema) -> None:
-    """Whatever was done; also where opening was refused."""
+    """This holds after any operation, and if opening the ledger raised an error."""
     name = f"test-{postgres_store.schema}"
     url = f"{postgres_store.url}&application_name={quote(name)}"
     with Metering.open(url, policy=ANY_TIME, clock=lambda: NOW) as metering:
@@ -553,12 +552,12 @@ def test_closing_leaves_no_connection_open(postgres_store: PostgresSchema) -> No
 
 
 def connections(store: PostgresSchema, name: str) -> int:
-    """How many connections of a program there are."""
+    """Return the number of connections with an application name."""
     return store.ledger_rows("SELECT count(*) FROM pg_stat_activity WHERE application_name = ?", name)[0][0]
 
 
 def assert_no_connections(store: PostgresSchema, name: str) -> None:
-    """Hold that no connection is left, once the server has noticed."""
+    """Check that no connection remains, and wait until the server has noticed."""
     deadline = time.monotonic() + IMMEDIATE_SECONDS
     while connections(store, name) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -566,7 +565,7 @@ def assert_no_connections(store: PostgresSchema, name: str) -> None:
 
 
 def test_a_closed_ledger_raises_an_error_that_says_so(recorded_store: PostgresSchema) -> None:
-    """Whatever is asked of it."""
+    """This applies to queries and commands."""
     metering = recorded_store.open()
     metering.close()
     for operation in (
@@ -588,7 +587,7 @@ with Metering.open(sys.argv[1]) as metering:
 
 
 def test_the_temporary_tables_of_a_killed_verification_are_dropped(recorded_store: PostgresSchema) -> None:
-    """Its tables were temporary."""
+    """A verification uses temporary tables, which the server drops with the connection."""
     name = f"killed-{recorded_store.schema}"
     before = recorded_store.list_objects()
     url = f"{recorded_store.url}&application_name={quote(name)}"
@@ -600,7 +599,7 @@ def test_the_temporary_tables_of_a_killed_verification_are_dropped(recorded_stor
 
 @pytest.mark.parametrize("table", ["usage", "totals"])
 def test_a_changed_dimension_key_is_rejected_or_detected(recorded_store: PostgresSchema, table: str) -> None:
-    """The one column that isn't SQLite's too is never taken as right where it is wrong."""
+    """A wrong value of the only column that SQLite doesn't have is rejected by the table or found by verification."""
     with recorded_store.metering() as metering:
         query_results(metering)
         try:
@@ -624,7 +623,7 @@ CREATE TRIGGER see AFTER INSERT ON {schema}.stored_events EXECUTE FUNCTION {sche
 def test_acknowledged_writes_are_durable_whatever_the_user_s_settings(
     postgres: Database, configured: str, effective: str
 ) -> None:
-    """A commit that doesn't wait for the disk is not taken for one; how standbys are waited for stays as it is."""
+    """A commit always waits for the local disk. Settings that wait for standbys are not changed."""
     url = f"{postgres.fresh_url()}&options=-c%20synchronous_commit%3D{configured}"
     schema = sql.Identifier(PostgresSettings.parse(url).schema_name)
     with Metering.open(url) as metering, closing(postgres.connect()) as connection:
@@ -638,7 +637,7 @@ def test_acknowledged_writes_are_durable_whatever_the_user_s_settings(
 def test_verifying_fails_immediately_if_its_connections_are_lost(
     recorded_store: PostgresSchema, postgres: Database
 ) -> None:
-    """Its temporary tables are gone with them, so there is nothing to wait for."""
+    """The temporary tables are lost with the connections, so a retry is useless."""
     mine = f"verify {recorded_store.schema}"
     settings = PostgresSettings.parse(recorded_store.url).model_copy(update={"parameters": {"application_name": mine}})
     with Metering.open(settings, policy=ANY_TIME, clock=lambda: NOW) as metering:

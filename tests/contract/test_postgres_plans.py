@@ -1,4 +1,4 @@
-"""How PostgreSQL finds the rows of read models: by their keys, whatever it believes that the tables hold."""
+"""PostgreSQL finds the rows of read models by index, whatever the statistics of the tables are."""
 
 from contextlib import closing
 
@@ -16,11 +16,11 @@ FEW, MANY = 2, 300
 EXECUTIONS_BEFORE_GENERIC_PLAN = 15
 DAY = bucket_start(to_microseconds(START), DAY_SECONDS)
 EXPECTED_KEYS = [(1, DAY, f'["region-{number}"]') for number in (0, 1)]
-MISSING = 1, DAY, '["elsewhere"]'
+MISSING = 1, DAY, '["missing"]'
 
 
 def record_regions(metering: Metering, regions: range) -> None:
-    """One use in each region, all by one customer on one day."""
+    """Record one meter event in each region, all of one customer on one day."""
     metering.record_many(
         {"event_name": "jobs", "payload": {"customer": "acme", "value": "1", "region": f"region-{region}"},
          "timestamp": START}
@@ -30,7 +30,7 @@ def record_regions(metering: Metering, regions: range) -> None:
 
 
 def run_lookups(rows: PostgresReadModels) -> None:
-    """What a page of two buckets reads, and a question about them."""
+    """Run the statements of a page with two buckets, and of a query of these buckets."""
     meter = rows.meters()["jobs"].meter_id
     assert rows.customer_id("acme") == 1
     assert rows.get_buckets(meter, DAY_SECONDS, [*EXPECTED_KEYS, MISSING]).keys() == set(EXPECTED_KEYS)
@@ -42,11 +42,11 @@ def run_lookups(rows: PostgresReadModels) -> None:
     ]
     assert len(list(rows.usage_in(meter, runs))) == len(EXPECTED_KEYS)
     assert len(list(rows.blocks_of(meter, [*EXPECTED_KEYS, MISSING]))) == len(EXPECTED_KEYS)
-    assert list(rows.hours_of(meter, [*EXPECTED_KEYS, MISSING])) == []  # a meter with a day window has none
+    assert list(rows.hours_of(meter, [*EXPECTED_KEYS, MISSING])) == []  # a meter with a day window has no hour buckets
 
 
 def read_counts(rows: PostgresReadModels) -> list[int]:
-    """How often this connection read a whole table, and how many rows of each it found by an index; of late."""
+    """Return the numbers of sequential scans, and of rows found by index, of this transaction for each table."""
     scans, *row_counts = zip(
         *rows.select(
             "SELECT seq_scan, idx_tup_fetch FROM pg_stat_xact_all_tables"
@@ -62,7 +62,7 @@ def read_counts(rows: PostgresReadModels) -> list[int]:
 def test_rows_are_found_by_their_keys_whatever_statistics_there_are(
     postgres_store: PostgresSchema, statistics: str
 ) -> None:
-    """A plan that was made for few rows is kept when there are many; and rows of a day and customer may be many."""
+    """A plan that was made for few rows is still used for many rows, and uses indexes."""
     with postgres_store.metering() as metering, closing(open_read_models(postgres_store)) as views:
         configure(metering)
         record_regions(metering, range(FEW))
@@ -81,7 +81,6 @@ def test_rows_are_found_by_their_keys_whatever_statistics_there_are(
             before = read_counts(rows)
             run_lookups(rows)
             read = [after - earlier for after, earlier in zip(read_counts(rows), before, strict=True)]
-        expected = len(
-            EXPECTED_KEYS
-        )  # and all buckets of the day lead to all runs, where those of all customers are asked for
+        # The last query is of all customers, so it reads the usage blocks of all buckets of the day.
+        expected = len(EXPECTED_KEYS)
         assert read == [0, 1, expected + MANY, expected + MANY + expected + expected]

@@ -1,4 +1,4 @@
-"""What a program may meet on PostgreSQL: settings of its user's, others that stand still, and a server that is gone."""
+"""Sessions on PostgreSQL: settings of the user, stalled clients, lost connections and a missing server."""
 
 import signal
 import subprocess
@@ -27,7 +27,7 @@ SECRET = "sesame"
 def open_ledger(
     store: PostgresSchema, *, timeout_seconds: float = 30, max_connections: int = 10, **user_settings: str
 ) -> Metering:
-    """The ledger, with settings of its user's."""
+    """Open the ledger with settings of its user."""
     options = " ".join(f"-c {name}={value}" for name, value in user_settings.items())
     settings = PostgresSettings(
         url=SecretStr(store.database.url),
@@ -40,7 +40,7 @@ def open_ledger(
 
 
 def open_read_models(store: PostgresSchema, timeout_seconds: float = 30) -> PostgresReadModelStore:
-    """The read models by themselves."""
+    """Open the read models without the ledger."""
     settings = PostgresSettings(
         url=SecretStr(store.database.url), schema_name=store.schema, timeout_seconds=timeout_seconds
     )
@@ -50,7 +50,7 @@ def open_read_models(store: PostgresSchema, timeout_seconds: float = 30) -> Post
 
 
 def test_a_connection_that_the_server_ended_for_its_idleness_is_replaced(postgres_store: PostgresSchema) -> None:
-    """Whatever is done next: it is no failure."""
+    """The next operation succeeds, whatever it is."""
     with open_ledger(postgres_store, idle_session_timeout="100ms") as metering:
         record_history(metering, 5)
         for operation in (
@@ -65,7 +65,7 @@ def test_a_connection_that_the_server_ended_for_its_idleness_is_replaced(postgre
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252"])
 def test_texts_are_utf8_whatever_the_user_s_encoding_is(postgres_store: PostgresSchema, encoding: str) -> None:
-    """All that is recorded can be written and read."""
+    """All text can be recorded and read."""
     with open_ledger(postgres_store, client_encoding=encoding) as metering:
         metering.meters.configure("tokens", customer_key="customer")
         metering.record("tokens", {"customer": "zoë 日本", "value": "1"}, identifier="日", timestamp=START)
@@ -74,7 +74,7 @@ def test_texts_are_utf8_whatever_the_user_s_encoding_is(postgres_store: Postgres
 
 
 def test_a_cursor_that_is_read_to_its_end_is_closed(postgres_store: PostgresSchema) -> None:
-    """A page of cancels reads a bucket for each: the server's memory would be full of them."""
+    """A page reads a bucket for each cancellation, so open cursors would fill the server's memory."""
     with postgres_store.metering() as metering:
         record_history(metering, 20)
         query_results(metering)
@@ -85,7 +85,7 @@ def test_a_cursor_that_is_read_to_its_end_is_closed(postgres_store: PostgresSche
 
 
 def test_two_verifications_do_not_wait_for_each_other(postgres_store: PostgresSchema) -> None:
-    """Their tables are their own: what stands still in the one is in nobody's way."""
+    """Each verification has its own temporary tables, so a stalled one doesn't block another."""
     postgres_store.open().close()
     with (
         closing(open_read_models(postgres_store, timeout_seconds=0.5)) as views,
@@ -98,7 +98,7 @@ def test_two_verifications_do_not_wait_for_each_other(postgres_store: PostgresSc
 
 
 def test_threads_that_wait_for_a_promotion_share_one_connection(postgres_store: PostgresSchema) -> None:
-    """However many ask meanwhile, others can connect to the server too."""
+    """Any number of waiting queries leave connections of the server to other clients."""
     with postgres_store.metering() as metering:
         record_history(metering, 20)
         query_results(metering)
@@ -125,7 +125,7 @@ def test_threads_that_wait_for_a_promotion_share_one_connection(postgres_store: 
 
 
 def test_a_projection_survives_a_stalled_projector(postgres_store: PostgresSchema) -> None:
-    """It takes over once that one is gone, though that takes longer than it waits for a lock."""
+    """It continues when the stalled projector ends, even if that takes longer than its lock timeout."""
     stop = threading.Event()
     with (
         closing(open_read_models(postgres_store)) as views,
@@ -159,7 +159,7 @@ with Metering.open(sys.argv[1]) as metering:
 
 
 def test_a_client_that_stalls_while_sending_is_disconnected(postgres_store: PostgresSchema) -> None:
-    """To the server it isn't idle: it holds the lock and waits for the rest."""
+    """Such a client holds the append lock and is not idle, so only the transaction timeout ends it."""
     with postgres_store.open() as metering, closing(postgres_store.database.connect()) as connection:
         if connection.info.server_version < 17_00_00:
             pytest.skip("limits on transactions came with PostgreSQL 17")
@@ -181,7 +181,7 @@ def test_a_client_that_stalls_while_sending_is_disconnected(postgres_store: Post
 
 
 def test_a_missing_server_is_waited_for_once() -> None:
-    """A question takes no longer than its settings say."""
+    """A query fails within the timeout of the settings."""
     with closing(Server()) as server:
         store = PostgresSchema.create(server.database)
         with open_ledger(store, timeout_seconds=1.5) as metering:

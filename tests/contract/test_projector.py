@@ -1,4 +1,4 @@
-"""The contract of the projector: pages exactly once, whatever is killed when, and never past what can't be folded."""
+"""The contract of the projector: it applies each page exactly once, and stops at events that can't be folded."""
 
 import threading
 from collections.abc import Callable
@@ -31,11 +31,11 @@ PAGE = 9
 
 
 class Fault(Exception):
-    """The power is cut."""
+    """A simulated crash."""
 
 
 class FaultyWriter:
-    """Rows whose Nth call, counted over all pages, is the last thing that happens: before it, or just after it."""
+    """A writer that raises Fault before or after one of its calls."""
 
     def __init__(self, rows: ReadModelWriter, should_fail: Callable[[], bool], *, after: bool) -> None:
         self._rows = rows
@@ -60,7 +60,7 @@ class FaultyWriter:
 
 
 class FaultyReadModels:
-    """Read models that fail once, at the Nth call to their rows."""
+    """Read models that raise Fault once, at the nth call to their writers, counted over all pages."""
 
     def __init__(self, read_models: ReadModelStore, nth: int, *, after: bool) -> None:
         self._read_models = read_models
@@ -70,15 +70,15 @@ class FaultyReadModels:
         self.struck = False
 
     def read_session(self) -> Any:
-        """Reading never fails here."""
+        """Open a session that raises no Fault."""
         return self._read_models.read_session()
 
     def write_session(self) -> Any:
-        """Nor does what isn't a page."""
+        """Open a session that raises no Fault."""
         return self._read_models.write_session()
 
     def apply_next_page(self, fold: PageFold) -> int:
-        """A page whose rows may fail while they are written."""
+        """Apply a page with a writer that may raise Fault."""
 
         def faulty(rows: ReadModelReader) -> Callable[[ReadModelWriter], None] | None:
             write = fold(rows)
@@ -96,8 +96,8 @@ class FaultyReadModels:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_page_is_applied_atomically(store: Store, after: bool) -> None:
-    """Cut off at each call in turn that a page makes to its rows: the rows are those of the position they say, and
-    once folded to the end equal those of a fold that nothing happened to."""
+    """After a crash at any call of a page, the rows match the stored position, and catching up gives the same rows as
+    a fold without a crash."""
     with store.metering() as metering:
         record_history(metering, 10)
         with store.components() as (ledger, views):
@@ -123,7 +123,7 @@ def test_a_page_is_applied_atomically(store: Store, after: bool) -> None:
 
 
 def test_alternating_projectors_apply_no_page_twice(store: Store) -> None:
-    """Two that catch up page by page, now one and now the other, fold each event in once."""
+    """Two projectors that alternate fold each event once."""
     with store.metering() as metering:
         record_history(metering)
         with store.components() as (ledger, views):
@@ -140,9 +140,9 @@ def test_alternating_projectors_apply_no_page_twice(store: Store) -> None:
 
 
 class OvertakenReadModels:
-    """Read models with which something happens between the folding of the first page and its writing.
+    """Read models that run an action between the folding and the writing of the first page.
 
-    A store may let it, or have it wait until the page is written.
+    Depending on the store, the action runs immediately or waits until the page is written.
     """
 
     def __init__(self, read_models: ReadModelStore, action: Callable[[], object]) -> None:
@@ -152,7 +152,7 @@ class OvertakenReadModels:
         self._happening = threading.Thread(target=action)
 
     def apply_next_page(self, fold: PageFold) -> int:
-        """A page, with what happens meanwhile."""
+        """Apply a page; run the action during the first page."""
 
         def overtaken(rows: ReadModelReader) -> Callable[[ReadModelWriter], None] | None:
             write = fold(rows)
@@ -167,7 +167,7 @@ class OvertakenReadModels:
 
 
 def test_a_page_applied_by_another_projector_is_not_applied_again(persistent_store: PersistentStore) -> None:
-    """Overtaken between folding a page and writing it, by one that took a smaller page: it is folded anew."""
+    """If another projector applies a smaller page between folding and writing, the page is folded again."""
     with persistent_store.metering() as metering:
         record_history(metering)
         with persistent_store.components() as (ledger, views), persistent_store.components() as (_, others):
@@ -180,7 +180,7 @@ def test_a_page_applied_by_another_projector_is_not_applied_again(persistent_sto
 
 
 def test_a_page_of_one_generation_is_never_written_into_another(persistent_store: PersistentStore) -> None:
-    """Promoted between folding a page and writing it, a generation under other rules takes nothing of that page."""
+    """If another generation is promoted between folding and writing, the page is not written into it."""
     with persistent_store.metering() as metering:
         record_history(metering)
         with persistent_store.components() as (ledger, views), persistent_store.components() as (_, others):
@@ -192,14 +192,14 @@ def test_a_page_of_one_generation_is_never_written_into_another(persistent_store
             Projector(ledger, views.read_models(other)).catch_up(until=head // 2)
             overtaken = OvertakenReadModels(views, lambda: others.make_live(other, {}))
             Projector(ledger, overtaken).catch_up()
-            Projector(ledger, views).catch_up()  # where the promotion waited for the page
+            Projector(ledger, views).catch_up()  # if the promotion waited for the page
             with views.temporary(rules) as scratch:
                 Projector(ledger, scratch).catch_up()
                 assert read_model_rows(views) == read_model_rows(scratch)
 
 
 def test_rows_of_every_page_size_are_equal(store: Store) -> None:
-    """How the ledger is cut into pages leaves no trace in the rows."""
+    """The rows don't depend on the page size."""
     with store.metering() as metering:
         record_history(metering, 60)
         with store.components() as (ledger, views):
@@ -209,7 +209,7 @@ def test_rows_of_every_page_size_are_equal(store: Store) -> None:
 
 
 def test_a_page_with_many_cancellations_is_split(store: Store) -> None:
-    """Nobody waits for thousands of them; the rows are those of a whole page."""
+    """A page is limited to a number of cancellations; the rows are the same as without the limit."""
     with store.metering() as metering:
         record_history(metering, 60)
         with store.components() as (ledger, views):
@@ -223,7 +223,7 @@ def test_a_page_with_many_cancellations_is_split(store: Store) -> None:
 
 
 def test_read_models_reset_meanwhile_are_folded_from_the_start(store: Store) -> None:
-    """Numbers of customers that were looked up in the former ones are not taken for theirs."""
+    """Customer ids of the previous read models are not used for the new ones."""
     with store.metering() as metering:
         record_history(metering, 60)
         with store.components() as (ledger, views):
@@ -242,7 +242,7 @@ def test_read_models_reset_meanwhile_are_folded_from_the_start(store: Store) -> 
 
 
 def test_catching_up_folds_to_the_head_as_of_the_call(store: Store) -> None:
-    """What is recorded before a question is in its answer; progress tells position and head after each page."""
+    """Events recorded before the call are folded; progress reports position and head after each page."""
     with store.metering() as metering:
         record_history(metering)
         store.reset_read_models()
@@ -260,15 +260,15 @@ def test_catching_up_folds_to_the_head_as_of_the_call(store: Store) -> None:
 
 INVALID_EVENTS = {
     "not JSON": ("UsageRecorded", b"{"),
-    "a field missing": ("UsageRecorded", b'{"event_name":"tokens"}'),
-    "no such meter": (
+    "a missing field": ("UsageRecorded", b'{"event_name":"tokens"}'),
+    "an unknown meter": (
         "UsageRecorded",
         (
             b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"nothing","payload":{"customer":"acme","value":"1"},'
             b'"occurred_at":"2026-10-01T00:00:00Z"}'
         ),
     ),
-    "no number": (
+    "not a number": (
         "UsageRecorded",
         (
             b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1e3"},'
@@ -276,29 +276,29 @@ INVALID_EVENTS = {
         ),
     ),
     "not UTF-8": ("UsageRecorded", b'{"event_name":"\xff"}'),
-    "a topic of later": ("UsageDoubled", b"{}"),
-    "a cancel of nothing": (
+    "an unknown topic": ("UsageDoubled", b"{}"),
+    "a cancellation of an unknown event": (
         "EventCancelled",
         (
             b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1"},'
             b'"occurred_at":"2026-10-01T00:00:00Z","recorded_position":1,"reason":null,"by":null}'
         ),
     ),
-    "a cancel in another meter": (
+    "a cancellation under another meter": (
         "EventCancelled",
         (
             b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"seats","payload":{"customer":"acme","value":"1"},'
             b'"occurred_at":"2026-10-01T00:00:00Z","recorded_position":1,"reason":null,"by":null}'
         ),
     ),
-    "a time without a zone": (
+    "a time without an offset": (
         "UsageRecorded",
         (
             b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1"},'
             b'"occurred_at":"2026-10-01T00:00:00"}'
         ),
     ),
-    "a meter that is there already": (
+    "an existing meter": (
         "Configured",
         b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","display_name":"tokens","rules":{"formula":"last"}}',
     ),
@@ -311,7 +311,7 @@ INVALID_EVENTS = {
 def test_the_projector_stops_at_an_event_that_cannot_be_folded(
     store: Store, invalid_event: str, page_size: int
 ) -> None:
-    """It says which position and why, has folded in all before it, and stops there again; it never skips."""
+    """The error has the position and the cause. All earlier events are folded, and the event is never skipped."""
     with store.metering() as metering:
         record_history(metering, 10)
         with store.components() as (ledger, views):
@@ -331,10 +331,14 @@ def test_the_projector_stops_at_an_event_that_cannot_be_folded(
 
 
 @pytest.mark.parametrize(
-    "invalid_event", [("a cancel of nothing", "not JSON"), ("a cancel in another meter", "a cancel of nothing")]
+    "invalid_event",
+    [
+        ("a cancellation of an unknown event", "not JSON"),
+        ("a cancellation under another meter", "a cancellation of an unknown event"),
+    ],
 )
-def test_of_two_bad_events_in_a_page_the_first_is_named(store: Store, invalid_event: tuple[str, str]) -> None:
-    """Whatever is wrong with events, decoding or counting them, all before the first such one is folded in."""
+def test_the_first_of_two_invalid_events_in_a_page_is_reported(store: Store, invalid_event: tuple[str, str]) -> None:
+    """All events before it are folded, whether decoding or counting an event fails."""
     with store.metering() as metering:
         record_history(metering, 20)
         with store.components() as (ledger, views):
@@ -350,7 +354,7 @@ def test_of_two_bad_events_in_a_page_the_first_is_named(store: Store, invalid_ev
 
 
 def test_a_query_reports_where_the_projection_stopped(metering: Metering, store: Store) -> None:
-    """A question past a bad event is refused with its position; it is never answered from before the call."""
+    """A query after an invalid event raises an error with its position, and never returns outdated results."""
     record_history(metering, 10)
     assert set(query_results(metering)) == set(METERS)
     with store.components() as (ledger, _):
@@ -360,16 +364,16 @@ def test_a_query_reports_where_the_projection_stopped(metering: Metering, store:
 
 
 def _folded(ledger: Ledger, views: ResettableReadModelStore, page_size: int) -> tuple[int, Contents]:
-    """What the read models hold after a fresh fold, page by page."""
+    """Return the position and rows of the read models after a fold from the start."""
     views.reset()
     Projector(ledger, views, page_size).catch_up()
     return read_model_rows(views)
 
 
 def _store_invalid_event(store: Store, ledger: Ledger, invalid_event: str) -> None:
-    """Store an event past the application, as damage or a later version would."""
+    """Store an invalid event without the application, as corruption or a newer version would."""
     row = (f"event/bad {invalid_event}", 1, *INVALID_EVENTS[invalid_event])
-    if isinstance(store, PostgresSchema):  # whose triggers reject topics that they don't know
+    if isinstance(store, PostgresSchema):  # its triggers reject unknown topics
         insert = "INSERT INTO stored_events SELECT max(position) + 1, ?, ?, ?, ? FROM stored_events"
         store.execute("ledger", *store.without_triggers(Step(insert, row)))
     else:
@@ -380,7 +384,7 @@ def _store_invalid_event(store: Store, ledger: Ledger, invalid_event: str) -> No
 def test_a_bucket_is_read_once_however_many_dimension_values_it_has(
     store: Store, window: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or a customer's day with 3,000 of them would be read 3,000 times."""
+    """Otherwise a customer's day with 3,000 dimension values would be read 3,000 times."""
     with store.metering() as metering, store.components() as (ledger, views):
         metering.meters.configure("calls", event_time_window=window, dimension_keys=["place"])
         for number in range(10):

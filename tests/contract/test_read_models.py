@@ -1,4 +1,4 @@
-"""Read models are disposable: whatever happens to them, the answers are the ledger's."""
+"""Read models can be lost: they are rebuilt from the ledger, and the results are the same."""
 
 import logging
 import threading
@@ -14,14 +14,14 @@ from .stores import ANY_TIME, NOW, Store
 
 
 def record_and_query(store: PersistentStore, seed: int = 7, event_count: int = 120) -> dict[str, QueryResults]:
-    """The answers of a ledger with a history, closed."""
+    """Record a history, return the results of all queries, and close the ledger."""
     with store.open() as metering:
         record_history(metering, event_count, seed)
         return query_results(metering)
 
 
 def test_results_are_the_same_after_the_read_models_are_deleted(persistent_store: PersistentStore) -> None:
-    """With them deleted while nobody has it open, the next question makes it anew."""
+    """Read models that were deleted are rebuilt by the next query."""
     before = record_and_query(persistent_store)
     persistent_store.delete_read_models()
     with persistent_store.open() as metering:
@@ -30,8 +30,8 @@ def test_results_are_the_same_after_the_read_models_are_deleted(persistent_store
 
 
 def test_results_are_the_same_while_the_read_models_are_deleted(persistent_store: PersistentStore) -> None:
-    """With them deleted under a program that has it open, that program and the next one answer as before, also
-    after more is recorded."""
+    """If read models are deleted while a process uses them, its results and those of the next process are the same,
+    also after new events."""
     record_and_query(persistent_store, event_count=20)
     with persistent_store.open() as other_metering:
         before = query_results(other_metering)
@@ -50,7 +50,7 @@ def test_results_are_the_same_while_the_read_models_are_deleted(persistent_store
 
 
 def test_threads_get_results_while_the_read_models_are_deleted(persistent_store: PersistentStore) -> None:
-    """With them deleted under a program of several threads, all get the same answers."""
+    """If read models are deleted while several threads use them, all threads get the same results."""
     record_and_query(persistent_store, event_count=20)
     with persistent_store.open() as metering:
         before = query_results(metering)
@@ -74,11 +74,11 @@ def test_threads_get_results_while_the_read_models_are_deleted(persistent_store:
         assert results == [before] * 20
 
 
-@pytest.mark.parametrize("event_count", [10, 60, 300], ids=["shorter", "of another time", "longer"])
+@pytest.mark.parametrize("event_count", [10, 60, 300], ids=["shorter", "similar", "longer"])
 def test_a_replaced_ledger_is_projected_again(
     persistent_store: PersistentStore, event_count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A ledger put where another was, as from a backup, gets read models of its own, and the log says so."""
+    """If a ledger is replaced by another one, its read models are rebuilt, and a message is logged."""
     record_and_query(persistent_store, seed=1, event_count=60)
     other = persistent_store.new_location()
     expected = record_and_query(other, seed=2, event_count=event_count)
@@ -91,7 +91,7 @@ def test_a_replaced_ledger_is_projected_again(
 
 
 def test_concurrent_openers_of_a_replaced_ledger_all_project_it(persistent_store: PersistentStore) -> None:
-    """Each finds read models of another ledger, and one of them makes them anew."""
+    """All openings find read models of another ledger, and one of them rebuilds them."""
     record_and_query(persistent_store, seed=1, event_count=20)
     other = persistent_store.new_location()
     expected = record_and_query(other, seed=2, event_count=30)
@@ -120,7 +120,7 @@ def test_concurrent_openers_of_a_replaced_ledger_all_project_it(persistent_store
 def test_read_models_of_the_same_ledger_stay(
     persistent_store: PersistentStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Opened again, or moved together with its read models, a ledger goes on where it was, without a word."""
+    """A reopened or moved ledger uses its existing read models, and nothing is logged."""
     before = record_and_query(persistent_store)
     moved = persistent_store.new_location()
     persistent_store.move(moved)
@@ -135,13 +135,13 @@ def test_read_models_of_the_same_ledger_stay(
 
 
 def projected_position(store: PersistentStore) -> int:
-    """How far the read models are, looked up past the application."""
+    """Return the position of the read models, read without the application."""
     ((position,),) = store.read_model_rows("SELECT max(notification_id) FROM tracking")
     return int(position)
 
 
 def test_a_restored_older_backup_is_projected_again(persistent_store: PersistentStore) -> None:
-    """Put back to an earlier state, the ledger answers for that state, and for what is recorded from there on."""
+    """After a restore, results include the events of the backup and those recorded after the restore."""
     record_and_query(persistent_store, event_count=20)
     backup = persistent_store.new_location()
     persistent_store.copy_ledger(backup)
@@ -159,7 +159,7 @@ def test_a_restored_older_backup_is_projected_again(persistent_store: Persistent
 
 
 def test_a_query_waits_only_for_events_recorded_before_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who records without a pause, always one event ahead, doesn't keep a question from its answer."""
+    """A query returns even if a writer records an event after each catch-up."""
     with store.metering() as metering:
         record_history(metering, 20)
         catch_up = Projector.catch_up
@@ -174,7 +174,7 @@ def test_a_query_waits_only_for_events_recorded_before_it(store: Store, monkeypa
 
 
 def test_an_unfinished_query_leaves_no_old_state(persistent_store: PersistentStore) -> None:
-    """Its iterator may still exist, as in the traceback of an error, when its connection is used again."""
+    """An unfinished iterator, for example in a traceback, has no effect on the next use of its connection."""
     unfinished: list[Any] = []
     with (
         persistent_store.components() as (ledger, read_models),

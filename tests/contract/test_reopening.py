@@ -1,4 +1,4 @@
-"""What is recorded stays, whoever opens the ledger next and whatever surrounds them."""
+"""Recorded events survive reopening the ledger, in any environment."""
 
 import pytest
 from tallybook.application import Metering
@@ -23,11 +23,11 @@ FOREIGN_SETTINGS = {
     "TRANSCODER_TOPIC": "eventsourcing.persistence:JSONTranscoder",
     "CREATE_TABLE": "n",
 }
-"""Settings of the library that a host application may have for its own event-sourced parts."""
+"""Environment variables of the library that a host application may set for its own aggregates."""
 
 
 def test_events_and_results_survive_reopening(persistent_store: PersistentStore) -> None:
-    """Closed and opened again, a ledger holds the same events and gives the same answers."""
+    """A reopened ledger has the same events and the same results."""
     with persistent_store.metering() as metering:
         record_history(metering)
         before = query_results(metering)
@@ -36,15 +36,14 @@ def test_events_and_results_survive_reopening(persistent_store: PersistentStore)
 
 
 def test_two_openings_see_each_others_events_immediately(store: Store) -> None:
-    """A read is never stale: what one has recorded, the other counts in its next question."""
+    """Events recorded through one opening are in the next query result of the other."""
     with store.metering() as metering, store.metering() as other_metering:
         record_history(metering)
         assert query_results(other_metering) == query_results(metering)
 
 
 def test_settings_of_a_host_application_change_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger's settings come from its arguments alone: with the library's environment variables set to anything,
-    the same events are stored, byte for byte."""
+    """The library's environment variables have no effect: the same events are stored, byte for byte."""
     for name, value in FOREIGN_SETTINGS.items():
         monkeypatch.setenv(name, value)
     with store.metering() as metering:

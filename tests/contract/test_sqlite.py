@@ -1,4 +1,4 @@
-"""What a SQLite file promises beyond the contract: durability, and events that nobody can change."""
+"""Guarantees of a SQLite file beyond the contract: commits are durable, and stored events are immutable."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ FULL, NORMAL = 2, 1
 
 
 def connection_settings(datastore: Datastore, *, commit: bool, connections: int) -> set[tuple[str, int]]:
-    """Journal mode and synchronous of as many connections as are taken at once."""
+    """Return journal mode and synchronous setting of a number of concurrent connections."""
     with ExitStack() as open_at_once:
         found_settings: set[tuple[str, int]] = set()
         for _ in range(connections):
@@ -45,7 +45,7 @@ def connection_settings(datastore: Datastore, *, commit: bool, connections: int)
 
 
 def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_store: SQLiteFile) -> None:
-    """Recorded is durable: each connection of the pool syncs the write-ahead log at each commit."""
+    """Recorded events are durable: each connection of the pool syncs the write-ahead log at each commit."""
     with file_store.datastores() as (events, views):
         assert connection_settings(events, commit=False, connections=4) == {("wal", FULL)}
         assert connection_settings(events, commit=True, connections=1) == {("wal", FULL)}
@@ -53,7 +53,7 @@ def test_every_connection_to_the_events_is_fully_synchronous_and_in_wal(file_sto
 
 
 def test_pending_work_is_completed_when_a_ledger_is_closed(file_store: SQLiteFile) -> None:
-    """Its connection is closed when it is given back, and nothing new begins."""
+    """A connection in use is closed when it is returned to the pool, and new transactions are rejected."""
     with file_store.datastores() as (events, _), ThreadPoolExecutor(1) as other:
         with events.get_connection(commit=True) as connection:
             waiting = other.submit(lambda: events.transaction(commit=True).__enter__())
@@ -74,7 +74,7 @@ def test_pending_work_is_completed_when_a_ledger_is_closed(file_store: SQLiteFil
 def test_the_application_opens_its_events_fully_synchronous(
     file_store: SQLiteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `Metering.open` itself connects to keeps the promise, through recording, cancelling and asking."""
+    """All connections of `Metering.open` are fully synchronous while it records, cancels and queries."""
     opened: dict[str, list[sqlite3.Connection]] = {
         str(file_store.file): [],
         str(file_store.read_models_file): [],
@@ -107,7 +107,7 @@ def test_the_application_opens_its_events_fully_synchronous(
     ],
 )
 def test_stored_events_cannot_be_changed_or_deleted(file_store: SQLiteFile, statement: str) -> None:
-    """A plain connection that knows nothing of Tallybook is refused by the file itself, and changes nothing."""
+    """Triggers in the file reject such statements on any connection."""
     with file_store.metering() as metering:
         record_history(metering, 20)
     with closing(sqlite3.connect(file_store.file, isolation_level=None)) as plain:
@@ -131,7 +131,7 @@ def test_stored_events_cannot_be_changed_or_deleted(file_store: SQLiteFile, stat
     ],
 )
 def test_stored_events_cannot_be_replaced(file_store: SQLiteFile, statement: str) -> None:
-    """Neither can an event be pushed out by an insert that takes its position or its stream's version."""
+    """An insert with an existing position or stream version is rejected."""
     with file_store.metering() as metering:
         record_history(metering, 20)
     with closing(sqlite3.connect(file_store.file, isolation_level=None)) as plain:
@@ -142,7 +142,7 @@ def test_stored_events_cannot_be_replaced(file_store: SQLiteFile, statement: str
 
 
 def test_a_ledger_being_created_is_not_mistaken_for_a_foreign_file(tmp_path: Path) -> None:
-    """Looked at while another process makes the tables, a file is empty or a ledger, and nothing in between."""
+    """While another process creates the tables, a file is either empty or a complete ledger."""
     file = str(tmp_path / "usage.db")
     looking = sqlite3.connect(file, isolation_level=None)
     statements: list[str] = []
@@ -166,7 +166,7 @@ def test_a_ledger_being_created_is_not_mistaken_for_a_foreign_file(tmp_path: Pat
 
 @pytest.mark.parametrize("position", [-1, 0, -(2**63)])
 def test_no_event_is_inserted_below_position_1(file_store: SQLiteFile, position: int) -> None:
-    """Also not at -1, which SQLite shows to a trigger where no position is given."""
+    """This includes -1, which SQLite passes to a trigger if no position is given."""
     with file_store.metering() as metering:
         record_history(metering, 20)
     with closing(sqlite3.connect(file_store.file, isolation_level=None)) as plain:
@@ -177,7 +177,7 @@ def test_no_event_is_inserted_below_position_1(file_store: SQLiteFile, position:
 
 
 def test_a_ledger_without_the_position_check_stays_usable(tmp_path: Path) -> None:
-    """The check is part of new tables only; it makes no other version of the schema."""
+    """Only new tables have the check; the schema version is the same without it."""
     file = tmp_path / "usage.db"
     unchecked = [statement.replace(" CHECK (position > 0)", "") for statement in LEDGER_SCHEMA.statements]
     assert unchecked != list(LEDGER_SCHEMA.statements)
@@ -189,7 +189,7 @@ def test_a_ledger_without_the_position_check_stays_usable(tmp_path: Path) -> Non
 
 
 def test_leftovers_of_a_killed_process_are_matched_by_exact_name(tmp_path: Path) -> None:
-    """A ledger's name may have brackets, stars and question marks in it."""
+    """The name of a ledger may contain the wildcards of glob patterns."""
     for name in ("u[1].db", "u*.db", "u?.db"):
         leftover, other = (tmp_path / f"{start}.scratch-dead" for start in (name, "u1.db"))
         leftover.mkdir()
@@ -200,7 +200,7 @@ def test_leftovers_of_a_killed_process_are_matched_by_exact_name(tmp_path: Path)
 
 
 def test_a_lock_timeout_is_reported_as_ledger_unavailable(file_store: SQLiteFile) -> None:
-    """A folder in its place, as a careless restore may leave it."""
+    """A folder at the path of the lock file, for example from a mistaken restore, is an error that names the path."""
     with file_store.metering() as metering:
         record_history(metering, 20)
         lock = Path(f"{file_store.read_models_file}.lock")
@@ -214,7 +214,7 @@ def test_a_lock_timeout_is_reported_as_ledger_unavailable(file_store: SQLiteFile
 
 @pytest.fixture
 def live_ledger(file_store: SQLiteFile) -> Iterator[Metering]:
-    """A ledger whose read models are as they should be."""
+    """Return a ledger with verified read models."""
     with file_store.metering() as metering:
         record_history(metering, 40)
         assert metering.verify().is_equal
@@ -223,7 +223,7 @@ def live_ledger(file_store: SQLiteFile) -> Iterator[Metering]:
 
 @pytest.mark.parametrize("offset", [0, 20, 4_096, 8_192 + 100, 40_000])
 def test_a_corrupted_file_is_reported(live_ledger: Metering, file_store: SQLiteFile, offset: int) -> None:
-    """Bytes superseded anywhere: what is damaged is refused or located; where nothing lay the rows are equal still."""
+    """Overwritten bytes raise an error or are found by verification, unless they were unused."""
     before = query_results(live_ledger)
     live_ledger.close()
     with file_store.read_models_file.open("r+b") as file:
@@ -236,7 +236,7 @@ def test_a_corrupted_file_is_reported(live_ledger: Metering, file_store: SQLiteF
 
 
 def test_verifying_uses_a_temporary_folder(live_ledger: Metering, file_store: SQLiteFile) -> None:
-    """Neither when it is done nor when it fails."""
+    """The temporary folder is removed after a verification, also after a failed one."""
     folder = file_store.read_models_file.parent
     before = sorted(folder.iterdir())
 
@@ -261,7 +261,7 @@ with Metering.open(sys.argv[1]) as metering:
 def test_leftovers_of_a_killed_verification_are_removed_by_the_next(
     live_ledger: Metering, file_store: SQLiteFile
 ) -> None:
-    """But not the folder of one that is still running."""
+    """The folder of a running verification is not removed."""
     folder = file_store.read_models_file.parent
     url = file_store.url
     killed = subprocess.run([sys.executable, "-c", KILLED_PROGRAM, url], timeout=60, check=False)
@@ -279,13 +279,13 @@ def test_leftovers_of_a_killed_verification_are_removed_by_the_next(
 
 
 def test_reading_blocks_of_all_customers_scales_linearly(tmp_path: Path) -> None:
-    """Twice the days take twice the steps: a bucket leads to its own runs, not through all that a customer has."""
+    """Twice the days take twice the steps: only the usage blocks of a bucket are read, not all of the customer."""
     few_steps, many_steps = (count_steps(SQLiteFile.in_file(tmp_path / f"{days}.db"), days) for days in (50, 100))
     assert few_steps < many_steps < 2.5 * few_steps
 
 
 def count_steps(store: SQLiteFile, days: int) -> int:
-    """How many times ten steps SQLite takes to find the runs of one customer, of whom there is one a day."""
+    """Return how many times ten steps SQLite needs to find the usage blocks of a customer with one block a day."""
     with store.components() as (ledger, views), Metering(ledger, views, ANY_TIME, lambda: NOW) as metering:
         metering.meters.configure("tokens")
         times = [NOW - timedelta(days=day) for day in range(days)]

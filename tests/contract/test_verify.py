@@ -1,4 +1,4 @@
-"""Verifying finds any change of the read models, and says in which row."""
+"""Verification detects any change of the read models, and reports the row."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ PERIOD = START, START.replace(day=20)
 
 @pytest.fixture
 def live_ledger(persistent_store: PersistentStore) -> Iterator[Metering]:
-    """A ledger with rules that changed, whose read models are as they should be, of the generation 2."""
+    """Return a ledger with changed rules, whose live generation 2 is verified."""
     with persistent_store.metering() as metering:
         record_history(metering, 20)
         metering.rules.change("tokens", {"event_time_window": "day"}, reason="billed by day")
@@ -27,12 +27,12 @@ def live_ledger(persistent_store: PersistentStore) -> Iterator[Metering]:
 
 
 def corrupt(store: PersistentStore, statement: str, *parameters: object) -> None:
-    """Change one row of the read models past the application, while a program has them open."""
+    """Change one row of the read models without the application, while a process has them open."""
     assert store.corrupt_read_models(statement, *parameters) == 1
 
 
 def verification_findings(metering: Metering) -> list[str]:
-    """What verifying finds, as "table: key"; or the code of the refusal that comes first."""
+    """Return the differences that verification finds, each as "table: key", or the code of the error it raises."""
     try:
         verification = metering.verify()
     except TallybookError as error:
@@ -43,7 +43,7 @@ def verification_findings(metering: Metering) -> list[str]:
 
 
 def first_row_condition(table: str, key: str) -> str:
-    """The condition for the first row of a table by its key."""
+    """Return the condition for the first row of a table by its key."""
     return f"({key}) = (SELECT {key} FROM {table}_2 ORDER BY {key} LIMIT 1)"
 
 
@@ -88,8 +88,8 @@ NULL_VALUE: Change = "NULL", ()
 def test_one_changed_cell_is_detected(
     live_ledger: Metering, persistent_store: PersistentStore, table: str, column: str, kind: str
 ) -> None:
-    """A little more, another type, garbage or nothing, in any column of any table: it is located, or the read models
-    are refused as unreadable; never taken as right."""
+    """An increased value, another type, random bytes or NULL in any column of any table is reported at its row, or the
+    read models are rejected as unreadable."""
     prefix = KEY_PREFIXES[table] if column not in ("meter", "bucket_seconds", "start") else f"{table}: "
     for change, parameters in (INCREASED[kind], OTHER_TYPE[kind], GARBAGE, NULL_VALUE):
         with persistent_store.restore_table(f"{table}_2"):
@@ -97,7 +97,7 @@ def test_one_changed_cell_is_detected(
             try:
                 assert persistent_store.corrupt_read_models(statement, *parameters) == 1
             except StoreRejected:
-                continue  # the table itself refuses it
+                continue  # the database rejects the value
             findings = verification_findings(live_ledger)
             assert findings == ["ledger_unavailable"] or any(entry.startswith(prefix) for entry in findings), change
 
@@ -106,7 +106,7 @@ def test_one_changed_cell_is_detected(
 def test_one_changed_number_of_one_usage_record_is_detected(
     live_ledger: Metering, persistent_store: PersistentStore, number: int
 ) -> None:
-    """Time, position, value, and when it was recorded and cancelled and at which position, wherever it is packed."""
+    """This applies to the times, positions and value of a usage record in its usage block."""
     ((packed,),) = persistent_store.read_model_rows(f"SELECT usages FROM usage_2 WHERE {ONE_ROW['usage']}")
     usages = msgspec.msgpack.decode(packed)
     usages[0] += [None] * (6 - len(usages[0]))
@@ -119,7 +119,7 @@ def test_one_changed_number_of_one_usage_record_is_detected(
 
 @pytest.mark.parametrize("table", ONE_ROW)
 def test_a_missing_row_is_detected(live_ledger: Metering, persistent_store: PersistentStore, table: str) -> None:
-    """With its key, in the words that it stands for."""
+    """The difference has the key of the row, with names instead of ids."""
     corrupt(persistent_store, f"DELETE FROM {table}_2 WHERE {ONE_ROW[table]}")
     findings = verification_findings(live_ledger)
     assert findings == ["ledger_unavailable"] or any(entry.startswith(KEY_PREFIXES[table]) for entry in findings)
@@ -139,11 +139,11 @@ def test_a_missing_row_is_detected(live_ledger: Metering, persistent_store: Pers
 def test_an_extra_row_is_detected(
     live_ledger: Metering, persistent_store: PersistentStore, table: str, cells: dict[str, object]
 ) -> None:
-    """Also one that adds nothing to any figure."""
+    """This includes rows that change no total."""
     try:
         persistent_store.add_read_model_row(f"{table}_2", **cells)
     except StoreRejected:
-        assert cells.get("start") == "x", "the table itself refuses it"
+        assert cells.get("start") == "x", "the database rejected the row"
     else:
         assert any(finding.startswith(f"{table}: ") for finding in verification_findings(live_ledger))
 
@@ -173,7 +173,7 @@ def test_an_extra_row_is_detected(
 def test_the_metadata_of_a_generation_is_verified(
     live_ledger: Metering, persistent_store: PersistentStore, statement: str, expected: str
 ) -> None:
-    """Its place in the ledger and the rules that it pins; where it can't be brought up to date, that is told."""
+    """A wrong fingerprint, position or pinned rule is reported, also if the generation can't catch up."""
     corrupt(persistent_store, statement)
     assert verification_findings(live_ledger) == [expected]
 
@@ -181,7 +181,7 @@ def test_the_metadata_of_a_generation_is_verified(
 def test_impossible_read_models_are_an_error_with_a_hint(
     live_ledger: Metering, persistent_store: PersistentStore
 ) -> None:
-    """Questions too: a cell that can't be read is told as such, and deleting the file mends it."""
+    """Verification and queries report an unreadable cell, and the message says to delete the file."""
     corrupt(persistent_store, f"UPDATE totals_2 SET sum = 'many' WHERE {ONE_ROW['totals']}")
     with pytest.raises(TallybookError, match=r"Delete their file \(.read-models\)"):
         query_results(live_ledger)
@@ -192,17 +192,17 @@ def test_impossible_read_models_are_an_error_with_a_hint(
 
 
 def test_read_models_ahead_of_the_ledger_are_not_used(live_ledger: Metering, persistent_store: PersistentStore) -> None:
-    """A position that no event has yet would hide what is recorded from there on."""
+    """A position after the head would hide the events that are recorded next."""
     corrupt(persistent_store, "UPDATE tracking SET notification_id = 9000 WHERE application_name = 'generation 2'")
     with pytest.raises(TallybookError, match="after the last event of the ledger"):
         query_results(live_ledger)
 
 
 def test_a_decreased_position_is_an_error(persistent_store: PersistentStore) -> None:
-    """Wherever to, and whatever came since: nothing is counted twice, and the ledger opened again makes all anew."""
+    """After any decrease no event is counted twice, and reopening the ledger rebuilds the read models."""
     with persistent_store.open() as metering:
         metering.meters.configure("tokens", customer_key="customer")
-        for hour in range(6):  # each asked for by itself, and each earlier than the one before
+        for hour in range(6):  # each event is folded separately and occurred before the previous one
             payload, at = {"customer": "acme", "value": "1"}, START.replace(hour=20 - hour)
             metering.record("tokens", payload, identifier=f"use-{hour}", timestamp=at)
             metering.catch_up()
@@ -217,7 +217,7 @@ def test_a_decreased_position_is_an_error(persistent_store: PersistentStore) -> 
 
 
 def test_a_promotion_repairs(live_ledger: Metering, persistent_store: PersistentStore) -> None:
-    """A generation that is built anew takes the place of a damaged one."""
+    """A rebuilt generation replaces a corrupted one."""
     corrupt(persistent_store, f"UPDATE totals_2 SET sum = '1000000' WHERE {ONE_ROW['totals']}")
     assert verification_findings(live_ledger)
     live_ledger.generations.promote(live_ledger.generations.rebuild().number)
@@ -225,7 +225,7 @@ def test_a_promotion_repairs(live_ledger: Metering, persistent_store: Persistent
 
 
 def test_a_closed_period_is_verified(live_ledger: Metering) -> None:
-    """Its frozen figures are those of its position and rules, also once rules changed and more came."""
+    """Its frozen totals are verified as of its position and rules, also after a rule change."""
     assert live_ledger.verify().closed_periods == 0
     live_ledger.periods.close("seats", "acme", START, START.replace(day=9))
     live_ledger.rules.change("seats", {"formula": "sum"}, reason="a test")
@@ -234,7 +234,7 @@ def test_a_closed_period_is_verified(live_ledger: Metering) -> None:
 
 
 def test_verifying_goes_on_while_usage_arrives(store: Store) -> None:
-    """It compares at the position that it began at; what is recorded meanwhile changes nothing."""
+    """Verification compares as of its start; events recorded in the meantime don't affect it."""
     with store.metering() as metering, store.metering() as other:
         record_history(metering, 40)
 
@@ -250,7 +250,7 @@ def test_verifying_goes_on_while_usage_arrives(store: Store) -> None:
 def test_rules_changed_while_verifying_are_not_verified(
     persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The live generation is compared under the rules of the position that it stands at."""
+    """The live generation is compared under the rules in force at its position."""
     with persistent_store.metering() as metering, persistent_store.metering() as other:
         record_history(metering, 20)
         ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
@@ -268,7 +268,7 @@ def test_rules_changed_while_verifying_are_not_verified(
 
 
 def test_verifying_leaves_nothing_behind(live_ledger: Metering, persistent_store: PersistentStore) -> None:
-    """Neither when it is done nor when it is interrupted."""
+    """Temporary files and tables are removed after a verification, also after an interrupted one."""
     before = persistent_store.list_objects()
 
     def interrupt(_: object) -> None:
@@ -281,7 +281,7 @@ def test_verifying_leaves_nothing_behind(live_ledger: Metering, persistent_store
 
 
 def test_a_ledger_that_lost_events_is_reported(persistent_store: PersistentStore) -> None:
-    """Where a stored event is gone, by force, verifying tells rather than waits for it."""
+    """If the newest event was deleted, verification raises an error and doesn't wait for it."""
     with persistent_store.metering() as metering:
         record_history(metering, 20)
         head = metering.catch_up()
@@ -292,7 +292,7 @@ def test_a_ledger_that_lost_events_is_reported(persistent_store: PersistentStore
 
 
 def test_a_closed_period_cannot_include_later_events(persistent_store: PersistentStore) -> None:
-    """A closed period that says it knew of a later position is told, and what is owed on it shows all the same."""
+    """A closed period with a position after its own event is reported, and its adjustments are still computed."""
     with persistent_store.metering() as metering:
         record_history(metering, 30)
         closed = metering.periods.close("tokens", "acme", *PERIOD)
@@ -317,7 +317,7 @@ def test_a_closed_period_cannot_include_later_events(persistent_store: Persisten
 def test_an_unreadable_closed_period_is_reported_as_ledger_corruption(
     persistent_store: PersistentStore, column: str, invalid_value: object
 ) -> None:
-    """By verify, and by whatever asks for closed periods; figures that don't need it are answered."""
+    """Verification and queries of closed periods raise the error; totals don't read closed periods."""
     with persistent_store.metering() as metering:
         record_history(metering, 30)
         metering.periods.close("tokens", "acme", *PERIOD)
