@@ -53,7 +53,7 @@ LONGEST_FIRST = (
     "packaging",
     "properties",
 )
-"""These run before all others, in this order, so that no core is idle at the end while another runs a long test."""
+"""These tests run first, in this order, so that no core is idle at the end while another one runs a long test."""
 
 settings.register_profile(
     "tallybook",
@@ -66,7 +66,7 @@ settings.load_profile("tallybook")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Skip the import of all other test files if only fast tests are selected: it takes longer than they do."""
+    """Skip the import of other test files if only fast tests are selected: it would take longer than the tests."""
     if config.option.markexpr != "fast" or not collection_path.match("test_*.py"):
         return None
     return True if _marker(collection_path) != "fast" else None

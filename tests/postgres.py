@@ -1,6 +1,6 @@
-"""PostgreSQL for the tests: the server that `TALLYBOOK_TEST_POSTGRES` names, or one of their own, from a wheel.
+"""PostgreSQL for the tests: the server that `TALLYBOOK_TEST_POSTGRES` names, or a temporary one, from a wheel.
 
-Their own lies in a temporary folder, listens on a Unix socket only, and never outlives the process that started it.
+The temporary server is in a temporary folder, listens on a Unix socket only, and ends with the process that started it.
 """
 
 import os
@@ -24,23 +24,23 @@ import psycopg
 from psycopg import sql
 
 SERVER_URL_VARIABLE = "TALLYBOOK_TEST_POSTGRES"
-"""The variable for the URL of a database in which the tests may make schemas."""
+"""The environment variable for the URL of a database in which the tests may create schemas."""
 
 TIMEOUT_SECONDS = 30
 
 INITIALISATION = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "--username=postgres")
 
 CONFIGURATION = (
-    "fsync=off",  # what a killed process has written, the operating system has
+    "fsync=off",  # writes of a killed process are in the cache of the operating system
     "listen_addresses=",
     "max_connections=60",
     "port=5432",
-    "timezone=Asia/Kathmandu",  # nothing may rely on the server's being in UTC
-    "wal_writer_delay=10s",  # a crash takes with it whatever was not committed
+    "timezone=Asia/Kathmandu",  # tests fail if code relies on a server in UTC
+    "wal_writer_delay=10s",  # a crash loses everything that was not committed
 )
 
 WATCHDOG = """
-read -r _  # until whoever started the server closes this pipe, or dies in whatever way
+read -r _  # until the process that started the server closes this pipe or dies
 if postmaster=$(head -n 1 "$1/data/postmaster.pid"); then
     kill -QUIT "$postmaster"
     while [ -e "$1/data/postmaster.pid" ]; do sleep 0.05; done
@@ -50,7 +50,7 @@ rm -rf "$1"
 
 
 class Database:
-    """A database in which tests make schemas, each under a name that no other test has."""
+    """A database in which each test creates schemas with unique names."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -59,20 +59,20 @@ class Database:
         self._schemas: list[str] = []
 
     def at(self, schema: str) -> str:
-        """The URL of the ledger in a schema."""
+        """Return the URL of the ledger in a schema."""
         return f"{self.url}{'&' if '?' in self.url else '?'}schema={schema}"
 
     def fresh_url(self) -> str:
-        """The URL of a ledger that nobody has made yet."""
+        """Return the URL of a ledger in a new schema."""
         self._schemas.append(f"t_{next(self._numbers)}_{os.getpid()}_{self._token}")
         return self.at(self._schemas[-1])
 
     def connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
-        """A connection past the application; each statement is a transaction of its own."""
+        """Open a connection without the application, in autocommit mode."""
         return psycopg.connect(self.url, autocommit=True)
 
     def drop_schemas(self) -> None:
-        """Remove all that was made at the fresh URLs."""
+        """Drop the schemas of all URLs that `fresh_url` returned."""
         with closing(self.connect()) as connection:
             for schema in self._schemas:
                 for name in (schema, f"{schema}_read_models"):
@@ -80,7 +80,7 @@ class Database:
 
 
 class Server:
-    """A server that can be stopped, killed and started again. `close` leaves nothing of it."""
+    """A server that can be stopped, killed and started again. `close` removes it completely."""
 
     def __init__(self, configuration: Sequence[str] = CONFIGURATION) -> None:
         self._configuration = configuration
@@ -90,7 +90,7 @@ class Server:
             stdin=PIPE,
             stdout=DEVNULL,
             stderr=DEVNULL,
-            start_new_session=True,  # signals to the group of the tests aren't for it
+            start_new_session=True,  # signals to the process group of the tests must not reach it
         )
         self.database = Database(f"postgresql://postgres@/postgres?host={self.folder}&port=5432")
         if _UNPRIVILEGED_USER is not None:
@@ -100,26 +100,26 @@ class Server:
 
     @property
     def running(self) -> bool:
-        """Whether the server is there; while it starts it answers nobody."""
+        """Return whether the server process exists; while it starts, it accepts no connections."""
         return self._postmaster.poll() is None
 
     @property
     def processes(self) -> list[psutil.Process]:
-        """The server's processes, the one that starts all others first."""
+        """Return the processes of the server, with the parent of all others first."""
         postmaster = psutil.Process(self._postmaster.pid)
         return [postmaster, *postmaster.children(recursive=True)]
 
     @property
     def log(self) -> str:
-        """All that the server has said."""
+        """Return the server's log."""
         return (self.folder / "log").read_text()
 
     def url(self, schema: str) -> str:
-        """The URL of the ledger in a schema."""
+        """Return the URL of the ledger in a schema."""
         return self.database.at(schema)
 
     def start(self) -> None:
-        """Start the server, and return once it answers."""
+        """Start the server, and return when it accepts connections."""
         settings = (*self._configuration, f"unix_socket_directories={self.folder}")
         self._postmaster = self._program("postgres", *(f"--{setting}" for setting in settings))
         deadline = monotonic() + TIMEOUT_SECONDS
@@ -129,13 +129,13 @@ class Server:
             sleep(0.02)
 
     def stop_immediately(self) -> None:
-        """Have the server drop all work and end without a checkpoint; the next start recovers."""
+        """Stop the server without a checkpoint; its transactions are lost, and the next start runs recovery."""
         self._postmaster.send_signal(signal.SIGQUIT)
         self._postmaster.wait(TIMEOUT_SECONDS)
 
     def kill(self) -> None:
-        """Kill all processes of the server, as when its machine fails."""
-        self._postmaster.send_signal(signal.SIGSTOP)  # so that no process is born meanwhile
+        """Kill all processes of the server, as a machine failure does."""
+        self._postmaster.send_signal(signal.SIGSTOP)  # so that it starts no process in the meantime
         processes = self.processes
         for process in processes:
             with suppress(psutil.NoSuchProcess):
@@ -143,17 +143,17 @@ class Server:
         self._postmaster.wait(TIMEOUT_SECONDS)
         _, alive = psutil.wait_procs(processes, TIMEOUT_SECONDS)
         assert alive == []
-        (self.folder / "data" / "postmaster.pid").unlink()  # another process may come to have that number
+        (self.folder / "data" / "postmaster.pid").unlink()  # another process may get this id
 
     def close(self) -> None:
-        """End the server, if it is running, and remove its folder."""
+        """Stop the server if it is running, and remove its folder."""
         assert self._guard.stdin is not None
         self._guard.stdin.close()
         self._postmaster.wait(TIMEOUT_SECONDS)
         self._guard.wait(TIMEOUT_SECONDS)
 
     def _program(self, name: str, *options: str) -> "Popen[bytes]":
-        """One of the server's programs, started on its data."""
+        """Start one of the server's programs on its data."""
         with (self.folder / "log").open("ab") as log:
             return Popen(
                 [
@@ -180,11 +180,11 @@ class Server:
 
 
 _UNPRIVILEGED_USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-"""Whom the server runs as where the tests run as root, which it refuses to."""
+"""The user of the server if the tests run as root, because the server refuses to run as root."""
 
 
 def programs() -> Path:
-    """Where the wheel has them. It isn't imported: it would make a folder for its own lock."""
+    """Return the folder of the wheel's programs. The wheel isn't imported: that would create a folder for its lock."""
     return _wheel() / _PROGRAMS
 
 
@@ -196,7 +196,7 @@ def _wheel() -> Path:
 
 
 def _programs_for_unprivileged_user(folder: Path) -> Path:
-    """Where the wheel has them, or a copy in `folder` where the wheel lies in somebody's closed folder."""
+    """Return the folder of the programs, or of a copy in `folder` if other users can't access the wheel."""
     wheel = _wheel()
     if all(folder_on_path.stat().st_mode & stat.S_IXOTH for folder_on_path in wheel.parents):
         return programs()
@@ -211,7 +211,7 @@ _PROGRAMS = Path("pginstall", "bin")
 
 @contextmanager
 def database() -> Generator[Database]:
-    """The database of the server that was given, or of one that ends with the block."""
+    """Return the database of the configured server, or of a server that is stopped at the end of the block."""
     if (url := os.environ.get(SERVER_URL_VARIABLE)) is not None:
         configured = Database(url)
         yield configured

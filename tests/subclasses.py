@@ -9,7 +9,7 @@ _NEEDED = {
     "__init__", "__init_subclass__", "__new__", "__reduce__", "__reduce_ex__", "__setattr__", "__sizeof__",
     "__subclasshook__",
 }  # fmt: skip
-"""What Python calls to create a value and to put it into a dict."""
+"""The methods that Python calls to create a value and to put it into a dict."""
 
 
 def _hostile(base: type) -> Any:

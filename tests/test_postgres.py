@@ -1,4 +1,4 @@
-"""The server that the tests run on: it answers, comes back with what was committed, and leaves nothing behind."""
+"""The PostgreSQL server of the tests: it starts, recovers committed rows after a crash, and is removed completely."""
 
 import subprocess
 import sys
@@ -26,26 +26,26 @@ time.sleep(60)
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server that nobody else has."""
+    """Start a server that no other test uses."""
     with closing(Server()) as started:
         yield started
 
 
 def test_the_shared_server_answers(postgres: Database) -> None:
-    """`SELECT 1` is 1."""
+    """A query returns its result."""
     with closing(postgres.connect()) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_no_two_tests_share_a_schema(postgres: Database) -> None:
-    """Each fresh URL names another schema of the same database."""
+    """Each call of `fresh_url` returns another schema of the same database."""
     first, second = postgres.fresh_url(), postgres.fresh_url()
     assert first != second
     assert first.rpartition("schema=")[0] == second.rpartition("schema=")[0]
 
 
 def test_a_configured_server_is_used_and_left_clean(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable names it; at the end the schemas of the tests are gone, with those of their read models."""
+    """At the end, the schemas of the tests and of their read models are dropped from the configured server."""
     monkeypatch.setenv(SERVER_URL_VARIABLE, server.database.url)
     with closing(server.database.connect()) as connection:
         with database() as configured:
@@ -60,7 +60,7 @@ def test_a_configured_server_is_used_and_left_clean(server: Server, monkeypatch:
 
 @pytest.mark.parametrize("end", [Server.stop_immediately, Server.kill], ids=["stopped", "killed"])
 def test_committed_rows_survive_a_restart(server: Server, end: Callable[[Server], None]) -> None:
-    """Its connections end with it; what was not committed is gone."""
+    """Connections end with the server, and uncommitted rows are lost."""
     before, open_still = server.database.connect(), psycopg.connect(server.database.url)
     before.execute("CREATE TABLE numbers (number integer)")
     before.execute("INSERT INTO numbers VALUES (1)")
@@ -81,7 +81,7 @@ def test_committed_rows_survive_a_restart(server: Server, end: Callable[[Server]
 
 @pytest.mark.parametrize("kill", [False, True], ids=["running", "killed"])
 def test_nothing_is_left_of_a_closed_server(kill: bool) -> None:
-    """Neither processes nor its folder, whatever state it was in."""
+    """Its processes and its folder are removed, whether it was running or killed."""
     server = Server()
     processes = server.processes
     if kill:
@@ -92,7 +92,7 @@ def test_nothing_is_left_of_a_closed_server(kill: bool) -> None:
 
 
 def test_nothing_is_left_of_a_server_whose_starter_was_killed() -> None:
-    """Not even after SIGKILL, which lets nobody clean up."""
+    """The server is removed even if its starter was killed by SIGKILL."""
     with ExitStack() as exit_stack:
         starter = subprocess.Popen([sys.executable, "-c", START_AND_WAIT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         exit_stack.enter_context(starter)

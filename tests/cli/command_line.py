@@ -39,7 +39,7 @@ class CommandLine:
         return json.loads(self.run(*arguments, "--json", status=status).stdout)
 
     def run_error(self, *arguments: object, status: int = 1) -> tuple[str, str | None]:
-        """Return the code and field of a command's error. The error as text must name the code too."""
+        """Return the code and field of a command's error, and check that the error as text has the code."""
         error = self.run_error_json(*arguments, status=status)
         stderr = self.run(*arguments, status=status).stderr
         assert stderr.startswith(f"tallybook: {error['code']}: ")

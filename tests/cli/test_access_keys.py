@@ -1,4 +1,4 @@
-"""The commands on access keys."""
+"""The commands for access keys."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_creating_a_key_creates_a_ledger_and_prints_the_key(tallybook: CommandLine) -> None:
-    """In JSON on one level, with all that is known of it; and it opens the ledger."""
+    """The JSON has all fields of the key on one level, and the key is authenticated by the ledger."""
     created = tallybook.run_json("key", "create", "--scope", "admin", "--name", "Zoë", "--test", "--by", "ops@acme")
     with Metering.open(tallybook.url) as metering:
         view = metering.access_keys.authenticate(created["key"])
@@ -31,14 +31,14 @@ def test_creating_a_key_creates_a_ledger_and_prints_the_key(tallybook: CommandLi
 
 
 def test_a_key_records_and_reads_by_default(tallybook: CommandLine) -> None:
-    """Live, and for what most programs do."""
+    """By default a key is live and has the scopes that most programs need."""
     created = tallybook.run_json("key", "create")
     assert (created["scopes"], created["livemode"], created["name"]) == (["record", "read"], True, "")
     assert tallybook.run_json("key", "create", "--scope", "read", "--scope", "record")["scopes"] == ["record", "read"]
 
 
 def test_people_see_the_key_on_a_line_of_its_own(tallybook: CommandLine) -> None:
-    """To be copied, below it that it won't be shown again."""
+    """The key can be copied, and the next line says that it is shown only once."""
     key, sentence, *lines = tallybook.lines("key", "create", "--name", "importer", "--by", "ops")
     with Metering.open(tallybook.url) as metering:
         assert metering.access_keys.authenticate(key).name == "importer"
@@ -47,7 +47,7 @@ def test_people_see_the_key_on_a_line_of_its_own(tallybook: CommandLine) -> None
 
 
 def test_a_key_is_listed_and_revoked(tallybook: CommandLine) -> None:
-    """Revoking again tells the first revocation."""
+    """Revoking again prints the first revocation."""
     created = tallybook.run_json("key", "create", "--name", "importer")
     other = tallybook.run_json("key", "create")
     assert [key["id"] for key in tallybook.run_json("key", "list")] == [created["id"], other["id"]]
@@ -66,7 +66,7 @@ def test_a_key_is_listed_and_revoked(tallybook: CommandLine) -> None:
 
 
 def test_no_list_shows_what_is_secret(tallybook: CommandLine) -> None:
-    """No secret, no salt and no hash, to people or to programs."""
+    """Neither text nor JSON shows a secret, a salt or a hash."""
     created = tallybook.run_json("key", "create")
     fields = set(created) - {"key"} | {"revoked_at", "revoked_by", "reason"}
     assert set(tallybook.run_json("key", "list")[0]) == fields
@@ -77,14 +77,14 @@ def test_no_list_shows_what_is_secret(tallybook: CommandLine) -> None:
 
 
 def test_no_keys_yet(tallybook: CommandLine) -> None:
-    """A ledger without keys says so."""
+    """If a ledger has no keys, the list says so."""
     tallybook.run("meter", "configure", "tokens")
     assert tallybook.run_json("key", "list") == []
     assert tallybook.lines("key", "list") == ["No access keys yet. Create one with 'tallybook key create'."]
 
 
 def test_access_key_errors(tallybook: CommandLine) -> None:
-    """A slip in the ledger's name begins none, except where a key is created."""
+    """`key create` creates a missing ledger; `key list` and `key revoke` report an error."""
     assert tallybook.run_error("key", "list") == ("ledger_unavailable", "url")
     assert tallybook.run_error("key", "revoke", "0" * 16) == ("ledger_unavailable", "url")
     assert tallybook.run_error("key", "create", "--scope", "write") == ("parameter_invalid", "scopes")

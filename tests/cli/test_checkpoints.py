@@ -14,7 +14,7 @@ FORGED = f"— auditor@example.com {base64.b64encode(bytes(68)).decode()}\n"
 
 @pytest.fixture
 def tallybook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    """A ledger of three events with a checkpoint; the commands run in the test's folder."""
+    """Return a ledger of three events with a checkpoint; the commands run in the test's folder."""
     monkeypatch.chdir(tmp_path)
     line = CommandLine(tmp_path)
     line.run("meter", "configure", "tokens", "--customer-key", "customer", "--value-key", "tokens")
@@ -25,7 +25,7 @@ def tallybook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
 
 
 def test_checkpoints_are_created_and_verified(tallybook: CommandLine) -> None:
-    """As text and as JSON."""
+    """Both commands print text and JSON."""
     result = tallybook.run_json("checkpoint", "create", *FILE)
     assert (result["origin"], result["size"], result["signed_by"]) == ("tallybook", 3, [])
     result = tallybook.run_json("verify", *FILE)
@@ -37,7 +37,7 @@ def test_checkpoints_are_created_and_verified(tallybook: CommandLine) -> None:
 
 
 def test_a_private_key_is_created_once_and_its_public_key_printed_each_time(tallybook: CommandLine) -> None:
-    """The public key verifies the signature, given as text or in a file."""
+    """The public key, given as text or in a file, verifies the signature."""
     create_key = ("checkpoint", "key", "signing.pem", "--name", "example.com/usage")
     (public,) = tallybook.lines(*create_key)
     assert tallybook.lines(*create_key) == [public]
@@ -51,7 +51,7 @@ def test_a_private_key_is_created_once_and_its_public_key_printed_each_time(tall
 
 
 def test_only_verified_signers_are_listed(tallybook: CommandLine, tmp_path: Path) -> None:
-    """Anybody can write a name below a checkpoint. Without the key, one note says that there is a signature."""
+    """Anybody can add a name to a checkpoint. Without the key, one note says that the signature is not verified."""
     (public,) = tallybook.lines("checkpoint", "key", "signing.pem")
     for _ in range(2):
         tallybook.run("checkpoint", "create", *SIGNED_FILE, "--key", "signing.pem")
@@ -71,7 +71,7 @@ def test_only_verified_signers_are_listed(tallybook: CommandLine, tmp_path: Path
 
 
 def test_proofs_name_only_verified_signers(tallybook: CommandLine, tmp_path: Path) -> None:
-    """Also if the checkpoint in a proof is trusted because the auditor has a copy of it."""
+    """This applies even if the checkpoint of a proof is trusted because the auditor has a copy of it."""
     checkpoint_file = tmp_path / "usage.checkpoints"
     checkpoint_file.write_text(checkpoint_file.read_text()[:-1] + FORGED + "\n")
     files = tallybook.run_json("checkpoint", "prove", "req-3", *FILE)
@@ -83,7 +83,7 @@ def test_proofs_name_only_verified_signers(tallybook: CommandLine, tmp_path: Pat
 
 
 def test_a_proof_is_created_and_verified_without_the_ledger(tallybook: CommandLine, tmp_path: Path) -> None:
-    """Two files, named by the position. Verification needs a checkpoint or a key to trust."""
+    """A proof is two files, named by the position. Verification needs a trusted checkpoint or key."""
     files = tallybook.run_json("checkpoint", "prove", "req-3", *FILE)
     assert files == ["position-3.event", "position-3.tlog-proof"]
     (tmp_path / "usage.db").unlink()
@@ -113,7 +113,7 @@ def test_two_checkpoints_are_proved_consistent(tallybook: CommandLine, tmp_path:
 
 
 def test_missing_files_are_rejected(tallybook: CommandLine) -> None:
-    """A ledger, a checkpoint file, a meter event, and a folder for the output."""
+    """The ledger, the checkpoint file, the meter event and the output folder must exist."""
     for arguments in (("checkpoint", "create", "--checkpoints", "new"), ("verify", *FILE)):
         assert tallybook.run_error(*arguments, "--ledger", "sqlite:///missing.db") == ("ledger_unavailable", "url")
     assert tallybook.run_error("verify", "--checkpoints", "missing") == ("invalid_checkpoint_file", "file")

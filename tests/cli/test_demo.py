@@ -1,4 +1,4 @@
-"""The demo: its story is true, fits a screen, and leaves a ledger to explore."""
+"""The demo: its output is correct and fits a screen, and its ledger can be explored afterwards."""
 
 import shlex
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ def short_month(start: datetime) -> list[DemoEvent]:
 def test_the_demo_fits_a_screen_and_its_last_commands_work(
     tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At most 50 lines of 80 columns; each command it suggests runs as it is printed."""
+    """The output has at most 50 lines of 80 columns, and each suggested command runs as printed."""
     tallybook.environment["COLUMNS"] = "80"
     lines = tallybook.lines("demo")
     assert 35 <= len(lines) <= 50
@@ -44,7 +44,7 @@ def test_the_demo_fits_a_screen_and_its_last_commands_work(
 
 
 def test_a_demo_creates_its_own_ledger(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next free name in this folder, never the ledger that the environment names; one that is there is refused."""
+    """The demo uses the next free name in the folder, ignores the environment, and rejects an existing ledger."""
     monkeypatch.setattr(demo_story, "generate_month", short_month)
     tallybook.write("tallybook-demo.db", "mine")
     assert tallybook.lines("demo")[0].endswith("sqlite:///tallybook-demo-2.db")
@@ -57,7 +57,7 @@ def test_a_demo_creates_its_own_ledger(tallybook: CommandLine, monkeypatch: pyte
 
 
 def test_a_demo_shows_no_password(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch, postgres: Database) -> None:
-    """Neither that of a URL's user nor that of a parameter."""
+    """This applies to a password in the user part and in a parameter of a URL."""
     monkeypatch.setattr(demo_story, "generate_month", short_month)
     url = postgres.fresh_url()
     result = tallybook.run("demo", "--ledger", f"{url}&password=sesame")
@@ -66,7 +66,7 @@ def test_a_demo_shows_no_password(tallybook: CommandLine, monkeypatch: pytest.Mo
 
 
 def test_a_replay_with_different_totals_is_reported(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo says so and ends with status 1: it claims nothing that it didn't see."""
+    """If a replay returns other totals, the demo reports it and ends with status 1."""
     monkeypatch.setattr(demo_story, "generate_month", short_month)
     totals = iter(["these", "others"])
 
@@ -78,7 +78,7 @@ def test_a_replay_with_different_totals_is_reported(tallybook: CommandLine, monk
 
 
 def test_the_month_is_the_same_each_time() -> None:
-    """Seeded: 50,000 reports of 200 customers in the order of time, relative to its start."""
+    """The 50,000 meter events of 200 customers are generated from a seed, in order of time from a given start."""
     first, second = (list(generate_month(datetime(2026, month, 1, tzinfo=UTC))) for month in (1, 2))
     assert len(first) == EVENT_COUNT
     assert len({event["payload"]["customer"] for event in first}) == CUSTOMERS

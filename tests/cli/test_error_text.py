@@ -18,7 +18,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_an_old_timestamp_suggests_backfill(tallybook: CommandLine) -> None:
-    """In the text and in the JSON; the policy is a term of the library."""
+    """Text and JSON name the option instead of the acceptance policy of the library."""
     for message in (tallybook.run(*RECORD, status=1).stderr.strip(), tallybook.run_error_json(*RECORD)["message"]):
         assert message.endswith(" Use --backfill to record it.")
         assert "35 days" in message
@@ -27,7 +27,7 @@ def test_an_old_timestamp_suggests_backfill(tallybook: CommandLine) -> None:
 
 
 def test_an_imported_old_timestamp_suggests_backfill(tallybook: CommandLine) -> None:
-    """In the summary and in the error file."""
+    """The summary and the error file name the option."""
     path = tallybook.write("usage.csv", "timestamp,event_name,payload_customer,payload_tokens\n2020-01-01,tokens,a,1\n")
     errors = tallybook.folder / "errors.csv"
     output = tallybook.run("import", path, "--errors", errors, status=1).stdout
@@ -37,7 +37,7 @@ def test_an_imported_old_timestamp_suggests_backfill(tallybook: CommandLine) -> 
 
 
 def test_a_late_cancellation_suggests_any_age(tallybook: CommandLine) -> None:
-    """The alternative, a negative value, is named too."""
+    """The message also names the alternative: recording a negative value."""
     with Metering.open(tallybook.url, clock=lambda: datetime.now(UTC) - timedelta(hours=25)) as metering:
         metering.record("tokens", {"customer": "acme", "tokens": "1"}, identifier="old")
     message = tallybook.run_error_json("cancel", "tokens", "old")["message"]
@@ -57,21 +57,21 @@ def test_a_late_cancellation_suggests_any_age(tallybook: CommandLine) -> None:
     ],
 )
 def test_a_parameter_is_named_by_its_option(tallybook: CommandLine, arguments: tuple[str, ...], option: str) -> None:
-    """The JSON still has the field name of the library."""
+    """The field in the JSON keeps the name of the library's parameter."""
     error = tallybook.run_error_json(*arguments)
     assert option in error["message"]
     assert f"'{error['field']}'" not in error["message"]
 
 
 def test_an_unknown_meter_suggests_similar_meters(tallybook: CommandLine) -> None:
-    """For queries and commands; a name that resembles no meter gets no suggestion."""
+    """Queries and commands suggest similar names, if there are any."""
     for arguments in (("total", "tokns"), ("meter", "show", "tokns"), ("record", "tokns", "customer=a", "tokens=1")):
         assert tallybook.run_error_json(*arguments)["message"].endswith(" Similar meters: tokens.")
     assert "Similar" not in tallybook.run_error_json("total", "seats")["message"]
 
 
 def test_an_unknown_customer_suggests_similar_customers(tallybook: CommandLine) -> None:
-    """The result stays zero; a customer with usage in another period is not unknown."""
+    """The total is still zero; a customer with usage in another period is not unknown."""
     for command in ("total", "summaries"):
         output = tallybook.lines(command, "tokens", "acm", *OCTOBER)
         assert output[-1] == "There is no usage of 'acm' on tokens. Similar customers: acme."

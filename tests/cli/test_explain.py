@@ -1,4 +1,4 @@
-"""The command that explains: contributions, arithmetic, CSV, and the figure of a closed period."""
+"""The command `explain`: contributions, arithmetic, CSV, and the frozen total of a closed period."""
 
 import csv
 import hashlib
@@ -25,19 +25,19 @@ ACME = ("explain", "tokens", "acme", *OCTOBER)
 
 @pytest.fixture
 def tallybook(tmp_path: Path) -> CommandLine:
-    """Of acme's three uses of October one is cancelled."""
+    """Return a ledger in which one of acme's three meter events of October is cancelled."""
     line = october_ledger(tmp_path)
     line.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
     return line
 
 
 def rows(text: str) -> list[dict[str, str]]:
-    """The rows of a CSV by their columns."""
+    """Return the rows of a CSV by column."""
     return list(csv.DictReader(StringIO(text, newline="")))
 
 
 def digest(csv_rows: list[dict[str, str]]) -> str:
-    """The SHA-256 that an auditor makes of the rows that count."""
+    """Compute the SHA-256 of the counted rows, as an auditor does."""
     lines = [
         f"{row['position']},{row['occurred_at']},{row['value']}\n" for row in csv_rows if row["verdict"] == "counted"
     ]
@@ -45,7 +45,7 @@ def digest(csv_rows: list[dict[str, str]]) -> str:
 
 
 def test_each_event_has_its_contribution_and_the_sum_is_written_out(tallybook: CommandLine) -> None:
-    """With the sign of each, what it was counted by, and the digest of what counts."""
+    """The arithmetic has the sign of each value; the rules revision, the position and the digest follow."""
     lines = tallybook.lines(*ACME)
     assert lines[1].split() == ["occurred", "at", "identifier", "value", "contribution", "verdict"]
     assert [line.split()[2:5] for line in lines[3:6]] == [
@@ -58,7 +58,7 @@ def test_each_event_has_its_contribution_and_the_sum_is_written_out(tallybook: C
 
 
 def test_an_explanation_of_many_events_shows_only_the_total(tallybook: CommandLine) -> None:
-    """Nine values are too many to write out; eight are not."""
+    """Up to eight values are written out."""
     for number in range(6):
         record_tokens(tallybook, f"more-{number}", "acme", "1", "2025-10-20T00:00:00")
     assert tallybook.lines(*ACME)[-3] == "8 of 9 count: sum = 25 - 5 + 1 + 1 + 1 + 1 + 1 + 1 = 26"
@@ -67,13 +67,13 @@ def test_an_explanation_of_many_events_shows_only_the_total(tallybook: CommandLi
 
 
 def test_a_total_without_usage_is_zero(tallybook: CommandLine) -> None:
-    """Of no events."""
+    """The total is of 0 events."""
     assert tallybook.lines("explain", "tokens", "acme", "--period", "2025-08")[1] == "0 of 0 count: sum = 0"
 
 
 @pytest.mark.parametrize(("formula", "expected_lines"), [("count", "count = 2"), ("last", "last = -5")])
-def test_other_formulas_contribute_otherwise(tallybook: CommandLine, formula: str, expected_lines: str) -> None:
-    """Under count each event adds one, under last the last one alone."""
+def test_contributions_depend_on_the_formula(tallybook: CommandLine, formula: str, expected_lines: str) -> None:
+    """Under count each event contributes one; under last only the last event contributes."""
     tallybook.run("rules", "change", "tokens", "--formula", formula, "--reason", "another", "--yes")
     lines = tallybook.lines(*ACME)
     assert lines[-3:-1] == [f"2 of 3 count: {expected_lines}", "rules revision 2, ledger position 8"]
@@ -101,7 +101,7 @@ def test_csv_has_a_row_for_each_event_and_reproduces_total_and_digest(tallybook:
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_spreadsheet_formulas_are_escaped_and_numbers_are_not(tallybook: CommandLine, start: str) -> None:
-    """An apostrophe goes before identifiers, customers, reasons and who asked; a negative value stays a number."""
+    """Identifiers, customers, reasons and authors get an apostrophe; a negative value remains a number."""
     text = f'{start}HYPERLINK("https://example.com";"a,b")'
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         metering.record("tokens", {"customer": text, "tokens": "-0.10"}, identifier=text)
@@ -115,7 +115,7 @@ def test_spreadsheet_formulas_are_escaped_and_numbers_are_not(tallybook: Command
 
 
 def test_different_texts_are_different_cells(tallybook: CommandLine) -> None:
-    """A text that begins with an apostrophe of its own isn't taken for one that was guarded."""
+    """A text that starts with an apostrophe differs from an escaped text."""
     identifiers = ("=1", "'=1", "''=1", "'")
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         for identifier in identifiers:
@@ -127,7 +127,7 @@ def test_different_texts_are_different_cells(tallybook: CommandLine) -> None:
 
 
 def test_a_superseded_meter_event_is_escaped_too(tallybook: CommandLine) -> None:
-    """By the name of what counts in its place."""
+    """The identifier of the superseding event is escaped in its row."""
     tallybook.run("meter", "configure", "seats", "--formula", "last", "--window", "day")
     for identifier in ("first", "=second"):
         arguments = ("stripe_customer_id=a", "value=3", "--identifier", identifier, "--timestamp", "2024-01-01")
@@ -136,8 +136,8 @@ def test_a_superseded_meter_event_is_escaped_too(tallybook: CommandLine) -> None
     assert [(row["identifier"], row["superseded_by"]) for row in csv_rows] == [("first", "'=second"), ("'=second", "")]
 
 
-def test_csv_is_utf_8_with_the_line_ends_of_its_standard(tallybook: CommandLine) -> None:
-    """RFC 4180, whatever the terminal's encoding; a value that is missing is an empty cell."""
+def test_csv_is_utf_8_with_crlf_line_ends(tallybook: CommandLine) -> None:
+    """The CSV follows RFC 4180 for any encoding of the terminal; a missing value is an empty cell."""
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         metering.meters.configure("calls", formula="count")
         metering.record("calls", {"stripe_customer_id": "é"}, identifier="call-1")
@@ -148,7 +148,7 @@ def test_csv_is_utf_8_with_the_line_ends_of_its_standard(tallybook: CommandLine)
 
 
 def test_a_closed_period_is_explained_with_its_frozen_total(tallybook: CommandLine) -> None:
-    """With what came since left out, and the digest that the closing keeps."""
+    """Later events are left out, and the digest is that of the closed period."""
     period = tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER)["period"]
     record_tokens(tallybook, "late", "acme", "30", "2025-10-31T23:59:00")
     tallybook.run("rules", "change", "tokens", "--formula", "count", "--reason", "by call", "--yes")
@@ -161,7 +161,7 @@ def test_a_closed_period_is_explained_with_its_frozen_total(tallybook: CommandLi
 
 
 def test_an_open_period_has_no_frozen_total(tallybook: CommandLine) -> None:
-    """Neither a period never closed, nor one that overlaps a closed one, nor one that was reopened."""
+    """A period that was never closed, overlaps a closed one or was reopened is an error."""
     assert tallybook.run_error(*ACME, "--closed") == ("period_not_closed", "start")
     tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
     day = ("explain", "tokens", "acme", "--period", "2025-10-05", "--closed")
@@ -173,14 +173,14 @@ def test_an_open_period_has_no_frozen_total(tallybook: CommandLine) -> None:
 @pytest.mark.parametrize(
     "arguments", [("acme", "--csv", "--json"), ("--closed",), ("acme", "--closed", "--as-of", "3")]
 )
-def test_mutually_exclusive_options_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:
-    """A closed period is a customer's, and has a position of its own."""
+def test_options_that_exclude_each_other_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:
+    """`--csv` excludes `--json`; `--closed` needs a customer and excludes `--as-of`."""
     assert "Error: " in tallybook.run("explain", "tokens", *arguments, *OCTOBER, status=2).stderr
 
 
 @pytest.mark.parametrize("count", [0, 1, 2_500])
 def test_json_is_written_event_by_event(tallybook: CommandLine, count: int) -> None:
-    """And is the document that it would be as a whole."""
+    """The output is the same document as if it were written at once."""
     tallybook.run("meter", "configure", "calls", "--formula", "count")
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         metering.record_many(
@@ -195,7 +195,7 @@ def test_json_is_written_event_by_event(tallybook: CommandLine, count: int) -> N
 
 
 def test_a_long_explanation_is_complete(tallybook: CommandLine) -> None:
-    """More events than the first ones, which the widths of the columns are those of."""
+    """It has more events than those from which the column widths are computed."""
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         at = datetime(2025, 10, 20, tzinfo=UTC)
         metering.record_many(
@@ -219,7 +219,7 @@ def test_a_long_explanation_is_complete(tallybook: CommandLine) -> None:
 
 @pytest.mark.slow
 def test_progress_is_shown_on_a_terminal(tallybook: CommandLine) -> None:
-    """On stderr, while the output goes to a file; the output has none of it."""
+    """Progress is written to stderr and is not in the output."""
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         payload = {"customer": "acme", "tokens": "1"}
         metering.record_many([{"event_name": "tokens", "payload": payload} for _ in range(5_000)])
@@ -232,7 +232,7 @@ def test_progress_is_shown_on_a_terminal(tallybook: CommandLine) -> None:
         )
     os.close(terminal)
     shown = b""
-    with suppress(OSError):  # at the end of the output
+    with suppress(OSError):  # raised at the end of the output
         while part := os.read(controller, 65_536):
             shown += part
     os.close(controller)

@@ -1,4 +1,4 @@
-"""The help texts of all commands."""
+"""Help texts of all commands."""
 
 from itertools import pairwise
 from pathlib import Path

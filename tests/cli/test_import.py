@@ -1,4 +1,4 @@
-"""The import command."""
+"""The command `import`."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_a_file_in_stripes_columns_is_imported_once(tallybook: CommandLine) -> None:
-    """The summary says what became of the rows; the second time all are duplicates, with status 0."""
+    """The summary has the outcomes of the rows; importing again reports duplicates, with status 0."""
     path = tallybook.write("usage.csv", STRIPE)
     summary = tallybook.run_json("import", path, "--backfill")
     assert summary.pop("seconds") > 0
@@ -42,7 +42,7 @@ def test_a_file_in_stripes_columns_is_imported_once(tallybook: CommandLine) -> N
 
 
 def test_any_csv_is_imported_by_naming_its_columns(tallybook: CommandLine) -> None:
-    """Time, value, customer, identifier and further payload, under the meter's own keys."""
+    """Options name the columns of time, value, customer, identifier and other payload keys."""
     tallybook.run("meter", "configure", "gb", "--customer-key", "who", "--value-key", "gb", "--dimension-key", "region")
     path = tallybook.write(
         "export.txt", "id,at,account,size,zone,plan\nx1,2024-01-02 03:04:05.1234567,acme,1.50,eu,free\n"
@@ -58,7 +58,7 @@ def test_any_csv_is_imported_by_naming_its_columns(tallybook: CommandLine) -> No
 
 
 def test_rejected_rows_are_listed_with_their_lines_and_status_1(tallybook: CommandLine) -> None:
-    """The first ten on the terminal, all in the file of errors."""
+    """The terminal shows the first ten rows, the error file has all of them."""
     bad = "".join(f"bad-{number},2024-01-02,tokens,acme,1e{number}\n" for number in range(12))
     path, errors = tallybook.write("usage.csv", STRIPE + bad), tallybook.folder / "errors.csv"
     lines = tallybook.run("import", path, "--backfill", "--errors", errors, status=1).stdout.splitlines()
@@ -77,8 +77,8 @@ def test_rejected_rows_are_listed_with_their_lines_and_status_1(tallybook: Comma
     }
 
 
-def test_the_file_of_errors_holds_no_formulas(tallybook: CommandLine) -> None:
-    """Whatever the rows contain, also in messages; a text that isn't valid Unicode is written as an escape."""
+def test_the_error_file_contains_no_formulas(tallybook: CommandLine) -> None:
+    """Spreadsheet formulas are escaped in values and messages; text that isn't valid Unicode is escaped too."""
     rows = [
         {"identifier": "=HYPERLINK(1)", "event_name": "a\n=1"},
         {"identifier": "a;＝1", "event_name": "tokens"},  # noqa: RUF001 - a full-width sign
@@ -93,7 +93,7 @@ def test_the_file_of_errors_holds_no_formulas(tallybook: CommandLine) -> None:
     assert all(escape_formulas(cell) in (cell, f"'{cell}", cell.replace("'", "''")) for row in cells for cell in row)
 
 
-def test_a_file_of_errors_that_cant_be_written_doesnt_end_the_import(tallybook: CommandLine) -> None:
+def test_an_unwritable_error_file_does_not_end_the_import(tallybook: CommandLine) -> None:
     """The valid rows are recorded, and the summary is printed; stderr says that the file is incomplete."""
     path = tallybook.write("usage.csv", STRIPE + "c,noon,tokens,acme,1\n" * 10_000)
     result = tallybook.run("import", path, "--backfill", "--errors", "/dev/full", status=1)
@@ -135,7 +135,7 @@ def test_numbers_that_may_be_no_unix_time_need_their_format(
 
 
 def test_rejected_rows_are_data_in_json(tallybook: CommandLine) -> None:
-    """With the names that they have in Python."""
+    """The fields have the same names as in Python."""
     path = tallybook.write("usage.csv", STRIPE)
     summary = tallybook.run_json("import", path, status=1)
     assert [(row["line"], row["outcome"], row["error"]["code"]) for row in summary["first_rejected"]] == [
@@ -145,7 +145,7 @@ def test_rejected_rows_are_data_in_json(tallybook: CommandLine) -> None:
 
 
 def test_rows_with_generated_identifiers_cannot_be_corrected_in_the_file(tallybook: CommandLine) -> None:
-    """Where some were recorded and some refused, the summary says what a corrected file would do."""
+    """If some rows were recorded and some rejected, the summary warns that a corrected file records rows twice."""
     path = tallybook.write("usage.csv", STRIPE.replace("\nb,", "\n,") + ",noon,tokens,acme,1\n")
     assert "a corrected file is another file" in tallybook.run("import", path, "--backfill", status=1).stdout
 
@@ -163,14 +163,14 @@ def test_rows_with_generated_identifiers_cannot_be_corrected_in_the_file(tallybo
 def test_a_file_of_another_format_is_rejected(
     tallybook: CommandLine, name: str, content: str | bytes, arguments: tuple[str, ...]
 ) -> None:
-    """With nothing recorded."""
+    """Nothing is recorded."""
     path = tallybook.write(name, content)
     assert tallybook.run_error("import", path, "--backfill", *arguments)[0] == "invalid_import_file"
     assert tallybook.run_json("events", "tokens", "--period", "2024") == []
 
 
 def test_an_unknown_format_is_rejected(tallybook: CommandLine) -> None:
-    """With those that there are."""
+    """The formats of files and of timestamps are validated."""
     path = tallybook.write("usage.csv", STRIPE)
     assert tallybook.run_error("import", path, "--format", "xml") == ("parameter_invalid", "format")
     unknown = tallybook.run_error("import", path, "--timestamp-format", "days")
@@ -184,7 +184,7 @@ def test_an_unknown_format_is_rejected(tallybook: CommandLine) -> None:
 def test_invalid_options_are_a_usage_error(
     tallybook: CommandLine, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two customers, and a file of errors that would overwrite what is imported or can't be written."""
+    """Two options for the customer, and an error file that would overwrite the import or can't be written."""
     monkeypatch.chdir(tallybook.folder)
     path = tallybook.write("usage.csv", STRIPE)
     tallybook.run("import", path, *arguments, status=2)
@@ -192,7 +192,7 @@ def test_invalid_options_are_a_usage_error(
 
 
 def test_an_interrupted_import_prints_its_progress_and_resumes(tallybook: CommandLine) -> None:
-    """Ctrl-C ends it with status 130; the second run records the rest."""
+    """Ctrl-C ends the import with status 130; the second run records the remaining rows."""
     rows = 40_000
     content = STRIPE.splitlines()[0] + "\n" + ",2024-01-02,tokens,acme,1\n" * rows
     path = tallybook.write("usage.csv", content)

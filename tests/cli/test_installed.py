@@ -1,4 +1,4 @@
-"""The installed program, run as a process of its own."""
+"""The installed program, run as a separate process."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> "subprocess.Comple
 
 
 def test_results_go_to_stdout_and_errors_to_stderr(tmp_path: Path) -> None:
-    """With the ledger of the folder by default, and the status that scripts ask for."""
+    """The default ledger is in the current folder, and the exit status shows success or failure."""
     assert run(tmp_path, "meter", "configure", "tokens").returncode == 0
     assert (tmp_path / "tallybook.db").exists()
     completed = run(tmp_path, "total", "tokens", "--json")
@@ -35,8 +35,8 @@ def test_results_go_to_stdout_and_errors_to_stderr(tmp_path: Path) -> None:
     assert run(tmp_path, "totale").returncode == 2
 
 
-def test_nothing_is_coloured_when_piped_and_plain_bars_serve_ascii(tmp_path: Path) -> None:
-    """No escape sequences; and no character that the output can't take."""
+def test_piped_output_has_no_colours_and_ascii_output_has_plain_bars(tmp_path: Path) -> None:
+    """The output has no escape sequences and no characters outside its encoding."""
     run(tmp_path, "meter", "configure", "tokens")
     run(tmp_path, "record", "tokens", "stripe_customer_id=é", "value=3")
     completed = run(tmp_path, "summaries", "tokens", PYTHONIOENCODING="ascii")
@@ -47,7 +47,7 @@ def test_nothing_is_coloured_when_piped_and_plain_bars_serve_ascii(tmp_path: Pat
 
 
 def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
-    """As with head: no traceback."""
+    """A closed pipe, for example of `head`, causes no traceback."""
     run(tmp_path, "meter", "configure", "tokens")
     process = subprocess.Popen(
         [PROGRAM, "meter", "list"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -62,7 +62,7 @@ def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_a_missing_extra_is_reported_with_the_install_command(tmp_path: Path, missing: str) -> None:
-    """With status 2, and no traceback."""
+    """The exit status is 2, without a traceback."""
     (tmp_path / "absent.py").write_text(
         "import sys\n"
         f"sys.modules[{missing!r}] = None\n"
@@ -70,7 +70,7 @@ def test_a_missing_extra_is_reported_with_the_install_command(tmp_path: Path, mi
         "sys.argv = ['tallybook', 'meter', 'list']\n"
         "main()\n"
     )
-    run(tmp_path, "meter", "configure", "tokens", "--display-name", "é")  # Rich knows how wide it is
+    run(tmp_path, "meter", "configure", "tokens", "--display-name", "é")  # Rich must be able to compute its width
     ran = subprocess.run([sys.executable, "absent.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert ran.stderr == "The command line needs an extra: pip install 'tallybook[cli]'\n"

@@ -1,4 +1,4 @@
-"""The commands on meters."""
+"""The commands for meters."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_configuring_a_meter_creates_a_ledger_and_returns_the_meter(tallybook: CommandLine) -> None:
-    """All options of a meter are taken, and the answer's fields are called as in Python."""
+    """All options of a meter are stored, and the JSON fields have the names of the Python attributes."""
     meter = tallybook.run_json(
         "meter", "configure", "seats", "--display-name", "Seats", "--formula", "last", "--window", "hour",
         "--customer-key", "customer", "--value-key", "seats", "--dimension-key", "region", "--dimension-key", "plan",
@@ -44,7 +44,7 @@ def test_configuring_again_returns_the_meter_and_different_rules_are_rejected(ta
 
 
 def test_a_meter_is_listed_renamed_deactivated_and_reactivated(tallybook: CommandLine) -> None:
-    """Each command answers with the meter as it then is."""
+    """Each command prints the changed meter."""
     tallybook.run("meter", "configure", "tokens")
     tallybook.run("meter", "configure", "calls", "--formula", "count")
     assert tallybook.run_json("meter", "rename", "tokens", "Tokens used")["display_name"] == "Tokens used"
@@ -56,7 +56,7 @@ def test_a_meter_is_listed_renamed_deactivated_and_reactivated(tallybook: Comman
 
 
 def test_meters_are_listed_in_a_table(tallybook: CommandLine) -> None:
-    """One line for each, below the heads of the columns."""
+    """The table has one line for each meter, below the column headings."""
     tallybook.run("meter", "configure", "seats", "--formula", "last", "--window", "day", "--value-key", "seats")
     head, _, line = tallybook.lines("meter", "list")
     assert head.split("   ")[0] == "meter"
@@ -64,7 +64,7 @@ def test_meters_are_listed_in_a_table(tallybook: CommandLine) -> None:
 
 
 def test_a_mistyped_ledger_name_creates_no_ledger(tallybook: CommandLine) -> None:
-    """Only configuring a meter begins one; anything else says that there is none."""
+    """`meter configure` creates a missing ledger; other commands report an error."""
     for arguments in (
         ("meter", "list"),
         ("total", "tokens"),
@@ -77,12 +77,12 @@ def test_a_mistyped_ledger_name_creates_no_ledger(tallybook: CommandLine) -> Non
 
 @pytest.mark.parametrize("url", ["mysql://host/db", "usage.db", "sqlite://host/usage.db", "sqlite:///usage.db?a=b"])
 def test_an_invalid_ledger_url_is_rejected(tallybook: CommandLine, url: str) -> None:
-    """The option wins over the environment, and what is no URL of a ledger is told so."""
+    """The option takes precedence over the environment variable, and an invalid URL is an error."""
     assert tallybook.run_error("meter", "list", "--ledger", url) == ("invalid_ledger_url", "url")
 
 
 def test_a_file_that_is_not_a_ledger_is_not_changed(tallybook: CommandLine) -> None:
-    """It is refused, and its bytes stay."""
+    """The file is rejected, and its bytes are unchanged."""
     path = tallybook.write("usage.db", "a shopping list, long enough to be no SQLite file at all\n" * 20)
     before = path.read_bytes()
     assert tallybook.run_error("meter", "list") == ("not_a_ledger", "url")

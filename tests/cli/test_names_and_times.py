@@ -1,4 +1,4 @@
-"""Names and times as they are shown: different ones look different."""
+"""Displayed names and times: different values look different."""
 
 import json
 from itertools import combinations
@@ -27,7 +27,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_names_that_differ_only_by_spaces_look_different() -> None:
-    """Also by spaces that aren't shown; and no name looks like the escape of another."""
+    """Invisible spaces are escaped, and no name looks like the escaped form of another name."""
     shown = [format_name(name) for name in NAMES]
     for (first, other), (first_shown, other_shown) in zip(combinations(NAMES, 2), combinations(shown, 2), strict=True):
         assert first_shown.split() != other_shown.split(), (first, other)
@@ -35,8 +35,8 @@ def test_names_that_differ_only_by_spaces_look_different() -> None:
     assert shown[:4] == ["acme corp", r"\x20acme corp", r"acme corp\x20", r"acme \x20corp"]
 
 
-def test_commands_show_names_so(tallybook: CommandLine) -> None:
-    """In tables and in headings."""
+def test_commands_escape_names(tallybook: CommandLine) -> None:
+    """Names are escaped in tables and in headings."""
     with Metering.open(tallybook.url, policy=AcceptancePolicy(max_age=None)) as metering:
         for name in ("acme", "acme ", " acme"):
             metering.record("tokens", {"customer": name, "tokens": "1"}, identifier=f"{name}-1 ")
@@ -66,7 +66,7 @@ def test_times_of_a_repeated_hour_show_their_offset(tallybook: CommandLine) -> N
 
 
 def test_a_repeated_hour_may_have_one_name(tallybook: CommandLine) -> None:
-    """Both are MSK in Moscow on 26 October 2014; the offsets differ."""
+    """On 26 October 2014 in Moscow, both hours are MSK with different offsets."""
     for number, at in enumerate(("2014-10-25T21:30:00", "2014-10-25T22:30:00")):
         record_tokens(tallybook, f"e{number}", "acme", "1", at)
     arguments = ("summaries", "tokens", "acme", "--period", "2014-10-26", "-z", "Europe/Moscow", "--window", "hour")
@@ -75,7 +75,7 @@ def test_a_repeated_hour_may_have_one_name(tallybook: CommandLine) -> None:
     ]  # fmt: skip
 
 
-def test_json_escapes_what_isnt_shown(tallybook: CommandLine) -> None:
+def test_json_escapes_invisible_characters(tallybook: CommandLine) -> None:
     """Control and bidirectional characters can't act on the terminal; the values stay the same."""
     for name in NAMES:
         text = to_json({"name": name})

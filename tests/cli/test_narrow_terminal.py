@@ -1,4 +1,4 @@
-"""Tables in a terminal of any width: every figure is complete, and no line of a table is wrapped."""
+"""Tables in a terminal of any width: every number is complete, and no line of a table is wrapped."""
 
 import re
 from collections import Counter
@@ -38,7 +38,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def tallybook(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
-    """Create a ledger with long names and long figures, a closed period that has changed, and a key."""
+    """Create a ledger with long names and numbers, a closed period with an adjustment, and an access key."""
     line = CommandLine(tmp_path_factory.mktemp("narrow"))
     policy = AcceptancePolicy(max_age=None, cancel_window=None)
     with Metering.open(line.url, policy=policy) as metering:
@@ -58,8 +58,8 @@ def tallybook(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_figure_is_complete_at_any_width(tallybook: CommandLine, name: str, width: int) -> None:
-    """Figures of a wide terminal are all there, each on one line; only a line that is one word may be too long."""
+def test_every_number_is_complete_at_any_width(tallybook: CommandLine, name: str, width: int) -> None:
+    """All numbers of a wide terminal are shown, each on one line; only a line of one word may be too long."""
     tallybook.environment["COLUMNS"] = "1000"
     wide = tallybook.run(*COMMANDS[name]).stdout
     tallybook.environment["COLUMNS"] = str(width)
@@ -72,7 +72,7 @@ def test_every_figure_is_complete_at_any_width(tallybook: CommandLine, name: str
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_bars_are_never_wrapped(tallybook: CommandLine, width: int) -> None:
-    """They become shorter, and are left out where there is no room."""
+    """Bars become shorter, and are omitted if there is no room."""
     tallybook.environment["COLUMNS"] = str(width)
     lines = tallybook.lines(*COMMANDS["summaries"])
     bars = [re.sub("[^█▏▎▍▌▋▊▉░]", "", line) for line in lines]
@@ -83,7 +83,7 @@ def test_bars_are_never_wrapped(tallybook: CommandLine, width: int) -> None:
 def test_names_are_folded_before_rows_become_blocks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The widest first; a number is never folded, and a later one that is wider than all before is complete too."""
+    """The widest column is folded first, and numbers are never folded."""
     rows = [("acme incorporated of everywhere", "1,000.5"), ("zeta", "2")]
     outputs: list[str] = []
     for width in ("60", "24", "17"):
@@ -102,7 +102,7 @@ def test_names_are_folded_before_rows_become_blocks(
 def test_a_number_that_is_wider_than_the_first_ones_is_complete(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The widths are those of the first rows; a long table is printed without reading all of it first."""
+    """Column widths are computed from the first rows, so that a long table is printed while it is read."""
     monkeypatch.setenv("COLUMNS", "40")
     rows = (("name", "1" * (1 if number < tables.SAMPLE_ROWS else 30)) for number in range(tables.SAMPLE_ROWS + 1))
     tables.table(("customer", "value"), rows, right=("value",))
@@ -112,7 +112,7 @@ def test_a_number_that_is_wider_than_the_first_ones_is_complete(
 def test_bars_follow_the_first_line_of_a_row(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A row without a value has none."""
+    """A row without a value has no bar."""
     monkeypatch.setenv("COLUMNS", "24")
     tables.table(("name", "value"), [("東京", "2"), ("b", "")], right=("value",), bar_values=[Decimal(2), None])
     assert capsys.readouterr().out == "name   value\n" + "─" * 24 + "\n東京       2   █████████\nb\n"

@@ -1,4 +1,4 @@
-"""Output that can't be written: no traceback, and the exit status is that of the work."""
+"""Output that can't be written causes no traceback, and the exit status is that of the command's work."""
 
 import os
 import signal
@@ -79,8 +79,8 @@ def run(folder: Path, arguments: tuple[str, ...], output: str) -> "subprocess.Co
 @pytest.mark.parametrize(
     ("name", "output"), [*product(CHANGES, ["full"]), ("record", "pipe"), ("record", "closed"), ("import", "pipe")]
 )
-def test_a_change_that_cant_be_reported_is_a_success(folder: Path, name: str, output: str) -> None:
-    """What is recorded must not be sent again; stderr says what happened."""
+def test_a_command_whose_output_fails_is_a_success(folder: Path, name: str, output: str) -> None:
+    """The caller must not repeat a stored change, so the exit status is 0; stderr has the output error."""
     before = head(folder)
     completed = run(folder, CHANGES[name], output)
     assert (completed.returncode, "Traceback" in completed.stderr) == (0, False), completed.stderr
@@ -92,8 +92,8 @@ def test_a_change_that_cant_be_reported_is_a_success(folder: Path, name: str, ou
 @pytest.mark.parametrize(
     ("name", "output"), [*product(QUERIES, ["full"]), ("total", "closed"), ("explain as CSV", "pipe"), ("help", "pipe")]
 )
-def test_a_query_that_cant_be_reported_is_an_error(folder: Path, name: str, output: str) -> None:
-    """Its work is the output. A reader that has read enough, like head, gets no message."""
+def test_a_query_whose_output_fails_is_an_error(folder: Path, name: str, output: str) -> None:
+    """The work of a query is its output. If the reader closes the pipe, as `head` does, no message is printed."""
     completed = run(folder, QUERIES[name], output)
     expected = "" if output == "pipe" else "tallybook: output_error: The output could not be written: "
     assert (completed.returncode, completed.stderr[: len(expected)]) == (1, expected)
@@ -111,8 +111,8 @@ def test_rejected_rows_are_an_error_also_without_output(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_error_that_cant_be_reported_has_its_status(folder: Path) -> None:
-    """Stderr may be full too."""
+def test_an_error_without_output_has_its_exit_status(folder: Path) -> None:
+    """This applies if stderr can't be written either."""
     with Path("/dev/full").open("w") as full:
         for arguments, status in ((("total", "nothing"), 1), (CHANGES["record"], 0)):
             completed = subprocess.run([PROGRAM, *arguments], cwd=folder, stdout=full, stderr=full, check=False)
@@ -120,8 +120,8 @@ def test_an_error_that_cant_be_reported_has_its_status(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_the_encoding_cant_represent_is_escaped(folder: Path) -> None:
-    """A name from outside is no reason to fail after the work; JSON stays JSON."""
+def test_characters_outside_the_output_encoding_are_escaped(folder: Path) -> None:
+    """A name that can't be encoded causes no error after the work; JSON output stays valid."""
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     for more, expected in (([], rb"\u6771 is recorded"), (["--json"], rb'"\u6771"')):
         completed = subprocess.run(
@@ -133,7 +133,7 @@ def test_what_the_encoding_cant_represent_is_escaped(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_an_explanation_at_once(folder: Path) -> None:
-    """With status 130 and a short message, also if nothing reads the output."""
+    """The exit status is 130 with a short message, also if nothing reads the output."""
     with Metering.open(f"sqlite:///{folder}/tallybook.db") as metering:
         payload = {"customer": "acme", "tokens": "1"}
         metering.record_many([{"event_name": "tokens", "payload": payload} for _ in range(20_000)])
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_an_explanation_at_once(folder: Path) -> None:
 
 
 def test_the_checked_output_is_a_text_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the encoding of the stream that it replaces."""
+    """It has the encoding of the stream that it replaces."""
     output = check_output()
     assert (output.fileno(), output.writable(), output.encoding) == (1, True, sys.stdout.encoding)
     monkeypatch.setattr(sys, "stdout", None)

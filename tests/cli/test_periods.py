@@ -1,4 +1,4 @@
-"""The commands on closed periods: close, list, adjustments and reopen."""
+"""The commands for closed periods: `close`, `list`, `adjustments` and `reopen`."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,14 +17,14 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def record_corrections(tallybook: CommandLine) -> None:
-    """October closed for all, then one of acme's uses cancelled and a late one recorded."""
+    """Close October for all customers, then cancel one of acme's meter events and record a late one."""
     tallybook.run("period", "close", "tokens", "--all", *OCTOBER)
     tallybook.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
     record_tokens(tallybook, "req-6", "acme", "30", "2025-10-31T23:59:00")
 
 
 def test_a_closed_period_has_its_totals_and_their_position_and_rules(tallybook: CommandLine) -> None:
-    """Closing it again gives the first figures, and says so."""
+    """Closing again prints the first totals, and says that the period was closed before."""
     result = tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER)
     period = result["period"]
     assert result["was_closed"] is False
@@ -40,7 +40,7 @@ def test_a_closed_period_has_its_totals_and_their_position_and_rules(tallybook: 
 
 
 def test_closing_for_all_closes_each_customer_with_usage(tallybook: CommandLine) -> None:
-    """And goes on where some are closed already; without usage there is nothing to close."""
+    """Customers with a closed period are skipped; without usage there is nothing to close."""
     tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
     assert tallybook.lines("period", "close", "tokens", "--all", *OCTOBER) == [
         "tokens, all customers, 2025-10 (UTC)",
@@ -54,7 +54,7 @@ def test_closing_for_all_closes_each_customer_with_usage(tallybook: CommandLine)
 
 
 def test_a_gap_between_closed_periods_is_shown(tallybook: CommandLine) -> None:
-    """By every command on them, with its usage; without usage only when the period is closed."""
+    """Every command for periods shows a gap with its usage; a gap without usage is shown only at the closing."""
     tokyo, los_angeles = ("--timezone", "Asia/Tokyo"), ("--timezone", "America/Los_Angeles")
     september = tallybook.run("period", "close", "tokens", "acme", "--period", "2025-09", *tokyo).stdout
     assert "gap" not in september
@@ -75,7 +75,7 @@ def test_a_gap_between_closed_periods_is_shown(tallybook: CommandLine) -> None:
 
 
 def test_closing_for_all_continues_after_errors_and_reports_them(tallybook: CommandLine) -> None:
-    """Exit status 1; the others are closed all the same."""
+    """The exit status is 1, and the periods of the other customers are closed."""
     tallybook.run("period", "close", "tokens", "acme", "--from", "2025-10-05", "--to", "2025-10-06")
     lines = tallybook.run("period", "close", "tokens", "--all", *OCTOBER, status=1).stdout.splitlines()
     assert lines[-2] == "1 period closed now, 0 before, 1 failed"
@@ -88,7 +88,7 @@ def test_closing_for_all_continues_after_errors_and_reports_them(tallybook: Comm
 
 
 def test_a_period_is_not_closed_before_its_grace_period_ends(tmp_path: Path) -> None:
-    """An hour by default; --grace-period says otherwise. For all customers it is one refusal, not one for each."""
+    """The default is an hour, and `--grace-period` changes it. With `--all` there is one error for all customers."""
     tallybook = october_ledger(tmp_path)
     now = datetime.now(UTC)
     end = now - timedelta(minutes=30)
@@ -110,7 +110,7 @@ def test_a_period_is_not_closed_before_its_grace_period_ends(tmp_path: Path) -> 
 
 
 def test_adjustments_show_later_changes_and_their_reasons(tallybook: CommandLine) -> None:
-    """Signed, on the period it belongs to; the changes of the events add up to the difference."""
+    """An adjustment is signed and belongs to its closed period; the changes of its events add up to the difference."""
     assert tallybook.lines("period", "adjustments", "tokens") == [
         "No adjustments: no closed period has changed since it was closed."
     ]
@@ -140,7 +140,7 @@ def test_adjustments_show_later_changes_and_their_reasons(tallybook: CommandLine
 
 
 def test_adjustments_take_a_position_and_a_time_range(tallybook: CommandLine) -> None:
-    """Position 8 is zeta's closing; the cancel came at 9, the late use at 10."""
+    """Zeta's closing is at position 8, the cancellation at 9, and the late meter event at 10."""
     record_corrections(tallybook)
     assert tallybook.run_json("period", "adjustments", "tokens", "--as-of", 8) == []
     (cancelled,) = tallybook.run_json("period", "adjustments", "tokens", "--as-of", 9)
@@ -149,8 +149,8 @@ def test_adjustments_take_a_position_and_a_time_range(tallybook: CommandLine) ->
     assert tallybook.run_json("period", "adjustments", "tokens", "--period", "2025-09") == []
 
 
-def test_other_rules_owe_nothing_on_a_closed_period(tallybook: CommandLine) -> None:
-    """What they would make of it stands apart; no event caused it."""
+def test_a_rule_change_causes_no_adjustment_of_a_closed_period(tallybook: CommandLine) -> None:
+    """The rules difference is shown separately, without events."""
     tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
     tallybook.run("rules", "change", "tokens", "--formula", "count", "--reason", "by call", "--yes")
     lines = tallybook.lines("period", "adjustments", "tokens", "--events")
@@ -159,7 +159,7 @@ def test_other_rules_owe_nothing_on_a_closed_period(tallybook: CommandLine) -> N
 
 
 def test_a_reopened_period_is_closed_again_and_its_first_total_stays(tallybook: CommandLine) -> None:
-    """With who asked and why."""
+    """The list has both closings, with author and reason of the reopening."""
     record_corrections(tallybook)
     lines = tallybook.lines("period", "reopen", "tokens", "acme", *OCTOBER, "--reason", "wrong unit", "--by", "ops")
     assert lines[0] == "tokens, acme, 2025-10 is reopened by ops: wrong unit"
@@ -177,7 +177,7 @@ def test_a_reopened_period_is_closed_again_and_its_first_total_stays(tallybook: 
 
 
 def test_closed_periods_are_listed_by_time_and_as_of(tallybook: CommandLine) -> None:
-    """All of them without a period; those that touch it with one; those that were closed by then as of a position."""
+    """A period selects the closed periods that overlap it, and `--as-of` those that were closed by then."""
     assert tallybook.lines("period", "list", "tokens") == ["No closed periods."]
     record_corrections(tallybook)
     tallybook.run("period", "close", "tokens", "zeta", "--period", "2025-09")
@@ -189,7 +189,7 @@ def test_closed_periods_are_listed_by_time_and_as_of(tallybook: CommandLine) -> 
 
 
 def test_an_anchored_period_is_the_one_that_starts_in_the_month(tallybook: CommandLine) -> None:
-    """By the clocks of the timezone; it is told by its bounds, and asked for in the same words."""
+    """The anchor is in local time of the timezone; the period is displayed with its bounds."""
     anchored = ("--anchor", "2025-01-31T10:32", "--period", "2025-09", "--timezone", "Europe/Berlin")
     period = tallybook.run_json("period", "close", "tokens", "zeta", *anchored)["period"]
     assert (period["start"], period["end"]) == ("2025-09-30T08:32:00Z", "2025-10-31T09:32:00Z")
@@ -210,8 +210,8 @@ def test_an_anchored_period_is_the_one_that_starts_in_the_month(tallybook: Comma
         ("9999-12", "9999-12-31T10:32:00Z", "9999-12-31T23:59:59.999999Z"),
     ],
 )
-def test_an_anchor_goes_with_months_days_and_years(tallybook: CommandLine, period: str, start: str, end: str) -> None:
-    """Before the anchor too, and up to the ends of time, by any clocks."""
+def test_an_anchor_applies_to_months_days_and_years(tallybook: CommandLine, period: str, start: str, end: str) -> None:
+    """This holds before the anchor, at the limits of datetime, and in any timezone."""
     tallybook.run("total", "tokens", "--anchor", "2025-01-31T10:32", "--period", period, "--timezone", "Asia/Tokyo")
     total = tallybook.run_json("total", "tokens", "--anchor", "2025-01-31T10:32", "--period", period)
     assert (total["start"], total["end"]) == (start, end)
@@ -233,7 +233,7 @@ def test_an_anchor_goes_with_months_days_and_years(tallybook: CommandLine, perio
     ],
 )
 def test_incomplete_arguments_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:
-    """Which period, which customer, and why."""
+    """Period, customer and reason are required."""
     assert "Error: " in tallybook.run("period", *arguments, status=2).stderr
 
 
@@ -250,12 +250,12 @@ def test_incomplete_arguments_are_a_usage_error(tallybook: CommandLine, argument
     ],
 )
 def test_ledger_errors_have_their_code(tallybook: CommandLine, arguments: tuple[str, ...], code: str) -> None:
-    """Status 1, one line or one document."""
+    """The exit status is 1, and the error is one line of text or one JSON document."""
     assert tallybook.run_error("period", *arguments)[0] == code
 
 
 def test_closing_can_continue_after_an_interruption(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C between two customers: what is closed stays closed, status 130."""
+    """After Ctrl-C between two customers, the exit status is 130, and closed periods stay closed."""
     close_period = PeriodCommands.close
 
     def interrupted(periods: PeriodCommands, event_name: str, customer: str, start: datetime, end: datetime) -> object:

@@ -1,4 +1,4 @@
-"""The commands on generations: status, rebuild, diff, promote and drop."""
+"""The commands for generations: `status`, `rebuild`, `diff`, `promote` and `drop`."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_a_new_ledger_has_one_generation_that_is_live(tallybook: CommandLine) -> None:
-    """It is brought up to date by the first question."""
+    """The first query folds it to the head."""
     assert tallybook.run_json("projection", "status") == [
         {"number": 1, "state": "live", "position": 0, "head": 6, "rules": {}}
     ]
@@ -35,7 +35,7 @@ def test_a_new_ledger_has_one_generation_that_is_live(tallybook: CommandLine) ->
 
 
 def test_a_rebuild_does_not_affect_the_live_generation_until_promoted(tallybook: CommandLine) -> None:
-    """It says what can be done with it, and nothing differs; the way back is told, and taken."""
+    """The output lists the next commands; after a promotion, the previous generation can be promoted again."""
     assert tallybook.lines("projection", "rebuild") == [
         "Generation 2 is ready, built up to position 6. The live read models are unchanged.",
         "  tallybook projection diff 2      show what it would change",
@@ -56,12 +56,12 @@ def test_a_rebuild_does_not_affect_the_live_generation_until_promoted(tallybook:
 
 
 def test_promoting_the_live_generation_changes_nothing(tallybook: CommandLine) -> None:
-    """And retires none."""
+    """No generation is retired."""
     assert tallybook.lines("projection", "promote", 1) == ["Generation 1 is live."]
 
 
 def test_a_generation_is_dropped_unless_it_is_live(tallybook: CommandLine) -> None:
-    """One that isn't there is refused too."""
+    """Dropping an unknown generation is an error too."""
     tallybook.run("projection", "rebuild")
     assert tallybook.run_json("projection", "drop", 2) == {"dropped": 2}
     assert tallybook.run_error("projection", "drop", 2) == ("generation_not_found", "generation")
@@ -72,13 +72,13 @@ def test_a_generation_is_dropped_unless_it_is_live(tallybook: CommandLine) -> No
 
 
 def build_candidate(tallybook: CommandLine, **rules: object) -> int:
-    """A candidate that counts tokens by other rules."""
+    """Build a candidate with other rules for `tokens`."""
     with Metering.open(tallybook.url) as metering:
         return metering.generations.rebuild(rules={"tokens": rules}).number
 
 
 def test_a_difference_lists_each_meter_and_the_largest_changes_first(tallybook: CommandLine) -> None:
-    """In words with signs and separators, in JSON with the same figures."""
+    """Text has signs and thousands separators, and JSON the same numbers."""
     build_candidate(tallybook, formula="last", event_time_window="day")
     assert tallybook.lines("projection", "diff", 2) == [
         "Generation 2 compared with the live one, up to position 6",
@@ -114,7 +114,7 @@ def test_a_difference_lists_each_meter_and_the_largest_changes_first(tallybook: 
 
 
 def test_a_difference_follows_window_timezone_and_limit(tallybook: CommandLine) -> None:
-    """Smaller differences are left out, and how many is said; the sums of the meter have all."""
+    """The output says how many smaller differences are omitted; the sums of the meter include them."""
     build_candidate(tallybook, formula="count")
     days = tallybook.run_json("projection", "diff", 2, "--window", "day", "--timezone", "Europe/Berlin", "--limit", 2)
     assert [(difference["start"], difference["before"], difference["after"]) for difference in days["differences"]] == [
@@ -131,7 +131,7 @@ def test_a_difference_follows_window_timezone_and_limit(tallybook: CommandLine) 
 
 
 def test_an_incorrect_live_total_appears_in_the_difference(tallybook: CommandLine) -> None:
-    """A cell of a bucket is changed behind the ledger's back; a rebuild has the right figure."""
+    """If a bucket was corrupted, the rebuilt generation has the correct total."""
     tallybook.run("total", "tokens")
     with closing(sqlite3.connect(tallybook.read_models_file)) as connection, connection:
         connection.execute("UPDATE totals_1 SET sum = '8' WHERE sum = '7'")
@@ -141,7 +141,7 @@ def test_an_incorrect_live_total_appears_in_the_difference(tallybook: CommandLin
 
 
 def test_promoting_different_rules_needs_a_reason_and_prints_the_active_rules(tallybook: CommandLine) -> None:
-    """The generation before is under rules that are no longer in force then, and status tells them."""
+    """The retired generation has rules that are no longer in force, and `status` shows them."""
     build_candidate(tallybook, formula="last", event_time_window="day")
     assert tallybook.lines("projection", "status")[-1].endswith("tokens: formula last, window day")
     assert tallybook.run_error("projection", "promote", 2) == ("parameter_invalid", "reason")
@@ -162,7 +162,7 @@ def test_promoting_different_rules_needs_a_reason_and_prints_the_active_rules(ta
 
 SLOW_REBUILD = """
 import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent of the tests may ignore the signal
 from tallybook.application.interfaces.cli import main
 from tallybook.application.read_models.generations import Generations
 from tallybook.projections.projector import Projector
@@ -181,7 +181,7 @@ main()
 
 
 def interrupted_rebuild(tallybook: CommandLine, *arguments: str, position: int) -> "subprocess.CompletedProcess[str]":
-    """A rebuild in pages of ten events, each of which takes its time, ended by Ctrl-C after a position."""
+    """Run a rebuild with slow pages of ten events, and interrupt it after a position."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_REBUILD, "projection", "rebuild", "--ledger", tallybook.url, *arguments],
         stdout=subprocess.PIPE,
@@ -201,7 +201,7 @@ def interrupted_rebuild(tallybook: CommandLine, *arguments: str, position: int) 
 
 
 def test_an_interrupted_rebuild_prints_its_progress_and_resumes(tallybook: CommandLine) -> None:
-    """Status 130, no traceback, the live generation untouched; the same command ends it, under the same number."""
+    """The exit status is 130 without a traceback; the same command resumes the same generation."""
     with Metering.open(tallybook.url) as metering:
         payload = {"customer": "cus", "tokens": "1"}
         metering.record_many({"event_name": "tokens", "payload": payload} for _ in range(1_000))
@@ -228,7 +228,7 @@ def test_an_interrupted_rebuild_prints_its_progress_and_resumes(tallybook: Comma
 
 
 def test_status_shows_the_lag_of_a_generation(tallybook: CommandLine) -> None:
-    """What is not live is not brought up to date by questions."""
+    """Queries fold only the live generation."""
     tallybook.run("projection", "rebuild")
     record_tokens(tallybook, "req-6", "acme", "1", "2025-10-30T00:00:00")
     tallybook.run("total", "tokens")

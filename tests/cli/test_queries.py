@@ -1,4 +1,4 @@
-"""The commands that ask: total, totals, usage, events and explain."""
+"""The query commands: `total`, `totals`, `summaries`, `events` and `explain`."""
 
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ METER_EVENTS = (
 
 @pytest.fixture
 def tallybook(tmp_path: Path) -> CommandLine:
-    """Uses around the ends of months, the first of them at position 2; the second is cancelled at position 7."""
+    """Record meter events at the ends of months, from position 2 on; the second one is cancelled at position 7."""
     line = CommandLine(tmp_path)
     with Metering.open(line.url, policy=AcceptancePolicy(max_age=None)) as metering:
         metering.meters.configure("gb", customer_key="customer", value_key="gb")
@@ -31,7 +31,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_a_total_is_exact_and_shows_customer_and_period(tallybook: CommandLine) -> None:
-    """Decimals are plain text, times are in UTC with a Z, and the fields are called as in Python."""
+    """Decimals are plain text, times are in UTC with a Z, and fields have the names of the Python attributes."""
     assert tallybook.run_json("total", "gb", "acme", "--period", "2024") == {
         "value": "16.75",
         "sum": "16.75",
@@ -65,12 +65,12 @@ def test_a_total_is_exact_and_shows_customer_and_period(tallybook: CommandLine) 
     ],
 )
 def test_periods_and_ranges_follow_the_timezone(tallybook: CommandLine, arguments: tuple[str, ...], value: str) -> None:
-    """A period is a year, month or day by the zone's clocks; a range is half-open, and an offset wins over the zone."""
+    """A period is a local year, month or day; a range is half-open, and an offset overrides the timezone."""
     assert tallybook.run_json("total", "gb", "acme", *arguments)["value"] == value
 
 
 def test_without_a_period_the_current_month_is_queried(tallybook: CommandLine) -> None:
-    """Usage of now is in it."""
+    """The current month includes usage of now."""
     tallybook.run("record", "gb", "customer=new", "gb=3")
     assert tallybook.run_json("total", "gb", "new")["value"] == "3"
     assert tallybook.run_json("total", "gb", "acme")["count"] == 0
@@ -91,7 +91,7 @@ def test_without_a_period_the_current_month_is_queried(tallybook: CommandLine) -
     ],
 )
 def test_unparseable_times_are_a_usage_error(tallybook: CommandLine, arguments: tuple[str, ...]) -> None:
-    """Status 2, with no traceback."""
+    """The exit status is 2, without a traceback."""
     assert "Error: " in tallybook.run("total", "gb", *arguments, status=2).stderr
 
 
@@ -116,12 +116,12 @@ def test_unparseable_times_are_a_usage_error(tallybook: CommandLine, arguments: 
     ],
 )
 def test_ledger_errors_have_their_code(tallybook: CommandLine, arguments: tuple[str, ...], code: str) -> None:
-    """One line for people, one document for programs, status 1."""
+    """The error is one line of text or one JSON document, and the exit status is 1."""
     assert tallybook.run_error(*arguments)[0] == code
 
 
-def test_a_total_as_of_before_a_cancel_still_counts_it(tallybook: CommandLine) -> None:
-    """By position, and by the moment it was recorded."""
+def test_a_total_as_of_before_a_cancellation_includes_the_event(tallybook: CommandLine) -> None:
+    """`--as-of` takes a position or a time of recording."""
     arguments = ("total", "gb", "acme", "--period", "2024-01")
     assert tallybook.run_json(*arguments, "--as-of", "6")["value"] == "30.50"
     assert tallybook.run_json(*arguments, "--as-of", "7")["value"] == "10"
@@ -132,7 +132,7 @@ def test_a_total_as_of_before_a_cancel_still_counts_it(tallybook: CommandLine) -
 
 
 def test_totals_are_in_the_order_of_customers_with_separators(tallybook: CommandLine) -> None:
-    """Thousands are separated for people only."""
+    """Text has thousands separators, JSON has not."""
     result = tallybook.run_json("totals", "gb", "--period", "2024")
     assert [(total["customer"], total["value"]) for total in result] == [("acme", "16.75"), ("borealis", "1000000")]
     assert tallybook.lines("totals", "gb", "--period", "2024") == [
@@ -147,13 +147,13 @@ def test_totals_are_in_the_order_of_customers_with_separators(tallybook: Command
 
 
 def test_without_a_customer_the_whole_meter_is_queried(tallybook: CommandLine) -> None:
-    """All customers together."""
+    """The total is of all customers."""
     result = tallybook.run_json("total", "gb", "--period", "2024")
     assert (result["customer"], result["value"]) == (None, "1000016.75")
 
 
 def test_summaries_are_a_table_with_a_bar_for_each_window(tallybook: CommandLine) -> None:
-    """The longest bar is the greatest value's; windows without usage are left out, and the gap is marked."""
+    """The greatest value has the longest bar; windows without usage are omitted and marked."""
     result = tallybook.run_json("summaries", "gb", "acme", "--period", "2024", "--window", "month")
     assert [(summary["start"][:10], summary["value"]) for summary in result] == [
         ("2024-01-01", "10"), ("2024-02-01", "-0.25"), ("2024-03-01", "7"),
@@ -165,14 +165,14 @@ def test_summaries_are_a_table_with_a_bar_for_each_window(tallybook: CommandLine
 
 
 def test_hourly_summaries_follow_the_timezone(tallybook: CommandLine) -> None:
-    """Hours are named by the zone's own clock; JSON stays in UTC."""
+    """Text shows hours in local time; JSON has UTC."""
     arguments = ("summaries", "gb", "acme", "--period", "2024-03-31", "--window", "hour", "--timezone", "Europe/Berlin")
     assert tallybook.run_json(*arguments)[0]["start"] == "2024-03-31T00:00:00Z"
     assert tallybook.lines(*arguments)[3].startswith("2024-03-31 01:00 CET")
 
 
 def test_events_are_paged(tallybook: CommandLine) -> None:
-    """The last identifier of a page is where the next one begins, and the page says so."""
+    """A page ends with the option for the next page, which starts after the last identifier."""
     arguments = ("events", "gb", "--period", "2024", "--limit", "2")
     first = tallybook.run_json(*arguments)
     assert [event["identifier"] for event in first] == ["a1", "a2"]
@@ -185,7 +185,7 @@ def test_events_are_paged(tallybook: CommandLine) -> None:
 
 
 def test_an_explanation_shows_each_event_with_its_verdict(tallybook: CommandLine) -> None:
-    """What was cancelled says by whom and why, and those that count add up to the total."""
+    """A cancelled event has its author and reason, and the counted events add up to the total."""
     result = tallybook.run_json("explain", "gb", "acme", "--period", "2024-01")
     assert [(event["identifier"], event["verdict"], event["reason"]) for event in result["events"]] == [
         ("a1", "counted", None),
@@ -198,7 +198,7 @@ def test_an_explanation_shows_each_event_with_its_verdict(tallybook: CommandLine
 
 
 def test_a_superseded_event_names_its_successor(tallybook: CommandLine) -> None:
-    """In a window of a day the newest report replaces the one before."""
+    """With a day window, the newest meter event supersedes the previous one."""
     tallybook.run("meter", "configure", "seats", "--formula", "last", "--window", "day")
     for identifier, value in (("s1", "3"), ("s2", "4")):
         arguments = ("stripe_customer_id=a", f"value={value}", "--identifier", identifier, "--timestamp", "2024-01-01")
@@ -209,7 +209,7 @@ def test_a_superseded_event_names_its_successor(tallybook: CommandLine) -> None:
 
 
 def test_control_characters_in_names_are_escaped(tallybook: CommandLine) -> None:
-    """Control characters and markup in a customer's name are shown, not obeyed."""
+    """Control characters in a customer's name are escaped, and markup is not interpreted."""
     name = "[red]\x1b[2Jé\n"
     tallybook.run("record", "gb", f"customer={name}", "gb=1")
     stdout = tallybook.run("totals", "gb").stdout

@@ -1,4 +1,4 @@
-"""The command that changes rules: what would change, then the change."""
+"""The command `rules change`: it shows the difference first, and then makes the change."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ def tallybook(tmp_path: Path) -> CommandLine:
     return october_ledger(tmp_path)
 
 
-def test_what_would_change_is_shown_before_anything_does(tallybook: CommandLine) -> None:
-    """The sums before and after, the figures that differ, and what to run now; the words are quoted for a shell."""
+def test_the_difference_is_shown_before_the_rules_change(tallybook: CommandLine) -> None:
+    """The output has the totals before and after, and the next commands, quoted for a shell."""
     assert tallybook.lines(*SEATS, "--reason", "seats, not calls", "--by", "ops") == [
         "tokens counted by last per day (keys: customer, tokens), in generation 2, up to position 6",
         "meter    changed customers   before   after   difference",
@@ -38,7 +38,7 @@ def test_what_would_change_is_shown_before_anything_does(tallybook: CommandLine)
 
 
 def test_unaffected_meters_are_not_shown(tallybook: CommandLine) -> None:
-    """The difference of the generation itself has them all."""
+    """`projection diff` shows all meters."""
     tallybook.run("meter", "configure", "calls")
     change = tallybook.run_json(*SEATS)["difference"]
     assert [meter["event_name"] for meter in change["meters"]] == ["tokens"]
@@ -47,7 +47,7 @@ def test_unaffected_meters_are_not_shown(tallybook: CommandLine) -> None:
 
 
 def test_a_candidate_is_built_once(tallybook: CommandLine) -> None:
-    """The second run finds the one that stands ready, also to put it in force."""
+    """The second run uses the existing candidate, also with `--yes`."""
     first = tallybook.run_json(*SEATS)
     assert first["candidate"]["number"] == 2
     assert tallybook.run_json(*SEATS) == first
@@ -56,7 +56,7 @@ def test_a_candidate_is_built_once(tallybook: CommandLine) -> None:
 
 
 def test_with_yes_the_rules_are_put_in_force(tallybook: CommandLine) -> None:
-    """All of the past counts by them; one document tells the candidate, the difference and the promotion."""
+    """Past usage is counted under the new rules; one JSON document has the candidate, difference and promotion."""
     change = tallybook.run_json(*SEATS, "--reason", "seats, not calls", "--by", "ops", "--yes")
     assert change["event_name"] == "tokens"
     assert change["rules"] == {
@@ -75,7 +75,7 @@ def test_with_yes_the_rules_are_put_in_force(tallybook: CommandLine) -> None:
 
 
 def test_a_window_can_be_removed(tallybook: CommandLine) -> None:
-    """By the word none; the formula stays as it is."""
+    """`--window none` removes the window and leaves the formula unchanged."""
     tallybook.run(*SEATS, "--reason", "seats", "--yes")
     tallybook.run("rules", "change", "tokens", "--window", "none", "--reason", "every event", "--yes")
     meter = tallybook.run_json("meter", "show", "tokens")
@@ -83,7 +83,7 @@ def test_a_window_can_be_removed(tallybook: CommandLine) -> None:
 
 
 def test_keys_can_be_changed_and_dimensions_removed(tallybook: CommandLine) -> None:
-    """Facts stay as they were reported, so that another key can be read out of them."""
+    """Payloads are stored as submitted, so another key can be parsed later."""
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         metering.meters.configure("calls", formula="count", dimension_keys=("region",))
         metering.record("calls", {"stripe_customer_id": "acme", "team": "red", "region": "eu"}, identifier="call-1")
@@ -96,7 +96,7 @@ def test_keys_can_be_changed_and_dimensions_removed(tallybook: CommandLine) -> N
 
 
 def test_incompatible_rules_are_rejected_with_the_payloads(tallybook: CommandLine) -> None:
-    """The first 20 are listed, and how many more; no generation is left, and nothing changed, whatever --yes says."""
+    """The first 20 payloads and the number of the others are listed; nothing is changed, even with `--yes`."""
     with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
         payload = {"customer": "acme", "tokens": "1"}
         metering.record_many({"event_name": "tokens", "payload": payload} for _ in range(20))
@@ -132,7 +132,7 @@ def test_incompatible_rules_are_rejected_with_the_payloads(tallybook: CommandLin
     ],
 )
 def test_an_empty_or_unknown_change_is_rejected(tallybook: CommandLine, arguments: tuple[str, ...], code: str) -> None:
-    """By its code, and no candidate is left."""
+    """The error has a specific code, and no candidate remains."""
     assert tallybook.run_error("rules", "change", *arguments)[0] == code
     assert len(tallybook.run_json("projection", "status")) == 1
 
@@ -141,5 +141,5 @@ def test_an_empty_or_unknown_change_is_rejected(tallybook: CommandLine, argument
 def test_a_change_without_options_or_reason_is_a_usage_error(
     tallybook: CommandLine, arguments: tuple[str, ...]
 ) -> None:
-    """Before the ledger is opened."""
+    """The error is raised before the ledger is opened."""
     assert "Error: " in tallybook.run("rules", "change", "tokens", *arguments, status=2).stderr

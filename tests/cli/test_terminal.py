@@ -1,4 +1,4 @@
-"""Numbers, times, names and bars as they are shown, and progress."""
+"""Formatting of numbers, times and bars, and the display of progress."""
 
 import io
 import sys
@@ -25,19 +25,19 @@ from tallybook.application.interfaces.cli.terminal import bars
     ],
 )
 def test_numbers_have_separators_and_all_their_digits(value: Decimal | int | None, expected: str) -> None:
-    """However long they are; never an exponent."""
+    """Numbers of any length are written without an exponent."""
     assert format_number(value) == expected
 
 
 @pytest.mark.parametrize("text", ["0", "-0.5", "1.50", "0.00000001", "9" * 60 + ".25"])
-def test_decimals_in_json_are_the_text_they_came_from(text: str) -> None:
-    """And exponents are written out."""
+def test_decimals_in_json_are_the_parsed_text(text: str) -> None:
+    """Exponents are written out."""
     assert to_plain(Decimal(text)) == text
     assert to_plain(Decimal("1E+3")) == "1000"
 
 
 def test_times_in_json_are_in_utc() -> None:
-    """Whatever zone they came in."""
+    """Times in any timezone are converted."""
     at = datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
     assert to_plain(at) == "2026-07-01T10:00:00Z"
     assert to_plain(at.replace(microsecond=5)) == "2026-07-01T10:00:00.000005Z"
@@ -46,7 +46,7 @@ def test_times_in_json_are_in_utc() -> None:
 
 
 def test_bars_are_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To an eighth of a block; what is not nothing is seen, negative values are light."""
+    """The resolution is an eighth of a block; a value other than 0 is visible, and negative bars are light."""
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     values = [Decimal(value) for value in ("80", "40", "5", "0.01", "0", "-20")]
     assert bars(values, width=8) == ["█" * 8, "████ ".strip(), "▌", "▏", "", "░░"]
@@ -55,7 +55,7 @@ def test_bars_are_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_progress_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On stderr; elsewhere it is silent."""
+    """It is written to stderr if that is a terminal; otherwise nothing is written."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -72,7 +72,7 @@ def test_progress_is_drawn_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_projection_progress_shows_position_rate_and_remaining_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the first page on."""
+    """They are shown from the first page on."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

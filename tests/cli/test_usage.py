@@ -1,4 +1,4 @@
-"""The commands that record usage and cancel it."""
+"""The commands `record` and `cancel`."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_a_meter_event_is_recorded_once_however_often_it_is_sent(tallybook: CommandLine) -> None:
-    """The second time it is a duplicate at the first one's position, with status 0."""
+    """The second time, it is a duplicate at the first position, with status 0."""
     arguments = ("record", "tokens", "customer=acme", "tokens=25", "--identifier", "req-1")
     receipt = {"identifier": "req-1", "position": 2, "outcome": "accepted", "error": None}
     assert tallybook.run_json(*arguments) == receipt
@@ -26,27 +26,27 @@ def test_a_meter_event_is_recorded_once_however_often_it_is_sent(tallybook: Comm
 
 
 def test_an_identifier_with_different_content_is_rejected(tallybook: CommandLine) -> None:
-    """Status 1, Stripe's code, and the field."""
+    """The exit status is 1, and the error has Stripe's code and the field."""
     tallybook.run("record", "tokens", "customer=acme", "tokens=25", "--identifier", "req-1")
     arguments = ("record", "tokens", "customer=acme", "tokens=26", "--identifier", "req-1")
     assert tallybook.run_error(*arguments) == ("duplicate_meter_event", "identifier")
 
 
-def test_a_payload_value_may_hold_equals_signs(tallybook: CommandLine) -> None:
-    """Only the first one ends the key."""
+def test_a_payload_value_may_contain_equals_signs(tallybook: CommandLine) -> None:
+    """The first equals sign ends the key."""
     tallybook.run("record", "tokens", "customer=a=b", "tokens=1")
     assert tallybook.run_json("total", "tokens", "a=b")["value"] == "1"
 
 
 @pytest.mark.parametrize("pairs", [["customer"], ["=acme"], ["customer=a", "customer=b"], []])
 def test_a_payload_that_is_not_pairs_is_a_usage_error(tallybook: CommandLine, pairs: list[str]) -> None:
-    """Status 2, as for anything typed wrongly."""
+    """The exit status is 2."""
     assert "Usage:" in tallybook.run("record", "tokens", *pairs, status=2).stderr
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e3", "+1", "1,000", " 1", "true", ""])
 def test_a_value_that_is_not_a_plain_decimal_is_rejected(tallybook: CommandLine, value: str) -> None:
-    """The refusal names the payload key."""
+    """The error names the payload key."""
     assert tallybook.run_error("record", "tokens", "customer=a", f"tokens={value}") == (
         "payload_invalid_value",
         "tokens",
@@ -54,7 +54,7 @@ def test_a_value_that_is_not_a_plain_decimal_is_rejected(tallybook: CommandLine,
 
 
 def test_an_old_meter_event_needs_backfill(tallybook: CommandLine) -> None:
-    """36 days ago is refused, and accepted with --backfill; a time without an offset is in UTC."""
+    """An event of 36 days ago is rejected without `--backfill`; a time without an offset is in UTC."""
     day = f"{datetime.now(UTC) - timedelta(days=36):%Y-%m-%d}"
     arguments = (
         "record",
@@ -73,13 +73,13 @@ def test_an_old_meter_event_needs_backfill(tallybook: CommandLine) -> None:
 
 
 def test_an_unparseable_time_is_a_usage_error(tallybook: CommandLine) -> None:
-    """The option is named."""
+    """The error names the option."""
     stderr = tallybook.run("record", "tokens", "customer=a", "tokens=1", "--timestamp", "noon", status=2).stderr
     assert "--timestamp" in stderr
 
 
 def test_a_cancellation_keeps_its_reason_and_is_returned_again(tallybook: CommandLine) -> None:
-    """Cancelling twice is one cancel: the second answer is the first one's."""
+    """Cancelling twice is one cancellation: the second call returns the first result."""
     tallybook.run("record", "tokens", "customer=acme", "tokens=25", "--identifier", "req-1")
     first = tallybook.run_json("cancel", "tokens", "req-1", "--reason", "a test", "--by", "ops")
     assert (first["identifier"], first["reason"], first["by"]) == ("req-1", "a test", "ops")
@@ -89,12 +89,12 @@ def test_a_cancellation_keeps_its_reason_and_is_returned_again(tallybook: Comman
 
 
 def test_an_unknown_event_cannot_be_cancelled(tallybook: CommandLine) -> None:
-    """Refused with Stripe's code; a limit lifted doesn't change it."""
+    """The error has Stripe's code, also with `--any-age`."""
     assert tallybook.run_error("cancel", "tokens", "nothing", "--any-age")[0] == "invalid_cancel_configuration"
 
 
 def test_any_age_lifts_the_limit_on_cancellations(tallybook: CommandLine) -> None:
-    """What was recorded 25 hours ago can be cancelled with --any-age only."""
+    """An event recorded 25 hours ago can be cancelled only with `--any-age`."""
     yesterday = datetime.now(UTC) - timedelta(hours=25)
     with Metering.open(tallybook.url, clock=lambda: yesterday) as metering:
         metering.record("tokens", {"customer": "acme", "tokens": "25"}, identifier="req-1")

@@ -1,4 +1,4 @@
-"""The command that compares all figures with a fresh fold of the ledger."""
+"""The command `verify`, which compares the read models and closed periods with a fresh fold of the ledger."""
 
 import json
 import sqlite3
@@ -15,20 +15,20 @@ BUCKET = "meter tokens, bucket_seconds {}, start {}, customer {}"
 
 @pytest.fixture
 def tallybook(tmp_path: Path) -> CommandLine:
-    """October closed for all, so that the last event is at position 8."""
+    """Close October for all customers; the last event is at position 8."""
     line = october_ledger(tmp_path)
     line.run("period", "close", "tokens", "--all", *OCTOBER)
     return line
 
 
 def corrupt(file: Path, statement: str) -> None:
-    """Change one cell behind the ledger's back."""
+    """Change one cell without the application."""
     with closing(sqlite3.connect(file)) as database, database:
         assert database.execute(statement).rowcount == 1
 
 
 def test_equal_read_models_are_reported_table_by_table(tallybook: CommandLine) -> None:
-    """Rows and the start of each SHA-256; JSON has it whole. `projection verify` is the same."""
+    """The text has the rows and the start of each SHA-256, the JSON all of it. `projection verify` is the same."""
     lines = tallybook.lines("verify")
     assert lines[0] == "Generation 1, up to position 8 of the ledger"
     assert [line.split()[:2] for line in lines[3:8]] == [
@@ -87,11 +87,13 @@ def test_equal_read_models_are_reported_table_by_table(tallybook: CommandLine) -
 def test_one_changed_cell_is_located(
     tallybook: CommandLine, statement: str, table: str, key: str, actual: str | None, expected: str
 ) -> None:
-    """Exit status 1, the table, the first key that differs, and what is there and should be."""
+    """The exit status is 1; the output has the table, the first different key, and the actual and expected row."""
     corrupt(tallybook.read_models_file, statement)
     verification = tallybook.run_json("verify", status=1)
     difference, *others = [one["difference"] for one in verification["tables"] if one["difference"]]
-    assert {one["table"] for one in others} <= {"generations"}, "its rules are told by the meters' names"
+    assert {one["table"] for one in others} <= {"generations"}, (
+        "only the pinned rules of generations contain event names"
+    )
     assert (difference["table"], difference["key"].startswith(key)) == (table, True), difference["key"]
     assert (difference["found"] or "").startswith(actual or "")
     assert (difference["found"] is None) == (actual is None)
@@ -107,7 +109,7 @@ def test_one_changed_cell_is_located(
 
 
 def test_a_corrupted_generation_is_replaced_by_a_rebuilt_one(tallybook: CommandLine) -> None:
-    """As verify advises."""
+    """`verify` suggests the rebuild."""
     corrupt(tallybook.read_models_file, "UPDATE customers_1 SET name = 'acmf' WHERE customer = 1")
     tallybook.run("verify", status=1)
     tallybook.run("projection", "rebuild")
@@ -116,7 +118,7 @@ def test_a_corrupted_generation_is_replaced_by_a_rebuilt_one(tallybook: CommandL
 
 
 def test_unreadable_meter_rules_are_an_error_before_any_comparison(tallybook: CommandLine) -> None:
-    """No figure can be had from such read models: the refusal says what to delete, and they are made again."""
+    """The error names the file to delete, and the read models are rebuilt after that."""
     read_models_file = tallybook.read_models_file
     corrupt(read_models_file, "UPDATE meters_1 SET rules = 'nothing'")
     assert tallybook.run_error("verify")[0] == "ledger_unavailable"
@@ -135,14 +137,14 @@ def test_unreadable_meter_rules_are_an_error_before_any_comparison(tallybook: Co
     ],
 )
 def test_a_corrupted_position_resets_the_read_models(tallybook: CommandLine, statement: str) -> None:
-    """Position and mark must be those of an event in the ledger; so nothing is left that differs."""
+    """Read models with a position or fingerprint that doesn't match the ledger are rebuilt, so nothing differs."""
     corrupt(tallybook.read_models_file, statement)
     verification = tallybook.run_json("verify")
     assert (verification["is_equal"], verification["position"]) == (True, 8)
 
 
 def test_a_tampered_closed_period_is_reported(tallybook: CommandLine) -> None:
-    """Its frozen figure is beside what the ledger gives for its position; someone had to drop the triggers for that."""
+    """The output has the frozen and the expected total. The test drops the triggers to change the event."""
     with closing(sqlite3.connect(tallybook.ledger_file)) as ledger, ledger:
         for (trigger,) in ledger.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             ledger.execute(f"DROP TRIGGER {trigger}")

@@ -223,7 +223,7 @@ def incomplete_event(number: int, payload: dict[str, str], event_name: str = "to
 
 
 def test_payloads_incompatible_with_the_new_rules_stop_the_rebuild_and_are_listed(store: Store) -> None:
-    """The error lists the events of all changed meters with identifier and code; rules and generations are unchanged."""
+    """The error lists the events of all changed meters with identifier and code; nothing is changed."""
     with store.metering() as metering:
         record_history(metering, 0)
         metering.record_many(

@@ -16,7 +16,7 @@ FEW, MANY = 2, 300
 EXECUTIONS_BEFORE_GENERIC_PLAN = 15
 DAY = bucket_start(to_microseconds(START), DAY_SECONDS)
 EXPECTED_KEYS = [(1, DAY, f'["region-{number}"]') for number in (0, 1)]
-MISSING = 1, DAY, '["missing"]'
+MISSING = 1, DAY, '["elsewhere"]'
 
 
 def record_regions(metering: Metering, regions: range) -> None:
