@@ -15,7 +15,7 @@ from .command_line import CommandLine
 
 WIDTHS = (20, 40, 60, 72, 80, 100, 160)
 MARCH = ("--period", "2024-03")
-FIGURE = re.compile(r"(?<!\S)[-+]?\d[\d,]*(?:\.\d+)?(?!\S)")
+NUMBER = re.compile(r"(?<!\S)[-+]?\d[\d,]*(?:\.\d+)?(?!\S)")
 LONGEST_FIGURE = len("+2,962,962,963,037.035")
 COMMANDS = {
     "totals": ("totals", "t", *MARCH),
@@ -64,7 +64,7 @@ def test_every_number_is_complete_at_any_width(tallybook: CommandLine, name: str
     wide = tallybook.run(*COMMANDS[name]).stdout
     tallybook.environment["COLUMNS"] = str(width)
     narrow = tallybook.run(*COMMANDS[name]).stdout.splitlines()
-    assert Counter(FIGURE.findall(wide)) - Counter(FIGURE.findall("\n".join(narrow))) == Counter()
+    assert Counter(NUMBER.findall(wide)) - Counter(NUMBER.findall("\n".join(narrow))) == Counter()
     if width >= LONGEST_FIGURE:
         tabular = [line for line in narrow if re.match(r"[─ ]|\S.*   ", line) and "tallybook " not in line]
         assert [line for line in tabular if display_width(line) > width and " " in line.strip()] == []

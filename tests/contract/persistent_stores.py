@@ -60,7 +60,7 @@ class PersistentStore(Store, ABC):
 
     @abstractmethod
     def without_triggers(self, *steps: Step) -> list[Step]:
-        """The same steps on the ledger with all triggers lifted meanwhile."""
+        """Return the steps with steps around them that disable and restore all triggers of the ledger."""
 
     @abstractmethod
     def new_location(self) -> Self:
@@ -169,7 +169,7 @@ class SQLiteFile(PersistentStore):
                 raise StoreRejected(str(error)) from error
 
     def without_triggers(self, *steps: Step) -> list[Step]:
-        """The same steps on the ledger with all triggers lifted meanwhile."""
+        """Return the steps with steps around them that disable and restore all triggers of the ledger."""
         triggers = self.ledger_rows("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
         return [
             *(Step(f"DROP TRIGGER {name}") for name, _ in triggers),
@@ -241,7 +241,7 @@ class PostgresSchema(PersistentStore):
                 raise StoreRejected(str(error)) from error
 
     def without_triggers(self, *steps: Step) -> list[Step]:
-        """The same steps on the ledger with all triggers lifted meanwhile."""
+        """Return the steps with steps around them that disable and restore all triggers of the ledger."""
         return [
             Step("ALTER TABLE stored_events DISABLE TRIGGER USER"),
             *steps,

@@ -193,7 +193,7 @@ def test_the_secret_is_never_stored_shown_or_logged(
 
 
 def test_the_files_of_a_ledger_hold_no_secret(file_store: SQLiteFile) -> None:
-    """Nor do the files of the read models and the write-ahead logs."""
+    """The files of the read models and the write-ahead logs don't contain the secret either."""
     with file_store.metering() as metering:
         new = metering.access_keys.create(["read"], "to be found in the file")
         metering.access_keys.authenticate(new.key)

@@ -108,7 +108,7 @@ def test_one_block_of_each_customer_is_opened(metering: Metering, opened: list[U
 def test_later_cancellations_open_the_blocks_of_the_cancelled_events(
     metering: Metering, opened: list[UsageBlock]
 ) -> None:
-    """As of a point before the cancellations, the totals are those of then."""
+    """As of a point before the cancellations, the totals include the cancelled events."""
     before = metering.totals("calls", *PERIOD)
     cancelled = [0, 1, EVENTS_PER_DAY, 2 * EVENTS_PER_DAY - 1]
     for number in cancelled:

@@ -67,7 +67,7 @@ def test_progress_is_reported_while_the_total_is_computed(metering: Metering) ->
 
 
 def test_events_recorded_meanwhile_are_not_part_of_the_stream(metering: Metering) -> None:
-    """The events add up to the total, whatever is recorded while they are read."""
+    """The events add up to the total, even if other events are recorded while they are read."""
     record_hours(metering, 2_500)
     with metering.open_explanation("tokens", None, START, END) as stream:
         first: ExplainedEvent = next(stream.events)

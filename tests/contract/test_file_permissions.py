@@ -55,7 +55,7 @@ def use_everything(file_store: SQLiteFile, folder: Path) -> dict[str, str]:
     return found | permissions(folder)
 
 
-def test_every_new_file_is_private_whatever_the_umask(file_store: SQLiteFile, umask: int) -> None:
+def test_every_new_file_is_private_with_any_umask(file_store: SQLiteFile, umask: int) -> None:
     """Ledger, read models, their logs, locks, temporary files, checkpoints, proofs, keys and rejected rows."""
     assert os.umask(umask) == umask
     found = use_everything(file_store, file_store.file.parent)

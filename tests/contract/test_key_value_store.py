@@ -21,7 +21,7 @@ FIELDS = attrgetter("identifier", "position", "outcome")
 ODD_KEYS = ("'", '"', "%s", "a\nb", "\\x00", "{}", "ä", "日本", "🧾", " ", "a/b", "NULL", "k" * 500, "🧾" * 500)
 
 
-def entry(key: str, at: int = 0, body: bytes = b"", kind: str = "answer") -> KeyValueEntry:
+def entry(key: str, at: int = 0, body: bytes = b"", kind: str = "response") -> KeyValueEntry:
     """Return an entry."""
     return KeyValueEntry(kind, key, at, body)
 
@@ -50,16 +50,18 @@ def test_entries_are_found_by_kind_and_key(key_values: KeyValueStore) -> None:
     """An entry is returned with the bytes that were stored. Two kinds can have the same key."""
     body = bytes(range(256))
     key_values.apply(insert=[entry("a", -1, body), entry("b", 2**62), entry("a", 7, kind="other")])
-    assert key_values.get("answer", ["a", "c", "b", "a"]) == {"a": entry("a", -1, body), "b": entry("b", 2**62)}
+    assert key_values.get("response", ["a", "c", "b", "a"]) == {"a": entry("a", -1, body), "b": entry("b", 2**62)}
     assert key_values.get("other", ["a", "b"]) == {"a": entry("a", 7, kind="other")}
-    assert key_values.get("answer", []) == {}
+    assert key_values.get("response", []) == {}
 
 
 def test_many_entries_are_stored_and_read_in_bulk(key_values: KeyValueStore) -> None:
     """More keys can be used in one call than SQLite allows parameters in one statement."""
     rows = [entry(f"{number:05}", number, b"%d" % number) for number in range(1_300)]
     key_values.apply(insert=rows)
-    assert key_values.get("answer", [f"{number:05}" for number in range(-10, 1_400)]) == {row.key: row for row in rows}
+    assert key_values.get("response", [f"{number:05}" for number in range(-10, 1_400)]) == {
+        row.key: row for row in rows
+    }
 
 
 @pytest.mark.parametrize("key", ODD_KEYS)
@@ -76,35 +78,35 @@ def test_a_key_may_be_any_text(key_values: KeyValueStore, key: str) -> None:
 def test_a_key_that_not_every_store_supports_is_rejected(key_values: KeyValueStore, key: str) -> None:
     """Every method rejects such a key, and a rejected change stores none of its entries."""
     for operation in (
-        lambda: key_values.get("answer", ["a", key]),
-        lambda: key_values.scan("answer", after=key, limit=1),
+        lambda: key_values.get("response", ["a", key]),
+        lambda: key_values.scan("response", after=key, limit=1),
         lambda: key_values.apply(insert=[entry("a"), entry(key)]),
         lambda: key_values.apply(upsert=[entry("a"), entry(key)]),
-        lambda: key_values.apply(upsert=[entry("a")], delete=[("answer", key)]),
+        lambda: key_values.apply(upsert=[entry("a")], delete=[("response", key)]),
     ):
         with pytest.raises(TallybookError) as exc_info:
             operation()
         assert (exc_info.value.code, exc_info.value.field) == ("parameter_invalid", "key")
-    assert key_values.get("answer", ["a"]) == {}
+    assert key_values.get("response", ["a"]) == {}
 
 
 def test_entries_are_listed_by_key_page_by_page(key_values: KeyValueStore) -> None:
     """Pages are in code point order on each store, forwards and backwards, and contain one kind only."""
     unsorted_keys = ["a", "B", "ä", "b", "_", "a-b", "a b", "aB", "日", "🧾", "\uff11"]
     key_values.apply(
-        insert=[entry(key) for key in unsorted_keys] + [entry("a", kind="answers"), entry("z", kind="answe")]
+        insert=[entry(key) for key in unsorted_keys] + [entry("a", kind="responses"), entry("z", kind="respons")]
     )
-    assert keys(key_values.scan("answer", limit=100)) == sorted(unsorted_keys)
-    assert keys(key_values.scan("answer", limit=100, newest_first=True)) == sorted(unsorted_keys, reverse=True)
+    assert keys(key_values.scan("response", limit=100)) == sorted(unsorted_keys)
+    assert keys(key_values.scan("response", limit=100, newest_first=True)) == sorted(unsorted_keys, reverse=True)
     for newest_first in (False, True):
         listed: list[str] = []
         while page := key_values.scan(
-            "answer", after=listed[-1] if listed else None, limit=4, newest_first=newest_first
+            "response", after=listed[-1] if listed else None, limit=4, newest_first=newest_first
         ):
             listed += keys(page)
         assert listed == sorted(unsorted_keys, reverse=newest_first)
-    assert keys(key_values.scan("answer", after="a!", limit=2)) == ["a-b", "aB"]
-    assert keys(key_values.scan("answer", after="a!", limit=2, newest_first=True)) == ["a b", "a"]
+    assert keys(key_values.scan("response", after="a!", limit=2)) == ["a-b", "aB"]
+    assert keys(key_values.scan("response", after="a!", limit=2, newest_first=True)) == ["a b", "a"]
 
 
 def test_due_entries_are_returned_oldest_first(key_values: KeyValueStore) -> None:
@@ -112,31 +114,31 @@ def test_due_entries_are_returned_oldest_first(key_values: KeyValueStore) -> Non
     key_values.apply(
         insert=[entry("d", 3), entry("a", 4), entry("c", 1), entry("b", 1), entry("e", -5), entry("x", 0, kind="other")]
     )
-    assert keys(key_values.due_before("answer", 3, 10)) == ["e", "b", "c", "d"]
-    assert keys(key_values.due_before("answer", 2, 10)) == ["e", "b", "c"]
-    assert keys(key_values.due_before("answer", 4, 2)) == ["e", "b"]
-    assert key_values.due_before("answer", -6, 10) == []
+    assert keys(key_values.due_before("response", 3, 10)) == ["e", "b", "c", "d"]
+    assert keys(key_values.due_before("response", 2, 10)) == ["e", "b", "c"]
+    assert keys(key_values.due_before("response", 4, 2)) == ["e", "b"]
+    assert key_values.due_before("response", -6, 10) == []
 
 
 def test_entries_due_before_a_time_are_deleted(key_values: KeyValueStore) -> None:
     """One call deletes entries of one kind, up to a limit."""
     key_values.apply(insert=[entry(f"{at}", at) for at in range(10)] + [entry("x", 0, kind="other")])
-    assert key_values.delete_due_before("answer", 6, 4) == 4
-    assert keys(key_values.scan("answer", limit=10)) == ["4", "5", "6", "7", "8", "9"]
-    assert key_values.delete_due_before("answer", 6, 4) == 3
-    assert key_values.delete_due_before("answer", 6, 4) == 0
-    assert keys(key_values.scan("answer", limit=10)) == ["7", "8", "9"]
+    assert key_values.delete_due_before("response", 6, 4) == 4
+    assert keys(key_values.scan("response", limit=10)) == ["4", "5", "6", "7", "8", "9"]
+    assert key_values.delete_due_before("response", 6, 4) == 3
+    assert key_values.delete_due_before("response", 6, 4) == 0
+    assert keys(key_values.scan("response", limit=10)) == ["7", "8", "9"]
     assert keys(key_values.scan("other", limit=10)) == ["x"]
 
 
 def test_inserting_an_existing_entry_changes_nothing(key_values: KeyValueStore) -> None:
     """Inserting a key that exists, or one key twice, raises EntryExists and rolls back the whole change."""
     key_values.apply(insert=[entry("a", 1, b"first"), entry("gone", 1)])
-    before = key_values.scan("answer", limit=10)
+    before = key_values.scan("response", limit=10)
     for add in ([entry("new"), entry("a", 2, b"second")], [entry("new"), entry("new")], [entry("a", 1, b"first")]):
         with pytest.raises(EntryExists):
-            key_values.apply(insert=add, upsert=[entry("gone", 2)], delete=[("answer", "gone")])
-        assert key_values.scan("answer", limit=10) == before
+            key_values.apply(insert=add, upsert=[entry("gone", 2)], delete=[("response", "gone")])
+        assert key_values.scan("response", limit=10) == before
 
 
 def test_one_change_deletes_inserts_and_upserts(key_values: KeyValueStore) -> None:
@@ -145,9 +147,9 @@ def test_one_change_deletes_inserts_and_upserts(key_values: KeyValueStore) -> No
     key_values.apply(
         insert=[entry("a", 2), entry("d", 2)],
         upsert=[entry("b", 2), entry("e", 2), entry("e", 3), entry("d", 3)],
-        delete=[("answer", "a"), ("answer", "c"), ("answer", "never there"), ("other", "b")],
+        delete=[("response", "a"), ("response", "c"), ("response", "never there"), ("other", "b")],
     )
-    assert key_values.scan("answer", limit=10) == [entry("a", 2), entry("b", 2), entry("d", 3), entry("e", 3)]
+    assert key_values.scan("response", limit=10) == [entry("a", 2), entry("b", 2), entry("d", 3), entry("e", 3)]
     key_values.apply()
 
 
@@ -164,7 +166,7 @@ def test_one_of_several_threads_inserts_an_entry(store: Store) -> None:
 
         run_in_threads([lambda number=number: add(number) for number in range(8)])
         assert len(won) == 1
-        assert metering.key_value_store().scan("answer", limit=20) == [entry(f"of {won[0]}"), entry("one", won[0])]
+        assert metering.key_value_store().scan("response", limit=20) == [entry(f"of {won[0]}"), entry("one", won[0])]
 
 
 # --- locks --------------------------------------------------------------------------------------------
@@ -272,7 +274,7 @@ def test_receipts_are_stored_with_their_meter_events(tokens_ledger: Metering) ->
     attached_receipts, now = attach.calls[-1]
     assert [FIELDS(receipt) for receipt in attached_receipts] == [FIELDS(receipt) for receipt in receipts]
     assert now == NOW
-    stored_entry = tokens_ledger.key_value_store().get("answer", ["key"])["key"]
+    stored_entry = tokens_ledger.key_value_store().get("response", ["key"])["key"]
     assert f"('new', {head + 1}, 'accepted'), ('taken', {head}, 'duplicate')".encode() in stored_entry.body
     assert tokens_ledger.catch_up() == head + 1
 
@@ -287,7 +289,7 @@ def test_receipts_are_stored_if_no_event_is_new(tokens_ledger: Metering, meter_e
     assert [receipt.position for receipt in receipts] == [
         None if receipt.error and "bad" in str(receipt) else head for receipt in receipts
     ]
-    assert keys(tokens_ledger.key_value_store().scan("answer", limit=10)) == ["key"]
+    assert keys(tokens_ledger.key_value_store().scan("response", limit=10)) == ["key"]
     with pytest.raises(EntryExists):
         tokens_ledger.record_many(meter_events, attach=attach_entry())
     assert tokens_ledger.catch_up() == head
@@ -301,7 +303,7 @@ def test_an_existing_entry_rolls_back_the_events(tokens_ledger: Metering) -> Non
         tokens_ledger.record_many(
             [event_input("new")], attach=lambda receipts, now: [entry("other"), *attach_entry()(receipts, now)]
         )
-    assert tokens_ledger.key_value_store().scan("answer", limit=10) == [entry("key", 1, b"first")]
+    assert tokens_ledger.key_value_store().scan("response", limit=10) == [entry("key", 1, b"first")]
     assert tokens_ledger.catch_up() == head
     (receipt,) = tokens_ledger.record_many([event_input("new")], attach=attach_entry("another"))
     assert (receipt.outcome, receipt.position) == (Outcome.ACCEPTED, head + 1)
@@ -331,12 +333,12 @@ def test_a_duplicate_identifier_rolls_back_the_entries(metering: Metering) -> No
         ledger.append_meter_events(
             {"new": meter_event_data(), "taken": meter_event_data()}, (), lambda new: [entry("key", len(calls))]
         )
-    assert metering.key_value_store().scan("answer", limit=10) == []
+    assert metering.key_value_store().scan("response", limit=10) == []
     assert ledger.head() == 1
     new = ledger.append_meter_events(
         {"new": meter_event_data()}, (), lambda new: [entry(name, at) for name, at in new.items()]
     )
-    assert metering.key_value_store().scan("answer", limit=10) == [entry("new", new["new"])]
+    assert metering.key_value_store().scan("response", limit=10) == [entry("new", new["new"])]
 
 
 def test_attach_is_called_again_after_a_concurrent_meter_change(tokens_ledger: Metering, store: Store) -> None:
@@ -355,7 +357,7 @@ def test_attach_is_called_again_after_a_concurrent_meter_change(tokens_ledger: M
     (receipt,) = tokens_ledger.record_many([event_input("new")], attach=attach)
     assert receipt.error is not None
     assert receipt.error.code == "archived_meter"
-    assert b"rejected" in tokens_ledger.key_value_store().get("answer", ["key"])["key"].body
+    assert b"rejected" in tokens_ledger.key_value_store().get("response", ["key"])["key"].body
     assert [str(receipts[0].outcome) for receipts, _ in attach.calls] == ["rejected"]
 
 
@@ -377,7 +379,7 @@ def test_one_of_several_threads_with_the_same_key_records(store: Store) -> None:
         assert stored == [f"{won[0]}-{index}" for index in range(3)]
         assert (
             f"('{won[0]}-0', {head + 1}, 'accepted')".encode()
-            in metering.key_value_store().get("answer", ["key"])["key"].body
+            in metering.key_value_store().get("response", ["key"])["key"].body
         )
 
 
@@ -397,7 +399,7 @@ def test_one_of_several_threads_with_the_same_batch_records(store: Store) -> Non
 
         run_in_threads([record] * 6)
         assert sorted(outcomes) == ["accepted", *["exists"] * 5]
-        assert b"accepted" in metering.key_value_store().get("answer", ["key"])["key"].body
+        assert b"accepted" in metering.key_value_store().get("response", ["key"])["key"].body
 
 
 # --- persistent stores --------------------------------------------------------------------------------
@@ -413,10 +415,10 @@ def test_an_older_ledger_gets_the_table(persistent_store: PersistentStore) -> No
     with persistent_store.open() as metering:
         metering.record_many([event_input("new")], attach=attach_entry())
     with persistent_store.open() as metering:
-        assert keys(metering.key_value_store().scan("answer", limit=10)) == ["key"]
+        assert keys(metering.key_value_store().scan("response", limit=10)) == ["key"]
         assert [event.identifier for event in metering.events("tokens")] == ["old", "new"]
         metering.key_value_store().apply(upsert=[entry("key", 5)])
-    assert persistent_store.ledger_rows("SELECT kind, key, at FROM key_values") == [("answer", "key", 5)]
+    assert persistent_store.ledger_rows("SELECT kind, key, at FROM key_values") == [("response", "key", 5)]
 
 
 def test_concurrent_openings_create_one_table(persistent_store: PersistentStore) -> None:
@@ -429,7 +431,7 @@ def test_concurrent_openings_create_one_table(persistent_store: PersistentStore)
             for n, ledger in enumerate(openings)
         ]
     )
-    assert len(openings[0].key_value_store().scan("answer", limit=10)) == 4
+    assert len(openings[0].key_value_store().scan("response", limit=10)) == 4
     for ledger in openings:
         ledger.close()
 
@@ -470,7 +472,7 @@ def test_old_entries_are_deleted_while_others_are_stored(store: Store) -> None:
         removed: list[int] = []
 
         def sweep() -> None:
-            while (count := key_values.delete_due_before("answer", entry_count, 3)) > 0:
+            while (count := key_values.delete_due_before("response", entry_count, 3)) > 0:
                 removed.append(count)
 
         def record() -> None:
@@ -480,7 +482,7 @@ def test_old_entries_are_deleted_while_others_are_stored(store: Store) -> None:
                 )
 
         run_in_threads([sweep, sweep, record])
-        while count := key_values.delete_due_before("answer", entry_count, 100):
+        while count := key_values.delete_due_before("response", entry_count, 100):
             removed.append(count)
         assert sum(removed) == entry_count
-        assert len(key_values.scan("answer", limit=100)) == 10
+        assert len(key_values.scan("response", limit=100)) == 10

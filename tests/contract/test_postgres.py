@@ -564,7 +564,7 @@ def assert_no_connections(store: PostgresSchema, name: str) -> None:
     assert connections(store, name) == 0
 
 
-def test_a_closed_ledger_raises_an_error_that_says_so(recorded_store: PostgresSchema) -> None:
+def test_a_closed_ledger_is_reported_as_closed(recorded_store: PostgresSchema) -> None:
     """This applies to queries and commands."""
     metering = recorded_store.open()
     metering.close()
@@ -620,7 +620,7 @@ CREATE TRIGGER see AFTER INSERT ON {schema}.stored_events EXECUTE FUNCTION {sche
 @pytest.mark.parametrize(
     ("configured", "effective"), [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply",) * 2]
 )
-def test_acknowledged_writes_are_durable_whatever_the_user_s_settings(
+def test_acknowledged_writes_are_durable_with_any_settings_of_the_user(
     postgres: Database, configured: str, effective: str
 ) -> None:
     """A commit always waits for the local disk. Settings that wait for standbys are not changed."""

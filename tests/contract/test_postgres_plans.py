@@ -1,4 +1,4 @@
-"""PostgreSQL finds the rows of read models by index, whatever the statistics of the tables are."""
+"""PostgreSQL finds the rows of read models by index, with any statistics of the tables."""
 
 from contextlib import closing
 
@@ -59,9 +59,7 @@ def read_counts(rows: PostgresReadModels) -> list[int]:
 
 
 @pytest.mark.parametrize("statistics", ["nothing", "few", "all"])
-def test_rows_are_found_by_their_keys_whatever_statistics_there_are(
-    postgres_store: PostgresSchema, statistics: str
-) -> None:
+def test_rows_are_found_by_index_with_any_statistics(postgres_store: PostgresSchema, statistics: str) -> None:
     """A plan that was made for few rows is still used for many rows, and uses indexes."""
     with postgres_store.metering() as metering, closing(open_read_models(postgres_store)) as views:
         configure(metering)

@@ -10,7 +10,7 @@ from .stores import ANY_TIME, NOW
 
 
 def open_ledger(store: PostgresSchema, suffix: str) -> Metering:
-    """Open a ledger in the schema of a store, or in one whose name begins with it."""
+    """Open a ledger in the schema of a store, or in one whose name starts with it."""
     return Metering.open(store.database.at(store.schema + suffix), policy=ANY_TIME, clock=lambda: NOW)
 
 
@@ -39,7 +39,7 @@ def _drop_schemas(postgres: Database, postgres_store: PostgresSchema) -> object:
 
 
 def test_a_ledger_is_not_created_in_the_schema_of_read_models(postgres_store: PostgresSchema) -> None:
-    """With or without the read models: the schema is theirs."""
+    """The schema is reserved for read models, even if there are none."""
     record_and_query(postgres_store)
     assert_rejected(
         postgres_store, "_read_models", f"of the ledger in the schema '{postgres_store.schema}'. Use another"
@@ -69,7 +69,7 @@ def test_a_ledger_is_not_opened_if_another_one_is_in_the_schema_of_its_read_mode
 
 @pytest.mark.parametrize("suffix", ["_test", "_read", "_read_models2"])
 def test_schemas_with_similar_names_are_independent(postgres_store: PostgresSchema, suffix: str) -> None:
-    """Among them the schema in which a server keeps its test ledger."""
+    """One of them is the schema of a server's test ledger."""
     record_and_query(postgres_store)
     record_and_query(postgres_store, suffix)
     with open_ledger(postgres_store, "") as metering:

@@ -50,7 +50,7 @@ def open_read_models(store: PostgresSchema, timeout_seconds: float = 30) -> Post
 
 
 def test_a_connection_that_the_server_ended_for_its_idleness_is_replaced(postgres_store: PostgresSchema) -> None:
-    """The next operation succeeds, whatever it is."""
+    """Any operation succeeds after that."""
     with open_ledger(postgres_store, idle_session_timeout="100ms") as metering:
         record_history(metering, 5)
         for operation in (
@@ -64,7 +64,7 @@ def test_a_connection_that_the_server_ended_for_its_idleness_is_replaced(postgre
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "WIN1252"])
-def test_texts_are_utf8_whatever_the_user_s_encoding_is(postgres_store: PostgresSchema, encoding: str) -> None:
+def test_text_is_utf8_with_any_client_encoding_of_the_user(postgres_store: PostgresSchema, encoding: str) -> None:
     """All text can be recorded and read."""
     with open_ledger(postgres_store, client_encoding=encoding) as metering:
         metering.meters.configure("tokens", customer_key="customer")

@@ -1,4 +1,4 @@
-"""The database rejects stored events of unknown types, whoever inserts them."""
+"""The database rejects stored events with unknown topics from any writer."""
 
 import pytest
 from tallybook.application.ledger.mapper import TOPICS
@@ -39,7 +39,7 @@ def test_the_database_knows_the_topics_of_the_application() -> None:
     ],
 )
 def test_unknown_topics_are_rejected(postgres_store: PostgresSchema, stream: str, topic: str) -> None:
-    """Each kind of stream has topics of its own."""
+    """Each kind of stream has its own topics."""
     with postgres_store.metering() as metering:
         record_history(metering, 5)
         with pytest.raises(StoreRejected, match="known topics"):

@@ -98,7 +98,7 @@ def test_nothing_is_acknowledged_once_a_file_of_the_ledger_is_gone(
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
 def test_closing_saves_the_events_of_a_removed_log(file_store: SQLiteFile, suffix: str) -> None:
-    """As the error says."""
+    """All recorded events are in the ledger file after it is closed."""
     with file_store.metering() as metering:
         record_history(metering, 20)
         before = query_results(metering)

@@ -102,6 +102,8 @@ def test_changes_after_a_close_are_adjusted_event_by_event(month: BusyMonth) -> 
         moved = {event.identifier for event in adjustment.events if event.before == event.verdict}
         listed = {event.identifier for event in adjustment.events} - moved
         assert listed == {entry.identifier for entry in month.entries if entry.customer == closed.customer} & since
-        assert not moved or (month.formula == "last" and len(moved) == 1), "the last one alone gives up what it added"
+        assert not moved or (month.formula == "last" and len(moved) == 1), (
+            "only the previous last event may lose its contribution"
+        )
         assert {event.reason for event in adjustment.events if event.verdict == "cancelled"} == {"a mistake"}
     assert month.metering.verify().is_equal

@@ -23,7 +23,7 @@ def test_late_usage_keeps_the_frozen_total_and_adjusts_its_own_period(ledger: Le
 
 
 def test_closing_again_returns_the_first_result(ledger: Ledger) -> None:
-    """Even if usage was recorded in between; nothing is written."""
+    """The second call writes nothing, even if usage was recorded in between."""
     ledger.given("""
         meter  calls  sum
         10:00  acme calls 5

@@ -50,7 +50,7 @@ def test_an_explanation_has_rules_and_position(ledger: Ledger) -> None:
 
 
 def test_events_are_listed_by_the_time_they_occurred(ledger: Ledger) -> None:
-    """By (occurred_at, position), of one or all customers; start and end of the half-open range are optional."""
+    """The order is (occurred_at, position), of one or all customers; start and end of the range are optional."""
     ledger.given("""
         meter  calls  sum
         10:45  acme calls 1  id=a
@@ -103,7 +103,7 @@ def test_a_superseded_event_is_superseded_on_every_page(ledger: Ledger) -> None:
 
 
 def test_one_event_equals_its_list_entry(ledger: Ledger) -> None:
-    """With its verdict, which depends on events of the same window and customer, even of the same time."""
+    """Its verdict is the same, although it depends on other events of the same window and customer."""
     ledger.given("""
         meter  seats  sum per hour  by region
         10:05  acme seats 10  id=superseded  region=eu
@@ -126,7 +126,7 @@ def test_one_event_equals_its_list_entry(ledger: Ledger) -> None:
 
 
 def test_one_event_as_of_a_position(ledger: Ledger) -> None:
-    """As of a position or a time, under the rules in force then, which may have another customer key."""
+    """The event is parsed under the rules in force at the position or time, which may have another customer key."""
     ledger.given("""
         meter  seats  last per hour
         10:05  acme seats 10  id=a  region=eu

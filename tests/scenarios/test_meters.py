@@ -92,7 +92,7 @@ def test_a_meter_has_its_rules_and_times(ledger: Ledger) -> None:
 
 
 def test_a_meter_has_stripe_s_defaults(ledger: Ledger) -> None:
-    """Without arguments: a sum without a window, with the keys `stripe_customer_id` and `value`."""
+    """The defaults are a sum without a window, and the keys `stripe_customer_id` and `value`."""
     meter = ledger.metering.meters.configure("calls")
     assert (meter.formula, meter.event_time_window) == ("sum", None)
     assert (meter.customer_key, meter.value_key, meter.dimension_keys) == ("stripe_customer_id", "value", ())
@@ -122,7 +122,7 @@ def test_an_event_name_belongs_to_one_meter_forever(ledger: Ledger) -> None:
 
 
 def test_a_meter_as_of_a_position(ledger: Ledger) -> None:
-    """As of each position: display name, rules and revision, status, and the time of the last change."""
+    """Display name, rules, revision, status and time of the last change are those of the position."""
     ledger.given("""
         meter  calls  sum
         change calls  last per day  at=11:00

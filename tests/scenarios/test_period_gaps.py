@@ -1,4 +1,4 @@
-"""Gaps: time between two closed periods that belongs to neither, and the usage in it, is never left out in silence."""
+"""Gaps: the time between two closed periods that belongs to neither is reported, with its usage."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -50,7 +50,7 @@ def test_closing_the_gap_ends_it_and_reopening_a_period_widens_it(ledger: Ledger
 
 
 def test_the_range_of_a_period_selects_the_gaps_that_adjoin_it(ledger: Ledger) -> None:
-    """Before and after it."""
+    """A gap is selected if it ends at the start of the range or starts at its end."""
     ledger.given("""
         meter  calls  sum
         close  acme calls 10 11  at=20T01:00

@@ -173,7 +173,7 @@ def test_a_long_range_over_little_usage(ledger: Ledger) -> None:
 @pytest.mark.parametrize("timezone_name", ["UTC", "Pacific/Apia"])
 @pytest.mark.parametrize("offset_hours", [0, 11])
 def test_all_of_time(ledger: Ledger, window: str, timezone_name: str, offset_hours: int) -> None:
-    """From the smallest to the largest datetime, in any timezone."""
+    """A range may start at the smallest and end at the largest datetime, in any timezone."""
     ledger.given("""
         meter  calls  sum
         10:05  acme calls 1
