@@ -1,4 +1,4 @@
-"""`python -m tests.simulate --seed 1 --steps 40`: let seeds happen, and tell which command repeats what went wrong."""
+"""`python -m tests.simulate --seed 1 --steps 40`: simulate seeds, and print the command that repeats a failure."""
 
 import argparse
 import logging
@@ -11,11 +11,11 @@ from .simulation import SimulationFailed, simulate
 from .stores import STORES
 
 TRACE_LINES = 12
-"""How many of the last things that happened are shown."""
+"""The number of trace lines that are printed after a failure."""
 
 
 def main() -> int:
-    """Run what the command line says; 0 where all was as it must be, 1 at the first seed for which it wasn't."""
+    """Simulate the seeds of the command line. Return 0 if all pass, 1 at the first seed that fails."""
     options = _arguments()
     logging.getLogger("tallybook").setLevel(logging.ERROR)
     counts: Counter[str] = Counter()
@@ -30,9 +30,7 @@ def main() -> int:
         if options.trace:
             print("\n".join(simulation.trace))
     seconds = time.monotonic() - started_at
-    print(
-        f"{options.seeds} seeds, {options.steps} steps each, on {options.store}: all as it must be, in {seconds:.1f} s"
-    )
+    print(f"{options.seeds} seeds, {options.steps} steps each, on {options.store}: all passed in {seconds:.1f} s")
     print(", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
     return 0
 
@@ -40,11 +38,11 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulate", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="the seed, or the first of several")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
-    parser.add_argument("--steps", type=int, default=40, help="how much happens in each")
+    parser.add_argument("--seeds", type=int, default=1, help="the number of seeds")
+    parser.add_argument("--steps", type=int, default=40, help="the number of steps per seed")
     parser.add_argument("--store", choices=sorted(STORES), default="sqlite")
-    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="a fault to be planted, which has to be found")
-    parser.add_argument("--trace", action="store_true", help="tell all that happens")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="a bug to plant in the package")
+    parser.add_argument("--trace", action="store_true", help="print every operation")
     return parser.parse_args()
 
 

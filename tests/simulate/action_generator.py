@@ -1,4 +1,4 @@
-"""What is done next: chosen by the seed, among what makes sense of what there is and what doesn't."""
+"""The next action, chosen by the seed, among valid and invalid actions on the current ledger."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from .outcomes import OperationResult
 from .periods import Close, Reopen
 from .usage import Cancel, Record
 
-BEGINNING = datetime(2026, 3, 27, 22, tzinfo=UTC)  # Berlin's clocks change two days later
+START = datetime(2026, 3, 27, 22, tzinfo=UTC)  # two days before the DST change in Berlin
 METERS = ("tokens", "gb/s 100%", 'Zähler "x" 🪙', "seats", "a")
 CUSTOMERS = ("acme", "ACME", "Zoë & Søn/%2F", "日本支店", " acme ", "a very long name " * 20)
 NUMBERS = ("0", "1", "2.5", "-3", "0.1", "-0.1", "40", "1.50", "-0", "999999999999999", "-0.000000000001", "7")
@@ -24,23 +24,23 @@ INVALID_NUMBERS = ("1e3", "abc", "+5", "", "1234567890123456", " 1", "\N{ARABIC-
 CUSTOMER_KEYS, VALUE_KEYS = ("customer", 'the account\'s "key"'), ("value", "menge in kB")
 DIMENSION_KEYS = ("region", "plan.tier")
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
-ALL_TIME = BEGINNING - timedelta(days=60), BEGINNING + timedelta(days=400)
+ALL_TIME = START - timedelta(days=60), START + timedelta(days=400)
 
 
 class Action(Protocol):
-    """Something that is done to a ledger, and how what became of it is judged."""
+    """An operation on a ledger, and the check of its result."""
 
     def run(self, metering: Metering) -> Any:
-        """Do it."""
+        """Run the operation."""
         ...
 
     def check(self, result: OperationResult) -> None:
-        """Raise Differs unless it went as it must."""
+        """Raise ModelMismatch if the result is not allowed by the model."""
         ...
 
 
 class ActionGenerator:
-    """Chooses what is done next, at a time."""
+    """Chooses random actions."""
 
     def __init__(self, rng: random.Random, model: LedgerModel) -> None:
         self.rng = rng
@@ -48,7 +48,7 @@ class ActionGenerator:
         self.identifiers = 0
 
     def action(self, metering: Metering, now: datetime) -> Action:
-        """Something to do."""
+        """Return a random action for the time `now`."""
         if len(self.meters) < 2 or self.rng.random() < 0.02:
             return self._configure()
         kinds: Mapping[Callable[[datetime], Action], int] = {
@@ -62,19 +62,19 @@ class ActionGenerator:
         return chosen(now) if chosen in kinds else chosen(metering)  # pyright: ignore[reportArgumentType]
 
     def concurrent_action(self, action: Action, metering: Metering, now: datetime) -> Action:
-        """Something for another process to do while `action` is under way: mostly what gets in its way."""
+        """Return an action for another process to run during `action`: usually one that conflicts with it."""
         event_name = getattr(action, "event_name", None) or self._meter().name
-        rivals: list[Action] = [action, Manage("deactivate", event_name), Manage("rename", event_name, "Moved")]
+        candidates: list[Action] = [action, Manage("deactivate", event_name), Manage("rename", event_name, "Moved")]
         match action:
             case Record(events):
-                rivals.append(Record((self.rng.choice(events),)))
-                rivals.append(Manage("deactivate", events[0].event_name))
+                candidates.append(Record((self.rng.choice(events),)))
+                candidates.append(Manage("deactivate", events[0].event_name))
             case Close(_, customer, bounds):
-                rivals.append(Close(event_name, customer, (bounds[0], bounds[1] + timedelta(hours=1))))
-                rivals.append(Reopen(event_name, customer, bounds))
-                rivals.append(self._cancel(now))
+                candidates.append(Close(event_name, customer, (bounds[0], bounds[1] + timedelta(hours=1))))
+                candidates.append(Reopen(event_name, customer, bounds))
+                candidates.append(self._cancel(now))
             case Promote() | ChangeRules() | Rebuild() | Diff() | Drop():
-                rivals = [
+                candidates = [
                     self._refresh_snapshot(action, metering),
                     self._record(now),
                     self._change_rules(now),
@@ -83,10 +83,10 @@ class ActionGenerator:
                 ]
             case _:
                 pass
-        return self.rng.choice(rivals) if self.rng.random() < 0.6 else self.action(metering, now)
+        return self.rng.choice(candidates) if self.rng.random() < 0.6 else self.action(metering, now)
 
     def query(self) -> queries.Query:
-        """Something to ask."""
+        """Return a random query."""
         meter, customer = self._meter().name, self.rng.choice((None, *CUSTOMERS))
         bounds, as_of = self.bounds(), self.rng.choice((None, None, self.rng.randint(0, self.model.head)))
         factories: Sequence[Callable[[], queries.Query]] = (
@@ -107,20 +107,20 @@ class ActionGenerator:
         return factory()
 
     def bounds(self) -> Bounds:
-        """A range: everything, or some hours, from an edge of an hour or not."""
+        """Return a range: all time, or some hours from a start on or off an hour boundary."""
         if self.rng.random() < 0.4:
             return ALL_TIME
-        start = self.time_near(BEGINNING + timedelta(hours=self.rng.randint(0, 48)))
+        start = self.time_near(START + timedelta(hours=self.rng.randint(0, 48)))
         return start, start + timedelta(hours=self.rng.choice((0, 1, 5, 24, 30)), minutes=self.rng.choice((0, 0, 7)))
 
     def time_near(self, moment: datetime) -> datetime:
-        """A moment at or a little beside an hour."""
+        """Return a time on or close to an hour boundary."""
         hour = moment.replace(minute=0, second=0, microsecond=0)
         return hour + self.rng.choice((timedelta(0), timedelta(0), -timedelta(microseconds=1), timedelta(minutes=30)))
 
     @property
     def meters(self) -> list[Meter]:
-        """The meters there are, in the order of their names."""
+        """The current meters, sorted by name."""
         return [meter for _, meter in sorted(self.model.meters(self.model.head).items())]
 
     def _meter(self) -> Meter:
@@ -194,10 +194,10 @@ class ActionGenerator:
         return self.time_near(now - timedelta(hours=self.rng.choice((0, 0, 1, 2, 3, 24, 25, 26))))
 
     def _repeated_event(self) -> EventInput:
-        """A report whose identifier is taken, the same or otherwise."""
+        """Return a meter event with an identifier that exists: a duplicate or a conflict."""
         rows = list(self.model.rows_of("UsageRecorded", until=self.model.head))
         if not rows:
-            return self._event_input(BEGINNING)
+            return self._event_input(START)
         fields, identifier = (row := self.rng.choice(rows)).fields, row.identifier
         occurred_at = datetime.fromisoformat(fields["occurred_at"])
         payload = dict(fields["payload"])
@@ -208,13 +208,13 @@ class ActionGenerator:
     def _cancel(self, _: datetime) -> Action:
         rows = list(self.model.rows_of("UsageRecorded", until=self.model.head))
         if not rows or self.rng.random() < 0.04:
-            return Cancel(self._meter().name, "nobody reported this")
+            return Cancel(self._meter().name, "no such identifier")
         row = self.rng.choice(rows[-12:] if self.rng.random() < 0.5 else self._in_closed_periods(rows) or rows)
         event_name = self._meter().name if self.rng.random() < 0.05 else row.fields["event_name"]
         return Cancel(event_name, row.identifier, self.rng.choice((None, "a test")))
 
     def _in_closed_periods(self, rows: list[Row]) -> list[Row]:
-        """Those uses that lie in periods that are closed, of whichever customer."""
+        """Return the usage rows inside closed periods of any customer."""
         closed_rows = list(self.model.rows_of("PeriodClosed", until=self.model.head))
         return [
             row
@@ -224,13 +224,13 @@ class ActionGenerator:
             if closed_row.fields["start"] <= row.fields["occurred_at"] < closed_row.fields["end"]
         ]
 
-    # --- questions, periods, generations ----------------------------------------------------------
+    # --- queries, periods, generations ----------------------------------------------------------
 
     def _query(self, _: datetime) -> Action:
         return self.query()
 
     def _close(self, now: datetime) -> Action:
-        """The close of a period: mostly one that is over, and has usage in it."""
+        """Return a close of a period: usually one that has ended and contains usage."""
         meter, customer = self._meter(), self.rng.choice(CUSTOMERS[:4])
         entries = [candidate for candidate in self.model.entries(meter.name, self.model.head) if not candidate.cancels]
         if not entries or self.rng.random() < 0.3:
@@ -270,7 +270,7 @@ class ActionGenerator:
         return GenerationSnapshot.from_view(self.rng.choice(generations))
 
     def _refresh_snapshot(self, action: Action, metering: Metering) -> Action:
-        """The same action, on what there is of its generation by now."""
+        """Return the same action on the current state of its generation."""
         if not isinstance(action, Promote | Diff | Drop):
             return action
         matches = [view for view in metering.generations.list() if view.number == action.snapshot.number]

@@ -1,4 +1,4 @@
-"""What goes wrong, and what comes in between: planned for each operation, met at its statements."""
+"""Faults and concurrent operations that interrupt an operation: planned for each one, injected at its statements."""
 
 import random
 from collections.abc import Callable
@@ -10,12 +10,12 @@ from .outcomes import SimulatedDeath
 FAILURES = ("disk full", "disk I/O error", "connection lost")
 COMMIT_FAULTS = ("answer lost", "dies after")
 FAULT_KINDS = (*FAILURES, "dies", *COMMIT_FAULTS)
-"""A statement fails, or its process ends at it, before it takes effect or, of a commit, after."""
+"""A statement fails, or its process dies, before the statement takes effect or, for a commit, after it."""
 
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """What happens to an operation: a fault at its nth statement, others' operations before its nth transactions."""
+    """The plan for one operation: a fault at the nth statement, concurrent operations before the nth transactions."""
 
     fault: str | None = None
     at: int = 0
@@ -26,7 +26,7 @@ NO_FAULTS = FaultPlan()
 
 
 def random_plan(rng: random.Random, *, kinds: tuple[str, ...] = FAULT_KINDS, processes: int = 1) -> FaultPlan:
-    """A plan: most operations are left alone."""
+    """Return a plan; most plans contain no fault."""
     fault = rng.choice(kinds) if kinds and rng.random() < 0.15 else None
     count = rng.choice((1, 1, 2, 3)) if processes > 1 and rng.random() < 0.35 else 0
     at = rng.choice((rng.randint(1, 8), rng.randint(1, 60)))
@@ -34,8 +34,8 @@ def random_plan(rng: random.Random, *, kinds: tuple[str, ...] = FAULT_KINDS, pro
 
 
 @dataclass
-class FaultCourse:
-    """The way of one operation through its statements, by its plan."""
+class FaultInjector:
+    """Injects the faults of a plan into the statements of one operation."""
 
     plan: FaultPlan
     interrupt: Callable[[], None]
@@ -45,8 +45,8 @@ class FaultCourse:
     _is_dead: bool = field(default=False)
 
     def before(self, statement: Statement) -> None:
-        """Fail, die or let others go first, where it is planned."""
-        self._stay_dead()
+        """Raise the planned fault or run the planned concurrent operation before a statement."""
+        self._fail_if_dead()
         if statement.begins_transaction:
             self.transactions += 1
             if self.transactions in self.plan.switches:
@@ -61,13 +61,13 @@ class FaultCourse:
             self._die()
 
     def after(self, statement: Statement) -> None:
-        """Lose the answer to a commit, or die before it is given, where it is planned."""
-        self._stay_dead()
+        """Raise the planned fault after a commit: its response is lost, or the process dies."""
+        self._fail_if_dead()
         if statement.text != "COMMIT" or self.statements < self.plan.at or self.fault is not None:
             return
         if self.plan.fault == "answer lost":
             self.fault = self.plan.fault
-            raise InjectedFault("the answer was lost")
+            raise InjectedFault("the response was lost")
         if self.plan.fault == "dies after":
             self._die()
 
@@ -76,6 +76,6 @@ class FaultCourse:
         self._is_dead = True
         raise SimulatedDeath
 
-    def _stay_dead(self) -> None:
+    def _fail_if_dead(self) -> None:
         if self._is_dead:
             raise SimulatedDeath

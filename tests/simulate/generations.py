@@ -1,4 +1,4 @@
-"""Operations on generations and rules: built, compared, promoted, dropped."""
+"""Operations on generations and rules: build, compare, promote, drop."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ Changes = Mapping[str, Any]
 
 
 def change_rules(rules: Rules, changes: Changes) -> Rules:
-    """Rules, some of their fields changed."""
+    """Return the rules with some fields changed."""
     return replace(rules, **changes)
 
 
 @dataclass(frozen=True)
 class ChangeRules:
-    """A meter is counted by other rules from now on; or, where `is_dry_run`, a candidate is built."""
+    """Changes the rules of a meter; if `is_dry_run`, builds a candidate instead."""
 
     event_name: str
     changes: Changes
@@ -30,13 +30,13 @@ class ChangeRules:
         return f"{'candidate' if self.is_dry_run else 'change rules'} {self.event_name!r:.20} {dict(self.changes)}"
 
     def run(self, metering: Metering) -> object:
-        """Ask for it."""
+        """Change the rules or build the candidate."""
         if self.is_dry_run:
             return metering.generations.build_candidate(self.event_name, self.changes)
         return metering.rules.change(self.event_name, self.changes, reason="a test")
 
     def check(self, result: OperationResult) -> None:
-        """Rules that can't read everything recorded are refused, and nothing is changed."""
+        """Check that rules which can't read every recorded event are rejected and that nothing changes."""
         allowed = {self._expected_outcome(result.model, head) for head in result.heads}
         if result.written_rows:
             result.expect("changed" in allowed and not self.is_dry_run, "rules were changed", allowed=allowed)
@@ -47,9 +47,9 @@ class ChangeRules:
             moved = set[str]() if result.ran_alone else {"rules_conflict", "generation_not_found"}
             result.expect_error((allowed - {"changed"}) | moved)
             return
-        result.expect("changed" in allowed, "done, but can't be", allowed=allowed)
+        result.expect("changed" in allowed, "changed, but must be rejected", allowed=allowed)
         if result.ran_alone and not self.is_dry_run:
-            result.expect(result.written_rows, "rules were changed, but nothing was written")
+            result.expect(result.written_rows, "rules were changed, but no row was written")
 
     def _expected_outcome(self, model: LedgerModel, head: int) -> str:
         meter = model.meters(head).get(self.event_name)
@@ -62,23 +62,25 @@ class ChangeRules:
 
 
 def check_changed_rules(result: OperationResult, meters: set[str]) -> None:
-    """Rules of these meters may have been changed, of all or of none, to what can read everything recorded."""
+    """Check that the rules of all of these meters, or of none, changed, and that they read every recorded event."""
     names = {row.fields["event_name"] for row in result.written_rows if row.topic == "RulesChanged"}
     result.expect(
-        len(names) == len(result.written_rows) and names <= meters, "other rows were written", wrote=result.written_rows
+        len(names) == len(result.written_rows) and names <= meters,
+        "unexpected rows were written",
+        written=result.written_rows,
     )
     for row in result.written_rows:
         before = result.model.meters(row.position - 1)[row.fields["event_name"]]
-        result.expect(row.fields["revision"] == before.revision + 1, "a revision was passed over", row=row)
+        result.expect(row.fields["revision"] == before.revision + 1, "a revision was skipped", row=row)
         unreadable = result.model.incompatible_positions(
             row.fields["event_name"], Rules.from_fields(row.fields["rules"]), row.position
         )
-        result.expect(not unreadable, "the rules in force can't read these positions", positions=unreadable, row=row)
+        result.expect(not unreadable, "the new rules can't read these positions", positions=unreadable, row=row)
 
 
 @dataclass(frozen=True)
 class Rebuild:
-    """A generation is built beside the live one."""
+    """Builds a generation next to the live one."""
 
     rules: Mapping[str, Changes]
 
@@ -86,20 +88,22 @@ class Rebuild:
         return f"rebuild {dict(self.rules)}"
 
     def run(self, metering: Metering) -> GenerationView:
-        """Build it."""
+        """Build the generation."""
         return metering.generations.rebuild(rules={name: dict(changes) for name, changes in self.rules.items()})
 
     def check(self, result: OperationResult) -> None:
-        """It is ready at the end, or refused for rules that can't read what is recorded."""
-        result.expect(not result.written_rows, "rebuilding changes nothing", wrote=result.written_rows)
+        """Check that it is complete, or rejected if its rules can't read every recorded event."""
+        result.expect(not result.written_rows, "rebuilding changes nothing", written=result.written_rows)
         if result.was_interrupted or result.was_locked_out:
             return
         allowed = {self._expected_outcome(result.model, head) for head in result.heads}
         if result.error is not None:
             result.expect_error(allowed - {"built"})
             return
-        result.expect("built" in allowed, "built, but can't be", allowed=allowed)
-        result.expect(result.value.position >= min(result.heads), "built in part", generation=result.value)
+        result.expect("built" in allowed, "built, but must be rejected", allowed=allowed)
+        result.expect(
+            result.value.position >= min(result.heads), "the generation is incomplete", generation=result.value
+        )
 
     def _expected_outcome(self, model: LedgerModel, head: int) -> str:
         meters = model.meters(head)
@@ -112,7 +116,7 @@ class Rebuild:
 
 @dataclass(frozen=True)
 class GenerationSnapshot:
-    """A generation as it was seen before an operation on it; None where there is none."""
+    """A generation as read before an operation on it; the state is None if the generation does not exist."""
 
     number: int
     state: str | None
@@ -120,7 +124,7 @@ class GenerationSnapshot:
 
     @classmethod
     def from_view(cls, view: GenerationView) -> "GenerationSnapshot":
-        """What is seen of a generation."""
+        """Return the snapshot of a generation."""
         rules = {
             name: Rules(
                 meter_rules.formula,
@@ -134,13 +138,13 @@ class GenerationSnapshot:
         return cls(view.number, str(view.state), rules)
 
     def is_incompatible(self, model: LedgerModel) -> bool:
-        """Whether its rules can't read something that is recorded."""
+        """Return whether its rules fail to read a recorded event."""
         return any(model.incompatible_positions(name, rules, model.head) for name, rules in self.rules.items())
 
 
 @dataclass(frozen=True)
 class Promote:
-    """A generation is to answer."""
+    """Makes a generation live."""
 
     snapshot: GenerationSnapshot
     reason: str | None
@@ -150,33 +154,33 @@ class Promote:
         return f"promote {self.snapshot.number} ({self.snapshot.state}) {reason}"
 
     def run(self, metering: Metering) -> GenerationView:
-        """Promote it."""
+        """Promote the generation."""
         return metering.generations.promote(self.snapshot.number, reason=self.reason)
 
     def check(self, result: OperationResult) -> None:
-        """It answers, under its own rules, which are put in force together; or nothing has changed."""
-        is_alone, rules = result.ran_alone, self.snapshot.rules
-        check_changed_rules(result, set(rules) if is_alone else set(result.model.meters(result.model.head)))
+        """Check that it is live and that all of its rules are in force, or that nothing changed."""
+        ran_alone, rules = result.ran_alone, self.snapshot.rules
+        check_changed_rules(result, set(rules) if ran_alone else set(result.model.meters(result.model.head)))
         result.expect(
-            not result.written_rows or len(result.written_rows) == len(rules) or not is_alone,
-            "changed in part",
+            not result.written_rows or len(result.written_rows) == len(rules) or not ran_alone,
+            "only some of the rules were changed",
             rules=rules,
         )
         if result.was_interrupted or result.was_locked_out:
             return
         allowed = self._expected_outcomes(result.model)
         if result.error is not None:
-            others = set[str]() if is_alone else {"generation_not_found", "incompatible_rules", "parameter_invalid"}
-            result.expect(result.code in allowed | others, "refused otherwise", code=result.code, allowed=allowed)
+            others = set[str]() if ran_alone else {"generation_not_found", "incompatible_rules", "parameter_invalid"}
+            result.expect(
+                result.code in allowed | others, "rejected with an unexpected code", code=result.code, allowed=allowed
+            )
             return
-        result.expect("promoted" in allowed or not is_alone, "promoted, but can't be", allowed=allowed)
-        result.expect(
-            result.value.state == "live" or not is_alone, "promoted, and doesn't answer", generation=result.value
-        )
-        if is_alone and self.snapshot.state != "live":
+        result.expect("promoted" in allowed or not ran_alone, "promoted, but must be rejected", allowed=allowed)
+        result.expect(result.value.state == "live" or not ran_alone, "promoted, but not live", generation=result.value)
+        if ran_alone and self.snapshot.state != "live":
             meters = result.model.meters(result.model.head)
-            is_so = all(meters[name].rules == rules for name, rules in rules.items())
-            result.expect(is_so, "promoted, and its rules are not in force", rules=rules)
+            is_equal = all(meters[name].rules == meter_rules for name, meter_rules in rules.items())
+            result.expect(is_equal, "promoted, but its rules are not in force", rules=rules)
 
     def _expected_outcomes(self, model: LedgerModel) -> set[str]:
         match self.snapshot.state:
@@ -197,7 +201,7 @@ class Promote:
 
 @dataclass(frozen=True)
 class Drop:
-    """A generation is done away with."""
+    """Drops a generation."""
 
     snapshot: GenerationSnapshot
 
@@ -205,27 +209,27 @@ class Drop:
         return f"drop {self.snapshot.number} ({self.snapshot.state})"
 
     def run(self, metering: Metering) -> None:
-        """Drop it."""
+        """Drop the generation."""
         metering.generations.drop(self.snapshot.number)
 
     def check(self, result: OperationResult) -> None:
-        """The live one can't be dropped."""
-        result.expect(not result.written_rows, "dropping changes nothing", wrote=result.written_rows)
+        """Check that a live generation can't be dropped."""
+        result.expect(not result.written_rows, "a drop must not write rows", written=result.written_rows)
         if result.was_interrupted or result.was_locked_out:
             return
         expected_error = {None: "generation_not_found", "live": "generation_in_use"}.get(self.snapshot.state)
         if result.ran_alone:
             result.expect(
                 result.code == expected_error,
-                "dropped or not otherwise than it must be",
+                "unexpected result of a drop",
                 code=result.code,
-                wanted=expected_error,
+                expected=expected_error,
             )
 
 
 @dataclass(frozen=True)
 class Diff:
-    """A generation is compared with the live one."""
+    """Compares a generation with the live one."""
 
     snapshot: GenerationSnapshot
 
@@ -233,26 +237,26 @@ class Diff:
         return f"diff {self.snapshot.number} ({self.snapshot.state})"
 
     def run(self, metering: Metering) -> Any:
-        """Compare, by month."""
+        """Compare the generations by month."""
         return metering.generations.diff(self.snapshot.number)
 
     def check(self, result: OperationResult) -> None:
-        """Each figure that differs is told with what it is and would be."""
-        result.expect(not result.written_rows, "comparing changes nothing", wrote=result.written_rows)
+        """Check the list of differing totals, each with its value before and after."""
+        result.expect(not result.written_rows, "a comparison must not write rows", written=result.written_rows)
         if result.was_interrupted or result.was_locked_out:
             return
         expected_error = {None: "generation_not_found", "building": "generation_in_use"}.get(self.snapshot.state)
         if result.error is not None or expected_error is not None:
-            could_not_read = self.snapshot.is_incompatible(result.model) and result.code == "incompatible_rules"
-            is_so = result.code == expected_error or could_not_read or not result.ran_alone
-            result.expect(is_so, "refused otherwise", code=result.code)
+            is_incompatible = self.snapshot.is_incompatible(result.model) and result.code == "incompatible_rules"
+            is_equal = result.code == expected_error or is_incompatible or not result.ran_alone
+            result.expect(is_equal, "rejected with an unexpected code", code=result.code)
         elif result.ran_alone:
             actual = {
                 (difference.event_name, difference.customer, difference.start): (difference.before, difference.after)
                 for difference in result.value.differences
             }
             expected = self._expected(result.model)
-            result.expect(actual == expected, "other differences", found=actual, expected=expected)
+            result.expect(actual == expected, "unexpected differences", actual=actual, expected=expected)
 
     def _expected(self, model: LedgerModel) -> dict[tuple[str, str, datetime], tuple[Quantity, Quantity]]:
         totals: dict[tuple[str, str, datetime], tuple[Quantity, Quantity]] = {}

@@ -1,4 +1,4 @@
-"""What is looked at after each step, and, now and then, in full."""
+"""The checks after each step, and the full checks at intervals."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +16,25 @@ MAX_NOTES = 6
 
 
 class EarlierResults:
-    """Answers that were noted with the position they were given at: asked as of it, they stay."""
+    """Totals saved with their position: a query as of this position must return the same total later."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, str, Any]] = []
 
 
 def check_step(simulation: "Simulation", metering: Metering) -> int:
-    """One question, chosen by the seed, one figure as of a noted position, and that no row has changed."""
+    """Check one random query, one total as of a saved position, and that no row has changed."""
     if not simulation.model.meters(simulation.model.head):
         return 0
-    _check_query(simulation, metering, simulation.chooser.query())
+    _check_query(simulation, metering, simulation.action_generator.query())
     return 1 + _check_earlier_result(simulation, metering)
 
 
 def check_everything(simulation: "Simulation", metering: Metering) -> int:
-    """All rows, all figures, all that is told of them, and a fresh fold."""
+    """Check all rows, all totals and queries, and a replay of the ledger."""
     model = simulation.model
     if simulation.location.rows(0) != model.rows:
-        raise ModelMismatch("Rows of the ledger have changed.")
+        raise ModelMismatch("Stored rows of the ledger have changed.")
     checked_queries = [queries.meters(), queries.verify()]
     for name in sorted(model.meters(model.head)):
         checked_queries += [
@@ -56,7 +56,7 @@ def _check_query(simulation: "Simulation", metering: Metering, query: Query) -> 
 
 
 def _check_earlier_result(simulation: "Simulation", metering: Metering) -> int:
-    """Note a figure, and ask for one that was noted."""
+    """Save one total, and check one saved total."""
     entries, model = simulation.earlier_results.entries, simulation.model
     name = simulation.rng.choice(sorted(model.meters(model.head)))
     entries.append((model.head, name, metering.totals(name, *ALL_TIME)))
@@ -65,5 +65,5 @@ def _check_earlier_result(simulation: "Simulation", metering: Metering) -> int:
     position, name, earlier = simulation.rng.choice(entries)
     actual = metering.totals(name, *ALL_TIME, as_of=position)
     if actual != earlier:
-        raise ModelMismatch(f"As of position {position}, {name!r} was {earlier!r}, and is {actual!r} now.")
+        raise ModelMismatch(f"As of position {position}, {name!r} was {earlier!r} and is now {actual!r}.")
     return 1

@@ -1,4 +1,4 @@
-"""Operations on meters: configured, renamed, put to rest and woken."""
+"""Operations on meters: configure, rename, deactivate, reactivate."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from .outcomes import OperationResult
 
 @dataclass(frozen=True)
 class Configure:
-    """A meter begins, or is asked for as it is, or otherwise than it is."""
+    """Creates a meter, or configures an existing one with the same or other rules."""
 
     event_name: str
     rules: Rules
@@ -21,15 +21,15 @@ class Configure:
         return f"configure {self.event_name!r:.20} {self.rules.formula} {self.rules.event_time_window}"
 
     def run(self, metering: Metering) -> MeterView:
-        """Ask for it."""
+        """Configure the meter."""
         return metering.meters.configure(self.event_name, display_name=self.display_name, **self.rules.arguments)
 
     def check(self, result: OperationResult) -> None:
-        """It begins once; who asks for other rules is refused."""
+        """Check that it is created once, and that other rules are rejected."""
         allowed = {self._expected_outcome(result.model, head) for head in result.heads}
         if result.written_rows:
             expected = self._expected_outcome(result.model, result.written_rows[0].position - 1)
-            result.expect(expected == "configured", "a meter began twice", wrote=result.written_rows)
+            result.expect(expected == "configured", "a meter was created twice", written=result.written_rows)
             display_name = self.display_name or self.event_name
             result.expect_rows(
                 {
@@ -45,9 +45,9 @@ class Configure:
             result.expect_error(allowed - {"configured", "the same"})
             return
         result.expect(
-            result.written_rows or "the same" in allowed, "configured, but nothing was written", allowed=allowed
+            result.written_rows or "the same" in allowed, "configured, but no row was written", allowed=allowed
         )
-        result.expect(_is_visible(result, self.event_name), "another meter is shown", shown=result.value)
+        result.expect(_is_visible(result, self.event_name), "the result is another meter", actual=result.value)
 
     def _expected_outcome(self, model: LedgerModel, head: int) -> str:
         existing = model.meters(head).get(self.event_name)
@@ -62,7 +62,7 @@ COMMANDS = {"rename": "Renamed", "deactivate": "Deactivated", "reactivate": "Rea
 
 @dataclass(frozen=True)
 class Manage:
-    """A meter is renamed, put to rest or woken."""
+    """Renames, deactivates or reactivates a meter."""
 
     command: str
     event_name: str
@@ -72,18 +72,18 @@ class Manage:
         return f"{self.command} {self.event_name!r:.20} {self.display_name!r:.12}"
 
     def run(self, metering: Metering) -> MeterView:
-        """Do it."""
+        """Run the command."""
         if self.command == "rename":
             return metering.meters.rename(self.event_name, self.display_name)
         change = metering.meters.deactivate if self.command == "deactivate" else metering.meters.reactivate
         return change(self.event_name)
 
     def check(self, result: OperationResult) -> None:
-        """It takes effect once, and where it is so already nothing is written."""
+        """Check that it takes effect once, and that a command without effect writes no row."""
         allowed = {self._expected_outcome(result.model, head) for head in result.heads}
         if result.written_rows:
             expected = self._expected_outcome(result.model, result.written_rows[0].position - 1)
-            result.expect(expected == "changed", "changed what was so already", wrote=result.written_rows)
+            result.expect(expected == "changed", "a command without effect wrote rows", written=result.written_rows)
             changed_fields: dict[str, Any] = {"display_name": self.display_name} if self.command == "rename" else {}
             result.expect_rows(
                 {"topic": COMMANDS[self.command], "stream": f"meter/{self.event_name}", **changed_fields}
@@ -91,25 +91,25 @@ class Manage:
         if result.was_interrupted:
             return
         if result.error is not None:
-            result.expect_error(allowed - {"changed", "so already"})
+            result.expect_error(allowed - {"changed", "unchanged"})
             return
-        result.expect(result.written_rows or "so already" in allowed, "done, but nothing was written", allowed=allowed)
-        result.expect(_is_visible(result, self.event_name), "another meter is shown", shown=result.value)
+        result.expect(result.written_rows or "unchanged" in allowed, "changed, but no row was written", allowed=allowed)
+        result.expect(_is_visible(result, self.event_name), "the result is another meter", actual=result.value)
 
     def _expected_outcome(self, model: LedgerModel, head: int) -> str:
         existing = model.meters(head).get(self.event_name)
         if existing is None:
             return "no_meter"
-        is_so = {
+        is_unchanged = {
             "rename": existing.display_name == self.display_name,
             "deactivate": not existing.is_active,
             "reactivate": existing.is_active,
         }
-        return "so already" if is_so[self.command] else "changed"
+        return "unchanged" if is_unchanged[self.command] else "changed"
 
 
 def matches_meter(view: MeterView, meter: Meter) -> bool:
-    """Whether a meter is shown as it is."""
+    """Return whether a view shows the meter's current state."""
     rules = Rules(view.formula, view.event_time_window, view.customer_key, view.value_key, view.dimension_keys)
     return (view.event_name, view.display_name, view.revision, view.status == "active", rules) == (
         meter.name, meter.display_name, meter.revision, meter.is_active, meter.rules,

@@ -1,6 +1,6 @@
-"""What must be so: everything that the ledger holds, row by row, and figures counted from it by plain loops.
+"""The model: all rows of the ledger, and totals computed from them by plain loops.
 
-The rows are read past the package, as JSON. Nothing here calls its rules, its fold or its decisions.
+The rows are read as JSON without the package. The model calls none of the package's rules, folds or decisions.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ MAX_DIGITS = 15
 Quantity = Fraction
 Bounds = tuple[datetime, datetime]
 VerdictAndContribution = tuple[str, Fraction]
-"""The verdict of an event, and what it adds to the figure."""
+"""The verdict of an event, and its contribution to the total."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A stored event as it lies in the ledger, and what its JSON says."""
+    """A stored event: the columns of its row, and its decoded JSON."""
 
     position: int
     stream: str
@@ -35,7 +35,7 @@ class Row:
 
     @property
     def recorded_at(self) -> datetime:
-        """When the ledger learnt of it."""
+        """The time at which the ledger recorded the event."""
         return datetime.fromisoformat(self.fields["recorded_at"])
 
     @property
@@ -46,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Rules:
-    """Rules, and how they read a payload; the names of its fields are those that the calls take."""
+    """Rules, and how they read a payload; the fields are named like the arguments of the API."""
 
     formula: str = "sum"
     event_time_window: str | None = None
@@ -56,16 +56,16 @@ class Rules:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> "Rules":
-        """The rules of a stored event."""
+        """Return the rules of a stored event."""
         return replace(cls(**fields), dimension_keys=tuple(fields["dimension_keys"]))
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The rules as the calls take them."""
+        """Return the rules as arguments of the API."""
         return dict(vars(self))
 
     def rejection_codes(self, payload: Mapping[str, str]) -> set[str]:
-        """The codes that a payload may be refused with."""
+        """Return the codes that a payload may be rejected with."""
         text = payload.get(self.value_key)
         conditions = {
             "payload_no_customer_defined": not payload.get(self.customer_key),
@@ -73,10 +73,10 @@ class Rules:
             "payload_invalid_value": text is not None and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) is None,
             "missing_dimension_payload_keys": not set(self.dimension_keys) <= payload.keys(),
         }
-        return {code for code, is_so in conditions.items() if is_so}
+        return {code for code, applies in conditions.items() if applies}
 
     def parse(self, row: Row) -> HistoryEntry:
-        """A use as these rules read it."""
+        """Return the meter event of a row as these rules read it."""
         payload = row.fields["payload"]
         return HistoryEntry(
             row.position,
@@ -92,7 +92,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Meter:
-    """A meter as it was at a position."""
+    """The state of a meter at a position."""
 
     name: str
     display_name: str
@@ -103,7 +103,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class EventInput:
-    """A report as it is handed in."""
+    """A meter event as submitted by a caller."""
 
     event_name: str
     payload: Mapping[str, str] = field(hash=False)
@@ -112,18 +112,18 @@ class EventInput:
 
     @property
     def arguments(self) -> dict[str, object]:
-        """The report as the calls take it."""
+        """Return the event as arguments of the API."""
         return {**vars(self), "payload": dict(self.payload)}
 
     def matches(self, row: Row) -> bool:
-        """Whether a stored use is of this report's content."""
+        """Return whether a stored event has the content of this one."""
         return (row.fields["event_name"], row.fields["payload"]) == (self.event_name, self.payload) and (
             self.timestamp is None or self.timestamp == datetime.fromisoformat(row.fields["occurred_at"])
         )
 
 
 class LedgerModel:
-    """All rows of a ledger, and what follows from those up to any position."""
+    """All rows of a ledger, and the state that follows from them at any position."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -134,13 +134,13 @@ class LedgerModel:
         return len(self.rows)
 
     def rows_of(self, *topics: str, until: int) -> Iterator[Row]:
-        """The rows of some topics up to a position, in order."""
+        """Yield the rows of some topics up to a position, in order."""
         return (row for row in self.rows[:until] if row.topic in topics)
 
     # --- meters -----------------------------------------------------------------------------------
 
     def meters(self, until: int) -> dict[str, Meter]:
-        """The meters at a position, by event name."""
+        """Return the meters at a position, by event name."""
         meters_by_name: dict[str, Meter] = {}
         for row in self.rows[:until]:
             name, fields = row.stream.removeprefix("meter/"), row.fields
@@ -160,7 +160,7 @@ class LedgerModel:
         return meters_by_name
 
     def rules(self, meter: str, until: int) -> Rules:
-        """The rules in force at a position; the first ones before there were any."""
+        """Return the rules in force at a position; before the meter's first rules, the first ones."""
         rows = [
             row for row in self.rows_of("Configured", "RulesChanged", until=self.head) if row.stream == f"meter/{meter}"
         ]
@@ -170,15 +170,15 @@ class LedgerModel:
     # --- usage ------------------------------------------------------------------------------------
 
     def event_row(self, identifier: str, until: int) -> Row | None:
-        """The use recorded under an identifier."""
+        """Return the row of the meter event with an identifier."""
         return next((row for row in self.rows_of("UsageRecorded", until=until) if row.identifier == identifier), None)
 
     def cancellation_row(self, identifier: str, until: int) -> Row | None:
-        """The cancel of an identifier."""
+        """Return the row of the cancellation of an identifier."""
         return next((row for row in self.rows_of("EventCancelled", until=until) if row.identifier == identifier), None)
 
     def rejection_codes(self, event_input: EventInput, until: int, now: datetime) -> set[str]:
-        """The codes that a report may be refused with; none where it is acceptable."""
+        """Return the codes that a meter event may be rejected with; empty if it is acceptable."""
         meter = self.meters(until).get(event_input.event_name)
         if meter is None:
             return {"no_meter"}
@@ -190,10 +190,10 @@ class LedgerModel:
             "timestamp_too_far_in_past": now - occurred_at > MAX_AGE,
             "timestamp_in_future": occurred_at - now > MAX_AHEAD,
         }
-        return meter.rules.rejection_codes(event_input.payload) | {code for code, is_so in policy.items() if is_so}
+        return meter.rules.rejection_codes(event_input.payload) | {code for code, applies in policy.items() if applies}
 
     def incompatible_positions(self, meter: str, rules: Rules, until: int) -> list[int]:
-        """The positions of the uses that rules can't read, cancelled or not."""
+        """Return the positions of the meter events that the rules can't read, cancelled or not."""
         return [
             row.position
             for row in self.rows_of("UsageRecorded", until=until)
@@ -201,9 +201,9 @@ class LedgerModel:
         ]
 
     def entries(self, meter: str, until: int, rules: Rules | None = None) -> list[HistoryEntry]:
-        """All uses of a meter and their cancels, as the rules in force then, or others, read them.
+        """Return all meter events and cancellations of a meter, read by the rules in force then, or by other rules.
 
-        What these can't read is not there: that was recorded after a period was closed under them, and others came.
+        Omit events that the rules can't read: they were recorded after a period was closed, before the rules changed.
         """
         rules_applied = rules or self.rules(meter, until)
         return [
@@ -213,27 +213,27 @@ class LedgerModel:
         ]
 
     def counted(self, meter: str, until: int, rules: Rules | None = None) -> list[HistoryEntry]:
-        """The uses that count at a position, by (occurred_at, position)."""
+        """Return the events that count at a position, by (occurred_at, position)."""
         by = rules or self.rules(meter, until)
         return effective(self.entries(meter, until, by), meter, by.event_time_window)
 
     def totals(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
     ) -> ReferenceTotals:
-        """Sum, count and last."""
+        """Return sum, count and last."""
         return compute_totals(self.counted(meter, until, rules), customer, *bounds)
 
     def quantity(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
     ) -> Fraction:
-        """The figure by the formula."""
+        """Return the quantity by the meter's formula."""
         by = rules or self.rules(meter, until)
         return quantity_of(self.totals(meter, customer, bounds, until, by), by.formula)
 
     def verdicts(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
     ) -> dict[str, VerdictAndContribution]:
-        """How each event of a range stands, by its identifier, in the order of (occurred_at, position)."""
+        """Return the verdict of each event of a range, by identifier, in the order of (occurred_at, position)."""
         by = rules or self.rules(meter, until)
         entries = self.entries(meter, until, by)
         cancelled = {entry.identifier for entry in entries if entry.cancels}
@@ -255,7 +255,7 @@ class LedgerModel:
     def totals_by_month(
         self, meter: str, until: int, rules: Rules | None = None
     ) -> dict[tuple[str, datetime], Quantity]:
-        """The figure of each customer and month (UTC) with usage that counts."""
+        """Return the quantity of each customer and month (UTC) with effective usage."""
         by = rules or self.rules(meter, until)
         counted = self.counted(meter, until, by)
         months = {
@@ -268,7 +268,7 @@ class LedgerModel:
         }
 
     def digest(self, meter: str, customer: str | None, bounds: Bounds, until: int) -> str:
-        """The SHA-256 of what counted, as the documentation defines it."""
+        """Return the SHA-256 of the counted events, as defined by the documentation."""
         counted = [entry for entry in self.counted(meter, until) if _is_in_range(entry, customer, bounds)]
         lines = (f"{entry.position},{_iso(entry.occurred_at)},{_plain(entry.value)}\n" for entry in counted)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -276,7 +276,7 @@ class LedgerModel:
     # --- closed periods ---------------------------------------------------------------------------
 
     def closed_rows(self, meter: str, customer: str | None, until: int) -> list[Row]:
-        """The closings that stand at a position, in the order of their closing."""
+        """Return the period closings in force at a position, in the order of closing."""
         closed: list[Row] = []
         for row in self.rows_of("PeriodClosed", "PeriodReopened", until=until):
             if row.fields["event_name"] != meter or customer not in (None, row.fields["customer"]):
@@ -292,7 +292,7 @@ class LedgerModel:
         return closed
 
     def check_appended(self, rows: Sequence[Row]) -> str | None:
-        """What is wrong with rows to be added: each comes next in the ledger, and next in its stream."""
+        """Return the first error in appended rows: a gap in the positions, or in the versions of a stream; or None."""
         versions: dict[str, int] = {row.stream: row.version for row in self.rows}
         for position, row in enumerate(rows, self.head + 1):
             if row.position != position:
@@ -304,12 +304,12 @@ class LedgerModel:
 
 
 def bounds_of(row: Row) -> Bounds:
-    """The period of a closing or a reopening."""
+    """Return the bounds of a period that a row closes or reopens."""
     return datetime.fromisoformat(row.fields["start"]), datetime.fromisoformat(row.fields["end"])
 
 
 def quantity_of(totals: ReferenceTotals, formula: str) -> Fraction:
-    """What a formula makes of sum, count and last."""
+    """Return the quantity that a formula computes from sum, count and last."""
     total, count, last = totals
     return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[formula]
 

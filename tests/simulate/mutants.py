@@ -1,4 +1,4 @@
-"""Faults planted in the package, each of which the simulator has to find: what finds nothing may be looking away."""
+"""Bugs to plant in the package: the simulator must detect each one, which shows that its checks work."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -20,8 +20,8 @@ from .patches import PAGE, patch_everywhere, patch_method
 Method = Callable[..., Any]
 
 
-def cancel_ignored() -> AbstractContextManager[None]:
-    """A cancel is folded as if it said nothing."""
+def cancellation_ignored() -> AbstractContextManager[None]:
+    """Ignore cancellations in the fold."""
 
     def ignore(*_: object) -> None:
         pass
@@ -30,7 +30,7 @@ def cancel_ignored() -> AbstractContextManager[None]:
 
 
 def duplicate_counted() -> AbstractContextManager[None]:
-    """A use that comes first in its page is counted twice."""
+    """Count the first meter event of each page twice."""
 
     def replace(folded: Method) -> Method:
         def twice(events: Iterable[PositionedEvent], *others: Any) -> Any:
@@ -43,7 +43,7 @@ def duplicate_counted() -> AbstractContextManager[None]:
 
 
 def late_event_dropped() -> AbstractContextManager[None]:
-    """The last event of a full page is left out of the fold, though its position is reached."""
+    """Omit the last event of a full page from the fold, although the position advances past it."""
 
     def replace(folded: Method) -> Method:
         def without_last(events: Iterable[PositionedEvent], *others: Any) -> Any:
@@ -57,7 +57,7 @@ def late_event_dropped() -> AbstractContextManager[None]:
 
 
 def oldest_counted() -> AbstractContextManager[None]:
-    """In an hour or day the first report stays, and later ones don't replace it."""
+    """Count the first event of an hour or day instead of the last one."""
 
     def oldest(records: Iterable[UsageRecord], window: EventTimeWindow | None) -> dict[int, UsageRecord]:
         if window is None:
@@ -74,61 +74,61 @@ def oldest_counted() -> AbstractContextManager[None]:
     return patch_everywhere(effective_by_position, oldest)
 
 
-def adjustment_misses_cancel() -> AbstractContextManager[None]:
-    """What is owed on a closed period leaves out what was cancelled since."""
+def adjustment_omits_cancellation() -> AbstractContextManager[None]:
+    """Omit cancellations from the adjustments of a closed period."""
 
     def replace(changes: Method) -> Method:
-        def without(*arguments: Any) -> Iterable[VerdictChange]:
+        def without_cancellations(*arguments: Any) -> Iterable[VerdictChange]:
             return (
                 change for change in changes(*arguments) if change.before is change.now or change.now.counts is not None
             )
 
-        return without
+        return without_cancellations
 
     return patch_method(UsageView, "changes", replace)
 
 
-def promoted_behind() -> AbstractContextManager[None]:
-    """A generation is said to be up to date before it is promoted, and isn't."""
+def promoted_before_caught_up() -> AbstractContextManager[None]:
+    """Promote a generation without catching it up: only its position advances."""
 
     def replace(catch_up: Method) -> Method:
-        def only_said(self: Generations, generation: Any, *arguments: Any, **named: Any) -> Any:
+        def only_advance(self: Generations, generation: Any, *arguments: Any, **options: Any) -> Any:
             if generation.position == 0:
-                return catch_up(self, generation, *arguments, **named)
+                return catch_up(self, generation, *arguments, **options)
             head = self.ledger.head()
             with self.views.read_models(generation.number).write_session() as rows:
                 if rows.position() < head:
-                    rows.advance_position(head, "said")
+                    rows.advance_position(head, "mutant")
             return head
 
-        return only_said
+        return only_advance
 
     return patch_method(Generations, "catch_up", replace)
 
 
-def rules_of_now() -> AbstractContextManager[None]:
-    """A figure as of an earlier position follows the rules of now."""
+def current_rules_as_of() -> AbstractContextManager[None]:
+    """Compute a total as of an earlier position by the current rules."""
 
     def replace(in_force: Method) -> Method:
-        def of_now(self: ProjectedMeter, _: AsOf | None = None) -> Any:
+        def current(self: ProjectedMeter, _: AsOf | None = None) -> Any:
             return in_force(self)
 
-        return of_now
+        return current
 
     return patch_method(ProjectedMeter, "rules_as_of", replace)
 
 
-def conflict_taken_for_duplicate() -> AbstractContextManager[None]:
-    """Another report under a taken identifier is answered as the same one."""
+def conflict_treated_as_duplicate() -> AbstractContextManager[None]:
+    """Treat a conflicting event with an existing identifier as a duplicate."""
 
-    def yes(_: MeterEventData, __: object) -> bool:
+    def always(_: MeterEventData, __: object) -> bool:
         return True
 
-    return patch_method(MeterEventData, "matches", lambda _: yes)
+    return patch_method(MeterEventData, "matches", lambda _: always)
 
 
 def stale_decision_stored() -> AbstractContextManager[None]:
-    """A report is stored though its meter was changed while it was decided on."""
+    """Store an event although its meter changed after the decision."""
 
     def replace(insert: Method) -> Method:
         def unchecked(self: SQLiteEventRecorder, rows: Any, _: object = None, attach: Any = None) -> Any:
@@ -139,8 +139,8 @@ def stale_decision_stored() -> AbstractContextManager[None]:
     return patch_method(SQLiteEventRecorder, "insert_rows", replace)
 
 
-def batch_in_two() -> AbstractContextManager[None]:
-    """A batch is stored in two transactions."""
+def batch_split() -> AbstractContextManager[None]:
+    """Store a batch in two transactions."""
 
     def replace(insert: Method) -> Method:
         def halves(self: Any, rows: Any, unless_moved: Any = None, attach: Any = None) -> Any:
@@ -153,8 +153,8 @@ def batch_in_two() -> AbstractContextManager[None]:
     return patch_method(SQLiteEventRecorder, "insert_rows", replace)
 
 
-def answered_before_stored() -> AbstractContextManager[None]:
-    """Every seventh write is acknowledged and lost."""
+def acknowledged_but_lost() -> AbstractContextManager[None]:
+    """Acknowledge every seventh write without storing it."""
     count = 0
 
     def replace(insert: Method) -> Method:
@@ -171,20 +171,20 @@ def answered_before_stored() -> AbstractContextManager[None]:
 
 
 def stale_read() -> AbstractContextManager[None]:
-    """A question is answered from before the call: the read models are brought up by one page at most."""
+    """Answer a query from stale read models: they advance by one page at most."""
 
     def replace(head: Method) -> Method:
-        def near(self: Projector) -> int:
+        def nearest_page(self: Projector) -> int:
             with self.read_models.read_session() as rows:
                 return min(head(self), rows.position() + PAGE)
 
-        return near
+        return nearest_page
 
     return patch_method(Projector, "head", replace)
 
 
-def one_too_many_known() -> AbstractContextManager[None]:
-    """As of a position, the event after it is known too."""
+def as_of_includes_next_event() -> AbstractContextManager[None]:
+    """Include the event after an `as_of` position."""
 
     def replace(includes: Method) -> Method:
         def one_more(self: AsOf, recorded_at: int, position: int) -> bool:
@@ -200,26 +200,26 @@ def one_too_many_known() -> AbstractContextManager[None]:
 MUTANTS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     plant.__name__.replace("_", "-"): plant
     for plant in (
-        cancel_ignored,
+        cancellation_ignored,
         duplicate_counted,
         late_event_dropped,
         oldest_counted,
-        adjustment_misses_cancel,
-        promoted_behind,
-        rules_of_now,
-        conflict_taken_for_duplicate,
+        adjustment_omits_cancellation,
+        promoted_before_caught_up,
+        current_rules_as_of,
+        conflict_treated_as_duplicate,
         stale_decision_stored,
-        batch_in_two,
-        answered_before_stored,
+        batch_split,
+        acknowledged_but_lost,
         stale_read,
-        one_too_many_known,
+        as_of_includes_next_event,
     )
 }
 
 
 @contextmanager
 def install_mutant(name: str | None) -> Generator[None]:
-    """Plant a fault for a while; none where there is no name."""
+    """Plant a bug inside the context; do nothing if `name` is None."""
     if name is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What is put in the product's way, so that one thread can play several processes and small ledgers have many pages."""
+"""Patches of the package that let one thread act as several processes, and give small ledgers many pages."""
 
 import sys
 from collections.abc import Callable, Generator
@@ -18,7 +18,7 @@ PAGE = 5
 
 @contextmanager
 def patch_everywhere(original: object, replacement: object) -> Generator[None]:
-    """Let every module of the package that names `original` name `replacement` for a while."""
+    """Replace `original` in every module of the package that imports it, inside the context."""
     modules = [module for name, module in sys.modules.items() if name.startswith("tallybook.")]
     references = [(module, name) for module in modules for name, value in vars(module).items() if value is original]
     assert references, f"{original} is nowhere"
@@ -33,7 +33,7 @@ def patch_everywhere(original: object, replacement: object) -> Generator[None]:
 
 @contextmanager
 def patch_method(owner: type, name: str, replace: Callable[[Any], Callable[..., Any]]) -> Generator[None]:
-    """Let a class have another method for a while: what `replace` makes of its own."""
+    """Replace a method of a class by `replace(method)`, inside the context."""
     original = getattr(owner, name)
     setattr(owner, name, replace(original))
     try:
@@ -44,7 +44,7 @@ def patch_method(owner: type, name: str, replace: Callable[[Any], Callable[..., 
 
 @contextmanager
 def small_pages() -> Generator[None]:
-    """Let pages of the ledger hold few events, however they are read."""
+    """Limit every page of the ledger to a few events, however it is read."""
 
     def replace(page: Callable[[Ledger, int, int], Any]) -> Callable[[Ledger, int, int], Any]:
         return lambda ledger, after, limit: page(ledger, after, min(limit, PAGE))
@@ -55,7 +55,7 @@ def small_pages() -> Generator[None]:
 
 @contextmanager
 def short_lock_timeout() -> Generator[None]:
-    """Let the store give up soon where it has to wait for a lock: nobody will let go of it meanwhile."""
+    """Set short lock timeouts in the store: no other operation can release a lock during the wait."""
     original_timeout, connection.LOCK_TIMEOUT_SECONDS = connection.LOCK_TIMEOUT_SECONDS, 1
     try:
         yield
@@ -64,7 +64,7 @@ def short_lock_timeout() -> Generator[None]:
 
 
 class ActiveOperations:
-    """Who works on generations now: names of locks that are held, and connections that hold one."""
+    """The operations on generations in progress: names of the held locks, and the connections that hold one."""
 
     def __init__(self) -> None:
         self.locks: list[str] = []
@@ -72,13 +72,13 @@ class ActiveOperations:
 
     @property
     def is_any_active(self) -> bool:
-        """Whether there is anyone."""
+        """Whether any operation is in progress."""
         return bool(self.locks) or any(map(holds_write_lock, self.connections))
 
 
 @contextmanager
 def without_lock_waits(active_operations: ActiveOperations) -> Generator[None]:
-    """Let nobody wait for another process at work on generations, which can't go on meanwhile; keep in mind who is."""
+    """Don't wait for generation locks, since no other operation can release one meanwhile; record the holders."""
 
     @contextmanager
     def try_file_lock(path: str, *, timeout_seconds: float, **options: int) -> Generator[bool]:

@@ -1,4 +1,4 @@
-"""Operations on periods: closed, once, and reopened."""
+"""Operations on periods: close and reopen."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from .outcomes import OperationResult
 
 @dataclass(frozen=True)
 class Close:
-    """The figures of a customer's period are frozen."""
+    """Closes a customer's period and freezes its totals."""
 
     event_name: str
     customer: str
@@ -22,28 +22,33 @@ class Close:
         return f"close {self.event_name!r:.20} {self.customer!r:.12} {format_bounds(self.bounds)}"
 
     def run(self, metering: Metering) -> ClosedPeriod:
-        """Close it."""
+        """Close the period."""
         return metering.periods.close(self.event_name, self.customer, *self.bounds)
 
     def check(self, result: OperationResult) -> None:
-        """The figures are those of the position that they name; once closed, that is the answer."""
+        """Check that the totals are those at the stored position, and that a closed period is returned unchanged."""
         allowed = {self._expected_outcome(result.model, head, now) for head, now in result.visible_states}
         if result.written_rows:
             row = result.written_rows[0]
             expected = self._expected_outcome(result.model, row.position - 1, row.recorded_at)
             result.expect(
-                expected == "closed" and len(result.written_rows) == 1, "closed, but can't be", answer=expected, row=row
+                expected == "closed" and len(result.written_rows) == 1,
+                "closed, but must be rejected",
+                answer=expected,
+                row=row,
             )
             self._check_totals(result, row)
         if result.was_interrupted or result.was_locked_out:
             return
         if result.error is not None:
-            result.expect_error(allowed - {"closed", "standing"})
+            result.expect_error(allowed - {"closed", "closed before"})
             return
-        result.expect(result.written_rows or "standing" in allowed, "closed, but nothing was written", allowed=allowed)
+        result.expect(
+            result.written_rows or "closed before" in allowed, "closed, but no row was written", allowed=allowed
+        )
         rows = result.model.rows_of("PeriodClosed", until=result.model.head)
         result.expect(
-            any(matches_row(result.value, row) for row in rows), "another closing is told", context=result.value
+            any(matches_row(result.value, row) for row in rows), "the result is another closing", context=result.value
         )
 
     def _check_totals(self, result: OperationResult, row: Row) -> None:
@@ -52,24 +57,28 @@ class Close:
             result.model,
             (self.event_name, self.customer, self.bounds, row.fields["position"]),
         )
-        result.expect(fields["position"] in result.heads, "figures of a position that wasn't looked at", row=row)
+        result.expect(
+            fields["position"] in result.heads, "the frozen totals are of a position outside the operation", row=row
+        )
         total, count, last = model.totals(*query)
         stored_totals = {
             name: None if fields[name] is None else Fraction(fields[name]) for name in ("sum", "count", "last")
         }
         expected_totals = {"sum": total, "count": count, "last": last}
-        result.expect(stored_totals == expected_totals, "other totals are frozen", row=row, expected=expected_totals)
+        result.expect(
+            stored_totals == expected_totals, "unexpected totals are frozen", row=row, expected=expected_totals
+        )
         quantity = model.quantity(*query)
         frozen = Fraction(fields["quantity"]), Fraction(fields["billable"]), fields["digest"], bounds_of(row)
         expected = quantity, max(quantity, Fraction(0)), model.digest(*query), self.bounds
-        result.expect(frozen == expected, "another quantity is frozen", frozen=frozen, expected=expected)
+        result.expect(frozen == expected, "unexpected frozen quantity", frozen=frozen, expected=expected)
 
     def _expected_outcome(self, model: LedgerModel, head: int, now: datetime) -> str:
         if self.event_name not in model.meters(head):
             return "no_meter"
         closed_bounds = [bounds_of(row) for row in model.closed_rows(self.event_name, self.customer, head)]
         if self.bounds in closed_bounds:
-            return "standing"
+            return "closed before"
         if now - self.bounds[1] < GRACE:
             return "period_not_ended"
         is_overlapping = any(start < self.bounds[1] and self.bounds[0] < end for start, end in closed_bounds)
@@ -78,7 +87,7 @@ class Close:
 
 @dataclass(frozen=True)
 class Reopen:
-    """A closed period is let go, to be closed anew."""
+    """Reopens a closed period, so that it can be closed again."""
 
     event_name: str
     customer: str
@@ -88,27 +97,27 @@ class Reopen:
         return f"reopen {self.event_name!r:.20} {self.customer!r:.12} {format_bounds(self.bounds)}"
 
     def run(self, metering: Metering) -> ClosedPeriod:
-        """Reopen it."""
+        """Reopen the period."""
         return metering.periods.reopen(self.event_name, self.customer, *self.bounds, reason="a test")
 
     def check(self, result: OperationResult) -> None:
-        """Only what is closed can be reopened."""
+        """Check that only a closed period can be reopened."""
         allowed = {self._expected_outcome(result.model, head) for head in result.heads}
         if result.written_rows:
             expected = self._expected_outcome(result.model, result.written_rows[0].position - 1)
-            result.expect(expected == "reopened", "reopened, but wasn't closed", wrote=result.written_rows)
+            result.expect(expected == "reopened", "reopened, but wasn't closed", written=result.written_rows)
             result.expect_rows({"topic": "PeriodReopened", "event_name": self.event_name, "customer": self.customer})
             result.expect(
                 bounds_of(result.written_rows[0]) == self.bounds,
-                "another period was reopened",
-                wrote=result.written_rows,
+                "an unexpected row was written",
+                written=result.written_rows,
             )
         if result.was_interrupted:
             return
         if result.error is not None:
             result.expect_error(allowed - {"reopened"})
         else:
-            result.expect(result.written_rows, "reopened, but nothing was written", allowed=allowed)
+            result.expect(result.written_rows, "reopened, but no row was written", allowed=allowed)
 
     def _expected_outcome(self, model: LedgerModel, head: int) -> str:
         if self.event_name not in model.meters(head):
@@ -118,12 +127,12 @@ class Reopen:
 
 
 def format_bounds(bounds: Bounds) -> str:
-    """A period in a few words."""
+    """Return the bounds as short text."""
     return f"{bounds[0]:%d %H:%M} to {bounds[1]:%d %H:%M}"
 
 
 def matches_row(period: ClosedPeriod, row: Row) -> bool:
-    """Whether a closing is told as it is stored."""
+    """Return whether a closed period has the values of its stored row."""
     totals = period.model_dump(
         mode="json", include={"event_name", "customer", "sum", "count", "last", "quantity", "digest"}
     )

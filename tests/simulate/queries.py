@@ -1,4 +1,4 @@
-"""Questions: asked of the ledger, and answered again from the book by plain loops."""
+"""Queries of the ledger, each checked against the model's plain loops."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from .outcomes import OperationResult
 from .periods import matches_row
 
 Compare = Callable[[LedgerModel, int, Any], object]
-"""What differs between an answer and the book up to a position; nothing where it fits."""
+"""Compares a result with the model at a position: returns a description of the difference, or None."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question. Its answer must be that of one moment between its beginning and its end, of the ledger as a whole."""
+    """A query. Its result must equal the model's at one moment between its start and its end, for the whole ledger."""
 
     description: str
     call: Callable[[Metering], Any]
@@ -30,23 +30,23 @@ class Query:
         return f"ask {self.description}"
 
     def run(self, metering: Metering) -> Any:
-        """Ask it."""
+        """Run the query."""
         return self.call(metering)
 
     def check(self, result: OperationResult) -> None:
-        """It fits one of the positions there were."""
-        result.expect(not result.written_rows, "asking changes nothing", wrote=result.written_rows)
+        """Check that the result matches the model at one of the possible positions."""
+        result.expect(not result.written_rows, "a query must not write rows", written=result.written_rows)
         if result.was_interrupted or result.was_locked_out:
             return
         if result.error is not None:
             is_missing = any(self.event_name not in result.model.meters(head) for head in result.heads)
-            result.expect(self.event_name and is_missing and result.code == "no_meter", "refused", code=result.code)
+            result.expect(self.event_name and is_missing and result.code == "no_meter", "rejected", code=result.code)
             return
         mismatches = [self.compare(result.model, head, result.value) for head in dict.fromkeys(result.heads)]
         result.expect(
             not all(mismatches),
-            f"another answer than the plain one: {self.description}",
-            found=mismatches,
+            f"the result differs from the model: {self.description}",
+            differences=mismatches,
             heads=result.heads,
         )
 
@@ -56,11 +56,11 @@ def _totals(total: Total) -> tuple[Fraction, int, Fraction | None]:
 
 
 def _mismatch(actual: object, expected: object) -> object:
-    return None if actual == expected else f"{actual!r} is told, {expected!r} expected"
+    return None if actual == expected else f"the result is {actual!r}, expected {expected!r}"
 
 
 def total(meter: str, customer: str | None, bounds: Bounds, as_of: int | None = None) -> Query:
-    """One total, now or as of a position."""
+    """Return a query of one total, now or as of a position."""
 
     def compare(model: LedgerModel, head: int, actual: Total) -> object:
         until = head if as_of is None else min(as_of, head)
@@ -76,14 +76,14 @@ def total(meter: str, customer: str | None, bounds: Bounds, as_of: int | None = 
 
 
 def totals(meter: str, bounds: Bounds, as_of: int | None = None) -> Query:
-    """The totals of all customers with usage that counts."""
+    """Return a query of the totals of all customers with effective usage."""
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Total]) -> object:
         until = head if as_of is None else min(as_of, head)
-        counted = [one for one in model.counted(meter, until) if bounds[0] <= one.occurred_at < bounds[1]]
-        names = sorted({one.customer for one in counted})
+        counted = [entry for entry in model.counted(meter, until) if bounds[0] <= entry.occurred_at < bounds[1]]
+        names = sorted({entry.customer for entry in counted})
         expected = [(name, model.totals(meter, name, bounds, until)) for name in names]
-        return _mismatch([(one.customer, _totals(one)) for one in actual], expected)
+        return _mismatch([(total.customer, _totals(total)) for total in actual], expected)
 
     return Query(
         f"totals {meter!r:.20} as of {as_of}",
@@ -92,7 +92,7 @@ def totals(meter: str, bounds: Bounds, as_of: int | None = None) -> Query:
 
 
 def summaries(meter: str, customer: str | None, bounds: Bounds, window: str, timezone: str) -> Query:
-    """The totals of windows: each is that of its own range, none overlaps, and none is left out."""
+    """Return a query of summaries: each has the total of its own window; windows neither overlap nor leave gaps."""
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Total]) -> object:
         for summary in actual:
@@ -110,7 +110,7 @@ def summaries(meter: str, customer: str | None, bounds: Bounds, window: str, tim
 
 
 def explanation(meter: str, customer: str | None, bounds: Bounds, as_of: int | None = None) -> Query:
-    """Every event behind a total, with its verdict; what they add is the total."""
+    """Return a query of the events of a total with their verdicts; the contributions must add up to the total."""
 
     def compare(model: LedgerModel, head: int, actual: Explanation) -> object:
         until = head if as_of is None else min(as_of, head)
@@ -131,7 +131,7 @@ def explanation(meter: str, customer: str | None, bounds: Bounds, as_of: int | N
 
 
 def events(meter: str) -> Query:
-    """All meter events of a meter: as many as there are rows."""
+    """Return a query of all meter events of a meter: one for each row."""
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Any]) -> object:
         rows = [row for row in model.rows_of("UsageRecorded", until=head) if row.fields["event_name"] == meter]
@@ -144,28 +144,28 @@ def events(meter: str) -> Query:
 
 
 def meters() -> Query:
-    """All meters, as they are."""
+    """Return a query of all meters in their current state."""
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Any]) -> object:
         expected = model.meters(head)
-        is_so = [meter.event_name for meter in actual] == sorted(expected) and all(
+        is_equal = [meter.event_name for meter in actual] == sorted(expected) and all(
             matches_meter(meter, expected[meter.event_name]) for meter in actual
         )
-        return None if is_so else f"{actual!r} is told, {expected!r} expected"
+        return None if is_equal else f"the result is {actual!r}, expected {expected!r}"
 
     return Query("meters", lambda metering: metering.meters.list(), compare)
 
 
 def closed_periods(meter: str, as_of: int | None = None) -> Query:
-    """The closed periods that stand: as they were frozen."""
+    """Return a query of the periods that are closed at a position, with their frozen totals."""
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Any]) -> object:
         until = head if as_of is None else min(as_of, head)
         rows = sorted(model.closed_rows(meter, None, until), key=lambda row: (row.fields["customer"], bounds_of(row)))
-        is_so = len(rows) == len(actual) and all(
+        is_equal = len(rows) == len(actual) and all(
             matches_row(period, row) for period, row in zip(actual, rows, strict=True)
         )
-        return None if is_so else f"{actual!r} is told, {rows!r} expected"
+        return None if is_equal else f"the result is {actual!r}, expected {rows!r}"
 
     return Query(
         f"closed periods {meter!r:.20} as of {as_of}",
@@ -174,7 +174,7 @@ def closed_periods(meter: str, as_of: int | None = None) -> Query:
 
 
 def adjustments(meter: str) -> Query:
-    """What is owed on closed periods: frozen and owed are what it is now, and each event behind that is told."""
+    """Return a query of adjustments: frozen and current totals, and every event behind the difference."""
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Adjustment]) -> object:
         by_period = {
@@ -187,13 +187,13 @@ def adjustments(meter: str) -> Query:
             )
             if mismatch is not None:
                 return mismatch
-        return f"owed on no closed period: {by_period!r}" if by_period else None
+        return f"adjustments of periods that are not closed: {by_period!r}" if by_period else None
 
     return Query(f"adjustments {meter!r:.20}", lambda metering: metering.periods.adjustments(meter), compare, meter)
 
 
 def _compare_adjustment(model: LedgerModel, head: int, row: Row, adjustment: Adjustment | None) -> object:
-    """What differs of the adjustment of one closing, under the rules that it was closed with."""
+    """Return the difference of a closing's adjustment from the model, under the rules in force at the closing."""
     fields, bounds = row.fields, bounds_of(row)
     meter, customer = fields["event_name"], fields["customer"]
     rules = model.rules(meter, fields["position"])
@@ -233,15 +233,15 @@ def _changes(
 
 
 def verify() -> Query:
-    """The read models and the closed periods are those of a fresh fold."""
+    """Return a query that compares the read models and the closed periods with a replay."""
 
     def compare(_: LedgerModel, __: int, actual: Any) -> object:
         differing = [f"{table.table}: {table.difference}" for table in actual.tables if not table.is_equal]
-        return None if actual.is_equal else f"{differing or actual.differing_periods} differ from a fresh fold"
+        return None if actual.is_equal else f"{differing or actual.differing_periods} differ from a replay"
 
     return Query("verify", lambda metering: metering.verify(), compare)
 
 
 def catch_up() -> Query:
-    """The read models reach the head."""
+    """Return a query that brings the read models to the head."""
     return Query("catch up", lambda metering: metering.catch_up(), lambda _, head, actual: _mismatch(actual, head))

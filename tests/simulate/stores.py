@@ -1,4 +1,4 @@
-"""The stores that a world can be made in, and their rows as they lie there, read past the package."""
+"""The stores that a simulation can run on, and their stored rows, read without the package."""
 
 import atexit
 import json
@@ -28,30 +28,30 @@ _connect = sqlite3.connect
 
 @dataclass
 class LedgerLocation:
-    """Where one ledger is: to be opened as often as `processes` says, read past the package, and tidied up."""
+    """The location of one ledger, which up to `processes` processes can open at once."""
 
     url: str
     processes: int = 3
     faults: tuple[str, ...] = tuple(kind for kind in FAULT_KINDS if kind != "connection lost")
 
     def open(self, clock: Clock) -> Metering:
-        """Open the ledger once more."""
+        """Open the ledger again, as another process."""
         return Metering.open(self.url, clock=clock)
 
     def rows(self, after: int) -> list[Row]:
-        """The rows after a position."""
+        """Return the rows after a position."""
         with closing(_connect(self.url.removeprefix("sqlite:///"))) as connection:
             return parse_rows(connection.execute(_QUERY, (after,)).fetchall())
 
-    def delete_views(self) -> None:
-        """Delete the read models; nobody has the ledger open."""
+    def delete_read_models(self) -> None:
+        """Delete the read models; no process has the ledger open."""
         for suffix in (".read-models", ".read-models-wal", ".read-models-shm"):
             Path(self.url.removeprefix("sqlite:///") + suffix).unlink(missing_ok=True)
 
 
 @dataclass
 class InMemoryLocation(LedgerLocation):
-    """A ledger in memory: there for as long as it is open, and only for who opened it."""
+    """A ledger in memory: it exists while it is open, and only one process can open it."""
 
     url: str = "sqlite://"
     processes: int = 1
@@ -59,12 +59,12 @@ class InMemoryLocation(LedgerLocation):
     _opened: list[Metering] = field(default_factory=list[Metering])
 
     def open(self, clock: Clock) -> Metering:
-        """Open it, once."""
+        """Open the ledger; it can be opened once."""
         self._opened.append(Metering.open(self.url, clock=clock))
         return self._opened[-1]
 
     def rows(self, after: int) -> list[Row]:
-        """The rows after a position."""
+        """Return the rows after a position."""
         recorder = self._opened[-1]._ledger.ledger_recorder  # pyright: ignore[reportPrivateUsage]
         assert isinstance(recorder, SQLiteEventRecorder)
         with closing(_connect(recorder.datastore.pool.db_name, uri=True)) as connection:
@@ -73,17 +73,17 @@ class InMemoryLocation(LedgerLocation):
 
 @dataclass
 class PostgresLocation(LedgerLocation):
-    """A ledger in a schema. It gives up soon: nobody will let go of what they hold meanwhile."""
+    """A ledger in a PostgreSQL schema, with short timeouts: no other operation can release a lock during a wait."""
 
     faults: tuple[str, ...] = FAULT_KINDS
 
     def open(self, clock: Clock) -> Metering:
-        """Open the ledger once more."""
+        """Open the ledger again, as another process."""
         settings = PostgresSettings.parse(self.url).model_copy(update={"timeout_seconds": 1.0})
         return Metering.open(settings, clock=clock)
 
     def rows(self, after: int) -> list[Row]:
-        """The rows after a position, past psycopg's cursors, which may be watched."""
+        """Return the rows after a position, without psycopg's cursors, which the simulation may observe."""
         settings = PostgresSettings.parse(self.url)
         table = f'FROM "{settings.schema_name}".stored_events WHERE position > {after} ORDER BY position'
         with _query(settings, f"SELECT position, originator_id, originator_version, topic, state {table}") as result:
@@ -96,8 +96,8 @@ class PostgresLocation(LedgerLocation):
             for position, stream, version, topic, state in texts
         )
 
-    def delete_views(self) -> None:
-        """Drop the read models; nobody has the ledger open."""
+    def delete_read_models(self) -> None:
+        """Drop the read models; no process has the ledger open."""
         settings = PostgresSettings.parse(self.url)
         with _query(settings, f'DROP SCHEMA IF EXISTS "{settings.schema_name}_read_models" CASCADE'):
             pass
@@ -115,7 +115,7 @@ def _query(settings: PostgresSettings, statement: str) -> Generator[Any]:
 
 
 def parse_rows(stored_rows: Iterable[tuple[int, str, int, str, bytes]]) -> list[Row]:
-    """Stored events, their JSON read."""
+    """Return stored events with decoded JSON."""
     return [
         Row(position, stream, version, topic, json.loads(state))
         for position, stream, version, topic, state in stored_rows
@@ -124,7 +124,7 @@ def parse_rows(stored_rows: Iterable[tuple[int, str, int, str, bytes]]) -> list[
 
 @contextmanager
 def sqlite_file_location() -> Generator[LedgerLocation]:
-    """A ledger in a file, in memory where the system has files there: what is tried is the order of things."""
+    """Yield a ledger in a file, in a memory file system if there is one: the simulation tests order, not disks."""
     quick = Path("/dev/shm")
     with TemporaryDirectory(prefix="tallybook-", dir=quick if quick.is_dir() else None) as folder:
         yield LedgerLocation(f"sqlite:///{folder}/usage.db")
@@ -132,19 +132,19 @@ def sqlite_file_location() -> Generator[LedgerLocation]:
 
 @contextmanager
 def sqlite_memory_location() -> Generator[LedgerLocation]:
-    """A ledger in memory."""
+    """Yield a ledger in memory."""
     yield InMemoryLocation()
 
 
 @contextmanager
 def postgres_location() -> Generator[LedgerLocation]:
-    """A ledger in a schema of its own, on one server for all the ledgers of this process."""
+    """Yield a ledger in a new schema, on one server for all ledgers of this process."""
     yield PostgresLocation(server().fresh_url())
     server().drop_schemas()
 
 
 def server() -> Database:
-    """The database of `CONFIGURED_DATABASES`, or of a server of our own, which ends with this process."""
+    """Return the database of `CONFIGURED_DATABASES`, or start a server that ends with this process."""
     if not CONFIGURED_DATABASES:
         exit_stack = ExitStack()
         CONFIGURED_DATABASES.append(exit_stack.enter_context(database()))

@@ -1,4 +1,4 @@
-"""Fifty seeds go as they must; whatever is wrong is found, told, and happens again by the command that is told.
+"""Simulated histories match the model, planted bugs are detected, and the printed command repeats a failure.
 
 TALLYBOOK_TEST_SIMULATE_SEEDS sets another number of seeds.
 """
@@ -20,20 +20,20 @@ SEEDS = int(os.environ.get("TALLYBOOK_TEST_SIMULATE_SEEDS", "50"))
 POSTGRES_SEEDS = max(SEEDS // 12, 1)
 STEPS = 25
 TRIES = 60
-"""How many seeds are tried until a mutant is detected."""
-FIRST_SEEDS = {"adjustment-misses-cancel": 20, "rules-of-now": 3}
+"""The number of seeds in which a mutant must be detected."""
+FIRST_SEEDS = {"adjustment-omits-cancellation": 20, "current-rules-as-of": 3}
 """The first seed to try for mutants that earlier ones don't detect."""
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_seed_passes(seed: int) -> None:
-    """Whatever is done, fails, dies or comes in between: the ledger keeps its word, and figures are the plain ones."""
+    """With failing statements, dying processes and concurrent operations the ledger matches the model."""
     check_seed(seed, STEPS, "memory" if seed % 10 == 9 else "sqlite")
 
 
 @pytest.mark.parametrize("seed", range(POSTGRES_SEEDS))
 def test_a_seed_passes_on_postgres(postgres: Database, seed: int) -> None:
-    """The same, with connections lost too."""
+    """The same on PostgreSQL, where connections are lost too."""
     if not CONFIGURED_DATABASES:
         CONFIGURED_DATABASES.append(postgres)
     check_seed(seed, 12, "postgres")
@@ -41,7 +41,7 @@ def test_a_seed_passes_on_postgres(postgres: Database, seed: int) -> None:
 
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
 def test_a_mutant_is_detected(mutant: str) -> None:
-    """Within a few seeds; nothing is left of it afterwards."""
+    """A few seeds detect the planted bug, and the bug is removed afterwards."""
     first = FIRST_SEEDS.get(mutant, 0)
     for seed in range(first, first + TRIES):
         try:
@@ -49,12 +49,12 @@ def test_a_mutant_is_detected(mutant: str) -> None:
         except SimulationFailed:
             simulate(seed, 2)
             return
-    pytest.fail(f"{mutant} was not found in {TRIES} seeds")
+    pytest.fail(f"{mutant} was not detected in {TRIES} seeds")
 
 
 def test_the_printed_command_repeats_the_failure() -> None:
-    """Exactly one command is told; it fails in the same way, also where Python hashes otherwise."""
-    first = run("--seeds", "9", "--mutant", "cancel-ignored", hashing="1")
+    """The output names one command; it fails in the same way, also with another hash seed of Python."""
+    first = run("--seeds", "9", "--mutant", "cancellation-ignored", hashing="1")
     assert first.returncode == 1
     (command,) = [line.removeprefix("Again: ") for line in first.stdout.splitlines() if line.startswith("Again: ")]
     python, dash_m, module, *arguments = shlex.split(command)
@@ -64,7 +64,7 @@ def test_the_printed_command_repeats_the_failure() -> None:
 
 
 def test_a_seed_is_the_same_in_every_run() -> None:
-    """All that happens and all that is counted, in this process and in others."""
+    """The trace and the counts of a seed are equal in this process and in others."""
     traces = [run("--seed", "4", "--steps", "30", "--trace", hashing=hashing).stdout for hashing in ("1", "2")]
     first, second = ([line for line in trace.splitlines() if " seeds, " not in line] for trace in traces)
     simulation = simulate(4, 30)
@@ -74,7 +74,7 @@ def test_a_seed_is_the_same_in_every_run() -> None:
 
 
 def check_seed(seed: int, steps: int, store: str) -> None:
-    """Let a seed happen; fail with the command that repeats it."""
+    """Simulate a seed; fail with the command that repeats a failure."""
     try:
         simulate(seed, steps, store)
     except SimulationFailed as failed:

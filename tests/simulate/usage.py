@@ -1,4 +1,4 @@
-"""Operations on usage: reports are recorded, again and otherwise, and cancelled."""
+"""Operations on usage: record meter events, duplicates and conflicts, and cancel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from .outcomes import OperationResult
 MAX_IDENTIFIER_LENGTH = 100
 
 ExpectedOutcome = tuple[str, int | None]
-"""Outcome, and position for what is known already; the code of a refusal in place of an outcome."""
+"""The outcome, or the code of an error; and the position of an event that was recorded before."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One report, or several in one transaction."""
+    """Records one meter event, or several in one transaction."""
 
     events: Sequence[EventInput]
 
@@ -30,7 +30,7 @@ class Record:
         )
 
     def run(self, metering: Metering) -> Sequence[Receipt]:
-        """Report it."""
+        """Record the events."""
         if len(self.events) > 1:
             return metering.record_many([event.arguments for event in self.events])
         single_event = self.events[0]
@@ -42,7 +42,7 @@ class Record:
         ]
 
     def check(self, result: OperationResult) -> None:
-        """Each report is answered as it must be, and what was accepted lies in the ledger, all of it or nothing."""
+        """Check each receipt against the model, and that all accepted events of a batch are stored, or none."""
         expected_outcomes = [self._expected_outcomes(result.model, head, now) for head, now in result.visible_states]
         allowed = [
             set[ExpectedOutcome]().union(*(outcomes[number] for outcomes in expected_outcomes))
@@ -51,10 +51,10 @@ class Record:
         for row in result.written_rows:
             is_ours = row.topic == "UsageRecorded" and row.recorded_at in result.moments
             event = self._event_of(row) if is_ours else None
-            result.expect(event, "a row that nobody reported", row=row)
+            result.expect(event, "a stored row was not submitted", row=row)
             assert event is not None
             codes = result.model.rejection_codes(event, row.position - 1, row.recorded_at)
-            result.expect(not codes, "stored, but was not acceptable any more", row=row, codes=codes)
+            result.expect(not codes, "stored, but must be rejected at its position", row=row, codes=codes)
         if result.was_interrupted:
             self._check_atomicity(result, allowed)
         elif result.error is not None:
@@ -63,37 +63,35 @@ class Record:
             self._check_receipts(result, allowed)
 
     def _check_atomicity(self, result: OperationResult, allowed: list[set[ExpectedOutcome]]) -> None:
-        must = sum(outcomes == {("accepted", None)} for outcomes in allowed)
-        may = sum(("accepted", None) in outcomes for outcomes in allowed)
+        minimum = sum(outcomes == {("accepted", None)} for outcomes in allowed)
+        maximum = sum(("accepted", None) in outcomes for outcomes in allowed)
         result.expect(
-            not result.written_rows or must <= len(result.written_rows) <= may,
-            "a batch is there in part",
-            wrote=result.written_rows,
+            not result.written_rows or minimum <= len(result.written_rows) <= maximum,
+            "only part of a batch is stored",
+            written=result.written_rows,
         )
 
     def _check_receipts(self, result: OperationResult, allowed: list[set[ExpectedOutcome]]) -> None:
-        wrote = {row.position: row for row in result.written_rows}
+        written = {row.position: row for row in result.written_rows}
         for receipt, event, outcomes in zip(result.value, self.events, allowed, strict=True):
             actual = receipt.error.code if receipt.outcome == "rejected" else str(receipt.outcome)
             if actual == "accepted":
-                row = wrote.pop(receipt.position, None)
-                is_there = row is not None and row.identifier == receipt.identifier and event.matches(row)
-                result.expect(is_there, "what was accepted isn't there", receipt=receipt, row=row)
+                row = written.pop(receipt.position, None)
+                is_stored = row is not None and row.identifier == receipt.identifier and event.matches(row)
+                result.expect(is_stored, "an accepted event is not stored", receipt=receipt, row=row)
                 result.expect(
-                    ("accepted", None) in outcomes, "accepted, but must not be", report=event, allowed=outcomes
+                    ("accepted", None) in outcomes, "accepted, but must be rejected", event=event, allowed=outcomes
                 )
                 continue
-            ours = {row.position for row in result.written_rows if row.identifier == receipt.identifier}
-            is_right = (actual, None if receipt.position in ours else receipt.position) in outcomes
-            result.expect(
-                is_right, "answered otherwise than it must be", receipt=receipt, allowed=outcomes, report=event
-            )
-        result.expect(not wrote, "more was written than was acknowledged", rows=wrote)
+            written_positions = {row.position for row in result.written_rows if row.identifier == receipt.identifier}
+            is_allowed = (actual, None if receipt.position in written_positions else receipt.position) in outcomes
+            result.expect(is_allowed, "unexpected receipt", receipt=receipt, allowed=outcomes, event=event)
+        result.expect(not written, "rows without a receipt were written", rows=written)
 
     def _expected_outcomes(self, model: LedgerModel, head: int, now: datetime) -> list[set[ExpectedOutcome]]:
-        """How each report may be answered by who sees the ledger up to `head` at a time.
+        """Return the allowed outcomes of each event for a ledger at `head` at a time.
 
-        What is said again within the batch has the position of the first, which isn't known yet: None.
+        The position of a duplicate within the batch is that of its first event, which isn't known yet: None.
         """
         outcomes: list[set[ExpectedOutcome]] = []
         fresh: dict[str, EventInput] = {}
@@ -128,7 +126,7 @@ def _is_duplicate(event: EventInput, first: EventInput, now: datetime) -> bool:
 
 @dataclass(frozen=True)
 class Cancel:
-    """The cancel of a meter event."""
+    """Cancels a meter event."""
 
     event_name: str
     identifier: str
@@ -138,20 +136,20 @@ class Cancel:
         return f"cancel {self.event_name!r:.20} {self.identifier!r:.12}"
 
     def run(self, metering: Metering) -> Cancellation:
-        """Ask for it."""
+        """Cancel the event."""
         return metering.cancel(self.event_name, self.identifier, reason=self.reason)
 
     def check(self, result: OperationResult) -> None:
-        """Cancelled once, in time, and under its own meter; the first cancellation is the answer for ever."""
+        """Check that it is cancelled once, in time and under its meter; later calls return the first cancellation."""
         allowed = {self._expected_outcome(result.model, head, now) for head, now in result.visible_states}
-        result.expect(len(result.written_rows) <= 1, "one cancel writes one row", wrote=result.written_rows)
+        result.expect(len(result.written_rows) <= 1, "a cancellation must write one row", written=result.written_rows)
         if result.written_rows:
             (row,) = result.written_rows
             event_row = result.model.event_row(self.identifier, row.position)
             expected_code = self._expected_outcome(result.model, row.position - 1, row.recorded_at)
             result.expect(
                 expected_code == "cancelled" and row.recorded_at in result.moments,
-                "cancelled, but must not be",
+                "cancelled, but must be rejected",
                 row=row,
             )
             expected = {
@@ -166,14 +164,16 @@ class Cancel:
         if result.was_interrupted:
             return
         if result.error is not None:
-            result.expect_error(allowed - {"cancelled", "before"})
+            result.expect_error(allowed - {"cancelled", "cancelled before"})
             return
         row = result.model.cancellation_row(self.identifier, result.model.head)
-        result.expect(row, "what was cancelled isn't", allowed=allowed)
+        result.expect(row, "the cancellation is not stored", allowed=allowed)
         assert row is not None
         is_first = (result.value.cancelled_at, result.value.reason) == (row.recorded_at, row.fields["reason"])
-        result.expect(is_first, "another cancellation than the first is told", context=result.value, row=row)
-        result.expect(result.written_rows or "before" in allowed, "cancelled, but nothing was written", allowed=allowed)
+        result.expect(is_first, "the result is not the first cancellation", context=result.value, row=row)
+        result.expect(
+            result.written_rows or "cancelled before" in allowed, "cancelled, but no row was written", allowed=allowed
+        )
 
     def _expected_outcome(self, model: LedgerModel, head: int, now: datetime) -> str:
         event_row = model.event_row(self.identifier, head)
@@ -182,5 +182,5 @@ class Cancel:
         if event_row.fields["event_name"] != self.event_name:
             return "invalid_cancel_configuration"
         if model.cancellation_row(self.identifier, head) is not None:
-            return "before"
+            return "cancelled before"
         return "cancelled" if now - event_row.recorded_at <= CANCEL_WINDOW else "invalid_cancel_configuration"
