@@ -1,4 +1,4 @@
-"""Starting processes, and a ledger for them."""
+"""Fixtures that start processes, and URLs of ledgers for them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ Start = Callable[..., "Popen[str]"]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts one of the programs with a ledger's URL and arguments; whatever still runs at the end is killed."""
+    """Yield a function that starts a program with a ledger's URL and arguments; kill running programs at the end."""
     with ExitStack() as exit_stack:
 
         def start_program(program: str, *arguments: object) -> "Popen[str]":
@@ -39,7 +39,7 @@ def start() -> Iterator[Start]:
 
 
 def start_together(*processes: "Popen[str]") -> None:
-    """Tell programs that have said they are ready to go on, all at once."""
+    """Wait until all programs are ready, then start them all at once."""
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -51,23 +51,23 @@ def start_together(*processes: "Popen[str]") -> None:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
-    """Where a ledger file is going to be."""
+    """Return the URL of a new ledger file."""
     return f"sqlite:///{tmp_path / 'usage.db'}"
 
 
 @pytest.fixture
 def postgres_url(postgres: Database) -> str:
-    """Where a ledger in a schema of its own is going to be."""
+    """Return the URL of a ledger in a new PostgreSQL schema."""
     return postgres.fresh_url()
 
 
 @pytest.fixture(params=STORES)
 def url(request: pytest.FixtureRequest) -> str:
-    """Where a ledger is going to be, on each store in turn."""
+    """Return the URL of a new ledger, on each store in turn."""
     return request.getfixturevalue(f"{request.param}_url")
 
 
 @pytest.fixture(params=(*STORES, "memory"))
 def url_for_threads(request: pytest.FixtureRequest) -> str:
-    """Where a ledger for the threads of one process is going to be, which may be in memory."""
+    """Return the URL of a new ledger for the threads of one process, on each store in turn and in memory."""
     return "sqlite://" if request.param == "memory" else request.getfixturevalue(f"{request.param}_url")

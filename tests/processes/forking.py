@@ -1,4 +1,4 @@
-"""Programs that fork children of their own."""
+"""Programs that fork child processes."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ from .usage import BATCH_SIZE, batch, count_and_sum, open_ledger, print_line
 
 
 def fork(url: str, workers: str, batches: str) -> None:
-    """Open a ledger, and fork workers that record on their own; tell how each ended, and the figures."""
+    """Open a ledger, fork workers that record on their own, and print the exit status of each, then the totals."""
     with open_ledger(url) as metering:
         metering.record_many(batch("parent", 0))
         children = [
@@ -28,7 +28,7 @@ def fork(url: str, workers: str, batches: str) -> None:
 
 
 def record_and_check(url: str, writer: str, batches: str) -> None:
-    """Record batches, and see them."""
+    """Record batches, and check that they are counted."""
     with open_ledger(url) as metering:
         for number in range(int(batches)):
             metering.record_many(batch(writer, number))
@@ -36,7 +36,7 @@ def record_and_check(url: str, writer: str, batches: str) -> None:
 
 
 def use_after_fork(url: str) -> None:
-    """Use and close in a forked child what the parent has opened; print how the child ended, and what is recorded."""
+    """Use the parent's ledger in a forked child, which raises an error, and close it there; print the result."""
     with open_ledger(url) as metering:
         metering.record_many(batch("parent", 0))
         count_and_sum(metering)
@@ -123,7 +123,7 @@ def _exit_status(child: int) -> int:
 
 
 def _run_in_fork(function: Callable[[], None]) -> int:
-    """Do something in a child that leaves without a word to what it shares with its parent."""
+    """Run a function in a child that exits without cleaning up what it shares with its parent."""
     child = os.fork()
     if child == 0:
         status = 1

@@ -1,4 +1,4 @@
-"""What a ledger holds, looked up past the application, on SQLite and on PostgreSQL."""
+"""Helpers that read a stored ledger without the application, on SQLite and on PostgreSQL."""
 
 import sqlite3
 from collections import Counter
@@ -15,22 +15,22 @@ Row = tuple[Any, ...]
 
 
 def ledger_file(url: str) -> Path:
-    """The file of a ledger URL."""
+    """Return the file of a ledger URL."""
     return Path(url.removeprefix("sqlite:///"))
 
 
 def rows(url: str, statement: str) -> list[Row]:
-    """What a statement gives on the ledger."""
+    """Return the rows of a statement on the ledger."""
     return _rows(url, statement, "")
 
 
 def read_model_rows(url: str, statement: str) -> list[Row]:
-    """What a statement gives on the read models."""
+    """Return the rows of a statement on the read models."""
     return _rows(url, statement, "read_models")
 
 
 def delete_read_models(url: str) -> None:
-    """Delete the read models of a ledger that nobody has open."""
+    """Delete the read models of a ledger that no process has open."""
     if url.startswith("sqlite"):
         for suffix in (".read-models", ".read-models-wal", ".read-models-shm"):
             Path(f"{ledger_file(url)}{suffix}").unlink(missing_ok=True)
@@ -41,25 +41,25 @@ def delete_read_models(url: str) -> None:
 
 
 def positions(url: str) -> list[int]:
-    """All positions, in order."""
+    """Return all positions, in order."""
     return [row[0] for row in rows(url, "SELECT position FROM stored_events ORDER BY position")]
 
 
 def batch_sizes(url: str) -> Counter[str]:
-    """How many events of each batch there are."""
+    """Return the number of stored events of each batch."""
     streams = rows(url, "SELECT originator_id FROM stored_events WHERE topic = 'UsageRecorded'")
     return Counter(stream.rpartition("/")[0].removeprefix("event/") for (stream,) in streams)
 
 
 def live_rows(url: str) -> list[Row]:
-    """All rows of the live generation, in no order."""
+    """Return all rows of the live generation; the order has no meaning."""
     ((live,),) = read_model_rows(url, "SELECT generation FROM generations WHERE state = 'live'")
     tables = ("meters", "customers", "usage", "totals")
     return [row for table in tables for row in sorted(read_model_rows(url, f"SELECT * FROM {table}_{live}"))]
 
 
 def projected_and_replayed_totals(url: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Count and sum as the read models have them, and as a fresh fold does."""
+    """Return count and sum from the read models, and from a replay of the ledger."""
     with open_ledger(url) as metering:
         projected = count_and_sum(metering)
     delete_read_models(url)
@@ -68,7 +68,7 @@ def projected_and_replayed_totals(url: str) -> tuple[tuple[int, int], tuple[int,
 
 
 def read_numbers(process: "Popen[str]", timeout_seconds: float = 60) -> list[list[int]]:
-    """The numbers that a program told, line by line, once it ended well."""
+    """Return the numbers that a program printed, line by line, after it exited with status 0."""
     stdout, stderr = process.communicate(timeout=timeout_seconds)
     assert process.returncode == 0, stderr
     return [[int(number) for number in line.split()] for line in stdout.splitlines() if line != "ready"]

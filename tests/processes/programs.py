@@ -1,6 +1,6 @@
-"""Programs that the tests start as processes of their own: `python -m tests.processes.programs NAME URL …`.
+"""Programs that the tests start as processes: `python -m tests.processes.programs NAME URL …`.
 
-They tell what they did line by line, and are killed at any moment.
+The programs print their results line by line, and can be killed at any moment.
 """
 
 import os
@@ -25,7 +25,7 @@ from .usage import BATCH_SIZE, START, batch, count_and_sum, open_ledger, print_l
 
 
 def record(url: str, writer: str, batches: str, size: str = str(BATCH_SIZE)) -> None:
-    """Record batches, and tell the number of each once it is acknowledged; end early where the ledger goes away."""
+    """Record batches, and print the number of each acknowledged batch; stop if the ledger becomes unavailable."""
     with open_ledger(url) as metering:
         print_line("ready")
         for number in range(int(batches)):
@@ -38,7 +38,7 @@ def record(url: str, writer: str, batches: str, size: str = str(BATCH_SIZE)) -> 
 
 
 def record_unnamed(url: str, batches: str) -> None:
-    """Record batches without identifiers, and tell the number of each once it is acknowledged, as `record` does."""
+    """Record batches without identifiers, and print the number of each acknowledged batch, like `record`."""
     with open_ledger(url) as metering:
         print_line("ready")
         for number in range(int(batches)):
@@ -52,7 +52,7 @@ def record_unnamed(url: str, batches: str) -> None:
 
 
 def record_and_read(url: str, writer: str, batches: str) -> None:
-    """Record batches, and tell the figures after each."""
+    """Record batches, and print the totals after each."""
     with open_ledger(url) as metering:
         for number in range(int(batches)):
             metering.record_many(batch(writer, number))
@@ -60,7 +60,7 @@ def record_and_read(url: str, writer: str, batches: str) -> None:
 
 
 def read(url: str, until: str) -> None:
-    """Ask for the figures again and again until the count is reached, and tell them whenever they have changed."""
+    """Query the totals repeatedly until the count is reached, and print them when they change."""
     with open_ledger(url) as metering:
         last = None
         while last is None or last[0] < int(until):
@@ -71,14 +71,14 @@ def read(url: str, until: str) -> None:
 
 
 def tail(url: str, until: str) -> None:
-    """Read the ledger as it grows, until so many events are seen; tell how many there were, and how many in order."""
+    """Read the ledger as it grows, up to a number of events; print how many were read, and how many in order."""
     with open_ledger(url) as metering:
         positions = tail_positions(metering._ledger.read_page, int(until))  # pyright: ignore
         print_line(len(positions), 1 + sum(before < after for before, after in pairwise(positions)))
 
 
 def answer(url: str) -> None:
-    """Tell the figures whenever asked."""
+    """Print the totals for each line of standard input."""
     with open_ledger(url) as metering:
         print_line(*count_and_sum(metering))
         for _ in sys.stdin:
@@ -86,7 +86,7 @@ def answer(url: str) -> None:
 
 
 def verify(url: str, count: str) -> None:
-    """Verify the ledger as often as that, with a folder that a killed process has left behind each time; print how."""
+    """Verify the ledger `count` times, each time with a folder left behind by a killed process; print the results."""
     with open_ledger(url) as metering:
         print_line("ready")
         sys.stdin.readline()
@@ -96,8 +96,8 @@ def verify(url: str, count: str) -> None:
             print_line(int(metering.verify().is_equal))
 
 
-def begin_together(url: str, writer: str, at: str) -> None:
-    """Open a ledger that nobody has made yet, at the same moment as others do, and record at once."""
+def create_together(url: str, writer: str, at: str) -> None:
+    """Open a new ledger at the same moment as other processes, and record at once."""
     Path(f"{at}.{writer}.ready").touch()
     while not Path(at).exists():
         time.sleep(0.0005)
@@ -107,9 +107,9 @@ def begin_together(url: str, writer: str, at: str) -> None:
 
 
 def close(url: str, days: str) -> None:
-    """Close periods of acme from the start to each of these days of the month, once told to, as others do.
+    """Wait for a line of input, then close periods of acme from the start to each of these days of the month.
 
-    Tells the last day, the position and the figure of each that was closed; 0s where it overlapped another.
+    Print the last day, the position and the total of each closed period; zeros if it overlaps another one.
     """
     with open_ledger(url) as metering:
         print_line("ready")
@@ -124,7 +124,7 @@ def close(url: str, days: str) -> None:
 
 
 def catch_up(url: str, page_size: str) -> None:
-    """Bring the read models up to date in small pages, once told to, and tell each position reached."""
+    """Wait for a line of input, then bring the read models up to date in small pages; print each position."""
     with open_ledger(url) as metering:
         print_line("ready")
         sys.stdin.readline()
@@ -136,7 +136,7 @@ def catch_up(url: str, page_size: str) -> None:
 
 
 def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
-    """Build a candidate that counts each use once, in small pages, once told to; tell each position reached."""
+    """Wait for a line of input, then build a candidate with the formula count in small pages; print each position."""
     with open_ledger(url) as metering:
         print_line("ready")
         sys.stdin.readline()
@@ -151,7 +151,7 @@ def rebuild(url: str, page_size: str, pause_seconds: str = "0") -> None:
 
 
 def project(url: str) -> None:
-    """Keep the read models up to date, until told to stop."""
+    """Update the read models continuously until a line of input arrives."""
     stop = threading.Event()
 
     def wait_for_stop() -> None:
@@ -166,7 +166,7 @@ def project(url: str) -> None:
 
 
 def promote(url: str, generation: str) -> None:
-    """Promote a generation, to be killed once the rules have changed."""
+    """Promote a generation, and die once the rules have changed."""
     with open_ledger(url) as metering:
         metering._read_models.make_live = lambda generation, revisions: os.kill(os.getpid(), signal.SIGKILL)  # pyright: ignore
         metering.generations.promote(int(generation), reason="a test")
@@ -182,7 +182,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
         tail,
         answer,
         verify,
-        begin_together,
+        create_together,
         close,
         catch_up,
         rebuild,

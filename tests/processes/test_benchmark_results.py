@@ -1,4 +1,4 @@
-"""What was measured is kept in a file, told in a document and drawn; a part that is measured again takes its place."""
+"""Measurements are stored in a file, documented and charted; a repeated measurement replaces the earlier one."""
 
 import re
 import shlex
@@ -33,7 +33,7 @@ MEMORY = Measurement(
 
 
 def test_a_measurement_is_stored_unchanged(tmp_path: Path) -> None:
-    """Written and read again it is the same."""
+    """A stored measurement reads back equal."""
     file = tmp_path / "results.json"
     Results(MACHINE, [REBUILT, MEMORY]).write(file)
     assert results.load(file).measurements == [REBUILT, MEMORY]
@@ -41,7 +41,7 @@ def test_a_measurement_is_stored_unchanged(tmp_path: Path) -> None:
 
 
 def test_a_repeated_measurement_replaces_the_earlier_one(tmp_path: Path) -> None:
-    """By store, benchmark and size; all others stay."""
+    """The store, benchmark and size identify a measurement; all others stay."""
     file = tmp_path / "results.json"
     Results(MACHINE, [REBUILT, MEMORY]).write(file)
     merged = results.load_for_machine({**MACHINE, "date": "2026-11-23"}, file)
@@ -52,7 +52,7 @@ def test_a_repeated_measurement_replaces_the_earlier_one(tmp_path: Path) -> None
 
 
 def test_measurements_of_two_machines_do_not_mix(tmp_path: Path) -> None:
-    """They would be compared."""
+    """Results of another machine are rejected, since they can't be compared."""
     file = tmp_path / "results.json"
     Results(MACHINE, [REBUILT]).write(file)
     with pytest.raises(SystemExit, match="of another machine: cores is 2 there and 64 here"):
@@ -60,7 +60,7 @@ def test_measurements_of_two_machines_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_the_report_has_a_column_for_each_size(tmp_path: Path) -> None:
-    """With the figure, what it was made of, and whether it is below its target."""
+    """A cell shows the value, its components, and whether it misses its target."""
     document = tmp_path / "performance.md"
     document.write_text("Before.\n<!-- results -->\nold\n<!-- end of results -->\nAfter.\n")
     report.update_document(document, Results(MACHINE, [REBUILT, MEMORY, replace(REBUILT, value=0.5, events=10_000)]))
@@ -83,7 +83,7 @@ def test_the_report_has_a_column_for_each_size(tmp_path: Path) -> None:
 
 
 def test_the_chart_is_deterministic(tmp_path: Path) -> None:
-    """It shows each figure beside its target, with nothing behind it."""
+    """The chart shows each value next to its target, on a transparent background."""
     first, second = tmp_path / "1.svg", tmp_path / "2.svg"
     chart.draw([REBUILT, MEMORY], first)
     chart.draw([REBUILT, MEMORY], second)
@@ -93,7 +93,7 @@ def test_the_chart_is_deterministic(tmp_path: Path) -> None:
 
 
 def test_a_ratio_is_the_median_over_the_turns() -> None:
-    """And not that of the medians: what slows down a turn slows down both."""
+    """It is not the ratio of the medians: what slows down a turn slows down both sides."""
     timings: Timings = {"ours": [1.0, 10.0, 2.0], "theirs": [2.0, 30.0, 1.0]}
     measurement = compare("usage rows", timings, 1_000_000, Target(2))
     assert (measurement.value, measurement.turns, measurement.verdict) == (2.0, 3, "reached")
@@ -101,13 +101,13 @@ def test_a_ratio_is_the_median_over_the_turns() -> None:
 
 
 def test_the_document_shows_the_measurements_of_the_json_file() -> None:
-    """Nobody wrote them by hand."""
+    """The tables of the document are generated from the file."""
     rendered = report.markdown(results.load(DOCUMENT.with_name("performance.json")))
     assert f"{report.START_MARKER}\n{rendered}\n{report.END_MARKER}" in DOCUMENT.read_text()
 
 
 def test_the_commands_of_the_document_are_valid() -> None:
-    """They take long, so that they aren't run here; what they measure is named rightly."""
+    """The commands name existing benchmarks; they take too long to run here."""
     text = " ".join((DOCUMENT.read_text() + (ROOT / "README.md").read_text()).split())
     commands = re.findall(r"`\.venv/bin/python -m benchmarks( [^`]*)?`", text)
     assert len(commands) >= 5
@@ -117,5 +117,5 @@ def test_the_commands_of_the_document_are_valid() -> None:
 
 
 def test_the_document_describes_every_benchmark() -> None:
-    """By the name that it is run by."""
+    """Each benchmark appears under the name that runs it."""
     assert [name for name in NAMES if f"`{name}`" not in DOCUMENT.read_text()] == []

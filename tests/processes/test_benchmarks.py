@@ -1,4 +1,4 @@
-"""The benchmarks run, in a tiny form that says nothing about speed, and tell a wrong answer from a right one."""
+"""The benchmarks run at a tiny size that says nothing about speed, and detect a wrong result."""
 
 import json
 import subprocess
@@ -18,19 +18,19 @@ TINY = ["--events", "1000", "--turns", "1"]
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What Python says in the folder of the project."""
+    """Run Python in the project's folder."""
     return subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
 
 
 def run_with(change: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What the benchmarks say once something of theirs is changed."""
+    """Run the benchmarks with one of their parts changed."""
     return run("-c", f"import sys; from benchmarks.__main__ import main; {change}; sys.exit(main({arguments!r}))")
 
 
 def measurements(completed: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
-    """The figures of a run that went well."""
+    """Return the measurements of a successful run."""
     assert completed.returncode == 0, completed.stderr
     results = json.loads(completed.stdout)["results"]
     assert all(result["value"] > 0 for result in results)
@@ -39,13 +39,13 @@ def measurements(completed: "subprocess.CompletedProcess[str]") -> list[dict[str
 
 @pytest.fixture(scope="module")
 def long_form() -> list[dict[str, Any]]:
-    """The figures of all benchmarks, on SQLite."""
+    """Return the measurements of all benchmarks, on SQLite."""
     fewer = "import benchmarks.embedded.concurrent_writers as writing; writing.WRITER_COUNTS = (2,)"
     return measurements(run_with(fewer, "--long", "--store", "sqlite", "--seconds", "0.5", "--json", *TINY))
 
 
 def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> None:
-    """Each gives its figures, and all answers agree; those with a target are judged."""
+    """Each benchmark returns measurements, and all results agree; those with a target are judged."""
     results = long_form
     assert [(name, len(list(group))) for name, group in groupby(results, lambda result: result["benchmark"])] == [
         ("record", 1),
@@ -65,14 +65,14 @@ def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> 
 
 
 def test_the_short_form_measures_all_that_has_a_target(long_form: list[dict[str, Any]]) -> None:
-    """But for the server's; and leaves out what takes long and has none."""
+    """All but the server's are included; benchmarks that take long and have no target are omitted."""
     short = measurements(run("-m", "benchmarks", "--store", "sqlite", "--json", *TINY))
     assert _targets(short) == _targets([result for result in long_form if result["benchmark"] != SERVER])
     assert len(short) < len(long_form)
 
 
 def _targets(results: list[dict[str, Any]]) -> dict[str, object]:
-    """The targets of what has one."""
+    """Return the targets of the measurements that have one."""
     return {
         f"{result['benchmark']}: {result['what']}": result["target"]
         for result in results
@@ -81,7 +81,7 @@ def _targets(results: list[dict[str, Any]]) -> dict[str, object]:
 
 
 def test_they_measure_on_postgresql_too(postgres: Database) -> None:
-    """In a database that is given."""
+    """The benchmarks accept the URL of a database."""
     only = [argument for name in ("record", "rebuild", "months") for argument in ("--only", name)]
     options = ["--postgresql", postgres.url, "--store", "postgresql", "--json"]
     results = measurements(run("-m", "benchmarks", *TINY, *only, *options))
@@ -107,7 +107,7 @@ def test_they_measure_on_postgresql_too(postgres: Database) -> None:
     ids=["an engine's", "ours", "a server's"],
 )
 def test_a_wrong_result_ends_the_benchmarks(change: str, only: str, message: str) -> None:
-    """Where ours and theirs differ no figure counts: exit status 1, and it says which."""
+    """If the results of the two sides differ, the exit status is 1 and the message names the difference."""
     completed = run_with(change, "--store", "sqlite", "--seconds", "0.5", "--only", only, *TINY)
     assert completed.returncode == 1, completed.stderr
     assert f"WRONG RESULT: {message}" in completed.stderr

@@ -1,4 +1,4 @@
-"""Several threads and processes close at once, while others record: one answer, and each event is told once."""
+"""Threads and processes close one period while others record: they agree on the result, and no event is lost."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -16,18 +16,18 @@ PERIOD_END = START.replace(day=2)
 
 
 def check_totals(metering: Metering, recorded: int) -> None:
-    """Hold that each of so many events is in the frozen figure, or in the adjustment where it came later."""
+    """Check that each recorded event is in the frozen total, or in the adjustment if it was recorded later."""
     (closed,) = metering.periods.list("tokens")
     adjustments = metering.periods.adjustments("tokens")
-    late_identifiers = {event.identifier for one in adjustments for event in one.events}
+    late_identifiers = {event.identifier for adjustment in adjustments for event in adjustment.events}
     events = metering.explain("tokens", "acme", closed.start, closed.end).events
-    assert {one.identifier for one in events if one.position > closed.position} == late_identifiers
+    assert {event.identifier for event in events if event.position > closed.position} == late_identifiers
     assert closed.count + len(late_identifiers) == len(events) == recorded
-    assert closed.quantity + sum(one.difference for one in adjustments) == recorded * VALUE
+    assert closed.quantity + sum(adjustment.difference for adjustment in adjustments) == recorded * VALUE
 
 
 def test_threads_that_close_one_period_while_others_record_get_one_result(url: str) -> None:
-    """Each event is in the frozen figure or owed on the period, never both or neither."""
+    """Each event is in the frozen total or in the adjustment, never in both or neither."""
     with open_ledger(url) as metering:
         closed_periods: list[ClosedPeriod] = []
 
@@ -45,7 +45,7 @@ def test_threads_that_close_one_period_while_others_record_get_one_result(url: s
 
 
 def test_one_of_several_threads_closes_overlapping_periods(url: str) -> None:
-    """All others are refused, whatever their bounds; neighbours and other customers are not."""
+    """All other threads get an error, whatever their bounds; adjacent periods and other customers do not."""
     with open_ledger(url) as metering:
         closed: list[int] = []
         rejected: list[int] = []
@@ -72,7 +72,7 @@ def test_one_of_several_threads_closes_overlapping_periods(url: str) -> None:
 
 
 def test_threads_that_close_and_reopen_leave_at_most_one_closed_period(url: str) -> None:
-    """However closings and reopenings follow each other, each is in the ledger in turn."""
+    """Closings and reopenings alternate in the ledger."""
     with open_ledger(url) as metering:
 
         def close_or_reopen() -> None:
@@ -88,7 +88,7 @@ def test_threads_that_close_and_reopen_leave_at_most_one_closed_period(url: str)
 
 
 def test_processes_that_close_overlapping_periods_agree(start: Start, url: str) -> None:
-    """Of the periods that each of them closes in its own order one stands, told by all in the same way."""
+    """Each process closes overlapping periods in its own order: one is closed, and all processes see the same one."""
     with open_ledger(url) as metering:
         metering.record_many(batch("before", 0))
         writer = start("record", url, "w", 30)

@@ -1,4 +1,4 @@
-"""A server that forks its workers: each opens the ledger for itself, and nobody harms what another has open."""
+"""A server forks its workers: each worker opens the ledger itself, and no process breaks another's connections."""
 
 from contextlib import closing
 
@@ -12,7 +12,7 @@ COUNT_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_nam
 
 
 def test_forked_workers_record_alongside_their_parent(start: Start, url: str) -> None:
-    """All that parent and children have recorded is there, and the parent's own goes on working."""
+    """The events of parent and children are counted, and the parent's connections still work."""
     statuses, (count, total) = read_numbers(start("fork", url, 4, 5))
     assert statuses == [0] * 4
     assert (count, total) == (23 * BATCH_SIZE, 23 * BATCH_SIZE * VALUE)
@@ -21,7 +21,7 @@ def test_forked_workers_record_alongside_their_parent(start: Start, url: str) ->
 
 
 def test_a_forked_child_must_open_the_ledger_itself(start: Start, url_for_threads: str) -> None:
-    """It can neither use nor close its parent's connections; the parent goes on. The same holds in memory."""
+    """A child can neither use nor close its parent's connections; the parent's ledger still works, in memory too."""
     status, output = read_numbers(start("use_after_fork", url_for_threads))
     assert status == [0]
     assert output == [2 * BATCH_SIZE, 2 * BATCH_SIZE * VALUE]
@@ -42,7 +42,7 @@ def test_a_child_of_a_fork_during_a_transaction_cannot_open_the_ledger(start: St
 
 
 def test_a_closed_ledger_leaves_no_connections(postgres: Database) -> None:
-    """However it was used: while it is open it has some, and none from then on."""
+    """An open ledger has connections; after `close` none is left."""
     url = postgres.fresh_url().replace("schema=", "application_name=leaking&schema=")
     with closing(postgres.connect()) as connection:
         with open_ledger(url) as metering:

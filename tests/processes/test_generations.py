@@ -1,4 +1,4 @@
-"""Generations among several threads and processes, and killed at any moment."""
+"""Generations that several threads and processes use, and that are killed at any moment."""
 
 import os
 import random
@@ -22,7 +22,7 @@ COUNTED = {"tokens": {"formula": "count"}}
 
 
 def record_batches(url: str, batches: int = 10) -> Metering:
-    """A ledger with batches of 100."""
+    """Return a ledger with batches of 100."""
     metering = open_ledger(url)
     for number in range(batches):
         metering.record_many(batch("w", number, 100))
@@ -31,8 +31,8 @@ def record_batches(url: str, batches: int = 10) -> Metering:
 
 
 def test_a_killed_rebuild_leaves_the_live_generation_and_resumes(start: Start, url: str) -> None:
-    """At each moment a rebuild is cut off the live rows are as they were; the same call goes on where it was, and the
-    lock of who was killed is free at once."""
+    """A killed rebuild leaves the live rows unchanged, and the same call resumes it. The lock of the killed process is
+    released at once."""
     rng = random.Random(3_000)
     with record_batches(url) as metering:
         before = count_and_sum(metering)
@@ -65,7 +65,7 @@ def test_a_killed_rebuild_leaves_the_live_generation_and_resumes(start: Start, u
 
 
 def test_the_second_of_two_rebuilds_learns_which_process_holds_the_lock(start: Start, url: str) -> None:
-    """In another process too; once that one is killed, the next begins at once, and recording never waits."""
+    """The error names the process. Once it is killed, the next rebuild starts at once; recording never waits."""
     with record_batches(url) as metering:
         first = start("rebuild", url, 1, 5)
         start_together(first)
@@ -83,7 +83,7 @@ def test_the_second_of_two_rebuilds_learns_which_process_holds_the_lock(start: S
 
 
 def test_after_a_kill_before_the_switch_the_next_process_switches(start: Start, url: str) -> None:
-    """The ledger has the new rules already, so every answer of whoever is there is under them."""
+    """The ledger has the new rules already, so every process answers by them."""
     with record_batches(url) as metering:
         candidate = metering.generations.rebuild(rules=COUNTED).number
         process = start("promote", url, candidate)
@@ -97,7 +97,7 @@ def test_after_a_kill_before_the_switch_the_next_process_switches(start: Start, 
 
 
 def test_eight_readers_see_one_generation_or_the_other(url_for_threads: str) -> None:
-    """While one is promoted, gone back from and promoted again, each answer is wholly of one of the two."""
+    """During repeated promotions each result comes from one of the two generations, never from both."""
     with record_batches(url_for_threads, 3) as metering:
 
         def query() -> tuple[list[Total], str]:
@@ -136,7 +136,7 @@ def test_eight_readers_see_one_generation_or_the_other(url_for_threads: str) -> 
 
 
 def test_rules_change_while_another_process_records_without_pause(start: Start, url: str) -> None:
-    """Every promotion comes to its end, and nothing that was acknowledged is lost, or unreadable."""
+    """Every promotion completes, and no acknowledged event is lost or unreadable."""
     with record_batches(url, 3) as metering:
         writer = start("record", url, "busy", 100_000)
         assert writer.stdout is not None
@@ -157,7 +157,7 @@ def test_rules_change_while_another_process_records_without_pause(start: Start, 
 
 
 def kill_writer(process: "Popen[str]") -> int:
-    """Kill a writer; how many batches it said were acknowledged."""
+    """Kill a writer; return the number of batches that it reported as acknowledged."""
     assert process.stdout is not None
     process.kill()
     last = [line for line in process.stdout.readlines() if line.endswith("\n")][-1]
@@ -166,7 +166,7 @@ def kill_writer(process: "Popen[str]") -> int:
 
 
 def test_read_models_of_the_previous_version_are_rebuilt(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a word: they are disposable, and the ledger has everything."""
+    """No error is raised: read models are disposable, and the ledger has everything."""
     with record_batches(sqlite_url) as metering:
         before = count_and_sum(metering)
     file = Path(f"{ledger_file(sqlite_url)}.read-models")

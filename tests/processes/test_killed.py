@@ -1,6 +1,6 @@
-"""Killed at any moment, a ledger opens, holds all that it acknowledged, in whole batches, and nothing twice.
+"""A ledger opens after a kill at any moment, with every acknowledged batch, complete and recorded once.
 
-Four moments a test; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
+Each test kills at four moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -20,7 +20,7 @@ PAGE = 100
 
 
 def kill_after(process: "Popen[str]", lines: int, seconds: float) -> list[int]:
-    """Kill with SIGKILL so long after so many lines; the numbers that were told, to the last whole line."""
+    """Send SIGKILL some seconds after a number of lines; return the numbers of all complete lines."""
     assert process.stdout is not None
     output_lines = [process.stdout.readline() for _ in range(lines)]
     time.sleep(seconds)
@@ -32,7 +32,7 @@ def kill_after(process: "Popen[str]", lines: int, seconds: float) -> list[int]:
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
 def test_a_killed_recorder_keeps_acknowledged_events(start: Start, url: str, moment: int) -> None:
-    """Every acknowledged batch is there, every batch is whole, and totals equal a fresh fold."""
+    """Every acknowledged batch is stored, every batch is complete, and totals equal a replay."""
     rng = random.Random(moment)
     open_ledger(url).close()
     process = start("record", url, "w", 100_000)
@@ -51,7 +51,7 @@ def test_a_killed_recorder_keeps_acknowledged_events(start: Start, url: str, mom
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
 def test_a_restarted_recorder_ends_with_the_same_events(start: Start, url: str, moment: int) -> None:
-    """What is sent again after a kill is recorded once: duplicates where it was there, accepted where it was not."""
+    """Batches sent again after a kill are recorded once: stored events are duplicates, others are accepted."""
     rng = random.Random(1_000 + moment)
     acknowledged = kill_after(start("record", url, "w", 100_000), rng.randrange(1, 20), rng.random() * 0.02)
     with open_ledger(url) as metering:

@@ -1,4 +1,4 @@
-"""A writer that is held up between taking its position and committing: who reads by position must not pass it."""
+"""A reader by position must not skip a writer that is delayed between taking its position and committing."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from .tailing import Page, new_positions
 from .usage import batch, open_ledger
 
 GATE_LOCK_KEY = randrange(2**62)
-"""The advisory lock that holds the slow writer up, as late as a transaction can be: while it commits."""
+"""The advisory lock that delays the slow writer at the latest point of a transaction: its commit."""
 
 BLOCK_COMMIT_SQL = f"""
-    CREATE FUNCTION wait_at_the_gate() RETURNS trigger LANGUAGE plpgsql
+    CREATE FUNCTION wait_for_gate() RETURNS trigger LANGUAGE plpgsql
         AS 'BEGIN PERFORM pg_advisory_xact_lock({GATE_LOCK_KEY}); RETURN NULL; END';
-    CREATE CONSTRAINT TRIGGER hold_up AFTER INSERT ON stored_events DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW WHEN (NEW.originator_id LIKE 'event/slow/%') EXECUTE FUNCTION wait_at_the_gate();
+    CREATE CONSTRAINT TRIGGER delay_commit AFTER INSERT ON stored_events DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (NEW.originator_id LIKE 'event/slow/%') EXECUTE FUNCTION wait_for_gate();
 """
 
 TIMEOUT_SECONDS = 60
@@ -30,37 +30,37 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 @pytest.fixture
 def url(postgres: Database) -> str:
-    """A schema that nothing is in."""
+    """Return the URL of an empty schema."""
     return postgres.fresh_url()
 
 
 @pytest.fixture
 def connect(postgres: Database, url: str) -> Iterator[Callable[[], Connection]]:
-    """Gives connections to that schema, past the application."""
+    """Yield a function that connects to the schema without the application."""
     with ExitStack() as exit_stack:
         yield lambda: exit_stack.enter_context(closing(connect_to(postgres, url)))
 
 
 def connect_to(database: Database, url: str) -> Connection:
-    """A connection to the schema of a ledger's URL."""
+    """Return a connection to the schema of a ledger's URL."""
     schema = url.removeprefix(database.at(""))
     return psycopg.connect(database.url, autocommit=True, options=f"-c search_path={schema}")
 
 
 def close_gate(gate: Connection) -> None:
-    """Hold the slow writer up from now on, until this connection opens the gate, or ends."""
+    """Delay the slow writer until this connection releases the lock, or ends."""
     gate.execute(BLOCK_COMMIT_SQL.encode())
     gate.execute("SELECT pg_advisory_lock(%s)", (GATE_LOCK_KEY,))
 
 
 def blocked_backends(backend: int, connection: Connection) -> list[int]:
-    """The server's processes that wait for one of them."""
+    """Return the ids of the server processes that wait for a process."""
     statement = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
     return [int(str(pid)) for (pid,) in connection.execute(statement, (backend,)).fetchall()]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until something is so."""
+    """Poll until the condition is true."""
     deadline = monotonic() + TIMEOUT_SECONDS
     while not condition():
         assert monotonic() < deadline
@@ -68,7 +68,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def positions_around_slow_commit(gate: Connection, write: Callable[[str], None], page: Page) -> list[int]:
-    """What a reader sees that reads while one writer is held up and another may pass, and once more at the end."""
+    """Return the positions that a reader reads during the delay of one writer, with another writing, and afterwards."""
     close_gate(gate)
     slow, fast = (threading.Thread(target=write, args=(writer,)) for writer in ("slow", "fast"))
     slow.start()
@@ -83,8 +83,8 @@ def positions_around_slow_commit(gate: Connection, write: Callable[[str], None],
     return positions + new_positions(page, positions)
 
 
-def test_plain_sequence_ids_let_a_reader_miss_an_event(connect: Callable[[], Connection]) -> None:
-    """The provocation works: the later id is there first, the reader passes, and never sees the earlier one."""
+def test_a_reader_of_plain_sequence_ids_misses_an_event(connect: Callable[[], Connection]) -> None:
+    """With plain sequence ids the later id is committed first, and the reader never reads the earlier one."""
     gate, reader = connect(), connect()
     (schema,) = reader.execute("SELECT current_setting('search_path')").fetchone() or ("",)
     reader.execute(f"CREATE SCHEMA {schema}".encode())
@@ -101,13 +101,13 @@ def test_plain_sequence_ids_let_a_reader_miss_an_event(connect: Callable[[], Con
     assert page(0, 10) == [(1,), (2,)]
 
 
-def test_positions_of_the_ledger_never_let_a_reader_miss_an_event(connect: Callable[[], Connection], url: str) -> None:
-    """The same provocation: the second writer has to wait, and the reader sees both batches, in order."""
+def test_a_reader_of_ledger_positions_misses_no_event(connect: Callable[[], Connection], url: str) -> None:
+    """With the ledger's positions the second writer waits, and the reader reads both batches, in order."""
     with open_ledger(url) as metering:
 
         def write(writer: str) -> None:
-            with open_ledger(url) as its_own:
-                its_own.record_many(batch(writer, 0, 3))
+            with open_ledger(url) as own_metering:
+                own_metering.record_many(batch(writer, 0, 3))
 
         page: Page = metering._ledger.read_page  # pyright: ignore
         assert positions_around_slow_commit(connect(), write, page) == [1, 2, 3, 4, 5, 6, 7]

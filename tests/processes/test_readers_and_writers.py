@@ -1,4 +1,4 @@
-"""Several processes on one ledger: each sees what is right, and all the same in the end."""
+"""Several processes use one ledger: each reads correct totals, and all agree in the end."""
 
 import time
 from pathlib import Path
@@ -16,13 +16,13 @@ from .usage import BATCH_SIZE, VALUE, batch, count_and_sum, open_ledger
 
 
 def is_monotonic(readings: list[list[int]]) -> bool:
-    """Whether counts never shrink and every sum fits its count."""
+    """Return whether counts never shrink and every sum fits its count."""
     counts = [count for count, _ in readings]
     return counts == sorted(counts) and all(total == VALUE * count for count, total in readings)
 
 
 def test_one_process_reads_while_another_records(start: Start, url: str) -> None:
-    """Both see figures that only grow, each sum that of its count, and at the end the same."""
+    """Counts only grow in both processes, each sum fits its count, and the last totals are equal."""
     batches = 60
     open_ledger(url).close()
     reader = start("read", url, batches * BATCH_SIZE)
@@ -37,7 +37,7 @@ def test_one_process_reads_while_another_records(start: Start, url: str) -> None
 
 
 def test_events_acknowledged_by_one_process_are_visible_to_another(start: Start, url: str) -> None:
-    """A read is never stale: an event acknowledged before the question is counted, whoever recorded it."""
+    """A read is never stale: an event that any process acknowledged before the query is counted."""
     with open_ledger(url) as metering:
         writer = start("record", url, "w", 40)
         assert writer.stdout is not None
@@ -48,9 +48,9 @@ def test_events_acknowledged_by_one_process_are_visible_to_another(start: Start,
 
 
 def test_processes_may_create_one_ledger_concurrently(start: Start, url: str, tmp_path: Path) -> None:
-    """Tables, write-ahead log and meter are made once, by whoever is first; nobody fails and nothing is lost."""
+    """The first process creates tables, write-ahead log and meter; no process fails and no event is lost."""
     signal, writers = tmp_path / "go", [f"w{number}" for number in range(6)]
-    processes = [start("begin_together", url, writer, signal) for writer in writers]
+    processes = [start("create_together", url, writer, signal) for writer in writers]
     deadline = time.monotonic() + 30
     while not all(Path(f"{signal}.{writer}.ready").exists() for writer in writers):
         assert time.monotonic() < deadline
@@ -66,7 +66,7 @@ def test_processes_may_create_one_ledger_concurrently(start: Start, url: str, tm
 
 
 def test_concurrent_processes_record_in_one_order(start: Start, url: str) -> None:
-    """Three writers: every batch is whole, and positions have no gap."""
+    """Three processes write: every batch is complete, and positions have no gap."""
     open_ledger(url).close()
     for process in [start("record", url, f"w{number}", 20) for number in range(3)]:
         assert read_numbers(process) == [[number] for number in range(20)]
@@ -75,7 +75,7 @@ def test_concurrent_processes_record_in_one_order(start: Start, url: str) -> Non
 
 
 def test_concurrent_catch_ups_fold_each_event_once(start: Start, url: str) -> None:
-    """They share the pages between them; what both made is what one alone makes."""
+    """They share the pages between them; the rows equal those of a single catch-up."""
     with open_ledger(url) as metering:
         for number in range(20):
             metering.record_many(batch("w", number, 200))
@@ -90,7 +90,7 @@ def test_concurrent_catch_ups_fold_each_event_once(start: Start, url: str) -> No
 
 
 def test_read_models_deleted_under_a_running_process_are_rebuilt_by_the_next(start: Start, sqlite_url: str) -> None:
-    """With only the `.read-models` file deleted, the running process goes on, and others open the ledger and agree."""
+    """With only the read models' file deleted, the running process continues, and others open the ledger and agree."""
     with open_ledger(sqlite_url) as metering:
         metering.record_many(batch("w", 0, 200))
     running = start("answer", sqlite_url)

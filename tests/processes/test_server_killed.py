@@ -1,6 +1,6 @@
-"""Killed at any moment, a PostgreSQL server comes back with all that was acknowledged, in whole batches, nothing twice.
+"""A killed PostgreSQL server restarts with every acknowledged batch, complete and recorded once.
 
-Three moments a test; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
+Each test kills at three moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -27,14 +27,14 @@ SHUTDOWN_METHODS = (Server.kill, Server.stop_immediately)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server that may be killed."""
-    with closing(Server()) as started:
-        yield started
+    """Yield a server that may be killed."""
+    with closing(Server()) as started_server:
+        yield started_server
 
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
 def test_a_killed_database_server_keeps_acknowledged_events(start: Start, server: Server, moment: int) -> None:
-    """Whether a writer goes on or gives up, each batch is there wholly or not at all; what is sent again settles it."""
+    """Each batch is stored completely or not at all, whether its writer retries or stops; a retry completes it."""
     rng = random.Random(4_000 + moment)
     url = server.database.fresh_url()
     open_ledger(url).close()
@@ -63,7 +63,7 @@ def test_a_killed_database_server_keeps_acknowledged_events(start: Start, server
 def test_events_without_identifier_are_recorded_once_by_a_killed_server(
     start: Start, server: Server, moment: int
 ) -> None:
-    """Trying again inside a call never counts a use twice: at most the one batch that was cut off is there unasked."""
+    """A retry inside a call never counts an event twice: only the interrupted batch may be stored in addition."""
     rng = random.Random(8_000 + moment)
     url = server.database.fresh_url()
     open_ledger(url).close()
@@ -82,7 +82,7 @@ def test_events_without_identifier_are_recorded_once_by_a_killed_server(
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
 def test_a_projection_reaches_the_head_after_a_server_crash(start: Start, server: Server, moment: int) -> None:
-    """With nobody asking; what it folds before and after is what a fresh fold makes."""
+    """It needs no query, and its rows before and after the crash equal those of a replay."""
     rng = random.Random(5_000 + moment)
     url = server.database.fresh_url()
     open_ledger(url).close()
@@ -94,7 +94,7 @@ def test_a_projection_reaches_the_head_after_a_server_crash(start: Start, server
     restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
     read_numbers(recording)
     count = len(batch_sizes(url)) * BATCH_SIZE
-    if projecting.poll() is not None:  # it gave the server up
+    if projecting.poll() is not None:  # the projection stopped after a connection error
         projecting = start("project", url)
     with open_ledger(url) as metering:
         wait_until(lambda: metering.generations.list()[0].position == count + 1)
@@ -105,7 +105,7 @@ def test_a_projection_reaches_the_head_after_a_server_crash(start: Start, server
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
 def test_a_rebuild_resumes_after_a_server_crash(start: Start, server: Server, moment: int) -> None:
-    """Started again, where it was not finished, it comes to its end, and nothing differs from a fresh fold."""
+    """An unfinished rebuild that is started again completes, and its rows equal those of a replay."""
     rng = random.Random(6_000 + moment)
     url = server.database.fresh_url()
     with record_batches(url) as metering:
@@ -130,9 +130,9 @@ def test_a_rebuild_resumes_after_a_server_crash(start: Start, server: Server, mo
 
 
 def test_a_lost_batch_is_not_mistaken_for_a_stored_one(start: Start, server: Server) -> None:
-    """A server that is killed before a transaction is on disk gives the number of that transaction to another one.
+    """A server that dies before a transaction is on disk assigns the transaction's number again.
 
-    A writer that asks whether its own was committed must not be told of that one.
+    A writer that checks whether its own transaction was committed must not find the new one.
     """
     url = server.database.fresh_url()
     open_ledger(url).close()
@@ -153,7 +153,7 @@ def test_a_lost_batch_is_not_mistaken_for_a_stored_one(start: Start, server: Ser
 
 
 def test_a_stored_batch_is_found_if_its_acknowledgement_was_lost(start: Start, server: Server) -> None:
-    """It was committed, and waited for a standby that isn't there, when the server was killed: it isn't sent twice."""
+    """The batch was committed, and waited for a missing standby, when the server was killed: it isn't sent again."""
     url = server.database.fresh_url()
     open_ledger(url).close()
     with closing(server.database.connect()) as connection:
@@ -173,7 +173,7 @@ def test_a_stored_batch_is_found_if_its_acknowledgement_was_lost(start: Start, s
 
 
 def restart(server: Server, end: Callable[[Server], None], pause_seconds: float) -> None:
-    """End a server in one way or the other, and start it again after a pause."""
+    """Stop a server with `end`, and start it again after a pause."""
     end(server)
     time.sleep(pause_seconds)
     server.start()

@@ -1,7 +1,7 @@
-"""A server under load that is killed or told to end: what it acknowledged is there once, and the rest settles on retry.
+"""A server under load is killed or terminated: acknowledged requests are stored once, and retries complete the rest.
 
-Each request reports for a customer of its own, so that the ledger tells which requests it holds: with identifiers and
-without, one event and a hundred. Three moments a test; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
+Each request has its own customer, so that the ledger shows which requests it holds: with and without identifiers,
+of one event and of a hundred. Each test uses three moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import itertools
@@ -30,7 +30,7 @@ UNAVAILABLE = 503
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
 def test_a_killed_server_keeps_acknowledged_events(url: str, moment: int) -> None:
-    """Each acknowledged request is there once, each other one wholly or not at all; sent again, all count once."""
+    """Each acknowledged request is stored once, others completely or not at all; after retries all count once."""
     rng = random.Random(9_000 + moment)
     key = create_key(url)
     with ServerProcess(url) as server:
@@ -55,7 +55,7 @@ def test_a_killed_server_keeps_acknowledged_events(url: str, moment: int) -> Non
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
 def test_a_terminated_server_answers_accepted_requests(url: str, moment: int) -> None:
-    """The ledger holds exactly what was acknowledged, the exit status is 0, and what was turned away settles later."""
+    """The ledger holds exactly the acknowledged requests, the exit status is 0, and a retry completes rejected ones."""
     rng = random.Random(10_000 + moment)
     key = create_key(url)
     with ServerProcess(url) as server:
@@ -72,7 +72,7 @@ def test_a_terminated_server_answers_accepted_requests(url: str, moment: int) ->
 
 
 def test_an_incomplete_request_does_not_block_shutdown(sqlite_url: str) -> None:
-    """Told to end, the server waits for what it accepted, and not for a client that stopped in the middle of a body."""
+    """At shutdown the server waits for accepted requests, but not for a client that stopped in the middle of a body."""
     key = create_key(sqlite_url)
     with ServerProcess(sqlite_url, TALLYBOOK_DRAIN_TIMEOUT_SECONDS="2") as server:
         server.client(key).create_meters()
@@ -86,7 +86,7 @@ def test_an_incomplete_request_does_not_block_shutdown(sqlite_url: str) -> None:
 
 
 def mixed_requests(key: str, token: str) -> Iterator[PostRequest]:
-    """Streams and single events, with identifiers and without, in turns, each of another customer."""
+    """Yield streams and single events, with and without identifiers, in turn, each of another customer."""
     customers = (f"customer-{number:05d}" for number in itertools.count())
     kinds = [
         kind(bearer, customers, with_identifiers=with_identifiers)
@@ -99,19 +99,19 @@ def mixed_requests(key: str, token: str) -> Iterator[PostRequest]:
 
 
 def send_until(end: Callable[[], None], port: int, posts: Iterator[PostRequest], rng: random.Random) -> SendResult:
-    """Send until the server ends, which `end` brings about at some moment of the load."""
-    under_way = threading.Event()
-    observed = notify_after(posts, rng.randrange(3 * CONNECTIONS, 120), under_way)
+    """Send requests until the server ends; `end` stops it at a random moment."""
+    is_under_load = threading.Event()
+    observed = notify_after(posts, rng.randrange(3 * CONNECTIONS, 120), is_under_load)
     with ThreadPoolExecutor(1) as second:
         sending = second.submit(send, port, observed, CONNECTIONS, TIMEOUT_SECONDS)
-        assert under_way.wait(TIMEOUT_SECONDS)
+        assert is_under_load.wait(TIMEOUT_SECONDS)
         time.sleep(rng.random() * 0.05)
         end()
         return sending.result()
 
 
 def notify_after(posts: Iterable[PostRequest], number: int, reached: threading.Event) -> Iterator[PostRequest]:
-    """The same posts; tells when so many of them have been taken."""
+    """Yield the same requests; set `reached` after a number of them."""
     for index, post in enumerate(posts):
         if index == number:
             reached.set()
@@ -119,7 +119,7 @@ def notify_after(posts: Iterable[PostRequest], number: int, reached: threading.E
 
 
 def check_acknowledged(url: str, sent: SendResult) -> None:
-    """Check that a ledger holds each acknowledged request, each unanswered one wholly or not at all, and no more."""
+    """Check that each acknowledged request is stored, each unanswered one completely or not at all, and no others."""
     totals, _ = ledger_totals(url)
     for post in sent.acknowledged:
         assert {name: totals[post.customer, name] for name in METERS} == post.totals
@@ -129,21 +129,21 @@ def check_acknowledged(url: str, sent: SendResult) -> None:
 
 
 def resend_until_acknowledged(port: int, posts: list[PostRequest]) -> None:
-    """Send requests again, as they were, until each is acknowledged at once."""
+    """Send the same requests again until all are acknowledged."""
     sent = send(port, posts, CONNECTIONS, TIMEOUT_SECONDS)
     assert sent.rejected == []
     assert len(sent.acknowledged) == len(posts)
 
 
 def check_replayed(port: int, sent: SendResult) -> None:
-    """Check that what was answered before gets the very same answer again."""
+    """Check that a request that was answered before gets exactly the same response again."""
     resent = send(port, sent.acknowledged, CONNECTIONS, TIMEOUT_SECONDS)
     replayed = {response.post.customer: (response.status, response.body) for response in resent.responses}
     assert replayed == {response.post.customer: (response.status, response.body) for response in sent.responses}
 
 
 def ledger_totals(url: str) -> tuple[Totals, int]:
-    """What the ledger holds for each customer on each meter, and of how many events."""
+    """Return the totals of each customer on each meter, and the number of events."""
     now, totals, events = datetime.now(UTC), Totals(), 0
     with Metering.open(url) as metering:
         for event_name in METERS:
@@ -154,5 +154,5 @@ def ledger_totals(url: str) -> tuple[Totals, int]:
 
 
 def all_requests(sent: SendResult) -> list[PostRequest]:
-    """Every request that was sent."""
+    """Return every request that was sent."""
     return [*(response.post for response in sent.responses), *sent.unanswered]

@@ -12,7 +12,7 @@ from .usage import BATCH_SIZE, VALUE, batch, count_and_sum, open_ledger
 
 
 def run_together(jobs: Sequence[Callable[[], None]]) -> None:
-    """Run each job in a thread of its own, all from the same moment; raise the first failure of any."""
+    """Run each job in its own thread, all from the same moment; raise the first exception."""
     together = threading.Barrier(len(jobs))
     failures: list[BaseException] = []
 
@@ -34,7 +34,7 @@ def run_together(jobs: Sequence[Callable[[], None]]) -> None:
 
 @pytest.mark.parametrize("size", [1, 50, 1_000], ids=["one by one", "in batches", "in one batch"])
 def test_four_threads_that_record_the_same_identifiers_record_each_once(url: str, size: int) -> None:
-    """1,000 identifiers given by four threads leave 1,000 events and 3,000 duplicate receipts."""
+    """1,000 identifiers recorded by four threads give 1,000 events and 3,000 duplicates."""
     receipts: list[Receipt] = []
     with open_ledger(url) as metering:
         events = batch("w", 0, 1_000)
@@ -51,7 +51,7 @@ def test_four_threads_that_record_the_same_identifiers_record_each_once(url: str
 
 
 def test_threads_record_and_read_while_others_catch_up(url_for_threads: str) -> None:
-    """Writers, readers and folders get in nobody's way: figures only grow, and nothing is lost."""
+    """Writers, readers and catch-ups don't block each other: counts only grow, and no event is lost."""
     with open_ledger(url_for_threads) as metering:
         readings: list[list[tuple[int, int]]] = [[], []]
 
@@ -77,7 +77,7 @@ def test_threads_record_and_read_while_others_catch_up(url_for_threads: str) -> 
 
 
 def test_threads_that_cancel_one_event_cancel_it_once(url: str) -> None:
-    """Whoever is first cancels; all are given that cancellation."""
+    """The first thread cancels; all threads receive its cancellation."""
     with open_ledger(url) as metering:
         metering.record_many(batch("w", 0))
         results: list[tuple[str | None, object]] = []

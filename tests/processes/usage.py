@@ -1,4 +1,4 @@
-"""What the programs and the tests record, and how they ask for it."""
+"""The meter events that programs and tests record, and the query of their totals."""
 
 from datetime import UTC, datetime
 
@@ -11,14 +11,14 @@ VALUE = 3
 
 
 def open_ledger(url: str) -> Metering:
-    """The ledger at `url`, with its one meter."""
+    """Return the ledger at `url`, with its one meter."""
     metering = Metering.open(url, policy=AcceptancePolicy(max_age=None))
     metering.meters.configure("tokens", customer_key="customer")
     return metering
 
 
 def batch(writer: str, number: int, size: int = BATCH_SIZE) -> list[dict[str, object]]:
-    """One batch of reports. Its identifiers tell the writer, the batch, and the place in it."""
+    """Return one batch of meter events. An identifier names the writer, the batch, and the index in the batch."""
     return [
         {
             "event_name": "tokens",
@@ -31,11 +31,11 @@ def batch(writer: str, number: int, size: int = BATCH_SIZE) -> list[dict[str, ob
 
 
 def count_and_sum(metering: Metering) -> tuple[int, int]:
-    """Count and sum of all usage."""
+    """Return count and sum of all usage."""
     total = metering.total("tokens", None, START, END)
     return total.count, int(total.sum)
 
 
 def print_line(*values: object) -> None:
-    """Say something to whoever started this program, at once."""
+    """Print a line for the parent process, and flush it."""
     print(*values, flush=True)  # noqa: T201
