@@ -1,4 +1,4 @@
-"""A store that fails at its nth statement: once, from then on, with the answer lost, or with the process killed."""
+"""Faults at the nth statement of a store: it fails once or permanently, loses its response, or kills the process."""
 
 import os
 from collections.abc import Callable, Generator
@@ -13,7 +13,7 @@ KILLED_STATUS = 9
 
 @dataclass
 class FaultInjector:
-    """A store that meets its fault at the `at`th statement, or commit; `is_met` tells whether it came to that."""
+    """Injects a fault at statement or commit number `fail_at`; `was_reached` is set if there was such a statement."""
 
     failure_mode: str
     fail_at: int
@@ -23,7 +23,7 @@ class FaultInjector:
 
     @contextmanager
     def armed(self) -> Generator[None]:
-        """Let it fail meanwhile."""
+        """Inject the fault only inside the context."""
         self.is_armed = True
         try:
             yield
@@ -31,16 +31,16 @@ class FaultInjector:
             self.is_armed = False
 
     def before(self, statement: Statement) -> None:
-        """Fail at a statement, before it takes effect."""
+        """Inject the fault before a statement takes effect."""
         if self.failure_mode in FAULTS_AFTER or not self.is_armed:
             return
         self.count += 1
-        if self.count == self.fail_at or (self.count > self.fail_at and self.failure_mode == "from then on"):
+        if self.count == self.fail_at or (self.count > self.fail_at and self.failure_mode == "permanently"):
             self.was_reached = True
             FAULTS_BEFORE[self.failure_mode]()
 
     def after(self, statement: Statement) -> None:
-        """Fail at a commit, after it took effect."""
+        """Inject the fault after a commit took effect."""
         if self.failure_mode not in FAULTS_AFTER or not self.is_armed or statement.text != "COMMIT":
             return
         self.count += 1
@@ -50,43 +50,43 @@ class FaultInjector:
 
 
 def fail() -> NoReturn:
-    """Fail as a database does."""
+    """Raise the error of a failed database."""
     raise InjectedFault("disk I/O error")
 
 
 def lose_connection() -> NoReturn:
-    """Lose the connection."""
+    """Raise the error of a lost connection."""
     raise InjectedFault("connection lost")
 
 
 def kill_process() -> NoReturn:
-    """End the process, with nothing of it going on."""
+    """End the process without any cleanup, as SIGKILL does."""
     os._exit(KILLED_STATUS)
 
 
 FAULTS_BEFORE: dict[str, Callable[[], NoReturn]] = {
     "once": fail,
-    "from then on": fail,
-    "cut off": lose_connection,
+    "permanently": fail,
+    "connection lost": lose_connection,
     "killed": kill_process,
 }
 FAULTS_AFTER: dict[str, Callable[[], NoReturn]] = {
-    "answer lost": lose_connection,
+    "response lost": lose_connection,
     "killed after a commit": kill_process,
 }
 
 
 @dataclass
 class SingleFault:
-    """A store that fails at the next statement that holds the text `at`, once."""
+    """Injects one failure into the next statement that contains the text `fail_at`."""
 
     fail_at: str | None = None
 
     def before(self, statement: Statement) -> None:
-        """Fail, if it is the one."""
+        """Fail if the statement contains the text."""
         if self.fail_at is not None and self.fail_at in statement.text:
             self.fail_at = None
             fail()
 
     def after(self, statement: Statement) -> None:
-        """Nothing."""
+        """Do nothing."""

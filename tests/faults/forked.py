@@ -1,4 +1,4 @@
-"""A child of this process, to be killed, to have less rights or less room; it ends without a trace in this one."""
+"""Runs a function in a forked child process, which can be killed or run with fewer rights or less disk space."""
 
 import os
 import pickle
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 
 def run_in_child(function: Callable[[], Any]) -> tuple[int, Any]:
-    """Do something in a child; give the status it ended with (0 unless it was killed), and what it gave."""
+    """Run a function in a child; return its exit status (0 unless it was killed) and the result of the function."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -27,7 +27,7 @@ FAILED_STATUS = 70
 
 
 def _run_and_exit(function: Callable[[], Any], writing: int) -> NoReturn:
-    """Do it, tell what it gave, and end: nothing of this process is to be tidied up by its child."""
+    """Send the result to the parent and exit without cleanup, since the resources belong to the parent."""
     status = FAILED_STATUS
     try:
         data = pickle.dumps(function())

@@ -1,4 +1,4 @@
-"""Ledgers on which something is begun, as many alike as there are ways to fail."""
+"""Identical ledgers on each store: one for each failure."""
 
 import shutil
 from collections.abc import Callable, Generator, Mapping
@@ -14,7 +14,7 @@ LocationFactory = Callable[[], AbstractContextManager[LedgerLocation]]
 
 @contextmanager
 def sqlite_copies(operation: Operation) -> Generator[LocationFactory]:
-    """Copies of a ledger in a file, and of its read models."""
+    """Yield a function that copies a ledger file and its read models."""
     with sqlite_file_location() as location:
         with location.open(lambda: NOW) as metering:
             operation.set_up(metering)
@@ -35,7 +35,7 @@ def sqlite_copies(operation: Operation) -> Generator[LocationFactory]:
 
 @contextmanager
 def postgres_schemas(operation: Operation) -> Generator[LocationFactory]:
-    """Schemas in each of which the same was begun."""
+    """Yield a function that creates a schema with the same ledger."""
 
     @contextmanager
     def create_schema() -> Generator[LedgerLocation]:

@@ -1,34 +1,34 @@
-"""Each statement of a store can be watched, and made to fail, before it and after it."""
+"""Observers of the statements of a store, which can make each one fail before or after it takes effect."""
 
 from typing import NamedTuple, Protocol
 
 
 class Statement(NamedTuple):
-    """One statement of a store, BEGIN, COMMIT and CONNECT among them, on one of its connections."""
+    """One statement of a store on one of its connections, including BEGIN, COMMIT and CONNECT."""
 
     connection: object
     text: str
 
     @property
     def begins_transaction(self) -> bool:
-        """Whether a transaction begins with it."""
+        """Whether the statement begins a transaction."""
         return self.text.startswith("BEGIN")
 
 
 class StatementObserver(Protocol):
-    """What is told of each statement. It may raise InjectedFault, or anything else, in its place."""
+    """Receives each statement. It may raise InjectedFault or another exception in place of the statement."""
 
     def before(self, statement: Statement) -> None:
-        """A statement is about to be sent."""
+        """Handle a statement before it is sent."""
         ...
 
     def after(self, statement: Statement) -> None:
-        """A statement took effect, and its answer is about to be given."""
+        """Handle a statement after it took effect, before its result is returned."""
         ...
 
 
 class InjectedFault(Exception):
-    """The database answers this; the store sees it as its driver's own error.
+    """An error of the database; the store receives it as an error of its driver.
 
-    "disk full" and "disk I/O error" are answers; with anything else the connection is gone.
+    "disk full" and "disk I/O error" are errors of a statement; any other text means that the connection is lost.
     """

@@ -1,4 +1,4 @@
-"""What a ledger is asked to do while its store fails, and what there is before."""
+"""The operations that run while a store fails, and the ledgers that they run on."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ RULES: Mapping[str, object] = {"formula": "last", "event_time_window": "day"}
 
 
 def meter_event(number: int, meter: str = "tokens", customer: str = "acme") -> dict[str, object]:
-    """One report of many."""
+    """Return the meter event with a number."""
     return {
         "event_name": meter,
         "identifier": f"use-{number}",
@@ -25,7 +25,7 @@ def meter_event(number: int, meter: str = "tokens", customer: str = "acme") -> d
 
 
 def set_up_ledger(metering: Metering) -> None:
-    """Two meters, usage of a day and a half with cancels, a closed period; and read models that lag behind."""
+    """Create two meters, usage of 36 hours with cancellations, and a closed period. The read models are behind."""
     metering.meters.configure("tokens", customer_key="customer", dimension_keys=["region"])
     metering.meters.configure("seats", formula="last", event_time_window="hour", customer_key="customer")
     metering.record_many([meter_event(number, ("tokens", "seats")[number % 2]) for number in range(24)])
@@ -37,7 +37,7 @@ def set_up_ledger(metering: Metering) -> None:
 
 
 def set_up_with_candidate(metering: Metering) -> None:
-    """The same, and a generation under other rules, which lags behind by now."""
+    """Create the same ledger, and a candidate under other rules, which is behind the head."""
     set_up_ledger(metering)
     metering.generations.build_candidate("tokens", RULES)
     metering.record_many([meter_event(number) for number in range(40, 44)])
@@ -45,7 +45,7 @@ def set_up_with_candidate(metering: Metering) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """Something to be done; done again once it is done, it gives the same, or is refused with one of `refusals`."""
+    """An operation; repeated after it succeeded, it returns the same result or raises one of `expected_errors`."""
 
     name: str
     run: Callable[[Metering], Any]
@@ -78,14 +78,14 @@ OPERATIONS = (
     Operation(
         "change rules", lambda ledger: ledger.rules.change("tokens", RULES, reason="a test"), {"parameter_invalid"}
     ),
-    Operation("ask", lambda ledger: ledger.total("tokens", None, DAY, NOW).count, is_expected=(22).__eq__),
+    Operation("total", lambda ledger: ledger.total("tokens", None, DAY, NOW).count, is_expected=(22).__eq__),
     Operation("verify", lambda ledger: ledger.verify(), is_expected=lambda result: result.is_equal),
     Operation("promote", lambda ledger: ledger.generations.promote(2, reason="a test"), (), set_up_with_candidate),
 )
 
 
 def query_results(metering: Metering) -> list[object]:
-    """All that a ledger tells."""
+    """Return the results of all queries."""
     span = DAY - timedelta(days=1), NOW
     return [
         metering.meters.list(),

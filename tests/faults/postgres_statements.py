@@ -1,4 +1,4 @@
-"""The statements of the store on PostgreSQL."""
+"""Observes the statements of the store on PostgreSQL."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -19,7 +19,7 @@ ERRORS = {"disk full": errors.DiskFull, "disk I/O error": errors.IoError}
 
 @contextmanager
 def observe_postgres(observer: StatementObserver) -> Generator[None]:
-    """Let `watch` be told of each statement that this thread has psycopg execute. Rolling back always works."""
+    """Report each statement that psycopg executes on this thread to `observer`. A rollback never fails."""
     execute, connect, thread = psycopg.Cursor.execute, MonitoredConnection.connect, threading.current_thread()
 
     def executed(cursor: Any, query: Any, *arguments: Any, **named: Any) -> Any:
@@ -30,7 +30,7 @@ def observe_postgres(observer: StatementObserver) -> Generator[None]:
 
     def connected(*arguments: Any, **named: Any) -> Any:
         connection = connect(*arguments, **named)
-        if threading.current_thread() is not thread:  # the pool's
+        if threading.current_thread() is not thread:  # a thread of the pool
             return connection
         try:
             _run_observed(observer, connection, "CONNECT", lambda: None)
@@ -50,7 +50,7 @@ def observe_postgres(observer: StatementObserver) -> Generator[None]:
 
 
 def is_open(connection: "psycopg.Connection[Any]") -> bool:
-    """Whether a transaction is open on a connection."""
+    """Return whether a transaction is open on a connection."""
     return not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE
 
 
@@ -68,10 +68,10 @@ def _run_observed(
 
 
 def _error(connection: "psycopg.Connection[Any]", message: str) -> psycopg.Error:
-    """What psycopg raises, with the connection left as it is then."""
+    """Return the error of psycopg, with the connection in the state after that error."""
     if message in ERRORS:
         if is_open(connection):
-            connection.pgconn.exec_(b"SELECT 1 / 0")  # after an error nothing more is done in a transaction
+            connection.pgconn.exec_(b"SELECT 1 / 0")  # aborts the transaction, as an error of the server does
         return ERRORS[message](message)
     connection.close()
     return psycopg.OperationalError(f"server closed the connection unexpectedly: {message}")

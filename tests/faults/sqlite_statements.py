@@ -1,4 +1,4 @@
-"""The statements of the store on SQLite."""
+"""Observes the statements of the store on SQLite."""
 
 import sqlite3
 import threading
@@ -14,21 +14,21 @@ Result = TypeVar("Result")
 
 
 class ObservedCursor(sqlite3.Cursor):
-    """A cursor whose statements are watched."""
+    """A cursor whose statements are observed."""
 
     connection: "ObservedConnection"  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def execute(self, sql: str, parameters: Any = (), /) -> "ObservedCursor":
-        """Run a statement."""
+        """Run an observed statement."""
         return self.connection.run_observed(sql, lambda: super(ObservedCursor, self).execute(sql, parameters))
 
     def executemany(self, sql: str, parameters: Any, /) -> "ObservedCursor":
-        """Run a statement for each of some parameters."""
+        """Run an observed statement for each of the parameters."""
         return self.connection.run_observed(sql, lambda: super(ObservedCursor, self).executemany(sql, parameters))
 
 
 class ObservedConnection(DatabaseConnection):
-    """A connection to SQLite whose statements are watched. Rolling back always works, as it does after a crash."""
+    """A connection to SQLite whose statements are observed. A rollback never fails, as after a crash."""
 
     observer: StatementObserver
     thread: threading.Thread
@@ -36,28 +36,28 @@ class ObservedConnection(DatabaseConnection):
 
     @property
     def holds_write_lock(self) -> bool:
-        """Whether it holds the write lock."""
+        """Whether the connection holds the write lock."""
         return self._is_writing and self.in_transaction
 
     def cursor(self, _: object = None) -> ObservedCursor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """A cursor whose statements are watched."""
+        """Return a cursor whose statements are observed."""
         return super().cursor(ObservedCursor)
 
     def execute(self, sql: str, parameters: Any = (), /) -> ObservedCursor:
-        """Run a statement."""
+        """Run an observed statement."""
         return self.cursor().execute(sql, parameters)
 
     def commit(self) -> None:
-        """Commit, as a statement that is watched."""
+        """Commit as an observed statement."""
         self.run_observed("COMMIT", super().commit)
 
     def close(self) -> None:
-        """Close, which lets go of all that was begun."""
+        """Close the connection, which rolls back an open transaction and releases its locks."""
         self._is_writing = False
         super().close()
 
     def run_observed(self, text: str, run: Callable[[], Result]) -> Result:
-        """Run what `text` stands for, unless the watch raises."""
+        """Run the statement `text`, unless the observer raises an exception."""
         if threading.current_thread() is not self.thread:
             return run()
         statement = Statement(self, text)
@@ -76,9 +76,9 @@ class ObservedConnection(DatabaseConnection):
 
 @contextmanager
 def observe_sqlite(observer: StatementObserver) -> Generator[None]:
-    """Let `watch` be told of each statement of this thread on each connection made meanwhile, and of its making.
+    """Report each new connection inside the context, and each of its statements on this thread, to `observer`.
 
-    What another thread says would come at another moment in every run.
+    Statements of other threads would arrive in a different order in every run.
     """
     connect, thread = sqlite3.connect, threading.current_thread()
 

@@ -1,4 +1,4 @@
-"""Where the stores meet their databases."""
+"""Observes the statements of all stores."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ __all__ = ["InjectedFault", "Statement", "StatementObserver", "holds_write_lock"
 
 @contextmanager
 def observe_statements(observer: StatementObserver) -> Generator[None]:
-    """Let `watch` be told of each statement of each store meanwhile, and of each connection that is made."""
+    """Report each statement and each new connection of every store to `observer`, inside the context."""
     with observe_sqlite(observer), observe_postgres(observer):
         yield
 
 
 def holds_write_lock(connection: object) -> bool:
-    """Whether another process may have to wait for what a connection has begun."""
+    """Return whether another process may have to wait for the transaction of a connection."""
     if isinstance(connection, psycopg.Connection):
         return is_open(cast("psycopg.Connection[Any]", connection))
     return isinstance(connection, ObservedConnection) and connection.holds_write_lock

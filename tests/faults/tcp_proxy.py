@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a PostgreSQL server, which stands for a network, a load balancer or a server that fails."""
+"""A TCP proxy in front of a PostgreSQL server. It simulates failures of the network, a load balancer or a server."""
 
 import socket
 import struct
@@ -14,7 +14,7 @@ CANNOT_CONNECT_NOW = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting 
 
 
 class TcpProxy:
-    """Passes bytes on in both directions, unless it is told to swallow them. It acknowledges all packets itself."""
+    """Forwards bytes in both directions, or discards them. It acknowledges all packets itself."""
 
     def __init__(self, server: Server) -> None:
         self._server_socket = f"{server.folder}/.s.PGSQL.5432"
@@ -22,11 +22,11 @@ class TcpProxy:
         self._sockets: list[socket.socket] = [self._listener]
         self._silent: set[int] = set()
         self._upstreams: list[socket.socket] = []
-        self._swallows_new = False
+        self._discards_new = False
         self.rejections = 0
-        """How many more connections are rejected as a server that starts rejects them."""
+        """The number of further connections to reject, as a starting server does."""
         self.on_bytes: Callable[[bytes], None] = lambda _: None
-        """Is called with what clients send, before it is passed on."""
+        """Called with the bytes of clients, before they are forwarded."""
         port = self._listener.getsockname()[1]
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable&gssencmode=disable"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -41,16 +41,16 @@ class TcpProxy:
             open_socket.close()
 
     def fall_silent(self, *, for_new_connections: bool = True) -> None:
-        """Swallow all bytes of the present connections from now on, and of new ones, if asked to."""
+        """Discard all bytes of the current connections from now on, and of new ones if `for_new_connections`."""
         self._silent.update(range(len(self._upstreams)))
-        self._swallows_new = for_new_connections
+        self._discards_new = for_new_connections
 
     def recover(self) -> None:
-        """Serve new connections, and let the server notice that the silent ones are gone."""
-        self._swallows_new = False
+        """Serve new connections, and close the silent ones towards the server."""
+        self._discards_new = False
         for number, upstream in enumerate(list(self._upstreams)):
             if number in self._silent:
-                with suppress(OSError):  # it was ended before
+                with suppress(OSError):  # closed already
                     upstream.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
@@ -62,7 +62,7 @@ class TcpProxy:
                     self.rejections -= 1
                     _reject(client)
                     continue
-                if self._swallows_new:
+                if self._discards_new:
                     self._silent.add(len(self._upstreams))
                 upstream = socket.socket(socket.AF_UNIX)
                 upstream.connect(self._server_socket)

@@ -1,4 +1,4 @@
-"""What is kept goes with the events that it is about, whatever fails: both are there, or neither."""
+"""Attached key-value entries are stored in the transaction of their meter events, whatever statement fails."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from .statements import observe_statements
 
 
 def set_up_ledger(metering: Metering) -> None:
-    """One use, and two rows that are kept."""
+    """Create a ledger with one meter event and two entries."""
     metering.meters.configure("tokens", customer_key="customer", dimension_keys=["region"])
     metering.record_many([meter_event(1)])
     metering.key_value_store().apply(
@@ -26,13 +26,13 @@ def set_up_ledger(metering: Metering) -> None:
 
 
 def attach_entries(receipts: Sequence[Receipt], now: datetime) -> list[KeyValueEntry]:
-    """What a server keeps of an answer."""
+    """Return the entries that a server attaches: a response and a delivery."""
     positions = [receipt.position for receipt in receipts]
     return [KeyValueEntry("answer", "key", 5, f"{positions}".encode()), KeyValueEntry("delivery", "3", 3, b"")]
 
 
 def change_entries(metering: Metering) -> None:
-    """Rows added, put and taken away at once."""
+    """Insert, update and delete entries in one transaction."""
     metering.key_value_store().apply(
         insert=[KeyValueEntry("delivery", "4", 4, b"")],
         upsert=[KeyValueEntry("delivery", "1", 9, b"again")],
@@ -42,17 +42,19 @@ def change_entries(metering: Metering) -> None:
 
 OPERATIONS: dict[str, Callable[[Metering], object]] = {
     "with events": lambda metering: metering.record_many([meter_event(2), meter_event(3)], attach=attach_entries),
-    "with none that is new": lambda metering: metering.record_many([meter_event(1)], attach=attach_entries),
-    "by itself": change_entries,
+    "with a duplicate": lambda metering: metering.record_many([meter_event(1)], attach=attach_entries),
+    "without events": change_entries,
 }
 CASES = [
-    (store, way) for store in STORES for way in ("once", "answer lost", *(["cut off"] if store == "postgres" else []))
+    (store, mode)
+    for store in STORES
+    for mode in ("once", "response lost", *(["connection lost"] if store == "postgres" else []))
 ]
 
 
 @pytest.fixture(autouse=True)
 def _short_lock_timeout(postgres: Database) -> Iterator[None]:
-    """Nobody waits long for what is held by who failed."""
+    """Set short lock timeouts, so that no call waits long for the lock of a failed operation."""
     if not CONFIGURED_DATABASES:
         CONFIGURED_DATABASES.append(postgres)
     with short_lock_timeout():
@@ -60,7 +62,7 @@ def _short_lock_timeout(postgres: Database) -> Iterator[None]:
 
 
 def stored_state(metering: Metering) -> object:
-    """All that is recorded and kept."""
+    """Return all meter events and entries."""
     rows = [row for kind in ("answer", "delivery") for row in metering.key_value_store().scan(kind, limit=10)]
     return [event.identifier for event in metering.events("tokens")], rows
 
@@ -68,9 +70,9 @@ def stored_state(metering: Metering) -> object:
 @pytest.mark.parametrize("operation_name", OPERATIONS)
 @pytest.mark.parametrize(("store", "failure_mode"), CASES)
 def test_a_failed_change_is_stored_completely_or_not_at_all(store: str, failure_mode: str, operation_name: str) -> None:
-    """At each statement in turn. Nobody takes what they kept themselves, just before, for somebody else's.
+    """Each statement fails in turn. A caller never takes its own entries for those of another caller.
 
-    On PostgreSQL a commit whose answer is lost is looked for, and found.
+    On PostgreSQL, the store finds the transaction of a commit whose response was lost.
     """
     operation, fault_count = OPERATIONS[operation_name], 0
     with STORES[store](Operation(operation_name, operation, set_up=set_up_ledger)) as copies:
@@ -79,21 +81,21 @@ def test_a_failed_change_is_stored_completely_or_not_at_all(store: str, failure_
             operation(metering)
             after = stored_state(metering)
         for at in count(1):
-            failing = FaultInjector(failure_mode, at)
-            with copies() as location, observe_statements(failing), location.open(lambda: NOW) as metering:
-                with failing.armed():
+            fault = FaultInjector(failure_mode, at)
+            with copies() as location, observe_statements(fault), location.open(lambda: NOW) as metering:
+                with fault.armed():
                     is_done = succeeds(lambda metering=metering: operation(metering))
                 actual = stored_state(metering)
                 assert actual == after if is_done else actual in (before, after), f"after statement {at}"
                 assert is_done or store == "sqlite" or failure_mode == "once"
-            if not failing.was_reached:
+            if not fault.was_reached:
                 break
             fault_count += 1
-    assert fault_count > (failure_mode != "answer lost")
+    assert fault_count > (failure_mode != "response lost")
 
 
 def succeeds(operation: Callable[[], object]) -> bool:
-    """Whether something is done rather than refused, which it is as unavailable."""
+    """Return whether an operation succeeds; the only error allowed is `ledger_unavailable`."""
     try:
         operation()
     except TallybookError as error:

@@ -1,4 +1,4 @@
-"""A disk that is full: it is told clearly, nothing that was accepted is lost, and once there is room it goes on."""
+"""A full disk is reported, loses no accepted event, and recording continues once there is space."""
 
 import resource
 import signal
@@ -20,21 +20,21 @@ MAX_BATCHES = 200
 
 
 class PageLimit:
-    """Databases that may hold no more pages than they do: SQLite itself tells then that they are full."""
+    """Limits the number of pages of databases: SQLite itself then reports that they are full."""
 
     def __init__(self) -> None:
         self.connections: list[Any] = []
 
     def before(self, statement: Statement) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def after(self, statement: Statement) -> None:
-        """Know each connection."""
+        """Remember each connection."""
         if statement.text == "CONNECT":
             self.connections.append(statement.connection)
 
     def limit(self, is_full: bool) -> None:
-        """Take the room away, or give it back."""
+        """Set or remove the limit."""
         for connection in self.connections:
             max_pages = connection.execute("PRAGMA page_count").fetchone()[0] + 4 if is_full else 1_000_000
             connection.execute(f"PRAGMA max_page_count = {max_pages}")
@@ -42,7 +42,7 @@ class PageLimit:
 
 @contextmanager
 def page_limit() -> Generator[LimitSpace]:
-    """Room for a few pages more."""
+    """Yield a function that limits databases to a few more pages."""
     pages = PageLimit()
     with observe_statements(pages):
         yield pages.limit
@@ -50,7 +50,7 @@ def page_limit() -> Generator[LimitSpace]:
 
 @contextmanager
 def file_size_limit() -> Generator[LimitSpace]:
-    """No file may grow beyond a size: writing to it fails, as on a full disk."""
+    """Yield a function that limits the size of files: further writes fail, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     _, max_bytes = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda is_full: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000 if is_full else max_bytes, max_bytes))
@@ -62,10 +62,10 @@ def file_size_limit() -> Generator[LimitSpace]:
 def test_a_full_disk_loses_nothing_and_is_recoverable(
     limit_space: Callable[[], AbstractContextManager[LimitSpace]], message: str, tmp_path: Path
 ) -> None:
-    """Reports are refused with what to do; what was accepted can be read, at the latest when there is room."""
+    """The error says what to do. Accepted events can be read, at the latest once there is space."""
     url = f"sqlite:///{tmp_path / 'usage.db'}"
     _, report = run_in_child(lambda: fill_disk(url, limit_space))
-    assert report["refused"] == "ledger_unavailable"
+    assert report["error"] == "ledger_unavailable"
     assert message in report["message"]
     assert 0 < report["accepted"] < MAX_BATCHES * BATCH_SIZE
     assert report["read while full"] in {report["accepted"], "ledger_unavailable"}
@@ -78,7 +78,7 @@ def test_a_full_disk_loses_nothing_and_is_recoverable(
 
 
 def fill_disk(url: str, limit_space: Callable[[], AbstractContextManager[LimitSpace]]) -> dict[str, Any]:
-    """Report until the disk is full, look, make room, and go on; give what was told."""
+    """Record until the disk is full, query, free space, and record again; return all results."""
     report: dict[str, Any] = {"accepted": 0}
     with limit_space() as shrink, Metering.open(url, clock=lambda: NOW) as metering:
         set_up_ledger(metering)
@@ -90,7 +90,7 @@ def fill_disk(url: str, limit_space: Callable[[], AbstractContextManager[LimitSp
                 metering.record_many(batch(number))
                 report["accepted"] += BATCH_SIZE
         except TallybookError as error:
-            report |= {"refused": error.code, "message": str(error)}
+            report |= {"error": error.code, "message": str(error)}
         report["read while full"] = try_call(lambda: count_events(metering) - before)
         shrink(False)
         report["sent again"] = [str(receipt.outcome) for receipt in metering.record_many(batch(number))]
@@ -101,7 +101,7 @@ def fill_disk(url: str, limit_space: Callable[[], AbstractContextManager[LimitSp
 
 
 def try_call(call: Callable[[], Any]) -> Any:
-    """What something gives, or the code that it is refused with."""
+    """Return the result of a call, or the code of its error."""
     try:
         return call()
     except TallybookError as error:
@@ -113,11 +113,11 @@ def _add_count(report: Any, before: int) -> Any:
 
 
 def batch(number: int) -> list[dict[str, object]]:
-    """Reports of some length."""
+    """Return a batch of meter events with long payloads."""
     events = [meter_event(9) | {"identifier": f"batch-{number}-{index}"} for index in range(BATCH_SIZE)]
     return [event | {"payload": {**meter_event(9)["payload"], "note": "x" * 100}} for event in events]  # pyright: ignore[reportGeneralTypeIssues]
 
 
 def count_events(metering: Metering) -> int:
-    """How many uses count."""
+    """Return the number of meter events that count."""
     return metering.total("tokens", None, DAY, NOW).count

@@ -1,6 +1,6 @@
-"""Whatever a store fails at, and however: what was acknowledged is there, once; what failed is whole or not at all.
+"""If any statement of a store fails, acknowledged operations are stored once, and failed ones completely or not at all.
 
-TALLYBOOK_TEST_FAULTS=all fails every work at each of its statements, on each store; by default, long works at some.
+TALLYBOOK_TEST_FAULTS=all fails every statement of each operation, on each store; by default, some of long operations.
 """
 
 import os
@@ -20,30 +20,30 @@ from .locations import STORES
 from .operations import NOW, OPERATIONS, Operation, query_results
 from .statements import observe_statements
 
-FAILURE_MODES = ("once", "from then on", "answer lost", "killed", "killed after a commit")
+FAILURE_MODES = ("once", "permanently", "response lost", "killed", "killed after a commit")
 ON_POSTGRES = {
-    "record many":      "cut off, answer lost, killed",
-    "cancel":           "cut off, answer lost, killed after a commit",
-    "catch up":         "once, cut off",
-    "close a period":   "from then on, answer lost, killed",
-    "change rules":     "once, cut off, answer lost, killed",
-    "promote":          "cut off, killed after a commit",
+    "record many":      "connection lost, response lost, killed",
+    "cancel":           "connection lost, response lost, killed after a commit",
+    "catch up":         "once, connection lost",
+    "close a period":   "permanently, response lost, killed",
+    "change rules":     "once, connection lost, response lost, killed",
+    "promote":          "connection lost, killed after a commit",
     "verify":           "once",
 }  # fmt: skip
-"""What is tried by default where all of it takes long."""
+"""The failure modes to test by default on PostgreSQL, where all of them take long."""
 EVERY_STATEMENT = os.environ.get("TALLYBOOK_TEST_FAULTS") == "all"
 CASES = [
-    (store, work, way)
+    (store, operation, mode)
     for store in STORES
-    for work in OPERATIONS
-    for way in (*FAILURE_MODES, *(["cut off"] if store == "postgres" else []))
-    if EVERY_STATEMENT or store == "sqlite" or way in ON_POSTGRES.get(work.name, "").split(", ")
+    for operation in OPERATIONS
+    for mode in (*FAILURE_MODES, *(["connection lost"] if store == "postgres" else []))
+    if EVERY_STATEMENT or store == "sqlite" or mode in ON_POSTGRES.get(operation.name, "").split(", ")
 ]
 
 
 @pytest.fixture(autouse=True)
 def _small_pages_and_short_timeouts(postgres: Database) -> Iterator[None]:
-    """Pages are small, so that there are several; and nobody waits long for what is held by who failed."""
+    """Set small pages, so that there are several, and short timeouts for the locks of failed operations."""
     if not CONFIGURED_DATABASES:
         CONFIGURED_DATABASES.append(postgres)
     with small_pages(), short_lock_timeout():
@@ -52,9 +52,9 @@ def _small_pages_and_short_timeouts(postgres: Database) -> Iterator[None]:
 
 @pytest.mark.parametrize(("store", "operation", "failure_mode"), CASES, ids=str)
 def test_failing_at_the_nth_statement(store: str, operation: Operation, failure_mode: str) -> None:
-    """At the first, the second, and so on, until the work runs through without meeting the fault.
+    """The nth statement fails, for n from 1 on, until the operation has no such statement.
 
-    What was done before isn't touched, and done again with the store well, the work has done what it should.
+    Earlier rows do not change, and the operation succeeds when it is repeated without faults.
     """
     attempt = attempt_in_child if failure_mode.startswith("killed") else attempt_in_process
     with STORES[store](operation) as copies:
@@ -64,16 +64,16 @@ def test_failing_at_the_nth_statement(store: str, operation: Operation, failure_
         fault_count = 0
         for at in statements(store):
             with copies() as location:
-                is_met = attempt(location, operation, FaultInjector(failure_mode, at), [rows, expected[0]])
-                assert run_without_faults(location, operation) == expected, f"done again after statement {at}"
-            if not is_met:
+                was_reached = attempt(location, operation, FaultInjector(failure_mode, at), [rows, expected[0]])
+                assert run_without_faults(location, operation) == expected, f"repeated after statement {at}"
+            if not was_reached:
                 break
             fault_count += 1
-    assert fault_count, "the work has no such statement"
+    assert fault_count, "the operation has no such statement"
 
 
 def statements(store: str) -> Iterator[int]:
-    """Numbers of statements to fail at, without end: each one, or, by default, some."""
+    """Return an endless iterator of statement numbers to fail at: all, or some by default."""
     if EVERY_STATEMENT:
         return count(1)
     if store == "sqlite":
@@ -84,21 +84,21 @@ def statements(store: str) -> Iterator[int]:
 def attempt_in_process(
     location: LedgerLocation, operation: Operation, fault: FaultInjector, allowed: list[list[Row]]
 ) -> bool:
-    """Do the work on a store that fails, then again on one that has recovered, without opening it anew."""
+    """Run the operation on a failing store, then again after the fault, without reopening the ledger."""
     with observe_statements(fault), location.open(lambda: NOW) as metering:
         with fault.armed():
             is_done = try_operation(lambda: run_and_check(operation, metering), ["ledger_unavailable"])
         check(location, is_done, fault, allowed)
         if fault.was_reached:
             try_operation(lambda: run_and_check(operation, metering), operation.expected_errors)
-            assert location.rows(0) == allowed[-1], f"done again at once after statement {fault.fail_at}"
+            assert location.rows(0) == allowed[-1], f"repeated at once after statement {fault.fail_at}"
     return fault.was_reached
 
 
 def attempt_in_child(
     location: LedgerLocation, operation: Operation, fault: FaultInjector, allowed: list[list[Row]]
 ) -> bool:
-    """Do the work in a process that is killed at a statement."""
+    """Run the operation in a process that is killed at a statement."""
     child = os.fork()
     if not child:
         try:
@@ -116,20 +116,20 @@ def attempt_in_child(
 
 
 def check(location: LedgerLocation, is_done: bool, fault: FaultInjector, allowed: list[list[Row]]) -> None:
-    """What was acknowledged is there; what was not is there wholly or not at all."""
+    """Check that an acknowledged operation is stored, and a failed one completely or not at all."""
     assert is_done or fault.was_reached
     rows = location.rows(0)
     assert rows in (allowed[-1:] if is_done else allowed), f"after statement {fault.fail_at}"
 
 
 def run_and_check(operation: Operation, metering: Metering) -> None:
-    """Do the work, which gives what it should if it gives anything."""
+    """Run the operation, and check its result."""
     result = operation.run(metering)
     assert operation.is_expected(result), result
 
 
 def try_operation(operation: Callable[[], Any], expected_errors: Any) -> bool:
-    """Whether something was done; otherwise it must have been refused with one of some codes."""
+    """Return whether an operation succeeds; raise its error unless the code is expected."""
     try:
         operation()
     except TallybookError as error:
@@ -140,7 +140,7 @@ def try_operation(operation: Callable[[], Any], expected_errors: Any) -> bool:
 
 
 def run_without_faults(location: LedgerLocation, operation: Operation) -> tuple[list[Row], list[object]]:
-    """Do the work with nothing going wrong; give all rows and all answers, which a fresh fold must give too."""
+    """Run the operation without faults and verify the ledger; return all rows and all query results."""
     with location.open(lambda: NOW) as metering:
         try_operation(lambda: run_and_check(operation, metering), operation.expected_errors)
         assert metering.verify().is_equal

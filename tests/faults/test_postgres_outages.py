@@ -1,4 +1,4 @@
-"""A PostgreSQL server that is read-only, locked, silent, starting or gone: no call waits much longer than it may."""
+"""A PostgreSQL server that is read-only, locked, silent, starting or gone: no call exceeds its timeout by much."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from .tcp_proxy import TcpProxy
 
 TIMEOUT_SECONDS = 2.0
 LIMIT_SECONDS = 3 * TIMEOUT_SECONDS
-"""Each call has ended by then: twice the timeout, and time for a slow machine."""
+"""The limit of each call: twice the timeout, and time for a slow machine."""
 WAIT_SECONDS = 20
 NAME = "outage"
 SCHEMAS = count(1)
@@ -136,7 +136,7 @@ def test_a_server_that_stays_read_only_is_unavailable(server: Server, operation:
 
 
 def test_a_standby_is_read_and_after_its_promotion_written() -> None:
-    """What is projected can be read; what has to be written waits for the promotion."""
+    """A standby serves projected totals; writes wait for its promotion."""
     with closing(Server()) as server, open_ledger(server.database.url, timeout_seconds=15) as metering:
         total = OPERATIONS["total"](metering)
         server.stop_immediately()
@@ -160,7 +160,7 @@ def test_a_standby_is_read_and_after_its_promotion_written() -> None:
     ("appending", WRITING),
     ("_read_models.totals_1", ["total", "verify"]),
 ])  # fmt: skip
-def test_a_locked_table_is_waited_for_no_longer_than_the_timeout(
+def test_a_call_waits_for_a_locked_table_no_longer_than_the_timeout(
     server: Server, table: str, operations: list[str]
 ) -> None:
     """The error names the session that holds the lock."""
@@ -199,7 +199,7 @@ def test_a_setting_of_the_session_is_not_needed_behind_a_pooler(server: Server) 
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_silent_server_is_waited_for_no_longer_than_the_timeout(proxy: TcpProxy, operation: str) -> None:
+def test_a_call_waits_for_a_silent_server_no_longer_than_the_timeout(proxy: TcpProxy, operation: str) -> None:
     """Packets are acknowledged and lost, as behind a proxy whose server is gone. Later calls use new connections."""
     with open_ledger(proxy.url) as metering:
         OPERATIONS["total"](metering)
@@ -234,14 +234,14 @@ def test_a_lost_commit_is_reported_as_unknown(proxy: TcpProxy, for_new_connectio
         started_at = time.monotonic()
         with pytest.raises(TallybookError, match="unknown whether the meter events are stored"):
             OPERATIONS["record"](metering)
-        assert time.monotonic() - started_at < 3 * timeout_seconds  # of the commit, and of looking the event up
+        assert time.monotonic() - started_at < 3 * timeout_seconds  # of the commit, and of the query for it
         proxy.recover()
         assert OPERATIONS["record"](metering)
         assert OPERATIONS["total"](metering).count == before + 1
 
 
-def test_a_long_statement_is_not_taken_for_silence(proxy: TcpProxy) -> None:
-    """The server says that it executes the statement, however long it takes."""
+def test_a_long_statement_is_not_mistaken_for_a_silent_server(proxy: TcpProxy) -> None:
+    """The server reports that it executes the statement, however long that takes."""
     settings = PostgresSettings.model_validate({"url": proxy.url, "timeout_seconds": 1})
     with closing(PostgresDatastore(settings, "public", 2)) as datastore:
         assert datastore.select(datastore.format_sql("SELECT 1 FROM pg_sleep(3.5)")) == [(1,)]
@@ -250,7 +250,7 @@ def test_a_long_statement_is_not_taken_for_silence(proxy: TcpProxy) -> None:
 # --- opening --------------------------------------------------------------------------------------
 
 
-def test_a_starting_server_is_waited_for_when_a_ledger_is_opened(proxy: TcpProxy) -> None:
+def test_opening_a_ledger_waits_for_a_starting_server(proxy: TcpProxy) -> None:
     """It rejects connections with SQLSTATE 57P03 at first."""
     proxy.rejections = 4
     with open_ledger(proxy.url, timeout_seconds=15) as metering:
@@ -268,7 +268,7 @@ def test_a_starting_server_is_waited_for_when_a_ledger_is_opened(proxy: TcpProxy
     ],
 )
 def test_a_wrong_address_is_reported_at_once(server: Server, url: str, reason: str) -> None:
-    """By whatever a ledger is asked for first."""
+    """The first call on a ledger reports it."""
     store = resolve_store(url.format(folder=server.folder))
     for call in (store.exists, store.open_recorder, store.delete_read_models):
         started_at = time.monotonic()
@@ -278,8 +278,8 @@ def test_a_wrong_address_is_reported_at_once(server: Server, url: str, reason: s
         assert exc_info.value.code == "ledger_unavailable"
 
 
-def test_connecting_is_tried_about_every_second(server: Server, proxy: TcpProxy) -> None:
-    """However long the server is gone, so that its return is noticed."""
+def test_a_connection_is_attempted_about_every_second(server: Server, proxy: TcpProxy) -> None:
+    """The interval does not grow during a long outage, so that a call notices the return of the server soon."""
     with open_ledger(proxy.url, WAIT_SECONDS) as metering, closing(server.database.connect()) as admin:
         proxy.rejections = rejections = 100
         started_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Files and folders that may only be read: what can be answered is, the rest is refused with what to do."""
+"""Read-only files and folders: reads succeed, and the error of every other operation says what to do."""
 
 import os
 from collections.abc import Callable
@@ -29,7 +29,7 @@ READ_ONLY_ERROR = "ledger_unavailable: read-only"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a ledger whose read models are up to date; everybody may do everything in it."""
+    """Return a folder with a ledger whose read models are up to date; every user may write to it."""
     folder = tmp_path / "ledger"
     folder.mkdir()
     with Metering.open(ledger_url(folder), clock=lambda: NOW) as metering:
@@ -55,11 +55,11 @@ def folder(tmp_path: Path) -> Path:
 def test_a_read_only_ledger_serves_reads_and_rejects_the_rest(
     folder: Path, read_only: list[str], rejected: list[str]
 ) -> None:
-    """Read models that can't be written answer for as long as nothing is recorded; a ledger that can't be, always."""
+    """Read-only read models serve queries until the next event is recorded; a read-only ledger always does."""
     for name in read_only:
         (folder / name).chmod(0o444)
     assert run_unprivileged(lambda: results_of(folder)) == ALL_RESULTS | dict.fromkeys(rejected, READ_ONLY_ERROR)
-    for file in folder.iterdir():  # SQLite gave the files that it keeps beside them the same rights
+    for file in folder.iterdir():  # SQLite gave its write-ahead logs the same permissions
         file.chmod(0o666)
     assert run_unprivileged(lambda: results_of(folder)) == ALL_RESULTS | (
         {} if "record" in rejected else {"record": "duplicate"}
@@ -67,7 +67,7 @@ def test_a_read_only_ledger_serves_reads_and_rejects_the_rest(
 
 
 def test_a_read_only_folder_is_reported_when_its_ledger_is_opened(folder: Path) -> None:
-    """SQLite needs a file beside the ledger's, so it isn't opened at all."""
+    """SQLite must create a file next to the ledger, so the ledger cannot be opened."""
     folder.chmod(0o555)
     assert run_unprivileged(lambda: result_or_error(lambda: Metering.open(ledger_url(folder)))) == READ_ONLY_ERROR
     folder.chmod(0o777)
@@ -75,7 +75,7 @@ def test_a_read_only_folder_is_reported_when_its_ledger_is_opened(folder: Path) 
 
 
 def test_a_folder_made_read_only_rejects_only_operations_that_create_files(folder: Path) -> None:
-    """A ledger that is open goes on; a fresh fold, and who works on generations, need a file beside it."""
+    """An open ledger continues to work, but `verify` and `rebuild` must create a file next to it."""
 
     def query_later() -> dict[str, Any]:
         with Metering.open(ledger_url(folder), clock=lambda: NOW) as metering:
@@ -88,12 +88,12 @@ def test_a_folder_made_read_only_rejects_only_operations_that_create_files(folde
             }
 
     os.chown(folder, UNPRIVILEGED_USER_ID if os.getuid() == 0 else -1, -1)
-    needing = dict.fromkeys(["verify", "rebuild"], "ledger_unavailable: Permission denied")
-    assert run_unprivileged(query_later) == ALL_RESULTS | needing
+    rejected = dict.fromkeys(["verify", "rebuild"], "ledger_unavailable: Permission denied")
+    assert run_unprivileged(query_later) == ALL_RESULTS | rejected
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    """What a ledger tells, and refuses."""
+    """Return the result or error of each operation."""
     with Metering.open(ledger_url(folder), clock=lambda: NOW) as metering:
         return {
             name: result_or_error(lambda operation=operation: operation(metering))
@@ -102,7 +102,7 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 
 def result_or_error(operation: Callable[[], Any]) -> Any:
-    """An answer, or the code of the refusal and what it says of why."""
+    """Return the result of an operation, or the code and reason of its error."""
     try:
         return operation()
     except TallybookError as error:
@@ -111,7 +111,7 @@ def result_or_error(operation: Callable[[], Any]) -> Any:
 
 
 def run_unprivileged(function: Callable[[], Any]) -> Any:
-    """Do something in a process that has no rights of its own: the administrator's ignore permissions."""
+    """Run a function in an unprivileged process, since file permissions do not apply to root."""
 
     def run_unprivileged() -> Any:
         if os.getuid() == 0:
@@ -125,5 +125,5 @@ def run_unprivileged(function: Callable[[], Any]) -> Any:
 
 
 def ledger_url(folder: Path) -> str:
-    """The ledger in a folder."""
+    """Return the URL of the ledger in a folder."""
     return f"sqlite:///{folder / 'usage.db'}"

@@ -1,4 +1,4 @@
-"""What a store failed at is over once it works again: nobody is told a wrong thing, and nobody is kept waiting."""
+"""After a failure, a store works again: no caller receives a wrong result, and none has to wait for a lock."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from .statements import observe_statements
 
 @pytest.fixture
 def fault() -> Iterator[SingleFault]:
-    """A fault to be met by the next statement that it is armed for."""
+    """Yield a fault for the next statement that contains `fault.fail_at`."""
     fault = SingleFault()
     with observe_statements(fault), short_lock_timeout():
         yield fault
@@ -27,7 +27,7 @@ def fault() -> Iterator[SingleFault]:
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """Where a ledger with usage is."""
+    """Return the URL of a ledger with usage."""
     url = f"sqlite:///{tmp_path / 'usage.db'}"
     with Metering.open(url, clock=lambda: NOW) as metering:
         set_up_ledger(metering)
@@ -36,13 +36,13 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def metering(fault: SingleFault, url: str) -> Iterator[Metering]:
-    """That ledger, on a store that may fail."""
+    """Yield that ledger, on a store that can fail."""
     with Metering.open(url, clock=lambda: NOW) as opened:
         yield opened
 
 
 def test_no_meter_event_is_rejected_because_the_store_fails(metering: Metering, fault: SingleFault) -> None:
-    """Whoever reads that a report was rejected won't send it again: a batch whose meter can't be read fails as one."""
+    """A client does not retry a rejected event, so if a meter can't be read the whole batch fails."""
     fault.fail_at = "stored_events WHERE originator_id"
     with pytest.raises(TallybookError) as exc_info:
         metering.record_many([meter_event(50), meter_event(51, "seats")])
@@ -56,7 +56,7 @@ def test_no_meter_event_is_rejected_because_the_store_fails(metering: Metering, 
 def test_after_a_failed_write_all_clients_can_write_again(
     metering: Metering, url: str, fault: SingleFault, statement: str
 ) -> None:
-    """A commit that fails may leave its transaction open. It is given up, so that no process waits for it."""
+    """A failed commit may leave its transaction open. The store rolls it back, so that no process waits for it."""
     fault.fail_at = statement
     with pytest.raises(TallybookError) as exc_info:
         metering.record_many([meter_event(50)])
@@ -71,8 +71,8 @@ def test_after_a_failed_write_all_clients_can_write_again(
 
 
 def test_a_writer_without_a_connection_blocks_no_other(metering: Metering, fault: SingleFault) -> None:
-    """While threads read, a writer needs a connection of its own. Where none can be made, the next writer isn't in line
-    behind one that is gone."""
+    """While threads read, a writer needs its own connection. If it can't connect, it releases its place in the queue of
+    writers."""
     recorder = metering._ledger.ledger_recorder  # pyright: ignore[reportPrivateUsage]
     assert isinstance(recorder, SQLiteEventRecorder)
     datastore = recorder.datastore
@@ -88,7 +88,7 @@ def test_a_writer_without_a_connection_blocks_no_other(metering: Metering, fault
 def test_no_imported_row_is_rejected_because_the_store_fails(
     metering: Metering, fault: SingleFault, tmp_path: Path
 ) -> None:
-    """An import that can't read a meter ends there, and goes on where it was when it is started again."""
+    """An import that can't read a meter stops, and a second import records the remaining rows."""
     file = tmp_path / "usage.csv"
     file.write_text(f"timestamp,event_name,units\n{DAY:%Y-%m-%dT%H:%M:%SZ},seats,7\n")
     columns = ColumnMapping(value="units", customer_name="acme")

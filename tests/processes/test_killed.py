@@ -93,7 +93,7 @@ def test_a_killed_catch_up_folds_nothing_twice(start: Start, url: str) -> None:
 
 
 def test_after_a_killed_projection_the_next_continues(start: Start, url: str) -> None:
-    """A projector beside a writer is killed again and again; the last one comes to the end, with nobody asking."""
+    """A projection is killed repeatedly while a writer records; the last one reaches the head without a query."""
     rng = random.Random(7_000)
     open_ledger(url).close()
     recording = start("record", url, "w", 100_000)

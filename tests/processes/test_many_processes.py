@@ -1,6 +1,6 @@
-"""Eight writers, a projector and readers at once, each a process of its own: nobody misses an event or sees one twice.
+"""Eight writers, a projection and readers run in separate processes: no reader misses an event or reads one twice.
 
-200,000 reports; TALLYBOOK_TEST_MANY_REPORTS sets another number.
+200,000 meter events; TALLYBOOK_TEST_MANY_REPORTS sets another number.
 """
 
 import os
@@ -16,8 +16,8 @@ SIZE = 500
 TIMEOUT_SECONDS = 600
 
 
-def test_readers_of_eight_writers_miss_nothing_and_see_nothing_twice(start: Start, url: str) -> None:
-    """Who reads by position sees each event once, in order; totals only grow; in the end all is exact."""
+def test_readers_of_eight_writers_read_each_event_once(start: Start, url: str) -> None:
+    """Readers by position read each event once, in order. Totals only grow, and the last ones are exact."""
     batches = EVENT_COUNT // (WRITERS * SIZE)
     event_count = batches * WRITERS * SIZE
     open_ledger(url).close()

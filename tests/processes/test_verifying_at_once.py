@@ -1,4 +1,4 @@
-"""Several processes verify one ledger at once, among them some that were killed and left their folders behind."""
+"""Several processes verify one ledger at the same time, and killed processes have left folders behind."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from .usage import batch, open_ledger
 PROCESSES, VERIFICATIONS = 4, 25
 
 
-def test_processes_verify_a_ledger_at_once(start: Start, url: str, tmp_path: Path) -> None:
+def test_processes_verify_a_ledger_concurrently(start: Start, url: str, tmp_path: Path) -> None:
     """No process removes the folder of another one, and all folders are removed at the end."""
     with open_ledger(url) as metering:
         metering.record_many(batch("parent", 0))

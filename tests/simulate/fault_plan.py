@@ -8,7 +8,7 @@ from ..faults.statements import InjectedFault, Statement
 from .outcomes import SimulatedDeath
 
 FAILURES = ("disk full", "disk I/O error", "connection lost")
-COMMIT_FAULTS = ("answer lost", "dies after")
+COMMIT_FAULTS = ("response lost", "dies after")
 FAULT_KINDS = (*FAILURES, "dies", *COMMIT_FAULTS)
 """A statement fails, or its process dies, before the statement takes effect or, for a commit, after it."""
 
@@ -65,7 +65,7 @@ class FaultInjector:
         self._fail_if_dead()
         if statement.text != "COMMIT" or self.statements < self.plan.at or self.fault is not None:
             return
-        if self.plan.fault == "answer lost":
+        if self.plan.fault == "response lost":
             self.fault = self.plan.fault
             raise InjectedFault("the response was lost")
         if self.plan.fault == "dies after":

@@ -55,7 +55,7 @@ class InMemoryLocation(LedgerLocation):
 
     url: str = "sqlite://"
     processes: int = 1
-    faults: tuple[str, ...] = ("disk full", "disk I/O error", "answer lost")
+    faults: tuple[str, ...] = ("disk full", "disk I/O error", "response lost")
     _opened: list[Metering] = field(default_factory=list[Metering])
 
     def open(self, clock: Clock) -> Metering:
