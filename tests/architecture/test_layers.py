@@ -98,7 +98,7 @@ def copy_package(folder: Path) -> Path:
 
 
 def test_the_import_contracts_hold(tmp_path: Path) -> None:
-    """Every contract of `.importlinter` is kept."""
+    """Every contract of `.importlinter` holds."""
     copy_package(tmp_path)
     status, output = run(*LINT, folder=tmp_path, environment={"PYTHONPATH": str(tmp_path)})
     assert status == 0, output

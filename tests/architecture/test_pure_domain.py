@@ -12,7 +12,7 @@ IO_FUNCTIONS = {"open", "print", "input", "exec", "eval", "__import__"}
 
 
 def impurities(source: str) -> list[str]:
-    """Return what in `source` reads a clock, does I/O, or imports the persistence of the eventsourcing library."""
+    """Return a message for each clock access, I/O call and import of eventsourcing's persistence in `source`."""
     return [message for node in ast.walk(ast.parse(source)) if (message := _impurity(node)) is not None]
 
 

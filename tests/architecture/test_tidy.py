@@ -103,12 +103,12 @@ def test_identifiers_contain_no_banned_words(folder: str) -> None:
     ],
 )
 def test_a_banned_word_is_found(source: str) -> None:
-    """In each kind of identifier."""
+    """The check covers each kind of identifier."""
     assert len(banned_words("domain/a.py", source)) == 1
 
 
 def test_a_banned_word_in_a_file_name_is_found() -> None:
-    """In folders too."""
+    """The check covers the names of folders and files."""
     assert len(banned_words("application/seals/elsewhere.py", "")) == 2
 
 
@@ -131,11 +131,11 @@ def missing_references(glossary: str) -> list[str]:
 
 
 def test_the_glossary_refers_to_code_that_exists() -> None:
-    """Each path exists, and each name that is said to be in a file is in it."""
+    """Each path exists, and each file contains the names that the glossary places in it."""
     assert missing_references((ROOT / "docs" / "glossary.md").read_text()) == []
 
 
 def test_a_missing_reference_is_found() -> None:
-    """A path, and a name in a file."""
+    """The check covers paths, and names in files."""
     glossary = "| a | b | `Keeper`, `Meter.event_name` in `domain/meter.py`; `domain/keeper.py`; `projections/` |"
     assert sorted(missing_references(glossary)) == ["Keeper", "domain/keeper.py"]

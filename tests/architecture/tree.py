@@ -1,4 +1,4 @@
-"""The source tree under test, and how tools are run over it."""
+"""The source tree under test, and a function that runs tools on it."""
 
 import os
 import shutil

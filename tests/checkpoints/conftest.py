@@ -1,4 +1,4 @@
-"""A checkpointed ledger."""
+"""Fixtures: a ledger with and without checkpoints."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ from .ledgers import CheckpointedLedger
 
 @pytest.fixture
 def empty_ledger(tmp_path: Path) -> CheckpointedLedger:
-    """A ledger of one meter, without a checkpoint."""
+    """Return a ledger with one meter, without a checkpoint."""
     return CheckpointedLedger(tmp_path)
 
 
 @pytest.fixture
 def checkpointed_ledger(empty_ledger: CheckpointedLedger) -> CheckpointedLedger:
-    """A ledger with checkpoints of 10 and of 20 events, and five events that aren't checkpointed yet."""
+    """Return a ledger with checkpoints of 10 and 20 events, and five events after them."""
     for first, last in ((2, 10), (11, 20)):
         empty_ledger.record(first, last)
         empty_ledger.create_checkpoint()

@@ -13,11 +13,11 @@ TRIGGERS = ("stored_events_are_never_changed", "stored_events_are_never_deleted"
 
 
 class CheckpointedLedger:
-    """A ledger file, its checkpoint file outside of it, and an intruder who may do anything to the ledger."""
+    """A ledger file with a checkpoint file in another folder, and an intruder who can change the ledger."""
 
     def __init__(self, folder: Path) -> None:
         self.ledger = folder / "usage.db"
-        self.checkpoints = folder / "elsewhere" / "usage.checkpoints"
+        self.checkpoints = folder / "other" / "usage.checkpoints"
         self.checkpoints.parent.mkdir()
         self.leaves = self.checkpoints.with_name("usage.checkpoints.leaves")
         with self.metering() as metering:
@@ -25,11 +25,11 @@ class CheckpointedLedger:
 
     @property
     def url(self) -> str:
-        """Where the ledger is."""
+        """The URL of the ledger."""
         return f"sqlite:///{self.ledger}"
 
     def metering(self) -> Metering:
-        """The ledger, opened; its clock stands still."""
+        """Open the ledger with a fixed clock."""
         return Metering.open(self.url, clock=lambda: NOW)
 
     def record(self, first: int, last: int) -> None:
@@ -46,7 +46,7 @@ class CheckpointedLedger:
             metering.checkpoints.create(self.checkpoints)
 
     def tamper(self, *statements: str, with_values: Iterable[object] = ()) -> None:
-        """What one can do who has the file: the checks are removed first."""
+        """Run statements on the file as an intruder does: remove the triggers and checks first."""
         values = tuple(with_values)
         with closing(sqlite3.connect(self.ledger, isolation_level=None)) as connection:
             connection.execute("PRAGMA ignore_check_constraints = ON")

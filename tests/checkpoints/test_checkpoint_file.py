@@ -1,4 +1,4 @@
-"""The checkpoint file: appended to, and what becomes of damage and crashes."""
+"""The checkpoint file: appending to it, corruption, and recovery from crashes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -38,7 +38,7 @@ def error_of(checkpointed_ledger: CheckpointedLedger) -> tuple[str, str | None]:
 
 
 def test_a_checkpoint_contains_size_root_and_time(checkpointed_ledger: CheckpointedLedger) -> None:
-    """One after the other in the file, each ended by a blank line."""
+    """The file holds one checkpoint after another, each terminated by a blank line."""
     first, second, rest = checkpointed_ledger.checkpoints.read_text().split("\n\n\n")
     assert first.split("\n")[::3] == ["tallybook", "time 2026-11-22T10:00:00Z"]
     assert [text.split("\n")[1] for text in (first, second)] == ["10", "20"]
@@ -49,7 +49,7 @@ def test_a_checkpoint_contains_size_root_and_time(checkpointed_ledger: Checkpoin
 def test_an_incomplete_checkpoint_is_reported_and_replaced(
     checkpointed_ledger: CheckpointedLedger, tmp_path: Path, is_signed: bool
 ) -> None:
-    """Wherever the last checkpoint is cut off, the ones before it are valid; the next checkpoint replaces it."""
+    """Wherever the last checkpoint is truncated, the ones before it are valid; the next checkpoint replaces it."""
     key = tmp_path / "checkpoint.pem" if is_signed else None
     checkpoints_file = checkpointed_ledger.checkpoints.with_name("cut.checkpoints")
     with checkpointed_ledger.metering() as metering:
@@ -76,7 +76,7 @@ def test_an_incomplete_checkpoint_is_reported_and_replaced(
      ("tallybook\n10", "\ntallybook\n10"), ("Z\n\n\ntally", "Z\n\n\n# a comment\n\n\ntally"), ("time", "\xe9")],
 )  # fmt: skip
 def test_a_corrupted_checkpoint_file_is_rejected(checkpointed_ledger: CheckpointedLedger, old: str, new: str) -> None:
-    """In the middle nothing can be unfinished; and it is never appended to."""
+    """Only the last checkpoint can be incomplete; a corrupted file is never appended to."""
     text = checkpointed_ledger.checkpoints.read_text()
     assert old in text
     corrupted = text.replace(old, new).encode("latin-1")
@@ -89,7 +89,7 @@ def test_a_corrupted_checkpoint_file_is_rejected(checkpointed_ledger: Checkpoint
 
 @pytest.mark.parametrize("content", [b"hello\n", b"hello", b"\0" * 4096, b"\n\n\n", b"# checkpoints\n\n\n\n"])
 def test_another_file_is_never_written_to(checkpointed_ledger: CheckpointedLedger, content: bytes) -> None:
-    """A slip in the name of the file must not cost it."""
+    """A wrong file name must not destroy another file."""
     checkpointed_ledger.checkpoints.write_bytes(content)
     assert error_of(checkpointed_ledger) == ("invalid_checkpoint_file", "file")
     with pytest.raises(TallybookError):
@@ -98,14 +98,14 @@ def test_another_file_is_never_written_to(checkpointed_ledger: CheckpointedLedge
 
 
 def test_the_ledger_is_never_accepted_as_a_checkpoint_file(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Neither to checkpoint in nor to verify by."""
+    """The file of the ledger itself is not a checkpoint file."""
     with checkpointed_ledger.metering() as metering, pytest.raises(TallybookError) as exc_info:
         metering.checkpoints.create(checkpointed_ledger.ledger)
     assert exc_info.value.code == "invalid_checkpoint_file"
 
 
 def test_a_missing_or_empty_checkpoint_file_is_rejected(checkpointed_ledger: CheckpointedLedger) -> None:
-    """To verify by; to checkpoint, it is begun."""
+    """Verification needs a checkpoint; creating one creates the file, but not its folder."""
     checkpointed_ledger.checkpoints.write_bytes(b"")
     assert error_of(checkpointed_ledger) == ("invalid_checkpoint_file", "file")
     checkpointed_ledger.checkpoints.unlink()
@@ -139,7 +139,7 @@ def test_a_changed_root_is_distinguished_from_a_changed_ledger(checkpointed_ledg
 
 
 def test_a_checkpoint_without_new_events_confirms_that_nothing_changed(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Each checkpoint is another checkpoint, of as many events."""
+    """Each call appends a checkpoint with the same number of events."""
     for _ in range(2):
         checkpointed_ledger.create_checkpoint()
     sizes = [checkpoint.checkpoint.size for checkpoint in CheckpointFile(checkpointed_ledger.checkpoints).read().all]
@@ -147,7 +147,7 @@ def test_a_checkpoint_without_new_events_confirms_that_nothing_changed(checkpoin
 
 
 def test_an_empty_ledger_can_be_checkpointed(empty_ledger: CheckpointedLedger) -> None:
-    """Of no event at all; what comes later is then not held by it."""
+    """The checkpoint covers no event, so the verification finds a later event below position 1."""
     with empty_ledger.metering() as metering:
         empty = empty_ledger.checkpoints.with_name("empty.checkpoints")
         empty_ledger.tamper("DELETE FROM stored_events")
@@ -162,7 +162,7 @@ def test_an_empty_ledger_can_be_checkpointed(empty_ledger: CheckpointedLedger) -
 def test_all_checkpoints_of_a_file_have_one_signing_key_or_none(
     checkpointed_ledger: CheckpointedLedger, tmp_path: Path
 ) -> None:
-    """Verified by a key, a checkpoint without its signature is refused, and so is one by another key."""
+    """With a key, verification rejects an unsigned checkpoint and one that another key signed."""
     ours, theirs = tmp_path / "ours.pem", tmp_path / "theirs.pem"
     public = str(PrivateKey.generate(ours, "tallybook").public_key)
     PrivateKey.generate(theirs, "tallybook")
@@ -193,7 +193,7 @@ def test_all_checkpoints_of_a_file_have_one_signing_key_or_none(
 
 @pytest.mark.parametrize("file", [None, 3, b"usage.checkpoints", "a\0b", "\ud800"])
 def test_an_invalid_path_is_rejected(empty_ledger: CheckpointedLedger, file: object) -> None:
-    """As data, like any other argument that is wrong."""
+    """The error names the argument, as for every invalid argument, and no file is created."""
     path, key = cast(Any, file), cast(Any, 3 if file is None else file)
     with empty_ledger.metering() as metering:
         for call in (
@@ -222,7 +222,7 @@ def test_an_invalid_path_is_rejected(empty_ledger: CheckpointedLedger, file: obj
 def test_a_rejected_first_checkpoint_leaves_no_file(
     empty_ledger: CheckpointedLedger, invalid_arguments: dict[str, Any]
 ) -> None:
-    """Else verifying by it would tell of a file without a checkpoint. One that was there stays."""
+    """Otherwise verification would report a file without a checkpoint. An existing file is not removed."""
     for before in ([], [empty_ledger.checkpoints]):
         for file in before:
             file.touch()
@@ -232,7 +232,7 @@ def test_a_rejected_first_checkpoint_leaves_no_file(
 
 
 def test_a_writer_waiting_for_a_rejected_first_checkpoint_creates_the_file(empty_ledger: CheckpointedLedger) -> None:
-    """What was waited for is no longer there, and a checkpoint appended to it would be lost."""
+    """The file that the writer waited for was removed, and a checkpoint appended to it would be lost."""
     waiting = Event()
 
     def clock() -> datetime:
@@ -255,7 +255,7 @@ def test_a_writer_waiting_for_a_rejected_first_checkpoint_creates_the_file(empty
 def test_a_file_created_first_by_another_ledger_is_not_changed(
     empty_ledger: CheckpointedLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begun here, but locked by another before: their checkpoint stays, whatever is refused here."""
+    """Another process locks the new file first: its checkpoint stays when this call is rejected."""
     sync_folder = checkpoint_file._sync_folder  # pyright: ignore[reportPrivateUsage]
 
     def create_before(folder: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_file_created_first_by_another_ledger_is_not_changed(
 
 
 def test_leaf_hashes_from_a_crash_before_the_checkpoint_are_harmless(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Hashes without a checkpoint, and half of one, are written over."""
+    """Hashes without a checkpoint, and an incomplete hash, are replaced."""
     complete = checkpointed_ledger.leaves.read_bytes()
     checkpointed_ledger.leaves.write_bytes(complete + b"half of one")
     checkpointed_ledger.create_checkpoint()
@@ -284,8 +284,8 @@ def test_leaf_hashes_from_a_crash_before_the_checkpoint_are_harmless(checkpointe
     assert verification.difference.first_position == verification.difference.last_position == 24
 
 
-def test_a_ledger_has_the_same_root_as_ever(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Leaf bytes and checkpoints are a storage format: checkpoints of years ago must still match."""
+def test_the_root_of_a_ledger_never_changes(checkpointed_ledger: CheckpointedLedger) -> None:
+    """Leaf bytes and checkpoints are a storage format: old checkpoints must still match."""
     assert checkpointed_ledger.checkpoints.read_text() == GOLDEN
 
 
@@ -297,7 +297,7 @@ def test_a_ledger_has_the_same_root_as_ever(checkpointed_ledger: CheckpointedLed
 def test_bytes_added_by_an_editor_are_described_in_the_error(
     checkpointed_ledger: CheckpointedLedger, byte_order_mark: bytes, line_end: bytes, message: str
 ) -> None:
-    """Not as a file without checkpoints; nor is it checkpointed in, as checkpoints have one way to be written."""
+    """A checkpoint has one valid encoding, so the file is rejected and not appended to. The error names the bytes."""
     edited = byte_order_mark + checkpointed_ledger.checkpoints.read_bytes().replace(b"\n", line_end)
     checkpoint = edited.split(line_end * 3)[0] + line_end * 2
     checkpointed_ledger.checkpoints.write_bytes(edited)
@@ -316,7 +316,7 @@ def test_bytes_added_by_an_editor_are_described_in_the_error(
 
 
 def test_concurrent_checkpoints_are_created_one_after_the_other(checkpointed_ledger: CheckpointedLedger) -> None:
-    """No checkpoint is lost, and none is written into another."""
+    """No checkpoint is lost, and none overwrites another."""
     with checkpointed_ledger.metering() as metering, ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(metering.checkpoints.create, checkpointed_ledger.checkpoints) for _ in range(12)]
         sizes = [future.result().size for future in futures]

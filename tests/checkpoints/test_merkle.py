@@ -1,4 +1,4 @@
-"""The tree of RFC 6962, by the vectors of the certificate-transparency reference tests and by its own words."""
+"""The Merkle tree of RFC 6962: test vectors of certificate-transparency, and a naive model from the RFC's text."""
 
 from collections.abc import Callable
 
@@ -16,10 +16,10 @@ from tallybook.application.checkpoints.merkle import (
     root_from_inclusion,
 )
 
-LEAVES = [bytes.fromhex(one) for one in (
+LEAVES = [bytes.fromhex(leaf) for leaf in (
     "", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f",
 )]  # fmt: skip
-HASHES = [leaf_hash(one) for one in LEAVES]
+HASHES = [leaf_hash(leaf) for leaf in LEAVES]
 ROOTS = [
     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
@@ -66,7 +66,7 @@ CONSISTENCIES = {
 
 
 def reference_root(hashes: list[bytes]) -> bytes:
-    """The root as RFC 6962, 2.1, defines it."""
+    """Return the root as defined by RFC 6962, 2.1."""
     if len(hashes) < 2:
         return hashes[0] if hashes else EMPTY_ROOT
     k = 1
@@ -76,13 +76,13 @@ def reference_root(hashes: list[bytes]) -> bytes:
 
 
 def root_of(hashes: list[bytes]) -> Callable[[int, int], bytes]:
-    """What proofs are made with."""
+    """Return the function that proofs read the roots of subtrees with."""
     return lambda start, end: reference_root(hashes[start:end])
 
 
 @pytest.mark.parametrize("size", range(9))
 def test_roots_are_those_of_the_reference_tests(size: int) -> None:
-    """Of no leaf to eight, added one by one."""
+    """Trees of 0 to 8 leaves, added one by one, have the reference roots."""
     tree = Tree()
     for leaf in HASHES[:size]:
         tree.extend([leaf])
@@ -91,7 +91,7 @@ def test_roots_are_those_of_the_reference_tests(size: int) -> None:
 
 @pytest.mark.parametrize(("index", "size"), INCLUSIONS)
 def test_inclusion_proofs_are_those_of_the_reference_tests(index: int, size: int) -> None:
-    """As they are made, and as they are checked."""
+    """Created proofs equal the reference proofs, and they are valid."""
     proof = inclusion_proof(index, size, root_of(HASHES))
     assert [node.hex() for node in proof] == INCLUSIONS[index, size]
     root = root_from_inclusion(HASHES[index], index, size, proof)
@@ -101,7 +101,7 @@ def test_inclusion_proofs_are_those_of_the_reference_tests(index: int, size: int
 
 @pytest.mark.parametrize(("old", "new"), CONSISTENCIES)
 def test_consistency_proofs_are_those_of_the_reference_tests(old: int, new: int) -> None:
-    """As they are made, and as they are checked."""
+    """Created proofs equal the reference proofs, and they are valid."""
     proof = consistency_proof(old, new, root_of(HASHES))
     assert [node.hex() for node in proof] == CONSISTENCIES[old, new]
     assert is_consistent(old, bytes.fromhex(ROOTS[old]), new, bytes.fromhex(ROOTS[new]), proof)
@@ -111,13 +111,13 @@ SIZES = st.integers(1, 70)
 
 
 def leaf_hashes(size: int) -> list[bytes]:
-    """The hashes of so many different leaves."""
+    """Return the hashes of `size` different leaves."""
     return [leaf_hash(b"%d" % number) for number in range(size)]
 
 
 @given(SIZES, st.data())
 def test_every_inclusion_proof_verifies_and_no_altered_proof_does(size: int, data: st.DataObject) -> None:
-    """Whatever is altered, the leaf, its place, a hash, their number or order: it leads to another root or to none."""
+    """A change of the leaf, its index, or a hash, or of the number or order of hashes gives another root or None."""
     hashes = leaf_hashes(size)
     root = reference_root(hashes)
     index = data.draw(st.integers(0, size - 1))
@@ -132,7 +132,7 @@ def test_every_inclusion_proof_verifies_and_no_altered_proof_does(size: int, dat
 
 @given(SIZES, st.data())
 def test_every_consistency_proof_verifies_and_no_altered_proof_does(new: int, data: st.DataObject) -> None:
-    """Between any two sizes; not with another root at either, nor with hashes altered, left out or added."""
+    """The proof is invalid with another root at either size, or with hashes changed, omitted or added."""
     hashes = leaf_hashes(new)
     old = data.draw(st.integers(0, new))
     roots = reference_root(hashes[:old]), reference_root(hashes)
@@ -146,7 +146,7 @@ def test_every_consistency_proof_verifies_and_no_altered_proof_does(new: int, da
 
 
 def altered_proofs(proof: list[bytes], data: st.DataObject) -> list[list[bytes]]:
-    """The proof with a byte changed, a hash left out, one added, and two swapped, as far as it has any."""
+    """Return the proof with a hash added and, if it is long enough, changed, omitted or swapped."""
     altered = [[*proof, leaf_hash(b"another")], [leaf_hash(b"another"), *proof]]
     if proof:
         at = data.draw(st.integers(0, len(proof) - 1))
@@ -159,7 +159,7 @@ def altered_proofs(proof: list[bytes], data: st.DataObject) -> list[list[bytes]]
 
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_a_tree_can_be_extended_in_any_steps(first: int, second: int) -> None:
-    """The root is the same, and a copy grows by itself."""
+    """The root does not depend on the steps, and a copy is independent of its original."""
     hashes = leaf_hashes(first + second)
     tree = Tree()
     tree.extend(hashes[:first])
@@ -170,7 +170,7 @@ def test_a_tree_can_be_extended_in_any_steps(first: int, second: int) -> None:
 
 
 def test_a_tree_stores_logarithmically_many_hashes() -> None:
-    """After 100,000 leaves, as many hashes as the size has bits set."""
+    """A tree of 100,000 leaves stores one hash for each set bit of its size."""
     tree = Tree()
     tree.extend(bytes(32) for _ in range(100_000))
     assert len(tree.subtrees) == (100_000).bit_count()

@@ -1,4 +1,4 @@
-"""Checkpoints, signed notes and keys, as other programs write and read them."""
+"""Checkpoints, signed notes and keys are compatible with other programs."""
 
 import base64
 import os
@@ -28,7 +28,7 @@ ENOCH_KEY = "EnochRoot+af0cfe78+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop"
 
 
 def test_a_note_that_another_program_signed_is_verified() -> None:
-    """The example of Go's sumdb: by its key, not by another's, and not once a character is changed."""
+    """The example of Go's sumdb is valid for its key, but not for another key or after a change of its text."""
     note = Note.parse(f"{TEXT}\n{SIGNATURE_LINE}")
     assert note.text == TEXT
     assert PublicKey.parse(PETER_KEY).has_signed(note)
@@ -38,7 +38,7 @@ def test_a_note_that_another_program_signed_is_verified() -> None:
 
 
 def test_a_note_is_signed_as_another_program_signs_it() -> None:
-    """Ed25519 gives one signature for a key and a text: the same bytes as Go's."""
+    """Ed25519 is deterministic: the signature of a key and a text has the same bytes as Go's."""
     seed = base64.b64decode(PETER_SEED)[1:]
     key = PrivateKey("PeterNeumann", ed25519.Ed25519PrivateKey.from_private_bytes(seed))
     assert str(key.public_key) == PETER_KEY
@@ -46,7 +46,7 @@ def test_a_note_is_signed_as_another_program_signs_it() -> None:
 
 
 def test_unknown_signatures_are_ignored_and_known_ones_must_be_valid() -> None:
-    """A witness may sign too; a second signature by the key that is asked about has to be right as well."""
+    """A witness may sign too, but every signature of the given key must be valid."""
     signed = Note.parse(f"{TEXT}\n{SIGNATURE_LINE}")
     (ours,) = signed.signatures
     unknown_signatures = Note.parse(f"{TEXT}\n— stranger AAAAAAAA\n").signatures
@@ -62,7 +62,7 @@ def test_unknown_signatures_are_ignored_and_known_ones_must_be_valid() -> None:
      "a\n\n— b AAAAAAB=\n"],
 )  # fmt: skip
 def test_an_invalid_note_is_rejected(note: str) -> None:
-    """No blank line, a line that is no signature, a character that can't be printed, base64 in other words."""
+    """Examples: no blank line, an invalid signature line, a control character, non-canonical base64."""
     with pytest.raises(ValueError, match=r"it|is not"):
         Note.parse(note)
 
@@ -72,7 +72,7 @@ CHECKPOINT = f"example.com/usage\n1000\n{ROOT}\ntime 2026-11-22T10:00:00Z\n"
 
 
 def test_a_checkpoint_reads_as_it_was_written() -> None:
-    """The text of C2SP: origin, size, root, and a line of ours for the time."""
+    """The text has the format of C2SP: origin, size and root, and an extension line with the time."""
     checkpoint = Checkpoint("example.com/usage", 1000, bytes(range(32)), datetime(2026, 11, 22, 10, tzinfo=UTC))
     assert str(checkpoint) == CHECKPOINT
     assert Checkpoint.parse(CHECKPOINT) == checkpoint
@@ -85,7 +85,7 @@ def test_a_checkpoint_reads_as_it_was_written() -> None:
     st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)),
 )
 def test_every_checkpoint_reads_as_it_was_written(origin: str, size: int, root: bytes, time: datetime) -> None:
-    """And so does the note around it."""
+    """The note that contains it is parsed first."""
     checkpoint = Checkpoint(origin, size, root, time.replace(microsecond=0))
     assert Checkpoint.parse(Note.parse(str(Note(str(checkpoint)))).text) == checkpoint
 
@@ -98,7 +98,7 @@ def test_every_checkpoint_reads_as_it_was_written(origin: str, size: int, root: 
      ("example.com/usage", ""), ("\n", "\r\n"), ("time", "other line\ntime"), ("time 2026-11-22T10:00:00Z\n", "")],
 )  # fmt: skip
 def test_an_invalid_checkpoint_is_rejected(old: str, new: str) -> None:
-    """There is one way to write a checkpoint."""
+    """A checkpoint has exactly one valid encoding."""
     with pytest.raises(ValueError, match=r".+"):
         Checkpoint.parse(CHECKPOINT.replace(old, new))
 
@@ -116,12 +116,12 @@ def error_code(call: object) -> str:
      f"{PETER_KEY}=", "a+b+c", "x" * 5000],
 )  # fmt: skip
 def test_an_invalid_public_key_is_rejected(text: str) -> None:
-    """A key tells its own hash, and one of another algorithm is none."""
+    """A key contains its own hash; keys of other algorithms are rejected."""
     assert error_code(lambda: PublicKey.parse(text)) == "invalid_signing_key"
 
 
-def test_a_key_file_is_private_and_never_superseded(tmp_path: Path) -> None:
-    """Mode 600; read again it is the same key."""
+def test_a_key_file_is_private_and_never_replaced(tmp_path: Path) -> None:
+    """The file has mode 600 and reads back as the same key."""
     file = tmp_path / "checkpoint.pem"
     created = PrivateKey.generate(file, "tallybook")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -132,7 +132,7 @@ def test_a_key_file_is_private_and_never_superseded(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs OpenSSL")
 @pytest.mark.parametrize(("algorithm", "is_ours"), [("ed25519", True), ("x25519", False)])
 def test_a_key_generated_by_openssl_is_loaded(tmp_path: Path, algorithm: str, is_ours: bool) -> None:
-    """If it is for Ed25519."""
+    """An Ed25519 key is loaded, and a key of another algorithm is rejected."""
     file = tmp_path / "checkpoint.pem"
     subprocess.run(["openssl", "genpkey", "-algorithm", algorithm, "-out", file], check=True)
     if is_ours:
@@ -144,7 +144,7 @@ def test_a_key_generated_by_openssl_is_loaded(tmp_path: Path, algorithm: str, is
 
 @pytest.mark.parametrize("content", [b"", b"a key", b"\xff", None])
 def test_a_file_without_a_key_is_rejected(tmp_path: Path, content: bytes | None) -> None:
-    """Missing, empty or something else; a public key in a file likewise."""
+    """A missing or empty file, and other content, is neither a private nor a public key."""
     file = tmp_path / "checkpoint.pem"
     if content is not None:
         file.write_bytes(content)
@@ -153,7 +153,7 @@ def test_a_file_without_a_key_is_rejected(tmp_path: Path, content: bytes | None)
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
-    """Signing and checking signatures need `cryptography`; creating a checkpoint by itself doesn't."""
+    """Signatures need the package `cryptography`; unsigned checkpoints do not."""
     program = (
         "import sys; sys.modules['cryptography'] = None\n"
         "from tallybook.application import Metering, TallybookError\n"

@@ -1,4 +1,4 @@
-"""Proofs, checked with nothing but themselves and what an auditor holds."""
+"""Proofs can be verified without the ledger, with a checkpoint or public key that the auditor has."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def proofs(checkpointed_ledger: CheckpointedLedger, identifier: str) -> tuple[In
 
 @pytest.mark.parametrize("position", range(2, 21))
 def test_every_checkpointed_event_can_be_proved(checkpointed_ledger: CheckpointedLedger, position: int) -> None:
-    """With the proof, the event and the checkpoints alone: the ledger is gone. It tells the event as it is stored."""
+    """The ledger is deleted: proof, event and checkpoints are sufficient. The result is the stored event."""
     (proof,) = proofs(checkpointed_ledger, f"req-{position}")
     event, document = proof.event, str(proof)
     checkpointed_ledger.ledger.unlink()
@@ -45,7 +45,7 @@ def test_every_checkpointed_event_can_be_proved(checkpointed_ledger: Checkpointe
 
 
 def test_the_event_is_its_row_in_two_lines(checkpointed_ledger: CheckpointedLedger) -> None:
-    """What is hashed can be read, and made from the row with any JSON."""
+    """The hashed bytes are readable, and any JSON library can create them from the row."""
     (proof,) = proofs(checkpointed_ledger, "req-7")
     heading, state = proof.event.split(b"\n", 1)
     assert heading == b'[7,"event/req-7",1,"UsageRecorded"]'
@@ -53,7 +53,7 @@ def test_the_event_is_its_row_in_two_lines(checkpointed_ledger: CheckpointedLedg
 
 
 def test_one_checkpoint_is_enough_to_verify(checkpointed_ledger: CheckpointedLedger, tmp_path: Path) -> None:
-    """As it stands in the proof, in a file by itself."""
+    """A file with only the checkpoint of the proof is sufficient."""
     (proof,) = proofs(checkpointed_ledger, "req-7")
     trusted = tmp_path / "checkpoint"
     trusted.write_text(str(proof.signed_checkpoint.note))
@@ -61,7 +61,7 @@ def test_one_checkpoint_is_enough_to_verify(checkpointed_ledger: CheckpointedLed
 
 
 def test_a_cancellation_is_proved_with_its_event(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Both are stored events; none is left out, and none proved before it is checkpointed."""
+    """The result has a proof for both events. Without a checkpoint of the cancellation, there is none for either."""
     with checkpointed_ledger.metering() as metering:
         metering.cancel("tokens", "req-7", reason="a test")
     assert error_of(lambda: proofs(checkpointed_ledger, "req-7")) == ("not_checkpointed", "identifier")
@@ -77,7 +77,7 @@ def test_a_cancellation_is_proved_with_its_event(checkpointed_ledger: Checkpoint
 
 
 def test_an_unprovable_event_is_rejected(checkpointed_ledger: CheckpointedLedger) -> None:
-    """An unknown event, one not checkpointed yet, one that was changed, and any without the leaf hashes."""
+    """Examples: an unknown event, one without a checkpoint, a changed one, and any event without leaf hashes."""
     assert error_of(lambda: proofs(checkpointed_ledger, "unknown")) == ("invalid_identifier", "identifier")
     assert error_of(lambda: proofs(checkpointed_ledger, "")) == ("parameter_invalid", "identifier")
     assert error_of(lambda: proofs(checkpointed_ledger, "req-21")) == ("not_checkpointed", "identifier")
@@ -89,7 +89,7 @@ def test_an_unprovable_event_is_rejected(checkpointed_ledger: CheckpointedLedger
 
 
 def test_any_changed_byte_of_an_event_or_its_proof_is_rejected(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Each byte of both, one after the other."""
+    """Each byte of both is changed in turn."""
     (proof,) = proofs(checkpointed_ledger, "req-7")
     event, document = proof.event, str(proof).encode()
     for at in range(len(event)):
@@ -110,7 +110,7 @@ def test_any_changed_byte_of_an_event_or_its_proof_is_rejected(checkpointed_ledg
 
 @pytest.mark.parametrize("event", [b"", b"\n", b"{}", b'[7,"event/req-7",1,"UsageRecorded"]'])
 def test_another_event_is_rejected(checkpointed_ledger: CheckpointedLedger, event: bytes) -> None:
-    """Also one that is no event at all."""
+    """The bytes are not the event of the proof, or no event at all."""
     (proof,) = proofs(checkpointed_ledger, "req-7")
     assert error_of(lambda: verify_inclusion(event, str(proof), checkpoints=checkpointed_ledger.checkpoints)) == (
         "invalid_proof",
@@ -119,7 +119,7 @@ def test_another_event_is_rejected(checkpointed_ledger: CheckpointedLedger, even
 
 
 def test_invalid_events_and_proofs_are_rejected(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Text for bytes, bytes for text, and a proof that wasn't written down yet."""
+    """Examples: text instead of bytes, bytes instead of text, and a proof object instead of its text."""
     (proof,) = proofs(checkpointed_ledger, "req-7")
     with checkpointed_ledger.metering() as metering:
         consistency_proof: Any = metering.checkpoints.prove_consistency(checkpointed_ledger.checkpoints, 10)
@@ -148,7 +148,7 @@ def test_invalid_events_and_proofs_are_rejected(checkpointed_ledger: Checkpointe
 
 
 def test_a_proof_needs_a_trusted_checkpoint(checkpointed_ledger: CheckpointedLedger, tmp_path: Path) -> None:
-    """A whole ledger could be made up, with its proofs: the checkpoint has to be one that is held, or signed."""
+    """A forged ledger has valid proofs, so the checkpoint must be one that the auditor has, or a signed one."""
     (proof,) = proofs(checkpointed_ledger, "req-7")
     assert error_of(lambda: verify_inclusion(proof.event, str(proof))) == ("parameter_invalid", "checkpoints")
     (tmp_path / "made-up").mkdir()
@@ -170,7 +170,7 @@ def test_a_proof_needs_a_trusted_checkpoint(checkpointed_ledger: CheckpointedLed
 
 
 def test_any_two_checkpoints_are_proved_consistent(checkpointed_ledger: CheckpointedLedger) -> None:
-    """The earlier one is held, or both are signed; the leaf hashes are enough to make the proof."""
+    """The auditor has the earlier checkpoint. An unknown size, or a wrong order of sizes, is rejected."""
     checkpointed_ledger.create_checkpoint()
     with checkpointed_ledger.metering() as metering:
         for earlier, later in ((10, 10), (10, 20), (10, 25), (20, 25), (25, 25), (10, None)):
@@ -195,7 +195,7 @@ def test_any_two_checkpoints_are_proved_consistent(checkpointed_ledger: Checkpoi
 def test_an_altered_consistency_proof_is_rejected(
     checkpointed_ledger: CheckpointedLedger, tmp_path: Path, is_signed: bool
 ) -> None:
-    """Any byte of it, and any cut. Only what a later checkpoint says of itself needs its signature."""
+    """Each byte is changed, and the text is cut at each byte. An unsigned later checkpoint may differ in its text."""
     key = tmp_path / "checkpoint.pem"
     public = str(PrivateKey.generate(key, "tallybook").public_key)
     checkpoints_file = checkpointed_ledger.checkpoints.with_name("more.checkpoints")
@@ -218,7 +218,7 @@ def test_an_altered_consistency_proof_is_rejected(
 def test_a_consistency_proof_needs_a_trusted_checkpoint(
     checkpointed_ledger: CheckpointedLedger, tmp_path: Path
 ) -> None:
-    """The earlier checkpoint has to be held, or both be signed."""
+    """The auditor must have the earlier checkpoint, or both must be signed."""
     with checkpointed_ledger.metering() as metering:
         proof = str(metering.checkpoints.prove_consistency(checkpointed_ledger.checkpoints, 10))
     assert error_of(lambda: verify_consistency(proof)) == ("parameter_invalid", "checkpoints")
@@ -229,8 +229,8 @@ def test_a_consistency_proof_needs_a_trusted_checkpoint(
     ) == ("invalid_proof", "key")
 
 
-def test_a_proof_among_a_million_events_has_about_a_kilobyte(tmp_path: Path) -> None:
-    """20 hashes and the signed checkpoint; an event is about 200 bytes more."""
+def test_a_proof_in_a_ledger_of_a_million_events_has_less_than_1200_bytes(tmp_path: Path) -> None:
+    """The proof contains 20 hashes and the signed checkpoint."""
     size = 1_000_000
     file = tmp_path / "big.leaves"
     file.write_bytes(b"".join(n.to_bytes(32, "big") for n in range(size)))
@@ -260,7 +260,7 @@ Rows = st.tuples(
 def test_no_two_rows_have_the_same_leaf(
     first_row: tuple[int, bytes, bytes, bytes, bytes, str], second_row: tuple[int, bytes, bytes, bytes, bytes, str]
 ) -> None:
-    """Whatever bytes and types somebody puts into a row."""
+    """Rows that differ in any value or type have different leaves."""
 
     def possible(row: tuple[int, bytes, bytes, bytes, bytes, str]) -> bool:
         return row[5] != "text integer text blob" or row[2].isdigit()

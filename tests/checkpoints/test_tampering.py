@@ -1,4 +1,4 @@
-"""Whatever is done to checkpointed events by somebody who has the ledger's file, the first position is named."""
+"""Verification finds the first position of every change to checkpointed events in the ledger's file."""
 
 import json
 import sqlite3
@@ -33,7 +33,7 @@ def insert_statement(position: int) -> str:
     return f"INSERT INTO stored_events VALUES ({position}, 'event/new', 1, 'UsageRecorded', CAST('{{}}' AS BLOB))"
 
 
-# What is done, the first position that no longer matches, and what is wrong with it.
+# The statements of the intruder, the first position that no longer matches, and the kind of mismatch.
 TAMPERINGS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "a byte of the state": (change_statement("state", "CAST(replace(state, 'acme', 'acmf') AS BLOB)"), 7, "changed"),
     "a byte of the first state": (
@@ -47,30 +47,30 @@ TAMPERINGS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "the version": (change_statement("originator_version", "2"), 7, "changed"),
     "the state is destroyed": (change_statement("state", "x'ff00'"), 7, "changed"),
     "the state is empty": (change_statement("state", "x''"), 7, "changed"),
-    "the state's type alone": (change_statement("state", "CAST(state AS TEXT)"), 7, "changed"),
-    "the stream's type alone": (change_statement("originator_id", "CAST(originator_id AS BLOB)"), 7, "changed"),
-    "the topic's type alone": (change_statement("topic", "CAST(topic AS BLOB)"), 7, "changed"),
-    "the version's type alone": (change_statement("originator_version", "CAST('1' AS BLOB)"), 7, "changed"),
-    "the version is no number": (change_statement("originator_version", "'one'"), 7, "changed"),
-    "the stream is no UTF-8": (change_statement("originator_id", "CAST(x'ff41' AS TEXT)"), 7, "changed"),
-    "the topic is no UTF-8": (change_statement("topic", "CAST(x'ff41' AS TEXT)"), 7, "changed"),
+    "only the type of the state": (change_statement("state", "CAST(state AS TEXT)"), 7, "changed"),
+    "only the type of the stream": (change_statement("originator_id", "CAST(originator_id AS BLOB)"), 7, "changed"),
+    "only the type of the topic": (change_statement("topic", "CAST(topic AS BLOB)"), 7, "changed"),
+    "only the type of the version": (change_statement("originator_version", "CAST('1' AS BLOB)"), 7, "changed"),
+    "the version is not a number": (change_statement("originator_version", "'one'"), 7, "changed"),
+    "the stream is not UTF-8": (change_statement("originator_id", "CAST(x'ff41' AS TEXT)"), 7, "changed"),
+    "the topic is not UTF-8": (change_statement("topic", "CAST(x'ff41' AS TEXT)"), 7, "changed"),
     "a line end moved between topic and state": (
         change_statement("topic", "topic || x'0a', state = substr(state, 2)"), 7, "changed",
     ),
     "the first deleted": (("DELETE FROM stored_events WHERE position = 1",), 1, "missing"),
     "one deleted": (("DELETE FROM stored_events WHERE position = 7",), 7, "missing"),
     "the last checkpointed deleted": (("DELETE FROM stored_events WHERE position = 20",), 20, "missing"),
-    "cut off at the end": (("DELETE FROM stored_events WHERE position >= 17",), 17, "missing"),
+    "truncated": (("DELETE FROM stored_events WHERE position >= 17",), 17, "missing"),
     "all deleted": (("DELETE FROM stored_events",), 1, "missing"),
-    "one deleted and all after it moved up": (
+    "one deleted and all later ones moved down by 1": (
         ("DELETE FROM stored_events WHERE position = 7",
          "UPDATE stored_events SET position = position - 1 WHERE position > 7"), 7, "changed",
     ),
-    "the last checkpointed deleted and all after it moved up": (
+    "the last checkpointed deleted and all later ones moved down by 1": (
         ("DELETE FROM stored_events WHERE position = 20",
          "UPDATE stored_events SET position = position - 1 WHERE position > 20"), 20, "changed",
     ),
-    "one inserted and all after it moved down": (
+    "one inserted and all later ones moved up by 1": (
         ("UPDATE stored_events SET position = -position WHERE position >= 7",
          "UPDATE stored_events SET position = 1 - position WHERE position < 0", insert_statement(7)), 7, "changed",
     ),
@@ -80,7 +80,7 @@ TAMPERINGS: dict[str, tuple[tuple[str, ...], int, str]] = {
     "two states swapped": ((SWAP_STATES,), 7, "changed"),
     "two positions swapped": ((move_statement(7, 1000), move_statement(12, 7), move_statement(1000, 12)), 7, "changed"),
     "one moved to the end": ((move_statement(7, 26),), 7, "missing"),
-    "all from one on renumbered": (
+    "all from position 7 on renumbered": (
         ("UPDATE stored_events SET position = position + 1000 WHERE position >= 7",), 7, "missing",
     ),
     "an earlier one changed and a later one deleted": (
@@ -105,7 +105,7 @@ TAMPERINGS: dict[str, tuple[tuple[str, ...], int, str]] = {
 def test_the_first_mismatching_position_is_found(
     checkpointed_ledger: CheckpointedLedger, statements: tuple[str, ...], position: int, problem: str
 ) -> None:
-    """By the command, with status 1, exactly; and such a ledger isn't checkpointed again."""
+    """`tallybook verify` reports the position and exits with status 1; no new checkpoint can be created."""
     checkpointed_ledger.tamper(*statements)
     before = checkpointed_ledger.checkpoints.read_bytes(), checkpointed_ledger.leaves.read_bytes()[: 32 * 20]
     arguments = ["--checkpoints", str(checkpointed_ledger.checkpoints), "--ledger", checkpointed_ledger.url]
@@ -128,7 +128,7 @@ def verify_checkpoints(checkpointed_ledger: CheckpointedLedger) -> CheckpointVer
 
 
 def test_an_unchanged_ledger_matches(checkpointed_ledger: CheckpointedLedger) -> None:
-    """With both checkpoints; what was recorded since is told to be not checkpointed."""
+    """Both checkpoints match; the result also counts the events after the last checkpoint."""
     verification = verify_checkpoints(checkpointed_ledger)
     assert (
         verification.events,
@@ -143,7 +143,7 @@ def test_an_unchanged_ledger_matches(checkpointed_ledger: CheckpointedLedger) ->
 def test_a_changed_bit_of_any_checkpointed_event_is_detected(
     checkpointed_ledger: CheckpointedLedger, position: int
 ) -> None:
-    """The checkpoints before it still match."""
+    """Earlier checkpoints still match."""
     checkpointed_ledger.tamper(
         "UPDATE stored_events SET state = CAST(x'7c' || substr(state, 2) AS BLOB) WHERE position = ?",
         with_values=[position],
@@ -155,7 +155,7 @@ def test_a_changed_bit_of_any_checkpointed_event_is_detected(
 
 
 def test_a_changed_byte_in_the_database_file_is_detected(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Below SQLite, as a disk or an editor of bytes would change it."""
+    """The file is changed without SQLite, as by a faulty disk or a hex editor."""
     with closing(sqlite3.connect(checkpointed_ledger.ledger)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     data = checkpointed_ledger.ledger.read_bytes()
@@ -167,7 +167,7 @@ def test_a_changed_byte_in_the_database_file_is_detected(checkpointed_ledger: Ch
 
 
 def test_events_after_the_last_checkpoint_are_not_covered(checkpointed_ledger: CheckpointedLedger) -> None:
-    """A change there is found only by a later checkpoint's absence: it is why ledgers are checkpointed often."""
+    """A change of such an event is not detected, which is why checkpoints must be created often."""
     checkpointed_ledger.tamper("UPDATE stored_events SET topic = 'Other' WHERE position = 22")
     assert verify_checkpoints(checkpointed_ledger).difference is None
 
@@ -176,7 +176,7 @@ def test_events_after_the_last_checkpoint_are_not_covered(checkpointed_ledger: C
 def test_without_leaf_hashes_the_positions_between_two_checkpoints_are_named(
     checkpointed_ledger: CheckpointedLedger, corruption: str
 ) -> None:
-    """Between the last checkpoint that matches and the first that does not; forged hashes prove nothing."""
+    """The range is between the last matching checkpoint and the first mismatch; forged hashes don't narrow it."""
     checkpointed_ledger.tamper("UPDATE stored_events SET topic = 'Other' WHERE position = 17")
     hashes = checkpointed_ledger.leaves.read_bytes()
     match corruption:
@@ -202,7 +202,7 @@ def test_without_leaf_hashes_the_positions_between_two_checkpoints_are_named(
 
 
 def test_without_leaf_hashes_a_gap_bounds_the_first_change(checkpointed_ledger: CheckpointedLedger) -> None:
-    """What is missing is surely wrong; something before it may be too."""
+    """The missing event is the last candidate; an earlier event may have changed too."""
     checkpointed_ledger.tamper("DELETE FROM stored_events WHERE position = 17")
     checkpointed_ledger.leaves.unlink()
     verification = verify_checkpoints(checkpointed_ledger)
@@ -214,7 +214,7 @@ def test_without_leaf_hashes_a_gap_bounds_the_first_change(checkpointed_ledger: 
 def test_corrupted_leaf_hashes_are_reported_and_rebuilt(
     checkpointed_ledger: CheckpointedLedger, corruption: bytes | None
 ) -> None:
-    """A ledger that matches its checkpoints needs no hashes to be verified; the next checkpoint makes them again."""
+    """Verification of a matching ledger needs no leaf hashes; the next checkpoint rebuilds them."""
     complete = checkpointed_ledger.leaves.read_bytes()
     checkpointed_ledger.leaves.unlink() if corruption is None else checkpointed_ledger.leaves.write_bytes(corruption)
     verification = verify_checkpoints(checkpointed_ledger)
@@ -228,7 +228,7 @@ def test_corrupted_leaf_hashes_are_reported_and_rebuilt(
 
 
 def test_verification_does_not_decode_events(checkpointed_ledger: CheckpointedLedger) -> None:
-    """A ledger in which no state can be decoded any more is verified to the end all the same."""
+    """Verification completes on a ledger whose states cannot be decoded."""
     checkpointed_ledger.tamper("UPDATE stored_events SET state = x'00', topic = 'Nothing' WHERE position > 15")
     verification = verify_checkpoints(checkpointed_ledger)
     assert verification.difference is not None
@@ -236,7 +236,7 @@ def test_verification_does_not_decode_events(checkpointed_ledger: CheckpointedLe
 
 
 def test_checkpoints_are_verified_before_read_models_are_opened(checkpointed_ledger: CheckpointedLedger) -> None:
-    """A ledger that was rewritten is told as such, also where its read models can't be opened."""
+    """A changed ledger is reported even if its read models can't be opened."""
     checkpointed_ledger.tamper("DELETE FROM stored_events WHERE position = 5")
     read_models_file = checkpointed_ledger.ledger.with_name("usage.db.read-models")
     read_models_file.write_bytes(b"not a database" * 1000)
@@ -248,7 +248,7 @@ def test_checkpoints_are_verified_before_read_models_are_opened(checkpointed_led
 
 
 def test_a_first_checkpoint_is_not_created_over_a_gap(empty_ledger: CheckpointedLedger) -> None:
-    """Positions have to be 1, 2, 3 and so on also where there is no earlier checkpoint."""
+    """Positions must be 1, 2, 3 and so on, even without an earlier checkpoint."""
     empty_ledger.record(2, 9)
     empty_ledger.tamper("DELETE FROM stored_events WHERE position = 5")
     with pytest.raises(TallybookError) as completed:
@@ -258,7 +258,7 @@ def test_a_first_checkpoint_is_not_created_over_a_gap(empty_ledger: Checkpointed
 
 
 def test_a_growing_ledger_is_checkpointed_as_of_the_start(checkpointed_ledger: CheckpointedLedger) -> None:
-    """Recording goes on between the pages; what comes later is left to the next checkpoint."""
+    """Recording continues between the pages; the next checkpoint covers the later events."""
     with (
         checkpointed_ledger.metering() as metering,
         closing(Ledger(resolve_store(f"sqlite:///{checkpointed_ledger.ledger}"))) as ledger,

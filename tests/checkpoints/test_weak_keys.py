@@ -1,4 +1,4 @@
-"""Public keys for which anyone can sign are rejected where a key is read and where a signature is verified."""
+"""Public keys for which anyone can sign are rejected by key parsing and by signature verification."""
 
 from itertools import product
 from pathlib import Path
@@ -21,7 +21,7 @@ SMALL_ORDER_POINTS = {
     "order 8, y high, x even": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
     "order 8, y high, x odd": "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
 }
-"""The eight points, by libsodium's list."""
+"""The eight points of libsodium's list."""
 OTHER_ENCODINGS = {
     "order 1, sign of zero": "0100000000000000000000000000000000000000000000000000000000000080",
     "order 2, sign of zero": "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
@@ -36,7 +36,7 @@ WEAK_KEYS = {**SMALL_ORDER_POINTS, **OTHER_ENCODINGS}
 
 @pytest.mark.parametrize("encoded", WEAK_KEYS.values(), ids=WEAK_KEYS)
 def test_a_weak_public_key_is_rejected(encoded: str, tmp_path: Path) -> None:
-    """As text and in a file. It has signed nothing, whatever the signature."""
+    """The key is rejected as text and in a file, and no signature is valid for it."""
     key = PublicKey("tallybook", bytes.fromhex(encoded))
     file = tmp_path / "key"
     file.write_text(f"{key}\n")
@@ -55,7 +55,7 @@ def forged_signatures() -> list[bytes]:
 
 @pytest.mark.parametrize("encoded", SMALL_ORDER_POINTS.values(), ids=SMALL_ORDER_POINTS)
 def test_forged_signatures_for_weak_keys_are_valid_for_the_library(encoded: str) -> None:
-    """So the check is necessary: for each key, one of eight forged signatures is valid for almost every text."""
+    """The check is necessary: for each key, one of eight forged signatures is valid for almost every text."""
     key = bytes.fromhex(encoded)
     forged = [
         text for text in range(50)
@@ -65,7 +65,7 @@ def test_forged_signatures_for_weak_keys_are_valid_for_the_library(encoded: str)
 
 
 def test_ordinary_keys_are_accepted(tmp_path: Path) -> None:
-    """New keys, and the largest and smallest y that are allowed."""
+    """Examples: generated keys, and keys with the smallest and largest allowed y."""
     for number in range(20):
         key = PrivateKey.generate(tmp_path / f"{number}.pem", "tallybook")
         assert PublicKey.load(str(key.public_key)).has_signed(key.sign("text\n"))
