@@ -71,8 +71,8 @@ ROOT = base64.b64encode(bytes(range(32))).decode()
 CHECKPOINT = f"example.com/usage\n1000\n{ROOT}\ntime 2026-11-22T10:00:00Z\n"
 
 
-def test_a_checkpoint_reads_as_it_was_written() -> None:
-    """The text has the format of C2SP: origin, size and root, and an extension line with the time."""
+def test_a_checkpoint_has_the_text_of_c2sp() -> None:
+    """The lines are origin, size and root, and an extension line with the time. Parsing returns the checkpoint."""
     checkpoint = Checkpoint("example.com/usage", 1000, bytes(range(32)), datetime(2026, 11, 22, 10, tzinfo=UTC))
     assert str(checkpoint) == CHECKPOINT
     assert Checkpoint.parse(CHECKPOINT) == checkpoint
@@ -84,8 +84,8 @@ def test_a_checkpoint_reads_as_it_was_written() -> None:
     st.binary(min_size=32, max_size=32),
     st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)),
 )
-def test_every_checkpoint_reads_as_it_was_written(origin: str, size: int, root: bytes, time: datetime) -> None:
-    """The note that contains it is parsed first."""
+def test_every_checkpoint_is_parsed_from_its_text(origin: str, size: int, root: bytes, time: datetime) -> None:
+    """A note without signatures contains the text unchanged."""
     checkpoint = Checkpoint(origin, size, root, time.replace(microsecond=0))
     assert Checkpoint.parse(Note.parse(str(Note(str(checkpoint)))).text) == checkpoint
 
@@ -152,7 +152,7 @@ def test_a_file_without_a_key_is_rejected(tmp_path: Path, content: bytes | None)
     assert error_code(lambda: PublicKey.load(file)) == "invalid_signing_key"
 
 
-def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_extra(tmp_path: Path) -> None:
     """Signatures need the package `cryptography`; unsigned checkpoints do not."""
     program = (
         "import sys; sys.modules['cryptography'] = None\n"

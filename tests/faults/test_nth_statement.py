@@ -51,7 +51,7 @@ def _small_pages_and_short_timeouts(postgres: Database) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("store", "operation", "failure_mode"), CASES, ids=str)
-def test_failing_at_the_nth_statement(store: str, operation: Operation, failure_mode: str) -> None:
+def test_an_operation_survives_a_fault_at_any_statement(store: str, operation: Operation, failure_mode: str) -> None:
     """The nth statement fails, for n from 1 on, until the operation has no such statement.
 
     Earlier rows do not change, and the operation succeeds when it is repeated without faults.

@@ -135,7 +135,7 @@ def test_a_server_that_stays_read_only_is_unavailable(server: Server, operation:
         assert OPERATIONS[operation](metering)
 
 
-def test_a_standby_is_read_and_after_its_promotion_written() -> None:
+def test_a_standby_serves_reads_and_after_its_promotion_writes() -> None:
     """A standby serves projected totals; writes wait for its promotion."""
     with closing(Server()) as server, open_ledger(server.database.url, timeout_seconds=15) as metering:
         total = OPERATIONS["total"](metering)

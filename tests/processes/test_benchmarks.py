@@ -80,7 +80,7 @@ def _targets(results: list[dict[str, Any]]) -> dict[str, object]:
     }
 
 
-def test_they_measure_on_postgresql_too(postgres: Database) -> None:
+def test_the_benchmarks_run_on_postgresql_too(postgres: Database) -> None:
     """The benchmarks accept the URL of a database."""
     only = [argument for name in ("record", "rebuild", "months") for argument in ("--only", name)]
     options = ["--postgresql", postgres.url, "--store", "postgresql", "--json"]

@@ -1,4 +1,4 @@
-"""Generations that several threads and processes use, and that are killed at any moment."""
+"""Several threads and processes use generations, and processes are killed at any moment."""
 
 import os
 import random

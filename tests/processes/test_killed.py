@@ -63,9 +63,8 @@ def test_a_restarted_recorder_ends_with_the_same_events(start: Start, url: str, 
     assert projected_and_replayed_totals(url) == ((count, count * VALUE),) * 2
 
 
-def test_a_killed_catch_up_folds_nothing_twice(start: Start, url: str) -> None:
-    """At each moment a fold is cut off the read models are those of a whole number of pages; and at the end they are
-    those of a fresh fold."""
+def test_a_killed_catch_up_folds_no_event_twice(start: Start, url: str) -> None:
+    """A killed catch-up folds no event twice: it stores complete pages only, and the last totals equal a replay."""
     rng = random.Random(2_000)
     with open_ledger(url) as metering:
         for number in range(20):
