@@ -214,3 +214,41 @@ def test_a_shutdown_stops_all_queries() -> None:
             await wait_for(query.is_ended)
 
     run(scenario)
+
+
+def test_a_large_call_that_waits_does_not_block_the_other_calls_of_its_key() -> None:
+    """They overtake it while the threads for slow calls are taken; one key has one of these threads at most."""
+    limits = CallLimits(threads=4, slow_threads=2, threads_per_key=4, waiting_per_key=9, timeout_seconds=30)
+
+    async def scenario(scheduler: CallScheduler) -> None:
+        large = [Query() for _ in range(3)]
+        keys = ("a", "a", "b")
+        calls = [
+            asyncio.create_task(scheduler.run(key, query, is_large=True))
+            for key, query in zip(keys, large, strict=True)
+        ]
+        await wait_for(large[0].is_started)
+        await wait_for(large[2].is_started)
+        assert await scheduler.run("a", lambda: "small") == "small"
+        assert not large[1].is_started.is_set()
+        for query in large:
+            query.is_released.set()
+        await asyncio.gather(*calls)
+
+    run(scenario, limits)
+
+
+def test_threads_are_reserved_for_keys_without_running_calls() -> None:
+    """Two keys with many calls leave a thread to a third one."""
+    limits = CallLimits(3, slow_threads=1, threads_per_key=3, waiting_per_key=9, timeout_seconds=30, reserved_threads=1)
+
+    async def scenario(scheduler: CallScheduler) -> None:
+        queries = [Query() for _ in range(6)]
+        calls = [asyncio.create_task(scheduler.run("a" if n % 2 else "b", query)) for n, query in enumerate(queries)]
+        await wait_for(queries[0].is_started)
+        assert await scheduler.run("c", lambda: "at once") == "at once"
+        for query in queries:
+            query.is_released.set()
+        await asyncio.gather(*calls)
+
+    run(scenario, limits)

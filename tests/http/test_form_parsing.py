@@ -71,3 +71,11 @@ def test_any_input_is_parsed_or_rejected(text: str) -> None:
     """Nothing else is raised."""
     with suppress(ApiError):
         assert isinstance(parse_form(text), dict)
+
+
+def test_a_long_name_is_not_repeated_in_the_error() -> None:
+    """A body may consist of one name."""
+    with pytest.raises(ApiError) as exc_info:
+        parse_form("a" * 1_000_000 + "=1")
+    assert exc_info.value.error.message == "A parameter name has more than 500 characters."
+    assert len(exc_info.value.error.param) == 200

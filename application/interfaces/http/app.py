@@ -123,7 +123,8 @@ class _Exchange:
             api_error = ApiError(408, "The client disconnected before the request was complete.")
             response = error_response(api_error, is_v2=operation.is_v2)
         unread = MemoryReservation(self.unread_responses)
-        response = within_budget(response, api_request.trace.key_id, unread, is_v2=operation.is_v2)
+        if operation.method == "GET":  # what was changed or recorded is reported in any case
+            response = within_budget(response, api_request.trace.key_id, unread, is_v2=operation.is_v2)
         self.observer.request_finished(_request_summary(request, api_request, response, started, operation))
         return SentResponse(response, request_id, unread)
 

@@ -18,13 +18,15 @@ SLOW_SECONDS = 0.5
 """A key is slow while one of its calls has run longer than this, or its calls have lately used this much CPU time."""
 USAGE_HALF_LIFE_SECONDS = 2.0
 """CPU time that was used this long ago counts half."""
+_SLOW_THREADS_PER_KEY = 1
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
     """How many calls run and wait at once, in all and for each key.
 
-    `slow_threads` limits the running calls of all slow keys together, and those with large results. `timeout_seconds`
+    `slow_threads` limits the running calls of all slow keys together, and those with large results; a key has one of
+    these threads at most. A key with running calls leaves `reserved_threads` to keys without any. `timeout_seconds`
     limits the time that a call waits and runs; None lets a call that has started run to its end, because it may have
     changed something.
     """
@@ -34,6 +36,7 @@ class CallLimits:
     threads_per_key: int
     waiting_per_key: int
     timeout_seconds: float | None
+    reserved_threads: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +58,10 @@ class _KeyCalls:
     def is_slow(self, now: float) -> bool:
         """Return whether the key's calls share the threads for slow calls."""
         return self.usage(now) > SLOW_SECONDS
+
+    def slow_running(self, now: float) -> int:
+        """Return how many of the running calls have threads for slow calls."""
+        return len(self.running) if self.is_slow(now) else sum(call.is_large for call in self.running)
 
     def add_usage(self, seconds: float, now: float) -> None:
         """Add the CPU time of a finished call."""
@@ -151,25 +158,27 @@ class CallScheduler:
 
     def _start_calls(self) -> None:
         """Start waiting calls while there is a thread for them."""
-        while sum(len(key_calls.running) for key_calls in self._keys.values()) < self._limits.threads:
+        while True:
             now = time.monotonic()
-            ready = [key_calls for key_calls in self._keys.values() if self._may_start(key_calls, now)]
-            if not ready:
+            startable = [call for key_calls in self._keys.values() if (call := self._startable(key_calls, now))]
+            if not startable:
                 return
-            self._start(min(ready, key=lambda key_calls: key_calls.usage(now)), now)
+            self._start(min(startable, key=lambda call: self._keys[call.key_id].usage(now)), now)
 
-    def _may_start(self, key_calls: _KeyCalls, now: float) -> bool:
-        if not key_calls.waiting or len(key_calls.running) >= self._limits.threads_per_key:
-            return False
-        if not (key_calls.waiting[0].is_large or key_calls.is_slow(now)):
-            return True
-        slow_running = sum(
-            call.is_large or other.is_slow(now) for other in self._keys.values() for call in other.running
-        )
-        return slow_running < self._limits.slow_threads
+    def _startable(self, key_calls: _KeyCalls, now: float) -> "_Call | None":
+        """Return the first waiting call of a key that a thread may run now."""
+        running = sum(len(other.running) for other in self._keys.values())
+        reserved = self._limits.reserved_threads if key_calls.running else 0
+        if len(key_calls.running) >= self._limits.threads_per_key or running + reserved >= self._limits.threads:
+            return None
+        slow_running = sum(other.slow_running(now) for other in self._keys.values())
+        may_be_slow = slow_running < self._limits.slow_threads and key_calls.slow_running(now) < _SLOW_THREADS_PER_KEY
+        is_slow = key_calls.is_slow(now)
+        return next((call for call in key_calls.waiting if may_be_slow or not (is_slow or call.is_large)), None)
 
-    def _start(self, key_calls: _KeyCalls, now: float) -> None:
-        call = key_calls.waiting.popleft()
+    def _start(self, call: _Call, now: float) -> None:
+        key_calls = self._keys[call.key_id]
+        key_calls.waiting.remove(call)
         call.started_at = now
         key_calls.running.add(call)
         call.thread_result = asyncio.get_running_loop().run_in_executor(self._executor, call.run)

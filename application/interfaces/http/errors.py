@@ -63,9 +63,13 @@ def missing_object(object_name: str, identifier: str, param: str = "id", status:
     return ApiError(status, f"No such {object_name}: '{identifier}'", code="resource_missing", param=param)
 
 
+MAX_PARAM_CHARACTERS, MAX_MESSAGE_CHARACTERS = 200, 1_000
+"""A parameter name that a client made up may have the size of a body."""
+
+
 def invalid_parameter(param: str, message: str, code: str = "parameter_invalid") -> ApiError:
-    """Return the error for an invalid parameter."""
-    return ApiError(400, message, code=code, param=param)
+    """Return the error for an invalid parameter. Long names are truncated."""
+    return ApiError(400, message[:MAX_MESSAGE_CHARACTERS], code=code, param=param[:MAX_PARAM_CHARACTERS])
 
 
 def rate_limited(message: str, reason: str, retry_after_seconds: int = 1) -> ApiError:

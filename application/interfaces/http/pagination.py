@@ -66,6 +66,16 @@ def page_within_size(items: Iterable[Item], limit: int, size_of: Callable[[Item]
     return page, False
 
 
+def limit_page_size(
+    page: Sequence[Item], params: ListParameters, size_of: Callable[[Item], int]
+) -> tuple[Sequence[Item], bool]:
+    """Return the items of a page that fit in MAX_PAGE_BYTES, nearest to its cursor, and whether others were cut off."""
+    if params.ending_before is None:
+        return page_within_size(page, params.limit, size_of)
+    reversed_page, is_cut = page_within_size(reversed(page), params.limit, size_of)
+    return reversed_page[::-1], is_cut
+
+
 def resolve_cursors(
     params: ListParameters, decode_cursor: Callable[[str], Cursor | None]
 ) -> tuple[Cursor | None, Cursor | None]:

@@ -14,6 +14,7 @@ from .errors import ApiError, invalid_parameter
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1_000
 MAX_DEPTH = 5
+MAX_NAME_CHARACTERS = 500
 APPEND = ""
 """The key of list items without an index, as in `expand[]=a`."""
 
@@ -39,6 +40,8 @@ def nest(pairs: Iterable[tuple[str, str]]) -> Nested:
     """Return pairs of bracketed name and value as nested mappings. Raises ApiError."""
     parameters: Nested = {}
     for name, value in pairs:
+        if len(name) > MAX_NAME_CHARACTERS:
+            raise invalid_parameter(name, f"A parameter name has more than {MAX_NAME_CHARACTERS} characters.")
         parts = _NAME.fullmatch(name)
         if parts is None:
             raise invalid_parameter(name, f"The parameter name {name!r} is malformed.")

@@ -11,7 +11,7 @@ from .errors import ApiError
 from .memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
 from .request_handler import ApiRequest
 
-UNBUDGETED_BYTES = 64 * 1024
+UNBUDGETED_BYTES = 16 * 1024
 """A larger body is read only for a valid access key, and within the memory budget of the key."""
 _DRAIN_FACTOR = 4
 """A body up to this many times too large is read completely, because a client that is sending reads no response."""

@@ -26,12 +26,14 @@ from .responses import JSON_MEDIA_TYPE, ApiResponse, error_response, success
 
 Result = TypeVar("Result")
 
-CHANGE_LIMITS = CallLimits(threads=4, slow_threads=2, threads_per_key=2, waiting_per_key=50, timeout_seconds=None)
+CHANGE_LIMITS = CallLimits(
+    threads=4, slow_threads=2, threads_per_key=2, waiting_per_key=50, timeout_seconds=None, reserved_threads=1
+)
 """The limits of all operations that change something, other than recording."""
 MAX_REMEMBERED_CALLERS = 10_000
 SHUTDOWN_GRACE_SECONDS = 1.0
 """How long queries may go on after a shutdown was requested."""
-MAX_INLINE_PARSE_BYTES = 64 * 1024
+MAX_INLINE_PARSE_BYTES = 16 * 1024
 """A larger body is parsed in a thread, because parsing blocks the event loop."""
 PARAMETER_NAMES = {
     "formula": "default_aggregation[formula]",
@@ -104,6 +106,8 @@ class RequestHandler:
     async def find_key(self, operation: Operation, authorization: str) -> str:
         """Return the id of the access key that may run an operation. Raises ApiError."""
         try:
+            if operation.is_recording:
+                return await self._caller(operation, parse_credentials(authorization), authorization)
             return await self._short_call(self._key_id, operation, authorization)
         except TallybookError as error:
             raise to_api_error(error, PARAMETER_NAMES) from error
@@ -233,7 +237,12 @@ class RequestHandler:
 def query_limits(timeout_seconds: float) -> CallLimits:
     """Return the limits of queries, each of which has to finish within the timeout."""
     return CallLimits(
-        threads=8, slow_threads=2, threads_per_key=4, waiting_per_key=100, timeout_seconds=timeout_seconds
+        threads=8,
+        slow_threads=2,
+        threads_per_key=4,
+        waiting_per_key=100,
+        timeout_seconds=timeout_seconds,
+        reserved_threads=2,
     )
 
 

@@ -17,6 +17,8 @@ _LINGER_SECONDS = 1.0
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 _MAX_FRAMING_FACTOR = 8
 """How many bytes of chunked encoding may be sent for one byte of a body."""
+_MAX_PIPELINED = 64
+"""How many requests of a connection may wait for the response to an earlier one. HTTP clients send none."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -72,12 +74,21 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Start a header."""
+        if self._is_rejected:  # more of the data that was received with it
+            return
         super().on_message_begin()
         self._is_in_header = True
         self._header_bytes = 0
 
+    def on_url(self, url: bytes) -> None:
+        """Receive a part of the URL."""
+        if not self._is_rejected:
+            super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Receive one header line, or a trailer after the body."""
+        if self._is_rejected:
+            return
         self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > self.settings.max_header_bytes or len(self.headers) > self.settings.max_headers:
             if self._is_in_body:
@@ -86,7 +97,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Start the request."""
+        """Start the request, or close a connection on which too many requests wait."""
+        if self._is_rejected:
+            return
         self._cancel_header_timer()
         self._is_in_header = False
         self._is_in_body = True
@@ -97,9 +110,20 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._requests_upgrade and {name for name, _ in self.headers} & _BODY_HEADERS:
             self.app = self._rejecting_app(_upgrade_not_supported())  # the parser would not read the body
         super().on_headers_complete()
+        if len(self.pipeline) > _MAX_PIPELINED:
+            self._is_rejected = True
+            self.pipeline.clear()
+            self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        """Receive a part of a body."""
+        if not self._is_rejected:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Finish a body."""
+        if self._is_rejected:
+            return
         self._is_in_body = False
         self._received_bytes = 0
         super().on_message_complete()

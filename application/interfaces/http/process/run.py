@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Generator
@@ -19,6 +20,7 @@ from ..request_handler import RequestHandler
 from ..settings import ServerSettings
 from .connection_limits import limited_protocol
 
+MAX_OPEN_FILES = 65_536
 _log = logging.getLogger("tallybook.server")
 
 
@@ -37,6 +39,7 @@ def bind_socket(settings: ServerSettings) -> socket:
 
 def run(settings: ServerSettings, listener: socket, *, is_multiprocess: bool = False, ready: Callable[[], None]) -> int:
     """Serve until SIGTERM or SIGINT, finish accepted requests, and return the exit status."""
+    _raise_file_limit()
     observer = Observer(Metrics(is_multiprocess=is_multiprocess), AccessLog() if settings.access_log else None)
     app = create_app(settings, observer)
     config = uvicorn.Config(
@@ -64,6 +67,14 @@ def run(settings: ServerSettings, listener: socket, *, is_multiprocess: bool = F
         logging.shutdown()
         os._exit(0)  # otherwise Python would wait for their threads
     return 0
+
+
+def _raise_file_limit() -> None:
+    """Allow more open files, as far as the system does: each connection needs one, and so do the databases."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _Server(uvicorn.Server):

@@ -24,7 +24,7 @@ from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..object_ids import METER_EVENT_PREFIX, METER_PREFIX, customer_token, decode_id, encode_id
 from ..operations import OperationRegistry
-from ..pagination import list_response, paginate
+from ..pagination import limit_page_size, list_response, paginate
 from .closed_period_ids import (
     Bounds,
     IdentifiedPeriod,
@@ -34,7 +34,7 @@ from .closed_period_ids import (
     optional_range,
 )
 from .closed_periods import require_event_name
-from .recorded_meter_events import STATUSES, RecordedMeterEvent, Status, recorded_fields
+from .recorded_meter_events import STATUSES, RecordedMeterEvent, Status, payload_size, recorded_fields
 
 URL = "/v1/billing/period_adjustments"
 PERIOD_ADJUSTMENT_PREFIX = "mtrpadj"
@@ -106,8 +106,10 @@ def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> L
         return None if identified is None else _sort_key(identified)
 
     data, has_more = paginate(adjustments, lambda pair: _sort_key(pair[0]), decode_cursor, params, is_ascending=True)
+    page, is_cut = limit_page_size(data, params, lambda pair: _inline_size(pair[1]))
     dimension_keys = ledger.metering.meters.get(event_name, as_of=as_of).dimension_keys if data else ()
-    return list_response([_to_response(*pair, dimension_keys, ledger) for pair in data], URL, has_more=has_more)
+    responses = [_to_response(*pair, dimension_keys, ledger) for pair in page]
+    return list_response(responses, URL, has_more=has_more or is_cut)
 
 
 @operations.get(URL + "/{id}", is_large=True)
@@ -139,7 +141,9 @@ def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListO
         context.params,
         is_ascending=True,
     )
-    return list_response(_to_events(data, dimension_keys, ledger), f"{URL}/{object_id}/events", has_more=has_more)
+    page, is_cut = limit_page_size(data, context.params, payload_size)
+    events = _to_events(page, dimension_keys, ledger)
+    return list_response(events, f"{URL}/{object_id}/events", has_more=has_more or is_cut)
 
 
 def _adjustments(
@@ -180,6 +184,10 @@ def _find_or_404(
                     ledger.metering.meters.get(period.event_name, as_of=as_of).dimension_keys,
                 )
     raise missing_object("period adjustment", object_id)
+
+
+def _inline_size(adjustment: Adjustment) -> int:
+    return sum(map(payload_size, adjustment.events[:MAX_INLINE_EVENTS]))
 
 
 def _sort_key(identified: IdentifiedPeriod) -> tuple[object, ...]:

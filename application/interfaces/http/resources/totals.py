@@ -6,11 +6,11 @@ import msgspec
 from msgspec import Meta
 
 from ....results import Total
-from ..api_types import ListAsOfParameters, ListObject, Number, UnixTime, encode_decimal, from_unix, parse_as_of
+from ..api_types import ListAsOfParameters, ListObject, Number, UnixTime, encode, encode_decimal, from_unix, parse_as_of
 from ..ledgers import RequestContext
 from ..object_ids import customer_from_token, customer_token, decode_compound_id, encode_compound_id
 from ..operations import OperationRegistry
-from ..pagination import list_response, paginate
+from ..pagination import limit_page_size, list_response, paginate
 
 operations = OperationRegistry("Totals")
 METER_TOTAL_PREFIX = "mtrtot"
@@ -81,15 +81,16 @@ def list_totals(context: RequestContext[ListTotals]) -> ListObject[MeterTotal]:
         return None if customer is None else (customer,)
 
     data, has_more = paginate(totals, lambda total: (total.customer,), decode_cursor, params, is_ascending=True)
+    page, is_cut = limit_page_size(data, params, lambda total: len(encode(total.customer)))
     return list_response(
         [
             meter_total(
                 total, TotalKey(*key_prefix, customer_token(total.customer or "")), meter_id, context.ledger.livemode
             )
-            for total in data
+            for total in page
         ],
         f"/v1/billing/meters/{meter_id}/totals",
-        has_more=has_more,
+        has_more=has_more or is_cut,
     )
 
 
