@@ -9,7 +9,7 @@ from .responses import ApiResponse, error_response
 
 PIECE_BYTES = 64 * 1024
 """A response up to this size is sent at once and needs no budget."""
-MAX_UNREAD_BYTES, MAX_UNREAD_BYTES_PER_KEY = 128 * 1024 * 1024, 16 * 1024 * 1024
+MAX_UNREAD_BYTES, MAX_UNREAD_BYTES_PER_KEY = 64 * 1024 * 1024, 8 * 1024 * 1024
 
 
 def unread_response_budget() -> MemoryBudget:
