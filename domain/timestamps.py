@@ -1,5 +1,6 @@
-"""Conversion between aware datetimes, used in the API, and microseconds since 1970 UTC, used internally."""
+"""Aware datetimes, used in the API, from and to ISO text and microseconds since 1970 UTC, used internally."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -11,6 +12,11 @@ from .text import abbreviated_repr
 MICROSECONDS_PER_SECOND = 1_000_000
 MICROSECOND = timedelta(microseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OFFSET = r"(?:Z|[+-][0-9]{2}(?::?[0-5][0-9](?::[0-5][0-9])?)?)?"
+_ISO = re.compile(
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}(?:[Tt ][0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}}(?:[.,][0-9]+)?)?{_OFFSET})?"
+    rf"|[0-9]{{8}}(?:[Tt][0-9]{{4}}(?:[0-9]{{2}}(?:[.,][0-9]+)?)?{_OFFSET})?"
+)
 MIN_DATETIME, MAX_DATETIME = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
@@ -22,6 +28,18 @@ def to_microseconds(at: datetime) -> int:
 def from_microseconds(at_microseconds: int) -> datetime:
     """Return the UTC datetime `at_microseconds` after 1970."""
     return EPOCH + at_microseconds * MICROSECOND
+
+
+def parse_iso(text: str) -> datetime:
+    """Return the time of an ISO date (its midnight) or datetime, naive if it has no offset. Raises ValueError.
+
+    A datetime has hours and minutes after a T or a space, optional seconds and fraction, and an optional offset; digits
+    beyond microseconds are truncated. Other text that `datetime.fromisoformat` reads is rejected: it takes the offset
+    in 2026-03-01+02:00 and the year in 2026-03-01/2026 for a time of day.
+    """
+    if _ISO.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not an ISO date or datetime")
+    return datetime.fromisoformat(text)
 
 
 def ensure_utc(at: object, field: str) -> datetime:

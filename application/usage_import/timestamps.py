@@ -9,7 +9,7 @@ from enum import StrEnum
 from ...domain.decimals import EXACT_CONTEXT
 from ...domain.errors import InvalidTimestamp
 from ...domain.text import abbreviated_repr
-from ...domain.timestamps import EPOCH, MICROSECOND
+from ...domain.timestamps import EPOCH, MICROSECOND, parse_iso
 
 
 class TimestampFormat(StrEnum):
@@ -31,7 +31,7 @@ class TimestampFormat(StrEnum):
 
 
 _VALID_FORMS: Mapping[TimestampFormat, str] = {
-    TimestampFormat.AUTO: "Unix seconds of ten digits, yyyy-MM-dd or an ISO datetime",
+    TimestampFormat.AUTO: "Unix seconds of ten digits, a date like 2026-03-01 or a datetime like 2026-03-01T10:00Z",
     TimestampFormat.UNIX_SECONDS: "a number of Unix seconds",
     TimestampFormat.UNIX_MILLISECONDS: "a number of Unix milliseconds",
     TimestampFormat.COMPACT_DATE: "yyyyMMdd, yyyyMMddHHmm or yyyyMMddHHmmss",
@@ -78,7 +78,7 @@ def _parse_auto(text: str) -> datetime:
 
 
 def _parse_iso(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
+    at = parse_iso(text)
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 

@@ -87,6 +87,7 @@ def test_without_a_period_the_current_month_is_queried(tallybook: CommandLine) -
         ("--to", "2024-01-01"),
         ("--period", "2024", "--from", "2024-01-01", "--to", "2024-02-01"),
         ("--from", "yesterday", "--to", "2024-02-01"),
+        ("--from", "2024-01-01+02:00", "--to", "2024-02-01"),
         ("--as-of", "yesterday"),
     ],
 )

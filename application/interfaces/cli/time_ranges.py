@@ -11,10 +11,12 @@ import typer
 from ....domain.billing_cycle import BillingCycle
 from ....domain.calendar import CalendarWindow, get_timezone, resolve_local_time, window_containing, window_of_date
 from ....domain.errors import InvalidTimeRange
+from ....domain.timestamps import parse_iso
 from .formatting import format_local
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _PATTERNS = {CalendarWindow.YEAR: "%Y", CalendarWindow.MONTH: "%Y-%m", CalendarWindow.DAY: "%Y-%m-%d"}
+_DATE_OR_DATETIME = "a date like 2026-11-01 or a datetime like 2026-11-01T10:00+01:00"
 Parsed = TypeVar("Parsed")
 Bounds = tuple[datetime, datetime]
 
@@ -61,7 +63,7 @@ def parse_as_of(text: str | None, timezone: str) -> datetime | int | None:
         return None
     if re.fullmatch(r"-?\d{1,18}", text):
         return int(text)
-    return _parse_datetime(text, "--as-of", get_timezone(timezone), "a position in the ledger or an ISO datetime")
+    return _parse_datetime(text, "--as-of", get_timezone(timezone), f"a position in the ledger, {_DATE_OR_DATETIME}")
 
 
 def parse_datetime(text: str, option: str, timezone: str) -> datetime:
@@ -72,9 +74,9 @@ def parse_datetime(text: str, option: str, timezone: str) -> datetime:
     return _parse_datetime(text, option, get_timezone(timezone))
 
 
-def _parse_datetime(text: str, option: str, zone: ZoneInfo, expected: str = "an ISO date or datetime") -> datetime:
+def _parse_datetime(text: str, option: str, zone: ZoneInfo, expected: str = _DATE_OR_DATETIME) -> datetime:
     def parse(text: str) -> datetime:
-        at = datetime.fromisoformat(text)
+        at = parse_iso(text)
         return resolve_local_time(at, zone) if at.tzinfo is None else at.astimezone(UTC)
 
     return _parse(text, option, parse, expected)

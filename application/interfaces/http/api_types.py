@@ -8,7 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from ....domain.timestamps import MICROSECONDS_PER_SECOND, from_microseconds, to_microseconds
+from ....domain.timestamps import MICROSECONDS_PER_SECOND, from_microseconds, parse_iso, to_microseconds
 from .errors import ApiError, invalid_parameter
 
 Item = TypeVar("Item")
@@ -114,7 +114,7 @@ def parse_as_of(params: AsOfParameters | ListAsOfParameters) -> datetime | int |
             return from_unix(seconds)
     else:
         try:
-            at = datetime.fromisoformat(params.as_of)
+            at = parse_iso(params.as_of)
         except ValueError:
             at = None
         if at is not None and at.utcoffset() is not None:
