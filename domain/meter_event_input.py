@@ -15,7 +15,8 @@ from .timestamps import ensure_utc
 
 Identifier = Annotated[str, Meta(min_length=1, max_length=100)]
 PayloadKey = Annotated[str, Meta(min_length=1, max_length=100)]
-PayloadValue = Annotated[str, Meta(max_length=5_000)]
+_MAX_VALUE_LENGTH = 5_000
+PayloadValue = Annotated[str, Meta(max_length=_MAX_VALUE_LENGTH)]
 
 
 class MeterEventInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -127,11 +128,14 @@ def _plain_text_or(value: object) -> object:
 
 
 def _payload_text_or(value: object) -> object:
-    """Return text and finite numbers as plain text, and any other value unchanged."""
+    """Return text and finite numbers as plain text, and any other value unchanged.
+
+    So is a Decimal whose exponent alone makes its text too long: writing 1E+300000000 would take 600 MB.
+    """
     number = plain_int(value)
     if number is None:
         decimal = plain_decimal(value)
-        if decimal is None or not decimal.is_finite():
+        if decimal is None or not decimal.is_finite() or abs(decimal.adjusted()) > _MAX_VALUE_LENGTH:
             return _plain_text_or(value)
         return to_plain_string(decimal)
     try:

@@ -1,5 +1,6 @@
 """Meter event input: which forms are accepted, and which are rejected with which field."""
 
+import tracemalloc
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ INVALID_PAYLOADS: list[tuple[str, object]] = [
     ("payload.value", {"customer": "acme", "value": 1.0}),
     ("payload.value", {"customer": "acme", "value": Decimal("NaN")}),
     ("payload.value", {"customer": "acme", "value": Decimal("Infinity")}),
+    ("payload.value", {"customer": "acme", "value": Decimal("1E+300000000")}),
+    ("payload.value", {"customer": "acme", "value": Decimal("-1E-999999999999999999")}),
+    ("payload.value", {"customer": "acme", "value": Decimal("0E-999999999999999999")}),
+    ("payload.value", {"customer": "acme", "value": Decimal("1E+5000")}),
     ("payload.value", {"customer": "acme", "value": None}),
     ("payload.value", {"customer": "acme", "value": True}),
     ("payload.value", {"customer": "acme", "value": b"1"}),
@@ -65,6 +70,26 @@ def test_an_invalid_payload_is_rejected(field: str, payload: object) -> None:
 def test_int_and_decimal_payload_values_are_stored_as_plain_text(value: object, text: str) -> None:
     """Their digits are exact, unlike those of a float."""
     assert parse({"customer": "acme", "value": value}).payload == {"customer": "acme", "value": text}
+
+
+def test_a_decimal_may_be_as_long_as_text() -> None:
+    """5,000 digits."""
+    assert parse({"value": Decimal("1E+4999")}).payload == {"value": "1" + "0" * 4_999}
+
+
+@pytest.mark.parametrize("exponent", ["+100000000", "-999999999999999999"])
+def test_a_decimal_with_a_large_exponent_is_rejected_alone(metering: Metering, exponent: str) -> None:
+    """It isn't written out, which would take as much memory as it has digits."""
+    metering.meters.configure("calls", customer_key="customer")
+    good, bad = VALID_PAYLOAD, {"customer": "acme", "value": Decimal(f"1E{exponent}")}
+    tracemalloc.start()
+    try:
+        receipts = metering.record_many([{"event_name": "calls", "payload": payload} for payload in (good, bad, good)])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [receipt.outcome for receipt in receipts] == ["accepted", "rejected", "accepted"]
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("payload", [{"\ud800": "1"}, {"k": "\udfff"}, {"k": "a\ud83d"}])
