@@ -20,6 +20,8 @@ MAX_ROW_CHARACTERS = 8 << 20
 """A longer row is rejected: its objects can take fifty times as much memory."""
 _SPACES = re.compile(r"[ \t\r\n]*")
 _MAX_CACHED_LENGTH = 20
+_MAX_TOKEN_CHARACTERS = len(r"\ud83d\ude00")
+"""The parser places an error in an incomplete keyword, number or escape at most so far before the end."""
 _TOO_DEEP = "it is nested too deeply"
 _TOO_LONG = f"it is longer than {MAX_ROW_CHARACTERS:,} characters"
 
@@ -115,18 +117,23 @@ class _ValueReader:
                 value, end = _decoder.raw_decode(self._buffer, self._position)
             except RecursionError:
                 raise MalformedFile(_TOO_DEEP) from None
-            except ValueError as error:  # the value may continue after the buffer
-                problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            except json.JSONDecodeError as error:
+                if not self._may_be_incomplete(error) or not self._read_more():
+                    raise MalformedFile(error.msg) from None
+            except ValueError as error:
+                raise MalformedFile(str(error)) from None
             else:
                 size = end - self._position
-                # A number may continue after the buffer, and the part in the buffer is a number too.
-                is_complete = self._buffer[end - 1] in '}]"' or self._buffer[end : end + 1] in (",", "]", " ", "\n")
+                # A number may continue after the buffer: "1" is a number, and so is "1e+5", of which "1e+" is read.
+                is_complete = self._buffer[end - 1] in '}]"' or len(self._buffer) - end > len("e+")
                 if is_complete or not self._read_more():
                     self._position += size
                     return value, size
-                continue
-            if not self._read_more():
-                raise MalformedFile(problem)
+
+    def _may_be_incomplete(self, error: json.JSONDecodeError) -> bool:
+        """Return whether a value is invalid perhaps only because it continues after the buffer."""
+        is_at_end = len(self._buffer) - error.pos <= _MAX_TOKEN_CHARACTERS
+        return is_at_end or error.msg.startswith("Unterminated string")
 
     def _read_more(self) -> bool:
         """Read as many characters as are pending, so that the time is proportional to the length of a value."""

@@ -1,6 +1,7 @@
 """Small hostile files: the row or the file is rejected, with little memory and in little time."""
 
 import csv
+import io
 import resource
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
-from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS
+from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
 from tallybook.domain.errors import InvalidImportFile
 
 MAX_SECONDS = 10
@@ -128,6 +129,7 @@ def test_only_cells_that_are_needed_matter(tokens_ledger: Metering, tmp_path: Pa
         ("a.json", "[" + GOOD + " " + GOOD + "]", "expected ',' or ']', not '{'"),
         ("a.json", "[1.5.5]", "expected ',' or ']', not '.'"),
         ("a.json", " " * 1_000_000, "not a list of objects"),
+        ("a.json", '[{"a": "\\ud83', "not JSON after object 0"),
     ],
 )
 def test_a_file_that_cant_be_divided_into_rows_is_rejected(
@@ -140,6 +142,49 @@ def test_a_file_that_cant_be_divided_into_rows_is_rejected(
     assert time.monotonic() - started < MAX_SECONDS
     assert message in exc_info.value.message
     assert len(exc_info.value.message) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ('{"a" 1}', "Expecting ':' delimiter"),
+        ('{"a": 1 "b": 2}', "Expecting ',' delimiter"),
+        ("{'a': 1}", "Expecting property name"),
+        ('{"a": tru}', "Expecting value"),
+        ('{"a": NaN}', "NaN is not a number in JSON"),
+        ("1.x", "expected ',' or ']', not '.'"),
+        ('{"a": "%s"}' % ("x" * (MAX_ROW_CHARACTERS + CHUNK_CHARACTERS)), "longer than 8,388,608 characters"),
+    ],
+    ids=["colon", "comma", "quotes", "keyword", "constant", "number", "long"],
+)
+def test_the_fault_of_a_row_of_a_large_file_is_named(tmp_path: Path, first: str, message: str) -> None:
+    """Invalid JSON is not called too long, although much follows."""
+    path = tmp_path / "usage.json"
+    path.write_text(f"[{first}{f',{GOOD}' * 100_000}]")
+    with pytest.raises(InvalidImportFile) as exc_info, open_usage_file(path):
+        pass
+    assert message in exc_info.value.message
+
+
+@pytest.mark.parametrize("space", ["", " ", "\t", "\n", "\r\n"])
+def test_a_list_of_numbers_is_read_in_proportion_to_its_length(tmp_path: Path, space: str) -> None:
+    """Whatever space is after them: 300,000 numbers in a second, not in minutes."""
+    path = tmp_path / "usage.json"
+    path.write_text(f"[{f'1{space},' * 300_000}1]", newline="")
+    started = time.monotonic()
+    with open_usage_file(path) as file:
+        assert sum(1 for _ in file.rows()) == 300_001
+    assert time.monotonic() - started < MAX_SECONDS
+
+
+@pytest.mark.parametrize("value", ["-12.5e+10", "false", "null", r'"a\ud83d\ude00\n"', r'{"k\u00e9": [-1.5E-3, true]}'])
+def test_the_buffer_may_end_at_any_character_of_a_value(value: str) -> None:
+    """An incomplete value is not an error."""
+    for length in range(1, len(value) + 2):
+        padding = " " * (CHUNK_CHARACTERS - 1 - length)
+        rows = list(json_rows(io.BytesIO(f"[{padding}{value},{GOOD}]".encode())))
+        assert len(rows) == 2
+        assert rows[1].error is None
 
 
 def test_any_value_may_end_where_the_buffer_ends(tmp_path: Path) -> None:
