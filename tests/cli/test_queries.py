@@ -96,6 +96,13 @@ def test_unparseable_times_are_a_usage_error(tallybook: CommandLine, arguments: 
     assert "Error: " in tallybook.run("total", "gb", *arguments, status=2).stderr
 
 
+def test_a_date_without_hyphens_is_not_taken_for_a_position(tallybook: CommandLine) -> None:
+    """Such a position would be beyond the end of the ledger, and the total the current one."""
+    arguments = ("total", "gb", "--period", "2024-01", "--as-of")
+    assert "write 2024-01-31" in " ".join(tallybook.run(*arguments, "20240131", status=2).stderr.split())
+    assert tallybook.run_json(*arguments, "20241331") == tallybook.run_json(*arguments, "99999999")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

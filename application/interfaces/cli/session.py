@@ -67,7 +67,7 @@ class Session:
         from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
 
         time_range = parse_time_range(period, start, end, timezone, now=utc_now(), anchor=anchor)
-        parsed_as_of = parse_as_of(as_of, timezone)
+        parsed_as_of = parse_as_of(as_of, timezone, self.metering.catch_up)
         if as_of is not None:
             time_range = time_range._replace(label=f"{time_range.label}, as of {as_of}")
         return time_range, parsed_as_of

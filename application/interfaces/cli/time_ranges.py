@@ -15,6 +15,7 @@ from ....domain.timestamps import parse_iso
 from .formatting import format_local
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_LIKELY_DATE = re.compile(r"(?:19|20|21)[0-9]{6}")
 _PATTERNS = {CalendarWindow.YEAR: "%Y", CalendarWindow.MONTH: "%Y-%m", CalendarWindow.DAY: "%Y-%m-%d"}
 _DATE_OR_DATETIME = "a date like 2026-11-01 or a datetime like 2026-11-01T10:00+01:00"
 Parsed = TypeVar("Parsed")
@@ -57,13 +58,30 @@ def parse_time_range(
     return TimeRange(*bounds, zone, f"{start} to {end} ({timezone})")
 
 
-def parse_as_of(text: str | None, timezone: str) -> datetime | int | None:
-    """Return a position if `text` is a whole number, otherwise a datetime in UTC."""
+def parse_as_of(text: str | None, timezone: str, head: Callable[[], int]) -> datetime | int | None:
+    """Return a position if `text` is a whole number, otherwise a datetime in UTC.
+
+    Raises BadParameter for a number like 20261101 beyond the `head` of the ledger, as it is meant as a date.
+    """
     if text is None:
         return None
     if re.fullmatch(r"-?\d{1,18}", text):
-        return int(text)
+        position, day = int(text), _compact_date(text)
+        if day is not None and position > head():
+            raise typer.BadParameter(
+                f"{text!r} is a position after the end of the ledger; if it is a date, write {day}.",
+                param_hint="'--as-of'",
+            )
+        return position
     return _parse_datetime(text, "--as-of", get_timezone(timezone), f"a position in the ledger, {_DATE_OR_DATETIME}")
+
+
+def _compact_date(text: str) -> date | None:
+    """Return the date that a number stands for in the form yyyyMMdd; None if it is a position more likely."""
+    try:
+        return parse_iso(text).date() if _LIKELY_DATE.fullmatch(text) else None
+    except ValueError:
+        return None
 
 
 def parse_datetime(text: str, option: str, timezone: str) -> datetime:
