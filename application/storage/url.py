@@ -1,9 +1,11 @@
 """Ledger URLs, and the store that each names."""
 
+import errno
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ...domain.errors import InvalidLedgerUrl
+from ...domain.text import abbreviated_repr
 from ..redaction import redact_invalid_url
 from ..uuid7 import uuid7
 from .ports import Store
@@ -14,6 +16,9 @@ _EXAMPLES = (
     "'sqlite:///usage.db' (a file here), 'sqlite:////var/lib/usage.db' (an absolute path), 'sqlite://' (in memory) or "
     "'postgresql://user@host/database'"
 )
+
+_LONGEST_SUFFIX = ".read-models.scratch-12345678"
+"""Of the files next to a ledger a temporary directory has the longest name."""
 
 
 def resolve_store(url: str | PostgresSettings) -> Store:
@@ -54,9 +59,26 @@ def _on_sqlite(url: str) -> SQLiteStore:
     if path in ("", ":memory:"):
         return SQLiteStore(*(f"file:{uuid7()}?mode=memory&cache=shared" for _ in range(2)))
     file = Path(path).absolute()
+    _check_path(file, url)
     if file.is_dir():
         raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)
     return SQLiteStore(str(file), f"{file}.read-models")
+
+
+def _check_path(file: Path, url: str) -> None:
+    """Raise InvalidLedgerUrl if the file system can't have a file at this path, or those that are put next to it."""
+    try:
+        Path(f"{file}{_LONGEST_SUFFIX}").stat()
+    except ValueError:  # a character that can't be encoded
+        raise _unknown(url) from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InvalidLedgerUrl(
+                f"The path {abbreviated_repr(str(file))} is too long. Files next to the ledger have names that are "
+                f"{len(_LONGEST_SUFFIX)} bytes longer; choose a shorter one.",
+                field="url",
+                value=url,
+            ) from None
 
 
 def _unknown(url: str) -> InvalidLedgerUrl:

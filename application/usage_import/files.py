@@ -96,6 +96,8 @@ def _open_file(path: Path) -> BinaryIO:
         return path.open("rb")
     except FileNotFoundError:
         raise _invalid_file(path, "it does not exist") from None
+    except ValueError:  # raised for a NUL, and for what can't be encoded
+        raise _invalid_file(path, "its path contains a character that no path can contain") from None
     except OSError as error:
         raise _invalid_file(path, error.strerror or str(error)) from error
 

@@ -152,3 +152,11 @@ def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
         with open_usage_file(tmp_path / name) as file:
             digests.add(file.digest)
     assert len(digests) == 3
+
+
+@pytest.mark.parametrize("name", ["a\0b.csv", "\ud800.csv", "x" * 300 + ".csv"])
+def test_a_path_that_no_file_can_have_is_reported(tmp_path: Path, name: str) -> None:
+    """With the path, like a missing file."""
+    with pytest.raises(InvalidImportFile) as exc_info, open_usage_file(tmp_path / name):
+        pass
+    assert (exc_info.value.field, exc_info.value.value) == ("file", str(tmp_path / name))

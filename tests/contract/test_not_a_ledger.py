@@ -131,6 +131,21 @@ def test_a_folder_is_an_invalid_url(tmp_path: Path) -> None:
     assert exc_info.value.code == "invalid_ledger_url"
 
 
+@pytest.mark.parametrize("length", [230, 240, 255, 256, 5_000])
+def test_a_name_that_is_too_long_for_the_files_next_to_the_ledger_is_rejected(tmp_path: Path, length: int) -> None:
+    """Most file systems take 255 bytes. No file is created."""
+    with pytest.raises(InvalidLedgerUrl, match="is too long"):
+        Metering.open(f"sqlite:///{tmp_path}/{'x' * length}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_with_a_long_name_can_be_verified(tmp_path: Path) -> None:
+    """Verifying creates a temporary directory with the longest of all names."""
+    with Metering.open(f"sqlite:///{tmp_path}/{'x' * 220}") as metering:
+        metering.meters.configure("tokens")
+        assert metering.verify().is_equal
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -144,6 +159,7 @@ def test_a_folder_is_an_invalid_url(tmp_path: Path) -> None:
         "sqlite:///usage.db#main",
         "sqlite://[::1",
         "sqlite:///usage%00.db",
+        "sqlite:///usage\ud800.db",
     ],
 )
 def test_an_unknown_or_malformed_url_is_rejected(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
