@@ -2,13 +2,14 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor
 
-from ....domain.errors import LedgerUnavailable, TallybookError
+from ....domain.errors import LedgerUnavailable
 from ..forks import require_owner_process
 from ..ports import LEDGER_CLOSED
 from .database_files import OpenFiles, replaced_error
@@ -59,8 +60,9 @@ class Connection(SQLiteConnection):
         """Start a transaction. A write transaction takes the write lock at once, so that its reads stay valid."""
         with translate_errors(self.database):
             cursor = self._sqlite_conn.cursor()
-            cursor.execute("BEGIN IMMEDIATE" if commit else "BEGIN")
             try:
+                # Inside the block: an interrupt such as Ctrl-C is raised when a BEGIN that waits for a lock returns.
+                cursor.execute("BEGIN IMMEDIATE" if commit else "BEGIN")
                 yield SQLiteCursor(cursor)
                 if commit:
                     require_owner_process(self.process_id)
@@ -89,6 +91,25 @@ class Connection(SQLiteConnection):
         return self._sqlite_conn
 
 
+class _NoReaders(threading.Condition):
+    """The condition that a writer waits for, with the lock of writers held, until no connection is used to read.
+
+    The library's pool (9.5.6) releases the lock after a timeout, but not if the wait is interrupted.
+    """
+
+    def __init__(self, writer_lock: threading.Lock) -> None:
+        super().__init__()
+        self._writer_lock = writer_lock
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, and release the lock of writers if the wait is interrupted."""
+        try:
+            return super().wait(timeout)
+        except BaseException:
+            self._writer_lock.release()
+            raise
+
+
 class ConnectionPool(SQLiteConnectionPool):
     """A pool with one connection to write and several to read. It belongs to the process that created it."""
 
@@ -99,6 +120,8 @@ class ConnectionPool(SQLiteConnectionPool):
         super().__init__(db_name=database, pool_timeout=timeout_seconds)
         self.is_disposable = is_disposable
         self._connect = connect
+        self._no_readers = _NoReaders(self._writer_lock)
+        self._request = threading.local()
         register_pool(self)
 
     @staticmethod
@@ -112,18 +135,22 @@ class ConnectionPool(SQLiteConnectionPool):
         Raise LedgerUnavailable if a file of a ledger was removed or replaced. Connections to read models that were
         deleted are closed.
 
-        If no connection can be created, the library's pool (9.5.6) does not release the slot of the caller, so that no
-        writer would ever follow. This method releases it.
+        If no connection can be created or comes free, or the wait for one is interrupted, the library's pool (9.5.6)
+        does not release the slot of the caller, so that no writer would ever follow. This method releases it.
         """
         require_owner_process(self.process_id)
         while True:
+            self._request.has_slot, connection = False, None
             try:
                 connection = super().get_connection(timeout, is_writer=is_writer)
-            except TallybookError:  # only the creation of a connection raises it, after the slot was taken
-                self._release_slot(is_writer)
+                assert isinstance(connection, Connection)
+                replaced_path = connection.find_replaced_file(for_writing=is_writer is True)
+            except BaseException:
+                if connection is not None:
+                    self.put_connection(connection)
+                elif self._request.has_slot:
+                    self._release_slot(is_writer)
                 raise
-            assert isinstance(connection, Connection)
-            replaced_path = connection.find_replaced_file(for_writing=is_writer is True)
             if replaced_path is None:
                 return connection
             if self.is_disposable:
@@ -153,7 +180,8 @@ class ConnectionPool(SQLiteConnectionPool):
         elif is_writer is False:
             with self._no_readers:
                 self._num_readers -= 1
-                self._no_readers.notify()
+                if self._num_readers == 0:
+                    self._no_readers.notify()
 
     def close(self) -> None:
         """Close all connections; those in use are closed when they are returned. In a forked process, close none.
@@ -167,6 +195,11 @@ class ConnectionPool(SQLiteConnectionPool):
             in_use, self._in_use = self._in_use, {}
             super().close()
             self._in_use = in_use
+
+    def _get_connection(self, timeout: float = 0.0) -> SQLiteConnection:
+        """Return a connection for a caller who has taken a slot; the library's pool calls this method after that."""
+        self._request.has_slot = True
+        return super()._get_connection(timeout)
 
     def _create_connection(self) -> Connection:
         if self._closed:  # while the caller waited for a connection

@@ -1,0 +1,117 @@
+"""Interrupted and timed-out transactions on SQLite leave neither a lock nor a connection behind.
+
+An interrupt is any exception that a signal handler raises, such as KeyboardInterrupt for Ctrl-C in a notebook.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from tallybook.application.storage.sqlite.connection import Datastore
+from tallybook.application.storage.sqlite.event_recorder import open_ledger_datastore
+from tallybook.application.storage.sqlite.pool import Connection, DatabaseConnection
+from tallybook.domain.errors import LedgerUnavailable
+
+MAX_CONNECTIONS = 15
+
+
+class InterruptedCursor(sqlite3.Cursor):
+    """A cursor that is interrupted right after it has started a transaction."""
+
+    def execute(self, statement: str, *parameters: object) -> "InterruptedCursor":
+        """Execute a statement."""
+        super().execute(statement, *parameters)  # pyright: ignore[reportArgumentType]
+        if statement.startswith("BEGIN"):
+            raise KeyboardInterrupt
+        return self
+
+
+def interrupt(*_: object, **__: object) -> None:
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt
+
+
+@pytest.fixture(params=["file", "memory"])
+def datastore(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Datastore]:
+    """Return the database of a ledger, with one connection that is not in use."""
+    database = str(tmp_path / "usage.db") if request.param == "file" else "file:interrupts?mode=memory&cache=shared"
+    with closing(open_ledger_datastore(database)) as datastore:
+        append_event(datastore, 1)
+        yield datastore
+
+
+def append_event(datastore: Datastore, version: int) -> None:
+    """Append an event in a transaction of its own."""
+    with datastore.transaction(commit=True) as cursor:
+        cursor.execute("INSERT INTO stored_events VALUES (NULL, 'a', ?, 'Renamed', '')", (version,))
+
+
+def require_free(datastore: Datastore) -> None:
+    """Check that writers and readers get connections, one writer at a time."""
+    datastore.pool.pool_timeout = 0.1
+    append_event(datastore, 2)
+    append_event(datastore, 3)
+    with datastore.get_connection(commit=True), pytest.raises(LedgerUnavailable, match="came free"):
+        append_event(datastore, 4)
+    with datastore.transaction(commit=False) as cursor:
+        cursor.execute("SELECT count(*) FROM stored_events")
+        assert cursor.fetchone()[0] == 3
+    assert datastore.pool.num_in_use == 0
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_an_interrupt_after_begin_ends_the_transaction(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch, *, commit: bool
+) -> None:
+    """A BEGIN that waits for another writer returns with the lock, and then the interrupt is raised."""
+    with monkeypatch.context() as patch:
+        patch.setattr(DatabaseConnection, "cursor", lambda self: sqlite3.Connection.cursor(self, InterruptedCursor))
+        with pytest.raises(KeyboardInterrupt), datastore.transaction(commit=commit):
+            pass
+    require_free(datastore)
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_an_interrupt_while_a_connection_is_opened_leaves_the_place_to_others(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch, *, commit: bool
+) -> None:
+    """The next writer does not wait for the interrupted one."""
+    with datastore.get_connection(commit=False), monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *_, **__: interrupt())
+        if datastore.pool.is_sqlite_memory_mode and commit:
+            patch.setattr(threading.Condition, "wait", interrupt)  # a writer waits until nobody reads
+        with pytest.raises(KeyboardInterrupt), datastore.transaction(commit=commit):
+            pass
+    require_free(datastore)
+
+
+@pytest.mark.parametrize("commit", [True, False])
+def test_an_interrupt_while_the_files_are_compared_leaves_the_place_to_others(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch, *, commit: bool
+) -> None:
+    """The connection goes back to the pool."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, "find_replaced_file", interrupt)
+        with pytest.raises(KeyboardInterrupt), datastore.transaction(commit=commit):
+            pass
+    require_free(datastore)
+
+
+@pytest.mark.parametrize("is_interrupted", [True, False])
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_wait_for_a_connection_that_fails_leaves_the_place_to_others(
+    datastore: Datastore, monkeypatch: pytest.MonkeyPatch, *, commit: bool, is_interrupted: bool
+) -> None:
+    """This holds for a timeout and an interrupt. The next writer does not wait for the one that gave up."""
+    datastore.pool.pool_timeout = 0.1
+    with ExitStack() as readers, monkeypatch.context() as patch:
+        for _ in range(MAX_CONNECTIONS):
+            readers.enter_context(datastore.get_connection(commit=False))
+        if is_interrupted:
+            patch.setattr(threading.Condition, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt if is_interrupted else LedgerUnavailable):
+            datastore.get_connection(commit=commit).__enter__()
+    require_free(datastore)
