@@ -162,6 +162,39 @@ def test_no_ledger_is_created_next_to_the_log_of_a_missing_one(file_store: SQLit
     assert (log.read_bytes(), file_store.file.exists()) == (b"frames", False)
 
 
+@pytest.mark.parametrize("name", ["usage.db", "other.db"])
+def test_a_ledger_with_two_names_is_not_opened(file_store: SQLiteFile, name: str) -> None:
+    """Under each name, SQLite would keep a write-ahead log that programs with the other name do not read."""
+    with file_store.metering() as metering:
+        record_history(metering, 20)
+        before = query_results(metering)
+    other_name = file_store.file.with_name("other.db")
+    other_name.hardlink_to(file_store.file)
+    files = file_store.list_objects()
+    with pytest.raises(LedgerUnavailable, match=r"has 2 names \(hard links\).*remove the other names") as exc_info:
+        Metering.open(f"sqlite:///{file_store.file.with_name(name)}")
+    assert exc_info.value.field == "url"
+    assert file_store.list_objects() == files
+    other_name.unlink()
+    with file_store.metering() as metering:
+        assert query_results(metering) == before
+
+
+def test_a_name_that_is_added_to_an_open_ledger_does_no_harm(file_store: SQLiteFile) -> None:
+    """Nobody can open the ledger under the new name, and recording goes on."""
+    other_name = file_store.file.with_name("other.db")
+    with file_store.metering() as metering:
+        record_history(metering, 20)
+        other_name.hardlink_to(file_store.file)
+        with pytest.raises(LedgerUnavailable, match="hard links"):
+            Metering.open(f"sqlite:///{other_name}")
+        assert recorded_count(metering) == 4
+        before = query_results(metering)
+    other_name.unlink()
+    with file_store.metering() as metering:
+        assert query_results(metering) == before
+
+
 @pytest.mark.parametrize("suffixes", [("",), ("", "-wal", "-shm"), ("-wal",), ("-shm",)])
 def test_deleted_read_models_are_built_again_while_the_ledger_is_open(
     file_store: SQLiteFile, suffixes: tuple[str, ...]

@@ -57,8 +57,8 @@ class DatabaseFile:
     def prepare(self) -> None:
         """Create the file if it does not exist. Call this before each connection.
 
-        Raise LedgerUnavailable if the ledger was removed or replaced since the first connection: a file that is created
-        in its place would be another ledger.
+        Raise LedgerUnavailable if the file has several names, or if the ledger was removed or replaced since the first
+        connection: a file that is created in its place would be another ledger.
         """
         if self._is_disposable and Path(self.path).is_symlink():
             raise unavailable(self.path, f"{IS_SYMBOLIC_LINK}.")
@@ -68,6 +68,7 @@ class DatabaseFile:
             return
         has_log = _has_content(self.path + WAL_SUFFIX)  # before the database, which another process creates first
         if Path(self.path).exists():
+            self._require_one_name()
             return
         if has_log:
             self._require_disposable_log()
@@ -84,6 +85,23 @@ class DatabaseFile:
             raise replaced_error(self.path, self.path)
         self._identity = identity
         return files
+
+    def _require_one_name(self) -> None:
+        """Raise LedgerUnavailable if there are hard links to the file: under each name, SQLite uses a log of its own.
+
+        A link that is created later does no harm, because nobody can open the ledger under the new name.
+        """
+        try:
+            name_count = Path(self.path).stat().st_nlink
+        except OSError:  # SQLite reports why a file cannot be opened
+            return
+        if name_count > 1:
+            raise unavailable(
+                self.path,
+                f"the file has {name_count} names (hard links). SQLite keeps a write-ahead log for each name, and "
+                "events that are recorded under one would be lost under another. Close the ledger in all programs, "
+                "then remove the other names, or replace this one by a copy of the file.",
+            )
 
     def _require_disposable_log(self) -> None:
         """Raise LedgerUnavailable if the log of a missing database may hold events. SQLite would delete it."""
