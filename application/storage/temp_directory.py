@@ -3,7 +3,7 @@
 import glob
 import shutil
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -20,8 +20,8 @@ def temp_directory(database: Path, *, timeout_seconds: float = LOCK_TIMEOUT_SECO
     """Create a temporary directory next to a file, and delete it at the end. Only its owner can read it.
 
     Its process locks it, and the operating system releases the lock when the process ends. Unlocked directories were
-    left by killed processes, and are removed first. One process at a time creates and removes directories, so that none
-    is removed before it is locked.
+    left by killed processes, and are removed first; those of another user are left to that user. One process at a time
+    creates and removes directories, so that none is removed before it is locked.
     """
     with ExitStack() as directory_lock:
         with _creation_lock(database, timeout_seconds) as is_locked:
@@ -55,7 +55,10 @@ def _remove_abandoned_directories(database: Path) -> None:
     for leftover in database.parent.glob(f"{glob.escape(_prefix(database))}*"):
         if leftover.is_symlink():  # not ours: another user may lead us to a directory of theirs
             continue
-        with file_lock(str(leftover / _LOCK_NAME), timeout_seconds=0) as is_abandoned:
+        with (
+            suppress(LedgerUnavailable),  # another user's
+            file_lock(str(leftover / _LOCK_NAME), timeout_seconds=0) as is_abandoned,
+        ):
             if is_abandoned:
                 shutil.rmtree(leftover, ignore_errors=True)
 

@@ -278,6 +278,14 @@ def test_leftovers_of_a_killed_verification_are_removed_by_the_next(
     assert list(folder.glob("*.scratch-*")) == []
 
 
+def test_a_temporary_folder_that_cannot_be_opened_is_left_alone(live_ledger: Metering, file_store: SQLiteFile) -> None:
+    """Each user of a shared ledger has private temporary folders, which no other user can open."""
+    folder = Path(f"{file_store.read_models_file}.scratch-other-user")
+    (folder / "scratch.lock").mkdir(parents=True)  # the superuser, too, cannot open a directory as a lock file
+    assert live_ledger.verify().is_equal
+    assert folder.exists()
+
+
 def test_reading_blocks_of_all_customers_scales_linearly(tmp_path: Path) -> None:
     """Twice the days take twice the steps: only the usage blocks of a bucket are read, not all of the customer."""
     few_steps, many_steps = (count_steps(SQLiteFile.in_file(tmp_path / f"{days}.db"), days) for days in (50, 100))
