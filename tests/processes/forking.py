@@ -89,6 +89,20 @@ def outlive_parent(url: str) -> None:
         print_line(*count_and_sum(after))
 
 
+def fork_twice(url: str) -> None:
+    """Open a ledger, and record in the child of a child; print the exit status of the child, then the totals."""
+    with open_ledger(url) as metering:
+        metering.record_many(batch("parent", 0))
+        count_and_sum(metering)
+
+        def fork_again() -> None:
+            assert _exit_status(_run_in_fork(lambda: record_and_check(url, "grandchild", "1"))) == 0
+
+        print_line(_exit_status(_run_in_fork(fork_again)))
+        metering.record_many(batch("parent", 1))
+        print_line(*count_and_sum(metering))
+
+
 def fork_during_transaction(url: str) -> None:
     """Fork in a transaction. The child cannot open the ledger, and its exit harms no later write-ahead log."""
     parent_closed, close_parent = os.pipe()

@@ -19,7 +19,7 @@ from tallybook.application.read_models.generations import Generations
 from tallybook.domain.errors import LedgerUnavailable, PeriodOverlaps
 from tallybook.projections.projector import Projector
 
-from .forking import fork, fork_during_transaction, outlive_parent, record_and_crash, use_after_fork
+from .forking import fork, fork_during_transaction, fork_twice, outlive_parent, record_and_crash, use_after_fork
 from .tailing import tail_positions
 from .usage import BATCH_SIZE, START, batch, count_and_sum, open_ledger, print_line
 
@@ -191,6 +191,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
         use_after_fork,
         outlive_parent,
         fork_during_transaction,
+        fork_twice,
         record_and_crash,
         promote,
     )

@@ -34,6 +34,13 @@ def test_a_child_that_opens_the_ledger_itself_loses_nothing_when_its_parent_clos
     assert output == [3 * BATCH_SIZE, 3 * BATCH_SIZE * VALUE]
 
 
+def test_a_worker_of_a_worker_can_open_an_idle_ledger(start: Start, url: str) -> None:
+    """Services become daemons with two forks."""
+    statuses, output = read_numbers(start("fork_twice", url))
+    assert statuses == [0]
+    assert output == [3 * BATCH_SIZE, 3 * BATCH_SIZE * VALUE]
+
+
 def test_a_child_of_a_fork_during_a_transaction_cannot_open_the_ledger(start: Start, sqlite_url: str) -> None:
     """SQLite would take no locks in the child. The child leaves the log of a crashed process alone when it exits."""
     status, output = read_numbers(start("fork_during_transaction", sqlite_url))

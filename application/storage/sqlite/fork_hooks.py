@@ -108,6 +108,7 @@ class _ForkHooks:
             if identity is not None and (connections or (self._has_prepared and pool not in self._locked_pools)):
                 self._unusable_files.add(identity)
         self._unlock_pools()
+        self._pools = WeakSet()  # children of this process inherit the set of unusable files
 
     def _unlock_pools(self) -> None:
         for pool in self._locked_pools:
