@@ -262,6 +262,7 @@ class Metering:
         """Explain a total of any number of meter events: they are read while they are iterated, inside a `with` block.
 
         Before the block, all usage is read for the total; `progress` is called with the number of events read so far.
+        After the block, reading events raises RuntimeError.
         """
         return self._event_queries.open_explanation(event_name, customer, start, end, as_of, progress)
 

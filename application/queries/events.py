@@ -132,20 +132,26 @@ class EventQueries:
                 if progress is not None:
                     progress(summary.event_count)
             is_one_batch = summary.event_count == len(batch)
-            yield ExplanationStream(
-                to_total(summary.totals, rules, customer, start, end),
-                rules.formula,
-                rules.event_time_window,
-                query.revision,
-                query.position,
-                summary.digest.hexdigest(),
-                summary.event_count,
+            events = _EventsInBlock(
                 self._explained_events(
                     iter(batch) if is_one_batch else query.view.verdicts(customer_id, *boundaries, query.as_of),
                     rules,
                     summary.totals,
-                ),
+                )
             )
+            try:
+                yield ExplanationStream(
+                    to_total(summary.totals, rules, customer, start, end),
+                    rules.formula,
+                    rules.event_time_window,
+                    query.revision,
+                    query.position,
+                    summary.digest.hexdigest(),
+                    summary.event_count,
+                    events,
+                )
+            finally:
+                events.close()
 
     def _explained_events(
         self, verdicts: Iterator[UsageVerdict], rules: Rules, totals: Totals
@@ -167,6 +173,26 @@ class EventQueries:
                 value=identifier,
             )
         return to_microseconds(stored.data.occurred_at), stored.position
+
+
+class _EventsInBlock(Iterator[ExplainedEvent]):
+    """The events of an explanation, which can only be read in the state of its total, until the end of its block."""
+
+    def __init__(self, events: Iterator[ExplainedEvent]) -> None:
+        self._events = events
+        self._is_closed = False
+
+    def __next__(self) -> ExplainedEvent:
+        if self._is_closed:
+            raise RuntimeError(
+                "The events of an explanation were read after its `with` block had ended. Iterate over them inside the "
+                "block of `open_explanation`, or use `explain`, which returns all of them at once."
+            )
+        return next(self._events)
+
+    def close(self) -> None:
+        """Let no more events be read."""
+        self._is_closed = True
 
 
 class _Summary:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 from tallybook.application import ExplainedEvent, Explanation, Metering, MeterNotFound
@@ -75,6 +76,18 @@ def test_events_recorded_meanwhile_are_not_part_of_the_stream(metering: Metering
         metering.cancel("tokens", "e2000")
         contributions = [first.contribution, *(event.contribution for event in stream.events)]
     assert (len(contributions), sum(contributions)) == (2_500, stream.total.value)
+
+
+@pytest.mark.parametrize("count", [5, 2_500])
+@pytest.mark.parametrize("read_inside", [0, 1, 2_500])
+def test_no_events_are_read_after_the_block(metering: Metering, count: int, read_inside: int) -> None:
+    """They would come from a newer state than the total."""
+    record_hours(metering, count)
+    with metering.open_explanation("tokens", None, START, END) as stream:
+        assert len(list(islice(stream.events, read_inside))) == min(read_inside, count)
+    metering.record("tokens", {"customer": "acme", "tokens": "5"}, timestamp=END - timedelta(hours=1))
+    with pytest.raises(RuntimeError, match="inside the block"):
+        next(stream.events)
 
 
 def test_an_error_is_raised_when_the_block_is_entered(metering: Metering) -> None:
