@@ -3,6 +3,7 @@
 An interrupt is any exception that a signal handler raises, such as KeyboardInterrupt for Ctrl-C in a notebook.
 """
 
+import gc
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -72,6 +73,20 @@ def test_an_interrupt_after_begin_ends_the_transaction(
         with pytest.raises(KeyboardInterrupt), datastore.transaction(commit=commit):
             pass
     require_free(datastore)
+
+
+def test_a_transaction_that_is_abandoned_ends_with_the_use_of_its_connection(datastore: Datastore) -> None:
+    """An interrupt may skip the end of a block. It runs late then, and does not end the transaction of another."""
+    with datastore.get_connection(commit=True) as connection:
+        abandoned = connection.transaction(commit=True)
+        abandoned.__enter__()
+    with datastore.transaction(commit=True) as cursor:
+        cursor.execute("INSERT INTO stored_events VALUES (NULL, 'a', 2, 'Renamed', '')")
+        del abandoned
+        gc.collect()
+    with datastore.transaction(commit=False) as cursor:
+        cursor.execute("SELECT count(*) FROM stored_events")
+        assert cursor.fetchone()[0] == 2
 
 
 @pytest.mark.parametrize("commit", [True, False])

@@ -54,12 +54,13 @@ class Connection(SQLiteConnection):
         self._database_connection = connection
         self._files = files
         self._is_disposable = is_disposable
+        self._open_cursor: sqlite3.Cursor | None = None
 
     @contextmanager
     def transaction(self, *, commit: bool) -> Generator[SQLiteCursor]:
         """Start a transaction. A write transaction takes the write lock at once, so that its reads stay valid."""
         with translate_errors(self.database):
-            cursor = self._sqlite_conn.cursor()
+            cursor = self._open_cursor = self._sqlite_conn.cursor()
             try:
                 # Inside the block: an interrupt such as Ctrl-C is raised when a BEGIN that waits for a lock returns.
                 cursor.execute("BEGIN IMMEDIATE" if commit else "BEGIN")
@@ -69,11 +70,20 @@ class Connection(SQLiteConnection):
                     self._sqlite_conn.commit()
                     self._require_current_files()
             finally:
-                if self.process_id == os.getpid():  # the block may have forked
-                    # A failed commit may leave the transaction open, and the pool reuses the connection.
-                    self._sqlite_conn.rollback()
-                    self._database_connection.close_cursors()
-                    cursor.close()
+                # After an interrupt, this may run late, when a traceback is deleted, and others use the connection.
+                if self._open_cursor is cursor:
+                    self.end_transaction()
+
+    def end_transaction(self) -> None:
+        """Roll back what is not committed, and close the cursors, if a transaction has not ended.
+
+        A failed commit may leave it open, and so may an interrupt; the pool reuses the connection.
+        """
+        if self._open_cursor is not None and self.process_id == os.getpid():  # the block may have forked
+            self._sqlite_conn.rollback()
+            self._database_connection.close_cursors()
+            self._open_cursor.close()
+            self._open_cursor = None
 
     def find_replaced_file(self, *, for_writing: bool) -> str | None:
         """Return the path of an open file that was removed, renamed or replaced; None if there is none."""
@@ -163,7 +173,9 @@ class ConnectionPool(SQLiteConnectionPool):
         """Return a connection to the pool, or close it if the pool is closed."""
         if self.process_id != os.getpid():
             return
+        assert isinstance(conn, Connection)
         with self._put_condition:
+            conn.end_transaction()
             if not self._closed:
                 super().put_connection(conn)
                 return
