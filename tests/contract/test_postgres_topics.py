@@ -1,6 +1,7 @@
 """The database rejects stored events with unknown topics from any writer."""
 
 import pytest
+from tallybook.application import TallybookError
 from tallybook.application.ledger.mapper import TOPICS
 from tallybook.application.storage.postgres import ledger_schema
 from tallybook.domain.access_key import AccessKey
@@ -61,3 +62,20 @@ def test_all_rows_of_a_statement_are_checked(postgres_store: PostgresSchema) -> 
         postgres_store.execute("ledger", Step(insert))
     (accepted,) = postgres_store.execute("ledger", Step(insert.replace("Unknown", "UsageRecorded")))
     assert accepted.row_count == 3
+
+
+def test_an_event_that_the_database_cannot_convert_does_not_make_the_ledger_unavailable(
+    postgres_store: PostgresSchema,
+) -> None:
+    """An operator's constraint or policy may fail on one event: a retry fails again, and other events are recorded."""
+    with postgres_store.metering() as metering:
+        record_history(metering, 5)
+        postgres_store.execute(
+            "ledger",
+            Step("ALTER TABLE stored_events ADD CHECK (originator_id <> 'event/bad' OR originator_id::integer > 0)"),
+        )
+        payload = {"customer": "acme", "value": "1"}
+        with pytest.raises(TallybookError, match="invalid input syntax") as exc_info:
+            metering.record("seats", payload, identifier="bad")
+        assert (exc_info.value.code, exc_info.value.http_status) == ("ledger_corrupted", 500)
+        metering.record("seats", payload, identifier="good")

@@ -90,6 +90,44 @@ def test_a_repeated_json_key_does_not_hide_a_time(attacked: None) -> None:
         insert("api", "event/x", "UsageRecorded", hidden)
 
 
+def test_the_recorder_role_records_nul_characters(attacked: None) -> None:
+    """A payload may contain them, and text that looks like their escape; the policy reads the times nevertheless."""
+    payload = {"customer": "acme", "tokens": "1", "note": "a\0b", "text": "\\u0000", "other": "\\\0"}
+    with open_as("api") as api:
+        batch = [{"event_name": "tokens", "payload": {**payload, "n": str(n)}, "identifier": f"nul-{n}"} for n in "12"]
+        assert [str(receipt.outcome) for receipt in api.record_many(batch)] == ["accepted"] * 2
+    with run_projection(), open_as("reports") as reader:
+        assert acme_total(reader) == 22
+        assert reader.event("nul-1").payload == {**payload, "n": "1"}
+
+
+def test_nul_characters_do_not_hide_a_time(attacked: None) -> None:
+    """Neither in a key that resembles the one of a time, nor in the time."""
+    late = state(recorded_ago=timedelta(hours=1))
+    now = datetime.now(UTC).isoformat()
+    with pytest.raises(DENIED):
+        insert("api", "event/x", "UsageRecorded", json.dumps(json.loads(late) | {"recorded_at\0": now}))
+    with pytest.raises(errors.DataError):
+        insert("api", "event/x", "UsageRecorded", state(recorded_at=f"{now}\0"))
+
+
+def test_an_open_transaction_does_not_shift_the_clock(attacked: None) -> None:
+    """The policy compares with the time of the insert, not with the beginning of the transaction."""
+    with closing(connect_as("postgres")) as administrator:
+        (condition,) = administrator.execute(
+            "SELECT with_check FROM pg_policies WHERE policyname = 'record'"
+        ).fetchone() or (None,)
+        shortened = str(condition).replace("600", "0.2")  # seconds
+        administrator.execute(f"ALTER POLICY record ON {EVENTS} WITH CHECK ({shortened})".encode())
+    append = f"INSERT INTO {EVENTS} VALUES (%s, 'event/x', 1, 'UsageRecorded', %s)".encode()
+    with closing(connect_as("api")) as connection, connection.transaction(force_rollback=True):
+        event = HEAD + 1, state().encode()
+        connection.execute("INSERT INTO tallybook.append_lock SELECT WHERE false")
+        connection.execute("SELECT pg_sleep(0.3)")
+        with pytest.raises(DENIED):
+            connection.execute(append, event)
+
+
 @pytest.mark.parametrize("topic", ["Unknown", "AccessKeyCreated"])
 def test_the_owner_can_not_append_unknown_events(attacked: None, topic: str) -> None:
     """The trigger applies to every user."""

@@ -11,7 +11,7 @@ from tallybook.application import KeyValueEntry, Metering, Receipt
 from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.interfaces.http.group_commit import GroupCommitter, PendingRequest, RecordResponse
 from tallybook.application.interfaces.http.record_queue import MAX_QUEUED_EVENTS_PER_CALLER, RecordQueue
-from tallybook.domain.errors import LedgerUnavailable, TallybookError
+from tallybook.domain.errors import DatabasePermissionDenied, LedgerCorrupted, LedgerUnavailable, TallybookError
 from tallybook.domain.meter_event_input import MeterEventInput
 
 from .group_commit import (
@@ -108,11 +108,20 @@ def test_a_rejected_request_does_not_affect_the_batch(metering: Metering, key: s
     assert total(metering) == "3"
 
 
-def test_a_failing_request_is_isolated(metering: Metering, key: str) -> None:
-    """A request that causes an internal error gets 500; the others are recorded once each."""
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ZeroDivisionError("internal: a defect"), 500),
+        (LedgerCorrupted("internal: the database can't convert a value of the event"), 500),
+        (DatabasePermissionDenied("internal: a policy of the database rejects the event"), 503),
+    ],
+    ids=lambda parameter: type(parameter).__name__ if isinstance(parameter, Exception) else str(parameter),
+)
+def test_a_failing_request_is_isolated(metering: Metering, key: str, error: Exception, status: int) -> None:
+    """A request that causes an error gets its status; the others are recorded once each."""
 
     def poisonous(_: Sequence[Receipt], __: datetime) -> RecordResponse:
-        raise ZeroDivisionError
+        raise error
 
     async def run() -> None:
         gate = BatchGate()
@@ -127,9 +136,9 @@ def test_a_failing_request_is_isolated(metering: Metering, key: str) -> None:
                 pending_request(key, meter_events("2"), key="two"),
             )
             later = await committer.submit(pending_request(key, meter_events("8")))
-        assert [response.status for response in (*responses, later)] == [200, 200, 500, 200, 200, 200]
+        assert [response.status for response in (*responses, later)] == [200, 200, status, 200, 200, 200]
         assert json.loads(responses[2].body)["error"]["type"] == "api_error"
-        assert "ZeroDivision" not in responses[2].body.decode()
+        assert "internal:" not in responses[2].body.decode()
 
     asyncio.run(run())
     assert total(metering) == "15"

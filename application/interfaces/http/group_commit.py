@@ -10,13 +10,13 @@ from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple
 
-from ....domain.errors import TallybookError
+from ....domain.errors import TallybookError, Unavailable
 from ....domain.meter_event_input import MeterEventInput
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
 from ...results import Receipt
 from ...storage.key_value import EntryExists, KeyValueEntry
-from .errors import UNAVAILABLE, ApiError, rate_limited, to_api_error
+from .errors import ApiError, rate_limited, to_api_error
 from .idempotency import IdempotencyKey
 from .ledgers import ServedLedger
 from .observability.metrics import Observer
@@ -107,7 +107,7 @@ class GroupCommitter:
         except Exception as error:
             unanswered = _without_response(requests)
             api_error = _recording_error(error)
-            if api_error.status == UNAVAILABLE or len(unanswered) == 1:
+            if isinstance(error, Unavailable) or len(unanswered) == 1:
                 _log.error(
                     "Recording failed, %d requests: %s",
                     len(unanswered),
@@ -116,7 +116,7 @@ class GroupCommitter:
                 )
                 for request in unanswered:
                     request.fail(api_error)
-            else:  # one request causes the error: record each of them separately
+            else:  # one request may cause the error, as a row that a policy rejects: record each of them separately
                 for request in unanswered:
                     self._process([request])
 

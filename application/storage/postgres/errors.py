@@ -8,7 +8,7 @@ from eventsourcing.persistence import IntegrityError
 from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from ....domain.errors import DatabasePermissionDenied, LedgerUnavailable
+from ....domain.errors import DatabasePermissionDenied, LedgerCorrupted, LedgerUnavailable
 from ...redaction import redact
 from ..ports import LEDGER_CLOSED, ConnectTimeout, LockTimeout, TransientError
 
@@ -42,13 +42,17 @@ class ValueTooLong(LedgerUnavailable):
     """A value would exceed the maximum size of a value."""
 
 
+class RejectedData(LedgerCorrupted):
+    """The server could not convert a value, of an event to store or of a stored row. A retry fails again."""
+
+
 class SerializationConflict(TransientError):
     """The transaction was rolled back because it conflicted with another one. A retry succeeds."""
 
 
 @contextmanager
 def translate_errors(location: str) -> Generator[None]:
-    """Translate psycopg's errors to the library's IntegrityError, DatabasePermissionDenied or LedgerUnavailable."""
+    """Translate psycopg's errors to Tallybook's errors, or to the library's IntegrityError."""
     try:
         yield
     except errors.IntegrityError as error:
@@ -77,7 +81,9 @@ def translate_errors(location: str) -> Generator[None]:
         raise _error_class(error)(f"PostgreSQL on {location}: {describe(error)}.{hint}") from error
 
 
-def _error_class(error: psycopg.Error) -> type[LedgerUnavailable]:
+def _error_class(error: psycopg.Error) -> type[LedgerUnavailable | LedgerCorrupted]:
+    if isinstance(error, psycopg.DataError):
+        return RejectedData
     if isinstance(error, errors.ProgramLimitExceeded):
         return ValueTooLong
     if isinstance(error, errors.ReadOnlySqlTransaction):
