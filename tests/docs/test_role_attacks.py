@@ -12,6 +12,7 @@ from psycopg import errors
 from tallybook.application import TallybookError
 
 from tests.docs.roles import DAY, acme_total, connect_as, open_as, record, run_projection
+from tests.postgres import Server
 
 EVENTS = "tallybook.stored_events"
 HEAD = 4
@@ -218,6 +219,46 @@ def test_the_owner_has_the_rights_that_the_guide_lists(attacked: None) -> None:
         connection.execute(f"REVOKE INSERT ON {EVENTS} FROM tallybook_record")
     with open_as("api") as api, pytest.raises(TallybookError, match="permission denied"):
         record(api, "request-2")
+
+
+TROJAN = """
+    CREATE FUNCTION tallybook_read_models.trojan() RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE LOG 'trojan of %', current_user;
+        IF current_user <> 'tallybook_rebuild' THEN
+            PERFORM set_config('transaction_read_only', 'off', true);
+            CREATE TABLE tallybook.stolen AS SELECT current_user;
+        END IF;
+        RETURN true;
+    EXCEPTION WHEN OTHERS THEN
+        RETURN true;
+    END $$;
+    ALTER TABLE tallybook_read_models.generations RENAME TO hidden;
+    CREATE VIEW tallybook_read_models.generations AS
+        SELECT * FROM tallybook_read_models.hidden WHERE tallybook_read_models.trojan();
+    GRANT ALL ON ALL TABLES IN SCHEMA tallybook_read_models TO billing;
+"""
+
+
+@pytest.mark.parametrize("user", ["billing", "postgres"])
+def test_read_models_do_not_act_with_the_rights_of_those_who_query(
+    attacked: None, roles_server: Server, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    """A view of the rebuilder role calls a function in all queries of the owner; it can change nothing."""
+    monkeypatch.setattr("tallybook.application.queries.freshness.PROJECTION_TIMEOUT_SECONDS", 0.5)
+    with closing(connect_as("projector")) as connection:
+        connection.execute(TROJAN.encode())
+    with open_as(user) as metering:
+        assert acme_total(metering) == 20
+        metering.verify()
+        record(metering, "request-2")
+        for operation in (lambda: acme_total(metering), metering.catch_up, metering.generations.rebuild):
+            with pytest.raises(TallybookError) as exc_info:
+                operation()
+            assert exc_info.value.code in ("ledger_unavailable", "database_permission_denied")
+    assert f"trojan of {user}" in roles_server.log
+    with closing(connect_as("postgres")) as connection:
+        assert connection.execute("SELECT to_regclass('tallybook.stolen')").fetchone() == (None,)
 
 
 def test_the_recorder_role_does_not_manage_access_keys(attacked: None) -> None:

@@ -11,6 +11,7 @@ from .event_recorder import PostgresEventRecorder
 from .ledger_schema import LEDGER_SCHEMA
 from .monitored_connection import ServerMonitor
 from .parameters import connection_parameters, describe_location
+from .read_model_datastore import ReadModelDatastore
 from .read_models import PostgresReadModelStore
 from .settings import READ_MODELS_SUFFIX, PostgresSettings
 
@@ -64,7 +65,7 @@ class PostgresStore:
         limit = self.settings.max_connections // 2
         return PostgresDatastore(self.settings, self.settings.schema_name, limit, self.monitor)
 
-    def _read_model_datastore(self) -> PostgresDatastore:
+    def _read_model_datastore(self) -> ReadModelDatastore:
         limit = self.settings.max_connections - self.settings.max_connections // 2
         schema = f"{self.settings.schema_name}{READ_MODELS_SUFFIX}"
-        return PostgresDatastore(self.settings, schema, limit, self.monitor)
+        return ReadModelDatastore(self.settings, schema, limit, self.monitor)
