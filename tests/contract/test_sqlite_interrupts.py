@@ -95,9 +95,9 @@ def test_an_interrupt_while_a_connection_is_opened_leaves_the_place_to_others(
 ) -> None:
     """The next writer does not wait for the interrupted one."""
     with datastore.get_connection(commit=False), monkeypatch.context() as patch:
-        patch.setattr(sqlite3, "connect", lambda *_, **__: interrupt())
+        patch.setattr(sqlite3, "connect", interrupt)
         if datastore.pool.is_sqlite_memory_mode and commit:
-            patch.setattr(threading.Condition, "wait", interrupt)  # a writer waits until nobody reads
+            patch.setattr(threading.Condition, "wait", interrupt)  # a writer waits for the readers
         with pytest.raises(KeyboardInterrupt), datastore.transaction(commit=commit):
             pass
     require_free(datastore)
