@@ -68,8 +68,12 @@ def test_an_interrupt_after_begin_ends_the_transaction(
     datastore: Datastore, monkeypatch: pytest.MonkeyPatch, *, commit: bool
 ) -> None:
     """A BEGIN that waits for another writer returns with the lock, and then the interrupt is raised."""
+
+    def interrupted_cursor(connection: sqlite3.Connection) -> sqlite3.Cursor:
+        return sqlite3.Connection.cursor(connection, InterruptedCursor)
+
     with monkeypatch.context() as patch:
-        patch.setattr(DatabaseConnection, "cursor", lambda self: sqlite3.Connection.cursor(self, InterruptedCursor))
+        patch.setattr(DatabaseConnection, "cursor", interrupted_cursor)
         with pytest.raises(KeyboardInterrupt), datastore.transaction(commit=commit):
             pass
     require_free(datastore)
