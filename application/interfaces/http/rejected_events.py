@@ -56,12 +56,18 @@ class RejectedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class _KeyDay:
-    """What is stored of one access key for one UTC day, and how many rejected events were omitted."""
+class _Counts:
+    """How many rejected events were stored, with how many bytes, and how many were omitted."""
 
     events: int = 0
     bytes: int = 0
     omitted: int = 0
+
+
+@dataclass(slots=True)
+class _KeyDay(_Counts):
+    """The counts of one access key for one UTC day, and of its omitted events those that are stored as omitted."""
+
     omitted_id: str = field(default_factory=lambda: f"mtrerr_{uuid7()}")
     flushed: int = 0
 
@@ -88,8 +94,8 @@ class RejectedEventLog:
         self._flushed_at = 0.0
         self._day = -1
         self._key_days: dict[str, _KeyDay] = {}
-        self._pending: list[tuple[str, int | None]] = []
-        """The access key and the size of each event of the transaction; no size if it is omitted."""
+        self._pending: dict[str, _Counts] = {}
+        """The counts of the transaction, by access key."""
 
     def begin(self) -> None:
         """Start a transaction."""
@@ -100,22 +106,25 @@ class RejectedEventLog:
         at_microseconds = to_microseconds(at)
         self._load_day(at_microseconds // _DAY)
         body, key_id = msgspec.json.encode(rejected), rejected.key_id
-        stored = self._key_days.get(key_id, _KeyDay())
-        new_sizes = [size for pending_key, size in self._pending if pending_key == key_id and size is not None]
-        is_omitted = (
-            stored.events + len(new_sizes) >= self._max_events
-            or stored.bytes + sum(new_sizes) + len(body) > self._max_bytes
-        )
-        self._pending.append((key_id, None if is_omitted else len(body)))
-        return [] if is_omitted else _entries(f"mtrerr_{uuid7()}", at_microseconds, body)
+        stored = self._key_days.get(key_id, _Counts())
+        pending = self._pending.setdefault(key_id, _Counts())
+        if (
+            stored.events + pending.events >= self._max_events
+            or stored.bytes + pending.bytes + len(body) > self._max_bytes
+        ):
+            pending.omitted += 1
+            return []
+        pending.events += 1
+        pending.bytes += len(body)
+        return _entries(f"mtrerr_{uuid7()}", at_microseconds, body)
 
     def commit(self, at: datetime) -> None:
         """Count the events of the transaction, and store from time to time how many were omitted."""
-        for key_id, size in self._pending:
+        for key_id, counts in self._pending.items():
             key_day = self._key_days.setdefault(key_id, _KeyDay())
-            key_day.events += size is not None
-            key_day.bytes += size or 0
-            key_day.omitted += size is None
+            key_day.events += counts.events
+            key_day.bytes += counts.bytes
+            key_day.omitted += counts.omitted
         self._pending.clear()
         if time.monotonic() - self._flushed_at >= self._flush_seconds:
             self.flush(at)
