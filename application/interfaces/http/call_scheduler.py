@@ -51,9 +51,8 @@ class _KeyCalls:
 
     def usage(self, now: float) -> float:
         """Return the time in seconds that the key has used lately, with that of calls that have run for long."""
-        decay = 0.5 ** ((now - self.decayed_at) / USAGE_HALF_LIFE_SECONDS)
         running = (now - call.started_at for call in self.running)
-        return self.cpu_seconds * decay + sum(seconds for seconds in running if seconds > SLOW_SECONDS)
+        return self._decayed(now) + sum(seconds for seconds in running if seconds > SLOW_SECONDS)
 
     def is_slow(self, now: float) -> bool:
         """Return whether the key's calls share the threads for slow calls."""
@@ -65,8 +64,11 @@ class _KeyCalls:
 
     def add_usage(self, seconds: float, now: float) -> None:
         """Add the CPU time of a finished call."""
-        self.cpu_seconds = self.cpu_seconds * 0.5 ** ((now - self.decayed_at) / USAGE_HALF_LIFE_SECONDS) + seconds
+        self.cpu_seconds = self._decayed(now) + seconds
         self.decayed_at = now
+
+    def _decayed(self, now: float) -> float:
+        return self.cpu_seconds * 0.5 ** ((now - self.decayed_at) / USAGE_HALF_LIFE_SECONDS)
 
 
 @dataclass(slots=True, eq=False)
@@ -112,9 +114,9 @@ class CallScheduler:
         Raises ApiError: 429 if too many calls of the key wait, 503 after the timeout or if the server shuts down.
         If the caller is cancelled, the call is dropped, or interrupted if it runs.
         """
-        key_calls = self._keys.setdefault(key_id, _KeyCalls())
         if self._is_closing:
             raise _shutting_down()
+        key_calls = self._keys.setdefault(key_id, _KeyCalls())
         if len(key_calls.waiting) >= self._limits.waiting_per_key:
             raise rate_limited("Too many requests of this key are waiting. Retry later.", "global-concurrency")
         timeout = self._limits.timeout_seconds
