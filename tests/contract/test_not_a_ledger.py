@@ -147,28 +147,29 @@ def test_a_ledger_with_a_long_name_can_be_verified(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "shown"),
     [
-        "",
-        "usage.db",
-        "/var/lib/usage.db",
-        "mysql://localhost/usage",
-        "file:usage.db",
-        "sqlite://host/usage.db",
-        "sqlite:///usage.db?mode=ro",
-        "sqlite:///usage.db#main",
-        "sqlite://[::1",
-        "sqlite:///usage%00.db",
-        "sqlite:///usage\ud800.db",
+        ("", ""),
+        ("usage.db", "usage.db"),
+        ("/var/lib/usage.db", "/var/lib/usage.db"),
+        ("mysql://localhost/usage", "mysql://localhost/usage"),
+        ("file:usage.db", "file:usage.db"),
+        ("sqlite://host/usage.db", "sqlite://host/usage.db"),
+        ("sqlite:///usage.db?mode=ro", "sqlite:///usage.db…"),  # a parameter may be a password
+        ("sqlite:///usage.db#main", "sqlite:///usage.db…"),
+        ("sqlite://[::1", "sqlite://[…"),
+        ("sqlite:///usage%00.db", "sqlite:///usage%00.db"),
+        ("sqlite:///usage\ud800.db", "sqlite:///usage\ud800.db"),
     ],
 )
-def test_an_unknown_or_malformed_url_is_rejected(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error shows the URL, and no file is created."""
+def test_an_unknown_or_malformed_url_is_rejected(
+    url: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error shows the URL without what may be a part of a password, and no file is created."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidLedgerUrl) as exc_info:
         Metering.open(url)
-    assert (exc_info.value.code, exc_info.value.field) == ("invalid_ledger_url", "url")
-    assert url.startswith(str(exc_info.value.value).removesuffix("…"))  # without a possible password
+    assert (exc_info.value.code, exc_info.value.field, exc_info.value.value) == ("invalid_ledger_url", "url", shown)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -39,6 +39,8 @@ FORMS: list[tuple[Kind, str, str, str, str]] = [
      "Invalid event_time_window: invalid enum value 'null'."),
     (CreateMeter, f"{METER}&expand=x", INVALID, "expand", "Invalid expand: expected `array`, got `str`."),
     (CreateMeter, f"{METER}&expand[a]=x", INVALID, "expand", "Invalid expand: expected `array`, got `object`."),
+    (CreateMeter, f"{METER}&expand[{'9' * 5_000}]=x", INVALID, f"expand[{'9' * 193}",
+     "A parameter name has more than 500 characters."),
     (CreateMeter, f"{METER}&expand[{'9' * 400}]=x", INVALID, "expand",
      "Invalid expand: expected `array`, got `object`."),
     (CreateMeter, f"{METER}&expand[]=", INVALID, "expand[0]", "Invalid expand[0]: expected `str` of length >= 1."),

@@ -267,14 +267,14 @@ def test_periods_of_other_customers_and_meters_are_not_affected(ledger: Ledger) 
         10:00  acme calls 5
         10:00  beta calls 7
         close  acme calls 10 11  at=11T01:00
-        close  nobody calls 10 11
+        close  newco calls 10 11
         close  acme seats 10 11
         10:30  beta calls 1   recorded=11T02:00
-        10:30  nobody calls 2  id=first  recorded=11T02:00
+        10:30  newco calls 2  id=first  recorded=11T02:00
     """)
-    assert ledger.closed_periods("calls") == ["acme 10: 5", "nobody 10: 0"]
+    assert ledger.closed_periods("calls") == ["acme 10: 5", "newco 10: 0"]
     assert ledger.closed_periods("seats") == ["acme 10: 0"]
-    assert ledger.adjustments("calls") == ["nobody 10: +2, first counted +2"]
+    assert ledger.adjustments("calls") == ["newco 10: +2, first counted +2"]
     assert ledger.adjustments("seats") == []
 
 

@@ -234,7 +234,7 @@ def test_a_stalled_reader_is_disconnected(limited_server: RunningServer) -> None
         connection.send(get_request("/openapi.json") * times)
         time.sleep(1)
         read = connection.drain()
-    assert read < times * size
+    assert read < times * size * 2 / 3  # the buffers of the system hold 4 MB, a little more than half
 
 
 def test_a_connection_with_too_many_pipelined_requests_is_closed(limited_server: RunningServer) -> None:
