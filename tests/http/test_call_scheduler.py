@@ -87,25 +87,64 @@ def test_the_key_that_has_used_the_least_time_is_next() -> None:
     assert order == ["busy", "other", "busy", "busy", "busy"]
 
 
+async def run_until_slow(scheduler: CallScheduler, query: Query) -> "asyncio.Task[str]":
+    """Run a query of the key "slow" until it has run for long."""
+    call = asyncio.create_task(scheduler.run("slow", query))
+    await wait_for(query.is_started)
+    deadline = time.monotonic() + SLOW_SECONDS
+    while time.monotonic() <= deadline:
+        await asyncio.sleep(0.02)
+    return call
+
+
 def test_slow_calls_of_one_key_leave_a_thread_to_others() -> None:
     """After a call has run for long, the other calls of its key share the threads for slow calls."""
 
     async def scenario(scheduler: CallScheduler) -> None:
-        slow, next_slow = Query(), Query()
-        calls = [asyncio.create_task(scheduler.run("slow", slow))]
-        await wait_for(slow.is_started)
-        deadline = time.monotonic() + SLOW_SECONDS
-        while time.monotonic() <= deadline:
-            await asyncio.sleep(0.02)
+        slow, next_slow, other = Query(), Query(), Query()
+        calls = [await run_until_slow(scheduler, slow), asyncio.create_task(scheduler.run("other", other))]
+        await wait_for(other.is_started)
         calls.append(asyncio.create_task(scheduler.run("slow", next_slow)))
         assert await scheduler.run("other", lambda: "at once") == "at once"
         assert not next_slow.is_started.is_set()
         slow.is_released.set()
         await wait_for(next_slow.is_started)
         next_slow.is_released.set()
+        other.is_released.set()
         await asyncio.gather(*calls)
 
+    run(scenario, CallLimits(3, slow_threads=1, threads_per_key=2, waiting_per_key=9, timeout_seconds=30))
+
+
+def test_a_slow_key_without_others_uses_all_of_its_threads() -> None:
+    """One slow query does not delay the short queries of its own key, as long as no other key has calls."""
+
+    async def scenario(scheduler: CallScheduler) -> None:
+        slow = Query()
+        call = await run_until_slow(scheduler, slow)
+        assert await scheduler.run("slow", lambda: "at once") == "at once"
+        slow.is_released.set()
+        assert await call == "released"
+
     run(scenario)
+
+
+def test_a_key_may_have_several_threads_for_slow_calls() -> None:
+    """So that the short changes of a key do not wait for its long one, also if other keys have calls."""
+    limits = CallLimits(
+        3, slow_threads=2, slow_threads_per_key=2, threads_per_key=2, waiting_per_key=9, timeout_seconds=None
+    )
+
+    async def scenario(scheduler: CallScheduler) -> None:
+        long, other = Query(), Query()
+        calls = [await run_until_slow(scheduler, long), asyncio.create_task(scheduler.run("other", other))]
+        await wait_for(other.is_started)
+        assert await scheduler.run("slow", lambda: "at once") == "at once"
+        long.is_released.set()
+        other.is_released.set()
+        await asyncio.gather(*calls)
+
+    run(scenario, limits, is_interruptible=False)
 
 
 def test_calls_with_large_results_share_the_threads_for_slow_calls() -> None:

@@ -18,17 +18,16 @@ SLOW_SECONDS = 0.5
 """A key is slow while one of its calls has run longer than this, or its calls have lately used this much CPU time."""
 USAGE_HALF_LIFE_SECONDS = 2.0
 """CPU time that was used this long ago counts half."""
-_SLOW_THREADS_PER_KEY = 1
 
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
     """How many calls run and wait at once, in all and for each key.
 
-    `slow_threads` limits the running calls of all slow keys together, and those with large results; a key has one of
-    these threads at most. A key with running calls leaves `reserved_threads` to keys without any. `timeout_seconds`
-    limits the time that a call waits and runs; None lets a call that has started run to its end, because it may have
-    changed something.
+    `slow_threads` limits the running calls of all slow keys together, and those with large results; a key has
+    `slow_threads_per_key` of them at most. A key with running calls leaves `reserved_threads` to keys without any.
+    `timeout_seconds` limits the time that a call waits and runs; None lets a call that has started run to its end,
+    because it may have changed something.
     """
 
     threads: int
@@ -36,6 +35,7 @@ class CallLimits:
     threads_per_key: int
     waiting_per_key: int
     timeout_seconds: float | None
+    slow_threads_per_key: int = 1
     reserved_threads: int = 0
 
 
@@ -85,6 +85,7 @@ class _Call:
 
     def run(self) -> Any:
         """Run the call in the current thread."""
+        self.interruption.check()  # its deadline may have passed while it waited
         started = time.thread_time()
         try:
             with interruptible(self.interruption):
@@ -174,9 +175,15 @@ class CallScheduler:
         if len(key_calls.running) >= self._limits.threads_per_key or running + reserved >= self._limits.threads:
             return None
         slow_running = sum(other.slow_running(now) for other in self._keys.values())
-        may_be_slow = slow_running < self._limits.slow_threads and key_calls.slow_running(now) < _SLOW_THREADS_PER_KEY
-        is_slow = key_calls.is_slow(now)
-        return next((call for call in key_calls.waiting if may_be_slow or not (is_slow or call.is_large)), None)
+        has_slow_thread = (
+            slow_running < self._limits.slow_threads and key_calls.slow_running(now) < self._limits.slow_threads_per_key
+        )
+        is_slow = key_calls.is_slow(now) and not self._is_alone(key_calls)
+        return next((call for call in key_calls.waiting if has_slow_thread or not (is_slow or call.is_large)), None)
+
+    def _is_alone(self, key_calls: _KeyCalls) -> bool:
+        """Return whether no other key has calls. A slow key delays none then, and may use all of its threads."""
+        return not any(other.waiting or other.running for other in self._keys.values() if other is not key_calls)
 
     def _start(self, call: _Call, now: float) -> None:
         key_calls = self._keys[call.key_id]

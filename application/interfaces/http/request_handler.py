@@ -27,9 +27,18 @@ from .responses import JSON_MEDIA_TYPE, ApiResponse, error_response, success
 Result = TypeVar("Result")
 
 CHANGE_LIMITS = CallLimits(
-    threads=4, slow_threads=2, threads_per_key=2, waiting_per_key=50, timeout_seconds=None, reserved_threads=1
+    threads=4,
+    slow_threads=2,
+    slow_threads_per_key=2,
+    threads_per_key=2,
+    waiting_per_key=50,
+    timeout_seconds=None,
+    reserved_threads=1,
 )
-"""The limits of all operations that change something, other than recording."""
+"""The limits of all operations that change something, other than recording.
+
+While a key verifies a ledger or changes rules, which may take minutes, its cancellations have the second thread.
+"""
 MAX_REMEMBERED_CALLERS = 10_000
 SHUTDOWN_GRACE_SECONDS = 1.0
 """How long queries may go on after a shutdown was requested."""
