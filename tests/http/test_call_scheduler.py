@@ -185,21 +185,46 @@ def test_too_many_waiting_calls_of_a_key_are_rejected() -> None:
     run(scenario)
 
 
+SHORT_LIMITS = CallLimits(threads=2, slow_threads=1, threads_per_key=2, waiting_per_key=9, timeout_seconds=0.2)
+
+
+def assert_timed_out(error: object) -> None:
+    """Check that a call got 503 with Retry-After."""
+    assert isinstance(error, ApiError)
+    assert (error.status, error.error.code, error.headers["Retry-After"]) == (503, "query_timeout", "5")
+
+
 def test_a_query_is_stopped_at_its_deadline() -> None:
-    """With 503 and Retry-After, whether it waits or runs; the thread is free again."""
+    """With 503 and Retry-After; the thread is free again."""
 
     async def scenario(scheduler: CallScheduler) -> None:
-        running, waiting = [Query(), Query()], Query()
-        calls = [asyncio.create_task(scheduler.run("a", query)) for query in (*running, waiting)]
+        queries = [Query(), Query()]
+        calls = [asyncio.create_task(scheduler.run("a", query)) for query in queries]
         for error in await asyncio.gather(*calls, return_exceptions=True):
-            assert isinstance(error, ApiError)
-            assert (error.status, error.error.code, error.headers["Retry-After"]) == (503, "query_timeout", "5")
-        for query in running:
+            assert_timed_out(error)
+        for query in queries:
             await wait_for(query.is_ended)
-        assert not waiting.is_started.is_set()
         assert await scheduler.run("a", lambda: "free") == "free"
 
-    run(scenario, CallLimits(threads=2, slow_threads=1, threads_per_key=2, waiting_per_key=9, timeout_seconds=0.2))
+    run(scenario, SHORT_LIMITS)
+
+
+def test_a_waiting_query_is_dropped_at_its_deadline() -> None:
+    """It never starts, if no thread comes free in time."""
+
+    async def scenario(scheduler: CallScheduler) -> None:
+        is_released, waiting = Event(), Query()
+        calls: list[asyncio.Task[object]] = [
+            asyncio.create_task(scheduler.run("a", lambda: is_released.wait(SECONDS))) for _ in range(2)
+        ]
+        calls.append(asyncio.create_task(scheduler.run("a", waiting)))
+        for error in await asyncio.gather(*calls, return_exceptions=True):
+            assert_timed_out(error)
+        is_released.set()
+        assert await scheduler.run("a", lambda: "free") == "free"
+        assert not waiting.is_started.is_set()
+
+    run(scenario, SHORT_LIMITS)
 
 
 def test_calls_without_a_waiting_client_are_dropped() -> None:
