@@ -61,10 +61,12 @@ from ..domain.errors import (
     UnknownTimezone,
     UnsupportedSchemaVersion,
 )
+from ..domain.event_time_window import EventTimeWindow
+from ..domain.formulas import Formula
 from ..domain.meter_event import Cancellation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
-from ..domain.rules import EventTimeWindow, Formula, Rules
+from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey

@@ -1,7 +1,7 @@
 """Metering: the public API of Tallybook, embedded in a program."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +21,7 @@ from .commands.rules import GenerationPromoter, RuleCommands
 from .commands.usage import AttachToReceipts, UsageCommands
 from .ledger.ledger import Ledger
 from .queries.comparison import GenerationComparison
+from .queries.dimension_query import Where
 from .queries.events import EventQueries
 from .queries.freshness import FreshReadModels
 from .queries.meter_query import MeterQueryFactory
@@ -177,19 +178,30 @@ class Metering:
         end: datetime,
         *,
         as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
     ) -> Total:
         """Return the total of `customer` in [start, end); of all customers if None; zeros if there is no usage.
 
         `as_of` returns what was known then: at a time (recorded at or before it) or at a position of the ledger.
-        Raises MeterNotFound, InvalidTimeRange or InvalidAsOf.
+        `where` selects usage by its dimension values, such as {"model": "small", "region": ["eu", None]}; None is the
+        usage without an optional dimension. `group_by` adds the total of each combination of the values of these
+        dimensions as `groups`. Raises MeterNotFound, InvalidTimeRange, InvalidAsOf or InvalidParameter.
         """
-        return self._total_queries.total(event_name, customer, start, end, as_of)
+        return self._total_queries.total(event_name, customer, start, end, as_of, where, group_by)
 
     def totals(
-        self, event_name: str, start: datetime, end: datetime, *, as_of: datetime | int | None = None
+        self,
+        event_name: str,
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
     ) -> list[Total]:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
-        return self._total_queries.totals(event_name, start, end, as_of)
+        return self._total_queries.totals(event_name, start, end, as_of, where, group_by)
 
     def replay_totals(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
         """Return the totals computed from the ledger alone, without reading or writing the read models.
@@ -208,13 +220,15 @@ class Metering:
         window: str,
         timezone: str = "UTC",
         as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
     ) -> list[Total]:
         """Return a total for each `minute`, `hour`, `day`, `month` or `year` of [start, end) with counted usage.
 
         Windows follow the local time of `timezone`, an IANA name, and are cut at the ends of the range. `start` and
         `end` of each total are in UTC. At most 100,000 windows. Raises UnknownTimezone too.
         """
-        return self._total_queries.summaries(event_name, customer, start, end, window, timezone, as_of)
+        return self._total_queries.summaries(event_name, customer, start, end, window, timezone, as_of, where, group_by)
 
     def events(
         self,
@@ -226,12 +240,13 @@ class Metering:
         as_of: datetime | int | None = None,
         limit: int = 1_000,
         starting_after: str | None = None,
+        where: Where | None = None,
     ) -> list[MeterEventView]:
         """Return the meter events in [start, end) with their verdicts, ordered by the time they occurred.
 
         At most `limit` (1 to 10,000). For the next page, pass the last identifier as `starting_after`.
         """
-        return self._event_queries.events(event_name, customer, start, end, as_of, limit, starting_after)
+        return self._event_queries.events(event_name, customer, start, end, as_of, limit, starting_after, where)
 
     def event(self, identifier: str, *, as_of: datetime | int | None = None) -> MeterEventView:
         """Return a meter event with its verdict. Raises MeterEventNotFound, also if it was not recorded at `as_of`."""
@@ -245,9 +260,11 @@ class Metering:
         end: datetime,
         *,
         as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
     ) -> Explanation:
         """Return every meter event behind a total with its verdict; the contributions add up to the total."""
-        return self._event_queries.explain(event_name, customer, start, end, as_of)
+        return self._event_queries.explain(event_name, customer, start, end, as_of, where, group_by)
 
     def open_explanation(
         self,
@@ -257,6 +274,8 @@ class Metering:
         end: datetime,
         *,
         as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
         progress: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[ExplanationStream]:
         """Explain a total of any number of meter events: they are read while they are iterated, inside a `with` block.
@@ -264,7 +283,7 @@ class Metering:
         Before the block, all usage is read for the total; `progress` is called with the number of events read so far.
         After the block, reading events raises RuntimeError.
         """
-        return self._event_queries.open_explanation(event_name, customer, start, end, as_of, progress)
+        return self._event_queries.open_explanation(event_name, customer, start, end, as_of, where, group_by, progress)
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live read models and all closed periods with a new fold of the ledger."""

@@ -1,17 +1,22 @@
 """The values that the calls of Metering return. They are immutable."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
 from typing import NamedTuple
 
+from ..domain.conditions import Condition
 from ..domain.customer_periods import ClosedPeriod
 from ..domain.decimals import ZERO
 from ..domain.errors import InvalidRequest, TallybookError
+from ..domain.event_time_window import EventTimeWindow
+from ..domain.formulas import Formula
 from ..domain.meter import Meter
-from ..domain.rules import EventTimeWindow, Formula, Rules
+from ..domain.rounding import Rounding
+from ..domain.rules import Rules
 from ..projections.models import GenerationState
 
 
@@ -87,6 +92,10 @@ class MeterView:
     customer_key: str
     value_key: str
     dimension_keys: tuple[str, ...]
+    optional_dimension_keys: tuple[str, ...]
+    filter: Condition | None
+    multiplier: Fraction | None
+    rounding: Rounding | None
     revision: int
     status: str
     created_at: datetime
@@ -105,6 +114,10 @@ class MeterView:
             rules.customer_key,
             rules.value_key,
             rules.dimension_keys,
+            rules.optional_dimension_keys,
+            rules.filter,
+            rules.multiplier,
+            rules.rounding,
             meter.revision,
             "active" if meter.is_active else "inactive",
             meter.created_on,
@@ -129,9 +142,12 @@ class MeterChange(NamedTuple):
 class Total:
     """The total of one customer on one meter in [start, end); of all customers if `customer` is None.
 
-    `value` is the quantity under the formula, and `billable` is `value`, or 0 if it is negative. All numbers are
-    exact decimals. `last` is None if there is no usage, or if the last usage has no value. `start` and `end` are as
-    passed by the caller; those of summaries are in UTC.
+    `value` is the quantity under the formula, 0 if there is no usage. `billable` is `value`, rounded by the rules of
+    the meter, or 0 if it is negative. All numbers are exact decimals. `last`, `min` and `max` are None if there is no
+    usage, or if it has no values. `start` and `end` are as passed by the caller; those of summaries are in UTC.
+
+    `groups` are the totals by dimension values, if the query asked for them; the `dimensions` of each are its values,
+    None for an absent optional dimension. Under the formulas sum and count their values add up to `value`.
     """
 
     value: Decimal
@@ -142,6 +158,10 @@ class Total:
     customer: str | None
     start: datetime
     end: datetime
+    min: Decimal | None = None
+    max: Decimal | None = None
+    dimensions: dict[str, str | None] = field(default_factory=dict, hash=False)
+    groups: tuple["Total", ...] = ()
 
 
 class Verdict(StrEnum):
@@ -150,12 +170,14 @@ class Verdict(StrEnum):
     COUNTED = "counted"
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
+    FILTERED = "filtered"
 
 
 @dataclass(frozen=True, slots=True)
 class MeterEventView:
     """A meter event with its verdict. Times are in UTC.
 
+    `value` is None if the meter counts events or unique texts, which are in the payload, or if the event is filtered.
     `superseded_by` is the identifier of the event that arrived later in the same window and is counted instead.
     `cancelled_at`, `reason` and `by` describe the cancellation, if there is one.
     """
@@ -164,7 +186,7 @@ class MeterEventView:
     identifier: str
     customer: str
     value: Decimal | None
-    dimensions: tuple[str, ...]
+    dimensions: dict[str, str | None]
     payload: dict[str, str]
     occurred_at: datetime
     recorded_at: datetime
@@ -229,12 +251,25 @@ class AdjustingEvent(MeterEventView):
 
 
 @dataclass(frozen=True, slots=True)
+class GroupAdjustment:
+    """The part of an adjustment with some dimension values; None is an absent optional dimension.
+
+    `quantity` is that of the group now, `difference` is `quantity` less what it was when the period was closed.
+    """
+
+    dimensions: dict[str, str | None] = field(hash=False)
+    quantity: Decimal
+    difference: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Adjustment:
     """What is owed on a closed period since it was closed, signed.
 
     `quantity` and `billable` are the present totals of the period under the rules it was closed under; `difference` and
     `billable_difference` are these minus the frozen totals. The changes of `events` add up to `difference`.
-    `rules_difference` is what the current rules would add to `quantity`; it is not owed.
+    `rules_difference` is what the current rules would add to `quantity`; it is not owed. `groups` are the parts by
+    dimension values, if the query asked for them.
     """
 
     period: ClosedPeriod
@@ -245,6 +280,7 @@ class Adjustment:
     rules_difference: Decimal
     position: int
     events: tuple[AdjustingEvent, ...]
+    groups: tuple[GroupAdjustment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

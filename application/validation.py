@@ -3,20 +3,18 @@
 Each check returns the argument as a plain value, for callers to use instead of what was passed: see `plain_types`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, TypeVar, cast
 
 from ..domain.errors import InvalidAsOf, InvalidParameter, InvalidTimeRange
 from ..domain.plain_types import plain_datetime, plain_int, plain_text
-from ..domain.rules import EventTimeWindow, Formula, Rules
 from ..domain.text import abbreviated_repr, is_storable
 from ..domain.timestamps import MAX_DATETIME, MIN_DATETIME, to_microseconds
 from ..projections.models import AsOf
 
 MAX_CUSTOMER_LENGTH = 5_000
-MAX_DIMENSIONS = 10
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -146,38 +144,6 @@ def parse_as_of(as_of: object) -> AsOf | None:
         field="as_of",
         value=as_of,
     )
-
-
-def parse_rules(
-    formula: object, event_time_window: object, customer_key: object, value_key: object, dimension_keys: object
-) -> Rules:
-    """Return the rules of a meter from its arguments. Raises InvalidParameter."""
-    return Rules(
-        formula=require_choice(formula, "formula", Formula),
-        event_time_window=(
-            None
-            if event_time_window is None
-            else require_choice(event_time_window, "event_time_window", EventTimeWindow)
-        ),
-        customer_key=require_text(customer_key, "customer_key", 100),
-        value_key=require_text(value_key, "value_key", 100),
-        dimension_keys=require_texts(dimension_keys, "dimension_keys", 100, MAX_DIMENSIONS),
-    )
-
-
-def apply_rule_changes(current: Rules, changes: object) -> Rules:
-    """Return `current` with some fields replaced by those of the mapping `changes`. Raises InvalidParameter."""
-    by_field: dict[str | None, object] = {}
-    if isinstance(changes, Mapping):
-        by_field = {plain_text(field): value for field, value in cast(Mapping[object, object], changes).items()}
-    if not isinstance(changes, Mapping) or not by_field.keys() <= Rules.model_fields.keys():
-        fields = ", ".join(repr(field) for field in Rules.model_fields)
-        raise InvalidParameter(
-            f"'rules' must map some of {fields} to new values, not {abbreviated_repr(cast(object, changes))}.",
-            field="rules",
-            value=cast(object, changes),
-        )
-    return parse_rules(**{**dict(current), **cast(Mapping[str, object], by_field)})
 
 
 def _require_aware(at: object, field: str) -> datetime:

@@ -8,11 +8,13 @@ from .billing_cycle import BillingCycle
 from .calendar import CalendarWindow
 from .customer_periods import ClosedPeriod, CustomerPeriods, PeriodTotals
 from .errors import TallybookError
+from .event_time_window import EventTimeWindow
+from .formulas import Formula
 from .meter import Meter
 from .meter_event import Cancellation, MeterEvent
 from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
-from .rules import EventTimeWindow, Formula, Rules
+from .rules import Rules
 
 __all__ = [
     "AcceptancePolicy",

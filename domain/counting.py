@@ -1,7 +1,8 @@
 """Which meter events count: the rule behind every total.
 
-A cancelled event doesn't count. Without an event time window every other event counts. With a window only the event
-recorded last counts, for each customer, combination of dimension values and UTC window.
+A cancelled event doesn't count, and neither does one that doesn't match the filter of the meter. Without an event time
+window every other event counts. With a window only the event recorded last counts, for each customer, combination of
+dimension values and UTC window.
 Source: Stripe's raw and pre-aggregated meters. That cancelling an event restores the one it superseded is our decision.
 """
 
@@ -13,7 +14,7 @@ from operator import attrgetter
 import msgspec
 
 from .decimals import to_plain_string
-from .rules import EventTimeWindow
+from .event_time_window import EventTimeWindow
 from .timestamps import microseconds_to_iso
 
 
@@ -21,6 +22,8 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One meter event as it is counted. Times are microseconds since 1970 UTC; positions are ledger positions.
 
     `customer_id` is the customer's integer id in the read models, `dimensions` the dimension values as JSON text.
+    `unique_value` is the text that the formula unique_count counts; other formulas leave it None. `is_filtered` is set
+    if the event doesn't match the filter of the meter.
     """
 
     customer_id: int
@@ -31,6 +34,13 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     recorded_at: int
     cancelled_at: int | None = None
     cancelled_position: int | None = None
+    unique_value: str | None = None
+    is_filtered: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the event counts unless another supersedes it."""
+        return self.cancelled_position is None and not self.is_filtered
 
 
 def window_start(occurred_at: int, window: EventTimeWindow) -> int:
@@ -39,12 +49,12 @@ def window_start(occurred_at: int, window: EventTimeWindow) -> int:
 
 
 def effective_by_position(records: Iterable[UsageRecord], window: EventTimeWindow | None) -> dict[int, UsageRecord]:
-    """Return, by the position of each event that isn't cancelled, the event that counts in its place.
+    """Return, by the position of each event that is neither cancelled nor filtered, the event that counts in its place.
 
     A counted event maps to itself, a superseded event to the event that superseded it. `records` must contain every
     record of each window that it touches.
     """
-    active = [record for record in records if record.cancelled_position is None]
+    active = [record for record in records if record.is_active]
     if window is None:
         return {record.position: record for record in active}
     window_microseconds = window.microseconds
@@ -59,13 +69,16 @@ def effective_by_position(records: Iterable[UsageRecord], window: EventTimeWindo
 def effective_usage(records: Iterable[UsageRecord], window: EventTimeWindow | None) -> list[UsageRecord]:
     """Return the records that count. `records` must contain every record of each window that it touches."""
     if window is None:
-        return [record for record in records if record.cancelled_position is None]
+        return [record for record in records if record.is_active]
     effective = effective_by_position(records, window)
     return [record for position, record in effective.items() if record.position == position]
 
 
 class UsageDigest:
-    """The SHA-256 of lines "position,time,value", one for each record, in the order they are added."""
+    """The SHA-256 of lines "position,time,value", one for each record, in the order they are added.
+
+    The value is plain decimal text or, under the formula unique_count, the unique value as JSON text.
+    """
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
@@ -73,6 +86,8 @@ class UsageDigest:
     def add(self, record: UsageRecord) -> None:
         """Add the line of a record."""
         value = "" if record.value is None else to_plain_string(record.value)
+        if record.unique_value is not None:
+            value = msgspec.json.encode(record.unique_value).decode()
         self._sha256.update(f"{record.position},{microseconds_to_iso(record.occurred_at)},{value}\n".encode())
 
     def hexdigest(self) -> str:

@@ -4,13 +4,14 @@ Invariant: closed periods never overlap, and the totals of a closed period never
 """
 
 import hashlib
+import operator
 from datetime import datetime
 from itertools import pairwise
 from typing import cast
 from urllib.parse import quote
 
 from eventsourcing.domain import TAggregate
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .aggregate import Aggregate
 from .decimals import PlainDecimal
@@ -21,12 +22,25 @@ from .text import abbreviated_repr
 from .timestamps import ensure_time_range
 
 
+class PeriodGroup(BaseModel):
+    """The totals of the usage of a period with some dimension values; None is an absent optional dimension."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dimensions: dict[str, str | None] = Field(hash=False)
+    quantity: PlainDecimal
+    billable: PlainDecimal
+    sum: PlainDecimal
+    count: int
+    last: PlainDecimal | None
+
+
 class PeriodTotals(BaseModel):
     """The totals of a period when it was closed, and what they were computed from.
 
     `quantity` is the result of the meter's formula and `billable` the billed quantity, never less than 0. `rules` and
     `revision` are the rules that applied, `position` is the ledger position of the last event included, and `digest`
-    is the SHA-256 of the counted events.
+    is the SHA-256 of the counted events. `groups` are the totals by dimension values, if the closing asked for them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +54,7 @@ class PeriodTotals(BaseModel):
     revision: int
     position: int
     digest: str
+    groups: tuple[PeriodGroup, ...] = ()
 
 
 class ClosedPeriod(PeriodTotals):
@@ -84,6 +99,7 @@ class CustomerPeriods(Aggregate):
         revision: int
         position: int
         digest: str
+        groups: tuple[PeriodGroup, ...] = Field(default=(), exclude_if=operator.not_)
 
         def mutate(self, aggregate: TAggregate | None) -> TAggregate | None:
             """Close the period; the first closed period of a customer on a meter creates the aggregate."""

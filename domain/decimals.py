@@ -20,6 +20,14 @@ def to_plain_string(number: Decimal) -> str:
     return format(number, "f")
 
 
+def canonical(number: Decimal) -> Decimal:
+    """Return the number without trailing zeros after the point: the one form of all equal numbers."""
+    text = str(number)
+    if text[-1] != "0" or "." not in text:
+        return number
+    return Decimal(to_plain_string(number).rstrip("0").rstrip("."))
+
+
 PlainDecimal = Annotated[Decimal, PlainSerializer(to_plain_string, when_used="json")]
 """A number in a stored event, written as plain decimal text, which is exact."""
 
@@ -57,11 +65,6 @@ def check_significant_digits(text: str, max_digits: int, field: str) -> None:
             field=field,
             value=text,
         )
-
-
-def billable(total: Decimal) -> Decimal:
-    """Return the billed quantity for a total: never less than 0. Source: Stripe bills 0 for a negative total."""
-    return total if total > 0 else ZERO
 
 
 def _to_decimal(text: str) -> Decimal | None:

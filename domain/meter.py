@@ -138,7 +138,7 @@ class Meter(Aggregate):
                     value=event_name,
                 )
             payload = event_input.payload
-            _, value, _ = parse(payload)
+            _, value, *_ = parse(payload)
             if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
                 policy.check_value(payload[value_key], value_key)
             occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")

@@ -1,44 +1,39 @@
-"""The rules of a meter: its formula, its event time window and its payload keys; parsing payloads by them."""
+"""The rules of a meter: what it counts, and how its usage becomes a quantity; parsing payloads by them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, model_serializer
 
-from .decimals import DECIMAL_CACHE, parse_decimal
+from .conditions import Condition, Payload, check_size
+from .counting import UsageRecord
+from .decimals import DECIMAL_CACHE, EXACT_CONTEXT, ZERO, parse_decimal
 from .errors import MissingCustomer, MissingDimension, MissingValue
-from .timestamps import MICROSECONDS_PER_SECOND
+from .event_time_window import EventTimeWindow
+from .formulas import ExactNumber, Formula, ValueType
+from .rounding import Rounding, to_decimal
+from .totals import Totals
 
+DimensionValues = tuple[str | None, ...]
+"""The value of each dimension of a meter; None if an optional one is absent."""
 
-class Formula(StrEnum):
-    """How meter events are aggregated into a quantity."""
+ParsedPayload = tuple[str, Decimal | None, DimensionValues, str | None, bool]
+"""Customer, value, dimension values, the unique value if the formula is unique_count, and whether it is filtered."""
 
-    SUM = "sum"
-    COUNT = "count"
-    LAST = "last"
+PayloadParser = Callable[[Payload], ParsedPayload]
 
-
-class EventTimeWindow(StrEnum):
-    """The UTC window in which a newer meter event supersedes earlier ones."""
-
-    HOUR = "hour"
-    DAY = "day"
-
-    @property
-    def microseconds(self) -> int:
-        """The length of the window in microseconds."""
-        return (3_600 if self is EventTimeWindow.HOUR else 86_400) * MICROSECONDS_PER_SECOND
-
-
-ParsedPayload = tuple[str, Decimal | None, tuple[str, ...]]
-"""Customer, value and dimension values of a payload."""
-
-PayloadParser = Callable[[Mapping[str, str]], ParsedPayload]
+_LATER_FIELDS = ("optional_dimension_keys", "filter", "multiplier", "rounding")
+"""Fields that were added later: without a value, they are left out of what is stored."""
 
 
 class Rules(BaseModel):
-    """The rules of one meter. Payloads are stored as submitted, so that they can be parsed again by changed rules."""
+    """The rules of one meter. Payloads are stored as submitted, so that they can be parsed again by changed rules.
+
+    Events that don't match `filter` don't count. The quantity of the formula is multiplied by `multiplier`, and the
+    billable quantity is rounded by `rounding`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,11 +42,65 @@ class Rules(BaseModel):
     customer_key: str = "stripe_customer_id"
     value_key: str = "value"
     dimension_keys: tuple[str, ...] = ()
+    optional_dimension_keys: tuple[str, ...] = ()
+    filter: Annotated[Condition | None, AfterValidator(check_size)] = None
+    multiplier: Annotated[Fraction, PlainSerializer(str)] | None = None
+    rounding: Rounding | None = None
 
-    def parse(self, payload: Mapping[str, str]) -> ParsedPayload:
+    @model_serializer(mode="wrap")
+    def _without_absent_fields(self, serialize: Callable[["Rules"], dict[str, Any]]) -> dict[str, Any]:
+        fields = serialize(self)
+        return {field: value for field, value in fields.items() if value or field not in _LATER_FIELDS}
+
+    @property
+    def all_dimension_keys(self) -> tuple[str, ...]:
+        """The keys of the dimension values: the required ones, then the optional ones."""
+        return self.dimension_keys + self.optional_dimension_keys
+
+    # --- quantities -------------------------------------------------------------------------------
+
+    def quantity(self, totals: Totals) -> Decimal:
+        """Return the quantity of totals; 0 if there are no counted events.
+
+        It is exact, but for a number without a finite decimal form: that is rounded half to even at 15 digits after the
+        point.
+        """
+        return to_decimal(self._scaled(self.formula.rule.quantity(totals)))
+
+    def billable(self, quantity: Decimal) -> Decimal:
+        """Return the billed quantity: never less than 0, and rounded by the rules. Source: Stripe bills 0."""
+        positive = max(quantity, ZERO)
+        return positive if self.rounding is None else self.rounding.round(positive)
+
+    def contributions(self, totals: Totals) -> Callable[[UsageRecord], Decimal]:
+        """Return a function that returns what each counted event contributes to the quantity of its totals.
+
+        It must be called once for each counted event, ordered by (occurred_at, position). The contributions add up to
+        the quantity: where that is rounded, each is the difference of two rounded sums.
+        """
+        share = self.formula.rule.shares(totals)
+        if self.multiplier is None and self.formula is not Formula.AVG:
+            return cast(Callable[[UsageRecord], Decimal], share)
+        exact, rounded = Fraction(0), ZERO
+
+        def contribution(record: UsageRecord) -> Decimal:
+            nonlocal exact, rounded
+            exact += Fraction(self._scaled(share(record)))
+            before, rounded = rounded, to_decimal(exact)
+            return EXACT_CONTEXT.subtract(rounded, before)
+
+        return contribution
+
+    def _scaled(self, number: ExactNumber) -> ExactNumber:
+        return number if self.multiplier is None else Fraction(number) * self.multiplier
+
+    # --- parsing ----------------------------------------------------------------------------------
+
+    def parse(self, payload: Payload) -> ParsedPayload:
         """Return customer, value and dimension values of `payload`. Use `parser` to parse many payloads.
 
-        Under the formula `count` the value may be missing; if it is present, it must be a number.
+        Under the formula `count` the value may be missing; if it is present, it must be a number. Of a payload that
+        doesn't match the filter, only the customer must be present.
         Raises MissingCustomer, MissingValue, InvalidValue or MissingDimension.
         """
         return self.parser()(payload)
@@ -62,25 +111,36 @@ class Rules(BaseModel):
         It looks up the rules once: attributes of pydantic models are slow, and every meter event is parsed when it is
         recorded and when it is folded.
         """
-        customer_key, value_key, dimension_keys = self.customer_key, self.value_key, self.dimension_keys
-        needs_value = self.formula is not Formula.COUNT
+        customer_key, value_key, value_type = self.customer_key, self.value_key, self.formula.rule.value_type
+        needs_value, is_text = value_type is not ValueType.OPTIONAL_NUMBER, value_type is ValueType.TEXT
+        required_keys, optional_keys = self.dimension_keys, self.optional_dimension_keys
+        has_dimensions = bool(required_keys or optional_keys)
+        matches = None if self.filter is None else self.filter.predicate()
 
-        def parse(payload: Mapping[str, str]) -> ParsedPayload:
+        def parse(payload: Payload) -> ParsedPayload:
             customer = payload.get(customer_key)
             if not customer or "\0" in customer:
                 raise MissingCustomer(f"The payload must name the customer under {customer_key!r}.", field=customer_key)
+            if matches is not None and not matches(payload):
+                return customer, None, tuple(map(payload.get, required_keys + optional_keys)), None, True
             value_text = payload.get(value_key)
             if value_text is None and needs_value:
                 raise MissingValue(f"The payload must hold the value under {value_key!r}.", field=value_key)
+            dimensions = _dimension_values(payload, required_keys, optional_keys) if has_dimensions else ()
+            if is_text:
+                return customer, None, dimensions, value_text, False
             value = None if value_text is None else DECIMAL_CACHE[value_text] or parse_decimal(value_text, value_key)
-            return customer, value, _dimension_values(payload, dimension_keys) if dimension_keys else ()
+            return customer, value, dimensions, None, False
 
         return parse
 
 
-def _dimension_values(payload: Mapping[str, str], keys: tuple[str, ...]) -> tuple[str, ...]:
+def _dimension_values(
+    payload: Mapping[str, str], required_keys: Sequence[str], optional_keys: Sequence[str]
+) -> DimensionValues:
     try:
-        return tuple([payload[key] for key in keys])
+        required = [payload[key] for key in required_keys]
     except KeyError as error:
         key = error.args[0]
         raise MissingDimension(f"The payload must hold the dimension {key!r}.", field=key) from None
+    return (*required, *map(payload.get, optional_keys))

@@ -5,12 +5,12 @@ from collections.abc import Collection, Iterable
 from functools import partial
 
 from ..domain.errors import ProjectionStopped
+from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_start
 from .fold import MeterDelta
 from .models import Bucket
 from .ports import ReadModelWriter
-from .totals import Totals
 from .windows import totals_by_window
 
 

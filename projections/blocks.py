@@ -8,9 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.counting import UsageRecord, effective_usage
+from ..domain.totals import Totals
 from .buckets import HOUR_SECONDS, bucket_end
 from .changes import ChangeSpan
-from .totals import Totals
 
 BucketKey = tuple[int, int, str]
 """Customer id, start and dimension values of a bucket."""
@@ -29,8 +29,9 @@ _HOUR = bucket_end(0, HOUR_SECONDS)
 class UsageBlock(NamedTuple):
     """The header of up to 1,000 consecutive records of one bucket, which occurred from `earliest` to `latest`.
 
-    `totals` are those of the records that aren't cancelled, without regard to windows. `changes` is the span of all
-    records and their cancellations. `encoded` are the encoded records if they were read with the header.
+    `totals` are those of the records that are neither cancelled nor filtered, without regard to windows. `changes` is
+    the span of all records and their cancellations. `encoded` are the encoded records if they were read with the
+    header.
     """
 
     key: BucketKey
@@ -47,15 +48,15 @@ class UsageBlock(NamedTuple):
 
     @classmethod
     def from_usage(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
-        """Return the block of new records: at least one, none cancelled."""
+        """Return the block of new records: at least one, none cancelled or filtered."""
         totals = Totals.from_usage(records)
         assert totals.last_at is not None
         earliest = min([record.occurred_at for record in records])
         return cls(key, earliest, totals.last_at, totals, ChangeSpan.from_usage(records))
 
     @classmethod
-    def from_usage_with_cancellations(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
-        """Return the block of records, some of which may be cancelled."""
+    def from_usage_with_exclusions(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
+        """Return the block of records, some of which may be cancelled or filtered."""
         return cls.from_usage(key, records)._replace(
             totals=Totals.from_usage(effective_usage(records, None)),
             changes=ChangeSpan.from_usage_with_cancellations(records),
@@ -111,6 +112,8 @@ class _EncodedUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     recorded_at: int
     cancelled_at: int | None = None
     cancelled_position: int | None = None
+    unique_value: str | None = None
+    is_filtered: bool = False
 
 
 def encode_block(records: Sequence[UsageRecord]) -> bytes:
@@ -118,10 +121,10 @@ def encode_block(records: Sequence[UsageRecord]) -> bytes:
     array = _encode(
         [
             (record.occurred_at, record.position, record.value, record.recorded_at)
-            if record.cancelled_position is None
+            if record.cancelled_position is None and record.unique_value is None and not record.is_filtered
             else (
-                record.occurred_at, record.position, record.value, record.recorded_at,
-                record.cancelled_at, record.cancelled_position,
+                record.occurred_at, record.position, record.value, record.recorded_at, record.cancelled_at,
+                record.cancelled_position, record.unique_value, record.is_filtered,
             )
             for record in records
         ]
@@ -139,7 +142,7 @@ def decode_block(key: BucketKey, encoded: bytes) -> list[UsageRecord]:
     return [
         UsageRecord(
             customer, usage.occurred_at, usage.position, dimensions, usage.value, usage.recorded_at,
-            usage.cancelled_at, usage.cancelled_position,
+            usage.cancelled_at, usage.cancelled_position, usage.unique_value, usage.is_filtered,
         )
         for usage in _decode(encoded)
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..domain.rules import EventTimeWindow
+from ..domain.event_time_window import EventTimeWindow
 from ..domain.timestamps import MICROSECONDS_PER_SECOND
 
 HOUR_SECONDS = 3_600

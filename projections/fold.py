@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from ..domain.counting import UsageRecord
+from ..domain.counting import UsageRecord, effective_usage
 from ..domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
 from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
 from ..domain.timestamps import EPOCH, MICROSECOND, to_microseconds
+from ..domain.totals import Totals
 from .blocks import BucketKey, NewBlock, UsageBlock, encode_block, split_into_blocks
 from .buckets import bucket_end, bucket_sizes, bucket_start
+from .dimensions import encode_dimensions
 from .models import Bucket, CancellationMark, ProjectedMeter, RulesRevision
 from .stored_events import (
     ConfiguredData,
@@ -25,7 +25,6 @@ from .stored_events import (
     projection_stopped,
     topic_for,
 )
-from .totals import Totals
 
 
 class MeterPageUsage:
@@ -66,14 +65,19 @@ def fold_page(
                 if event.recorded_at != batch_recorded_at:  # the events of a batch share their time of recording
                     batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
                 meter_usage = usage_by_meter[event.event_name]
-                customer, value, dimension_values = meter_usage.parse(event.payload)
+                customer, value, dimension_values, unique_value, is_filtered = meter_usage.parse(event.payload)
                 customer_id = customer_ids[customer]
                 dimensions = encode_dimensions(dimension_values) if dimension_values else ""
                 # Inlined to_microseconds and bucket_start, because this runs for every meter event.
                 occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
                 meter_usage.records_by_bucket[
                     customer_id, occurred_at - occurred_at % meter_usage.bucket_microseconds, dimensions
-                ].append(UsageRecord(customer_id, occurred_at, position, dimensions, value, recorded_at))
+                ].append(
+                    UsageRecord(
+                        customer_id, occurred_at, position, dimensions, value, recorded_at, None, None, unique_value,
+                        is_filtered,
+                    )
+                )  # fmt: skip
             elif isinstance(event, EventCancelledData):
                 _fold_cancellation(position, event, usage_by_meter[event.event_name], customer_ids)
             elif isinstance(event, ConfiguredData):
@@ -91,15 +95,10 @@ def fold_page(
     ]
 
 
-def encode_dimensions(values: tuple[str, ...]) -> str:
-    """Return dimension values as JSON text, which is part of a bucket's key; "" without dimensions."""
-    return msgspec.json.encode(values).decode() if values else ""
-
-
 def _fold_cancellation(
     position: int, cancelled: EventCancelledData, meter_usage: MeterPageUsage, customer_ids: Mapping[str, int]
 ) -> None:
-    customer, _, dimension_values = meter_usage.parse(cancelled.payload)
+    customer, _, dimension_values, *_ = meter_usage.parse(cancelled.payload)
     start = bucket_start(to_microseconds(cancelled.occurred_at), meter_usage.bucket_seconds)
     key = (customer_ids[customer], start, encode_dimensions(dimension_values))
     meter_usage.cancellations.append(
@@ -154,16 +153,21 @@ class MeterDelta(NamedTuple):
 
 def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
     """Return the changes that a page makes to a meter's read model."""
-    window = meter_usage.meter.rules.event_time_window
+    rules = meter_usage.meter.rules
+    window, has_filter = rules.event_time_window, rules.filter is not None
+    to_block = UsageBlock.from_usage_with_exclusions if has_filter else UsageBlock.from_usage
     blocks = [
-        NewBlock(UsageBlock.from_usage(key, part), len(part), encode_block(part))
+        NewBlock(to_block(key, part), len(part), encode_block(part))
         for key, records in meter_usage.records_by_bucket.items()
         for part in split_into_blocks(records)
     ]
     buckets = _sum_buckets(blocks)
-    if window is not None:  # the bucket is the window: its last record counts
-        records_by_bucket = meter_usage.records_by_bucket
-        buckets = [bucket._replace(totals=Totals.from_usage(records_by_bucket[bucket.key][-1:])) for bucket in buckets]
+    if window is not None:  # the bucket is the window: the last record that isn't filtered counts
+        for index, bucket in enumerate(buckets):
+            records: Sequence[UsageRecord] = meter_usage.records_by_bucket[bucket.key]
+            if has_filter:
+                records = effective_usage(records, None)
+            buckets[index] = bucket._replace(totals=Totals.from_usage(records[-1:]))
     return MeterDelta(meter_usage.meter, meter_usage.has_meter_changes, blocks, buckets, meter_usage.cancellations)
 
 

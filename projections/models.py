@@ -10,9 +10,9 @@ import msgspec
 
 from ..domain.counting import UsageRecord
 from ..domain.rules import Rules
+from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .changes import ChangeSpan
-from .totals import Totals
 
 LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event."""
@@ -94,7 +94,7 @@ class AsOf(NamedTuple):
         return self.includes(changes.first_recorded_at, changes.first_position)
 
     def counted(self, records: Iterable[UsageRecord]) -> list[UsageRecord]:
-        """Return the records that were known and not cancelled then."""
+        """Return the records that were known and neither cancelled nor filtered then."""
         position = -1 if self.position is None else self.position
         recorded_at = _BEFORE_ALL if self.recorded_at is None else self.recorded_at
         # Inlined `includes`, because this runs for every record of a block.
@@ -107,6 +107,7 @@ class AsOf(NamedTuple):
                 or record.cancelled_at is None
                 or not (record.cancelled_position <= position or record.cancelled_at <= recorded_at)
             )
+            and not record.is_filtered
         ]
 
 
@@ -178,5 +179,6 @@ class Bucket(NamedTuple):
         return Bucket(self.key, self.totals.merge(part.totals), self.changes.merge(part.changes))
 
     def supersede(self, later: "Bucket") -> "Bucket":
-        """Return the bucket of one window after the records of `later` were recorded: one of those counts."""
-        return Bucket(self.key, later.totals, self.changes.merge(later.changes))
+        """Return the bucket of one window after the records of `later` were recorded: one of those counts, if any."""
+        totals = later.totals if later.totals.count else self.totals
+        return Bucket(self.key, totals, self.changes.merge(later.changes))

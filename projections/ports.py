@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol, TypeVar
 from ..domain.counting import UsageRecord
 from ..domain.meter_event import MeterEvent
 from ..domain.rules import Rules
+from ..domain.totals import Totals
 from .blocks import BucketKey, NewBlock, UsageBlock
 from .models import AsOf, Bucket, CancellationMark, LedgerEvent, ProjectedMeter, RawPage
-from .totals import Totals
 
 USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
 """The topic of recorded meter events."""

@@ -13,17 +13,18 @@ from itertools import chain
 from typing import TypeVar
 
 from ..domain.counting import UsageRecord, effective_usage
-from ..domain.rules import EventTimeWindow
-from .blocks import UsageBlock
+from ..domain.event_time_window import EventTimeWindow
+from ..domain.totals import Totals
+from .blocks import BucketKey, UsageBlock
 from .buckets import HOUR_SECONDS, RangePart, bucket_start, cover_range
+from .dimensions import NO_GROUPS, DimensionGroups, Group
 from .models import AS_OF_HEAD, AsOf, Bucket
-from .totals import Totals
 from .usage_source import StoredParts, UsageSource
 from .windows import complete_windows, totals_by_window
 
-WindowKey = tuple[int, int]
-"""The index of a requested window, and a customer id."""
-PartialTotals = tuple[WindowKey, Totals]
+TotalsKey = tuple[int, int, Group]
+"""The index of a requested window, a customer id and a group of dimension values."""
+PartialTotals = tuple[TotalsKey, Totals]
 Part = TypeVar("Part", Bucket, UsageBlock)
 
 _MERGE_BATCH = 20
@@ -33,26 +34,30 @@ _OPEN_BATCH = 200
 
 
 def range_totals(
-    source: UsageSource, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None
-) -> dict[WindowKey, Totals]:
-    """Return the totals by (index of the window between `boundaries`, customer id), if there is counted usage.
+    source: UsageSource,
+    customer_id: int | None,
+    boundaries: Sequence[int],
+    as_of: AsOf | None,
+    groups: DimensionGroups = NO_GROUPS,
+) -> dict[TotalsKey, Totals]:
+    """Return the totals by (index of the window between `boundaries`, customer id, group), if there is counted usage.
 
     `boundaries` are microseconds since 1970 UTC.
     """
     earliest, latest = source.time_span(customer_id) or (0, 0)
     clamped = [min(max(boundary, earliest), latest) for boundary in boundaries]
-    if source.parts is None:
-        ranges, of_range = cover_range(clamped, ()), partial(_totals_of_records, source, boundaries, as_of)
+    if source.parts is None or not source.rules.formula.rule.is_stored:
+        ranges, of_range = cover_range(clamped, ()), partial(_totals_of_records, source, boundaries, as_of, groups)
     else:
-        part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of)
+        part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of, groups)
         ranges, of_range = cover_range(clamped, source.parts.bucket_sizes), part_totals.of_range
     partial_totals = chain.from_iterable(of_range(range_part, customer_id) for range_part in ranges)
     return _merge(partial_totals, range(len(boundaries) - 1))
 
 
-def _merge(partial_totals: Iterable[PartialTotals], windows: range) -> dict[WindowKey, Totals]:
+def _merge(partial_totals: Iterable[PartialTotals], windows: range) -> dict[TotalsKey, Totals]:
     """Return the merged totals of the requested windows."""
-    parts: defaultdict[WindowKey, list[Totals]] = defaultdict(list)
+    parts: defaultdict[TotalsKey, list[Totals]] = defaultdict(list)
     for key, totals in partial_totals:
         if key[0] in windows:
             parts[key].append(totals)
@@ -65,11 +70,17 @@ class PartTotals:
     """Computes partial totals of stored parts as known at `as_of`; some may lie outside of the requested windows."""
 
     def __init__(
-        self, parts: StoredParts, window: EventTimeWindow | None, boundaries: Sequence[int], as_of: AsOf | None
+        self,
+        parts: StoredParts,
+        window: EventTimeWindow | None,
+        boundaries: Sequence[int],
+        as_of: AsOf | None,
+        groups: DimensionGroups,
     ) -> None:
         self._parts = parts
         self._event_time_window = window
         self._boundaries = boundaries
+        self._groups = groups
         self._is_current = as_of is None
         self._as_of = AS_OF_HEAD if as_of is None else as_of
 
@@ -84,7 +95,7 @@ class PartTotals:
             start, end = bucket_start(start, size), -bucket_start(-end, size)
         if self._is_current:
             current = self._parts.totals_between(size, customer_id, start, end)
-            return ((self._key(key[0], totals), totals) for key, totals in current if totals.count)
+            return ((self._key(key, totals), totals) for key, totals in current if totals.count)
         return self._of_buckets(size, self._parts.buckets_between(size, customer_id, start, end))
 
     def _of_buckets(self, size: int, buckets: Iterable[Bucket]) -> Iterator[PartialTotals]:
@@ -112,9 +123,9 @@ class PartTotals:
             for block, records in zip(opened, self._parts.usage_in(opened), strict=True):
                 counted, window = self._as_of.counted(records), window_of(block)
                 if window is None:
-                    yield from _sum(counted, self._boundaries)
+                    yield from _sum(counted, self._boundaries, self._groups)
                 elif counted:
-                    yield (window, block.key[0]), Totals.from_usage(counted)
+                    yield (window, block.key[0], self._groups[block.key[2]]), Totals.from_usage(counted)
 
         return self._of_parts(blocks, window_of, open_blocks)
 
@@ -129,7 +140,7 @@ class PartTotals:
         for part in parts:
             if self._as_of.includes_all(part.changes) and (window := window_of(part)) is not None:
                 if part.totals.count:
-                    yield (window, part.key[0]), part.totals
+                    yield (window, part.key[0], self._groups[part.key[2]]), part.totals
             elif self._as_of.includes_some(part.changes):
                 opened.append(part)
                 if len(opened) >= _OPEN_BATCH:
@@ -141,12 +152,12 @@ class PartTotals:
     def _of_event_time_windows(self, blocks: Iterable[UsageBlock]) -> Iterator[PartialTotals]:
         """Yield the totals of event time windows, given all blocks of each."""
         for key, totals in totals_by_window(blocks, self._parts.usage_in, self._as_of).items():
-            yield self._key(key[0], totals), totals
+            yield self._key(key, totals), totals
 
-    def _key(self, customer_id: int, totals: Totals) -> WindowKey:
-        """Return the requested window that contains the last counted record, and the customer."""
+    def _key(self, key: BucketKey, totals: Totals) -> TotalsKey:
+        """Return the requested window that contains the last counted record, the customer and the group."""
         assert totals.last_at is not None
-        return self._window_at(totals.last_at), customer_id
+        return self._window_at(totals.last_at), key[0], self._groups[key[2]]
 
     def _window_at(self, at: int) -> int:
         """Return the index of the requested window that contains a time; -1 or an index too high if none does."""
@@ -157,18 +168,20 @@ def _totals_of_records(
     source: UsageSource,
     boundaries: Sequence[int],
     as_of: AsOf | None,
+    groups: DimensionGroups,
     range_part: RangePart,
     customer_id: int | None,
 ) -> Iterator[PartialTotals]:
     """Yield partial totals of the records in a range, if there are no stored parts."""
     for group in complete_windows(source, customer_id, range_part.start, range_part.end, as_of):
-        yield from _sum(effective_usage(group, source.rules.event_time_window), boundaries)
+        yield from _sum(effective_usage(group, source.rules.event_time_window), boundaries, groups)
 
 
-def _sum(records: Iterable[UsageRecord], boundaries: Sequence[int]) -> Iterator[PartialTotals]:
-    """Yield the totals of records by requested window and customer."""
-    parts: defaultdict[WindowKey, list[UsageRecord]] = defaultdict(list)
+def _sum(records: Iterable[UsageRecord], boundaries: Sequence[int], groups: DimensionGroups) -> Iterator[PartialTotals]:
+    """Yield the totals of records, with their unique values, by requested window, customer and group."""
+    parts: defaultdict[TotalsKey, list[UsageRecord]] = defaultdict(list)
     for record in records:
-        parts[bisect_right(boundaries, record.occurred_at) - 1, record.customer_id].append(record)
+        window = bisect_right(boundaries, record.occurred_at) - 1
+        parts[window, record.customer_id, groups[record.dimensions]].append(record)
     for key, part in parts.items():
-        yield key, Totals.from_usage(part)
+        yield key, Totals.with_unique_values(part)

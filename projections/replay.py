@@ -20,19 +20,20 @@ import msgspec
 from ..domain.counting import window_start
 from ..domain.decimals import EXACT_CONTEXT, ZERO
 from ..domain.errors import TallybookError
+from ..domain.event_time_window import EventTimeWindow
 from ..domain.meter_event import MeterEventData
-from ..domain.rules import EventTimeWindow, Rules
+from ..domain.rules import DimensionValues, Rules
 from ..domain.timestamps import to_microseconds
+from ..domain.totals import Totals, extremes
 from .models import PAGE_SIZE, LedgerEvent, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, ledger_gap_error, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
 from .ports import BulkLedgerReader, WorkerPoolProvider
 from .stored_events import PositionedEvent, cancelled_positions, projection_stopped, topic_for
-from .totals import Totals
 
-_UsageRow = tuple[str, datetime, int, Decimal | None, tuple[str, ...]]
-"""Customer, time, position, value and dimension values of a meter event."""
-_WindowKey = tuple[str, tuple[str, ...], int]
+_UsageRow = tuple[str, datetime, int, Decimal | None, DimensionValues, str | None]
+"""Customer, time, position, value, dimension values and unique value of a meter event."""
+_WindowKey = tuple[str, DimensionValues, int]
 """Customer, dimension values and start of a window, in which one meter event counts."""
 
 
@@ -55,17 +56,21 @@ class PageTotals(NamedTuple):
 class _RunningTotals:
     """The values of one customer's meter events so far, and the latest event."""
 
-    __slots__ = ("latest", "values")
+    __slots__ = ("latest", "unique_values", "values")
 
     def __init__(self, first: _UsageRow) -> None:
         self.values: list[Decimal | None] = []
+        self.unique_values: set[str] = set()
         self.latest = first
 
     def totals(self) -> Totals:
         """Return the totals of the values."""
-        _, at, position, last, _ = self.latest
-        total = reduce(EXACT_CONTEXT.add, [value for value in self.values if value is not None], ZERO)
-        return Totals(total, len(self.values), last, to_microseconds(at), position)
+        _, at, position, last, *_ = self.latest
+        values = [value for value in self.values if value is not None]
+        smallest, largest = extremes(values)
+        total, last_at = reduce(EXACT_CONTEXT.add, values, ZERO), to_microseconds(at)
+        unique_values = frozenset(self.unique_values)
+        return Totals(total, len(self.values), last, last_at, position, smallest, largest, unique_values)
 
 
 def replay_totals(
@@ -171,16 +176,16 @@ def _pages_newest_first(
 
 
 def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: Collection[int]) -> Iterator[_UsageRow]:
-    """Yield the meter's events that aren't cancelled."""
+    """Yield the meter's events that are neither cancelled nor filtered."""
     event_name, parse = query.event_name, query.rules.parser()
     for position, event in events:
         if type(event) is MeterEventData and event.event_name == event_name:
             try:
-                customer, value, dimensions = parse(event.payload)
+                customer, value, dimensions, unique_value, is_filtered = parse(event.payload)
             except TallybookError as error:
                 raise projection_stopped(position, topic_for(event), error) from error
-            if position not in cancelled:
-                yield customer, event.occurred_at, position, value, dimensions
+            if position not in cancelled and not is_filtered:
+                yield customer, event.occurred_at, position, value, dimensions, unique_value
 
 
 def _newest_per_window(
@@ -189,7 +194,7 @@ def _newest_per_window(
     """Return the newest event of each window that isn't in `covered_windows`, newest first; add these windows to it."""
     newest: list[_UsageRow] = []
     for row in sorted(usage_rows, key=_POSITION, reverse=True):
-        customer, at, _, _, dimensions = row
+        customer, at, _, _, dimensions, _ = row
         window_key = (customer, dimensions, window_start(to_microseconds(at), window))
         if window_key not in covered_windows:
             covered_windows.add(window_key)
@@ -202,12 +207,14 @@ def _sum_by_customer(usage_rows: Iterable[_UsageRow], query: TotalsQuery) -> dic
     start, end = query.start, query.end
     sums: dict[str, _RunningTotals] = {}
     for row in usage_rows:
-        customer, at, _, value, _ = row
+        customer, at, _, value, _, unique_value = row
         if start <= at < end:
             running = sums.get(customer)
             if running is None:
                 running = sums[customer] = _RunningTotals(row)
             running.values.append(value)
+            if unique_value is not None:
+                running.unique_values.add(unique_value)
             if at >= running.latest[1]:
                 running.latest = row
     return {customer: running.totals() for customer, running in sums.items()}

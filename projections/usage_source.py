@@ -15,18 +15,28 @@ import msgspec
 
 from ..domain.counting import UsageRecord
 from ..domain.errors import TallybookError
-from ..domain.rules import Formula, Rules
+from ..domain.formulas import ValueType
+from ..domain.rules import Rules
+from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .buckets import bucket_end, bucket_sizes
-from .fold import encode_dimensions
+from .dimensions import encode_dimensions
 from .models import AsOf, Bucket, ProjectedMeter
 from .ports import ReadModelReader
-from .totals import Totals
 
 PayloadLoader = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
 """Returns the payloads of the meter events at positions."""
 
 _BATCH_SIZE = 500
+_SAME_RECORDS = {
+    (ValueType.NUMBER, ValueType.NUMBER),
+    (ValueType.NUMBER, ValueType.OPTIONAL_NUMBER),
+    (ValueType.OPTIONAL_NUMBER, ValueType.OPTIONAL_NUMBER),
+    (ValueType.TEXT, ValueType.TEXT),
+}
+"""The value types of two formulas, if records that are folded under the first are counted by the second."""
+_PARSING_FIELDS = ("customer_key", "value_key", "dimension_keys", "optional_dimension_keys", "filter")
+"""The fields of rules that decide how a payload is parsed, beside the type of the value."""
 
 
 class StoredParts(Protocol):
@@ -97,11 +107,14 @@ class UsageSource(Protocol):
 def counts_same_records(folded: Rules, rules: Rules) -> bool:
     """Return whether `rules` count the same records with the same values as the rules that usage is folded under.
 
-    They may have another formula. But the formula `count` also folds records without a value, which others don't count.
+    They may have another formula that reads the same values. But the formula `count` also folds records without a
+    value, which others don't count.
     """
-    return rules == folded or (
-        folded.formula is not Formula.COUNT and rules == folded.model_copy(update={"formula": rules.formula})
-    )
+    value_types = folded.formula.rule.value_type, rules.formula.rule.value_type
+    if value_types not in _SAME_RECORDS:
+        return False
+    of_quantity = {"formula": folded.formula, "multiplier": folded.multiplier, "rounding": folded.rounding}
+    return folded == rules.model_copy(update=of_quantity)
 
 
 class ProjectedUsage:
@@ -149,11 +162,10 @@ class ReparsedUsage:
         self._projected = projected
         self._load_payloads = load_payloads
         self._same_customers = rules.customer_key == projected.rules.customer_key
-        self._same_payload = (
-            self._same_customers
-            and rules.value_key == projected.rules.value_key
-            and rules.dimension_keys == projected.rules.dimension_keys
-        )
+        # Only the window differs, or the records without a value don't count.
+        self._same_payload = ValueType.TEXT not in {
+            rules.formula.rule.value_type, projected.rules.formula.rule.value_type
+        } and all(getattr(rules, field) == getattr(projected.rules, field) for field in _PARSING_FIELDS)  # fmt: skip
         self._local_ids: dict[str, int] = {}
         self._cached_range: tuple[int, int, AsOf | None] | None = None
         self._cached_records: Mapping[int, list[UsageRecord]] = {}
@@ -185,8 +197,8 @@ class ReparsedUsage:
             return iter(self._by_customer(start, end, as_of).get(customer_id, ()))
         projected = self._projected.usage_between(customer_id, start, end, as_of)
         if self._same_payload:
-            needs_value = self.rules.formula is not Formula.COUNT
-            return (record for record in projected if record.value is not None or not needs_value)
+            needs_value = self.rules.formula.rule.value_type is ValueType.NUMBER
+            return (record for record in projected if record.value is not None or record.is_filtered or not needs_value)
         return self._reparse(projected)
 
     def _by_customer(self, start: int, end: int, as_of: AsOf | None) -> Mapping[int, list[UsageRecord]]:
@@ -203,7 +215,7 @@ class ReparsedUsage:
             payloads = self._load_payloads([record.position for record in chunk])
             for record in chunk:
                 try:
-                    customer, value, dimension_values = parse(payloads[record.position])
+                    customer, value, dimension_values, unique_value, is_filtered = parse(payloads[record.position])
                 except TallybookError:
                     continue
                 yield msgspec.structs.replace(
@@ -211,6 +223,8 @@ class ReparsedUsage:
                     customer_id=record.customer_id if self._same_customers else self._local_id(customer),
                     value=value,
                     dimensions=encode_dimensions(dimension_values),
+                    unique_value=unique_value,
+                    is_filtered=is_filtered,
                 )
 
     def _local_id(self, customer: str) -> int:

@@ -6,15 +6,19 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.counting import UsageRecord, effective_by_position
+from ..domain.totals import Totals
+from .dimensions import NO_GROUPS, DimensionGroups
 from .models import AsOf
-from .range_totals import WindowKey, range_totals
-from .totals import Totals
+from .range_totals import TotalsKey, range_totals
 from .usage_source import UsageSource
 from .windows import complete_windows
 
 
 class UsageVerdict(msgspec.Struct, frozen=True, gc=False):
-    """A record and the record that counts in its place: itself, one that supersedes it, or None if it is cancelled."""
+    """A record and the record that counts in its place: itself, one that supersedes it, or None.
+
+    None counts in place of a record that is cancelled or doesn't match the filter of the meter.
+    """
 
     record: UsageRecord
     effective: UsageRecord | None
@@ -41,10 +45,14 @@ class UsageView:
         self.window = source.rules.event_time_window
 
     def totals(
-        self, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
-    ) -> dict[WindowKey, Totals]:
-        """Return the totals by (index of the window between `boundaries`, customer id), if there is counted usage."""
-        return range_totals(self.source, customer_id, boundaries, as_of)
+        self,
+        customer_id: int | None,
+        boundaries: Sequence[int],
+        as_of: AsOf | None = None,
+        groups: DimensionGroups = NO_GROUPS,
+    ) -> dict[TotalsKey, Totals]:
+        """Return the totals by (index of the window between `boundaries`, customer id, group), if there is usage."""
+        return range_totals(self.source, customer_id, boundaries, as_of, groups)
 
     def verdicts(
         self, customer_id: int | None, start: int, end: int, as_of: AsOf | None = None
@@ -52,7 +60,7 @@ class UsageView:
         """Yield every record in [start, end) with its verdict, ordered by (occurred_at, position)."""
         if self.window is None:  # a fast path: grouping the records would take longer than reading them
             for record in self.source.usage_between(customer_id, start, end, as_of):
-                yield UsageVerdict(record, record if record.cancelled_position is None else None)
+                yield UsageVerdict(record, record if record.is_active else None)
             return
         for group in complete_windows(self.source, customer_id, start, end, as_of):
             effective = effective_by_position(group, self.window)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ..domain.counting import UsageRecord, window_start
+from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .buckets import HOUR_SECONDS, bucket_end
 from .models import AS_OF_HEAD, AsOf
-from .totals import Totals
 from .usage_source import UsageSource
 
 UsageReader = Callable[[Sequence[UsageBlock]], Iterator[list[UsageRecord]]]

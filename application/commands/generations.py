@@ -1,11 +1,12 @@
 """Generations of the read models as callers see them: rebuild, compare, promote and drop them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ...projections.models import Generation
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
 from ..queries.comparison import GenerationComparison, GenerationDifference
+from ..queries.dimension_query import Where
 from ..read_models.generations import Generations
 from ..results import GenerationView
 from ..validation import optional_note, require_event_name, require_generation
@@ -35,8 +36,8 @@ class GenerationCommands:
     ) -> GenerationView:
         """Build a generation from the ledger while the live one continues to answer queries.
 
-        `rules` maps event names to changed rules (some of formula, event_time_window, customer_key, value_key and
-        dimension_keys). An interrupted rebuild is resumed by the same call.
+        `rules` maps event names to changed rules: some of the arguments of `meters.configure` that describe rules. An
+        interrupted rebuild is resumed by the same call.
 
         Raises RebuildInProgress, IncompatibleRules or InvalidParameter.
         """
@@ -58,12 +59,21 @@ class GenerationCommands:
         event_name = require_event_name(event_name)
         return self._to_view(self._generations.build_candidate({event_name: rules}, progress))
 
-    def diff(self, generation: int, *, window: str = "month", timezone: str = "UTC") -> GenerationDifference:
+    def diff(
+        self,
+        generation: int,
+        *,
+        window: str = "month",
+        timezone: str = "UTC",
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
+    ) -> GenerationDifference:
         """Return how the totals of a generation differ from the live one's, by meter, customer and `window`.
 
-        `window` is minute, hour, day, month or year, in `timezone`. Raises GenerationNotFound or GenerationInUse.
+        `window` is minute, hour, day, month or year, in `timezone`. `where` and `group_by` name dimensions that a meter
+        has in either generation; meters without them aren't compared. Raises GenerationNotFound or GenerationInUse.
         """
-        return self._comparison.diff(generation, window, timezone)
+        return self._comparison.diff(generation, window, timezone, where, group_by)
 
     def promote(self, generation: int, *, reason: str | None = None, by: str | None = None) -> GenerationView:
         """Make a generation live. The previous one is retired; promote that one to go back.

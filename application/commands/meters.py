@@ -1,17 +1,22 @@
 """Meters: configure, rename, deactivate and reactivate them, list them and their changes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.conditions import Condition
 from ...domain.errors import MeterAlreadyExists, MeterNotFound
 from ...domain.meter import Meter
+from ...domain.rounding import Rounding
 from ...domain.rules import Rules
 from ...domain.timestamps import ensure_utc, to_iso
 from ..ledger.ledger import Ledger
 from ..results import MeterChange, MeterView
-from ..validation import parse_as_of, parse_rules, require_event_name, require_int, require_text
+from ..rules_arguments import parse_rules
+from ..validation import parse_as_of, require_event_name, require_int, require_text
 
 
 class MeterCommands:
@@ -31,16 +36,37 @@ class MeterCommands:
         customer_key: str = "stripe_customer_id",
         value_key: str = "value",
         dimension_keys: Sequence[str] = (),
+        optional_dimension_keys: Sequence[str] = (),
+        filter: Condition | Mapping[str, object] | None = None,  # noqa: A002 - the name of the field
+        multiplier: str | int | Decimal | Fraction | None = None,
+        rounding: Rounding | Mapping[str, object] | None = None,
     ) -> MeterView:
         """Create the meter that counts events named `event_name`, and return it.
 
-        `formula` is sum, count or last. `event_time_window` is None (every event counts), hour or day (the newest event
-        of each UTC hour or day supersedes earlier ones). The keys name the payload entries of the customer, the value
-        and the dimension values. An existing meter with the same rules and name is returned unchanged.
+        `formula` is sum, count, last, max, min, avg or unique_count. `event_time_window` is None (every event counts),
+        hour or day (the newest event of each UTC hour or day supersedes earlier ones). The keys name the payload
+        entries of the customer, the value and the dimension values; without an optional dimension an event is in a
+        group of its own. An existing meter with the same rules and name is returned unchanged.
+
+        `filter` is a condition like {"key": "region", "equals": "eu"}; events that don't match are stored and don't
+        count. See docs/rules.md for all conditions. The quantity of the formula is multiplied by `multiplier`, such as
+        "1/3600", exactly. The billable quantity is rounded by `rounding`, such as {"mode": "up", "step": "0.01"}.
 
         Raises MeterAlreadyExists if the meter has other rules, and InvalidParameter for an argument out of range.
         """
-        rules = parse_rules(formula, event_time_window, customer_key, value_key, dimension_keys)
+        rules = parse_rules(
+            {
+                "formula": formula,
+                "event_time_window": event_time_window,
+                "customer_key": customer_key,
+                "value_key": value_key,
+                "dimension_keys": dimension_keys,
+                "optional_dimension_keys": optional_dimension_keys,
+                "filter": filter,
+                "multiplier": multiplier,
+                "rounding": rounding,
+            }
+        )
         event_name = require_event_name(event_name)
         name = event_name if display_name is None else require_text(display_name, "display_name", 250)
         try:

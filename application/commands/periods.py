@@ -1,6 +1,6 @@
 """Closed periods: close a period for an invoice, and reopen it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from eventsourcing.persistence import IntegrityError
@@ -26,8 +26,12 @@ class PeriodCommands(PeriodQueries):
         self._policy = policy
         self._clock = clock
 
-    def close(self, event_name: str, customer: str, start: datetime, end: datetime) -> ClosedPeriod:
+    def close(
+        self, event_name: str, customer: str, start: datetime, end: datetime, *, group_by: Sequence[str] = ()
+    ) -> ClosedPeriod:
         """Freeze the totals of `customer` in [start, end) for an invoice, and return them.
+
+        With `group_by`, the totals by the values of these dimensions are frozen too, as `groups`.
 
         Meter events and cancellations that arrive later are recorded as usual and never change the closed period:
         `adjustments` returns their difference. Closing a closed period again returns the first result.
@@ -44,7 +48,7 @@ class PeriodCommands(PeriodQueries):
             if closed is not None:
                 return closed
             with self._meter_queries.session() as read_models:
-                query = self._meter_queries.meter_query(read_models, event_name)
+                query = self._meter_queries.meter_query(read_models, event_name, group_by=group_by)
                 totals = compute_period_totals(query, customer, bounds)
             # The clock is read after the totals are computed: no event in them is recorded later than the closing.
             closed = periods.close(start, end, totals, at=self._now(), policy=self._policy)

@@ -36,7 +36,7 @@ class RuleCommands:
     ) -> MeterView:
         """Change the rules of a meter for all of its past; closed periods keep their totals. Return the meter.
 
-        `rules` maps some of formula, event_time_window, customer_key, value_key and dimension_keys to their new values.
+        `rules` maps some of the arguments of `meters.configure` that describe rules to their new values.
         To see the difference first, build a candidate with these rules, `diff` it, and `promote` it.
 
         Raises IncompatibleRules, with the meter events that the new rules reject and nothing changed.

@@ -1,21 +1,25 @@
 """Closed periods and what is owed on them: the signed difference since each was closed."""
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import reduce
+from typing import NamedTuple
 
-from ...domain.counting import usage_digest
-from ...domain.customer_periods import ClosedPeriod, PeriodTotals
-from ...domain.decimals import EXACT_CONTEXT, ZERO, billable
-from ...domain.rules import Formula
+from ...domain.counting import UsageRecord, usage_digest
+from ...domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
+from ...domain.decimals import EXACT_CONTEXT, ZERO
+from ...domain.rules import Rules
 from ...domain.timestamps import to_microseconds
+from ...domain.totals import Totals
+from ...projections.dimensions import DimensionGroups, Group, group_order
 from ...projections.models import AsOf
-from ...projections.totals import Totals
-from ...projections.usage_view import UsageVerdict, UsageView, VerdictChange
+from ...projections.usage_view import UsageView, VerdictChange
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
-from ..results import AdjustingEvent, Adjustment, PeriodGap
+from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
 from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
+from .dimension_query import Where, parse_dimension_query
 from .events import event_view_fields, verdict_for
 from .gaps import compute_gaps, gaps_by_range
 from .meter_query import MeterQuery, MeterQueryFactory
@@ -40,27 +44,33 @@ class PeriodQueries:
         start: datetime | None = None,
         end: datetime | None = None,
         as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
     ) -> list[Adjustment]:
         """Return what is owed, signed, on each closed period that overlaps [start, end), with the events behind it.
 
         Totals are computed under the rules that the period was closed under; the difference that the current rules
         would make is reported in `rules_difference` and not owed. A closed period without later changes has no
         adjustment.
+
+        `where` selects usage by its dimension values, and `group_by` adds the part of each combination of the values of
+        these dimensions. Both name dimensions of the rules that the periods were closed under.
         """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
         bounds, known = optional_time_range(start, end), parse_as_of(as_of)
         with self._meter_queries.session() as read_models:
-            query = self._meter_queries.meter_query(read_models, event_name, known)
+            query = self._meter_queries.meter_query(read_models, event_name, known, where, group_by)
             meter = read_models.meters()[event_name]
             known = known or AsOf(position=read_models.position())
             periods = [
                 period for period in self._closed_periods(event_name, customer, bounds, known) if period.is_closed
             ]
             rules_by_revision = {period.revision: period.rules for period in periods}
-            views = {
-                revision: self._meter_queries.usage_view(read_models, meter, rules)
-                for revision, rules in rules_by_revision.items()
-            }
+            views: dict[int, _PeriodView] = {}
+            for revision, rules in rules_by_revision.items():
+                selected, groups = parse_dimension_query(rules, where, group_by)
+                view = self._meter_queries.usage_view(read_models, meter, rules, selected)
+                views[revision] = _PeriodView(view, groups, is_partial=selected is not None)
             # Sorted by range: a view may parse a whole range at once, and then serves all customers from it.
             by_range = sorted(periods, key=lambda period: (period.start, period.end))
             computed = [self._adjustment(views[period.revision], query, period) for period in by_range]
@@ -81,39 +91,34 @@ class PeriodQueries:
         ]
         return sorted(overlapping, key=lambda period: (period.customer, period.start))
 
-    def _adjustment(self, view: UsageView, query: MeterQuery, period: ClosedPeriod) -> Adjustment | None:
+    def _adjustment(self, period_view: "_PeriodView", query: MeterQuery, period: ClosedPeriod) -> Adjustment | None:
         """Return what is owed on a period under the rules it was closed under; None if nothing has changed."""
-        formula = period.rules.formula
-        query = query._replace(as_of=_as_of_including(query.as_of, period))
-        history = _changes_since(view, period, query.as_of)
-        before = Totals.from_usage(
-            [change.before.record for change in history if change.before and change.before.is_counted]
-        )
-        now = Totals.from_usage([change.now.record for change in history if change.now.is_counted])
-        last_positions = {before.last_position, now.last_position}
-        changed = [
-            (change, difference)
-            for change in history
-            if change.before is not change.now or change.now.record.position in last_positions
-            if _has_changed(change, difference := _contribution_change(change, before, now, formula))
-        ]
-        quantity = now.quantity(formula)
+        rules, query = period.rules, query._replace(as_of=_as_of_including(query.as_of, period))
+        history = _changes_since(period_view.view, period, query.as_of)
+        counted_before = [change.before.record for change in history if change.before and change.before.is_counted]
+        counted_now = [change.now.record for change in history if change.now.is_counted]
+        before, now = Totals.with_unique_values(counted_before), Totals.with_unique_values(counted_now)
+        changed = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
+        quantity = rules.quantity(now)
+        quantity_before = rules.quantity(before) if period_view.is_partial else period.quantity
+        billable_before = rules.billable(quantity_before) if period_view.is_partial else period.billable
         rules_difference = EXACT_CONTEXT.subtract(_quantity_under_current_rules(query, period, quantity), quantity)
-        if not changed and not rules_difference and quantity == period.quantity:
+        if not changed and not rules_difference and quantity == quantity_before:
             return None
-        events = event_view_fields(self._ledger, [change.now for change, _ in changed], period.rules)
+        events = event_view_fields(self._ledger, [change.now for change, _ in changed], rules)
         return Adjustment(
             period=period,
             quantity=quantity,
-            billable=billable(quantity),
-            difference=EXACT_CONTEXT.subtract(quantity, period.quantity),
-            billable_difference=EXACT_CONTEXT.subtract(billable(quantity), period.billable),
+            billable=rules.billable(quantity),
+            difference=EXACT_CONTEXT.subtract(quantity, quantity_before),
+            billable_difference=EXACT_CONTEXT.subtract(rules.billable(quantity), billable_before),
             rules_difference=rules_difference,
             position=query.position,
             events=tuple(
                 AdjustingEvent(*fields, before=change.before and verdict_for(change.before), change=difference)
                 for fields, (change, difference) in zip(events, changed, strict=True)
             ),
+            groups=_group_adjustments(period_view.groups, rules, counted_before, counted_now),
         )
 
     @retry_on_connection_loss
@@ -162,23 +167,75 @@ class PeriodQueries:
         return [period for period in periods if reopened or period.is_closed]
 
 
+class _PeriodView(NamedTuple):
+    """The usage of a meter under the rules of closed periods; `is_partial` if not all dimension values are selected."""
+
+    view: UsageView
+    groups: DimensionGroups
+    is_partial: bool
+
+
 def compute_period_totals(query: MeterQuery, customer: str, bounds: tuple[int, int]) -> PeriodTotals:
     """Return the totals of a customer in a range, with the rules, position and digest they were computed from."""
-    verdicts = query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
+    rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
     counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-    totals = Totals.from_usage(counted)
-    quantity = totals.quantity(query.rules.formula)
+    by_group = _totals_by_group(counted, query.groups)
+    totals = Totals.merge_all(list(by_group.values()))
+    quantity = rules.quantity(totals)
     return PeriodTotals(
         quantity=quantity,
-        billable=billable(quantity),
+        billable=rules.billable(quantity),
         sum=totals.sum,
         count=totals.count,
         last=totals.last,
-        rules=query.rules,
+        rules=rules,
         revision=query.revision,
         position=query.position,
         digest=usage_digest(counted),
+        groups=_period_groups(query.groups, rules, by_group),
     )
+
+
+def _totals_by_group(records: Sequence[UsageRecord], groups: DimensionGroups) -> dict[Group, Totals]:
+    by_group: defaultdict[Group, list[UsageRecord]] = defaultdict(list)
+    for record in records:
+        by_group[groups[record.dimensions]].append(record)
+    return {group: Totals.with_unique_values(by_group[group]) for group in sorted(by_group, key=group_order)}
+
+
+def _period_groups(
+    groups: DimensionGroups, rules: Rules, totals_by_group: Mapping[Group, Totals]
+) -> tuple[PeriodGroup, ...]:
+    """Return the totals of each group; nothing if the closing doesn't group."""
+    if not groups.group_by:
+        return ()
+    return tuple(
+        PeriodGroup(
+            dimensions=dict(zip(groups.group_by, group, strict=True)),
+            quantity=(quantity := rules.quantity(totals)),
+            billable=rules.billable(quantity),
+            sum=totals.sum,
+            count=totals.count,
+            last=totals.last,
+        )
+        for group, totals in totals_by_group.items()
+    )
+
+
+def _group_adjustments(
+    groups: DimensionGroups, rules: Rules, before: Sequence[UsageRecord], now: Sequence[UsageRecord]
+) -> tuple[GroupAdjustment, ...]:
+    """Return the part of each group, given the events counted before and now; nothing if the query doesn't group."""
+    if not groups.group_by:
+        return ()
+    totals_before, totals_now = _totals_by_group(before, groups), _totals_by_group(now, groups)
+    adjustments: list[GroupAdjustment] = []
+    for group in sorted(totals_before.keys() | totals_now.keys(), key=group_order):
+        quantity = rules.quantity(totals_now.get(group, Totals()))
+        quantity_before = rules.quantity(totals_before.get(group, Totals()))
+        dimensions = dict(zip(groups.group_by, group, strict=True))
+        adjustments.append(GroupAdjustment(dimensions, quantity, EXACT_CONTEXT.subtract(quantity, quantity_before)))
+    return tuple(adjustments)
 
 
 def _as_of_including(as_of: AsOf | None, period: ClosedPeriod) -> AsOf | None:
@@ -199,22 +256,21 @@ def _quantity_under_current_rules(query: MeterQuery, period: ClosedPeriod, quant
         return quantity
     bounds = to_microseconds(period.start), to_microseconds(period.end)
     totals = query.view.totals(query.customer_id(period.customer), bounds, query.as_of)
-    return reduce(Totals.merge, totals.values(), Totals()).quantity(query.rules.formula)
+    return query.rules.quantity(Totals.merge_all(list(totals.values())))
 
 
-def _contribution_change(change: VerdictChange, before: Totals, now: Totals, formula: Formula) -> Decimal:
-    """Return what an event contributes now beyond what it contributed at the closing."""
-    return EXACT_CONTEXT.subtract(
-        _contribution(change.now, now, formula), _contribution(change.before, before, formula)
-    )
-
-
-def _contribution(verdict: UsageVerdict | None, totals: Totals, formula: Formula) -> Decimal:
-    if verdict is None or not verdict.is_counted:
-        return ZERO
-    return totals.contribution(verdict.record, formula)
-
-
-def _has_changed(change: VerdictChange, difference: Decimal) -> bool:
-    """Return whether an event was recorded since, got another verdict, or contributes another amount."""
-    return change.before is None or verdict_for(change.now) != verdict_for(change.before) or difference != 0
+def _changed_contributions(
+    history: Iterable[VerdictChange],
+    contribution_before: Callable[[UsageRecord], Decimal],
+    contribution_now: Callable[[UsageRecord], Decimal],
+) -> list[tuple[VerdictChange, Decimal]]:
+    """Return the events that were recorded since, or that have another verdict or contribution, with the difference."""
+    changed: list[tuple[VerdictChange, Decimal]] = []
+    for change in history:
+        before, now = change.before, change.now
+        old = contribution_before(before.record) if before is not None and before.is_counted else ZERO
+        new = contribution_now(now.record) if now.is_counted else ZERO
+        difference = EXACT_CONTEXT.subtract(new, old)
+        if difference or (before is not now and (before is None or verdict_for(now) != verdict_for(before))):
+            changed.append((change, difference))
+    return changed

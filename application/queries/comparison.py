@@ -1,21 +1,27 @@
 """Compare the totals of a generation of the read models with those of the live one."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from ...domain.calendar import CalendarWindow, get_timezone
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.errors import LedgerUnavailable
+from ...domain.rules import Rules
 from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_microseconds
+from ...projections.dimensions import DimensionGroups, Group, group_order
+from ...projections.models import ProjectedMeter
 from ...projections.ports import ReadModelReader
 from ...projections.projector import Projector
 from ...projections.usage_view import UsageView
 from ..read_models.generations import Generations
 from ..validation import require_choice, require_generation
+from .dimension_query import Where, parse_dimension_query
 from .meter_query import MeterQueryFactory
 from .totals import window_boundaries
 
@@ -25,7 +31,10 @@ _ALL_TIME = to_microseconds(MIN_DATETIME), to_microseconds(MAX_DATETIME)
 
 @dataclass(frozen=True, slots=True)
 class CustomerDifference:
-    """The totals of one customer, meter and window: `before` in the live generation, `after` in the other one."""
+    """The totals of one customer, meter and window: `before` in the live generation, `after` in the other one.
+
+    `dimensions` are the values of the dimensions that the comparison groups by.
+    """
 
     event_name: str
     customer: str
@@ -33,6 +42,7 @@ class CustomerDifference:
     end: datetime
     before: Decimal
     after: Decimal
+    dimensions: dict[str, str | None] = field(default_factory=dict, hash=False)
 
     @property
     def difference(self) -> Decimal:
@@ -82,8 +92,12 @@ class GenerationComparison:
         self._projector = projector
         self._meter_queries = meter_queries
 
-    def diff(self, generation: int, window: str, timezone: str) -> GenerationDifference:
-        """Return how a generation differs from the live one, by windows of `timezone`.
+    def diff(
+        self, generation: int, window: str, timezone: str, where: Where | None, group_by: Sequence[str]
+    ) -> GenerationDifference:
+        """Return how a generation differs from the live one, by windows of `timezone` and groups of dimension values.
+
+        Only meters are compared that have the dimensions in `where` and `group_by` under either rules.
 
         Both are brought up to date first. Raises GenerationNotFound, GenerationInUse, or LedgerUnavailable if events
         are recorded so fast that the two are never at the same position.
@@ -100,7 +114,8 @@ class GenerationComparison:
                     other = live.for_generation(generation)
                     live_position, other_position = live.position(), other.position()
                     if live_position == other_position:
-                        differences, meters = self._compare(live, other, calendar_window, zone)
+                        windows = _Windows(calendar_window, zone)
+                        differences, meters = self._compare(live, other, windows, where, group_by)
                         return GenerationDifference(generation, live_position, differences, meters)
                 self._generations.catch_up(compared, until=live_position)
                 self._projector.catch_up(until=other_position)
@@ -109,53 +124,90 @@ class GenerationComparison:
         )
 
     def _compare(
-        self, live: ReadModelReader, other: ReadModelReader, window: CalendarWindow, timezone: ZoneInfo
+        self,
+        live: ReadModelReader,
+        other: ReadModelReader,
+        windows: "_Windows",
+        where: Where | None,
+        group_by: Sequence[str],
     ) -> tuple[tuple[CustomerDifference, ...], tuple[MeterDifference, ...]]:
         customer_differences: list[CustomerDifference] = []
         meter_differences: list[MeterDifference] = []
         other_meters = other.meters()
         for event_name, meter in sorted(live.meters().items()):
             other_meter = other_meters[event_name]
-            before = self._meter_queries.usage_view(live, meter, meter.rules)
-            after = self._meter_queries.usage_view(other, other_meter, other_meter.rules)
-            differences, sums = _compare_meter(event_name, before, after, window, timezone)
+            before = self._grouped_usage(live, meter, other_meter.rules, where, group_by)
+            after = self._grouped_usage(other, other_meter, meter.rules, where, group_by)
+            differences, sums = _compare_meter(event_name, before, after, windows)
             customer_differences += differences
             meter_differences.append(sums)
         return tuple(customer_differences), tuple(meter_differences)
 
+    def _grouped_usage(
+        self,
+        read_models: ReadModelReader,
+        meter: ProjectedMeter,
+        other_rules: Rules,
+        where: Where | None,
+        group_by: Sequence[str],
+    ) -> "_GroupedUsage":
+        selected, groups = parse_dimension_query(meter.rules, where, group_by, other_rules.all_dimension_keys)
+        return _GroupedUsage(self._meter_queries.usage_view(read_models, meter, meter.rules, selected), groups)
 
-_Quantities = dict[tuple[str, int], Decimal]
-"""Totals by customer and index of the window."""
+
+class _Windows(NamedTuple):
+    """The windows that totals are compared by."""
+
+    window: CalendarWindow
+    timezone: ZoneInfo
+
+
+class _GroupedUsage(NamedTuple):
+    """The usage of a meter in one generation, and the groups of its dimension values."""
+
+    view: UsageView
+    groups: DimensionGroups
+
+
+_QuantityKey = tuple[str, int, Group]
+"""Customer, index of the window, and group of dimension values."""
+_Quantities = dict[_QuantityKey, Decimal]
 
 
 def _compare_meter(
-    event_name: str, before: UsageView, after: UsageView, window: CalendarWindow, timezone: ZoneInfo
+    event_name: str, before: _GroupedUsage, after: _GroupedUsage, windows: _Windows
 ) -> tuple[list[CustomerDifference], MeterDifference]:
-    spans = [span for view in (before, after) if (span := view.source.time_span(None)) is not None]
+    spans = [span for usage in (before, after) if (span := usage.view.source.time_span(None)) is not None]
     if not spans:
         return [], MeterDifference(event_name, 0, ZERO, ZERO)
     time_span = min(start for start, _ in spans), max(end for _, end in spans)
-    boundaries = window_boundaries(_ALL_TIME, time_span, window, timezone)
-    windows = list(pairwise(map(from_microseconds, boundaries)))
+    boundaries = window_boundaries(_ALL_TIME, time_span, *windows)
+    ranges = list(pairwise(map(from_microseconds, boundaries)))
     quantities_before, quantities_after = _quantities(before, boundaries), _quantities(after, boundaries)
     differences: list[CustomerDifference] = []
-    for customer, index in sorted(quantities_before.keys() | quantities_after.keys()):
-        quantity_before = quantities_before.get((customer, index), ZERO)
-        quantity_after = quantities_after.get((customer, index), ZERO)
+    for key in sorted(quantities_before.keys() | quantities_after.keys(), key=_key_order):
+        customer, index, group = key
+        quantity_before, quantity_after = quantities_before.get(key, ZERO), quantities_after.get(key, ZERO)
         if quantity_before != quantity_after:
+            dimensions = dict(zip(before.groups.group_by, group, strict=False))
             differences.append(
-                CustomerDifference(event_name, customer, *windows[index], quantity_before, quantity_after)
+                CustomerDifference(event_name, customer, *ranges[index], quantity_before, quantity_after, dimensions)
             )
     customers = len({difference.customer for difference in differences})
     return differences, MeterDifference(event_name, customers, _sum(quantities_before), _sum(quantities_after))
 
 
-def _quantities(view: UsageView, boundaries: list[int]) -> _Quantities:
-    totals_by_key = view.totals(None, boundaries)
-    names = view.source.customer_names({customer_id for _, customer_id in totals_by_key})
+def _key_order(key: _QuantityKey) -> tuple[str, int, object]:
+    customer, index, group = key
+    return customer, index, group_order(group)
+
+
+def _quantities(usage: _GroupedUsage, boundaries: list[int]) -> _Quantities:
+    totals_by_key = usage.view.totals(None, boundaries, None, usage.groups)
+    names = usage.view.source.customer_names({customer_id for _, customer_id, _ in totals_by_key})
     return {
-        (names[customer_id], index): totals.quantity(view.rules.formula)
-        for (index, customer_id), totals in totals_by_key.items()
+        (names[customer_id], index, group): usage.view.rules.quantity(totals)
+        for (index, customer_id, group), totals in totals_by_key.items()
     }
 
 

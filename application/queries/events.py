@@ -1,18 +1,20 @@
 """Queries of single meter events: list, fetch and explain them."""
 
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 
-from ...domain.counting import UsageDigest
+from ...domain.counting import UsageDigest, UsageRecord
 from ...domain.decimals import ZERO
 from ...domain.errors import InvalidIdentifier, MeterEventNotFound
 from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.rules import PayloadParser, Rules
 from ...domain.timestamps import to_microseconds
-from ...projections.totals import Totals
+from ...domain.totals import Totals
+from ...projections.dimensions import DimensionGroups, Group
 from ...projections.usage_view import UsageVerdict
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
@@ -26,15 +28,18 @@ from ..validation import (
     require_text,
     require_time_range,
 )
+from .dimension_query import Where
 from .meter_query import MeterQueryFactory
 from .totals import to_total
 
 MAX_EVENTS_PER_PAGE = 10_000
 _BATCH_SIZE = 1_000
 """The number of meter events of an explanation that are in memory."""
+_MERGE_BATCH = 20
+"""The number of partial totals that are held before they are merged."""
 
 EventViewFields = tuple[
-    str, str, str, Decimal | None, tuple[str, ...], dict[str, str], datetime, datetime, int, Verdict,
+    str, str, str, Decimal | None, dict[str, str | None], dict[str, str], datetime, datetime, int, Verdict,
     str | None, datetime | None, str | None, str | None,
 ]  # fmt: skip
 """The fields of a MeterEventView, in their order."""
@@ -57,12 +62,13 @@ class EventQueries:
         as_of: datetime | int | None,
         limit: int,
         starting_after: str | None,
+        where: Where | None,
     ) -> list[MeterEventView]:
         """Return up to `limit` meter events in [start, end) after `starting_after`, by (occurred_at, position)."""
         limit = require_int(limit, "limit", 1, MAX_EVENTS_PER_PAGE)
         first, last = optional_time_range(start, end)
         event_name, customer = require_event_name(event_name), optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of) as query:
+        with self._meter_queries.open(event_name, as_of, where) as query:
             customer_id = query.customer_id(customer)
             time_span = query.view.source.time_span(customer_id)
             if time_span is None:
@@ -93,17 +99,24 @@ class EventQueries:
             )
         occurred_at = to_microseconds(stored.data.occurred_at)
         with self._meter_queries.open(stored.data.event_name, as_of) as query:
-            customer, _, _ = query.rules.parse(stored.data.payload)
+            customer, *_ = query.rules.parse(stored.data.payload)
             verdicts = query.view.verdicts(query.customer_id(customer), occurred_at, occurred_at + 1, query.as_of)
             own_verdict = [verdict for verdict in verdicts if verdict.record.position == stored.position]
             return _event_views(self._ledger, own_verdict, query.rules)[0]
 
     @retry_on_connection_loss
     def explain(
-        self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        where: Where | None,
+        group_by: Sequence[str],
     ) -> Explanation:
         """Return every meter event behind a total, with its verdict and contribution."""
-        with self.open_explanation(event_name, customer, start, end, as_of) as stream:
+        with self.open_explanation(event_name, customer, start, end, as_of, where, group_by) as stream:
             return Explanation(
                 stream.total, stream.formula, stream.event_time_window, stream.revision, stream.position,
                 stream.digest, tuple(stream.events),
@@ -117,6 +130,8 @@ class EventQueries:
         start: datetime,
         end: datetime,
         as_of: datetime | int | None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
         progress: Callable[[int], None] | None = None,
     ) -> Generator[ExplanationStream]:
         """Open an explanation whose events are read while they are iterated, in one consistent state.
@@ -124,24 +139,24 @@ class EventQueries:
         The usage is read for the total, which the contributions depend on, and again for the events unless it is short.
         """
         (start, end, boundaries), customer = require_time_range(start, end), optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of) as query:
+        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
             rules, customer_id = query.rules, query.customer_id(customer)
-            summary, batch = _Summary(), list[UsageVerdict]()
+            summary, batch = _Summary(query.groups), list[UsageVerdict]()
             for batch in _batches(query.view.verdicts(customer_id, *boundaries, query.as_of)):
                 summary.add(batch)
                 if progress is not None:
                     progress(summary.event_count)
-            is_one_batch = summary.event_count == len(batch)
+            is_one_batch, totals_by_group = summary.event_count == len(batch), summary.totals_by_group()
             events = _EventsInBlock(
                 self._explained_events(
                     iter(batch) if is_one_batch else query.view.verdicts(customer_id, *boundaries, query.as_of),
                     rules,
-                    summary.totals,
+                    Totals.merge_all(list(totals_by_group.values())),
                 )
             )
             try:
                 yield ExplanationStream(
-                    to_total(summary.totals, rules, customer, start, end),
+                    to_total(totals_by_group, query.groups, rules, customer, start, end),
                     rules.formula,
                     rules.event_time_window,
                     query.revision,
@@ -156,10 +171,11 @@ class EventQueries:
     def _explained_events(
         self, verdicts: Iterator[UsageVerdict], rules: Rules, totals: Totals
     ) -> Iterator[ExplainedEvent]:
+        contribution_of = rules.contributions(totals)
         for batch in _batches(verdicts):
             events = zip(batch, event_view_fields(self._ledger, batch, rules), strict=True)
             for verdict, fields in events:
-                contribution = totals.contribution(verdict.record, rules.formula) if verdict.is_counted else ZERO
+                contribution = contribution_of(verdict.record) if verdict.is_counted else ZERO
                 yield ExplainedEvent(*fields, contribution)
 
     def _cursor_position(self, identifier: str, event_name: str) -> tuple[int, int]:
@@ -196,20 +212,31 @@ class _EventsInBlock(Iterator[ExplainedEvent]):
 
 
 class _Summary:
-    """The totals, the digest and the number of the meter events behind a total, added in order of time."""
+    """The totals by group, the digest and the number of the meter events behind a total, added in order of time."""
 
-    def __init__(self) -> None:
-        self.totals = Totals()
+    def __init__(self, groups: DimensionGroups) -> None:
         self.digest = UsageDigest()
         self.event_count = 0
+        self._groups = groups
+        self._parts: defaultdict[Group, list[Totals]] = defaultdict(list)
 
     def add(self, verdicts: Sequence[UsageVerdict]) -> None:
         """Add the next meter events."""
-        counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-        self.totals = self.totals.merge(Totals.from_usage(counted))
-        for record in counted:
-            self.digest.add(record)
+        counted: defaultdict[Group, list[UsageRecord]] = defaultdict(list)
+        for verdict in verdicts:
+            if verdict.is_counted:
+                self.digest.add(verdict.record)
+                counted[self._groups[verdict.record.dimensions]].append(verdict.record)
+        for group, records in counted.items():
+            parts = self._parts[group]
+            parts.append(Totals.with_unique_values(records))
+            if len(parts) >= _MERGE_BATCH:
+                parts[:] = [Totals.merge_all(parts)]
         self.event_count += len(verdicts)
+
+    def totals_by_group(self) -> dict[Group, Totals]:
+        """Return the totals of the counted events of each group."""
+        return {group: Totals.merge_all(parts) for group, parts in self._parts.items()}
 
 
 def _batches(verdicts: Iterator[UsageVerdict]) -> Iterator[list[UsageVerdict]]:
@@ -224,14 +251,14 @@ def event_view_fields(ledger: Ledger, verdicts: Sequence[UsageVerdict], rules: R
     stored_events = ledger.meter_events_at(positions)
     cancelled_positions = (verdict.record.cancelled_position for verdict in verdicts)
     cancellations = ledger.cancellations_at(position for position in cancelled_positions if position is not None)
-    parse = rules.parser()
-    return (_event_view_fields(verdict, parse, stored_events, cancellations) for verdict in verdicts)
+    parse, keys = rules.parser(), rules.all_dimension_keys
+    return (_event_view_fields(verdict, parse, keys, stored_events, cancellations) for verdict in verdicts)
 
 
 def verdict_for(verdict: UsageVerdict) -> Verdict:
     """Return whether a usage record counts, or why it does not."""
     if verdict.effective is None:
-        return Verdict.CANCELLED
+        return Verdict.CANCELLED if verdict.record.cancelled_position is not None else Verdict.FILTERED
     return Verdict.COUNTED if verdict.is_counted else Verdict.SUPERSEDED
 
 
@@ -242,6 +269,7 @@ def _event_views(ledger: Ledger, verdicts: Sequence[UsageVerdict], rules: Rules)
 def _event_view_fields(
     verdict: UsageVerdict,
     parse: PayloadParser,
+    dimension_keys: Sequence[str],
     stored_events: Mapping[int, tuple[str, MeterEventData]],
     cancellations: Mapping[int, MeterEvent.EventCancelled],
 ) -> EventViewFields:
@@ -252,7 +280,9 @@ def _event_view_fields(
     if record.cancelled_position is not None:
         cancellation = cancellations[record.cancelled_position]
         cancelled_at, reason, by = cancellation.timestamp, cancellation.reason, cancellation.by
+    customer, value, dimension_values, *_ = parse(data.payload)
+    dimensions = dict(zip(dimension_keys, dimension_values, strict=True))
     return (
-        data.event_name, identifier, *parse(data.payload), data.payload, data.occurred_at, data.recorded_at,
+        data.event_name, identifier, customer, value, dimensions, data.payload, data.occurred_at, data.recorded_at,
         record.position, verdict_for(verdict), superseded_by, cancelled_at, reason, by,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.timestamps import from_microseconds, to_microseconds
-from ...projections.totals import Totals
+from ...domain.totals import Totals
 from ..results import PeriodGap
 from .meter_query import MeterQuery
 
@@ -33,11 +33,11 @@ def compute_gaps(query: MeterQuery, event_name: str, by_range: _CustomersByRange
         only_customer = query.customer_id(customers[0]) if len(customers) == 1 else None
         by_customer = {
             customer_id: totals
-            for (_, customer_id), totals in query.view.totals(only_customer, (start, end), query.as_of).items()
+            for (_, customer_id, _), totals in query.view.totals(only_customer, (start, end), query.as_of).items()
         }
         for customer in customers:
             totals = by_customer.get(query.customer_id(customer) or 0, Totals())
             bounds = from_microseconds(start), from_microseconds(end)
-            quantity = totals.quantity(query.rules.formula)
+            quantity = query.rules.quantity(totals)
             gaps.append(PeriodGap(event_name, customer, *bounds, quantity, totals.count))
     return sorted(gaps, key=lambda gap: (gap.customer, gap.start))

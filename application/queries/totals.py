@@ -1,23 +1,25 @@
 """Queries of totals: of a customer, of each customer, by calendar window, and replayed from the ledger."""
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 from ...domain.calendar import CalendarWindow, get_timezone, iter_windows, window_containing
-from ...domain.decimals import billable
 from ...domain.errors import InvalidParameter
 from ...domain.rules import Rules
 from ...domain.timestamps import from_microseconds, to_microseconds
+from ...domain.totals import Totals
+from ...projections.dimensions import NO_GROUPS, DimensionGroups, Group, group_order
 from ...projections.projector import Projector
 from ...projections.replay import TotalsQuery, replay_totals
-from ...projections.totals import Totals
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import Total
 from ..validation import optional_customer, require_choice, require_event_name, require_time_range
-from .meter_query import MeterQueryFactory
+from .dimension_query import Where
+from .meter_query import MeterQuery, MeterQueryFactory
 
 MAX_WINDOWS = 100_000
 
@@ -32,24 +34,43 @@ class TotalQueries:
 
     @retry_on_connection_loss
     def total(
-        self, event_name: str, customer: str | None, start: datetime, end: datetime, as_of: datetime | int | None
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        where: Where | None,
+        group_by: Sequence[str],
     ) -> Total:
         """Return the total of a customer in [start, end), or of all customers if `customer` is None."""
         (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of) as query:
-            totals = query.view.totals(query.customer_id(customer), bounds, query.as_of)
-            return to_total(Totals.merge_all(list(totals.values())), query.rules, customer, start, end)
+        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
+            by_group: _ByGroup = defaultdict(list)
+            totals_by_key = query.view.totals(query.customer_id(customer), bounds, query.as_of, query.groups)
+            for (_, _, group), totals in totals_by_key.items():
+                by_group[group].append(totals)
+            return _to_grouped_total(by_group, query, customer, start, end)
 
     @retry_on_connection_loss
-    def totals(self, event_name: str, start: datetime, end: datetime, as_of: datetime | int | None) -> list[Total]:
+    def totals(
+        self,
+        event_name: str,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        where: Where | None,
+        group_by: Sequence[str],
+    ) -> list[Total]:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
         start, end, bounds = require_time_range(start, end)
-        with self._meter_queries.open(event_name, as_of) as query:
-            by_window_and_customer = query.view.totals(None, bounds, query.as_of)
-            totals = {customer_id: totals for (_, customer_id), totals in by_window_and_customer.items()}
-            names = query.view.source.customer_names(totals)
+        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
+            by_customer: defaultdict[int, _ByGroup] = defaultdict(lambda: defaultdict(list))
+            for (_, customer_id, group), totals in query.view.totals(None, bounds, query.as_of, query.groups).items():
+                by_customer[customer_id][group].append(totals)
+            names = query.view.source.customer_names(by_customer)
             return [
-                to_total(totals[customer_id], query.rules, customer, start, end)
+                _to_grouped_total(by_customer[customer_id], query, customer, start, end)
                 for customer_id, customer in sorted(names.items(), key=lambda item: item[1])
             ]
 
@@ -65,7 +86,8 @@ class TotalQueries:
             workers=self._projector.workers,
         )
         return [
-            to_total(totals, rules, customer, start, end) for customer, totals in sorted(totals_by_customer.items())
+            to_total({(): totals}, NO_GROUPS, rules, customer, start, end)
+            for customer, totals in sorted(totals_by_customer.items())
         ]
 
     @retry_on_connection_loss
@@ -78,28 +100,61 @@ class TotalQueries:
         window: str,
         timezone: str,
         as_of: datetime | int | None,
+        where: Where | None,
+        group_by: Sequence[str],
     ) -> list[Total]:
         """Return a total for each calendar window of [start, end) with counted usage, in order of time."""
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
         bounds, customer = require_time_range(start, end).bounds, optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of) as query:
+        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
             customer_id = query.customer_id(customer)
             time_span = query.view.source.time_span(customer_id) or (0, 0)
             boundaries = window_boundaries(bounds, time_span, calendar_window, zone)
-            by_window: defaultdict[int, list[Totals]] = defaultdict(list)
-            for (index, _), totals in query.view.totals(customer_id, boundaries, query.as_of).items():
-                by_window[index].append(totals)
+            by_window: defaultdict[int, _ByGroup] = defaultdict(lambda: defaultdict(list))
+            totals_by_key = query.view.totals(customer_id, boundaries, query.as_of, query.groups)
+            for (index, _, group), totals in totals_by_key.items():
+                by_window[index][group].append(totals)
             windows = list(pairwise(from_microseconds(boundary) for boundary in boundaries))
             return [
-                to_total(Totals.merge_all(parts), query.rules, customer, *windows[index])
-                for index, parts in sorted(by_window.items())
+                _to_grouped_total(by_group, query, customer, *windows[index])
+                for index, by_group in sorted(by_window.items())
             ]
 
 
-def to_total(totals: Totals, rules: Rules, customer: str | None, start: datetime, end: datetime) -> Total:
-    """Return the result for computed totals, with the value by the formula of `rules`."""
-    value = totals.quantity(rules.formula)
-    return Total(value, totals.sum, totals.count, totals.last, billable(value), customer, start, end)
+_ByGroup = defaultdict[Group, list[Totals]]
+"""Parts of a total by group of dimension values."""
+
+
+def _to_grouped_total(
+    by_group: Mapping[Group, Sequence[Totals]], query: MeterQuery, customer: str | None, start: datetime, end: datetime
+) -> Total:
+    totals_by_group = {group: Totals.merge_all(parts) for group, parts in by_group.items()}
+    return to_total(totals_by_group, query.groups, query.rules, customer, start, end)
+
+
+def to_total(
+    totals_by_group: Mapping[Group, Totals],
+    groups: DimensionGroups,
+    rules: Rules,
+    customer: str | None,
+    start: datetime,
+    end: datetime,
+) -> Total:
+    """Return the result for computed totals by group, with the value by the formula of `rules`."""
+
+    def of_totals(totals: Totals, group: Group = (), parts: tuple[Total, ...] = ()) -> Total:
+        value = rules.quantity(totals)
+        dimensions = dict(zip(groups.group_by, group, strict=False))
+        return Total(
+            value, totals.sum, totals.count, totals.last, rules.billable(value), customer, start, end,
+            totals.min, totals.max, dimensions, parts,
+        )  # fmt: skip
+
+    merged = Totals.merge_all(list(totals_by_group.values()))
+    if not groups.group_by:
+        return of_totals(merged)
+    in_order = sorted(totals_by_group, key=group_order)
+    return of_totals(merged, (), tuple(of_totals(totals_by_group[group], group) for group in in_order))
 
 
 def window_boundaries(

@@ -9,6 +9,7 @@ import msgspec
 
 from ...domain.customer_periods import ClosedPeriod, PeriodTotals
 from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
+from ...projections.dimensions import DimensionGroups
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader, TableRow
 from ...projections.projector import Progress, Projector
@@ -127,7 +128,9 @@ class Verifier:
         as_of = AsOf(position=position)
         in_force = meter.rules_as_of(as_of)
         view = self._meter_queries.usage_view(expected, meter, in_force.rules)
-        query = MeterQuery(view, in_force.revision, lambda: position, as_of)
+        group_by = list(period.groups[0].dimensions) if period.groups else ()
+        groups = DimensionGroups(in_force.rules.all_dimension_keys, group_by)
+        query = MeterQuery(view, in_force.revision, lambda: position, as_of, groups)
         totals = compute_period_totals(
             query, period.customer, (to_microseconds(period.start), to_microseconds(period.end))
         )

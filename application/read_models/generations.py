@@ -11,8 +11,9 @@ from ...domain.text import abbreviated_repr
 from ...projections.models import PAGE_SIZE, Generation, GenerationState
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
+from ..rules_arguments import apply_rule_changes
 from ..storage.ports import GenerationStore
-from ..validation import apply_rule_changes, require_event_name, require_generation
+from ..validation import require_event_name, require_generation
 from .rule_compatibility import incompatible_events_error
 from .worker_pool import WORKER_PROCESSES
 

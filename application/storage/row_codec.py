@@ -10,10 +10,10 @@ import msgspec
 
 from ...domain.counting import UsageRecord
 from ...domain.rules import Rules
+from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock, decode_block
 from ...projections.changes import ChangeSpan
 from ...projections.models import Bucket, RulesRevision
-from ...projections.totals import Totals
 from .ports import REBUILD_HINT, CorruptedReadModel
 
 
@@ -71,20 +71,24 @@ def encode_revisions(revisions: Mapping[str, int]) -> str:
 
 
 def decode_totals(row: Iterable[object]) -> Totals:
-    """Decode totals from their five columns."""
-    total, count, last, last_at, last_position = row
+    """Decode totals from their seven columns."""
+    total, count, last, last_at, last_position, smallest, largest = row
     try:
         if type(count) is not int or type(last_at) not in _OPTIONAL_INT or type(last_position) not in _OPTIONAL_INT:
             raise ValueError(f"count {count!r}, last at {last_at!r}, position {last_position!r}")
-        return Totals(Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position)  # type: ignore[arg-type]
+        return Totals(
+            Decimal(str(total)), count, None if last is None else Decimal(str(last)), last_at, last_position,  # type: ignore[arg-type]
+            None if smallest is None else Decimal(str(smallest)), None if largest is None else Decimal(str(largest)),
+        )  # fmt: skip
     except _DECODE_ERRORS as error:
         raise _corrupted("totals", error) from error
 
 
-def encode_totals(totals: Totals) -> tuple[str, int, str | None, int | None, int | None]:
-    """Encode totals for their five columns."""
+def encode_totals(totals: Totals) -> tuple[str, int, str | None, int | None, int | None, str | None, str | None]:
+    """Encode totals for their seven columns."""
     last = None if totals.last is None else str(totals.last)
-    return str(totals.sum), totals.count, last, totals.last_at, totals.last_position
+    smallest, largest = (None, None) if totals.min is None else (str(totals.min), str(totals.max))
+    return str(totals.sum), totals.count, last, totals.last_at, totals.last_position, smallest, largest
 
 
 def decode_block_usage(key: BucketKey, stored: bytes) -> list[UsageRecord]:

@@ -10,11 +10,11 @@ import msgspec
 
 from ...domain.counting import UsageRecord
 from ...domain.rules import Rules
+from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock
 from ...projections.buckets import bucket_start
 from ...projections.models import AsOf, Bucket, ProjectedMeter
 from ...projections.ports import TableRow
-from ...projections.totals import Totals
 from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
@@ -42,7 +42,7 @@ class SqlReadModelReader(ABC):
 
     BUCKET_KEY = "meter, bucket_seconds, start, customer, dimensions"
     BLOCK_KEY = "meter, customer, start, dimensions, first_position"
-    TOTALS_COLUMNS = "sum, count, last, last_at, last_position"
+    TOTALS_COLUMNS = "sum, count, last, last_at, last_position, min_value, max_value"
     BUCKET_VALUES = f"{TOTALS_COLUMNS}, first_change, last_change, first_change_at, last_change_at"
     BLOCK_VALUES = f"earliest, latest, {TOTALS_COLUMNS}, last_change, first_change_at, last_change_at"
     BUCKET_COLUMNS = f"customer, start, dimensions, {BUCKET_VALUES}"
@@ -265,7 +265,7 @@ class SqlReadModelReader(ABC):
                 records = row_codec.decode_block_usage(key, stored)
                 is_valid = bool(records) and row_codec.decode_block_columns(
                     block_columns
-                ) == UsageBlock.from_usage_with_cancellations(key, records)
+                ) == UsageBlock.from_usage_with_exclusions(key, records)
             except CorruptedReadModel:
                 records, is_valid = [], False
             if not is_valid:

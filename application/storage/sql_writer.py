@@ -113,7 +113,7 @@ class SqlReadModels(SqlReadModelReader):
             [
                 (
                     meter_id,
-                    *row_codec.encode_block_columns(UsageBlock.from_usage_with_cancellations(key, records)),
+                    *row_codec.encode_block_columns(UsageBlock.from_usage_with_exclusions(key, records)),
                     encode_block(records),
                 )
                 for key, bucket in rows.items()

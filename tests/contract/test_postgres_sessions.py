@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tallybook.application import Metering, PostgresSettings, TallybookError
 from tallybook.application.storage.postgres.read_models import PostgresReadModelStore
 from tallybook.application.storage.url import resolve_store
-from tallybook.domain.rules import Formula
+from tallybook.domain.formulas import Formula
 
 from ..postgres import Server
 from .histories import END, START, query_results, record_history

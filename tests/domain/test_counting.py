@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tallybook.domain.counting import UsageRecord, effective_by_position, effective_usage, window_start
-from tallybook.domain.rules import EventTimeWindow
+from tallybook.domain.event_time_window import EventTimeWindow
 from tallybook.domain.timestamps import (
     EPOCH,
     MAX_DATETIME,

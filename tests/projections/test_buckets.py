@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tallybook.domain.rules import EventTimeWindow
+from tallybook.domain.event_time_window import EventTimeWindow
 from tallybook.projections.buckets import (
     DAY_SECONDS,
     HOUR_SECONDS,

@@ -6,11 +6,11 @@ from decimal import Decimal
 
 from tallybook.domain import Rules
 from tallybook.domain.counting import UsageRecord
+from tallybook.domain.totals import Totals
 from tallybook.projections.blocks import BucketKey, UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS, bucket_end
 from tallybook.projections.changes import ChangeSpan
 from tallybook.projections.models import AsOf, Bucket
-from tallybook.projections.totals import Totals
 from tallybook.projections.usage_view import UsageView
 
 DAYS = 20_000

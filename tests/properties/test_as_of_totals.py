@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering
 from tallybook.domain.timestamps import from_microseconds, to_microseconds
+from tallybook.domain.totals import Totals
 from tallybook.projections.blocks import UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS
 from tallybook.projections.models import AsOf, Bucket
-from tallybook.projections.totals import Totals
 from tallybook.projections.usage_source import ProjectedUsage
 from tallybook.projections.usage_view import UsageView
 

@@ -7,8 +7,8 @@ from typing import Any
 from tallybook.application.read_models.generations import Generations
 from tallybook.application.storage.sqlite.event_recorder import SQLiteEventRecorder
 from tallybook.domain.counting import UsageRecord, effective_by_position, window_start
+from tallybook.domain.event_time_window import EventTimeWindow
 from tallybook.domain.meter_event import MeterEventData
-from tallybook.domain.rules import EventTimeWindow
 from tallybook.projections import fold
 from tallybook.projections.models import AsOf, ProjectedMeter
 from tallybook.projections.projector import Projector

@@ -17,7 +17,7 @@ _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
 READ_MODEL_SCHEMA = Schema(
     kind="read_models",
-    version=4,
+    version=5,
     is_disposable=True,
     dynamic_tables=r"(meters|customers|usage|totals)_\d+",
     statements=(
@@ -63,6 +63,8 @@ GENERATION_STATEMENTS = (
         last TEXT,
         last_at BIGINT,
         last_position BIGINT,
+        min_value TEXT,
+        max_value TEXT,
         last_change BIGINT NOT NULL,
         first_change_at BIGINT NOT NULL,
         last_change_at BIGINT NOT NULL,
@@ -86,6 +88,8 @@ GENERATION_STATEMENTS = (
         last TEXT,
         last_at BIGINT,
         last_position BIGINT,
+        min_value TEXT,
+        max_value TEXT,
         first_change BIGINT NOT NULL,
         last_change BIGINT NOT NULL,
         first_change_at BIGINT NOT NULL,

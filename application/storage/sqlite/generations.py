@@ -11,7 +11,7 @@ from .schema import Schema
 
 READ_MODEL_SCHEMA = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=6,
+    version=7,
     is_disposable=True,
     statements=(
         """CREATE TABLE generations (
@@ -105,6 +105,8 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             last TEXT,
             last_at INTEGER,
             last_position INTEGER,
+            min_value TEXT,
+            max_value TEXT,
             last_change INTEGER NOT NULL,
             first_change_at INTEGER NOT NULL,
             last_change_at INTEGER NOT NULL,
@@ -122,6 +124,8 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             last TEXT,
             last_at INTEGER,
             last_position INTEGER,
+            min_value TEXT,
+            max_value TEXT,
             first_change INTEGER NOT NULL,
             last_change INTEGER NOT NULL,
             first_change_at INTEGER NOT NULL,

@@ -1,0 +1,148 @@
+"""The rules of a meter from call arguments. Each error names the argument, its value and what is valid."""
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, TypedDict, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..domain.conditions import Condition
+from ..domain.errors import InvalidParameter
+from ..domain.event_time_window import EventTimeWindow
+from ..domain.formulas import Formula
+from ..domain.plain_types import plain_decimal, plain_int, plain_text
+from ..domain.rounding import Rounding
+from ..domain.rules import Rules
+from ..domain.text import abbreviated_repr
+from .validation import require_choice, require_text, require_texts
+
+MAX_DIMENSIONS = 10
+
+_NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
+_MULTIPLIER = re.compile(rf"({_NUMBER})(?:/({_NUMBER}))?")
+_CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
+
+
+class RulesArguments(TypedDict, total=False):
+    """The arguments that describe the rules of a meter; an omitted one has its default or stays as it is."""
+
+    formula: object
+    event_time_window: object
+    customer_key: object
+    value_key: object
+    dimension_keys: object
+    optional_dimension_keys: object
+    filter: object
+    multiplier: object
+    rounding: object
+
+
+def parse_rules(arguments: RulesArguments) -> Rules:
+    """Return the rules of a meter from its arguments. Raises InvalidParameter."""
+    rules: dict[str, object] = {name: _PARSERS[name](value) for name, value in arguments.items()}
+    try:
+        parsed = Rules.model_validate(rules)
+    except ValidationError as error:
+        raise _invalid(error, arguments) from error
+    keys = parsed.all_dimension_keys
+    if len(set(keys)) < len(keys) or len(keys) > MAX_DIMENSIONS:
+        raise InvalidParameter(
+            f"A meter has at most {MAX_DIMENSIONS} different dimensions, required and optional ones together.",
+            field="optional_dimension_keys",
+            value=keys,
+        )
+    return parsed
+
+
+def apply_rule_changes(current: Rules, changes: object) -> Rules:
+    """Return `current` with some fields replaced by those of the mapping `changes`. Raises InvalidParameter."""
+    by_field: dict[str | None, object] = {}
+    if isinstance(changes, Mapping):
+        by_field = {plain_text(field): value for field, value in cast(Mapping[object, object], changes).items()}
+    if not isinstance(changes, Mapping) or not by_field.keys() <= _PARSERS.keys():
+        fields = ", ".join(map(repr, _PARSERS))
+        raise InvalidParameter(
+            f"'rules' must map some of {fields} to new values, not {abbreviated_repr(cast(object, changes))}.",
+            field="rules",
+            value=cast(object, changes),
+        )
+    return parse_rules(cast(RulesArguments, {**dict(current), **by_field}))
+
+
+def _event_time_window(value: object) -> EventTimeWindow | None:
+    return None if value is None else require_choice(value, "event_time_window", EventTimeWindow)
+
+
+def _filter(value: object) -> Condition | None:
+    """Return a condition from plain data. Its size is checked by `Rules`."""
+    if value is None:
+        return None
+    try:
+        return _CONDITION.validate_python(value)
+    except (ValidationError, RecursionError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is nested too deeply"
+        raise InvalidParameter(
+            "'filter' must be a condition like {'key': 'region', 'equals': 'eu'}, with 'equals', 'one_of', 'exists', "
+            "'greater_than', 'at_least', 'less_than' or 'at_most', or {'not': …}, {'all': […]} or {'any': […]} of "
+            f"conditions, not {abbreviated_repr(value)}: {reason}.",
+            field="filter",
+            value=value,
+        ) from error
+
+
+def _multiplier(value: object) -> Fraction | None:
+    """Return a positive number from text like '0.001' or '1/3600', an int, a Decimal or a Fraction."""
+    if value is None:
+        return None
+    number = plain_int(value)
+    text = plain_text(value) if number is None else str(number)
+    if isinstance(value, Decimal):
+        text = format(cast(Decimal, plain_decimal(value)), "f")
+    elif isinstance(value, Fraction):
+        text = f"{value.numerator}/{value.denominator}"
+    match = None if text is None else _MULTIPLIER.fullmatch(text)
+    if match is not None:
+        numerator, denominator = Fraction(match[1]), Fraction(match[2] or 1)
+        if numerator and denominator:
+            return numerator / denominator
+    raise InvalidParameter(
+        "'multiplier' must be a number above 0 with at most 30 digits, as text, int, Decimal or Fraction, like '0.001' "
+        f"or '1/3600', not {abbreviated_repr(value)}.",
+        field="multiplier",
+        value=value,
+    )
+
+
+def _rounding(value: object) -> Rounding | None:
+    if value is None or isinstance(value, Rounding):
+        return value
+    try:
+        return Rounding.model_validate(value)
+    except ValidationError as error:
+        raise InvalidParameter(
+            "'rounding' must be like {'mode': 'up', 'step': '0.01'}, with the mode 'up', 'down' or 'half_up' and a "
+            f"step above 0, not {abbreviated_repr(value)}.",
+            field="rounding",
+            value=value,
+        ) from error
+
+
+def _invalid(error: ValidationError, arguments: Mapping[str, Any]) -> InvalidParameter:
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else "rules"
+    return InvalidParameter(f"{field!r} is not valid: {first['msg']}.", field=field, value=arguments.get(field))
+
+
+_PARSERS = {
+    "formula": lambda value: require_choice(value, "formula", Formula),
+    "event_time_window": _event_time_window,
+    "customer_key": lambda value: require_text(value, "customer_key", 100),
+    "value_key": lambda value: require_text(value, "value_key", 100),
+    "dimension_keys": lambda value: require_texts(value, "dimension_keys", 100, MAX_DIMENSIONS),
+    "optional_dimension_keys": lambda value: require_texts(value, "optional_dimension_keys", 100, MAX_DIMENSIONS),
+    "filter": _filter,
+    "multiplier": _multiplier,
+    "rounding": _rounding,
+}

@@ -1,0 +1,211 @@
+"""Conditions on payloads: the filter of a meter decides with one which of its events count.
+
+A condition is written as plain data, for example `{"key": "region", "one_of": ["eu", "us"]}`, and stored in that form.
+"""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_serializer, model_validator
+
+from .decimals import DECIMAL_CACHE, PlainDecimal
+
+MAX_CONDITIONS = 100
+MAX_DEPTH = 5
+
+Payload = Mapping[str, str]
+Predicate = Callable[[Payload], bool]
+Text = Annotated[str, Field(min_length=1, max_length=5_000)]
+Key = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class _Condition(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        raise NotImplementedError
+
+    def size(self) -> int:
+        """Return the number of conditions in this one, itself included."""
+        return 1
+
+    def depth(self) -> int:
+        """Return how many conditions are nested, this one included."""
+        return 1
+
+
+class Equals(_Condition):
+    """The payload has this text under the key."""
+
+    key: Key
+    equals: Text
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        key, text = self.key, self.equals
+        return lambda payload: payload.get(key) == text
+
+
+class OneOf(_Condition):
+    """The payload has one of these texts under the key."""
+
+    key: Key
+    one_of: Annotated[tuple[Text, ...], Field(min_length=1, max_length=1_000)]
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        key, texts = self.key, frozenset(self.one_of)
+        return lambda payload: payload.get(key) in texts
+
+
+class Exists(_Condition):
+    """The payload has the key, or hasn't it if `exists` is False."""
+
+    key: Key
+    exists: bool
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        key, exists = self.key, self.exists
+        return lambda payload: (key in payload) is exists
+
+
+class Compare(_Condition):
+    """The payload has a number under the key that lies between these bounds; text that is no number doesn't match."""
+
+    key: Key
+    greater_than: PlainDecimal | None = None
+    at_least: PlainDecimal | None = None
+    less_than: PlainDecimal | None = None
+    at_most: PlainDecimal | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> "Compare":
+        bounds = (self.greater_than, self.at_least, self.less_than, self.at_most)
+        if all(bound is None for bound in bounds):
+            raise ValueError("a comparison needs a bound")
+        if any(bound is not None and not bound.is_finite() for bound in bounds):
+            raise ValueError("a bound must be a finite number")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_bounds(self, serialize: Callable[["Compare"], dict[str, Any]]) -> dict[str, Any]:
+        return {field: value for field, value in serialize(self).items() if value is not None}
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        key = self.key
+        greater_than, at_least, less_than, at_most = self.greater_than, self.at_least, self.less_than, self.at_most
+
+        def matches(payload: Payload) -> bool:
+            text = payload.get(key)
+            number: Decimal | None = None if text is None else DECIMAL_CACHE[text]
+            return (
+                number is not None
+                and (greater_than is None or number > greater_than)
+                and (at_least is None or number >= at_least)
+                and (less_than is None or number < less_than)
+                and (at_most is None or number <= at_most)
+            )
+
+        return matches
+
+
+class Not(_Condition):
+    """The payload doesn't match the condition."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    condition: "Condition" = Field(alias="not")
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        matches = self.condition.predicate()
+        return lambda payload: not matches(payload)
+
+    def size(self) -> int:
+        """Return the number of conditions in this one, itself included."""
+        return 1 + self.condition.size()
+
+    def depth(self) -> int:
+        """Return how many conditions are nested, this one included."""
+        return 1 + self.condition.depth()
+
+
+class _Conditions(_Condition):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+
+    conditions: Annotated[tuple["Condition", ...], Field(min_length=1)]
+
+    def size(self) -> int:
+        """Return the number of conditions in this one, itself included."""
+        return 1 + sum(condition.size() for condition in self.conditions)
+
+    def depth(self) -> int:
+        """Return how many conditions are nested, this one included."""
+        return 1 + max(condition.depth() for condition in self.conditions)
+
+
+class All(_Conditions):
+    """The payload matches all of the conditions."""
+
+    conditions: Annotated[tuple["Condition", ...], Field(min_length=1, alias="all")]
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        predicates = [condition.predicate() for condition in self.conditions]
+        return lambda payload: all(matches(payload) for matches in predicates)
+
+
+class AnyOf(_Conditions):
+    """The payload matches at least one of the conditions."""
+
+    conditions: Annotated[tuple["Condition", ...], Field(min_length=1, alias="any")]
+
+    def predicate(self) -> Predicate:
+        """Return a function that tells whether a payload matches."""
+        predicates = [condition.predicate() for condition in self.conditions]
+        return lambda payload: any(matches(payload) for matches in predicates)
+
+
+_KINDS = {
+    Equals: "equals",
+    OneOf: "one_of",
+    Exists: "exists",
+    Not: "not",
+    All: "all",
+    AnyOf: "any",
+}
+
+
+def _kind(condition: object) -> str:
+    """Return the field that tells the kind of a condition; "compare" for any other."""
+    if isinstance(condition, BaseModel):
+        return _KINDS.get(type(condition), "compare")  # type: ignore[call-overload]
+    fields = condition if isinstance(condition, Mapping) else ()
+    return next((kind for kind in _KINDS.values() if kind in fields), "compare")
+
+
+Condition = Annotated[
+    Annotated[Equals, Tag("equals")]
+    | Annotated[OneOf, Tag("one_of")]
+    | Annotated[Exists, Tag("exists")]
+    | Annotated[Compare, Tag("compare")]
+    | Annotated[Not, Tag("not")]
+    | Annotated[All, Tag("all")]
+    | Annotated[AnyOf, Tag("any")],
+    Discriminator(_kind),
+]
+"""A condition on a payload."""
+
+for _model in (Not, _Conditions, All, AnyOf):
+    _model.model_rebuild()
+
+
+def check_size(condition: Any) -> Any:
+    """Return a condition. Raises ValueError if it has too many parts to be checked for each meter event."""
+    if condition is not None and (condition.size() > MAX_CONDITIONS or condition.depth() > MAX_DEPTH):
+        raise ValueError(f"a filter has at most {MAX_CONDITIONS} conditions, nested at most {MAX_DEPTH} deep")
+    return condition

@@ -1,0 +1,97 @@
+"""Totals: what all formulas need of usage records, as one mergeable value."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import reduce
+from operator import attrgetter
+
+import msgspec
+
+from .counting import UsageRecord
+from .decimals import EXACT_CONTEXT, ZERO, canonical
+
+_add = EXACT_CONTEXT.add
+_RECENCY = attrgetter("last_at", "last_position")
+
+
+def extremes(values: Sequence[Decimal]) -> tuple[Decimal, Decimal] | tuple[None, None]:
+    """Return the minimum and the maximum, each in one form: which of several equal values came first has no effect."""
+    if not values:
+        return None, None
+    smallest, largest = min(values), max(values)
+    return canonical(smallest), canonical(smallest if largest is smallest else largest)
+
+
+class Totals(msgspec.Struct, frozen=True, gc=False):
+    """Sum, count, last, minimum and maximum of counted usage records. Exact, and independent of the order of merging.
+
+    `last` is the value of the record with the latest (occurred_at, position); `last_at` and `last_position` are these.
+    `min` and `max` are None if no record has a value. `unique_values` are only those of records that it was computed
+    from `with_unique_values`; no stored totals have them.
+    """
+
+    sum: Decimal = ZERO
+    count: int = 0
+    last: Decimal | None = None
+    last_at: int | None = None
+    last_position: int | None = None
+    min: Decimal | None = None
+    max: Decimal | None = None
+    unique_values: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_usage(cls, records: Sequence[UsageRecord]) -> "Totals":
+        """Return the totals of the records."""
+        if not records:
+            return cls()
+        total, newest, newest_at = ZERO, records[0], records[0].occurred_at
+        values: list[Decimal] = []
+        for record in records:
+            value, at = record.value, record.occurred_at
+            if value is not None:
+                total = _add(total, value)
+                values.append(value)
+            if at > newest_at or (at == newest_at and record.position > newest.position):
+                newest, newest_at = record, at
+        smallest, largest = extremes(values)
+        return cls(total, len(records), newest.value, newest_at, newest.position, smallest, largest)
+
+    @classmethod
+    def with_unique_values(cls, records: Sequence[UsageRecord]) -> "Totals":
+        """Return the totals of the records, with their unique values."""
+        unique_values = frozenset(record.unique_value for record in records if record.unique_value is not None)
+        return msgspec.structs.replace(cls.from_usage(records), unique_values=unique_values)
+
+    @classmethod
+    def merge_all(cls, parts: Sequence["Totals"]) -> "Totals":
+        """Return the totals of all parts, which must have no record in common."""
+        if len(parts) == 1:
+            return parts[0]
+        newest = max((part for part in parts if part.count), key=_RECENCY, default=None)
+        if newest is None:
+            return cls()
+        return cls(
+            reduce(_add, [part.sum for part in parts], ZERO),
+            sum(part.count for part in parts),
+            newest.last,
+            newest.last_at,
+            newest.last_position,
+            min((part.min for part in parts if part.min is not None), default=None),
+            max((part.max for part in parts if part.max is not None), default=None),
+            frozenset[str]().union(*(part.unique_values for part in parts)),
+        )
+
+    def merge(self, other: "Totals") -> "Totals":
+        """Return the totals of both, which must have no record in common."""
+        if not (self.count and other.count):
+            return self if self.count else other
+        newest = max(self, other, key=_RECENCY)
+        smallest, largest = self.min, self.max
+        if smallest is None or largest is None:
+            smallest, largest = other.min, other.max
+        elif other.min is not None and other.max is not None:
+            smallest, largest = min(smallest, other.min), max(largest, other.max)
+        return Totals(
+            _add(self.sum, other.sum), self.count + other.count, newest.last, newest.last_at, newest.last_position,
+            smallest, largest, self.unique_values | other.unique_values,
+        )  # fmt: skip
