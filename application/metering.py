@@ -96,7 +96,7 @@ class Metering:
         with ExitStack() as stack:
             ledger = Ledger(store)
             stack.callback(ledger.close)
-            read_models = store.open_read_models(ledger.meters_with_changed_rules)
+            read_models = store.open_read_models(ledger.changed_rules)
             stack.callback(read_models.close)
             metering = cls(ledger, read_models, policy, clock)
             stack.pop_all()

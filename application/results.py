@@ -17,6 +17,7 @@ from ..domain.formulas import Formula
 from ..domain.meter import Meter
 from ..domain.rounding import Rounding
 from ..domain.rules import Rules
+from ..domain.timestamps import from_microseconds, to_microseconds
 from ..projections.models import GenerationState
 
 
@@ -81,9 +82,20 @@ class MeterEventsRejected(InvalidRequest):
         self.receipts = receipts
 
 
+class UpcomingRules(NamedTuple):
+    """Rules of a meter that apply to usage from `effective_from` on."""
+
+    effective_from: datetime
+    revision: int
+    rules: Rules
+
+
 @dataclass(frozen=True, slots=True)
 class MeterView:
-    """A meter and its rules. Times are in UTC; `status` is active or inactive."""
+    """A meter and the rules that apply to present usage. Times are in UTC; `status` is active or inactive.
+
+    `upcoming` are announced changes: the rules for usage from a later time on, in order of time.
+    """
 
     event_name: str
     display_name: str
@@ -101,11 +113,13 @@ class MeterView:
     created_at: datetime
     updated_at: datetime
     deactivated_at: datetime | None
+    upcoming: tuple[UpcomingRules, ...] = ()
 
     @classmethod
-    def from_aggregate(cls, meter: Meter) -> "MeterView":
-        """Return the view of a meter."""
-        rules = meter.rules
+    def from_aggregate(cls, meter: Meter, at: datetime) -> "MeterView":
+        """Return the view of a meter at a time."""
+        now = to_microseconds(at)
+        _, revision, rules = meter.schedule.at(now)
         return cls(
             meter.event_name,
             meter.display_name,
@@ -118,11 +132,16 @@ class MeterView:
             rules.filter,
             rules.multiplier,
             rules.rounding,
-            meter.revision,
+            revision,
             "active" if meter.is_active else "inactive",
             meter.created_on,
             meter.modified_on,
             meter.deactivated_at,
+            tuple(
+                UpcomingRules(from_microseconds(start), upcoming_revision, upcoming_rules)
+                for start, upcoming_revision, upcoming_rules in meter.schedule.parts
+                if start > now
+            ),
         )
 
 
@@ -178,6 +197,7 @@ class MeterEventView:
     """A meter event with its verdict. Times are in UTC.
 
     `value` is None if the meter counts events or unique texts, which are in the payload, or if the event is filtered.
+    `revision` is that of the rules that the verdict follows from: they apply to usage of its time.
     `superseded_by` is the identifier of the event that arrived later in the same window and is counted instead.
     `cancelled_at`, `reason` and `by` describe the cancellation, if there is one.
     """
@@ -192,6 +212,7 @@ class MeterEventView:
     recorded_at: datetime
     position: int
     verdict: Verdict
+    revision: int
     superseded_by: str | None = None
     cancelled_at: datetime | None = None
     reason: str | None = None
@@ -302,7 +323,8 @@ class PeriodGap:
 class GenerationView:
     """A generation of the read models, projected up to `position`; `head` is the position of the ledger's newest event.
 
-    `rules` are the rules it was built under that differ from the current ones, by event name.
+    `rules` are the newest rules it was built under that differ from the current ones, by event name, and
+    `effective_from` the time of usage from which on they apply, None for all usage.
     """
 
     number: int
@@ -310,3 +332,4 @@ class GenerationView:
     position: int
     head: int
     rules: dict[str, Rules]
+    effective_from: dict[str, datetime | None]

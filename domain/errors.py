@@ -215,6 +215,18 @@ class UnknownTimezone(InvalidRequest):
     code = "unknown_timezone"
 
 
+class RulesChangeInRange(InvalidRequest):
+    """The formula of the meter changes inside the range, so the range has no single quantity. `value` is when."""
+
+    code = "rules_change_in_range"
+
+
+class InvalidEffectiveFrom(InvalidRequest):
+    """A change of rules can't take effect then: an event time window of the old or the new rules contains that time."""
+
+    code = "invalid_effective_from"
+
+
 class InvalidAsOf(InvalidRequest):
     """`as_of` is neither a datetime with a timezone nor a position."""
 

@@ -3,8 +3,12 @@
 Invariant: a meter has rules from its first event on, and an event name belongs to one meter forever.
 """
 
+import operator
+from bisect import bisect_right
 from collections.abc import Callable
 from datetime import datetime
+
+from pydantic import Field
 
 from .aggregate import Aggregate
 from .errors import MeterInactive
@@ -12,7 +16,8 @@ from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
 from .rules import Rules
-from .timestamps import ensure_utc
+from .schedule import ALWAYS, RulesSchedule, check_effective_from
+from .timestamps import ensure_utc, from_microseconds, to_microseconds
 
 STREAM_PREFIX = "meter/"
 
@@ -40,17 +45,19 @@ class Meter(Aggregate):
             aggregate.display_name = self.display_name
 
     class RulesChanged(Aggregate.Event):
-        """The rules changed, for past usage too. Repeats the event name, so that a fold needs no lookup."""
+        """The rules changed for usage from `effective_from` on, or for all usage. Repeats the name for the fold."""
 
         event_name: str
         revision: int
         rules: Rules
         reason: str
         by: str | None
+        effective_from: datetime | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "Meter") -> None:
-            """Set the rules and their revision."""
-            aggregate.rules = self.rules
+            """Add the revision to the schedule."""
+            start = ALWAYS if self.effective_from is None else to_microseconds(self.effective_from)
+            aggregate.schedule = aggregate.schedule.change(start, self.revision, self.rules)
             aggregate.revision = self.revision
 
     class Deactivated(Aggregate.Event):
@@ -70,7 +77,7 @@ class Meter(Aggregate):
     def __init__(self, event_name: str, display_name: str, rules: Rules) -> None:
         self.event_name = event_name
         self.display_name = display_name
-        self.rules = rules
+        self.schedule = RulesSchedule.always(rules)
         self.revision = 1
         self.deactivated_at: datetime | None = None
 
@@ -78,6 +85,11 @@ class Meter(Aggregate):
     def stream_id(event_name: str) -> str:
         """Return the id of the stream of the meter `event_name`."""
         return STREAM_PREFIX + event_name
+
+    @property
+    def rules(self) -> Rules:
+        """The newest rules, which may apply to future usage only."""
+        return self.schedule.newest.rules
 
     @property
     def is_active(self) -> bool:
@@ -97,12 +109,20 @@ class Meter(Aggregate):
         if display_name != self.display_name:
             self.trigger_event(self.Renamed, timestamp=at, display_name=display_name)
 
-    def change_rules(self, rules: Rules, *, reason: str, by: str | None, at: datetime) -> None:
-        """Change the rules, for past usage too. Stored meter events don't change."""
-        if rules != self.rules:
+    def change_rules(
+        self, rules: Rules, *, reason: str, by: str | None, at: datetime, effective_from: datetime | None = None
+    ) -> None:
+        """Change the rules for usage from `effective_from` on; for all usage if None. Stored meter events don't change.
+
+        Nothing happens if the change would have no effect.
+        Raises InvalidEffectiveFrom unless windows of the old and the new rules begin at that time.
+        """
+        start = ALWAYS if effective_from is None else to_microseconds(effective_from)
+        check_effective_from(self.schedule, start, rules)
+        if self.schedule.change(start, 0, rules).distinct_parts != self.schedule.distinct_parts:
             self.trigger_event(
                 self.RulesChanged, timestamp=at, event_name=self.event_name, revision=self.revision + 1,
-                rules=rules, reason=reason, by=by,
+                rules=rules, reason=reason, by=by, effective_from=None if start == ALWAYS else effective_from,
             )  # fmt: skip
 
     def deactivate(self, *, at: datetime) -> None:
@@ -127,8 +147,10 @@ class Meter(Aggregate):
 
         The rules and limits are looked up once for the batch, because pydantic attributes are slow.
         """
-        is_active, event_name, value_key = self.is_active, self.event_name, self.rules.value_key
-        parse, max_digits, (earliest, latest) = self.rules.parser(), policy.max_digits, policy.accepted_range(at)
+        is_active, event_name = self.is_active, self.event_name
+        max_digits, (earliest, latest) = policy.max_digits, policy.accepted_range(at)
+        parsers = [(part.rules.parser(), part.rules.value_key) for part in self.schedule.parts]
+        starts = [from_microseconds(part.start) for part in self.schedule.parts[1:]]
 
         def accept(event_input: MeterEventInput) -> MeterEventData:
             if not is_active:
@@ -138,10 +160,11 @@ class Meter(Aggregate):
                     value=event_name,
                 )
             payload = event_input.payload
+            occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
+            parse, value_key = parsers[bisect_right(starts, occurred_at)] if starts else parsers[0]
             _, value, *_ = parse(payload)
             if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
                 policy.check_value(payload[value_key], value_key)
-            occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
             if not earliest <= occurred_at <= latest:
                 policy.check_occurred_at(occurred_at, at)
             return MeterEventData(at, event_name, payload, occurred_at)

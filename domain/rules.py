@@ -57,6 +57,10 @@ class Rules(BaseModel):
         """The keys of the dimension values: the required ones, then the optional ones."""
         return self.dimension_keys + self.optional_dimension_keys
 
+    def has_same_quantity(self, other: "Rules") -> bool:
+        """Return whether both rules compute the same quantities from the same totals."""
+        return (self.formula, self.multiplier, self.rounding) == (other.formula, other.multiplier, other.rounding)
+
     # --- quantities -------------------------------------------------------------------------------
 
     def quantity(self, totals: Totals) -> Decimal:

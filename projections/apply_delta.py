@@ -1,4 +1,4 @@
-"""Applies a MeterDelta to stored blocks and buckets."""
+"""Applies a PartDelta to stored blocks and buckets."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -8,24 +8,24 @@ from ..domain.errors import ProjectionStopped
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_start
-from .fold import MeterDelta
+from .deltas import PartDelta
 from .models import Bucket
 from .ports import ReadModelWriter
 from .windows import totals_by_window
 
 
-def apply_delta(writer: ReadModelWriter, delta: MeterDelta) -> None:
-    """Write the changes that one page makes to a meter's blocks and buckets.
+def apply_delta(writer: ReadModelWriter, delta: PartDelta) -> None:
+    """Write the changes that one page makes to the blocks and buckets of a meter, under one part of its rules.
 
     New records are added to their buckets. A bucket with a cancellation is recomputed from its blocks, so that no
     formula needs an inverse.
     """
-    meter_id = delta.meter.meter_id
+    meter_id = delta.folded.meter_id
     stored = writer.get_buckets(meter_id, delta.bucket_seconds, [bucket.key for bucket in delta.buckets])
     writer.add_blocks(meter_id, delta.blocks, stored)
     _mark_cancelled(writer, delta)
     # The new records were recorded after all stored ones, so in a window they supersede them.
-    add = Bucket.merge if delta.meter.rules.event_time_window is None else Bucket.supersede
+    add = Bucket.merge if delta.folded.rules.event_time_window is None else Bucket.supersede
     buckets = {new.key: add(stored[new.key], new) if new.key in stored else new for new in delta.buckets}
     buckets |= _recompute_buckets(writer, delta, {cancellation.key for cancellation in delta.cancellations})
     writer.upsert_buckets(meter_id, delta.bucket_seconds, buckets.values())
@@ -33,8 +33,8 @@ def apply_delta(writer: ReadModelWriter, delta: MeterDelta) -> None:
         writer.upsert_buckets(meter_id, DAY_SECONDS, _recompute_days(writer, meter_id, buckets))
 
 
-def _mark_cancelled(writer: ReadModelWriter, delta: MeterDelta) -> None:
-    for missing in writer.mark_cancelled(delta.meter.meter_id, delta.cancellations):
+def _mark_cancelled(writer: ReadModelWriter, delta: PartDelta) -> None:
+    for missing in writer.mark_cancelled(delta.folded.meter_id, delta.cancellations):
         raise ProjectionStopped(
             f"The cancellation at position {missing.cancelled_position} refers to a meter event at position "
             f"{missing.position} that isn't recorded there or is cancelled already.",
@@ -43,16 +43,16 @@ def _mark_cancelled(writer: ReadModelWriter, delta: MeterDelta) -> None:
 
 
 def _recompute_buckets(
-    reader: ReadModelWriter, delta: MeterDelta, keys: Collection[BucketKey]
+    reader: ReadModelWriter, delta: PartDelta, keys: Collection[BucketKey]
 ) -> dict[BucketKey, Bucket]:
     """Return buckets computed from their blocks; with empty totals if all of their records are cancelled."""
-    meter_id = delta.meter.meter_id
+    meter_id = delta.folded.meter_id
     blocks = list(reader.blocks_of(meter_id, list(keys)))
     blocks_by_key: defaultdict[BucketKey, list[UsageBlock]] = defaultdict(list)
     for block in blocks:
         blocks_by_key[block.key].append(block)
     buckets = {key: Bucket.from_parts(key, parts) for key, parts in blocks_by_key.items()}
-    if delta.meter.rules.event_time_window is not None:
+    if delta.folded.rules.event_time_window is not None:
         totals = totals_by_window(blocks, partial(reader.usage_in, meter_id))
         buckets = {key: bucket._replace(totals=totals.get(key, Totals())) for key, bucket in buckets.items()}
     return buckets

@@ -3,19 +3,23 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from itertools import takewhile
 from typing import NamedTuple
 
 import msgspec
 
 from ..domain.counting import UsageRecord
 from ..domain.rules import Rules
+from ..domain.schedule import ALWAYS, RulesPart, RulesSchedule
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .changes import ChangeSpan
 
 LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event."""
+
+
+PinnedRules = Mapping[str, tuple[RulesPart, ...]]
+"""The rules over time of meters, by event name."""
 
 
 class GenerationState(StrEnum):
@@ -30,14 +34,14 @@ class GenerationState(StrEnum):
 class Generation(NamedTuple):
     """One complete build of the read models, projected up to `position`.
 
-    `pinned_rules` are the rules of meters that are folded under other rules than those they were configured with.
+    `pinned` are the rules over time of the meters that are folded under other rules than those of their configuration.
     `revisions` are the revisions of the rules in force when the generation was built or retired; they are the baseline
     of a comparison.
     """
 
     number: int
     state: GenerationState
-    pinned_rules: Mapping[str, Rules]
+    pinned: PinnedRules
     revisions: Mapping[str, int]
     position: int
 
@@ -117,36 +121,53 @@ _BEFORE_ALL = -sys.maxsize
 
 
 class RulesRevision(NamedTuple):
-    """The rules of a meter from a ledger position on, until the next revision."""
+    """A revision of the rules of a meter: the event at `position` put it into effect for usage from `start` on."""
 
     revision: int
     rules: Rules
     position: int
     recorded_at: int
+    start: int = ALWAYS
+
+
+class FoldedRules(NamedTuple):
+    """The rules that the usage of a meter from `start` on was folded under; its rows have the number `meter_id`."""
+
+    meter_id: int
+    start: int
+    rules: Rules
 
 
 class ProjectedMeter(NamedTuple):
     """A meter in the read models.
 
-    `rules` are the rules that its usage was folded under; `history` holds all revisions of its rules in the ledger.
+    `folded` are the rules that its usage was folded under, in order of time. `history` has all revisions of its rules
+    in the ledger.
     """
 
-    meter_id: int
     event_name: str
-    rules: Rules
+    folded: tuple[FoldedRules, ...]
     history: tuple[RulesRevision, ...]
 
-    def rules_as_of(self, as_of: AsOf | None = None) -> RulesRevision:
-        """Return the rules in force as of then; the first revision if the meter was configured later."""
-        if as_of is None:
-            return self.history[-1]
-        known = list(takewhile(lambda revision: as_of.includes(revision.recorded_at, revision.position), self.history))
-        return known[-1] if known else self.history[0]
+    def schedule(self, as_of: AsOf | None = None) -> RulesSchedule:
+        """Return the rules over time that were known then; the first revision if the meter was configured later."""
+        first, *changes = self.history
+        schedule = RulesSchedule.always(first.rules, first.revision)
+        for revision in changes:
+            if as_of is not None and not as_of.includes(revision.recorded_at, revision.position):
+                break
+            schedule = schedule.change(revision.start, revision.revision, revision.rules)
+        return schedule
+
+    @property
+    def folded_schedule(self) -> RulesSchedule:
+        """The rules over time that its usage was folded under."""
+        return RulesSchedule.of_parts([RulesPart(start, rules) for _, start, rules in self.folded])
 
     @property
     def is_current(self) -> bool:
-        """Whether the usage is folded under the newest revision of the rules."""
-        return self.rules == self.history[-1].rules
+        """Whether its usage is folded under the newest revision of the rules."""
+        return self.schedule().distinct_parts == self.folded_schedule.distinct_parts
 
 
 class CancellationMark(NamedTuple):

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.errors import TallybookError
-from ..domain.rules import Rules
 from .blocks import BucketKey, NewBlock
-from .fold import MeterDelta, compute_delta, fold_page
-from .models import CHUNK_SIZE, Bucket, CancellationMark, ProjectedMeter, RawPage
+from .deltas import MeterDelta, PartDelta, compute_delta
+from .fold import fold_page
+from .models import CHUNK_SIZE, Bucket, CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
 from .ports import BulkLedgerReader, WorkerPoolProvider
@@ -30,13 +30,20 @@ class FoldedPage(NamedTuple):
     deltas: Sequence[MeterDelta]
 
 
-class _WorkerMeterDelta(NamedTuple):
-    """A MeterDelta of the meter `event_name`, with customers numbered within the page."""
+class _WorkerPartDelta(NamedTuple):
+    """A PartDelta of the rules with the number `meter_id`, with customers numbered within the page."""
 
-    event_name: str
+    meter_id: int
     blocks: list[NewBlock]
     buckets: list[Bucket]
     cancellations: list[CancellationMark]
+
+
+class _WorkerMeterDelta(NamedTuple):
+    """A MeterDelta of the meter `event_name`."""
+
+    event_name: str
+    parts: list[_WorkerPartDelta]
 
 
 class _WorkerPage(NamedTuple):
@@ -71,7 +78,13 @@ def fold_page_in_worker(
         return b""
     deltas = map(compute_delta, usage_by_meter)
     worker_deltas = [
-        _WorkerMeterDelta(delta.meter.event_name, list(delta.blocks), list(delta.buckets), list(delta.cancellations))
+        _WorkerMeterDelta(
+            delta.meter.event_name,
+            [
+                _WorkerPartDelta(part.folded.meter_id, list(part.blocks), list(part.buckets), list(part.cancellations))
+                for part in delta.parts
+            ],
+        )
         for delta in deltas
     ]
     return _encode(_WorkerPage(ledger_page.position, list(customer_ids), worker_deltas))
@@ -83,12 +96,16 @@ def decode_folded_page(
     """Decode the result of `fold_page_in_worker`, with the meters it was folded for and the present customer ids."""
     position, customer_names, worker_deltas = _decode(encoded)
     stored_ids = [customer_ids[customer] for customer in customer_names]
-    return FoldedPage(
-        position, [_resolve_customers(delta, meters[delta.event_name], stored_ids) for delta in worker_deltas]
-    )
+    deltas: list[MeterDelta] = []
+    for event_name, worker_parts in worker_deltas:
+        meter = meters[event_name]
+        folded_by_id = {folded.meter_id: folded for folded in meter.folded}
+        parts = [_resolve_customers(part, folded_by_id[part.meter_id], stored_ids) for part in worker_parts]
+        deltas.append(MeterDelta(meter, False, parts))
+    return FoldedPage(position, deltas)
 
 
-def _resolve_customers(delta: _WorkerMeterDelta, meter: ProjectedMeter, stored_ids: Sequence[int]) -> MeterDelta:
+def _resolve_customers(delta: _WorkerPartDelta, folded: FoldedRules, stored_ids: Sequence[int]) -> PartDelta:
     def resolve_key(key: BucketKey) -> BucketKey:
         return stored_ids[key[0]], key[1], key[2]
 
@@ -96,9 +113,8 @@ def _resolve_customers(delta: _WorkerMeterDelta, meter: ProjectedMeter, stored_i
         NewBlock(block._replace(key=resolve_key(block.key)), size, encoded) for block, size, encoded in delta.blocks
     ]
     buckets = [bucket._replace(key=resolve_key(bucket.key)) for bucket in delta.buckets]
-    return MeterDelta(
-        meter,
-        False,
+    return PartDelta(
+        folded,
         blocks,
         buckets,
         [cancellation._replace(key=resolve_key(cancellation.key)) for cancellation in delta.cancellations],
@@ -127,7 +143,7 @@ class PageProjector:
         self._exit_stack = ExitStack()
         self._reader = PageReader(ledger, size, max_cancellations)
         self._parallel_pages: ParallelPages[bytes] = ParallelPages(ledger, events, workers)
-        self._rules: Mapping[str, Rules] = {}
+        self._folded: Mapping[str, tuple[FoldedRules, ...]] = {}
 
     def __enter__(self) -> "PageProjector":
         self._exit_stack.enter_context(self._reader)
@@ -145,25 +161,25 @@ class PageProjector:
         until: int,
         meters: MetersByName,
         customer_ids: Mapping[str, int],
-        pinned_rules: Mapping[str, Rules],
+        pinned: PinnedRules,
     ) -> FoldedPage:
         """Fold the page after the position `after`, up to the position `until`. Raises ProjectionStopped.
 
         The page is short while there are no meters, because pages can be folded ahead for known meters only.
         """
         if not meters:
-            return self._fold_locally(after, min(after + CHUNK_SIZE, until), meters, customer_ids, pinned_rules)
-        rules = {name: meter.rules for name, meter in meters.items()}
-        if rules != self._rules:
+            return self._fold_locally(after, min(after + CHUNK_SIZE, until), meters, customer_ids, pinned)
+        folded = {name: meter.folded for name, meter in meters.items()}
+        if folded != self._folded:
             self._parallel_pages.cancel()
-            self._rules = rules
+            self._folded = folded
         upcoming = [(start, min(start + self._size, until)) for start in range(after + self._size, until, self._size)]
         span = (after, min(after + self._size, until))
         encoded = self._parallel_pages.result(span, upcoming, partial(self._fold_in_worker, meters))
         return (
             decode_folded_page(encoded, meters, customer_ids)
             if encoded
-            else self._fold_locally(after, until, meters, customer_ids, pinned_rules)
+            else self._fold_locally(after, until, meters, customer_ids, pinned)
         )
 
     def _fold_locally(
@@ -172,14 +188,12 @@ class PageProjector:
         until: int,
         meters: MetersByName,
         customer_ids: Mapping[str, int],
-        pinned_rules: Mapping[str, Rules],
+        pinned: PinnedRules,
     ) -> FoldedPage:
         ledger_page = self._reader.read(after, until)
         if after < ledger_page.end < until and not self._parallel_pages.is_enabled:
             self._reader.prefetch(ledger_page.end)
-        deltas = [
-            compute_delta(meter_usage) for meter_usage in fold_page(ledger_page, meters, customer_ids, pinned_rules)
-        ]
+        deltas = [compute_delta(meter_usage) for meter_usage in fold_page(ledger_page, meters, customer_ids, pinned)]
         return FoldedPage(ledger_page.position, deltas)
 
     def _fold_in_worker(self, meters: MetersByName, span: PageSpan, page: RawPage, call: Call) -> bytes:

@@ -7,10 +7,9 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from ..domain.counting import UsageRecord
 from ..domain.meter_event import MeterEvent
-from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .blocks import BucketKey, NewBlock, UsageBlock
-from .models import AsOf, Bucket, CancellationMark, LedgerEvent, ProjectedMeter, RawPage
+from .models import AsOf, Bucket, CancellationMark, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 
 USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
 """The topic of recorded meter events."""
@@ -70,8 +69,8 @@ class ReadModelReader(Protocol):
         """Return a reader of another generation in the same consistent state. Raises GenerationNotFound."""
         ...
 
-    def pinned_rules(self) -> Mapping[str, Rules]:
-        """Return the rules that meters are folded under, by event name, if they differ from the configured rules."""
+    def pinned(self) -> PinnedRules:
+        """Return the meters, by name, that are folded under other rules than the configured ones."""
         ...
 
     def position(self) -> int:

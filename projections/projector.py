@@ -135,9 +135,7 @@ class Projector:
         if position >= head:
             return None  # another process was faster
         until = head if until is None else until
-        reached, deltas = page_projector.fold_next(
-            position, until, reader.meters(), customer_ids, reader.pinned_rules()
-        )
+        reached, deltas = page_projector.fold_next(position, until, reader.meters(), customer_ids, reader.pinned())
         fingerprint = None if reached == position else event_fingerprint(self.ledger, reached)
         if fingerprint is None:
             if position < min(head, until):
@@ -149,7 +147,8 @@ class Projector:
             for delta in deltas:
                 if delta.has_meter_changes:
                     writer.upsert_meter(delta.meter)
-                apply_delta(writer, delta)
+                for part in delta.parts:
+                    apply_delta(writer, part)
             writer.advance_position(reached, fingerprint)
 
         return write

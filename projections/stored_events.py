@@ -42,6 +42,7 @@ class RulesChangedData(msgspec.Struct, frozen=True):
     event_name: str
     revision: int
     rules: msgspec.Raw
+    effective_from: datetime | None = None
 
 
 DecodedEvent = MeterEventData | EventCancelledData | ConfiguredData | RulesChangedData | None

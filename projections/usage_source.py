@@ -1,33 +1,18 @@
-"""The source of a view's usage: as projected, or parsed again under other rules.
+"""The source of a view's usage: its records and, if they are stored, its parts with totals."""
 
-The read models are folded under one set of rules for each meter. For other rules, those of an earlier time or of a
-closed period, the payloads are parsed again if the rules use other keys. A meter event that the other rules can't parse
-doesn't count under them.
-"""
-
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Protocol
 
-import msgspec
-
 from ..domain.counting import UsageRecord
-from ..domain.errors import TallybookError
 from ..domain.formulas import ValueType
 from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .buckets import bucket_end, bucket_sizes
-from .dimensions import encode_dimensions
-from .models import AsOf, Bucket, ProjectedMeter
+from .models import AsOf, Bucket, FoldedRules
 from .ports import ReadModelReader
 
-PayloadLoader = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
-"""Returns the payloads of the meter events at positions."""
-
-_BATCH_SIZE = 500
 _SAME_RECORDS = {
     (ValueType.NUMBER, ValueType.NUMBER),
     (ValueType.NUMBER, ValueType.OPTIONAL_NUMBER),
@@ -35,8 +20,6 @@ _SAME_RECORDS = {
     (ValueType.TEXT, ValueType.TEXT),
 }
 """The value types of two formulas, if records that are folded under the first are counted by the second."""
-_PARSING_FIELDS = ("customer_key", "value_key", "dimension_keys", "optional_dimension_keys", "filter")
-"""The fields of rules that decide how a payload is parsed, beside the type of the value."""
 
 
 class StoredParts(Protocol):
@@ -118,20 +101,23 @@ def counts_same_records(folded: Rules, rules: Rules) -> bool:
 
 
 class ProjectedUsage:
-    """The usage of a meter under rules that count the records that it is folded to: its records and stored parts."""
+    """The usage of a meter under rules that count the records that it is folded to: its records and stored parts.
 
-    def __init__(self, reader: ReadModelReader, meter: ProjectedMeter, rules: Rules | None = None) -> None:
-        self.rules = rules or meter.rules
-        self.bucket_sizes = bucket_sizes(meter.rules.event_time_window)
+    It has the usage of one part of the meter's rules over time.
+    """
+
+    def __init__(self, reader: ReadModelReader, folded: FoldedRules, rules: Rules | None = None) -> None:
+        self.rules = rules or folded.rules
+        self.bucket_sizes = bucket_sizes(folded.rules.event_time_window)
         self.customer_id = reader.customer_id
         self.customer_names = reader.customer_names
-        self.totals_between = partial(reader.totals_between, meter.meter_id)
-        self.buckets_between = partial(reader.buckets_between, meter.meter_id)
-        self.hours_of = partial(reader.hours_of, meter.meter_id)
-        self.blocks_of = partial(reader.blocks_of, meter.meter_id)
-        self.usage_in = partial(reader.usage_in, meter.meter_id)
+        self.totals_between = partial(reader.totals_between, folded.meter_id)
+        self.buckets_between = partial(reader.buckets_between, folded.meter_id)
+        self.hours_of = partial(reader.hours_of, folded.meter_id)
+        self.blocks_of = partial(reader.blocks_of, folded.meter_id)
+        self.usage_in = partial(reader.usage_in, folded.meter_id)
         self._reader = reader
-        self._meter_id = meter.meter_id
+        self._meter_id = folded.meter_id
 
     @property
     def parts(self) -> StoredParts:
@@ -150,82 +136,3 @@ class ProjectedUsage:
     def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
         """Yield the blocks with usage in [start, end)."""
         return self._reader.blocks_between(self._meter_id, customer_id, self.bucket_sizes[-1], start, end)
-
-
-class ReparsedUsage:
-    """The usage of a meter under other rules than it is folded under. It has no stored parts."""
-
-    parts = None
-
-    def __init__(self, projected: ProjectedUsage, rules: Rules, load_payloads: PayloadLoader) -> None:
-        self.rules = rules
-        self._projected = projected
-        self._load_payloads = load_payloads
-        self._same_customers = rules.customer_key == projected.rules.customer_key
-        # Only the window differs, or the records without a value don't count.
-        self._same_payload = ValueType.TEXT not in {
-            rules.formula.rule.value_type, projected.rules.formula.rule.value_type
-        } and all(getattr(rules, field) == getattr(projected.rules, field) for field in _PARSING_FIELDS)  # fmt: skip
-        self._local_ids: dict[str, int] = {}
-        self._cached_range: tuple[int, int, AsOf | None] | None = None
-        self._cached_records: Mapping[int, list[UsageRecord]] = {}
-
-    def customer_id(self, customer: str) -> int | None:
-        """Return the id of a customer."""
-        if self._same_customers:
-            return self._projected.customer_id(customer)
-        return self._local_id(customer)
-
-    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
-        """Return the customers by their ids."""
-        if self._same_customers:
-            return self._projected.customer_names(customer_ids)
-        names = {customer_id: name for name, customer_id in self._local_ids.items()}
-        return {customer_id: names[customer_id] for customer_id in customer_ids}
-
-    def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
-        """Return a range [start, end) that contains all usage of a customer, or of all customers."""
-        return self._projected.time_span(customer_id if self._same_customers else None)
-
-    def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
-        """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`.
-
-        If the rules have another customer key, the records of one customer are found by reading those of all customers.
-        The result is cached for consecutive queries of the same range.
-        """
-        if customer_id is not None and not self._same_customers:
-            return iter(self._by_customer(start, end, as_of).get(customer_id, ()))
-        projected = self._projected.usage_between(customer_id, start, end, as_of)
-        if self._same_payload:
-            needs_value = self.rules.formula.rule.value_type is ValueType.NUMBER
-            return (record for record in projected if record.value is not None or record.is_filtered or not needs_value)
-        return self._reparse(projected)
-
-    def _by_customer(self, start: int, end: int, as_of: AsOf | None) -> Mapping[int, list[UsageRecord]]:
-        if self._cached_range != (start, end, as_of):
-            records: defaultdict[int, list[UsageRecord]] = defaultdict(list)
-            for record in self._reparse(self._projected.usage_between(None, start, end, as_of)):
-                records[record.customer_id].append(record)
-            self._cached_range, self._cached_records = (start, end, as_of), records
-        return self._cached_records
-
-    def _reparse(self, projected: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
-        parse = self.rules.parser()
-        while chunk := list(islice(projected, _BATCH_SIZE)):
-            payloads = self._load_payloads([record.position for record in chunk])
-            for record in chunk:
-                try:
-                    customer, value, dimension_values, unique_value, is_filtered = parse(payloads[record.position])
-                except TallybookError:
-                    continue
-                yield msgspec.structs.replace(
-                    record,
-                    customer_id=record.customer_id if self._same_customers else self._local_id(customer),
-                    value=value,
-                    dimensions=encode_dimensions(dimension_values),
-                    unique_value=unique_value,
-                    is_filtered=is_filtered,
-                )
-
-    def _local_id(self, customer: str) -> int:
-        return self._local_ids.setdefault(customer, len(self._local_ids) + 1)

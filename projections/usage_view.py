@@ -1,12 +1,16 @@
 """The usage view: totals, verdicts and changes of one meter, from one consistent state of the read models."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from ..domain.counting import UsageRecord, effective_by_position
+from ..domain.event_time_window import EventTimeWindow
+from ..domain.rules import Rules
 from ..domain.totals import Totals
+from .concatenated_usage import joined_span
 from .dimensions import NO_GROUPS, DimensionGroups
 from .models import AsOf
 from .range_totals import TotalsKey, range_totals
@@ -36,37 +40,65 @@ class VerdictChange(NamedTuple):
     before: UsageVerdict | None
 
 
-class UsageView:
-    """Queries one meter in one consistent state of the read models. Times are microseconds since 1970 UTC."""
+class ViewPart(NamedTuple):
+    """The part of a view in [start, end): usage under one revision of the rules, and the groups of its dimensions."""
 
-    def __init__(self, source: UsageSource) -> None:
-        self.source = source
-        self.rules = source.rules
-        self.window = source.rules.event_time_window
+    start: int
+    end: int
+    source: UsageSource
+    groups: DimensionGroups = NO_GROUPS
+    revision: int = 1
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the part."""
+        return self.source.rules
+
+
+class UsageView:
+    """Queries one meter in one consistent state of the read models. Times are microseconds since 1970 UTC.
+
+    Its parts, in order of time, are the revisions of the rules that apply to the usage of the queried range. No window
+    of theirs extends over two parts.
+    """
+
+    def __init__(self, parts: Sequence[ViewPart]) -> None:
+        self.parts = parts
+        self._starts = [part.start for part in parts]
+
+    def part_at(self, occurred_at: int) -> ViewPart:
+        """Return the part with usage that occurred at a time."""
+        return self.parts[max(bisect_right(self._starts, occurred_at) - 1, 0)]
+
+    def customer_id(self, customer: str) -> int | None:
+        """Return the id of a customer, which is the same in all parts, or None if it has no usage."""
+        return next((known for part in self.parts if (known := part.source.customer_id(customer)) is not None), None)
+
+    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
+        """Return the customers by their ids."""
+        return self.parts[0].source.customer_names(customer_ids) if self.parts else {}
+
+    def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
+        """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""
+        return joined_span(part.source.time_span(customer_id) for part in self.parts)
 
     def totals(
-        self,
-        customer_id: int | None,
-        boundaries: Sequence[int],
-        as_of: AsOf | None = None,
-        groups: DimensionGroups = NO_GROUPS,
+        self, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
     ) -> dict[TotalsKey, Totals]:
         """Return the totals by (index of the window between `boundaries`, customer id, group), if there is usage."""
-        return range_totals(self.source, customer_id, boundaries, as_of, groups)
+        totals: dict[TotalsKey, Totals] = {}
+        for start, end, source, groups, _ in self.parts:
+            clipped = [min(max(boundary, start), end) for boundary in boundaries]
+            for key, part_totals in range_totals(source, customer_id, clipped, as_of, groups).items():
+                totals[key] = totals[key].merge(part_totals) if key in totals else part_totals
+        return totals
 
     def verdicts(
         self, customer_id: int | None, start: int, end: int, as_of: AsOf | None = None
     ) -> Iterator[UsageVerdict]:
         """Yield every record in [start, end) with its verdict, ordered by (occurred_at, position)."""
-        if self.window is None:  # a fast path: grouping the records would take longer than reading them
-            for record in self.source.usage_between(customer_id, start, end, as_of):
-                yield UsageVerdict(record, record if record.is_active else None)
-            return
-        for group in complete_windows(self.source, customer_id, start, end, as_of):
-            effective = effective_by_position(group, self.window)
-            for record in group:
-                if start <= record.occurred_at < end:
-                    yield UsageVerdict(record, effective.get(record.position))
+        for part in self.parts:
+            yield from _part_verdicts(part, customer_id, max(start, part.start), min(end, part.end), as_of)
 
     def changes(
         self, customer_id: int | None, start: int, end: int, since: AsOf, as_of: AsOf | None = None
@@ -75,15 +107,44 @@ class UsageView:
 
         Records are ordered by (occurred_at, position). Both verdicts are the same object if its window didn't change.
         """
-        for group in complete_windows(self.source, customer_id, start, end, as_of):
-            known = [earlier for record in group if (earlier := since.visible(record)) is not None]
-            now = self._verdicts_in(group)
-            before = now if known == group else self._verdicts_in(known)
-            for record in group:
-                if start <= record.occurred_at < end:
-                    yield VerdictChange(now[record.position], before.get(record.position))
+        for part in self.parts:
+            yield from _part_changes(part, customer_id, (max(start, part.start), min(end, part.end)), since, as_of)
 
-    def _verdicts_in(self, group: Sequence[UsageRecord]) -> dict[int, UsageVerdict]:
-        """Return the verdict on each record of complete windows, by its position."""
-        effective = effective_by_position(group, self.window)
-        return {record.position: UsageVerdict(record, effective.get(record.position)) for record in group}
+
+def _part_verdicts(
+    part: ViewPart, customer_id: int | None, start: int, end: int, as_of: AsOf | None
+) -> Iterator[UsageVerdict]:
+    if start >= end:
+        return
+    window = part.rules.event_time_window
+    if window is None:  # a fast path: grouping the records would take longer than reading them
+        for record in part.source.usage_between(customer_id, start, end, as_of):
+            yield UsageVerdict(record, record if record.is_active else None)
+        return
+    for group in complete_windows(part.source, customer_id, start, end, as_of):
+        effective = effective_by_position(group, window)
+        for record in group:
+            if start <= record.occurred_at < end:
+                yield UsageVerdict(record, effective.get(record.position))
+
+
+def _part_changes(
+    part: ViewPart, customer_id: int | None, bounds: tuple[int, int], since: AsOf, as_of: AsOf | None
+) -> Iterator[VerdictChange]:
+    start, end = bounds
+    if start >= end:
+        return
+    window = part.rules.event_time_window
+    for group in complete_windows(part.source, customer_id, start, end, as_of):
+        known = [earlier for record in group if (earlier := since.visible(record)) is not None]
+        now = _verdicts_in(group, window)
+        before = now if known == group else _verdicts_in(known, window)
+        for record in group:
+            if start <= record.occurred_at < end:
+                yield VerdictChange(now[record.position], before.get(record.position))
+
+
+def _verdicts_in(group: Sequence[UsageRecord], window: EventTimeWindow | None) -> dict[int, UsageVerdict]:
+    """Return the verdict on each record of complete windows, by its position."""
+    effective = effective_by_position(group, window)
+    return {record.position: UsageVerdict(record, effective.get(record.position)) for record in group}

@@ -1,7 +1,11 @@
 """Generations of the read models as callers see them: rebuild, compare, promote and drop them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
+from ...domain.meter import Meter
+from ...domain.schedule import ALWAYS, RulesPart, changes_between
+from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import Generation
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
@@ -48,16 +52,18 @@ class GenerationCommands:
         event_name: str,
         rules: Mapping[str, object],
         *,
+        effective_from: datetime | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> GenerationView:
         """Build a generation that counts a meter under other rules, to compare it before it is promoted.
 
-        `rules` are those of `rules.change`. An existing generation under these rules is returned.
+        `rules` and `effective_from` are those of `rules.change`. An existing generation under these rules is returned.
 
         Raises RebuildInProgress, IncompatibleRules, and InvalidParameter if the meter has these rules already.
         """
         event_name = require_event_name(event_name)
-        return self._to_view(self._generations.build_candidate({event_name: rules}, progress))
+        effective_from = None if effective_from is None else ensure_utc(effective_from, "effective_from")
+        return self._to_view(self._generations.build_candidate({event_name: rules}, effective_from, progress))
 
     def diff(
         self,
@@ -97,10 +103,18 @@ class GenerationCommands:
         return [self._to_view(generation) for generation in self._generations.list()]
 
     def _to_view(self, generation: Generation) -> GenerationView:
+        changes = self._generations.pending_rule_changes(generation)
         return GenerationView(
             generation.number,
             generation.state,
             generation.position,
             self._ledger.head(),
-            self._generations.pending_rule_changes(generation),
+            {name: parts[-1].rules for name, parts in changes.items()},
+            {name: _changed_from(parts, self._ledger.meter(name)) for name, parts in changes.items()},
         )
+
+
+def _changed_from(parts: Sequence[RulesPart], meter: Meter) -> datetime | None:
+    """Return the time of usage from which on other rules apply than those in force; None for all usage."""
+    first = changes_between(meter.schedule.distinct_parts, parts)[0]
+    return None if first.start == ALWAYS else from_microseconds(first.start)

@@ -70,15 +70,15 @@ class MeterCommands:
         event_name = require_event_name(event_name)
         name = event_name if display_name is None else require_text(display_name, "display_name", 250)
         try:
-            return _require_same(self._ledger.meter(event_name), rules, display_name)
+            return self._require_same(self._ledger.meter(event_name), rules, display_name)
         except MeterNotFound:
             pass
         meter = Meter.configure(event_name, name, rules, at=self._now())
         try:
             self._ledger.append(meter.collect_events())
         except IntegrityError:  # another process configured it in between
-            return _require_same(self._ledger.meter(event_name), rules, display_name)
-        return MeterView.from_aggregate(meter)
+            return self._require_same(self._ledger.meter(event_name), rules, display_name)
+        return MeterView.from_aggregate(meter, self._now())
 
     def rename(self, event_name: str, display_name: str) -> MeterView:
         """Change the display name of a meter, to at most 250 characters. Raises MeterNotFound."""
@@ -101,10 +101,10 @@ class MeterCommands:
         known, event_name = parse_as_of(as_of), require_event_name(event_name)
         present = self._ledger.meter(event_name)
         if known is None:
-            return MeterView.from_aggregate(present)
+            return MeterView.from_aggregate(present, self._now())
         for meter in self._ledger.meters(known):
             if meter.event_name == event_name:
-                return MeterView.from_aggregate(meter)
+                return MeterView.from_aggregate(meter, self._now())
         raise MeterNotFound(
             f"The meter {event_name!r} did not exist then; it was configured at {to_iso(present.created_on)}.",
             field="event_name",
@@ -117,13 +117,18 @@ class MeterCommands:
             require_int(after, "after", 0, 2**63 - 1), require_int(limit, "limit", 1, 10_000)
         )
         return [
-            MeterChange(position, change, MeterView.from_aggregate(meter), before and MeterView.from_aggregate(before))
+            MeterChange(
+                position,
+                change,
+                MeterView.from_aggregate(meter, meter.modified_on),
+                before and MeterView.from_aggregate(before, meter.modified_on),
+            )
             for position, change, meter, before in changes
         ]
 
     def list(self, *, as_of: datetime | int | None = None) -> list[MeterView]:
         """Return all meters, active and inactive, ordered by event name; those configured by `as_of`, as they were."""
-        return [MeterView.from_aggregate(meter) for meter in self._ledger.meters(parse_as_of(as_of))]
+        return [MeterView.from_aggregate(meter, self._now()) for meter in self._ledger.meters(parse_as_of(as_of))]
 
     def _update(self, event_name: str, command: Callable[[Meter, datetime], None]) -> MeterView:
         """Load a meter, run `command` and store its events; repeat if another process changed the meter meanwhile."""
@@ -134,18 +139,17 @@ class MeterCommands:
                 self._ledger.append(meter.collect_events())
             except IntegrityError:
                 continue
-            return MeterView.from_aggregate(meter)
+            return MeterView.from_aggregate(meter, self._now())
 
     def _now(self) -> datetime:
         return ensure_utc(self._clock(), "clock")
 
-
-def _require_same(meter: Meter, rules: Rules, display_name: str | None) -> MeterView:
-    if meter.rules != rules or display_name not in (None, meter.display_name):
-        raise MeterAlreadyExists(
-            f"A meter {meter.event_name!r} already exists with another display name or other rules: "
-            f"{meter.display_name!r}, {meter.rules!r}. meters.rename changes its name, rules.change its rules.",
-            field="event_name",
-            value=meter.event_name,
-        )
-    return MeterView.from_aggregate(meter)
+    def _require_same(self, meter: Meter, rules: Rules, display_name: str | None) -> MeterView:
+        if meter.rules != rules or display_name not in (None, meter.display_name):
+            raise MeterAlreadyExists(
+                f"A meter {meter.event_name!r} already exists with another display name or other rules: "
+                f"{meter.display_name!r}, {meter.rules!r}. meters.rename changes its name, rules.change its rules.",
+                field="event_name",
+                value=meter.event_name,
+            )
+        return MeterView.from_aggregate(meter, self._now())

@@ -12,6 +12,7 @@ from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
 from ..ledger.ledger import Ledger
 from ..queries.adjustments import PeriodQueries, compute_period_totals
+from ..queries.dimension_query import parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
 from ..validation import optional_note, require_customer, require_event_name, require_text, require_time_range
 
@@ -40,7 +41,7 @@ class PeriodCommands(PeriodQueries):
         overlaps another closed period of the customer on this meter.
         """
         event_name, customer = require_event_name(event_name), require_customer(customer)
-        start, end, bounds = require_time_range(start, end)
+        (start, end, bounds), dimensions = require_time_range(start, end), parse_dimensions(None, group_by)
         while True:
             periods = self._ledger.customer_periods(event_name, customer)
             periods = periods or CustomerPeriods.empty(event_name, customer, at=self._now())
@@ -48,7 +49,8 @@ class PeriodCommands(PeriodQueries):
             if closed is not None:
                 return closed
             with self._meter_queries.session() as read_models:
-                query = self._meter_queries.meter_query(read_models, event_name, group_by=group_by)
+                meter = self._meter_queries.open_meter(read_models, event_name)
+                query = meter.query(bounds, dimensions)
                 totals = compute_period_totals(query, customer, bounds)
             # The clock is read after the totals are computed: no event in them is recorded later than the closing.
             closed = periods.close(start, end, totals, at=self._now(), policy=self._policy)

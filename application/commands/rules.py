@@ -7,7 +7,8 @@ from eventsourcing.persistence import IntegrityError
 
 from ...domain.errors import InvalidParameter, RulesConflict
 from ...domain.meter import Meter
-from ...domain.timestamps import ensure_utc
+from ...domain.schedule import ALWAYS, changes_between
+from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import Generation, GenerationState
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
@@ -32,21 +33,28 @@ class RuleCommands:
         *,
         reason: str,
         by: str | None = None,
+        effective_from: datetime | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> MeterView:
-        """Change the rules of a meter for all of its past; closed periods keep their totals. Return the meter.
+        """Change the rules of a meter for usage from `effective_from` on; return the meter.
+
+        Without `effective_from` the change applies to all usage, also of the past; closed periods keep their totals.
+        Later changes that were announced are replaced. The time must be the start of an event time window of the old
+        and the new rules, such as midnight in UTC.
 
         `rules` maps some of the arguments of `meters.configure` that describe rules to their new values.
         To see the difference first, build a candidate with these rules, `diff` it, and `promote` it.
 
-        Raises IncompatibleRules, with the meter events that the new rules reject and nothing changed.
+        Raises InvalidEffectiveFrom, or IncompatibleRules with the meter events that the new rules reject; nothing is
+        changed then.
         """
         event_name = require_event_name(event_name)
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
+        effective_from = None if effective_from is None else ensure_utc(effective_from, "effective_from")
         with self._generations.views.generation_lock("changing rules"):
-            candidate = self._generations.get_or_build_candidate({event_name: rules}, progress)
+            candidate = self._generations.get_or_build_candidate({event_name: rules}, effective_from, progress)
             self._promoter.promote(candidate, reason, by)
-        return MeterView.from_aggregate(self._ledger.meter(event_name))
+        return MeterView.from_aggregate(self._ledger.meter(event_name), self._promoter.now())
 
 
 class GenerationPromoter:
@@ -56,6 +64,10 @@ class GenerationPromoter:
         self._ledger = ledger
         self._generations = generations
         self._clock = clock
+
+    def now(self) -> datetime:
+        """Return the present time."""
+        return ensure_utc(self._clock(), "clock")
 
     def promote(self, generation: Generation, reason: str | None, by: str | None) -> None:
         """Make a generation live; do nothing if it is. Raises InvalidParameter without a reason, or RulesConflict."""
@@ -87,9 +99,11 @@ class GenerationPromoter:
                     if not are_compatible(changed_rules, ledger, after=position):
                         continue  # the next catch_up stops at the event and raises IncompatibleRules
                     for event_name, meter in meters.items():
-                        meter.change_rules(
-                            changed_rules[event_name], reason=reason, by=by, at=ensure_utc(self._clock(), "clock")
-                        )
+                        for start, rules in changes_between(meter.schedule.distinct_parts, changed_rules[event_name]):
+                            effective_from = None if start == ALWAYS else from_microseconds(start)
+                            meter.change_rules(
+                                rules, reason=reason, by=by, at=self.now(), effective_from=effective_from
+                            )
                         ledger.append(meter.collect_events())
             except IntegrityError:
                 continue  # another process changed a meter meanwhile

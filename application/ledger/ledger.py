@@ -24,9 +24,8 @@ from ...domain.meter import STREAM_PREFIX as METER_PREFIX
 from ...domain.meter import Meter
 from ...domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ...domain.meter_event import MeterEvent, MeterEventData
-from ...domain.rules import Rules
 from ...domain.timestamps import to_microseconds
-from ...projections.models import AsOf, LedgerEvent, RawPage
+from ...projections.models import AsOf, LedgerEvent, PinnedRules, RawPage
 from ..interruption import check_between, check_interruption
 from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
@@ -130,9 +129,9 @@ class Ledger(Application[str]):
         """Return all meters that were configured at `as_of`, as they were then, by event name."""
         return cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_by_prefix(METER_PREFIX), as_of))
 
-    def meters_with_changed_rules(self) -> dict[str, Rules]:
-        """Return the current rules, by event name, of the meters whose rules have changed since their configuration."""
-        return {meter.event_name: meter.rules for meter in self.meters() if meter.revision > 1}
+    def changed_rules(self) -> PinnedRules:
+        """Return the rules over time, by event name, of the meters whose rules have changed since configuration."""
+        return {meter.event_name: meter.schedule.distinct_parts for meter in self.meters() if meter.revision > 1}
 
     def meter_changes(self, after: int, limit: int) -> Iterator[tuple[int, str, Meter, Meter | None]]:
         """Return up to `limit` changes of meters after the position `after`, in order.

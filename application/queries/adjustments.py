@@ -4,25 +4,25 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
 
 from ...domain.counting import UsageRecord, usage_digest
 from ...domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
+from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import DimensionGroups, Group, group_order
 from ...projections.models import AsOf
-from ...projections.usage_view import UsageView, VerdictChange
+from ...projections.usage_view import VerdictChange
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
 from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
-from .dimension_query import Where, parse_dimension_query
+from .dimension_query import DimensionArguments, Where, parse_dimensions
 from .events import event_view_fields, verdict_for
 from .gaps import compute_gaps, gaps_by_range
-from .meter_query import MeterQuery, MeterQueryFactory
+from .meter_query import MeterQuery, MeterQueryFactory, OpenMeter
 
 _Bounds = tuple[int | None, int | None]
 """The first and the last microsecond of a range that may be open at either end."""
@@ -58,22 +58,17 @@ class PeriodQueries:
         """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
         bounds, known = optional_time_range(start, end), parse_as_of(as_of)
+        dimensions = parse_dimensions(where, group_by)
         with self._meter_queries.session() as read_models:
-            query = self._meter_queries.meter_query(read_models, event_name, known, where, group_by)
-            meter = read_models.meters()[event_name]
-            known = known or AsOf(position=read_models.position())
-            periods = [
-                period for period in self._closed_periods(event_name, customer, bounds, known) if period.is_closed
-            ]
-            rules_by_revision = {period.revision: period.rules for period in periods}
-            views: dict[int, _PeriodView] = {}
-            for revision, rules in rules_by_revision.items():
-                selected, groups = parse_dimension_query(rules, where, group_by)
-                view = self._meter_queries.usage_view(read_models, meter, rules, selected)
-                views[revision] = _PeriodView(view, groups, is_partial=selected is not None)
+            known_or_head = known or AsOf(position=read_models.position())
+            meter = self._meter_queries.open_meter(read_models, event_name, known)
+            meter = meter._replace(as_of=known_or_head)
+            periods = self._closed_periods(event_name, customer, bounds, known_or_head)
             # Sorted by range: a view may parse a whole range at once, and then serves all customers from it.
-            by_range = sorted(periods, key=lambda period: (period.start, period.end))
-            computed = [self._adjustment(views[period.revision], query, period) for period in by_range]
+            by_range = sorted(
+                (period for period in periods if period.is_closed), key=lambda period: (period.start, period.end)
+            )
+            computed = [self._adjustment(meter, period, dimensions) for period in by_range]
         adjustments = [adjustment for adjustment in computed if adjustment is not None]
         return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
 
@@ -91,21 +86,26 @@ class PeriodQueries:
         ]
         return sorted(overlapping, key=lambda period: (period.customer, period.start))
 
-    def _adjustment(self, period_view: "_PeriodView", query: MeterQuery, period: ClosedPeriod) -> Adjustment | None:
+    def _adjustment(self, meter: OpenMeter, period: ClosedPeriod, dimensions: DimensionArguments) -> Adjustment | None:
         """Return what is owed on a period under the rules it was closed under; None if nothing has changed."""
-        rules, query = period.rules, query._replace(as_of=_as_of_including(query.as_of, period))
-        history = _changes_since(period_view.view, period, query.as_of)
+        rules, as_of = period.rules, _as_of_including(meter.as_of, period)
+        bounds = to_microseconds(period.start), to_microseconds(period.end)
+        view = meter.views.view(RulesSchedule.always(rules, period.revision), *bounds, dimensions)
+        customer_id = view.customer_id(period.customer) or 0
+        history = list(view.changes(customer_id, *bounds, AsOf(position=period.position), as_of))
         counted_before = [change.before.record for change in history if change.before and change.before.is_counted]
         counted_now = [change.now.record for change in history if change.now.is_counted]
         before, now = Totals.with_unique_values(counted_before), Totals.with_unique_values(counted_now)
         changed = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
         quantity = rules.quantity(now)
-        quantity_before = rules.quantity(before) if period_view.is_partial else period.quantity
-        billable_before = rules.billable(quantity_before) if period_view.is_partial else period.billable
-        rules_difference = EXACT_CONTEXT.subtract(_quantity_under_current_rules(query, period, quantity), quantity)
+        is_partial = bool(dimensions.where)
+        quantity_before = rules.quantity(before) if is_partial else period.quantity
+        billable_before = rules.billable(quantity_before) if is_partial else period.billable
+        current_quantity = _quantity_under_current_rules(meter, period, dimensions, as_of)
+        rules_difference = ZERO if current_quantity is None else EXACT_CONTEXT.subtract(current_quantity, quantity)
         if not changed and not rules_difference and quantity == quantity_before:
             return None
-        events = event_view_fields(self._ledger, [change.now for change, _ in changed], rules)
+        events = event_view_fields(self._ledger, [change.now for change, _ in changed], view)
         return Adjustment(
             period=period,
             quantity=quantity,
@@ -113,12 +113,12 @@ class PeriodQueries:
             difference=EXACT_CONTEXT.subtract(quantity, quantity_before),
             billable_difference=EXACT_CONTEXT.subtract(rules.billable(quantity), billable_before),
             rules_difference=rules_difference,
-            position=query.position,
+            position=meter.resolve_position(),
             events=tuple(
                 AdjustingEvent(*fields, before=change.before and verdict_for(change.before), change=difference)
                 for fields, (change, difference) in zip(events, changed, strict=True)
             ),
-            groups=_group_adjustments(period_view.groups, rules, counted_before, counted_now),
+            groups=_group_adjustments(view.parts[0].groups, rules, counted_before, counted_now),
         )
 
     @retry_on_connection_loss
@@ -142,8 +142,8 @@ class PeriodQueries:
         by_range = gaps_by_range(self._ledger.closed_periods(event_name, customer, known), *bounds)
         if not by_range:
             return []
-        with self._meter_queries.session() as read_models:
-            return compute_gaps(self._meter_queries.meter_query(read_models, event_name, known), event_name, by_range)
+        with self._meter_queries.open(event_name, as_of) as meter:
+            return compute_gaps(meter, by_range)
 
     @retry_on_connection_loss
     def list(
@@ -167,19 +167,12 @@ class PeriodQueries:
         return [period for period in periods if reopened or period.is_closed]
 
 
-class _PeriodView(NamedTuple):
-    """The usage of a meter under the rules of closed periods; `is_partial` if not all dimension values are selected."""
-
-    view: UsageView
-    groups: DimensionGroups
-    is_partial: bool
-
-
 def compute_period_totals(query: MeterQuery, customer: str, bounds: tuple[int, int]) -> PeriodTotals:
     """Return the totals of a customer in a range, with the rules, position and digest they were computed from."""
     rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
     counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-    by_group = _totals_by_group(counted, query.groups)
+    groups = query.view.parts[-1].groups
+    by_group = _totals_by_group(counted, groups)
     totals = Totals.merge_all(list(by_group.values()))
     quantity = rules.quantity(totals)
     return PeriodTotals(
@@ -192,7 +185,7 @@ def compute_period_totals(query: MeterQuery, customer: str, bounds: tuple[int, i
         revision=query.revision,
         position=query.position,
         digest=usage_digest(counted),
-        groups=_period_groups(query.groups, rules, by_group),
+        groups=_period_groups(groups, rules, by_group),
     )
 
 
@@ -243,20 +236,23 @@ def _as_of_including(as_of: AsOf | None, period: ClosedPeriod) -> AsOf | None:
     return as_of if as_of is None or as_of.position is not None else as_of._replace(position=period.position)
 
 
-def _changes_since(view: UsageView, period: ClosedPeriod, as_of: AsOf | None) -> list[VerdictChange]:
-    """Return the verdict of each event of a period at its closing and now."""
-    customer_id = view.source.customer_id(period.customer) or 0
-    bounds = to_microseconds(period.start), to_microseconds(period.end)
-    return list(view.changes(customer_id, *bounds, AsOf(position=period.position), as_of))
+def _quantity_under_current_rules(
+    meter: OpenMeter, period: ClosedPeriod, dimensions: DimensionArguments, as_of: AsOf | None
+) -> Decimal | None:
+    """Return the quantity of a period under the current rules; None if these are the rules it was closed under.
 
-
-def _quantity_under_current_rules(query: MeterQuery, period: ClosedPeriod, quantity: Decimal) -> Decimal:
-    """Return the quantity of a period under the current rules; `quantity` is the one under its own rules."""
-    if query.rules == period.rules:
-        return quantity
+    If the rules change inside the period, the parts before and after that are billed separately: their sum is returned.
+    """
     bounds = to_microseconds(period.start), to_microseconds(period.end)
-    totals = query.view.totals(query.customer_id(period.customer), bounds, query.as_of)
-    return query.rules.quantity(Totals.merge_all(list(totals.values())))
+    if all(part.effective.rules == period.rules for part in meter.schedule.between(*bounds)):
+        return None
+    quantity = ZERO
+    for start, end, effective in meter.quantity_ranges(bounds):
+        view = meter.views.view(meter.schedule, start, end, dimensions, period.rules.all_dimension_keys)
+        totals = view.totals(view.customer_id(period.customer) or 0, (start, end), as_of)
+        merged = Totals.merge_all(list(totals.values()))
+        quantity = EXACT_CONTEXT.add(quantity, effective.rules.quantity(merged))
+    return quantity
 
 
 def _changed_contributions(

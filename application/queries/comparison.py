@@ -12,21 +12,19 @@ from zoneinfo import ZoneInfo
 from ...domain.calendar import CalendarWindow, get_timezone
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.errors import LedgerUnavailable
-from ...domain.rules import Rules
-from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_microseconds
-from ...projections.dimensions import DimensionGroups, Group, group_order
-from ...projections.models import ProjectedMeter
+from ...domain.schedule import ALL_TIME, RulesSchedule
+from ...domain.timestamps import from_microseconds
+from ...projections.dimensions import Group, group_order
 from ...projections.ports import ReadModelReader
 from ...projections.projector import Projector
-from ...projections.usage_view import UsageView
 from ..read_models.generations import Generations
 from ..validation import require_choice, require_generation
-from .dimension_query import Where, parse_dimension_query
+from .dimension_query import DimensionArguments, Where, parse_dimensions
 from .meter_query import MeterQueryFactory
-from .totals import window_boundaries
+from .totals import split_at_changes, window_boundaries
+from .view_factory import ViewFactory
 
 _MAX_ATTEMPTS = 100
-_ALL_TIME = to_microseconds(MIN_DATETIME), to_microseconds(MAX_DATETIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +102,7 @@ class GenerationComparison:
         """
         generation = require_generation(generation)
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
+        dimensions = parse_dimensions(where, group_by)
         with self._meter_queries.session():
             pass  # brought up to date before the lock is taken: that may wait for the process that has the lock
         store = self._generations.views
@@ -115,7 +114,7 @@ class GenerationComparison:
                     live_position, other_position = live.position(), other.position()
                     if live_position == other_position:
                         windows = _Windows(calendar_window, zone)
-                        differences, meters = self._compare(live, other, windows, where, group_by)
+                        differences, meters = self._compare(live, other, windows, dimensions)
                         return GenerationDifference(generation, live_position, differences, meters)
                 self._generations.catch_up(compared, until=live_position)
                 self._projector.catch_up(until=other_position)
@@ -128,31 +127,21 @@ class GenerationComparison:
         live: ReadModelReader,
         other: ReadModelReader,
         windows: "_Windows",
-        where: Where | None,
-        group_by: Sequence[str],
+        dimensions: DimensionArguments,
     ) -> tuple[tuple[CustomerDifference, ...], tuple[MeterDifference, ...]]:
         customer_differences: list[CustomerDifference] = []
         meter_differences: list[MeterDifference] = []
         other_meters = other.meters()
         for event_name, meter in sorted(live.meters().items()):
             other_meter = other_meters[event_name]
-            before = self._grouped_usage(live, meter, other_meter.rules, where, group_by)
-            after = self._grouped_usage(other, other_meter, meter.rules, where, group_by)
+            schedules = meter.folded_schedule, other_meter.folded_schedule
+            keys = [key for schedule in schedules for part in schedule.parts for key in part.rules.all_dimension_keys]
+            before = _FoldedMeter(self._meter_queries.views_of(live, meter), schedules[0], dimensions, keys)
+            after = _FoldedMeter(self._meter_queries.views_of(other, other_meter), schedules[1], dimensions, keys)
             differences, sums = _compare_meter(event_name, before, after, windows)
             customer_differences += differences
             meter_differences.append(sums)
         return tuple(customer_differences), tuple(meter_differences)
-
-    def _grouped_usage(
-        self,
-        read_models: ReadModelReader,
-        meter: ProjectedMeter,
-        other_rules: Rules,
-        where: Where | None,
-        group_by: Sequence[str],
-    ) -> "_GroupedUsage":
-        selected, groups = parse_dimension_query(meter.rules, where, group_by, other_rules.all_dimension_keys)
-        return _GroupedUsage(self._meter_queries.usage_view(read_models, meter, meter.rules, selected), groups)
 
 
 class _Windows(NamedTuple):
@@ -162,11 +151,24 @@ class _Windows(NamedTuple):
     timezone: ZoneInfo
 
 
-class _GroupedUsage(NamedTuple):
-    """The usage of a meter in one generation, and the groups of its dimension values."""
+class _FoldedMeter:
+    """A meter in one generation, under the rules that it was folded under."""
 
-    view: UsageView
-    groups: DimensionGroups
+    def __init__(
+        self, views: ViewFactory, schedule: RulesSchedule, dimensions: DimensionArguments, keys: Sequence[str]
+    ) -> None:
+        self.schedule = schedule
+        self.group_by = dimensions.group_by
+        self.view = views.view(schedule, *ALL_TIME, dimensions, keys)
+
+    def quantities(self, boundaries: Sequence[int]) -> "_Quantities":
+        """Return the quantity of each customer, window between `boundaries` and group. Rules change at boundaries."""
+        totals_by_key = self.view.totals(None, boundaries)
+        names = self.view.customer_names({customer_id for _, customer_id, _ in totals_by_key})
+        return {
+            (names[customer_id], index, group): self.view.part_at(boundaries[index]).rules.quantity(totals)
+            for (index, customer_id, group), totals in totals_by_key.items()
+        }
 
 
 _QuantityKey = tuple[str, int, Group]
@@ -175,21 +177,22 @@ _Quantities = dict[_QuantityKey, Decimal]
 
 
 def _compare_meter(
-    event_name: str, before: _GroupedUsage, after: _GroupedUsage, windows: _Windows
+    event_name: str, before: _FoldedMeter, after: _FoldedMeter, windows: _Windows
 ) -> tuple[list[CustomerDifference], MeterDifference]:
-    spans = [span for usage in (before, after) if (span := usage.view.source.time_span(None)) is not None]
+    spans = [span for meter in (before, after) if (span := meter.view.time_span(None)) is not None]
     if not spans:
         return [], MeterDifference(event_name, 0, ZERO, ZERO)
     time_span = min(start for start, _ in spans), max(end for _, end in spans)
-    boundaries = window_boundaries(_ALL_TIME, time_span, *windows)
+    boundaries = window_boundaries(ALL_TIME, time_span, *windows)
+    boundaries = split_at_changes(split_at_changes(boundaries, before.schedule), after.schedule)
     ranges = list(pairwise(map(from_microseconds, boundaries)))
-    quantities_before, quantities_after = _quantities(before, boundaries), _quantities(after, boundaries)
+    quantities_before, quantities_after = before.quantities(boundaries), after.quantities(boundaries)
     differences: list[CustomerDifference] = []
     for key in sorted(quantities_before.keys() | quantities_after.keys(), key=_key_order):
         customer, index, group = key
         quantity_before, quantity_after = quantities_before.get(key, ZERO), quantities_after.get(key, ZERO)
         if quantity_before != quantity_after:
-            dimensions = dict(zip(before.groups.group_by, group, strict=False))
+            dimensions = dict(zip(before.group_by, group, strict=False))
             differences.append(
                 CustomerDifference(event_name, customer, *ranges[index], quantity_before, quantity_after, dimensions)
             )
@@ -200,15 +203,6 @@ def _compare_meter(
 def _key_order(key: _QuantityKey) -> tuple[str, int, object]:
     customer, index, group = key
     return customer, index, group_order(group)
-
-
-def _quantities(usage: _GroupedUsage, boundaries: list[int]) -> _Quantities:
-    totals_by_key = usage.view.totals(None, boundaries, None, usage.groups)
-    names = usage.view.source.customer_names({customer_id for _, customer_id, _ in totals_by_key})
-    return {
-        (names[customer_id], index, group): usage.view.rules.quantity(totals)
-        for (index, customer_id, group), totals in totals_by_key.items()
-    }
 
 
 def _sum(quantities: _Quantities) -> Decimal:

@@ -15,6 +15,16 @@ Where = Mapping[str, str | Collection[str | None] | None]
 """By dimension key, the value or the values that a query selects; None selects usage without an optional dimension."""
 
 
+class DimensionArguments(NamedTuple):
+    """The checked arguments: the selected values by key, and the keys to group by. The keys may not exist."""
+
+    where: Mapping[str, frozenset[str | None]]
+    group_by: tuple[str, ...]
+
+
+NO_DIMENSIONS = DimensionArguments({}, ())
+
+
 class DimensionQuery(NamedTuple):
     """The dimension values that a query selects, all if None, and how it groups them."""
 
@@ -22,24 +32,36 @@ class DimensionQuery(NamedTuple):
     groups: DimensionGroups = NO_GROUPS
 
 
-def parse_dimension_query(
-    rules: Rules, where: object, group_by: object, other_keys: Sequence[str] = ()
-) -> DimensionQuery:
-    """Return the arguments as a DimensionQuery. Raises InvalidParameter, which names the dimensions of the meter.
-
-    `other_keys` are accepted too, as dimensions without a value.
-    """
-    keys = rules.all_dimension_keys
-    known = dict.fromkeys((*keys, *other_keys))
-    conditions = {_require_key(key, "where", known): _values(key, value) for key, value in _items(where)}
-    group_keys = [_require_key(key, "group_by", known) for key in _texts(group_by)]
-    if len(set(group_keys)) < len(group_keys):
+def parse_dimensions(where: object, group_by: object) -> DimensionArguments:
+    """Return the arguments of a query. Raises InvalidParameter."""
+    if where is None and group_by == ():
+        return NO_DIMENSIONS
+    conditions = {_require_text(key, "where"): _values(key, value) for key, value in _items(where)}
+    keys = tuple(_require_text(key, "group_by") for key in _elements(group_by))
+    if len(set(keys)) < len(keys):
         raise InvalidParameter(
             f"'group_by' must name different dimensions, not {abbreviated_repr(group_by)}.", field="group_by"
         )
+    return DimensionArguments(conditions, keys)
+
+
+def resolve_dimensions(
+    rules: Rules, arguments: DimensionArguments, known_keys: Collection[str] | None = None
+) -> DimensionQuery:
+    """Return the dimension values that a query selects and groups by under some rules.
+
+    `known_keys` are all keys that may be named, if there are other ones than those of the rules: a key that the rules
+    haven't is a dimension without a value. Raises InvalidParameter, which names the dimensions of the meter.
+    """
+    if arguments is NO_DIMENSIONS:
+        return DimensionQuery()
+    keys = rules.all_dimension_keys
+    for field, named in zip(DimensionArguments._fields, (arguments.where, arguments.group_by), strict=True):
+        for key in named:
+            _require_known(key, field, keys if known_keys is None else known_keys)
     return DimensionQuery(
-        DimensionFilter(keys, conditions) if conditions else None,
-        DimensionGroups(keys, group_keys) if group_keys else NO_GROUPS,
+        DimensionFilter(keys, arguments.where) if arguments.where else None,
+        DimensionGroups(keys, arguments.group_by) if arguments.group_by else NO_GROUPS,
     )
 
 
@@ -55,7 +77,7 @@ def _items(where: object) -> Iterable[tuple[object, object]]:
     return cast(Mapping[object, object], where).items()
 
 
-def _texts(group_by: object) -> Iterable[object]:
+def _elements(group_by: object) -> Iterable[object]:
     if group_by is None:
         return ()
     if isinstance(group_by, str) or not isinstance(group_by, Iterable):
@@ -67,24 +89,32 @@ def _texts(group_by: object) -> Iterable[object]:
     return cast(Iterable[object], group_by)
 
 
-def _require_key(key: object, field: str, keys: Collection[str]) -> str:
+def _require_text(key: object, field: str) -> str:
     text = plain_text(key)
-    if text is None or text not in keys:
-        dimensions = f"its dimensions are {', '.join(map(repr, keys))}" if keys else "it has no dimensions"
+    if text is None:
+        raise InvalidParameter(
+            f"{field!r} must name dimension keys, not {abbreviated_repr(key)}.", field=field, value=key
+        )
+    return text
+
+
+def _require_known(key: str, field: str, keys: Collection[str]) -> None:
+    if key not in keys:
+        dimensions = f"its dimensions are {', '.join(map(repr, dict.fromkeys(keys)))}" if keys else "it has none"
         raise InvalidParameter(
             f"{field!r} names {abbreviated_repr(key)}, which is no dimension of the meter: {dimensions}.",
             field=field,
             value=key,
         )
-    return text
 
 
 def _values(key: object, values: object) -> frozenset[str | None]:
     """Return the selected values of one dimension."""
-    single = values is None or isinstance(values, str)
-    listed = [values] if single else list(cast(Iterable[object], values)) if isinstance(values, Iterable) else []
-    texts = frozenset(None if value is None else plain_text(value) for value in listed)
-    if not 1 <= len(listed) <= MAX_VALUES or (None in texts and None not in listed):
+    if values is None or isinstance(values, str):
+        return frozenset((plain_text(values),))
+    listed: Sequence[object] = list(cast(Iterable[object], values)) if isinstance(values, Iterable) else []
+    texts = frozenset(plain_text(value) for value in listed)
+    if not 1 <= len(listed) <= MAX_VALUES or any(plain_text(value) is None and value is not None for value in listed):
         raise InvalidParameter(
             f"'where' must map {key!r} to a text, None or a list of 1 to {MAX_VALUES} of them, not "
             f"{abbreviated_repr(values)}.",

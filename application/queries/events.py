@@ -11,11 +11,12 @@ from ...domain.counting import UsageDigest, UsageRecord
 from ...domain.decimals import ZERO
 from ...domain.errors import InvalidIdentifier, MeterEventNotFound
 from ...domain.meter_event import MeterEvent, MeterEventData
-from ...domain.rules import PayloadParser, Rules
+from ...domain.rules import PayloadParser
+from ...domain.schedule import ALL_TIME
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
-from ...projections.dimensions import DimensionGroups, Group
-from ...projections.usage_view import UsageVerdict
+from ...projections.dimensions import Group
+from ...projections.usage_view import UsageVerdict, UsageView, ViewPart
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import ExplainedEvent, Explanation, ExplanationStream, MeterEventView, Verdict
@@ -28,8 +29,8 @@ from ..validation import (
     require_text,
     require_time_range,
 )
-from .dimension_query import Where
-from .meter_query import MeterQueryFactory
+from .dimension_query import Where, parse_dimensions
+from .meter_query import MeterQuery, MeterQueryFactory
 from .totals import to_total
 
 MAX_EVENTS_PER_PAGE = 10_000
@@ -39,7 +40,7 @@ _MERGE_BATCH = 20
 """The number of partial totals that are held before they are merged."""
 
 EventViewFields = tuple[
-    str, str, str, Decimal | None, dict[str, str | None], dict[str, str], datetime, datetime, int, Verdict,
+    str, str, str, Decimal | None, dict[str, str | None], dict[str, str], datetime, datetime, int, Verdict, int,
     str | None, datetime | None, str | None, str | None,
 ]  # fmt: skip
 """The fields of a MeterEventView, in their order."""
@@ -68,13 +69,13 @@ class EventQueries:
         limit = require_int(limit, "limit", 1, MAX_EVENTS_PER_PAGE)
         first, last = optional_time_range(start, end)
         event_name, customer = require_event_name(event_name), optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of, where) as query:
+        bounds = (ALL_TIME[0] if first is None else first, ALL_TIME[1] if last is None else last)
+        with self._meter_queries.query(event_name, as_of, bounds, parse_dimensions(where, ())) as query:
             customer_id = query.customer_id(customer)
-            time_span = query.view.source.time_span(customer_id)
+            time_span = query.view.time_span(customer_id)
             if time_span is None:
                 return []
-            first = time_span[0] if first is None else first
-            last = time_span[1] if last is None else last
+            first, last = max(bounds[0], time_span[0]), min(bounds[1], time_span[1])
             cursor = None if starting_after is None else self._cursor_position(starting_after, event_name)
             first = first if cursor is None else max(first, cursor[0])
             verdicts = query.view.verdicts(customer_id, first, last, query.as_of)
@@ -82,7 +83,7 @@ class EventQueries:
                 verdicts = (
                     verdict for verdict in verdicts if (verdict.record.occurred_at, verdict.record.position) > cursor
                 )
-            return _event_views(self._ledger, list(islice(verdicts, limit)), query.rules)
+            return _event_views(self._ledger, list(islice(verdicts, limit)), query.view)
 
     @retry_on_connection_loss
     def event(self, identifier: str, as_of: datetime | int | None) -> MeterEventView:
@@ -98,11 +99,12 @@ class EventQueries:
                 value=identifier,
             )
         occurred_at = to_microseconds(stored.data.occurred_at)
-        with self._meter_queries.open(stored.data.event_name, as_of) as query:
+        bounds = (occurred_at, occurred_at + 1)
+        with self._meter_queries.query(stored.data.event_name, as_of, bounds) as query:
             customer, *_ = query.rules.parse(stored.data.payload)
-            verdicts = query.view.verdicts(query.customer_id(customer), occurred_at, occurred_at + 1, query.as_of)
+            verdicts = query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
             own_verdict = [verdict for verdict in verdicts if verdict.record.position == stored.position]
-            return _event_views(self._ledger, own_verdict, query.rules)[0]
+            return _event_views(self._ledger, own_verdict, query.view)[0]
 
     @retry_on_connection_loss
     def explain(
@@ -138,25 +140,26 @@ class EventQueries:
 
         The usage is read for the total, which the contributions depend on, and again for the events unless it is short.
         """
-        (start, end, boundaries), customer = require_time_range(start, end), optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
+        (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
+        dimensions = parse_dimensions(where, group_by)
+        with self._meter_queries.query(event_name, as_of, bounds, dimensions) as query:
             rules, customer_id = query.rules, query.customer_id(customer)
-            summary, batch = _Summary(query.groups), list[UsageVerdict]()
-            for batch in _batches(query.view.verdicts(customer_id, *boundaries, query.as_of)):
+            summary, batch = _Summary(query.view), list[UsageVerdict]()
+            for batch in _batches(query.view.verdicts(customer_id, *bounds, query.as_of)):
                 summary.add(batch)
                 if progress is not None:
                     progress(summary.event_count)
             is_one_batch, totals_by_group = summary.event_count == len(batch), summary.totals_by_group()
             events = _EventsInBlock(
                 self._explained_events(
-                    iter(batch) if is_one_batch else query.view.verdicts(customer_id, *boundaries, query.as_of),
-                    rules,
+                    iter(batch) if is_one_batch else query.view.verdicts(customer_id, *bounds, query.as_of),
+                    query,
                     Totals.merge_all(list(totals_by_group.values())),
                 )
             )
             try:
                 yield ExplanationStream(
-                    to_total(totals_by_group, query.groups, rules, customer, start, end),
+                    to_total(totals_by_group, dimensions.group_by, rules, customer, start, end),
                     rules.formula,
                     rules.event_time_window,
                     query.revision,
@@ -169,11 +172,11 @@ class EventQueries:
                 events.close()
 
     def _explained_events(
-        self, verdicts: Iterator[UsageVerdict], rules: Rules, totals: Totals
+        self, verdicts: Iterator[UsageVerdict], query: MeterQuery, totals: Totals
     ) -> Iterator[ExplainedEvent]:
-        contribution_of = rules.contributions(totals)
+        contribution_of = query.rules.contributions(totals)
         for batch in _batches(verdicts):
-            events = zip(batch, event_view_fields(self._ledger, batch, rules), strict=True)
+            events = zip(batch, event_view_fields(self._ledger, batch, query.view), strict=True)
             for verdict, fields in events:
                 contribution = contribution_of(verdict.record) if verdict.is_counted else ZERO
                 yield ExplainedEvent(*fields, contribution)
@@ -214,10 +217,10 @@ class _EventsInBlock(Iterator[ExplainedEvent]):
 class _Summary:
     """The totals by group, the digest and the number of the meter events behind a total, added in order of time."""
 
-    def __init__(self, groups: DimensionGroups) -> None:
+    def __init__(self, view: UsageView) -> None:
         self.digest = UsageDigest()
         self.event_count = 0
-        self._groups = groups
+        self._view = view
         self._parts: defaultdict[Group, list[Totals]] = defaultdict(list)
 
     def add(self, verdicts: Sequence[UsageVerdict]) -> None:
@@ -226,7 +229,8 @@ class _Summary:
         for verdict in verdicts:
             if verdict.is_counted:
                 self.digest.add(verdict.record)
-                counted[self._groups[verdict.record.dimensions]].append(verdict.record)
+                record = verdict.record
+                counted[self._view.part_at(record.occurred_at).groups[record.dimensions]].append(record)
         for group, records in counted.items():
             parts = self._parts[group]
             parts.append(Totals.with_unique_values(records))
@@ -244,15 +248,17 @@ def _batches(verdicts: Iterator[UsageVerdict]) -> Iterator[list[UsageVerdict]]:
         yield batch
 
 
-def event_view_fields(ledger: Ledger, verdicts: Sequence[UsageVerdict], rules: Rules) -> Iterator[EventViewFields]:
+def event_view_fields(ledger: Ledger, verdicts: Sequence[UsageVerdict], view: UsageView) -> Iterator[EventViewFields]:
     """Return the fields of a MeterEventView for each verdict, with the submitted data read from the ledger."""
     positions = {verdict.record.position for verdict in verdicts}
     positions |= {verdict.effective.position for verdict in verdicts if verdict.effective is not None}
     stored_events = ledger.meter_events_at(positions)
     cancelled_positions = (verdict.record.cancelled_position for verdict in verdicts)
     cancellations = ledger.cancellations_at(position for position in cancelled_positions if position is not None)
-    parse, keys = rules.parser(), rules.all_dimension_keys
-    return (_event_view_fields(verdict, parse, keys, stored_events, cancellations) for verdict in verdicts)
+    parsers = {part.start: part.rules.parser() for part in view.parts}
+    for verdict in verdicts:
+        part = view.part_at(verdict.record.occurred_at)
+        yield _event_view_fields(verdict, part, parsers[part.start], stored_events, cancellations)
 
 
 def verdict_for(verdict: UsageVerdict) -> Verdict:
@@ -262,14 +268,14 @@ def verdict_for(verdict: UsageVerdict) -> Verdict:
     return Verdict.COUNTED if verdict.is_counted else Verdict.SUPERSEDED
 
 
-def _event_views(ledger: Ledger, verdicts: Sequence[UsageVerdict], rules: Rules) -> list[MeterEventView]:
-    return [MeterEventView(*fields) for fields in event_view_fields(ledger, verdicts, rules)]
+def _event_views(ledger: Ledger, verdicts: Sequence[UsageVerdict], view: UsageView) -> list[MeterEventView]:
+    return [MeterEventView(*fields) for fields in event_view_fields(ledger, verdicts, view)]
 
 
 def _event_view_fields(
     verdict: UsageVerdict,
+    part: ViewPart,
     parse: PayloadParser,
-    dimension_keys: Sequence[str],
     stored_events: Mapping[int, tuple[str, MeterEventData]],
     cancellations: Mapping[int, MeterEvent.EventCancelled],
 ) -> EventViewFields:
@@ -281,8 +287,8 @@ def _event_view_fields(
         cancellation = cancellations[record.cancelled_position]
         cancelled_at, reason, by = cancellation.timestamp, cancellation.reason, cancellation.by
     customer, value, dimension_values, *_ = parse(data.payload)
-    dimensions = dict(zip(dimension_keys, dimension_values, strict=True))
+    dimensions = dict(zip(part.rules.all_dimension_keys, dimension_values, strict=True))
     return (
         data.event_name, identifier, customer, value, dimensions, data.payload, data.occurred_at, data.recorded_at,
-        record.position, verdict_for(verdict), superseded_by, cancelled_at, reason, by,
+        record.position, verdict_for(verdict), part.revision, superseded_by, cancelled_at, reason, by,
     )  # fmt: skip

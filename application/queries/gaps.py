@@ -7,7 +7,7 @@ from ...domain.customer_periods import CustomerPeriods
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ..results import PeriodGap
-from .meter_query import MeterQuery
+from .meter_query import OpenMeter
 
 _CustomersByRange = dict[tuple[int, int], list[str]]
 
@@ -26,18 +26,22 @@ def gaps_by_range(customers: Iterable[CustomerPeriods], first: int | None, last:
     return by_range
 
 
-def compute_gaps(query: MeterQuery, event_name: str, by_range: _CustomersByRange) -> list[PeriodGap]:
-    """Return each gap with its usage, by customer and start. A range that many customers share is read once."""
+def compute_gaps(meter: OpenMeter, by_range: _CustomersByRange) -> list[PeriodGap]:
+    """Return each gap with its usage, by customer and start. A range that many customers share is read once.
+
+    A gap in which the rules change so that it has no single quantity is returned as several ones.
+    """
     gaps: list[PeriodGap] = []
-    for (start, end), customers in by_range.items():
-        only_customer = query.customer_id(customers[0]) if len(customers) == 1 else None
-        by_customer = {
-            customer_id: totals
-            for (_, customer_id, _), totals in query.view.totals(only_customer, (start, end), query.as_of).items()
-        }
-        for customer in customers:
-            totals = by_customer.get(query.customer_id(customer) or 0, Totals())
-            bounds = from_microseconds(start), from_microseconds(end)
-            quantity = query.rules.quantity(totals)
-            gaps.append(PeriodGap(event_name, customer, *bounds, quantity, totals.count))
+    for gap_bounds, customers in by_range.items():
+        for start, end, effective in meter.quantity_ranges(gap_bounds):
+            query = meter.query((start, end))
+            only_customer = query.customer_id(customers[0]) if len(customers) == 1 else None
+            by_customer = {
+                customer_id: totals
+                for (_, customer_id, _), totals in query.view.totals(only_customer, (start, end), query.as_of).items()
+            }
+            for customer in customers:
+                totals = by_customer.get(query.customer_id(customer) or 0, Totals())
+                times, quantity = (from_microseconds(start), from_microseconds(end)), effective.rules.quantity(totals)
+                gaps.append(PeriodGap(meter.event_name, customer, *times, quantity, totals.count))
     return sorted(gaps, key=lambda gap: (gap.customer, gap.start))

@@ -1,36 +1,36 @@
-"""A query of one meter: its usage in one consistent state of the read models, under one revision of its rules."""
+"""A query of one meter: its usage in one consistent state of the read models, under the rules of the query."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cache, partial
 from typing import NamedTuple
 
+from ...domain.errors import RulesChangeInRange
 from ...domain.rules import Rules
-from ...projections.dimensions import NO_GROUPS, DimensionFilter, DimensionGroups
+from ...domain.schedule import RulesInRange, RulesSchedule
+from ...domain.timestamps import from_microseconds, to_iso
 from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
-from ...projections.selected_usage import select_usage
-from ...projections.usage_source import ProjectedUsage, ReparsedUsage, counts_same_records
 from ...projections.usage_view import UsageView
 from ..ledger.ledger import Ledger
 from ..similar_names import meter_not_found
 from ..validation import parse_as_of, require_event_name
-from .dimension_query import Where, parse_dimension_query
+from .dimension_query import NO_DIMENSIONS, DimensionArguments
 from .freshness import FreshReadModels
+from .view_factory import ViewFactory
+
+Bounds = tuple[int, int]
+"""A range [start, end) in microseconds since 1970 UTC."""
 
 
 class MeterQuery(NamedTuple):
-    """The usage of one meter in one consistent state of the read models, under the rules of the query.
+    """The usage of one meter in a range, in one consistent state of the read models, under the rules of the query."""
 
-    `groups` are those of its dimension values that were queried.
-    """
-
+    event_name: str
     view: UsageView
-    revision: int
     resolve_position: Callable[[], int]
     as_of: AsOf | None
-    groups: DimensionGroups = NO_GROUPS
 
     @property
     def position(self) -> int:
@@ -39,12 +39,58 @@ class MeterQuery(NamedTuple):
 
     @property
     def rules(self) -> Rules:
-        """The rules that the totals are computed under."""
-        return self.view.rules
+        """The rules that the quantity of the range is computed under.
+
+        Raises RulesChangeInRange if it has no single quantity.
+        """
+        return single_quantity_rules(self.event_name, [(part.start, part.rules) for part in self.view.parts])
+
+    @property
+    def revision(self) -> int:
+        """The newest revision of the rules that applies to usage in the range."""
+        return self.view.parts[-1].revision
 
     def customer_id(self, customer: str | None) -> int | None:
         """Return the id of a customer, 0 (which no customer has) if it has no usage, and None for all customers."""
-        return None if customer is None else self.view.source.customer_id(customer) or 0
+        return None if customer is None else self.view.customer_id(customer) or 0
+
+
+def single_quantity_rules(event_name: str, parts: Sequence[tuple[int, Rules]]) -> Rules:
+    """Return the rules for the quantity of a range, given the rules in it and their starts; the default if empty.
+
+    Raises RulesChangeInRange if the range has no single quantity.
+    """
+    if not parts:
+        return Rules()
+    for start, rules in parts[1:]:
+        if not rules.has_same_quantity(parts[0][1]):
+            changed_at = from_microseconds(start)
+            raise RulesChangeInRange(
+                f"The rules of {event_name!r} change at {to_iso(changed_at)} inside the range, so it has no single "
+                "quantity. Query the ranges before and after that, or summaries.",
+                field="start",
+                value=changed_at,
+            )
+    return parts[-1][1]
+
+
+class OpenMeter(NamedTuple):
+    """A meter in an open read session: its rules over time as of a point in the ledger, and views of its usage."""
+
+    event_name: str
+    views: ViewFactory
+    schedule: RulesSchedule
+    resolve_position: Callable[[], int]
+    as_of: AsOf | None
+
+    def query(self, bounds: Bounds, dimensions: DimensionArguments = NO_DIMENSIONS) -> MeterQuery:
+        """Return a query of the usage in a range. Raises InvalidParameter for wrong dimensions."""
+        view = self.views.view(self.schedule, *bounds, dimensions)
+        return MeterQuery(self.event_name, view, self.resolve_position, self.as_of)
+
+    def quantity_ranges(self, bounds: Bounds) -> Iterator[RulesInRange]:
+        """Yield the parts of a range that each have a single quantity."""
+        return self.schedule.quantity_ranges(*bounds)
 
 
 class MeterQueryFactory:
@@ -59,55 +105,37 @@ class MeterQueryFactory:
         return self._read_models.session(accept_outdated_rules=accept_outdated_rules)
 
     @contextmanager
-    def open(
+    def open(self, event_name: str, as_of: datetime | int | None) -> Generator[OpenMeter]:
+        """Check the arguments and open a meter. Raises InvalidParameter, InvalidAsOf or MeterNotFound."""
+        event_name, known = require_event_name(event_name), parse_as_of(as_of)
+        with self.session() as read_models:
+            yield self.open_meter(read_models, event_name, known)
+
+    @contextmanager
+    def query(
         self,
         event_name: str,
         as_of: datetime | int | None,
-        where: Where | None = None,
-        group_by: Sequence[str] = (),
+        bounds: Bounds,
+        dimensions: DimensionArguments = NO_DIMENSIONS,
     ) -> Generator[MeterQuery]:
-        """Check the arguments and open a query. Raises InvalidParameter, InvalidAsOf or MeterNotFound."""
-        event_name, known = require_event_name(event_name), parse_as_of(as_of)
-        with self.session() as read_models:
-            yield self.meter_query(read_models, event_name, known, where, group_by)
+        """Check the arguments and open a query of a range. Raises as `open` and `OpenMeter.query` do."""
+        with self.open(event_name, as_of) as meter:
+            yield meter.query(bounds, dimensions)
 
-    def meter_query(
-        self,
-        read_models: ReadModelReader,
-        event_name: str,
-        as_of: AsOf | None = None,
-        where: Where | None = None,
-        group_by: Sequence[str] = (),
-    ) -> MeterQuery:
-        """Return a query of a meter in an open session, under the rules in force at `as_of`.
-
-        `where` and `group_by` name dimensions of these rules. Raises MeterNotFound or InvalidParameter.
-        """
+    def open_meter(self, read_models: ReadModelReader, event_name: str, as_of: AsOf | None = None) -> OpenMeter:
+        """Return a meter in an open session, under the rules known at `as_of`. Raises MeterNotFound."""
         meters = read_models.meters()
         meter = meters.get(event_name)
         if meter is None:
             raise meter_not_found(event_name, meters)
-        in_force = meter.rules_as_of(as_of)
         resolve_position = cache(partial(self._resolve_position, read_models.position(), as_of))
-        selected, groups = parse_dimension_query(in_force.rules, where, group_by)
-        view = self.usage_view(read_models, meter, in_force.rules, selected)
-        return MeterQuery(view, in_force.revision, resolve_position, as_of, groups)
+        views = self.views_of(read_models, meter)
+        return OpenMeter(event_name, views, meter.schedule(as_of), resolve_position, as_of)
 
-    def usage_view(
-        self,
-        read_models: ReadModelReader,
-        meter: ProjectedMeter,
-        rules: Rules,
-        selected: DimensionFilter | None = None,
-    ) -> UsageView:
-        """Return the usage of a meter under `rules`, with the `selected` dimension values.
-
-        It is parsed from the ledger if it was projected under other rules.
-        """
-        if counts_same_records(meter.rules, rules):
-            return UsageView(select_usage(ProjectedUsage(read_models, meter, rules), selected))
-        projected = ProjectedUsage(read_models, meter)
-        return UsageView(select_usage(ReparsedUsage(projected, rules, self._payloads), selected))
+    def views_of(self, read_models: ReadModelReader, meter: ProjectedMeter) -> ViewFactory:
+        """Return a factory of views of a meter's usage."""
+        return ViewFactory(read_models, meter, self._payloads)
 
     def _resolve_position(self, head: int, as_of: AsOf | None) -> int:
         if as_of is None:

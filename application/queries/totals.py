@@ -9,17 +9,18 @@ from zoneinfo import ZoneInfo
 from ...domain.calendar import CalendarWindow, get_timezone, iter_windows, window_containing
 from ...domain.errors import InvalidParameter
 from ...domain.rules import Rules
+from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
-from ...projections.dimensions import NO_GROUPS, DimensionGroups, Group, group_order
+from ...projections.dimensions import Group, group_order
 from ...projections.projector import Projector
 from ...projections.replay import TotalsQuery, replay_totals
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import Total
 from ..validation import optional_customer, require_choice, require_event_name, require_time_range
-from .dimension_query import Where
-from .meter_query import MeterQuery, MeterQueryFactory
+from .dimension_query import Where, parse_dimensions
+from .meter_query import MeterQueryFactory, single_quantity_rules
 
 MAX_WINDOWS = 100_000
 
@@ -45,12 +46,12 @@ class TotalQueries:
     ) -> Total:
         """Return the total of a customer in [start, end), or of all customers if `customer` is None."""
         (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
+        dimensions = parse_dimensions(where, group_by)
+        with self._meter_queries.query(event_name, as_of, bounds, dimensions) as query:
             by_group: _ByGroup = defaultdict(list)
-            totals_by_key = query.view.totals(query.customer_id(customer), bounds, query.as_of, query.groups)
-            for (_, _, group), totals in totals_by_key.items():
+            for (_, _, group), totals in query.view.totals(query.customer_id(customer), bounds, query.as_of).items():
                 by_group[group].append(totals)
-            return _to_grouped_total(by_group, query, customer, start, end)
+            return to_total(_merge(by_group), dimensions.group_by, query.rules, customer, start, end)
 
     @retry_on_connection_loss
     def totals(
@@ -63,31 +64,37 @@ class TotalQueries:
         group_by: Sequence[str],
     ) -> list[Total]:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
-        start, end, bounds = require_time_range(start, end)
-        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
+        (start, end, bounds), dimensions = require_time_range(start, end), parse_dimensions(where, group_by)
+        with self._meter_queries.query(event_name, as_of, bounds, dimensions) as query:
+            rules = query.rules
             by_customer: defaultdict[int, _ByGroup] = defaultdict(lambda: defaultdict(list))
-            for (_, customer_id, group), totals in query.view.totals(None, bounds, query.as_of, query.groups).items():
+            for (_, customer_id, group), totals in query.view.totals(None, bounds, query.as_of).items():
                 by_customer[customer_id][group].append(totals)
-            names = query.view.source.customer_names(by_customer)
+            names = query.view.customer_names(by_customer)
             return [
-                _to_grouped_total(by_customer[customer_id], query, customer, start, end)
+                to_total(_merge(by_customer[customer_id]), dimensions.group_by, rules, customer, start, end)
                 for customer_id, customer in sorted(names.items(), key=lambda item: item[1])
             ]
 
     @retry_on_connection_loss
     def replay_totals(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
         """Return the total of each customer, computed from the ledger alone."""
-        (start, end, _), event_name = require_time_range(start, end), require_event_name(event_name)
-        rules = self._ledger.meter(event_name).rules
-        totals_by_customer = replay_totals(
-            self._ledger,
-            TotalsQuery(event_name, rules, start, end),
-            page_size=self._projector.page_size,
-            workers=self._projector.workers,
-        )
+        (start, end, bounds), event_name = require_time_range(start, end), require_event_name(event_name)
+        meter = self._ledger.meter(event_name)
+        in_range = list(meter.schedule.between(*bounds))
+        rules = single_quantity_rules(event_name, [(part.start, part.effective.rules) for part in in_range])
+        by_customer: defaultdict[str, list[Totals]] = defaultdict(list)
+        for part_start, part_end, (_, _, part_rules) in in_range:
+            times = from_microseconds(part_start), from_microseconds(part_end)
+            query = TotalsQuery(event_name, part_rules, *times)
+            part_totals = replay_totals(
+                self._ledger, query, page_size=self._projector.page_size, workers=self._projector.workers
+            )
+            for customer, totals in part_totals.items():
+                by_customer[customer].append(totals)
         return [
-            to_total({(): totals}, NO_GROUPS, rules, customer, start, end)
-            for customer, totals in sorted(totals_by_customer.items())
+            to_total({(): Totals.merge_all(parts)}, (), rules, customer, start, end)
+            for customer, parts in sorted(by_customer.items())
         ]
 
     @retry_on_connection_loss
@@ -106,17 +113,25 @@ class TotalQueries:
         """Return a total for each calendar window of [start, end) with counted usage, in order of time."""
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
         bounds, customer = require_time_range(start, end).bounds, optional_customer(customer)
-        with self._meter_queries.open(event_name, as_of, where, group_by) as query:
+        dimensions = parse_dimensions(where, group_by)
+        with self._meter_queries.open(event_name, as_of) as meter:
+            query = meter.query(bounds, dimensions)
             customer_id = query.customer_id(customer)
-            time_span = query.view.source.time_span(customer_id) or (0, 0)
+            time_span = query.view.time_span(customer_id) or (0, 0)
             boundaries = window_boundaries(bounds, time_span, calendar_window, zone)
+            boundaries = split_at_changes(boundaries, meter.schedule)
             by_window: defaultdict[int, _ByGroup] = defaultdict(lambda: defaultdict(list))
-            totals_by_key = query.view.totals(customer_id, boundaries, query.as_of, query.groups)
-            for (index, _, group), totals in totals_by_key.items():
+            for (index, _, group), totals in query.view.totals(customer_id, boundaries, query.as_of).items():
                 by_window[index][group].append(totals)
             windows = list(pairwise(from_microseconds(boundary) for boundary in boundaries))
             return [
-                _to_grouped_total(by_group, query, customer, *windows[index])
+                to_total(
+                    _merge(by_group),
+                    dimensions.group_by,
+                    query.view.part_at(boundaries[index]).rules,
+                    customer,
+                    *windows[index],
+                )
                 for index, by_group in sorted(by_window.items())
             ]
 
@@ -125,16 +140,13 @@ _ByGroup = defaultdict[Group, list[Totals]]
 """Parts of a total by group of dimension values."""
 
 
-def _to_grouped_total(
-    by_group: Mapping[Group, Sequence[Totals]], query: MeterQuery, customer: str | None, start: datetime, end: datetime
-) -> Total:
-    totals_by_group = {group: Totals.merge_all(parts) for group, parts in by_group.items()}
-    return to_total(totals_by_group, query.groups, query.rules, customer, start, end)
+def _merge(by_group: _ByGroup) -> dict[Group, Totals]:
+    return {group: Totals.merge_all(parts) for group, parts in by_group.items()}
 
 
 def to_total(
     totals_by_group: Mapping[Group, Totals],
-    groups: DimensionGroups,
+    group_by: Sequence[str],
     rules: Rules,
     customer: str | None,
     start: datetime,
@@ -144,17 +156,25 @@ def to_total(
 
     def of_totals(totals: Totals, group: Group = (), parts: tuple[Total, ...] = ()) -> Total:
         value = rules.quantity(totals)
-        dimensions = dict(zip(groups.group_by, group, strict=False))
+        dimensions = dict(zip(group_by, group, strict=False))
         return Total(
             value, totals.sum, totals.count, totals.last, rules.billable(value), customer, start, end,
             totals.min, totals.max, dimensions, parts,
         )  # fmt: skip
 
     merged = Totals.merge_all(list(totals_by_group.values()))
-    if not groups.group_by:
+    if not group_by:
         return of_totals(merged)
     in_order = sorted(totals_by_group, key=group_order)
     return of_totals(merged, (), tuple(of_totals(totals_by_group[group], group) for group in in_order))
+
+
+def split_at_changes(boundaries: Sequence[int], schedule: RulesSchedule) -> list[int]:
+    """Return the boundaries of windows, and those where the rules change so that a window has no single quantity."""
+    if not boundaries:
+        return []
+    changes = [part.start for part in schedule.quantity_ranges(boundaries[0], boundaries[-1])]
+    return sorted({*boundaries, *changes})
 
 
 def window_boundaries(

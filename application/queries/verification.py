@@ -8,15 +8,16 @@ from itertools import zip_longest
 import msgspec
 
 from ...domain.customer_periods import ClosedPeriod, PeriodTotals
+from ...domain.schedule import ALWAYS, RulesPart
 from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
-from ...projections.dimensions import DimensionGroups
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader, TableRow
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
 from ..storage.ports import CorruptedReadModel, GenerationStore
 from .adjustments import compute_period_totals
-from .meter_query import MeterQuery, MeterQueryFactory
+from .dimension_query import DimensionArguments
+from .meter_query import MeterQueryFactory
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ class Verifier:
         """Compare each table of the live generation, and every closed period, including reopened ones."""
         with self._meter_queries.session(accept_outdated_rules=True) as live:
             position = live.position()
-            rules = {meter.event_name: meter.rules for meter in self._ledger.meters(AsOf(position=position))}
-            with self._generations.temporary(rules) as temporary:
+            meters = self._ledger.meters(AsOf(position=position))
+            pinned = {meter.event_name: meter.schedule.distinct_parts for meter in meters}
+            with self._generations.temporary(pinned) as temporary:
 
                 def report(page: Progress) -> None:
                     live.position()  # a database may drop a session that sends no query for minutes
@@ -123,17 +125,12 @@ class Verifier:
         self, expected: ReadModelReader, period: ClosedPeriod, stored_at: int
     ) -> PeriodDifference | None:
         """Compare a closing with the ledger. It can't include an event that was stored after it."""
-        meter = expected.meters()[period.event_name]
         position = min(period.position, stored_at - 1)
-        as_of = AsOf(position=position)
-        in_force = meter.rules_as_of(as_of)
-        view = self._meter_queries.usage_view(expected, meter, in_force.rules)
-        group_by = list(period.groups[0].dimensions) if period.groups else ()
-        groups = DimensionGroups(in_force.rules.all_dimension_keys, group_by)
-        query = MeterQuery(view, in_force.revision, lambda: position, as_of, groups)
-        totals = compute_period_totals(
-            query, period.customer, (to_microseconds(period.start), to_microseconds(period.end))
-        )
+        bounds = to_microseconds(period.start), to_microseconds(period.end)
+        meter = self._meter_queries.open_meter(expected, period.event_name, AsOf(position=position))
+        group_by = tuple(period.groups[0].dimensions) if period.groups else ()
+        query = meter.query(bounds, DimensionArguments({}, group_by))._replace(resolve_position=lambda: position)
+        totals = compute_period_totals(query, period.customer, bounds)
         frozen = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
         return None if frozen == totals else PeriodDifference(period, totals)
 
@@ -174,13 +171,16 @@ def _generation_rows(read_models: ReadModelReader) -> Iterator[TableRow]:
     """Return the generation's own metadata as rows: the fingerprint of its position, and its rules."""
     yield TableRow(("ledger_fingerprint",), (read_models.ledger_fingerprint(),))
     try:
-        pinned_rules = read_models.pinned_rules()
+        pinned = read_models.pinned()
     except CorruptedReadModel:
         yield TableRow(("pinned",), None)
         return
-    configured = {event_name: meter.history[0].rules for event_name, meter in read_models.meters().items()}
-    for event_name, rules in sorted({**configured, **pinned_rules}.items(), key=lambda item: str(item[0])):
-        yield TableRow(("pinned", event_name), (rules.model_dump(mode="json"),))
+    configured = {
+        event_name: (RulesPart(ALWAYS, meter.history[0].rules),) for event_name, meter in read_models.meters().items()
+    }
+    for event_name, parts in sorted({**configured, **pinned}.items(), key=lambda item: str(item[0])):
+        rules_over_time = [(start, rules.model_dump(mode="json")) for start, rules in parts]
+        yield TableRow(("pinned", event_name), (rules_over_time,))
 
 
 def _row_difference(
@@ -196,7 +196,9 @@ def _row_difference(
 
 def _describe_key(table: str, key: tuple[int | str, ...], read_models: ReadModelReader) -> str:
     """Return the key of a row as text, with names for ids and ISO times, as far as they are known."""
-    meters = {meter.meter_id: event_name for event_name, meter in read_models.meters().items()}
+    meters = {
+        folded.meter_id: event_name for event_name, meter in read_models.meters().items() for folded in meter.folded
+    }
     parts: list[str] = []
     for column, value in zip(_KEY_COLUMNS[table], key, strict=False):
         text: object = value

@@ -2,13 +2,15 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import cast
 
 from ...domain.errors import GenerationInUse, GenerationNotFound, InvalidParameter, ProjectionStopped
 from ...domain.meter import Meter
-from ...domain.rules import Rules
+from ...domain.schedule import ALWAYS, RulesPart, check_effective_from
 from ...domain.text import abbreviated_repr
-from ...projections.models import PAGE_SIZE, Generation, GenerationState
+from ...domain.timestamps import to_microseconds
+from ...projections.models import PAGE_SIZE, Generation, GenerationState, PinnedRules
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
 from ..rules_arguments import apply_rule_changes
@@ -65,18 +67,23 @@ class Generations:
         with self.views.generation_lock("rebuilding"):
             return self._get_or_build(self._target_rules(rules or {}), {GenerationState.BUILDING}, progress, page_size)
 
-    def build_candidate(self, rules: RuleChanges, progress: Callable[[Progress], None] | None) -> Generation:
+    def build_candidate(
+        self, rules: RuleChanges, effective_from: datetime | None, progress: Callable[[Progress], None] | None
+    ) -> Generation:
         """Return a generation under changed rules: an existing one, or a new one."""
         with self.views.generation_lock("building a candidate"):
-            return self.get_or_build_candidate(rules, progress)
+            return self.get_or_build_candidate(rules, effective_from, progress)
 
-    def get_or_build_candidate(self, rules: RuleChanges, progress: Callable[[Progress], None] | None) -> Generation:
-        """Return a generation under changed rules. The caller has the generation lock.
+    def get_or_build_candidate(
+        self, rules: RuleChanges, effective_from: datetime | None, progress: Callable[[Progress], None] | None
+    ) -> Generation:
+        """Return a generation under rules that are changed for usage from `effective_from` on, or for all usage.
 
-        Raises InvalidParameter if these are the current rules.
+        The caller has the generation lock. Raises InvalidEffectiveFrom, and InvalidParameter if nothing changes.
         """
-        target_rules = self._target_rules(rules)
-        if all(target_rules[event_name] == self.ledger.meter(event_name).rules for event_name in rules):
+        target_rules = self._target_rules(rules, effective_from)
+        current_rules = {name: self.ledger.meter(name).schedule.distinct_parts for name in rules}
+        if all(target_rules[event_name] == parts for event_name, parts in current_rules.items()):
             raise InvalidParameter(
                 f"Nothing changes: {', '.join(map(repr, rules))} has these rules already.", field="rules"
             )
@@ -108,12 +115,12 @@ class Generations:
                 _log.warning("The live read models are under other rules than the current ones; switching them.")
                 self.make_live(self._get_or_build(self._target_rules({}), _REUSABLE_STATES, None, PAGE_SIZE))
 
-    def pending_rule_changes(self, generation: Generation) -> dict[str, Rules]:
-        """Return the rules of a generation, by event name, that differ from the current rules."""
+    def pending_rule_changes(self, generation: Generation) -> PinnedRules:
+        """Return the rules over time of a generation, by event name, that differ from the current ones."""
         return {
-            meter.event_name: rules
+            meter.event_name: parts
             for meter in self.ledger.meters()
-            if (rules := self._rules_of(generation, meter)) != meter.rules
+            if (parts := self._rules_of(generation, meter)) != meter.schedule.distinct_parts
         }
 
     def catch_up(
@@ -140,23 +147,30 @@ class Generations:
             self.views.drop(generation.number)
             raise error from stopped
 
-    def _target_rules(self, rules: object) -> dict[str, Rules]:
-        """Return the rules of all meters, with the changes in `rules`. Raises InvalidParameter or MeterNotFound."""
+    def _target_rules(self, rules: object, effective_from: datetime | None = None) -> dict[str, tuple[RulesPart, ...]]:
+        """Return the rules over time of all meters, with the changes in `rules`.
+
+        Raises InvalidParameter, InvalidEffectiveFrom or MeterNotFound.
+        """
         if not isinstance(rules, Mapping):
             raise InvalidParameter(
                 f"'rules' must map event names to changes of their rules, not {abbreviated_repr(rules)}.",
                 field="rules",
                 value=rules,
             )
-        target_rules = {meter.event_name: meter.rules for meter in self.ledger.meters()}
+        target_rules = {meter.event_name: meter.schedule.distinct_parts for meter in self.ledger.meters()}
+        start = ALWAYS if effective_from is None else to_microseconds(effective_from)
         for event_name, changes in cast(Mapping[object, object], rules).items():
             name = require_event_name(event_name)
-            target_rules[name] = apply_rule_changes(self.ledger.meter(name).rules, changes)
+            meter = self.ledger.meter(name)
+            changed_rules = apply_rule_changes(meter.rules, changes)
+            check_effective_from(meter.schedule, start, changed_rules)
+            target_rules[name] = meter.schedule.change(start, meter.revision + 1, changed_rules).distinct_parts
         return target_rules
 
     def _get_or_build(
         self,
-        target_rules: Mapping[str, Rules],
+        target_rules: PinnedRules,
         reusable_states: Collection[GenerationState],
         progress: Callable[[Progress], None] | None,
         page_size: int,
@@ -175,6 +189,7 @@ class Generations:
     def _revisions(self) -> dict[str, int]:
         return {meter.event_name: meter.revision for meter in self.ledger.meters()}
 
-    def _rules_of(self, generation: Generation, meter: Meter) -> Rules:
-        """Return the rules that a generation counts a meter under: pinned ones, or those it was configured with."""
-        return generation.pinned_rules.get(meter.event_name) or self.ledger.meter(meter.event_name, version=1).rules
+    def _rules_of(self, generation: Generation, meter: Meter) -> tuple[RulesPart, ...]:
+        """Return the rules over time of a meter in a generation: pinned ones, or those it was configured with."""
+        pinned = generation.pinned.get(meter.event_name)
+        return pinned or self.ledger.meter(meter.event_name, version=1).schedule.distinct_parts

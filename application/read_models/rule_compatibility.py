@@ -1,12 +1,16 @@
 """Check that the recorded meter events can be parsed under other rules."""
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import msgspec
 
 from ...domain.errors import IncompatibleEvent, IncompatibleRules, ProjectionStopped, TallybookError
-from ...domain.rules import Rules
-from ...projections.models import PAGE_SIZE
+from ...domain.rules import PayloadParser
+from ...domain.schedule import RulesPart
+from ...domain.timestamps import to_microseconds
+from ...projections.models import PAGE_SIZE, PinnedRules
 from ...projections.ports import USAGE_RECORDED, LedgerReader
 from ..ledger.ledger import Ledger
 from ..ledger.mapper import decode_meter_event
@@ -14,8 +18,8 @@ from ..ledger.mapper import decode_meter_event
 MAX_LISTED = 1_000
 
 
-def are_compatible(rules: Mapping[str, Rules], ledger: LedgerReader, *, after: int) -> bool:
-    """Return whether `rules`, by event name, parse every meter event after a ledger position."""
+def are_compatible(rules: PinnedRules, ledger: LedgerReader, *, after: int) -> bool:
+    """Return whether `rules` over time parse every meter event after a ledger position."""
     try:
         return next(_iter_incompatible(rules, ledger, after), None) is None
     except msgspec.MsgspecError:
@@ -23,9 +27,9 @@ def are_compatible(rules: Mapping[str, Rules], ledger: LedgerReader, *, after: i
 
 
 def incompatible_events_error(
-    ledger: Ledger, rules: Mapping[str, Rules], stopped: ProjectionStopped
+    ledger: Ledger, rules: PinnedRules, stopped: ProjectionStopped
 ) -> IncompatibleRules | None:
-    """Return the error for a projection that `rules`, by event name, stopped; None if it stopped for another reason.
+    """Return the error for a projection that `rules` over time stopped; None if it stopped for another reason.
 
     The error lists up to 1,000 meter events that the rules reject, and counts all of them.
     """
@@ -50,19 +54,31 @@ def incompatible_events_error(
 
 
 def _iter_incompatible(
-    rules: Mapping[str, Rules], ledger: LedgerReader, after: int
+    rules: PinnedRules, ledger: LedgerReader, after: int
 ) -> Iterator[tuple[int, str, TallybookError]]:
     """Yield position, event name and error of each meter event after a position that `rules` reject."""
-    parsers = {event_name: meter_rules.parser() for event_name, meter_rules in rules.items()}
+    schedules = {event_name: _ParserSchedule(parts) for event_name, parts in rules.items()}
     while events := ledger.read_page(after, PAGE_SIZE):
         for position, topic, state in events:
             if topic != USAGE_RECORDED:
                 continue
             data = decode_meter_event(state)
-            if data.event_name not in parsers:
+            if data.event_name not in schedules:
                 continue
             try:
-                parsers[data.event_name](data.payload)
+                schedules[data.event_name].parser_at(data.occurred_at)(data.payload)
             except TallybookError as error:
                 yield position, data.event_name, error
         after = events[-1][0]
+
+
+class _ParserSchedule:
+    """The parsers of rules over time."""
+
+    def __init__(self, parts: Sequence[RulesPart]) -> None:
+        self._starts = [part.start for part in parts]
+        self._parsers = [part.rules.parser() for part in parts]
+
+    def parser_at(self, occurred_at: datetime) -> PayloadParser:
+        """Return the parser of payloads of a time."""
+        return self._parsers[bisect_right(self._starts, to_microseconds(occurred_at)) - 1]

@@ -7,8 +7,7 @@ from typing import Protocol
 from eventsourcing.persistence import Notification
 
 from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
-from ...domain.rules import Rules
-from ...projections.models import Generation
+from ...projections.models import Generation, PinnedRules
 from ...projections.ports import BulkLedgerReader, LedgerReader, ReadModelStore, ResettableReadModelStore
 from .key_value import EntriesForPositions, KeyValueStore
 
@@ -132,7 +131,7 @@ class GenerationStore(ResettableReadModelStore, Protocol):
         """Return all generations in the order of their creation."""
         ...
 
-    def create(self, pinned_rules: Mapping[str, Rules]) -> Generation:
+    def create(self, pinned: PinnedRules) -> Generation:
         """Create an empty generation in the state `building`."""
         ...
 
@@ -162,7 +161,7 @@ class GenerationStore(ResettableReadModelStore, Protocol):
         """
         ...
 
-    def temporary(self, pinned_rules: Mapping[str, Rules]) -> AbstractContextManager[ReadModelStore]:
+    def temporary(self, pinned: PinnedRules) -> AbstractContextManager[ReadModelStore]:
         """Create empty read models that are deleted at the end."""
         ...
 
@@ -196,7 +195,7 @@ class Store(Protocol):
         """Open the ledger's events. The ledger is created if it does not exist."""
         ...
 
-    def open_read_models(self, current_rules: Callable[[], Mapping[str, Rules]]) -> GenerationStore:
+    def open_read_models(self, current_rules: Callable[[], PinnedRules]) -> GenerationStore:
         """Open the read models.
 
         `current_rules` returns the rules of the meters whose rules have changed; the first generation is projected

@@ -10,18 +10,32 @@ import msgspec
 
 from ...domain.counting import UsageRecord
 from ...domain.rules import Rules
+from ...domain.schedule import RulesPart
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock, decode_block
 from ...projections.changes import ChangeSpan
-from ...projections.models import Bucket, RulesRevision
+from ...projections.models import Bucket, FoldedRules, PinnedRules, RulesRevision
 from .ports import REBUILD_HINT, CorruptedReadModel
 
 
 @lru_cache(maxsize=10_000)
-def decode_rules(stored: str) -> Rules:
-    """Decode rules from their column."""
+def decode_folded(stored: str) -> tuple[FoldedRules, ...]:
+    """Decode the rules that a meter is folded under from their column."""
     with translate_decode_errors("rules"):
-        return Rules.model_validate_json(stored)
+        folded = tuple(
+            FoldedRules(meter_id, start, Rules.model_validate(rules))
+            for meter_id, start, rules in _folded_decoder.decode(stored)
+        )
+        if not folded:
+            raise ValueError("a meter has no rules")
+        return folded
+
+
+def encode_folded(folded: Iterable[FoldedRules]) -> str:
+    """Encode the rules that a meter is folded under for their column."""
+    return _encode_json(
+        [(meter_id, start, rules.model_dump(mode="json")) for meter_id, start, rules in folded]
+    ).decode()
 
 
 @lru_cache(maxsize=10_000)
@@ -29,8 +43,8 @@ def decode_history(stored: str) -> tuple[RulesRevision, ...]:
     """Decode the history of a meter's rules from its column."""
     with translate_decode_errors("rules"):
         history = tuple(
-            RulesRevision(revision, Rules.model_validate(rules), position, recorded_at)
-            for revision, rules, position, recorded_at in _history_decoder.decode(stored)
+            RulesRevision(revision, Rules.model_validate(rules), position, recorded_at, start)
+            for revision, rules, position, recorded_at, start in _history_decoder.decode(stored)
         )
         if not history:
             raise ValueError("the history of the rules is empty")
@@ -48,15 +62,20 @@ def encode_history(history: Iterable[RulesRevision]) -> str:
 
 
 @lru_cache(maxsize=1_000)
-def decode_pinned_rules(stored: str) -> Mapping[str, Rules]:
+def decode_pinned(stored: str) -> PinnedRules:
     """Decode pinned rules from their column."""
     with translate_decode_errors("pinned rules"):
-        return {name: Rules.model_validate(rules) for name, rules in msgspec.json.decode(stored).items()}
+        return {
+            name: tuple(RulesPart(start, Rules.model_validate(rules)) for start, rules in parts)
+            for name, parts in _pinned_decoder.decode(stored).items()
+        }
 
 
-def encode_pinned_rules(pinned_rules: Mapping[str, Rules]) -> str:
+def encode_pinned(pinned: PinnedRules) -> str:
     """Encode pinned rules for their column."""
-    return _encode_json({name: rules.model_dump(mode="json") for name, rules in pinned_rules.items()}).decode()
+    return _encode_json(
+        {name: [(start, rules.model_dump(mode="json")) for start, rules in parts] for name, parts in pinned.items()}
+    ).decode()
 
 
 def decode_revisions(stored: str) -> Mapping[str, int]:
@@ -146,7 +165,9 @@ def translate_decode_errors(what: str) -> Generator[None]:
 
 _encode_json = msgspec.json.Encoder(order="deterministic").encode
 _revisions_decoder = msgspec.json.Decoder(dict[str, int])
-_history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int]])
+_history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int, int]])
+_folded_decoder = msgspec.json.Decoder(list[tuple[int, int, dict[str, object]]])
+_pinned_decoder = msgspec.json.Decoder(dict[str, list[tuple[int, dict[str, object]]]])
 _OPTIONAL_INT = (int, type(None))
 _DECODE_ERRORS = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ...domain.errors import GenerationNotFound
-from ...domain.rules import Rules
-from ...projections.models import Generation, GenerationState
-from .row_codec import decode_pinned_rules, decode_revisions, encode_pinned_rules, encode_revisions
+from ...projections.models import Generation, GenerationState, PinnedRules
+from .row_codec import decode_pinned, decode_revisions, encode_pinned, encode_revisions
 from .sql_reader import table_names
 
 
@@ -49,7 +48,7 @@ class SqlGenerations(ABC):
         """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
 
     @abstractmethod
-    def insert(self, state: str, pinned_rules: str) -> int:
+    def insert(self, state: str, pinned: str) -> int:
         """Insert the row of a new generation and return its number."""
 
     @abstractmethod
@@ -73,11 +72,11 @@ class SqlGenerations(ABC):
             Generation(
                 number,
                 GenerationState(state),
-                decode_pinned_rules(pinned_rules),
+                decode_pinned(pinned),
                 decode_revisions(revisions),
                 position or 0,
             )
-            for number, state, pinned_rules, revisions, position in rows.fetchall()
+            for number, state, pinned, revisions, position in rows.fetchall()
         ]
 
     def heads(self) -> list[tuple[int, str | None]]:
@@ -94,9 +93,9 @@ class SqlGenerations(ABC):
                 value=generation,
             )
 
-    def create(self, state: str, pinned_rules: Mapping[str, Rules]) -> int:
+    def create(self, state: str, pinned: PinnedRules) -> int:
         """Create an empty generation and return its number."""
-        generation = self.insert(state, encode_pinned_rules(pinned_rules))
+        generation = self.insert(state, encode_pinned(pinned))
         self.create_tables(generation)
         return generation
 
@@ -128,11 +127,11 @@ class SqlGenerations(ABC):
             f"DELETE FROM {self.schema_prefix}tracking WHERE application_name = ?", (tracking_name(generation),)
         )
 
-    def replace_all(self, pinned_rules: Mapping[str, Rules]) -> None:
+    def replace_all(self, pinned: PinnedRules) -> None:
         """Drop all generations and create an empty live one."""
         for generation in self.all():
             self.drop(generation.number)
-        self.create("live", pinned_rules)
+        self.create("live", pinned)
 
     def lock_owner(self) -> str | None:
         """Return the description of the last process that held the generation lock, or None."""

@@ -9,11 +9,10 @@ from typing import Any, Literal, Self, get_args
 import msgspec
 
 from ...domain.counting import UsageRecord
-from ...domain.rules import Rules
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock
 from ...projections.buckets import bucket_start
-from ...projections.models import AsOf, Bucket, ProjectedMeter
+from ...projections.models import AsOf, Bucket, PinnedRules, ProjectedMeter
 from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
@@ -120,9 +119,9 @@ class SqlReadModelReader(ABC):
 
     # --- reading ----------------------------------------------------------------------------------
 
-    def pinned_rules(self) -> Mapping[str, Rules]:
-        """Return the rules that meters are projected under, by event name. Others use their configured rules."""
-        return row_codec.decode_pinned_rules(self._generation_column("pinned"))
+    def pinned(self) -> PinnedRules:
+        """Return the meters, by name, that are folded under other rules than the configured ones."""
+        return row_codec.decode_pinned(self._generation_column("pinned"))
 
     def ledger_fingerprint(self) -> str | None:
         """Return the fingerprint of the ledger's event at the position of the read models."""
@@ -130,10 +129,10 @@ class SqlReadModelReader(ABC):
 
     def meters(self) -> Mapping[str, ProjectedMeter]:
         """Return the meters, by event name."""
-        rows = self.select(f"SELECT meter, event_name, rules, history FROM {self.meters_table} ORDER BY meter")
+        rows = self.select(f"SELECT event_name, rules, history FROM {self.meters_table} ORDER BY meter")
         return {
-            name: ProjectedMeter(meter_id, name, row_codec.decode_rules(rules), row_codec.decode_history(history))
-            for meter_id, name, rules, history in rows
+            name: ProjectedMeter(name, row_codec.decode_folded(rules), row_codec.decode_history(history))
+            for name, rules, history in rows
         }
 
     def customer_id(self, customer: str) -> int | None:

@@ -54,8 +54,9 @@ class SqlReadModels(SqlReadModelReader):
 
     def upsert_meter(self, meter: ProjectedMeter) -> None:
         """Insert or replace a meter."""
-        history = row_codec.encode_history(meter.history)
-        self.write_meter((meter.meter_id, meter.event_name, meter.rules.model_dump_json(), history))
+        folded, history = row_codec.encode_folded(meter.folded), row_codec.encode_history(meter.history)
+        meter_id = meter.folded[0].meter_id
+        self.write_meter((meter_id, meter.event_name, folded, history))
 
     def add_customers(self, customer_ids: Mapping[str, int]) -> None:
         """Insert the ids of new customers."""

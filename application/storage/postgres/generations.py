@@ -54,11 +54,11 @@ class PostgresGenerations(SqlGenerations):
         """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
         self._tracking.track(self.connection, generation, position)
 
-    def insert(self, state: str, pinned_rules: str) -> int:
+    def insert(self, state: str, pinned: str) -> int:
         """Insert the row of a new generation and return its number."""
         row = self.execute(
             f"INSERT INTO {self.table} (state, pinned, revisions) VALUES (?, ?, '{{}}') RETURNING generation",
-            (state, pinned_rules),
+            (state, pinned),
         ).fetchone()
         assert row is not None
         return row[0]

@@ -12,8 +12,7 @@ from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 
 from ....domain.errors import DatabasePermissionDenied, LedgerUnavailable
-from ....domain.rules import Rules
-from ....projections.models import Generation, GenerationState
+from ....projections.models import Generation, GenerationState, PinnedRules
 from ....projections.ports import PageFold, ReadModelStore
 from ..file_lock import GENERATION_LOCK_TIMEOUT_SECONDS, describe_owner, lock_timeout_error
 from ..ports import REBUILD_HINT, ReadModelsMissing
@@ -35,7 +34,7 @@ class PostgresReadModelStore:
     of the meters whose rules have changed; the first generation is projected under them.
     """
 
-    def __init__(self, datastore: PostgresDatastore, current_rules: Callable[[], Mapping[str, Rules]]) -> None:
+    def __init__(self, datastore: PostgresDatastore, current_rules: Callable[[], PinnedRules]) -> None:
         self.datastore = datastore
         self.current_rules = current_rules
         self._tracking = PostgresTracking(datastore)
@@ -87,11 +86,11 @@ class PostgresReadModelStore:
 
     def reset(self) -> None:
         """Drop all generations and create an empty live one."""
-        pinned_rules = self.current_rules()
+        pinned = self.current_rules()
 
         def replace_all(generations: PostgresGenerations) -> None:
             generations.lock_creation()
-            generations.replace_all(pinned_rules)
+            generations.replace_all(pinned)
 
         self._change(replace_all)
 
@@ -104,10 +103,10 @@ class PostgresReadModelStore:
         with self._transaction("read") as generations:
             return generations.all()
 
-    def create(self, pinned_rules: Mapping[str, Rules]) -> Generation:
+    def create(self, pinned: PinnedRules) -> Generation:
         """Create an empty generation in the state `building`."""
-        number = self._change(lambda generations: generations.create("building", pinned_rules))
-        return Generation(number, GenerationState.BUILDING, pinned_rules, {}, 0)
+        number = self._change(lambda generations: generations.create("building", pinned))
+        return Generation(number, GenerationState.BUILDING, pinned, {}, 0)
 
     def read_models(self, generation: int) -> ReadModelStore:
         """Return the read models of one generation. Their sessions raise GenerationNotFound once it is dropped."""
@@ -160,10 +159,10 @@ class PostgresReadModelStore:
             return generations.lock_owner()
 
     @contextmanager
-    def temporary(self, pinned_rules: Mapping[str, Rules]) -> Generator["PostgresReadModelStore"]:
+    def temporary(self, pinned: PinnedRules) -> Generator["PostgresReadModelStore"]:
         """Create empty read models in temporary tables, which are dropped at the end."""
         datastore = SingleConnectionDatastore(self.datastore.settings, self.datastore.monitor)
-        read_model_store = PostgresReadModelStore(datastore, lambda: pinned_rules)
+        read_model_store = PostgresReadModelStore(datastore, lambda: pinned)
         try:
             READ_MODEL_SCHEMA.create(datastore)
             yield read_model_store
@@ -245,13 +244,13 @@ class PostgresReadModelStore:
                     READ_MODEL_SCHEMA.ensure(self.datastore)
 
     def _create_live(self) -> None:
-        pinned_rules = self.current_rules()
+        pinned = self.current_rules()
         # The errors mean that another process created the generation first, or dropped all tables again.
         with suppress(IntegrityError, TablesMissing), self.datastore.transaction_for("write") as connection:
             generations = PostgresGenerations(self.datastore, self._tracking, connection)
             generations.lock_creation()
             if generations.live() is None:
-                generations.create("live", pinned_rules)
+                generations.create("live", pinned)
 
 
 def _read_models_of(

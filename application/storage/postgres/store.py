@@ -1,11 +1,11 @@
 """A PostgreSQL ledger: its schema and the schema of its read models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Self
 
-from ....domain.rules import Rules
+from ....projections.models import PinnedRules
 from .connection import PostgresDatastore
 from .event_recorder import PostgresEventRecorder
 from .ledger_schema import LEDGER_SCHEMA
@@ -57,7 +57,7 @@ class PostgresStore:
             datastore.close()
             raise
 
-    def open_read_models(self, current_rules: Callable[[], Mapping[str, Rules]]) -> PostgresReadModelStore:
+    def open_read_models(self, current_rules: Callable[[], PinnedRules]) -> PostgresReadModelStore:
         """Open the read models. They get half of the connections, because each query also reads the ledger."""
         return PostgresReadModelStore(self._read_model_datastore(), current_rules)
 

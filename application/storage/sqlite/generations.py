@@ -64,11 +64,11 @@ class SQLiteGenerations(SqlGenerations):
         """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
         self._tracking.track(self.cursor, generation, position)
 
-    def insert(self, state: str, pinned_rules: str) -> int:
+    def insert(self, state: str, pinned: str) -> int:
         """Insert the row of a new generation and return its number."""
         self.execute(
             "INSERT INTO generations (state, pinned, revisions) VALUES (?, ?, '{}')",
-            (state, pinned_rules),
+            (state, pinned),
         )
         return self.cursor.lastrowid
 

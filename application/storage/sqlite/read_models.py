@@ -6,8 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from ....domain.rules import Rules
-from ....projections.models import Generation, GenerationState
+from ....projections.models import Generation, GenerationState, PinnedRules
 from ....projections.ports import PageFold, ReadModelStore
 from ...uuid7 import uuid7
 from ..file_lock import GENERATION_LOCK_TIMEOUT_SECONDS, describe_owner, file_lock, lock_timeout_error
@@ -33,7 +32,7 @@ class SQLiteReadModelStore:
     of the meters whose rules have changed; the first generation is projected under them.
     """
 
-    def __init__(self, datastore: Datastore, current_rules: Callable[[], Mapping[str, Rules]]) -> None:
+    def __init__(self, datastore: Datastore, current_rules: Callable[[], PinnedRules]) -> None:
         self.datastore = datastore
         self.current_rules = current_rules
         self._tracking = SQLiteTracking(datastore)
@@ -52,11 +51,11 @@ class SQLiteReadModelStore:
     @contextmanager
     def write_session(self) -> Generator[SQLiteReadModels]:
         """Read and write the rows of the live generation exclusively. All changes are committed at the end."""
-        pinned_rules: Mapping[str, Rules] = {} if self._has_live() else self.current_rules()
+        pinned: PinnedRules = {} if self._has_live() else self.current_rules()
         with self.transaction(commit=True) as generations:
             live = generations.live()
             if live is None:
-                live = generations.create("live", pinned_rules)
+                live = generations.create("live", pinned)
             yield SQLiteReadModels(generations, live)
 
     def apply_next_page(self, fold: PageFold) -> int:
@@ -70,9 +69,9 @@ class SQLiteReadModelStore:
 
     def reset(self) -> None:
         """Drop all generations and create an empty live one."""
-        pinned_rules = self.current_rules()
+        pinned = self.current_rules()
         with self.transaction(commit=True) as generations:
-            generations.replace_all(pinned_rules)
+            generations.replace_all(pinned)
 
     # --- all generations --------------------------------------------------------------------------
 
@@ -81,11 +80,11 @@ class SQLiteReadModelStore:
         with self._read_transaction() as (generations, _):
             return generations.all()
 
-    def create(self, pinned_rules: Mapping[str, Rules]) -> Generation:
+    def create(self, pinned: PinnedRules) -> Generation:
         """Create an empty generation in the state `building`."""
         with self.transaction(commit=True) as generations:
-            number = generations.create("building", pinned_rules)
-        return Generation(number, GenerationState.BUILDING, pinned_rules, {}, 0)
+            number = generations.create("building", pinned)
+        return Generation(number, GenerationState.BUILDING, pinned, {}, 0)
 
     def read_models(self, generation: int) -> ReadModelStore:
         """Return the read models of one generation. Their sessions raise GenerationNotFound once it is dropped."""
@@ -127,7 +126,7 @@ class SQLiteReadModelStore:
             yield
 
     @contextmanager
-    def temporary(self, pinned_rules: Mapping[str, Rules]) -> Generator["SQLiteReadModelStore"]:
+    def temporary(self, pinned: PinnedRules) -> Generator["SQLiteReadModelStore"]:
         """Create empty read models that are deleted at the end, in the folder of these read models."""
         database = self.datastore.pool.db_name
         with ExitStack() as stack:
@@ -135,7 +134,7 @@ class SQLiteReadModelStore:
                 location = f"file:{uuid7()}?mode=memory&cache=shared"
             else:
                 location = str(stack.enter_context(temp_directory(Path(database))) / "scratch.read-models")
-            read_model_store = SQLiteReadModelStore(open_read_model_datastore(location, database), lambda: pinned_rules)
+            read_model_store = SQLiteReadModelStore(open_read_model_datastore(location, database), lambda: pinned)
             stack.callback(read_model_store.close)
             yield read_model_store
 

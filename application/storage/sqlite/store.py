@@ -1,10 +1,10 @@
 """A SQLite ledger: its file and the file of its read models, or both in memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ....domain.rules import Rules
+from ....projections.models import PinnedRules
 from .event_recorder import SQLiteEventRecorder, open_ledger_datastore
 from .read_models import SQLiteReadModelStore, open_read_model_datastore
 
@@ -39,7 +39,7 @@ class SQLiteStore:
         """Open the ledger's events. The ledger is created if it does not exist."""
         return SQLiteEventRecorder(open_ledger_datastore(self.events_database))
 
-    def open_read_models(self, current_rules: Callable[[], Mapping[str, Rules]]) -> SQLiteReadModelStore:
+    def open_read_models(self, current_rules: Callable[[], PinnedRules]) -> SQLiteReadModelStore:
         """Open the read models."""
         datastore = open_read_model_datastore(self.read_models_database, permissions_of=self.events_database)
         return SQLiteReadModelStore(datastore, current_rules)

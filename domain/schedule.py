@@ -1,0 +1,142 @@
+"""Rules over time: usage is counted under the rules that were in effect when it occurred.
+
+Each change of the rules is a revision with the time of usage from which on it applies. It replaces all older revisions
+from then on, so correcting all of the past and announcing rules for next month are the same mechanism.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from .errors import InvalidEffectiveFrom
+from .rules import Rules
+from .timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
+
+ALWAYS = to_microseconds(MIN_DATETIME)
+"""The start of rules that apply to all of the past, in microseconds since 1970 UTC."""
+ALL_TIME = ALWAYS, to_microseconds(MAX_DATETIME)
+"""The range of all times, in microseconds since 1970 UTC."""
+
+
+class RulesPart(NamedTuple):
+    """Rules for usage that occurred at `start` or later, in microseconds since 1970 UTC, until the next part."""
+
+    start: int
+    rules: Rules
+
+
+class EffectiveRules(NamedTuple):
+    """A revision of rules for usage that occurred at `start` or later, until the next part of the schedule."""
+
+    start: int
+    revision: int
+    rules: Rules
+
+
+class RulesInRange(NamedTuple):
+    """The revision of rules that applies to usage in [start, end)."""
+
+    start: int
+    end: int
+    effective: EffectiveRules
+
+
+@dataclass(frozen=True)
+class RulesSchedule:
+    """The rules of one meter over time: parts in order of time, the first of which starts at ALWAYS.
+
+    The last part is the newest revision, because each change replaces all parts after it.
+    """
+
+    parts: tuple[EffectiveRules, ...]
+
+    @classmethod
+    def always(cls, rules: Rules, revision: int = 1) -> "RulesSchedule":
+        """Return the schedule of rules that apply to all usage."""
+        return cls((EffectiveRules(ALWAYS, revision, rules),))
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[RulesPart], revision: int = 1) -> "RulesSchedule":
+        """Return the schedule of parts that all have the same revision."""
+        return cls(tuple(EffectiveRules(start, revision, rules) for start, rules in parts))
+
+    def change(self, start: int, revision: int, rules: Rules) -> "RulesSchedule":
+        """Return the schedule after a change of the rules for usage from `start` on."""
+        earlier = tuple(part for part in self.parts if part.start < start)
+        return RulesSchedule((*earlier, EffectiveRules(start, revision, rules)))
+
+    @property
+    def newest(self) -> EffectiveRules:
+        """The newest revision, which may apply to future usage only."""
+        return self.parts[-1]
+
+    def at(self, occurred_at: int) -> EffectiveRules:
+        """Return the revision that applies to usage at a time in microseconds."""
+        return self.parts[max(bisect_right(self._starts, occurred_at) - 1, 0)]
+
+    def between(self, start: int, end: int) -> Iterator[RulesInRange]:
+        """Yield the revisions that apply to usage in [start, end), in order of time; nothing if the range is empty."""
+        ends = [*self._starts[1:], max(end, self._starts[-1])]
+        for effective, part_end in zip(self.parts, ends, strict=True):
+            first, last = max(start, effective.start), min(end, part_end)
+            if effective is self.parts[0]:
+                first = start
+            if first < last:
+                yield RulesInRange(first, last, effective)
+
+    def quantity_ranges(self, start: int, end: int) -> Iterator[RulesInRange]:
+        """Yield the parts of [start, end) that each have a single quantity, with the last rules that apply to each.
+
+        Usage under several revisions has a single quantity if their formula, multiplier and rounding are the same.
+        """
+        pending: RulesInRange | None = None
+        for part in self.between(start, end):
+            if pending is not None and pending.effective.rules.has_same_quantity(part.effective.rules):
+                pending = RulesInRange(pending.start, part.end, part.effective)
+                continue
+            if pending is not None:
+                yield pending
+            pending = part
+        if pending is not None:
+            yield pending
+
+    @cached_property
+    def distinct_parts(self) -> tuple[RulesPart, ...]:
+        """The parts without their revisions; neighbours with the same rules are one part."""
+        parts: list[RulesPart] = []
+        for start, _, rules in self.parts:
+            if not parts or parts[-1].rules != rules:
+                parts.append(RulesPart(start, rules))
+        return tuple(parts)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [part.start for part in self.parts]
+
+
+def check_effective_from(schedule: RulesSchedule, start: int, rules: Rules) -> None:
+    """Raise InvalidEffectiveFrom if an event time window of the old or the new rules contains `start` in its midst."""
+    if start == ALWAYS:
+        return
+    for changed in (schedule.at(start - 1).rules, rules):
+        window = changed.event_time_window
+        if window is not None and start % window.microseconds:
+            effective_from = from_microseconds(start)
+            raise InvalidEffectiveFrom(
+                f"Rules with a window of a UTC {window} can change at the start of a UTC {window} only, not at "
+                f"{to_iso(effective_from)}.",
+                field="effective_from",
+                value=effective_from,
+            )
+
+
+def changes_between(current: Sequence[RulesPart], target: Sequence[RulesPart]) -> list[RulesPart]:
+    """Return the changes, in their order, that turn the rules over time `current` into `target`."""
+    same = 0
+    while same < min(len(current), len(target)) and current[same] == target[same]:
+        same += 1
+    if same == len(target) < len(current):  # the last rules go on instead of later ones
+        return [RulesPart(current[same].start, target[-1].rules)]
+    return list(target[same:])
