@@ -340,6 +340,12 @@ class RebuildInProgress(Conflict):
     code = "rebuild_in_progress"
 
 
+class PreviewChanged(Conflict):
+    """The differences of a generation have changed since they were approved. Compare it again."""
+
+    code = "preview_changed"
+
+
 class RulesConflict(Conflict):
     """The rules of a meter were changed after the generation was built."""
 

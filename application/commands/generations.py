@@ -13,7 +13,7 @@ from ..queries.comparison import GenerationComparison, GenerationDifference
 from ..queries.dimension_query import Where
 from ..read_models.generations import Generations
 from ..results import GenerationView
-from ..validation import optional_note, require_event_name, require_generation
+from ..validation import optional_note, require_event_name, require_generation, require_text
 from .rules import GenerationPromoter
 
 
@@ -81,15 +81,23 @@ class GenerationCommands:
         """
         return self._comparison.diff(generation, window, timezone, where, group_by)
 
-    def promote(self, generation: int, *, reason: str | None = None, by: str | None = None) -> GenerationView:
+    def promote(
+        self, generation: int, *, reason: str | None = None, by: str | None = None, digest: str | None = None
+    ) -> GenerationView:
         """Make a generation live. The previous one is retired; promote that one to go back.
 
+        With the `digest` of a difference, the generation is promoted only if its difference is still the same.
+
         If the generation was built under other rules than the current ones, the rules are changed first, and `reason`
-        is required. Raises GenerationNotFound, GenerationInUse or RulesConflict.
+        is required. Raises GenerationNotFound, GenerationInUse, RulesConflict or PreviewChanged.
         """
         reason, by = optional_note(reason, "reason"), optional_note(by, "by")
         generation = require_generation(generation)
+        if digest is not None:
+            digest = require_text(digest, "digest", 500)
         with self._generations.views.generation_lock(f"promoting generation {generation}"):
+            if digest is not None:
+                self._comparison.require_same(generation, digest)
             self._promoter.promote(self._generations.get_built(generation), reason, by)
             promoted = self._generations.get(generation)
         return self._to_view(promoted)

@@ -1,25 +1,33 @@
 """Compare the totals of a generation of the read models with those of the live one."""
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from ...domain.calendar import CalendarWindow, get_timezone
-from ...domain.decimals import EXACT_CONTEXT, ZERO
-from ...domain.errors import LedgerUnavailable
+from ...domain.customer_periods import CustomerPeriods
+from ...domain.decimals import EXACT_CONTEXT, ZERO, canonical, to_plain_string
+from ...domain.errors import InvalidParameter, LedgerUnavailable, PreviewChanged
+from ...domain.rules import Rules
 from ...domain.schedule import ALL_TIME, RulesSchedule
-from ...domain.timestamps import from_microseconds
+from ...domain.text import abbreviated_repr
+from ...domain.timestamps import from_microseconds, to_iso
 from ...projections.dimensions import Group, group_order
 from ...projections.ports import ReadModelReader
 from ...projections.projector import Projector
 from ..read_models.generations import Generations
 from ..validation import require_choice, require_generation
-from .dimension_query import DimensionArguments, Where, parse_dimensions
+from .dimension_query import NO_DIMENSIONS, DimensionArguments, Where, parse_dimensions
 from .meter_query import MeterQueryFactory
 from .totals import split_at_changes, window_boundaries
 from .view_factory import ViewFactory
@@ -27,11 +35,20 @@ from .view_factory import ViewFactory
 _MAX_ATTEMPTS = 100
 
 
+class WindowState(StrEnum):
+    """Whether the periods of a customer are closed in a window, so that a difference isn't billed."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    PARTLY_CLOSED = "partly closed"
+
+
 @dataclass(frozen=True, slots=True)
 class CustomerDifference:
     """The totals of one customer, meter and window: `before` in the live generation, `after` in the other one.
 
-    `dimensions` are the values of the dimensions that the comparison groups by.
+    The billable quantities are those of these totals. A difference in a closed window isn't owed: closed periods keep
+    their totals. `dimensions` are the values of the dimensions that the comparison groups by.
     """
 
     event_name: str
@@ -40,6 +57,9 @@ class CustomerDifference:
     end: datetime
     before: Decimal
     after: Decimal
+    billable_before: Decimal
+    billable_after: Decimal
+    state: WindowState
     dimensions: dict[str, str | None] = field(default_factory=dict, hash=False)
 
     @property
@@ -68,13 +88,15 @@ class GenerationDifference:
     """How a generation differs from the live one, both projected up to `position`.
 
     `differences` are the totals that differ, by meter, customer and window; `meters` are the sums of every meter,
-    including those without differences.
+    including those without differences. `digest` identifies the differences, for `promote`; it is None if the
+    comparison selects or groups by dimension values. It is the window, the timezone and the SHA-256 of the differences.
     """
 
     generation: int
     position: int
     differences: tuple[CustomerDifference, ...]
     meters: tuple[MeterDifference, ...]
+    digest: str | None
 
     @cached_property
     def sorted_by_size(self) -> tuple[CustomerDifference, ...]:
@@ -105,19 +127,44 @@ class GenerationComparison:
         dimensions = parse_dimensions(where, group_by)
         with self._meter_queries.session():
             pass  # brought up to date before the lock is taken: that may wait for the process that has the lock
-        store = self._generations.views
-        with store.generation_lock(f"comparing generation {generation}"):
-            compared = self._generations.get_built(generation)
-            for _ in range(_MAX_ATTEMPTS):
-                with store.read_session() as live:
-                    other = live.for_generation(generation)
-                    live_position, other_position = live.position(), other.position()
-                    if live_position == other_position:
-                        windows = _Windows(calendar_window, zone)
-                        differences, meters = self._compare(live, other, windows, dimensions)
-                        return GenerationDifference(generation, live_position, differences, meters)
-                self._generations.catch_up(compared, until=live_position)
-                self._projector.catch_up(until=other_position)
+        with self._generations.views.generation_lock(f"comparing generation {generation}"):
+            return self._diff(generation, _Windows(calendar_window, zone), dimensions)
+
+    def require_same(self, generation: int, digest: str) -> None:
+        """Raise PreviewChanged unless the differences of a generation still have this digest.
+
+        The caller has the generation lock. Raises InvalidParameter if `digest` is none.
+        """
+        match = _DIGEST.fullmatch(digest)
+        if match is None:
+            raise InvalidParameter(
+                f"'digest' must be the digest of a difference, like 'month UTC 3f0c…', not {abbreviated_repr(digest)}.",
+                field="digest",
+                value=digest,
+            )
+        windows = _Windows(require_choice(match[1], "window", CalendarWindow), get_timezone(match[2]))
+        self._projector.catch_up()
+        present = self._diff(generation, windows, NO_DIMENSIONS)
+        if present.digest != digest:
+            raise PreviewChanged(
+                f"The differences of generation {generation} have changed since they were previewed. Compare it again "
+                "and promote it with the new digest.",
+                field="digest",
+                value=digest,
+            )
+
+    def _diff(self, generation: int, windows: "_Windows", dimensions: DimensionArguments) -> GenerationDifference:
+        compared = self._generations.get_built(generation)
+        for _ in range(_MAX_ATTEMPTS):
+            with self._generations.views.read_session() as live:
+                other = live.for_generation(generation)
+                live_position, other_position = live.position(), other.position()
+                if live_position == other_position:
+                    differences, meters = self._compare(live, other, windows, dimensions)
+                    digest = _digest(windows, differences) if dimensions is NO_DIMENSIONS else None
+                    return GenerationDifference(generation, live_position, differences, meters, digest)
+            self._generations.catch_up(compared, until=live_position)
+            self._projector.catch_up(until=other_position)
         raise LedgerUnavailable(
             "The two generations were never at the same position, because queries move the live one; try again."
         )
@@ -138,7 +185,8 @@ class GenerationComparison:
             keys = [key for schedule in schedules for part in schedule.parts for key in part.rules.all_dimension_keys]
             before = _FoldedMeter(self._meter_queries.views_of(live, meter), schedules[0], dimensions, keys)
             after = _FoldedMeter(self._meter_queries.views_of(other, other_meter), schedules[1], dimensions, keys)
-            differences, sums = _compare_meter(event_name, before, after, windows)
+            closed = _ClosedPeriods(self._generations.ledger.closed_periods(event_name))
+            differences, sums = _compare_meter(event_name, before, after, windows, closed)
             customer_differences += differences
             meter_differences.append(sums)
         return tuple(customer_differences), tuple(meter_differences)
@@ -166,9 +214,13 @@ class _FoldedMeter:
         totals_by_key = self.view.totals(None, boundaries)
         names = self.view.customer_names({customer_id for _, customer_id, _ in totals_by_key})
         return {
-            (names[customer_id], index, group): self.view.part_at(boundaries[index]).rules.quantity(totals)
+            (names[customer_id], index, group): self.rules_at(boundaries[index]).quantity(totals)
             for (index, customer_id, group), totals in totals_by_key.items()
         }
+
+    def rules_at(self, start: int) -> Rules:
+        """Return the rules of the window that starts then."""
+        return self.view.part_at(start).rules
 
 
 _QuantityKey = tuple[str, int, Group]
@@ -177,7 +229,7 @@ _Quantities = dict[_QuantityKey, Decimal]
 
 
 def _compare_meter(
-    event_name: str, before: _FoldedMeter, after: _FoldedMeter, windows: _Windows
+    event_name: str, before: _FoldedMeter, after: _FoldedMeter, windows: _Windows, closed: "_ClosedPeriods"
 ) -> tuple[list[CustomerDifference], MeterDifference]:
     spans = [span for meter in (before, after) if (span := meter.view.time_span(None)) is not None]
     if not spans:
@@ -192,12 +244,52 @@ def _compare_meter(
         customer, index, group = key
         quantity_before, quantity_after = quantities_before.get(key, ZERO), quantities_after.get(key, ZERO)
         if quantity_before != quantity_after:
-            dimensions = dict(zip(before.group_by, group, strict=False))
             differences.append(
-                CustomerDifference(event_name, customer, *ranges[index], quantity_before, quantity_after, dimensions)
-            )
+                CustomerDifference(
+                    event_name, customer, *ranges[index], quantity_before, quantity_after,
+                    before.rules_at(boundaries[index]).billable(quantity_before),
+                    after.rules_at(boundaries[index]).billable(quantity_after),
+                    closed.state(customer, *ranges[index]), dict(zip(before.group_by, group, strict=False)),
+                )
+            )  # fmt: skip
     customers = len({difference.customer for difference in differences})
     return differences, MeterDifference(event_name, customers, _sum(quantities_before), _sum(quantities_after))
+
+
+class _ClosedPeriods:
+    """The closed periods of one meter, by customer."""
+
+    def __init__(self, customers: Iterable[CustomerPeriods]) -> None:
+        self._by_customer = {
+            periods.customer: [(period.start, period.end) for period in periods.closed_periods if period.is_closed]
+            for periods in customers
+        }
+
+    def state(self, customer: str, start: datetime, end: datetime) -> WindowState:
+        """Return whether the periods of a customer in [start, end) are closed."""
+        overlapping = [
+            min(end, period_end) - max(start, period_start)
+            for period_start, period_end in self._by_customer.get(customer, ())
+            if period_start < end and start < period_end
+        ]
+        if not overlapping:
+            return WindowState.OPEN
+        return WindowState.CLOSED if sum(overlapping, timedelta()) == end - start else WindowState.PARTLY_CLOSED
+
+
+def _digest(windows: _Windows, differences: Iterable[CustomerDifference]) -> str:
+    """Return the digest of differences: window, timezone, and the SHA-256 of a line of JSON for each difference."""
+    sha256 = hashlib.sha256()
+    for difference in differences:
+        line = (
+            difference.event_name, difference.customer, to_iso(difference.start), to_iso(difference.end),
+            *map(to_plain_string, map(canonical, (difference.before, difference.after))),
+        )  # fmt: skip
+        sha256.update(msgspec.json.encode(line) + b"\n")
+    return f"{windows.window} {windows.timezone.key} {sha256.hexdigest()}"
+
+
+_DIGEST = re.compile(r"([a-z]+) (\S+) [0-9a-f]{64}")
 
 
 def _key_order(key: _QuantityKey) -> tuple[str, int, object]:
