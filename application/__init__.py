@@ -6,7 +6,8 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
 from ..domain.calendar import CalendarWindow
-from ..domain.customer_periods import ClosedPeriod, PeriodTotals
+from ..domain.conditions import Condition
+from ..domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ..domain.errors import (
     AccessKeyNotFound,
     CheckpointMismatch,
@@ -22,6 +23,7 @@ from ..domain.errors import (
     InvalidAsOf,
     InvalidCancellation,
     InvalidCheckpointFile,
+    InvalidEffectiveFrom,
     InvalidIdentifier,
     InvalidImportFile,
     InvalidLedgerUrl,
@@ -50,12 +52,15 @@ from ..domain.errors import (
     PeriodNotEnded,
     PeriodOverlaps,
     PermissionDenied,
+    PreviewChanged,
     ProjectionStopped,
     RebuildInProgress,
+    RulesChangeInRange,
     RulesConflict,
     TallybookError,
     TimestampInFuture,
     TimestampTooFarInPast,
+    TooManyCombinations,
     TooManyDigits,
     Unavailable,
     UnknownTimezone,
@@ -66,6 +71,7 @@ from ..domain.formulas import Formula
 from ..domain.meter_event import Cancellation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
+from ..domain.rounding import Rounding, RoundingMode
 from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
@@ -77,7 +83,7 @@ from .checkpoints.proofs import ConsistencyProof, InclusionProof
 from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
 from .metering import Metering, utc_now
-from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference
+from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
 from .queries.explanation_csv import explanation_csv
 from .queries.verification import PeriodDifference, RowDifference, TableVerification, Verification
 from .results import (
@@ -87,6 +93,7 @@ from .results import (
     Explanation,
     ExplanationStream,
     GenerationView,
+    GroupAdjustment,
     MeterChange,
     MeterEventsRejected,
     MeterEventView,
@@ -96,6 +103,7 @@ from .results import (
     Receipt,
     Receipts,
     Total,
+    UpcomingRules,
     Verdict,
 )
 from .storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
@@ -116,6 +124,7 @@ __all__ = [
     "CheckpointVerification",
     "CheckpointView",
     "ClosedPeriod",
+    "Condition",
     "Conflict",
     "ConsistencyProof",
     "Corrupted",
@@ -133,6 +142,7 @@ __all__ = [
     "GenerationNotFound",
     "GenerationState",
     "GenerationView",
+    "GroupAdjustment",
     "InclusionProof",
     "IncompatibleEvent",
     "IncompatibleRules",
@@ -140,6 +150,7 @@ __all__ = [
     "InvalidAsOf",
     "InvalidCancellation",
     "InvalidCheckpointFile",
+    "InvalidEffectiveFrom",
     "InvalidIdentifier",
     "InvalidImportFile",
     "InvalidLedgerUrl",
@@ -178,19 +189,24 @@ __all__ = [
     "Outcome",
     "PeriodDifference",
     "PeriodGap",
+    "PeriodGroup",
     "PeriodNotClosed",
     "PeriodNotEnded",
     "PeriodOverlaps",
     "PeriodTotals",
     "PermissionDenied",
     "PostgresSettings",
+    "PreviewChanged",
     "Progress",
     "ProjectionStopped",
     "RebuildInProgress",
     "Receipt",
     "Receipts",
+    "Rounding",
+    "RoundingMode",
     "RowDifference",
     "Rules",
+    "RulesChangeInRange",
     "RulesConflict",
     "Scope",
     "Signature",
@@ -199,15 +215,18 @@ __all__ = [
     "TallybookError",
     "TimestampInFuture",
     "TimestampTooFarInPast",
+    "TooManyCombinations",
     "TooManyDigits",
     "Total",
     "Unavailable",
     "UnknownTimezone",
     "UnsupportedSchemaVersion",
+    "UpcomingRules",
     "Verdict",
     "Verification",
     "VerifiedConsistency",
     "VerifiedEvent",
+    "WindowState",
     "explanation_csv",
     "utc_now",
     "verify_consistency",

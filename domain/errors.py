@@ -145,6 +145,12 @@ class MissingDimension(InvalidRequest):
     code = "missing_dimension_payload_keys"
 
 
+class TooManyCombinations(InvalidRequest):
+    """The customer or the meter has too many combinations of dimension values in the hour of the event."""
+
+    code = "meter_event_dimension_count_too_high"
+
+
 class InvalidValue(InvalidRequest):
     """The value is not a plain decimal number."""
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from pydantic import Field
 
 from .aggregate import Aggregate
+from .combinations import DimensionCombinations
 from .errors import MeterInactive
 from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
@@ -140,11 +141,12 @@ class Meter(Aggregate):
 
         Raises MeterInactive, any error of `Rules.parse`, TooManyDigits, TimestampTooFarInPast or TimestampInFuture.
         """
-        return self.acceptor(at=at, policy=policy)(event_input)
+        return self.acceptor(at=at, policy=policy, combinations=DimensionCombinations())(event_input)
 
-    def acceptor(self, *, at: datetime, policy: AcceptancePolicy) -> EventAcceptor:
+    def acceptor(self, *, at: datetime, policy: AcceptancePolicy, combinations: DimensionCombinations) -> EventAcceptor:
         """Return a function that does what `accept` does, for all meter events of one batch.
 
+        It also raises TooManyCombinations, given the `combinations` of dimension values that were accepted before.
         The rules and limits are looked up once for the batch, because pydantic attributes are slow.
         """
         is_active, event_name = self.is_active, self.event_name
@@ -162,11 +164,13 @@ class Meter(Aggregate):
             payload = event_input.payload
             occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
             parse, value_key = parsers[bisect_right(starts, occurred_at)] if starts else parsers[0]
-            _, value, *_ = parse(payload)
+            customer, value, dimensions, *_ = parse(payload)
             if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
                 policy.check_value(payload[value_key], value_key)
             if not earliest <= occurred_at <= latest:
                 policy.check_occurred_at(occurred_at, at)
+            if dimensions:
+                combinations.add(event_name, customer, to_microseconds(occurred_at), dimensions, policy)
             return MeterEventData(at, event_name, payload, occurred_at)
 
         return accept

@@ -31,7 +31,8 @@ class AcceptancePolicy(BaseModel):
     """The limits on meter events and cancellations. The defaults are Stripe's; set `max_age` to None to back-fill.
 
     `grace_period` is the time after the end of a period in which late meter events are awaited before the period may be
-    closed. Source: Stripe finalises an invoice one hour after its period, and 72 hours at most.
+    closed. The combinations of dimension values are limited for each UTC hour, for a customer and for all of a meter.
+    Source: Stripe finalises an invoice one hour after its period, and 72 hours at most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,8 @@ class AcceptancePolicy(BaseModel):
     max_ahead: Duration | None = Field(default=timedelta(minutes=5), ge=timedelta(0))
     cancel_window: Duration | None = Field(default=timedelta(hours=24), ge=timedelta(0))
     grace_period: Duration | None = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=72))
+    max_customer_combinations: Annotated[int, BeforeValidator(_plain_number)] | None = Field(default=100, ge=1)
+    max_meter_combinations: Annotated[int, BeforeValidator(_plain_number)] | None = Field(default=10_000, ge=1)
     max_digits: Annotated[int, BeforeValidator(_plain_number)] | None = Field(default=15, ge=1)
 
     def accepted_range(self, now: datetime) -> tuple[datetime, datetime]:

@@ -8,6 +8,7 @@ from typing import cast
 import msgspec
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.combinations import DimensionCombinations
 from ...domain.errors import (
     Corrupted,
     DatabasePermissionDenied,
@@ -52,6 +53,7 @@ class UsageCommands:
         self.ledger = ledger
         self.policy = policy
         self.clock = clock
+        self._combinations = DimensionCombinations()
 
     def record(self, meter_event: object) -> Receipt:
         """Record one meter event. Raises the error it is rejected with."""
@@ -67,7 +69,7 @@ class UsageCommands:
         raw_events = list(_require_iterable(meter_events))
         while True:
             now = ensure_utc(self.clock(), "clock")
-            acceptors = _MeterAcceptors(self.ledger, self.policy, now)
+            acceptors = _MeterAcceptors(self.ledger, self.policy, self._combinations, now)
             decisions = [_decide(raw_event, acceptors) for raw_event in raw_events]
             try:
                 receipts = self._store(decisions, acceptors.meters, now, attach)
@@ -138,10 +140,13 @@ class UsageCommands:
 class _MeterAcceptors:
     """Loads each meter of a batch once. `meters` are the meters that were loaded."""
 
-    def __init__(self, ledger: Ledger, policy: AcceptancePolicy, now: datetime) -> None:
+    def __init__(
+        self, ledger: Ledger, policy: AcceptancePolicy, combinations: DimensionCombinations, now: datetime
+    ) -> None:
         self.meters: list[Meter] = []
         self._ledger = ledger
         self._policy = policy
+        self._combinations = combinations
         self._now = now
         self._acceptors: dict[str, EventAcceptor] = {}
         self._errors: dict[str, MeterNotFound] = {}
@@ -159,7 +164,9 @@ class _MeterAcceptors:
             self._errors[event_name] = error
             raise
         self.meters.append(meter)
-        acceptor = self._acceptors[event_name] = meter.acceptor(at=self._now, policy=self._policy)
+        acceptor = self._acceptors[event_name] = meter.acceptor(
+            at=self._now, policy=self._policy, combinations=self._combinations
+        )
         return acceptor
 
 

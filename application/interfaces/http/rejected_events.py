@@ -22,6 +22,7 @@ ERROR_CODES: Mapping[type[TallybookError], str] = {
     errors.MissingCustomer: "meter_event_no_customer_defined",
     errors.MissingValue: "meter_event_invalid_value",
     errors.MissingDimension: "missing_dimension_payload_keys",
+    errors.TooManyCombinations: "meter_event_dimension_count_too_high",
     errors.InvalidValue: "meter_event_invalid_value",
     errors.TooManyDigits: "meter_event_value_too_many_digits",
     errors.TimestampTooFarInPast: "timestamp_too_far_in_past",

@@ -1,0 +1,65 @@
+"""Limits on combinations of dimension values, so that one customer can't flood a ledger with them.
+
+Each combination is a row of totals for each hour or day. A value that differs in each event, such as a request id, is
+therefore rejected as a dimension soon.
+"""
+
+from collections import OrderedDict
+
+from .errors import TooManyCombinations
+from .policy import AcceptancePolicy
+from .rules import DimensionValues
+from .timestamps import from_microseconds, to_iso
+
+HOUR_MICROSECONDS = 3_600_000_000
+MAX_HOURS = 1_000
+"""The number of hours of meters that are held in memory: those with the newest events."""
+
+
+class _Hour:
+    """The combinations of one meter in one UTC hour, by customer, and their number."""
+
+    __slots__ = ("by_customer", "count")
+
+    def __init__(self) -> None:
+        self.by_customer: dict[str, set[DimensionValues]] = {}
+        self.count = 0
+
+
+class DimensionCombinations:
+    """The combinations of dimension values in the events that this process accepted, by meter and hour.
+
+    Another process has its own, and so does a later one: the limits hold for each.
+    """
+
+    def __init__(self) -> None:
+        self._hours: OrderedDict[tuple[str, int], _Hour] = OrderedDict()
+
+    def add(
+        self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
+    ) -> None:
+        """Add the combination of an event. Raises TooManyCombinations if it is new and exceeds a limit."""
+        key = (event_name, occurred_at // HOUR_MICROSECONDS)
+        hour = self._hours.get(key) or self._add_hour(key)
+        combinations = hour.by_customer.setdefault(customer, set())
+        if values in combinations:
+            return
+        starts_at = to_iso(from_microseconds(key[1] * HOUR_MICROSECONDS))
+        _check(len(combinations), policy.max_customer_combinations, f"the customer has in the hour from {starts_at}")
+        _check(hour.count, policy.max_meter_combinations, f"the meter has in the hour from {starts_at}")
+        combinations.add(values)
+        hour.count += 1
+
+    def _add_hour(self, key: tuple[str, int]) -> _Hour:
+        while len(self._hours) >= MAX_HOURS:
+            self._hours.popitem(last=False)
+        return self._hours.setdefault(key, _Hour())
+
+
+def _check(count: int, limit: int | None, owner: str) -> None:
+    if limit is not None and count >= limit:
+        raise TooManyCombinations(
+            f"The event has a new combination of dimension values, but {owner} {limit} of them already. Use a "
+            "dimension with fewer values, or raise the limit in the policy.",
+            field="payload",
+        )
