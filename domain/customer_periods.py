@@ -27,12 +27,16 @@ class PeriodGroup(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    dimensions: dict[str, str | None] = Field(hash=False)
+    dimensions: dict[str, str | None]
     quantity: PlainDecimal
     billable: PlainDecimal
     sum: PlainDecimal
     count: int
     last: PlainDecimal | None
+
+    def __hash__(self) -> int:
+        """Return the hash of the fields, of which pydantic can't hash the dimensions."""
+        return hash((tuple(self.dimensions.items()), self.quantity, self.count))
 
 
 class PeriodTotals(BaseModel):

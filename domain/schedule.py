@@ -138,5 +138,5 @@ def changes_between(current: Sequence[RulesPart], target: Sequence[RulesPart]) -
     while same < min(len(current), len(target)) and current[same] == target[same]:
         same += 1
     if same == len(target) < len(current):  # the last rules go on instead of later ones
-        return [RulesPart(current[same].start, target[-1].rules)]
+        return [target[-1]]
     return list(target[same:])

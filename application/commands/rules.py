@@ -1,14 +1,14 @@
 """Rule changes: count a meter under other rules, by promoting a generation that was built under them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from eventsourcing.persistence import IntegrityError
 
 from ...domain.errors import InvalidParameter, RulesConflict
 from ...domain.meter import Meter
-from ...domain.schedule import ALWAYS, changes_between
-from ...domain.timestamps import ensure_utc, from_microseconds
+from ...domain.schedule import ALWAYS, RulesPart, changes_between
+from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
 from ...projections.models import Generation, GenerationState
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
@@ -53,7 +53,7 @@ class RuleCommands:
         effective_from = None if effective_from is None else ensure_utc(effective_from, "effective_from")
         with self._generations.views.generation_lock("changing rules"):
             candidate = self._generations.get_or_build_candidate({event_name: rules}, effective_from, progress)
-            self._promoter.promote(candidate, reason, by)
+            self._promoter.promote(candidate, reason, by, effective_from)
         return MeterView.from_aggregate(self._ledger.meter(event_name), self._promoter.now())
 
 
@@ -69,15 +69,23 @@ class GenerationPromoter:
         """Return the present time."""
         return ensure_utc(self._clock(), "clock")
 
-    def promote(self, generation: Generation, reason: str | None, by: str | None) -> None:
-        """Make a generation live; do nothing if it is. Raises InvalidParameter without a reason, or RulesConflict."""
+    def promote(
+        self, generation: Generation, reason: str | None, by: str | None, effective_from: datetime | None = None
+    ) -> None:
+        """Make a generation live; do nothing if it is. Raises InvalidParameter without a reason, or RulesConflict.
+
+        `effective_from` is stored with a change of rules that applies from then on. Without it, it is the time from
+        which on the generation differs.
+        """
         if generation.state is GenerationState.LIVE:
             return
-        self._put_rules_in_force(generation, reason, by)
+        self._put_rules_in_force(generation, reason, by, effective_from)
         self._generations.catch_up(generation)
         self._generations.make_live(generation)
 
-    def _put_rules_in_force(self, generation: Generation, reason: str | None, by: str | None) -> None:
+    def _put_rules_in_force(
+        self, generation: Generation, reason: str | None, by: str | None, effective_from: datetime | None
+    ) -> None:
         """Change the rules of meters to those of a generation.
 
         The events are appended while no other process can append, so that no event is recorded that the new rules
@@ -99,14 +107,21 @@ class GenerationPromoter:
                     if not are_compatible(changed_rules, ledger, after=position):
                         continue  # the next catch_up stops at the event and raises IncompatibleRules
                     for event_name, meter in meters.items():
-                        for start, rules in changes_between(meter.schedule.distinct_parts, changed_rules[event_name]):
-                            effective_from = None if start == ALWAYS else from_microseconds(start)
-                            meter.change_rules(
-                                rules, reason=reason, by=by, at=self.now(), effective_from=effective_from
-                            )
+                        for start, rules in _changes(meter, changed_rules[event_name], effective_from):
+                            changed_from = None if start == ALWAYS else from_microseconds(start)
+                            meter.change_rules(rules, reason=reason, by=by, at=self.now(), effective_from=changed_from)
                         ledger.append(meter.collect_events())
             except IntegrityError:
                 continue  # another process changed a meter meanwhile
+
+
+def _changes(meter: Meter, target: Sequence[RulesPart], effective_from: datetime | None) -> Sequence[RulesPart]:
+    """Return the changes that lead to the rules over time `target`: one from `effective_from` on, if that suffices."""
+    if effective_from is not None:
+        start, rules = to_microseconds(effective_from), target[-1].rules
+        if meter.schedule.change(start, 0, rules).distinct_parts == target:
+            return (RulesPart(start, rules),)
+    return changes_between(meter.schedule.distinct_parts, target)
 
 
 def _check_revisions(generation: Generation, meters: Mapping[str, Meter]) -> None:

@@ -302,6 +302,11 @@ class Ledger(Application[str]):
         with raise_corrupted(stored.originator_id, stored.id):
             return cast(Aggregate.Event, self.mapper.to_domain_event(stored))
 
+    def recorded_at(self, position: int) -> int:
+        """Return when the event at a position, or the last one before it, was recorded; 0 in an empty ledger."""
+        position = min(position, self.head())
+        return self._recorded_at(position) if position > 0 else 0
+
     def _recorded_at(self, position: int) -> int:
         ((_, _, state),) = self.read_page(position - 1, 1)
         with raise_corrupted("the ledger", position):
