@@ -7,7 +7,7 @@ from functools import partial
 from ..domain.errors import ProjectionStopped
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
-from .buckets import DAY_SECONDS, HOUR_SECONDS, bucket_start
+from .buckets import DAY_SECONDS, HOUR_SECONDS, MONTH_SECONDS, bucket_start
 from .deltas import PartDelta
 from .models import Bucket
 from .ports import ReadModelWriter
@@ -30,7 +30,9 @@ def apply_delta(writer: ReadModelWriter, delta: PartDelta) -> None:
     buckets |= _recompute_buckets(writer, delta, {cancellation.key for cancellation in delta.cancellations})
     writer.upsert_buckets(meter_id, delta.bucket_seconds, buckets.values())
     if delta.bucket_seconds == HOUR_SECONDS:
-        writer.upsert_buckets(meter_id, DAY_SECONDS, _recompute_days(writer, meter_id, buckets))
+        writer.upsert_buckets(meter_id, DAY_SECONDS, _recompute_larger(writer, meter_id, DAY_SECONDS, buckets))
+    elif delta.folded.rules.event_time_window is None:
+        writer.upsert_buckets(meter_id, MONTH_SECONDS, _update_months(writer, delta))
 
 
 def _mark_cancelled(writer: ReadModelWriter, delta: PartDelta) -> None:
@@ -58,14 +60,31 @@ def _recompute_buckets(
     return buckets
 
 
-def _recompute_days(reader: ReadModelWriter, meter_id: int, hours: Iterable[BucketKey]) -> list[Bucket]:
-    """Return the day buckets that contain these hour buckets, computed from all hours of each day."""
-    hours_by_day: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
-    for hour in reader.hours_of(meter_id, list(set(map(_day_of, hours)))):
-        hours_by_day[_day_of(hour.key)].append(hour)
-    return [Bucket.from_parts(day, day_hours) for day, day_hours in hours_by_day.items()]
+def _update_months(writer: ReadModelWriter, delta: PartDelta) -> Iterable[Bucket]:
+    """Return the months with new records, which are added, and those with a cancellation, which are recomputed."""
+    meter_id = delta.folded.meter_id
+    days_by_month: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
+    for day in delta.buckets:
+        days_by_month[_larger_key(day.key, MONTH_SECONDS)].append(day)
+    months = {month: Bucket.from_parts(month, days) for month, days in days_by_month.items()}
+    stored = writer.get_buckets(meter_id, MONTH_SECONDS, list(months))
+    months = {key: stored[key].merge(month) if key in stored else month for key, month in months.items()}
+    days = {cancellation.key for cancellation in delta.cancellations}
+    recomputed = _recompute_larger(writer, meter_id, MONTH_SECONDS, days)
+    return (months | {month.key: month for month in recomputed}).values()
 
 
-def _day_of(key: BucketKey) -> BucketKey:
+def _recompute_larger(
+    reader: ReadModelWriter, meter_id: int, bucket_seconds: int, keys: Iterable[BucketKey]
+) -> list[Bucket]:
+    """Return the buckets of a larger size that contain these buckets, each computed from all smaller ones in it."""
+    parts: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
+    larger_keys = {_larger_key(key, bucket_seconds) for key in keys}
+    for bucket in reader.buckets_in(meter_id, bucket_seconds, list(larger_keys)):
+        parts[_larger_key(bucket.key, bucket_seconds)].append(bucket)
+    return [Bucket.from_parts(key, buckets) for key, buckets in parts.items()]
+
+
+def _larger_key(key: BucketKey, bucket_seconds: int) -> BucketKey:
     customer_id, start, dimensions = key
-    return customer_id, bucket_start(start, DAY_SECONDS), dimensions
+    return customer_id, bucket_start(start, bucket_seconds), dimensions

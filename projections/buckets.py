@@ -1,14 +1,25 @@
-"""Buckets: totals of whole UTC days, and of hours for meters with an hour window, so that long ranges read few rows."""
+"""Buckets: totals of UTC months, days and hours, so that long ranges read few rows.
 
+A meter without an event time window has buckets of months and days. With a window, the smallest bucket is the window: a
+meter with hours has days and hours, one with days has days. There are no months of these: a newer event replaces the
+totals of its window, so a month would be computed again from all of its days.
+"""
+
+from calendar import monthrange
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from ..domain.event_time_window import EventTimeWindow
-from ..domain.timestamps import MICROSECONDS_PER_SECOND
+from ..domain.timestamps import MICROSECONDS_PER_SECOND, from_microseconds
 
 HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
+MONTH_SECONDS = 31 * DAY_SECONDS
+"""The size of the buckets of UTC months, the longest of which are this long."""
+_DAY = DAY_SECONDS * MICROSECONDS_PER_SECOND
 
 
 class RangePart(NamedTuple):
@@ -21,17 +32,54 @@ class RangePart(NamedTuple):
 
 def bucket_sizes(window: EventTimeWindow | None) -> tuple[int, ...]:
     """Return the sizes of the buckets of a meter with `window`, largest first. The smallest is the window, if any."""
-    return (DAY_SECONDS, HOUR_SECONDS) if window is EventTimeWindow.HOUR else (DAY_SECONDS,)
+    match window:
+        case None:
+            return (MONTH_SECONDS, DAY_SECONDS)
+        case EventTimeWindow.HOUR:
+            return (DAY_SECONDS, HOUR_SECONDS)
+        case EventTimeWindow.DAY:
+            return (DAY_SECONDS,)
+
+
+def smaller_size(bucket_seconds: int) -> int:
+    """Return the size of the buckets that a larger bucket consists of."""
+    return DAY_SECONDS if bucket_seconds == MONTH_SECONDS else HOUR_SECONDS
 
 
 def bucket_start(at: int, bucket_seconds: int) -> int:
     """Return the start of the bucket that contains `at`."""
+    if bucket_seconds == MONTH_SECONDS:
+        return _month_of(at // _DAY)[0]
     return at - at % (bucket_seconds * MICROSECONDS_PER_SECOND)
 
 
 def bucket_end(start: int, bucket_seconds: int) -> int:
     """Return the end of the bucket that starts at `start`."""
+    if bucket_seconds == MONTH_SECONDS:
+        return _month_of(start // _DAY)[1]
     return start + bucket_seconds * MICROSECONDS_PER_SECOND
+
+
+def next_bucket_start(at: int, bucket_seconds: int) -> int:
+    """Return the start of the first bucket that starts at `at` or later."""
+    start = bucket_start(at, bucket_seconds)
+    return start if start == at else bucket_end(start, bucket_seconds)
+
+
+def bucket_starts(start: int, end: int, bucket_seconds: int) -> Iterator[int]:
+    """Yield the start of each bucket that starts in [start, end)."""
+    start = next_bucket_start(start, bucket_seconds)
+    while start < end:
+        yield start
+        start = bucket_end(start, bucket_seconds)
+
+
+@lru_cache(maxsize=10_000)
+def _month_of(day: int) -> tuple[int, int]:
+    """Return the start and the end of the UTC month that contains a day, given as the number of days since 1970."""
+    at: datetime = from_microseconds(day * _DAY)
+    first_day = day - at.day + 1
+    return first_day * _DAY, (first_day + monthrange(at.year, at.month)[1]) * _DAY
 
 
 def cover_range(boundaries: Sequence[int], sizes: Sequence[int]) -> list[RangePart]:
@@ -53,7 +101,7 @@ def _split_range(start: int, end: int, sizes: Sequence[int]) -> Iterator[RangePa
         yield RangePart(None, start, end)
         return
     largest, smaller = sizes[0], sizes[1:]
-    first, last = -bucket_start(-start, largest), bucket_start(end, largest)
+    first, last = next_bucket_start(start, largest), bucket_start(end, largest)
     if first >= last:
         yield from _split_range(start, end, smaller)
         return

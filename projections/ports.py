@@ -141,8 +141,8 @@ class ReadModelReader(Protocol):
         """Yield the buckets that start in [start, end)."""
         ...
 
-    def hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterator[Bucket]:
-        """Yield the hour buckets of each day bucket among `days`."""
+    def buckets_in(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Bucket]:
+        """Yield the buckets of the next smaller size in each bucket among `keys`, which are of one size."""
         ...
 
     def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:

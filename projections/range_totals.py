@@ -1,8 +1,8 @@
 """Totals of a range, now or as of an earlier point in the ledger, from the largest stored parts that suffice.
 
-A meter's usage is stored in parts with totals: a day consists of hours if the meter has hour windows, days and hours
-consist of blocks, and a block consists of records. A part counts as a whole if it lies in one of the requested windows
-and all of its changes were known. It is skipped if none of its changes was known. Other parts are opened.
+A meter's usage is stored in parts with totals: a month consists of days, a day of hours if the meter has hour windows,
+days and hours consist of blocks, and a block of records. A part counts as a whole if it lies in one of the requested
+windows and all of its changes were known. It is skipped if none of its changes was known. Other parts are opened.
 """
 
 from bisect import bisect_right
@@ -16,7 +16,7 @@ from ..domain.counting import UsageRecord, effective_usage
 from ..domain.event_time_window import EventTimeWindow
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
-from .buckets import HOUR_SECONDS, RangePart, bucket_start, cover_range
+from .buckets import RangePart, bucket_start, cover_range, next_bucket_start, smaller_size
 from .dimensions import NO_GROUPS, DimensionGroups, Group
 from .models import AS_OF_HEAD, AsOf, Bucket
 from .usage_source import StoredParts, UsageSource
@@ -45,6 +45,9 @@ def range_totals(
     `boundaries` are microseconds since 1970 UTC.
     """
     earliest, latest = source.time_span(customer_id) or (0, 0)
+    if source.parts is not None:  # a whole month is read as one bucket, also if the usage begins or ends inside it
+        size = source.parts.bucket_sizes[0]
+        earliest, latest = bucket_start(earliest, size), next_bucket_start(latest, size)
     clamped = [min(max(boundary, earliest), latest) for boundary in boundaries]
     if source.parts is None or not source.rules.formula.rule.is_stored:
         ranges, of_range = cover_range(clamped, ()), partial(_totals_of_records, source, boundaries, as_of, groups)
@@ -92,7 +95,7 @@ class PartTotals:
                 return self._of_blocks(self._parts.blocks_between(customer_id, start, end))
             # One record of each event time window counts, at a time before or after the edge.
             size = self._parts.bucket_sizes[-1]
-            start, end = bucket_start(start, size), -bucket_start(-end, size)
+            start, end = bucket_start(start, size), next_bucket_start(end, size)
         if self._is_current:
             current = self._parts.totals_between(size, customer_id, start, end)
             return ((self._key(key, totals), totals) for key, totals in current if totals.count)
@@ -104,7 +107,7 @@ class PartTotals:
         def open_buckets(opened: Sequence[Bucket]) -> Iterator[PartialTotals]:
             keys = [bucket.key for bucket in opened]
             if size > self._parts.bucket_sizes[-1]:
-                return self._of_buckets(HOUR_SECONDS, self._parts.hours_of(keys))
+                return self._of_buckets(smaller_size(size), self._parts.buckets_in(size, keys))
             blocks = self._parts.blocks_of(keys)
             if self._event_time_window is None:
                 return self._of_blocks(blocks)

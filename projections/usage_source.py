@@ -40,8 +40,8 @@ class StoredParts(Protocol):
         """Yield the buckets of one size that start in [start, end)."""
         ...
 
-    def hours_of(self, days: Sequence[BucketKey]) -> Iterator[Bucket]:
-        """Yield the hour buckets of each day bucket among `days`."""
+    def buckets_in(self, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Bucket]:
+        """Yield the buckets of the next smaller size in each bucket among `keys`, which are of one size."""
         ...
 
     def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
@@ -113,7 +113,7 @@ class ProjectedUsage:
         self.customer_names = reader.customer_names
         self.totals_between = partial(reader.totals_between, folded.meter_id)
         self.buckets_between = partial(reader.buckets_between, folded.meter_id)
-        self.hours_of = partial(reader.hours_of, folded.meter_id)
+        self.buckets_in = partial(reader.buckets_in, folded.meter_id)
         self.blocks_of = partial(reader.blocks_of, folded.meter_id)
         self.usage_in = partial(reader.usage_in, folded.meter_id)
         self._reader = reader

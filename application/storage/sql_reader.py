@@ -1,6 +1,7 @@
 """Queries of the read models of one generation, in SQL common to both stores."""
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import attrgetter
@@ -9,9 +10,10 @@ from typing import Any, Literal, Self, get_args
 import msgspec
 
 from ...domain.counting import UsageRecord
+from ...domain.timestamps import MICROSECONDS_PER_SECOND
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock
-from ...projections.buckets import bucket_start
+from ...projections.buckets import bucket_end, bucket_start, smaller_size
 from ...projections.models import AsOf, Bucket, PinnedRules, ProjectedMeter
 from ...projections.ports import TableRow
 from ..interruption import check_between
@@ -107,8 +109,10 @@ class SqlReadModelReader(ABC):
         """Return each of these buckets that exists."""
 
     @abstractmethod
-    def select_hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return the hour buckets of each of these day buckets."""
+    def select_buckets_at(
+        self, meter_id: int, bucket_seconds: int, offsets: range, keys: Sequence[BucketKey]
+    ) -> Iterable[Row]:
+        """Return the buckets of a size that start at an offset from the start of each of these keys."""
 
     @abstractmethod
     def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
@@ -226,9 +230,16 @@ class SqlReadModelReader(ABC):
         rows = self.select_buckets(self.BUCKET_COLUMNS, meter_id, bucket_seconds, customer_id, start, end)
         return map(row_codec.decode_bucket, check_between(rows))
 
-    def hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterator[Bucket]:
-        """Return the hour buckets of each of these day buckets."""
-        return map(row_codec.decode_bucket, check_between(self.select_hours_of(meter_id, days)))
+    def buckets_in(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Bucket]:
+        """Return the buckets of the next smaller size in each of these buckets, which are of one size."""
+        size = smaller_size(bucket_seconds)
+        by_length: defaultdict[int, list[BucketKey]] = defaultdict(list)
+        for key in keys:  # months differ in length
+            by_length[bucket_end(key[1], bucket_seconds) - key[1]].append(key)
+        for length, same_length in by_length.items():
+            offsets = range(0, length, size * MICROSECONDS_PER_SECOND)
+            rows = self.select_buckets_at(meter_id, size, offsets, same_length)
+            yield from map(row_codec.decode_bucket, check_between(rows))
 
     def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:
         """Return the starts of the first and the last bucket with usage, or None; no customer means all customers."""

@@ -8,7 +8,6 @@ from psycopg import Cursor
 from psycopg.rows import tuple_row
 
 from ....projections.blocks import BucketKey, UsageBlock
-from ....projections.buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end
 from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .errors import translate_errors
@@ -167,17 +166,18 @@ class PostgresReadModels(SqlReadModels):
             (meter_id, bucket_seconds),
         )
 
-    def select_hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return the hour buckets of each of these day buckets."""
-        hour, day = bucket_end(0, HOUR_SECONDS), bucket_end(0, DAY_SECONDS)
-        return self._select_wanted(  # each hour by its whole key, which either index finds without reading others
-            days,
-            f"SELECT {qualified_columns('hour', self.BUCKET_COLUMNS)} FROM {_WANTED}"
-            f" CROSS JOIN generate_series(0, {day - hour}, {hour}) AS since"
+    def select_buckets_at(
+        self, meter_id: int, bucket_seconds: int, offsets: range, keys: Sequence[BucketKey]
+    ) -> Iterable[Row]:
+        """Return the buckets of a size that start at an offset from the start of each of these keys."""
+        return self._select_wanted(  # each by its whole key, which either index finds without reading others
+            keys,
+            f"SELECT {qualified_columns('part', self.BUCKET_COLUMNS)} FROM {_WANTED}"
+            f" CROSS JOIN generate_series(0, {offsets[-1]}, {offsets.step}) AS since"
             f" CROSS JOIN LATERAL (SELECT * FROM {self.totals_table} AS stored WHERE meter = ? AND bucket_seconds = ?"
             " AND stored.customer = wanted.customer AND stored.start = wanted.start + since"
-            " AND stored.dimensions_key = wanted.dimensions_key LIMIT 1) AS hour",
-            (meter_id, HOUR_SECONDS),
+            " AND stored.dimensions_key = wanted.dimensions_key LIMIT 1) AS part",
+            (meter_id, bucket_seconds),
         )
 
     def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:

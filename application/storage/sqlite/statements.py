@@ -5,9 +5,10 @@ from itertools import chain
 from sqlite3 import Cursor
 from typing import cast
 
-from ....domain.timestamps import MICROSECONDS_PER_SECOND
+import msgspec
+
 from ....projections.blocks import BucketKey, UsageBlock
-from ....projections.buckets import DAY_SECONDS, HOUR_SECONDS, bucket_end
+from ....projections.buckets import bucket_starts
 from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
@@ -106,19 +107,18 @@ class SQLiteReadModels(SqlReadModels):
         self, columns: str, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
     ) -> Iterable[Row]:
         """Return these columns of the buckets that start in [start, end)."""
-        source, where, params = self.totals_table, "", ()
-        if customer_id is not None:  # one index lookup for each bucket, instead of reading the rows of all customers
-            step = bucket_seconds * MICROSECONDS_PER_SECOND
-            source = (
-                "(WITH RECURSIVE begins (start) AS (SELECT ? WHERE ? < ? UNION ALL"
-                " SELECT start + ? FROM begins WHERE start + ? < ?) SELECT * FROM begins)"
-                f" CROSS JOIN {self.totals_table} USING (start)"
+        if customer_id is None:
+            return self.select(
+                f"SELECT {columns} FROM {self.totals_table}"
+                " WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ?",
+                (meter_id, bucket_seconds, start, end),
             )
-            where, params = "AND customer = ?", (start, start, end, step, step, end)
+        # One index lookup for each bucket, instead of reading the rows of all customers.
+        starts = msgspec.json.encode(list(bucket_starts(start, end, bucket_seconds))).decode()
         return self.select(
-            f"SELECT {columns} FROM {source}"
-            f" WHERE meter = ? AND bucket_seconds = ? AND start >= ? AND start < ? {where}",
-            (*params, meter_id, bucket_seconds, start, end, *(() if customer_id is None else (customer_id,))),
+            f"SELECT {columns} FROM (SELECT value AS start FROM json_each(?)) CROSS JOIN {self.totals_table}"
+            " USING (start) WHERE meter = ? AND bucket_seconds = ? AND customer = ?",
+            (starts, meter_id, bucket_seconds, customer_id),
         )
 
     def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
@@ -129,17 +129,18 @@ class SQLiteReadModels(SqlReadModels):
         )
         return self._select_wanted(keys, statement, (meter_id, bucket_seconds))
 
-    def select_hours_of(self, meter_id: int, days: Sequence[BucketKey]) -> Iterator[Row]:
-        """Return the hour buckets of each of these day buckets."""
-        offsets = range(0, bucket_end(0, DAY_SECONDS), bucket_end(0, HOUR_SECONDS))
-        statement = (  # one index lookup for each hour, because no index begins with the customer
-            f"SELECT {qualified_columns('hour', self.BUCKET_COLUMNS)} FROM wanted"
+    def select_buckets_at(
+        self, meter_id: int, bucket_seconds: int, offsets: range, keys: Sequence[BucketKey]
+    ) -> Iterator[Row]:
+        """Return the buckets of a size that start at an offset from the start of each of these keys."""
+        statement = (  # one index lookup for each, because no index begins with the customer
+            f"SELECT {qualified_columns('part', self.BUCKET_COLUMNS)} FROM wanted"
             f" CROSS JOIN (VALUES {','.join(f'({offset})' for offset in offsets)}) AS since CROSS JOIN"
-            f" {self.totals_table} AS hour ON hour.start = wanted.start + since.column1"
-            " AND hour.customer = wanted.customer AND hour.dimensions = wanted.dimensions"
+            f" {self.totals_table} AS part ON part.start = wanted.start + since.column1"
+            " AND part.customer = wanted.customer AND part.dimensions = wanted.dimensions"
             " WHERE meter = ? AND bucket_seconds = ?"
         )
-        return self._select_wanted(days, statement, (meter_id, HOUR_SECONDS))
+        return self._select_wanted(keys, statement, (meter_id, bucket_seconds))
 
     def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
         """Return the blocks of each of these buckets, in the order of the ledger."""
