@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.application import AcceptancePolicy, Metering, TallybookError
-from tallybook.domain import decimals
-from tallybook.domain.decimals import EXACT_CONTEXT, billable, parse_decimal
+from tallybook.domain import Rules, decimals
+from tallybook.domain.decimals import EXACT_CONTEXT, parse_decimal
 from tallybook.domain.errors import InvalidValue
 
 from ..notation import Clock
@@ -121,4 +121,4 @@ def test_arithmetic_never_rounds() -> None:
 @pytest.mark.parametrize(("total", "billed"), [("3", "3"), ("0", "0"), ("-3", "0"), ("-0.01", "0"), ("0.01", "0.01")])
 def test_a_negative_total_bills_0(total: str, billed: str) -> None:
     """The billable quantity is the total, but at least 0."""
-    assert str(billable(Decimal(total))) == billed
+    assert str(Rules().billable(Decimal(total))) == billed

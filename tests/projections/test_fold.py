@@ -8,7 +8,8 @@ from itertools import count
 import pytest
 from tallybook.domain.counting import UsageRecord
 from tallybook.domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
-from tallybook.projections.fold import MeterPageUsage, encode_dimensions
+from tallybook.projections.dimensions import encode_dimensions
+from tallybook.projections.fold import MeterPageUsage
 from tallybook.projections.fold import fold_page as fold_events
 from tallybook.projections.models import LedgerEvent, ProjectedMeter
 from tallybook.projections.stored_events import decode_rows
@@ -77,7 +78,7 @@ UNFOLDABLE_EVENTS: dict[str, LedgerEvent] = {
     "no number": (2, "UsageRecorded", USAGE_STATE.replace(b"-0.5", b"1e3")),
     "cancel of an unknown meter": (2, "EventCancelled", CANCEL.replace(b"calls", b"other")),
     "unknown formula": (2, "Configured", b'{"event_name":"x","rules":{"formula":"median"}}'),
-    "unknown rule": (2, "Configured", b'{"event_name":"x","rules":{"rounding":"up"}}'),
+    "unknown rule": (2, "Configured", b'{"event_name":"x","rules":{"tiers":"up"}}'),
 }
 
 

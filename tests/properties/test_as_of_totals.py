@@ -67,7 +67,7 @@ def totals_by_window(
     edges = [to_microseconds(boundary) for boundary in boundaries]
     customer_id = None if customer is None else view.source.customer_id(customer) or 0
     totals = view.totals(customer_id, edges, as_of)
-    windows = [[part for (index, _), part in totals.items() if index == window] for window in range(len(edges) - 1)]
+    windows = [[part for (index, *_), part in totals.items() if index == window] for window in range(len(edges) - 1)]
     merged = [Totals.merge_all(parts) for parts in windows]
     return [(Fraction(part.sum), part.count, None if part.last is None else Fraction(part.last)) for part in merged]
 
