@@ -74,6 +74,18 @@ def _meter_with_all_rules() -> list[Aggregate.Event]:
     return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _announced_rules() -> list[Aggregate.Event]:
+    meter = Meter.configure("tokens", "Tokens", Rules(), at=RECORDED_AT)
+    meter.change_rules(
+        Rules(formula=Formula.COUNT),
+        reason="the contract of December",
+        by=None,
+        at=RECORDED_AT + timedelta(hours=1),
+        effective_from=datetime(2026, 12, 1, tzinfo=UTC),
+    )
+    return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
+
+
 def _meter_event() -> list[Aggregate.Event]:
     meter_event = MeterEvent.create("req-1", EVENT_DATA)
     meter_event.cancel(
@@ -154,5 +166,6 @@ EXAMPLES: Mapping[str, Aggregate.Event] = {
 VARIANTS: Mapping[str, Aggregate.Event] = {
     "all-rules": _meter_with_all_rules()[0],
     "groups": _period_with_groups()[0],
+    "effective-from": _announced_rules()[1],
 }
 """Examples with fields that were added later and are left out without a value, by the variant that they show."""
