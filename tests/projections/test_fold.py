@@ -37,7 +37,7 @@ def fold_rows(
 
 def usage_records(page: MeterPageUsage) -> list[UsageRecord]:
     """Return the new records of a page."""
-    return [usage for bucket in page.records_by_bucket.values() for usage in bucket]
+    return [usage for part in page.parts for bucket in part.records_by_bucket.values() for usage in bucket]
 
 
 def customer_ids() -> defaultdict[str, int]:
@@ -53,7 +53,7 @@ def test_a_page_is_grouped_by_meter() -> None:
     )
     assert (page.meter.event_name, page.has_meter_changes) == ("calls", True)
     assert usage_records(page) == [UsageRecord(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
-    (cancellation,) = page.cancellations
+    (cancellation,) = page.parts[0].cancellations
     assert (cancellation.position, cancellation.cancelled_at, cancellation.cancelled_position) == (2, 3_000_000, 3)
 
 

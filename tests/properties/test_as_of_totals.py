@@ -12,13 +12,14 @@ from itertools import cycle, pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering
+from tallybook.domain import schedule
 from tallybook.domain.timestamps import from_microseconds, to_microseconds
 from tallybook.domain.totals import Totals
 from tallybook.projections.blocks import UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS
 from tallybook.projections.models import AsOf, Bucket
 from tallybook.projections.usage_source import ProjectedUsage
-from tallybook.projections.usage_view import UsageView
+from tallybook.projections.usage_view import UsageView, ViewPart
 
 from .histories import BEGINNING, Step, catch_up_every, meters_of, run_steps, steps, totals_of
 from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective
@@ -66,7 +67,7 @@ def totals_by_window(
 ) -> list[ReferenceTotals]:
     """Return the totals of the windows between boundaries, added up if `customer` is None."""
     edges = [to_microseconds(boundary) for boundary in boundaries]
-    customer_id = None if customer is None else view.source.customer_id(customer) or 0
+    customer_id = None if customer is None else view.customer_id(customer) or 0
     totals = view.totals(customer_id, edges, as_of)
     windows = [[part for (index, *_), part in totals.items() if index == window] for window in range(len(edges) - 1)]
     merged = [Totals.merge_all(parts) for parts in windows]
@@ -97,7 +98,8 @@ def test_totals_as_of_any_point_equal_the_reference_model(
         metering.catch_up()
         with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
             for meter in meters_of(history):
-                view = UsageView(ProjectedUsage(reader, reader.meters()[meter.name]))
+                (folded,) = reader.meters()[meter.name].folded
+                view = UsageView([ViewPart(*schedule.ALL_TIME, ProjectedUsage(reader, folded))])
                 for as_of, known in points_in(entries, shares):
                     counted = effective(known, meter.name, meter.window)
                     for edges in (boundaries, ALL_TIME):
@@ -185,7 +187,8 @@ def stored_parts(metering: Metering) -> Iterator[tuple[str, Bucket | UsageBlock]
     start, end = map(to_microseconds, ALL_TIME)
     with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
         for meter in reader.meters().values():
-            usage = ProjectedUsage(reader, meter)
+            (folded,) = meter.folded
+            usage = ProjectedUsage(reader, folded)
             for size in usage.bucket_sizes:
                 kind = "day" if size == DAY_SECONDS else "hour"
                 yield from ((kind, bucket) for bucket in usage.buckets_between(size, None, start, end))

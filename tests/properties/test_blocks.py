@@ -133,9 +133,10 @@ def stored_blocks(metering: Metering) -> Iterator[tuple[UsageBlock, list[UsageRe
     start, end = map(to_microseconds, (BEGINNING - 2 * DAY, BEGINNING + 9 * DAY))
     with metering._read_models.read_session() as rows:  # pyright: ignore[reportPrivateUsage]
         for meter in rows.meters().values():
-            bucket_seconds = 3_600 if meter.rules.event_time_window else 86_400
-            blocks = list(rows.blocks_between(meter.meter_id, None, bucket_seconds, start, end))
-            yield from zip(blocks, rows.usage_in(meter.meter_id, blocks), strict=True)
+            (folded,) = meter.folded
+            bucket_seconds = 3_600 if folded.rules.event_time_window else 86_400
+            blocks = list(rows.blocks_between(folded.meter_id, None, bucket_seconds, start, end))
+            yield from zip(blocks, rows.usage_in(folded.meter_id, blocks), strict=True)
 
 
 def test_the_histories_cover_every_case() -> None:
