@@ -41,7 +41,7 @@ def test_each_event_contributes_its_share_of_an_average(ledger: Ledger) -> None:
         10:35  acme load 30  id=d
     """)
     ledger.then(total="acme load 22.5", sum="90", count=4)
-    assert ledger.contributions("acme load") == ["a 2.5", "b 5", "c 7.5", "d 7.5"]
+    assert ledger.contributions("acme load") == ["a 2.5", "b 5.0", "c 7.5", "d 7.5"]
 
 
 def test_an_average_without_a_finite_form_has_15_digits_after_the_point(ledger: Ledger) -> None:
