@@ -11,10 +11,10 @@ from tallybook.application import Metering, TallybookError
 
 from .histories import (
     FORMULAS,
+    METER_RULES,
     WINDOWS,
     MeterRules,
     Step,
-    meter_rules,
     meters_of,
     open_ledger,
     run_steps,
@@ -28,7 +28,7 @@ METERS = st.builds(
 )
 """Meters whose events have a number, which every formula can read."""
 HISTORIES = steps(1, allowed_meters=METERS)
-RULES = meter_rules()
+RULES = METER_RULES
 
 
 def digests(metering: Metering) -> dict[str, str]:
@@ -76,7 +76,7 @@ def check_formula(metering: Metering, meter: MeterRules, formula: str) -> None:
 def test_a_changed_meter_counts_like_one_that_always_had_its_rules(history: list[Step], rules: MeterRules) -> None:
     """After a change in the middle of a history, earlier and later events have the same verdicts and contributions."""
     (meter,) = meters_of(history)
-    complete_history = [replace(step, value=step.value or "1", region=step.region or "eu") for step in history]
+    complete_history = [replace(step, value=step.value or "1") for step in history]
     with open_ledger([meter]) as (changed, _), open_ledger([rules]) as (unchanged, _):
         half = len(history) // 2
         record_steps(changed, meter.name, complete_history[:half])
@@ -95,7 +95,8 @@ def record_steps(metering: Metering, event_name: str, history: list[Step]) -> No
             with suppress(TallybookError):
                 metering.cancel(event_name, step.identifier)
         else:
-            metering.record_many([step.event_input | {"event_name": event_name}])
+            payload = step.payload | {"region": step.region or "eu"}
+            metering.record_many([step.event_input | {"event_name": event_name, "payload": payload}])
 
 
 def results_of(metering: Metering, event_name: str, meter: MeterRules) -> list[object]:

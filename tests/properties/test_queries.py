@@ -241,7 +241,7 @@ def test_the_histories_cover_every_case() -> None:
     """Some supersede, some cancel a counted event, some have late events and some repeat an identifier."""
     seen_kinds: set[str] = set()
 
-    @settings(max_examples=80, derandomize=True)
+    @settings(max_examples=120, derandomize=True)
     @given(steps())
     def collect(history: list[Step]) -> None:
         with open_ledger(meters_of(history)) as (metering, clock):
