@@ -22,6 +22,8 @@ MAX_DIMENSIONS = 10
 
 _NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
 _MULTIPLIER = re.compile(rf"({_NUMBER})(?:/({_NUMBER}))?")
+_MAX_TERM = 10**60
+"""The limit of the numerator and the denominator of a multiplier; text with the most digits stays below it."""
 _CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
 
 
@@ -96,12 +98,12 @@ def _multiplier(value: object) -> Fraction | None:
     """Return a positive number from text like '0.001' or '1/3600', an int, a Decimal or a Fraction."""
     if value is None:
         return None
+    if isinstance(value, Fraction) and value > 0 and max(value.numerator, value.denominator) < _MAX_TERM:
+        return value
     number = plain_int(value)
     text = plain_text(value) if number is None else str(number)
     if isinstance(value, Decimal):
         text = format(cast(Decimal, plain_decimal(value)), "f")
-    elif isinstance(value, Fraction):
-        text = f"{value.numerator}/{value.denominator}"
     match = None if text is None else _MULTIPLIER.fullmatch(text)
     if match is not None:
         numerator, denominator = Fraction(match[1]), Fraction(match[2] or 1)

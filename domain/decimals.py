@@ -22,10 +22,10 @@ def to_plain_string(number: Decimal) -> str:
 
 def canonical(number: Decimal) -> Decimal:
     """Return the number without trailing zeros after the point: the one form of all equal numbers."""
-    text = str(number)
+    text = to_plain_string(number)
     if text[-1] != "0" or "." not in text:
         return number
-    return Decimal(to_plain_string(number).rstrip("0").rstrip("."))
+    return Decimal(text.rstrip("0").rstrip("."))
 
 
 PlainDecimal = Annotated[Decimal, PlainSerializer(to_plain_string, when_used="json")]

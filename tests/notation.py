@@ -2,12 +2,12 @@
 
 A line is one of
 
-    meter   seats  last per hour  by region,plan
+    meter   seats  last per hour  by region,plan   `tests/rules_notation.py` lists the words of rules
     10:05   acme seats 10  id=a  region=eu         a meter event, recorded when it occurred, or now if that is past
     10:05   acme seats 10  recorded=10:50          a meter event, recorded at another time
     now     acme seats 10  id=a                    a meter event without a timestamp
     cancel  b  at=10:45  of=seats  reason=error    cancel b, now or at a time; by default under the event's meter
-    close   acme seats 10 11  at=11T02:00          close 10 November, now or at a time
+    close   acme seats 10 11  at=11T02:00          close 10 November, now or at a time; `by region` adds groups
     reopen  acme seats 10 11  reason=error  by=ops reopen the closed period
     deactivate seats        reactivate seats       rename seats Chairs
     change  seats  sum per day by region           change the rules; customer=account and value=size name keys
@@ -23,6 +23,8 @@ from typing import cast
 from zoneinfo import ZoneInfo
 
 from tallybook.application import Explanation, Metering, TallybookError, Total, Verdict
+
+from .rules_notation import dimensions_text, parse_query, parse_rules, split_arguments
 
 NOVEMBER = "2026-11-"
 DAY = "2026-11-10T"
@@ -80,8 +82,7 @@ class Ledger:
 
     def _run(self, line: str) -> str:
         verb, *arguments = line.split()
-        options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-        plain = [argument for argument in arguments if "=" not in argument]
+        plain, options = split_arguments(arguments)
         commands: dict[str, Callable[[list[str], dict[str, str]], str]] = {
             "meter": self._configure,
             "cancel": self._cancel,
@@ -97,30 +98,16 @@ class Ledger:
         return self._record(None if verb == "now" else moment(verb), plain, options)
 
     def _configure(self, plain: list[str], _: dict[str, str]) -> str:
-        event_name, formula, *rest = plain
-        values = dict(zip(rest[::2], rest[1::2], strict=True))
-        self.metering.meters.configure(
-            event_name,
-            formula=formula,
-            event_time_window=values.get("per"),
-            customer_key="customer",
-            value_key=event_name,
-            dimension_keys=tuple(values["by"].split(",")) if "by" in values else (),
-        )
+        event_name, *words = plain
+        self.metering.meters.configure(event_name, **parse_rules(event_name, words))  # type: ignore[arg-type]
         return "configured"
 
     def _change_rules(self, plain: list[str], options: dict[str, str]) -> str:
-        event_name, formula, *rest = plain
-        values = dict(zip(rest[::2], rest[1::2], strict=True))
+        event_name, *words = plain
         if "at" in options:
             self.clock.now = moment(options["at"])
-        rules = {
-            "formula": formula,
-            "event_time_window": values.get("per"),
-            "customer_key": options.get("customer", "customer"),
-            "value_key": options.get("value", event_name),
-            "dimension_keys": values["by"].split(",") if "by" in values else (),
-        }
+        rules = parse_rules(event_name, words)
+        rules |= {f"{key}_key": options[key] for key in ("customer", "value") if key in options}
         self.metering.rules.change(event_name, rules, reason=options.get("reason", "billed otherwise"))
         return "changed"
 
@@ -145,10 +132,11 @@ class Ledger:
         return "cancelled"
 
     def _close(self, plain: list[str], options: dict[str, str]) -> str:
-        customer, event_name, start, end = plain
+        customer, event_name, start, end, *by = plain
         if "at" in options:
             self.clock.now = moment(options["at"])
-        closed = self.metering.periods.close(event_name, customer, moment(start), moment(end))
+        group_by = by[1].split(",") if by else ()
+        closed = self.metering.periods.close(event_name, customer, moment(start), moment(end), group_by=group_by)
         return f"closed {closed.quantity}"
 
     def _reopen(self, plain: list[str], options: dict[str, str]) -> str:
@@ -166,6 +154,8 @@ class Ledger:
         sum: str | None = None,  # noqa: A002 - the field's name
         count: int | None = None,
         last: str | None = None,
+        min: str | None = None,  # noqa: A002 - the field's name
+        max: str | None = None,  # noqa: A002 - the field's name
         billable: str | None = None,
         between: str = YEAR,
         as_of: str | int | None = None,
@@ -180,12 +170,16 @@ class Ledger:
         as_of_value = moment(as_of) if isinstance(as_of, str) else as_of
         selected_customer = None if customer == "*" else customer
         actual_total = self.metering.total(event_name, selected_customer, start, end, as_of=as_of_value)
-        fields = {"value": value[0] if value else None, "sum": sum, "count": count, "last": last, "billable": billable}
+        fields = {
+            "value": value[0] if value else None, "sum": sum, "count": count, "last": last, "min": min, "max": max,
+            "billable": billable,
+        }  # fmt: skip
         expected = {field: str(field_value) for field, field_value in fields.items() if field_value is not None}
         assert {field: _format_field(actual_total, field) for field in expected} == expected
         explanation = self.metering.explain(event_name, selected_customer, start, end, as_of=as_of_value)
         assert explanation.total == actual_total
         assert total_of_counted(explanation) == (actual_total.sum, actual_total.count)
+        assert total_of_contributions(explanation) == actual_total.value
         return self
 
     def outcomes_are(self, *expected: str) -> None:
@@ -196,6 +190,21 @@ class Ledger:
         """Return the totals of all customers, each as "customer value"."""
         start, end = (moment(time_text) for time_text in between.split())
         return [f"{total.customer} {total.value}" for total in self.metering.totals(event_name, start, end)]
+
+    def groups(self, query: str, between: str = YEAR, as_of: str | int | None = None) -> list[str]:
+        """Return the groups of "customer meter by region,plan where plan=free", each as "eu,free value".
+
+        The explanation must have the same groups.
+        """
+        event_name, customer, group_by, where = parse_query(query)
+        start, end = (moment(time_text) for time_text in between.split())
+        as_of_value = moment(as_of) if isinstance(as_of, str) else as_of
+        total = self.metering.total(event_name, customer, start, end, as_of=as_of_value, where=where, group_by=group_by)
+        explanation = self.metering.explain(
+            event_name, customer, start, end, as_of=as_of_value, where=where, group_by=group_by
+        )
+        assert explanation.total == total
+        return [f"{dimensions_text(group.dimensions)} {group.value}" for group in total.groups]
 
     def summaries(self, query: str, between: str) -> list[str]:
         """Return the summaries of "customer meter by window in timezone", each as "local start to local end: value"."""
@@ -214,24 +223,28 @@ class Ledger:
         ]
 
     def closed_periods(self, event_name: str, as_of: str | int | None = None) -> list[str]:
-        """Return all closings of the meter, each as "customer day: quantity" or "… reopened"."""
+        """Return all closings of the meter, each as "customer day: quantity, eu quantity, …" or "… reopened"."""
         as_of_value = moment(as_of) if isinstance(as_of, str) else as_of
         return [
-            f"{period.customer} {period.start:%d}: {period.quantity}" + ("" if period.is_closed else " reopened")
+            f"{period.customer} {period.start:%d}: {period.quantity}"
+            + "".join(f", {dimensions_text(group.dimensions)} {group.quantity}" for group in period.groups)
+            + ("" if period.is_closed else " reopened")
             for period in self.metering.periods.list(event_name, reopened=True, as_of=as_of_value)
         ]
 
-    def adjustments(self, event_name: str, as_of: str | int | None = None) -> list[str]:
+    def adjustments(self, event_name: str, as_of: str | int | None = None, by: str | None = None) -> list[str]:
         """Return the adjustments of the meter, each as "customer day: difference, event verdict change, …".
 
-        The rules difference, if any, comes last.
+        The rules difference, if any, comes next, and the differences of the groups by `by` come last.
         """
+        group_by = () if by is None else by.split(",")
         as_of_value = moment(as_of) if isinstance(as_of, str) else as_of
         return [
             f"{adjustment.period.customer} {adjustment.period.start:%d}: {adjustment.difference:+}"
             + "".join(f", {event.identifier} {event.verdict} {event.change:+}" for event in adjustment.events)
             + (f", by the rules in force {adjustment.rules_difference:+}" if adjustment.rules_difference else "")
-            for adjustment in self.metering.periods.adjustments(event_name, as_of=as_of_value)
+            + "".join(f", {dimensions_text(group.dimensions)} {group.difference:+}" for group in adjustment.groups)
+            for adjustment in self.metering.periods.adjustments(event_name, as_of=as_of_value, group_by=group_by)
         ]
 
     def gaps(self, event_name: str, as_of: int | None = None) -> list[str]:
@@ -251,11 +264,23 @@ class Ledger:
             for event in explanation.events
         ]
 
+    def contributions(self, query: str, between: str = YEAR) -> list[str]:
+        """Return what each event contributes to the total of "customer meter", each as "identifier contribution"."""
+        customer, event_name = query.split()
+        start, end = (moment(time_text) for time_text in between.split())
+        explanation = self.metering.explain(event_name, None if customer == "*" else customer, start, end)
+        return [f"{event.identifier} {event.contribution}" for event in explanation.events]
+
 
 def total_of_counted(explanation: Explanation) -> tuple[Fraction, int]:
     """Return the sum and the number of the counted events."""
     values = [event.value for event in explanation.events if event.verdict is Verdict.COUNTED]
     return sum((Fraction(value) for value in values if value is not None), Fraction()), len(values)
+
+
+def total_of_contributions(explanation: Explanation) -> Fraction:
+    """Return the sum of the contributions of all events."""
+    return sum((Fraction(event.contribution) for event in explanation.events), Fraction())
 
 
 def _lines(text: str) -> list[str]:

@@ -178,17 +178,24 @@ class GenerationComparison:
     ) -> tuple[tuple[CustomerDifference, ...], tuple[MeterDifference, ...]]:
         customer_differences: list[CustomerDifference] = []
         meter_differences: list[MeterDifference] = []
-        other_meters = other.meters()
+        other_meters, named = other.meters(), {*dimensions.where, *dimensions.group_by}
         for event_name, meter in sorted(live.meters().items()):
             other_meter = other_meters[event_name]
             schedules = meter.folded_schedule, other_meter.folded_schedule
             keys = [key for schedule in schedules for part in schedule.parts for key in part.rules.all_dimension_keys]
+            if not named <= set(keys):
+                continue
             before = _FoldedMeter(self._meter_queries.views_of(live, meter), schedules[0], dimensions, keys)
             after = _FoldedMeter(self._meter_queries.views_of(other, other_meter), schedules[1], dimensions, keys)
             closed = _ClosedPeriods(self._generations.ledger.closed_periods(event_name))
             differences, sums = _compare_meter(event_name, before, after, windows, closed)
             customer_differences += differences
             meter_differences.append(sums)
+        if named and not meter_differences:
+            raise InvalidParameter(
+                f"No meter has the dimensions {', '.join(map(repr, sorted(named)))} in either generation.",
+                field="group_by" if dimensions.group_by else "where",
+            )
         return tuple(customer_differences), tuple(meter_differences)
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from tallybook.domain import BillingCycle
 
-from .vendor_cases import AnyCase, Case, CaseRun, ExpectedTotal, Part, Query
+from .vendor_cases import AnyCase, Case, CaseRun, ExpectedTotal, Query
+from .vendor_meter import Part
 
 
 class RequestedPeriod(Part):

@@ -5,7 +5,8 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from .timeline import Bounds, Period, Timeline
-from .vendor_cases import Action, AnyCase, Part, VendorEvent
+from .vendor_cases import Action, AnyCase, VendorEvent
+from .vendor_meter import Part
 
 
 class Correction(Part):

@@ -8,7 +8,8 @@ from pydantic import Field
 from tallybook.application import TallybookError
 
 from .timeline import Period, Timeline
-from .vendor_cases import AnyCase, Part, VendorEvent
+from .vendor_cases import AnyCase, VendorEvent
+from .vendor_meter import Part
 
 
 class Expected(Part):

@@ -7,7 +7,8 @@ from fractions import Fraction
 from tallybook.application import ClosedPeriod, Metering
 
 from ..notation import Clock
-from .vendor_cases import EARLIEST, LIFTED, Part, VendorEvent, VendorMeter, configure, event_input
+from .vendor_cases import EARLIEST, LIFTED, VendorEvent, event_input
+from .vendor_meter import Part, VendorMeter, configure
 
 WITHOUT_GRACE_PERIOD = LIFTED.model_copy(update={"grace_period": None})
 

@@ -10,30 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
 from tallybook.application import AcceptancePolicy, Metering, Receipt, Total, Verdict
 
 from ..notation import Clock
+from .vendor_meter import Part, VendorMeter, configure, plain_text
 
 FILE = Path(__file__).with_name("vendor_cases.json")
 LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None, max_digits=None)
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-
-
-class Part(BaseModel):
-    """A part of a case; unknown fields are validation errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class VendorMeter(Part):
-    """The meter of a case."""
-
-    aggregation: Literal["sum", "count", "last"]
-    event_name: str
-    value_key: str | None
-    event_time_window: str | None = None
 
 
 class VendorEvent(Part):
@@ -66,14 +51,35 @@ class Query(Part):
     timezone: str = "UTC"
     as_of: datetime | None = None
     received: Received | None = None
+    group_by: tuple[str, ...] = ()
+
+
+Group = tuple[tuple[str, str | None], ...]
+"""The dimension values of a total, sorted by key; None is an absent key."""
 
 
 class ExpectedTotal(Part):
-    """An expected total, of the whole range or of one window."""
+    """An expected total, of the whole range, of one window or of one group of dimension values."""
 
     value: Decimal
     window_start: datetime | None = None
     window_end: datetime | None = None
+    group: dict[str, str | None] | None = None
+
+    @property
+    def key(self) -> "TotalKey":
+        """The window and the group of the total."""
+        return self.window_start, self.window_end, tuple(sorted((self.group or {}).items()))
+
+
+TotalKey = tuple[datetime | None, datetime | None, Group]
+"""The window and the group of a total; None if the query has no windows."""
+
+
+class Tolerance(Part):
+    """How far a total may be from the expected one, which its source rounded."""
+
+    abs: Decimal
 
 
 class Action(Part):
@@ -110,10 +116,11 @@ class Case(AnyCase):
     kind: Literal["aggregate", "correction"]
     query: Query
     expected: list[ExpectedTotal]
-    actions: list[Action] = []
+    actions: tuple[Action, ...] = ()
     ingest_outcome: list[str] | None = None
     flagged: list[str] | None = None
     lineage: Lineage | None = None
+    tolerance: Tolerance = Tolerance(abs=Decimal(0))
 
 
 def load_cases() -> dict[str, dict[str, Any]]:
@@ -138,7 +145,8 @@ class CaseRun:
         self.clock = Clock(EARLIEST)
         self.metering = Metering.open("sqlite://", policy=LIFTED, clock=self.clock)
         self.receipts: list[Receipt] = []
-        configure(self.metering, case.meter, {case.meter.event_name, *(event.event_name for event in case.events)})
+        event_names = {case.meter.event_name, *(event.event_name for event in case.events)}
+        configure(self.metering, case.meter, event_names, case.query.group_by)
         if in_one_batch:
             self.receipts = self.metering.record_many([event_input(event) for event in case.events])
         else:
@@ -160,25 +168,22 @@ class CaseRun:
                 assert rejected == case.flagged
             if case.lineage is not None:
                 assert self._lineage() == case.lineage.event_ids
-            if case.query.window is None:
-                self._check_total()
+            if case.query.received is not None:
+                self._check_received(case.query.received)
             else:
-                self._check_windows(case.query.window)
+                self._check_totals()
 
     def _total(self, as_of: datetime | None) -> Total:
         query = self.case.query
         return self.metering.total(
-            self.case.meter.event_name, query.customer, query.start or EARLIEST, query.end or LATEST, as_of=as_of
-        )
+            self.case.meter.event_name, query.customer, query.start or EARLIEST, query.end or LATEST,
+            as_of=as_of, group_by=query.group_by,
+        )  # fmt: skip
 
-    def _check_total(self) -> None:
-        query, expected = self.case.query, [expected_total.value for expected_total in self.case.expected]
-        if query.received is None:
-            total = self._total(query.as_of)
-            assert [total.value] == expected if expected else (total.value, total.count) == (0, 0)
-            return
-        assert self.case.meter.aggregation != "last", "there is no last value of the events received in a range"
-        assert sum(self._received(query.received)) == Fraction(expected[0])
+    def _check_received(self, condition: Received) -> None:
+        assert self.case.meter.aggregation in ("sum", "count"), "only these add up over the events received in a range"
+        (expected,) = self.case.expected
+        assert sum(self._received(condition)) == Fraction(expected.value)
 
     def _received(self, condition: Received) -> list[Fraction]:
         """Return the totals of the events received then: the total after less the total before."""
@@ -189,14 +194,37 @@ class CaseRun:
         before = Fraction(0) if condition.gte is None else Fraction(self._total(condition.gte - MICROSECOND).value)
         return [total - before]
 
-    def _check_windows(self, window: str) -> None:
+    def _check_totals(self) -> None:
+        """Check the totals of each window and group, in the order of the windows."""
+        actual, tolerance = self._totals(), self.case.tolerance.abs
+        expected = {total.key: total.value for total in self.case.expected}
+        assert actual.keys() == expected.keys()
+        assert all(abs(actual[key] - value) <= tolerance for key, value in expected.items())
+        assert [start for start, _, _ in actual] == [total.window_start for total in self.case.expected]
+
+    def _totals(self) -> dict[TotalKey, Decimal]:
+        """Return the totals by window and group. No usage is an empty result, or 0 if the case expects a total."""
         query = self.case.query
+        if query.window is None:
+            total = self._total(query.as_of)
+            return self._by_group(total, None, None) if total.count or self.case.expected else {}
         summaries = self.metering.summaries(
             self.case.meter.event_name, query.customer, query.start or EARLIEST, query.end or LATEST,
-            window=window, timezone=query.timezone, as_of=query.as_of,
+            window=query.window, timezone=query.timezone, as_of=query.as_of, group_by=query.group_by,
         )  # fmt: skip
-        actual = [(summary.value, summary.start, summary.end) for summary in summaries]
-        assert actual == [(total.value, total.window_start, total.window_end) for total in self.case.expected]
+        return {
+            key: value
+            for summary in summaries
+            for key, value in self._by_group(summary, summary.start, summary.end).items()
+        }
+
+    def _by_group(self, total: Total, start: datetime | None, end: datetime | None) -> dict[TotalKey, Decimal]:
+        groups = total.groups if self.case.query.group_by else (total,)
+        return {(start, end, tuple(sorted(group.dimensions.items()))): self._quantity(group) for group in groups}
+
+    def _quantity(self, total: Total) -> Decimal:
+        """Return what a case calls the value of a total: the rounded one, if its meter rounds."""
+        return total.value if self.case.meter.rounding is None else total.billable
 
     def _lineage(self) -> list[str]:
         query = self.case.query
@@ -204,18 +232,6 @@ class CaseRun:
             self.case.meter.event_name, query.customer, query.start or EARLIEST, query.end or LATEST, as_of=query.as_of
         )
         return [event.identifier for event in explanation.events if event.verdict is Verdict.COUNTED]
-
-
-def configure(metering: Metering, meter: VendorMeter, event_names: set[str]) -> None:
-    """Configure a meter for each of `event_names` with the rules of a case."""
-    for event_name in event_names:
-        metering.meters.configure(
-            event_name,
-            formula=meter.aggregation,
-            event_time_window=meter.event_time_window,
-            customer_key="customer of the case",
-            value_key=meter.value_key or "no value",
-        )
 
 
 def event_input(event: VendorEvent) -> dict[str, object]:
@@ -227,8 +243,3 @@ def event_input(event: VendorEvent) -> dict[str, object]:
         "identifier": event.id,
         "timestamp": event.timestamp,
     }
-
-
-def plain_text(value: str | int | Decimal) -> str:
-    """Return a value as text; all digits of a JSON number are preserved."""
-    return format(value, "f") if isinstance(value, Decimal) else str(value)

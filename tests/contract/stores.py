@@ -1,6 +1,6 @@
 """The stores that the contract applies to, and access to their components."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.ports import GenerationStore
 from tallybook.application.storage.ports import Store as StoreLocation
-from tallybook.domain import Rules
+from tallybook.projections.models import PinnedRules
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 ANY_TIME = AcceptancePolicy(max_age=None)
@@ -25,7 +25,7 @@ class Store:
         """Open the ledger."""
         return Ledger(self.location)
 
-    def read_models(self, current_rules: Callable[[], Mapping[str, Rules]] = dict) -> GenerationStore:
+    def read_models(self, current_rules: Callable[[], PinnedRules] = dict) -> GenerationStore:
         """Open the read models."""
         return self.location.open_read_models(current_rules)
 
@@ -34,7 +34,7 @@ class Store:
         """Open the ledger and its read models, and close them at the end."""
         with (
             closing(self.ledger()) as ledger,
-            closing(self.read_models(ledger.meters_with_changed_rules)) as read_models,
+            closing(self.read_models(ledger.changed_rules)) as read_models,
         ):
             yield ledger, read_models
 

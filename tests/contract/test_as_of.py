@@ -25,7 +25,7 @@ HEAD = 1 + 2 * EVENTS_PER_DAY
 def record_two_days(store: Store, window: str | None) -> Metering:
     """Return a ledger with two days of usage, recorded when it occurred, in order of time."""
     ledger, now = store.ledger(), [START]
-    read_models = store.read_models(ledger.meters_with_changed_rules)
+    read_models = store.read_models(ledger.changed_rules)
     policy = ANY_TIME.model_copy(update={"cancel_window": None})
     metering = Metering(ledger, read_models, policy, lambda: now[0])
     metering.meters.configure("calls", event_time_window=window, customer_key="customer")

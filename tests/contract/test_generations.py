@@ -23,7 +23,7 @@ ALL_TIME = NOW.replace(year=2000), NOW.replace(year=2100)
 
 def fold_all(ledger: Ledger, views: GenerationStore) -> tuple[int, Contents]:
     """Return the position and rows of a fold of the whole ledger in one page under the rules in force."""
-    with views.temporary(ledger.meters_with_changed_rules()) as scratch:
+    with views.temporary(ledger.changed_rules()) as scratch:
         Projector(ledger, scratch).catch_up()
         return read_model_rows(scratch)
 
@@ -458,7 +458,7 @@ def test_pages_that_end_around_a_change_of_rules(store: Store, page_size: int) -
         metering.catch_up()
         with store.components() as (ledger, views):
             expected = read_model_rows(views)
-            with views.temporary(ledger.meters_with_changed_rules()) as scratch:
+            with views.temporary(ledger.changed_rules()) as scratch:
                 Projector(ledger, scratch, page_size).catch_up()
                 assert read_model_rows(scratch) == expected == fold_all(ledger, views)
 

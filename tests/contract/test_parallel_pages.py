@@ -107,8 +107,9 @@ def test_pages_pending_under_other_rules_are_submitted_again(persistent_store: P
         Projector(ledger, views, workers=WORKER_PROCESSES).catch_up()
         with views.read_session() as rows:
             meters = rows.meters()
-        by_region = meters["tokens"].rules.model_copy(update={"dimension_keys": ("region",)})
-        others = {**meters, "tokens": meters["tokens"]._replace(rules=by_region)}
+        (folded,) = meters["tokens"].folded
+        by_region = folded._replace(rules=folded.rules.model_copy(update={"dimension_keys": ("region",)}))
+        others = {**meters, "tokens": meters["tokens"]._replace(folded=(by_region,))}
         numbers, head = {customer: number for number, customer in enumerate(CUSTOMERS, 1)}, ledger.head()
         CountingWorkerPool.calls = 0
         with pytest.MonkeyPatch.context() as patch:

@@ -31,7 +31,7 @@ def record_regions(metering: Metering, regions: range) -> None:
 
 def run_lookups(rows: PostgresReadModels) -> None:
     """Run the statements of a page with two buckets, and of a query of these buckets."""
-    meter = rows.meters()["jobs"].meter_id
+    meter = rows.meters()["jobs"].folded[0].meter_id
     assert rows.customer_id("acme") == 1
     assert rows.get_buckets(meter, DAY_SECONDS, [*EXPECTED_KEYS, MISSING]).keys() == set(EXPECTED_KEYS)
     assert len(list(rows.select_last_short_blocks(meter, [*EXPECTED_KEYS, MISSING]))) == len(EXPECTED_KEYS)

@@ -12,6 +12,7 @@ from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.sql_writer import SqlReadModels
 from tallybook.domain import Formula, Rules
 from tallybook.domain.errors import ProjectionStopped
+from tallybook.domain.schedule import ALWAYS, RulesPart
 from tallybook.projections import Progress
 from tallybook.projections.ports import (
     PageFold,
@@ -187,7 +188,7 @@ def test_a_page_of_one_generation_is_never_written_into_another(persistent_store
             head = ledger.head()
             persistent_store.reset_read_models()
             Projector(ledger, views).catch_up(until=head // 2)
-            rules = {"tokens": Rules(formula=Formula.LAST, customer_key="region")}
+            rules = {"tokens": (RulesPart(ALWAYS, Rules(formula=Formula.LAST, customer_key="region")),)}
             other = views.create(rules).number
             Projector(ledger, views.read_models(other)).catch_up(until=head // 2)
             overtaken = OvertakenReadModels(views, lambda: others.make_live(other, {}))

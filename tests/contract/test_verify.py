@@ -60,11 +60,12 @@ COLUMNS = [
     *(("usage", column, NUMBER) for column in ("count", "last_at", "last_position")),
     *(("usage", column, NUMBER) for column in ("last_change", "first_change_at", "last_change_at")),
     *(("usage", column, kind) for column, kind in (("dimensions", TEXT), ("sum", TEXT), ("last", TEXT))),
+    *(("usage", column, TEXT) for column in ("min_value", "max_value")),
     ("usage", "usages", BYTES),
     *(("totals", column, NUMBER) for column in ("meter", "bucket_seconds", "start", "customer")),
     *(("totals", column, NUMBER) for column in ("count", "last_at", "last_position")),
     *(("totals", column, NUMBER) for column in ("first_change", "last_change", "first_change_at", "last_change_at")),
-    *(("totals", column, TEXT) for column in ("dimensions", "sum", "last")),
+    *(("totals", column, TEXT) for column in ("dimensions", "sum", "last", "min_value", "max_value")),
     *(("meters", "meter", NUMBER), ("customers", "customer", NUMBER), ("customers", "name", TEXT)),
 ]
 KEY_PREFIXES = {

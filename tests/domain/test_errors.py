@@ -1,18 +1,18 @@
 """The code and the field of every error."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tallybook.application import Metering, TallybookError, verify_consistency, verify_inclusion
+from tallybook.application import Metering, TallybookError
 from tallybook.domain import AcceptancePolicy, CustomerPeriods, PeriodTotals, Rules, errors
 
 from ..notation import Clock, moment
+from .ledger_errors import FILE_ERRORS
 
 NOW = moment("12:00")
 NAIVE = NOW.replace(tzinfo=None)
@@ -339,138 +339,6 @@ def test_an_impossible_identifier_is_rejected(populated_ledger: Metering, identi
     with pytest.raises(TallybookError) as exc_info:
         populated_ledger.events("calls", starting_after=identifier)
     assert exc_info.value.field == "starting_after"
-
-
-def create_unfoldable_ledger(path: Path) -> None:
-    """Create a ledger with an unknown event, as a newer version may write, and fold it."""
-    url = f"sqlite:///{path}"
-    Metering.open(url).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO stored_events VALUES (1, 'meter/x', 1, 'Unheard', '{}')")
-    connection.close()
-    with Metering.open(url) as metering:
-        metering.catch_up()
-
-
-def create_newer_ledger(path: Path) -> None:
-    """Open a ledger with a newer schema."""
-    Metering.open(f"sqlite:///{path}").close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 999")
-    connection.close()
-    Metering.open(f"sqlite:///{path}")
-
-
-def create_text_file(path: Path) -> None:
-    """Open a text file as a ledger."""
-    path.write_text("identifier,timestamp\n" * 100)
-    Metering.open(f"sqlite:///{path}")
-
-
-def create_checkpointed_ledger(path: Path) -> Path:
-    """Create a ledger with a checkpoint of one event, which was cancelled later; return the checkpoint file."""
-    checkpoints = path.with_suffix(".checkpoints")
-    with Metering.open(f"sqlite:///{path}") as metering:
-        metering.meters.configure("calls", formula="count", customer_key="customer")
-        metering.record("calls", {"customer": "acme"}, identifier="req-1")
-        metering.checkpoints.create(checkpoints)
-        metering.cancel("calls", "req-1")
-    return checkpoints
-
-
-def call_with_checkpoints(path: Path, call: Callable[[Metering, Path], object]) -> None:
-    """Run a call on a ledger with checkpoints."""
-    checkpoints = create_checkpointed_ledger(path)
-    with Metering.open(f"sqlite:///{path}") as metering:
-        call(metering, checkpoints)
-
-
-def create_rewritten_ledger(path: Path) -> None:
-    """Change a ledger after a checkpoint, and create another checkpoint."""
-    checkpoints = create_checkpointed_ledger(path)
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TRIGGER stored_events_are_never_deleted")
-        connection.execute("DELETE FROM stored_events WHERE position = 2")
-    connection.close()
-    with Metering.open(f"sqlite:///{path}") as metering:
-        metering.checkpoints.create(checkpoints)
-
-
-def create_corrupted_ledger(path: Path) -> None:
-    """Corrupt the event that configured a meter, and read the meter."""
-    with Metering.open(f"sqlite:///{path}", clock=Clock(NOW)) as metering:
-        metering.meters.configure("calls", customer_key="customer")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP TRIGGER stored_events_are_never_changed")
-        connection.execute("UPDATE stored_events SET state = x'00'")
-        connection.commit()
-    with Metering.open(f"sqlite:///{path}") as metering:
-        metering.meters.get("calls")
-
-
-def create_outdated_candidate(path: Path) -> None:
-    """Promote a candidate that was built before the rules of another meter changed."""
-    with Metering.open(f"sqlite:///{path}", clock=Clock(NOW)) as metering:
-        metering.meters.configure("calls", customer_key="customer")
-        metering.meters.configure("jobs", formula="count", customer_key="customer")
-        candidate = metering.generations.rebuild(rules={"calls": {"formula": "last"}}).number
-        metering.rules.change("jobs", {"event_time_window": "day"}, reason="a test")
-        metering.generations.promote(candidate, reason="a test")
-
-
-FILE_ERRORS: list[tuple[str, str | None, Callable[[Path], object]]] = [
-    ("invalid_ledger_url", "url", lambda path: Metering.open(f"mysql:///{path}")),
-    ("invalid_ledger_url", "url", lambda path: Metering.open(str(path))),
-    ("invalid_ledger_url", "url", lambda path: Metering.open(f"sqlite:///{path.parent}")),
-    ("ledger_unavailable", "url", lambda path: Metering.open(f"sqlite:///{path.parent}/missing/usage.db")),
-    ("not_a_ledger", "url", create_text_file),
-    ("unsupported_schema_version", "url", create_newer_ledger),
-    ("projection_stopped", "position", create_unfoldable_ledger),
-    ("ledger_corrupted", "position", create_corrupted_ledger),
-    ("rules_conflict", "generation", create_outdated_candidate),
-    (
-        "invalid_checkpoint_file",
-        "file",
-        lambda path: call_with_checkpoints(path, lambda metering, _: metering.checkpoints.verify(path)),
-    ),
-    (
-        "invalid_checkpoint_file",
-        "file",
-        lambda path: call_with_checkpoints(path, lambda metering, _: metering.checkpoints.create(path.parent)),
-    ),
-    ("checkpoint_mismatch", "position", create_rewritten_ledger),
-    (
-        "not_checkpointed",
-        "identifier",
-        lambda path: call_with_checkpoints(
-            path, lambda metering, file: metering.checkpoints.prove_inclusion("req-1", file)
-        ),
-    ),
-    (
-        "not_checkpointed",
-        "earlier",
-        lambda path: call_with_checkpoints(
-            path, lambda metering, file: metering.checkpoints.prove_consistency(file, 1)
-        ),
-    ),
-    ("invalid_proof", "proof", lambda path: verify_inclusion(b"", "", checkpoints=path)),
-    ("invalid_proof", "proof", lambda path: verify_consistency("", checkpoints=path)),
-    (
-        "invalid_signing_key",
-        "key",
-        lambda path: call_with_checkpoints(path, lambda metering, file: metering.checkpoints.create(file, key=path)),
-    ),
-    (
-        "invalid_signing_key",
-        "key",
-        lambda path: call_with_checkpoints(path, lambda metering, file: metering.checkpoints.verify(file, key="a")),
-    ),
-    (
-        "parameter_invalid",
-        "name",
-        lambda path: call_with_checkpoints(path, lambda metering, file: metering.checkpoints.create(file, name="a b")),
-    ),
-]
 
 
 @pytest.mark.parametrize(("code", "field", "call"), FILE_ERRORS)

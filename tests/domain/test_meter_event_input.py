@@ -218,7 +218,7 @@ def test_a_str_subclass_is_stored_as_text(metering: Metering, pro: str) -> None:
     metering.meters.configure("pro", customer_key="customer", dimension_keys=["plan"])
     metering.record(pro, {"customer": pro, "value": "1", "plan": pro}, identifier=pro)
     (event,) = metering.events("pro")
-    assert (event.identifier, event.customer, event.dimensions) == ("pro", "pro", ("pro",))
+    assert (event.identifier, event.customer, event.dimensions) == ("pro", "pro", {"plan": "pro"})
 
 
 def test_a_rejected_meter_event_does_not_conflict_with_a_later_one(metering: Metering) -> None:

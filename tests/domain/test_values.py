@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.application import AcceptancePolicy, Metering, TallybookError
-from tallybook.domain import decimals
-from tallybook.domain.decimals import EXACT_CONTEXT, billable, parse_decimal
+from tallybook.domain import Rules, decimals
+from tallybook.domain.decimals import EXACT_CONTEXT, canonical, parse_decimal
 from tallybook.domain.errors import InvalidValue
 
 from ..notation import Clock
@@ -60,6 +60,27 @@ def test_accepted_text_parses_to_its_value(text: str) -> None:
 def test_any_plain_number_is_accepted(number: Decimal) -> None:
     """Each decimal in plain notation is parsed exactly, digit for digit."""
     assert format(parse_decimal(format(abs(number), "f"), "value"), "f") == format(abs(number), "f")
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("5", "5"), ("5.0", "5"), ("5.00", "5"), ("50", "50"), ("0.50", "0.5"), ("-0.50", "-0.5"), ("0.00", "0"),
+        ("0.0000000", "0"), ("0.0000001", "1E-7"), ("0.00000010", "1E-7"), ("1" + "0" * 40, "1" + "0" * 40),
+    ],
+)  # fmt: skip
+def test_equal_numbers_have_one_canonical_form(text: str, form: str) -> None:
+    """Python writes small numbers with an exponent; they lose trailing zeros too."""
+    assert str(canonical(Decimal(text))) == form
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=12), st.integers(0, 9))
+def test_trailing_zeros_do_not_affect_the_canonical_form(number: Decimal, zeros: int) -> None:
+    """A number keeps its value and has the fewest digits."""
+    text = format(number, "f")
+    with_zeros = canonical(parse_decimal(text + "0" * zeros if "." in text else text, "value"))
+    assert with_zeros == number
+    assert str(with_zeros) == str(canonical(parse_decimal(text, "value")))
 
 
 def test_few_and_only_short_numbers_are_cached() -> None:
@@ -121,4 +142,4 @@ def test_arithmetic_never_rounds() -> None:
 @pytest.mark.parametrize(("total", "billed"), [("3", "3"), ("0", "0"), ("-3", "0"), ("-0.01", "0"), ("0.01", "0.01")])
 def test_a_negative_total_bills_0(total: str, billed: str) -> None:
     """The billable quantity is the total, but at least 0."""
-    assert str(billable(Decimal(total))) == billed
+    assert str(Rules().billable(Decimal(total))) == billed

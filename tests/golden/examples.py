@@ -1,8 +1,9 @@
-"""One example of every stored event, created by the aggregates."""
+"""One example of every stored event, created by the aggregates, and examples with fields that were added later."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 from tallybook.domain import (
     AcceptancePolicy,
@@ -17,7 +18,10 @@ from tallybook.domain import (
     Scope,
 )
 from tallybook.domain.aggregate import Aggregate
+from tallybook.domain.conditions import All, AnyOf, Compare, Equals, Exists, Not, OneOf
+from tallybook.domain.customer_periods import PeriodGroup
 from tallybook.domain.meter_event import MeterEventData
+from tallybook.domain.rounding import Rounding, RoundingMode
 
 RECORDED_AT = datetime(2026, 11, 1, 10, 30, 0, 123_456, UTC)
 EVENT_DATA = MeterEventData(
@@ -49,6 +53,39 @@ def _meter() -> list[Aggregate.Event]:
     return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _meter_with_all_rules() -> list[Aggregate.Event]:
+    plan = AnyOf(conditions=(OneOf(key="plan", one_of=("free", "Zoë & Søn")), Exists(key="plan", exists=False)))
+    size = Compare(key="size", greater_than=Decimal("-0.5"), at_least=Decimal(0), less_than=Decimal("1E+3"),
+                   at_most=Decimal("0.00000025"))  # fmt: skip
+    rules = Rules(
+        formula=Formula.UNIQUE_COUNT,
+        event_time_window=EventTimeWindow.DAY,
+        customer_key="customer",
+        value_key="user",
+        dimension_keys=("model",),
+        optional_dimension_keys=("region", "plan"),
+        filter=All(
+            conditions=(Equals(key="kind", equals="ok"), plan, size, Not(condition=Equals(key="test", equals="1")))
+        ),
+        multiplier=Fraction(1, 3600),
+        rounding=Rounding(mode=RoundingMode.HALF_UP, step=Decimal("0.01")),
+    )
+    meter = Meter.configure("users", "Users", rules, at=RECORDED_AT)
+    return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _announced_rules() -> list[Aggregate.Event]:
+    meter = Meter.configure("tokens", "Tokens", Rules(), at=RECORDED_AT)
+    meter.change_rules(
+        Rules(formula=Formula.COUNT),
+        reason="the contract of December",
+        by=None,
+        at=RECORDED_AT + timedelta(hours=1),
+        effective_from=datetime(2026, 12, 1, tzinfo=UTC),
+    )
+    return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
+
+
 def _meter_event() -> list[Aggregate.Event]:
     meter_event = MeterEvent.create("req-1", EVENT_DATA)
     meter_event.cancel(
@@ -61,10 +98,8 @@ def _meter_event() -> list[Aggregate.Event]:
     return [event for event in meter_event.collect_events() if isinstance(event, Aggregate.Event)]
 
 
-def _closed_periods() -> list[Aggregate.Event]:
-    periods = CustomerPeriods.empty("tokens/out", "Zoë & Søn", at=RECORDED_AT)
-    october = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
-    totals = PeriodTotals(
+def _totals() -> PeriodTotals:
+    return PeriodTotals(
         quantity=Decimal("-0.00000025"),
         billable=Decimal(0),
         sum=Decimal("1E+3"),
@@ -75,8 +110,36 @@ def _closed_periods() -> list[Aggregate.Event]:
         position=7,
         digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     )
-    periods.close(*october, totals, at=RECORDED_AT + timedelta(hours=5), policy=AcceptancePolicy())
+
+
+def _closed_periods() -> list[Aggregate.Event]:
+    periods = CustomerPeriods.empty("tokens/out", "Zoë & Søn", at=RECORDED_AT)
+    october = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    periods.close(*october, _totals(), at=RECORDED_AT + timedelta(hours=5), policy=AcceptancePolicy())
     periods.reopen(*october, reason="a report was missing", by="ops@acme", at=RECORDED_AT + timedelta(hours=6))
+    return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _period_with_groups() -> list[Aggregate.Event]:
+    periods = CustomerPeriods.empty("tokens/out", "Zoë & Søn", at=RECORDED_AT)
+    groups = tuple(
+        PeriodGroup(
+            dimensions={"model": 'the "large" one', "region": region},
+            quantity=Decimal(quantity),
+            billable=max(Decimal(quantity), Decimal(0)),
+            sum=Decimal("1E+3"),
+            count=1,
+            last=None if region is None else Decimal(quantity),
+        )
+        for region, quantity in ((None, "0.00000025"), ("Île-de-France", "-1.50"))
+    )
+    periods.close(
+        datetime(2026, 10, 1, tzinfo=UTC),
+        datetime(2026, 11, 1, tzinfo=UTC),
+        _totals().model_copy(update={"groups": groups}),
+        at=RECORDED_AT + timedelta(hours=5),
+        policy=AcceptancePolicy(),
+    )
     return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
 
 
@@ -99,3 +162,10 @@ EXAMPLES: Mapping[str, Aggregate.Event] = {
     type(event).__name__: event for event in (*_meter(), *_meter_event(), *_closed_periods(), *_access_key())
 }
 """The examples, by topic."""
+
+VARIANTS: Mapping[str, Aggregate.Event] = {
+    "all-rules": _meter_with_all_rules()[0],
+    "groups": _period_with_groups()[0],
+    "effective-from": _announced_rules()[1],
+}
+"""Examples with fields that were added later and are left out without a value, by the variant that they show."""

@@ -1,7 +1,7 @@
 """Stored events can be read forever, and present code writes the same bytes.
 
-One file under `events/` for each version of each stored event: stream, version, topic and state, a line each. A file is
-never changed and never deleted: ledgers hold such events.
+One file under `events/` for each version of each stored event, and for variants with fields that were added later:
+stream, version, topic and state, a line each. A file is never changed and never deleted: ledgers hold such events.
 """
 
 from pathlib import Path
@@ -17,15 +17,24 @@ from tallybook.projections.fold import fold_page
 from tallybook.projections.models import LedgerEvent
 from tallybook.projections.stored_events import decode_rows
 
-from .examples import EVENT_DATA, EXAMPLES
+from .examples import EVENT_DATA, EXAMPLES, VARIANTS
 
 EVENTS = Path(__file__).with_name("events")
 CURRENT_VERSION = 1
+FILES = {f"{topic}-{CURRENT_VERSION}": event for topic, event in EXAMPLES.items()} | {
+    f"{type(event).__name__}-{CURRENT_VERSION}-{variant}": event for variant, event in VARIANTS.items()
+}
+"""The example of each golden file."""
 
 
-def golden(topic: str, version: int = CURRENT_VERSION) -> EventRow:
+def golden(topic: str) -> EventRow:
     """Return the row in the golden file of an event."""
-    stream, stream_version, stored_topic, state = (EVENTS / f"{topic}-{version}.txt").read_bytes().splitlines()
+    return golden_row(f"{topic}-{CURRENT_VERSION}")
+
+
+def golden_row(file: str) -> EventRow:
+    """Return the row in a golden file."""
+    stream, stream_version, stored_topic, state = (EVENTS / f"{file}.txt").read_bytes().splitlines()
     return stream.decode(), int(stream_version), stored_topic.decode(), state
 
 
@@ -36,28 +45,28 @@ def mapper() -> EventMapper:
 
 def test_every_stored_event_has_its_file_and_its_example() -> None:
     """A new event or version needs a file; every file belongs to a known event."""
-    assert {file.name for file in EVENTS.iterdir()} == {f"{topic}-{CURRENT_VERSION}.txt" for topic in TOPICS}
+    assert {file.stem for file in EVENTS.iterdir()} == set(FILES)
     assert set(EXAMPLES) == set(TOPICS)
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_current_code_writes_the_bytes_of_the_file(topic: str) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_current_code_writes_the_bytes_of_the_file(file: str) -> None:
     """Stream, version, topic and state are equal byte for byte."""
-    assert mapper().to_row(EXAMPLES[topic]) == golden(topic)
+    assert mapper().to_row(FILES[file]) == golden_row(file)
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_the_file_is_read_to_the_same_event(topic: str) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_the_file_is_read_to_the_same_event(file: str) -> None:
     """The event has the same class and the same fields."""
-    event = mapper().to_domain_event(StoredEvent(*golden(topic)))
-    assert type(event) is type(EXAMPLES[topic])
-    assert event == EXAMPLES[topic]
+    event = mapper().to_domain_event(StoredEvent(*golden_row(file)))
+    assert type(event) is type(FILES[file])
+    assert event == FILES[file]
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_state_is_compact_json_starting_with_recorded_at(topic: str) -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_state_is_compact_json_starting_with_recorded_at(file: str) -> None:
     """Any JSON library can read it."""
-    state = golden(topic)[3]
+    state = golden_row(file)[3]
     assert msgspec.json.encode(msgspec.json.decode(state)) == state
     assert state.startswith(b'{"recorded_at":"2026-11-01T1')
 
@@ -116,6 +125,7 @@ def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, An
         events.append((position, topic, msgspec.json.encode(fields)))
     customers = {EVENT_DATA.payload["customer"]: 1}
     return [
-        (dict(page.records_by_bucket), list(page.cancellations))
+        (dict(part.records_by_bucket), list(part.cancellations))
         for page in fold_page(decode_rows(events), {}, customers, {})
+        for part in page.parts
     ]

@@ -8,7 +8,8 @@ from itertools import count
 import pytest
 from tallybook.domain.counting import UsageRecord
 from tallybook.domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
-from tallybook.projections.fold import MeterPageUsage, encode_dimensions
+from tallybook.projections.dimensions import encode_dimensions
+from tallybook.projections.fold import MeterPageUsage
 from tallybook.projections.fold import fold_page as fold_events
 from tallybook.projections.models import LedgerEvent, ProjectedMeter
 from tallybook.projections.stored_events import decode_rows
@@ -36,7 +37,7 @@ def fold_rows(
 
 def usage_records(page: MeterPageUsage) -> list[UsageRecord]:
     """Return the new records of a page."""
-    return [usage for bucket in page.records_by_bucket.values() for usage in bucket]
+    return [usage for part in page.parts for bucket in part.records_by_bucket.values() for usage in bucket]
 
 
 def customer_ids() -> defaultdict[str, int]:
@@ -52,7 +53,7 @@ def test_a_page_is_grouped_by_meter() -> None:
     )
     assert (page.meter.event_name, page.has_meter_changes) == ("calls", True)
     assert usage_records(page) == [UsageRecord(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
-    (cancellation,) = page.cancellations
+    (cancellation,) = page.parts[0].cancellations
     assert (cancellation.position, cancellation.cancelled_at, cancellation.cancelled_position) == (2, 3_000_000, 3)
 
 
@@ -77,7 +78,7 @@ UNFOLDABLE_EVENTS: dict[str, LedgerEvent] = {
     "no number": (2, "UsageRecorded", USAGE_STATE.replace(b"-0.5", b"1e3")),
     "cancel of an unknown meter": (2, "EventCancelled", CANCEL.replace(b"calls", b"other")),
     "unknown formula": (2, "Configured", b'{"event_name":"x","rules":{"formula":"median"}}'),
-    "unknown rule": (2, "Configured", b'{"event_name":"x","rules":{"rounding":"up"}}'),
+    "unknown rule": (2, "Configured", b'{"event_name":"x","rules":{"tiers":"up"}}'),
 }
 
 

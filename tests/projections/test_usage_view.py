@@ -11,7 +11,7 @@ from tallybook.projections.blocks import BucketKey, UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS, bucket_end
 from tallybook.projections.changes import ChangeSpan
 from tallybook.projections.models import AsOf, Bucket
-from tallybook.projections.usage_view import UsageView
+from tallybook.projections.usage_view import UsageView, ViewPart
 
 DAYS = 20_000
 DAY = bucket_end(0, DAY_SECONDS)
@@ -87,7 +87,7 @@ class DailyUsage:
 
 def peak_bytes(end: int, as_of: AsOf | None = None) -> int:
     """Return the peak memory in bytes of a total over one record for each day."""
-    view = UsageView(DailyUsage())
+    view = UsageView([ViewPart(0, DAYS * DAY, DailyUsage())])
     tracemalloc.start()
     try:
         totals = view.totals(1, (0, end), as_of)

@@ -1,13 +1,20 @@
 """A naive model of counting: loops over the whole history, without any counting code of the package."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One event of a history, at its position: a meter event, or a cancellation."""
+    """One event of a history, at its position: a meter event, or a cancellation.
+
+    Only a meter event under the formula unique_count has a `unique_value`, and no `value` then. A filtered one has
+    neither.
+    """
 
     position: int
     recorded_at: datetime
@@ -16,17 +23,31 @@ class HistoryEntry:
     customer: str = ""
     occurred_at: datetime = datetime.min
     value: str | None = None
-    dimensions: tuple[str, ...] = ()
+    dimensions: tuple[str | None, ...] = ()
     cancels: bool = False
+    unique_value: str | None = None
+    is_filtered: bool = False
+    payload: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
 
 
-ReferenceTotals = tuple[Fraction, int, Fraction | None]
+class ReferenceTotals(NamedTuple):
+    """The totals of counted meter events."""
+
+    sum: Fraction
+    count: int
+    last: Fraction | None
+    min: Fraction | None
+    max: Fraction | None
 
 
 def effective(history: list[HistoryEntry], meter: str, window: str | None) -> list[HistoryEntry]:
     """Return the meter events of `meter` that count, ordered by (occurred_at, position)."""
     cancelled = {entry.identifier for entry in history if entry.cancels}
-    entries = [entry for entry in history if entry.meter == meter and entry.identifier not in cancelled]
+    entries = [
+        entry
+        for entry in history
+        if entry.meter == meter and entry.identifier not in cancelled and not entry.is_filtered
+    ]
     if window is not None:
         pattern = "%Y-%m-%d %H" if window == "hour" else "%Y-%m-%d"
         newest: dict[object, HistoryEntry] = {}
@@ -36,11 +57,74 @@ def effective(history: list[HistoryEntry], meter: str, window: str | None) -> li
     return sorted(entries, key=lambda entry: (entry.occurred_at, entry.position))
 
 
+def entries_between(
+    entries: list[HistoryEntry], customer: str | None, start: datetime, end: datetime
+) -> list[HistoryEntry]:
+    """Return the entries of `customer`, or of all customers if None, in [start, end)."""
+    return [entry for entry in entries if customer in (None, entry.customer) and start <= entry.occurred_at < end]
+
+
 def compute_totals(
     entries: list[HistoryEntry], customer: str | None, start: datetime, end: datetime
 ) -> ReferenceTotals:
-    """Return sum, count and last of `customer`, or of all customers if None, in [start, end)."""
-    in_range = [entry for entry in entries if customer in (None, entry.customer) and start <= entry.occurred_at < end]
-    values = [None if entry.value is None else Fraction(entry.value) for entry in in_range]
-    total = sum((value for value in values if value is not None), Fraction(0))
-    return total, len(in_range), values[-1] if values else None
+    """Return the totals of `customer`, or of all customers if None, in [start, end)."""
+    in_range = entries_between(entries, customer, start, end)
+    values = [Fraction(entry.value) for entry in in_range if entry.value is not None]
+    last = in_range[-1].value if in_range else None
+    return ReferenceTotals(
+        sum(values, Fraction(0)),
+        len(in_range),
+        None if last is None else Fraction(last),
+        min(values, default=None),
+        max(values, default=None),
+    )
+
+
+def compute_quantity(formula: str, counted: Sequence[HistoryEntry], multiplier: str | None = None) -> Fraction:
+    """Return the quantity of counted meter events, ordered by (occurred_at, position)."""
+    return round_if_infinite(sum(_shares(formula, counted), Fraction(0)) * Fraction(multiplier or 1))
+
+
+def compute_contributions(
+    formula: str, counted: Sequence[HistoryEntry], multiplier: str | None = None
+) -> dict[str, Fraction]:
+    """Return what each counted meter event contributes to the quantity, by identifier.
+
+    It is the difference of the quantities, as reported, before and after its share is added.
+    """
+    shares = [share * Fraction(multiplier or 1) for share in _shares(formula, counted)]
+    sums = [round_if_infinite(partial) for partial in accumulate(shares, initial=Fraction(0))]
+    differences = [after - before for before, after in pairwise(sums)]
+    return {entry.identifier: difference for entry, difference in zip(counted, differences, strict=True)}
+
+
+def _shares(formula: str, counted: Sequence[HistoryEntry]) -> list[Fraction]:
+    """Return the share of each event in the quantity, which is their sum."""
+    values = [Fraction(entry.value or 0) for entry in counted]
+    match formula:
+        case "sum":
+            return values
+        case "count":
+            return [Fraction(1) for _ in counted]
+        case "avg":
+            return [value / len(values) for value in values]
+        case "last":
+            return [Fraction(0) for _ in values[:-1]] + values[-1:]
+        case "max" | "min":
+            extreme = (max if formula == "max" else min)(values, default=None)
+            first = None if extreme is None else values.index(extreme)
+            return [value if index == first else Fraction(0) for index, value in enumerate(values)]
+        case "unique_count":
+            texts = [entry.unique_value for entry in counted]
+            return [Fraction(texts.index(text) == index) for index, text in enumerate(texts)]
+        case _:
+            raise ValueError(f"the formula {formula!r} is unknown")
+
+
+def round_if_infinite(number: Fraction) -> Fraction:
+    """Return the number, rounded half to even at 15 digits after the point if its decimal form is infinite."""
+    denominator = number.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return number if denominator == 1 else Fraction(round(number * 10**15), 10**15)

@@ -13,8 +13,8 @@ from tallybook.domain import BillingCycle
 from tallybook.domain.errors import IncompatibleRules, PeriodOverlaps
 
 from ..notation import Clock
-from .histories import BEGINNING, FORMULAS, LIFTED, WINDOWS
-from .naive import HistoryEntry, compute_totals, effective
+from .histories import BEGINNING, FILTER, FORMULAS, LIFTED, WINDOWS
+from .naive import HistoryEntry, compute_contributions, compute_quantity, effective, entries_between
 
 NAMES = ("acme", "beta")
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
@@ -31,37 +31,53 @@ class Rules:
     customer_key: str = "customer"
     value_key: str = "value"
     by_region: bool = False
+    has_filter: bool = False
+    multiplier: str | None = None
 
     @property
     def arguments(self) -> dict[str, object]:
         """The rules as arguments of `metering.meters.configure`."""
-        dimensions = ("region",) if self.by_region else ()
         return {
             "formula": self.formula,
             "event_time_window": self.window,
             "customer_key": self.customer_key,
             "value_key": self.value_key,
-            "dimension_keys": dimensions,
+            "dimension_keys": self.group_by,
+            "filter": FILTER if self.has_filter else None,
+            "multiplier": self.multiplier,
         }
+
+    @property
+    def group_by(self) -> tuple[str, ...]:
+        """The dimensions."""
+        return ("region",) if self.by_region else ()
 
     def apply(self, events: list["RecordedEvent"]) -> list[HistoryEntry]:
         """Return the entries as parsed by these rules, without the incompatible events."""
         return [
-            replace(
-                event.entry,
-                customer=event.payload[self.customer_key],
-                value=event.payload.get(self.value_key),
-                dimensions=(event.payload["region"],) if self.by_region else (),
-            )
-            if not event.entry.cancels
-            else event.entry
+            event.entry if event.entry.cancels else self._parse(event)
             for event in events
             if event.entry.cancels or self.is_compatible(event)
         ]
 
+    def _parse(self, event: "RecordedEvent") -> HistoryEntry:
+        is_filtered, text = self._is_filtered(event), event.payload.get(self.value_key)
+        return replace(
+            event.entry,
+            customer=event.payload[self.customer_key],
+            value=None if is_filtered or self.formula == "unique_count" else text,
+            dimensions=tuple(event.payload[key] for key in self.group_by),
+            unique_value=text if self.formula == "unique_count" and not is_filtered else None,
+            is_filtered=is_filtered,
+        )
+
+    def _is_filtered(self, event: "RecordedEvent") -> bool:
+        return self.has_filter and event.payload.get("kind") == "test"
+
     def is_compatible(self, event: "RecordedEvent") -> bool:
-        """Return whether the payload has the keys that these rules need."""
-        return self.customer_key in event.payload and (self.formula == "count" or self.value_key in event.payload)
+        """Return whether the payload has the keys that these rules need; a filtered one needs a customer only."""
+        needs_value = self.formula != "count" and not self._is_filtered(event)
+        return self.customer_key in event.payload and (not needs_value or self.value_key in event.payload)
 
 
 @dataclass(frozen=True)
@@ -84,29 +100,36 @@ def expected_verdicts(
     """Return the verdict and contribution of each event of a customer's period, by identifier."""
     entries = rules.apply(events)
     cancelled = {entry.identifier for entry in entries if entry.cancels}
-    counted = effective(entries, "", rules.window)
-    within = [entry for entry in counted if entry.customer == customer and bounds[0] <= entry.occurred_at < bounds[1]]
-    adds = {
-        entry.identifier: {
-            "sum": Fraction(entry.value or 0),
-            "count": Fraction(1),
-            "last": Fraction(entry.value or 0) if entry is within[-1] else Fraction(0),
-        }[rules.formula]
-        for entry in within
-    }
+    counted = entries_between(effective(entries, "", rules.window), customer, *bounds)
+    adds = compute_contributions(rules.formula, counted, rules.multiplier)
+
+    def verdict(entry: HistoryEntry) -> str:
+        if entry.identifier in cancelled:
+            return "cancelled"
+        if entry.is_filtered:
+            return "filtered"
+        return "counted" if entry.identifier in adds else "superseded"
+
     return {
-        entry.identifier: ("counted", adds[entry.identifier])
-        if entry.identifier in adds
-        else ("cancelled" if entry.identifier in cancelled else "superseded", Fraction(0))
-        for entry in entries
-        if not entry.cancels and entry.customer == customer and bounds[0] <= entry.occurred_at < bounds[1]
+        entry.identifier: (verdict(entry), adds.get(entry.identifier, Fraction(0)))
+        for entry in entries_between([entry for entry in entries if not entry.cancels], customer, *bounds)
     }
 
 
 def expected_total(events: list[RecordedEvent], rules: Rules, customer: str | None, bounds: Bounds) -> Fraction:
     """Return the quantity of a customer's period by the naive model."""
-    total, count, last = compute_totals(effective(rules.apply(events), "", rules.window), customer, *bounds)
-    return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[rules.formula]
+    counted = entries_between(effective(rules.apply(events), "", rules.window), customer, *bounds)
+    return compute_quantity(rules.formula, counted, rules.multiplier)
+
+
+def expected_groups(
+    events: list[RecordedEvent], rules: Rules, customer: str, bounds: Bounds
+) -> dict[str | None, Fraction]:
+    """Return the quantity of each region of a customer's period by the naive model; nothing without regions."""
+    counted = entries_between(effective(rules.apply(events), "", rules.window), customer, *bounds)
+    regions = {entry.dimensions[0] for entry in counted if entry.dimensions}
+    by_region = {region: [entry for entry in counted if entry.dimensions == (region,)] for region in regions}
+    return {region: compute_quantity(rules.formula, entries, rules.multiplier) for region, entries in by_region.items()}
 
 
 @dataclass(frozen=True)
@@ -167,8 +190,10 @@ class ReferenceLedger:
             with pytest.raises(PeriodOverlaps):
                 self.metering.periods.close("calls", customer, *bounds)
             return
-        result = self.metering.periods.close("calls", customer, *bounds)
+        result = self.metering.periods.close("calls", customer, *bounds, group_by=self.rules.group_by)
         assert Fraction(result.quantity) == expected_total(self.events, self.rules, customer, bounds)
+        groups = {group.dimensions["region"]: Fraction(group.quantity) for group in result.groups}
+        assert groups == expected_groups(self.events, self.rules, customer, bounds)
         self.closed.append(ClosedRecord(customer, bounds, self.rules, len(self.events), result))
 
     def reopen(self, number: int) -> None:
@@ -177,7 +202,7 @@ class ReferenceLedger:
             closed_record = self.closed.pop(number % len(self.closed))
             self.metering.periods.reopen("calls", closed_record.customer, *closed_record.bounds, reason="why")
 
-    def change_rules(self, changes: Mapping[str, str | None]) -> None:
+    def change_rules(self, changes: Mapping[str, str | bool | None]) -> None:
         """Change the rules; check the error if a recorded meter event is incompatible with them."""
         rules = replace(self.rules, **changes)  # pyright: ignore[reportArgumentType]
         meter_events = [event for event in self.events if not event.entry.cancels]
@@ -196,18 +221,29 @@ PAYLOADS = st.fixed_dictionaries(
     optional={
         "org": st.sampled_from(NAMES),
         "value": st.integers(-9, 9).map(str),
-        "units": st.sampled_from(("0", "0.5", "-3", "7")),
+        "units": st.sampled_from(("0", "0.5", "-3", "7", "7.0")),
+        "kind": st.sampled_from(("test", "live")),
     },
 )
 COMPLETE_PAYLOADS = PAYLOADS.map(lambda payload: {"org": "acme", "value": "5", "units": "2"} | payload)
 MINUTES = st.sampled_from([0, 60 * 26, 60 * 26 + 1, 60 * 26 + 30, 60 * 26 + 59]) | st.integers(0, 2 * 24 * 60)
-RULES = st.builds(Rules, st.sampled_from(FORMULAS), st.sampled_from(WINDOWS), by_region=st.booleans())
-CHANGES: st.SearchStrategy[Mapping[str, str | None]] = st.sampled_from(
+MULTIPLIERS = (None, "1/3", "1000")
+RULES = st.builds(
+    Rules,
+    st.sampled_from(FORMULAS),
+    st.sampled_from(WINDOWS),
+    by_region=st.booleans(),
+    has_filter=st.booleans(),
+    multiplier=st.sampled_from(MULTIPLIERS),
+)
+CHANGES: st.SearchStrategy[Mapping[str, str | bool | None]] = st.sampled_from(
     [
         *({"formula": formula} for formula in FORMULAS),
         *({"window": window} for window in WINDOWS),
         *({"value_key": key} for key in ("value", "units")),
         *({"customer_key": key} for key in ("customer", "org")),
+        *({"has_filter": has_filter} for has_filter in (False, True)),
+        *({"multiplier": multiplier} for multiplier in MULTIPLIERS),
     ]
 )
 PERIODS = st.tuples(st.sampled_from(NAMES), st.sampled_from([tile for tiles in TILES.values() for tile in tiles]))

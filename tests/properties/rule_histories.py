@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
-from tallybook.application import Metering, TallybookError
+from tallybook.application import Metering, MeterView, TallybookError
+from tallybook.domain.conditions import Equals
 
 from ..notation import Clock
-from .histories import BEGINNING, LIFTED, MINUTES
+from .histories import BEGINNING, FORMULAS, LIFTED, MINUTES
 from .naive import HistoryEntry, effective
 
 METERS: tuple[str, ...] = ("calls", "seats")
@@ -24,33 +25,78 @@ PERIODS = tuple(
 
 @dataclass(frozen=True)
 class ReferenceRules:
-    """Rules with a naive implementation of parsing. Its fields are the arguments of `configure`."""
+    """Rules with a naive implementation of parsing. With `plan`, only events of this plan match the filter."""
 
     formula: str = "sum"
     event_time_window: str | None = None
     customer_key: str = "customer"
     value_key: str = "tokens"
     dimension_keys: tuple[str, ...] = ()
+    optional_dimension_keys: tuple[str, ...] = ()
+    plan: str | None = None
+    multiplier: str | None = None
+
+    @classmethod
+    def from_view(cls, meter: MeterView) -> "ReferenceRules":
+        """Return the rules of a meter."""
+        return cls(
+            meter.formula.value,
+            None if meter.event_time_window is None else meter.event_time_window.value,
+            meter.customer_key,
+            meter.value_key,
+            meter.dimension_keys,
+            meter.optional_dimension_keys,
+            meter.filter.equals if isinstance(meter.filter, Equals) else None,
+            None if meter.multiplier is None else str(meter.multiplier),
+        )
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """The rules as arguments of `configure` and of rule changes."""
+        arguments = dict(vars(self))
+        plan = arguments.pop("plan")
+        return arguments | {"filter": None if plan is None else {"key": "plan", "equals": plan}}
+
+    @property
+    def all_dimension_keys(self) -> tuple[str, ...]:
+        """The keys of the required and the optional dimensions."""
+        return self.dimension_keys + self.optional_dimension_keys
 
     def apply(self, entry: HistoryEntry, payload: Mapping[str, str]) -> HistoryEntry | None:
         """Return the entry as parsed by these rules; None if it is incompatible."""
+        is_filtered = self.plan is not None and payload.get("plan") != self.plan
         value_key = () if self.formula == "count" else (self.value_key,)
-        if not {self.customer_key, *self.dimension_keys, *value_key} <= payload.keys():
+        needed_keys = {self.customer_key} if is_filtered else {self.customer_key, *self.dimension_keys, *value_key}
+        if not needed_keys <= payload.keys():
             return None
-        dimensions = tuple(payload[key] for key in self.dimension_keys)
-        customer, value = payload[self.customer_key], payload.get(self.value_key)
-        return replace(entry, customer=customer, value=value, dimensions=dimensions)
+        text = None if is_filtered else payload.get(self.value_key)
+        return replace(
+            entry,
+            customer=payload[self.customer_key],
+            value=None if self.formula == "unique_count" else text,
+            dimensions=tuple(payload.get(key) for key in self.all_dimension_keys),
+            unique_value=text if self.formula == "unique_count" else None,
+            is_filtered=is_filtered,
+        )
 
 
 RULES = st.builds(
     ReferenceRules,
-    st.sampled_from(["sum", "count", "last"]),
+    st.sampled_from(FORMULAS),
     st.sampled_from([None, "hour", "day"]),
     st.sampled_from(["customer", "customer", "account"]),
     st.sampled_from(["tokens", "tokens", "bytes"]),
-    st.sampled_from([(), ("region",), ("region", "plan")]),
+    st.sampled_from([(), (), ("region",), ("region", "plan")]),
+    plan=st.sampled_from([None, None, "free"]),
+    multiplier=st.sampled_from([None, None, "1/3", "1000"]),
+) | st.builds(
+    ReferenceRules,
+    st.sampled_from(FORMULAS),
+    st.sampled_from([None, "hour", "day"]),
+    dimension_keys=st.sampled_from([(), ("region",)]),
+    optional_dimension_keys=st.sampled_from([(), ("plan",)]),
 )
-NUMBERS = st.sampled_from(["0", "1", "2.5", "-3", "0.1", "40", "1.50", "-0.1"])
+NUMBERS = st.sampled_from(["0", "1", "2.5", "-3", "0.1", "40", "1.50", "1.5", "-0.1"])
 PAYLOADS = st.fixed_dictionaries(
     {
         "customer": st.sampled_from(CUSTOMERS),
@@ -117,7 +163,7 @@ def _change(new_rules: Mapping[str, ReferenceRules]) -> Step:
     def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
         with suppress(TallybookError):  # the meter doesn't exist yet, or an event is incompatible
             candidate = metering.generations.rebuild(
-                rules={meter: rule_arguments(rules) for meter, rules in new_rules.items()}
+                rules={meter: rules.arguments for meter, rules in new_rules.items()}
             )
             promote(metering, reference, candidate.number)
 
@@ -149,7 +195,8 @@ def _close(meter: str, customer: str, period: tuple[datetime, datetime], *, is_r
         with suppress(TallybookError):
             if is_repeated:
                 metering.periods.reopen(meter, customer, *period, reason="a test")
-            metering.periods.close(meter, customer, *period)
+            group_by = reference.rules[meter][-1][1].all_dimension_keys if meter in reference.rules else ()
+            metering.periods.close(meter, customer, *period, group_by=group_by)
 
     return run
 
@@ -159,21 +206,9 @@ def _configure_second_meter(metering: Metering, clock: Clock, reference: Referen
         configure(metering, reference, "seats", ReferenceRules("last", "hour"))
 
 
-def rule_arguments(rules: ReferenceRules) -> dict[str, object]:
-    """Return the rules as arguments of `rebuild`."""
-    return dict(vars(rules))
-
-
 def configure(metering: Metering, reference: ReferenceLedger, meter: str, rules: ReferenceRules) -> None:
     """Configure a meter and add its rules to the reference ledger."""
-    metering.meters.configure(
-        meter,
-        formula=rules.formula,
-        event_time_window=rules.event_time_window,
-        customer_key=rules.customer_key,
-        value_key=rules.value_key,
-        dimension_keys=rules.dimension_keys,
-    )
+    metering.meters.configure(meter, **rules.arguments)  # pyright: ignore[reportArgumentType]
     reference.rules[meter] = [(metering.catch_up(), rules)]
 
 
@@ -182,13 +217,7 @@ def promote(metering: Metering, reference: ReferenceLedger, generation: int) -> 
     metering.generations.promote(generation, reason="a test")
     head = metering.catch_up()
     for meter in metering.meters.list():
-        rules = ReferenceRules(
-            meter.formula.value,
-            None if meter.event_time_window is None else meter.event_time_window.value,
-            meter.customer_key,
-            meter.value_key,
-            meter.dimension_keys,
-        )
+        rules = ReferenceRules.from_view(meter)
         if reference.rules[meter.event_name][-1][1] != rules:
             since = head
             while metering.meters.get(meter.event_name, as_of=since - 1) == meter:  # meters change one after another

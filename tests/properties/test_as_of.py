@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering, Total
 
-from .histories import BEGINNING, CUSTOMERS, METERS, Step, open_ledger, run_steps, steps, totals_of
+from .histories import BEGINNING, CUSTOMERS, Step, meters_of, open_ledger, run_steps, steps, totals_of
 from .naive import HistoryEntry, compute_totals, effective
-from .test_queries import ALL_TIME, RANGES, meters_of
+from .test_queries import ALL_TIME, RANGES
 
 QueryResults = dict[str, list[Total]]
 
@@ -28,6 +28,12 @@ def query_results(
             *metering.summaries(name, "acme", *between, window="day", timezone="Europe/Berlin", as_of=as_of),
             metering.explain(name, None, *between, as_of=as_of).total,
         ]
+        if meter.region is not None:
+            results[name] += [
+                *metering.totals(name, *between, as_of=as_of, group_by=["region"]),
+                metering.total(name, "acme", *between, as_of=as_of, where={"region": ["eu", None]}),
+                metering.explain(name, None, *between, as_of=as_of, group_by=["region"]).total,
+            ]
     return results
 
 
@@ -36,7 +42,7 @@ def query_results(
 def test_as_of_each_position_gives_the_earlier_results(history: list[Step], between: tuple[datetime, datetime]) -> None:
     """Each result while the ledger grew equals the later result as of that position."""
     earlier: dict[int, tuple[QueryResults, list[object]]] = {}
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
 
         def remember(entries: list[HistoryEntry]) -> None:
             listed: list[object] = [event for meter in meters_of(history) for event in metering.events(meter.name)]
@@ -54,7 +60,7 @@ def test_as_of_each_position_gives_the_earlier_results(history: list[Step], betw
 @given(steps(), st.integers(-1, 30))
 def test_as_of_a_time_counts_what_was_recorded_by_then(history: list[Step], hours: int) -> None:
     """Events recorded at or before the time count; later cancellations have no effect."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         entries = run_steps(metering, clock, history)
         for moment in (BEGINNING + timedelta(hours=hours), clock.now, clock.now - timedelta(microseconds=1)):
             visible = [entry for entry in entries if entry.recorded_at <= moment]
@@ -68,9 +74,9 @@ def test_as_of_a_time_counts_what_was_recorded_by_then(history: list[Step], hour
 @given(steps())
 def test_as_of_the_head_is_now(history: list[Step]) -> None:
     """Results as of the head, which are read from records, equal current results, which are read from buckets."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         entries = run_steps(metering, clock, history)
-        head = len(METERS) + len(entries)
+        head = len(meters_of(history)) + len(entries)
         for between in (ALL_TIME, (BEGINNING, BEGINNING + timedelta(hours=30))):
             assert query_results(metering, history, between, head) == query_results(metering, history, between, None)
             assert query_results(metering, history, between, clock.now) == query_results(

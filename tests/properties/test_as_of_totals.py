@@ -12,18 +12,19 @@ from itertools import cycle, pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering
+from tallybook.domain import schedule
 from tallybook.domain.timestamps import from_microseconds, to_microseconds
 from tallybook.domain.totals import Totals
 from tallybook.projections.blocks import UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS
 from tallybook.projections.models import AsOf, Bucket
 from tallybook.projections.usage_source import ProjectedUsage
-from tallybook.projections.usage_view import UsageView
+from tallybook.projections.usage_view import UsageView, ViewPart
 
-from .histories import BEGINNING, METERS, Step, catch_up_every, run_steps, steps, totals_of
+from .histories import BEGINNING, Step, catch_up_every, meters_of, run_steps, steps, totals_of
 from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective
 from .test_blocks import CATCH_UP_INTERVALS, CUSTOMERS, LIMITS, MINUTES, PAGES, open_with_limits
-from .test_queries import ALL_TIME, meters_of
+from .test_queries import ALL_TIME
 
 PAUSES = st.lists(st.sampled_from([0, 1, 60, 3_600, -1, -60, -7_200]), min_size=1, max_size=12)
 """Seconds between two steps, in turns; negative if the clock was set back."""
@@ -47,10 +48,11 @@ def points_in(
 ) -> Iterator[tuple[AsOf, list[HistoryEntry]]]:
     """Yield points in the ledger, and the entries that were known at each."""
     times = sorted(entry.recorded_at for entry in entries)
+    before = entries[0].position - 1
     for position_share, time_share in shares:
         if position_share is None and time_share is None:
             continue
-        position = None if position_share is None else len(METERS) + len(entries) * position_share // 100
+        position = None if position_share is None else before + len(entries) * position_share // 100
         time = None if time_share is None else times[len(times) * time_share // 100]
         known = [
             entry
@@ -65,11 +67,18 @@ def totals_by_window(
 ) -> list[ReferenceTotals]:
     """Return the totals of the windows between boundaries, added up if `customer` is None."""
     edges = [to_microseconds(boundary) for boundary in boundaries]
-    customer_id = None if customer is None else view.source.customer_id(customer) or 0
+    customer_id = None if customer is None else view.customer_id(customer) or 0
     totals = view.totals(customer_id, edges, as_of)
-    windows = [[part for (index, _), part in totals.items() if index == window] for window in range(len(edges) - 1)]
+    windows = [[part for (index, *_), part in totals.items() if index == window] for window in range(len(edges) - 1)]
     merged = [Totals.merge_all(parts) for parts in windows]
-    return [(Fraction(part.sum), part.count, None if part.last is None else Fraction(part.last)) for part in merged]
+    return [
+        ReferenceTotals(
+            Fraction(part.sum),
+            part.count,
+            *(None if value is None else Fraction(value) for value in (part.last, part.min, part.max)),
+        )
+        for part in merged
+    ]
 
 
 @given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, BOUNDARIES, POINTS)
@@ -82,14 +91,15 @@ def test_totals_as_of_any_point_equal_the_reference_model(
     shares: list[tuple[int | None, int | None]],
 ) -> None:
     """In one range and in several windows, of one customer and of all."""
-    with open_with_limits(limits, page_size) as (metering, clock):
+    with open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         if not entries:
             return
         metering.catch_up()
         with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
             for meter in meters_of(history):
-                view = UsageView(ProjectedUsage(reader, reader.meters()[meter.name]))
+                (folded,) = reader.meters()[meter.name].folded
+                view = UsageView([ViewPart(*schedule.ALL_TIME, ProjectedUsage(reader, folded))])
                 for as_of, known in points_in(entries, shares):
                     counted = effective(known, meter.name, meter.window)
                     for edges in (boundaries, ALL_TIME):
@@ -109,7 +119,7 @@ def test_queries_as_of_any_point_equal_the_reference_model(
     shares: list[tuple[int | None, int | None]],
 ) -> None:
     """The totals of each customer, and the days of one; also while later events aren't projected yet."""
-    with open_with_limits(limits, page_size) as (metering, clock):
+    with open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         for point, known in points_in(entries, shares) if entries else ():
             if point.position is not None and point.recorded_at is not None:
@@ -151,14 +161,14 @@ def test_the_histories_cover_every_case() -> None:
         interval: int,
         shares: list[tuple[int | None, int | None]],
     ) -> None:
-        with open_with_limits(limits, page_size) as (metering, clock):
+        with open_with_limits(history, limits, page_size) as (metering, clock):
             entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
             if not entries:
                 return
             if any(earlier.recorded_at > later.recorded_at for earlier, later in pairwise(entries)):
                 seen_kinds.add("clock set back")
             for as_of, known in points_in(entries, shares):
-                if len(known) > (as_of.position or 0) - len(METERS) > 0:
+                if len(known) > (as_of.position or 0) - (entries[0].position - 1) > 0:
                     seen_kinds.add("known by time")
                 for kind, part in stored_parts(metering):
                     classify(kind, as_of, part)
@@ -177,7 +187,8 @@ def stored_parts(metering: Metering) -> Iterator[tuple[str, Bucket | UsageBlock]
     start, end = map(to_microseconds, ALL_TIME)
     with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
         for meter in reader.meters().values():
-            usage = ProjectedUsage(reader, meter)
+            (folded,) = meter.folded
+            usage = ProjectedUsage(reader, folded)
             for size in usage.bucket_sizes:
                 kind = "day" if size == DAY_SECONDS else "hour"
                 yield from ((kind, bucket) for bucket in usage.buckets_between(size, None, start, end))

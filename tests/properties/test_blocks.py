@@ -16,9 +16,19 @@ from tallybook.projections import blocks
 from tallybook.projections.blocks import UsageBlock
 
 from ..notation import Clock
-from .histories import BEGINNING, METERS, Step, catch_up_every, open_ledger, run_steps, steps, totals_of
+from .histories import (
+    BEGINNING,
+    Step,
+    catch_up_every,
+    meter_rules,
+    meters_of,
+    open_ledger,
+    run_steps,
+    steps,
+    totals_of,
+)
 from .naive import HistoryEntry, compute_totals, effective
-from .test_queries import ALL_TIME, expected_verdicts, meters_of, verdicts
+from .test_queries import ALL_TIME, expected_verdicts, verdicts
 
 CUSTOMERS = ("acme", "beta")
 DAY = timedelta(days=1)
@@ -28,7 +38,7 @@ DENSE = steps(
     2,
     50,
     min_size=10,
-    allowed_meters=[meter for meter in METERS if meter.window != "day"],
+    allowed_meters=meter_rules(windows=(None, "hour")),
     customers=CUSTOMERS,
     minutes=MINUTES,
 )
@@ -43,10 +53,12 @@ CATCH_UP_INTERVALS = st.integers(1, 20)
 
 
 @contextmanager
-def open_with_limits(limits: tuple[int, int, int], page_size: int) -> Generator[tuple[Metering, Clock]]:
-    """Open a ledger with these block size limits and this page size."""
+def open_with_limits(
+    history: list[Step], limits: tuple[int, int, int], page_size: int
+) -> Generator[tuple[Metering, Clock]]:
+    """Open a ledger with the meters of a history, these block size limits and this page size."""
     short, long, longest = limits
-    with pytest.MonkeyPatch.context() as patch, open_ledger() as (metering, clock):
+    with pytest.MonkeyPatch.context() as patch, open_ledger(meters_of(history)) as (metering, clock):
         patch.setattr(sql_writer, "MIN_BLOCK_SIZE", short)
         for name, limit in (("MIN_BLOCK_SIZE", short), ("SPLIT_THRESHOLD", long), ("MAX_BLOCK_SIZE", longest)):
             patch.setattr(blocks, name, limit)
@@ -63,7 +75,7 @@ def test_any_range_and_window_equals_the_reference_model(
     ranges: list[tuple[datetime, datetime]],
 ) -> None:
     """Ranges within a day and over midnight, and hours of a timezone with an offset of 45 minutes."""
-    with open_with_limits(limits, page_size) as (metering, clock):
+    with open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         for meter in meters_of(history):
             counted = effective(entries, meter.name, meter.window)
@@ -89,9 +101,9 @@ def test_events_of_overlapping_blocks_are_ordered_by_time(
     ranges: list[tuple[datetime, datetime]],
 ) -> None:
     """Events of the same time are in the order of recording; now, and as of an earlier position."""
-    with open_with_limits(limits, page_size) as (metering, clock):
+    with open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
-        middle = len(METERS) + len(entries) // 2
+        middle = len(meters_of(history)) + len(entries) // 2
         for meter in meters_of(history):
             listed = [event.identifier for event in metering.events(meter.name)]
             assert listed == [identifier for identifier, _ in expected_verdicts(entries, meter, None, ALL_TIME)]
@@ -107,7 +119,7 @@ def test_blocks_match_their_usage_records(
     history: list[Step], limits: tuple[int, int, int], page_size: int, interval: int
 ) -> None:
     """Each record is in one block, in ledger order; the header of a block matches its records."""
-    with open_with_limits(limits, page_size) as (metering, clock):
+    with open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         stored = list(stored_blocks(metering))
         assert all(run == UsageBlock.from_usage_with_exclusions(run.key, records) for run, records in stored)
@@ -121,9 +133,10 @@ def stored_blocks(metering: Metering) -> Iterator[tuple[UsageBlock, list[UsageRe
     start, end = map(to_microseconds, (BEGINNING - 2 * DAY, BEGINNING + 9 * DAY))
     with metering._read_models.read_session() as rows:  # pyright: ignore[reportPrivateUsage]
         for meter in rows.meters().values():
-            bucket_seconds = 3_600 if meter.rules.event_time_window else 86_400
-            blocks = list(rows.blocks_between(meter.meter_id, None, bucket_seconds, start, end))
-            yield from zip(blocks, rows.usage_in(meter.meter_id, blocks), strict=True)
+            (folded,) = meter.folded
+            bucket_seconds = 3_600 if folded.rules.event_time_window else 86_400
+            blocks = list(rows.blocks_between(folded.meter_id, None, bucket_seconds, start, end))
+            yield from zip(blocks, rows.usage_in(folded.meter_id, blocks), strict=True)
 
 
 def test_the_histories_cover_every_case() -> None:
@@ -145,7 +158,7 @@ def test_the_histories_cover_every_case() -> None:
             if len(said) % interval == 0:
                 caught_up.append(metering.catch_up())
 
-        with open_with_limits(limits, page_size) as (metering, clock):
+        with open_with_limits(history, limits, page_size) as (metering, clock):
             run_steps(metering, clock, history, after=catch_up_and_note)
             stored = list(stored_blocks(metering))
         neighbours = [

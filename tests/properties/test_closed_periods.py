@@ -19,6 +19,7 @@ from .period_histories import (
     ReferenceLedger,
     Rules,
     Step,
+    expected_groups,
     expected_total,
     expected_verdicts,
     histories,
@@ -38,7 +39,7 @@ def test_frozen_totals_stay_and_adjustments_equal_the_reference_model(rules: Rul
         assert closed == [record.result for record in in_order]
         adjustments = {
             (adjustment.period.customer, adjustment.period.start): adjustment
-            for adjustment in reference.metering.periods.adjustments("calls")
+            for adjustment in reference.metering.periods.adjustments("calls", group_by=rules.group_by)
         }
         for record in in_order:
             check(reference, record, adjustments.pop((record.customer, record.bounds[0]), None))
@@ -68,6 +69,7 @@ def check(reference: ReferenceLedger, closed_record: ClosedRecord, adjustment: A
     assert Fraction(adjustment.difference) == sum(Fraction(event.change) for event in adjustment.events)
     assert Fraction(adjustment.billable_difference) == max(expected, 0) - Fraction(closed_record.result.billable)
     assert Fraction(adjustment.rules_difference) == by_rules
+    check_groups(reference, closed_record, adjustment)
     assert {adjusting_event.identifier for adjusting_event in adjustment.events} == set(touched)
     assert [(adjusting_event.occurred_at, adjusting_event.position) for adjusting_event in adjustment.events] == sorted(
         (adjusting_event.occurred_at, adjusting_event.position) for adjusting_event in adjustment.events
@@ -76,6 +78,21 @@ def check(reference: ReferenceLedger, closed_record: ClosedRecord, adjustment: A
         verdict, adds = before.get(event.identifier, (None, Fraction(0)))
         assert event.before == verdict
         assert (event.verdict, Fraction(event.change)) == (now[event.identifier][0], now[event.identifier][1] - adds)
+
+
+def check_groups(reference: ReferenceLedger, closed_record: ClosedRecord, adjustment: Adjustment) -> None:
+    """Check the part of each region in an adjustment: its quantity now, and the difference since the closing."""
+    query = closed_record.rules, closed_record.customer, closed_record.bounds
+    before = expected_groups(reference.events[: closed_record.known_position], *query)
+    now = expected_groups(reference.events, *query)
+    expected = {
+        region: (now.get(region, Fraction(0)), now.get(region, Fraction(0)) - before.get(region, Fraction(0)))
+        for region in before.keys() | now.keys()
+    }
+    assert {
+        group.dimensions["region"]: (Fraction(group.quantity), Fraction(group.difference))
+        for group in adjustment.groups
+    } == expected
 
 
 QueryResults = tuple[list[ClosedPeriod], list[Adjustment], list[Adjustment]]
@@ -157,8 +174,9 @@ def test_the_histories_cover_every_case() -> None:
     """Some close, reopen, have late or cancelled events, and have a rules difference for each kind of rule change."""
     expected_kinds = {
         "None to counted", "None to cancelled", "None to superseded", "counted to cancelled", "counted to superseded",
-        "superseded to counted", "difference", "no difference", "by rules", "reopened",
-        "formula", "event_time_window", "customer_key", "value_key",
+        "superseded to counted", "None to filtered", "counted to counted",
+        "difference", "no difference", "by rules", "reopened",
+        "formula", "event_time_window", "customer_key", "value_key", "filter", "multiplier",
     }  # fmt: skip
     seen_kinds: set[str] = set()
 

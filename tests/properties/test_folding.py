@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering, Progress
 
-from .histories import LIFTED, Step, open_ledger, run_steps, steps
+from .histories import LIFTED, Step, meters_of, open_ledger, run_steps, steps
 from .test_as_of import QueryResults, query_results
-from .test_queries import ALL_TIME, RANGES, meters_of
+from .test_queries import ALL_TIME, RANGES
 
 
 def all_results(metering: Metering, history: list[Step]) -> tuple[QueryResults, list[object]]:
@@ -69,7 +69,7 @@ def test_any_pages_and_restarts_give_the_incremental_result(
     with TemporaryDirectory() as folder:
         file = Path(folder, "usage.db")
         url = f"sqlite:///{file}"
-        with open_ledger(url) as (metering, clock):
+        with open_ledger(meters_of(history), url) as (metering, clock):
             run_steps(metering, clock, history, after=lambda _: ignore_result(metering.catch_up()))
             incremental = all_results(metering, history)
         assert refold(url, Path(f"{file}.read-models"), history, sizes, restart_every) == incremental
@@ -85,7 +85,7 @@ def test_pages_of_one_size(tmp_path: Path, page_size: int) -> None:
         shutil.rmtree(tmp_path)
         tmp_path.mkdir()
         url = f"sqlite:///{tmp_path}/usage.db"
-        with open_ledger(url) as (metering, clock):
+        with open_ledger(meters_of(history), url) as (metering, clock):
             run_steps(metering, clock, history)
             at_once = all_results(metering, history)
         assert refold(url, tmp_path / "usage.db.read-models", history, [page_size], 100) == at_once
@@ -97,7 +97,8 @@ def test_pages_of_one_size(tmp_path: Path, page_size: int) -> None:
 @given(steps(), steps(), RANGES)
 def test_queries_in_between_change_nothing(history: list[Step], more: list[Step], between: object) -> None:
     """Queries after each event don't change the final results."""
-    with open_ledger() as (queried, clock), open_ledger() as (not_queried, other):
+    meters = meters_of(history + more)
+    with open_ledger(meters) as (queried, clock), open_ledger(meters) as (not_queried, other):
         run_steps(queried, clock, history + more, after=lambda _: ignore_result(all_results(queried, history)))
         run_steps(not_queried, other, history + more)
         assert all_results(queried, history + more)[0] == all_results(not_queried, history + more)[0]

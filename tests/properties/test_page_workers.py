@@ -10,8 +10,8 @@ from tallybook.application import Metering
 from tallybook.projections.parallel_pages import PageSpan, ParallelPages, call_locally
 from tallybook.projections.ports import TableRow
 
-from .histories import METERS, Step, open_ledger, run_steps, steps
-from .test_queries import ALL_TIME, meters_of
+from .histories import Step, meters_of, open_ledger, run_steps, steps
+from .test_queries import ALL_TIME
 
 PAGES = st.integers(1, 40)
 
@@ -51,19 +51,28 @@ def fold_rows(metering: Metering, page_size: int) -> dict[str, list[TableRow]]:
 @given(steps(), PAGES)
 def test_pages_folded_in_a_worker_give_the_same_rows(history: list[Step], page_size: int) -> None:
     """Customer ids are the same too. Pages that configure meters are folded in the main process."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         run_steps(metering, clock, history)
         plain = fold_rows(metering, page_size)
         with fold_in_worker() as spans:
             assert fold_rows(metering, page_size) == plain
         starts = range(0, metering.catch_up(), page_size)
-        assert [after for after, _ in spans] == [after for after in starts if after >= len(METERS)]
+        assert [after for after, _ in spans] == [after for after in starts if after >= len(meters_of(history))]
+
+
+@given(steps(), PAGES, PAGES)
+def test_stored_totals_are_the_same_with_other_pages(history: list[Step], page_size: int, other_size: int) -> None:
+    """Also the minimum and the maximum, although 5, 5.0 and 5.00 are equal: to the character."""
+    with open_ledger(meters_of(history)) as (metering, clock):
+        run_steps(metering, clock, history)
+        totals = fold_rows(metering, page_size)["totals"]
+        assert fold_rows(metering, other_size)["totals"] == totals
 
 
 @given(steps(), PAGES)
 def test_pages_counted_in_a_worker_give_the_same_totals(history: list[Step], page_size: int) -> None:
     """Cancellations may be in another page than their events, and the events of a window in several pages."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         metering._projector.page_size = page_size  # pyright: ignore[reportPrivateUsage]
         run_steps(metering, clock, history)
         for meter in meters_of(history):

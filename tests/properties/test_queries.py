@@ -13,18 +13,26 @@ from tallybook.application import ExplainedEvent, Explanation, MeterEventView, M
 from .histories import (
     BEGINNING,
     CUSTOMERS,
-    METERS,
+    FORMULAS,
     MINUTES,
     MeterRules,
     Step,
     catch_up_every,
+    meters_of,
     open_ledger,
     outcomes,
     run_steps,
     steps,
     totals_of,
 )
-from .naive import HistoryEntry, compute_totals, effective
+from .naive import (
+    HistoryEntry,
+    compute_contributions,
+    compute_quantity,
+    compute_totals,
+    effective,
+    entries_between,
+)
 
 ALL_TIME = BEGINNING - timedelta(days=40), BEGINNING + timedelta(days=40)
 RANGES = st.tuples(MINUTES, MINUTES).map(
@@ -39,34 +47,28 @@ def as_listed(event: ExplainedEvent) -> MeterEventView:
     return MeterEventView(*(getattr(event, field.name) for field in fields(MeterEventView)))
 
 
-def meters_of(history: list[Step]) -> list[MeterRules]:
-    """Return the meters of a history."""
-    return [meter for meter in METERS if any(step.meter == meter for step in history)]
-
-
 @given(steps(), RANGES, CATCH_UP_INTERVALS)
 def test_a_total_equals_the_reference_model(
     history: list[Step], between: tuple[datetime, datetime], interval: int
 ) -> None:
     """Sum, count, last, value and billable of each customer and of all customers, in any range."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         for meter in meters_of(history):
             counted = effective(entries, meter.name, meter.window)
             for start, end in (between, ALL_TIME):
                 for customer in (*CUSTOMERS, None):
                     total = metering.total(meter.name, customer, start, end)
-                    expected = compute_totals(counted, customer, start, end)
-                    assert totals_of(total) == expected
-                    assert Fraction(total.value) == expected_value(meter, expected)
-                    assert Fraction(total.billable) == max(Fraction(0), expected_value(meter, expected))
+                    assert totals_of(total) == compute_totals(counted, customer, start, end)
+                    quantity = expected_quantity(meter, entries_between(counted, customer, start, end))
+                    assert Fraction(total.value) == quantity
+                    assert Fraction(total.billable) == max(Fraction(0), quantity)
                     assert (total.customer, total.start, total.end) == (customer, start, end)
 
 
-def expected_value(meter: MeterRules, expected: tuple[Fraction, int, Fraction | None]) -> Fraction:
-    """Return the quantity by the meter's formula."""
-    total, count, last = expected
-    return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[meter.formula]
+def expected_quantity(meter: MeterRules, counted: list[HistoryEntry]) -> Fraction:
+    """Return the quantity by the meter's formula and multiplier."""
+    return compute_quantity(meter.formula, counted, meter.multiplier)
 
 
 @given(steps(), RANGES)
@@ -74,7 +76,7 @@ def test_totals_are_the_total_of_each_customer_with_usage(
     history: list[Step], between: tuple[datetime, datetime]
 ) -> None:
     """They are ordered by customer; customers without counted usage are omitted."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         run_steps(metering, clock, history)
         for meter in meters_of(history):
             for start, end in (between, ALL_TIME):
@@ -87,7 +89,7 @@ def test_replaying_the_ledger_gives_the_same_totals(
     history: list[Step], between: tuple[datetime, datetime], page_size: int
 ) -> None:
     """Replay doesn't use the read models, and its result doesn't depend on the page size."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         metering._projector.page_size = page_size  # pyright: ignore[reportPrivateUsage]
         run_steps(metering, clock, history)
         for meter in meters_of(history):
@@ -106,7 +108,7 @@ def test_summaries_are_totals_of_the_windows_that_tile_the_range(
     history: list[Step], between: tuple[datetime, datetime], interval: int, window: str, timezone: str
 ) -> None:
     """Each counted event is in the window of its local minute, hour, day, month or year, and in no other."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         for meter in meters_of(history):
             counted = effective(entries, meter.name, meter.window)
@@ -142,8 +144,8 @@ def label(at: datetime, window: str, timezone: str) -> str:
 
 @given(steps(), RANGES)
 def test_an_explanation_adds_up_to_its_total(history: list[Step], between: tuple[datetime, datetime]) -> None:
-    """It has every event of the range once, in order, with its verdict; the counted events add up to the total."""
-    with open_ledger() as (metering, clock):
+    """It has every event of the range once, in order, with its verdict and contribution; these add up to the total."""
+    with open_ledger(meters_of(history)) as (metering, clock):
         entries = run_steps(metering, clock, history)
         for meter in meters_of(history):
             for customer in (*CUSTOMERS, None):
@@ -153,6 +155,11 @@ def test_an_explanation_adds_up_to_its_total(history: list[Step], between: tuple
                 counts = [event for event in explanation.events if event.verdict is Verdict.COUNTED]
                 added = sum((Fraction(event.value) for event in counts if event.value is not None), Fraction(0))
                 assert (added, len(counts)) == totals_of(explanation.total)[:2]
+                contributions = {event.identifier: Fraction(event.contribution) for event in explanation.events}
+                counted = entries_between(effective(entries, meter.name, meter.window), customer, *between)
+                expected = compute_contributions(meter.formula, counted, meter.multiplier)
+                assert contributions == {**dict.fromkeys(contributions, 0), **expected}
+                assert sum(contributions.values()) == Fraction(explanation.total.value)
 
 
 Verdicts = list[tuple[str, str]]
@@ -176,19 +183,22 @@ def expected_verdicts(
         and customer in (None, entry.customer)
         and between[0] <= entry.occurred_at < between[1]
     ]
-    return [
-        (
-            entry.identifier,
-            "cancelled" if entry.identifier in cancelled else "counted" if entry.identifier in counts else "superseded",
-        )
-        for entry in sorted(within, key=lambda entry: (entry.occurred_at, entry.position))
-    ]
+
+    def verdict(entry: HistoryEntry) -> str:
+        if entry.identifier in cancelled:
+            return "cancelled"
+        if entry.is_filtered:
+            return "filtered"
+        return "counted" if entry.identifier in counts else "superseded"
+
+    in_order = sorted(within, key=lambda entry: (entry.occurred_at, entry.position))
+    return [(entry.identifier, verdict(entry)) for entry in in_order]
 
 
 @given(steps(), st.integers(1, 5))
 def test_events_are_listed_whole_page_by_page(history: list[Step], limit: int) -> None:
     """The pages of any size, concatenated, equal the explanation of all time."""
-    with open_ledger() as (metering, clock):
+    with open_ledger(meters_of(history)) as (metering, clock):
         run_steps(metering, clock, history)
         for meter in meters_of(history):
             explained = metering.explain(meter.name, None, *ALL_TIME).events
@@ -213,7 +223,7 @@ def test_a_batch_gives_the_same_receipts_as_single_meter_events(history: list[St
     for number, event in enumerate(events):
         if number % 5 == 4:
             event["payload"] = {"customer": "acme", "value": "many", "region": "eu"}
-    with open_ledger() as (single, _), open_ledger() as (batched, _):
+    with open_ledger(meters_of(history)) as (single, _), open_ledger(meters_of(history)) as (batched, _):
         expected = [receipt for event in events for receipt in single.record_many([event])]
         receipts = list(expected[:0])
         rest, batch_number = events, 0
@@ -231,27 +241,33 @@ def test_the_histories_cover_every_case() -> None:
     """Some supersede, some cancel a counted event, some have late events and some repeat an identifier."""
     seen_kinds: set[str] = set()
 
-    @settings(max_examples=80, derandomize=True)
+    @settings(max_examples=120, derandomize=True)
     @given(steps())
     def collect(history: list[Step]) -> None:
-        with open_ledger() as (metering, clock):
+        with open_ledger(meters_of(history)) as (metering, clock):
             entries = run_steps(metering, clock, history)
         seen_kinds.update(kinds_in(history, entries))
 
     collect()
-    assert seen_kinds == {"superseded", "cancelled", "late", "repeated", "equal", "negative", "long"}
+    assert seen_kinds == {
+        "superseded", "cancelled", "filtered", "late", "repeated", "equal", "negative", "long", "no region", *FORMULAS,
+    }  # fmt: skip
 
 
 def kinds_in(history: list[Step], entries: list[HistoryEntry]) -> set[str]:
     """Return the cases that a history covers."""
     counted = [entry for entry in entries if not entry.cancels]
     moments = [(entry.meter, entry.customer, entry.occurred_at) for entry in counted]
-    meters = {meter.name: meter for meter in METERS}
-    counts = {entry.identifier for name, meter in meters.items() for entry in effective(entries, name, meter.window)}
+    meters = meters_of(history)
+    counts = {entry.identifier for meter in meters for entry in effective(entries, meter.name, meter.window)}
     cancelled = {entry.identifier for entry in entries if entry.cancels}
+    filtered = {entry.identifier for entry in counted if entry.is_filtered}
     present = {
-        "superseded": any(entry.identifier not in counts | cancelled for entry in counted),
+        "superseded": any(entry.identifier not in counts | cancelled | filtered for entry in counted),
         "cancelled": bool(cancelled),
+        "filtered": bool(filtered),
+        "no region": any(entry.dimensions == (None,) for entry in counted),
+        **{formula: any(meter.formula == formula for meter in meters) for formula in FORMULAS},
         "late": any(earlier.occurred_at > later.occurred_at for earlier, later in pairwise(counted)),
         "repeated": len(counted) < sum(not step.cancels for step in history),
         "equal": len(set(moments)) < len(moments),

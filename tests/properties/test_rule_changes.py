@@ -1,6 +1,8 @@
 """In any history of rules, each query uses the rules in force, and a diff shows what a promotion changes."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -9,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering, TallybookError
-from tallybook.domain.errors import IncompatibleRules
+from tallybook.domain.errors import IncompatibleRules, InvalidParameter
 
 from ..notation import Clock
 from .histories import totals_of
-from .naive import HistoryEntry, compute_totals
+from .naive import HistoryEntry, compute_quantity, compute_totals, entries_between
 from .rule_histories import (
     ALL_TIME,
     CUSTOMERS,
@@ -26,7 +28,6 @@ from .rule_histories import (
     Step,
     open_ledger,
     promote,
-    rule_arguments,
 )
 
 History = list[tuple[Step, int]]
@@ -35,8 +36,13 @@ ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
 
 def all_results(metering: Metering, meter: str, as_of: datetime | int | None) -> list[object]:
     """Return the result of each query about one meter, without positions, which differ as of a time."""
+    view = metering.meters.get(meter, as_of=as_of)
+    group_by = view.dimension_keys + view.optional_dimension_keys
     return [
-        metering.meters.get(meter, as_of=as_of),
+        view,
+        metering.totals(meter, *ALL_TIME, as_of=as_of, group_by=group_by),
+        metering.total(meter, None, *ALL_TIME, as_of=as_of, where=dict.fromkeys(group_by[:1], "eu")),
+        replace(metering.explain(meter, "acme", *ALL_TIME, as_of=as_of, group_by=group_by), position=0),
         *(metering.total(meter, customer, *ALL_TIME, as_of=as_of) for customer in (*CUSTOMERS, None)),
         metering.totals(meter, *ALL_TIME, as_of=as_of),
         metering.summaries(meter, None, *ALL_TIME, window="day", timezone="Europe/Berlin", as_of=as_of),
@@ -94,12 +100,14 @@ def test_totals_equal_the_reference_model_under_the_rules_in_force(history: Hist
         head = metering.catch_up()
         for meter, rules in reference.rules.items():
             for position in range(rules[0][0], head + 1):
-                counted = reference.effective(meter, position)
+                counted, in_force = reference.effective(meter, position), reference.in_force(meter, position)
                 for customer in (*CUSTOMERS, None):
                     expected = compute_totals(counted, customer, *ALL_TIME)
-                    assert totals_of(metering.total(meter, customer, *ALL_TIME, as_of=position)) == expected
-                    if position == head:
-                        assert totals_of(metering.total(meter, customer, *ALL_TIME)) == expected
+                    of_customer = entries_between(counted, customer, *ALL_TIME)
+                    quantity = compute_quantity(in_force.formula, of_customer, in_force.multiplier)
+                    for as_of in (position, None) if position == head else (position,):
+                        total = metering.total(meter, customer, *ALL_TIME, as_of=as_of)
+                        assert (totals_of(total), Fraction(total.value)) == (expected, quantity)
             assert metering.replay_totals(meter, *ALL_TIME) == metering.totals(meter, *ALL_TIME)
             for position in range(rules[0][0]):
                 zero = metering.total(meter, None, *ALL_TIME, as_of=position)
@@ -139,7 +147,7 @@ def test_a_diff_shows_what_promoting_changes(
         run_history(metering, clock, reference, history)
         new_rules = {meter: rules for meter, rules in new_rules.items() if meter in reference.rules}
         head = metering.catch_up()
-        arguments = {meter: rule_arguments(rules) for meter, rules in new_rules.items()}
+        arguments = {meter: rules.arguments for meter, rules in new_rules.items()}
         meter_events = [(entry.meter, payload) for entry, payload in reference.entries if not entry.cancels]
         is_incompatible = [
             meter in new_rules and not is_compatible(new_rules[meter], payload) for meter, payload in meter_events
@@ -157,8 +165,8 @@ def test_a_diff_shows_what_promoting_changes(
             for rules, value in ((None, item.before), (new_rules.get(item.event_name), item.after)):
                 by = rules or reference.in_force(item.event_name, head)
                 entries = reference.effective(item.event_name, head, by)
-                total, count, last = compute_totals(entries, item.customer, item.start, item.end)
-                assert value == {"sum": total, "count": count, "last": last or 0}[by.formula]
+                counted = entries_between(entries, item.customer, item.start, item.end)
+                assert Fraction(value) == compute_quantity(by.formula, counted, by.multiplier)
         promote(metering, reference, candidate)
         after = totals_by_window(metering, window, timezone)
         expected = {
@@ -180,6 +188,61 @@ def test_a_diff_shows_what_promoting_changes(
         assert [(item.before, item.after) for item in back.differences] == [
             (item.after, item.before) for item in diff.differences
         ]
+
+
+@settings(max_examples=40)
+@given(HISTORIES, st.dictionaries(st.sampled_from(METERS), RULES, min_size=1))
+def test_a_diff_by_a_dimension_equals_the_reference_model(
+    history: History, new_rules: dict[str, ReferenceRules]
+) -> None:
+    """Of meters that have the dimension under either rules; without it, all usage is in the group None."""
+    with open_ledger() as (metering, clock, reference):
+        run_history(metering, clock, reference, history)
+        head = metering.catch_up()
+        rules_before = {meter: reference.in_force(meter, head) for meter in reference.rules}
+        rules_after = rules_before | {meter: rules for meter, rules in new_rules.items() if meter in rules_before}
+        arguments = {meter: rules_after[meter].arguments for meter in new_rules if meter in rules_after}
+        meters = [
+            meter for meter, rules in rules_before.items()
+            if "region" in (*rules.all_dimension_keys, *rules_after[meter].all_dimension_keys)
+        ]  # fmt: skip
+        with suppress(IncompatibleRules):
+            candidate = metering.generations.rebuild(rules=arguments).number
+            if not meters:
+                with pytest.raises(InvalidParameter):
+                    metering.generations.diff(candidate, group_by=["region"])
+                return
+            diff = metering.generations.diff(candidate, window="year", group_by=["region"])
+            found = {
+                (item.event_name, item.customer, item.dimensions["region"]): (item.before, item.after)
+                for item in diff.differences
+            }
+            before, after = (
+                quantities_by_region(reference, head, {meter: rules[meter] for meter in meters})
+                for rules in (rules_before, rules_after)
+            )
+            zero = Fraction(0)
+            assert found == {
+                key: (before.get(key, zero), after.get(key, zero))
+                for key in before.keys() | after.keys()
+                if before.get(key, zero) != after.get(key, zero)
+            }
+            assert [meter.event_name for meter in diff.meters] == sorted(meters)
+
+
+def quantities_by_region(
+    reference: ReferenceLedger, position: int, rules_by_meter: Mapping[str, ReferenceRules]
+) -> dict[tuple[str, str, str | None], Fraction]:
+    """Return the quantity of each meter, customer and region; the region is None if it is no dimension."""
+    counted: defaultdict[tuple[str, str, str | None], list[HistoryEntry]] = defaultdict(list)
+    for meter, rules in rules_by_meter.items():
+        for entry in reference.effective(meter, position, rules):
+            dimensions = dict(zip(rules.all_dimension_keys, entry.dimensions, strict=True))
+            counted[meter, entry.customer, dimensions.get("region")].append(entry)
+    return {
+        key: compute_quantity(rules_by_meter[key[0]].formula, entries, rules_by_meter[key[0]].multiplier)
+        for key, entries in counted.items()
+    }
 
 
 def is_compatible(rules: ReferenceRules, payload: Mapping[str, str]) -> bool:

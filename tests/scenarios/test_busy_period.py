@@ -9,7 +9,7 @@ import pytest
 from tallybook.application import AcceptancePolicy, Metering
 
 from ..notation import Clock
-from ..properties.naive import HistoryEntry, compute_totals, effective
+from ..properties.naive import HistoryEntry, compute_quantity, effective, entries_between
 
 START, END = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 LATE = AcceptancePolicy(max_age=None, cancel_window=None)
@@ -52,8 +52,8 @@ class BusyMonth:
 
     def quantity(self, customer: str) -> Fraction:
         """Return the total of a customer's month by the naive model."""
-        total, count, last = compute_totals(effective(self.entries, "calls", self.window), customer, START, END)
-        return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[self.formula]
+        counted = entries_between(effective(self.entries, "calls", self.window), customer, START, END)
+        return compute_quantity(self.formula, counted)
 
     def counted_identifiers(self) -> set[str]:
         """Return the identifiers of the events that count."""

@@ -11,9 +11,10 @@ from tallybook.application import Metering
 from . import queries
 from .generations import ChangeRules, Diff, Drop, GenerationSnapshot, Promote, Rebuild
 from .meters import Configure, Manage
-from .model import Bounds, EventInput, LedgerModel, Meter, Row, Rules, bounds_of
+from .model import Bounds, EventInput, LedgerModel, Meter, Row, bounds_of
 from .outcomes import OperationResult
 from .periods import Close, Reopen
+from .rules import Rules
 from .usage import Cancel, Record
 
 START = datetime(2026, 3, 27, 22, tzinfo=UTC)  # two days before the DST change in Berlin
@@ -22,7 +23,9 @@ CUSTOMERS = ("acme", "ACME", "Zoë & Søn/%2F", "日本支店", " acme ", "a ver
 NUMBERS = ("0", "1", "2.5", "-3", "0.1", "-0.1", "40", "1.50", "-0", "999999999999999", "-0.000000000001", "7")
 INVALID_NUMBERS = ("1e3", "abc", "+5", "", "1234567890123456", " 1", "\N{ARABIC-INDIC DIGIT ONE}")
 CUSTOMER_KEYS, VALUE_KEYS = ("customer", 'the account\'s "key"'), ("value", "menge in kB")
-DIMENSION_KEYS = ("region", "plan.tier")
+DIMENSION_KEYS, OPTIONAL_DIMENSION_KEYS = ("region", "plan.tier"), ("model",)
+FILTER = {"key": "plan.tier", "equals": "paid"}
+FORMULAS = ("sum", "sum", "count", "count", "last", "last", "max", "min", "avg", "unique_count")
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
 ALL_TIME = START - timedelta(days=60), START + timedelta(days=400)
 
@@ -135,8 +138,10 @@ class ActionGenerator:
     def _rules(self) -> Rules:
         choice = self.rng.choice
         return Rules(
-            choice(("sum", "count", "last")), choice((None, "hour", "day")), choice((*CUSTOMER_KEYS, CUSTOMER_KEYS[0])),
+            choice(FORMULAS), choice((None, "hour", "day")), choice((*CUSTOMER_KEYS, CUSTOMER_KEYS[0])),
             choice((*VALUE_KEYS, VALUE_KEYS[0])), choice(((), (), DIMENSION_KEYS[:1], DIMENSION_KEYS)),
+            choice(((), (), OPTIONAL_DIMENSION_KEYS)), choice((None, None, None, FILTER)),
+            choice((None, None, "1/3", "1000")),
         )  # fmt: skip
 
     def _manage(self, _: datetime) -> Action:
@@ -167,6 +172,8 @@ class ActionGenerator:
             "region": self.rng.choice(("eu", "us", 'ü"/|,')),
             "plan.tier": self.rng.choice(("free", "paid")),
         }
+        if self.rng.random() < 0.7:
+            payload["model"] = self.rng.choice(("small", "large", ""))
         if self.rng.random() < 0.05:
             payload[self.rng.choice(VALUE_KEYS)] = self.rng.choice(INVALID_NUMBERS)
         if self.rng.random() < 0.06:

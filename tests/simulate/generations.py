@@ -7,8 +7,9 @@ from typing import Any
 
 from tallybook.application import GenerationView, Metering
 
-from .model import LedgerModel, Quantity, Rules
+from .model import LedgerModel, Quantity
 from .outcomes import OperationResult
+from .rules import Rules
 
 Changes = Mapping[str, Any]
 
@@ -125,16 +126,7 @@ class GenerationSnapshot:
     @classmethod
     def from_view(cls, view: GenerationView) -> "GenerationSnapshot":
         """Return the snapshot of a generation."""
-        rules = {
-            name: Rules(
-                meter_rules.formula,
-                meter_rules.event_time_window,
-                meter_rules.customer_key,
-                meter_rules.value_key,
-                meter_rules.dimension_keys,
-            )
-            for name, meter_rules in view.rules.items()
-        }
+        rules = {name: Rules.from_view(meter_rules) for name, meter_rules in view.rules.items()}
         return cls(view.number, str(view.state), rules)
 
     def is_incompatible(self, model: LedgerModel) -> bool:

@@ -5,8 +5,9 @@ from typing import Any
 
 from tallybook.application import Metering, MeterView
 
-from .model import LedgerModel, Meter, Rules
+from .model import LedgerModel, Meter
 from .outcomes import OperationResult
+from .rules import Rules
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Configure:
                 {
                     "topic": "Configured",
                     "event_name": self.event_name,
-                    "rules": _stored_rules(self.rules),
+                    "rules": self.rules.stored_fields,
                     "display_name": display_name,
                 }
             )
@@ -110,8 +111,8 @@ class Manage:
 
 def matches_meter(view: MeterView, meter: Meter) -> bool:
     """Return whether a view shows the meter's current state."""
-    rules = Rules(view.formula, view.event_time_window, view.customer_key, view.value_key, view.dimension_keys)
-    return (view.event_name, view.display_name, view.revision, view.status == "active", rules) == (
+    shown = view.event_name, view.display_name, view.revision, view.status == "active", Rules.from_view(view)
+    return shown == (
         meter.name, meter.display_name, meter.revision, meter.is_active, meter.rules,
     )  # fmt: skip
 
@@ -119,7 +120,3 @@ def matches_meter(view: MeterView, meter: Meter) -> bool:
 def _is_visible(result: OperationResult, event_name: str) -> bool:
     versions = [result.model.meters(head).get(event_name) for head in range(min(result.heads), max(result.heads) + 1)]
     return any(meter is not None and matches_meter(result.value, meter) for meter in versions)
-
-
-def _stored_rules(rules: Rules) -> dict[str, Any]:
-    return rules.arguments | {"dimension_keys": list(rules.dimension_keys)}

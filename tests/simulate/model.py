@@ -4,6 +4,7 @@ The rows are read as JSON without the package. The model calls none of the packa
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,16 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from ..properties.naive import HistoryEntry, ReferenceTotals, compute_totals, effective
+from ..properties.naive import (
+    HistoryEntry,
+    ReferenceTotals,
+    compute_contributions,
+    compute_quantity,
+    compute_totals,
+    effective,
+    entries_between,
+)
+from .rules import Rules
 
 MAX_AGE, MAX_AHEAD = timedelta(days=35), timedelta(minutes=5)
 CANCEL_WINDOW, GRACE = timedelta(hours=24), timedelta(hours=1)
@@ -42,52 +52,6 @@ class Row:
     def identifier(self) -> str:
         """The identifier of a meter event."""
         return self.stream.removeprefix("event/")
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Rules, and how they read a payload; the fields are named like the arguments of the API."""
-
-    formula: str = "sum"
-    event_time_window: str | None = None
-    customer_key: str = "stripe_customer_id"
-    value_key: str = "value"
-    dimension_keys: tuple[str, ...] = ()
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[str, Any]) -> "Rules":
-        """Return the rules of a stored event."""
-        return replace(cls(**fields), dimension_keys=tuple(fields["dimension_keys"]))
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Return the rules as arguments of the API."""
-        return dict(vars(self))
-
-    def rejection_codes(self, payload: Mapping[str, str]) -> set[str]:
-        """Return the codes that a payload may be rejected with."""
-        text = payload.get(self.value_key)
-        conditions = {
-            "payload_no_customer_defined": not payload.get(self.customer_key),
-            "payload_no_value_defined": text is None and self.formula != "count",
-            "payload_invalid_value": text is not None and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text) is None,
-            "missing_dimension_payload_keys": not set(self.dimension_keys) <= payload.keys(),
-        }
-        return {code for code, applies in conditions.items() if applies}
-
-    def parse(self, row: Row) -> HistoryEntry:
-        """Return the meter event of a row as these rules read it."""
-        payload = row.fields["payload"]
-        return HistoryEntry(
-            row.position,
-            row.recorded_at,
-            row.identifier,
-            row.fields["event_name"],
-            payload[self.customer_key],
-            datetime.fromisoformat(row.fields["occurred_at"]),
-            payload.get(self.value_key),
-            tuple(payload[key] for key in self.dimension_keys),
-        )
 
 
 @dataclass(frozen=True)
@@ -182,7 +146,7 @@ class LedgerModel:
         meter = self.meters(until).get(event_input.event_name)
         if meter is None:
             return {"no_meter"}
-        value = event_input.payload.get(meter.rules.value_key, "")
+        value = meter.rules.number_text(event_input.payload) or ""
         occurred_at = event_input.timestamp or now
         policy = {
             "archived_meter": not meter.is_active,
@@ -207,7 +171,7 @@ class LedgerModel:
         """
         rules_applied = rules or self.rules(meter, until)
         return [
-            rules_applied.parse(row) if row.topic == "UsageRecorded" else _cancel(row)
+            _meter_event(row, rules_applied) if row.topic == "UsageRecorded" else _cancel(row)
             for row in self.rows_of("UsageRecorded", "EventCancelled", until=until)
             if row.fields["event_name"] == meter and not rules_applied.rejection_codes(row.fields["payload"])
         ]
@@ -220,7 +184,7 @@ class LedgerModel:
     def totals(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
     ) -> ReferenceTotals:
-        """Return sum, count and last."""
+        """Return the totals."""
         return compute_totals(self.counted(meter, until, rules), customer, *bounds)
 
     def quantity(
@@ -228,7 +192,8 @@ class LedgerModel:
     ) -> Fraction:
         """Return the quantity by the meter's formula."""
         by = rules or self.rules(meter, until)
-        return quantity_of(self.totals(meter, customer, bounds, until, by), by.formula)
+        counted = entries_between(self.counted(meter, until, by), customer, *bounds)
+        return compute_quantity(by.formula, counted, by.multiplier)
 
     def verdicts(
         self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
@@ -237,20 +202,21 @@ class LedgerModel:
         by = rules or self.rules(meter, until)
         entries = self.entries(meter, until, by)
         cancelled = {entry.identifier for entry in entries if entry.cancels}
-        counted = [
-            entry for entry in effective(entries, meter, by.event_time_window) if _is_in_range(entry, customer, bounds)
-        ]
-        adds = {entry.identifier: _contribution(entry, counted, by.formula) for entry in counted}
+        counted = entries_between(effective(entries, meter, by.event_time_window), customer, *bounds)
+        adds = compute_contributions(by.formula, counted, by.multiplier)
+
+        def verdict(entry: HistoryEntry) -> str:
+            if entry.identifier in cancelled:
+                return "cancelled"
+            if entry.is_filtered:
+                return "filtered"
+            return "counted" if entry.identifier in adds else "superseded"
+
         within = sorted(
-            (entry for entry in entries if not entry.cancels and _is_in_range(entry, customer, bounds)),
+            entries_between([entry for entry in entries if not entry.cancels], customer, *bounds),
             key=lambda entry: (entry.occurred_at, entry.position),
         )
-        return {
-            entry.identifier: ("counted", adds[entry.identifier])
-            if entry.identifier in adds
-            else ("cancelled" if entry.identifier in cancelled else "superseded", Fraction(0))
-            for entry in within
-        }
+        return {entry.identifier: (verdict(entry), adds.get(entry.identifier, Fraction(0))) for entry in within}
 
     def totals_by_month(
         self, meter: str, until: int, rules: Rules | None = None
@@ -263,14 +229,16 @@ class LedgerModel:
             for entry in counted
         }
         return {
-            (customer, start): quantity_of(compute_totals(counted, customer, start, _next_month(start)), by.formula)
+            (customer, start): compute_quantity(
+                by.formula, entries_between(counted, customer, start, _next_month(start)), by.multiplier
+            )
             for customer, start in months
         }
 
     def digest(self, meter: str, customer: str | None, bounds: Bounds, until: int) -> str:
         """Return the SHA-256 of the counted events, as defined by the documentation."""
-        counted = [entry for entry in self.counted(meter, until) if _is_in_range(entry, customer, bounds)]
-        lines = (f"{entry.position},{_iso(entry.occurred_at)},{_plain(entry.value)}\n" for entry in counted)
+        counted = entries_between(self.counted(meter, until), customer, *bounds)
+        lines = (f"{entry.position},{_iso(entry.occurred_at)},{_digest_value(entry)}\n" for entry in counted)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     # --- closed periods ---------------------------------------------------------------------------
@@ -308,34 +276,31 @@ def bounds_of(row: Row) -> Bounds:
     return datetime.fromisoformat(row.fields["start"]), datetime.fromisoformat(row.fields["end"])
 
 
-def quantity_of(totals: ReferenceTotals, formula: str) -> Fraction:
-    """Return the quantity that a formula computes from sum, count and last."""
-    total, count, last = totals
-    return {"sum": total, "count": Fraction(count), "last": last or Fraction(0)}[formula]
-
-
 def _next_month(start: datetime) -> datetime:
     return (start + timedelta(days=32)).replace(day=1)
+
+
+def _meter_event(row: Row, rules: Rules) -> HistoryEntry:
+    occurred_at = datetime.fromisoformat(row.fields["occurred_at"])
+    entry = HistoryEntry(
+        row.position, row.recorded_at, row.identifier, row.fields["event_name"], occurred_at=occurred_at
+    )
+    return rules.apply(entry, row.fields["payload"])
 
 
 def _cancel(row: Row) -> HistoryEntry:
     return HistoryEntry(row.position, row.recorded_at, row.identifier, cancels=True)
 
 
-def _is_in_range(entry: HistoryEntry, customer: str | None, bounds: Bounds) -> bool:
-    return customer in (None, entry.customer) and bounds[0] <= entry.occurred_at < bounds[1]
-
-
-def _contribution(entry: HistoryEntry, counted: Sequence[HistoryEntry], formula: str) -> Fraction:
-    value = Fraction(entry.value or 0)
-    return {"sum": value, "count": Fraction(1), "last": value if entry is counted[-1] else Fraction(0)}[formula]
-
-
 def _iso(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _plain(value: str | None) -> str:
+def _digest_value(entry: HistoryEntry) -> str:
+    """Return the value in a line of a digest: a plain number, or a unique value as JSON."""
+    if entry.unique_value is not None:
+        return json.dumps(entry.unique_value, ensure_ascii=False)
+    value = entry.value
     if value is None:
         return ""
     return value.removeprefix("-") if not value.strip("-0.") else value

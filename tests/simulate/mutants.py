@@ -109,13 +109,13 @@ def promoted_before_caught_up() -> AbstractContextManager[None]:
 def current_rules_as_of() -> AbstractContextManager[None]:
     """Compute a total as of an earlier position by the current rules."""
 
-    def replace(in_force: Method) -> Method:
+    def replace(schedule: Method) -> Method:
         def current(self: ProjectedMeter, _: AsOf | None = None) -> Any:
-            return in_force(self)
+            return schedule(self)
 
         return current
 
-    return patch_method(ProjectedMeter, "rules_as_of", replace)
+    return patch_method(ProjectedMeter, "schedule", replace)
 
 
 def conflict_treated_as_duplicate() -> AbstractContextManager[None]:

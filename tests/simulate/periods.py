@@ -60,11 +60,11 @@ class Close:
         result.expect(
             fields["position"] in result.heads, "the frozen totals are of a position outside the operation", row=row
         )
-        total, count, last = model.totals(*query)
+        totals = model.totals(*query)
         stored_totals = {
             name: None if fields[name] is None else Fraction(fields[name]) for name in ("sum", "count", "last")
         }
-        expected_totals = {"sum": total, "count": count, "last": last}
+        expected_totals = {"sum": totals.sum, "count": totals.count, "last": totals.last}
         result.expect(
             stored_totals == expected_totals, "unexpected totals are frozen", row=row, expected=expected_totals
         )

@@ -8,8 +8,9 @@ from typing import Any
 
 from tallybook.application import Adjustment, Explanation, Metering, Total
 
+from ..properties.naive import ReferenceTotals
 from .meters import matches_meter
-from .model import Bounds, LedgerModel, Row, VerdictAndContribution, bounds_of, quantity_of
+from .model import Bounds, LedgerModel, Row, VerdictAndContribution, bounds_of
 from .outcomes import OperationResult
 from .periods import matches_row
 
@@ -51,8 +52,11 @@ class Query:
         )
 
 
-def _totals(total: Total) -> tuple[Fraction, int, Fraction | None]:
-    return Fraction(total.sum), total.count, None if total.last is None else Fraction(total.last)
+def _totals(total: Total) -> ReferenceTotals:
+    values = (total.last, total.min, total.max)
+    return ReferenceTotals(
+        Fraction(total.sum), total.count, *(None if value is None else Fraction(value) for value in values)
+    )
 
 
 def _mismatch(actual: object, expected: object) -> object:
@@ -65,7 +69,7 @@ def total(meter: str, customer: str | None, bounds: Bounds, as_of: int | None = 
     def compare(model: LedgerModel, head: int, actual: Total) -> object:
         until = head if as_of is None else min(as_of, head)
         expected = model.totals(meter, customer, bounds, until)
-        quantity = quantity_of(expected, model.rules(meter, until).formula)
+        quantity = model.quantity(meter, customer, bounds, until)
         actual_values = (*_totals(actual), Fraction(actual.value), Fraction(actual.billable))
         return _mismatch(actual_values, (*expected, quantity, max(quantity, Fraction(0))))
 

@@ -5,9 +5,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tallybook.domain import Formula
+from tallybook.domain import Formula, Rules
 from tallybook.domain.counting import UsageRecord
-from tallybook.projections import Totals
+from tallybook.domain.totals import Totals
 
 USAGE_RECORDS = st.lists(
     st.builds(
@@ -28,7 +28,7 @@ USAGE_RECORDS = st.lists(
 def test_totals_of_parts_merge_to_the_totals_of_all(
     records: list[UsageRecord], random: object, first: int, second: int
 ) -> None:
-    """Split anywhere, in any order, merged from either side: the same sum, count and last."""
+    """Split anywhere, in any order, merged from either side: the same sum, count, last, minimum and maximum."""
     combined = Totals.from_usage(records)
     mixed = sorted(records, key=lambda usage: hash((usage.position, str(random))))
     cut, end = sorted((first, second))
@@ -41,7 +41,7 @@ def test_empty_totals_add_nothing() -> None:
     """Without usage: 0, 0 and None; merging with other totals returns those."""
     some = Totals.from_usage([UsageRecord(1, 5, 7, "", Decimal("2.50"), 9)])
     assert Totals.from_usage([]) == Totals() == Totals().merge(Totals())
-    assert (Totals().sum, Totals().count, Totals().last) == (0, 0, None)
+    assert (Totals().sum, Totals().count, Totals().last, Totals().min, Totals().max) == (0, 0, None, None, None)
     assert Totals().merge(some) == some == some.merge(Totals())
 
 
@@ -64,5 +64,5 @@ def test_a_last_usage_without_value_is_last() -> None:
 def test_a_formula_makes_a_quantity_of_totals(formula: Formula, quantity: str) -> None:
     """Sum, count or last as exact decimals; 0 without usage."""
     totals = Totals.from_usage([UsageRecord(1, 5, 7, "", Decimal("1.5"), 0), UsageRecord(1, 6, 8, "", Decimal(-5), 0)])
-    assert totals.quantity(formula) == Decimal(quantity)
-    assert Totals().quantity(formula) == 0
+    assert Rules(formula=formula).quantity(totals) == Decimal(quantity)
+    assert Rules(formula=formula).quantity(Totals()) == 0
