@@ -179,16 +179,23 @@ class GenerationComparison:
         customer_differences: list[CustomerDifference] = []
         meter_differences: list[MeterDifference] = []
         other_meters = other.meters()
+        no_dimension: InvalidParameter | None = None
         for event_name, meter in sorted(live.meters().items()):
             other_meter = other_meters[event_name]
             schedules = meter.folded_schedule, other_meter.folded_schedule
             keys = [key for schedule in schedules for part in schedule.parts for key in part.rules.all_dimension_keys]
-            before = _FoldedMeter(self._meter_queries.views_of(live, meter), schedules[0], dimensions, keys)
-            after = _FoldedMeter(self._meter_queries.views_of(other, other_meter), schedules[1], dimensions, keys)
+            try:
+                before = _FoldedMeter(self._meter_queries.views_of(live, meter), schedules[0], dimensions, keys)
+                after = _FoldedMeter(self._meter_queries.views_of(other, other_meter), schedules[1], dimensions, keys)
+            except InvalidParameter as error:
+                no_dimension = error
+                continue
             closed = _ClosedPeriods(self._generations.ledger.closed_periods(event_name))
             differences, sums = _compare_meter(event_name, before, after, windows, closed)
             customer_differences += differences
             meter_differences.append(sums)
+        if no_dimension is not None and not meter_differences:
+            raise no_dimension
         return tuple(customer_differences), tuple(meter_differences)
 
 
