@@ -53,6 +53,11 @@ def encode_decimal(value: Decimal) -> msgspec.Raw:
     return msgspec.Raw(format(value, "f").encode())
 
 
+def optional_number(value: Decimal | None) -> msgspec.Raw | None:
+    """Return a decimal as a JSON number, or None for null."""
+    return None if value is None else encode_decimal(value)
+
+
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799

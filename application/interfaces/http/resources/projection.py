@@ -10,9 +10,9 @@ from ....results import GenerationView
 from ..api_types import Parameters
 from ..errors import missing_object
 from ..ledgers import RequestContext
-from ..meter_objects import RulesObject
 from ..object_ids import METER_PREFIX, encode_id
 from ..operations import OperationRegistry
+from ..rules_objects import RulesObject
 
 URL = "/v1/billing/projection"
 operations = OperationRegistry("Projection")
