@@ -70,6 +70,11 @@ def to_unix(at: datetime) -> int:
     return to_microseconds(at) // MICROSECONDS_PER_SECOND
 
 
+def optional_unix(at: datetime | None) -> int | None:
+    """Return a time as whole seconds since 1970, or None for null."""
+    return None if at is None else to_unix(at)
+
+
 def from_unix(seconds: int) -> datetime:
     """Return the time that is `seconds` after 1970."""
     return from_microseconds(seconds * MICROSECONDS_PER_SECOND)

@@ -8,7 +8,7 @@ from ...results import MeterView
 from .api_types import to_unix
 from .ledgers import ServedLedger
 from .object_ids import METER_PREFIX, encode_id
-from .rules_objects import RulesObject, rules_fields
+from .rules_objects import RulesObject, UpcomingRules, rules_fields
 
 METERS_URL = "/v1/billing/meters"
 
@@ -22,7 +22,7 @@ class StatusTransitions(msgspec.Struct):
 
 
 class BillingMeter(RulesObject, kw_only=True):
-    """A meter with its rules."""
+    """A meter with the rules of present usage, and those that are announced for later usage."""
 
     id: str
     object: Literal["billing.meter"] = "billing.meter"
@@ -34,6 +34,7 @@ class BillingMeter(RulesObject, kw_only=True):
     status_transitions: StatusTransitions
     updated: int
     revision: int
+    upcoming_rules: list[UpcomingRules]
 
 
 def billing_meter(meter: MeterView, ledger: ServedLedger) -> BillingMeter:
@@ -49,4 +50,12 @@ def billing_meter(meter: MeterView, ledger: ServedLedger) -> BillingMeter:
         status_transitions=StatusTransitions(meter.deactivated_at and to_unix(meter.deactivated_at)),
         updated=to_unix(meter.updated_at),
         revision=meter.revision,
+        upcoming_rules=[
+            UpcomingRules(
+                **rules_fields(upcoming.rules),
+                effective_from=to_unix(upcoming.effective_from),
+                revision=upcoming.revision,
+            )
+            for upcoming in meter.upcoming
+        ],
     )

@@ -81,6 +81,13 @@ class RulesObject(msgspec.Struct, kw_only=True):
         return cls(**rules_fields(rules))
 
 
+class UpcomingRules(RulesObject, kw_only=True):
+    """Announced rules of a meter, for usage from `effective_from` on."""
+
+    effective_from: int
+    revision: int
+
+
 def rules_fields(rules: Rules | MeterView) -> dict[str, Any]:
     """Return the fields of a RulesObject, from rules or from a meter."""
     window, filtered, rounding = rules.event_time_window, rules.filter, rules.rounding

@@ -13,7 +13,9 @@ FIELDS = {
     "id", "object", "created", "customer_mapping", "default_aggregation", "dimension_payload_keys", "display_name",
     "event_name", "event_time_window", "livemode", "status", "status_transitions", "updated", "value_settings",
 }  # fmt: skip
-EXTRA_FIELDS = {"filter", "multiplier", "optional_dimension_payload_keys", "revision", "rounding"}
+EXTRA_FIELDS = {
+    "filter", "multiplier", "optional_dimension_payload_keys", "revision", "rounding", "upcoming_rules",
+}  # fmt: skip
 
 
 def test_a_meter_has_every_field_and_stripes_defaults(client: StripeClient, event_name: str) -> None:

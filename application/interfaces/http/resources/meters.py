@@ -24,7 +24,7 @@ from ..operations import OperationRegistry
 from ..pagination import list_response, paginate
 from ..parameters import check_text
 from ..rules_objects import CustomerMapping, ValueSettings, Window
-from .meter_rules import RulesParams, to_rule_changes
+from ..rules_parameters import RulesParams, to_rule_changes
 
 URL = METERS_URL
 operations = OperationRegistry("Meters")

@@ -48,6 +48,7 @@ class RecordedMeterEvent(msgspec.Struct, kw_only=True):
 
     A superseded event is replaced by a later one in its hour or day: `superseded_by` is the identifier of that event.
     A filtered event doesn't match the filter of the meter. `dimensions` has null for an absent optional dimension.
+    `revision` is that of the rules that apply to it.
     """
 
     id: str
@@ -62,6 +63,7 @@ class RecordedMeterEvent(msgspec.Struct, kw_only=True):
     superseded_by: str | None
     payload: dict[str, str]
     position: int
+    revision: int
     status: Verdict
     timestamp: int
     value: Number | None
@@ -140,6 +142,7 @@ def recorded_fields(event: MeterEventView, ledger: ServedLedger) -> dict[str, An
         "superseded_by": event.superseded_by,
         "payload": event.payload,
         "position": event.position,
+        "revision": event.revision,
         "status": event.verdict,
         "timestamp": to_unix(event.occurred_at),
         "value": optional_number(event.value),
