@@ -168,9 +168,9 @@ PARSED_FORMS: list[tuple[Kind, str, dict[str, Any]]] = [
     (ListMeters, "limit=007&status=&starting_after=", {"limit": 7, "status": None, "starting_after": None}),
     (ListSummaries, (f"{RANGE}&dimension_filters[a]=1&dimension_filters[b][]=2&dimension_filters[b][]=&"
                     "dimension_filters[c][1]=true&dimension_filters[c][0]=null&dimension_group_by_keys[]=a"),
-     {"dimension_filters": {"a": "1", "b": ["2", ""], "c": ["null", "true"]}, "dimension_group_by_keys": ["a"]}),
+     {"dimension_filters": {"a": "1", "b": ["2", ""], "c": ["null", "true"]}, "dimension_group_by_keys": ("a",)}),
     (ListSummaries, f"{RANGE}&dimension_filters=&dimension_group_by_keys=",
-     {"dimension_filters": None, "dimension_group_by_keys": []}),
+     {"dimension_filters": None, "dimension_group_by_keys": ()}),
     (ConfigureMeter, "event_name=e&filter=none&rounding=none&multiplier=none",
      {"filter": "none", "rounding": "none", "multiplier": "none"}),
     (ConfigureMeter, ("event_name=e&filter[any][0][key]=a&filter[any][0][exists]=true&filter[any][1][key]=b&"

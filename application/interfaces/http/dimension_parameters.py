@@ -25,7 +25,7 @@ DimensionFilters = Annotated[
     ),
 ]
 DimensionGroupByKeys = Annotated[
-    list[Name], Meta(max_length=MAX_DIMENSIONS, description="The dimensions to group by, in this order.")
+    tuple[Name, ...], Meta(max_length=MAX_DIMENSIONS, description="The dimensions to group by, in this order.")
 ]
 Dimensions = dict[str, str | None]
 """The values of dimensions in a response; null for an absent optional dimension."""

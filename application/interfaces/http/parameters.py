@@ -152,7 +152,7 @@ def _coerce_value(value: object, annotation: Any) -> object:
         return value
     mapping = cast(dict[str, object], value)
     for choice in choices:
-        if get_origin(choice) is list:
+        if get_origin(choice) in (list, tuple):
             return _coerce_list(mapping, get_args(choice)[0])
         if get_origin(choice) is dict:
             return {key: _coerce_value(item, get_args(choice)[1]) for key, item in mapping.items()}

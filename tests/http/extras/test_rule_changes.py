@@ -5,7 +5,7 @@ from typing import Any
 
 from tallybook.application import Metering
 
-from ...notation import Ledger, moment
+from ...notation import Ledger
 from .api_client import ApiClient, unix_time
 
 PROJECTION = "/v1/billing/projection"
@@ -136,7 +136,6 @@ def test_rules_change_for_usage_from_a_time_on(ledger: Ledger, api: ApiClient) -
     """Announced rules are shown until they apply; each event has the revision that counts it."""
     configure_seats(ledger)
     meter, noon_of_11th = api.meter_path("seats"), unix_time("11T12:00")
-    ledger.clock.now = moment("10T12:00")
     maximum = {"default_aggregation": {"formula": "max"}}
     announced = api.post(f"{meter}/rules", **maximum, effective_from=noon_of_11th, reason="a new contract")
     assert (announced["default_aggregation"], announced["revision"]) == ({"formula": "sum"}, 1)
@@ -147,11 +146,8 @@ def test_rules_change_for_usage_from_a_time_on(ledger: Ledger, api: ApiClient) -
     events = api.get("/v1/billing/meter_events", event_name="seats")["data"]
     assert [event["revision"] for event in events] == [1, 1, 1, 1, 2]
     current = api.get(meter)
-    assert (current["default_aggregation"], current["revision"], current["upcoming_rules"]) == (
-        {"formula": "max"},
-        2,
-        [],
-    )
+    assert (current["default_aggregation"], current["revision"]) == ({"formula": "max"}, 2)
+    assert current["upcoming_rules"] == []
     assert api.error("GET", f"{meter}/totals", start_time=unix_time("11"), end_time=unix_time("12")) == (
         400, "rules_change_in_range", "start_time",
     )  # fmt: skip
@@ -167,7 +163,7 @@ def test_a_preview_from_a_time_on_tells_what_is_billed(ledger: Ledger, api: ApiC
         (difference["customer"], difference["start_time"], difference["state"], str(difference["billable_after"]))
         for difference in preview["differences"]
     ] == [
-        ("acme", unix_time("10"), "closed", "29.0"), ("bolt", unix_time("10"), "open", "14"),
+        ("acme", unix_time("10"), "closed", "29"), ("bolt", unix_time("10"), "open", "14"),
         ("acme", unix_time("11"), "open", "6"),
     ]  # fmt: skip
     assert (preview["effective_from"], preview["differences"][1]["billable_before"]) == (None, 7)

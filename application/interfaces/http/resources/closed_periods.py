@@ -99,7 +99,7 @@ class ClosePeriod(Parameters, kw_only=True):
     """The period of a customer to close, and the dimensions to group its totals by."""
 
     customer: Customer
-    dimension_group_by_keys: DimensionGroupByKeys = msgspec.field(default_factory=list[str])
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime
     meter: Id
     start_time: UnixTime

@@ -64,7 +64,7 @@ class ListSummaries(ListAsOfParameters, kw_only=True):
 
     customer: Customer
     dimension_filters: DimensionFilters | None = None
-    dimension_group_by_keys: DimensionGroupByKeys = msgspec.field(default_factory=list[str])
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     start_time: UnixTime
     end_time: UnixTime
     value_grouping_window: Literal["day", "hour"] | None = None

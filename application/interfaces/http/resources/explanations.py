@@ -52,7 +52,7 @@ class ExplainTotal(AsOfParameters, kw_only=True):
 
     customer: Customer | None = None
     dimension_filters: DimensionFilters | None = None
-    dimension_group_by_keys: DimensionGroupByKeys = msgspec.field(default_factory=list[str])
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime
     start_time: UnixTime
 

@@ -76,7 +76,7 @@ class PreviewRules(RulesParams, kw_only=True):
     """New rules, from when on they apply, and the windows of time and the dimension values to compare."""
 
     dimension_filters: DimensionFilters | None = None
-    dimension_group_by_keys: DimensionGroupByKeys = msgspec.field(default_factory=list[str])
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     effective_from: EffectiveFrom | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_DIFFERENCES)] = 100
     timezone: Annotated[str, Meta(min_length=1, max_length=100, description="An IANA timezone name.")] = "UTC"

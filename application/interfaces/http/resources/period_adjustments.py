@@ -98,7 +98,7 @@ class ListPeriodAdjustments(ListAsOfParameters, kw_only=True):
 
     customer: Customer | None = None
     dimension_filters: DimensionFilters | None = None
-    dimension_group_by_keys: DimensionGroupByKeys = msgspec.field(default_factory=list[str])
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime | None = None
     meter: Id
     start_time: UnixTime | None = None
@@ -108,7 +108,7 @@ class RetrievePeriodAdjustment(AsOfParameters, kw_only=True):
     """The adjustment of one closed period, of all or of some dimension values."""
 
     dimension_filters: DimensionFilters | None = None
-    dimension_group_by_keys: DimensionGroupByKeys = msgspec.field(default_factory=list[str])
+    dimension_group_by_keys: DimensionGroupByKeys = ()
 
 
 class ListAdjustingEvents(ListAsOfParameters, kw_only=True):

@@ -68,7 +68,7 @@ class ListTotals(ListAsOfParameters, kw_only=True):
     """The range of time of the totals, and the dimensions that they are filtered and grouped by."""
 
     dimension_filters: DimensionFilters | None = None
-    dimension_group_by_keys: DimensionGroupByKeys = msgspec.field(default_factory=list[str])
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime
     limit: Annotated[int, Meta(ge=1, le=MAX_TOTALS)] = 10
     start_time: UnixTime
