@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tallybook.application import Metering
+from tallybook.application import InvalidParameter, Metering
 
 from ...notation import Ledger, moment
 from .api_client import ApiClient, unix_time
@@ -139,6 +139,7 @@ INVALID: list[tuple[Json, str]] = [
     ({"filter": {"key": "region"}}, "filter"),
     ({"filter": {"key": "region", "equals": "eu", "exists": True}}, "filter"),
     ({"filter": {"key": "size", "at_least": "ten"}}, "filter[at_least]"),
+    ({"filter": {"key": "size", "at_least": "1e9"}}, "filter[at_least]"),
     ({"filter": {"key": "region", "exists": "maybe"}}, "filter[exists]"),
     ({"filter": {"not": {"key": "region", "is": "eu"}}}, "filter[not]"),
     ({"multiplier": "0"}, "multiplier"),
@@ -162,3 +163,10 @@ def test_invalid_rules_are_rejected(ledger: Ledger, api: ApiClient, rules: Json,
         status, code, named = api.error("POST", operation, **more, **rules)
         assert (status, code.startswith("parameter_"), named.partition("[is]")[0]) == (400, True, param)
     assert [meter["event_name"] for meter in api.get("/v1/billing/meters")["data"]] == ["calls"]
+
+
+@pytest.mark.parametrize("bound", ["1e999999999", "1" * 31, "NaN", "Infinity"])
+def test_a_bound_of_a_program_has_few_digits(metering: Metering, bound: str) -> None:
+    """So that each filter fits into a response, whatever created it."""
+    with pytest.raises(InvalidParameter, match="'filter' must be a condition"):
+        metering.meters.configure("calls", filter={"key": "size", "at_least": bound})
