@@ -64,7 +64,7 @@ class ViewFactory:
     def _folded_between(self, start: int, end: int) -> Iterator[tuple[int, int, FoldedRules]]:
         """Yield the folded parts that overlap [start, end), clipped to it; the one at `start` if the range is empty."""
         folded = self._meter.folded
-        ends = [part.start for part in folded[1:]] + [max(end, folded[-1].start + 1)]
+        ends = [part.start for part in folded[1:]] + [max(end, folded[-1].start) + 1]
         for index, (part, part_end) in enumerate(zip(folded, ends, strict=True)):
             first, last = (start if index == 0 else max(start, part.start)), min(end, part_end)
             if first < last or (start == end and first == start and start < part_end):
