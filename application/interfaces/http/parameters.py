@@ -14,7 +14,8 @@ from .errors import ApiError, invalid_parameter
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1_000
-MAX_DEPTH = 5
+MAX_DEPTH = 11
+"""A filter with the deepest nesting of conditions has as many brackets."""
 MAX_NAME_CHARACTERS = 500
 APPEND = ""
 """The key of list items without an index, as in `expand[]=a`."""

@@ -198,21 +198,21 @@ def test_a_period_is_closed_and_adjusted_by_group(ledger: Ledger, api: ApiClient
         (1, 2, 2), (3, Decimal("13.5"), 8),
     ]  # fmt: skip
     ledger.given("""
-        cancel c
+        cancel d
         11T10:00  acme tokens 32  id=f  model=large  region=us  recorded=12T04:00
     """)
     assert api.get("/v1/billing/closed_periods")["data"][0]["groups"] == closed["groups"]
     adjustments = "/v1/billing/period_adjustments"
     by_model = {"dimension_group_by_keys": ["model"]}
     (adjustment,) = api.get(adjustments, meter=meter_id, **by_model)["data"]
-    assert adjustment["difference"] == Decimal("27.5")
+    assert adjustment["difference"] == 24
     assert [(group["dimensions"]["model"], str(group["aggregated_value"]), str(group["difference"]))
-            for group in adjustment["groups"]] == [("large", "34", "32"), ("small", "9.0", "-4.5")]  # fmt: skip
+            for group in adjustment["groups"]] == [("large", "34", "32"), ("small", "5.5", "-8.0")]  # fmt: skip
     path = f"{adjustments}/{adjustment['id']}"
     assert api.get(path, **by_model) == adjustment
     small = {"dimension_filters[model]": "small"}
-    assert api.get(path, **small)["difference"] == Decimal("-4.5")
-    assert [event["identifier"] for event in api.get(f"{path}/events", **small)["data"]] == ["c"]
+    assert api.get(path, **small)["difference"] == -8
+    assert [event["identifier"] for event in api.get(f"{path}/events", **small)["data"]] == ["d"]
     assert api.get(adjustments, meter=meter_id, **{"dimension_filters[model]": "other"})["data"] == []
     assert api.get(adjustments, meter=meter_id)["data"][0]["groups"] == []
 
@@ -232,7 +232,7 @@ def test_rule_changes_are_compared_by_group(ledger: Ledger, api: ApiClient, mete
         "tokens": ["1", "2"]
     })  # fmt: skip
     assert [(difference["dimensions"]["tokens"], str(difference["after"])) for difference in new["differences"]] == [
-        ("1", "1"), ("2", "2"),
+        ("2", "2"), ("1", "1"),
     ]  # fmt: skip
     assert api.post(f"{meter}/rules_preview", **rules)["differences"][0]["dimensions"] is None
     for params, param in (
@@ -246,7 +246,7 @@ KEYS, VALUES = "dimension_group_by_keys", "dimension_filters"
 INVALID: list[tuple[Json, str, str]] = [
     ({KEYS: ["colour"]}, KEYS,
      f"'{KEYS}' names 'colour', which is no dimension of the meter: its dimensions are 'model', 'region'."),
-    ({KEYS: ["model", "model"]}, KEYS, f"'{KEYS}' must name different dimensions, not ['model', 'model']."),
+    ({KEYS: ["model", "model"]}, KEYS, f"'{KEYS}' must name different dimensions, not ('model', 'model')."),
     ({KEYS: [f"k{number}" for number in range(11)]}, KEYS, f"Invalid {KEYS}: expected `array` of length <= 10."),
     ({KEYS: "model"}, KEYS, f"Invalid {KEYS}: expected `array`, got `str`."),
     ({f"{KEYS}[]": ""}, f"{KEYS}[0]", f"Invalid {KEYS}[0]: expected `str` of length >= 1."),
@@ -284,6 +284,7 @@ def test_unknown_dimensions_are_rejected_by_each_operation(
             assert api.error("GET", path, **NOVEMBER, **params) == (400, "parameter_invalid", param)
     assert api.error("GET", EVENTS, event_name="tokens", **filters) == (400, "parameter_invalid", VALUES)
     assert api.error("POST", "/v1/billing/closed_periods", **period, **groups) == (400, "parameter_invalid", KEYS)
+    api.post("/v1/billing/closed_periods", **period)
     for params, param in ((groups, KEYS), (filters, VALUES)):
         assert api.error("GET", "/v1/billing/period_adjustments", meter=meter_id, **params) == (
             400, "parameter_invalid", param,

@@ -249,7 +249,7 @@ def test_invalid_rules_are_rejected(ledger: Ledger, api: ApiClient) -> None:
     assert error_of("rules", reason="x") == (400, "parameter_invalid", "")
     assert error_of("rules", reason="x", event_time_window="") == (400, "parameter_invalid", "")
     assert error_of("rules", reason="x", event_time_window="week") == (400, "parameter_invalid", "event_time_window")
-    assert error_of("rules", reason="x", default_aggregation={"formula": "max"}) == (
+    assert error_of("rules", reason="x", default_aggregation={"formula": "median"}) == (
         400, "parameter_invalid", "default_aggregation[formula]",
     )  # fmt: skip
     assert error_of("rules", reason="x", customer_mapping={"type": "by_id"}) == (
