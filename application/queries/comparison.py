@@ -40,7 +40,7 @@ class WindowState(StrEnum):
 
     OPEN = "open"
     CLOSED = "closed"
-    PARTLY_CLOSED = "partly closed"
+    PARTLY_CLOSED = "partly_closed"
 
 
 @dataclass(frozen=True, slots=True)

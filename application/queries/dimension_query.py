@@ -34,15 +34,13 @@ class DimensionQuery(NamedTuple):
 
 def parse_dimensions(where: object, group_by: object) -> DimensionArguments:
     """Return the arguments of a query. Raises InvalidParameter."""
-    if where is None and group_by == ():
-        return NO_DIMENSIONS
     conditions = {_require_text(key, "where"): _values(key, value) for key, value in _items(where)}
     keys = tuple(_require_text(key, "group_by") for key in _elements(group_by))
     if len(set(keys)) < len(keys):
         raise InvalidParameter(
             f"'group_by' must name different dimensions, not {abbreviated_repr(group_by)}.", field="group_by"
         )
-    return DimensionArguments(conditions, keys)
+    return DimensionArguments(conditions, keys) if conditions or keys else NO_DIMENSIONS
 
 
 def resolve_dimensions(

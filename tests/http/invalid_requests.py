@@ -25,6 +25,7 @@ NAMES = (
     "event_name", "payload", "identifier", "timestamp", "display_name", "default_aggregation", "customer_mapping",
     "value_settings", "event_time_window", "customer", "start_time", "end_time", "value_grouping_window", "limit",
     "starting_after", "ending_before", "expand", "status", "as_of", "as_of_position", "cancel", "type", "events",
+    "dimension_filters", "dimension_group_by_keys", "filter", "multiplier", "rounding",
 )  # fmt: skip
 ODD_JSON = (
     b"", b"null", b"[]", b"1", b'"x"', b"{", b"}", b"{]", b'{"a":}', b'{"a":1,}', b"\xff\xfe{}", b"\xef\xbb\xbf{}",

@@ -15,7 +15,9 @@ from tallybook.application.interfaces.http.resources.event_summaries import List
 from tallybook.application.interfaces.http.resources.meter_event_adjustments import CreateAdjustment
 from tallybook.application.interfaces.http.resources.meter_event_stream import SendEvents
 from tallybook.application.interfaces.http.resources.meter_events import CreateMeterEvent, CreateMeterEventV2
-from tallybook.application.interfaces.http.resources.meters import CreateMeter, ListMeters
+from tallybook.application.interfaces.http.resources.meters import ConfigureMeter, CreateMeter, ListMeters
+from tallybook.application.interfaces.http.rules_objects import Condition, Rounding
+from tallybook.domain.rounding import RoundingMode
 
 MISSING, UNKNOWN, INVALID = "parameter_missing", "parameter_unknown", "parameter_invalid"
 METER = "display_name=x&event_name=e&default_aggregation[formula]=sum"
@@ -76,6 +78,17 @@ FORMS: list[tuple[Kind, str, str, str, str]] = [
     (ListMeters, "limit=true", INVALID, "limit", "Invalid limit: expected `int`, got `str`."),
     (ListMeters, f"starting_after={'x' * 5_001}", INVALID, "starting_after",
      "Invalid starting_after: expected `str` of length <= 5000."),
+    (ListSummaries, f"{RANGE}&dimension_filters=eu", INVALID, "dimension_filters",
+     "Invalid dimension_filters: expected `object | null`, got `str`."),
+    (ListSummaries, f"{RANGE}&dimension_filters[region][x]=eu", INVALID, "dimension_filters[...]",
+     "Invalid dimension_filters[...]: expected `str | array | null`, got `object`."),
+    (ListSummaries, f"{RANGE}&dimension_group_by_keys=region", INVALID, "dimension_group_by_keys",
+     "Invalid dimension_group_by_keys: expected `array`, got `str`."),
+    (ConfigureMeter, "event_name=e&filter=all", INVALID, "filter", "Invalid filter: invalid enum value 'all'."),
+    (ConfigureMeter, "event_name=e&filter[not][key][]=x", INVALID, "filter[not][key]",
+     "Invalid filter[not][key]: expected `str | null`, got `object`."),
+    (ConfigureMeter, "event_name=e&filter[any]=x", INVALID, "filter[any]",
+     "Invalid filter[any]: expected `array | null`, got `str`."),
     (ListSummaries, "customer=c&start_time=0", MISSING, "end_time", "Missing required param: end_time."),
     (ListSummaries, f"{RANGE}&customer[0]=c", "parameter_invalid", "customer[0]",
      "The parameter 'customer[0]' is nested in a value, or in a list item without index."),
@@ -153,6 +166,17 @@ PARSED_FORMS: list[tuple[Kind, str, dict[str, Any]]] = [
     (CreateMeter, f"{METER}&event_time_window=&dimension_payload_keys=&customer_mapping=",
      {"event_time_window": None, "dimension_payload_keys": None}),
     (ListMeters, "limit=007&status=&starting_after=", {"limit": 7, "status": None, "starting_after": None}),
+    (ListSummaries, (f"{RANGE}&dimension_filters[a]=1&dimension_filters[b][]=2&dimension_filters[b][]=&"
+                    "dimension_filters[c][1]=true&dimension_filters[c][0]=null&dimension_group_by_keys[]=a"),
+     {"dimension_filters": {"a": "1", "b": ["2", ""], "c": ["null", "true"]}, "dimension_group_by_keys": ("a",)}),
+    (ListSummaries, f"{RANGE}&dimension_filters=&dimension_group_by_keys=",
+     {"dimension_filters": None, "dimension_group_by_keys": ()}),
+    (ConfigureMeter, "event_name=e&filter=none&rounding=none&multiplier=none",
+     {"filter": "none", "rounding": "none", "multiplier": "none"}),
+    (ConfigureMeter, ("event_name=e&filter[any][0][key]=a&filter[any][0][exists]=true&filter[any][1][key]=b&"
+                     "filter[any][1][one_of][]=x&rounding[mode]=up"),
+     {"filter": Condition(any_of=[Condition(key="a", exists=True), Condition(key="b", one_of=["x"])]),
+      "rounding": Rounding(mode=RoundingMode.UP)}),
     (ListSummaries, RANGE, {"customer": "c", "start_time": 0, "end_time": 60, "value_grouping_window": None}),
 ]  # fmt: skip
 
@@ -191,7 +215,19 @@ def test_any_json_is_parsed_or_rejected(kind: Kind, body: bytes) -> None:
 
 
 NAMES = st.sampled_from(
-    ["event_name", "payload", "expand", "limit", "cancel", "timestamp", "customer_mapping", "dimension_keys", "x"]
+    [
+        "event_name",
+        "payload",
+        "expand",
+        "limit",
+        "cancel",
+        "timestamp",
+        "customer_mapping",
+        "dimension_filters",
+        "filter",
+        "dimension_payload_keys",
+        "x",
+    ]
 )
 BRACKETS = st.sampled_from(
     ["", "[]", "[0]", "[1]", "[a]", "[identifier]", "[type]", "[a][b]", "[999999999999]", "[²]", "[٣]"]

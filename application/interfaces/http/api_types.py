@@ -53,6 +53,11 @@ def encode_decimal(value: Decimal) -> msgspec.Raw:
     return msgspec.Raw(format(value, "f").encode())
 
 
+def optional_number(value: Decimal | None) -> msgspec.Raw | None:
+    """Return a decimal as a JSON number, or None for null."""
+    return None if value is None else encode_decimal(value)
+
+
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
@@ -63,6 +68,11 @@ Rfc3339 = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, descrip
 def to_unix(at: datetime) -> int:
     """Return a time as whole seconds since 1970, truncated."""
     return to_microseconds(at) // MICROSECONDS_PER_SECOND
+
+
+def optional_unix(at: datetime | None) -> int | None:
+    """Return a time as whole seconds since 1970, or None for null."""
+    return None if at is None else to_unix(at)
 
 
 def from_unix(seconds: int) -> datetime:

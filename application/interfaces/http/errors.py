@@ -98,4 +98,7 @@ def to_api_error(error: TallybookError, param_names: Mapping[str, str]) -> ApiEr
     if status in _SERVER_ERROR_MESSAGES:
         return ApiError(status, _SERVER_ERROR_MESSAGES[status], error_type="api_error", code=error.code,
                        headers={"Retry-After": "1"} if status == UNAVAILABLE else {})  # fmt: skip
-    return ApiError(status, error.message, code=error.code, param=param)
+    message, quoted_field = error.message, repr(error.field)
+    if param and message.startswith(quoted_field):  # messages about an argument begin with its name
+        message = repr(param) + message.removeprefix(quoted_field)
+    return ApiError(status, message, code=error.code, param=param)

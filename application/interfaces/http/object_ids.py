@@ -28,8 +28,8 @@ def decode_id(prefix: str, object_id: str) -> str | None:
 
 Parts = TypeVar("Parts", bound=tuple[Any, ...])
 
-MAX_CUSTOMER_BYTES = 1_000
-"""Ids are part of URLs: of a longer customer name, an id contains the digest."""
+MAX_NAME_BYTES = 1_000
+"""Ids are part of URLs: of a longer name, an id contains the digest."""
 
 
 def encode_compound_id(prefix: str, parts: tuple[str | int, ...]) -> str:
@@ -50,12 +50,12 @@ def decode_compound_id(prefix: str, object_id: str, parts_type: type[Parts]) -> 
     return parts if encode_compound_id(prefix, parts) == object_id and all(map(is_storable, texts)) else None
 
 
-def customer_token(customer: str) -> str:
-    """Return the representation of a customer in an id: the name, or its digest if it is long."""
-    encoded = customer.encode()
-    return f"={sha256(encoded).hexdigest()}" if len(encoded) > MAX_CUSTOMER_BYTES else f"-{customer}"
+def name_token(name: str) -> str:
+    """Return the representation of a customer or another name in an id: the name, or its digest if it is long."""
+    encoded = name.encode()
+    return f"={sha256(encoded).hexdigest()}" if len(encoded) > MAX_NAME_BYTES else f"-{name}"
 
 
-def customer_from_token(token: str) -> str | None:
-    """Return the customer of a token; None if the token is a digest or not valid."""
+def name_from_token(token: str) -> str | None:
+    """Return the name of a token; None if the token is a digest or not valid."""
     return token[1:] if token.startswith("-") else None

@@ -13,6 +13,7 @@ from .operations import Operation, OperationRegistry
 from .parameters import FORM_MEDIA_TYPE
 from .responses import JSON_MEDIA_TYPE as MEDIA_TYPE
 
+_NESTED = {"style": "deepObject", "explode": True}
 _REF = "#/components/schemas/{name}"
 _DESCRIPTION = (
     "A usage ledger over HTTP, wire-compatible with Stripe's billing meters: Stripe's own SDKs work with it. "
@@ -90,7 +91,8 @@ def _query_parameters(operation: Operation, params_schema: Json) -> Iterable[Jso
     required = params_schema.get("required", ())
     for name, schema in params_schema.get("properties", {}).items():
         text_name, text_schema = _text_parameter(name, schema, is_required=name in required)
-        yield {"name": text_name, "in": "query", "required": name in required, "schema": text_schema}
+        style = _NESTED if _is_nested(text_schema) else {}
+        yield {"name": text_name, "in": "query", "required": name in required, "schema": text_schema, **style}
 
 
 def _text_parameter(name: str, schema: Json, *, is_required: bool) -> tuple[str, Json]:
@@ -98,12 +100,17 @@ def _text_parameter(name: str, schema: Json, *, is_required: bool) -> tuple[str,
 
     A list is sent item by item, each under the name with empty brackets.
     """
-    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
-    non_null: Json = choices[0] if len(choices) == 1 else schema
+    choices = [choice for choice in schema.get("anyOf", (schema,)) if choice != {"type": "null"}]
+    non_null: Json = choices[0] if len(choices) == 1 else {"anyOf": choices}
     if non_null.get("type") == "array":
         return f"{name}[]", non_null
-    is_text = "$ref" not in non_null and non_null.get("type") != "object"
-    return name, {"anyOf": [non_null, {"const": ""}]} if is_text and not is_required else non_null
+    may_be_empty = not is_required and not _is_nested(non_null)
+    return name, {"anyOf": [non_null, {"const": ""}]} if may_be_empty else non_null
+
+
+def _is_nested(schema: Json) -> bool:
+    """Return whether a value may be an object, which is sent field by field: `payload[value]=5`."""
+    return any("$ref" in choice or choice.get("type") == "object" for choice in schema.get("anyOf", (schema,)))
 
 
 def _header_parameters(operation: Operation) -> Iterable[Json]:
@@ -136,7 +143,6 @@ def _form_content(params_schema: Json) -> Json:
         _text_parameter(*name_and_schema, is_required=name_and_schema[0] in required)
         for name_and_schema in params_schema.get("properties", {}).items()
     )
-    nested = [name for name, schema in properties.items() if "$ref" in schema or schema.get("type") == "object"]
     return {
         "schema": {
             "type": "object",
@@ -144,7 +150,7 @@ def _form_content(params_schema: Json) -> Json:
             "required": [name for name in properties if name.removesuffix("[]") in required],
             "additionalProperties": False,
         },
-        "encoding": {name: {"style": "deepObject", "explode": True} for name in nested},
+        "encoding": {name: _NESTED for name, schema in properties.items() if _is_nested(schema)},
     }
 
 

@@ -1,9 +1,10 @@
 """Request parameters: JSON, and forms and query strings with brackets: `payload[value]=5&expand[]=a`."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, cast, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -13,7 +14,8 @@ from .errors import ApiError, invalid_parameter
 
 FORM_MEDIA_TYPE = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1_000
-MAX_DEPTH = 5
+MAX_DEPTH = 11
+"""A filter with the deepest nesting of conditions has as many brackets."""
 MAX_NAME_CHARACTERS = 500
 APPEND = ""
 """The key of list items without an index, as in `expand[]=a`."""
@@ -144,26 +146,27 @@ def _coerce(raw: Mapping[str, object], struct_type: type[msgspec.Struct]) -> dic
 
 
 def _coerce_value(value: object, annotation: Any) -> object:
-    target_type = _strip_annotations(annotation)
+    choices = _choices(annotation)
     if isinstance(value, str):
-        return _coerce_scalar(value, target_type)
+        return _coerce_scalar(value, choices)
     if not isinstance(value, dict):
         return value
     mapping = cast(dict[str, object], value)
-    if get_origin(target_type) is list:
-        return _coerce_list(mapping, get_args(target_type)[0])
-    return (
-        _coerce(mapping, target_type)
-        if isinstance(target_type, type) and issubclass(target_type, msgspec.Struct)
-        else mapping
-    )
+    for choice in choices:
+        if get_origin(choice) in (list, tuple):
+            return _coerce_list(mapping, get_args(choice)[0])
+        if get_origin(choice) is dict:
+            return {key: _coerce_value(item, get_args(choice)[1]) for key, item in mapping.items()}
+        if isinstance(choice, type) and issubclass(choice, msgspec.Struct):
+            return _coerce(mapping, choice)
+    return mapping
 
 
-def _coerce_scalar(text: str, target_type: Any) -> object:
+def _coerce_scalar(text: str, choices: Sequence[Any]) -> object:
     """Return the integer or boolean that a text represents. Never None: msgspec would read `null` as None."""
-    if target_type is int and _INTEGER.fullmatch(text):
+    if int in choices and _INTEGER.fullmatch(text):
         return int(text)
-    return _BOOLEANS.get(text, text) if target_type is bool else text
+    return _BOOLEANS.get(text, text) if bool in choices else text
 
 
 def _coerce_list(mapping: Mapping[str, object], item_type: Any) -> object:
@@ -179,16 +182,13 @@ def _fields(struct_type: type[msgspec.Struct]) -> dict[str, msgspec.structs.Fiel
     return {field.encode_name: field for field in msgspec.structs.fields(struct_type)}
 
 
-def _strip_annotations(annotation: Any) -> Any:
-    """Return a type without annotations and without None."""
+def _choices(annotation: Any) -> list[Any]:
+    """Return the types that a value may have, without annotations and without None."""
     while hasattr(annotation, "__metadata__"):
         annotation = annotation.__origin__
-    choices = (
-        [choice for choice in get_args(annotation) if choice is not type(None)]
-        if type(None) in get_args(annotation)
-        else []
-    )
-    return _strip_annotations(choices[0]) if len(choices) == 1 else annotation
+    if get_origin(annotation) not in (Union, UnionType):
+        return [annotation]
+    return [inner for choice in get_args(annotation) if choice is not NoneType for inner in _choices(choice)]
 
 
 def check_text(value: str, param: str) -> str:

@@ -21,7 +21,7 @@ _NARROW_ROWS_FETCH_SIZE = 2_000
 _BLOCKS_FETCH_SIZE = 50
 _WANTED = "unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
 _KEYS_PER_STATEMENT = 1_000
-_TOTALS_TYPES = "text", "bigint", "text", "bigint", "bigint"
+_TOTALS_TYPES = "text", "bigint", "text", "bigint", "bigint", "text", "text"
 _USAGE_COLUMN_TYPES = (
     *("bigint", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
     *_TOTALS_TYPES,

@@ -1,18 +1,21 @@
 """Meters, from creation to reactivation, with Stripe's SDK for Python."""
 
+import json
 from typing import Any
 
 import pytest
 from stripe import InvalidRequestError, StripeClient
 
-from .meter_events import create_meter, record_event
+from .meter_events import create_meter, record_event, total
 from .server_fixture import SdkServer, now, parse_body
 
 FIELDS = {
     "id", "object", "created", "customer_mapping", "default_aggregation", "dimension_payload_keys", "display_name",
     "event_name", "event_time_window", "livemode", "status", "status_transitions", "updated", "value_settings",
 }  # fmt: skip
-EXTRA_FIELDS = {"revision"}
+EXTRA_FIELDS = {
+    "filter", "multiplier", "optional_dimension_payload_keys", "revision", "rounding", "upcoming_rules",
+}  # fmt: skip
 
 
 def test_a_meter_has_every_field_and_stripes_defaults(client: StripeClient, event_name: str) -> None:
@@ -40,6 +43,17 @@ def test_a_meter_has_every_field_and_stripes_defaults(client: StripeClient, even
     }
     assert meter.last_response is not None
     assert (meter.last_response.request_id or "").startswith("req_")
+
+
+def test_a_formula_that_stripe_does_not_have_is_shown(client: StripeClient, event_name: str) -> None:
+    """Stripe's operations read such a meter; only ours create it."""
+    params = {"event_name": event_name, "default_aggregation": {"formula": "unique_count"}}
+    response: Any = client.raw_request("post", "/v1/billing/meters/configure", **params)
+    meter_id = json.loads(response.body)["id"]
+    assert client.v1.billing.meters.retrieve(meter_id).default_aggregation.formula == "unique_count"
+    for value in ("ann", "ben", "ann"):
+        record_event(client, event_name, value)
+    assert total(client, meter_id) == 2
 
 
 @pytest.mark.parametrize("formula", ["count", "last", "sum"])

@@ -111,6 +111,27 @@ def test_pre_aggregated_usage_is_the_newest_event_of_each_window(
     assert [summary.aggregated_value for summary in listed.data] == [6]
 
 
+@pytest.mark.parametrize("value_grouping_window", [None, "hour"])
+def test_summaries_by_dimension(client: StripeClient, event_name: str, value_grouping_window: str | None) -> None:
+    """By the parameters of Stripe's preview, page by page: one summary for each group."""
+    meter_id = create_meter(client, event_name, dimension_payload_keys=["model", "region"])
+    usage = [("small", "eu", "1"), ("small", "us", "2"), ("large", "eu", "4"), ("small", "eu", "8")]
+    for model, region, value in usage:
+        payload = {"stripe_customer_id": "cus_1", "value": value, "model": model, "region": region}
+        client.v1.billing.meter_events.create({"event_name": event_name, "payload": payload, "timestamp": now()})
+    start, end = around_now(DAY)
+    params: Any = {"dimension_group_by_keys": ["model"], "dimension_filters": {"region": ["eu"]}, "limit": 1}
+    if value_grouping_window is not None:
+        params["value_grouping_window"] = value_grouping_window
+    listed = _summaries(client, meter_id, start, end, **params)
+    assert [(summary.dimensions["model"], summary.aggregated_value) for summary in listed.auto_paging_iter()] == [
+        ("large", 4),
+        ("small", 9),
+    ]
+    (in_total,) = parse_body(_summaries(client, meter_id, start, end, dimension_filters={"region": "us"}))["data"]
+    assert (in_total["aggregated_value"], "dimensions" in in_total) == (2, False)
+
+
 MISALIGNED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"start_time": 1}, "start_time", "parameter_invalid"),
     ({"end_time": DAY - 1}, "end_time", "parameter_invalid"),

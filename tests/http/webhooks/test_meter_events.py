@@ -47,6 +47,17 @@ def test_each_change_is_an_event_in_both_forms(served_ledger: ServedLedger) -> N
     assert last.data.previous_attributes == {"default_aggregation": {"formula": "sum"}, "revision": 1}
 
 
+def test_an_update_has_the_previous_filter(served_ledger: ServedLedger) -> None:
+    """Completely, because two conditions have different fields."""
+    conditions = [{"key": "region", "equals": "eu"}, {"key": "region", "one_of": ["eu", "us"]}, None]
+    for condition in conditions:
+        served_ledger.metering.rules.change("tokens", {"filter": condition}, reason="a contract changed")
+    create_events(served_ledger)
+    updates = [event for event in snapshot_events(served_ledger) if isinstance(event, Event)][1:]
+    assert [event.data.object["filter"] for event in updates] == conditions
+    assert [(event.data.previous_attributes or {})["filter"] for event in updates] == [None, *conditions[:2]]
+
+
 def test_changes_older_than_the_readable_period_are_skipped(served_ledger: ServedLedger) -> None:
     """A ledger that is served for the first time has events of the last 30 days."""
     advance_clock(served_ledger, days=31)

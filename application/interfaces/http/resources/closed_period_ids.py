@@ -11,10 +11,10 @@ from ..api_types import from_unix
 from ..ledgers import ServedLedger
 from ..object_ids import (
     CLOSED_PERIOD_PREFIX,
-    customer_from_token,
-    customer_token,
     decode_compound_id,
     encode_compound_id,
+    name_from_token,
+    name_token,
 )
 
 Bounds = tuple[datetime | None, datetime | None]
@@ -62,7 +62,7 @@ def list_identified_periods(
     for period in ledger.metering.periods.list(
         event_name, customer, start=start, end=end, as_of=as_of, reopened=True
     ):  # periods with the same bounds come in order of closing
-        bounds_key = customer_token(period.customer), to_microseconds(period.start), to_microseconds(period.end)
+        bounds_key = name_token(period.customer), to_microseconds(period.start), to_microseconds(period.end)
         identified_periods.append(
             IdentifiedPeriod(ClosedPeriodKey(event_name, *bounds_key, occurrences[bounds_key]), period)
         )
@@ -79,7 +79,7 @@ def find_identified_period(
         return None
     try:
         identified_periods = list_identified_periods(
-            ledger, key.event_name, customer_from_token(key.customer_token), as_of=as_of
+            ledger, key.event_name, name_from_token(key.customer_token), as_of=as_of
         )
     except (MeterNotFound, InvalidParameter):
         return None

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from .....domain.customer_periods import ClosedPeriod
 from .....domain.errors import PeriodNotClosed
 from ..api_types import (
     AsOfParameters,
@@ -16,17 +17,20 @@ from ..api_types import (
     Parameters,
     Reason,
     UnixTime,
+    encode,
     encode_decimal,
     from_unix,
+    optional_number,
     parse_as_of,
     to_unix,
 )
+from ..dimension_parameters import DimensionGroupByKeys, Dimensions
 from ..errors import ApiError, missing_object
 from ..ledgers import RequestContext, ServedLedger
-from ..meter_objects import RulesObject
 from ..object_ids import METER_PREFIX, encode_id
 from ..operations import OperationRegistry
-from ..pagination import list_response, paginate
+from ..pagination import limit_page_size, list_response, paginate
+from ..rules_objects import RulesObject
 from .closed_period_ids import (
     IdentifiedPeriod,
     closed_period_id,
@@ -48,11 +52,23 @@ class ReopeningDetails(msgspec.Struct, kw_only=True):
     by: str | None
 
 
+class ClosedPeriodGroup(msgspec.Struct, kw_only=True):
+    """The part of a closed period with these values of `dimensions`."""
+
+    aggregated_value: Number
+    billable_value: Number
+    count: int
+    dimensions: Dimensions
+    last: Number | None
+    sum: Number
+
+
 class BillingClosedPeriod(msgspec.Struct, kw_only=True):
     """A closed period of a customer: its totals at `created`, from the ledger up to `position`.
 
     `digest` is the SHA-256 of the counted events, `rules` are the rules at closing. `gap_before` and `gap_after` are
-    the ranges to the customer's previous and next closed period, if these don't adjoin.
+    the ranges to the customer's previous and next closed period, if these don't adjoin. `groups` are the totals by
+    the dimensions that the period was closed with.
     """
 
     id: str
@@ -66,6 +82,7 @@ class BillingClosedPeriod(msgspec.Struct, kw_only=True):
     end_time: int
     gap_after: PeriodGap | None
     gap_before: PeriodGap | None
+    groups: list[ClosedPeriodGroup]
     last: Number | None
     livemode: bool
     meter: str
@@ -79,9 +96,10 @@ class BillingClosedPeriod(msgspec.Struct, kw_only=True):
 
 
 class ClosePeriod(Parameters, kw_only=True):
-    """The period of a customer to close."""
+    """The period of a customer to close, and the dimensions to group its totals by."""
 
     customer: Customer
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime
     meter: Id
     start_time: UnixTime
@@ -117,7 +135,9 @@ def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
     params, ledger = context.params, context.ledger
     event_name = require_event_name(ledger, params.meter)
     start, end = from_unix(params.start_time), from_unix(params.end_time)
-    closed_period = ledger.metering.periods.close(event_name, params.customer, start, end)
+    closed_period = ledger.metering.periods.close(
+        event_name, params.customer, start, end, group_by=params.dimension_group_by_keys
+    )
     candidates = [
         identified
         for identified in list_identified_periods(ledger, event_name, params.customer)
@@ -133,7 +153,10 @@ def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
 
 @operations.get(URL)
 def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObject[BillingClosedPeriod]:
-    """List closed periods, newest first. With `reopened`, include reopened ones."""
+    """List closed periods, newest first. With `reopened`, include reopened ones.
+
+    A page has fewer than `limit` periods, and `has_more`, if their groups have more than 4 MB.
+    """
     params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
     if params.meter is None:
         event_names = [meter.event_name for meter in ledger.metering.meters.list(as_of=as_of)]
@@ -156,7 +179,9 @@ def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObjec
         return None if identified is None else _sort_key(identified)
 
     data, has_more = paginate(selected, _sort_key, decode_cursor, params)
-    return list_response([_to_response(identified, ledger, as_of) for identified in data], URL, has_more=has_more)
+    page, is_cut = limit_page_size(data, params, lambda identified: len(encode(_groups(identified.period))))
+    periods = [_to_response(identified, ledger, as_of) for identified in page]
+    return list_response(periods, URL, has_more=has_more or is_cut)
 
 
 @operations.get(URL + "/{id}")
@@ -225,7 +250,8 @@ def _to_response(
         end_time=to_unix(period.end),
         gap_after=gap_after,
         gap_before=gap_before,
-        last=None if period.last is None else encode_decimal(period.last),
+        groups=_groups(period),
+        last=optional_number(period.last),
         livemode=ledger.livemode,
         meter=encode_id(METER_PREFIX, period.event_name),
         position=period.position,
@@ -238,3 +264,17 @@ def _to_response(
         status="closed" if period.is_closed else "reopened",
         sum=encode_decimal(period.sum),
     )
+
+
+def _groups(period: ClosedPeriod) -> list[ClosedPeriodGroup]:
+    return [
+        ClosedPeriodGroup(
+            aggregated_value=encode_decimal(group.quantity),
+            billable_value=encode_decimal(group.billable),
+            count=group.count,
+            dimensions=group.dimensions,
+            last=optional_number(group.last),
+            sum=encode_decimal(group.sum),
+        )
+        for group in period.groups
+    ]

@@ -1,11 +1,14 @@
-"""Event summaries: totals of a customer by window of time."""
+"""Event summaries: totals of a customer by window of time, and by group of dimension values."""
 
-from datetime import UTC, datetime
+import re
+from collections.abc import Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import Literal
 
 import msgspec
 
+from ....results import Total
 from ..api_types import (
     Customer,
     ListAsOfParameters,
@@ -17,23 +20,39 @@ from ..api_types import (
     parse_as_of,
     to_unix,
 )
+from ..dimension_parameters import (
+    DimensionFilters,
+    DimensionGroupByKeys,
+    Dimensions,
+    GroupKey,
+    find_group_key,
+    group_key,
+    group_token,
+    in_groups,
+    to_where,
+)
 from ..errors import invalid_parameter
 from ..ledgers import RequestContext
+from ..object_ids import decode_id, encode_id
 from ..operations import OperationRegistry
 from ..pagination import list_response, paginate
 from ..parameters import check_text
 
 operations = OperationRegistry("Event summaries")
-_MAX_SECONDS_LENGTH = 13
+_SECONDS = re.compile(r"-?[0-9]{1,12}")
 _ALIGNMENT = {None: (60, "a minute"), "hour": (3_600, "an hour"), "day": (86_400, "a day")}
 
 
 class MeterEventSummary(msgspec.Struct, kw_only=True):
-    """The total of [start_time, end_time). `aggregated_value` is exact and may be negative."""
+    """The total of [start_time, end_time). `aggregated_value` is exact and may be negative.
+
+    With dimension_group_by_keys it is the total of the usage with these values of `dimensions`.
+    """
 
     id: str
     object: Literal["billing.meter_event_summary"] = "billing.meter_event_summary"
     aggregated_value: Number
+    dimensions: Dimensions | msgspec.UnsetType = msgspec.UNSET
     end_time: int
     livemode: bool
     meter: str
@@ -41,9 +60,11 @@ class MeterEventSummary(msgspec.Struct, kw_only=True):
 
 
 class ListSummaries(ListAsOfParameters, kw_only=True):
-    """A customer and a range of time, as one total or by hour or day in UTC."""
+    """A customer and a range of time, as one total or by hour or day in UTC, and by dimension values."""
 
     customer: Customer
+    dimension_filters: DimensionFilters | None = None
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     start_time: UnixTime
     end_time: UnixTime
     value_grouping_window: Literal["day", "hour"] | None = None
@@ -51,32 +72,40 @@ class ListSummaries(ListAsOfParameters, kw_only=True):
 
 @operations.get("/v1/billing/meters/{id}/event_summaries")
 def list_event_summaries(context: RequestContext[ListSummaries]) -> ListObject[MeterEventSummary]:
-    """List event summaries, newest first. Hours and days without usage are omitted.
+    """List event summaries, newest first. Hours, days and groups without usage are omitted.
 
-    The range is half-open and must be aligned to minutes, or to the grouping window in UTC.
+    The range is half-open and must be aligned to minutes, or to the grouping window in UTC. With
+    dimension_group_by_keys there is a summary for each window and group, ordered by their values.
     """
-    params, meter_id = context.params, context.path_parameters["id"]
-    meter, as_of = context.ledger.meter(meter_id), parse_as_of(params)
+    params, meter_id, ledger = context.params, context.path_parameters["id"], context.ledger
+    event_name, as_of = ledger.meter(meter_id).event_name, parse_as_of(params)
     start, end = aligned_range(params.start_time, params.end_time, params.value_grouping_window)
     customer = check_text(params.customer, "customer")
-    metering, event_name = context.ledger.metering, meter.event_name
+    where, group_by = to_where(params.dimension_filters), params.dimension_group_by_keys
     if params.value_grouping_window is None:
-        totals = [metering.total(event_name, customer, start, end, as_of=as_of)]
+        totals = [ledger.metering.total(event_name, customer, start, end, as_of=as_of, where=where, group_by=group_by)]
     else:
         window = params.value_grouping_window
-        totals = metering.summaries(event_name, customer, start, end, window=window, as_of=as_of)[::-1]
-    series_id = sha256("\0".join((meter_id, customer)).encode()).hexdigest()[:24]
+        totals = ledger.metering.summaries(
+            event_name, customer, start, end, window=window, as_of=as_of, where=where, group_by=group_by
+        )
+    summaries, series_id = in_groups(reversed(totals), group_by), _series_id(meter_id, customer, params)
     data, has_more = paginate(
-        totals, lambda total: (total.start,), lambda object_id: _decode_cursor(object_id, series_id), params
+        summaries,
+        _sort_key,
+        lambda object_id: _decode_cursor(object_id, series_id, group_by, summaries),
+        params,
+        is_ascending=True,
     )
     return list_response(
         [
             MeterEventSummary(
-                id=f"mtrusg_{series_id}_{to_unix(total.start)}_{to_unix(total.end)}",
+                id=_summary_id(series_id, total),
                 aggregated_value=encode_decimal(total.value),
+                dimensions=total.dimensions or msgspec.UNSET,
                 start_time=to_unix(total.start),
                 end_time=to_unix(total.end),
-                livemode=context.ledger.livemode,
+                livemode=ledger.livemode,
                 meter=meter_id,
             )
             for total in data
@@ -100,18 +129,36 @@ def aligned_range(start: int, end: int, window: str | None = None) -> tuple[date
     return from_unix(start), from_unix(end)
 
 
-def _decode_cursor(object_id: str, series_id: str) -> tuple[datetime] | None:
-    """Return the start in the id of a summary; None if it is not of this meter and customer."""
-    prefix, _, rest = object_id.partition("_")
-    series, _, bounds = rest.partition("_")
-    start, _, end = bounds.partition("_")
-    if (prefix, series) != ("mtrusg", series_id) or not (_is_unix_seconds(start) and _is_unix_seconds(end)):
-        return None
-    try:
-        return (datetime.fromtimestamp(int(start), UTC),)
-    except (ValueError, OverflowError, OSError):
-        return None
+_SortKey = tuple[int, GroupKey]
 
 
-def _is_unix_seconds(text: str) -> bool:
-    return text.lstrip("-").isdecimal() and len(text) <= _MAX_SECONDS_LENGTH
+def _sort_key(total: Total) -> _SortKey:
+    """Return the key that sorts newest windows first, and groups by their values."""
+    return -to_unix(total.start), group_key(total)
+
+
+def _series_id(meter_id: str, customer: str, params: ListSummaries) -> str:
+    """Return what the ids of all summaries of a meter, a customer, its filters and its groups have in common."""
+    parts = [meter_id, customer]
+    if params.dimension_filters or params.dimension_group_by_keys:
+        dimensions = params.dimension_filters, params.dimension_group_by_keys
+        parts.append(msgspec.json.encode(dimensions, order="sorted").decode())
+    return sha256("\0".join(parts).encode()).hexdigest()[:24]
+
+
+def _summary_id(series_id: str, total: Total) -> str:
+    window_id = f"mtrusg_{series_id}_{to_unix(total.start)}_{to_unix(total.end)}"
+    return encode_id(window_id, group_token(total.dimensions)) if total.dimensions else window_id
+
+
+def _decode_cursor(
+    object_id: str, series_id: str, group_by: Sequence[str], summaries: Sequence[Total]
+) -> _SortKey | None:
+    """Return the sort key in the id of a summary; None if it is not of this series."""
+    prefix, series, start, end = (object_id.split("_", 4) + [""] * 3)[:4]
+    if (prefix, series) != ("mtrusg", series_id) or not (_SECONDS.fullmatch(start) and _SECONDS.fullmatch(end)):
+        return None
+    window_id = f"{prefix}_{series}_{start}_{end}"
+    token = "" if object_id == window_id else decode_id(window_id, object_id)
+    group = None if token is None else find_group_key(token, group_by, summaries)
+    return None if group is None else (-int(start), group)

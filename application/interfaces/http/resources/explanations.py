@@ -4,16 +4,17 @@ from typing import Literal
 
 import msgspec
 
+from .....domain.formulas import Formula
 from ..api_types import AsOfParameters, Customer, ListObject, Number, UnixTime, encode_decimal, from_unix, parse_as_of
+from ..dimension_parameters import DimensionFilters, DimensionGroupByKeys, to_where
 from ..errors import ApiError
 from ..ledgers import RequestContext, ServedLedger
-from ..meter_objects import Formula, Window
-from ..object_ids import customer_token
 from ..operations import OperationRegistry
 from ..pagination import list_response
+from ..rules_objects import Window
 from .recorded_meter_events import URL as EVENTS
 from .recorded_meter_events import EventFilter, RecordedMeterEvent, payload_size, read_events, recorded_fields
-from .totals import MeterTotal, TotalKey, meter_total
+from .totals import MeterTotal, meter_total
 
 operations = OperationRegistry("Explanations")
 MAX_EVENTS, MAX_PAYLOAD_BYTES = 10_000, 8_000_000
@@ -27,7 +28,7 @@ class ExplainedMeterEvent(RecordedMeterEvent, kw_only=True):
 
 
 class Explanation(msgspec.Struct, kw_only=True):
-    """A total and all events behind it. The contributions add up to its `aggregated_value`.
+    """A total and all events behind it. The contributions add up to its `aggregated_value`. `groups` are its parts.
 
     It covers the ledger up to `position`, under the rules of `revision`. `digest` is the SHA-256 of the counted
     events, as in a closed period.
@@ -38,6 +39,7 @@ class Explanation(msgspec.Struct, kw_only=True):
     event_time_window: Window | None
     events: ListObject[ExplainedMeterEvent]
     formula: Formula
+    groups: list[MeterTotal]
     livemode: bool
     meter: str
     position: int
@@ -46,9 +48,11 @@ class Explanation(msgspec.Struct, kw_only=True):
 
 
 class ExplainTotal(AsOfParameters, kw_only=True):
-    """The total to explain: of one customer, or of all customers together."""
+    """The total to explain: of one customer or of all customers together, of all or of some dimension values."""
 
     customer: Customer | None = None
+    dimension_filters: DimensionFilters | None = None
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime
     start_time: UnixTime
 
@@ -66,27 +70,27 @@ def retrieve_explanation(context: RequestContext[ExplainTotal]) -> Explanation:
         context.path_parameters["id"],
         context.ledger,
     )
-    meter = ledger.meter(meter_id, as_of)
+    event_name, where = ledger.meter(meter_id, as_of).event_name, to_where(params.dimension_filters)
     start, end = from_unix(params.start_time), from_unix(params.end_time)
-    _check_size(ledger, EventFilter(meter.event_name, params.customer, start, end, as_of))
-    explanation = ledger.metering.explain(meter.event_name, params.customer, start, end, as_of=as_of)
+    _check_size(ledger, EventFilter(event_name, params.customer, start, end, as_of, where))
+    explanation = ledger.metering.explain(
+        event_name, params.customer, start, end, as_of=as_of, where=where, group_by=params.dimension_group_by_keys
+    )
     events = [
-        ExplainedMeterEvent(
-            **recorded_fields(event, meter.dimension_keys, ledger), contribution=encode_decimal(event.contribution)
-        )
+        ExplainedMeterEvent(**recorded_fields(event, ledger), contribution=encode_decimal(event.contribution))
         for event in explanation.events
     ]
-    total_key = TotalKey(meter.event_name, params.start_time, params.end_time, customer_token(params.customer or ""))
     return Explanation(
         digest=explanation.digest,
         event_time_window=None if explanation.event_time_window is None else explanation.event_time_window.value,
         events=list_response(events, EVENTS, has_more=False),
-        formula=explanation.formula.value,
+        formula=explanation.formula,
+        groups=[meter_total(group, event_name, ledger) for group in explanation.total.groups],
         livemode=ledger.livemode,
         meter=meter_id,
         position=explanation.position,
         revision=explanation.revision,
-        total=meter_total(explanation.total, total_key, meter_id, ledger.livemode),
+        total=meter_total(explanation.total, event_name, ledger),
     )
 
 

@@ -1,81 +1,47 @@
 """Rules of meters: preview and change."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from ....queries.comparison import CustomerDifference
-from ....results import MeterView
-from ..api_types import Name, Number, Parameters, Reason, encode_decimal, to_unix
+from ....queries.comparison import CustomerDifference, WindowState
+from ..api_types import Number, Reason, UnixTime, encode_decimal, from_unix, optional_unix, to_unix
+from ..dimension_parameters import DimensionFilters, DimensionGroupByKeys, Dimensions, to_where
+from ..errors import ApiError, invalid_parameter
 from ..ledgers import RequestContext, exclusive_job
-from ..meter_objects import Aggregation, BillingMeter, RulesObject, billing_meter
+from ..meter_objects import BillingMeter, billing_meter
 from ..operations import OperationRegistry
-
-
-class CustomerMappingParams(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The new payload key of the customer."""
-
-    event_payload_key: Name
-    type: Literal["by_id"] = "by_id"
-
-
-class ValueSettingsParams(msgspec.Struct, forbid_unknown_fields=True):
-    """The new payload key of the value."""
-
-    event_payload_key: Name
-
-
-class RulesParams(Parameters, kw_only=True):
-    """New rules of a meter. Omitted fields stay unchanged.
-
-    With `event_time_window` set to `none` no event supersedes another. An empty `dimension_payload_keys`, which only
-    JSON can express, removes all dimensions.
-    """
-
-    customer_mapping: CustomerMappingParams | None = None
-    default_aggregation: Aggregation | None = None
-    dimension_payload_keys: Annotated[list[Name], Meta(max_length=10)] | None = None
-    event_time_window: Literal["day", "hour", "none"] | None = None
-    value_settings: ValueSettingsParams | None = None
-
-
-def to_rule_changes(params: RulesParams) -> dict[str, object]:
-    """Return the changed fields of the rules, by the library's names."""
-    changes: dict[str, object] = {}
-    if params.default_aggregation is not None:
-        changes["formula"] = params.default_aggregation.formula
-    if params.event_time_window is not None:
-        changes["event_time_window"] = None if params.event_time_window == "none" else params.event_time_window
-    if params.customer_mapping is not None:
-        changes["customer_key"] = params.customer_mapping.event_payload_key
-    if params.value_settings is not None:
-        changes["value_key"] = params.value_settings.event_payload_key
-    if params.dimension_payload_keys is not None:
-        changes["dimension_keys"] = tuple(params.dimension_payload_keys)
-    return changes
-
-
-def matches_rules(meter: MeterView, changes: dict[str, object]) -> bool:
-    """Return whether a meter already has these rules."""
-    return all(getattr(meter, field) == value for field, value in changes.items())
-
+from ..rules_objects import RulesObject
+from ..rules_parameters import RulesParams, has_rules, to_rule_changes
 
 operations = OperationRegistry("Rules")
 MAX_DIFFERENCES = 1_000
 
+EffectiveFrom = Annotated[
+    UnixTime, Meta(description="Usage from this time on counts under the new rules; all usage if it is absent.")
+]
 CalendarWindow = Literal["minute", "hour", "day", "month", "year"]
 
 
 class TotalDifference(msgspec.Struct, kw_only=True):
-    """A customer's total of one window of time, under the current and under the new rules."""
+    """A customer's total of one window of time, under the current and under the new rules.
+
+    If the request groups, it is the part with these values of `dimensions`. Closed periods keep their totals, so the
+    difference of a closed window is not billed.
+    """
 
     after: Number
     before: Number
+    billable_after: Number
+    billable_before: Number
     customer: str
     difference: Number
+    dimensions: Dimensions | None
     end_time: int
     start_time: int
+    state: WindowState
 
 
 class RulesPreview(msgspec.Struct, kw_only=True):
@@ -84,6 +50,8 @@ class RulesPreview(msgspec.Struct, kw_only=True):
     `before`, `after` and `difference` are sums of all totals, `customers` is the number of customers with differences.
     `differences` contains the largest ones, and `has_more` is true if there are others. `generation` is the generation
     of the read models under these rules. It stays until it is deleted, and makes the change of the rules fast.
+    `digest` identifies the differences, for the change; it is null if only some dimension values are compared, or
+    groups of them.
     """
 
     object: Literal["billing.rules_preview"] = "billing.rules_preview"
@@ -92,6 +60,8 @@ class RulesPreview(msgspec.Struct, kw_only=True):
     customers: int
     difference: Number
     differences: list[TotalDifference]
+    digest: str | None
+    effective_from: int | None
     generation: int
     has_more: bool
     livemode: bool
@@ -103,32 +73,48 @@ class RulesPreview(msgspec.Struct, kw_only=True):
 
 
 class PreviewRules(RulesParams, kw_only=True):
-    """New rules, and the windows of time to compare."""
+    """New rules, from when on they apply, and the windows of time and the dimension values to compare."""
 
+    dimension_filters: DimensionFilters | None = None
+    dimension_group_by_keys: DimensionGroupByKeys = ()
+    effective_from: EffectiveFrom | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_DIFFERENCES)] = 100
     timezone: Annotated[str, Meta(min_length=1, max_length=100, description="An IANA timezone name.")] = "UTC"
     window: CalendarWindow = "month"
 
 
 class ChangeRules(RulesParams, kw_only=True):
-    """New rules, why they change, and by whom. The default for `by` is the access key."""
+    """New rules, from when on they apply, why they change, and by whom. The default for `by` is the access key.
+
+    With the `digest` of a preview, the rules change only if the same preview would have the same differences now.
+    """
 
     reason: Reason
     by: Reason | None = None
+    digest: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+    effective_from: EffectiveFrom | None = None
 
 
 @operations.post("/v1/billing/meters/{id}/rules_preview")
 def preview_rules(context: RequestContext[PreviewRules]) -> RulesPreview:
     """Preview new rules: compare all totals without changing anything.
 
-    It may take long. Only one such request runs at a time.
+    Dimensions are those of the current and of the new rules. It may take long. Only one such request runs at a time.
     """
     params, ledger, meter_id = context.params, context.ledger, context.path_parameters["id"]
-    meter, metering = ledger.meter(meter_id), ledger.metering
+    meter, metering, changes = ledger.meter(meter_id), ledger.metering, to_rule_changes(params)
+    where, group_by = to_where(params.dimension_filters), params.dimension_group_by_keys
     with exclusive_job(ledger):
-        candidate = metering.generations.build_candidate(meter.event_name, to_rule_changes(params))
-        comparison = metering.generations.diff(candidate.number, window=params.window, timezone=params.timezone)
-    (meter_difference,) = (difference for difference in comparison.meters if difference.event_name == meter.event_name)
+        candidate = metering.generations.build_candidate(
+            meter.event_name, changes, effective_from=_effective_from(params)
+        )
+        comparison = metering.generations.diff(
+            candidate.number, window=params.window, timezone=params.timezone, where=where, group_by=group_by
+        )
+    of_meter = [difference for difference in comparison.meters if difference.event_name == meter.event_name]
+    if not of_meter:
+        raise _no_dimensions(params)
+    (meter_difference,) = of_meter
     differences = [difference for difference in comparison.sorted_by_size if difference.event_name == meter.event_name]
     return RulesPreview(
         after=encode_decimal(meter_difference.after),
@@ -136,6 +122,8 @@ def preview_rules(context: RequestContext[PreviewRules]) -> RulesPreview:
         customers=meter_difference.customers,
         difference=encode_decimal(meter_difference.difference),
         differences=[_to_response(difference) for difference in differences[: params.limit]],
+        digest=comparison.digest,
+        effective_from=optional_unix(candidate.effective_from[meter.event_name]),
         generation=candidate.number,
         has_more=len(differences) > params.limit,
         livemode=ledger.livemode,
@@ -149,26 +137,48 @@ def preview_rules(context: RequestContext[PreviewRules]) -> RulesPreview:
 
 @operations.post("/v1/billing/meters/{id}/rules")
 def change_rules(context: RequestContext[ChangeRules]) -> BillingMeter:
-    """Change the rules of a meter, for all of its history. Closed periods stay unchanged.
+    """Change the rules of a meter, for all usage or for usage from a time on. Closed periods stay unchanged.
 
     It may take long. Only one such request runs at a time.
     """
-    params, ledger = context.params, context.ledger
-    meter, changes = ledger.meter(context.path_parameters["id"]), to_rule_changes(params)
-    if not (context.is_retry and matches_rules(meter, changes)):
-        with exclusive_job(ledger):
-            meter = ledger.metering.rules.change(
-                meter.event_name, changes, reason=params.reason, by=params.by or context.access_key.hint
-            )
-    return billing_meter(meter, ledger)
+    params, metering, meter_id = context.params, context.ledger.metering, context.path_parameters["id"]
+    meter, changes, effective_from = context.ledger.meter(meter_id), to_rule_changes(params), _effective_from(params)
+    event_name, by = meter.event_name, params.by or context.access_key.hint
+    if context.is_retry and has_rules(meter, changes, effective_from):
+        return billing_meter(meter, context.ledger)
+    with exclusive_job(context.ledger):
+        if params.digest is None:
+            metering.rules.change(event_name, changes, reason=params.reason, by=by, effective_from=effective_from)
+        else:
+            candidate = metering.generations.build_candidate(event_name, changes, effective_from=effective_from)
+            metering.generations.promote(candidate.number, reason=params.reason, by=by, digest=params.digest)
+    return billing_meter(context.ledger.meter(meter_id), context.ledger)
+
+
+def _effective_from(params: PreviewRules | ChangeRules) -> datetime | None:
+    return None if params.effective_from is None else from_unix(params.effective_from)
+
+
+def _no_dimensions(params: PreviewRules) -> ApiError:
+    """Return the error for dimensions that only other meters have."""
+    param = "dimension_group_by_keys" if params.dimension_group_by_keys else "dimension_filters"
+    named = dict.fromkeys((*params.dimension_group_by_keys, *(params.dimension_filters or ())))
+    return invalid_parameter(
+        param, f"{param!r}: the meter has not all of the dimensions {', '.join(map(repr, named))}, under its current "
+        "rules or the new ones.",
+    )  # fmt: skip
 
 
 def _to_response(difference: CustomerDifference) -> TotalDifference:
     return TotalDifference(
         after=encode_decimal(difference.after),
         before=encode_decimal(difference.before),
+        billable_after=encode_decimal(difference.billable_after),
+        billable_before=encode_decimal(difference.billable_before),
         customer=difference.customer,
         difference=encode_decimal(difference.difference),
+        dimensions=difference.dimensions or None,
         end_time=to_unix(difference.end),
         start_time=to_unix(difference.start),
+        state=difference.state,
     )

@@ -1,6 +1,6 @@
 """Meters, as in Stripe's v1 API."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -18,23 +18,22 @@ from ..api_types import (
 )
 from ..errors import ApiError
 from ..ledgers import RequestContext, ServedLedger
-from ..meter_objects import (
-    METERS_URL,
-    Aggregation,
-    BillingMeter,
-    CustomerMapping,
-    Status,
-    ValueSettings,
-    Window,
-    billing_meter,
-)
+from ..meter_objects import METERS_URL, BillingMeter, Status, billing_meter
 from ..object_ids import METER_PREFIX, decode_id
 from ..operations import OperationRegistry
 from ..pagination import list_response, paginate
 from ..parameters import check_text
+from ..rules_objects import CustomerMapping, ValueSettings, Window
+from ..rules_parameters import RulesParams, to_rule_changes
 
 URL = METERS_URL
 operations = OperationRegistry("Meters")
+
+
+class StripeAggregation(msgspec.Struct, forbid_unknown_fields=True):
+    """How values are aggregated, by a formula that Stripe has."""
+
+    formula: Literal["count", "last", "sum"]
 
 
 class CreateMeter(Parameters, kw_only=True):
@@ -42,11 +41,18 @@ class CreateMeter(Parameters, kw_only=True):
 
     display_name: DisplayName
     event_name: Name
-    default_aggregation: Aggregation
+    default_aggregation: StripeAggregation
     customer_mapping: CustomerMapping = msgspec.field(default_factory=CustomerMapping)
     value_settings: ValueSettings = msgspec.field(default_factory=ValueSettings)
     event_time_window: Window | None = None
     dimension_payload_keys: Annotated[list[Name], Meta(max_length=10)] | None = None
+
+
+class ConfigureMeter(RulesParams, kw_only=True):
+    """A meter with any rules. The default for `display_name` is the event name, for the formula `sum`."""
+
+    display_name: DisplayName | None = None
+    event_name: Name
 
 
 class UpdateMeter(Parameters, kw_only=True):
@@ -84,6 +90,18 @@ def create_meter(context: RequestContext[CreateMeter]) -> BillingMeter:
         value_key=params.value_settings.event_payload_key,
         dimension_keys=params.dimension_payload_keys or (),
     )
+    return billing_meter(meter, context.ledger)
+
+
+@operations.post(URL + "/configure")
+def configure_meter(context: RequestContext[ConfigureMeter]) -> BillingMeter:
+    """Configure a meter with any rules, also those that Stripe doesn't have.
+
+    An existing meter with the same display name and the same rules is returned.
+    """
+    params, metering = context.params, context.ledger.metering
+    rules = cast(Any, to_rule_changes(params))
+    meter = metering.meters.configure(params.event_name, display_name=params.display_name, **rules)
     return billing_meter(meter, context.ledger)
 
 

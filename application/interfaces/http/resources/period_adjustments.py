@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from .....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound
-from ....results import AdjustingEvent, Adjustment
+from ....queries.dimension_query import Where
+from ....results import AdjustingEvent, Adjustment, Verdict
 from ..api_types import (
     AsOfParameters,
     Customer,
@@ -16,13 +17,15 @@ from ..api_types import (
     ListObject,
     Number,
     UnixTime,
+    encode,
     encode_decimal,
     parse_as_of,
     to_unix,
 )
+from ..dimension_parameters import DimensionFilters, DimensionGroupByKeys, Dimensions, to_where
 from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger
-from ..object_ids import METER_EVENT_PREFIX, METER_PREFIX, customer_token, decode_id, encode_id
+from ..object_ids import METER_EVENT_PREFIX, METER_PREFIX, decode_id, encode_id, name_token
 from ..operations import OperationRegistry
 from ..pagination import limit_page_size, list_response, paginate
 from .closed_period_ids import (
@@ -34,7 +37,7 @@ from .closed_period_ids import (
     optional_range,
 )
 from .closed_periods import require_event_name
-from .recorded_meter_events import STATUSES, RecordedMeterEvent, Status, payload_size, recorded_fields
+from .recorded_meter_events import RecordedMeterEvent, payload_size, recorded_fields
 
 URL = "/v1/billing/period_adjustments"
 PERIOD_ADJUSTMENT_PREFIX = "mtrpadj"
@@ -49,7 +52,15 @@ class AdjustingMeterEvent(RecordedMeterEvent, kw_only=True):
     """
 
     change: Number
-    status_at_closing: Status | None
+    status_at_closing: Verdict | None
+
+
+class PeriodAdjustmentGroup(msgspec.Struct, kw_only=True):
+    """The part of an adjustment with these values of `dimensions`."""
+
+    aggregated_value: Number
+    difference: Number
+    dimensions: Dimensions
 
 
 class PeriodAdjustment(msgspec.Struct, kw_only=True):
@@ -57,7 +68,8 @@ class PeriodAdjustment(msgspec.Struct, kw_only=True):
 
     `aggregated_value` and `billable_value` are the current totals of the period under its rules at closing;
     the differences are relative to the frozen totals. `rules_difference` is what the current rules would add, and is
-    not owed. The `change` of all `events`, of which the first 10 are included, adds up to `difference`.
+    not owed. The `change` of all `events`, of which the first 10 are included, adds up to `difference`. `groups` are
+    the parts by dimensions, if the request groups.
     """
 
     id: str
@@ -70,6 +82,7 @@ class PeriodAdjustment(msgspec.Struct, kw_only=True):
     difference: Number
     end_time: int
     events: ListObject[AdjustingMeterEvent]
+    groups: list[PeriodAdjustmentGroup]
     livemode: bool
     meter: str
     position: int
@@ -78,20 +91,30 @@ class PeriodAdjustment(msgspec.Struct, kw_only=True):
 
 
 class ListPeriodAdjustments(ListAsOfParameters, kw_only=True):
-    """Filters for adjustments of a meter: customer, and a range [start_time, end_time) that periods overlap."""
+    """Filters for adjustments of a meter: customer, and a range [start_time, end_time) that periods overlap.
+
+    Dimensions are those of the rules that the periods were closed under.
+    """
 
     customer: Customer | None = None
+    dimension_filters: DimensionFilters | None = None
+    dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime | None = None
     meter: Id
     start_time: UnixTime | None = None
 
 
 class RetrievePeriodAdjustment(AsOfParameters, kw_only=True):
-    """The adjustment of one closed period."""
+    """The adjustment of one closed period, of all or of some dimension values."""
+
+    dimension_filters: DimensionFilters | None = None
+    dimension_group_by_keys: DimensionGroupByKeys = ()
 
 
 class ListAdjustingEvents(ListAsOfParameters, kw_only=True):
-    """The events that caused an adjustment."""
+    """The events that caused an adjustment, of all or of some dimension values."""
+
+    dimension_filters: DimensionFilters | None = None
 
 
 @operations.get(URL, is_large=True)
@@ -99,7 +122,8 @@ def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> L
     """List adjustments of closed periods, by customer and start. Periods without later changes are omitted."""
     params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
     event_name, bounds = require_event_name(ledger, params.meter), optional_range(params.start_time, params.end_time)
-    adjustments = _adjustments(ledger, event_name, params.customer, bounds, as_of)
+    query = _Query(as_of, to_where(params.dimension_filters), params.dimension_group_by_keys)
+    adjustments = _adjustments(ledger, event_name, params.customer, bounds, query)
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
         identified = find_identified_period(ledger, object_id, prefix=PERIOD_ADJUSTMENT_PREFIX)
@@ -107,25 +131,24 @@ def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> L
 
     data, has_more = paginate(adjustments, lambda pair: _sort_key(pair[0]), decode_cursor, params, is_ascending=True)
     page, is_cut = limit_page_size(data, params, lambda pair: _inline_size(pair[1]))
-    dimension_keys = ledger.metering.meters.get(event_name, as_of=as_of).dimension_keys if data else ()
-    responses = [_to_response(*pair, dimension_keys, ledger) for pair in page]
+    responses = [_to_response(*pair, ledger) for pair in page]
     return list_response(responses, URL, has_more=has_more or is_cut)
 
 
 @operations.get(URL + "/{id}", is_large=True)
 def retrieve_period_adjustment(context: RequestContext[RetrievePeriodAdjustment]) -> PeriodAdjustment:
     """Retrieve the adjustment of a closed period."""
-    identified, adjustment, dimension_keys = _find_or_404(
-        context.ledger, context.path_parameters["id"], parse_as_of(context.params)
-    )
-    return _to_response(identified, adjustment, dimension_keys, context.ledger)
+    params = context.params
+    query = _Query(parse_as_of(params), to_where(params.dimension_filters), params.dimension_group_by_keys)
+    return _to_response(*_find_or_404(context.ledger, context.path_parameters["id"], query), context.ledger)
 
 
 @operations.get(URL + "/{id}/events", is_large=True)
 def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListObject[AdjustingMeterEvent]:
     """List the events that caused an adjustment, oldest first."""
     object_id, ledger = context.path_parameters["id"], context.ledger
-    _, adjustment, dimension_keys = _find_or_404(ledger, object_id, parse_as_of(context.params))
+    query = _Query(parse_as_of(context.params), to_where(context.params.dimension_filters))
+    _, adjustment = _find_or_404(ledger, object_id, query)
 
     def decode_cursor(event_id: str) -> tuple[object, ...] | None:
         try:
@@ -142,63 +165,61 @@ def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListO
         is_ascending=True,
     )
     page, is_cut = limit_page_size(data, context.params, payload_size)
-    events = _to_events(page, dimension_keys, ledger)
+    events = _to_events(page, ledger)
     return list_response(events, f"{URL}/{object_id}/events", has_more=has_more or is_cut)
 
 
+class _Query(NamedTuple):
+    """As of when adjustments are computed, of which dimension values, and by which groups."""
+
+    as_of: datetime | int | None
+    where: Where | None
+    group_by: Sequence[str] = ()
+
+
 def _adjustments(
-    ledger: ServedLedger,
-    event_name: str,
-    customer: str | None,
-    bounds: Bounds,
-    as_of: datetime | int | None,
+    ledger: ServedLedger, event_name: str, customer: str | None, bounds: Bounds, query: _Query
 ) -> list[tuple[IdentifiedPeriod, Adjustment]]:
     """Return the adjustment of each closed period that is not reopened, by customer and start."""
     start, end = bounds
     closed_periods = {
         (identified.key.customer_token, identified.period.start, identified.period.end): identified
-        for identified in list_identified_periods(ledger, event_name, customer, bounds, as_of)
+        for identified in list_identified_periods(ledger, event_name, customer, bounds, query.as_of)
         if identified.period.is_closed
     }
-    adjustments = ledger.metering.periods.adjustments(event_name, customer, start=start, end=end, as_of=as_of)
+    adjustments = ledger.metering.periods.adjustments(
+        event_name, customer, start=start, end=end, as_of=query.as_of, where=query.where, group_by=query.group_by
+    )
     pairs = [
-        (closed_periods.get((customer_token(period.customer), period.start, period.end)), adjustment)
+        (closed_periods.get((name_token(period.customer), period.start, period.end)), adjustment)
         for adjustment in adjustments
         for period in (adjustment.period,)
     ]
     return [(identified, adjustment) for identified, adjustment in pairs if identified is not None]
 
 
-def _find_or_404(
-    ledger: ServedLedger, object_id: str, as_of: datetime | int | None
-) -> tuple[IdentifiedPeriod, Adjustment, Sequence[str]]:
-    requested = find_identified_period(ledger, object_id, as_of, PERIOD_ADJUSTMENT_PREFIX)
+def _find_or_404(ledger: ServedLedger, object_id: str, query: _Query) -> tuple[IdentifiedPeriod, Adjustment]:
+    requested = find_identified_period(ledger, object_id, query.as_of, PERIOD_ADJUSTMENT_PREFIX)
     if requested is not None:
         period = requested.period
         bounds = period.start, period.end
-        for identified, adjustment in _adjustments(ledger, period.event_name, period.customer, bounds, as_of):
+        for identified, adjustment in _adjustments(ledger, period.event_name, period.customer, bounds, query):
             if identified.key == requested.key:
-                return (
-                    identified,
-                    adjustment,
-                    ledger.metering.meters.get(period.event_name, as_of=as_of).dimension_keys,
-                )
+                return identified, adjustment
     raise missing_object("period adjustment", object_id)
 
 
 def _inline_size(adjustment: Adjustment) -> int:
-    return sum(map(payload_size, adjustment.events[:MAX_INLINE_EVENTS]))
+    return sum(map(payload_size, adjustment.events[:MAX_INLINE_EVENTS])) + len(encode(_groups(adjustment)))
 
 
 def _sort_key(identified: IdentifiedPeriod) -> tuple[object, ...]:
     return identified.period.customer, identified.period.start
 
 
-def _to_response(
-    identified: IdentifiedPeriod, adjustment: Adjustment, dimension_keys: Sequence[str], ledger: ServedLedger
-) -> PeriodAdjustment:
+def _to_response(identified: IdentifiedPeriod, adjustment: Adjustment, ledger: ServedLedger) -> PeriodAdjustment:
     period, object_id = adjustment.period, closed_period_id(identified, PERIOD_ADJUSTMENT_PREFIX)
-    inline_events = _to_events(adjustment.events[:MAX_INLINE_EVENTS], dimension_keys, ledger)
+    inline_events = _to_events(adjustment.events[:MAX_INLINE_EVENTS], ledger)
     return PeriodAdjustment(
         id=object_id,
         aggregated_value=encode_decimal(adjustment.quantity),
@@ -211,6 +232,7 @@ def _to_response(
         events=list_response(
             inline_events, f"{URL}/{object_id}/events", has_more=len(adjustment.events) > MAX_INLINE_EVENTS
         ),
+        groups=_groups(adjustment),
         livemode=ledger.livemode,
         meter=encode_id(METER_PREFIX, period.event_name),
         position=adjustment.position,
@@ -219,14 +241,21 @@ def _to_response(
     )
 
 
-def _to_events(
-    events: Sequence[AdjustingEvent], dimension_keys: Sequence[str], ledger: ServedLedger
-) -> list[AdjustingMeterEvent]:
+def _groups(adjustment: Adjustment) -> list[PeriodAdjustmentGroup]:
+    return [
+        PeriodAdjustmentGroup(
+            aggregated_value=encode_decimal(group.quantity),
+            difference=encode_decimal(group.difference),
+            dimensions=group.dimensions,
+        )
+        for group in adjustment.groups
+    ]
+
+
+def _to_events(events: Sequence[AdjustingEvent], ledger: ServedLedger) -> list[AdjustingMeterEvent]:
     return [
         AdjustingMeterEvent(
-            **recorded_fields(event, dimension_keys, ledger),
-            change=encode_decimal(event.change),
-            status_at_closing=None if event.before is None else STATUSES[event.before],
+            **recorded_fields(event, ledger), change=encode_decimal(event.change), status_at_closing=event.before
         )
         for event in events
     ]

@@ -7,12 +7,12 @@ import msgspec
 from .....domain.errors import GenerationNotFound
 from .....projections.models import GenerationState
 from ....results import GenerationView
-from ..api_types import Parameters
+from ..api_types import Parameters, optional_unix
 from ..errors import missing_object
 from ..ledgers import RequestContext
-from ..meter_objects import RulesObject
 from ..object_ids import METER_PREFIX, encode_id
 from ..operations import OperationRegistry
+from ..rules_objects import RulesObject
 
 URL = "/v1/billing/projection"
 operations = OperationRegistry("Projection")
@@ -22,10 +22,12 @@ _MAX_NUMBER_LENGTH = 18
 class ProjectionGeneration(msgspec.Struct, kw_only=True):
     """A complete build of the read models, up to `position` of the ledger.
 
-    `rules` are its rules by meter, if they differ from the current rules.
+    `rules` are its newest rules by meter, if they differ from the current rules, and `effective_from` the time of usage
+    from which on they apply, null for all usage.
     """
 
     object: Literal["billing.projection_generation"] = "billing.projection_generation"
+    effective_from: dict[str, int | None]
     number: int
     position: int
     rules: dict[str, RulesObject]
@@ -81,6 +83,9 @@ def delete_generation(context: RequestContext[Parameters]) -> DeletedGeneration:
 
 def _to_response(generation: GenerationView) -> ProjectionGeneration:
     return ProjectionGeneration(
+        effective_from={
+            encode_id(METER_PREFIX, name): optional_unix(start) for name, start in generation.effective_from.items()
+        },
         number=generation.number,
         position=generation.position,
         rules={

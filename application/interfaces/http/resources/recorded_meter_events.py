@@ -1,6 +1,6 @@
 """Recorded meter events, with the status of each."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from .....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound
+from ....queries.dimension_query import Where
 from ....results import MeterEventView, Verdict
 from ..api_types import (
     AsOfParameters,
@@ -18,12 +19,13 @@ from ..api_types import (
     Number,
     UnixTime,
     encode,
-    encode_decimal,
     from_unix,
+    optional_number,
     parse_as_of,
     to_unix,
 )
-from ..errors import missing_object
+from ..dimension_parameters import DimensionFilters, Dimensions, to_where
+from ..errors import ApiError, missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..object_ids import METER_EVENT_PREFIX, decode_id, encode_id
 from ..operations import OperationRegistry
@@ -31,14 +33,6 @@ from ..pagination import cursor_not_found, list_response, page_within_size, read
 
 URL = "/v1/billing/meter_events"
 operations = OperationRegistry("Recorded meter events")
-
-
-Status = Literal["counted", "superseded", "cancelled"]
-STATUSES: Mapping[Verdict, Status] = {
-    Verdict.COUNTED: "counted",
-    Verdict.SUPERSEDED: "superseded",
-    Verdict.CANCELLED: "cancelled",
-}
 
 
 class EventCancellation(msgspec.Struct, kw_only=True):
@@ -53,6 +47,8 @@ class RecordedMeterEvent(msgspec.Struct, kw_only=True):
     """A meter event at a `position` of the ledger, with its status.
 
     A superseded event is replaced by a later one in its hour or day: `superseded_by` is the identifier of that event.
+    A filtered event doesn't match the filter of the meter. `dimensions` has null for an absent optional dimension.
+    `revision` is that of the rules that apply to it.
     """
 
     id: str
@@ -60,23 +56,25 @@ class RecordedMeterEvent(msgspec.Struct, kw_only=True):
     cancellation: EventCancellation | None
     created: int
     customer: str
-    dimensions: dict[str, str] | None
+    dimensions: Dimensions | None
     event_name: str
     identifier: str
     livemode: bool
     superseded_by: str | None
     payload: dict[str, str]
     position: int
-    status: Status
+    revision: int
+    status: Verdict
     timestamp: int
     value: Number | None
 
 
 class ListMeterEvents(AsOfParameters, kw_only=True):
-    """Filters for the meter events of a meter: customer, identifier and a range [start_time, end_time)."""
+    """Filters for the meter events of a meter: customer, identifier, dimensions, and a range [start_time, end_time)."""
 
     event_name: Name
     customer: Customer | None = None
+    dimension_filters: DimensionFilters | None = None
     end_time: UnixTime | None = None
     identifier: Name | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 10
@@ -96,7 +94,7 @@ def list_meter_events(context: RequestContext[ListMeterEvents]) -> ListObject[Re
     if their payloads have more than 4 MB.
     """
     params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
-    meter = ledger.metering.meters.get(params.event_name, as_of=as_of)
+    ledger.metering.meters.get(params.event_name, as_of=as_of)  # raises MeterNotFound, also without events
     events: Iterable[MeterEventView]
     if params.identifier is None:
         wanted = EventFilter(
@@ -105,12 +103,15 @@ def list_meter_events(context: RequestContext[ListMeterEvents]) -> ListObject[Re
             None if params.start_time is None else from_unix(params.start_time),
             None if params.end_time is None else from_unix(params.end_time),
             as_of,
+            to_where(params.dimension_filters),
         )
         events = read_events(ledger, wanted, params.limit + 1, params.starting_after)
     else:
+        if params.dimension_filters is not None:
+            raise ApiError(400, "Send either identifier or dimension_filters, not both.", code="parameter_invalid")
         events = _find_by_identifier(context, params.identifier)
     page, has_more = page_within_size(events, params.limit, payload_size)
-    data = [RecordedMeterEvent(**recorded_fields(event, meter.dimension_keys, ledger)) for event in page]
+    data = [RecordedMeterEvent(**recorded_fields(event, ledger)) for event in page]
     return list_response(data, URL, has_more=has_more)
 
 
@@ -122,11 +123,10 @@ def retrieve_meter_event(context: RequestContext[RetrieveMeterEvent]) -> Recorde
         event = context.ledger.metering.event(decode_id(METER_EVENT_PREFIX, object_id) or "", as_of=as_of)
     except (MeterEventNotFound, InvalidIdentifier, InvalidParameter):
         raise missing_object("meter event", object_id) from None
-    meter = context.ledger.metering.meters.get(event.event_name, as_of=as_of)
-    return RecordedMeterEvent(**recorded_fields(event, meter.dimension_keys, context.ledger))
+    return RecordedMeterEvent(**recorded_fields(event, context.ledger))
 
 
-def recorded_fields(event: MeterEventView, dimension_keys: Sequence[str], ledger: ServedLedger) -> dict[str, Any]:
+def recorded_fields(event: MeterEventView, ledger: ServedLedger) -> dict[str, Any]:
     """Return the fields of a recorded meter event."""
     cancelled_at = event.cancelled_at
     return {
@@ -135,16 +135,17 @@ def recorded_fields(event: MeterEventView, dimension_keys: Sequence[str], ledger
         and EventCancellation(cancelled_at=to_unix(cancelled_at), reason=event.reason, by=event.by),
         "created": to_unix(event.recorded_at),
         "customer": event.customer,
-        "dimensions": {key: event.payload[key] for key in dimension_keys if key in event.payload} or None,
+        "dimensions": event.dimensions or None,
         "event_name": event.event_name,
         "identifier": event.identifier,
         "livemode": ledger.livemode,
         "superseded_by": event.superseded_by,
         "payload": event.payload,
         "position": event.position,
-        "status": STATUSES[event.verdict],
+        "revision": event.revision,
+        "status": event.verdict,
         "timestamp": to_unix(event.occurred_at),
-        "value": None if event.value is None else encode_decimal(event.value),
+        "value": optional_number(event.value),
     }
 
 
@@ -154,13 +155,14 @@ def payload_size(event: MeterEventView) -> int:
 
 
 class EventFilter(NamedTuple):
-    """Which meter events to read: of a customer, in [start, end), as of a time or position."""
+    """Which meter events to read: of a customer, in [start, end), as of a time or position, by dimension values."""
 
     event_name: str
     customer: str | None
     start: datetime | None
     end: datetime | None
     as_of: datetime | int | None
+    where: Where | None
 
 
 def read_events(
@@ -179,6 +181,7 @@ def read_events(
                 start=wanted.start,
                 end=wanted.end,
                 as_of=wanted.as_of,
+                where=wanted.where,
                 limit=count,
                 starting_after=cursor if last is None else last.identifier,
             )

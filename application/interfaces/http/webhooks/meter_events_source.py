@@ -124,9 +124,12 @@ def _previous_attributes(before: dict[str, Any], after: dict[str, Any]) -> dict[
     changed: dict[str, Any] = {}
     for name, value in before.items():
         if value != after[name]:
-            is_nested = isinstance(value, dict) and isinstance(after[name], dict)
-            changed[name] = _previous_attributes(cast(dict[str, Any], value), after[name]) if is_nested else value
+            changed[name] = _previous_attributes(value, after[name]) if _have_same_fields(value, after[name]) else value
     return changed
+
+
+def _have_same_fields(before: Any, after: Any) -> bool:
+    return isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys()
 
 
 def _with_pending_counts(events: Sequence[KeyValueEntry], deliveries: Sequence[KeyValueEntry]) -> list[KeyValueEntry]:
