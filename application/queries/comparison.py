@@ -119,8 +119,9 @@ class GenerationComparison:
 
         Only meters are compared that have the dimensions in `where` and `group_by` under either rules.
 
-        Both are brought up to date first. Raises GenerationNotFound, GenerationInUse, or LedgerUnavailable if events
-        are recorded so fast that the two are never at the same position.
+        Both are brought up to date first. Raises GenerationNotFound, GenerationInUse, InvalidParameter if no meter has
+        these dimensions, or LedgerUnavailable if events are recorded so fast that the two are never at the same
+        position.
         """
         generation = require_generation(generation)
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
@@ -179,16 +180,23 @@ class GenerationComparison:
         customer_differences: list[CustomerDifference] = []
         meter_differences: list[MeterDifference] = []
         other_meters = other.meters()
+        without_dimensions: InvalidParameter | None = None
         for event_name, meter in sorted(live.meters().items()):
             other_meter = other_meters[event_name]
             schedules = meter.folded_schedule, other_meter.folded_schedule
             keys = [key for schedule in schedules for part in schedule.parts for key in part.rules.all_dimension_keys]
-            before = _FoldedMeter(self._meter_queries.views_of(live, meter), schedules[0], dimensions, keys)
-            after = _FoldedMeter(self._meter_queries.views_of(other, other_meter), schedules[1], dimensions, keys)
+            try:
+                before = _FoldedMeter(self._meter_queries.views_of(live, meter), schedules[0], dimensions, keys)
+                after = _FoldedMeter(self._meter_queries.views_of(other, other_meter), schedules[1], dimensions, keys)
+            except InvalidParameter as error:
+                without_dimensions = error
+                continue
             closed = _ClosedPeriods(self._generations.ledger.closed_periods(event_name))
             differences, sums = _compare_meter(event_name, before, after, windows, closed)
             customer_differences += differences
             meter_differences.append(sums)
+        if without_dimensions is not None and not meter_differences:
+            raise without_dimensions
         return tuple(customer_differences), tuple(meter_differences)
 
 
