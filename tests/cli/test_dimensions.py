@@ -197,6 +197,11 @@ def test_a_closed_period_has_frozen_groups(tallybook: CommandLine) -> None:
         "small        350        350        2",
     ]
     assert tallybook.run_json("period", "list", "tokens")[0]["groups"] == period["groups"]
+    assert [line.split()[:6] for line in tallybook.lines("period", "list", "tokens")[2:]] == [
+        ["acme", "2025-10", "(all)", "1,357", "1,357", "4"],
+        ["acme", "2025-10", "large", "1,007", "1,007", "2"],
+        ["acme", "2025-10", "small", "350", "350", "2"],
+    ]
 
 
 def test_closing_for_all_has_rows_of_groups_under_each_customer(tallybook: CommandLine) -> None:

@@ -81,7 +81,12 @@ def show_closings(event_name: str, span: "TimeRange", results: ClosingResults) -
         keys = dimension_keys(group for closing in results.closed for group in closing.period.groups)
         others = ("customer", *_TOTALS, "closed")
         columns = (others[0], *dimension_titles(keys, others), *others[1:])
-        table(columns, _closing_rows(results.closed, keys), right=_TOTALS)
+        rows = [
+            (closing.period.customer, *cells, "before" if closing.was_closed else "now")
+            for closing in results.closed
+            for cells in _part_cells(closing.period, keys)
+        ]
+        table(columns, rows, right=_TOTALS)
     closed_before = sum(closing.was_closed for closing in results.closed)
     failed = f", {format_number(len(results.failed))} failed" if results.failed else ""
     closed_now = format_count(len(results.closed) - closed_before, "period")
@@ -102,20 +107,23 @@ def show_gaps(timezone: "ZoneInfo", gaps: "Sequence[PeriodGap]") -> None:
 
 
 def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> None:
-    """Print one line for each closed period."""
+    """Print one line for each closed period, and under it one for each of its groups."""
     if not periods:
         say("No closed periods.")
         return
+    keys = dimension_keys(group for period in periods for group in period.groups)
+    columns = ("customer", "period", *_TOTALS, "closed at", "reopened")
+    columns = (*columns[:2], *dimension_titles(keys, columns), *columns[2:])
     rows = [
-        (period.customer, _format_period(period, timezone), format_number(period.quantity),
-         format_number(period.billable), format_number(period.count),
+        (period.customer, _format_period(period, timezone), *cells,
          format_time(period.closed_at.replace(microsecond=0)), _format_reopening(period))
         for period in periods
+        for cells in _part_cells(period, keys)
     ]  # fmt: skip
-    columns = ("customer", "period", "quantity", "billable", "events", "closed at", "reopened")
     if all(period.is_closed for period in periods):
-        columns, rows = without_column(6, columns), [without_column(6, row) for row in rows]
-    table(columns, rows, right=("quantity", "billable", "events"), whole=("period", "closed at"))
+        last = len(columns) - 1
+        columns, rows = without_column(last, columns), [without_column(last, row) for row in rows]
+    table(columns, rows, right=_TOTALS, whole=("period", "closed at"))
 
 
 def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], *, with_events: bool) -> None:
@@ -162,18 +170,16 @@ def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> No
     table(columns, rows, right=numeric_columns(events, "value", "change"), whole=("occurred at",))
 
 
+def _part_cells(period: "ClosedPeriod", keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the dimensions and totals of a closed period, and then those of each of its groups."""
+    yield (*dimension_cells(keys, {}), *_totals(period))
+    for group in period.groups:
+        yield (*dimension_cells(keys, group.dimensions), *_totals(group))
+
+
 def _totals(totals: "ClosedPeriod | PeriodGroup") -> tuple[str, ...]:
     """Return the cells of the columns `_TOTALS`."""
     return tuple(map(format_number, (totals.quantity, totals.billable, totals.count)))
-
-
-def _closing_rows(closings: Sequence["PeriodClosing"], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each closed period, and after it one for each of its groups."""
-    for closing in closings:
-        period, closed = closing.period, "before" if closing.was_closed else "now"
-        yield (period.customer, *dimension_cells(keys, {}), *_totals(period), closed)
-        for group in period.groups:
-            yield (period.customer, *dimension_cells(keys, group.dimensions), *_totals(group), closed)
 
 
 def _adjustment_rows(adjustment: "Adjustment", keys: Sequence[str], timezone: "ZoneInfo") -> Iterator[tuple[str, ...]]:
