@@ -196,10 +196,10 @@ class Verdict(StrEnum):
 class MeterEventView:
     """A meter event with its verdict. Times are in UTC.
 
-    `value` is None if the meter counts events or unique texts, which are in the payload, or if the event is filtered.
-    `revision` is that of the rules that the verdict follows from: they apply to usage of its time.
-    `superseded_by` is the identifier of the event that arrived later in the same window and is counted instead.
-    `cancelled_at`, `reason` and `by` describe the cancellation, if there is one.
+    `value` is None if the meter counts events or unique texts, or if the event is filtered. `revision` is that of the
+    rules that the verdict follows from: they apply to usage of its time. `superseded_by` is the identifier of the event
+    that arrived later in the same window and is counted instead. `cancelled_at`, `reason` and `by` describe the
+    cancellation, if there is one. `unique_value` is the text that the formula unique_count counts.
     """
 
     event_name: str
@@ -217,6 +217,7 @@ class MeterEventView:
     cancelled_at: datetime | None = None
     reason: str | None = None
     by: str | None = None
+    unique_value: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,13 @@ def effective_usage(records: Iterable[UsageRecord], window: EventTimeWindow | No
     return [record for position, record in effective.items() if record.position == position]
 
 
+def counted_value(value: Decimal | None, unique_value: str | None) -> str:
+    """Return the value of an event in a digest: plain decimal text, or the unique value as JSON text; or ""."""
+    if unique_value is not None:
+        return msgspec.json.encode(unique_value).decode()
+    return "" if value is None else to_plain_string(value)
+
+
 class UsageDigest:
     """The SHA-256 of lines "position,time,value", one for each record, in the order they are added.
 
@@ -85,9 +92,7 @@ class UsageDigest:
 
     def add(self, record: UsageRecord) -> None:
         """Add the line of a record."""
-        value = "" if record.value is None else to_plain_string(record.value)
-        if record.unique_value is not None:
-            value = msgspec.json.encode(record.unique_value).decode()
+        value = counted_value(record.value, record.unique_value)
         self._sha256.update(f"{record.position},{microseconds_to_iso(record.occurred_at)},{value}\n".encode())
 
     def hexdigest(self) -> str:

@@ -1,6 +1,6 @@
 """Closes the same period of many customers, each on its own."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,15 +32,25 @@ class FailedClosing:
 
 
 def close_period(
-    periods: PeriodCommands, event_name: str, customer: str, start: datetime, end: datetime
+    periods: PeriodCommands,
+    event_name: str,
+    customer: str,
+    start: datetime,
+    end: datetime,
+    group_by: Sequence[str] = (),
 ) -> PeriodClosing:
     """Close a period of one customer. Raises PeriodNotEnded or PeriodOverlaps."""
     closed_before = periods.list(event_name, customer, start=start, end=end)
-    return _close(periods, event_name, customer, start, end, closed_before)
+    return _close(periods, event_name, customer, start, end, group_by, closed_before)
 
 
 def close_all(
-    periods: PeriodCommands, event_name: str, customers: Iterable[str], start: datetime, end: datetime
+    periods: PeriodCommands,
+    event_name: str,
+    customers: Iterable[str],
+    start: datetime,
+    end: datetime,
+    group_by: Sequence[str] = (),
 ) -> Iterator[PeriodClosing | FailedClosing]:
     """Close the period [start, end) of each customer, and yield each result as soon as it is stored.
 
@@ -50,7 +60,7 @@ def close_all(
     closed_before = periods.list(event_name, start=start, end=end)
     for customer in customers:
         try:
-            yield _close(periods, event_name, customer, start, end, closed_before)
+            yield _close(periods, event_name, customer, start, end, group_by, closed_before)
         except PeriodNotEnded:
             raise
         except TallybookError as error:
@@ -63,8 +73,9 @@ def _close(
     customer: str,
     start: datetime,
     end: datetime,
+    group_by: Sequence[str],
     closed_before: Collection[ClosedPeriod],
 ) -> PeriodClosing:
-    period = periods.close(event_name, customer, start, end)
+    period = periods.close(event_name, customer, start, end, group_by=group_by)
     gaps = periods.gaps(event_name, customer, start=start, end=end)
     return PeriodClosing(period, period in closed_before, tuple(gaps))

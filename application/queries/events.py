@@ -41,7 +41,7 @@ _MERGE_BATCH = 20
 
 EventViewFields = tuple[
     str, str, str, Decimal | None, dict[str, str | None], dict[str, str], datetime, datetime, int, Verdict, int,
-    str | None, datetime | None, str | None, str | None,
+    str | None, datetime | None, str | None, str | None, str | None,
 ]  # fmt: skip
 """The fields of a MeterEventView, in their order."""
 
@@ -286,9 +286,9 @@ def _event_view_fields(
     if record.cancelled_position is not None:
         cancellation = cancellations[record.cancelled_position]
         cancelled_at, reason, by = cancellation.timestamp, cancellation.reason, cancellation.by
-    customer, value, dimension_values, *_ = parse(data.payload)
+    customer, value, dimension_values, unique_value, _ = parse(data.payload)
     dimensions = dict(zip(part.rules.all_dimension_keys, dimension_values, strict=True))
     return (
         data.event_name, identifier, customer, value, dimensions, data.payload, data.occurred_at, data.recorded_at,
-        record.position, verdict_for(verdict), part.revision, superseded_by, cancelled_at, reason, by,
+        record.position, verdict_for(verdict), part.revision, superseded_by, cancelled_at, reason, by, unique_value,
     )  # fmt: skip

@@ -2,9 +2,10 @@
 
 import csv
 from datetime import datetime
-from decimal import Decimal
+from itertools import chain, islice
 from typing import TextIO
 
+from ...domain.counting import counted_value
 from ...domain.decimals import to_plain_string
 from ...domain.timestamps import to_iso
 from ..results import ExplainedEvent, Explanation, ExplanationStream
@@ -21,13 +22,20 @@ def explanation_csv(explanation: Explanation | ExplanationStream, file: TextIO) 
 
     Times are RFC 3339 in UTC and numbers plain decimal text. The contributions add up to the total's value. The
     explanation's digest is the SHA-256 of a line `position,occurred_at,value` for each counted row, in their order.
+    Under the formula unique_count, the value is the unique value as JSON text.
+
+    The last columns are `dimension_KEY` for each dimension, empty for an absent optional one. They are left out if
+    there are no events.
 
     Text that a spreadsheet would evaluate as a formula gets an apostrophe in front, because identifiers, customers and
     reasons come from outside: see `escape_formulas`.
     """
+    events = iter(explanation.events)
+    first = list(islice(events, 1))
+    keys = tuple(first[0].dimensions) if first else ()
     writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    writer.writerows(map(_cells, explanation.events))
+    writer.writerow((*COLUMNS, *(escape_formulas(f"dimension_{key}") for key in keys)))
+    writer.writerows(map(_cells, chain(first, events)))
 
 
 def _cells(event: ExplainedEvent) -> tuple[str, ...]:
@@ -37,13 +45,14 @@ def _cells(event: ExplainedEvent) -> tuple[str, ...]:
         to_iso(event.occurred_at),
         to_iso(event.recorded_at),
         _text(event.customer),
-        _number(event.value),
+        _value(event),
         str(event.verdict),
-        _number(event.contribution),
+        to_plain_string(event.contribution),
         _text(event.superseded_by),
         _time(event.cancelled_at),
         _text(event.reason),
         _text(event.by),
+        *map(_text, event.dimensions.values()),
     )
 
 
@@ -51,8 +60,10 @@ def _text(text: str | None) -> str:
     return "" if text is None else escape_formulas(text)
 
 
-def _number(number: Decimal | None) -> str:
-    return "" if number is None else to_plain_string(number)
+def _value(event: ExplainedEvent) -> str:
+    """Return the value as in the digest. Numbers aren't escaped: they may be negative."""
+    value = counted_value(event.value, event.unique_value)
+    return value if event.unique_value is None else escape_formulas(value)
 
 
 def _time(at: datetime | None) -> str:

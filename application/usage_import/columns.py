@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from ...domain.formulas import ValueType
 from ..results import MeterView
 from .timestamps import TimestampFormat, parse_timestamp
 
@@ -36,13 +37,17 @@ class ColumnMapping:
         return self.identifier or "identifier"
 
     def required_columns(self, meter: MeterView | None) -> list[str]:
-        """Return the columns that a file must have. `meter` is the meter of all rows, None if rows name their own."""
+        """Return the columns that a file must have. `meter` is the meter of all rows, None if rows name their own.
+
+        Columns of optional dimensions and of keys that only the meter's filter reads may be missing.
+        """
         columns = (self.timestamp, self.identifier, self.value, self.customer, *self.payload)
         required = [column for column in columns if column is not None]
         if self.event_name is None:
             required.append("event_name")
         if meter is not None:
-            keys = [meter.customer_key, *([] if meter.formula == "count" else [meter.value_key]), *meter.dimension_keys]
+            value_keys = [] if meter.formula.rule.value_type is ValueType.OPTIONAL_NUMBER else [meter.value_key]
+            keys = [meter.customer_key, *value_keys, *meter.dimension_keys]
             required += [PAYLOAD_PREFIX + key for key in keys if key not in self._named_keys(meter)]
         return required
 

@@ -57,6 +57,39 @@ def test_any_csv_is_imported_by_naming_its_columns(tallybook: CommandLine) -> No
     assert event["payload"] == {"who": "acme", "gb": "1.50", "region": "eu", "plan": "free"}
 
 
+def test_optional_dimensions_and_texts_are_imported(tallybook: CommandLine) -> None:
+    """A file needs no column of an optional dimension; under unique_count the value may be any text or number."""
+    tallybook.run(
+        "meter", "configure", "users", "--formula", "unique_count", "--value-key", "user",
+        "--optional-dimension-key", "team",
+    )  # fmt: skip
+    columns = "timestamp,event_name,payload_stripe_customer_id,payload_user"
+    without = tallybook.write("without.csv", f"{columns}\n2024-01-01,users,acme,007\n2024-01-02,users,acme,7\n")
+    teams = tallybook.write(
+        "teams.csv", f"{columns},payload_team\n2024-01-03,users,acme,ann@example.com,red\n2024-01-04,users,acme,7,\n"
+    )
+    payload = {"stripe_customer_id": "acme", "user": 7}
+    numbers = tallybook.write(
+        "numbers.json", json.dumps([{"timestamp": "2024-01-05", "event_name": "users", "payload": payload}])
+    )
+    for path in (without, teams, numbers):
+        assert tallybook.run_json("import", path, "--event-name", "users", "--backfill")["rejected"] == 0
+    total = tallybook.run_json("total", "users", "acme", "--period", "2024", "--by", "team")
+    assert (total["value"], total["count"]) == ("3", 5)
+    assert [group["value"] for group in total["groups"]] == ["2", "1"]
+
+
+def test_a_formula_of_values_needs_their_column(tallybook: CommandLine) -> None:
+    """Without the column of a required value the file is rejected as a whole; `count` needs none."""
+    path = tallybook.write("usage.csv", "timestamp,payload_stripe_customer_id\n2024-01-01,acme\n")
+    for formula in ("max", "min", "avg", "unique_count"):
+        tallybook.run("meter", "configure", formula, "--formula", formula)
+        error = tallybook.run_error("import", path, "--event-name", formula, "--backfill")
+        assert error == ("invalid_import_file", "payload_value")
+    tallybook.run("meter", "configure", "calls", "--formula", "count")
+    assert tallybook.run_json("import", path, "--event-name", "calls", "--backfill")["accepted"] == 1
+
+
 def test_rejected_rows_are_listed_with_their_lines_and_status_1(tallybook: CommandLine) -> None:
     """The terminal shows the first ten rows, the error file has all of them."""
     bad = "".join(f"bad-{number},2024-01-02,tokens,acme,1e{number}\n" for number in range(12))

@@ -33,6 +33,10 @@ COMMANDS = {
     "rules": ("rules", "change", "t", "--formula", "last"),
     "verify": ("verify",),
     "keys": ("key", "list"),
+    "groups of a total": ("total", "d", *MARCH, "--by", "model", "--by", "region of the customer"),
+    "groups of totals": ("totals", "d", *MARCH, "--by", "region of the customer"),
+    "groups of summaries": ("summaries", "d", *MARCH, "--by", "model"),
+    "dimensions": ("explain", "d", *MARCH, "--by", "model"),
 }
 
 
@@ -50,6 +54,12 @@ def tallybook(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
                 at = datetime(2024, 3, 10, hour, tzinfo=UTC)
                 identifier = f"request-{customer}-{hour}-of-the-day"
                 metering.record("t", {"c": customer, "v": value}, identifier=identifier, timestamp=at)
+        optional_keys = ("model", "region of the customer")
+        metering.meters.configure("d", customer_key="c", value_key="v", optional_dimension_keys=optional_keys)
+        for number, model in enumerate(("a model with a long name", "中", "x")):
+            payload = {"c": "zeta", "v": "98765432101.5", "model": model, "region of the customer": f"eu-{number}"}
+            at = datetime(2024, 3, 11 + number, tzinfo=UTC)
+            metering.record("d", payload, identifier=f"request-{number}", timestamp=at)
     line.run("period", "close", "t", "a customer with a long name", *MARCH)
     cancelled = "request-a customer with a long name-1-of-the-day"
     line.run("cancel", "t", cancelled, "--any-age", "--reason", "bytes, not tokens, as usual", "--by", "ops")

@@ -1,5 +1,6 @@
 """The commands for closed periods: `close`, `list`, `adjustments` and `reopen`."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -258,10 +259,17 @@ def test_closing_can_continue_after_an_interruption(tallybook: CommandLine, monk
     """After Ctrl-C between two customers, the exit status is 130, and closed periods stay closed."""
     close_period = PeriodCommands.close
 
-    def interrupted(periods: PeriodCommands, event_name: str, customer: str, start: datetime, end: datetime) -> object:
+    def interrupted(
+        periods: PeriodCommands,
+        event_name: str,
+        customer: str,
+        start: datetime,
+        end: datetime,
+        group_by: Sequence[str] = (),
+    ) -> object:
         if customer == "zeta":
             raise KeyboardInterrupt
-        return close_period(periods, event_name, customer, start, end)
+        return close_period(periods, event_name, customer, start, end, group_by=group_by)
 
     monkeypatch.setattr(PeriodCommands, "close", interrupted)
     stderr = tallybook.run("period", "close", "tokens", "--all", *OCTOBER, status=130).stderr

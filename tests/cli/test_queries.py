@@ -41,6 +41,10 @@ def test_a_total_is_exact_and_shows_customer_and_period(tallybook: CommandLine) 
         "customer": "acme",
         "start": "2024-01-01T00:00:00Z",
         "end": "2025-01-01T00:00:00Z",
+        "min": "-0.25",
+        "max": "10",
+        "dimensions": {},
+        "groups": [],
     }
 
 

@@ -35,6 +35,7 @@ GUIDES = [
             "close-a-month",
             "why-was-i-charged-this",
             "change-a-rule",
+            "usage-by-dimension",
             "prove-nothing-was-rewritten",
             "postgresql",
         )

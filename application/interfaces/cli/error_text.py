@@ -7,6 +7,11 @@ _HINTS = {
     "max_digits": "Use --any-digits to record it.",
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
 }
+_EXAMPLES = {
+    "{'key': 'region', 'equals': 'eu'}": 'region=eu or {"key": "region", "equals": "eu"}',
+    "{'mode': 'up', 'step': '0.01'}": "up:0.01",
+}
+"""Python values in messages, as they are written on the command line."""
 _OPTIONS = {
     "as_of": "--as-of",
     "by": "--by",
@@ -14,15 +19,21 @@ _OPTIONS = {
     "dimension_keys": "--dimension-key",
     "display_name": "--display-name",
     "event_time_window": "--window",
+    "filter": "--filter",
     "format": "--format",
     "formula": "--formula",
+    "group_by": "--by",
     "limit": "--limit",
+    "multiplier": "--multiplier",
+    "optional_dimension_keys": "--optional-dimension-key",
     "reason": "--reason",
+    "rounding": "--rounding",
     "scopes": "--scope",
     "starting_after": "--starting-after",
     "timestamp_format": "--timestamp-format",
     "timezone": "--timezone",
     "value_key": "--value-key",
+    "where": "--where or --without",
     "window": "--window",
 }
 _ARGUMENT = re.compile(r"\b([a-z_]+)='([\w-]+)'")
@@ -33,12 +44,14 @@ def to_cli_text(message: str, field: str | None) -> str:
     """Return an error message in the words of the command line.
 
     A sentence that names a limit of the policy becomes a sentence that names the option that lifts the limit. The
-    quoted name of a parameter becomes the name of its option, and an argument in Python an option with a value.
+    quoted name of a parameter becomes the name of its option, and an argument or an example in Python what is typed.
     """
     sentences = _SENTENCE_END.split(message)
     message = " ".join(
         next((hint for limit, hint in _HINTS.items() if limit in sentence), sentence) for sentence in sentences
     )
+    for example, typed in _EXAMPLES.items():
+        message = message.replace(example, typed)
     message = _ARGUMENT.sub(lambda match: f"{_OPTIONS.get(match[1], match[1])} {match[2]}", message)
     option = _OPTIONS.get(field or "")
     return message if option is None else message.replace(repr(field), option)

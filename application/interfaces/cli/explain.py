@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from .formatting import format_formula, format_number, format_time, format_verdict
+from .columns import dimension_cells, dimension_titles, format_value, numeric_columns
+from .formatting import (
+    format_formula,
+    format_number,
+    format_time,
+    format_verdict,
+)
+from .option_groups import DimensionOptions, TimeRangeOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
-    AnchorOption,
     AsOfOption,
     CustomerArgument,
-    FromOption,
+    GroupByOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
-    PeriodOption,
-    TimezoneOption,
-    ToOption,
 )
-from .queries import heading
+from .queries_output import heading, show_groups
 from .session import json_text, open_for_query
 from .tables import SAMPLE_ROWS, table
 from .terminal import Advance, progress_bar, say, without_column
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ...metering import Metering
+    from ...queries.dimension_query import Where
     from ...results import ExplainedEvent, ExplanationStream
     from .time_ranges import TimeRange
 
@@ -46,15 +50,15 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, one row for e
 ClosedOption = Annotated[bool, typer.Option("--closed", help="Explain the frozen total of this closed period.")]
 
 
+@with_option_groups
 def explain(
     meter: MeterArgument,
     customer: CustomerArgument = None,
-    period: PeriodOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    timezone: TimezoneOption = "UTC",
-    anchor: AnchorOption = None,
+    *,
+    time: TimeRangeOptions,
     as_of: AsOfOption = None,
+    dimensions: DimensionOptions,
+    group_by: GroupByOption = None,
     closed: ClosedOption = False,
     as_csv: CsvOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
@@ -63,17 +67,21 @@ def explain(
     """Show every meter event behind a total, and why it counts or not.
 
     The contributions add up to the total. The SHA-256 is that of one line 'position,occurred_at,value' for each counted
-    event, in order. The CSV output has these columns.
+    event, in order; under unique_count the value is JSON text. The CSV output has these columns.
     """
     if as_csv and as_json:
         raise typer.BadParameter("Use --csv or --json, not both.")
+    if as_csv and group_by:
+        raise typer.BadParameter("--csv prints meter events and no groups; leave out --by.")
     if closed and (customer is None or as_of is not None):
         raise typer.BadParameter("--closed needs a CUSTOMER and excludes --as-of.")
     with open_for_query(ledger, as_json) as session:
-        span, known = session.time_range(period, start, end, timezone, as_of, anchor)
+        span, known = session.time_range(time, as_of, dimensions)
         if closed and customer is not None:
             span, known = _find_closed_period(session.metering, meter, customer, span)
-        with open_explanation(session.metering, meter, customer, span, known) as explanation:
+        with open_explanation(
+            session.metering, meter, customer, span, known, dimensions.parse(), group_by or ()
+        ) as explanation:
             if as_csv:
                 _print_csv(explanation)
             elif as_json:
@@ -89,6 +97,8 @@ def open_explanation(
     customer: str | None,
     span: "TimeRange",
     as_of: "datetime | int | None" = None,
+    where: "Where | None" = None,
+    group_by: Sequence[str] = (),
 ) -> "Generator[ExplanationStream]":
     """Open an explanation, with progress bars for the total and, unless the events scroll by, for the events."""
     with ExitStack() as stack:
@@ -98,7 +108,16 @@ def open_explanation(
                 advance(count, None, f"{count:,} events")
 
             explanation = stack.enter_context(
-                metering.open_explanation(event_name, customer, span.start, span.end, as_of=as_of, progress=show_count)
+                metering.open_explanation(
+                    event_name,
+                    customer,
+                    span.start,
+                    span.end,
+                    as_of=as_of,
+                    where=where,
+                    group_by=group_by,
+                    progress=show_count,
+                )
             )
         if not sys.stdout.isatty():
             advance_events = stack.enter_context(progress_bar("explaining"))
@@ -161,14 +180,20 @@ def show_explanation(event_name: str, span: "TimeRange", explanation: "Explanati
     events, summands = iter(explanation.events), _Summands()
     first_events = list(islice(events, SAMPLE_ROWS))
     if first_events:
-        columns = ("occurred at", "identifier", "customer", "value", "contribution", "verdict")
+        others = ("occurred at", "identifier", "customer", "value", "contribution", "verdict")
+        columns = (*others[:3], *dimension_titles(first_events[0].dimensions, others), *others[3:])
         rows = (_row(event, span) for event in summands.collect(chain(first_events, events)))
         are_all = explanation.event_count == len(first_events)
         if total.customer is not None or (are_all and len({event.customer for event in first_events}) == 1):
             columns, rows = without_column(2, columns), (without_column(2, row) for row in rows)
-        table(columns, rows, right=("value", "contribution"), whole=("occurred at",))
+        numbers = numeric_columns(first_events, "value", "contribution")
+        table(columns, rows, right=numbers, whole=("occurred at",))
     count = format_number(explanation.event_count)
     say(f"{format_number(total.count)} of {count} count: {_arithmetic(explanation, summands.values)}")
+    if total.groups:
+        say()
+        show_groups(total)
+        say()
     say(f"rules revision {explanation.revision}, ledger position {explanation.position}")
     say(f"SHA-256 {explanation.digest}")
 
@@ -176,7 +201,8 @@ def show_explanation(event_name: str, span: "TimeRange", explanation: "Explanati
 def _row(event: "ExplainedEvent", span: "TimeRange") -> tuple[str, ...]:
     return (
         format_time(event.occurred_at, span.timezone), event.identifier, event.customer,
-        format_number(event.value), format_number(event.contribution), format_verdict(event),
+        *dimension_cells(event.dimensions, event.dimensions), format_value(event), format_number(event.contribution),
+        format_verdict(event),
     )  # fmt: skip
 
 

@@ -5,10 +5,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from .condition_text import format_filter
+
 if TYPE_CHECKING:
+    from ....domain.rounding import Rounding
     from ....domain.rules import Rules
     from ...results import MeterEventView, MeterView
 
@@ -54,10 +58,28 @@ def format_formula(formula: str, window: str | None) -> str:
     return f"{formula} per {window}" if window else str(formula)
 
 
+def format_rounding(rounding: "Rounding") -> str:
+    """Return how a billable quantity is rounded, like `half up to 0.01`."""
+    return f"{rounding.mode.replace('_', ' ')} to {format_number(rounding.step)}"
+
+
+def format_quantity(rules: "Rules | MeterView") -> str:
+    """Return how a meter's quantity is computed: its formula, multiplier and rounding."""
+    multiplier = f", times {rules.multiplier}" if rules.multiplier is not None else ""
+    rounding = f", rounded {format_rounding(rules.rounding)}" if rules.rounding is not None else ""
+    return format_formula(rules.formula, rules.event_time_window) + multiplier + rounding
+
+
+def format_keys(rules: "Rules | MeterView") -> str:
+    """Return a meter's payload keys: those of the customer, the value and the dimensions."""
+    optional = (f"optional {key}" for key in rules.optional_dimension_keys)
+    return ", ".join((rules.customer_key, rules.value_key, *rules.dimension_keys, *optional))
+
+
 def format_rules(rules: "Rules | MeterView") -> str:
-    """Return a meter's formula and payload keys."""
-    keys = ", ".join((rules.customer_key, rules.value_key, *rules.dimension_keys))
-    return f"{format_formula(rules.formula, rules.event_time_window)} (keys: {keys})"
+    """Return a meter's rules on one line."""
+    filter_text = f"; filter: {format_filter(rules.filter)}" if rules.filter is not None else ""
+    return f"{format_quantity(rules)} (keys: {format_keys(rules)}{filter_text})"
 
 
 def format_requester(reason: str | None, by: str | None) -> str:
@@ -99,7 +121,7 @@ def to_plain(value: object) -> object:
             return {str(key): to_plain(item) for key, item in cast(Mapping[object, object], value).items()}
         case None | bool() | int() | float() | str():
             return value
-        case Path():
+        case Fraction() | Path():
             return str(value)
         case _:
             return _object_to_plain(value)

@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_formula, format_time
-from .options import DEFAULT_LEDGER, DimensionKeysOption, JsonOption, LedgerOption, MeterArgument
+from .condition_text import format_filter
+from .formatting import format_formula, format_keys, format_quantity, format_rounding, format_time
+from .option_groups import with_option_groups
+from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, MeterArgument
+from .rules_options import NewRulesOptions
 from .session import open_ledger
 from .tables import fields, table
-from .terminal import printable, say
+from .terminal import printable, say, without_column
 
 if TYPE_CHECKING:
     from ...results import MeterView
@@ -19,29 +22,18 @@ app = typer.Typer(help="Configure and list meters.", no_args_is_help=True, rich_
 DisplayNameOption = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The name to show. The event name by default.")
 ]
-FormulaOption = Annotated[
-    str, typer.Option(metavar="FORMULA", help="How values become a quantity: sum, count or last.")
-]
-WindowOption = Annotated[
-    str | None,
-    typer.Option(metavar="WINDOW", help="hour or day: only the newest meter event of each UTC window counts."),
-]
-CustomerKeyOption = Annotated[str, typer.Option(metavar="KEY", help="The payload key of the customer.")]
-ValueKeyOption = Annotated[str, typer.Option(metavar="KEY", help="The payload key of the value.")]
 NewNameArgument = Annotated[
     str, typer.Argument(metavar="DISPLAY_NAME", help="The new name to show.", show_default=False)
 ]
 
 
 @app.command()
+@with_option_groups
 def configure(
     meter: MeterArgument,
+    *,
     display_name: DisplayNameOption = None,
-    formula: FormulaOption = "sum",
-    window: WindowOption = None,
-    customer_key: CustomerKeyOption = "stripe_customer_id",
-    value_key: ValueKeyOption = "value",
-    dimension_keys: DimensionKeysOption = None,
+    rules: NewRulesOptions,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -49,16 +41,9 @@ def configure(
 
     Creates the ledger if it does not exist. Configuring a meter again with the same rules changes nothing.
     """
+    arguments = rules.arguments()
     with open_ledger(ledger, as_json, create=True) as session:
-        configured = session.metering.meters.configure(
-            meter,
-            display_name=display_name,
-            formula=formula,
-            event_time_window=window,
-            customer_key=customer_key,
-            value_key=value_key,
-            dimension_keys=dimension_keys or (),
-        )
+        configured = session.metering.meters.configure(meter, display_name=display_name, **arguments)
         session.confirm(configured, show_meter)
 
 
@@ -111,11 +96,14 @@ def show_meters(meters: Sequence["MeterView"]) -> None:
         say("No meters yet. Create one with 'tallybook meter configure'.")
         return
     rows = [
-        (meter.event_name, meter.display_name, format_formula(meter.formula, meter.event_time_window),
-         ", ".join((meter.customer_key, meter.value_key, *meter.dimension_keys)), meter.status)
+        (meter.event_name, meter.display_name, format_quantity(meter), format_keys(meter),
+         "" if meter.filter is None else format_filter(meter.filter), meter.status)
         for meter in meters
     ]  # fmt: skip
-    table(("meter", "name", "formula", "payload keys", "status"), rows)
+    columns = ("meter", "name", "formula", "payload keys", "filter", "status")
+    if all(meter.filter is None for meter in meters):
+        columns, rows = without_column(4, columns), [without_column(4, row) for row in rows]
+    table(columns, rows)
 
 
 def show_meter(meter: "MeterView") -> None:
@@ -127,7 +115,11 @@ def show_meter(meter: "MeterView") -> None:
         "customer key": meter.customer_key,
         "value key": meter.value_key,
         "dimension keys": ", ".join(meter.dimension_keys) or "none",
+        "optional keys": ", ".join(meter.optional_dimension_keys),
+        "filter": format_filter(meter.filter) if meter.filter is not None else "",
+        "multiplier": str(meter.multiplier or ""),
+        "rounding": format_rounding(meter.rounding) if meter.rounding is not None else "",
         "configured": format_time(meter.created_at),
     }
     say(meter.event_name)
-    fields((name, printable(value)) for name, value in lines.items())
+    fields((name, printable(value)) for name, value in lines.items() if value)

@@ -33,6 +33,10 @@ PeriodOption = Annotated[
         help="A month (2026-11), a day (2026-11-22) or a year (2026). The current month by default.",
     ),
 ]
+ClosedPeriodOption = Annotated[
+    str | None,
+    typer.Option("--period", "-p", metavar="PERIOD", help="A month (2026-11), a day (2026-11-22) or a year (2026)."),
+]
 FromOption = Annotated[
     str | None,
     typer.Option(
@@ -69,9 +73,25 @@ ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The requeste
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")
 ]
-DimensionKeysOption = Annotated[
+WhereOption = Annotated[
     list[str] | None,
-    typer.Option("--dimension-key", metavar="KEY", help="A payload key that is a dimension of usage. Repeatable."),
+    typer.Option(
+        "--where",
+        metavar="KEY=VALUE",
+        help="Select usage with this dimension value. Repeatable; of the same key, any of the values.",
+    ),
+]
+WithoutOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        metavar="KEY",
+        help="Select usage without this optional dimension. Repeatable; with --where of the same key, either matches.",
+    ),
+]
+GroupByOption = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="KEY", help="Show the parts by the values of this dimension. Repeatable."),
 ]
 VerifyCheckpointsOption = Annotated[
     Path | None, typer.Option("--checkpoints", metavar="FILE", help="Verify the ledger against this checkpoint file.")

@@ -1,23 +1,22 @@
 """The `period` commands."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import periods_output
+from .option_groups import ClosedPeriodOptions, DimensionOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
-    AnchorOption,
     AsOfOption,
     ByOption,
     CustomerArgument,
-    FromOption,
+    GroupByOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
-    TimezoneOption,
-    ToOption,
 )
 from .session import Session, interruptible, open_for_query, open_ledger
 from .terminal import progress_bar
@@ -36,10 +35,6 @@ CustomerOrAllArgument = Annotated[
     str | None, typer.Argument(metavar="CUSTOMER", help="The customer, unless --all is set.", show_default=False)
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Close the period of each customer with usage in it.")]
-PeriodOption = Annotated[
-    str | None,
-    typer.Option("--period", "-p", metavar="PERIOD", help="A month (2026-11), a day (2026-11-22) or a year (2026)."),
-]
 GracePeriodOption = Annotated[
     int | None,
     typer.Option(
@@ -49,21 +44,24 @@ GracePeriodOption = Annotated[
         help="How long to wait for late meter events after the end of the period: 0 to 72. 1 by default.",
     ),
 ]
+FrozenGroupOption = Annotated[
+    list[str] | None,
+    typer.Option("--by", metavar="KEY", help="Freeze the parts by the values of this dimension too. Repeatable."),
+]
 ReopenedOption = Annotated[bool, typer.Option("--reopened", help="Include periods that were reopened.")]
 EventsOption = Annotated[bool, typer.Option("--events", help="Also show the meter events that caused each one.")]
 ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="The reason.", show_default=False)]
 
 
 @app.command()
+@with_option_groups
 def close(
     meter: MeterArgument,
     customer: CustomerOrAllArgument = None,
+    *,
     all_customers: AllOption = False,
-    period: PeriodOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    timezone: TimezoneOption = "UTC",
-    anchor: AnchorOption = None,
+    time: ClosedPeriodOptions,
+    group_by: FrozenGroupOption = None,
     grace_period: GracePeriodOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -76,34 +74,33 @@ def close(
     """
     if all_customers == (customer is not None):
         raise typer.BadParameter("Use either CUSTOMER or --all.")
-    _require_period(period, start)
+    _require_period(time)
     from datetime import timedelta  # noqa: PLC0415
 
+    keys = group_by or ()
     grace = None if grace_period is None else timedelta(hours=grace_period)
     with open_for_query(ledger, as_json, grace_period=grace) as session:
         from ...commands.close_all import close_period  # noqa: PLC0415 - loads the domain
 
-        span, _ = session.time_range(period, start, end, timezone, anchor=anchor)
+        span, _ = session.time_range(time)
         if customer is not None:
-            closing = close_period(session.metering.periods, meter, customer, span.start, span.end)
+            closing = close_period(session.metering.periods, meter, customer, span.start, span.end, keys)
             session.confirm(closing, partial(periods_output.show_closed, span.timezone))
             return
-        results = _close_all(session, meter, span)
+        results = _close_all(session, meter, span, keys)
         session.confirm(results, partial(periods_output.show_closings, meter, span))
     if results.failed:
         raise typer.Exit(1)
 
 
 @app.command("list")
+@with_option_groups
 def list_periods(
     meter: MeterArgument,
     customer: CustomerArgument = None,
+    *,
     reopened: ReopenedOption = False,
-    period: PeriodOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    timezone: TimezoneOption = "UTC",
-    anchor: AnchorOption = None,
+    time: ClosedPeriodOptions,
     as_of: AsOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -113,23 +110,23 @@ def list_periods(
     Lists all closed periods, or those that overlap the given period.
     """
     with open_ledger(ledger, as_json) as session:
-        span, first, last, known = _overlapped_range(session, period, start, end, timezone, as_of, anchor)
+        span, first, last, known = _overlapped_range(session, time, as_of)
         periods = session.metering.periods.list(meter, customer, start=first, end=last, as_of=known, reopened=reopened)
         session.print(periods, partial(periods_output.show_periods, span.timezone))
         _show_gaps_with_usage(session, meter, customer, span, first, last, known)
 
 
 @app.command()
+@with_option_groups
 def adjustments(
     meter: MeterArgument,
     customer: CustomerArgument = None,
+    *,
     events: EventsOption = False,
-    period: PeriodOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    timezone: TimezoneOption = "UTC",
-    anchor: AnchorOption = None,
+    time: ClosedPeriodOptions,
     as_of: AsOfOption = None,
+    dimensions: DimensionOptions,
+    group_by: GroupByOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -139,23 +136,23 @@ def adjustments(
     the period was closed with. The difference under the current rules is shown separately and is not owed.
     """
     with open_ledger(ledger, as_json) as session:
-        span, first, last, known = _overlapped_range(session, period, start, end, timezone, as_of, anchor)
-        results = session.metering.periods.adjustments(meter, customer, start=first, end=last, as_of=known)
+        span, first, last, known = _overlapped_range(session, time, as_of)
+        results = session.metering.periods.adjustments(
+            meter, customer, start=first, end=last, as_of=known, where=dimensions.parse(), group_by=group_by or ()
+        )
         session.print(results, partial(periods_output.show_adjustments, span.timezone, with_events=events))
         _show_gaps_with_usage(session, meter, customer, span, first, last, known)
 
 
 @app.command()
+@with_option_groups
 def reopen(
     meter: MeterArgument,
     customer: RequiredCustomerArgument,
+    *,
     reason: ReasonOption,
     by: ByOption = None,
-    period: PeriodOption = None,
-    start: FromOption = None,
-    end: ToOption = None,
-    timezone: TimezoneOption = "UTC",
-    anchor: AnchorOption = None,
+    time: ClosedPeriodOptions,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,9 +161,9 @@ def reopen(
     The first closing stays in the ledger, with the requester and the reason; 'tallybook period list --reopened' shows
     it.
     """
-    _require_period(period, start)
+    _require_period(time)
     with open_ledger(ledger, as_json) as session:
-        span, _ = session.time_range(period, start, end, timezone, anchor=anchor)
+        span, _ = session.time_range(time)
         closed = session.metering.periods.reopen(meter, customer, span.start, span.end, reason=reason, by=by)
         session.confirm(closed, partial(periods_output.show_reopened, span.timezone))
 
@@ -186,28 +183,24 @@ def _show_gaps_with_usage(
         periods_output.show_gaps(span.timezone, [gap for gap in gaps if gap.count])
 
 
-def _require_period(period: str | None, start: str | None) -> None:
-    if period is None and start is None:
+def _require_period(time: ClosedPeriodOptions) -> None:
+    if time.is_default:
         raise typer.BadParameter("A period is required: use --period, or --from and --to.")
 
 
 def _overlapped_range(
-    session: Session,
-    period: str | None,
-    start: str | None,
-    end: str | None,
-    timezone: str,
-    as_of: str | None,
-    anchor: str | None,
+    session: Session, time: ClosedPeriodOptions, as_of: str | None
 ) -> "tuple[TimeRange, datetime | None, datetime | None, datetime | int | None]":
     """Return the time range of the options, its bounds (None without a period), and the parsed `as_of`."""
-    span, known = session.time_range(period, start, end, timezone, as_of, anchor)
-    if period is None and start is None:
+    span, known = session.time_range(time, as_of)
+    if time.is_default:
         return span, None, None, known
     return span, span.start, span.end, known
 
 
-def _close_all(session: Session, event_name: str, span: "TimeRange") -> periods_output.ClosingResults:
+def _close_all(
+    session: Session, event_name: str, span: "TimeRange", group_by: Sequence[str]
+) -> periods_output.ClosingResults:
     """Close the period of each customer with usage in it, with a progress bar."""
     from ...commands.close_all import FailedClosing, close_all  # noqa: PLC0415 - loads the domain
 
@@ -218,7 +211,7 @@ def _close_all(session: Session, event_name: str, span: "TimeRange") -> periods_
         interruptible(session, lambda: results.describe_interruption(len(customers))),
         progress_bar("closing") as advance,
     ):
-        closings = close_all(session.metering.periods, event_name, customers, span.start, span.end)
+        closings = close_all(session.metering.periods, event_name, customers, span.start, span.end, group_by)
         for count, closing in enumerate(closings, 1):
             if isinstance(closing, FailedClosing):
                 results.failed.append(closing)

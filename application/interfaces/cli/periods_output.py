@@ -1,9 +1,10 @@
 """The output of the `period` commands."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, numeric_columns
 from .error_text import to_cli_text
 from .formatting import (
     format_count,
@@ -17,12 +18,16 @@ from .tables import fields, table
 from .terminal import format_name, say, without_column
 
 if TYPE_CHECKING:
+    from decimal import Decimal
     from zoneinfo import ZoneInfo
 
-    from ....domain.customer_periods import ClosedPeriod
+    from ....domain.customer_periods import ClosedPeriod, PeriodGroup
     from ...commands.close_all import FailedClosing, PeriodClosing
-    from ...results import AdjustingEvent, Adjustment, PeriodGap
+    from ...results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
     from .time_ranges import TimeRange
+
+_TOTALS = ("quantity", "billable", "events")
+"""The columns of frozen totals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,13 @@ def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
             ("SHA-256", period.digest),
         )
     )
+    if period.groups:
+        say()
+        keys = dimension_keys(period.groups)
+        rows = [(*dimension_cells(keys, group.dimensions), *_totals(group)) for group in period.groups]
+        table((*dimension_titles(keys, _TOTALS), *_TOTALS), rows, right=_TOTALS)
+        if closing.gaps:
+            say()
     show_gaps(timezone, closing.gaps)
 
 
@@ -66,12 +78,15 @@ def show_closings(event_name: str, span: "TimeRange", results: ClosingResults) -
         say("No usage, so there is nothing to close.")
         return
     if results.closed:
+        keys = dimension_keys(group for closing in results.closed for group in closing.period.groups)
+        others = ("customer", *_TOTALS, "closed")
+        columns = (others[0], *dimension_titles(keys, others), *others[1:])
         rows = [
-            (closing.period.customer, format_number(closing.period.quantity), format_number(closing.period.billable),
-             format_number(closing.period.count), "before" if closing.was_closed else "now")
+            (closing.period.customer, *cells, "before" if closing.was_closed else "now")
             for closing in results.closed
-        ]  # fmt: skip
-        table(("customer", "quantity", "billable", "events", "closed"), rows, right=("quantity", "billable", "events"))
+            for cells in _part_cells(closing.period, keys)
+        ]
+        table(columns, rows, right=_TOTALS)
     closed_before = sum(closing.was_closed for closing in results.closed)
     failed = f", {format_number(len(results.failed))} failed" if results.failed else ""
     closed_now = format_count(len(results.closed) - closed_before, "period")
@@ -92,36 +107,38 @@ def show_gaps(timezone: "ZoneInfo", gaps: "Sequence[PeriodGap]") -> None:
 
 
 def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> None:
-    """Print one line for each closed period."""
+    """Print one line for each closed period, and under it one for each of its groups."""
     if not periods:
         say("No closed periods.")
         return
+    keys = dimension_keys(group for period in periods for group in period.groups)
+    columns = ("customer", "period", *_TOTALS, "closed at", "reopened")
+    columns = (*columns[:2], *dimension_titles(keys, columns), *columns[2:])
     rows = [
-        (period.customer, _format_period(period, timezone), format_number(period.quantity),
-         format_number(period.billable), format_number(period.count),
+        (period.customer, _format_period(period, timezone), *cells,
          format_time(period.closed_at.replace(microsecond=0)), _format_reopening(period))
         for period in periods
+        for cells in _part_cells(period, keys)
     ]  # fmt: skip
-    columns = ("customer", "period", "quantity", "billable", "events", "closed at", "reopened")
     if all(period.is_closed for period in periods):
-        columns, rows = without_column(6, columns), [without_column(6, row) for row in rows]
-    table(columns, rows, right=("quantity", "billable", "events"), whole=("period", "closed at"))
+        last = len(columns) - 1
+        columns, rows = without_column(last, columns), [without_column(last, row) for row in rows]
+    table(columns, rows, right=_TOTALS, whole=("period", "closed at"))
 
 
 def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], *, with_events: bool) -> None:
-    """Print one line for each closed period that has changed since; with the events that caused it if wanted."""
+    """Print one line for each closed period that has changed since, and under it one for each group.
+
+    With `with_events`, the events that caused it are printed too.
+    """
     if not adjustments:
         say("No adjustments: no closed period has changed since it was closed.")
         return
     numbers = ("frozen", "now", "difference", "billable difference", "rules difference")
-    rows = [
-        (adjustment.period.customer, _format_period(adjustment.period, timezone),
-         format_number(adjustment.period.quantity), format_number(adjustment.quantity),
-         format_difference(adjustment.difference), format_difference(adjustment.billable_difference),
-         format_difference(adjustment.rules_difference))
-        for adjustment in adjustments
-    ]  # fmt: skip
-    table(("customer", "period", *numbers), rows, right=numbers, whole=("period",))
+    keys = dimension_keys(group for adjustment in adjustments for group in adjustment.groups)
+    columns = ("customer", "period", *dimension_titles(keys, ("customer", "period", *numbers)), *numbers)
+    rows = [row for adjustment in adjustments for row in _adjustment_rows(adjustment, keys, timezone)]
+    table(columns, rows, right=numbers, whole=("period",))
     for adjustment in adjustments if with_events else ():
         period, difference = adjustment.period, format_difference(adjustment.difference)
         say()
@@ -142,13 +159,51 @@ def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
 
 
 def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> None:
+    others = ("occurred at", "identifier", "value", "change", "when closed", "now")
+    keys = tuple(events[0].dimensions)
+    columns = (*others[:2], *dimension_titles(keys, others), *others[2:])
     rows = [
-        (format_time(event.occurred_at, timezone), event.identifier, format_number(event.value),
-         format_difference(event.change), event.before or "not recorded", format_verdict(event))
+        (format_time(event.occurred_at, timezone), event.identifier, *dimension_cells(keys, event.dimensions),
+         format_value(event), format_difference(event.change), event.before or "not recorded", format_verdict(event))
         for event in events
     ]  # fmt: skip
-    columns = ("occurred at", "identifier", "value", "change", "when closed", "now")
-    table(columns, rows, right=("value", "change"), whole=("occurred at",))
+    table(columns, rows, right=numeric_columns(events, "value", "change"), whole=("occurred at",))
+
+
+def _part_cells(period: "ClosedPeriod", keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the cells of the dimensions and totals of a closed period, and then those of each of its groups."""
+    yield (*dimension_cells(keys, {}), *_totals(period))
+    for group in period.groups:
+        yield (*dimension_cells(keys, group.dimensions), *_totals(group))
+
+
+def _totals(totals: "ClosedPeriod | PeriodGroup") -> tuple[str, ...]:
+    """Return the cells of the columns `_TOTALS`."""
+    return tuple(map(format_number, (totals.quantity, totals.billable, totals.count)))
+
+
+def _adjustment_rows(adjustment: "Adjustment", keys: Sequence[str], timezone: "ZoneInfo") -> Iterator[tuple[str, ...]]:
+    """Yield a row for an adjustment, and after it one for each of its groups."""
+    period = adjustment.period
+    cells = (period.customer, _format_period(period, timezone))
+    others = (format_difference(adjustment.billable_difference), format_difference(adjustment.rules_difference))
+    frozen = _frozen(adjustment)
+    frozen_text = format_number(period.quantity if frozen == period.quantity else frozen)  # with its original digits
+    yield (*cells, *dimension_cells(keys, {}), frozen_text, *_change(adjustment), *others)
+    for group in adjustment.groups:
+        dimensions = dimension_cells(keys, group.dimensions)
+        yield (*cells, *dimensions, format_number(_frozen(group)), *_change(group), "-", "-")
+
+
+def _frozen(adjustment: "Adjustment | GroupAdjustment") -> "Decimal":
+    """Return the quantity when the period was closed: of the selected dimension values only."""
+    from ....domain.decimals import EXACT_CONTEXT  # noqa: PLC0415 - loads the domain
+
+    return EXACT_CONTEXT.subtract(adjustment.quantity, adjustment.difference)
+
+
+def _change(adjustment: "Adjustment | GroupAdjustment") -> tuple[str, str]:
+    return format_number(adjustment.quantity), format_difference(adjustment.difference)
 
 
 def _format_period(period: "ClosedPeriod", timezone: "ZoneInfo") -> str:

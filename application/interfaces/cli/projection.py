@@ -10,10 +10,12 @@ import typer
 
 from . import projection_output
 from .formatting import format_number
+from .option_groups import DimensionOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     ByOption,
     DifferenceLimitOption,
+    GroupByOption,
     JsonOption,
     LedgerOption,
     TimezoneOption,
@@ -74,10 +76,14 @@ def rebuild(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) 
 
 
 @app.command()
+@with_option_groups
 def diff(
     generation: GenerationArgument,
+    *,
     window: WindowOption = "month",
     timezone: TimezoneOption = "UTC",
+    dimensions: DimensionOptions,
+    group_by: GroupByOption = None,
     limit: DifferenceLimitOption = 50,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -87,9 +93,11 @@ def diff(
     Shows the total of each meter before and after, then the totals of customers that differ, largest first.
     """
     with open_for_query(ledger, as_json) as session:
-        difference = session.metering.generations.diff(generation, window=window, timezone=timezone)
+        difference = session.metering.generations.diff(
+            generation, window=window, timezone=timezone, where=dimensions.parse(), group_by=group_by or ()
+        )
         limited = projection_output.LimitedDifference.from_difference(difference, window, timezone, limit)
-        session.print(limited, projection_output.show_difference)
+        session.print(limited, partial(projection_output.show_difference, dimensions.label))
 
 
 @app.command()

@@ -1,10 +1,19 @@
 """The output of the `projection` commands, and the values it shows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .formatting import format_count, format_difference, format_number, format_rules, format_window_start
+from .columns import dimension_cells, dimension_keys, dimension_titles
+from .condition_text import format_filter
+from .formatting import (
+    format_count,
+    format_difference,
+    format_number,
+    format_rounding,
+    format_rules,
+    format_window_start,
+)
 from .tables import table
 from .terminal import say, without_column
 
@@ -13,13 +22,18 @@ if TYPE_CHECKING:
     from ...queries.comparison import CustomerDifference, GenerationDifference, MeterDifference
     from ...results import GenerationView, MeterView
 
-_RULE_NAMES = {
-    "formula": "formula",
-    "event_time_window": "window",
-    "customer_key": "customer key",
-    "value_key": "value key",
-    "dimension_keys": "dimension keys",
+_RULE_FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "formula": ("formula", str),
+    "event_time_window": ("window", str),
+    "customer_key": ("customer key", str),
+    "value_key": ("value key", str),
+    "dimension_keys": ("dimension keys", " and ".join),
+    "optional_dimension_keys": ("optional dimension keys", " and ".join),
+    "filter": ("filter", format_filter),
+    "multiplier": ("multiplier", str),
+    "rounding": ("rounding", format_rounding),
 }
+"""The name of each rule, and the function that formats it if it is set."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +100,10 @@ def show_next_commands(generation: int, promote_options: str) -> None:
         say(f"  {command:<{width}}   {description}")
 
 
-def show_difference(difference: LimitedDifference) -> None:
-    """Print a difference under a heading."""
+def show_difference(selection: str, difference: LimitedDifference) -> None:
+    """Print a difference under a heading, which ends with the selection of dimension values."""
     position = format_number(difference.position)
-    say(f"Generation {difference.generation} compared with the live one, up to position {position}")
+    say(f"Generation {difference.generation} compared with the live one, up to position {position}{selection}")
     show_changed_totals(difference)
 
 
@@ -106,11 +120,13 @@ def show_changed_totals(difference: LimitedDifference) -> None:
         say("No total differs.")
         return
     say()
-    rows = list(_difference_rows(difference))
-    columns = ("meter", "customer", f"{difference.window} ({difference.timezone})", *numbers)
+    keys, window = dimension_keys(difference.differences), f"{difference.window} ({difference.timezone})"
+    rows = list(_difference_rows(difference, keys))
+    others = ("meter", "customer", window, *numbers)
+    columns = (*others[:3], *dimension_titles(keys, others), *numbers)
     if len({row[0] for row in rows}) == 1:
         columns, rows = without_column(0, columns), [without_column(0, row) for row in rows]
-    table(columns, rows, right=numbers, whole=(columns[-4],))
+    table(columns, rows, right=numbers, whole=(window,))
     if difference.left_out:
         say(f"and {format_count(difference.left_out, 'smaller difference')}; --limit shows more.")
 
@@ -132,26 +148,23 @@ def show_dropped(dropped: Mapping[str, int]) -> None:
     say(f"Generation {dropped['dropped']} is deleted.")
 
 
-def _difference_rows(difference: LimitedDifference) -> Iterator[tuple[str, ...]]:
+def _difference_rows(difference: LimitedDifference, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
     from ....domain.calendar import get_timezone  # noqa: PLC0415 - loads the domain
 
     zone = get_timezone(difference.timezone)
     for row in difference.differences:
         start = format_window_start(row.start, difference.window, zone)
         before, after = format_number(row.before), format_number(row.after)
-        yield (row.event_name, row.customer, start, before, after, format_difference(row.difference))
+        dimensions = dimension_cells(keys, row.dimensions)
+        yield (row.event_name, row.customer, start, *dimensions, before, after, format_difference(row.difference))
 
 
 def _changed_rules(rules: Mapping[str, "Rules"], current_rules: Mapping[str, "MeterView"]) -> Iterator[str]:
     """Yield for each meter the rules that differ from its current rules."""
     for event_name, meter_rules in rules.items():
         changes = [
-            f"{name} {_format_rule(getattr(meter_rules, field))}"
-            for field, name in _RULE_NAMES.items()
-            if getattr(meter_rules, field) != getattr(current_rules[event_name], field)
+            f"{name} {format_rule(rule) if rule else 'none'}"
+            for field, (name, format_rule) in _RULE_FORMATS.items()
+            if (rule := getattr(meter_rules, field)) != getattr(current_rules[event_name], field)
         ]
         yield f"{event_name}: {', '.join(changes)}"
-
-
-def _format_rule(rule: str | tuple[str, ...] | None) -> str:
-    return (" and ".join(rule) if isinstance(rule, tuple) else rule) or "none"

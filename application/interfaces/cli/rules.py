@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .formatting import format_number, format_rules
+from .option_groups import with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     ByOption,
     DifferenceLimitOption,
-    DimensionKeysOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
@@ -21,6 +21,7 @@ from .options import (
 )
 from .projection import describe_interrupted_build, promote_generation
 from .projection_output import LimitedDifference, Promotion, show_changed_totals, show_next_commands, show_promotion
+from .rules_options import ChangedRulesOptions
 from .session import Session, interruptible, open_for_query, print_error
 from .tables import table
 from .terminal import projection_progress, say
@@ -42,14 +43,6 @@ def rules() -> None:
     """Change the rules of a meter, for all of its past."""
 
 
-FormulaOption = Annotated[str | None, typer.Option(metavar="FORMULA", help="sum, count or last.")]
-WindowOption = Annotated[
-    str | None,
-    typer.Option(metavar="WINDOW", help="hour or day: only the newest meter event of each UTC window counts. Or none."),
-]
-CustomerKeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="The payload key of the customer.")]
-ValueKeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="The payload key of the value.")]
-NoDimensionKeysOption = Annotated[bool, typer.Option("--no-dimension-keys", help="Remove all dimension keys.")]
 ReasonOption = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The reason, stored in the ledger. Required with --yes.")
 ]
@@ -68,14 +61,10 @@ class RuleChange:
 
 
 @app.command()
+@with_option_groups
 def change(
     meter: MeterArgument,
-    formula: FormulaOption = None,
-    window: WindowOption = None,
-    customer_key: CustomerKeyOption = None,
-    value_key: ValueKeyOption = None,
-    dimension_keys: DimensionKeysOption = None,
-    no_dimension_keys: NoDimensionKeysOption = False,
+    new_rules: ChangedRulesOptions,
     reason: ReasonOption = None,
     by: ByOption = None,
     timezone: TimezoneOption = "UTC",
@@ -89,17 +78,7 @@ def change(
     Builds a candidate generation of the read models and compares it with the live one, by month. Closed periods keep
     their totals. Rules that no option names stay the same.
     """
-    values: dict[str, object] = {
-        "formula": formula,
-        "customer_key": customer_key,
-        "value_key": value_key,
-        "dimension_keys": () if no_dimension_keys else dimension_keys or None,
-    }
-    changes = {field: value for field, value in values.items() if value is not None}
-    if window is not None:
-        changes["event_time_window"] = None if window == "none" else window
-    if not changes:
-        raise typer.BadParameter("No change: use --formula, --window or an option for a key.")
+    changes = new_rules.arguments()
     if yes and reason is None:
         raise typer.BadParameter("--yes needs a --reason, which the ledger stores.")
     with open_for_query(ledger, as_json) as session:

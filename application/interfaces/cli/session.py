@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ....domain.errors import TallybookError
     from ....domain.policy import AcceptancePolicy
     from ...metering import Metering
+    from .option_groups import DimensionOptions, TimeRangeOptions
     from .time_ranges import TimeRange
 
 Result = TypeVar("Result")
@@ -51,26 +52,19 @@ class Session:
         _print_error({"code": code, "message": message, "field": None}, as_json=self.as_json)
 
     def time_range(
-        self,
-        period: str | None,
-        start: str | None,
-        end: str | None,
-        timezone: str,
-        as_of: str | None = None,
-        anchor: str | None = None,
+        self, options: "TimeRangeOptions", as_of: str | None = None, dimensions: "DimensionOptions | None" = None
     ) -> "tuple[TimeRange, datetime | int | None]":
-        """Return the time range and the `as_of` that the options select.
+        """Return the time range and the `as_of` that the options select. Its label names the selected dimensions too.
 
         Raises UnknownTimezone, and BadParameter if an option cannot be parsed.
         """
         from ...metering import utc_now  # noqa: PLC0415 - loads the domain
         from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
 
-        time_range = parse_time_range(period, start, end, timezone, now=utc_now(), anchor=anchor)
-        parsed_as_of = parse_as_of(as_of, timezone, self.metering.catch_up)
-        if as_of is not None:
-            time_range = time_range._replace(label=f"{time_range.label}, as of {as_of}")
-        return time_range, parsed_as_of
+        time_range = parse_time_range(options, now=utc_now())
+        parsed_as_of = parse_as_of(as_of, options.timezone, self.metering.catch_up)
+        label = time_range.label + (dimensions.label if dimensions else "") + (f", as of {as_of}" if as_of else "")
+        return time_range._replace(label=label), parsed_as_of
 
 
 @contextmanager

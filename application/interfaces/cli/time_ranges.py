@@ -13,6 +13,7 @@ from ....domain.calendar import CalendarWindow, get_timezone, resolve_local_time
 from ....domain.errors import InvalidTimeRange
 from ....domain.timestamps import parse_iso
 from .formatting import format_local
+from .option_groups import TimeRangeOptions
 
 _PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _LIKELY_DATE = re.compile(r"(?:19|20|21)[0-9]{6}")
@@ -31,21 +32,20 @@ class TimeRange(NamedTuple):
     label: str
 
 
-def parse_time_range(
-    period: str | None, start: str | None, end: str | None, timezone: str, *, now: datetime, anchor: str | None = None
-) -> TimeRange:
-    """Return the period, or the range from `start` to `end`, or the month that contains `now`.
+def parse_time_range(options: TimeRangeOptions, *, now: datetime) -> TimeRange:
+    """Return the period, or the range from start to end, or the month that contains `now`.
 
-    With an anchor, return the period of its billing cycle that starts in `period`. Raises UnknownTimezone, and
+    With an anchor, return the period of its billing cycle that starts in the period. Raises UnknownTimezone, and
     BadParameter if an option cannot be parsed.
     """
+    period, start, end, timezone = options.period, options.start, options.end, options.timezone
     zone = get_timezone(timezone)
-    if anchor is not None:
+    if options.anchor is not None:
         if period is None:
             raise typer.BadParameter(
                 "--anchor needs --period: the month, day or year in which the billing period starts."
             )
-        return _parse_anchored_period(period, anchor, timezone, zone)
+        return _parse_anchored_period(period, options.anchor, timezone, zone)
     if start is None and end is None:
         text = f"{now.astimezone(zone):%Y-%m}" if period is None else period
         bounds, _ = _parse_period(text, zone)

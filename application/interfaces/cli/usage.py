@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .condition_text import parse_pair
 from .formatting import format_requester, format_time
 from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, ByOption, JsonOption, LedgerOption, MeterArgument
 from .session import open_ledger, record_limits
@@ -98,9 +99,7 @@ def show_cancellation(cancellation: "Cancellation") -> None:
 def _parse_payload(pairs: list[str]) -> dict[str, str]:
     payload: dict[str, str] = {}
     for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE.", param_hint="'KEY=VALUE'")
+        key, value = parse_pair(pair, "KEY=VALUE")
         if key in payload:
             raise typer.BadParameter(f"The key {key!r} occurs twice.", param_hint="'KEY=VALUE'")
         payload[key] = value
