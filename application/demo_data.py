@@ -13,7 +13,15 @@ CUSTOMER = "acme"
 """The customer that the demo is about; it has little usage."""
 _CUSTOMER_RANK = 100
 
-METERS: Mapping[str, Mapping[str, str]] = {
+class DemoMeter(TypedDict, total=False):
+    """The arguments that a meter is configured with."""
+
+    display_name: str
+    formula: str
+    event_time_window: str
+
+
+METERS: Mapping[str, DemoMeter] = {
     "api_requests": {"display_name": "API requests", "formula": "count"},
     "storage_gb": {"display_name": "Gigabytes stored", "formula": "last", "event_time_window": "day"},
     "tokens": {"display_name": "Tokens", "formula": "sum"},

@@ -179,7 +179,7 @@ class Total:
     end: datetime
     min: Decimal | None = None
     max: Decimal | None = None
-    dimensions: dict[str, str | None] = field(default_factory=dict, hash=False)
+    dimensions: dict[str, str | None] = field(default_factory=dict[str, str | None], hash=False)
     groups: tuple["Total", ...] = ()
 
 

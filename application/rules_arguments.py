@@ -1,7 +1,7 @@
 """The rules of a meter from call arguments. Each error names the argument, its value and what is valid."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypedDict, cast
@@ -137,7 +137,7 @@ def _invalid(error: ValidationError, arguments: Mapping[str, Any]) -> InvalidPar
     return InvalidParameter(f"{field!r} is not valid: {first['msg']}.", field=field, value=arguments.get(field))
 
 
-_PARSERS = {
+_PARSERS: dict[str, Callable[[object], object]] = {
     "formula": lambda value: require_choice(value, "formula", Formula),
     "event_time_window": _event_time_window,
     "customer_key": lambda value: require_text(value, "customer_key", 100),

@@ -5,7 +5,7 @@ A condition is written as plain data, for example `{"key": "region", "one_of": [
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_serializer, model_validator
 
@@ -184,7 +184,7 @@ def _kind(condition: object) -> str:
     """Return the field that tells the kind of a condition; "compare" for any other."""
     if isinstance(condition, BaseModel):
         return _KINDS.get(type(condition), "compare")  # type: ignore[call-overload]
-    fields = condition if isinstance(condition, Mapping) else ()
+    fields = cast(Mapping[object, object], condition) if isinstance(condition, Mapping) else ()
     return next((kind for kind in _KINDS.values() if kind in fields), "compare")
 
 

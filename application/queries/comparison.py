@@ -60,7 +60,7 @@ class CustomerDifference:
     billable_before: Decimal
     billable_after: Decimal
     state: WindowState
-    dimensions: dict[str, str | None] = field(default_factory=dict, hash=False)
+    dimensions: dict[str, str | None] = field(default_factory=dict[str, str | None], hash=False)
 
     @property
     def difference(self) -> Decimal:

@@ -110,7 +110,7 @@ def _values(key: object, values: object) -> frozenset[str | None]:
     """Return the selected values of one dimension."""
     if values is None or isinstance(values, str):
         return frozenset((plain_text(values),))
-    listed: Sequence[object] = list(cast(Iterable[object], values)) if isinstance(values, Iterable) else []
+    listed = _listed(values)
     texts = frozenset(plain_text(value) for value in listed)
     if not 1 <= len(listed) <= MAX_VALUES or any(plain_text(value) is None and value is not None for value in listed):
         raise InvalidParameter(
@@ -120,3 +120,8 @@ def _values(key: object, values: object) -> frozenset[str | None]:
             value=values,
         )
     return texts
+
+
+def _listed(values: object) -> Sequence[object]:
+    """Return the elements of a list of values; none if it isn't iterable."""
+    return list(cast(Iterable[object], values)) if isinstance(values, Iterable) else ()

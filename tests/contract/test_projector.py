@@ -395,7 +395,7 @@ def test_a_bucket_is_read_once_however_many_dimension_values_it_has(
         for number in range(9):
             metering.cancel("calls", f"use {number}")
         read: list[str] = []
-        for name in ("blocks_between", "blocks_of", "usage_between", "buckets_between", "hours_of"):
+        for name in ("blocks_between", "blocks_of", "usage_between", "buckets_between", "buckets_in"):
             recording = _recording_method(getattr(SqlReadModels, name), name, read)
             monkeypatch.setattr(SqlReadModels, name, recording)
         Projector(ledger, views).catch_up()

@@ -1,18 +1,23 @@
-"""Buckets: any range is covered by whole days and hours, and by records at its ragged edges."""
+"""Buckets: any range is covered by whole months, days and hours, and by records at its ragged edges."""
 
+from calendar import monthrange
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.domain.event_time_window import EventTimeWindow
+from tallybook.domain.timestamps import from_microseconds, to_microseconds
 from tallybook.projections.buckets import (
     DAY_SECONDS,
     HOUR_SECONDS,
+    MONTH_SECONDS,
     RangePart,
     bucket_end,
     bucket_sizes,
     bucket_start,
+    bucket_starts,
     cover_range,
 )
 
@@ -21,9 +26,10 @@ MOMENTS = st.one_of(
     st.integers(-3 * DAY, 3 * DAY),
     st.integers(-80, 80).map(lambda hours: hours * HOUR),
     st.integers(-3, 3).map(lambda days: days * DAY),
+    st.sampled_from([-62, -31, 0, 31, 59, 90]).map(lambda days: days * DAY),  # starts of months around 1970
 )
 BOUNDARIES = st.lists(MOMENTS, min_size=2, max_size=5, unique=True).map(sorted)
-SIZES = st.sampled_from([(DAY_SECONDS, HOUR_SECONDS), (DAY_SECONDS,), ()])
+SIZES = st.sampled_from([(MONTH_SECONDS, DAY_SECONDS), (DAY_SECONDS, HOUR_SECONDS), (DAY_SECONDS,), ()])
 
 
 @given(BOUNDARIES, SIZES)
@@ -70,10 +76,10 @@ def test_a_month_reads_days_and_its_odd_edges_hours() -> None:
 
 @pytest.mark.parametrize(
     ("window", "sizes"),
-    [(None, (DAY_SECONDS,)), ("hour", (DAY_SECONDS, HOUR_SECONDS)), ("day", (DAY_SECONDS,))],
+    [(None, (MONTH_SECONDS, DAY_SECONDS)), ("hour", (DAY_SECONDS, HOUR_SECONDS)), ("day", (DAY_SECONDS,))],
 )
 def test_the_smallest_bucket_is_the_window(window: str | None, sizes: tuple[int, ...]) -> None:
-    """With an hour window there are hours and days; otherwise only days."""
+    """With an hour window there are hours and days, with a day window days, and otherwise days and months."""
     assert bucket_sizes(None if window is None else EventTimeWindow(window)) == sizes
 
 
@@ -83,6 +89,27 @@ def test_a_bucket_contains_its_timestamp(at: int, size: int) -> None:
     start = bucket_start(at, size)
     assert start <= at < bucket_end(start, size)
     assert start % (size * 1_000_000) == 0
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_a_month_contains_its_timestamp(at: datetime) -> None:
+    """From its first midnight to the next one's, in every year."""
+    start = bucket_start(to_microseconds(at), MONTH_SECONDS)
+    assert from_microseconds(start) == at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    days = monthrange(at.year, at.month)[1]
+    assert bucket_end(start, MONTH_SECONDS) == start + days * DAY
+    assert list(bucket_starts(start, start + days * DAY, MONTH_SECONDS)) == [start]
+    assert len(list(bucket_starts(start, start + days * DAY, DAY_SECONDS))) == days
+
+
+def test_a_quarter_is_three_months() -> None:
+    """A range from the middle of a month reads days up to the next one."""
+    middle, quarter = 15 * DAY, (31 + 28 + 31) * DAY
+    assert cover_range([0, quarter], (MONTH_SECONDS, DAY_SECONDS)) == [RangePart(MONTH_SECONDS, 0, quarter)]
+    assert cover_range([middle, quarter], (MONTH_SECONDS, DAY_SECONDS)) == [
+        RangePart(DAY_SECONDS, middle, 31 * DAY),
+        RangePart(MONTH_SECONDS, 31 * DAY, quarter),
+    ]
 
 
 @pytest.mark.parametrize("window", EventTimeWindow)

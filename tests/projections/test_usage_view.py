@@ -11,6 +11,7 @@ from tallybook.projections.blocks import BucketKey, UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS, bucket_end
 from tallybook.projections.changes import ChangeSpan
 from tallybook.projections.models import AsOf, Bucket
+from tallybook.projections.usage_source import StoredParts
 from tallybook.projections.usage_view import UsageView, ViewPart
 
 DAYS = 20_000
@@ -38,7 +39,7 @@ class DailyUsage:
     bucket_sizes = (DAY_SECONDS,)
 
     @property
-    def parts(self) -> "DailyUsage":
+    def parts(self) -> StoredParts:
         """The source itself."""
         return self
 
@@ -64,7 +65,7 @@ class DailyUsage:
         """Yield one bucket for each day."""
         return (Bucket.from_parts(block(day).key, [block(day)]) for day in range(start // DAY, end // DAY))
 
-    def hours_of(self, days: Sequence[BucketKey]) -> Iterator[Bucket]:
+    def buckets_in(self, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Bucket]:
         """Not called."""
         raise NotImplementedError
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from itertools import pairwise
@@ -56,8 +56,8 @@ class DatedRules:
 class Reference:
     """Everything that is stored: meter events and cancellations, and the revisions, each with its position."""
 
-    entries: list[tuple[HistoryEntry, dict[str, str]]] = field(default_factory=list)
-    revisions: list[tuple[int, DatedRules]] = field(default_factory=list)
+    entries: list[tuple[HistoryEntry, dict[str, str]]]
+    revisions: list[tuple[int, DatedRules]]
 
     def rules_at(self, occurred_at: datetime, position: int) -> DatedRules:
         """Return the rules for usage of a time, as known at a position."""
@@ -140,7 +140,7 @@ HISTORIES = st.lists(STEPS, min_size=6, max_size=18)
 def run_history(metering: Metering, clock: Clock, history: list[Step]) -> Reference:
     """Configure a meter and run the steps."""
     metering.meters.configure("calls", customer_key="customer", value_key="tokens")
-    reference = Reference(revisions=[(metering.catch_up(), DatedRules())])
+    reference = Reference([], [(metering.catch_up(), DatedRules())])
     for step in history:
         clock.now += timedelta(seconds=1)
         step(metering, clock, reference)
