@@ -44,9 +44,12 @@ class DimensionCombinations:
         combinations = hour.by_customer.setdefault(customer, set())
         if values in combinations:
             return
-        starts_at = to_iso(from_microseconds(key[1] * HOUR_MICROSECONDS))
-        _check(len(combinations), policy.max_customer_combinations, f"the customer has in the hour from {starts_at}")
-        _check(hour.count, policy.max_meter_combinations, f"the meter has in the hour from {starts_at}")
+        for owner, count, limit in (
+            ("customer", len(combinations), policy.max_customer_combinations),
+            ("meter", hour.count, policy.max_meter_combinations),
+        ):
+            if limit is not None and count >= limit:
+                raise _too_many(owner, key[1], limit)
         combinations.add(values)
         hour.count += 1
 
@@ -56,10 +59,10 @@ class DimensionCombinations:
         return self._hours.setdefault(key, _Hour())
 
 
-def _check(count: int, limit: int | None, owner: str) -> None:
-    if limit is not None and count >= limit:
-        raise TooManyCombinations(
-            f"The event has a new combination of dimension values, but {owner} {limit} of them already. Use a "
-            "dimension with fewer values, or raise the limit in the policy.",
-            field="payload",
-        )
+def _too_many(owner: str, hour: int, limit: int) -> TooManyCombinations:
+    starts_at = to_iso(from_microseconds(hour * HOUR_MICROSECONDS))
+    return TooManyCombinations(
+        f"The event has a new combination of dimension values, but the {owner} has {limit} of them already in the hour "
+        f"from {starts_at}. Use a dimension with fewer values, or raise the limit in the policy.",
+        field="payload",
+    )

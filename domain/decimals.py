@@ -2,6 +2,7 @@
 
 import re
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import PlainSerializer
@@ -20,6 +21,7 @@ def to_plain_string(number: Decimal) -> str:
     return format(number, "f")
 
 
+@lru_cache(maxsize=65_536)
 def canonical(number: Decimal) -> Decimal:
     """Return the number without trailing zeros after the point: the one form of all equal numbers."""
     text = to_plain_string(number)

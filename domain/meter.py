@@ -153,6 +153,7 @@ class Meter(Aggregate):
         max_digits, (earliest, latest) = policy.max_digits, policy.accepted_range(at)
         parsers = [(part.rules.parser(), part.rules.value_key) for part in self.schedule.parts]
         starts = [from_microseconds(part.start) for part in self.schedule.parts[1:]]
+        first_parse, first_value_key = parsers[0]
 
         def accept(event_input: MeterEventInput) -> MeterEventData:
             if not is_active:
@@ -163,8 +164,10 @@ class Meter(Aggregate):
                 )
             payload = event_input.payload
             occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
-            parse, value_key = parsers[bisect_right(starts, occurred_at)] if starts else parsers[0]
-            customer, value, dimensions, *_ = parse(payload)
+            parse, value_key = first_parse, first_value_key
+            if starts:
+                parse, value_key = parsers[bisect_right(starts, occurred_at)]
+            customer, value, dimensions, _, _ = parse(payload)
             if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
                 policy.check_value(payload[value_key], value_key)
             if not earliest <= occurred_at <= latest:

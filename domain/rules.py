@@ -115,7 +115,10 @@ class Rules(BaseModel):
         It looks up the rules once: attributes of pydantic models are slow, and every meter event is parsed when it is
         recorded and when it is folded.
         """
-        customer_key, value_key, value_type = self.customer_key, self.value_key, self.formula.rule.value_type
+        value_type = self.formula.rule.value_type
+        if value_type is ValueType.NUMBER and not self.all_dimension_keys and self.filter is None:
+            return _value_parser(self.customer_key, self.value_key)
+        customer_key, value_key = self.customer_key, self.value_key
         needs_value, is_text = value_type is not ValueType.OPTIONAL_NUMBER, value_type is ValueType.TEXT
         required_keys, optional_keys = self.dimension_keys, self.optional_dimension_keys
         has_dimensions = bool(required_keys or optional_keys)
@@ -124,12 +127,12 @@ class Rules(BaseModel):
         def parse(payload: Payload) -> ParsedPayload:
             customer = payload.get(customer_key)
             if not customer or "\0" in customer:
-                raise MissingCustomer(f"The payload must name the customer under {customer_key!r}.", field=customer_key)
+                raise _missing_customer(customer_key)
             if matches is not None and not matches(payload):
                 return customer, None, tuple(map(payload.get, required_keys + optional_keys)), None, True
             value_text = payload.get(value_key)
             if value_text is None and needs_value:
-                raise MissingValue(f"The payload must hold the value under {value_key!r}.", field=value_key)
+                raise _missing_value(value_key)
             dimensions = _dimension_values(payload, required_keys, optional_keys) if has_dimensions else ()
             if is_text:
                 return customer, None, dimensions, value_text, False
@@ -137,6 +140,28 @@ class Rules(BaseModel):
             return customer, value, dimensions, None, False
 
         return parse
+
+
+def _value_parser(customer_key: str, value_key: str) -> PayloadParser:
+    """Return a parser for rules that only read customer and value: most meters have such rules."""
+
+    def parse(payload: Payload) -> ParsedPayload:
+        customer, value_text = payload.get(customer_key), payload.get(value_key)
+        if not customer or "\0" in customer:
+            raise _missing_customer(customer_key)
+        if value_text is None:
+            raise _missing_value(value_key)
+        return customer, DECIMAL_CACHE[value_text] or parse_decimal(value_text, value_key), (), None, False
+
+    return parse
+
+
+def _missing_customer(key: str) -> MissingCustomer:
+    return MissingCustomer(f"The payload must name the customer under {key!r}.", field=key)
+
+
+def _missing_value(key: str) -> MissingValue:
+    return MissingValue(f"The payload must hold the value under {key!r}.", field=key)
 
 
 def _dimension_values(

@@ -12,6 +12,7 @@ from .decimals import EXACT_CONTEXT, ZERO, canonical
 
 _add = EXACT_CONTEXT.add
 _RECENCY = attrgetter("last_at", "last_position")
+_POSITION = attrgetter("position")
 
 
 def extremes(values: Sequence[Decimal]) -> tuple[Decimal, Decimal] | tuple[None, None]:
@@ -42,19 +43,25 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def from_usage(cls, records: Sequence[UsageRecord]) -> "Totals":
         """Return the totals of the records."""
+        if len(records) == 1:
+            return cls._from_record(records[0])
         if not records:
             return cls()
-        total, newest, newest_at = ZERO, records[0], records[0].occurred_at
-        values: list[Decimal] = []
-        for record in records:
-            value, at = record.value, record.occurred_at
-            if value is not None:
-                total = _add(total, value)
-                values.append(value)
-            if at > newest_at or (at == newest_at and record.position > newest.position):
-                newest, newest_at = record, at
+        values = [record.value for record in records if record.value is not None]
+        times = [record.occurred_at for record in records]
+        newest, newest_at = records[-1], max(times)
+        if newest.occurred_at != newest_at or times.count(newest_at) > 1:
+            newest = max((record for record in records if record.occurred_at == newest_at), key=_POSITION)
         smallest, largest = extremes(values)
+        total = reduce(_add, values, ZERO)
         return cls(total, len(records), newest.value, newest_at, newest.position, smallest, largest)
+
+    @classmethod
+    def _from_record(cls, record: UsageRecord) -> "Totals":
+        value = record.value
+        extreme = None if value is None else canonical(value)
+        total = ZERO if value is None else value
+        return cls(total, 1, value, record.occurred_at, record.position, extreme, extreme)
 
     @classmethod
     def with_unique_values(cls, records: Sequence[UsageRecord]) -> "Totals":

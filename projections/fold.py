@@ -7,6 +7,8 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from ..domain.counting import UsageRecord
 from ..domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
 from ..domain.meter_event import MeterEventData
@@ -49,12 +51,12 @@ class MeterPageUsage:
         self.meter = meter
         self.has_meter_changes = has_meter_changes
         self.parts = [PartUsage(folded) for folded in meter.folded]
-        self._only_part = self.parts[0] if len(self.parts) == 1 else None
+        self.only_part = self.parts[0] if len(self.parts) == 1 else None
         self._starts = [folded.start for folded in meter.folded]
 
     def part_at(self, occurred_at: int) -> PartUsage:
         """Return the part for usage that occurred at a time in microseconds."""
-        return self._only_part or self.parts[bisect_right(self._starts, occurred_at) - 1]
+        return self.only_part or self.parts[bisect_right(self._starts, occurred_at) - 1]
 
     @property
     def has_changes(self) -> bool:
@@ -75,6 +77,7 @@ def fold_page(
     Raises ProjectionStopped at the first event that can't be folded.
     """
     usage_by_meter = {event_name: MeterPageUsage(meter) for event_name, meter in meters.items()}
+    only_parts = {event_name: usage.only_part for event_name, usage in usage_by_meter.items()}
     position, event = 0, None
     batch_recorded_at, recorded_at = EPOCH, 0
     try:
@@ -84,18 +87,16 @@ def fold_page(
                     batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
                 # Inlined to_microseconds and bucket_start, because this runs for every meter event.
                 occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
-                part = usage_by_meter[event.event_name].part_at(occurred_at)
+                part = only_parts.get(event.event_name) or usage_by_meter[event.event_name].part_at(occurred_at)
                 customer, value, dimension_values, unique_value, is_filtered = part.parse(event.payload)
                 customer_id = customer_ids[customer]
                 dimensions = encode_dimensions(dimension_values) if dimension_values else ""
+                record = UsageRecord(customer_id, occurred_at, position, dimensions, value, recorded_at)
+                if unique_value is not None or is_filtered:
+                    record = msgspec.structs.replace(record, unique_value=unique_value, is_filtered=is_filtered)
                 part.records_by_bucket[
                     customer_id, occurred_at - occurred_at % part.bucket_microseconds, dimensions
-                ].append(
-                    UsageRecord(
-                        customer_id, occurred_at, position, dimensions, value, recorded_at, None, None, unique_value,
-                        is_filtered,
-                    )
-                )  # fmt: skip
+                ].append(record)
             elif isinstance(event, EventCancelledData):
                 _fold_cancellation(position, event, usage_by_meter[event.event_name], customer_ids)
             elif isinstance(event, ConfiguredData):

@@ -105,9 +105,13 @@ def decode_totals(row: Iterable[object]) -> Totals:
 
 def encode_totals(totals: Totals) -> tuple[str, int, str | None, int | None, int | None, str | None, str | None]:
     """Encode totals for their seven columns."""
-    last = None if totals.last is None else str(totals.last)
-    smallest, largest = (None, None) if totals.min is None else (str(totals.min), str(totals.max))
-    return str(totals.sum), totals.count, last, totals.last_at, totals.last_position, smallest, largest
+    total, last, smallest, largest = totals.sum, totals.last, totals.min, totals.max
+    total_text = str(total)
+    # Most usage with many dimension values has one event in a bucket, whose value is all of these.
+    last_text = total_text if last is total else None if last is None else str(last)
+    smallest_text = total_text if smallest is total else None if smallest is None else str(smallest)
+    largest_text = smallest_text if largest is smallest else str(largest)
+    return total_text, totals.count, last_text, totals.last_at, totals.last_position, smallest_text, largest_text
 
 
 def decode_block_usage(key: BucketKey, stored: bytes) -> list[UsageRecord]:
