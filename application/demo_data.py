@@ -13,6 +13,7 @@ CUSTOMER = "acme"
 """The customer that the demo is about; it has little usage."""
 _CUSTOMER_RANK = 100
 
+
 class DemoMeter(TypedDict, total=False):
     """The arguments that a meter is configured with."""
 
