@@ -232,7 +232,8 @@ class Explanation:
     """Every meter event behind a total, ordered by (occurred_at, position). The contributions add up to its value.
 
     `position` is the ledger position that the result is based on, and `revision` that of the rules. `digest` is the
-    SHA-256 of the counted events, as in a closed period.
+    SHA-256 of the counted events, as in a closed period. `dimension_keys` are all keys of the dimensions of the events,
+    which can be different ones if the rules change in the range.
     """
 
     total: Total
@@ -241,6 +242,7 @@ class Explanation:
     revision: int
     position: int
     digest: str
+    dimension_keys: tuple[str, ...]
     events: tuple[ExplainedEvent, ...]
 
 
@@ -257,6 +259,7 @@ class ExplanationStream:
     revision: int
     position: int
     digest: str
+    dimension_keys: tuple[str, ...]
     event_count: int
     events: Iterator[ExplainedEvent]
 

@@ -121,7 +121,7 @@ class EventQueries:
         with self.open_explanation(event_name, customer, start, end, as_of, where, group_by) as stream:
             return Explanation(
                 stream.total, stream.formula, stream.event_time_window, stream.revision, stream.position,
-                stream.digest, tuple(stream.events),
+                stream.digest, stream.dimension_keys, tuple(stream.events),
             )  # fmt: skip
 
     @contextmanager
@@ -165,6 +165,7 @@ class EventQueries:
                     query.revision,
                     query.position,
                     summary.digest.hexdigest(),
+                    tuple(dict.fromkeys(key for part in query.view.parts for key in part.rules.all_dimension_keys)),
                     summary.event_count,
                     events,
                 )

@@ -1,8 +1,8 @@
 """Export of an explanation as CSV, with a row for each meter event, to check a total in other tools."""
 
 import csv
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import chain, islice
 from typing import TextIO
 
 from ...domain.counting import counted_value
@@ -13,7 +13,7 @@ from ..spreadsheet_text import escape_formulas
 
 COLUMNS = (
     "position", "identifier", "occurred_at", "recorded_at", "customer", "value", "verdict", "contribution",
-    "superseded_by", "cancelled_at", "reason", "by",
+    "superseded_by", "cancelled_at", "reason", "by", "revision",
 )  # fmt: skip
 
 
@@ -24,21 +24,19 @@ def explanation_csv(explanation: Explanation | ExplanationStream, file: TextIO) 
     explanation's digest is the SHA-256 of a line `position,occurred_at,value` for each counted row, in their order.
     Under the formula unique_count, the value is the unique value as JSON text.
 
-    The last columns are `dimension_KEY` for each dimension, empty for an absent optional one. They are left out if
-    there are no events.
+    The last columns are the revision of the rules that decided whether the event counts, and `dimension_KEY` for each
+    dimension, empty for an absent optional one.
 
     Text that a spreadsheet would evaluate as a formula gets an apostrophe in front, because identifiers, customers and
     reasons come from outside: see `escape_formulas`.
     """
-    events = iter(explanation.events)
-    first = list(islice(events, 1))
-    keys = tuple(first[0].dimensions) if first else ()
+    keys = explanation.dimension_keys
     writer = csv.writer(file)
     writer.writerow((*COLUMNS, *(escape_formulas(f"dimension_{key}") for key in keys)))
-    writer.writerows(map(_cells, chain(first, events)))
+    writer.writerows(_cells(event, keys) for event in explanation.events)
 
 
-def _cells(event: ExplainedEvent) -> tuple[str, ...]:
+def _cells(event: ExplainedEvent, dimension_keys: Sequence[str]) -> tuple[str, ...]:
     return (
         str(event.position),
         _text(event.identifier),
@@ -52,7 +50,8 @@ def _cells(event: ExplainedEvent) -> tuple[str, ...]:
         _time(event.cancelled_at),
         _text(event.reason),
         _text(event.by),
-        *map(_text, event.dimensions.values()),
+        str(event.revision),
+        *(_text(event.dimensions.get(key)) for key in dimension_keys),
     )
 
 

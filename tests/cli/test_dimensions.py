@@ -1,6 +1,7 @@
 """Usage by dimension values: the options `--where`, `--without` and `--by`."""
 
 import csv
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
                     "event_name": "tokens",
                     "identifier": identifier,
                     "payload": {"customer": customer, **payload},
-                    "timestamp": f"{at}Z",
+                    "timestamp": datetime.fromisoformat(f"{at}Z"),
                 }
                 for identifier, customer, payload, at in USAGE
             ],
@@ -171,14 +172,37 @@ def test_an_explanation_has_dimension_values_and_groups(tallybook: CommandLine) 
 
 
 def test_the_csv_of_an_explanation_ends_with_dimension_columns(tallybook: CommandLine) -> None:
-    """An absent dimension is an empty cell. Without events there are no dimension columns."""
+    """An absent dimension is an empty cell. The header is the same without events."""
     rows = list(csv.DictReader(StringIO(tallybook.run("explain", *ACME, "--csv").stdout, newline="")))
-    assert list(rows[0])[-3:] == ["by", "dimension_model", "dimension_region"]
+    assert list(rows[0])[-4:] == ["by", "revision", "dimension_model", "dimension_region"]
     assert [(row["dimension_model"], row["dimension_region"]) for row in rows] == [
         ("small", "eu"), ("small", "us"), ("large", "eu"), ("large", ""),
     ]  # fmt: skip
     nothing = tallybook.run("explain", "tokens", "acme", "--period", "2024", "--csv").stdout
-    assert nothing.strip().endswith(",by")
+    assert nothing.strip() == ",".join(rows[0])
+
+
+def test_events_under_different_rules_have_all_dimensions_and_their_revision(tallybook: CommandLine) -> None:
+    """From 3 October on, the team is a dimension instead of the region."""
+    with Metering.open(tallybook.url, policy=ANY_AGE) as metering:
+        metering.rules.change(
+            "tokens",
+            {"optional_dimension_keys": ("team",)},
+            reason="a new contract",
+            effective_from=datetime.fromisoformat("2025-10-03T00:00Z"),
+        )
+    lines = tallybook.lines("explain", *ACME, "--where", "region=eu", "--without", "region")
+    assert lines[1].split()[3:] == ["model", "region", "team", "value", "contribution", "verdict", "revision"]
+    assert [line.split()[2:6] + line.split()[-1:] for line in lines[3:6]] == [
+        ["e1", "small", "eu", "(none)", "1"], ["e3", "large", "(none)", "(none)", "2"],
+        ["e4", "large", "(none)", "(none)", "2"],
+    ]  # fmt: skip
+    assert tallybook.lines("events", *ACME)[1].split()[3:6] == ["model", "region", "team"]
+    (first, *_, last) = csv.DictReader(StringIO(tallybook.run("explain", *ACME, "--csv").stdout, newline=""))
+    assert list(first)[-4:] == ["revision", "dimension_model", "dimension_region", "dimension_team"]
+    assert (first["revision"], first["dimension_region"], last["revision"], last["dimension_region"]) == (
+        "1", "eu", "2", "",
+    )  # fmt: skip
 
 
 def test_a_closed_period_has_frozen_groups(tallybook: CommandLine) -> None:
@@ -251,11 +275,11 @@ def test_a_generation_is_compared_by_dimension_values(tallybook: CommandLine) ->
 
 def test_a_dimension_may_have_the_name_of_a_column(tallybook: CommandLine) -> None:
     """Its column is named differently, and its text is escaped."""
-    tallybook.run("meter", "configure", "seats", "--formula", "count", "--dimension-key", "value")
+    tallybook.run("meter", "configure", "seats", "--formula", "count", "--value-key", "n", "--dimension-key", "value")
     tallybook.run("record", "seats", "stripe_customer_id=a", "value=1\x1b")
-    head, _, line = tallybook.lines("totals", "seats", "--by", "value")[1:4]
+    head, _, total, group, _ = tallybook.lines("totals", "seats", "--by", "value")[1:]
     assert head.split() == ["customer", "dimension", "value", "value", "billable", "count", "last"]
-    assert line.split()[1] == "(all)"
+    assert (total.split()[1], group.split()[1]) == ("(all)", r"1\x1b")
 
 
 @pytest.mark.parametrize(
@@ -274,6 +298,7 @@ def test_an_unknown_dimension_is_an_error_of_its_option(
     tallybook: CommandLine, arguments: tuple[str, ...], message: str
 ) -> None:
     """The message lists the dimensions of the meter."""
+    tallybook.run("period", "close", "tokens", "acme", "--period", "2025-09")
     error = tallybook.run_error_json(*arguments)
     assert error["code"] == "parameter_invalid"
     assert error["message"].startswith(message)

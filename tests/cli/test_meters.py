@@ -37,6 +37,7 @@ def test_configuring_a_meter_creates_a_ledger_and_returns_the_meter(tallybook: C
         "revision": 1,
         "status": "active",
         "deactivated_at": None,
+        "upcoming": [],
     }
 
 

@@ -24,7 +24,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 def test_a_new_ledger_has_one_generation_that_is_live(tallybook: CommandLine) -> None:
     """The first query folds it to the head."""
     assert tallybook.run_json("projection", "status") == [
-        {"number": 1, "state": "live", "position": 0, "head": 6, "rules": {}}
+        {"number": 1, "state": "live", "position": 0, "head": 6, "rules": {}, "effective_from": {}}
     ]
     tallybook.run("total", "tokens")
     assert tallybook.lines("projection", "status") == [
@@ -48,7 +48,14 @@ def test_a_rebuild_does_not_affect_the_live_generation_until_promoted(tallybook:
         "Generation 1 is retired; 'tallybook projection promote 1' makes it live again.",
     ]
     assert tallybook.run_json("projection", "promote", 1) == {
-        "generation": {"number": 1, "state": "live", "position": 6, "head": 6, "rules": {}},
+        "generation": {
+            "number": 1,
+            "state": "live",
+            "position": 6,
+            "head": 6,
+            "rules": {},
+            "effective_from": {},
+        },
         "meters": [],
         "retired": 2,
     }
@@ -102,6 +109,10 @@ def test_a_difference_lists_each_meter_and_the_largest_changes_first(tallybook: 
             "end": "2025-11-01T00:00:00Z",
             "before": "3020",
             "after": "-5",
+            "billable_before": "3020",
+            "billable_after": "0",
+            "state": "open",
+            "dimensions": {},
             "difference": "-3025",
         }
     ]

@@ -38,6 +38,7 @@ def streamed(metering: Metering, customer: str | None, as_of: int | None = None)
             stream.revision,
             stream.position,
             stream.digest,
+            stream.dimension_keys,
             events,
         )
 

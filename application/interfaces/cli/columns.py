@@ -1,6 +1,6 @@
 """Columns that several tables have: the dimension values of usage, and the values of meter events."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from .formatting import format_number
@@ -31,9 +31,14 @@ def dimension_titles(keys: Iterable[str], others: Collection[str]) -> tuple[str,
 
 
 def dimension_cells(keys: Iterable[str], dimensions: Mapping[str, str | None]) -> tuple[str, ...]:
-    """Return a cell for each key: `(all)` without the dimension, `(none)` if it is absent from the usage."""
-    values = (dimensions.get(key, _ALL) for key in keys)
+    """Return a cell for each key: the value of the dimension, or `(none)` if it is absent from the usage."""
+    values = map(dimensions.get, keys)
     return tuple(_ABSENT if value is None else value for value in values)
+
+
+def group_cells(keys: Sequence[str], dimensions: Mapping[str, str | None]) -> tuple[str, ...]:
+    """Return the cells of a group, or of a total, which has no dimensions: `(all)` for each key."""
+    return dimension_cells(keys, dimensions) if dimensions else tuple(_ALL for _ in keys)
 
 
 def format_value(event: "MeterEventView") -> str:

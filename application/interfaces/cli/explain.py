@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _BATCH_EVENTS = 1_000
 MAX_SUMMANDS = 8
 """A sum of more values shows only its result."""
+_COLUMNS = ("occurred at", "identifier", "customer", "value", "contribution", "verdict", "revision")
 
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each meter event.")]
 ClosedOption = Annotated[bool, typer.Option("--closed", help="Explain the frozen total of this closed period.")]
@@ -162,7 +163,7 @@ def _print_csv(explanation: "ExplanationStream") -> None:
 
 def _print_json(explanation: "ExplanationStream") -> None:
     """Print an explanation as one JSON document, event by event."""
-    names = ("total", "formula", "event_time_window", "revision", "position", "digest")
+    names = ("total", "formula", "event_time_window", "revision", "position", "digest", "dimension_keys")
     document: dict[str, object] = {name: getattr(explanation, name) for name in names}
     head, tail = json_text({**document, "events": ()}).rsplit("[]", 1)
     separator = f"{head}["
@@ -180,13 +181,15 @@ def show_explanation(event_name: str, span: "TimeRange", explanation: "Explanati
     events, summands = iter(explanation.events), _Summands()
     first_events = list(islice(events, SAMPLE_ROWS))
     if first_events:
-        others = ("occurred at", "identifier", "customer", "value", "contribution", "verdict")
-        columns = (*others[:3], *dimension_titles(first_events[0].dimensions, others), *others[3:])
-        rows = (_row(event, span) for event in summands.collect(chain(first_events, events)))
+        keys = explanation.dimension_keys
+        columns = (*_COLUMNS[:3], *dimension_titles(keys, _COLUMNS), *_COLUMNS[3:])
+        rows = (_row(event, keys, span) for event in summands.collect(chain(first_events, events)))
+        if first_events[0].revision == explanation.revision:  # that of all events: they are in order of time
+            columns, rows = columns[:-1], (row[:-1] for row in rows)
         are_all = explanation.event_count == len(first_events)
         if total.customer is not None or (are_all and len({event.customer for event in first_events}) == 1):
             columns, rows = without_column(2, columns), (without_column(2, row) for row in rows)
-        numbers = numeric_columns(first_events, "value", "contribution")
+        numbers = numeric_columns(first_events, "value", "contribution", "revision")
         table(columns, rows, right=numbers, whole=("occurred at",))
     count = format_number(explanation.event_count)
     say(f"{format_number(total.count)} of {count} count: {_arithmetic(explanation, summands.values)}")
@@ -198,11 +201,11 @@ def show_explanation(event_name: str, span: "TimeRange", explanation: "Explanati
     say(f"SHA-256 {explanation.digest}")
 
 
-def _row(event: "ExplainedEvent", span: "TimeRange") -> tuple[str, ...]:
+def _row(event: "ExplainedEvent", dimension_keys: Sequence[str], span: "TimeRange") -> tuple[str, ...]:
     return (
         format_time(event.occurred_at, span.timezone), event.identifier, event.customer,
-        *dimension_cells(event.dimensions, event.dimensions), format_value(event), format_number(event.contribution),
-        format_verdict(event),
+        *dimension_cells(dimension_keys, event.dimensions), format_value(event), format_number(event.contribution),
+        format_verdict(event), str(event.revision),
     )  # fmt: skip
 
 

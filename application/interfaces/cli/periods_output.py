@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, numeric_columns
+from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
 from .error_text import to_cli_text
 from .formatting import (
     format_count,
@@ -64,7 +64,7 @@ def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
     if period.groups:
         say()
         keys = dimension_keys(period.groups)
-        rows = [(*dimension_cells(keys, group.dimensions), *_totals(group)) for group in period.groups]
+        rows = [(*group_cells(keys, group.dimensions), *_totals(group)) for group in period.groups]
         table((*dimension_titles(keys, _TOTALS), *_TOTALS), rows, right=_TOTALS)
         if closing.gaps:
             say()
@@ -160,7 +160,7 @@ def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
 
 def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> None:
     others = ("occurred at", "identifier", "value", "change", "when closed", "now")
-    keys = tuple(events[0].dimensions)
+    keys = dimension_keys(events)
     columns = (*others[:2], *dimension_titles(keys, others), *others[2:])
     rows = [
         (format_time(event.occurred_at, timezone), event.identifier, *dimension_cells(keys, event.dimensions),
@@ -172,9 +172,9 @@ def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> No
 
 def _part_cells(period: "ClosedPeriod", keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of the dimensions and totals of a closed period, and then those of each of its groups."""
-    yield (*dimension_cells(keys, {}), *_totals(period))
+    yield (*group_cells(keys, {}), *_totals(period))
     for group in period.groups:
-        yield (*dimension_cells(keys, group.dimensions), *_totals(group))
+        yield (*group_cells(keys, group.dimensions), *_totals(group))
 
 
 def _totals(totals: "ClosedPeriod | PeriodGroup") -> tuple[str, ...]:
@@ -189,9 +189,9 @@ def _adjustment_rows(adjustment: "Adjustment", keys: Sequence[str], timezone: "Z
     others = (format_difference(adjustment.billable_difference), format_difference(adjustment.rules_difference))
     frozen = _frozen(adjustment)
     frozen_text = format_number(period.quantity if frozen == period.quantity else frozen)  # with its original digits
-    yield (*cells, *dimension_cells(keys, {}), frozen_text, *_change(adjustment), *others)
+    yield (*cells, *group_cells(keys, {}), frozen_text, *_change(adjustment), *others)
     for group in adjustment.groups:
-        dimensions = dimension_cells(keys, group.dimensions)
+        dimensions = group_cells(keys, group.dimensions)
         yield (*cells, *dimensions, format_number(_frozen(group)), *_change(group), "-", "-")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, numeric_columns
+from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
 from .formatting import (
     format_count,
     format_number,
@@ -44,7 +44,7 @@ def show_total(event_name: str, formula: str | None, span: "TimeRange", total: "
 def show_groups(total: "Total") -> None:
     """Print one line for each group of a total."""
     keys = dimension_keys(total.groups)
-    rows = [(*dimension_cells(keys, group.dimensions), *_numbers(group)) for group in total.groups]
+    rows = [(*group_cells(keys, group.dimensions), *_numbers(group)) for group in total.groups]
     table((*dimension_titles(keys, _NUMBERS), *_NUMBERS), rows, right=_NUMBERS)
 
 
@@ -57,7 +57,7 @@ def show_totals(event_name: str, span: "TimeRange", totals: Sequence["Total"]) -
     keys = dimension_keys(group for total in totals for group in total.groups)
     columns = ("customer", *dimension_titles(keys, ("customer", *_NUMBERS)), *_NUMBERS)
     rows = [
-        (total.customer or "", *dimension_cells(keys, part.dimensions), *_numbers(part))
+        (total.customer or "", *group_cells(keys, part.dimensions), *_numbers(part))
         for total in totals
         for part in (total, *total.groups)
     ]
@@ -84,7 +84,7 @@ def show_summaries(
             bar_values.append(None)
         start = format_window_start(total.start, window, span.timezone)
         for part in (total, *total.groups):
-            cells = dimension_cells(keys, part.dimensions)
+            cells = group_cells(keys, part.dimensions)
             rows.append((start, *cells, format_number(part.value), format_number(part.count)))
             bar_values.append(part.value)
         previous_end = total.end
@@ -99,7 +99,7 @@ def show_events(
     if not events:
         say("No meter events.")
         return
-    others, keys = ("occurred at", "identifier", "customer", "value", "verdict"), tuple(events[0].dimensions)
+    others, keys = ("occurred at", "identifier", "customer", "value", "verdict"), dimension_keys(events)
     columns = (*others[:3], *dimension_titles(keys, others), *others[3:])
     rows = [
         (format_time(event.occurred_at, span.timezone), event.identifier, event.customer,
