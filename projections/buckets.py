@@ -7,19 +7,20 @@ totals of its window, so a month would be computed again from all of its days.
 
 from calendar import monthrange
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
 from ..domain.event_time_window import EventTimeWindow
-from ..domain.timestamps import MICROSECONDS_PER_SECOND, from_microseconds
+from ..domain.timestamps import MAX_DATETIME, MICROSECONDS_PER_SECOND, from_microseconds, to_microseconds
 
 HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400
 MONTH_SECONDS = 31 * DAY_SECONDS
 """The size of the buckets of UTC months, the longest of which are this long."""
 _DAY = DAY_SECONDS * MICROSECONDS_PER_SECOND
+_DAY_AFTER_ALL = to_microseconds(MAX_DATETIME) // _DAY + 1
+"""The number of the first day that no datetime can represent."""
 
 
 class RangePart(NamedTuple):
@@ -77,7 +78,9 @@ def bucket_starts(start: int, end: int, bucket_seconds: int) -> Iterator[int]:
 @lru_cache(maxsize=10_000)
 def _month_of(day: int) -> tuple[int, int]:
     """Return the start and the end of the UTC month that contains a day, given as the number of days since 1970."""
-    at: datetime = from_microseconds(day * _DAY)
+    if day == _DAY_AFTER_ALL:  # a range may end there
+        return day * _DAY, (day + 31) * _DAY
+    at = from_microseconds(day * _DAY)
     first_day = day - at.day + 1
     return first_day * _DAY, (first_day + monthrange(at.year, at.month)[1]) * _DAY
 

@@ -12,7 +12,7 @@ from tallybook.application.storage.ports import Store as StoreLocation
 from tallybook.projections.models import PinnedRules
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-ANY_TIME = AcceptancePolicy(max_age=None)
+ANY_TIME = AcceptancePolicy(max_age=None, max_customer_combinations=None)
 
 
 @dataclass(frozen=True)
