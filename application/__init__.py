@@ -6,7 +6,7 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
 from ..domain.calendar import CalendarWindow
-from ..domain.conditions import Condition
+from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, Not, OneOf
 from ..domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ..domain.errors import (
     AccessKeyNotFound,
@@ -115,6 +115,8 @@ __all__ = [
     "AccessKeyView",
     "AdjustingEvent",
     "Adjustment",
+    "All",
+    "AnyOf",
     "BillingCycle",
     "CalendarWindow",
     "Cancellation",
@@ -124,6 +126,7 @@ __all__ = [
     "CheckpointVerification",
     "CheckpointView",
     "ClosedPeriod",
+    "Compare",
     "Condition",
     "Conflict",
     "ConsistencyProof",
@@ -132,7 +135,9 @@ __all__ = [
     "DatabasePermissionDenied",
     "DuplicateMeterEvent",
     "EntryExists",
+    "Equals",
     "EventTimeWindow",
+    "Exists",
     "ExplainedEvent",
     "Explanation",
     "ExplanationStream",
@@ -182,10 +187,12 @@ __all__ = [
     "MissingDimension",
     "MissingValue",
     "NewAccessKey",
+    "Not",
     "NotALedger",
     "NotCheckpointed",
     "NotFound",
     "Note",
+    "OneOf",
     "Outcome",
     "PeriodDifference",
     "PeriodGap",
