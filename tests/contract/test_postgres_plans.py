@@ -42,7 +42,9 @@ def run_lookups(rows: PostgresReadModels) -> None:
     ]
     assert len(list(rows.usage_in(meter, runs))) == len(EXPECTED_KEYS)
     assert len(list(rows.blocks_of(meter, [*EXPECTED_KEYS, MISSING]))) == len(EXPECTED_KEYS)
-    assert list(rows.buckets_in(meter, DAY_SECONDS, [*EXPECTED_KEYS, MISSING])) == []  # a meter with a day window has no hour buckets
+    assert (
+        list(rows.buckets_in(meter, DAY_SECONDS, [*EXPECTED_KEYS, MISSING])) == []
+    )  # a meter with a day window has no hour buckets
 
 
 def read_counts(rows: PostgresReadModels) -> list[int]:
