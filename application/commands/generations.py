@@ -111,14 +111,15 @@ class GenerationCommands:
         return [self._to_view(generation) for generation in self._generations.list()]
 
     def _to_view(self, generation: Generation) -> GenerationView:
-        changes = self._generations.pending_rule_changes(generation)
+        meters = {meter.event_name: meter for meter in self._ledger.meters()}
+        changes = self._generations.pending_rule_changes(generation, meters.values())
         return GenerationView(
             generation.number,
             generation.state,
             generation.position,
             self._ledger.head(),
             {name: parts[-1].rules for name, parts in changes.items()},
-            {name: _changed_from(parts, self._ledger.meter(name)) for name, parts in changes.items()},
+            {name: _changed_from(parts, meters[name]) for name, parts in changes.items()},
         )
 
 

@@ -13,6 +13,7 @@ from ...domain.meter import Meter
 from ...domain.rounding import Rounding
 from ...domain.rules import Rules
 from ...domain.timestamps import ensure_utc, from_microseconds, to_iso
+from ...projections.models import AsOf
 from ..ledger.ledger import Ledger
 from ..results import MeterChange, MeterView
 from ..rules_arguments import parse_rules
@@ -104,7 +105,7 @@ class MeterCommands:
             return MeterView.from_aggregate(present, self._now())
         for meter in self._ledger.meters(known):
             if meter.event_name == event_name:
-                return MeterView.from_aggregate(meter, self._time_of(as_of))
+                return MeterView.from_aggregate(meter, self._time_of(known))
         raise MeterNotFound(
             f"The meter {event_name!r} did not exist then; it was configured at {to_iso(present.created_on)}.",
             field="event_name",
@@ -128,8 +129,9 @@ class MeterCommands:
 
     def list(self, *, as_of: datetime | int | None = None) -> list[MeterView]:
         """Return all meters, active and inactive, ordered by event name; those configured by `as_of`, as they were."""
-        at = self._time_of(as_of)
-        return [MeterView.from_aggregate(meter, at) for meter in self._ledger.meters(parse_as_of(as_of))]
+        known = parse_as_of(as_of)
+        at = self._time_of(known)
+        return [MeterView.from_aggregate(meter, at) for meter in self._ledger.meters(known)]
 
     def _update(self, event_name: str, command: Callable[[Meter, datetime], None]) -> MeterView:
         """Load a meter, run `command` and store its events; repeat if another process changed the meter meanwhile."""
@@ -142,11 +144,12 @@ class MeterCommands:
                 continue
             return MeterView.from_aggregate(meter, self._now())
 
-    def _time_of(self, as_of: datetime | int | None) -> datetime:
+    def _time_of(self, as_of: AsOf | None) -> datetime:
         """Return the time of a point in the ledger: that of recording if it is a position, now if it is None."""
         if as_of is None:
             return self._now()
-        return as_of if isinstance(as_of, datetime) else from_microseconds(self._ledger.recorded_at(as_of))
+        recorded_at = as_of.recorded_at
+        return from_microseconds(self._ledger.recorded_at(as_of.position or 0) if recorded_at is None else recorded_at)
 
     def _now(self) -> datetime:
         return ensure_utc(self._clock(), "clock")

@@ -1,7 +1,7 @@
 """Generations of the read models: build them while another one is live, bring them up to date, make them live."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import cast
 
@@ -115,11 +115,14 @@ class Generations:
                 _log.warning("The live read models are under other rules than the current ones; switching them.")
                 self.make_live(self._get_or_build(self._target_rules({}), _REUSABLE_STATES, None, PAGE_SIZE))
 
-    def pending_rule_changes(self, generation: Generation) -> PinnedRules:
-        """Return the rules over time of a generation, by event name, that differ from the current ones."""
+    def pending_rule_changes(self, generation: Generation, meters: Iterable[Meter] | None = None) -> PinnedRules:
+        """Return the rules over time of a generation, by event name, that differ from those of `meters`.
+
+        `meters` are the present ones if None.
+        """
         return {
             meter.event_name: parts
-            for meter in self.ledger.meters()
+            for meter in (self.ledger.meters() if meters is None else meters)
             if (parts := self._rules_of(generation, meter)) != meter.schedule.distinct_parts
         }
 

@@ -84,7 +84,7 @@ def is_plain(annotation: Any) -> bool:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return is_plain(arguments[0])
-    if origin in (Union, UnionType, dict, tuple):
+    if origin in (Union, UnionType, dict, tuple, frozenset):
         return all(is_plain(argument) for argument in arguments)
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return not annotation.__struct_config__.gc

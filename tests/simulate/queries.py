@@ -120,11 +120,11 @@ def explanation(meter: str, customer: str | None, bounds: Bounds, as_of: int | N
         until = head if as_of is None else min(as_of, head)
         expected = model.verdicts(meter, customer, bounds, until)
         mismatch = {event.identifier: (str(event.verdict), Fraction(event.contribution)) for event in actual.events}
-        added = sum((event.contribution for event in actual.events), start=actual.total.value * 0)
+        added = sum((Fraction(event.contribution) for event in actual.events), start=Fraction(0))
         return (
             _mismatch(list(mismatch.items()), list(expected.items()))
             or _mismatch(_totals(actual.total), model.totals(meter, customer, bounds, until))
-            or _mismatch(added, actual.total.value)
+            or _mismatch(added, Fraction(actual.total.value))
             or _mismatch((actual.digest, actual.position), (model.digest(meter, customer, bounds, until), until))
         )
 

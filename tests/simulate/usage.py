@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from tallybook.application import Cancellation, Metering, Receipt
 
@@ -23,9 +24,9 @@ class Record:
 
     def __str__(self) -> str:
         return "record " + "; ".join(
-            f"{event.event_name!r:.20} {event.identifier!r:.12} {event.timestamp:%d %H:%M}"
+            f"{event.event_name!r:.20} {_shown(event.identifier)} {event.timestamp:%d %H:%M}"
             if event.timestamp
-            else f"{event.event_name!r:.20} {event.identifier!r:.12} now"
+            else f"{event.event_name!r:.20} {_shown(event.identifier)} now"
             for event in self.events
         )
 
@@ -118,6 +119,12 @@ class Record:
         )
 
 
+def _shown(identifier: str | None) -> str:
+    """Return an identifier in a trace. The ledger generates others in each run, and a trace is always the same."""
+    is_generated = identifier is not None and len(identifier) == len(str(UUID(int=0)))
+    return "generated" if is_generated else f"{identifier!r:.12}"
+
+
 def _is_duplicate(event: EventInput, first: EventInput, now: datetime) -> bool:
     return (event.event_name, event.payload) == (first.event_name, first.payload) and (
         event.timestamp is None or event.timestamp == (first.timestamp or now)
@@ -133,7 +140,7 @@ class Cancel:
     reason: str | None = None
 
     def __str__(self) -> str:
-        return f"cancel {self.event_name!r:.20} {self.identifier!r:.12}"
+        return f"cancel {self.event_name!r:.20} {_shown(self.identifier)}"
 
     def run(self, metering: Metering) -> Cancellation:
         """Cancel the event."""
