@@ -94,6 +94,8 @@ def test_every_formula_has_totals_and_explanations(ledger: Ledger, api: ApiClien
     assert str(total["aggregated_value"]) == str(summary["aggregated_value"]) == expected
     assert sum(event["contribution"] for event in explanation["events"]["data"]) == int(expected)
     assert explanation["formula"] == formula
+    unique_values = [event["unique_value"] for event in explanation["events"]["data"]]
+    assert unique_values == ([*"1933"] if formula == "unique_count" else [None] * 4)
 
 
 def test_a_quantity_is_multiplied_and_rounded(ledger: Ledger, api: ApiClient) -> None:

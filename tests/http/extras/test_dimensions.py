@@ -242,6 +242,12 @@ def test_rule_changes_are_compared_by_group(ledger: Ledger, api: ApiClient, mete
     ]
     for params, param in unknown:
         assert api.error("POST", f"{meter}/rules_preview", **rules, **params) == (400, "parameter_invalid", param)
+    api.post("/v1/billing/meters/configure", event_name="paint", dimension_payload_keys=["colour"])
+    for params, param in unknown:
+        response = api.send("POST", f"{meter}/rules_preview", **rules, **params)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"], error["param"]) == (400, "parameter_invalid", param)
+        assert "the meter has not all of the dimensions 'colour'" in error["message"]
 
 
 KEYS, VALUES = "dimension_group_by_keys", "dimension_filters"
