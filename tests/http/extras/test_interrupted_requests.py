@@ -46,7 +46,7 @@ def test_activated_rules_survive_a_lost_response(
         10:00  acme calls 5
     """)
     path = f"{api.meter_path('calls')}/rules"
-    rules = {**ALL_RULES, "effective_from": effective_from, "reason": "a contract"}
+    rules: dict[str, Any] = {**ALL_RULES, "effective_from": effective_from, "reason": "a contract"}
     lose_response(api, "POST", path, **rules)
     repeated = api.post(path, **IDEMPOTENCY_KEY, **rules)
     changed = repeated["upcoming_rules"][0] if repeated["upcoming_rules"] else repeated

@@ -148,7 +148,12 @@ def test_rules_change_for_usage_from_a_time_on(ledger: Ledger, api: ApiClient) -
     current = api.get(meter)
     assert (current["default_aggregation"], current["revision"]) == ({"formula": "max"}, 2)
     assert current["upcoming_rules"] == []
-    assert api.error("GET", f"{meter}/totals", start_time=unix_time("11"), end_time=unix_time("12")) == (
+    range_of_11th: Json = {"start_time": unix_time("11"), "end_time": unix_time("12")}
+    summaries = api.get(f"{meter}/event_summaries", customer="acme", **range_of_11th, value_grouping_window="day")
+    assert [(summary["start_time"], summary["aggregated_value"]) for summary in summaries["data"]] == [
+        (noon_of_11th, 1), (unix_time("11"), 3),
+    ]  # fmt: skip
+    assert api.error("GET", f"{meter}/totals", **range_of_11th) == (
         400, "rules_change_in_range", "start_time",
     )  # fmt: skip
 
