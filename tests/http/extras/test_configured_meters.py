@@ -36,7 +36,7 @@ IN_RESPONSE: Json = {**ALL_RULES, "customer_mapping": CUSTOMER_MAPPING, "multipl
 @pytest.mark.parametrize("body", ["form", "json"])
 def test_a_meter_with_all_rules(api: ApiClient, body: str) -> None:
     """From a form or from JSON; the meter has them in its fields."""
-    params = {"event_name": "bytes", "display_name": "Bytes", **ALL_RULES}
+    params: Json = {"event_name": "bytes", "display_name": "Bytes", **ALL_RULES}
     meter = api.post(CONFIGURE, **params) if body == "form" else api.send_json(CONFIGURE, api.keys["admin"], params)
     assert {name: meter[name] for name in ALL_RULES} == IN_RESPONSE
     assert (meter["event_name"], meter["display_name"], meter["revision"]) == ("bytes", "Bytes", 1)
@@ -56,7 +56,8 @@ def test_defaults_are_those_of_the_library(api: ApiClient) -> None:
 def test_a_meter_with_other_rules_exists(api: ApiClient) -> None:
     """The error names the parameter, and the meter stays as it is."""
     meter = api.post(CONFIGURE, event_name="calls")
-    for changes in ({"default_aggregation": {"formula": "max"}}, {"display_name": "Calls"}):
+    other_rules: list[Json] = [{"default_aggregation": {"formula": "max"}}, {"display_name": "Calls"}]
+    for changes in other_rules:
         assert api.error("POST", CONFIGURE, event_name="calls", **changes) == (
             400, "meter_already_exists", "event_name",
         )  # fmt: skip
@@ -93,6 +94,8 @@ def test_every_formula_has_totals_and_explanations(ledger: Ledger, api: ApiClien
     assert str(total["aggregated_value"]) == str(summary["aggregated_value"]) == expected
     assert sum(event["contribution"] for event in explanation["events"]["data"]) == int(expected)
     assert explanation["formula"] == formula
+    unique_values = [event["unique_value"] for event in explanation["events"]["data"]]
+    assert unique_values == ([*"1933"] if formula == "unique_count" else [None] * 4)
 
 
 def test_a_quantity_is_multiplied_and_rounded(ledger: Ledger, api: ApiClient) -> None:
@@ -123,7 +126,7 @@ def test_each_rule_is_changed_and_removed(ledger: Ledger, api: ApiClient, meteri
     without = api.post(f"{path}/rules", **none, reason="none of them")
     assert {without[name] for name in none} == {None}
     assert without["optional_dimension_payload_keys"] == ["region"]
-    empty = {"optional_dimension_payload_keys": [], "reason": "no dimension"}
+    empty: Json = {"optional_dimension_payload_keys": [], "reason": "no dimension"}
     assert api.send_json(f"{path}/rules", api.keys["admin"], empty)["optional_dimension_payload_keys"] is None
     earlier = api.get(path, as_of_position=ledger.position() - 2)
     assert {name: earlier[name] for name in ALL_RULES} == IN_RESPONSE

@@ -132,9 +132,10 @@ def test_pages_of_groups_are_stable(ledger: Ledger, api: ApiClient, meter: str) 
 def test_a_cursor_of_another_query_is_rejected(api: ApiClient, meter: str) -> None:
     """Other groups, or of summaries other filters."""
     for path, params in ((f"{meter}/event_summaries", SUMMARIES), (f"{meter}/totals", NOVEMBER)):
-        by_model, by_region = ({**params, "dimension_group_by_keys": [key]} for key in ("model", "region"))
-        cursors = [api.get(path, **query)["data"][0]["id"] for query in (params, by_model, by_region)]
-        for query, own in ((params, cursors[0]), (by_model, cursors[1]), (by_region, cursors[2])):
+        groups: list[Json] = [{}, {"dimension_group_by_keys": ["model"]}, {"dimension_group_by_keys": ["region"]}]
+        queries = [{**params, **by_dimension} for by_dimension in groups]
+        cursors = [api.get(path, **query)["data"][0]["id"] for query in queries]
+        for query, own in zip(queries, cursors, strict=True):
             for cursor in cursors:
                 if cursor != own:
                     assert api.error("GET", path, **query, starting_after=cursor) == (
@@ -189,7 +190,7 @@ def test_a_period_is_closed_and_adjusted_by_group(ledger: Ledger, api: ApiClient
     """Its groups are frozen; an adjustment has the difference of each group, of all or of some values."""
     clock.now = clock.now.replace(day=12, hour=3)
     meter_id = meter.rpartition("/")[2]
-    period = {"start_time": unix_time("10"), "end_time": unix_time("12")}
+    period: Json = {"start_time": unix_time("10"), "end_time": unix_time("12")}
     closed = api.post(
         "/v1/billing/closed_periods", meter=meter_id, customer="acme", **period, dimension_group_by_keys=["model"]
     )
@@ -235,11 +236,18 @@ def test_rule_changes_are_compared_by_group(ledger: Ledger, api: ApiClient, mete
         ("2", "2"), ("1", "1"),
     ]  # fmt: skip
     assert api.post(f"{meter}/rules_preview", **rules)["differences"][0]["dimensions"] is None
-    for params, param in (
+    unknown: list[tuple[Json, str]] = [
         ({"dimension_group_by_keys": ["colour"]}, "dimension_group_by_keys"),
         ({"dimension_filters": {"colour": "red"}}, "dimension_filters"),
-    ):
+    ]
+    for params, param in unknown:
         assert api.error("POST", f"{meter}/rules_preview", **rules, **params) == (400, "parameter_invalid", param)
+    api.post("/v1/billing/meters/configure", event_name="paint", dimension_payload_keys=["colour"])
+    for params, param in unknown:
+        response = api.send("POST", f"{meter}/rules_preview", **rules, **params)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"], error["param"]) == (400, "parameter_invalid", param)
+        assert "the meter has not all of the dimensions 'colour'" in error["message"]
 
 
 KEYS, VALUES = "dimension_group_by_keys", "dimension_filters"
@@ -277,8 +285,10 @@ def test_unknown_dimensions_are_rejected_by_each_operation(
     """Never ignored, because a total of all usage would look like one of some."""
     clock.now = clock.now.replace(day=12, hour=3)
     meter_id = meter.rpartition("/")[2]
-    period = {"meter": meter_id, "customer": "acme", "start_time": unix_time("10"), "end_time": unix_time("10") + DAY}
-    groups, filters = {KEYS: ["colour"]}, {VALUES: {"colour": "red"}}
+    period: Json = {"meter": meter_id, "customer": "acme"}
+    period |= {"start_time": unix_time("10"), "end_time": unix_time("10") + DAY}
+    groups: Json = {KEYS: ["colour"]}
+    filters: Json = {VALUES: {"colour": "red"}}
     for params, param in ((groups, KEYS), (filters, VALUES)):
         for path in (f"{meter}/totals", f"{meter}/explanation"):
             assert api.error("GET", path, **NOVEMBER, **params) == (400, "parameter_invalid", param)

@@ -6,7 +6,7 @@ import pytest
 from tallybook.application.interfaces.http.idempotency import IdempotencyStore
 
 from ...notation import Ledger
-from .api_client import ApiClient
+from .api_client import ApiClient, unix_time
 
 IDEMPOTENCY_KEY: dict[str, Any] = {"headers": {"Idempotency-Key": "cut-off"}}
 
@@ -26,17 +26,31 @@ def lose_response(monkeypatch: pytest.MonkeyPatch) -> Any:
     return request_and_crash
 
 
-def test_activated_rules_survive_a_lost_response(ledger: Ledger, api: ApiClient, lose_response: Any) -> None:
+ALL_RULES: dict[str, Any] = {
+    "default_aggregation": {"formula": "max"},
+    "event_time_window": "day",
+    "filter": {"not": {"key": "size", "greater_than": "10"}},
+    "multiplier": "0.5",
+    "optional_dimension_payload_keys": ["region"],
+    "rounding": {"mode": "up"},
+}
+
+
+@pytest.mark.parametrize("effective_from", [None, unix_time("10"), unix_time("20")], ids=["all", "past", "announced"])
+def test_activated_rules_survive_a_lost_response(
+    ledger: Ledger, api: ApiClient, lose_response: Any, effective_from: int | None
+) -> None:
     """The rules change once, and the response contains the meter."""
     ledger.given("""
         meter  calls  sum
         10:00  acme calls 5
     """)
     path = f"{api.meter_path('calls')}/rules"
-    rules: dict[str, Any] = {"event_time_window": "day", "reason": "by day"}
+    rules: dict[str, Any] = {**ALL_RULES, "effective_from": effective_from, "reason": "a contract"}
     lose_response(api, "POST", path, **rules)
     repeated = api.post(path, **IDEMPOTENCY_KEY, **rules)
-    assert (repeated["event_time_window"], repeated["revision"]) == ("day", 2)
+    changed = repeated["upcoming_rules"][0] if repeated["upcoming_rules"] else repeated
+    assert (changed["multiplier"], changed["event_time_window"], changed["revision"]) == ("1/2", "day", 2)
     assert api.post(path, **IDEMPOTENCY_KEY, **rules) == repeated
 
 

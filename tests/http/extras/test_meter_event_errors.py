@@ -42,6 +42,24 @@ def test_a_rejected_event_is_stored_completely(ledger: Ledger, api: ApiClient, c
     assert [listed_event["identifier"] for listed_event in listed] == ["good"]
 
 
+def test_dimensions_have_stripes_codes(ledger: Ledger, api: ApiClient) -> None:
+    """For an absent required dimension, and for too many combinations of values in an hour."""
+    ledger.given("meter calls sum by model")
+
+    def call(model: str | None, **more: object) -> Json:
+        payload = {"customer": "acme", "calls": "1"} | ({} if model is None else {"model": model})
+        return {"event_name": "calls", "payload": payload, **more}
+
+    send_stream(api, call(None, identifier="none"), *(call(f"m{number}") for number in range(99)))
+    send_stream(api, call("last"), call("too many", identifier="many"), call("m0"))
+    assert [(error["identifier"], error["code"]) for error in api.get(ERRORS)["data"]] == [
+        ("many", "meter_event_dimension_count_too_high"), ("none", "missing_dimension_payload_keys"),
+    ]  # fmt: skip
+    assert len(api.list_all("/v1/billing/meter_events", event_name="calls", limit=100)) == 101
+    for model, code in ((None, "missing_dimension_payload_keys"), ("more", "meter_event_dimension_count_too_high")):
+        assert api.error("POST", "/v1/billing/meter_events", "record", **call(model))[:2] == (400, code)
+
+
 def test_errors_are_filtered_by_name_and_code(ledger: Ledger, api: ApiClient) -> None:
     """Newest first."""
     ledger.given("meter calls sum")

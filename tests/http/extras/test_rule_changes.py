@@ -136,7 +136,7 @@ def test_rules_change_for_usage_from_a_time_on(ledger: Ledger, api: ApiClient) -
     """Announced rules are shown until they apply; each event has the revision that counts it."""
     configure_seats(ledger)
     meter, noon_of_11th = api.meter_path("seats"), unix_time("11T12:00")
-    maximum = {"default_aggregation": {"formula": "max"}}
+    maximum: Json = {"default_aggregation": {"formula": "max"}}
     announced = api.post(f"{meter}/rules", **maximum, effective_from=noon_of_11th, reason="a new contract")
     assert (announced["default_aggregation"], announced["revision"]) == ({"formula": "sum"}, 1)
     (upcoming,) = announced["upcoming_rules"]
@@ -148,7 +148,12 @@ def test_rules_change_for_usage_from_a_time_on(ledger: Ledger, api: ApiClient) -
     current = api.get(meter)
     assert (current["default_aggregation"], current["revision"]) == ({"formula": "max"}, 2)
     assert current["upcoming_rules"] == []
-    assert api.error("GET", f"{meter}/totals", start_time=unix_time("11"), end_time=unix_time("12")) == (
+    range_of_11th: Json = {"start_time": unix_time("11"), "end_time": unix_time("12")}
+    summaries = api.get(f"{meter}/event_summaries", customer="acme", **range_of_11th, value_grouping_window="day")
+    assert [(summary["start_time"], summary["aggregated_value"]) for summary in summaries["data"]] == [
+        (noon_of_11th, 1), (unix_time("11"), 3),
+    ]  # fmt: skip
+    assert api.error("GET", f"{meter}/totals", **range_of_11th) == (
         400, "rules_change_in_range", "start_time",
     )  # fmt: skip
 
@@ -157,7 +162,8 @@ def test_a_preview_from_a_time_on_tells_what_is_billed(ledger: Ledger, api: ApiC
     """Closed windows keep their totals; earlier ones have no difference."""
     configure_seats(ledger)
     ledger.given("close acme seats 10 11 at=12T03:00")
-    meter, params = api.meter_path("seats"), {"multiplier": "2", "window": "day"}
+    meter = api.meter_path("seats")
+    params: Json = {"multiplier": "2", "window": "day"}
     preview = api.post(f"{meter}/rules_preview", **params)
     assert [
         (difference["customer"], difference["start_time"], difference["state"], str(difference["billable_after"]))
@@ -180,7 +186,7 @@ def test_only_a_previewed_change_is_made(ledger: Ledger, api: ApiClient) -> None
     meter = api.meter_path("seats")
     digest = api.post(f"{meter}/rules_preview", event_time_window="day", window="day")["digest"]
     ledger.given("12T10:00  bolt seats 1\n12T10:05  bolt seats 2")
-    change = {"event_time_window": "day", "reason": "billed by day"}
+    change: Json = {"event_time_window": "day", "reason": "billed by day"}
     assert api.error("POST", f"{meter}/rules", **change, digest=digest) == (409, "preview_changed", "digest")
     assert api.error("POST", f"{meter}/rules", **change, digest="other") == (400, "parameter_invalid", "digest")
     assert api.get(meter)["revision"] == 1
@@ -194,7 +200,8 @@ def test_only_a_previewed_change_is_made(ledger: Ledger, api: ApiClient) -> None
 def test_a_change_begins_with_a_window(ledger: Ledger, api: ApiClient) -> None:
     """Otherwise a window would be counted by two rules."""
     configure_seats(ledger)
-    for operation, more in (("rules_preview", {}), ("rules", {"reason": "x"})):
+    operations: list[tuple[str, Json]] = [("rules_preview", {}), ("rules", {"reason": "x"})]
+    for operation, more in operations:
         path = f"{api.meter_path('seats')}/{operation}"
         assert api.error("POST", path, event_time_window="day", effective_from=unix_time("11T01:00"), **more) == (
             400, "invalid_effective_from", "effective_from",

@@ -48,7 +48,7 @@ class RecordedMeterEvent(msgspec.Struct, kw_only=True):
 
     A superseded event is replaced by a later one in its hour or day: `superseded_by` is the identifier of that event.
     A filtered event doesn't match the filter of the meter. `dimensions` has null for an absent optional dimension.
-    `revision` is that of the rules that apply to it.
+    `revision` is that of the rules that apply to it. `unique_value` is the text that the formula unique_count counts.
     """
 
     id: str
@@ -66,6 +66,7 @@ class RecordedMeterEvent(msgspec.Struct, kw_only=True):
     revision: int
     status: Verdict
     timestamp: int
+    unique_value: str | None
     value: Number | None
 
 
@@ -145,6 +146,7 @@ def recorded_fields(event: MeterEventView, ledger: ServedLedger) -> dict[str, An
         "revision": event.revision,
         "status": event.verdict,
         "timestamp": to_unix(event.occurred_at),
+        "unique_value": event.unique_value,
         "value": optional_number(event.value),
     }
 
