@@ -187,6 +187,15 @@ def test_an_unread_body_closes_the_connection(limited_server: RunningServer) -> 
         assert connection.is_closed()
 
 
+def test_a_pipelined_body_may_arrive_after_the_response_before_it(limited_server: RunningServer) -> None:
+    """The connection stays open for it, and a timeout of its own starts."""
+    with Connection(limited_server) as connection:
+        connection.send(get_request("/livez") + post_head(EVENTS, "Content-Length: 10") + "x")
+        assert connection.read_response().status == 200
+        assert connection.send("x" * 9 + get_request("/livez")).read_response().status == 401
+        assert connection.read_response().status == 200
+
+
 @pytest.mark.parametrize("endless", ["1;" + "x" * 1_000 + "\r\nx\r\n", "0\r\n" + "A: b\r\n" * 1_000])
 def test_endless_framing_is_cut_off(limited_server: RunningServer, endless: str) -> None:
     """The overhead of chunked encoding is limited too."""

@@ -22,7 +22,7 @@ from tests.http.webhooks.receiver import wait_until
 
 OVERRIDDEN_BY_THE_PROTOCOL = {
     "_start_asgi_task", "_unsupported_upgrade_warning", "connection_lost", "connection_made", "data_received",
-    "on_body", "on_header", "on_headers_complete", "on_message_begin", "on_message_complete",
+    "eof_received", "on_body", "on_header", "on_headers_complete", "on_message_begin", "on_message_complete",
     "on_response_complete", "on_url", "pause_writing", "resume_writing", "send_400_response",
 }  # fmt: skip
 OVERRIDDEN_BY_THE_SERVER = {"capture_signals", "startup"}

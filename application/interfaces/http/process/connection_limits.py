@@ -14,6 +14,7 @@ from ..request_body import new_request_id
 from ..responses import ApiResponse, error_response
 from ..settings import ServerSettings
 from .connection_table import ConnectionTable
+from .half_closed import HalfClosedCheck
 
 _LINGER_SECONDS = 1.0
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
@@ -45,6 +46,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._active_cycle: RequestResponseCycle | None = None
         self._write_timer: TimerHandle | None = None
         self._header_timer: TimerHandle | None = None
+        self._half_closed_check: HalfClosedCheck | None = None
         if not self.table.admit(self):
             if len(self.connections) > 2 * self.table.max_connections:
                 transport.abort()
@@ -60,6 +62,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._cancel_header_timer()
         self.resume_writing()
         self.table.remove(self)
+        if self._half_closed_check is not None:
+            self._half_closed_check.cancel()
 
     def close(self) -> None:
         """Close the connection, which waits for its client. With a valid key the client may read the last response."""
@@ -68,6 +72,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self.loop.call_later(self.settings.body_timeout_seconds, self.transport.abort)
         else:
             self.transport.abort()
+
+    def eof_received(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - as asyncio documents it
+        """Return True, to hold the connection open, if the client has sent complete requests that are not answered."""
+        requests = [self._active_cycle, *(cycle for cycle, _ in reversed(self.pipeline))]
+        complete = [cycle for cycle in requests if cycle and not (cycle.response_complete or cycle.more_body)]
+        if not complete:
+            return False
+        complete[-1].keep_alive = False  # its response is the last one
+        if self._half_closed_check is None:
+            self._half_closed_check = HalfClosedCheck(self.transport, lambda: self._active_cycle)
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Parse received data and check the limits."""
@@ -149,8 +164,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next request. Close the connection if the body of this one is incomplete."""
+        is_last = self._active_cycle is self.cycle  # otherwise the incomplete body belongs to a later request
         super().on_response_complete()
-        if self._is_in_body:
+        if self._is_in_body and is_last:
             self.transport.close()
         self._update_table()
 
@@ -221,7 +237,7 @@ class LimitedProtocol(HttpToolsProtocol):
         )
 
     def _reject(self, api_error: ApiError) -> None:
-        """Send an error response, and close the connection after a delay.
+        """Send an error response unless an earlier one is pending, and close the connection after a delay.
 
         Closing at once would reset the connection before the client reads the response.
         """
@@ -236,6 +252,9 @@ class LimitedProtocol(HttpToolsProtocol):
                 parts += [key, b": ", value, b"\r\n"]
             self.transport.write(b"".join([*parts, b"\r\n", response.body]))
             self.transport.write_eof()
+        elif not self.cycle.more_body:
+            self.cycle.keep_alive = False  # the connection is closed after the response to the last valid request
+            return
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _rejecting_app(self, api_error: ApiError) -> ASGIApp:
