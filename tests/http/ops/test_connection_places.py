@@ -44,7 +44,7 @@ def test_connections_without_a_key_make_room_in_the_order_in_which_they_started_
         assert keyed.send(listing).read_response().status == 200
 
 
-def test_a_thousand_idle_connections_delay_nobody(app: ControlledApp) -> None:
+def test_a_thousand_idle_connections_delay_no_client(app: ControlledApp) -> None:
     """Each new connection is answered at once, whether it stays or not."""
     with serve_app(app, max_connections=MAX_CONNECTIONS) as address, ExitStack() as opened:
         for _ in range(1_000 // MAX_CONNECTIONS):
@@ -68,7 +68,7 @@ def test_connections_with_a_key_make_room_for_others_too(app: ControlledApp) -> 
         assert connections[2].send(keyed).read_response().status == 200
 
 
-def test_a_response_that_nobody_reads_takes_no_place_without_a_key(app: ControlledApp) -> None:
+def test_an_unread_response_takes_no_place_without_a_key(app: ControlledApp) -> None:
     """A client with a key may be slow."""
     with serve_app(app, max_connections=2) as address, ExitStack() as opened:
         stalled = opened.enter_context(Connection(address)).send(LARGE)
