@@ -11,6 +11,7 @@ import pytest
 
 from tests.http.ops.connection import Connection, HttpResponse, get_request, post_head
 from tests.http.running_server import RunningServer, serve
+from tests.http.webhooks.receiver import wait_until
 
 BODY, HEADER = 4_096, 2_048
 EVENTS = "/v1/billing/meter_events"
@@ -219,11 +220,12 @@ def test_an_aborted_connection_is_harmless(limited_server: RunningServer) -> Non
 
 def test_a_stalled_reader_is_disconnected(limited_server: RunningServer) -> None:
     """A client that sends requests and reads no responses cannot hold memory indefinitely."""
-    times = 60
+    times, process = 60, psutil.Process(limited_server.process.pid)
     with Connection(limited_server) as connection:
         size = len(connection.send(get_request("/openapi.json")).read_response().body)
         connection.send(get_request("/openapi.json") * times)
-        time.sleep(1)
+        own_address = connection.socket.getsockname()
+        wait_until(lambda: all(other.raddr != own_address for other in process.net_connections("tcp")))
         read = connection.drain()
     assert read < times * size * 2 / 3  # the buffers of the system hold 4 MB, a little more than half
 
