@@ -30,6 +30,10 @@ class TransientError(LedgerUnavailable):
     """An error that a retry may resolve: a lost connection or a conflict with another transaction."""
 
 
+class RowRejected(DatabasePermissionDenied):
+    """The database rejects a row, by a policy or a trigger, such as an event of an hour ago. It may accept others."""
+
+
 class ReadModelsMissing(DatabasePermissionDenied):
     """The read models do not exist, and this role may not create them."""
 

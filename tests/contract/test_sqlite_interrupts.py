@@ -5,18 +5,26 @@ An interrupt is any exception that a signal handler raises, such as KeyboardInte
 
 import gc
 import sqlite3
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import eventsourcing.persistence
 import pytest
+from eventsourcing.persistence import ConnectionUnavailableError
 from tallybook.application.storage.sqlite.connection import Datastore
 from tallybook.application.storage.sqlite.event_recorder import open_ledger_datastore
 from tallybook.application.storage.sqlite.pool import Connection, DatabaseConnection
 from tallybook.domain.errors import LedgerUnavailable
 
 MAX_CONNECTIONS = 15
+SEMAPHORE = {threading.Semaphore.acquire.__code__, threading.Semaphore.release.__code__}
 
 
 class InterruptedCursor(sqlite3.Cursor):
@@ -133,4 +141,56 @@ def test_a_wait_for_a_connection_that_fails_leaves_the_place_to_others(
             patch.setattr(threading.Condition, "wait", interrupt)
         with pytest.raises(KeyboardInterrupt if is_interrupted else LedgerUnavailable):
             datastore.get_connection(commit=commit).__enter__()
+    require_free(datastore)
+
+
+def count_events(datastore: Datastore, *, commit: bool) -> int:
+    """Return the number of events, read in a transaction of either kind."""
+    with datastore.transaction(commit=commit) as cursor:
+        cursor.execute("SELECT count(*) FROM stored_events")
+        return int(cursor.fetchone()[0])
+
+
+def interrupting_tracer(line_number: int) -> Callable[[FrameType, str, object], Any]:
+    """Return a trace function that raises KeyboardInterrupt at this line that the library's pool executes."""
+    lines = count(1)
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename != eventsourcing.persistence.__file__ and frame.f_code not in SEMAPHORE:
+            return None
+        if event == "line" and next(lines) == line_number:
+            raise KeyboardInterrupt
+        return trace
+
+    return trace
+
+
+@pytest.mark.parametrize("commit", [True, False])
+@pytest.mark.parametrize("is_open", [True, False])
+def test_an_interrupt_at_any_line_of_the_librarys_pool_leaves_the_place_to_others(
+    datastore: Datastore, *, is_open: bool, commit: bool
+) -> None:
+    """Its semaphore, the lock of writers and the connections are free again."""
+    datastore.pool.pool_timeout, line_number = 0.5, 0
+    for line_number in count(1):
+        with ExitStack() as readers:
+            if not is_open:
+                readers.enter_context(datastore.get_connection(commit=False))  # so that another one is opened
+            sys.settrace(interrupting_tracer(line_number))
+            try:
+                connection = datastore.pool.get_connection(timeout=0.01, is_writer=commit)
+            except KeyboardInterrupt:
+                connection = None
+            except ConnectionUnavailableError:  # a writer of a database in memory waits for the readers
+                break
+            finally:
+                sys.settrace(None)
+        if connection is not None:
+            datastore.pool.put_connection(connection)
+            break
+        with ThreadPoolExecutor(1) as another_thread:
+            for writes in (True, False):
+                assert another_thread.submit(count_events, datastore, commit=writes).result() == 1, line_number
+        assert datastore.pool.num_in_use == 0
+    assert line_number > 10
     require_free(datastore)

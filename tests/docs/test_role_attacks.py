@@ -9,7 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import errors
-from tallybook.application import TallybookError
+from tallybook.application import DatabasePermissionDenied, TallybookError
+from tallybook.application.storage.ports import RowRejected
+from tallybook.application.storage.postgres.errors import translate_errors
 
 from tests.docs.roles import DAY, acme_total, connect_as, open_as, record, run_projection
 from tests.postgres import Server
@@ -127,6 +129,19 @@ def test_an_open_transaction_does_not_shift_the_clock(attacked: None) -> None:
         connection.execute("SELECT pg_sleep(0.3)")
         with pytest.raises(DENIED):
             connection.execute(append, event)
+
+
+def test_a_row_that_a_policy_rejects_differs_from_a_missing_privilege(attacked: None) -> None:
+    """Other rows may be accepted: a server that records many together records each of them separately then."""
+    with pytest.raises(RowRejected), translate_errors("here"):
+        insert("api", "event/x", "UsageRecorded", state(recorded_ago=timedelta(hours=1)))
+    with (
+        closing(connect_as("api")) as connection,
+        pytest.raises(DatabasePermissionDenied) as exc_info,
+        translate_errors("here"),
+    ):
+        connection.execute(f"SELECT state FROM {EVENTS}".encode())
+    assert not isinstance(exc_info.value, RowRejected)
 
 
 @pytest.mark.parametrize("topic", ["Unknown", "AccessKeyCreated"])

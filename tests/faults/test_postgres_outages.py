@@ -1,15 +1,17 @@
 """A PostgreSQL server that is read-only, locked, silent, starting or gone: no call exceeds its timeout by much."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
+import psycopg
 import pytest
-from tallybook.application import Metering, PostgresSettings, TallybookError
+from tallybook.application import Metering, PostgresSettings, TallybookError, Unavailable
 from tallybook.application.storage.postgres.connection import PostgresDatastore
 from tallybook.application.storage.url import resolve_store
 
@@ -35,6 +37,7 @@ OPERATIONS: dict[str, Callable[[Metering], Any]] = {
     "verify": lambda metering: metering.verify(),
     "key-value store": lambda metering: metering.key_value_store().scan("any", limit=1),
 }
+Result = TypeVar("Result")
 WRITING = ("record", "cancel", "configure", "close a period")
 
 
@@ -52,20 +55,50 @@ def proxy(server: Server) -> Iterator[TcpProxy]:
         yield opened
 
 
-def open_ledger(url: str, timeout_seconds: float = TIMEOUT_SECONDS, **settings_for_pooler: bool) -> Metering:
+def open_ledger(
+    url: str, timeout_seconds: float = TIMEOUT_SECONDS, name: str = NAME, **settings_for_pooler: bool
+) -> Metering:
     """Open a ledger in a new schema, with usage that is not projected."""
     settings = PostgresSettings.model_validate(
         {
             "url": url,
             "schema_name": f"outage_{next(SCHEMAS)}",
             "timeout_seconds": timeout_seconds,
-            "parameters": {"application_name": NAME},
+            "parameters": {"application_name": name},
             **settings_for_pooler,
         }
     )
     metering = Metering.open(settings, clock=lambda: NOW)
     set_up_ledger(metering)
     return metering
+
+
+@contextmanager
+def open_ledgers(
+    url: str, operations: Iterable[str], timeout_seconds: float = TIMEOUT_SECONDS
+) -> Generator[dict[str, Metering]]:
+    """Open a ledger for each operation, with its name as the application: they run at once, and each is observed."""
+    with ExitStack() as opened:
+        yield {name: opened.enter_context(open_ledger(url, timeout_seconds, name)) for name in operations}
+
+
+def at_once(check: Callable[[Callable[[], Any]], Result], ledgers: Mapping[str, Metering]) -> list[Result]:
+    """Return the results of a check of each operation on its ledger."""
+    with ThreadPoolExecutor(len(ledgers)) as threads:
+        calls = (partial(OPERATIONS[name], metering) for name, metering in ledgers.items())
+        return list(threads.map(check, calls))
+
+
+@contextmanager
+def read_only(admin: "psycopg.Connection[Any]") -> Generator[None]:
+    """Close all connections of the ledgers, and let the server accept no changes inside the block."""
+    admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
+    try:
+        admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name <> ''")
+        yield
+    finally:
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
 
 
 def unavailability(call: Callable[[], object]) -> TallybookError:
@@ -89,50 +122,37 @@ def wait_until(condition: Callable[[], object]) -> None:
 # --- read-only ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", [*WRITING, "total", "rebuild"])
-def test_a_call_waits_for_the_end_of_a_failover(server: Server, operation: str) -> None:
+def test_calls_wait_for_the_end_of_a_failover(server: Server) -> None:
     """Connections that were opened while the server was read-only are closed, and those after it are used."""
-    with open_ledger(server.database.url, timeout_seconds=15) as metering, closing(server.database.connect()) as admin:
-        pids: set[int] = set()
+    operations = (*WRITING, "total", "rebuild")
+    pids: dict[str, set[int]] = defaultdict(set)
 
-        def connected_again() -> bool:
-            rows = admin.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (NAME,)).fetchall()
-            pids.update(pid for (pid,) in rows)
-            return len(pids) > 1
+    def connected_again(operation: str) -> bool:
+        rows = admin.execute("SELECT pid FROM pg_stat_activity WHERE application_name = %s", (operation,)).fetchall()
+        pids[operation].update(pid for (pid,) in rows)
+        return len(pids[operation]) > 1
 
-        admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
-        try:
-            admin.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (NAME,)
-            )
-            with ThreadPoolExecutor() as threads:
-                call = threads.submit(OPERATIONS[operation], metering)
-                wait_until(lambda: call.done() or connected_again())
-                admin.execute("SET default_transaction_read_only = off")
-                admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
-                assert call.result(WAIT_SECONDS)
-        finally:
-            admin.execute("SET default_transaction_read_only = off")
-            admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
+    with (
+        open_ledgers(server.database.url, operations, timeout_seconds=15) as ledgers,
+        closing(server.database.connect()) as admin,
+        ThreadPoolExecutor(len(operations)) as threads,
+    ):
+        with read_only(admin):
+            calls = {operation: threads.submit(OPERATIONS[operation], ledgers[operation]) for operation in operations}
+            wait_until(lambda: all(call.done() or connected_again(name) for name, call in calls.items()))
+        for name, call in calls.items():
+            assert call.result(WAIT_SECONDS), name
         for again in OPERATIONS.values():
-            again(metering)
+            list(threads.map(again, ledgers.values()))
 
 
-@pytest.mark.parametrize("operation", WRITING)
-def test_a_server_that_stays_read_only_is_unavailable(server: Server, operation: str) -> None:
+def test_a_server_that_stays_read_only_is_unavailable(server: Server) -> None:
     """The error says what the reason may be."""
-    with open_ledger(server.database.url) as metering, closing(server.database.connect()) as admin:
-        admin.execute("ALTER DATABASE postgres SET default_transaction_read_only = on")
-        try:
-            admin.execute(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (NAME,)
-            )
-            error = unavailability(lambda: OPERATIONS[operation](metering))
-            assert "The server accepts no changes: it is a standby" in error.message
-        finally:
-            admin.execute("SET default_transaction_read_only = off")
-            admin.execute("ALTER DATABASE postgres RESET default_transaction_read_only")
-        assert OPERATIONS[operation](metering)
+    with open_ledgers(server.database.url, WRITING) as ledgers, closing(server.database.connect()) as admin:
+        with read_only(admin):
+            for error in at_once(unavailability, ledgers):
+                assert "The server accepts no changes: it is a standby" in error.message
+        assert all(OPERATIONS[operation](metering) for operation, metering in ledgers.items())
 
 
 def test_a_standby_serves_reads_and_after_its_promotion_writes() -> None:
@@ -171,10 +191,8 @@ def test_a_call_waits_for_a_locked_table_no_longer_than_the_timeout(
         locked = f"{schema}{table}" if table.startswith("_") else f"{schema}.{table}"
         with holder.transaction():
             holder.execute(f"SET application_name = 'vacuum'; LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE".encode())
-            with ThreadPoolExecutor(len(operations)) as threads:
-                calls = [partial(OPERATIONS[operation], metering) for operation in operations]
-                for error in threads.map(unavailability, calls):
-                    assert f"Process {holder.info.backend_pid} (vacuum) holds AccessExclusiveLock" in error.message
+            for error in at_once(unavailability, dict.fromkeys(operations, metering)):
+                assert f"Process {holder.info.backend_pid} (vacuum) holds AccessExclusiveLock" in error.message
         for operation in operations:
             assert OPERATIONS[operation](metering)
 
@@ -190,32 +208,40 @@ def test_a_setting_of_the_session_is_not_needed_behind_a_pooler(server: Server) 
             assert pooled.execute("SHOW lock_timeout").fetchone() == ("0",)
         with holder.transaction():
             holder.execute(f"LOCK TABLE outage_{next(SCHEMAS) - 1}.stored_events IN ACCESS EXCLUSIVE MODE".encode())
-            for operation in ("list meters", "record", "total"):
-                unavailability(partial(OPERATIONS[operation], metering))
+            at_once(unavailability, dict.fromkeys(("list meters", "record", "total"), metering))
         assert OPERATIONS["record"](metering)
 
 
 # --- silence --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_call_waits_for_a_silent_server_no_longer_than_the_timeout(proxy: TcpProxy, operation: str) -> None:
+def test_calls_wait_for_a_silent_server_no_longer_than_the_timeout(proxy: TcpProxy) -> None:
     """Packets are acknowledged and lost, as behind a proxy whose server is gone. Later calls use new connections."""
-    with open_ledger(proxy.url) as metering:
-        OPERATIONS["total"](metering)
+    with open_ledgers(proxy.url, OPERATIONS) as ledgers:
+        for metering in ledgers.values():
+            OPERATIONS["total"](metering)
         proxy.fall_silent()
-        message = unavailability(lambda: OPERATIONS[operation](metering)).message
-        assert "has not answered" in message or "timeout expired" in message
+        for error in at_once(unavailability, ledgers):
+            assert "has not answered" in error.message or "timeout expired" in error.message
         proxy.recover()
-        assert OPERATIONS[operation](metering) is not None
+        assert all(OPERATIONS[operation](metering) is not None for operation, metering in ledgers.items())
 
 
-@pytest.mark.parametrize("operation", [*WRITING, "total", "list meters"])
-def test_silent_connections_to_a_server_that_answers_are_replaced(proxy: TcpProxy, operation: str) -> None:
-    """A proxy may lose its present connections and serve new ones. The call succeeds on a new connection."""
-    with open_ledger(proxy.url, timeout_seconds=6) as metering:
+def test_silent_connections_to_a_server_that_answers_are_replaced(proxy: TcpProxy) -> None:
+    """A proxy may lose its present connections and serve new ones. The calls succeed on new connections."""
+    with open_ledgers(proxy.url, (*WRITING, "total", "list meters"), timeout_seconds=6) as ledgers:
         proxy.fall_silent(for_new_connections=False)
-        assert OPERATIONS[operation](metering)
+        assert all(at_once(lambda call: call(), ledgers))
+
+
+def until_available(operation: Callable[[], object]) -> object:
+    """Return the result of an operation: a connection that was opened in an outage may time out after its end."""
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            return operation()
+        except Unavailable:
+            assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("for_new_connections", [False, True])
@@ -236,7 +262,7 @@ def test_a_lost_commit_is_reported_as_unknown(proxy: TcpProxy, for_new_connectio
             OPERATIONS["record"](metering)
         assert time.monotonic() - started_at < 3 * timeout_seconds  # of the commit, and of the query for it
         proxy.recover()
-        assert OPERATIONS["record"](metering)
+        assert until_available(lambda: OPERATIONS["record"](metering))
         assert OPERATIONS["total"](metering).count == before + 1
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import cast
 
@@ -23,6 +23,7 @@ from tallybook.application.interfaces.http.record_queue import RecordQueue
 from tallybook.application.interfaces.http.responses import ApiResponse
 from tallybook.domain.meter_event_input import MeterEventInput
 
+START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
 CreateResponse = Callable[[Sequence[Receipt], datetime], RecordResponse]
 
 
@@ -140,3 +141,8 @@ async def commit_together(
     tasks = await enqueue(committer, first, gate, *others)
     gate.release()
     return await asyncio.gather(*tasks)
+
+
+def total(metering: Metering) -> str:
+    """Return the recorded total of the customer."""
+    return str(metering.total("tokens", "cus_1", START, END).value)

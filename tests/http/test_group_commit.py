@@ -2,16 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
-from tallybook.application import KeyValueEntry, Metering, Receipt
+from tallybook.application import Metering, Receipt
 from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.interfaces.http.group_commit import GroupCommitter, PendingRequest, RecordResponse
 from tallybook.application.interfaces.http.record_queue import MAX_QUEUED_EVENTS_PER_CALLER, RecordQueue
-from tallybook.domain.errors import DatabasePermissionDenied, LedgerCorrupted, LedgerUnavailable, TallybookError
 from tallybook.domain.meter_event_input import MeterEventInput
 
 from .group_commit import (
@@ -24,29 +22,10 @@ from .group_commit import (
     outcomes,
     pending_request,
     serve_ledger,
+    total,
 )
 
-START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
 ACCEPTED = '["accepted"]'
-
-
-@pytest.fixture
-def metering() -> Iterator[Metering]:
-    """A ledger with a meter."""
-    with Metering.open("sqlite://") as opened:
-        opened.meters.configure("tokens")
-        yield opened
-
-
-@pytest.fixture
-def key(metering: Metering) -> str:
-    """A key that may record."""
-    return metering.access_keys.create(["record"]).key
-
-
-def total(metering: Metering) -> str:
-    """Return the recorded total."""
-    return str(metering.total("tokens", "cus_1", START, END).value)
 
 
 def test_queued_requests_are_recorded_together(metering: Metering, key: str) -> None:
@@ -103,97 +82,6 @@ def test_a_rejected_request_does_not_affect_the_batch(metering: Metering, key: s
         assert [response.status for response in responses] == [200, 401, 200, 400, 200]
         assert [responses[at].body.decode() for at in (2, 4)] == ['["rejected"]', ACCEPTED]
         assert len(observer.commits) == 2
-
-    asyncio.run(run())
-    assert total(metering) == "3"
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (ZeroDivisionError("internal: a defect"), 500),
-        (LedgerCorrupted("internal: the database can't convert a value of the event"), 500),
-        (DatabasePermissionDenied("internal: a policy of the database rejects the event"), 503),
-    ],
-    ids=lambda parameter: type(parameter).__name__ if isinstance(parameter, Exception) else str(parameter),
-)
-def test_a_failing_request_is_isolated(metering: Metering, key: str, error: Exception, status: int) -> None:
-    """A request that causes an error gets its status; the others are recorded once each."""
-
-    def poisonous(_: Sequence[Receipt], __: datetime) -> RecordResponse:
-        raise error
-
-    async def run() -> None:
-        gate = BatchGate()
-        async with open_committer(serve_ledger(metering)) as committer:
-            responses = await commit_together(
-                committer,
-                pending_request(key, meter_events("1"), gate=gate),
-                gate,
-                pending_request(key, meter_events("2"), key="two"),
-                pending_request(key, meter_events("100"), poisonous),
-                pending_request(key, meter_events("4")),
-                pending_request(key, meter_events("2"), key="two"),
-            )
-            later = await committer.submit(pending_request(key, meter_events("8")))
-        assert [response.status for response in (*responses, later)] == [200, 200, status, 200, 200, 200]
-        assert json.loads(responses[2].body)["error"]["type"] == "api_error"
-        assert "internal:" not in responses[2].body.decode()
-
-    asyncio.run(run())
-    assert total(metering) == "15"
-
-
-class FailingMetering:
-    """A ledger whose transactions fail at commit."""
-
-    def __init__(self, metering: Metering, error: TallybookError) -> None:
-        self._metering = metering
-        self.error: TallybookError | None = error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._metering, name)
-
-    def record_many(self, meter_events: Any, *, attach: Callable[..., Sequence[KeyValueEntry]]) -> Any:
-        """Record, and fail at commit."""
-
-        def failing(receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
-            entries = attach(receipts, at)
-            if self.error is not None:
-                raise self.error
-            return entries
-
-        return self._metering.record_many(meter_events, attach=failing)
-
-
-def test_a_store_that_fails_acknowledges_nothing(metering: Metering, key: str) -> None:
-    """All requests of the transaction get 503; retried with their keys, they count once."""
-
-    async def run() -> None:
-        served_ledger, gate = serve_ledger(metering), BatchGate()
-        failing = FailingMetering(metering, LedgerUnavailable("the disk at /var/lib is full"))
-        served_ledger.metering = cast(Metering, failing)
-        async with open_committer(served_ledger) as committer:
-            responses = await commit_together(
-                committer,
-                pending_request(key, meter_events("1"), key="a", gate=gate),
-                gate,
-                pending_request(key, meter_events("2"), key="b"),
-                pending_request(key, meter_events("4")),
-            )
-            assert [response.status for response in responses] == [503, 503, 503]
-            assert {response.headers["Retry-After"] for response in responses} == {"1"}
-            assert {response.headers["Stripe-Should-Retry"] for response in responses} == {"true"}
-            assert not any(b"/var/lib" in response.body for response in responses)
-            assert total(metering) == "0"
-            assert metering.events("tokens") == []
-            failing.error = None
-            retried = [
-                await committer.submit(pending_request(key, meter_events(v), key=k))
-                for v, k in (("1", "a"), ("2", "b"))
-            ]
-            assert [response.status for response in retried] == [200, 200]
-            assert not any("Idempotent-Replayed" in response.headers for response in retried)
 
     asyncio.run(run())
     assert total(metering) == "3"

@@ -1,5 +1,6 @@
 """Pagination: items that exist throughout are listed once, while others are added and removed."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from tallybook.application.interfaces.http.pagination import (
     paginate,
     read_in_parts,
 )
+from tallybook.application.interruption import Interruption, QueryInterrupted, interruptible
 
 NextPage = Callable[[Sequence[int]], Mapping[str, str]]
 NUMBERS = st.sets(st.integers(0, 60), max_size=40)
@@ -137,3 +139,19 @@ def test_a_page_has_a_maximum_size(sizes: list[int], limit: int) -> None:
     assert len(page) <= 1 or sum(page) <= MAX_PAGE_BYTES
     if has_more and len(page) < limit:
         assert sum(sizes[: len(page) + 1]) > MAX_PAGE_BYTES
+
+
+def test_reading_in_parts_stops_when_the_query_has_to_stop() -> None:
+    """Also if its caller has found nothing yet among the items."""
+    interruption, parts = Interruption(), list[int | None]()
+
+    def read_after(last: int | None, count: int) -> Sequence[int]:
+        parts.append(last)
+        if len(parts) == 3:
+            interruption.interrupt()
+        start = 0 if last is None else last + 1
+        return range(start, start + count)
+
+    with interruptible(interruption), pytest.raises(QueryInterrupted):
+        next(item for item in read_in_parts(read_after, int, sys.maxsize) if item < 0)
+    assert len(parts) == 3

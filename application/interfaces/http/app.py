@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from .authentication import IS_AUTHENTICATED
 from .catalogue import all_operations
 from .errors import INTERNAL_ERROR_MESSAGE, ApiError
 from .health import ReadinessProbe, health_routes
@@ -122,6 +123,7 @@ class _Exchange:
         except ClientDisconnect:
             api_error = ApiError(408, "The client disconnected before the request was complete.")
             response = error_response(api_error, is_v2=operation.is_v2)
+        setattr(request.state, IS_AUTHENTICATED, bool(api_request.trace.key_id))
         unread = MemoryReservation(self.unread_responses)
         if operation.method == "GET":  # what was changed or recorded is reported in any case
             response = within_budget(response, api_request.trace.key_id, unread, is_v2=operation.is_v2)

@@ -17,6 +17,8 @@ from ...metering import Metering
 from ...storage.key_value import KeyValueEntry, KeyValueStore
 from .errors import ApiError
 
+IS_AUTHENTICATED = "is_authenticated"
+"""The name in the state of an ASGI scope: whether the request had a valid access key."""
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="Tallybook"'}
 
 

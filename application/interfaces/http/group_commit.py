@@ -10,14 +10,15 @@ from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple
 
-from ....domain.errors import TallybookError, Unavailable
+from ....domain.errors import DatabasePermissionDenied, TallybookError, Unavailable
 from ....domain.meter_event_input import MeterEventInput
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
 from ...results import Receipt
 from ...storage.key_value import EntryExists, KeyValueEntry
+from ...storage.ports import RowRejected
 from .errors import ApiError, rate_limited, to_api_error
-from .idempotency import IdempotencyKey
+from .idempotency import IdempotencyKey, key_in_use
 from .ledgers import ServedLedger
 from .observability.metrics import Observer
 from .record_queue import QueueFull, RecordQueue
@@ -107,7 +108,7 @@ class GroupCommitter:
         except Exception as error:
             unanswered = _without_response(requests)
             api_error = _recording_error(error)
-            if isinstance(error, Unavailable) or len(unanswered) == 1:
+            if len(unanswered) == 1 or not _may_be_caused_by_one(error):
                 _log.error(
                     "Recording failed, %d requests: %s",
                     len(unanswered),
@@ -116,7 +117,7 @@ class GroupCommitter:
                 )
                 for request in unanswered:
                     request.fail(api_error)
-            else:  # one request may cause the error, as a row that a policy rejects: record each of them separately
+            else:
                 for request in unanswered:
                     self._process([request])
 
@@ -127,6 +128,7 @@ class GroupCommitter:
             batch = _first_per_idempotency_key(_without_response(unanswered))
             with suppress(EntryExists):  # another process has recorded one of the requests
                 self._record_batch(batch)
+            _answer_like_first(_without_response(unanswered), batch)
 
     def _authenticate(self, requests: Sequence[PendingRequest]) -> None:
         """Authenticate each request; query each key and session once."""
@@ -165,7 +167,7 @@ class GroupCommitter:
             self.ledger.idempotency.find_responses([key for _, key in requests_with_keys]) if requests_with_keys else {}
         )
         for request, key in requests_with_keys:
-            response = responses.get(key.storage_key)
+            response = responses.get(key)
             if isinstance(response, ApiError):
                 request.fail(response)
             else:
@@ -224,6 +226,14 @@ def _recording_error(error: Exception) -> ApiError:
     return ApiError(500, "An internal error occurred; nothing was recorded.", error_type="api_error")
 
 
+def _may_be_caused_by_one(error: Exception) -> bool:
+    """Return whether one request may cause an error of a batch, so that each has to be recorded separately.
+
+    An unavailable database and a missing privilege concern all requests. A row that the database rejects does not.
+    """
+    return not isinstance(error, Unavailable | DatabasePermissionDenied) or isinstance(error, RowRejected)
+
+
 def _exception_if_unexpected(error: Exception) -> Exception | None:
     return None if isinstance(error, TallybookError) else error
 
@@ -242,6 +252,25 @@ def _first_per_idempotency_key(requests: Sequence[PendingRequest]) -> list[Pendi
             first_requests.append(request)
             seen_keys |= {storage_key} if storage_key else set()
     return first_requests
+
+
+def _answer_like_first(requests: Sequence[PendingRequest], first_requests: Sequence[PendingRequest]) -> None:
+    """Respond to requests whose idempotency key is that of a rejected first request, which stores no response.
+
+    The same request would be rejected for the same reason. Another one came while the first was in progress.
+    """
+    rejected = {
+        first.idempotency_key: first.response
+        for first in first_requests
+        if first.idempotency_key is not None and first.response is not None and not first.response.is_success
+    }
+    keys_in_use = {key.storage_key for key in rejected}
+    for request in requests:
+        key = request.idempotency_key
+        if key in rejected:
+            request.response = rejected[key]
+        elif key is not None and key.storage_key in keys_in_use:
+            request.fail(key_in_use(key.key))
 
 
 def _resolve_futures(requests: Sequence[PendingRequest]) -> None:

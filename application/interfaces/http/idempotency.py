@@ -62,18 +62,18 @@ class IdempotencyStore:
         self._in_progress: set[str] = set()
         self._lock = threading.Lock()
 
-    def find_responses(self, keys: Sequence[IdempotencyKey]) -> dict[str, ApiResponse | ApiError]:
-        """Return the responses of repeated requests, by storage key; an ApiError if the parameters differ."""
+    def find_responses(self, keys: Sequence[IdempotencyKey]) -> dict[IdempotencyKey, ApiResponse | ApiError]:
+        """Return the responses of repeated requests; an ApiError if the parameters differ."""
         entries = self._key_values.get(RESPONSE_KIND, [key.storage_key for key in keys])
-        responses: dict[str, ApiResponse | ApiError] = {}
+        responses: dict[IdempotencyKey, ApiResponse | ApiError] = {}
         for key in keys:
             entry = entries.get(key.storage_key)
             if entry is not None:
                 stored = _decode(entry.body)
                 if stored.fingerprint != key.fingerprint:
-                    responses[key.storage_key] = parameters_mismatch(key.key)
+                    responses[key] = parameters_mismatch(key.key)
                 elif stored.status:
-                    responses[key.storage_key] = _replay(stored)
+                    responses[key] = _replay(stored)
         return responses
 
     def entry(self, key: IdempotencyKey, response: ApiResponse, request_id: str, at: int) -> KeyValueEntry:
@@ -94,7 +94,7 @@ class IdempotencyStore:
         Errors of the client are not stored, as nothing was changed. Raises ApiError.
         """
         with self._claim(key.storage_key):
-            stored = self.find_responses([key]).get(key.storage_key)
+            stored = self.find_responses([key]).get(key)
             if isinstance(stored, ApiError):
                 raise stored
             if stored is not None:
@@ -127,7 +127,7 @@ class IdempotencyStore:
     def _claim(self, storage_key: str) -> Generator[None]:
         with self._lock:
             if storage_key in self._in_progress:
-                raise _in_progress_error(storage_key.partition("/")[2])
+                raise key_in_use(storage_key.partition("/")[2])
             self._in_progress.add(storage_key)
         try:
             yield
@@ -152,7 +152,8 @@ def parameters_mismatch(key: str) -> ApiError:
     )
 
 
-def _in_progress_error(key: str) -> ApiError:
+def key_in_use(key: str) -> ApiError:
+    """Return the error for a key that another request uses at the moment."""
     return ApiError(
         409,
         f"There is currently another in-progress request using this Idempotent Key '{key}'. Try again later.",

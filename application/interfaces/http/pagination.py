@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import gt, lt
 from typing import Any, TypeVar
 
+from ...interruption import check_interruption
 from .api_types import ListObject, ListParameters
 from .errors import ApiError, invalid_parameter
 
@@ -39,11 +40,13 @@ def read_in_parts(
 ) -> Iterator[Item]:
     """Yield up to `max_items` items. They are read in parts that are small if items are large, to limit memory.
 
-    `read_after` returns up to a number of items after an item, or from the first one.
+    `read_after` returns up to a number of items after an item, or from the first one. Raises QueryInterrupted between
+    two parts if the query has to stop, however few of the items its caller returns.
     """
     last: Item | None = None
     count = min(_FIRST_PART, max_items)
     while count:
+        check_interruption()
         part = read_after(last, count)
         yield from part
         max_items -= len(part)

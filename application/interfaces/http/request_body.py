@@ -9,8 +9,10 @@ from starlette.requests import Request as HttpRequest
 from ...uuid7 import uuid7
 from .errors import ApiError
 from .memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
-from .request_handler import ApiRequest
+from .request_handler import ApiRequest, is_json
 
+MAX_FORM_BYTES = 512 * 1024
+"""The limit of a form, and of everything else that is not JSON. A form takes far more time and memory to parse."""
 UNBUDGETED_BYTES = 16 * 1024
 """A larger body is read only for a valid access key, and within the memory budget of the key."""
 _DRAIN_FACTOR = 4
@@ -25,10 +27,15 @@ FindKey = Callable[[str], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """The limits of one body: its size, and the time in which it has to be received."""
+    """The limits of one body: its size, that of a form, and the time in which it has to be received."""
 
     max_bytes: int
     timeout_seconds: float
+    max_form_bytes: int = MAX_FORM_BYTES
+
+    def of(self, content_type: str) -> int:
+        """Return the maximum size of a body with a content type."""
+        return self.max_bytes if is_json(content_type) else min(self.max_form_bytes, self.max_bytes)
 
     def budget(self) -> MemoryBudget:
         """Return the budget of all bodies, from the first byte until the response."""
@@ -45,12 +52,13 @@ async def read_request(
 ) -> ApiRequest:
     """Return a request with its body. Raises ApiError if the body is too large or too slow."""
     headers = request.headers
-    if _exceeds(headers.get("content-length", "0"), limits.max_bytes * (1 if "expect" in headers else _DRAIN_FACTOR)):
-        raise _too_large(limits.max_bytes)
+    max_bytes, drained_bytes = limits.of(headers.get("content-type", "")), _DRAIN_FACTOR * limits.max_bytes
+    if _exceeds(headers.get("content-length", "0"), max_bytes if "expect" in headers else drained_bytes):
+        raise _too_large(max_bytes)
     try:
         async with asyncio.timeout(limits.timeout_seconds):
             # The body of a GET is read too: the next request on the connection follows it.
-            body = await _read_body(request, limits.max_bytes, reservation, find_key)
+            body = await _read_body(request, max_bytes, drained_bytes, reservation, find_key)
     except TimeoutError:
         raise ApiError(
             408, f"The body was not received within {limits.timeout_seconds:g} seconds.", code="request_timeout",
@@ -68,7 +76,9 @@ async def read_request(
     )
 
 
-async def _read_body(request: HttpRequest, max_bytes: int, reservation: MemoryReservation, find_key: FindKey) -> bytes:
+async def _read_body(
+    request: HttpRequest, max_bytes: int, drained_bytes: int, reservation: MemoryReservation, find_key: FindKey
+) -> bytes:
     """Return the body. One that is not accepted is read to its end, without holding it, before ApiError is raised."""
     chunks: list[bytes] = []
     size = 0
@@ -92,7 +102,7 @@ async def _read_body(request: HttpRequest, max_bytes: int, reservation: MemoryRe
         else:
             chunks.clear()
             reservation.release()
-        if size > _DRAIN_FACTOR * max_bytes:
+        if size > drained_bytes:
             break
     if error is not None:
         raise error

@@ -99,6 +99,7 @@ class RequestHandler:
         self._queries = CallScheduler(query_limits, "tallybook-query", is_interruptible=True)
         self._changes = CallScheduler(CHANGE_LIMITS, "tallybook-change", is_interruptible=False)
         self._short_calls = ThreadPoolExecutor(2, "tallybook-authenticate")
+        self._parser = ThreadPoolExecutor(1, "tallybook-parse")  # several would not be faster, and delay all others
         self._committers: dict[bool, GroupCommitter] = {}
         self._callers: dict[bytes, str] = {}
         self.has_abandoned_queries = False
@@ -139,6 +140,7 @@ class RequestHandler:
         await self._changes.close()
         self.has_abandoned_queries = not await self._queries.close(SHUTDOWN_GRACE_SECONDS)
         self._short_calls.shutdown()
+        self._parser.shutdown()
 
     async def _short_call(self, call: Callable[..., Result], *arguments: object) -> Result:
         """Return the result of a call that takes a moment, such as an authentication."""
@@ -185,13 +187,15 @@ class RequestHandler:
         caller = await self._caller(operation, credentials, request.authorization)
         ledger, committer = await self._group_committer(credentials)
         params: Any = None
+        fingerprint = b""
         parse_error: ApiError | None = None
         try:
             check_key(request.idempotency_key)
             if len(request.body) <= MAX_INLINE_PARSE_BYTES:
-                params = _parse_params(operation, request)
+                params, fingerprint = _parse(operation, request)
             else:
-                params = await self._short_call(_parse_params, operation, request)
+                loop = asyncio.get_running_loop()
+                params, fingerprint = await loop.run_in_executor(self._parser, _parse, operation, request)
         except ApiError as api_error:  # reported only after authentication
             parse_error = api_error
 
@@ -204,7 +208,7 @@ class RequestHandler:
         request.trace.events = operation.event_count(params)
         pending = PendingRequest(
             caller, credentials, operation.by_session, build_record_request, request.idempotency_key,
-            _fingerprint(operation, request), request.request_id, request.trace.events, operation.is_v2,
+            fingerprint, request.request_id, request.trace.events, operation.is_v2,
             asyncio.get_running_loop().create_future(),
         )  # fmt: skip
         return await committer.submit(pending)
@@ -258,6 +262,20 @@ def query_limits(timeout_seconds: float) -> CallLimits:
     )
 
 
+def is_json(content_type: str) -> bool:
+    """Return whether a body with this content type is JSON."""
+    return _media_type(content_type) == JSON_MEDIA_TYPE
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _parse(operation: Operation, request: ApiRequest) -> tuple[Any, bytes]:
+    """Return the parameters and the fingerprint of a request. Raises ApiError."""
+    return _parse_params(operation, request), _fingerprint(operation, request)
+
+
 def _parse_params(operation: Operation, request: ApiRequest) -> Any:
     """Return the parameters of a request. Raises ApiError."""
     if operation.method != "POST":
@@ -266,7 +284,7 @@ def _parse_params(operation: Operation, request: ApiRequest) -> Any:
         raise invalid_parameter(
             request.query.partition("=")[0], "A POST request must have no parameters in its URL.", "parameter_unknown"
         )
-    media_type = request.content_type.partition(";")[0].strip().lower()
+    media_type = _media_type(request.content_type)
     if media_type == JSON_MEDIA_TYPE or not request.body:
         return parse_json(request.body, operation.params_type)
     if media_type != FORM_MEDIA_TYPE or operation.is_v2:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 
 import msgspec
 
@@ -19,6 +20,11 @@ class ApiResponse:
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     media_type: str = JSON_MEDIA_TYPE
+
+    @property
+    def is_success(self) -> bool:
+        """Return whether the request was executed."""
+        return self.status < HTTPStatus.BAD_REQUEST
 
 
 def success(result: object) -> ApiResponse:

@@ -10,7 +10,7 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from ....domain.errors import DatabasePermissionDenied, LedgerCorrupted, LedgerUnavailable
 from ...redaction import redact
-from ..ports import LEDGER_CLOSED, ConnectTimeout, LockTimeout, TransientError
+from ..ports import LEDGER_CLOSED, ConnectTimeout, LockTimeout, RowRejected, TransientError
 
 _HINTS: dict[type[psycopg.Error], str] = {
     errors.QueryCanceled: " A server timeout or an administrator cancelled the statement; try again.",
@@ -58,7 +58,7 @@ def translate_errors(location: str) -> Generator[None]:
     except errors.IntegrityError as error:
         raise IntegrityError(describe(error)) from error
     except errors.InsufficientPrivilege as error:
-        raise DatabasePermissionDenied(
+        raise (DatabasePermissionDenied if _lacks_privilege(error) else RowRejected)(
             f"PostgreSQL on {location}: {describe(error)}. The role of this connection lacks the permission; use "
             "another role.",
         ) from error
@@ -79,6 +79,14 @@ def translate_errors(location: str) -> Generator[None]:
     except psycopg.Error as error:
         hint = next((hint for error_class, hint in _HINTS.items() if isinstance(error, error_class)), "")
         raise _error_class(error)(f"PostgreSQL on {location}: {describe(error)}.{hint}") from error
+
+
+def _lacks_privilege(error: errors.InsufficientPrivilege) -> bool:
+    """Return whether the role lacks the privilege for a table or another object, whatever the rows are.
+
+    Violated policies have the same SQLSTATE. Messages can be translated, but names of functions of the server are not.
+    """
+    return (error.diag.source_function or "").startswith("aclcheck_error")
 
 
 def _error_class(error: psycopg.Error) -> type[LedgerUnavailable | LedgerCorrupted]:

@@ -3,10 +3,12 @@
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from eventsourcing.persistence import ConnectionUnavailableError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteConnectionPool, SQLiteCursor
 
 from ....domain.errors import LedgerUnavailable
@@ -101,27 +103,13 @@ class Connection(SQLiteConnection):
         return self._sqlite_conn
 
 
-class _NoReaders(threading.Condition):
-    """The condition that a writer waits for, with the lock of writers held, until no connection is used to read.
-
-    The library's pool (9.5.6) releases the lock after a timeout, but not if the wait is interrupted.
-    """
-
-    def __init__(self, writer_lock: threading.Lock) -> None:
-        super().__init__()
-        self._writer_lock = writer_lock
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait, and release the lock of writers if the wait is interrupted."""
-        try:
-            return super().wait(timeout)
-        except BaseException:
-            self._writer_lock.release()
-            raise
-
-
 class ConnectionPool(SQLiteConnectionPool):
-    """A pool with one connection to write and several to read. It belongs to the process that created it."""
+    """A pool with one connection to write and several to read. It belongs to the process that created it.
+
+    An interrupt, such as Ctrl-C, can be raised at any step of the library's pool (9.5.6), which then holds a lock, a
+    slot or a connection for ever. So callers take turns to borrow, and a call that fails releases, before its turn
+    ends, what was taken and is not lent.
+    """
 
     def __init__(
         self, database: str, connect: Callable[[], Connection], timeout_seconds: float, *, is_disposable: bool
@@ -130,8 +118,9 @@ class ConnectionPool(SQLiteConnectionPool):
         super().__init__(db_name=database, pool_timeout=timeout_seconds)
         self.is_disposable = is_disposable
         self._connect = connect
-        self._no_readers = _NoReaders(self._writer_lock)
-        self._request = threading.local()
+        self._turn = threading.RLock()  # unlike a semaphore it knows its owner, also after an interrupt
+        self._get_semaphore = self._turn  # pyright: ignore[reportAttributeAccessIssue] - it is acquired and released
+        self._lent: dict[int, SQLiteConnection] = {}
         register_pool(self)
 
     @staticmethod
@@ -142,32 +131,58 @@ class ConnectionPool(SQLiteConnectionPool):
     def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> SQLiteConnection:
         """Return a connection to read, or the only connection to write.
 
-        Raise LedgerUnavailable if a file of a ledger was removed or replaced. Connections to read models that were
-        deleted are closed.
-
-        If no connection can be created or comes free, or the wait for one is interrupted, the library's pool (9.5.6)
-        does not release the slot of the caller, so that no writer would ever follow. This method releases it.
+        Raise LedgerUnavailable if a file of a ledger was removed or replaced, and the library's
+        ConnectionUnavailableError after the timeout. Connections to read models that were deleted are closed.
         """
         require_owner_process(self.process_id)
+        deadline = time.monotonic() + (self.pool_timeout if timeout is None else timeout)
+        try:
+            if not self._turn.acquire(timeout=_seconds_until(deadline)):
+                raise ConnectionUnavailableError("Timed out waiting for another caller")
+            connection = self._borrow(deadline, is_writer)
+            self._lent[id(connection)] = connection
+        except BaseException:
+            if _is_owned(self._turn):
+                self._release_what_is_not_lent()
+            raise
+        else:
+            return connection
+        finally:
+            for lock in (self._put_condition, self._no_readers, self._turn):
+                while _is_owned(lock):
+                    lock.release()
+
+    def _borrow(self, deadline: float, is_writer: bool | None) -> Connection:
+        """Return a connection to the current files."""
         while True:
-            self._request.has_slot, connection = False, None
-            try:
-                connection = super().get_connection(timeout, is_writer=is_writer)
-                assert isinstance(connection, Connection)
-                replaced_path = connection.find_replaced_file(for_writing=is_writer is True)
-            except BaseException:
-                if connection is not None:
-                    self.put_connection(connection)
-                elif self._request.has_slot:
-                    self._release_slot(is_writer)
-                raise
+            connection = super().get_connection(_seconds_until(deadline), is_writer=is_writer)
+            assert isinstance(connection, Connection)
+            replaced_path = connection.find_replaced_file(for_writing=is_writer is True)
             if replaced_path is None:
                 return connection
-            if self.is_disposable:
-                connection.close()  # the next connection opens or creates the file that the path leads to now
-            self.put_connection(connection)
             if not self.is_disposable:
                 raise replaced_error(self.db_name, replaced_path)
+            connection.close()  # the next connection opens or creates the file that the path leads to now
+            self._release_what_is_not_lent()
+
+    def _release_what_is_not_lent(self) -> None:
+        """Release the locks, slots and connections of a call that has its turn and returns no connection."""
+        with self._put_condition:
+            for key, connection in list(self._in_use.items()):
+                if key not in self._lent:
+                    del self._in_use[key]
+                    connection.in_use.acquire(blocking=False)
+                    connection.in_use.release()
+                    connection.is_writer = None
+                    if self._closed:
+                        connection.close()
+                    elif not connection.closed and connection not in self._pool:
+                        self._pool.append(connection)
+            writing = [connection.is_writer for connection in self._lent.values()]
+            self._num_writers, self._num_readers = writing.count(True), writing.count(False)
+            if not self._num_writers and self._writer_lock.locked():
+                self._writer_lock.release()
+            self._put_condition.notify_all()
 
     def put_connection(self, conn: SQLiteConnection) -> None:
         """Return a connection to the pool, or close it if the pool is closed."""
@@ -176,6 +191,7 @@ class ConnectionPool(SQLiteConnectionPool):
         assert isinstance(conn, Connection)
         with self._put_condition:
             conn.end_transaction()
+            self._lent.pop(id(conn), None)
             if not self._closed:
                 super().put_connection(conn)
                 return
@@ -209,9 +225,22 @@ class ConnectionPool(SQLiteConnectionPool):
             self._in_use = in_use
 
     def _get_connection(self, timeout: float = 0.0) -> SQLiteConnection:
-        """Return a connection for a caller who has taken a slot; the library's pool calls this method after that."""
-        self._request.has_slot = True
-        return super()._get_connection(timeout)
+        """Return a connection for a caller who has taken a slot; the library's pool calls this method after that.
+
+        A connection is in use before it leaves the pool. A database in memory would end with its only connection.
+        """
+        with self._put_condition:
+            if not self._put_condition.wait_for(lambda: self._pool or not self._is_use_full, timeout):
+                raise ConnectionUnavailableError("Timed out waiting for return of connection")
+            if self._pool:
+                connection = self._pool[0]
+                self._in_use[id(connection)] = connection
+                connection.in_use.acquire()
+                self._pool.popleft()
+            else:
+                connection = self._create_connection()
+                self._in_use[id(connection)] = connection
+            return connection
 
     def _create_connection(self) -> Connection:
         if self._closed:  # while the caller waited for a connection
@@ -241,3 +270,12 @@ class ConnectionPool(SQLiteConnectionPool):
         """Return the connections of the module `sqlite3` that are open."""
         connections = (*self._in_use.values(), *self._pool)
         return [connection.sqlite_connection for connection in connections if isinstance(connection, Connection)]
+
+
+def _is_owned(lock: Any) -> bool:
+    """Return whether this thread has acquired a reentrant lock or a condition."""
+    return bool(lock._is_owned())  # noqa: SLF001 - conditions call the same method of their locks
+
+
+def _seconds_until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

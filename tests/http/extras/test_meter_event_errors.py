@@ -2,7 +2,17 @@
 
 from typing import Any
 
+import pytest
+from tallybook.application import Metering
+from tallybook.application.interfaces.http.ledgers import RequestContext
+from tallybook.application.interfaces.http.resources.meter_event_errors import (
+    ListMeterEventErrors,
+    list_meter_event_errors,
+)
+from tallybook.application.interruption import Interruption, QueryInterrupted, interruptible
+
 from ...notation import Clock, Ledger, moment
+from ..group_commit import serve_ledger
 from .api_client import ApiClient, unix_time
 
 ERRORS = "/v1/billing/meter_event_errors"
@@ -108,3 +118,17 @@ def test_an_unknown_error_id_is_not_found(ledger: Ledger, api: ApiClient) -> Non
     assert api.error("GET", ERRORS, **both_cursors) == (400, "parameter_invalid", "")
     assert api.error("GET", ERRORS, as_of=1) == (400, "parameter_unknown", "as_of")
     assert api.error("GET", ERRORS, "record") == (403, "more_permissions_required", "")
+
+
+def test_a_filter_that_matches_nothing_ends_at_the_deadline_of_the_query(
+    ledger: Ledger, metering: Metering, api: ApiClient
+) -> None:
+    """Of errors that are stored for 35 days, it may have to read many."""
+    ledger.given("meter calls sum")
+    send_stream(api, *(event(identifier=f"{number}") for number in range(30)))
+    served_ledger = serve_ledger(metering)
+    access_key = served_ledger.authenticator.reauthenticate(metering.access_keys.list()[0].id)
+    context = RequestContext(served_ledger, ListMeterEventErrors(event_name="nothing"), access_key, "req_1")
+    assert list_meter_event_errors(context).data == []
+    with interruptible(Interruption(timeout_seconds=0)), pytest.raises(QueryInterrupted):
+        list_meter_event_errors(context)

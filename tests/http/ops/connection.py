@@ -54,6 +54,10 @@ class Connection:
         headers = {name.lower(): value for name, value in pairs}
         return HttpResponse(int(status_line.split(" ")[1]), headers, self._read_exactly(int(headers["content-length"])))
 
+    def read_interim_response(self) -> bytes:
+        """Read a response without headers and body, and return its status line."""
+        return self._read_until(b"\r\n\r\n")
+
     def is_closed(self) -> bool:
         """Wait until the server closes the connection, and return whether it sent nothing more."""
         try:

@@ -3,7 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -11,6 +11,7 @@ import pytest
 
 from tests.http.ops.connection import Connection, HttpResponse, get_request, post_head
 from tests.http.running_server import RunningServer, serve
+from tests.http.webhooks.receiver import wait_until
 
 BODY, HEADER = 4_096, 2_048
 EVENTS = "/v1/billing/meter_events"
@@ -187,6 +188,15 @@ def test_an_unread_body_closes_the_connection(limited_server: RunningServer) -> 
         assert connection.is_closed()
 
 
+def test_a_pipelined_body_may_arrive_after_the_response_before_it(limited_server: RunningServer) -> None:
+    """The connection stays open for it, and a timeout of its own starts."""
+    with Connection(limited_server) as connection:
+        connection.send(get_request("/livez") + post_head(EVENTS, "Content-Length: 10") + "x")
+        assert connection.read_response().status == 200
+        assert connection.send("x" * 9 + get_request("/livez")).read_response().status == 401
+        assert connection.read_response().status == 200
+
+
 @pytest.mark.parametrize("endless", ["1;" + "x" * 1_000 + "\r\nx\r\n", "0\r\n" + "A: b\r\n" * 1_000])
 def test_endless_framing_is_cut_off(limited_server: RunningServer, endless: str) -> None:
     """The overhead of chunked encoding is limited too."""
@@ -196,24 +206,6 @@ def test_endless_framing_is_cut_off(limited_server: RunningServer, endless: str)
             for _ in range(1_000):
                 connection.send(endless)
         assert connection.is_closed()
-
-
-def test_too_many_connections(limited_server: RunningServer) -> None:
-    """Above the limit requests get 503; above twice the limit connections are closed; later new ones are accepted."""
-    with ExitStack() as opened:
-        for _ in range(20):
-            connection = opened.enter_context(Connection(limited_server))
-            assert connection.send(get_request("/livez")).read_response().status == 200
-        response = send_and_close(limited_server, get_request("/v2/billing/meter_events"))
-        assert (response.status, response.error["code"], response.headers["retry-after"]) == (
-            503,
-            "too_many_connections",
-            "1",
-        )
-        for _ in range(20):
-            opened.enter_context(Connection(limited_server))
-        with Connection(limited_server) as one_more:
-            assert one_more.is_closed()
 
 
 def test_an_aborted_connection_is_harmless(limited_server: RunningServer) -> None:
@@ -228,11 +220,12 @@ def test_an_aborted_connection_is_harmless(limited_server: RunningServer) -> Non
 
 def test_a_stalled_reader_is_disconnected(limited_server: RunningServer) -> None:
     """A client that sends requests and reads no responses cannot hold memory indefinitely."""
-    times = 60
+    times, process = 60, psutil.Process(limited_server.process.pid)
     with Connection(limited_server) as connection:
         size = len(connection.send(get_request("/openapi.json")).read_response().body)
         connection.send(get_request("/openapi.json") * times)
-        time.sleep(1)
+        own_address = connection.socket.getsockname()
+        wait_until(lambda: all(other.raddr != own_address for other in process.net_connections("tcp")))
         read = connection.drain()
     assert read < times * size * 2 / 3  # the buffers of the system hold 4 MB, a little more than half
 

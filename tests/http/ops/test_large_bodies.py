@@ -9,13 +9,14 @@ from urllib.parse import urlencode
 import httpx2
 import psutil
 import pytest
-from tallybook.application.interfaces.http.request_body import UNBUDGETED_BYTES
+from tallybook.application.interfaces.http.request_body import MAX_FORM_BYTES, UNBUDGETED_BYTES
 from tallybook.application.metering import Metering
 
 from tests.http.ops.connection import Connection, post_head
 from tests.http.running_server import TIMEOUT_SECONDS, RunningServer, create_key, serve
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
 EVENTS = "/v1/billing/meter_events"
 
 
@@ -61,6 +62,23 @@ def test_a_large_event_is_recorded(server: RunningServer, url: str) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (400, "parameter_unknown")
     with server.client(create_key(url, "read")) as client:
         assert client.post(EVENTS, content=urlencode(good), headers=FORM).status_code == 403
+
+
+def test_a_form_is_smaller_than_json(server: RunningServer, url: str) -> None:
+    """Parsing 4 MB of a form would take half a second and 100 MB. The error comes after the body was read."""
+    large_form = b"a=" + b"%41" * 1_300_000
+    with server.client(create_key(url, "record")) as client:
+        assert client.post(EVENTS, content=b"a=1", headers=FORM).status_code == 400
+        process, cpu_before = psutil.Process(server.process.pid), cpu_seconds(server)
+        memory_before = process.memory_info().rss
+        for _ in range(10):
+            response = client.post(EVENTS, content=large_form, headers=FORM)
+            assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")
+        assert cpu_seconds(server) - cpu_before < 1.5
+        assert process.memory_info().rss - memory_before < 20_000_000
+        for content, headers in ((large_form[:MAX_FORM_BYTES], FORM), (b'{"a": "' + b"x" * 1_000_000 + b'"}', JSON)):
+            response = client.post(EVENTS, content=content, headers=headers)
+            assert (response.status_code, response.json()["error"]["code"]) == (400, "parameter_unknown")
 
 
 def stall(server: RunningServer, connections: ExitStack, number: int, size: int, *headers: str) -> None:

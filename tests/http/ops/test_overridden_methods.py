@@ -1,11 +1,9 @@
 """The methods of uvicorn that the server overrides exist there and are called: an upgrade can't disable a limit."""
 
 import inspect
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,18 +12,18 @@ from tallybook.application.interfaces.http.app import create_app
 from tallybook.application.interfaces.http.observability.metrics import Metrics, Observer
 from tallybook.application.interfaces.http.process import run as run_module
 from tallybook.application.interfaces.http.process.connection_limits import LimitedProtocol, limited_protocol
-from tallybook.application.interfaces.http.process.run import bind_socket
 from tallybook.application.interfaces.http.settings import ServerSettings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tests.http.ops.connection import Connection, get_request, post_head
-from tests.http.running_server import TIMEOUT_SECONDS, serve
+from tests.http.ops.protocol_server import run_uvicorn
+from tests.http.running_server import serve
 from tests.http.webhooks.receiver import wait_until
 
 OVERRIDDEN_BY_THE_PROTOCOL = {
     "_start_asgi_task", "_unsupported_upgrade_warning", "connection_lost", "connection_made", "data_received",
-    "on_body", "on_header", "on_headers_complete", "on_message_begin", "on_message_complete", "on_response_complete",
-    "on_url", "pause_writing", "resume_writing", "send_400_response",
+    "eof_received", "on_body", "on_header", "on_headers_complete", "on_message_begin", "on_message_complete",
+    "on_response_complete", "on_url", "pause_writing", "resume_writing", "send_400_response",
 }  # fmt: skip
 OVERRIDDEN_BY_THE_SERVER = {"capture_signals", "startup"}
 LARGE_RESPONSE_PATH = "/openapi.json"
@@ -63,16 +61,9 @@ def counted_server(folder: Path, counter: CallCounter) -> Generator[Any]:
     observer = Observer(Metrics(is_multiprocess=False))
     protocol = counter.counting(limited_protocol(settings, observer))
     config = uvicorn.Config(create_app(settings, observer), http=protocol, ws="none", log_config=None)
-    server, listener = uvicorn.Server(config), bind_socket(settings)
-    thread = threading.Thread(target=server.run, args=([listener],))
-    thread.start()
-    try:
-        wait_until(lambda: server.started)
-        yield SimpleNamespace(port=listener.getsockname()[1])
-    finally:
-        server.should_exit = True
-        thread.join(TIMEOUT_SECONDS)
-        observer.close()
+    with run_uvicorn(config, settings) as address:
+        yield address
+    observer.close()
 
 
 def test_the_overridden_methods_are_those_of_uvicorn() -> None:
@@ -93,7 +84,7 @@ def test_uvicorn_calls_every_overridden_method(tmp_path: Path) -> None:
     """In requests with a body, with an upgrade, that aren't HTTP, and whose response is read slowly."""
     counter = CallCounter()
     with counted_server(tmp_path, counter) as address:
-        with Connection(address).send(post_head("/v1/nothing", "Content-Length: 2"), "{}") as connection:
+        with Connection(address).send(post_head("/v1/nothing", "Content-Length: 2") + "{}") as connection:
             assert connection.read_response().status == 404
         with Connection(address).send(get_request("/livez", "Connection: Upgrade", "Upgrade: h2c")) as connection:
             assert connection.read_response().status == 200

@@ -6,12 +6,15 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from ..authentication import IS_AUTHENTICATED
 from ..errors import ApiError
 from ..observability.access_log import RequestSummary
 from ..observability.metrics import Observer
 from ..request_body import new_request_id
 from ..responses import ApiResponse, error_response
 from ..settings import ServerSettings
+from .connection_table import ConnectionTable
+from .half_closed import HalfClosedCheck
 
 _LINGER_SECONDS = 1.0
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
@@ -26,25 +29,28 @@ class LimitedProtocol(HttpToolsProtocol):
 
     settings: ServerSettings
     observer: Observer
+    table: ConnectionTable
 
     def connection_made(  # pyright: ignore[reportIncompatibleMethodOverride] - as in the overridden method
         self, transport: Transport
     ) -> None:
-        """Accept a connection. Above the limit reject its request; above twice the limit close it."""
+        """Accept a connection. If it has no place, reject its request; above twice the limit close it."""
         super().connection_made(transport)
         self._received_bytes = 0
         self._header_bytes = 0
         self._is_in_body = False
         self._is_in_header = False
         self._is_rejected = False
+        self._is_authenticated = False
+        """Whether a request on this connection had a valid access key."""
         self._active_cycle: RequestResponseCycle | None = None
         self._write_timer: TimerHandle | None = None
         self._header_timer: TimerHandle | None = None
-        max_connections = self.settings.max_connections
-        if len(self.connections) > 2 * max_connections:
-            transport.abort()
-        elif len(self.connections) > max_connections:
-            self.app = self._rejecting_app(_too_many_connections(max_connections))
+        self._half_closed_check: HalfClosedCheck | None = None
+        if not self.table.admit(self):
+            if len(self.connections) > 2 * self.table.max_connections:
+                transport.abort()
+            self.app = self._rejecting_app(_too_many_connections(self.table.max_connections))
         self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -55,6 +61,28 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._cancel_header_timer()
         self.resume_writing()
+        self.table.remove(self)
+        if self._half_closed_check is not None:
+            self._half_closed_check.cancel()
+
+    def close(self) -> None:
+        """Close the connection, which waits for its client. With a valid key the client may read the last response."""
+        if self._is_authenticated:
+            self.transport.close()
+            self.loop.call_later(self.settings.body_timeout_seconds, self.transport.abort)
+        else:
+            self.transport.abort()
+
+    def eof_received(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride] - as asyncio documents it
+        """Return True, to hold the connection open, if the client has sent complete requests that are not answered."""
+        requests = [self._active_cycle, *(cycle for cycle, _ in reversed(self.pipeline))]
+        complete = [cycle for cycle in requests if cycle and not (cycle.response_complete or cycle.more_body)]
+        if not complete:
+            return False
+        complete[-1].keep_alive = False  # its response is the last one
+        if self._half_closed_check is None:
+            self._half_closed_check = HalfClosedCheck(self.transport, lambda: self._active_cycle)
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Parse received data and check the limits."""
@@ -110,6 +138,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._requests_upgrade and {name for name, _ in self.headers} & _BODY_HEADERS:
             self.app = self._rejecting_app(_upgrade_not_supported())  # the parser would not read the body
         super().on_headers_complete()
+        self._update_table()
         if len(self.pipeline) > _MAX_PIPELINED:
             self._is_rejected = True
             self.pipeline.clear()
@@ -127,6 +156,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_in_body = False
         self._received_bytes = 0
         super().on_message_complete()
+        self._update_table()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._active_cycle = cycle
@@ -134,18 +164,22 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Continue with the next request. Close the connection if the body of this one is incomplete."""
+        is_last = self._active_cycle is self.cycle  # otherwise the incomplete body belongs to a later request
         super().on_response_complete()
-        if self._is_in_body:
+        if self._is_in_body and is_last:
             self.transport.close()
+        self._update_table()
 
     def pause_writing(self) -> None:
         """Stop writing to a slow client, and close the connection after a timeout."""
         super().pause_writing()
+        self._update_table()
         self._write_timer = self.loop.call_later(self.settings.body_timeout_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Continue writing."""
         super().resume_writing()
+        self._update_table()
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
@@ -165,6 +199,17 @@ class LimitedProtocol(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         is_first = self.cycle is None  # pyright: ignore[reportUnnecessaryComparison] - uvicorn declares it as never None
         return is_first or self.cycle.response_complete
+
+    def _update_table(self) -> None:
+        """Note whether the connection waits for its client: to send a request or, without a key, to read a response."""
+        cycle = self._active_cycle
+        if cycle is not None and cycle.scope.get("state", {}).get(IS_AUTHENTICATED):
+            self._is_authenticated = True
+        has_request = cycle is not None and not cycle.response_complete and not cycle.more_body
+        if has_request and (self._is_authenticated or not self.flow.write_paused):
+            self.table.stop_waiting(self)
+        else:
+            self.table.start_waiting(self, is_authenticated=self._is_authenticated)
 
     def _start_header_timer(self) -> None:
         if self._header_timer is None:
@@ -192,7 +237,7 @@ class LimitedProtocol(HttpToolsProtocol):
         )
 
     def _reject(self, api_error: ApiError) -> None:
-        """Send an error response, and close the connection after a delay.
+        """Send an error response unless an earlier one is pending, and close the connection after a delay.
 
         Closing at once would reset the connection before the client reads the response.
         """
@@ -207,6 +252,9 @@ class LimitedProtocol(HttpToolsProtocol):
                 parts += [key, b": ", value, b"\r\n"]
             self.transport.write(b"".join([*parts, b"\r\n", response.body]))
             self.transport.write_eof()
+        elif not self.cycle.more_body:
+            self.cycle.keep_alive = False  # the connection is closed after the response to the last valid request
+            return
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
     def _rejecting_app(self, api_error: ApiError) -> ASGIApp:
@@ -235,8 +283,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def limited_protocol(settings: ServerSettings, observer: Observer) -> type[LimitedProtocol]:
-    """Return the protocol class with these settings."""
-    return type("ConfiguredProtocol", (LimitedProtocol,), {"settings": settings, "observer": observer})
+    """Return the protocol class of all connections of this process, with these settings."""
+    attributes = {"settings": settings, "observer": observer, "table": ConnectionTable(settings.max_connections)}
+    return type("ConfiguredProtocol", (LimitedProtocol,), attributes)
 
 
 def _too_many_connections(max_connections: int) -> ApiError:

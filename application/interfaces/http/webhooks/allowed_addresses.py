@@ -4,13 +4,15 @@ The name of a host is resolved here, and the connection goes to the address that
 another address a moment later (DNS rebinding) gains nothing. TLS still verifies the name. See docs/decisions/0026.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from socket import SOCK_STREAM
 from typing import cast
 
 import httpcore2
+
+from .response_head import HeadLimitedStream
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -63,16 +65,10 @@ def _is_public(address: Address) -> bool:
     return not any(address in network for network in _NOT_PUBLIC)
 
 
-async def resolve_host(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host, as the operating system orders them. Raises OSError."""
-    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in infos))
-
-
 class AllowedAddressBackend(httpcore2.AsyncNetworkBackend):
     """Opens the connections of a client, to allowed addresses only."""
 
-    def __init__(self, allowed: AllowedAddresses, resolve: Resolve = resolve_host) -> None:
+    def __init__(self, allowed: AllowedAddresses, resolve: Resolve) -> None:
         self._allowed = allowed
         self._resolve = resolve
         self._backend = cast(httpcore2.AsyncNetworkBackend, httpcore2.AnyIOBackend())
@@ -93,12 +89,14 @@ class AllowedAddressBackend(httpcore2.AsyncNetworkBackend):
                 f"The address of its host is not public: {next(iter(addresses), 'none')}. To deliver to a private "
                 f"network, add the network to {ALLOWED_NETWORKS_SETTING}."
             )
+        connect = partial(
+            self._backend.connect_tcp,
+            port=port, timeout=timeout, local_address=local_address, socket_options=socket_options,
+        )  # fmt: skip
         for address in allowed[:-1]:
-            try:
-                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue
-        return await self._backend.connect_tcp(allowed[-1], port, timeout, local_address, socket_options)
+            with suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
+                return HeadLimitedStream(await connect(address))
+        return HeadLimitedStream(await connect(allowed[-1]))
 
     async def sleep(self, seconds: float) -> None:
         """Wait before another attempt to connect."""

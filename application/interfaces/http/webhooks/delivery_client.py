@@ -15,15 +15,9 @@ from urllib.parse import urlsplit
 import httpcore2
 
 from ..api_types import to_unix
-from .allowed_addresses import (
-    AddressNotAllowed,
-    AllowedAddressBackend,
-    AllowedAddresses,
-    Network,
-    Resolve,
-    resolve_host,
-)
+from .allowed_addresses import AddressNotAllowed, AllowedAddressBackend, AllowedAddresses, Network, Resolve
 from .endpoints import Endpoint
+from .host_resolver import HostResolver
 
 
 def sign(body: bytes, secret: str, at: datetime) -> str:
@@ -62,14 +56,14 @@ class DeliveryClient:
         self,
         allowed_networks: Iterable[Network],
         *,
-        resolve: Resolve = resolve_host,
+        resolve: Resolve | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context,
             max_connections=None,  # each endpoint has one delivery at a time
             keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            network_backend=AllowedAddressBackend(AllowedAddresses(allowed_networks), resolve),
+            network_backend=AllowedAddressBackend(AllowedAddresses(allowed_networks), resolve or HostResolver()),
         )
 
     async def __aenter__(self) -> Self:
