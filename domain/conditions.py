@@ -22,6 +22,11 @@ Bound = Annotated[PlainDecimal, Field(max_digits=30)]
 """A number that is compared with. Without a limit, 1e999999999 would be stored as a gigabyte of digits."""
 
 
+_NAMED_BY_ALIAS = ConfigDict(
+    frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+)
+
+
 class _Condition(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,9 +121,9 @@ class Compare(_Condition):
 class Not(_Condition):
     """The payload doesn't match the condition."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+    model_config = _NAMED_BY_ALIAS
 
-    condition: "Condition" = Field(alias="not")
+    condition: "Condition" = Field(validation_alias="not", serialization_alias="not")
 
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""
@@ -135,7 +140,7 @@ class Not(_Condition):
 
 
 class _Conditions(_Condition):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, serialize_by_alias=True)
+    model_config = _NAMED_BY_ALIAS
 
     conditions: Annotated[tuple["Condition", ...], Field(min_length=1)]
 
@@ -151,7 +156,7 @@ class _Conditions(_Condition):
 class All(_Conditions):
     """The payload matches all of the conditions."""
 
-    conditions: Annotated[tuple["Condition", ...], Field(min_length=1, alias="all")]
+    conditions: tuple["Condition", ...] = Field(min_length=1, validation_alias="all", serialization_alias="all")
 
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""
@@ -162,7 +167,7 @@ class All(_Conditions):
 class AnyOf(_Conditions):
     """The payload matches at least one of the conditions."""
 
-    conditions: Annotated[tuple["Condition", ...], Field(min_length=1, alias="any")]
+    conditions: tuple["Condition", ...] = Field(min_length=1, validation_alias="any", serialization_alias="any")
 
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""

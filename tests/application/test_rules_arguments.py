@@ -14,7 +14,7 @@ EU: dict[str, object] = {"key": "region", "equals": "eu"}
 
 def nested(depth: int) -> dict[str, object]:
     """Return a condition in `depth` - 1 negations."""
-    condition = EU
+    condition: dict[str, object] = EU
     for _ in range(depth - 1):
         condition = {"not": condition}
     return condition

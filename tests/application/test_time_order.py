@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import chain
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ def usage_blocks(times_of_blocks: list[list[int]]) -> tuple[list[UsageBlock], li
         records: list[UsageRecord] = []
         for at in times:
             position += 1
-            cancelled = {"cancelled_at": 60, "cancelled_position": 1_000} if position % 3 == 0 else {}
+            cancelled: dict[str, Any] = {"cancelled_at": 60, "cancelled_position": 1_000} if position % 3 == 0 else {}
             records.append(UsageRecord(customer_id, at, position, '["a"]', Decimal(position) / 8, 55, **cancelled))
         usage.append(records)
     keys = ((customer_id, 0, '["a"]') for customer_id in range(len(usage)))

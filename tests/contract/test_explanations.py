@@ -3,6 +3,7 @@
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any
 
 import pytest
 from tallybook.application import ExplainedEvent, Explanation, Metering, MeterNotFound
@@ -10,7 +11,7 @@ from tallybook.application import ExplainedEvent, Explanation, Metering, MeterNo
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
 
 
-def record_hours(metering: Metering, count: int, **rules: str) -> None:
+def record_hours(metering: Metering, count: int, **rules: Any) -> None:
     """Record one meter event an hour of two customers in turn, the value of each its number."""
     metering.meters.configure("tokens", customer_key="customer", value_key="tokens", **rules)
     metering.record_many(

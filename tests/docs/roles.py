@@ -4,12 +4,13 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import psycopg
 from tallybook.application import Metering, PostgresSettings
 
 DAY = timedelta(days=1)
-TOKENS = {"customer_key": "customer", "value_key": "tokens"}
+TOKENS: dict[str, Any] = {"customer_key": "customer", "value_key": "tokens"}
 
 
 def open_as(user: str, timeout_seconds: float = 10) -> Metering:

@@ -53,7 +53,7 @@ class ReferenceRules:
     @property
     def arguments(self) -> dict[str, object]:
         """The rules as arguments of `configure` and of rule changes."""
-        arguments = dict(vars(self))
+        arguments: dict[str, object] = dict(vars(self))
         plan = arguments.pop("plan")
         return arguments | {"filter": None if plan is None else {"key": "plan", "equals": plan}}
 

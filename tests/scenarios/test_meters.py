@@ -1,5 +1,7 @@
 """Meters: their rules are fixed before any usage; their display name and status may change."""
 
+from typing import Any
+
 import pytest
 from tallybook.application import MeterView, TallybookError
 
@@ -114,7 +116,10 @@ def test_an_event_name_belongs_to_one_meter_forever(ledger: Ledger) -> None:
     ledger.metering.meters.configure("calls", display_name="Calls")
     ledger.metering.meters.configure("calls", display_name="Calls")
     ledger.metering.meters.configure("calls")
-    for other in ({"display_name": "Other"}, {"formula": "last"}, {"event_time_window": "day"}, {"value_key": "n"}):
+    others: list[dict[str, Any]] = [
+        {"display_name": "Other"}, {"formula": "last"}, {"event_time_window": "day"}, {"value_key": "n"},
+    ]  # fmt: skip
+    for other in others:
         with pytest.raises(TallybookError) as exc_info:
             ledger.metering.meters.configure("calls", **other)
         assert exc_info.value.code == "meter_already_exists"
