@@ -19,8 +19,8 @@ from tallybook.domain.conditions import (
 )
 
 ADAPTER: TypeAdapter[Condition] = TypeAdapter(Condition)
-EU = {"key": "region", "equals": "eu"}
-FREE = {"key": "plan", "equals": "free"}
+EU: dict[str, object] = {"key": "region", "equals": "eu"}
+FREE: dict[str, object] = {"key": "plan", "equals": "free"}
 
 MATCHES: list[tuple[dict[str, object], list[dict[str, str]], list[dict[str, str]]]] = [
     (EU, [{"region": "eu"}], [{"region": "EU"}, {"region": "eu "}, {}, {"plan": "eu"}]),

@@ -34,7 +34,7 @@ class ReferenceTotals(NamedTuple):
     """The totals of counted meter events."""
 
     sum: Fraction
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     last: Fraction | None
     min: Fraction | None
     max: Fraction | None

@@ -116,7 +116,7 @@ def test_an_event_name_belongs_to_one_meter_forever(ledger: Ledger) -> None:
     ledger.metering.meters.configure("calls")
     for other in ({"display_name": "Other"}, {"formula": "last"}, {"event_time_window": "day"}, {"value_key": "n"}):
         with pytest.raises(TallybookError) as exc_info:
-            ledger.metering.meters.configure("calls", **other)
+            ledger.metering.meters.configure("calls", **other)  # type: ignore[arg-type]
         assert exc_info.value.code == "meter_already_exists"
     assert ledger.position() == 1
 
