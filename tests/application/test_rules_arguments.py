@@ -102,7 +102,8 @@ def test_other_roundings_are_rejected(metering: Metering, rounding: object) -> N
 def test_a_filter_is_plain_data_or_a_condition(metering: Metering) -> None:
     """Both are the same filter."""
     data = {"all": [EU, {"not": {"key": "plan", "equals": "free"}}]}
-    condition = All(conditions=(Equals(key="region", equals="eu"), Not(condition=Equals(key="plan", equals="free"))))
+    is_not_free = Not.model_validate({"not": {"key": "plan", "equals": "free"}})
+    condition = All(conditions=(Equals(key="region", equals="eu"), is_not_free))
     view = metering.meters.configure("calls", filter=data)
     assert view.filter == condition
     assert metering.meters.configure("calls", filter=condition) == view

@@ -23,8 +23,8 @@ def usage_blocks(times_of_blocks: list[list[int]]) -> tuple[list[UsageBlock], li
         records: list[UsageRecord] = []
         for at in times:
             position += 1
-            cancelled: dict[str, Any] = {"cancelled_at": 60, "cancelled_position": 1_000} if position % 3 == 0 else {}
-            records.append(UsageRecord(customer_id, at, position, '["a"]', Decimal(position) / 8, 55, **cancelled))
+            cancellation = (60, 1_000) if position % 3 == 0 else (None, None)
+            records.append(UsageRecord(customer_id, at, position, '["a"]', Decimal(position) / 8, 55, *cancellation))
         usage.append(records)
     keys = ((customer_id, 0, '["a"]') for customer_id in range(len(usage)))
     blocks = [UsageBlock.from_usage_with_exclusions(*block) for block in zip(keys, usage, strict=True)]

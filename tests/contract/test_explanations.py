@@ -13,7 +13,7 @@ START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
 
 def record_hours(metering: Metering, count: int, **rules: Any) -> None:
     """Record one meter event an hour of two customers in turn, the value of each its number."""
-    metering.meters.configure("tokens", customer_key="customer", value_key="tokens", **rules)
+    metering.meters.configure("tokens", customer_key="customer", value_key="tokens", **rules)  # type: ignore[arg-type]
     metering.record_many(
         [
             {

@@ -87,4 +87,4 @@ def test_rounding_keeps_the_order_of_numbers(first: Fraction, second: Fraction) 
     """And a number is at most half of the last digit away from its decimal."""
     assert abs(Fraction(to_decimal(first)) - first) <= Fraction(1, 2 * 10**15)
     if first <= second:
-        assert to_decimal(first) <= to_decimal(second) + Decimal("1E-15")
+        assert to_decimal(first) <= Fraction(to_decimal(second)) + Fraction(1, 10**15)

@@ -57,6 +57,7 @@ def _meter_with_all_rules() -> list[Aggregate.Event]:
     plan = AnyOf(conditions=(OneOf(key="plan", one_of=("free", "Zoë & Søn")), Exists(key="plan", exists=False)))
     size = Compare(key="size", greater_than=Decimal("-0.5"), at_least=Decimal(0), less_than=Decimal("1E+3"),
                    at_most=Decimal("0.00000025"))  # fmt: skip
+    is_no_test = Not.model_validate({"not": {"key": "test", "equals": "1"}})
     rules = Rules(
         formula=Formula.UNIQUE_COUNT,
         event_time_window=EventTimeWindow.DAY,
@@ -64,9 +65,7 @@ def _meter_with_all_rules() -> list[Aggregate.Event]:
         value_key="user",
         dimension_keys=("model",),
         optional_dimension_keys=("region", "plan"),
-        filter=All(
-            conditions=(Equals(key="kind", equals="ok"), plan, size, Not(condition=Equals(key="test", equals="1")))
-        ),
+        filter=All(conditions=(Equals(key="kind", equals="ok"), plan, size, is_no_test)),
         multiplier=Fraction(1, 3600),
         rounding=Rounding(mode=RoundingMode.HALF_UP, step=Decimal("0.01")),
     )

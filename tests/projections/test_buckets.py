@@ -21,6 +21,8 @@ from tallybook.projections.buckets import (
     cover_range,
 )
 
+from ..notation import moment
+
 HOUR, DAY = HOUR_SECONDS * 1_000_000, DAY_SECONDS * 1_000_000
 MOMENTS = st.one_of(
     st.integers(-3 * DAY, 3 * DAY),
@@ -72,6 +74,30 @@ def test_a_month_reads_days_and_its_odd_edges_hours() -> None:
         RangePart(HOUR_SECONDS, 3 * DAY, 3 * DAY + 2 * HOUR),
         RangePart(None, 3 * DAY + 2 * HOUR, 3 * DAY + 2 * HOUR + 45 * HOUR // 60),
     ]
+
+
+@pytest.mark.parametrize(
+    ("at", "start", "end"),
+    [
+        ("2026-02-14T12:00", "2026-02-01T00:00", "2026-03-01T00:00"),
+        ("2024-02-29T23:59:59", "2024-02-01T00:00", "2024-03-01T00:00"),
+        ("1900-02-01T00:00", "1900-02-01T00:00", "1900-03-01T00:00"),
+        ("1969-12-31T23:59", "1969-12-01T00:00", "1970-01-01T00:00"),
+        ("0001-01-01T00:00", "0001-01-01T00:00", "0001-02-01T00:00"),
+        ("9999-11-30T00:00", "9999-11-01T00:00", "9999-12-01T00:00"),
+    ],
+)
+def test_a_month_is_that_of_the_calendar_in_utc(at: str, start: str, end: str) -> None:
+    """Leap years and the years before 1970 too."""
+    first = bucket_start(to_microseconds(moment(at)), MONTH_SECONDS)
+    assert (first, bucket_end(first, MONTH_SECONDS)) == (to_microseconds(moment(start)), to_microseconds(moment(end)))
+
+
+def test_a_month_may_begin_after_the_last_datetime() -> None:
+    """A range may end there: at the end of the year 9999."""
+    end = to_microseconds(moment("9999-12-31T00:00")) + DAY
+    assert (bucket_start(end, MONTH_SECONDS), bucket_end(end, MONTH_SECONDS)) == (end, end + 31 * DAY)
+    assert bucket_start(end - 1, MONTH_SECONDS) == to_microseconds(moment("9999-12-01T00:00"))
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ class ReferenceRules:
     @property
     def arguments(self) -> dict[str, object]:
         """The rules as arguments of `configure` and of rule changes."""
-        arguments: dict[str, object] = dict(vars(self))
-        plan = arguments.pop("plan")
-        return arguments | {"filter": None if plan is None else {"key": "plan", "equals": plan}}
+        arguments: dict[str, object] = {name: value for name, value in vars(self).items() if name != "plan"}
+        arguments["filter"] = None if self.plan is None else {"key": "plan", "equals": self.plan}
+        return arguments
 
     @property
     def all_dimension_keys(self) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ def test_an_event_name_belongs_to_one_meter_forever(ledger: Ledger) -> None:
     ]  # fmt: skip
     for other in others:
         with pytest.raises(TallybookError) as exc_info:
-            ledger.metering.meters.configure("calls", **other)
+            ledger.metering.meters.configure("calls", **other)  # type: ignore[arg-type]
         assert exc_info.value.code == "meter_already_exists"
     assert ledger.position() == 1
 

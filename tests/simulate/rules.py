@@ -53,11 +53,11 @@ class Rules:
     @property
     def stored_fields(self) -> dict[str, Any]:
         """Return the rules as they are stored."""
-        lists = {
+        keys = {
             "dimension_keys": list(self.dimension_keys),
             "optional_dimension_keys": list(self.optional_dimension_keys),
         }
-        fields: dict[str, Any] = self.arguments | lists
+        fields: dict[str, Any] = self.arguments | keys
         return {name: value for name, value in fields.items() if value or name not in LATER_FIELDS}
 
     def is_filtered(self, payload: Mapping[str, str]) -> bool:
