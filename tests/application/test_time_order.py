@@ -4,7 +4,6 @@ import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
 from itertools import chain
-from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
