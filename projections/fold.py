@@ -87,7 +87,9 @@ def fold_page(
                     batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
                 # Inlined to_microseconds and bucket_start, because this runs for every meter event.
                 occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
-                part = only_parts.get(event.event_name) or usage_by_meter[event.event_name].part_at(occurred_at)
+                part = only_parts[event.event_name]
+                if part is None:
+                    part = usage_by_meter[event.event_name].part_at(occurred_at)
                 customer, value, dimension_values, unique_value, is_filtered = part.parse(event.payload)
                 customer_id = customer_ids[customer]
                 dimensions = encode_dimensions(dimension_values) if dimension_values else ""
@@ -99,10 +101,9 @@ def fold_page(
                 ].append(record)
             elif isinstance(event, EventCancelledData):
                 _fold_cancellation(position, event, usage_by_meter[event.event_name], customer_ids)
-            elif isinstance(event, ConfiguredData):
-                _fold_meter(position, event, usage_by_meter, pinned)
-            elif isinstance(event, RulesChangedData):
-                _fold_rules(position, event, usage_by_meter)
+            elif event is not None:
+                _fold_meter_change(position, event, usage_by_meter, pinned)
+                only_parts[event.event_name] = usage_by_meter[event.event_name].only_part
     except (LedgerUnavailable, DatabasePermissionDenied, ProjectionStopped):
         raise  # these name the cause already, and a database failure isn't an error of the event
     except (ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
@@ -120,6 +121,18 @@ def _fold_cancellation(
     part.cancellations.append(
         CancellationMark(key, cancelled.recorded_position, to_microseconds(cancelled.recorded_at), position)
     )
+
+
+def _fold_meter_change(
+    position: int,
+    event: ConfiguredData | RulesChangedData,
+    usage_by_meter: dict[str, MeterPageUsage],
+    pinned: PinnedRules,
+) -> None:
+    if isinstance(event, ConfiguredData):
+        _fold_meter(position, event, usage_by_meter, pinned)
+    else:
+        _fold_rules(position, event, usage_by_meter)
 
 
 def _fold_meter(
