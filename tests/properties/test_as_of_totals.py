@@ -16,7 +16,7 @@ from tallybook.domain import schedule
 from tallybook.domain.timestamps import from_microseconds, to_microseconds
 from tallybook.domain.totals import Totals
 from tallybook.projections.blocks import UsageBlock
-from tallybook.projections.buckets import DAY_SECONDS
+from tallybook.projections.buckets import DAY_SECONDS, HOUR_SECONDS, MONTH_SECONDS
 from tallybook.projections.models import AsOf, Bucket
 from tallybook.projections.usage_source import ProjectedUsage
 from tallybook.projections.usage_view import UsageView, ViewPart
@@ -26,6 +26,7 @@ from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective
 from .test_blocks import CATCH_UP_INTERVALS, CUSTOMERS, LIMITS, MINUTES, PAGES, open_with_limits
 from .test_queries import ALL_TIME
 
+BUCKET_KINDS = {MONTH_SECONDS: "month", DAY_SECONDS: "day", HOUR_SECONDS: "hour"}
 PAUSES = st.lists(st.sampled_from([0, 1, 60, 3_600, -1, -60, -7_200]), min_size=1, max_size=12)
 """Seconds between two steps, in turns; negative if the clock was set back."""
 
@@ -175,14 +176,18 @@ def test_the_histories_cover_every_case() -> None:
 
     collect()
     assert seen_kinds == {
-        *(f"{known} {kind}" for known in ("known", "partly known", "unknown") for kind in ("day", "hour", "block")),
+        *(
+            f"{known} {kind}"
+            for known in ("known", "partly known", "unknown")
+            for kind in ("month", "day", "hour", "block")
+        ),
         "clock set back",
         "known by time",
     }
 
 
 def stored_parts(metering: Metering) -> Iterator[tuple[str, Bucket | UsageBlock]]:
-    """Yield all days, hours and blocks of all meters."""
+    """Yield all months, days, hours and blocks of all meters."""
     metering.catch_up()
     start, end = map(to_microseconds, ALL_TIME)
     with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
@@ -190,6 +195,5 @@ def stored_parts(metering: Metering) -> Iterator[tuple[str, Bucket | UsageBlock]
             (folded,) = meter.folded
             usage = ProjectedUsage(reader, folded)
             for size in usage.bucket_sizes:
-                kind = "day" if size == DAY_SECONDS else "hour"
-                yield from ((kind, bucket) for bucket in usage.buckets_between(size, None, start, end))
+                yield from ((BUCKET_KINDS[size], bucket) for bucket in usage.buckets_between(size, None, start, end))
             yield from (("block", block) for block in usage.blocks_between(None, start, end))
