@@ -166,7 +166,8 @@ class Total:
     usage, or if it has no values. `start` and `end` are as passed by the caller; those of summaries are in UTC.
 
     `groups` are the totals by dimension values, if the query asked for them; the `dimensions` of each are its values,
-    None for an absent optional dimension. Under the formulas sum and count their values add up to `value`.
+    None for an absent optional dimension. Under the formulas sum and count their values add up to `value`, unless a
+    multiplier has no finite decimal form: the value of each group is rounded then.
     """
 
     value: Decimal

@@ -101,7 +101,7 @@ def fold_page(
                 ].append(record)
             elif isinstance(event, EventCancelledData):
                 _fold_cancellation(position, event, usage_by_meter[event.event_name], customer_ids)
-            elif event is not None:
+            elif isinstance(event, ConfiguredData | RulesChangedData):
                 _fold_meter_change(position, event, usage_by_meter, pinned)
                 only_parts[event.event_name] = usage_by_meter[event.event_name].only_part
     except (LedgerUnavailable, DatabasePermissionDenied, ProjectionStopped):
