@@ -68,6 +68,14 @@ def test_the_difference_says_which_windows_are_closed(tallybook: CommandLine) ->
     ]  # fmt: skip
 
 
+def test_billable_quantities_that_are_the_totals_are_left_out(tallybook: CommandLine) -> None:
+    """The text is shorter without them, and the JSON has them anyway."""
+    change = ("rules", "change", "tokens", "--formula", "count", *FROM_OCTOBER)
+    assert not any("billable" in line for line in tallybook.lines(*change))
+    (acme, zeta) = tallybook.run_json(*change)["difference"]["differences"]
+    assert (acme["after"], acme["billable_after"], zeta["after"], zeta["billable_after"]) == ("3", "3", "1", "1")
+
+
 def test_a_promotion_names_the_digest_of_the_difference(tallybook: CommandLine) -> None:
     """It is rejected once the differences have changed; the digest of a new comparison is accepted."""
     digest = tallybook.run_json(*THOUSANDS)["difference"]["digest"]

@@ -91,7 +91,8 @@ def diff(
 ) -> None:
     """Show the totals that a generation would change.
 
-    Shows the total of each meter before and after, then the totals of customers that differ, largest first.
+    Shows the total of each meter before and after, then the totals of customers that differ, largest first: whether the
+    customer's periods are closed, and the billable quantities if they aren't the totals. Closed periods keep theirs.
     """
     with open_for_query(ledger, as_json) as session:
         difference = session.metering.generations.diff(

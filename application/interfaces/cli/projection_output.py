@@ -1,6 +1,6 @@
 """The output of the `projection` commands, and the values it shows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -123,7 +123,8 @@ def show_difference(selection: str, difference: LimitedDifference) -> None:
 def show_changed_totals(difference: LimitedDifference) -> None:
     """Print the total of each meter before and after, then those of customers that differ, and the digest.
 
-    The largest differences are first. Each has the billable quantities, and whether the customer's periods are closed.
+    The largest differences are first. Each says whether the customer's periods are closed, and has the billable
+    quantities, unless all of them are the totals.
     """
     _show_totals(difference)
     if difference.digest is not None:
@@ -132,7 +133,7 @@ def show_changed_totals(difference: LimitedDifference) -> None:
 
 
 def _show_totals(difference: LimitedDifference) -> None:
-    numbers, billable = ("before", "after", "difference"), ("billable before", "billable after")
+    numbers, billable = ("before", "after", "difference"), _billable_titles(difference.differences)
     meters = [
         (meter.event_name, format_number(meter.customers), format_number(meter.before), format_number(meter.after),
          format_difference(meter.difference))
@@ -144,7 +145,7 @@ def _show_totals(difference: LimitedDifference) -> None:
         return
     say()
     keys, window = dimension_keys(difference.differences), f"{difference.window} ({difference.timezone})"
-    rows = list(_difference_rows(difference, keys))
+    rows = list(_difference_rows(difference, keys, with_billable=bool(billable)))
     others = ("meter", "customer", window, "state", *numbers, *billable)
     columns = (*others[:4], *dimension_titles(keys, others), *numbers, *billable)
     if len({row[0] for row in rows}) == 1:
@@ -173,7 +174,15 @@ def show_dropped(dropped: Mapping[str, int]) -> None:
     say(f"Generation {dropped['dropped']} is deleted.")
 
 
-def _difference_rows(difference: LimitedDifference, keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _billable_titles(differences: Iterable["CustomerDifference"]) -> tuple[str, ...]:
+    """Return the titles of the columns of billable quantities; none if all of them are the totals."""
+    are_totals = all((row.billable_before, row.billable_after) == (row.before, row.after) for row in differences)
+    return () if are_totals else ("billable before", "billable after")
+
+
+def _difference_rows(
+    difference: LimitedDifference, keys: Sequence[str], *, with_billable: bool
+) -> Iterator[tuple[str, ...]]:
     from ....domain.calendar import get_timezone  # noqa: PLC0415 - loads the domain
 
     zone = get_timezone(difference.timezone)
@@ -182,9 +191,9 @@ def _difference_rows(difference: LimitedDifference, keys: Sequence[str]) -> Iter
         before, after = format_number(row.before), format_number(row.after)
         dimensions = dimension_cells(keys, row.dimensions)
         state = row.state.replace("_", " ")
-        billable = format_number(row.billable_before), format_number(row.billable_after)
-        difference_text = format_difference(row.difference)
-        yield (row.event_name, row.customer, start, state, *dimensions, before, after, difference_text, *billable)
+        cells = (row.event_name, row.customer, start, state, *dimensions, before, after)
+        billable = (row.billable_before, row.billable_after) if with_billable else ()
+        yield (*cells, format_difference(row.difference), *map(format_number, billable))
 
 
 def _newest_rules(meter: "MeterView") -> "tuple[MeterView | Rules, int]":
