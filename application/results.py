@@ -145,7 +145,7 @@ class MeterView:
         )
 
 
-class RulesRevision(NamedTuple):
+class RulesRevisionView(NamedTuple):
     """A revision of the rules of a meter, for usage from `effective_from` on; None is all usage.
 
     `position` is its position in the ledger. The first revision has no `reason` and no `by`.

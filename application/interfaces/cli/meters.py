@@ -23,7 +23,7 @@ from .tables import fields, table
 from .terminal import printable, say, without_column
 
 if TYPE_CHECKING:
-    from ...results import MeterView, RulesRevision
+    from ...results import MeterView, RulesRevisionView
 
 app = typer.Typer(help="Configure and list meters.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -71,7 +71,9 @@ def show(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: J
 
 @app.command()
 def history(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
-    """List all revisions of a meter's rules, oldest first: when they were recorded, by whom, and why.
+    """List all revisions of a meter's rules, the oldest first.
+
+    Each has its position, the time at which it was recorded, by whom, and why.
 
     A revision counts usage from its effective time on, and replaces earlier ones from then on.
     """
@@ -143,7 +145,7 @@ def show_meter(meter: "MeterView") -> None:
         fields((("upcoming", printable(text)),))
 
 
-def show_history(revisions: Sequence["RulesRevision"]) -> None:
+def show_history(revisions: Sequence["RulesRevisionView"]) -> None:
     """Print one line for each revision of the rules of a meter."""
     rows = [
         (str(revision.revision), format_number(revision.position),

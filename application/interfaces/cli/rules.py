@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ...results import GenerationView
 
 app = typer.Typer(
-    help="Change the rules of a meter, for all usage or for usage from a time on.",
+    help="Change the rules of a meter, also from a date on.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -47,7 +47,7 @@ MAX_INCOMPATIBLE_EVENTS_SHOWN = 20
 
 @app.callback()
 def rules() -> None:
-    """Change the rules of a meter, for all usage or for usage from a time on."""
+    """Change the rules of a meter, also from a date on."""
 
 
 ReasonOption = Annotated[
