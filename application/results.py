@@ -145,6 +145,21 @@ class MeterView:
         )
 
 
+class RulesRevisionView(NamedTuple):
+    """A revision of the rules of a meter, for usage from `effective_from` on; None is all usage.
+
+    `position` is its position in the ledger. The first revision has no `reason` and no `by`.
+    """
+
+    position: int
+    recorded_at: datetime
+    revision: int
+    effective_from: datetime | None
+    rules: Rules
+    reason: str | None
+    by: str | None
+
+
 class MeterChange(NamedTuple):
     """A change of a meter: its ledger position, its kind, and the meter after and before it.
 

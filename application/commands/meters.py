@@ -15,7 +15,7 @@ from ...domain.rules import Rules
 from ...domain.timestamps import ensure_utc, from_microseconds, to_iso
 from ...projections.models import AsOf
 from ..ledger.ledger import Ledger
-from ..results import MeterChange, MeterView
+from ..results import MeterChange, MeterView, RulesRevisionView
 from ..rules_arguments import parse_rules
 from ..validation import parse_as_of, require_event_name, require_int, require_text
 
@@ -126,6 +126,19 @@ class MeterCommands:
             )
             for position, change, meter, before in changes
         ]
+
+    def history(self, event_name: str) -> list[RulesRevisionView]:
+        """Return all revisions of the rules of a meter, the oldest first. Raises MeterNotFound."""
+        event_name = require_event_name(event_name)
+        self._ledger.meter(event_name)
+        revisions: list[RulesRevisionView] = []
+        for position, event in self._ledger.rules_events(event_name):
+            if isinstance(event, Meter.RulesChanged):
+                details = event.revision, event.effective_from, event.rules, event.reason, event.by
+            else:
+                details = 1, None, event.rules, None, None
+            revisions.append(RulesRevisionView(position, event.timestamp, *details))
+        return revisions
 
     def list(self, *, as_of: datetime | int | None = None) -> list[MeterView]:
         """Return all meters, active and inactive, ordered by event name; those configured by `as_of`, as they were."""

@@ -143,6 +143,13 @@ class Ledger(Application[str]):
             before = self.meter(event_name, version - 1) if version > 1 else None
             yield stored.id, stored.topic, self.meter(event_name, version), before
 
+    def rules_events(self, event_name: str) -> Iterator[tuple[int, Meter.Configured | Meter.RulesChanged]]:
+        """Yield the events that each hold a revision of a meter's rules, with their positions, in order."""
+        for stored in self.ledger_recorder.select_stream(Meter.stream_id(event_name)):
+            event = self._event(stored)
+            if isinstance(event, Meter.Configured | Meter.RulesChanged):
+                yield stored.id, event
+
     # --- meter events -----------------------------------------------------------------------------
 
     def meter_event(self, identifier: str) -> tuple[MeterEvent, int] | None:

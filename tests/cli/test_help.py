@@ -9,8 +9,8 @@ from .command_line import CommandLine
 
 COMMANDS = [
     "", "demo", "serve", "meter", "meter configure", "meter list", "meter show", "meter rename", "meter deactivate",
-    "meter reactivate", "record", "import", "cancel", "total", "totals", "summaries", "events", "explain",
-    "checkpoint", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint verify-proof",
+    "meter reactivate", "meter history", "record", "import", "cancel", "total", "totals", "summaries", "events",
+    "explain", "checkpoint", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint verify-proof",
     "checkpoint prove-consistency", "checkpoint verify-consistency",
     "verify", "period", "period close", "period list", "period adjustments", "period reopen", "key",
     "key create", "key list", "key revoke", "rules", "rules change",

@@ -29,6 +29,7 @@ COMMANDS = {
     "adjustments": ("period", "adjustments", "t", "--events"),
     "meters": ("meter", "list"),
     "meter": ("meter", "show", "t"),
+    "rules over time": ("meter", "history", "t"),
     "generations": ("projection", "status"),
     "rules": ("rules", "change", "t", "--formula", "last"),
     "verify": ("verify",),

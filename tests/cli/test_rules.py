@@ -17,16 +17,19 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 
 def test_the_difference_is_shown_before_the_rules_change(tallybook: CommandLine) -> None:
-    """The output has the totals before and after, and the next commands, quoted for a shell."""
+    """The output has the totals before and after, their digest, and the next commands, quoted for a shell."""
+    digest = tallybook.run_json(*SEATS)["difference"]["digest"]
     assert tallybook.lines(*SEATS, "--reason", "seats, not calls", "--by", "ops") == [
         "tokens counted by last per day (keys: customer, tokens), in generation 2, up to position 6",
         "meter    changed customers   before   after   difference",
         "────────────────────────────────────────────────────────",
         "tokens                   1    3,038      13       -3,025",
         "",
-        "customer   month (UTC)   before   after   difference",
-        "────────────────────────────────────────────────────",
-        "acme       2025-10        3,020      -5       -3,025",
+        "customer   month (UTC)   state   before   after   difference   billable before   billable after",
+        "───────────────────────────────────────────────────────────────────────────────────────────────",
+        "acme       2025-10       open     3,020      -5       -3,025             3,020                0",
+        "",
+        f"  digest          {digest}",
         "",
         "Nothing is changed yet.",
         "  tallybook projection diff 2                                           show what it would change",

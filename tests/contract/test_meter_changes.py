@@ -2,7 +2,7 @@
 
 import pytest
 from tallybook.application import MeterChange, Metering
-from tallybook.domain.errors import InvalidParameter
+from tallybook.domain.errors import InvalidParameter, MeterNotFound
 
 from .histories import START
 
@@ -68,3 +68,19 @@ def test_changes_out_of_range_are_rejected(metering: Metering, invalid_arguments
     with pytest.raises(InvalidParameter) as exc_info:
         metering.meters.changes(**invalid_arguments)
     assert exc_info.value.field == next(iter(invalid_arguments))
+
+
+def test_the_history_has_the_revisions_of_one_meter(metering: Metering) -> None:
+    """Each has its position, effective time and reason; other changes and other meters aren't included."""
+    record_changes(metering)
+    metering.meters.configure("seats in use", formula="last")
+    metering.rules.change("seats", {"formula": "max"}, reason="the contract", by="ops", effective_from=START)
+    revisions = metering.meters.history("seats")
+    assert [(revision.revision, revision.position, revision.rules.formula) for revision in revisions] == [
+        (1, 3, "last"), (2, 8, "count"), (3, 10, "max"),
+    ]  # fmt: skip
+    assert [(revision.effective_from, revision.reason, revision.by) for revision in revisions] == [
+        (None, None, None), (None, "seats are counted", None), (START, "the contract", "ops"),
+    ]  # fmt: skip
+    with pytest.raises(MeterNotFound):
+        metering.meters.history("calls")

@@ -35,6 +35,7 @@ GUIDES = [
             "close-a-month",
             "why-was-i-charged-this",
             "change-a-rule",
+            "change-rules-on-a-date",
             "usage-by-dimension",
             "prove-nothing-was-rewritten",
             "postgresql",

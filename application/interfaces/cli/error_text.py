@@ -6,7 +6,9 @@ _HINTS = {
     "max_age": "Use --backfill to record it.",
     "max_digits": "Use --any-digits to record it.",
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
+    "or summaries": "Use --from and --to for the time before or after that, or 'tallybook summaries' for both.",
 }
+"""Sentences of the command line for sentences with these words."""
 _EXAMPLES = {
     "{'key': 'region', 'equals': 'eu'}": 'region=eu or {"key": "region", "equals": "eu"}',
     "{'mode': 'up', 'step': '0.01'}": "up:0.01",
@@ -16,8 +18,10 @@ _OPTIONS = {
     "as_of": "--as-of",
     "by": "--by",
     "customer_key": "--customer-key",
+    "digest": "--digest",
     "dimension_keys": "--dimension-key",
     "display_name": "--display-name",
+    "effective_from": "--effective-from",
     "event_time_window": "--window",
     "filter": "--filter",
     "format": "--format",
@@ -43,12 +47,13 @@ _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 def to_cli_text(message: str, field: str | None) -> str:
     """Return an error message in the words of the command line.
 
-    A sentence that names a limit of the policy becomes a sentence that names the option that lifts the limit. The
-    quoted name of a parameter becomes the name of its option, and an argument or an example in Python what is typed.
+    A sentence that names a limit of the policy becomes a sentence that names the option that lifts the limit, and one
+    that names calls of the library becomes one with options and commands. The quoted name of a parameter becomes the
+    name of its option, and an argument or an example in Python what is typed.
     """
     sentences = _SENTENCE_END.split(message)
     message = " ".join(
-        next((hint for limit, hint in _HINTS.items() if limit in sentence), sentence) for sentence in sentences
+        next((hint for words, hint in _HINTS.items() if words in sentence), sentence) for sentence in sentences
     )
     for example, typed in _EXAMPLES.items():
         message = message.replace(example, typed)

@@ -82,6 +82,11 @@ def format_rules(rules: "Rules | MeterView") -> str:
     return f"{format_quantity(rules)} (keys: {format_keys(rules)}{filter_text})"
 
 
+def format_effective_from(at: datetime | None) -> str:
+    """Return from when on rules apply, as the end of a sentence; empty for all usage."""
+    return "" if at is None else f" for usage from {format_time(at)} on"
+
+
 def format_requester(reason: str | None, by: str | None) -> str:
     """Return the requester and the reason of a change as the end of a sentence."""
     return (f" by {by}" if by else "") + (f": {reason}" if reason else "")

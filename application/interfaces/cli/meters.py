@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .condition_text import format_filter
-from .formatting import format_formula, format_keys, format_quantity, format_rounding, format_time
+from .formatting import (
+    format_formula,
+    format_keys,
+    format_number,
+    format_quantity,
+    format_rounding,
+    format_rules,
+    format_time,
+)
 from .option_groups import with_option_groups
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, MeterArgument
 from .rules_options import NewRulesOptions
@@ -15,7 +23,7 @@ from .tables import fields, table
 from .terminal import printable, say, without_column
 
 if TYPE_CHECKING:
-    from ...results import MeterView
+    from ...results import MeterView, RulesRevisionView
 
 app = typer.Typer(help="Configure and list meters.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -62,6 +70,18 @@ def show(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: J
 
 
 @app.command()
+def history(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+    """List all revisions of a meter's rules, the oldest first.
+
+    Each has its position, the time at which it was recorded, by whom, and why.
+
+    A revision counts usage from its effective time on, and replaces earlier ones from then on.
+    """
+    with open_ledger(ledger, as_json) as session:
+        session.print(session.metering.meters.history(meter), show_history)
+
+
+@app.command()
 def rename(
     meter: MeterArgument,
     display_name: NewNameArgument,
@@ -97,13 +117,10 @@ def show_meters(meters: Sequence["MeterView"]) -> None:
         return
     rows = [
         (meter.event_name, meter.display_name, format_quantity(meter), format_keys(meter),
-         "" if meter.filter is None else format_filter(meter.filter), meter.status)
+         "" if meter.filter is None else format_filter(meter.filter), _upcoming_quantities(meter), meter.status)
         for meter in meters
     ]  # fmt: skip
-    columns = ("meter", "name", "formula", "payload keys", "filter", "status")
-    if all(meter.filter is None for meter in meters):
-        columns, rows = without_column(4, columns), [without_column(4, row) for row in rows]
-    table(columns, rows)
+    _table_without_empty_columns(("meter", "name", "formula", "payload keys", "filter", "upcoming", "status"), rows)
 
 
 def show_meter(meter: "MeterView") -> None:
@@ -123,3 +140,35 @@ def show_meter(meter: "MeterView") -> None:
     }
     say(meter.event_name)
     fields((name, printable(value)) for name, value in lines.items() if value)
+    for effective_from, revision, rules in meter.upcoming:
+        text = f"from {format_time(effective_from)}: {format_rules(rules)}, rules revision {revision}"
+        fields((("upcoming", printable(text)),))
+
+
+def show_history(revisions: Sequence["RulesRevisionView"]) -> None:
+    """Print one line for each revision of the rules of a meter."""
+    rows = [
+        (str(revision.revision), format_number(revision.position),
+         format_time(revision.recorded_at.replace(microsecond=0)),
+         "all usage" if revision.effective_from is None else format_time(revision.effective_from),
+         format_rules(revision.rules), revision.by or "", revision.reason or "")
+        for revision in revisions
+    ]  # fmt: skip
+    columns = ("revision", "position", "recorded at", "effective from", "rules", "by", "reason")
+    _table_without_empty_columns(columns, rows, right=columns[:2], whole=columns[2:4])
+
+
+def _upcoming_quantities(meter: "MeterView") -> str:
+    """Return from when on quantities are computed otherwise, as announced; empty if no change is announced."""
+    return "; ".join(
+        f"{format_quantity(rules)} from {format_time(effective_from)}" for effective_from, _, rules in meter.upcoming
+    )
+
+
+def _table_without_empty_columns(
+    columns: tuple[str, ...], rows: list[tuple[str, ...]], *, right: Sequence[str] = (), whole: Sequence[str] = ()
+) -> None:
+    for index in reversed(range(len(columns))):
+        if not any(row[index] for row in rows):
+            columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
+    table(columns, rows, right=right, whole=whole)

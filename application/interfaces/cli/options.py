@@ -73,6 +73,15 @@ ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The requeste
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")
 ]
+EffectiveFromOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Change the rules for usage from then on: an ISO date or datetime. All usage by default."
+    ),
+]
+DigestOption = Annotated[
+    str | None, typer.Option(metavar="DIGEST", help="Make the change only if the difference still has this digest.")
+]
 WhereOption = Annotated[
     list[str] | None,
     typer.Option(

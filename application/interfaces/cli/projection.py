@@ -15,6 +15,7 @@ from .options import (
     DEFAULT_LEDGER,
     ByOption,
     DifferenceLimitOption,
+    DigestOption,
     GroupByOption,
     JsonOption,
     LedgerOption,
@@ -90,7 +91,8 @@ def diff(
 ) -> None:
     """Show the totals that a generation would change.
 
-    Shows the total of each meter before and after, then the totals of customers that differ, largest first.
+    Shows the total of each meter before and after, then the totals of customers that differ, largest first: whether the
+    customer's periods are closed, and the billable quantities if they aren't the totals. Closed periods keep theirs.
     """
     with open_for_query(ledger, as_json) as session:
         difference = session.metering.generations.diff(
@@ -105,16 +107,18 @@ def promote(
     generation: GenerationArgument,
     reason: ReasonOption = None,
     by: ByOption = None,
+    digest: DigestOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
     """Make a generation live.
 
     If it was built under other rules than the current ones, the rules are changed too, and the ledger stores the
-    reason. The previous live generation is retired: promote it again to go back.
+    reason. The previous live generation is retired: promote it again to go back. With the --digest that a difference
+    ends with, the generation is only promoted if that is still its difference.
     """
     with open_ledger(ledger, as_json) as session:
-        promotion = promote_generation(session.metering, generation, reason, by)
+        promotion = promote_generation(session.metering, generation, reason, by, digest)
         session.confirm(promotion, projection_output.show_promotion)
 
 
@@ -133,16 +137,17 @@ app.command()(verify)
 
 
 def promote_generation(
-    metering: "Metering", number: int, reason: str | None, by: str | None
+    metering: "Metering", number: int, reason: str | None, by: str | None, digest: str | None
 ) -> projection_output.Promotion:
-    """Promote a generation, and return what that changed."""
+    """Promote a generation, if its difference has the digest, and return what that changed."""
     from ....projections.models import GenerationState  # noqa: PLC0415 - loads the domain
 
     before = {generation.number: generation for generation in metering.generations.list()}
     live = next(generation.number for generation in before.values() if generation.state is GenerationState.LIVE)
-    promoted = metering.generations.promote(number, reason=reason, by=by)
-    meters = tuple(metering.meters.get(event_name) for event_name in before[number].rules)
-    return projection_output.Promotion(promoted, meters, None if live == number else live)
+    promoted = metering.generations.promote(number, reason=reason, by=by, digest=digest)
+    effective_from = before[number].effective_from
+    meters = tuple(metering.meters.get(event_name) for event_name in effective_from)
+    return projection_output.Promotion(promoted, meters, effective_from, None if live == number else live)
 
 
 def describe_interrupted_build(session: Session, event_names: Collection[str]) -> str:

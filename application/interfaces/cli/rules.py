@@ -3,17 +3,20 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_number, format_rules
+from .formatting import format_effective_from, format_number, format_rules
 from .option_groups import with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     ByOption,
     DifferenceLimitOption,
+    DigestOption,
+    EffectiveFromOption,
     JsonOption,
     LedgerOption,
     MeterArgument,
@@ -31,7 +34,11 @@ if TYPE_CHECKING:
     from ....domain.rules import Rules
     from ...results import GenerationView
 
-app = typer.Typer(help="Change the rules of a meter, for all of its past.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Change the rules of a meter, also from a date on.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 COMPARISON_WINDOW = "month"
 MAX_INCOMPATIBLE_EVENTS_SHOWN = 20
@@ -40,7 +47,7 @@ MAX_INCOMPATIBLE_EVENTS_SHOWN = 20
 
 @app.callback()
 def rules() -> None:
-    """Change the rules of a meter, for all of its past."""
+    """Change the rules of a meter, also from a date on."""
 
 
 ReasonOption = Annotated[
@@ -51,10 +58,14 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Change the rules. Withou
 
 @dataclass(frozen=True)
 class RuleChange:
-    """New rules of a meter, the candidate generation under these rules, its difference, and its promotion if any."""
+    """New rules of a meter for usage from `effective_from` on, None for all usage.
+
+    `candidate` is the generation under these rules, with its difference from the live one, and its promotion if any.
+    """
 
     event_name: str
     rules: "Rules"
+    effective_from: datetime | None
     candidate: "GenerationView"
     difference: LimitedDifference
     promotion: Promotion | None
@@ -65,8 +76,10 @@ class RuleChange:
 def change(
     meter: MeterArgument,
     new_rules: ChangedRulesOptions,
+    effective_from: EffectiveFromOption = None,
     reason: ReasonOption = None,
     by: ByOption = None,
+    digest: DigestOption = None,
     timezone: TimezoneOption = "UTC",
     limit: DifferenceLimitOption = 10,
     yes: YesOption = False,
@@ -76,22 +89,35 @@ def change(
     """Show what other rules would change, and change the rules with --yes.
 
     Builds a candidate generation of the read models and compares it with the live one, by month. Closed periods keep
-    their totals. Rules that no option names stay the same.
+    their totals. Rules that no option names stay the same. Usage before --effective-from keeps its rules, and a change
+    that was announced for a later time is replaced.
     """
     changes = new_rules.arguments()
     if yes and reason is None:
         raise typer.BadParameter("--yes needs a --reason, which the ledger stores.")
+    if digest is not None and not yes:
+        raise typer.BadParameter("--digest needs --yes: it is the digest of the difference that you approve.")
     with open_for_query(ledger, as_json) as session:
-        candidate = _build_candidate(session, meter, changes)
+        candidate = _build_candidate(session, meter, changes, _parse_effective_from(effective_from, timezone))
         difference = _compare(session, meter, candidate, timezone, limit)
-        promotion = promote_generation(session.metering, candidate.number, reason, by) if yes else None
-        rule_change = RuleChange(meter, candidate.rules[meter], candidate, difference, promotion)
+        promotion = promote_generation(session.metering, candidate.number, reason, by, digest) if yes else None
+        rule_change = RuleChange(
+            meter, candidate.rules[meter], candidate.effective_from[meter], candidate, difference, promotion
+        )
         show = session.confirm if promotion else session.print
         show(rule_change, partial(show_change, reason, by))
 
 
-def _build_candidate(session: Session, event_name: str, changes: Mapping[str, object]) -> "GenerationView":
-    """Build a generation under other rules for a meter, or return the existing one.
+def _parse_effective_from(text: str | None, timezone: str) -> datetime | None:
+    from .time_ranges import parse_datetime  # noqa: PLC0415 - loads the domain
+
+    return None if text is None else parse_datetime(text, "--effective-from", timezone)
+
+
+def _build_candidate(
+    session: Session, event_name: str, changes: Mapping[str, object], effective_from: datetime | None
+) -> "GenerationView":
+    """Build a generation under other rules for a meter from a time on, or return the existing one.
 
     If recorded payloads are incompatible with the rules, print them and end the command with exit status 1.
     """
@@ -102,7 +128,9 @@ def _build_candidate(session: Session, event_name: str, changes: Mapping[str, ob
             interruptible(session, partial(describe_interrupted_build, session, (event_name,))),
             projection_progress("building a candidate") as progress,
         ):
-            return session.metering.generations.build_candidate(event_name, changes, progress=progress)
+            return session.metering.generations.build_candidate(
+                event_name, changes, effective_from=effective_from, progress=progress
+            )
     except IncompatibleRules as error:
         print_error(error, as_json=session.as_json, count=error.count, events=error.events)
         if not session.as_json:
@@ -123,7 +151,8 @@ def show_change(reason: str | None, by: str | None, change: RuleChange) -> None:
     """Print what the rules change, and the next commands or the promotion."""
     candidate = change.candidate
     location = f"generation {candidate.number}, up to position {format_number(candidate.position)}"
-    say(f"{change.event_name} counted by {format_rules(change.rules)}, in {location}")
+    rules = format_rules(change.rules) + format_effective_from(change.effective_from)
+    say(f"{change.event_name} counted by {rules}, in {location}")
     show_changed_totals(change.difference)
     say()
     if change.promotion is not None:
