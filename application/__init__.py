@@ -82,6 +82,7 @@ from .checkpoints.comparison import CheckpointDifference
 from .checkpoints.proofs import ConsistencyProof, InclusionProof
 from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
+from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering, utc_now
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
 from .queries.explanation_csv import explanation_csv
@@ -94,17 +95,13 @@ from .results import (
     ExplanationStream,
     GenerationView,
     GroupAdjustment,
-    MeterChange,
     MeterEventsRejected,
     MeterEventView,
-    MeterView,
     Outcome,
     PeriodGap,
     Receipt,
     Receipts,
-    RulesRevisionView,
     Total,
-    UpcomingRules,
     Verdict,
 )
 from .storage.key_value import EntryExists, KeyValueEntry, KeyValueStore

@@ -15,7 +15,7 @@ from ...domain.rules import Rules
 from ...domain.timestamps import ensure_utc, from_microseconds, to_iso
 from ...projections.models import AsOf
 from ..ledger.ledger import Ledger
-from ..results import MeterChange, MeterView, RulesRevisionView
+from ..meter_views import MeterChange, MeterView, RulesRevisionView
 from ..rules_arguments import parse_rules
 from ..validation import parse_as_of, require_event_name, require_int, require_text
 

@@ -12,9 +12,9 @@ from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
 from ...projections.models import Generation, GenerationState
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
+from ..meter_views import MeterView
 from ..read_models.generations import Generations
 from ..read_models.rule_compatibility import are_compatible
-from ..results import MeterView
 from ..validation import optional_note, require_event_name, require_text
 
 

@@ -29,7 +29,8 @@ from ...projections.models import AsOf, LedgerEvent, PinnedRules, RawPage
 from ..interruption import check_between, check_interruption
 from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
-from ..storage.ports import EventAppender, EventRecorder, EventRow, RawEventRow, Store
+from ..storage.ports import EventRecorder, EventRow, RawEventRow, Store
+from .exclusive import ExclusiveLedger
 from .mapper import EventMapper, decode_meter_event, meter_event_row
 from .recorder_factory import RecorderFactory
 from .unreadable_events import UNREADABLE_ERRORS, corrupted_error, raise_corrupted
@@ -280,7 +281,7 @@ class Ledger(Application[str]):
         return by_identifier(self.ledger_recorder.insert_rows(rows, versions, attach_to_rows))
 
     @contextmanager
-    def exclusive(self) -> Generator["ExclusiveLedger"]:
+    def exclusive(self) -> Generator[ExclusiveLedger]:
         """Read and append while no other process can append. The events are stored at the end of the block."""
         with self.ledger_recorder.exclusive() as recorder:
             yield ExclusiveLedger(recorder, self._rows)
@@ -322,22 +323,6 @@ class Ledger(Application[str]):
     def _rows(self, events: Sequence[CanMutateAggregate[str]]) -> list[EventRow]:
         mapper = cast(EventMapper, self.mapper)
         return [mapper.to_row(cast(Aggregate.Event, event)) for event in events]
-
-
-class ExclusiveLedger:
-    """The ledger inside a transaction in which no other process can append."""
-
-    def __init__(
-        self, recorder: EventAppender, to_rows: Callable[[Sequence[CanMutateAggregate[str]]], list[EventRow]]
-    ) -> None:
-        self.head = recorder.head
-        self.read_page = recorder.read_page
-        self._recorder = recorder
-        self._to_rows = to_rows
-
-    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
-        """Store `events` when the transaction is committed."""
-        self._recorder.insert_rows(self._to_rows(events))
 
 
 class _Recorded(msgspec.Struct):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ...domain.formulas import ValueType
-from ..results import MeterView
+from ..meter_views import MeterView
 from .timestamps import TimestampFormat, parse_timestamp
 
 PAYLOAD_PREFIX = "payload_"

@@ -15,8 +15,9 @@ from ...domain.errors import (
     LedgerUnavailable,
     TallybookError,
 )
+from ..meter_views import MeterView
 from ..metering import Metering
-from ..results import MeterView, Outcome, Receipt
+from ..results import Outcome, Receipt
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
 from .formats import Row

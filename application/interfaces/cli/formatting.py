@@ -14,7 +14,8 @@ from .condition_text import format_filter
 if TYPE_CHECKING:
     from ....domain.rounding import Rounding
     from ....domain.rules import Rules
-    from ...results import MeterEventView, MeterView
+    from ...meter_views import MeterView
+    from ...results import MeterEventView
 
 
 def format_number(value: Decimal | int | None) -> str:

@@ -23,7 +23,7 @@ from .tables import fields, table
 from .terminal import printable, say, without_column
 
 if TYPE_CHECKING:
-    from ...results import MeterView, RulesRevisionView
+    from ...meter_views import MeterView, RulesRevisionView
 
 app = typer.Typer(help="Configure and list meters.", no_args_is_help=True, rich_markup_mode=None)
 

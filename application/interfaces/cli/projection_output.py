@@ -21,8 +21,9 @@ from .terminal import say, without_column
 
 if TYPE_CHECKING:
     from ....domain.rules import Rules
+    from ...meter_views import MeterView
     from ...queries.comparison import CustomerDifference, GenerationDifference, MeterDifference
-    from ...results import GenerationView, MeterView
+    from ...results import GenerationView
 
 _RULE_FORMATS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "formula": ("formula", str),

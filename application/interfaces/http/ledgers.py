@@ -16,8 +16,8 @@ from ....domain.errors import InvalidLedgerUrl, InvalidParameter, MeterNotFound,
 from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import ensure_utc
 from ...access_keys.views import AccessKeyView
+from ...meter_views import MeterView
 from ...metering import Metering
-from ...results import MeterView
 from ...storage.ports import Store
 from ...storage.postgres.settings import PostgresSettings
 from ...storage.sqlite.store import SQLiteStore

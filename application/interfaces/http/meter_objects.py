@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from ...results import MeterView
+from ...meter_views import MeterView
 from .api_types import to_unix
 from .ledgers import ServedLedger
 from .object_ids import METER_PREFIX, encode_id

@@ -9,7 +9,7 @@ from ....domain.decimals import to_plain_string
 from ....domain.formulas import Formula
 from ....domain.rounding import RoundingMode
 from ....domain.rules import Rules
-from ...results import MeterView
+from ...meter_views import MeterView
 from .api_types import Name
 
 Window = Literal["day", "hour"]

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from ....domain.rules import Rules
-from ...results import MeterView
+from ...meter_views import MeterView
 from ...rules_arguments import MAX_DIMENSIONS, RulesArguments, parse_rules
 from .api_types import Name, Parameters
 from .rules_objects import Aggregation, Condition, Rounding

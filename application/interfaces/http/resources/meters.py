@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from .....domain.errors import MeterNotFound
-from ....results import MeterView
+from ....meter_views import MeterView
 from ..api_types import (
     AsOfParameters,
     DisplayName,

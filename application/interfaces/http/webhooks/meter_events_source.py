@@ -8,7 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from .....domain.timestamps import to_microseconds
-from ....results import MeterChange, MeterView
+from ....meter_views import MeterChange, MeterView
 from ....storage.key_value import EntryExists, KeyValueEntry
 from ..api_types import to_rfc3339, to_unix
 from ..ledgers import ServedLedger
