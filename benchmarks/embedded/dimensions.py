@@ -8,7 +8,7 @@ from ..engines.engine import CountAndSum
 from ..measure import Measurement, check_equal, compare, interleave, seconds
 from .rebuild import count_and_sum
 
-SHORT_EVENT_COUNT = 10_000
+SHORT_EVENT_COUNT = 5_000
 CUSTOMERS, MODELS = 200, 10
 NONE = "no dimensions"
 DIMENSIONS = {

@@ -12,7 +12,7 @@ from ..engines.engine import BY_GROUP, BY_TIME, GroupTotal
 from ..measure import OURS, Measurement
 from .queries import ALL_TARGET, SQL, against_sql, time_queries
 
-SHORT_EVENT_COUNT = 100_000
+SHORT_EVENT_COUNT = 50_000
 EVENTS_PER_CUSTOMER, MODELS = 1_000, 20
 GROUP_BY = ("model",)
 MONTH = (workload.START, workload.END)
@@ -34,12 +34,15 @@ def groups(bench: Bench) -> Iterator[Measurement]:
             bench.engine.typed_table(url, BY_TIME) as by_time,
             bench.engine.typed_table(url, BY_GROUP) as by_group,
         ):
-            queries = {
-                "SQL by time": lambda _: by_time.totals_by_group(*MONTH),
-                "SQL by group": lambda _: by_group.totals_by_group(*MONTH),
-                OURS: lambda _: _totals_by_group(metering),
-            }
-            timings = time_queries(LABEL, queries, bench.turns)
+            timings = time_queries(
+                LABEL,
+                {
+                    "SQL by time": lambda _: by_time.totals_by_group(*MONTH),
+                    "SQL by group": lambda _: by_group.totals_by_group(*MONTH),
+                    OURS: lambda _: _totals_by_group(metering),
+                },
+                bench.turns,
+            )
     bench.engine.delete(url)
     ours = timings.pop(OURS)
     fastest = min(timings, key=lambda name: statistics.median(timings[name]))

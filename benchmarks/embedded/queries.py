@@ -103,7 +103,7 @@ def time_queries(label: str, queries: Mapping[str, Callable[[int], Result]], rep
     interleave(tasks, 1)
     timings = interleave(tasks, repetitions)
     for name in queries:
-        check_equal(f"{label} by {name}", results[OURS], results[name])
+        check_equal(f"{label}, {name}", results[OURS], results[name])
     return timings
 
 
