@@ -72,7 +72,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     options = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    options.add_argument("--long", action="store_true", help="all sizes and all benchmarks, in about fifty minutes")
+    options.add_argument("--long", action="store_true", help="all sizes and all benchmarks, in about an hour")
     options.add_argument("--store", action="append", choices=STORES, help="only this store (may be repeated)")
     options.add_argument("--events", action="append", type=_size, help="only this number of events (may be repeated)")
     options.add_argument("--only", action="append", choices=NAMES, help="only this benchmark (may be repeated)")

@@ -1,6 +1,6 @@
 """The environment of a benchmark: an engine, a number of events, and ledgers of that size."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +41,10 @@ class Bench:
         """Return the number of events of the small ledger: 100,000, or a tenth of `events` if that is less."""
         return min(SMALL_EVENT_COUNT, self.events // 10)
 
+    def at_most(self, short: int, long: int) -> int:
+        """Return the number of events, limited to `short` in the short form and to `long` otherwise."""
+        return min(self.events, short if self.with_target_only else long)
+
     @property
     def recording(self) -> RunResult:
         """Return the duration and the peak memory of recording the ledger."""
@@ -62,10 +66,10 @@ class Bench:
         return url, result
 
     @contextmanager
-    def empty_ledger(self) -> Generator[str]:
+    def empty_ledger(self, dimension_keys: Sequence[str] = ()) -> Generator[str]:
         """Create a ledger that contains only the meter, and remove it on exit."""
         url = self.engine.new_url()
-        workload.open_ledger(url).close()
+        workload.open_ledger(url, dimension_keys).close()
         try:
             yield url
         finally:

@@ -9,7 +9,10 @@ from pathlib import Path
 from .bench import Bench
 from .embedded.concurrent_writers import writers
 from .embedded.csv_import import import_csv
+from .embedded.dimensions import dimensions
 from .embedded.explanations import explain
+from .embedded.formulas import formulas
+from .embedded.grouped_totals import groups
 from .embedded.ledger_growth import growth
 from .embedded.memory import memory
 from .embedded.queries import months
@@ -26,13 +29,20 @@ Benchmark = Callable[[Bench], Iterator[Measurement]]
 OnStart = Callable[[str, int], None]
 """Called with the name and version of an engine and the number of events, before their benchmarks run."""
 
-ONCE: Mapping[str, Benchmark] = {"record": record, "batches": batches, "writers": writers}
+ONCE: Mapping[str, Benchmark] = {
+    "record": record,
+    "batches": batches,
+    "writers": writers,
+    "dimensions": dimensions,
+}
 """Benchmarks that start with an empty ledger. Their cost per event does not depend on the number of events."""
 EACH_SIZE: Mapping[str, Benchmark] = {
     "memory": memory,
     "rebuild": rebuild,
     "audit": audit,
     "months": months,
+    "formulas": formulas,
+    "groups": groups,
     "explain": explain,
     "import": import_csv,
     "growth": growth,

@@ -6,12 +6,12 @@ the customers, except that the first customer has 1,000 meter events at every si
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypedDict
 
-from tallybook.application import Metering
+from tallybook.application import AcceptancePolicy, Metering
 
 METER = "tokens"
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -22,8 +22,10 @@ CUSTOMERS = tuple(f"customer-{number:03d}" for number in range(200))
 LOW_VOLUME_CUSTOMER = CUSTOMERS[0]
 LOW_VOLUME_EVENTS = 1_000
 BATCH_SIZE = 1_000
+POLICY = AcceptancePolicy(max_customer_combinations=None, max_meter_combinations=None)
+"""Without limits on combinations of dimension values."""
 
-_SCATTER = 0x9E3779B1
+SCATTER = 0x9E3779B1
 """An odd multiplier without a pattern in its bits, which scatters consecutive numbers (Fibonacci hashing)."""
 
 
@@ -47,7 +49,7 @@ def meter_events(numbers: range, events: int, *, ordered: bool = True) -> MeterE
             "event_name": METER,
             "identifier": identifier(number) if ordered else _random(number),
             "timestamp": START + number * step,
-            "payload": {"customer": _customer(number, events), "tokens": str(_tokens(number))},
+            "payload": {"customer": _customer(number, events), "tokens": str(tokens(number))},
         }
         for number in numbers
     ]
@@ -70,7 +72,7 @@ def events_after_the_month(numbers: range) -> MeterEvents:
 def low_volume_events(events: int) -> list[tuple[int, Decimal]]:
     """Return the number and the tokens of each meter event of the low-volume customer."""
     interval = _low_volume_interval(events)
-    return [(number, Decimal(_tokens(number))) for number in range(0, events, interval)][:LOW_VOLUME_EVENTS]
+    return [(number, Decimal(tokens(number))) for number in range(0, events, interval)][:LOW_VOLUME_EVENTS]
 
 
 def identifier(number: int) -> str:
@@ -83,22 +85,28 @@ def position(number: int) -> int:
     return number + 2
 
 
-def open_ledger(url: str) -> Metering:
+def open_ledger(url: str, dimension_keys: Sequence[str] = ()) -> Metering:
     """Open the ledger at `url` and configure its meter. The clock is fixed at an hour after the month."""
-    metering = Metering.open(url, clock=lambda: RECORDED_AT)
-    metering.meters.configure(METER, customer_key="customer", value_key="tokens")
+    metering = Metering.open(url, policy=POLICY, clock=lambda: RECORDED_AT)
+    metering.meters.configure(METER, customer_key="customer", value_key="tokens", dimension_keys=dimension_keys)
     return metering
+
+
+def scatter(number: int, count: int, multiplier: int = SCATTER) -> int:
+    """Return a number from 0 to `count` - 1, without a pattern for consecutive numbers."""
+    return (number * multiplier % 2**32) * count // 2**32
+
+
+def tokens(number: int) -> int:
+    """Return the tokens of a meter event."""
+    return 1 + number * 7_919 % 1_999
 
 
 def _customer(number: int, events: int) -> str:
     interval = _low_volume_interval(events)
     if number % interval == 0 and number < interval * LOW_VOLUME_EVENTS:
         return LOW_VOLUME_CUSTOMER
-    return CUSTOMERS[1 + (number * _SCATTER % 2**32) * (len(CUSTOMERS) - 1) // 2**32]
-
-
-def _tokens(number: int) -> int:
-    return 1 + number * 7_919 % 1_999
+    return CUSTOMERS[1 + scatter(number, len(CUSTOMERS) - 1)]
 
 
 def _random(number: int) -> str:

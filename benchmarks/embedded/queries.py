@@ -1,8 +1,10 @@
 """Queries of totals, compared with SQL on a typed table of the same usage that has a covering index."""
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from tallybook.application import Metering
 
@@ -18,7 +20,7 @@ ODD_EDGE = timedelta(hours=9, minutes=17, seconds=3)
 P99_TARGET = Target(2, is_ceiling=True)
 ALL_TARGET = Target(1)
 
-Query = Callable[[int], list[CountAndSum]]
+Result = TypeVar("Result")
 
 
 def months(bench: Bench) -> Iterator[Measurement]:
@@ -39,28 +41,32 @@ def _one_customer(
     bench: Bench, metering: Metering, raw_table: TypedTable, span: tuple[datetime, datetime], edges: str
 ) -> Iterator[Measurement]:
     label = f"one customer's month{edges}"
-    timings = _time_queries(
+    timings = time_queries(
         label,
-        lambda turn: count_and_sum([metering.total(workload.METER, customer(turn), *span)]),
-        lambda turn: [raw_table.total_of(customer(turn), *span)],
+        {
+            OURS: lambda turn: count_and_sum([metering.total(workload.METER, customer(turn), *span)]),
+            SQL: lambda turn: [raw_table.total_of(customer(turn), *span)],
+        },
         QUERIES,
     )
     target = P99_TARGET if bench.engine.name == "sqlite" else None
     yield slowest(f"{label}, p99", timings, target)
-    yield _against_sql(label, timings)
+    yield against_sql(label, timings)
 
 
 def _all_customers(
     metering: Metering, raw_table: TypedTable, span: tuple[datetime, datetime], edges: str, target: Target | None
 ) -> Measurement:
     label = f"all customers' month{edges}"
-    timings = _time_queries(
+    timings = time_queries(
         label,
-        lambda _: count_and_sum(metering.totals(workload.METER, *span)),
-        lambda _: raw_table.totals_by_customer(*span),
+        {
+            OURS: lambda _: count_and_sum(metering.totals(workload.METER, *span)),
+            SQL: lambda _: raw_table.totals_by_customer(*span),
+        },
         ALL_CUSTOMER_QUERIES,
     )
-    return _against_sql(label, timings, target)
+    return against_sql(label, timings, target)
 
 
 def _days(metering: Metering, raw_table: TypedTable) -> Measurement:
@@ -69,10 +75,12 @@ def _days(metering: Metering, raw_table: TypedTable) -> Measurement:
         days = metering.summaries(workload.METER, customer(turn), *span, window="day")
         return [(f"{day.start:%Y-%m-%d}", day.count, day.sum) for day in days]
 
-    timings = _time_queries(
-        "days", ours, lambda turn: raw_table.totals_by_day(customer(turn), workload.START, workload.END), QUERIES
+    timings = time_queries(
+        "days",
+        {OURS: ours, SQL: lambda turn: raw_table.totals_by_day(customer(turn), workload.START, workload.END)},
+        QUERIES,
     )
-    return _against_sql("one customer's month by day", timings)
+    return against_sql("one customer's month by day", timings)
 
 
 def customer(turn: int) -> str:
@@ -80,18 +88,22 @@ def customer(turn: int) -> str:
     return workload.CUSTOMERS[turn % len(workload.CUSTOMERS)]
 
 
-def _time_queries(label: str, ours: Query, theirs: Query, repetitions: int) -> Timings:
-    """Return the seconds of each query, after checking that the results are equal. A first turn warms up the caches."""
-    results: dict[str, list[list[CountAndSum]]] = {OURS: [], SQL: []}
+def time_queries(label: str, queries: Mapping[str, Callable[[int], Result]], repetitions: int) -> Timings:
+    """Return the seconds of each query, after checking that the results are equal. A first turn warms up the caches.
 
-    def run(name: str, query: Query) -> float:
+    A query gets the number of the turn.
+    """
+    results: dict[str, list[Result]] = {name: [] for name in queries}
+
+    def run(name: str) -> float:
         turn = len(results[name])
-        return time_query(lambda: query(turn), results[name])
+        return time_query(lambda: queries[name](turn), results[name])
 
-    tasks = {OURS: lambda: run(OURS, ours), SQL: lambda: run(SQL, theirs)}
+    tasks = {name: partial(run, name) for name in queries}
     interleave(tasks, 1)
     timings = interleave(tasks, repetitions)
-    check_equal(label, results[OURS], results[SQL])
+    for name in queries:
+        check_equal(f"{label}, {name}", results[OURS], results[name])
     return timings
 
 
@@ -102,7 +114,8 @@ def slowest(label: str, timings: Timings, target: Target | None) -> Measurement:
     return Measurement(label, p99(milliseconds), "ms", target, len(milliseconds), figures)
 
 
-def _against_sql(label: str, timings: Timings, target: Target | None = None) -> Measurement:
+def against_sql(label: str, timings: Timings, target: Target | None = None) -> Measurement:
+    """Return the ratio of the times of SQL to Tallybook's, with the 50th and the 99th percentile of both."""
     ratio_values = ratios(timings[OURS], timings[SQL])
     figures = {
         f"{name} {percentile} ms": statistic(seconds) * 1_000

@@ -12,8 +12,25 @@ CountAndSum = tuple[str, int, Decimal]
 """A customer or an ISO date, with count and sum."""
 
 
+GroupTotal = tuple[str, str, int, Decimal]
+"""A customer and a model, with count and sum."""
+Quantity = tuple[str, Decimal]
+"""A customer and the quantity under a formula."""
+BY_CUSTOMER, BY_GROUP, BY_TIME = (
+    ("customer", "occurred_at"),
+    ("customer", "model", "occurred_at"),
+    ("occurred_at", "customer", "model"),
+)
+"""The columns of covering indexes of a typed table, after the event name and before the value."""
+
+
 GroupBy = Callable[[int], list[CountAndSum]]
 """Returns count and sum of each customer, of the events after a position."""
+
+
+def exact_average(total: Decimal | int, count: int) -> Decimal:
+    """Return an average as Tallybook returns it: exact up to 15 digits after the point."""
+    return round(Decimal(total) / count, 15)
 
 
 class RawTable(Protocol):
@@ -37,6 +54,14 @@ class TypedTable(Protocol):
 
     def totals_by_day(self, customer: str, start: datetime, end: datetime) -> list[CountAndSum]:
         """Return count and sum of each UTC day of a customer, in order."""
+        ...
+
+    def totals_by_group(self, start: datetime, end: datetime) -> list[GroupTotal]:
+        """Return count and sum of each customer and model, ordered by both."""
+        ...
+
+    def quantities(self, formula: str, customer: str | None, start: datetime, end: datetime) -> list[Quantity]:
+        """Return the quantity of a customer under a formula; of each customer, in order, if `customer` is None."""
         ...
 
 
@@ -84,6 +109,10 @@ class Engine(Protocol):
         """Return a GROUP BY over the stored JSON of a ledger, on an open connection."""
         ...
 
-    def typed_table(self, url: str) -> AbstractContextManager[TypedTable]:
-        """Return a typed table with the usage of a ledger, which is removed on exit."""
+    def storage_bytes(self, url: str) -> tuple[int, int]:
+        """Return the storage of a ledger that is not open, and that of its read models, with their indexes."""
+        ...
+
+    def typed_table(self, url: str, index: Sequence[str] = BY_CUSTOMER) -> AbstractContextManager[TypedTable]:
+        """Return a typed table with the usage of a ledger and a covering index, which is removed on exit."""
         ...

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tallybook.application.storage.sqlite.connection import CACHE_KIBIBYTES, CHECKPOINT_PAGES
 
-from .engine import CountAndSum, GroupBy, StoredRow
+from .engine import BY_CUSTOMER, CountAndSum, GroupBy, StoredRow
 from .sqlite_typed_table import SQLiteTypedTable
 
 GROUP_BY = """
@@ -79,12 +79,19 @@ class SQLite:
 
             yield run
 
+    def storage_bytes(self, url: str) -> tuple[int, int]:
+        """Return the size of the file of a ledger, and of that of its read models, without their write-ahead logs."""
+        files = _file(url), Path(f"{_file(url)}.read-models")
+        for file in files:
+            self.settle(f"sqlite:///{file}")
+        return files[0].stat().st_size, files[1].stat().st_size
+
     @contextmanager
-    def typed_table(self, url: str) -> Generator["SQLiteTypedTable"]:
+    def typed_table(self, url: str, index: Sequence[str] = BY_CUSTOMER) -> Generator["SQLiteTypedTable"]:
         """Create a file with a typed table, and remove it on exit."""
         file = _file(self.new_url())
         with closing(_connect(file)) as connection:
-            yield SQLiteTypedTable(connection, _file(url))
+            yield SQLiteTypedTable(connection, _file(url), index)
         _delete(file)
 
 

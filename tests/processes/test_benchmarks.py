@@ -51,10 +51,13 @@ def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> 
         ("record", 1),
         ("batches", 4),
         ("writers", 1),
+        ("dimensions", 7),
         ("memory", 2),
         ("rebuild", 3),
         ("audit", 3),
         ("months", 7),
+        ("formulas", 14),
+        ("groups", 1),
         ("explain", 4),
         ("import", 1),
         ("growth", 4),
@@ -82,10 +85,11 @@ def _targets(results: list[dict[str, Any]]) -> dict[str, object]:
 
 def test_the_benchmarks_run_on_postgresql_too(postgres: Database) -> None:
     """The benchmarks accept the URL of a database."""
-    only = [argument for name in ("record", "rebuild", "months") for argument in ("--only", name)]
+    names = ("record", "dimensions", "rebuild", "months", "formulas", "groups")
+    only = [argument for name in names for argument in ("--only", name)]
     options = ["--postgresql", postgres.url, "--store", "postgresql", "--json"]
     results = measurements(run("-m", "benchmarks", *TINY, *only, *options))
-    assert {result["benchmark"] for result in results} == {"record", "rebuild", "months"}
+    assert {result["benchmark"] for result in results} == set(names)
     assert {(result["store"], result["events"]) for result in results} == {("postgresql", 1_000)}
 
 
@@ -97,6 +101,11 @@ def test_the_benchmarks_run_on_postgresql_too(postgres: Database) -> None:
             "rebuild",
             "counts and sums by customer",
         ),
+        (
+            "import benchmarks.engines.sqlite_typed_table as typed; typed.QUANTITIES['max'] = 'min(value)'",
+            "formulas",
+            "max, one customer's month, SQL",
+        ),
         ("import benchmarks.workload as load; load.position = lambda number: number + 30", "explain", "explain as of"),
         (
             "import benchmarks.server.server_benchmark as load; load.minutes_around = lambda began, ended: (60, 120)",
@@ -104,7 +113,7 @@ def test_the_benchmarks_run_on_postgresql_too(postgres: Database) -> None:
             "tokens of watched-stream_requests: ours is 0, theirs ",
         ),
     ],
-    ids=["an engine's", "ours", "a server's"],
+    ids=["an engine's", "SQL's", "ours", "a server's"],
 )
 def test_a_wrong_result_ends_the_benchmarks(change: str, only: str, message: str) -> None:
     """If the results of the two sides differ, the exit status is 1 and the message names the difference."""
