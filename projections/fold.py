@@ -6,6 +6,7 @@ It is pure. The live projection, rebuilds and verification share it.
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import msgspec
 
@@ -160,5 +161,5 @@ def _fold_rules(position: int, changed: RulesChangedData, usage_by_meter: dict[s
     rules = Rules.model_validate_json(bytes(changed.rules))
     start = ALWAYS if changed.effective_from is None else to_microseconds(changed.effective_from)
     revision = RulesRevision(changed.revision, rules, position, to_microseconds(changed.recorded_at), start)
-    meter_usage.meter = meter_usage.meter._replace(history=(*meter_usage.meter.history, revision))
+    meter_usage.meter = replace(meter_usage.meter, history=(*meter_usage.meter.history, revision))
     meter_usage.has_meter_changes = True

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -138,11 +140,12 @@ class FoldedRules(NamedTuple):
     rules: Rules
 
 
-class ProjectedMeter(NamedTuple):
+@dataclass(frozen=True)
+class ProjectedMeter:
     """A meter in the read models.
 
     `folded` are the rules that its usage was folded under, in order of time. `history` has all revisions of its rules
-    in the ledger.
+    in the ledger. What follows from both is computed once: every query needs it.
     """
 
     event_name: str
@@ -151,6 +154,23 @@ class ProjectedMeter(NamedTuple):
 
     def schedule(self, as_of: AsOf | None = None) -> RulesSchedule:
         """Return the rules over time that were known then; the first revision if the meter was configured later."""
+        return self._newest_schedule if as_of is None else self._schedule(as_of)
+
+    @cached_property
+    def folded_schedule(self) -> RulesSchedule:
+        """The rules over time that its usage was folded under."""
+        return RulesSchedule.of_parts([RulesPart(start, rules) for _, start, rules in self.folded])
+
+    @cached_property
+    def is_current(self) -> bool:
+        """Whether its usage is folded under the newest revision of the rules."""
+        return self._newest_schedule.distinct_parts == self.folded_schedule.distinct_parts
+
+    @cached_property
+    def _newest_schedule(self) -> RulesSchedule:
+        return self._schedule(None)
+
+    def _schedule(self, as_of: AsOf | None) -> RulesSchedule:
         first, *changes = self.history
         schedule = RulesSchedule.always(first.rules, first.revision)
         for revision in changes:
@@ -158,16 +178,6 @@ class ProjectedMeter(NamedTuple):
                 break
             schedule = schedule.change(revision.start, revision.revision, revision.rules)
         return schedule
-
-    @property
-    def folded_schedule(self) -> RulesSchedule:
-        """The rules over time that its usage was folded under."""
-        return RulesSchedule.of_parts([RulesPart(start, rules) for _, start, rules in self.folded])
-
-    @property
-    def is_current(self) -> bool:
-        """Whether its usage is folded under the newest revision of the rules."""
-        return self.schedule().distinct_parts == self.folded_schedule.distinct_parts
 
 
 class CancellationMark(NamedTuple):

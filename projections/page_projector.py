@@ -6,6 +6,7 @@ itself. Its result is encoded as MessagePack. The main process decodes it and re
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import NamedTuple
@@ -198,5 +199,5 @@ class PageProjector:
 
     def _fold_in_worker(self, meters: MetersByName, span: PageSpan, page: RawPage, call: Call) -> bytes:
         # Folding recorded meter events doesn't need the history of the rules.
-        known_meters = {name: meter._replace(history=()) for name, meter in meters.items()}
+        known_meters = {name: replace(meter, history=()) for name, meter in meters.items()}
         return call(fold_page_in_worker, page, *span, self._max_cancellations, known_meters)

@@ -16,6 +16,7 @@ from ..domain.formulas import ValueType
 from ..domain.rules import Rules
 from .dimensions import encode_dimensions
 from .models import AsOf
+from .ports import ReadModelReader
 from .usage_source import UsageSource
 
 PayloadLoader = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
@@ -29,13 +30,13 @@ _PARSING_FIELDS = ("customer_key", "value_key", "dimension_keys", "optional_dime
 class LocalCustomers(dict[str, int]):
     """Maps customers to ids: those of the read models, and negative ones for customers that these don't know."""
 
-    def __init__(self, source: UsageSource) -> None:
+    def __init__(self, reader: ReadModelReader) -> None:
         super().__init__()
-        self._source = source
+        self._reader = reader
         self._local_names: list[str] = []
 
     def __missing__(self, customer: str) -> int:
-        customer_id = self._source.customer_id(customer)
+        customer_id = self._reader.customer_id(customer)
         if customer_id is None:
             self._local_names.append(customer)
             customer_id = -len(self._local_names)
@@ -46,7 +47,7 @@ class LocalCustomers(dict[str, int]):
         """Return the customers by their ids."""
         wanted = list(customer_ids)
         local = {customer_id: self._local_names[-customer_id - 1] for customer_id in wanted if customer_id < 0}
-        stored = self._source.customer_names([customer_id for customer_id in wanted if customer_id > 0])
+        stored = self._reader.customer_names([customer_id for customer_id in wanted if customer_id > 0])
         return {**stored, **local}
 
 

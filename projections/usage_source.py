@@ -93,6 +93,8 @@ def counts_same_records(folded: Rules, rules: Rules) -> bool:
     They may have another formula that reads the same values. But the formula `count` also folds records without a
     value, which others don't count.
     """
+    if rules is folded or rules == folded:
+        return True
     value_types = folded.formula.rule.value_type, rules.formula.rule.value_type
     if value_types not in _SAME_RECORDS:
         return False

@@ -21,7 +21,7 @@ class ViewFactory:
         self._read_models = read_models
         self._meter = meter
         self._load_payloads = load_payloads
-        self._customers = LocalCustomers(ProjectedUsage(read_models, meter.folded[0]))
+        self._customers = LocalCustomers(read_models)
 
     def view(
         self,

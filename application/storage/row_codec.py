@@ -14,11 +14,16 @@ from ...domain.schedule import RulesPart
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock, decode_block
 from ...projections.changes import ChangeSpan
-from ...projections.models import Bucket, FoldedRules, PinnedRules, RulesRevision
+from ...projections.models import Bucket, FoldedRules, PinnedRules, ProjectedMeter, RulesRevision
 from .ports import REBUILD_HINT, CorruptedReadModel
 
 
 @lru_cache(maxsize=10_000)
+def decode_meter(event_name: str, folded: str, history: str) -> ProjectedMeter:
+    """Decode a meter from its columns."""
+    return ProjectedMeter(event_name, decode_folded(folded), decode_history(history))
+
+
 def decode_folded(stored: str) -> tuple[FoldedRules, ...]:
     """Decode the rules that a meter is folded under from their column."""
     with translate_decode_errors("rules"):
@@ -38,7 +43,6 @@ def encode_folded(folded: Iterable[FoldedRules]) -> str:
     ).decode()
 
 
-@lru_cache(maxsize=10_000)
 def decode_history(stored: str) -> tuple[RulesRevision, ...]:
     """Decode the history of a meter's rules from its column."""
     with translate_decode_errors("rules"):

@@ -134,10 +134,7 @@ class SqlReadModelReader(ABC):
     def meters(self) -> Mapping[str, ProjectedMeter]:
         """Return the meters, by event name."""
         rows = self.select(f"SELECT event_name, rules, history FROM {self.meters_table} ORDER BY meter")
-        return {
-            name: ProjectedMeter(name, row_codec.decode_folded(rules), row_codec.decode_history(history))
-            for name, rules, history in rows
-        }
+        return {row[0]: row_codec.decode_meter(*row) for row in rows}
 
     def customer_id(self, customer: str) -> int | None:
         """Return the id of a customer in these read models, or None."""
