@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypedDict, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..domain.conditions import Condition
 from ..domain.errors import InvalidParameter
@@ -24,7 +24,7 @@ _NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
 _MULTIPLIER = re.compile(rf"({_NUMBER})(?:/({_NUMBER}))?")
 _MAX_TERM = 10**60
 """The limit of the numerator and the denominator of a multiplier; text with the most digits stays below it."""
-_CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
+_CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition, config=ConfigDict(defer_build=True))
 
 
 class RulesArguments(TypedDict, total=False):

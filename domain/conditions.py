@@ -23,12 +23,17 @@ Bound = Annotated[PlainDecimal, Field(max_digits=30)]
 
 
 _NAMED_BY_ALIAS = ConfigDict(
-    frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    frozen=True,
+    extra="forbid",
+    defer_build=True,
+    validate_by_name=True,
+    validate_by_alias=True,
+    serialize_by_alias=True,
 )
 
 
 class _Condition(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""
@@ -204,9 +209,6 @@ Condition = Annotated[
     Discriminator(_kind),
 ]
 """A condition on a payload."""
-
-for _model in (Not, _Conditions, All, AnyOf):
-    _model.model_rebuild()
 
 
 def check_size(condition: Any) -> Any:

@@ -180,7 +180,7 @@ def test_the_histories_cover_every_case() -> None:
     }  # fmt: skip
     seen_kinds: set[str] = set()
 
-    @settings(max_examples=3_000, derandomize=True)
+    @settings(max_examples=600, derandomize=True)
     @given(RULES, histories())
     def collect(rules: Rules, history: list[Step]) -> None:
         if seen_kinds >= expected_kinds:
