@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_pages_pending_under_other_rules_are_submitted_again(persistent_store: P
             meters = rows.meters()
         (folded,) = meters["tokens"].folded
         by_region = folded._replace(rules=folded.rules.model_copy(update={"dimension_keys": ("region",)}))
-        others = {**meters, "tokens": meters["tokens"]._replace(folded=(by_region,))}
+        others = {**meters, "tokens": replace(meters["tokens"], folded=(by_region,))}
         numbers, head = {customer: number for number, customer in enumerate(CUSTOMERS, 1)}, ledger.head()
         CountingWorkerPool.calls = 0
         with pytest.MonkeyPatch.context() as patch:
