@@ -107,7 +107,7 @@ def wait_until_gone(pids: list[int]) -> None:
 def _is_alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second one if it ends while the file is read
         return False
     return state != "Z"
 
