@@ -12,8 +12,8 @@ from .rules import DimensionValues
 from .timestamps import from_microseconds, to_iso
 
 HOUR_MICROSECONDS = 3_600_000_000
-MAX_HOURS = 1_000
-"""The number of hours of meters that are held in memory: those with the newest events."""
+MAX_COMBINATIONS = 200_000
+"""The number of combinations that are held in memory, some 40 MB: those of the hours that were added last."""
 
 
 class _Hour:
@@ -32,15 +32,17 @@ class DimensionCombinations:
     Another process has its own, and so does a later one: the limits hold for each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_held: int = MAX_COMBINATIONS) -> None:
+        self._max_held = max_held
         self._hours: OrderedDict[tuple[str, int], _Hour] = OrderedDict()
+        self._count = 0
 
     def add(
         self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
     ) -> None:
         """Add the combination of an event. Raises TooManyCombinations if it is new and exceeds a limit."""
         key = (event_name, occurred_at // HOUR_MICROSECONDS)
-        hour = self._hours.get(key) or self._add_hour(key)
+        hour = self._hours.get(key) or self._hours.setdefault(key, _Hour())
         combinations = hour.by_customer.setdefault(customer, set())
         if values in combinations:
             return
@@ -52,11 +54,10 @@ class DimensionCombinations:
                 raise _too_many(owner, key[1], limit)
         combinations.add(values)
         hour.count += 1
-
-    def _add_hour(self, key: tuple[str, int]) -> _Hour:
-        while len(self._hours) >= MAX_HOURS:
-            self._hours.popitem(last=False)
-        return self._hours.setdefault(key, _Hour())
+        self._count += 1
+        while self._count > self._max_held:
+            _, oldest = self._hours.popitem(last=False)
+            self._count -= oldest.count
 
 
 def _too_many(owner: str, hour: int, limit: int) -> TooManyCombinations:

@@ -154,6 +154,7 @@ class Meter(Aggregate):
         parsers = [(part.rules.parser(), part.rules.value_key) for part in self.schedule.parts]
         starts = [from_microseconds(part.start) for part in self.schedule.parts[1:]]
         first_parse, first_value_key = parsers[0]
+        is_limited = policy.max_customer_combinations is not None or policy.max_meter_combinations is not None
 
         def accept(event_input: MeterEventInput) -> MeterEventData:
             if not is_active:
@@ -172,7 +173,7 @@ class Meter(Aggregate):
                 policy.check_value(payload[value_key], value_key)
             if not earliest <= occurred_at <= latest:
                 policy.check_occurred_at(occurred_at, at)
-            if dimensions:
+            if dimensions and is_limited:
                 combinations.add(event_name, customer, to_microseconds(occurred_at), dimensions, policy)
             return MeterEventData(at, event_name, payload, occurred_at)
 
