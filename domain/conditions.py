@@ -3,9 +3,10 @@
 A condition is written as plain data, for example `{"key": "region", "one_of": ["eu", "us"]}`, and stored in that form.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_serializer, model_validator
 
@@ -32,12 +33,15 @@ _NAMED_BY_ALIAS = ConfigDict(
 )
 
 
-class _Condition(BaseModel):
+class _Condition(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    kind: ClassVar[str] = "compare"
+    """The field that only conditions of this kind have; "compare" if there are several such fields."""
+
+    @abstractmethod
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""
-        raise NotImplementedError
 
     def size(self) -> int:
         """Return the number of conditions in this one, itself included."""
@@ -51,6 +55,7 @@ class _Condition(BaseModel):
 class Equals(_Condition):
     """The payload has this text under the key."""
 
+    kind = "equals"
     key: Key
     equals: Text
 
@@ -63,6 +68,7 @@ class Equals(_Condition):
 class OneOf(_Condition):
     """The payload has one of these texts under the key."""
 
+    kind = "one_of"
     key: Key
     one_of: Annotated[tuple[Text, ...], Field(min_length=1, max_length=1_000)]
 
@@ -75,6 +81,7 @@ class OneOf(_Condition):
 class Exists(_Condition):
     """The payload has the key, or hasn't it if `exists` is False."""
 
+    kind = "exists"
     key: Key
     exists: bool
 
@@ -127,6 +134,7 @@ class Not(_Condition):
     """The payload doesn't match the condition."""
 
     model_config = _NAMED_BY_ALIAS
+    kind = "not"
 
     condition: "Condition" = Field(validation_alias="not", serialization_alias="not")
 
@@ -161,6 +169,7 @@ class _Conditions(_Condition):
 class All(_Conditions):
     """The payload matches all of the conditions."""
 
+    kind = "all"
     conditions: tuple["Condition", ...] = Field(min_length=1, validation_alias="all", serialization_alias="all")
 
     def predicate(self) -> Predicate:
@@ -172,6 +181,7 @@ class All(_Conditions):
 class AnyOf(_Conditions):
     """The payload matches at least one of the conditions."""
 
+    kind = "any"
     conditions: tuple["Condition", ...] = Field(min_length=1, validation_alias="any", serialization_alias="any")
 
     def predicate(self) -> Predicate:
@@ -180,22 +190,15 @@ class AnyOf(_Conditions):
         return lambda payload: any(matches(payload) for matches in predicates)
 
 
-_KINDS = {
-    Equals: "equals",
-    OneOf: "one_of",
-    Exists: "exists",
-    Not: "not",
-    All: "all",
-    AnyOf: "any",
-}
+_KINDS = [condition.kind for condition in (Equals, OneOf, Exists, Not, All, AnyOf)]
 
 
 def _kind(condition: object) -> str:
-    """Return the field that tells the kind of a condition; "compare" for any other."""
-    if isinstance(condition, BaseModel):
-        return _KINDS.get(type(condition), "compare")  # type: ignore[call-overload]
+    """Return the kind of a condition, which may be plain data."""
+    if isinstance(condition, _Condition):
+        return condition.kind
     fields = cast(Mapping[object, object], condition) if isinstance(condition, Mapping) else ()
-    return next((kind for kind in _KINDS.values() if kind in fields), "compare")
+    return next((kind for kind in _KINDS if kind in fields), Compare.kind)
 
 
 Condition = Annotated[
