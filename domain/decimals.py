@@ -21,7 +21,7 @@ def to_plain_string(number: Decimal) -> str:
     return format(number, "f")
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def canonical(number: Decimal) -> Decimal:
     """Return the number without trailing zeros after the point: the one form of all equal numbers."""
     text = to_plain_string(number)

@@ -34,13 +34,15 @@ class FormulaRule:
 
     `quantity` returns the quantity of totals; 0 if there are no counted events. `shares` returns what each counted
     event adds to the quantity of these totals. `is_stored` is set if the stored totals of parts of a range suffice for
-    the quantity of the range; else its records must be read.
+    the quantity of the range; else its records must be read. `is_finite` is set if quantity and shares are decimals,
+    which are never rounded.
     """
 
     value_type: ValueType
     quantity: Callable[[Totals], ExactNumber]
     shares: Callable[[Totals], Shares]
     is_stored: bool = True
+    is_finite: bool = True
 
 
 def _shares_of_sum(_: Totals) -> Shares:
@@ -117,7 +119,7 @@ _RULES = {
     Formula.MIN: FormulaRule(
         ValueType.NUMBER, lambda totals: totals.min or ZERO, lambda totals: _shares_of_extreme(totals.min)
     ),
-    Formula.AVG: FormulaRule(ValueType.NUMBER, _average, _shares_of_average),
+    Formula.AVG: FormulaRule(ValueType.NUMBER, _average, _shares_of_average, is_finite=False),
     Formula.UNIQUE_COUNT: FormulaRule(
         ValueType.TEXT, lambda totals: Decimal(len(totals.unique_values)), _shares_of_unique_values, is_stored=False
     ),

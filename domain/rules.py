@@ -83,7 +83,7 @@ class Rules(BaseModel):
         the quantity: where that is rounded, each is the difference of two rounded sums.
         """
         share = self.formula.rule.shares(totals)
-        if self.multiplier is None and self.formula is not Formula.AVG:
+        if self.multiplier is None and self.formula.rule.is_finite:
             return cast(Callable[[UsageRecord], Decimal], share)
         exact, rounded = Fraction(0), ZERO
 
