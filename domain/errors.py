@@ -4,7 +4,8 @@ Catch a category (`InvalidRequest`, `NotFound`, `Conflict`, `PermissionDenied`, 
 class. Each class has a stable `code`, which is Stripe's where Stripe has one, and the status of its HTTP response.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple, cast
 
 from pydantic_core import CoreSchema, core_schema
 
@@ -222,9 +223,14 @@ class UnknownTimezone(InvalidRequest):
 
 
 class RulesChangeInRange(InvalidRequest):
-    """The formula of the meter changes inside the range, so the range has no single quantity. `value` is when."""
+    """The formula, multiplier or rounding of the meter changes inside the range, which has no single quantity then."""
 
     code = "rules_change_in_range"
+
+    @property
+    def changed_at(self) -> datetime:
+        """When the rules change for the first time, in UTC: the `value` of the error."""
+        return cast(datetime, self.value)
 
 
 class InvalidEffectiveFrom(InvalidRequest):

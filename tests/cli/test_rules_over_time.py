@@ -186,3 +186,10 @@ def test_the_history_lists_all_revisions(tallybook: CommandLine) -> None:
     assert history[2]["recorded_at"] == "2025-11-22T09:30:00Z"
     assert (history[1]["rules"]["formula"], history[2]["rules"]["formula"]) == ("max", "sum")
     assert tallybook.run_error("meter", "history", "tokns") == ("no_meter", "event_name")
+
+
+def test_a_customer_without_usage_is_named_across_a_change(tallybook: CommandLine) -> None:
+    """Customers are looked for at all times, although a range with a change of the formula has no total."""
+    tallybook.run(*THOUSANDS, *FROM_OCTOBER, "--yes")
+    lines = tallybook.lines("total", "tokens", "acmee", "--period", "2025-09")
+    assert lines[-1] == "There is no usage of 'acmee' on tokens. Similar customers: acme."

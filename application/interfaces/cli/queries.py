@@ -145,11 +145,27 @@ def _show_similar_customers(
     session: Session, event_name: str, customer: str | None, as_of: "datetime | int | None"
 ) -> None:
     """Print that a customer has no usage at all, with similar names of customers that have. Not part of the JSON."""
-    from ....domain.timestamps import MAX_DATETIME, MIN_DATETIME  # noqa: PLC0415 - loads the domain
-
     if customer is None or session.as_json:
         return
-    totals = session.metering.totals(event_name, MIN_DATETIME, MAX_DATETIME, as_of=as_of)
-    customers = [total.customer for total in totals if total.customer is not None]
+    customers = _customers(session, event_name, as_of)
     if customer not in customers:
         queries_output.show_similar_customers(event_name, customer, customers)
+
+
+def _customers(session: Session, event_name: str, as_of: "datetime | int | None") -> list[str]:
+    """Return the customers with usage at any time, under any rules."""
+    from ....domain.errors import RulesChangeInRange  # noqa: PLC0415 - loads the domain
+    from ....domain.timestamps import MAX_DATETIME, MIN_DATETIME  # noqa: PLC0415 - loads the domain
+
+    customers: dict[str, None] = {}
+    start: datetime | None = MIN_DATETIME
+    while start is not None:
+        end, next_start = MAX_DATETIME, None
+        try:
+            totals = session.metering.totals(event_name, start, end, as_of=as_of)
+        except RulesChangeInRange as error:
+            next_start = error.changed_at
+            totals = session.metering.totals(event_name, start, next_start, as_of=as_of)
+        customers.update((total.customer, None) for total in totals if total.customer is not None)
+        start = next_start
+    return sorted(customers)
