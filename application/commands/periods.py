@@ -11,9 +11,10 @@ from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
 from ..ledger.ledger import Ledger
-from ..queries.adjustments import PeriodQueries, compute_period_totals
+from ..queries.adjustments import PeriodQueries
 from ..queries.dimension_query import parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
+from ..queries.period_totals import compute_period_totals
 from ..validation import optional_note, require_customer, require_event_name, require_text, require_time_range
 
 

@@ -1,30 +1,30 @@
 """Closed periods and what is owed on them: the signed difference since each was closed."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
-from ...domain.counting import UsageRecord, usage_digest
-from ...domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
+from ...domain.counting import UsageRecord
+from ...domain.customer_periods import ClosedPeriod
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
-from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
-from ...projections.dimensions import DimensionGroups, Group, group_order
+from ...projections.dimensions import DimensionGroups, group_order
 from ...projections.models import AsOf
 from ...projections.usage_view import VerdictChange
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
 from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
-from .dimension_query import DimensionArguments, Where, parse_dimensions
+from .dimension_query import Where, parse_dimensions
 from .events import event_view_fields, verdict_for
 from .gaps import compute_gaps, gaps_by_range
-from .meter_query import MeterQuery, MeterQueryFactory, OpenMeter
+from .meter_query import MeterQueryFactory, OpenMeter
+from .period_totals import totals_by_group
+from .range_views import RangeViews, bounds_of
 
-_Bounds = tuple[int | None, int | None]
+_OpenBounds = tuple[int | None, int | None]
 """The first and the last microsecond of a range that may be open at either end."""
 
 
@@ -64,16 +64,16 @@ class PeriodQueries:
             meter = self._meter_queries.open_meter(read_models, event_name, known)
             meter = meter._replace(as_of=known_or_head)
             periods = self._closed_periods(event_name, customer, bounds, known_or_head)
-            # Sorted by range: a view may parse a whole range at once, and then serves all customers from it.
+            views = RangeViews(meter, dimensions)
             by_range = sorted(
                 (period for period in periods if period.is_closed), key=lambda period: (period.start, period.end)
             )
-            computed = [self._adjustment(meter, period, dimensions) for period in by_range]
+            computed = [self._adjustment(meter, views, period) for period in by_range]
         adjustments = [adjustment for adjustment in computed if adjustment is not None]
         return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
 
     def _closed_periods(
-        self, event_name: str, customer: str | None, bounds: _Bounds, as_of: AsOf | None
+        self, event_name: str, customer: str | None, bounds: _OpenBounds, as_of: AsOf | None
     ) -> list[ClosedPeriod]:
         """Return all closings that overlap `bounds`, reopened ones too, by customer, start and order of closing."""
         first, last = bounds
@@ -86,11 +86,10 @@ class PeriodQueries:
         ]
         return sorted(overlapping, key=lambda period: (period.customer, period.start))
 
-    def _adjustment(self, meter: OpenMeter, period: ClosedPeriod, dimensions: DimensionArguments) -> Adjustment | None:
+    def _adjustment(self, meter: OpenMeter, views: RangeViews, period: ClosedPeriod) -> Adjustment | None:
         """Return what is owed on a period under the rules it was closed under; None if nothing has changed."""
         rules, as_of = period.rules, _as_of_including(meter.as_of, period)
-        bounds = to_microseconds(period.start), to_microseconds(period.end)
-        view = meter.views.view(RulesSchedule.always(rules, period.revision), *bounds, dimensions)
+        bounds, view = bounds_of(period), views.at_closing(period)
         customer_id = view.customer_id(period.customer) or 0
         history = list(view.changes(customer_id, *bounds, AsOf(position=period.position), as_of))
         counted_before = [change.before.record for change in history if change.before and change.before.is_counted]
@@ -98,10 +97,10 @@ class PeriodQueries:
         before, now = Totals.with_unique_values(counted_before), Totals.with_unique_values(counted_now)
         changed = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
         quantity = rules.quantity(now)
-        is_partial = bool(dimensions.where)
+        is_partial = views.is_partial
         quantity_before = rules.quantity(before) if is_partial else period.quantity
         billable_before = rules.billable(quantity_before) if is_partial else period.billable
-        current_quantity = _quantity_under_current_rules(meter, period, dimensions, as_of)
+        current_quantity = _quantity_under_current_rules(views, period, as_of)
         rules_difference = ZERO if current_quantity is None else EXACT_CONTEXT.subtract(current_quantity, quantity)
         if not changed and not rules_difference and quantity == quantity_before:
             return None
@@ -167,61 +166,13 @@ class PeriodQueries:
         return [period for period in periods if reopened or period.is_closed]
 
 
-def compute_period_totals(query: MeterQuery, customer: str, bounds: tuple[int, int]) -> PeriodTotals:
-    """Return the totals of a customer in a range, with the rules, position and digest they were computed from."""
-    rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
-    counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-    groups = query.view.parts[-1].groups
-    by_group = _totals_by_group(counted, groups)
-    totals = Totals.merge_all(list(by_group.values()))
-    quantity = rules.quantity(totals)
-    return PeriodTotals(
-        quantity=quantity,
-        billable=rules.billable(quantity),
-        sum=totals.sum,
-        count=totals.count,
-        last=totals.last,
-        rules=rules,
-        revision=query.revision,
-        position=query.position,
-        digest=usage_digest(counted),
-        groups=_period_groups(groups, rules, by_group),
-    )
-
-
-def _totals_by_group(records: Sequence[UsageRecord], groups: DimensionGroups) -> dict[Group, Totals]:
-    by_group: defaultdict[Group, list[UsageRecord]] = defaultdict(list)
-    for record in records:
-        by_group[groups[record.dimensions]].append(record)
-    return {group: Totals.with_unique_values(by_group[group]) for group in sorted(by_group, key=group_order)}
-
-
-def _period_groups(
-    groups: DimensionGroups, rules: Rules, totals_by_group: Mapping[Group, Totals]
-) -> tuple[PeriodGroup, ...]:
-    """Return the totals of each group; nothing if the closing doesn't group."""
-    if not groups.group_by:
-        return ()
-    return tuple(
-        PeriodGroup(
-            dimensions=dict(zip(groups.group_by, group, strict=True)),
-            quantity=(quantity := rules.quantity(totals)),
-            billable=rules.billable(quantity),
-            sum=totals.sum,
-            count=totals.count,
-            last=totals.last,
-        )
-        for group, totals in totals_by_group.items()
-    )
-
-
 def _group_adjustments(
     groups: DimensionGroups, rules: Rules, before: Sequence[UsageRecord], now: Sequence[UsageRecord]
 ) -> tuple[GroupAdjustment, ...]:
     """Return the part of each group, given the events counted before and now; nothing if the query doesn't group."""
     if not groups.group_by:
         return ()
-    totals_before, totals_now = _totals_by_group(before, groups), _totals_by_group(now, groups)
+    totals_before, totals_now = totals_by_group(before, groups), totals_by_group(now, groups)
     adjustments: list[GroupAdjustment] = []
     for group in sorted(totals_before.keys() | totals_now.keys(), key=group_order):
         quantity = rules.quantity(totals_now.get(group, Totals()))
@@ -236,19 +187,15 @@ def _as_of_including(as_of: AsOf | None, period: ClosedPeriod) -> AsOf | None:
     return as_of if as_of is None or as_of.position is not None else as_of._replace(position=period.position)
 
 
-def _quantity_under_current_rules(
-    meter: OpenMeter, period: ClosedPeriod, dimensions: DimensionArguments, as_of: AsOf | None
-) -> Decimal | None:
+def _quantity_under_current_rules(views: RangeViews, period: ClosedPeriod, as_of: AsOf | None) -> Decimal | None:
     """Return the quantity of a period under the current rules; None if these are the rules it was closed under.
 
     If the rules change inside the period, the parts before and after that are billed separately: their sum is returned.
     """
-    bounds = to_microseconds(period.start), to_microseconds(period.end)
-    if all(part.effective.rules == period.rules for part in meter.schedule.between(*bounds)):
+    if views.are_current_rules(period):
         return None
     quantity = ZERO
-    for start, end, effective in meter.quantity_ranges(bounds):
-        view = meter.views.view(meter.schedule, start, end, dimensions, period.rules.all_dimension_keys)
+    for (start, end, effective), view in views.under_current_rules(period):
         totals = view.totals(view.customer_id(period.customer) or 0, (start, end), as_of)
         merged = Totals.merge_all(list(totals.values()))
         quantity = EXACT_CONTEXT.add(quantity, effective.rules.quantity(merged))

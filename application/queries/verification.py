@@ -15,9 +15,9 @@ from ...projections.ports import ReadModelReader, TableRow
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
 from ..storage.ports import CorruptedReadModel, GenerationStore
-from .adjustments import compute_period_totals
 from .dimension_query import DimensionArguments
 from .meter_query import MeterQueryFactory
+from .period_totals import compute_period_totals
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,60 @@
+"""Views of a meter for closed periods, shared by the customers of one range."""
+
+from ...domain.customer_periods import ClosedPeriod
+from ...domain.schedule import RulesInRange, RulesSchedule
+from ...domain.timestamps import to_microseconds
+from ...projections.usage_view import UsageView
+from .dimension_query import DimensionArguments
+from .meter_query import Bounds, OpenMeter
+
+
+class RangeViews:
+    """The views of a meter for closed periods, which are sorted by their range: customers of one range share a view.
+
+    A view may parse the payloads of a whole range at once, and then serves all customers from it.
+    """
+
+    def __init__(self, meter: OpenMeter, dimensions: DimensionArguments) -> None:
+        self.is_partial = bool(dimensions.where)
+        self._meter = meter
+        self._dimensions = dimensions
+        self._bounds: Bounds | None = None
+        self._at_closing: dict[int, UsageView] = {}
+        self._current: dict[int, list[tuple[RulesInRange, UsageView]]] = {}
+
+    def at_closing(self, period: ClosedPeriod) -> UsageView:
+        """Return the usage of the period's range under the rules that it was closed under."""
+        bounds = self._select_range(period)
+        view = self._at_closing.get(period.revision)
+        if view is None:
+            schedule = RulesSchedule.always(period.rules, period.revision)
+            view = self._at_closing[period.revision] = self._meter.views.view(schedule, *bounds, self._dimensions)
+        return view
+
+    def are_current_rules(self, period: ClosedPeriod) -> bool:
+        """Return whether the period was closed under the rules that apply to all of its range now."""
+        return all(part.effective.rules == period.rules for part in self._meter.schedule.between(*bounds_of(period)))
+
+    def under_current_rules(self, period: ClosedPeriod) -> list[tuple[RulesInRange, UsageView]]:
+        """Return the usage of each part of the period's range that has a single quantity under the current rules."""
+        bounds = self._select_range(period)
+        parts = self._current.get(period.revision)
+        if parts is None:
+            keys, schedule = period.rules.all_dimension_keys, self._meter.schedule
+            parts = self._current[period.revision] = [
+                (part, self._meter.views.view(schedule, part.start, part.end, self._dimensions, keys))
+                for part in self._meter.quantity_ranges(bounds)
+            ]
+        return parts
+
+    def _select_range(self, period: ClosedPeriod) -> Bounds:
+        """Return the range of a period, after dropping the views of another range."""
+        bounds = bounds_of(period)
+        if bounds != self._bounds:
+            self._bounds, self._at_closing, self._current = bounds, {}, {}
+        return bounds
+
+
+def bounds_of(period: ClosedPeriod) -> Bounds:
+    """Return the range of a period in microseconds since 1970 UTC."""
+    return to_microseconds(period.start), to_microseconds(period.end)
