@@ -28,6 +28,7 @@ class DimensionGroups(dict[str, Group]):
         super().__init__()
         self.group_by = tuple(group_by)
         self._indexes = [keys.index(key) if key in keys else None for key in group_by]
+        self[""] = (None,) * len(self._indexes)  # of a meter without dimensions
 
     def __missing__(self, dimensions: str) -> Group:
         if not self._indexes:
