@@ -69,7 +69,14 @@ class Rules(BaseModel):
         It is exact, but for a number without a finite decimal form: that is rounded half to even at 15 digits after the
         point.
         """
-        return to_decimal(self._scaled(self.formula.rule.quantity(totals)))
+        return self.quantity_function()(totals)
+
+    def quantity_function(self) -> Callable[[Totals], Decimal]:
+        """Return a function that returns the quantity of totals. It looks up the rules once, as `parser` does."""
+        formula_rule = self.formula.rule
+        if self.multiplier is None and formula_rule.is_finite:
+            return cast(Callable[[Totals], Decimal], formula_rule.quantity)
+        return lambda totals: to_decimal(self._scaled(formula_rule.quantity(totals)))
 
     def billable(self, quantity: Decimal) -> Decimal:
         """Return the billed quantity: never less than 0, and rounded by the rules. Source: Stripe bills 0."""

@@ -60,13 +60,19 @@ def range_totals(
 
 def _merge(partial_totals: Iterable[PartialTotals], windows: range) -> dict[TotalsKey, Totals]:
     """Return the merged totals of the requested windows."""
-    parts: defaultdict[TotalsKey, list[Totals]] = defaultdict(list)
+    merged: dict[TotalsKey, Totals] = {}
+    pending: defaultdict[TotalsKey, list[Totals]] = defaultdict(list)
     for key, totals in partial_totals:
-        if key[0] in windows:
-            parts[key].append(totals)
-            if len(parts[key]) >= _MERGE_BATCH:  # limits memory
-                parts[key] = [Totals.merge_all(parts[key])]
-    return {key: Totals.merge_all(key_totals) for key, key_totals in parts.items()}
+        if key[0] not in windows:
+            continue
+        if key not in merged:  # often the only one
+            merged[key] = totals
+            continue
+        pending[key].append(totals)
+        if len(pending[key]) >= _MERGE_BATCH:  # limits memory
+            merged[key] = Totals.merge_all((merged[key], *pending.pop(key)))
+    merged.update({key: Totals.merge_all((merged[key], *parts)) for key, parts in pending.items()})
+    return merged
 
 
 class PartTotals:
@@ -98,6 +104,9 @@ class PartTotals:
             start, end = bucket_start(start, size), next_bucket_start(end, size)
         if self._is_current:
             current = self._parts.totals_between(size, customer_id, start, end)
+            window, groups = self._window_at(start), self._groups
+            if window == self._window_at(end - 1):
+                return (((window, key[0], groups[key[2]]), totals) for key, totals in current if totals.count)
             return ((self._key(key, totals), totals) for key, totals in current if totals.count)
         return self._of_buckets(size, self._parts.buckets_between(size, customer_id, start, end))
 

@@ -89,8 +89,9 @@ class UsageView:
         totals: dict[TotalsKey, Totals] = {}
         for start, end, source, groups, _ in self.parts:
             clipped = [min(max(boundary, start), end) for boundary in boundaries]
-            for key, part_totals in range_totals(source, customer_id, clipped, as_of, groups).items():
-                totals[key] = totals[key].merge(part_totals) if key in totals else part_totals
+            part_totals = range_totals(source, customer_id, clipped, as_of, groups)
+            common = {key: totals[key].merge(part_totals[key]) for key in totals.keys() & part_totals.keys()}
+            totals = {**totals, **part_totals, **common} if totals else part_totals
         return totals
 
     def verdicts(

@@ -31,7 +31,7 @@ from ..validation import (
 )
 from .dimension_query import Where, parse_dimensions
 from .meter_query import MeterQuery, MeterQueryFactory
-from .totals import to_total
+from .total_results import TotalResults
 
 MAX_EVENTS_PER_PAGE = 10_000
 _BATCH_SIZE = 1_000
@@ -159,7 +159,7 @@ class EventQueries:
             )
             try:
                 yield ExplanationStream(
-                    to_total(totals_by_group, dimensions.group_by, rules, customer, start, end),
+                    TotalResults(rules, dimensions.group_by).total(totals_by_group, customer, start, end),
                     rules.formula,
                     rules.event_time_window,
                     query.revision,

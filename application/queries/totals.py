@@ -1,18 +1,17 @@
 """Queries of totals: of a customer, of each customer, by calendar window, and replayed from the ledger."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 from ...domain.calendar import CalendarWindow, get_timezone, iter_windows, window_containing
 from ...domain.errors import InvalidParameter
-from ...domain.rules import Rules
 from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
-from ...projections.dimensions import Group, group_order
+from ...projections.dimensions import Group
 from ...projections.projector import Projector
 from ...projections.replay import TotalsQuery, replay_totals
 from ..ledger.ledger import Ledger
@@ -21,6 +20,7 @@ from ..results import Total
 from ..validation import optional_customer, require_choice, require_event_name, require_time_range
 from .dimension_query import Where, parse_dimensions
 from .meter_query import MeterQueryFactory, single_quantity_rules
+from .total_results import TotalResults
 
 MAX_WINDOWS = 100_000
 
@@ -51,7 +51,7 @@ class TotalQueries:
             by_group: _ByGroup = defaultdict(list)
             for (_, _, group), totals in query.view.totals(query.customer_id(customer), bounds, query.as_of).items():
                 by_group[group].append(totals)
-            return to_total(_merge(by_group), dimensions.group_by, query.rules, customer, start, end)
+            return TotalResults(query.rules, dimensions.group_by).total(_merge(by_group), customer, start, end)
 
     @retry_on_connection_loss
     def totals(
@@ -66,13 +66,13 @@ class TotalQueries:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
         (start, end, bounds), dimensions = require_time_range(start, end), parse_dimensions(where, group_by)
         with self._meter_queries.query(event_name, as_of, bounds, dimensions) as query:
-            rules = query.rules
-            by_customer: defaultdict[int, _ByGroup] = defaultdict(lambda: defaultdict(list))
+            results = TotalResults(query.rules, dimensions.group_by)
+            by_customer: defaultdict[int, dict[Group, Totals]] = defaultdict(dict)
             for (_, customer_id, group), totals in query.view.totals(None, bounds, query.as_of).items():
-                by_customer[customer_id][group].append(totals)
+                by_customer[customer_id][group] = totals
             names = query.view.customer_names(by_customer)
             return [
-                to_total(_merge(by_customer[customer_id]), dimensions.group_by, rules, customer, start, end)
+                results.total(by_customer[customer_id], customer, start, end)
                 for customer_id, customer in sorted(names.items(), key=lambda item: item[1])
             ]
 
@@ -83,6 +83,7 @@ class TotalQueries:
         meter = self._ledger.meter(event_name)
         in_range = list(meter.schedule.between(*bounds))
         rules = single_quantity_rules(event_name, [(part.start, part.effective.rules) for part in in_range])
+        results = TotalResults(rules, ())
         by_customer: defaultdict[str, list[Totals]] = defaultdict(list)
         for part_start, part_end, (_, _, part_rules) in in_range:
             times = from_microseconds(part_start), from_microseconds(part_end)
@@ -93,7 +94,7 @@ class TotalQueries:
             for customer, totals in part_totals.items():
                 by_customer[customer].append(totals)
         return [
-            to_total({(): Totals.merge_all(parts)}, (), rules, customer, start, end)
+            results.total({(): Totals.merge_all(parts)}, customer, start, end)
             for customer, parts in sorted(by_customer.items())
         ]
 
@@ -125,12 +126,8 @@ class TotalQueries:
                 by_window[index][group].append(totals)
             windows = list(pairwise(from_microseconds(boundary) for boundary in boundaries))
             return [
-                to_total(
-                    _merge(by_group),
-                    dimensions.group_by,
-                    query.view.part_at(boundaries[index]).rules,
-                    customer,
-                    *windows[index],
+                TotalResults(query.view.part_at(boundaries[index]).rules, dimensions.group_by).total(
+                    _merge(by_group), customer, *windows[index]
                 )
                 for index, by_group in sorted(by_window.items())
             ]
@@ -142,31 +139,6 @@ _ByGroup = defaultdict[Group, list[Totals]]
 
 def _merge(by_group: _ByGroup) -> dict[Group, Totals]:
     return {group: Totals.merge_all(parts) for group, parts in by_group.items()}
-
-
-def to_total(
-    totals_by_group: Mapping[Group, Totals],
-    group_by: Sequence[str],
-    rules: Rules,
-    customer: str | None,
-    start: datetime,
-    end: datetime,
-) -> Total:
-    """Return the result for computed totals by group, with the value by the formula of `rules`."""
-
-    def of_totals(totals: Totals, group: Group = (), parts: tuple[Total, ...] = ()) -> Total:
-        value = rules.quantity(totals)
-        dimensions = dict(zip(group_by, group, strict=False))
-        return Total(
-            value, totals.sum, totals.count, totals.last, rules.billable(value), customer, start, end,
-            totals.min, totals.max, dimensions, parts,
-        )  # fmt: skip
-
-    merged = Totals.merge_all(list(totals_by_group.values()))
-    if not group_by:
-        return of_totals(merged)
-    in_order = sorted(totals_by_group, key=group_order)
-    return of_totals(merged, (), tuple(of_totals(totals_by_group[group], group) for group in in_order))
 
 
 def split_at_changes(boundaries: Sequence[int], schedule: RulesSchedule) -> list[int]:

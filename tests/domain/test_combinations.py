@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tallybook.domain.combinations import DimensionCombinations
 from tallybook.domain.errors import TooManyCombinations
+from tallybook.domain.formulas import Formula
 from tallybook.domain.meter import Meter
 from tallybook.domain.meter_event_input import MeterEventInput
 from tallybook.domain.policy import AcceptancePolicy
@@ -21,7 +22,7 @@ class Acceptor:
     def __init__(
         self, policy: AcceptancePolicy, combinations: DimensionCombinations, event_name: str = "calls"
     ) -> None:
-        rules = Rules(formula="count", customer_key="customer", dimension_keys=("model",))
+        rules = Rules(formula=Formula.COUNT, customer_key="customer", dimension_keys=("model",))
         self._meter = Meter.configure(event_name, event_name, rules, at=NOON)
         self._policy = policy
         self._combinations = combinations
