@@ -198,3 +198,34 @@ def test_each_event_names_its_revision(history: list[Step]) -> None:
         for summary in metering.summaries("calls", None, DAYS[0], DAYS[-1], window="month"):
             total = metering.total("calls", None, summary.start, summary.end)
             assert (summary.value, summary.count) == (total.value, total.count)
+
+
+def test_the_histories_cover_every_case() -> None:
+    """Rules change for all usage and from a day on, in every formula and window, before and after usage."""
+    expected = {
+        "sum", "count", "last", "max", "no window", "hour", "day", "all usage", "from a day on", "a replaced revision",
+        "no single quantity", "cancelled", "usage under an older revision",
+    }  # fmt: skip
+    seen: set[str] = set()
+
+    @settings(max_examples=150, derandomize=True)
+    @given(HISTORIES)
+    def collect(history: list[Step]) -> None:
+        clock = Clock(DAYS[-1] + timedelta(days=1))
+        with Metering.open("sqlite://", policy=LIFTED, clock=clock) as metering:
+            reference = run_history(metering, clock, history)
+            head = metering.catch_up()
+        in_effect = [reference.rules_at(day, head) for day in DAYS[:-1]]
+        for rules in in_effect:
+            seen.update({rules.formula, rules.event_time_window or "no window"})
+            seen.add("all usage" if rules.effective_from is None else "from a day on")
+        seen.update({"no single quantity"} if len({rules.formula for rules in in_effect}) > 1 else ())
+        seen.update({"a replaced revision"} if len({*in_effect}) < len(reference.revisions) else ())
+        for entry, _ in reference.entries:
+            if entry.cancels:
+                seen.add("cancelled")
+            elif reference.rules_at(entry.occurred_at, head).revision < len(reference.revisions):
+                seen.add("usage under an older revision")
+
+    collect()
+    assert seen >= expected
