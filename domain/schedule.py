@@ -137,6 +137,7 @@ def changes_between(current: Sequence[RulesPart], target: Sequence[RulesPart]) -
     same = 0
     while same < min(len(current), len(target)) and current[same] == target[same]:
         same += 1
-    if same == len(target) < len(current):  # the last rules go on instead of later ones
-        return [target[-1]]
-    return list(target[same:])
+    changes = list(target[same:])
+    if same < len(current) and (not changes or current[same].start < changes[0].start):
+        changes.insert(0, target[same - 1])  # the rules before go on for longer than in `current`
+    return changes

@@ -539,6 +539,23 @@ def test_promoting_never_undoes_what_was_changed_since(store: Store) -> None:
         assert metering.meters.get("jobs").event_time_window is None
 
 
+def test_rules_that_begin_later_are_in_force_again_once_promoted(store: Store) -> None:
+    """The same change first applied from the end of the month of all usage on, then from its start on."""
+    with store.metering() as metering:
+        record_history(metering, 30)
+        before = metering.total("tokens", None, START, END)
+        for effective_from in (END, START):
+            metering.rules.change("tokens", {"formula": "count"}, reason="a test", effective_from=effective_from)
+        assert metering.total("tokens", None, START, END).value == before.count != before.value
+        assert metering.generations.promote(2, reason="from next month on").state == "live"
+        assert metering.total("tokens", None, START, END).value == before.value
+        revisions = metering.meters.history("tokens")
+        assert [(revision.rules.formula, revision.effective_from) for revision in revisions] == [
+            ("sum", None), ("count", END), ("count", START), ("sum", None), ("count", END),
+        ]  # fmt: skip
+        assert metering.verify().is_equal
+
+
 def test_concurrent_rule_changes_are_both_preserved(store: Store) -> None:
     """Each call changes a part of the rules, and the second call is applied to the result of the first."""
     with store.metering() as metering:
