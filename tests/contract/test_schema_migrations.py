@@ -82,7 +82,7 @@ def test_a_postgresql_ledger_of_version_1_opens_with_the_same_totals(postgres_st
     )
     with postgres_store.open() as metering:
         assert_is_golden_ledger(metering)
-    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(3,)]
+    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(4,)]
 
 
 def test_a_postgresql_ledger_of_version_2_checks_topics_afterwards(postgres_store: PostgresSchema) -> None:
@@ -96,6 +96,23 @@ def test_a_postgresql_ledger_of_version_2_checks_topics_afterwards(postgres_stor
     insert = "INSERT INTO stored_events SELECT ?, 'event/new', 1, 'Unknown', state FROM stored_events LIMIT 1"
     with pytest.raises(StoreRejected, match="known topics"):
         postgres_store.execute("ledger", Step(insert, (head + 1,)))
+
+
+def test_a_postgresql_ledger_of_version_3_accepts_later_topics_afterwards(postgres_store: PostgresSchema) -> None:
+    """The function of the trigger knew the topics of its version only; here it knows none."""
+    with postgres_store.open() as metering:
+        record_usage(metering)
+    postgres_store.execute(
+        "ledger",
+        Step(
+            "CREATE OR REPLACE FUNCTION stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql"
+            " AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''integrity_constraint_violation''; END'"
+        ),
+        Step("UPDATE ledger SET version = 3"),
+    )
+    with postgres_store.open() as metering:
+        assert_is_golden_ledger(metering)
+        assert metering.meters.deactivate("tokens").deactivated_at is not None
 
 
 def test_a_migration_without_key_value_table_creates_none(file_store: SQLiteFile) -> None:
@@ -113,6 +130,6 @@ def test_a_ledger_of_a_newer_version_is_rejected(persistent_store: PersistentSto
     is_sqlite = isinstance(persistent_store, SQLiteFile)
     set_version = "PRAGMA user_version = 9" if is_sqlite else "UPDATE ledger SET version = 9"
     persistent_store.execute("ledger", Step(set_version))
-    with pytest.raises(TallybookError, match=r"schema version 9.* up to [23]") as exc_info:
+    with pytest.raises(TallybookError, match=r"schema version 9.* up to [24]") as exc_info:
         persistent_store.open()
     assert isinstance(exc_info.value, UnsupportedSchemaVersion)

@@ -98,10 +98,15 @@ def _check_topics_and_restrict_recording(connection: Connection[Any], datastore:
         connection.execute(datastore.format_sql(statement))
 
 
+def _check_present_topics(connection: Connection[Any], datastore: PostgresDatastore) -> None:
+    """Upgrade version 3 to 4: topics that were added since are accepted."""
+    connection.execute(datastore.format_sql(_CHECK_FUNCTION))
+
+
 LEDGER_SCHEMA = Schema(
     kind="ledger",
-    version=3,
-    migrations=(_rename_key_value_table, _check_topics_and_restrict_recording),
+    version=4,
+    migrations=(_rename_key_value_table, _check_topics_and_restrict_recording, _check_present_topics),
     statements=(
         """CREATE TABLE {schema}.stored_events (
             position BIGINT PRIMARY KEY CHECK (position > 0),
