@@ -1,14 +1,14 @@
 """The rules of a meter from call arguments. Each error names the argument, its value and what is valid."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, TypedDict, cast
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ..domain.conditions import Condition
+from ..domain.conditions import MAX_CONDITIONS, Condition
 from ..domain.errors import InvalidParameter
 from ..domain.event_time_window import EventTimeWindow
 from ..domain.formulas import Formula
@@ -19,7 +19,10 @@ from ..domain.text import abbreviated_repr
 from .validation import require_choice, require_text, require_texts
 
 MAX_DIMENSIONS = 10
+MAX_FILTER_CHARACTERS = 100_000
+"""The most characters of all texts of a filter: every query reads the rules of all meters."""
 
+_MAX_DIGITS = 60
 _NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,30})?"
 _MULTIPLIER = re.compile(rf"({_NUMBER})(?:/({_NUMBER}))?")
 _MAX_TERM = 10**60
@@ -81,6 +84,7 @@ def _filter(value: object) -> Condition | None:
     """Return a condition from plain data. Its size is checked by `Rules`."""
     if value is None:
         return None
+    _check_filter_size(value)
     try:
         return _CONDITION.validate_python(value)
     except (ValidationError, RecursionError) as error:
@@ -94,6 +98,30 @@ def _filter(value: object) -> Condition | None:
         ) from error
 
 
+def _check_filter_size(value: object) -> None:
+    """Raise InvalidParameter for data that is too large for a filter, before it is validated.
+
+    A million conditions, or as many errors, would take gigabytes, and seconds in which no other thread runs.
+    """
+    pending, conditions, characters = [value], 0, 0
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Mapping | BaseModel):
+            conditions += 1
+            part = list(dict(cast(Mapping[object, object], part)).values())
+        if isinstance(part, str):
+            characters += len(part)
+        elif isinstance(part, list | tuple):
+            characters += len(cast(Sequence[object], part))
+            pending += cast(Sequence[object], part)
+        if conditions > MAX_CONDITIONS or characters > MAX_FILTER_CHARACTERS:
+            raise InvalidParameter(
+                f"'filter' is too large: it has at most {MAX_CONDITIONS} conditions, and their texts have at most "
+                f"{MAX_FILTER_CHARACTERS} characters in all.",
+                field="filter",
+            )
+
+
 def _multiplier(value: object) -> Fraction | None:
     """Return a positive number from text like '0.001' or '1/3600', an int, a Decimal or a Fraction."""
     if value is None:
@@ -102,7 +130,7 @@ def _multiplier(value: object) -> Fraction | None:
         return value
     number = plain_int(value)
     text = plain_text(value) if number is None else str(number)
-    if isinstance(value, Decimal):
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _MAX_DIGITS:
         text = format(cast(Decimal, plain_decimal(value)), "f")
     match = None if text is None else _MULTIPLIER.fullmatch(text)
     if match is not None:

@@ -17,13 +17,17 @@ MAX_COMBINATIONS = 200_000
 
 
 class _Hour:
-    """The combinations of one meter in one UTC hour, by customer, and their number."""
+    """The combinations of one meter in one UTC hour, and the number of those of each customer.
 
-    __slots__ = ("by_customer", "count")
+    Only hashes are held, because customers and values can be long. If two combinations have the same hash, by a chance
+    of one in a thousand million, one more than the limit is accepted.
+    """
+
+    __slots__ = ("combinations", "counts")
 
     def __init__(self) -> None:
-        self.by_customer: dict[str, set[DimensionValues]] = {}
-        self.count = 0
+        self.combinations: set[int] = set()
+        self.counts: dict[int, int] = {}
 
 
 class DimensionCombinations:
@@ -42,22 +46,24 @@ class DimensionCombinations:
     ) -> None:
         """Add the combination of an event. Raises TooManyCombinations if it is new and exceeds a limit."""
         key = (event_name, occurred_at // HOUR_MICROSECONDS)
-        hour = self._hours.get(key) or self._hours.setdefault(key, _Hour())
-        combinations = hour.by_customer.setdefault(customer, set())
-        if values in combinations:
+        hour = self._hours.get(key) or _Hour()
+        combination, customer_hash = hash((customer, values)), hash(customer)
+        if combination in hour.combinations:
             return
+        customer_count = hour.counts.get(customer_hash, 0)
         for owner, count, limit in (
-            ("customer", len(combinations), policy.max_customer_combinations),
-            ("meter", hour.count, policy.max_meter_combinations),
+            ("customer", customer_count, policy.max_customer_combinations),
+            ("meter", len(hour.combinations), policy.max_meter_combinations),
         ):
             if limit is not None and count >= limit:
                 raise _too_many(owner, key[1], limit)
-        combinations.add(values)
-        hour.count += 1
+        hour = self._hours.setdefault(key, hour)  # only now, so that rejected events leave nothing
+        hour.combinations.add(combination)
+        hour.counts[customer_hash] = customer_count + 1
         self._count += 1
-        while self._count > self._max_held:
+        while self._count > self._max_held and self._hours:
             _, oldest = self._hours.popitem(last=False)
-            self._count -= oldest.count
+            self._count -= len(oldest.combinations)
 
 
 def _too_many(owner: str, hour: int, limit: int) -> TooManyCombinations:

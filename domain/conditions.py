@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_serializer, model_validator
 
 from .decimals import DECIMAL_CACHE, PlainDecimal
 
@@ -70,7 +70,7 @@ class OneOf(_Condition):
 
     kind = "one_of"
     key: Key
-    one_of: Annotated[tuple[Text, ...], Field(min_length=1, max_length=1_000)]
+    one_of: Annotated[tuple[Text, ...], FailFast(), Field(min_length=1, max_length=1_000)]
 
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""
@@ -170,7 +170,9 @@ class All(_Conditions):
     """The payload matches all of the conditions."""
 
     kind = "all"
-    conditions: tuple["Condition", ...] = Field(min_length=1, validation_alias="all", serialization_alias="all")
+    conditions: Annotated[tuple["Condition", ...], FailFast()] = Field(
+        min_length=1, validation_alias="all", serialization_alias="all"
+    )
 
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""
@@ -182,7 +184,9 @@ class AnyOf(_Conditions):
     """The payload matches at least one of the conditions."""
 
     kind = "any"
-    conditions: tuple["Condition", ...] = Field(min_length=1, validation_alias="any", serialization_alias="any")
+    conditions: Annotated[tuple["Condition", ...], FailFast()] = Field(
+        min_length=1, validation_alias="any", serialization_alias="any"
+    )
 
     def predicate(self) -> Predicate:
         """Return a function that tells whether a payload matches."""

@@ -1,6 +1,6 @@
 """The usage of several parts of a meter's rules over time, as one source without stored parts."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..domain.counting import UsageRecord
 from ..domain.rules import Rules
@@ -23,10 +23,6 @@ class ConcatenatedUsage:
     def customer_id(self, customer: str) -> int | None:
         """Return the id of a customer, which is the same in all sources, or None if it has no usage."""
         return self._sources[0].customer_id(customer)
-
-    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
-        """Return the customers by their ids."""
-        return self._sources[0].customer_names(customer_ids)
 
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
         """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""

@@ -75,10 +75,6 @@ class ReparsedUsage:
         """Return the id of a customer."""
         return self._projected.customer_id(customer) if self._same_customers else self._customers[customer]
 
-    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
-        """Return the customers by their ids."""
-        return self._customers.names(customer_ids)
-
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
         """Return a range [start, end) that contains all usage of a customer, or of all customers."""
         return self._projected.time_span(customer_id if self._same_customers else None)

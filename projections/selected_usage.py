@@ -19,7 +19,6 @@ class SelectedUsage:
     def __init__(self, source: UsageSource, selected: DimensionFilter) -> None:
         self.rules = source.rules
         self.customer_id = source.customer_id
-        self.customer_names = source.customer_names
         self.time_span = source.time_span
         self.parts: StoredParts | None = None if source.parts is None else _SelectedParts(source.parts, selected)
         self._source = source

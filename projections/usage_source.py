@@ -1,6 +1,6 @@
 """The source of a view's usage: its records and, if they are stored, its parts with totals."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -74,10 +74,6 @@ class UsageSource(Protocol):
         """Return the id of a customer, or None if it has no usage."""
         ...
 
-    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
-        """Return the customers by their ids."""
-        ...
-
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
         """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""
         ...
@@ -112,7 +108,6 @@ class ProjectedUsage:
         self.rules = rules or folded.rules
         self.bucket_sizes = bucket_sizes(folded.rules.event_time_window)
         self.customer_id = reader.customer_id
-        self.customer_names = reader.customer_names
         self.totals_between = partial(reader.totals_between, folded.meter_id)
         self.buckets_between = partial(reader.buckets_between, folded.meter_id)
         self.buckets_in = partial(reader.buckets_in, folded.meter_id)

@@ -1,7 +1,7 @@
 """The usage view: totals, verdicts and changes of one meter, from one consistent state of the read models."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -55,15 +55,20 @@ class ViewPart(NamedTuple):
         return self.source.rules
 
 
+CustomerNames = Callable[[Iterable[int]], Mapping[int, str]]
+"""Returns customers by their ids."""
+
+
 class UsageView:
     """Queries one meter in one consistent state of the read models. Times are microseconds since 1970 UTC.
 
     Its parts, in order of time, are the revisions of the rules that apply to the usage of the queried range. No window
-    of theirs extends over two parts.
+    of theirs extends over two parts. `customer_names` returns the customers of all parts by their ids.
     """
 
-    def __init__(self, parts: Sequence[ViewPart]) -> None:
+    def __init__(self, parts: Sequence[ViewPart], customer_names: CustomerNames) -> None:
         self.parts = parts
+        self.customer_names = customer_names
         self._starts = [part.start for part in parts]
 
     def part_at(self, occurred_at: int) -> ViewPart:
@@ -73,10 +78,6 @@ class UsageView:
     def customer_id(self, customer: str) -> int | None:
         """Return the id of a customer, which is the same in all parts, or None if it has no usage."""
         return next((known for part in self.parts if (known := part.source.customer_id(customer)) is not None), None)
-
-    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
-        """Return the customers by their ids."""
-        return self.parts[0].source.customer_names(customer_ids) if self.parts else {}
 
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
         """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""

@@ -1,11 +1,12 @@
 """Closed periods and what is owed on them: the signed difference since each was closed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 
 from ...domain.counting import UsageRecord
-from ...domain.customer_periods import ClosedPeriod
+from ...domain.customer_periods import ClosedPeriod, CustomerPeriods
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
 from ...domain.timestamps import to_microseconds
@@ -76,14 +77,8 @@ class PeriodQueries:
         self, event_name: str, customer: str | None, bounds: _OpenBounds, as_of: AsOf | None
     ) -> list[ClosedPeriod]:
         """Return all closings that overlap `bounds`, reopened ones too, by customer, start and order of closing."""
-        first, last = bounds
-        overlapping = [
-            period
-            for periods in self._ledger.closed_periods(event_name, customer, as_of)
-            for period in periods.closed_periods
-            if (first is None or to_microseconds(period.end) > first)
-            and (last is None or to_microseconds(period.start) < last)
-        ]
+        of_customers = self._ledger.closed_periods(event_name, customer, as_of)
+        overlapping = (period for periods in of_customers for period in _overlapping(periods, bounds))
         return sorted(overlapping, key=lambda period: (period.customer, period.start))
 
     def _adjustment(self, meter: OpenMeter, views: RangeViews, period: ClosedPeriod) -> Adjustment | None:
@@ -159,11 +154,42 @@ class PeriodQueries:
 
         With `reopened`, periods that were closed and reopened since are included.
         """
+        periods = self.iterate(event_name, customer, start=start, end=end, as_of=as_of, reopened=reopened)
+        return sorted(periods, key=lambda period: (period.customer, period.start))
+
+    @retry_on_connection_loss
+    def iterate(
+        self,
+        event_name: str,
+        customer: str | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | int | None = None,
+        reopened: bool = False,
+    ) -> Iterator[ClosedPeriod]:
+        """Yield the closed periods that `list` returns, one customer after another in any order, each by start.
+
+        So many periods with many groups need not be in memory at once.
+        """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
         bounds, known = optional_time_range(start, end), parse_as_of(as_of)
         self._ledger.meter(event_name)
-        periods = self._closed_periods(event_name, customer, bounds, known)
-        return [period for period in periods if reopened or period.is_closed]
+        of_customers = self._ledger.closed_periods(event_name, customer, known)
+        overlapping = (period for periods in of_customers for period in _overlapping(periods, bounds))
+        return (period for period in overlapping if reopened or period.is_closed)
+
+
+def _overlapping(periods: CustomerPeriods, bounds: _OpenBounds) -> list[ClosedPeriod]:
+    """Return the closings of a customer that overlap `bounds`, reopened ones too, by start and order of closing."""
+    first, last = bounds
+    overlapping = [
+        period
+        for period in periods.closed_periods
+        if (first is None or to_microseconds(period.end) > first)
+        and (last is None or to_microseconds(period.start) < last)
+    ]
+    return sorted(overlapping, key=attrgetter("start"))
 
 
 def _group_adjustments(

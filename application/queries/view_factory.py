@@ -43,7 +43,7 @@ class ViewFactory:
             selected, groups = resolve_dimensions(rules, dimensions, keys)
             for part_start, part_end, source in self._sources(rules, rules_in_range):
                 parts.append(ViewPart(part_start, part_end, select_usage(source, selected), groups, revision))
-        return UsageView(parts)
+        return UsageView(parts, self._customers.names)
 
     def _sources(self, rules: Rules, in_range: RulesInRange) -> Iterator[tuple[int, int, UsageSource]]:
         """Yield the usage in a range under one revision of the rules, as parts of it or as a whole."""

@@ -1,11 +1,13 @@
 """Rules from call arguments: the forms that are accepted, and the field and message of each error."""
 
+import tracemalloc
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 import pytest
 from tallybook.application import Metering, TallybookError
+from tallybook.application.rules_arguments import MAX_FILTER_CHARACTERS
 from tallybook.domain.conditions import MAX_CONDITIONS, MAX_DEPTH, All, Equals, Not
 from tallybook.domain.rounding import Rounding, RoundingMode
 
@@ -58,7 +60,8 @@ def test_a_multiplier_is_an_exact_number(metering: Metering, multiplier: Any, ex
     "multiplier",
     [
         "0", "-1", "", "1/0", "0/1", "1e3", "+1", " 1", "1 / 2", "1/2/3", "a", "NaN", 0, -1, True, 0.001, "9" * 31,
-        Decimal(0), Decimal(-1), Decimal("NaN"), Decimal("Infinity"), Fraction(0), Fraction(-1, 2), Fraction(1, 10**60),
+        Decimal(0), Decimal(-1), Decimal("NaN"), Decimal("Infinity"), Decimal("1e999999999"), Fraction(0),
+        Fraction(-1, 2), Fraction(1, 10**60),
     ],
 )  # fmt: skip
 def test_other_multipliers_are_rejected(metering: Metering, multiplier: object) -> None:
@@ -119,6 +122,34 @@ def test_a_filter_has_a_limited_number_of_conditions(metering: Metering, size: i
     error = error_of(metering, filter=conditions)
     assert error.field == "filter"
     assert f"at most {MAX_CONDITIONS} conditions" in error.message
+
+
+@pytest.mark.parametrize("characters", [MAX_FILTER_CHARACTERS, MAX_FILTER_CHARACTERS + 1])
+def test_the_texts_of_a_filter_have_a_limited_length(metering: Metering, characters: int) -> None:
+    """Every query reads the rules of all meters. Each element of a list counts as one more character."""
+    texts = ["x" * 999] * (characters // 1_000 - 1)
+    one_of = [*texts, "x" * (characters - 1_000 * len(texts) - len("key") - len(("key", "one_of")) - 1)]
+    filtered = {"key": "key", "one_of": one_of}
+    if characters <= MAX_FILTER_CHARACTERS:
+        metering.meters.configure("calls", filter=filtered)
+        return
+    assert f"at most {MAX_FILTER_CHARACTERS} characters" in error_of(metering, filter=filtered).message
+
+
+@pytest.mark.parametrize(
+    "filtered",
+    [{"any": [{}] * 100_000}, {"key": "key", "one_of": [""] * 100_000}, {"key": "key", "one_of": [""] * 900}],
+)
+def test_a_filter_with_many_errors_takes_little_memory(metering: Metering, filtered: object) -> None:
+    """A list of a million errors took a server two gigabytes, and half a minute in which nobody was answered."""
+    tracemalloc.start()
+    try:
+        error = error_of(metering, filter=filtered)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert error.field == "filter"
+    assert peak < 2_000_000
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1, 20_000])

@@ -131,6 +131,22 @@ def test_totals_under_an_earlier_formula_are_read_from_buckets(metering: Meterin
     assert opened == []
 
 
+def test_customers_of_earlier_rules_are_named(persistent_store: PersistentStore) -> None:
+    """Rules that were announced and taken back named customers that no present rules do, in a part of the range."""
+    change_time, second = START + timedelta(days=1), timedelta(seconds=1)
+    with persistent_store.metering() as metering:
+        metering.meters.configure("calls", customer_key="customer")
+        for at in (START, change_time):
+            payload = {"customer": "acme", "reseller": "umbrella", "value": "5"}
+            metering.record("calls", payload, timestamp=at)
+        metering.rules.change("calls", {"customer_key": "reseller"}, reason="resale", effective_from=change_time)
+        position = metering.catch_up()
+        metering.rules.change("calls", {"customer_key": "customer"}, reason="no resale", effective_from=change_time)
+        query = partial(metering.totals, "calls", START, change_time + second)
+        assert [(total.customer, total.value) for total in query()] == [("acme", 10)]
+        assert [(total.customer, total.value) for total in query(as_of=position)] == [("acme", 5), ("umbrella", 5)]
+
+
 EARLIER_COLUMNS = {
     "usage_1": "meter, customer, start, dimensions, first_position, earliest, latest, sum, count, last, last_at,"
     " last_position, usages",

@@ -1,5 +1,6 @@
 """Limits on combinations of dimension values: per customer and per meter, in each UTC hour."""
 
+import tracemalloc
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
@@ -81,3 +82,18 @@ def test_a_limited_number_is_held(max_held: int, is_rejected: bool) -> None:
         combinations.add("calls", "acme", occurred_at + at, (model,), policy)
     with pytest.raises(TooManyCombinations) if is_rejected else nullcontext():
         combinations.add("calls", "acme", occurred_at, ("c",), policy)
+
+
+@pytest.mark.parametrize("max_combinations", [1, None])
+def test_long_names_and_values_are_not_held(max_combinations: int | None) -> None:
+    """Neither those of rejected events, of which there may be any number, nor those of accepted ones."""
+    policy = AcceptancePolicy(max_customer_combinations=1, max_meter_combinations=max_combinations)
+    acceptor = Acceptor(policy, DimensionCombinations())
+    tracemalloc.start()
+    try:
+        accepted = [acceptor.is_accepted(f"{number:05000}", f"{number:05000}") for number in range(300)]
+        held_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert accepted.count(True) == (max_combinations or 300)
+    assert held_bytes < 300_000

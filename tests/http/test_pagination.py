@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from random import Random
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,10 @@ from tallybook.application.interfaces.http.api_types import ListParameters
 from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.interfaces.http.pagination import (
     MAX_PAGE_BYTES,
+    limit_page_size,
     page_within_size,
     paginate,
+    paginate_unsorted,
     read_in_parts,
 )
 from tallybook.application.interruption import Interruption, QueryInterrupted, interruptible
@@ -75,6 +78,29 @@ def test_backwards_nothing_is_lost_or_duplicated(initial: set[int], limit: int, 
     assert len(listed) == len(set(listed))
     assert throughout - {0} <= set(listed)
     assert [number for at in range(0, len(listed), limit) for number in listed[at : at + limit][::-1]] == sorted(listed)
+
+
+PARAMS = st.fixed_dictionaries(
+    {"limit": st.integers(1, 9)},
+    optional={"starting_after": st.integers(0, 60).map(str), "ending_before": st.integers(0, 60).map(str)},
+).filter(lambda params: len(params) < 3)
+
+
+@given(numbers=NUMBERS, params=PARAMS, order=st.randoms(use_true_random=False))
+def test_items_in_any_order_have_the_same_pages(numbers: set[int], params: dict[str, Any], order: Random) -> None:
+    """As sorted ones have, also if a page ends because its items are large."""
+
+    def size_of(number: int) -> int:
+        return number * MAX_PAGE_BYTES // 100
+
+    unsorted = list(numbers)
+    order.shuffle(unsorted)
+    data, has_more = read_page(numbers, **params)
+    expected, is_cut = limit_page_size(data, ListParameters(**params), size_of)
+    page = paginate_unsorted(
+        unsorted, lambda number: (number,), lambda text: (int(text),), ListParameters(**params), size_of
+    )
+    assert page == (list(expected), has_more or is_cut)
 
 
 PAGES: list[tuple[dict[str, object], list[int], bool]] = [

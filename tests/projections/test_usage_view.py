@@ -1,7 +1,7 @@
 """The usage view holds little memory, however much usage it reads."""
 
 import tracemalloc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from tallybook.domain import Rules
@@ -47,10 +47,6 @@ class DailyUsage:
         """Not called."""
         raise NotImplementedError
 
-    def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
-        """Not called."""
-        raise NotImplementedError
-
     def time_span(self, customer_id: int | None) -> tuple[int, int]:
         """Return the range of all days."""
         return 0, DAYS * DAY
@@ -88,7 +84,7 @@ class DailyUsage:
 
 def peak_bytes(end: int, as_of: AsOf | None = None) -> int:
     """Return the peak memory in bytes of a total over one record for each day."""
-    view = UsageView([ViewPart(0, DAYS * DAY, DailyUsage())])
+    view = UsageView([ViewPart(0, DAYS * DAY, DailyUsage())], lambda _: {})
     tracemalloc.start()
     try:
         totals = view.totals(1, (0, end), as_of)

@@ -100,7 +100,8 @@ def test_totals_as_of_any_point_equal_the_reference_model(
         with metering._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
             for meter in meters_of(history):
                 (folded,) = reader.meters()[meter.name].folded
-                view = UsageView([ViewPart(*schedule.ALL_TIME, ProjectedUsage(reader, folded))])
+                part = ViewPart(*schedule.ALL_TIME, ProjectedUsage(reader, folded))
+                view = UsageView([part], reader.customer_names)
                 for as_of, known in points_in(entries, shares):
                     counted = effective(known, meter.name, meter.window)
                     for edges in (boundaries, ALL_TIME):

@@ -73,7 +73,7 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
         return _to_starlette(response, request_id)
 
     body_limits = BodyLimits(settings.max_body_bytes, settings.body_timeout_seconds)
-    exchange = _Exchange(body_limits, body_limits.budget(), unread_responses, observer)
+    exchange = _Exchange(body_limits, body_limits.without_events(), body_limits.budget(), unread_responses, observer)
     by_path: dict[str, dict[str, EndpointHandler]] = {}
     for operation in all_operations():
         by_path.setdefault(operation.path, {})[operation.method] = partial(exchange.respond, operation)
@@ -101,6 +101,8 @@ class _Exchange:
     """Reads requests and sends their responses, within the limits of memory and time."""
 
     body_limits: BodyLimits
+    other_body_limits: BodyLimits
+    """Those of operations that record no events."""
     bodies: MemoryBudget
     unread_responses: MemoryBudget
     observer: Observer
@@ -113,8 +115,9 @@ class _Exchange:
         api_request = ApiRequest(request_id, "")
         try:
             with self.bodies.reservation() as body:
+                limits = self.body_limits if operation.is_recording else self.other_body_limits
                 api_request = await read_request(
-                    request, request_id, self.body_limits, body, partial(handler.find_key, operation)
+                    request, request_id, limits, body, partial(handler.find_key, operation)
                 )
                 handling = handler.handle(operation, api_request)
                 response = await (handling if operation.is_recording else _while_connected(request, handling))

@@ -1,7 +1,8 @@
 """Cursor pagination: a cursor stays valid when items are added or removed, and a page has a limited size."""
 
+from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import gt, lt
+from operator import gt, itemgetter, lt
 from typing import Any, TypeVar
 
 from ...interruption import check_interruption
@@ -33,6 +34,33 @@ def paginate(
         return preceding[-params.limit :], len(preceding) > params.limit
     following = items if after is None else [item for item in items if is_after(sort_key(item), after)]
     return following[: params.limit], len(following) > params.limit
+
+
+def paginate_unsorted(
+    items: Iterable[Item], sort_key: Callable[[Item], SortKey], decode_cursor: Callable[[str], SortKey | None],
+    params: ListParameters, size_of: Callable[[Item], int],
+) -> tuple[list[Item], bool]:  # fmt: skip
+    """Return the page of items that `paginate` and `limit_page_size` return for sorted ones, descending by `sort_key`.
+
+    Only the items of the page are held, of which there are at most `limit` in at most MAX_PAGE_BYTES. No two items have
+    the same key.
+    """
+    after, before = resolve_cursors(params, decode_cursor)
+    page: list[tuple[SortKey, int, Item]] = []  # ascending
+    following: SortKey | None = None  # the key of the nearest item that is not on the page
+    for item in items:
+        key = sort_key(item)
+        if (before is not None and key <= before) or (after is not None and key >= after):
+            continue
+        if following is not None and (key > following if before is not None else key < following):
+            continue
+        insort(page, (key, size_of(item), item), key=itemgetter(0))
+        nearest_first = page if before is not None else page[::-1]
+        kept, is_cut = page_within_size(nearest_first, params.limit, itemgetter(1))
+        if is_cut:
+            following = nearest_first[len(kept)][0]
+            page = kept if before is not None else kept[::-1]
+    return [item for _, _, item in reversed(page)], following is not None
 
 
 def read_in_parts(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.requests import Request as HttpRequest
 
@@ -11,8 +11,10 @@ from .errors import ApiError
 from .memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
 from .request_handler import ApiRequest, is_json
 
-MAX_FORM_BYTES = 512 * 1024
-"""The limit of a form, and of everything else that is not JSON. A form takes far more time and memory to parse."""
+MAX_SMALL_BODY_BYTES = 512 * 1024
+"""The limit of what is not JSON or records no events. A form, and the parameters of rules, take far more time and
+memory to parse than meter events do.
+"""
 UNBUDGETED_BYTES = 16 * 1024
 """A larger body is read only for a valid access key, and within the memory budget of the key."""
 _DRAIN_FACTOR = 4
@@ -27,15 +29,19 @@ FindKey = Callable[[str], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """The limits of one body: its size, that of a form, and the time in which it has to be received."""
+    """The limits of one body: its size, that of a small one, and the time in which it has to be received."""
 
     max_bytes: int
     timeout_seconds: float
-    max_form_bytes: int = MAX_FORM_BYTES
+    max_small_bytes: int = MAX_SMALL_BODY_BYTES
 
     def of(self, content_type: str) -> int:
         """Return the maximum size of a body with a content type."""
-        return self.max_bytes if is_json(content_type) else min(self.max_form_bytes, self.max_bytes)
+        return self.max_bytes if is_json(content_type) else min(self.max_small_bytes, self.max_bytes)
+
+    def without_events(self) -> "BodyLimits":
+        """Return the limits of a request that records no events."""
+        return replace(self, max_bytes=min(self.max_small_bytes, self.max_bytes))
 
     def budget(self) -> MemoryBudget:
         """Return the budget of all bodies, from the first byte until the response."""

@@ -44,15 +44,15 @@ class Condition(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 
     key: Name | None = None
     equals: str | None = None
-    one_of: list[str] | None = None
+    one_of: Annotated[list[str], Meta(max_length=1_000)] | None = None
     exists: bool | None = None
     greater_than: DecimalText | None = None
     at_least: DecimalText | None = None
     less_than: DecimalText | None = None
     at_most: DecimalText | None = None
     negated: "Condition | None" = msgspec.field(name="not", default=None)
-    all_of: "list[Condition] | None" = msgspec.field(name="all", default=None)
-    any_of: "list[Condition] | None" = msgspec.field(name="any", default=None)
+    all_of: "Annotated[list[Condition], Meta(max_length=100)] | None" = msgspec.field(name="all", default=None)
+    any_of: "Annotated[list[Condition], Meta(max_length=100)] | None" = msgspec.field(name="any", default=None)
 
 
 class Rounding(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import httpx2
 import psutil
 import pytest
-from tallybook.application.interfaces.http.request_body import MAX_FORM_BYTES, UNBUDGETED_BYTES
+from tallybook.application.interfaces.http.request_body import MAX_SMALL_BODY_BYTES, UNBUDGETED_BYTES
 from tallybook.application.metering import Metering
 
 from tests.http.ops.connection import Connection, post_head
@@ -76,9 +76,19 @@ def test_a_form_is_smaller_than_json(server: RunningServer, url: str) -> None:
             assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")
         assert cpu_seconds(server) - cpu_before < 1.5
         assert process.memory_info().rss - memory_before < 20_000_000
-        for content, headers in ((large_form[:MAX_FORM_BYTES], FORM), (b'{"a": "' + b"x" * 1_000_000 + b'"}', JSON)):
+        large_json = b'{"a": "' + b"x" * 1_000_000 + b'"}'
+        for content, headers in ((large_form[:MAX_SMALL_BODY_BYTES], FORM), (large_json, JSON)):
             response = client.post(EVENTS, content=content, headers=headers)
             assert (response.status_code, response.json()["error"]["code"]) == (400, "parameter_unknown")
+
+
+def test_json_without_events_is_as_small_as_a_form(server: RunningServer, url: str) -> None:
+    """A million conditions of a filter would take the server two gigabytes."""
+    with server.client(create_key(url, "admin")) as client:
+        for conditions, expected in ((1_000_000, "request_too_large"), (100_000, "parameter_invalid")):
+            content = b'{"event_name": "a", "filter": {"any": [' + b"{}," * conditions + b"{}]}}"
+            response = client.post("/v1/billing/meters/configure", content=content, headers=JSON)
+            assert response.json()["error"]["code"] == expected
 
 
 def stall(server: RunningServer, connections: ExitStack, number: int, size: int, *headers: str) -> None:

@@ -1,7 +1,10 @@
 """Ids of closed periods: a period that is closed again after a reopening gets another id."""
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from .....domain.customer_periods import ClosedPeriod
@@ -48,26 +51,23 @@ def optional_range(start: int | None, end: int | None) -> Bounds:
     return None if start is None else from_unix(start), None if end is None else from_unix(end)
 
 
-def list_identified_periods(
+def iter_identified_periods(
     ledger: ServedLedger,
     event_name: str,
     customer: str | None,
     bounds: Bounds = ALL_TIME,
     as_of: datetime | int | None = None,
-) -> list[IdentifiedPeriod]:
-    """Return the closed periods that overlap `bounds`, including reopened ones, with their keys."""
+) -> Iterator[IdentifiedPeriod]:
+    """Yield the closed periods that overlap `bounds`, including reopened ones, with their keys, by customer."""
     start, end = bounds
-    occurrences: Counter[tuple[str, int, int]] = Counter()
-    identified_periods: list[IdentifiedPeriod] = []
-    for period in ledger.metering.periods.list(
-        event_name, customer, start=start, end=end, as_of=as_of, reopened=True
-    ):  # periods with the same bounds come in order of closing
-        bounds_key = name_token(period.customer), to_microseconds(period.start), to_microseconds(period.end)
-        identified_periods.append(
-            IdentifiedPeriod(ClosedPeriodKey(event_name, *bounds_key, occurrences[bounds_key]), period)
-        )
-        occurrences[bounds_key] += 1
-    return identified_periods
+    periods = ledger.metering.periods.iterate(event_name, customer, start=start, end=end, as_of=as_of, reopened=True)
+    for name, of_customer in groupby(periods, attrgetter("customer")):
+        token, occurrences = name_token(name), Counter[tuple[int, int]]()
+        for period in of_customer:  # periods with the same bounds come in order of closing
+            period_bounds = to_microseconds(period.start), to_microseconds(period.end)
+            key = ClosedPeriodKey(event_name, token, *period_bounds, occurrences[period_bounds])
+            yield IdentifiedPeriod(key, period)
+            occurrences[period_bounds] += 1
 
 
 def find_identified_period(
@@ -78,9 +78,9 @@ def find_identified_period(
     if key is None:
         return None
     try:
-        identified_periods = list_identified_periods(
+        identified_periods = iter_identified_periods(
             ledger, key.event_name, name_from_token(key.customer_token), as_of=as_of
         )
+        return next((identified for identified in identified_periods if identified.key == key), None)
     except (MeterNotFound, InvalidParameter):
         return None
-    return next((identified for identified in identified_periods if identified.key == key), None)

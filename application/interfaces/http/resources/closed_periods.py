@@ -29,13 +29,13 @@ from ..errors import ApiError, missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..object_ids import METER_PREFIX, encode_id
 from ..operations import OperationRegistry
-from ..pagination import limit_page_size, list_response, paginate
+from ..pagination import list_response, paginate_unsorted
 from ..rules_objects import RulesObject
 from .closed_period_ids import (
     IdentifiedPeriod,
     closed_period_id,
     find_identified_period,
-    list_identified_periods,
+    iter_identified_periods,
     optional_range,
 )
 from .period_gaps import PeriodGap, adjacent_gaps
@@ -140,7 +140,7 @@ def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
     )
     candidates = [
         identified
-        for identified in list_identified_periods(ledger, event_name, params.customer)
+        for identified in iter_identified_periods(ledger, event_name, params.customer)
         if identified.period.closed_at == closed_period.closed_at
     ]
     return _to_response(
@@ -151,7 +151,7 @@ def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
     )
 
 
-@operations.get(URL)
+@operations.get(URL, is_large=True)
 def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObject[BillingClosedPeriod]:
     """List closed periods, newest first. With `reopened`, include reopened ones.
 
@@ -163,25 +163,22 @@ def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObjec
     else:
         event_names = [require_event_name(ledger, params.meter)]
     bounds = optional_range(params.start_time, params.end_time)
-    identified_periods = [
+    selected = (
         identified
         for event_name in event_names
-        for identified in list_identified_periods(ledger, event_name, params.customer, bounds, as_of)
-    ]
-    selected = sorted(
-        (identified for identified in identified_periods if params.reopened or identified.period.is_closed),
-        key=_sort_key,
-        reverse=True,
+        for identified in iter_identified_periods(ledger, event_name, params.customer, bounds, as_of)
+        if params.reopened or identified.period.is_closed
     )
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
         identified = find_identified_period(ledger, object_id)
         return None if identified is None else _sort_key(identified)
 
-    data, has_more = paginate(selected, _sort_key, decode_cursor, params)
-    page, is_cut = limit_page_size(data, params, lambda identified: len(encode(_groups(identified.period))))
+    page, has_more = paginate_unsorted(
+        selected, _sort_key, decode_cursor, params, lambda identified: len(encode(_groups(identified.period)))
+    )
     periods = [_to_response(identified, ledger, as_of) for identified in page]
-    return list_response(periods, URL, has_more=has_more or is_cut)
+    return list_response(periods, URL, has_more=has_more)
 
 
 @operations.get(URL + "/{id}")

@@ -33,7 +33,7 @@ from .closed_period_ids import (
     IdentifiedPeriod,
     closed_period_id,
     find_identified_period,
-    list_identified_periods,
+    iter_identified_periods,
     optional_range,
 )
 from .closed_periods import require_event_name
@@ -182,20 +182,20 @@ def _adjustments(
 ) -> list[tuple[IdentifiedPeriod, Adjustment]]:
     """Return the adjustment of each closed period that is not reopened, by customer and start."""
     start, end = bounds
-    closed_periods = {
-        (identified.key.customer_token, identified.period.start, identified.period.end): identified
-        for identified in list_identified_periods(ledger, event_name, customer, bounds, query.as_of)
+    keys = {
+        (identified.key.customer_token, identified.period.start, identified.period.end): identified.key
+        for identified in iter_identified_periods(ledger, event_name, customer, bounds, query.as_of)
         if identified.period.is_closed
     }
     adjustments = ledger.metering.periods.adjustments(
         event_name, customer, start=start, end=end, as_of=query.as_of, where=query.where, group_by=query.group_by
     )
     pairs = [
-        (closed_periods.get((name_token(period.customer), period.start, period.end)), adjustment)
+        (keys.get((name_token(period.customer), period.start, period.end)), adjustment)
         for adjustment in adjustments
         for period in (adjustment.period,)
     ]
-    return [(identified, adjustment) for identified, adjustment in pairs if identified is not None]
+    return [(IdentifiedPeriod(key, adjustment.period), adjustment) for key, adjustment in pairs if key is not None]
 
 
 def _find_or_404(ledger: ServedLedger, object_id: str, query: _Query) -> tuple[IdentifiedPeriod, Adjustment]:

@@ -8,7 +8,7 @@ from ....queries.verification import TableVerification, Verification
 from ..api_types import Parameters, to_unix
 from ..ledgers import RequestContext, ServedLedger, exclusive_job
 from ..operations import OperationRegistry
-from .closed_period_ids import closed_period_id, list_identified_periods
+from .closed_period_ids import closed_period_id, iter_identified_periods
 
 operations = OperationRegistry("Verification")
 MAX_PERIODS = 100
@@ -86,7 +86,7 @@ def _differing_period_ids(verification: Verification, ledger: ServedLedger) -> l
     ids: list[str] = []
     for difference in verification.differing_periods[:MAX_PERIODS]:
         period = difference.period
-        candidates = list_identified_periods(ledger, period.event_name, period.customer)
+        candidates = iter_identified_periods(ledger, period.event_name, period.customer)
         ids += [closed_period_id(identified) for identified in candidates if identified.period == period]
     return ids
 
