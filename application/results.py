@@ -84,6 +84,9 @@ class Total:
     the meter, or 0 if it is negative. All numbers are exact decimals. `last`, `min` and `max` are None if there is no
     usage, or if it has no values. `start` and `end` are as passed by the caller; those of summaries are in UTC.
 
+    If `start` or `end` lies inside an event time window of the meter, `counted_from` or `counted_until` is the end of
+    that window in UTC: the total has the usage of the windows that start in [start, end). Otherwise they are None.
+
     `groups` are the totals by dimension values, if the query asked for them; the `dimensions` of each are its values,
     None for an absent optional dimension. Under the formulas sum and count their values add up to `value`, unless a
     multiplier has no finite decimal form: the value of each group is rounded then.
@@ -101,6 +104,8 @@ class Total:
     max: Decimal | None = None
     dimensions: dict[str, str | None] = field(default_factory=dict[str, str | None], hash=False)
     groups: tuple["Total", ...] = ()
+    counted_from: datetime | None = None
+    counted_until: datetime | None = None
 
 
 class Verdict(StrEnum):

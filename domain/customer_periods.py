@@ -42,6 +42,9 @@ class PeriodGroup(BaseModel):
 class PeriodTotals(BaseModel):
     """The totals of a period when it was closed, and what they were computed from.
 
+    They contain the usage that occurred from `counted_from` until `counted_until`: the event time windows that start in
+    the period, and that no adjoining closing counted. None means the start or the end of the period.
+
     `quantity` is the result of the meter's formula and `billable` the billed quantity, never less than 0. `rules` and
     `revision` are the rules that applied, `position` is the ledger position of the last event included, and `digest`
     is the SHA-256 of the counted events. `groups` are the totals by dimension values, if the closing asked for them.
@@ -59,6 +62,8 @@ class PeriodTotals(BaseModel):
     position: int
     digest: str
     groups: tuple[PeriodGroup, ...] = ()
+    counted_from: datetime | None = None
+    counted_until: datetime | None = None
 
 
 class ClosedPeriod(PeriodTotals):
@@ -77,6 +82,11 @@ class ClosedPeriod(PeriodTotals):
     def is_closed(self) -> bool:
         """Whether the period is still closed."""
         return self.reopened_at is None
+
+    @property
+    def counted_range(self) -> tuple[datetime, datetime]:
+        """The range of the usage in the totals."""
+        return self.counted_from or self.start, self.counted_until or self.end
 
 
 STREAM_PREFIX = "period/"
@@ -104,6 +114,8 @@ class CustomerPeriods(Aggregate):
         position: int
         digest: str
         groups: tuple[PeriodGroup, ...] = Field(default=(), exclude_if=operator.not_)
+        counted_from: datetime | None = Field(default=None, exclude_if=operator.not_)
+        counted_until: datetime | None = Field(default=None, exclude_if=operator.not_)
 
         def mutate(self, aggregate: TAggregate | None) -> TAggregate | None:
             """Close the period; the first closed period of a customer on a meter creates the aggregate."""
@@ -178,12 +190,28 @@ class CustomerPeriods(Aggregate):
         bounds = sorted((period.start, period.end) for period in self.closed_periods if period.is_closed)
         return [(end, start) for (_, end), (start, _) in pairwise(bounds) if end < start]
 
+    def counted_range(
+        self, start: datetime, end: datetime, counted_from: datetime, counted_until: datetime
+    ) -> tuple[datetime, datetime]:
+        """Return the range of the usage to count in the period [start, end), given that of its event time windows.
+
+        It begins where that of an adjoining closed period ends, and overlaps that of none. This is the range of the
+        windows, unless other rules with other windows applied when the other period was closed.
+        """
+        for period in self.closed_periods:
+            other_from, other_until = period.counted_range
+            if period.is_closed and period.end <= start:
+                counted_from = other_until if period.end == start else max(counted_from, other_until)
+            elif period.is_closed and end <= period.start:
+                counted_until = other_from if period.start == end else min(counted_until, other_from)
+        return counted_from, counted_until
+
     def close(
         self, start: datetime, end: datetime, totals: PeriodTotals, *, at: datetime, policy: AcceptancePolicy
     ) -> ClosedPeriod:
         """Close [start, end) with `totals`. If it is closed already, return the existing closing and ignore `totals`.
 
-        Raises InvalidTimeRange (also for an empty range), PeriodNotEnded or PeriodOverlaps.
+        Raises InvalidTimeRange (also if no event time window starts in the range), PeriodNotEnded or PeriodOverlaps.
         """
         existing = self.find_closed(start, end)
         if existing is not None:
@@ -191,7 +219,16 @@ class CustomerPeriods(Aggregate):
         utc_start, utc_end = ensure_time_range(start, end)
         if utc_start == utc_end:
             raise InvalidTimeRange(f"A period must end after it starts at {start}.", field="end", value=end)
-        policy.check_period_end(utc_end, at)
+        counted_from, counted_until = totals.counted_from or utc_start, totals.counted_until or utc_end
+        if counted_from >= counted_until:
+            window = totals.rules.event_time_window
+            cause = "adjoining closed periods have its usage" if window is None else f"no UTC {window} starts in it"
+            raise InvalidTimeRange(
+                f"The period from {start} to {end} can have no usage: {cause}. Close a longer period.",
+                field="end",
+                value=end,
+            )
+        policy.check_period_end(utc_end, at, counted_until=counted_until)
         self._check_overlap(utc_start, utc_end)
         self.trigger_event(
             self.PeriodClosed, timestamp=at, event_name=self.event_name, customer=self.customer,

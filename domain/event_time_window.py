@@ -15,3 +15,11 @@ class EventTimeWindow(StrEnum):
     def microseconds(self) -> int:
         """The length of the window in microseconds."""
         return (3_600 if self is EventTimeWindow.HOUR else 86_400) * MICROSECONDS_PER_SECOND
+
+
+def round_up_to_window(at: int, window: EventTimeWindow | None) -> int:
+    """Return the first time from `at` on, in microseconds, at which a window starts; `at` without a window.
+
+    A range consists of the windows that start in it. So its bounds are rounded up, and ranges that adjoin tile.
+    """
+    return at if window is None else at + -at % window.microseconds

@@ -84,17 +84,21 @@ class AcceptancePolicy(BaseModel):
                 value=identifier,
             )
 
-    def check_period_end(self, end: datetime, now: datetime) -> None:
+    def check_period_end(self, end: datetime, now: datetime, *, counted_until: datetime | None = None) -> None:
         """Raise PeriodNotEnded if a period ended less than `grace_period` before `now`.
 
-        If `grace_period` is None, the period must still have ended.
+        A period ends once its last event time window has, at `counted_until` if it is later. If `grace_period` is None,
+        the period must still have ended.
         """
-        if now - end < (self.grace_period or timedelta(0)):
+        last_end = end if counted_until is None else max(end, counted_until)
+        if now - last_end < (self.grace_period or timedelta(0)):
             grace_note = (
                 f", and late meter events are awaited for {_format_duration(self.grace_period)} more"
                 if self.grace_period
                 else ""
             )
+            if last_end > end:
+                grace_note = f", its last event time window at {last_end:%Y-%m-%dT%H:%M:%SZ}{grace_note}"
             raise PeriodNotEnded(
                 f"The period ends at {end:%Y-%m-%dT%H:%M:%SZ}{grace_note}; it can't be closed before that, "
                 f"at {now:%Y-%m-%dT%H:%M:%SZ}.",

@@ -7,10 +7,12 @@ from then on, so correcting all of the past and announcing rules for next month 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
 from .errors import InvalidEffectiveFrom
+from .event_time_window import round_up_to_window
 from .rules import Rules
 from .timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
 
@@ -77,7 +79,10 @@ class RulesSchedule:
         return self.parts[max(bisect_right(self._starts, occurred_at) - 1, 0)]
 
     def between(self, start: int, end: int) -> Iterator[RulesInRange]:
-        """Yield the revisions that apply to usage in [start, end), in order of time; nothing if the range is empty."""
+        """Yield the revisions that apply to usage in [start, end), in order of time; nothing if the range is empty.
+
+        Windows are cut by the range: see `whole_windows`.
+        """
         ends = [*self._starts[1:], max(end, self._starts[-1])]
         for effective, part_end in zip(self.parts, ends, strict=True):
             first, last = max(start, effective.start), min(end, part_end)
@@ -86,13 +91,26 @@ class RulesSchedule:
             if first < last:
                 yield RulesInRange(first, last, effective)
 
-    def quantity_ranges(self, start: int, end: int) -> Iterator[RulesInRange]:
-        """Yield the parts of [start, end) that each have a single quantity, with the last rules that apply to each.
+    def whole_windows(self, start: int, end: int) -> Iterator[RulesInRange]:
+        """Yield the revisions that apply to the windows that start in [start, end), with the range of these windows.
 
-        Usage under several revisions has a single quantity if their formula, multiplier and rounding are the same.
+        A window belongs whole to the range that its start lies in. The last range may end after `end`, and after all
+        datetimes.
+        """
+        for part_start, part_end, effective in self.between(start, end):
+            window = effective.rules.event_time_window
+            first, last = round_up_to_window(part_start, window), round_up_to_window(part_end, window)
+            if first < last:
+                yield RulesInRange(first, last, effective)
+
+    def quantity_ranges(self, start: int, end: int) -> Iterator[RulesInRange]:
+        """Yield the parts of the windows that start in [start, end) that each have a single quantity.
+
+        Each has the last rules that apply to it. Usage under several revisions has a single quantity if their formula,
+        multiplier and rounding are the same.
         """
         pending: RulesInRange | None = None
-        for part in self.between(start, end):
+        for part in self.whole_windows(start, end):
             if pending is not None and pending.effective.rules.has_same_quantity(part.effective.rules):
                 pending = RulesInRange(pending.start, part.end, part.effective)
                 continue
@@ -114,6 +132,11 @@ class RulesSchedule:
     @cached_property
     def _starts(self) -> list[int]:
         return [part.start for part in self.parts]
+
+
+def bound_to_datetime(bound: int) -> datetime:
+    """Return the start or end of the range of whole windows as a datetime: the largest one if it is after that."""
+    return from_microseconds(min(bound, ALL_TIME[1]))
 
 
 def check_effective_from(schedule: RulesSchedule, start: int, rules: Rules) -> None:

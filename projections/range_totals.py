@@ -42,7 +42,7 @@ def range_totals(
 ) -> dict[TotalsKey, Totals]:
     """Return the totals by (index of the window between `boundaries`, customer id, group), if there is counted usage.
 
-    `boundaries` are microseconds since 1970 UTC.
+    `boundaries` are microseconds since 1970 UTC, and starts of event time windows if the meter has them.
     """
     earliest, latest = source.time_span(customer_id) or (0, 0)
     if source.parts is not None:  # a whole month is read as one bucket, also if the usage begins or ends inside it
@@ -96,22 +96,18 @@ class PartTotals:
     def of_range(self, range_part: RangePart, customer_id: int | None) -> Iterator[PartialTotals]:
         """Return partial totals of all usage in a range."""
         size, start, end = range_part
-        if size is None:
-            if self._event_time_window is None:
-                return self._of_blocks(self._parts.blocks_between(customer_id, start, end))
-            # One record of each event time window counts, at a time before or after the edge.
-            size = self._parts.bucket_sizes[-1]
-            start, end = bucket_start(start, size), next_bucket_start(end, size)
+        if size is None:  # event time windows aren't cut by ranges, so this is a meter without them
+            return self._of_blocks(self._parts.blocks_between(customer_id, start, end))
         if self._is_current:
             current = self._parts.totals_between(size, customer_id, start, end)
             window, groups = self._window_at(start), self._groups
             if window == self._window_at(end - 1):
                 return (((window, key[0], groups[key[2]]), totals) for key, totals in current if totals.count)
-            return ((self._key(key, totals), totals) for key, totals in current if totals.count)
+            return ((self._key(key), totals) for key, totals in current if totals.count)
         return self._of_buckets(size, self._parts.buckets_between(size, customer_id, start, end))
 
     def _of_buckets(self, size: int, buckets: Iterable[Bucket]) -> Iterator[PartialTotals]:
-        """Return the totals of buckets of one size that lie in one requested window or are event time windows."""
+        """Return the totals of buckets of one size, each of which lies in one requested window."""
 
         def open_buckets(opened: Sequence[Bucket]) -> Iterator[PartialTotals]:
             keys = [bucket.key for bucket in opened]
@@ -122,7 +118,7 @@ class PartTotals:
                 return self._of_blocks(blocks)
             return self._of_event_time_windows(blocks)
 
-        return self._of_parts(buckets, lambda bucket: self._window_at(bucket.totals.last_at or 0), open_buckets)
+        return self._of_parts(buckets, lambda bucket: self._window_at(bucket.key[1]), open_buckets)
 
     def _of_blocks(self, blocks: Iterable[UsageBlock]) -> Iterator[PartialTotals]:
         """Return the totals of blocks of a meter without an event time window."""
@@ -164,12 +160,11 @@ class PartTotals:
     def _of_event_time_windows(self, blocks: Iterable[UsageBlock]) -> Iterator[PartialTotals]:
         """Yield the totals of event time windows, given all blocks of each."""
         for key, totals in totals_by_window(blocks, self._parts.usage_in, self._as_of).items():
-            yield self._key(key, totals), totals
+            yield self._key(key), totals
 
-    def _key(self, key: BucketKey, totals: Totals) -> TotalsKey:
-        """Return the requested window that contains the last counted record, the customer and the group."""
-        assert totals.last_at is not None
-        return self._window_at(totals.last_at), key[0], self._groups[key[2]]
+    def _key(self, key: BucketKey) -> TotalsKey:
+        """Return the requested window that contains the bucket, the customer and the group."""
+        return self._window_at(key[1]), key[0], self._groups[key[2]]
 
     def _window_at(self, at: int) -> int:
         """Return the index of the requested window that contains a time; -1 or an index too high if none does."""

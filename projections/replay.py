@@ -38,7 +38,7 @@ _WindowKey = tuple[str, DimensionValues, int]
 
 
 class TotalsQuery(NamedTuple):
-    """A query for the totals of a meter in [start, end) under `rules`."""
+    """A query for the totals of a meter in [start, end) under `rules`: of the event time windows that start in it."""
 
     event_name: str
     rules: Rules
@@ -91,7 +91,7 @@ def replay_totals(
         window_totals = (
             {}
             if window is None
-            else _sum_by_customer(reversed(_newest_per_window(counted_page.newest, window, covered_windows)), query)
+            else _sum_by_customer(reversed(_newest_per_window(counted_page.newest, query, window, covered_windows)))
         )
         for customer, page_totals in chain(counted_page.totals.items(), window_totals.items()):
             totals[customer] = totals[customer].merge(page_totals)
@@ -103,8 +103,8 @@ def count_page(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled:
     window = query.rules.event_time_window
     usage_rows = _usage_of(events, query, cancelled)
     if window is None:
-        return PageTotals(_sum_by_customer(usage_rows, query), [])
-    return PageTotals({}, _newest_per_window(usage_rows, window, set()))
+        return PageTotals(_sum_by_customer(row for row in usage_rows if query.start <= row[1] < query.end), [])
+    return PageTotals({}, _newest_per_window(usage_rows, query, window, set()))
 
 
 def count_page_in_worker(page: RawPage, span: PageSpan, query: TotalsQuery, cancelled: Collection[int]) -> bytes:
@@ -189,34 +189,37 @@ def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: 
 
 
 def _newest_per_window(
-    usage_rows: Iterable[_UsageRow], window: EventTimeWindow, covered_windows: set[_WindowKey]
+    usage_rows: Iterable[_UsageRow], query: TotalsQuery, window: EventTimeWindow, covered_windows: set[_WindowKey]
 ) -> list[_UsageRow]:
-    """Return the newest event of each window that isn't in `covered_windows`, newest first; add these windows to it."""
+    """Return the newest event of each window that starts in the range and isn't in `covered_windows`, newest first.
+
+    These windows are added to `covered_windows`.
+    """
+    first, last = to_microseconds(query.start), to_microseconds(query.end)
     newest: list[_UsageRow] = []
     for row in sorted(usage_rows, key=_POSITION, reverse=True):
         customer, at, _, _, dimensions, _ = row
-        window_key = (customer, dimensions, window_start(to_microseconds(at), window))
-        if window_key not in covered_windows:
+        start = window_start(to_microseconds(at), window)
+        window_key = (customer, dimensions, start)
+        if first <= start < last and window_key not in covered_windows:
             covered_windows.add(window_key)
             newest.append(row)
     return newest
 
 
-def _sum_by_customer(usage_rows: Iterable[_UsageRow], query: TotalsQuery) -> dict[str, Totals]:
-    """Return the totals by customer of the rows, in ledger order, that occurred in the queried range."""
-    start, end = query.start, query.end
+def _sum_by_customer(usage_rows: Iterable[_UsageRow]) -> dict[str, Totals]:
+    """Return the totals by customer of the rows, in ledger order."""
     sums: dict[str, _RunningTotals] = {}
     for row in usage_rows:
         customer, at, _, value, _, unique_value = row
-        if start <= at < end:
-            running = sums.get(customer)
-            if running is None:
-                running = sums[customer] = _RunningTotals(row)
-            running.values.append(value)
-            if unique_value is not None:
-                running.unique_values.add(unique_value)
-            if at >= running.latest[1]:
-                running.latest = row
+        running = sums.get(customer)
+        if running is None:
+            running = sums[customer] = _RunningTotals(row)
+        running.values.append(value)
+        if unique_value is not None:
+            running.unique_values.add(unique_value)
+        if at >= running.latest[1]:
+            running.latest = row
     return {customer: running.totals() for customer, running in sums.items()}
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.counting import UsageRecord, effective_by_position
-from ..domain.event_time_window import EventTimeWindow
+from ..domain.event_time_window import EventTimeWindow, round_up_to_window
 from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .concatenated_usage import joined_span
@@ -54,6 +54,10 @@ class ViewPart(NamedTuple):
         """The rules of the part."""
         return self.source.rules
 
+    def round_up(self, at: int) -> int:
+        """Return the start of the first window of the part that starts at a time or later; at most its end."""
+        return min(max(round_up_to_window(at, self.rules.event_time_window), self.start), self.end)
+
 
 CustomerNames = Callable[[Iterable[int]], Mapping[int, str]]
 """Returns customers by their ids."""
@@ -75,6 +79,15 @@ class UsageView:
         """Return the part with usage that occurred at a time."""
         return self.parts[max(bisect_right(self._starts, occurred_at) - 1, 0)]
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The range of the view."""
+        return self.parts[0].start, self.parts[-1].end
+
+    def whole_windows(self, start: int, end: int) -> tuple[int, int]:
+        """Return the range of the windows that start in [start, end), which lies in the queried range."""
+        return self.part_at(start).round_up(start), self.part_at(end - 1).round_up(end)
+
     def customer_id(self, customer: str) -> int | None:
         """Return the id of a customer, which is the same in all parts, or None if it has no usage."""
         return next((known for part in self.parts if (known := part.source.customer_id(customer)) is not None), None)
@@ -86,11 +99,14 @@ class UsageView:
     def totals(
         self, customer_id: int | None, boundaries: Sequence[int], as_of: AsOf | None = None
     ) -> dict[TotalsKey, Totals]:
-        """Return the totals by (index of the window between `boundaries`, customer id, group), if there is usage."""
+        """Return the totals by (index of the range between `boundaries`, customer id, group), if there is usage.
+
+        An event time window belongs to the range that it starts in.
+        """
         totals: dict[TotalsKey, Totals] = {}
-        for start, end, source, groups, _ in self.parts:
-            clipped = [min(max(boundary, start), end) for boundary in boundaries]
-            part_totals = range_totals(source, customer_id, clipped, as_of, groups)
+        for part in self.parts:
+            rounded = [part.round_up(boundary) for boundary in boundaries]
+            part_totals = range_totals(part.source, customer_id, rounded, as_of, part.groups)
             common = {key: totals[key].merge(part_totals[key]) for key in totals.keys() & part_totals.keys()}
             totals = {**totals, **part_totals, **common} if totals else part_totals
         return totals
@@ -98,7 +114,10 @@ class UsageView:
     def verdicts(
         self, customer_id: int | None, start: int, end: int, as_of: AsOf | None = None
     ) -> Iterator[UsageVerdict]:
-        """Yield every record in [start, end) with its verdict, ordered by (occurred_at, position)."""
+        """Yield every record in [start, end) with its verdict, ordered by (occurred_at, position).
+
+        The range isn't rounded to windows: pass the `bounds` of a view.
+        """
         for part in self.parts:
             yield from _part_verdicts(part, customer_id, max(start, part.start), min(end, part.end), as_of)
 
@@ -108,6 +127,7 @@ class UsageView:
         """Yield every record in [start, end) with its verdicts now and as of `since`, which is earlier.
 
         Records are ordered by (occurred_at, position). Both verdicts are the same object if its window didn't change.
+        The range isn't rounded to windows: pass the `bounds` of a view.
         """
         for part in self.parts:
             yield from _part_changes(part, customer_id, (max(start, part.start), min(end, part.end)), since, as_of)

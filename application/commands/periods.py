@@ -14,7 +14,7 @@ from ..ledger.ledger import Ledger
 from ..queries.adjustments import PeriodQueries
 from ..queries.dimension_query import parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
-from ..queries.period_totals import compute_period_totals
+from ..queries.period_totals import compute_period_totals, query_period
 from ..validation import optional_note, require_customer, require_event_name, require_text, require_time_range
 
 
@@ -38,11 +38,13 @@ class PeriodCommands(PeriodQueries):
         Meter events and cancellations that arrive later are recorded as usual and never change the closed period:
         `adjustments` returns their difference. Closing a closed period again returns the first result.
 
-        Raises PeriodNotEnded before the end and the policy's grace period have passed, and PeriodOverlaps if the period
-        overlaps another closed period of the customer on this meter.
+        The period has the usage of the event time windows that start in it; see `counted_from` and `counted_until` of
+        the result. Raises PeriodNotEnded before the end of the last window and the policy's grace period have passed,
+        InvalidTimeRange if no window starts in the period, and PeriodOverlaps if it overlaps another closed period of
+        the customer on this meter.
         """
         event_name, customer = require_event_name(event_name), require_customer(customer)
-        (start, end, bounds), dimensions = require_time_range(start, end), parse_dimensions(None, group_by)
+        (start, end, _), dimensions = require_time_range(start, end), parse_dimensions(None, group_by)
         while True:
             periods = self._ledger.customer_periods(event_name, customer)
             periods = periods or CustomerPeriods.empty(event_name, customer, at=self._now())
@@ -51,8 +53,8 @@ class PeriodCommands(PeriodQueries):
                 return closed
             with self._meter_queries.session() as read_models:
                 meter = self._meter_queries.open_meter(read_models, event_name)
-                query = meter.query(bounds, dimensions)
-                totals = compute_period_totals(query, customer, bounds)
+                query = query_period(meter, periods, start, end, dimensions)
+                totals = compute_period_totals(query, customer, start, end)
             # The clock is read after the totals are computed: no event in them is recorded later than the closing.
             closed = periods.close(start, end, totals, at=self._now(), policy=self._policy)
             try:

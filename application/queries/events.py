@@ -75,7 +75,7 @@ class EventQueries:
             time_span = query.view.time_span(customer_id)
             if time_span is None:
                 return []
-            first, last = max(bounds[0], time_span[0]), min(bounds[1], time_span[1])
+            first, last = max(query.view.bounds[0], time_span[0]), min(query.view.bounds[1], time_span[1])
             cursor = None if starting_after is None else self._cursor_position(starting_after, event_name)
             first = first if cursor is None else max(first, cursor[0])
             verdicts = query.view.verdicts(customer_id, first, last, query.as_of)
@@ -99,10 +99,10 @@ class EventQueries:
                 value=identifier,
             )
         occurred_at = to_microseconds(stored.data.occurred_at)
-        bounds = (occurred_at, occurred_at + 1)
-        with self._meter_queries.query(stored.data.event_name, as_of, bounds) as query:
+        with self._meter_queries.open(stored.data.event_name, as_of) as meter:
+            query = meter.exact_query((occurred_at, occurred_at + 1))
             customer, *_ = query.rules.parse(stored.data.payload)
-            verdicts = query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
+            verdicts = query.view.verdicts(query.customer_id(customer), *query.view.bounds, query.as_of)
             own_verdict = [verdict for verdict in verdicts if verdict.record.position == stored.position]
             return _event_views(self._ledger, own_verdict, query.view)[0]
 
@@ -145,21 +145,23 @@ class EventQueries:
         with self._meter_queries.query(event_name, as_of, bounds, dimensions) as query:
             rules, customer_id = query.rules, query.customer_id(customer)
             summary, batch = _Summary(query.view), list[UsageVerdict]()
-            for batch in _batches(query.view.verdicts(customer_id, *bounds, query.as_of)):
+            for batch in _batches(query.view.verdicts(customer_id, *query.view.bounds, query.as_of)):
                 summary.add(batch)
                 if progress is not None:
                     progress(summary.event_count)
             is_one_batch, totals_by_group = summary.event_count == len(batch), summary.totals_by_group()
             events = _EventsInBlock(
                 self._explained_events(
-                    iter(batch) if is_one_batch else query.view.verdicts(customer_id, *bounds, query.as_of),
+                    iter(batch) if is_one_batch else query.view.verdicts(customer_id, *query.view.bounds, query.as_of),
                     query,
                     Totals.merge_all(list(totals_by_group.values())),
                 )
             )
             try:
                 yield ExplanationStream(
-                    TotalResults(rules, dimensions.group_by).total(totals_by_group, customer, start, end),
+                    TotalResults(rules, dimensions.group_by).total(
+                        totals_by_group, customer, query.counted_range(start, end)
+                    ),
                     rules.formula,
                     rules.event_time_window,
                     query.revision,

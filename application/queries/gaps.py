@@ -29,12 +29,15 @@ def gaps_by_range(customers: Iterable[CustomerPeriods], first: int | None, last:
 def compute_gaps(meter: OpenMeter, by_range: _CustomersByRange) -> list[PeriodGap]:
     """Return each gap with its usage, by customer and start. A range that many customers share is read once.
 
-    A gap in which the rules change so that it has no single quantity is returned as several ones.
+    A gap in which the rules change so that it has no single quantity is returned as several ones. A gap in which no
+    event time window starts can have no usage, and isn't returned.
     """
     gaps: list[PeriodGap] = []
     for gap_bounds, customers in by_range.items():
-        for start, end, effective in meter.quantity_ranges(gap_bounds):
-            query = meter.query((start, end))
+        quantity_ranges = list(meter.quantity_ranges(gap_bounds))
+        starts = [gap_bounds[0], *(quantity_range.start for quantity_range in quantity_ranges[1:])]
+        for start, end, quantity_range in zip(starts, [*starts[1:], gap_bounds[1]], quantity_ranges, strict=False):
+            query, times = meter.query((start, end)), (from_microseconds(start), from_microseconds(end))
             only_customer = query.customer_id(customers[0]) if len(customers) == 1 else None
             by_customer = {
                 customer_id: totals
@@ -42,6 +45,6 @@ def compute_gaps(meter: OpenMeter, by_range: _CustomersByRange) -> list[PeriodGa
             }
             for customer in customers:
                 totals = by_customer.get(query.customer_id(customer) or 0, Totals())
-                times, quantity = (from_microseconds(start), from_microseconds(end)), effective.rules.quantity(totals)
+                quantity = quantity_range.effective.rules.quantity(totals)
                 gaps.append(PeriodGap(meter.event_name, customer, *times, quantity, totals.count))
     return sorted(gaps, key=lambda gap: (gap.customer, gap.start))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ...domain.errors import RulesChangeInRange
 from ...domain.rules import Rules
 from ...domain.schedule import RulesInRange, RulesSchedule
-from ...domain.timestamps import from_microseconds, to_iso
+from ...domain.timestamps import from_microseconds, to_iso, to_microseconds
 from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
 from ...projections.usage_view import UsageView
@@ -18,6 +18,7 @@ from ..similar_names import meter_not_found
 from ..validation import parse_as_of, require_event_name
 from .dimension_query import NO_DIMENSIONS, DimensionArguments
 from .freshness import FreshReadModels
+from .total_results import CountedRange
 from .view_factory import ViewFactory
 
 Bounds = tuple[int, int]
@@ -49,6 +50,11 @@ class MeterQuery(NamedTuple):
     def revision(self) -> int:
         """The newest revision of the rules that applies to usage in the range."""
         return self.view.parts[-1].revision
+
+    def counted_range(self, start: datetime, end: datetime) -> CountedRange:
+        """Return a range, which lies in that of the query, with the times from and until which its usage counts."""
+        bounds = to_microseconds(start), to_microseconds(end)
+        return CountedRange.of(start, end, self.view.whole_windows(*bounds))
 
     def customer_id(self, customer: str | None) -> int | None:
         """Return the id of a customer, 0 (which no customer has) if it has no usage, and None for all customers."""
@@ -84,8 +90,14 @@ class OpenMeter(NamedTuple):
     as_of: AsOf | None
 
     def query(self, bounds: Bounds, dimensions: DimensionArguments = NO_DIMENSIONS) -> MeterQuery:
-        """Return a query of the usage in a range. Raises InvalidParameter for wrong dimensions."""
-        view = self.views.view(self.schedule, *bounds, dimensions)
+        """Return a query of the usage in the windows that start in a range. Raises InvalidParameter."""
+        return self._query(self.views.view(self.schedule, *bounds, dimensions))
+
+    def exact_query(self, bounds: Bounds, dimensions: DimensionArguments = NO_DIMENSIONS) -> MeterQuery:
+        """Return a query of the usage that occurred in a range, also in a part of a window: that of a closed period."""
+        return self._query(self.views.exact_view(self.schedule, *bounds, dimensions))
+
+    def _query(self, view: UsageView) -> MeterQuery:
         return MeterQuery(self.event_name, view, self.resolve_position, self.as_of)
 
     def quantity_ranges(self, bounds: Bounds) -> Iterator[RulesInRange]:

@@ -2,18 +2,36 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from ...domain.counting import UsageRecord, usage_digest
-from ...domain.customer_periods import PeriodGroup, PeriodTotals
+from ...domain.customer_periods import CustomerPeriods, PeriodGroup, PeriodTotals
 from ...domain.rules import Rules
+from ...domain.schedule import bound_to_datetime
+from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import DimensionGroups, Group, group_order
-from .meter_query import Bounds, MeterQuery
+from .dimension_query import DimensionArguments
+from .meter_query import MeterQuery, OpenMeter
+from .total_results import CountedRange
 
 
-def compute_period_totals(query: MeterQuery, customer: str, bounds: Bounds) -> PeriodTotals:
-    """Return the totals of a customer in a range, with the rules, position and digest they were computed from."""
-    rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
+def query_period(
+    meter: OpenMeter, periods: CustomerPeriods, start: datetime, end: datetime, dimensions: DimensionArguments
+) -> MeterQuery:
+    """Return a query of the usage to count in a period of a customer. See `CustomerPeriods.counted_range`."""
+    whole_windows = meter.query((to_microseconds(start), to_microseconds(end))).view.bounds
+    counted_from, counted_until = periods.counted_range(start, end, *map(bound_to_datetime, whole_windows))
+    return meter.exact_query((to_microseconds(counted_from), to_microseconds(counted_until)), dimensions)
+
+
+def compute_period_totals(query: MeterQuery, customer: str, start: datetime, end: datetime) -> PeriodTotals:
+    """Return the totals of a customer in the range of a query, with what they were computed from.
+
+    `start` and `end` are those of the period.
+    """
+    rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *query.view.bounds, query.as_of)
+    counted_range = CountedRange.of(start, end, query.view.bounds)
     counted = [verdict.record for verdict in verdicts if verdict.is_counted]
     groups = query.view.parts[-1].groups
     by_group = totals_by_group(counted, groups)
@@ -30,6 +48,8 @@ def compute_period_totals(query: MeterQuery, customer: str, bounds: Bounds) -> P
         position=query.position,
         digest=usage_digest(counted),
         groups=_period_groups(groups, rules, by_group),
+        counted_from=counted_range.counted_from,
+        counted_until=counted_range.counted_until,
     )
 
 

@@ -3,6 +3,7 @@
 from ...domain.customer_periods import ClosedPeriod
 from ...domain.schedule import RulesInRange, RulesSchedule
 from ...domain.timestamps import to_microseconds
+from ...projections.models import AsOf
 from ...projections.usage_view import UsageView
 from .dimension_query import DimensionArguments
 from .meter_query import Bounds, OpenMeter
@@ -23,12 +24,14 @@ class RangeViews:
         self._current: dict[int, list[tuple[RulesInRange, UsageView]]] = {}
 
     def at_closing(self, period: ClosedPeriod) -> UsageView:
-        """Return the usage of the period's range under the rules that it was closed under."""
+        """Return the usage of the period's range under the rules over time that it was closed under."""
         bounds = self._select_range(period)
         view = self._at_closing.get(period.revision)
         if view is None:
-            schedule = RulesSchedule.always(period.rules, period.revision)
-            view = self._at_closing[period.revision] = self._meter.views.view(schedule, *bounds, self._dimensions)
+            schedule = self._meter.views.schedule(AsOf(position=period.position))
+            if schedule.at(bounds[1] - 1).rules != period.rules:  # closed under other rules than those in force then
+                schedule = RulesSchedule.always(period.rules, period.revision)
+            view = self._at_closing[period.revision] = self._meter.views.exact_view(schedule, *bounds, self._dimensions)
         return view
 
     def are_current_rules(self, period: ClosedPeriod) -> bool:
@@ -56,5 +59,6 @@ class RangeViews:
 
 
 def bounds_of(period: ClosedPeriod) -> Bounds:
-    """Return the range of a period in microseconds since 1970 UTC."""
-    return to_microseconds(period.start), to_microseconds(period.end)
+    """Return the range of the usage in a closed period, in microseconds since 1970 UTC."""
+    counted_from, counted_until = period.counted_range
+    return to_microseconds(counted_from), to_microseconds(counted_until)

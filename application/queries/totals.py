@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from ...domain.calendar import CalendarWindow, get_timezone, iter_windows, window_containing
 from ...domain.errors import InvalidParameter
-from ...domain.schedule import RulesSchedule
+from ...domain.schedule import RulesSchedule, bound_to_datetime
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import Group
@@ -20,7 +20,7 @@ from ..results import Total
 from ..validation import optional_customer, require_choice, require_event_name, require_time_range
 from .dimension_query import Where, parse_dimensions
 from .meter_query import MeterQueryFactory, single_quantity_rules
-from .total_results import TotalResults
+from .total_results import CountedRange, TotalResults
 
 MAX_WINDOWS = 100_000
 
@@ -51,7 +51,8 @@ class TotalQueries:
             by_group: _ByGroup = defaultdict(list)
             for (_, _, group), totals in query.view.totals(query.customer_id(customer), bounds, query.as_of).items():
                 by_group[group].append(totals)
-            return TotalResults(query.rules, dimensions.group_by).total(_merge(by_group), customer, start, end)
+            results = TotalResults(query.rules, dimensions.group_by)
+            return results.total(_merge(by_group), customer, query.counted_range(start, end))
 
     @retry_on_connection_loss
     def totals(
@@ -66,13 +67,13 @@ class TotalQueries:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
         (start, end, bounds), dimensions = require_time_range(start, end), parse_dimensions(where, group_by)
         with self._meter_queries.query(event_name, as_of, bounds, dimensions) as query:
-            results = TotalResults(query.rules, dimensions.group_by)
+            results, counted_range = TotalResults(query.rules, dimensions.group_by), query.counted_range(start, end)
             by_customer: defaultdict[int, dict[Group, Totals]] = defaultdict(dict)
             for (_, customer_id, group), totals in query.view.totals(None, bounds, query.as_of).items():
                 by_customer[customer_id][group] = totals
             names = query.view.customer_names(by_customer)
             return [
-                results.total(by_customer[customer_id], customer, start, end)
+                results.total(by_customer[customer_id], customer, counted_range)
                 for customer_id, customer in sorted(names.items(), key=lambda item: item[1])
             ]
 
@@ -81,12 +82,13 @@ class TotalQueries:
         """Return the total of each customer, computed from the ledger alone."""
         (start, end, bounds), event_name = require_time_range(start, end), require_event_name(event_name)
         meter = self._ledger.meter(event_name)
-        in_range = list(meter.schedule.between(*bounds))
+        in_range = list(meter.schedule.whole_windows(*bounds))
         rules = single_quantity_rules(event_name, [(part.start, part.effective.rules) for part in in_range])
         results = TotalResults(rules, ())
+        counted_range = CountedRange.of(start, end, (in_range[0].start, in_range[-1].end) if in_range else bounds)
         by_customer: defaultdict[str, list[Totals]] = defaultdict(list)
         for part_start, part_end, (_, _, part_rules) in in_range:
-            times = from_microseconds(part_start), from_microseconds(part_end)
+            times = bound_to_datetime(part_start), bound_to_datetime(part_end)
             query = TotalsQuery(event_name, part_rules, *times)
             part_totals = replay_totals(
                 self._ledger, query, page_size=self._projector.page_size, workers=self._projector.workers
@@ -94,7 +96,7 @@ class TotalQueries:
             for customer, totals in part_totals.items():
                 by_customer[customer].append(totals)
         return [
-            results.total({(): Totals.merge_all(parts)}, customer, start, end)
+            results.total({(): Totals.merge_all(parts)}, customer, counted_range)
             for customer, parts in sorted(by_customer.items())
         ]
 
@@ -127,7 +129,7 @@ class TotalQueries:
             windows = list(pairwise(from_microseconds(boundary) for boundary in boundaries))
             return [
                 TotalResults(query.view.part_at(boundaries[index]).rules, dimensions.group_by).total(
-                    _merge(by_group), customer, *windows[index]
+                    _merge(by_group), customer, query.counted_range(*windows[index])
                 )
                 for index, by_group in sorted(by_window.items())
             ]
@@ -145,8 +147,8 @@ def split_at_changes(boundaries: Sequence[int], schedule: RulesSchedule) -> list
     """Return the boundaries of windows, and those where the rules change so that a window has no single quantity."""
     if not boundaries:
         return []
-    changes = [part.start for part in schedule.quantity_ranges(boundaries[0], boundaries[-1])]
-    return sorted({*boundaries, *changes})
+    quantity_ranges = schedule.quantity_ranges(boundaries[0], boundaries[-1])
+    return sorted({*boundaries, *(changed.start for changed in islice(quantity_ranges, 1, None))})
 
 
 def window_boundaries(

@@ -18,6 +18,7 @@ from ..storage.ports import CorruptedReadModel, GenerationStore
 from .dimension_query import DimensionArguments
 from .meter_query import MeterQueryFactory
 from .period_totals import compute_period_totals
+from .range_views import bounds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,11 @@ class Verifier:
     ) -> PeriodDifference | None:
         """Compare a closing with the ledger. It can't include an event that was stored after it."""
         position = min(period.position, stored_at - 1)
-        bounds = to_microseconds(period.start), to_microseconds(period.end)
         meter = self._meter_queries.open_meter(expected, period.event_name, AsOf(position=position))
         group_by = tuple(period.groups[0].dimensions) if period.groups else ()
-        query = meter.query(bounds, DimensionArguments({}, group_by))._replace(resolve_position=lambda: position)
-        totals = compute_period_totals(query, period.customer, bounds)
+        query = meter.exact_query(bounds_of(period), DimensionArguments({}, group_by))
+        query = query._replace(resolve_position=lambda: position)
+        totals = compute_period_totals(query, period.customer, period.start, period.end)
         frozen = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
         return None if frozen == totals else PeriodDifference(period, totals)
 

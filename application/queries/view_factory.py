@@ -1,11 +1,12 @@
 """The view of a meter's usage under given rules over time, from what the read models have folded."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+from ...domain.event_time_window import round_up_to_window
 from ...domain.rules import Rules
 from ...domain.schedule import RulesInRange, RulesSchedule
 from ...projections.concatenated_usage import ConcatenatedUsage
-from ...projections.models import FoldedRules, ProjectedMeter
+from ...projections.models import AsOf, FoldedRules, ProjectedMeter
 from ...projections.ports import ReadModelReader
 from ...projections.reparsed_usage import LocalCustomers, PayloadLoader, ReparsedUsage
 from ...projections.selected_usage import select_usage
@@ -23,6 +24,10 @@ class ViewFactory:
         self._load_payloads = load_payloads
         self._customers = LocalCustomers(read_models)
 
+    def schedule(self, as_of: AsOf) -> RulesSchedule:
+        """Return the rules over time as known as of a point in the ledger."""
+        return self._meter.schedule(as_of)
+
     def view(
         self,
         schedule: RulesSchedule,
@@ -31,11 +36,22 @@ class ViewFactory:
         dimensions: DimensionArguments = NO_DIMENSIONS,
         other_keys: Collection[str] = (),
     ) -> UsageView:
-        """Return the usage in [start, end) under rules over time, with the selected dimension values.
+        """Return the usage in the windows that start in [start, end), with the selected dimension values.
 
-        `dimensions` name dimensions of any of these rules, or `other_keys`. Raises InvalidParameter.
+        It is counted under rules over time. `dimensions` name dimensions of any of these rules, or `other_keys`. Raises
+        InvalidParameter.
         """
-        in_range = list(schedule.between(start, end)) or [RulesInRange(start, end, schedule.at(start))]
+        return self._view(list(schedule.whole_windows(start, end)) or [_empty(schedule, start)], dimensions, other_keys)
+
+    def exact_view(
+        self, schedule: RulesSchedule, start: int, end: int, dimensions: DimensionArguments = NO_DIMENSIONS
+    ) -> UsageView:
+        """Return the usage that occurred in [start, end), also in a part of a window: that of a closed period."""
+        return self._view(list(schedule.between(start, end)) or [_empty(schedule, start)], dimensions)
+
+    def _view(
+        self, in_range: Sequence[RulesInRange], dimensions: DimensionArguments, other_keys: Collection[str] = ()
+    ) -> UsageView:
         keys = (*(key for _, _, effective in in_range for key in effective.rules.all_dimension_keys), *other_keys)
         parts: list[ViewPart] = []
         for rules_in_range in in_range:
@@ -69,3 +85,10 @@ class ViewFactory:
             first, last = (start if index == 0 else max(start, part.start)), min(end, part_end)
             if first < last or (start == end and first == start and start < part_end):
                 yield first, last, part
+
+
+def _empty(schedule: RulesSchedule, start: int) -> RulesInRange:
+    """Return the empty range of the windows that start in a range from `start` on, if there are none."""
+    effective = schedule.at(start)
+    at = round_up_to_window(start, effective.rules.event_time_window)
+    return RulesInRange(at, at, effective)

@@ -45,6 +45,8 @@ def test_a_total_is_exact_and_shows_customer_and_period(tallybook: CommandLine) 
         "max": "10",
         "dimensions": {},
         "groups": [],
+        "counted_from": None,
+        "counted_until": None,
     }
 
 

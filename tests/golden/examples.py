@@ -142,6 +142,22 @@ def _period_with_groups() -> list[Aggregate.Event]:
     return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _period_with_counted_range() -> list[Aggregate.Event]:
+    periods = CustomerPeriods.empty("tokens/out", "Zoë & Søn", at=RECORDED_AT)
+    counted_range = {
+        "counted_from": datetime(2026, 10, 1, tzinfo=UTC),
+        "counted_until": datetime(2026, 11, 1, tzinfo=UTC),
+    }
+    periods.close(
+        datetime(2026, 9, 30, 22, tzinfo=UTC),
+        datetime(2026, 10, 31, 23, tzinfo=UTC),
+        _totals().model_copy(update=counted_range),
+        at=RECORDED_AT + timedelta(hours=5),
+        policy=AcceptancePolicy(),
+    )
+    return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
+
+
 def _access_key() -> list[Aggregate.Event]:
     key = AccessKey.create(
         "6f1c0a9be2d4783f",
@@ -165,6 +181,7 @@ EXAMPLES: Mapping[str, Aggregate.Event] = {
 VARIANTS: Mapping[str, Aggregate.Event] = {
     "all-rules": _meter_with_all_rules()[0],
     "groups": _period_with_groups()[0],
+    "counted-range": _period_with_counted_range()[0],
     "effective-from": _announced_rules()[1],
 }
 """Examples with fields that were added later and are left out without a value, by the variant that they show."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import NamedTuple
+
+Bounds = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)
@@ -57,18 +59,49 @@ def effective(history: list[HistoryEntry], meter: str, window: str | None) -> li
     return sorted(entries, key=lambda entry: (entry.occurred_at, entry.position))
 
 
+def window_start(at: datetime, window: str | None) -> datetime:
+    """Return the start of the window that contains a time: the time itself without a window."""
+    if window is None:
+        return at
+    return at.replace(minute=0, second=0, microsecond=0, **({"hour": 0} if window == "day" else {}))
+
+
+def next_window_start(at: datetime, window: str | None) -> datetime:
+    """Return the start of the first window that starts at a time or later."""
+    start = window_start(at, window)
+    return start if start == at else start + timedelta(**{f"{window}s": 1})
+
+
 def entries_between(
-    entries: list[HistoryEntry], customer: str | None, start: datetime, end: datetime
+    entries: list[HistoryEntry], customer: str | None, start: datetime, end: datetime, window: str | None = None
 ) -> list[HistoryEntry]:
-    """Return the entries of `customer`, or of all customers if None, in [start, end)."""
-    return [entry for entry in entries if customer in (None, entry.customer) and start <= entry.occurred_at < end]
+    """Return the entries of `customer`, or of all customers if None, whose window starts in [start, end)."""
+    return [
+        entry
+        for entry in entries
+        if customer in (None, entry.customer) and start <= window_start(entry.occurred_at, window) < end
+    ]
+
+
+def counted_range(bounds: Bounds, window: str | None, closed: Sequence[tuple[Bounds, Bounds]]) -> Bounds:
+    """Return the range of the usage in a closing: of the windows that start in it, from where adjoining closings end.
+
+    `closed` are the bounds of the customer's closed periods, and the ranges of their usage.
+    """
+    counted_from, counted_until = (next_window_start(bound, window) for bound in bounds)
+    for other, (other_from, other_until) in closed:
+        if other[1] <= bounds[0]:
+            counted_from = other_until if other[1] == bounds[0] else max(counted_from, other_until)
+        elif bounds[1] <= other[0]:
+            counted_until = other_from if other[0] == bounds[1] else min(counted_until, other_from)
+    return counted_from, counted_until
 
 
 def compute_totals(
-    entries: list[HistoryEntry], customer: str | None, start: datetime, end: datetime
+    entries: list[HistoryEntry], customer: str | None, start: datetime, end: datetime, window: str | None
 ) -> ReferenceTotals:
-    """Return the totals of `customer`, or of all customers if None, in [start, end)."""
-    in_range = entries_between(entries, customer, start, end)
+    """Return the totals of `customer`, or of all customers if None, of the windows that start in [start, end)."""
+    in_range = entries_between(entries, customer, start, end, window)
     values = [Fraction(entry.value) for entry in in_range if entry.value is not None]
     last = in_range[-1].value if in_range else None
     return ReferenceTotals(

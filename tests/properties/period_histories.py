@@ -3,18 +3,26 @@
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fractions import Fraction
 
 import pytest
 from hypothesis import strategies as st
 from tallybook.application import ClosedPeriod, Metering
 from tallybook.domain import BillingCycle
-from tallybook.domain.errors import IncompatibleRules, PeriodOverlaps
+from tallybook.domain.errors import IncompatibleRules, InvalidTimeRange, PeriodOverlaps
 
 from ..notation import Clock
 from .histories import BEGINNING, FILTER, FORMULAS, LIFTED, WINDOWS
-from .naive import HistoryEntry, compute_contributions, compute_quantity, effective, entries_between
+from .naive import (
+    Bounds,
+    HistoryEntry,
+    compute_contributions,
+    compute_quantity,
+    counted_range,
+    effective,
+    entries_between,
+)
 
 NAMES = ("acme", "beta")
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu")
@@ -91,13 +99,11 @@ class RecordedEvent:
 VerdictAndContribution = tuple[str, Fraction]
 """The verdict on an event, and its contribution to the quantity."""
 
-Bounds = tuple[datetime, datetime]
-
 
 def expected_verdicts(
     events: list[RecordedEvent], rules: Rules, customer: str, bounds: Bounds
 ) -> dict[str, VerdictAndContribution]:
-    """Return the verdict and contribution of each event of a customer's period, by identifier."""
+    """Return the verdict and contribution of each event that occurred in a range, by identifier."""
     entries = rules.apply(events)
     cancelled = {entry.identifier for entry in entries if entry.cancels}
     counted = entries_between(effective(entries, "", rules.window), customer, *bounds)
@@ -116,9 +122,12 @@ def expected_verdicts(
     }
 
 
-def expected_total(events: list[RecordedEvent], rules: Rules, customer: str | None, bounds: Bounds) -> Fraction:
-    """Return the quantity of a customer's period by the naive model."""
-    counted = entries_between(effective(rules.apply(events), "", rules.window), customer, *bounds)
+def expected_total(
+    events: list[RecordedEvent], rules: Rules, customer: str | None, bounds: Bounds, *, whole_windows: bool
+) -> Fraction:
+    """Return the quantity of the usage that occurred in a range, or of the windows that start in it."""
+    window = rules.window if whole_windows else None
+    counted = entries_between(effective(rules.apply(events), "", rules.window), customer, *bounds, window)
     return compute_quantity(rules.formula, counted, rules.multiplier)
 
 
@@ -138,6 +147,7 @@ class ClosedRecord:
 
     customer: str
     bounds: Bounds
+    counted_range: Bounds
     rules: Rules
     known_position: int
     result: ClosedPeriod
@@ -186,15 +196,23 @@ class ReferenceLedger:
         if first is not None:
             assert self.metering.periods.close("calls", customer, *bounds) == first.result
             return
+        closed_ranges = [(period.bounds, period.counted_range) for period in closed_periods]
+        counted = counted_range(bounds, self.rules.window, closed_ranges)
+        if counted[0] >= counted[1]:
+            with pytest.raises(InvalidTimeRange):
+                self.metering.periods.close("calls", customer, *bounds)
+            return
         if any(period.bounds[0] < bounds[1] and bounds[0] < period.bounds[1] for period in closed_periods):
             with pytest.raises(PeriodOverlaps):
                 self.metering.periods.close("calls", customer, *bounds)
             return
         result = self.metering.periods.close("calls", customer, *bounds, group_by=self.rules.group_by)
-        assert Fraction(result.quantity) == expected_total(self.events, self.rules, customer, bounds)
+        assert result.counted_range == counted
+        total = expected_total(self.events, self.rules, customer, counted, whole_windows=False)
+        assert Fraction(result.quantity) == total
         groups = {group.dimensions["region"]: Fraction(group.quantity) for group in result.groups}
-        assert groups == expected_groups(self.events, self.rules, customer, bounds)
-        self.closed.append(ClosedRecord(customer, bounds, self.rules, len(self.events), result))
+        assert groups == expected_groups(self.events, self.rules, customer, counted)
+        self.closed.append(ClosedRecord(customer, bounds, counted, self.rules, len(self.events), result))
 
     def reopen(self, number: int) -> None:
         """Reopen a closed period."""

@@ -67,7 +67,7 @@ def test_as_of_a_time_counts_what_was_recorded_by_then(history: list[Step], hour
             for meter in meters_of(history):
                 counted = effective(visible, meter.name, meter.window)
                 total = metering.total(meter.name, None, *ALL_TIME, as_of=moment)
-                assert totals_of(total) == compute_totals(counted, None, *ALL_TIME)
+                assert totals_of(total) == compute_totals(counted, None, *ALL_TIME, meter.window)
 
 
 @settings(max_examples=25)

@@ -107,7 +107,8 @@ def test_totals_as_of_any_point_equal_the_reference_model(
                     for edges in (boundaries, ALL_TIME):
                         for customer in (*CUSTOMERS, None):
                             assert totals_by_window(view, customer, edges, as_of) == [
-                                compute_totals(counted, customer, start, end) for start, end in pairwise(edges)
+                                compute_totals(counted, customer, start, end, meter.window)
+                                for start, end in pairwise(edges)
                             ]
 
 
@@ -133,11 +134,13 @@ def test_queries_as_of_any_point_equal_the_reference_model(
                     str(total.customer): totals_of(total)
                     for total in metering.totals(meter.name, *ALL_TIME, as_of=as_of)
                 }
-                expected = {customer: compute_totals(counted, customer, *ALL_TIME) for customer in CUSTOMERS}
+                expected = {
+                    customer: compute_totals(counted, customer, *ALL_TIME, meter.window) for customer in CUSTOMERS
+                }
                 assert by_customer == {customer: totals for customer, totals in expected.items() if totals[1]}
                 days = metering.summaries(meter.name, "acme", *ALL_TIME, window="day", as_of=as_of)
                 assert [totals_of(day) for day in days] == [
-                    compute_totals(counted, "acme", day.start, day.end) for day in days
+                    compute_totals(counted, "acme", day.start, day.end, meter.window) for day in days
                 ]
                 assert sum(day.count for day in days) == expected["acme"][1]
 

@@ -82,14 +82,19 @@ def test_any_range_and_window_equals_the_reference_model(
             for between in ranges:
                 for customer in (*CUSTOMERS, None):
                     assert totals_of(metering.total(meter.name, customer, *between)) == compute_totals(
-                        counted, customer, *between
+                        counted, customer, *between, meter.window
                     )
                 by_hour = metering.summaries(meter.name, None, *between, window="hour", timezone="Asia/Kathmandu")
                 assert [totals_of(summary) for summary in by_hour] == [
-                    compute_totals(counted, None, max(summary.start, between[0]), min(summary.end, between[1]))
+                    compute_totals(
+                        counted, None, max(summary.start, between[0]), min(summary.end, between[1]), meter.window
+                    )
                     for summary in by_hour
                 ]
-                assert sum(summary.count for summary in by_hour) == compute_totals(counted, None, *between)[1]
+                assert (
+                    sum(summary.count for summary in by_hour)
+                    == compute_totals(counted, None, *between, meter.window)[1]
+                )
 
 
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)

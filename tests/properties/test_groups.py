@@ -53,14 +53,14 @@ def expected_groups(
     counted: list[HistoryEntry], meter: MeterRules, customer: str | None, between: tuple[datetime, datetime]
 ) -> GroupTotals:
     """Return the groups by the naive model."""
-    in_range = entries_between(counted, customer, *between)
+    in_range = entries_between(counted, customer, *between, meter.window)
     by_region = {
         region: [entry for entry in in_range if entry.dimensions == (region,)]
         for region in {entry.dimensions[0] for entry in in_range}
     }
     return {
         region: (
-            compute_totals(entries, customer, *between),
+            compute_totals(entries, customer, *between, meter.window),
             compute_quantity(meter.formula, entries, meter.multiplier),
         )
         for region, entries in by_region.items()
@@ -116,8 +116,8 @@ def test_selected_usage_equals_the_reference_model(
                 explanation = metering.explain(meter.name, customer, *between, where=where)
                 total = metering.total(meter.name, customer, *between, where=where)
                 assert explanation.total == total
-                assert totals_of(total) == compute_totals(counted, customer, *between)
-                selected = entries_between(counted, customer, *between)
+                assert totals_of(total) == compute_totals(counted, customer, *between, meter.window)
+                selected = entries_between(counted, customer, *between, meter.window)
                 assert Fraction(total.value) == compute_quantity(meter.formula, selected, meter.multiplier)
                 assert sum(Fraction(event.contribution) for event in explanation.events) == Fraction(total.value)
                 assert {event.dimensions["region"] for event in explanation.events} <= set(regions)

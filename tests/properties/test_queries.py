@@ -32,6 +32,7 @@ from .naive import (
     compute_totals,
     effective,
     entries_between,
+    window_start,
 )
 
 ALL_TIME = BEGINNING - timedelta(days=40), BEGINNING + timedelta(days=40)
@@ -59,8 +60,8 @@ def test_a_total_equals_the_reference_model(
             for start, end in (between, ALL_TIME):
                 for customer in (*CUSTOMERS, None):
                     total = metering.total(meter.name, customer, start, end)
-                    assert totals_of(total) == compute_totals(counted, customer, start, end)
-                    quantity = expected_quantity(meter, entries_between(counted, customer, start, end))
+                    assert totals_of(total) == compute_totals(counted, customer, start, end, meter.window)
+                    quantity = expected_quantity(meter, entries_between(counted, customer, start, end, meter.window))
                     assert Fraction(total.value) == quantity
                     assert Fraction(total.billable) == max(Fraction(0), quantity)
                     assert (total.customer, total.start, total.end) == (customer, start, end)
@@ -115,10 +116,15 @@ def test_summaries_are_totals_of_the_windows_that_tile_the_range(
             for customer in (CUSTOMERS[0], None):
                 summaries = metering.summaries(meter.name, customer, *between, window=window, timezone=timezone)
                 assert [totals_of(summary) for summary in summaries] == [
-                    compute_totals(counted, customer, max(summary.start, between[0]), min(summary.end, between[1]))
+                    compute_totals(
+                        counted, customer, max(summary.start, between[0]), min(summary.end, between[1]), meter.window
+                    )
                     for summary in summaries
                 ]
-                assert sum(summary.count for summary in summaries) == compute_totals(counted, customer, *between)[1]
+                assert (
+                    sum(summary.count for summary in summaries)
+                    == compute_totals(counted, customer, *between, meter.window)[1]
+                )
                 assert all(summary.count for summary in summaries)
                 labels = [label(summary.start, window, timezone) for summary in summaries]
                 assert labels == [
@@ -156,7 +162,9 @@ def test_an_explanation_adds_up_to_its_total(history: list[Step], between: tuple
                 added = sum((Fraction(event.value) for event in counts if event.value is not None), Fraction(0))
                 assert (added, len(counts)) == totals_of(explanation.total)[:2]
                 contributions = {event.identifier: Fraction(event.contribution) for event in explanation.events}
-                counted = entries_between(effective(entries, meter.name, meter.window), customer, *between)
+                counted = entries_between(
+                    effective(entries, meter.name, meter.window), customer, *between, meter.window
+                )
                 expected = compute_contributions(meter.formula, counted, meter.multiplier)
                 assert contributions == {**dict.fromkeys(contributions, 0), **expected}
                 assert sum(contributions.values()) == Fraction(explanation.total.value)
@@ -181,7 +189,7 @@ def expected_verdicts(
         for entry in entries
         if entry.meter == meter.name
         and customer in (None, entry.customer)
-        and between[0] <= entry.occurred_at < between[1]
+        and between[0] <= window_start(entry.occurred_at, meter.window) < between[1]
     ]
 
     def verdict(entry: HistoryEntry) -> str:

@@ -102,8 +102,8 @@ def test_totals_equal_the_reference_model_under_the_rules_in_force(history: Hist
             for position in range(rules[0][0], head + 1):
                 counted, in_force = reference.effective(meter, position), reference.in_force(meter, position)
                 for customer in (*CUSTOMERS, None):
-                    expected = compute_totals(counted, customer, *ALL_TIME)
-                    of_customer = entries_between(counted, customer, *ALL_TIME)
+                    expected = compute_totals(counted, customer, *ALL_TIME, in_force.event_time_window)
+                    of_customer = entries_between(counted, customer, *ALL_TIME, in_force.event_time_window)
                     quantity = compute_quantity(in_force.formula, of_customer, in_force.multiplier)
                     for as_of in (position, None) if position == head else (position,):
                         total = metering.total(meter, customer, *ALL_TIME, as_of=as_of)
@@ -165,7 +165,7 @@ def test_a_diff_shows_what_promoting_changes(
             for rules, value in ((None, item.before), (new_rules.get(item.event_name), item.after)):
                 by = rules or reference.in_force(item.event_name, head)
                 entries = reference.effective(item.event_name, head, by)
-                counted = entries_between(entries, item.customer, item.start, item.end)
+                counted = entries_between(entries, item.customer, item.start, item.end, by.event_time_window)
                 assert Fraction(value) == compute_quantity(by.formula, counted, by.multiplier)
         promote(metering, reference, candidate)
         after = totals_by_window(metering, window, timezone)

@@ -51,7 +51,8 @@ def test_as_of_before_a_superseding_meter_event(ledger: Ledger) -> None:
     """)
     ledger.then(total="acme seats 10", as_of="10:44").then(total="acme seats 4", as_of="10:45")
     ledger.then(total="acme seats 10", as_of="10:50")
-    ledger.then(total="acme seats 0", as_of="10:49", between="10:00 10:30")
+    ledger.then(total="acme seats 4", as_of="10:49", between="10:00 10:30")
+    ledger.then(total="acme seats 0", as_of="10:49", between="10:30 11:00")
     assert ledger.explanation("acme seats", as_of=3) == ["a superseded by b", "b counted"]
 
 

@@ -52,7 +52,7 @@ class BusyMonth:
 
     def quantity(self, customer: str) -> Fraction:
         """Return the total of a customer's month by the naive model."""
-        counted = entries_between(effective(self.entries, "calls", self.window), customer, START, END)
+        counted = entries_between(effective(self.entries, "calls", self.window), customer, START, END, self.window)
         return compute_quantity(self.formula, counted)
 
     def counted_identifiers(self) -> set[str]:

@@ -26,15 +26,22 @@ def test_an_explanation_has_each_event_s_verdict(ledger: Ledger) -> None:
     assert (first.occurred_at, first.recorded_at, first.position) == (moment("10:05"), moment("10:05"), 2)
 
 
-def test_an_explanation_names_a_superseding_event_outside_the_range(ledger: Ledger) -> None:
-    """An event may be superseded by one outside the range."""
+def test_a_range_lists_the_events_of_whole_windows(ledger: Ledger) -> None:
+    """Explanations and lists have the events of the windows that start in the range, also those after its end."""
     ledger.given("""
         meter  seats  sum per hour
         10:05  acme seats 10  id=a
         10:45  acme seats  4  id=b
     """)
-    (only,) = ledger.metering.explain("seats", "acme", moment("10:00"), moment("10:30")).events
-    assert (only.identifier, only.verdict, only.superseded_by) == ("a", "superseded", "b")
+    first, second = ledger.metering.explain("seats", "acme", moment("10:00"), moment("10:30")).events
+    assert (first.identifier, first.verdict, first.superseded_by) == ("a", "superseded", "b")
+    assert (second.identifier, second.verdict) == ("b", "counted")
+    listed = ledger.metering.events("seats", start=moment("10:00"), end=moment("10:30"))
+    assert [event.identifier for event in listed] == ["a", "b"]
+    page = ledger.metering.events("seats", start=moment("10:00"), end=moment("10:30"), starting_after="a")
+    assert [event.identifier for event in page] == ["b"]
+    assert ledger.metering.explain("seats", "acme", moment("10:30"), moment("11:00")).events == ()
+    assert ledger.metering.events("seats", start=moment("10:30"), end=moment("11:00")) == []
 
 
 def test_an_explanation_has_rules_and_position(ledger: Ledger) -> None:

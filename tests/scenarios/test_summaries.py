@@ -133,7 +133,7 @@ def test_hours_of_a_timezone_that_is_a_quarter_off(ledger: Ledger) -> None:
 
 
 def test_windows_of_the_meter_stay_in_utc(ledger: Ledger) -> None:
-    """Superseding uses UTC hours for any calendar; the event that counts is in the window in which it occurred."""
+    """Superseding uses UTC hours for any calendar; each is in the window of the calendar in which it starts."""
     ledger.given("""
         meter  seats  sum  per hour
         10:10  acme seats 1
@@ -141,7 +141,8 @@ def test_windows_of_the_meter_stay_in_utc(ledger: Ledger) -> None:
         11:10  acme seats 4
     """)
     assert ledger.summaries("acme seats by hour in Asia/Kathmandu", "00:00 11T00:00") == [
-        "11-10 16:00+0545 to 11-10 17:00+0545: 6",
+        "11-10 15:00+0545 to 11-10 16:00+0545: 2",
+        "11-10 16:00+0545 to 11-10 17:00+0545: 4",
     ]
 
 

@@ -1,6 +1,8 @@
 """Event time windows: the newest arrival of a UTC hour or day supersedes the events before it."""
 
-from ..notation import Ledger
+from datetime import datetime
+
+from ..notation import Ledger, moment
 
 
 def test_without_a_window_every_event_counts(ledger: Ledger) -> None:
@@ -70,29 +72,49 @@ def test_an_hour_is_counted_for_each_combination_of_dimension_values(ledger: Led
     ledger.then(total="acme seats 6", count=3)
 
 
-def test_an_event_superseded_first_is_in_no_range(ledger: Ledger) -> None:
-    """Superseding applies before the range: a range with only the superseded event is empty."""
+def test_a_window_belongs_whole_to_the_range_in_which_it_starts(ledger: Ledger) -> None:
+    """A range that ends inside an hour has the whole hour, one that starts inside it has nothing of it."""
     ledger.given("""
         meter  seats  sum  per hour
         10:05  acme seats 10
         10:45  acme seats  4
     """)
-    ledger.then(total="acme seats 0", count=0, between="10:00 10:30")
-    ledger.then(total="acme seats 0", count=0, between="10:00 10:45")
-    ledger.then(total="acme seats 4", count=1, between="10:30 11:00")
+    ledger.then(total="acme seats 4", count=1, between="10:00 10:30")
+    ledger.then(total="acme seats 4", count=1, between="09:30 10:00:00.000001")
+    ledger.then(total="acme seats 0", count=0, between="09:30 10:00")
+    ledger.then(total="acme seats 0", count=0, between="10:30 11:00")
+    ledger.then(total="acme seats 0", count=0, between="10:00:00.000001 10:59")
 
 
-def test_a_superseded_event_is_in_no_range_of_a_day(ledger: Ledger) -> None:
-    """With a day window, only the event that counts for the day is in any hour of it."""
+def test_a_total_has_the_range_of_its_windows(ledger: Ledger) -> None:
+    """If the range cuts a window, the result says from and until when it has usage."""
+    ledger.given("""
+        meter  seats  sum  per hour
+        10:05  acme seats 10
+    """)
+
+    def counted(start: str, end: str) -> tuple[datetime | None, datetime | None]:
+        total = ledger.metering.total("seats", "acme", moment(start), moment(end))
+        assert ledger.metering.explain("seats", "acme", moment(start), moment(end)).total == total
+        return total.counted_from, total.counted_until
+
+    assert counted("10:00", "11:00") == (None, None)
+    assert counted("09:59", "11:00") == (moment("10:00"), None)
+    assert counted("10:00", "10:00:01") == (None, moment("11:00"))
+    assert counted("10:01", "10:59") == (moment("11:00"), moment("11:00"))
+
+
+def test_a_day_is_in_the_hour_in_which_it_starts(ledger: Ledger) -> None:
+    """With a day window, the event that counts for the day is in the hour of midnight in UTC."""
     ledger.given("""
         meter  seats  last  per day
         10:05  acme seats 10
         20:45  acme seats  4
     """)
-    ledger.then(total="acme seats 0", last="None", between="10:00 11:00")
-    ledger.then(total="acme seats 4", between="20:00 21:00")
+    ledger.then(total="acme seats 0", last="None", between="20:00 21:00")
+    ledger.then(total="acme seats 4", between="00:00 01:00")
     assert ledger.summaries("acme seats by hour in UTC", "00:00 11T00:00") == [
-        "11-10 20:00+0000 to 11-10 21:00+0000: 4"
+        "11-10 00:00+0000 to 11-10 01:00+0000: 4"
     ]
 
 

@@ -182,27 +182,43 @@ class LedgerModel:
         return effective(self.entries(meter, until, by), meter, by.event_time_window)
 
     def totals(
-        self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
+        self, meter: str, customer: str | None, bounds: Bounds, until: int, *, exact: bool = False
     ) -> ReferenceTotals:
-        """Return the totals."""
-        return compute_totals(self.counted(meter, until, rules), customer, *bounds)
+        """Return the totals of the windows that start in a range or, if `exact`, of what occurred in it."""
+        by = self.rules(meter, until)
+        return compute_totals(self.counted(meter, until, by), customer, *bounds, by.window_of_range(exact=exact))
 
     def quantity(
-        self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
+        self,
+        meter: str,
+        customer: str | None,
+        bounds: Bounds,
+        until: int,
+        rules: Rules | None = None,
+        *,
+        exact: bool = False,
     ) -> Fraction:
-        """Return the quantity by the meter's formula."""
+        """Return the quantity by the meter's formula. See `totals`."""
         by = rules or self.rules(meter, until)
-        counted = entries_between(self.counted(meter, until, by), customer, *bounds)
-        return compute_quantity(by.formula, counted, by.multiplier)
+        counted = self.counted(meter, until, by)
+        in_range = entries_between(counted, customer, *bounds, by.window_of_range(exact=exact))
+        return compute_quantity(by.formula, in_range, by.multiplier)
 
     def verdicts(
-        self, meter: str, customer: str | None, bounds: Bounds, until: int, rules: Rules | None = None
+        self,
+        meter: str,
+        customer: str | None,
+        bounds: Bounds,
+        until: int,
+        rules: Rules | None = None,
+        *,
+        exact: bool = False,
     ) -> dict[str, VerdictAndContribution]:
         """Return the verdict of each event of a range, by identifier, in the order of (occurred_at, position)."""
         by = rules or self.rules(meter, until)
-        entries = self.entries(meter, until, by)
+        entries, window = self.entries(meter, until, by), by.window_of_range(exact=exact)
         cancelled = {entry.identifier for entry in entries if entry.cancels}
-        counted = entries_between(effective(entries, meter, by.event_time_window), customer, *bounds)
+        counted = entries_between(self.counted(meter, until, by), customer, *bounds, window)
         adds = compute_contributions(by.formula, counted, by.multiplier)
 
         def verdict(entry: HistoryEntry) -> str:
@@ -213,7 +229,7 @@ class LedgerModel:
             return "counted" if entry.identifier in adds else "superseded"
 
         within = sorted(
-            entries_between([entry for entry in entries if not entry.cancels], customer, *bounds),
+            entries_between([entry for entry in entries if not entry.cancels], customer, *bounds, window),
             key=lambda entry: (entry.occurred_at, entry.position),
         )
         return {entry.identifier: (verdict(entry), adds.get(entry.identifier, Fraction(0))) for entry in within}
@@ -235,9 +251,10 @@ class LedgerModel:
             for customer, start in months
         }
 
-    def digest(self, meter: str, customer: str | None, bounds: Bounds, until: int) -> str:
-        """Return the SHA-256 of the counted events, as defined by the documentation."""
-        counted = entries_between(self.counted(meter, until), customer, *bounds)
+    def digest(self, meter: str, customer: str | None, bounds: Bounds, until: int, *, exact: bool = False) -> str:
+        """Return the SHA-256 of the counted events, as defined by the documentation. See `totals`."""
+        window = self.rules(meter, until).window_of_range(exact=exact)
+        counted = entries_between(self.counted(meter, until), customer, *bounds, window)
         lines = (f"{entry.position},{_iso(entry.occurred_at)},{_digest_value(entry)}\n" for entry in counted)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -274,6 +291,16 @@ class LedgerModel:
 def bounds_of(row: Row) -> Bounds:
     """Return the bounds of a period that a row closes or reopens."""
     return datetime.fromisoformat(row.fields["start"]), datetime.fromisoformat(row.fields["end"])
+
+
+def counted_range_of(row: Row) -> Bounds:
+    """Return the range of the usage in the totals of a row that closes a period."""
+    counted_from, counted_until = row.fields.get("counted_from"), row.fields.get("counted_until")
+    start, end = bounds_of(row)
+    return (
+        start if counted_from is None else datetime.fromisoformat(counted_from),
+        end if counted_until is None else datetime.fromisoformat(counted_until),
+    )
 
 
 def _next_month(start: datetime) -> datetime:

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 from tallybook.application import ClosedPeriod, Metering
 
-from .model import GRACE, Bounds, LedgerModel, Row, bounds_of
+from ..properties.naive import counted_range
+from .model import GRACE, Bounds, LedgerModel, Row, bounds_of, counted_range_of
 from .outcomes import OperationResult
 
 
@@ -52,15 +53,14 @@ class Close:
         )
 
     def _check_totals(self, result: OperationResult, row: Row) -> None:
-        fields, model, query = (
-            row.fields,
-            result.model,
-            (self.event_name, self.customer, self.bounds, row.fields["position"]),
-        )
+        fields, model = row.fields, result.model
+        counted = self._counted_range(model, row.position - 1, row.fields["position"])
+        result.expect(counted_range_of(row) == counted, "an unexpected range is counted", row=row, expected=counted)
+        query = (self.event_name, self.customer, counted, row.fields["position"])
         result.expect(
             fields["position"] in result.heads, "the frozen totals are of a position outside the operation", row=row
         )
-        totals = model.totals(*query)
+        totals = model.totals(*query, exact=True)
         stored_totals = {
             name: None if fields[name] is None else Fraction(fields[name]) for name in ("sum", "count", "last")
         }
@@ -68,9 +68,9 @@ class Close:
         result.expect(
             stored_totals == expected_totals, "unexpected totals are frozen", row=row, expected=expected_totals
         )
-        quantity = model.quantity(*query)
+        quantity = model.quantity(*query, exact=True)
         frozen = Fraction(fields["quantity"]), Fraction(fields["billable"]), fields["digest"], bounds_of(row)
-        expected = quantity, max(quantity, Fraction(0)), model.digest(*query), self.bounds
+        expected = quantity, max(quantity, Fraction(0)), model.digest(*query, exact=True), self.bounds
         result.expect(frozen == expected, "unexpected frozen quantity", frozen=frozen, expected=expected)
 
     def _expected_outcome(self, model: LedgerModel, head: int, now: datetime) -> str:
@@ -79,10 +79,19 @@ class Close:
         closed_bounds = [bounds_of(row) for row in model.closed_rows(self.event_name, self.customer, head)]
         if self.bounds in closed_bounds:
             return "closed before"
-        if now - self.bounds[1] < GRACE:
+        counted_from, counted_until = self._counted_range(model, head, head)
+        if counted_from >= counted_until:
+            return "invalid_time_range"
+        if now - max(self.bounds[1], counted_until) < GRACE:
             return "period_not_ended"
         is_overlapping = any(start < self.bounds[1] and self.bounds[0] < end for start, end in closed_bounds)
         return "period_overlaps" if is_overlapping else "closed"
+
+    def _counted_range(self, model: LedgerModel, closed_until: int, position: int) -> Bounds:
+        """Return the range of the usage in a closing under the rules at a position."""
+        rows = model.closed_rows(self.event_name, self.customer, closed_until)
+        window = model.rules(self.event_name, position).event_time_window
+        return counted_range(self.bounds, window, [(bounds_of(row), counted_range_of(row)) for row in rows])
 
 
 @dataclass(frozen=True)

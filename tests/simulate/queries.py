@@ -10,7 +10,7 @@ from tallybook.application import Adjustment, Explanation, Metering, Total
 
 from ..properties.naive import ReferenceTotals
 from .meters import matches_meter
-from .model import Bounds, LedgerModel, Row, VerdictAndContribution, bounds_of
+from .model import Bounds, LedgerModel, Row, VerdictAndContribution, bounds_of, counted_range_of
 from .outcomes import OperationResult
 from .periods import matches_row
 
@@ -198,13 +198,15 @@ def adjustments(meter: str) -> Query:
 
 def _compare_adjustment(model: LedgerModel, head: int, row: Row, adjustment: Adjustment | None) -> object:
     """Return the difference of a closing's adjustment from the model, under the rules in force at the closing."""
-    fields, bounds = row.fields, bounds_of(row)
+    fields, counted = row.fields, counted_range_of(row)
     meter, customer = fields["event_name"], fields["customer"]
     rules = model.rules(meter, fields["position"])
-    before = model.verdicts(meter, customer, bounds, fields["position"], rules)
-    now = model.verdicts(meter, customer, bounds, head, rules)
-    expected_total = model.quantity(meter, customer, bounds, head, rules)
-    by_rules = model.quantity(meter, customer, bounds, head) - expected_total
+    before = model.verdicts(meter, customer, counted, fields["position"], rules, exact=True)
+    now = model.verdicts(meter, customer, counted, head, rules, exact=True)
+    expected_total = model.quantity(meter, customer, counted, head, rules, exact=True)
+    by_rules = Fraction(0)
+    if rules != model.rules(meter, head):
+        by_rules = model.quantity(meter, customer, counted, head) - expected_total
     touched = {name for name, stood in now.items() if before.get(name) != stood}
     if adjustment is None:
         return _mismatch(None, (touched, by_rules)) if touched or by_rules else None

@@ -45,6 +45,10 @@ class Rules:
             None if view.multiplier is None else str(view.multiplier),
         )  # fmt: skip
 
+    def window_of_range(self, *, exact: bool) -> str | None:
+        """Return the window whose start decides whether an event is in a range; None if `exact`: its own time does."""
+        return None if exact else self.event_time_window
+
     @property
     def arguments(self) -> dict[str, Any]:
         """Return the rules as arguments of the API."""

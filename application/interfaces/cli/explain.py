@@ -29,7 +29,7 @@ from .options import (
     LedgerOption,
     MeterArgument,
 )
-from .queries_output import heading, show_groups
+from .queries_output import heading, show_counted_range, show_groups
 from .session import json_text, open_for_query
 from .tables import SAMPLE_ROWS, table
 from .terminal import Advance, progress_bar, say, without_column
@@ -178,6 +178,7 @@ def show_explanation(event_name: str, span: "TimeRange", explanation: "Explanati
     """Print the meter events behind a total, and how they add up."""
     total = explanation.total
     say(heading(event_name, total.customer, span))
+    show_counted_range(total, total, span.timezone)
     events, summands = iter(explanation.events), _Summands()
     first_events = list(islice(events, SAMPLE_ROWS))
     if first_events:

@@ -14,6 +14,7 @@ from .formatting import (
     format_time,
     format_verdict,
 )
+from .queries_output import show_counted_range
 from .tables import fields, table
 from .terminal import format_name, say, without_column
 
@@ -51,6 +52,7 @@ def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
     period = closing.period
     state = "was closed before" if closing.was_closed else "is closed"
     say(f"{period.event_name}, {format_name(period.customer)}, {_format_period(period, timezone)} {state}")
+    show_counted_range(period, period, timezone)
     numbers = {"quantity": period.quantity, "billable": period.billable, "events": period.count}
     width = max(len(format_number(number)) for number in numbers.values())
     fields((name, f"{format_number(number):>{width}}") for name, number in numbers.items())

@@ -15,8 +15,10 @@ from .tables import fields, table
 from .terminal import format_name, say, without_column
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
     from decimal import Decimal
 
+    from ....domain.customer_periods import ClosedPeriod
     from ...results import MeterEventView, Total
     from .time_ranges import TimeRange
 
@@ -28,6 +30,14 @@ def heading(event_name: str, customer: str | None, span: "TimeRange") -> str:
     return f"{event_name}, {'all customers' if customer is None else format_name(customer)}, {span.label}"
 
 
+def show_counted_range(first: "Total | ClosedPeriod", last: "Total | ClosedPeriod", timezone: "tzinfo") -> None:
+    """Print from and until when usage is counted, if a range of results, from `first` to `last`, cuts a window."""
+    counted_from, counted_until = first.counted_from, last.counted_until
+    if counted_from is not None or counted_until is not None:
+        start, end = (format_time(at, timezone) for at in (counted_from or first.start, counted_until or last.end))
+        say(f"usage from {start} to {end} ({timezone}): the event time windows, in UTC, that start in the range")
+
+
 def show_total(event_name: str, formula: str | None, span: "TimeRange", total: "Total") -> None:
     """Print all values of one total, with the formula of the first if it is known, and a line for each group."""
     value = "value" if formula is None else f"value ({formula})"
@@ -35,6 +45,7 @@ def show_total(event_name: str, formula: str | None, span: "TimeRange", total: "
                "last": total.last, "min": total.min, "max": total.max}  # fmt: skip
     width = max(len(format_number(number)) for number in numbers.values())
     say(heading(event_name, total.customer, span))
+    show_counted_range(total, total, span.timezone)
     fields((name, f"{format_number(number):>{width}}") for name, number in numbers.items())
     if total.groups:
         say()
@@ -54,6 +65,7 @@ def show_totals(event_name: str, span: "TimeRange", totals: Sequence["Total"]) -
     if not totals:
         say("No usage.")
         return
+    show_counted_range(totals[0], totals[0], span.timezone)
     keys = dimension_keys(group for total in totals for group in total.groups)
     columns = ("customer", *dimension_titles(keys, ("customer", *_NUMBERS)), *_NUMBERS)
     rows = [
@@ -73,6 +85,7 @@ def show_summaries(
     if not totals:
         say("No usage.")
         return
+    show_counted_range(totals[0], totals[-1], span.timezone)
     keys, numbers = dimension_keys(group for total in totals for group in total.groups), ("value", "count")
     columns = (window, *dimension_titles(keys, (window, *numbers)), *numbers)
     rows: list[tuple[str, ...]] = []

@@ -21,6 +21,7 @@ from ..api_types import (
     encode_decimal,
     from_unix,
     optional_number,
+    optional_unix,
     parse_as_of,
     to_unix,
 )
@@ -66,6 +67,7 @@ class ClosedPeriodGroup(msgspec.Struct, kw_only=True):
 class BillingClosedPeriod(msgspec.Struct, kw_only=True):
     """A closed period of a customer: its totals at `created`, from the ledger up to `position`.
 
+    They have the usage from `counted_from` until `counted_until`, which are null if they are start_time and end_time.
     `digest` is the SHA-256 of the counted events, `rules` are the rules at closing. `gap_before` and `gap_after` are
     the ranges to the customer's previous and next closed period, if these don't adjoin. `groups` are the totals by
     the dimensions that the period was closed with.
@@ -76,6 +78,8 @@ class BillingClosedPeriod(msgspec.Struct, kw_only=True):
     aggregated_value: Number
     billable_value: Number
     count: int
+    counted_from: int | None
+    counted_until: int | None
     created: int
     customer: str
     digest: str
@@ -241,6 +245,8 @@ def _to_response(
         aggregated_value=encode_decimal(period.quantity),
         billable_value=encode_decimal(period.billable),
         count=period.count,
+        counted_from=optional_unix(period.counted_from),
+        counted_until=optional_unix(period.counted_until),
         created=to_unix(period.closed_at),
         customer=period.customer,
         digest=period.digest,

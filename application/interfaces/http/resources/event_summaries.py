@@ -46,12 +46,15 @@ _ALIGNMENT = {None: (60, "a minute"), "hour": (3_600, "an hour"), "day": (86_400
 class MeterEventSummary(msgspec.Struct, kw_only=True):
     """The total of [start_time, end_time). `aggregated_value` is exact and may be negative.
 
-    With dimension_group_by_keys it is the total of the usage with these values of `dimensions`.
+    With dimension_group_by_keys it is the total of the usage with these values of `dimensions`. If start_time or
+    end_time lies inside an event time window of the meter, `counted_from` or `counted_until` is the end of that window.
     """
 
     id: str
     object: Literal["billing.meter_event_summary"] = "billing.meter_event_summary"
     aggregated_value: Number
+    counted_from: int | msgspec.UnsetType = msgspec.UNSET
+    counted_until: int | msgspec.UnsetType = msgspec.UNSET
     dimensions: Dimensions | msgspec.UnsetType = msgspec.UNSET
     end_time: int
     livemode: bool
@@ -102,6 +105,8 @@ def list_event_summaries(context: RequestContext[ListSummaries]) -> ListObject[M
             MeterEventSummary(
                 id=_summary_id(series_id, total),
                 aggregated_value=encode_decimal(total.value),
+                counted_from=msgspec.UNSET if total.counted_from is None else to_unix(total.counted_from),
+                counted_until=msgspec.UNSET if total.counted_until is None else to_unix(total.counted_until),
                 dimensions=total.dimensions or msgspec.UNSET,
                 start_time=to_unix(total.start),
                 end_time=to_unix(total.end),

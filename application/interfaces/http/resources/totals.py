@@ -16,6 +16,7 @@ from ..api_types import (
     encode_decimal,
     from_unix,
     optional_number,
+    optional_unix,
     parse_as_of,
     to_unix,
 )
@@ -44,7 +45,8 @@ class MeterTotal(msgspec.Struct, kw_only=True):
     """The total of a customer in [start_time, end_time), or the part of it with these values of `dimensions`.
 
     `aggregated_value` is the total by the meter's formula, exact and possibly negative; `billable_value` is the part
-    that is billed: at least 0, and rounded by the rules.
+    that is billed: at least 0, and rounded by the rules. If start_time or end_time lies inside an event time window of
+    the meter, `counted_from` or `counted_until` is the end of that window; otherwise they are null.
     """
 
     id: str
@@ -52,6 +54,8 @@ class MeterTotal(msgspec.Struct, kw_only=True):
     aggregated_value: Number
     billable_value: Number
     count: int
+    counted_from: int | None
+    counted_until: int | None
     customer: str | None
     dimensions: Dimensions | None
     end_time: int
@@ -122,6 +126,8 @@ def meter_total(total: Total, event_name: str, ledger: ServedLedger) -> MeterTot
         aggregated_value=encode_decimal(total.value),
         billable_value=encode_decimal(total.billable),
         count=total.count,
+        counted_from=optional_unix(total.counted_from),
+        counted_until=optional_unix(total.counted_until),
         customer=total.customer,
         dimensions=total.dimensions or None,
         end_time=end_time,
