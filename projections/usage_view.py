@@ -11,7 +11,7 @@ from ..domain.event_time_window import EventTimeWindow, round_up_to_window
 from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .concatenated_usage import joined_span
-from .dimensions import NO_GROUPS, DimensionGroups
+from .dimensions import NO_GROUPS, DimensionGroups, Group
 from .models import AsOf
 from .range_totals import TotalsKey, range_totals
 from .usage_source import UsageSource
@@ -78,6 +78,10 @@ class UsageView:
     def part_at(self, occurred_at: int) -> ViewPart:
         """Return the part with usage that occurred at a time."""
         return self.parts[max(bisect_right(self._starts, occurred_at) - 1, 0)]
+
+    def group_of(self, record: UsageRecord) -> Group:
+        """Return the group of a record: the dimensions of its part."""
+        return self.part_at(record.occurred_at).groups[record.dimensions]
 
     @property
     def bounds(self) -> tuple[int, int]:

@@ -11,9 +11,9 @@ from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
-from ...projections.dimensions import DimensionGroups, group_order
+from ...projections.dimensions import group_order
 from ...projections.models import AsOf
-from ...projections.usage_view import VerdictChange
+from ...projections.usage_view import UsageView, VerdictChange
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
@@ -112,7 +112,7 @@ class PeriodQueries:
                 AdjustingEvent(*fields, before=change.before and verdict_for(change.before), change=difference)
                 for fields, (change, difference) in zip(events, changed, strict=True)
             ),
-            groups=_group_adjustments(view.parts[0].groups, rules, counted_before, counted_now),
+            groups=_group_adjustments(view, rules, counted_before, counted_now),
         )
 
     @retry_on_connection_loss
@@ -193,17 +193,18 @@ def _overlapping(periods: CustomerPeriods, bounds: _OpenBounds) -> list[ClosedPe
 
 
 def _group_adjustments(
-    groups: DimensionGroups, rules: Rules, before: Sequence[UsageRecord], now: Sequence[UsageRecord]
+    view: UsageView, rules: Rules, before: Sequence[UsageRecord], now: Sequence[UsageRecord]
 ) -> tuple[GroupAdjustment, ...]:
     """Return the part of each group, given the events counted before and now; nothing if the query doesn't group."""
-    if not groups.group_by:
+    group_by = view.parts[-1].groups.group_by
+    if not group_by:
         return ()
-    totals_before, totals_now = totals_by_group(before, groups), totals_by_group(now, groups)
+    totals_before, totals_now = totals_by_group(before, view), totals_by_group(now, view)
     adjustments: list[GroupAdjustment] = []
     for group in sorted(totals_before.keys() | totals_now.keys(), key=group_order):
         quantity = rules.quantity(totals_now.get(group, Totals()))
         quantity_before = rules.quantity(totals_before.get(group, Totals()))
-        dimensions = dict(zip(groups.group_by, group, strict=True))
+        dimensions = dict(zip(group_by, group, strict=True))
         adjustments.append(GroupAdjustment(dimensions, quantity, EXACT_CONTEXT.subtract(quantity, quantity_before)))
     return tuple(adjustments)
 

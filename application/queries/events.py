@@ -232,8 +232,7 @@ class _Summary:
         for verdict in verdicts:
             if verdict.is_counted:
                 self.digest.add(verdict.record)
-                record = verdict.record
-                counted[self._view.part_at(record.occurred_at).groups[record.dimensions]].append(record)
+                counted[self._view.group_of(verdict.record)].append(verdict.record)
         for group, records in counted.items():
             parts = self._parts[group]
             parts.append(Totals.with_unique_values(records))

@@ -11,6 +11,7 @@ from ...domain.schedule import bound_to_datetime
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import DimensionGroups, Group, group_order
+from ...projections.usage_view import UsageView
 from .dimension_query import DimensionArguments
 from .meter_query import MeterQuery, OpenMeter
 from .total_results import CountedRange
@@ -33,8 +34,7 @@ def compute_period_totals(query: MeterQuery, customer: str, start: datetime, end
     rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *query.view.bounds, query.as_of)
     counted_range = CountedRange.of(start, end, query.view.bounds)
     counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-    groups = query.view.parts[-1].groups
-    by_group = totals_by_group(counted, groups)
+    by_group = totals_by_group(counted, query.view)
     totals = Totals.merge_all(list(by_group.values()))
     quantity = rules.quantity(totals)
     return PeriodTotals(
@@ -47,17 +47,17 @@ def compute_period_totals(query: MeterQuery, customer: str, start: datetime, end
         revision=query.revision,
         position=query.position,
         digest=usage_digest(counted),
-        groups=_period_groups(groups, rules, by_group),
+        groups=_period_groups(query.view.parts[-1].groups, rules, by_group),
         counted_from=counted_range.counted_from,
         counted_until=counted_range.counted_until,
     )
 
 
-def totals_by_group(records: Sequence[UsageRecord], groups: DimensionGroups) -> dict[Group, Totals]:
-    """Return the totals of records by group, in the order of the groups."""
+def totals_by_group(records: Sequence[UsageRecord], view: UsageView) -> dict[Group, Totals]:
+    """Return the totals of records of a view by group, in the order of the groups."""
     by_group: defaultdict[Group, list[UsageRecord]] = defaultdict(list)
     for record in records:
-        by_group[groups[record.dimensions]].append(record)
+        by_group[view.group_of(record)].append(record)
     return {group: Totals.with_unique_values(by_group[group]) for group in sorted(by_group, key=group_order)}
 
 

@@ -247,6 +247,22 @@ def test_a_period_over_a_change_of_the_window_has_no_adjustment(ledger: Ledger) 
     assert ledger.metering.verify().is_equal
 
 
+def test_a_period_over_a_change_of_dimensions_has_groups_of_both(ledger: Ledger) -> None:
+    """An event has the groups of the rules that apply to it: without the dimension, it is a group of its own."""
+    ledger.given("""
+        meter  calls  sum  by model
+        10T11:00  acme calls 1  model=s  region=eu
+        11T11:00  acme calls 2  model=s  region=us
+    """)
+    rules = {"dimension_keys": ["region"]}
+    ledger.metering.rules.change("calls", rules, reason="a contract", effective_from=moment("11"))
+    ledger.given("close  acme calls 10 12 by region  at=12T01:00")
+    assert ledger.closed_periods("calls") == ["acme 10: 3, - 1, us 2"]
+    ledger.given("10T12:00  acme calls 4  model=s  region=eu  id=late  recorded=12T02:00")
+    assert ledger.adjustments("calls", by="region") == ["acme 10: +4, late counted +4, - +4, us +0"]
+    assert ledger.metering.verify().is_equal
+
+
 def test_a_reopened_period_is_closed_again(ledger: Ledger) -> None:
     """Both versions are listed, with the reason and the author; only the present one has adjustments."""
     ledger.given("""

@@ -84,10 +84,10 @@ def totals(meter: str, bounds: Bounds, as_of: int | None = None) -> Query:
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Total]) -> object:
         until = head if as_of is None else min(as_of, head)
-        counted = [entry for entry in model.counted(meter, until) if bounds[0] <= entry.occurred_at < bounds[1]]
-        names = sorted({entry.customer for entry in counted})
+        names = sorted({entry.customer for entry in model.counted(meter, until)})
         expected = [(name, model.totals(meter, name, bounds, until)) for name in names]
-        return _mismatch([(total.customer, _totals(total)) for total in actual], expected)
+        with_usage = [(name, totals) for name, totals in expected if totals.count]
+        return _mismatch([(total.customer, _totals(total)) for total in actual], with_usage)
 
     return Query(
         f"totals {meter!r:.20} as of {as_of}",

@@ -35,7 +35,7 @@ def show_counted_range(first: "Total | ClosedPeriod", last: "Total | ClosedPerio
     counted_from, counted_until = first.counted_from, last.counted_until
     if counted_from is not None or counted_until is not None:
         start, end = (format_time(at, timezone) for at in (counted_from or first.start, counted_until or last.end))
-        say(f"usage from {start} to {end} ({timezone}): the event time windows, in UTC, that start in the range")
+        say(f"usage from {start} to {end} ({timezone}): whole event time windows")
 
 
 def show_total(event_name: str, formula: str | None, span: "TimeRange", total: "Total") -> None:

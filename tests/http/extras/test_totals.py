@@ -5,7 +5,7 @@ from typing import Any
 
 from tallybook.application import Metering
 
-from ...notation import Clock, Ledger
+from ...notation import Clock, Ledger, moment
 from .api_client import DAY, ApiClient, unix_time
 
 NOVEMBER: dict[str, Any] = {"start_time": unix_time("01T00:00"), "end_time": unix_time("30T00:00")}
@@ -33,6 +33,34 @@ def test_totals_of_all_customers(ledger: Ledger, api: ApiClient) -> None:
     assert (bolt["object"], bolt["sum"], bolt["last"]) == ("billing.meter_total", Decimal("0.30"), Decimal("0.20"))
     assert (bolt["start_time"], bolt["end_time"], bolt["livemode"]) == (*NOVEMBER.values(), True)
     assert meter.endswith(bolt["meter"])
+
+
+def test_results_have_the_range_of_their_windows(ledger: Ledger, api: ApiClient) -> None:
+    """Totals, explanations and closed periods always have it, null for bounds of windows; summaries if it differs."""
+    ledger.given("""
+        meter  seats  last  per hour
+        10:40  acme seats 5
+    """)
+    path = api.meter_path("seats")
+    cut = {"start_time": unix_time("09:30"), "end_time": unix_time("10:30")}
+    whole = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
+    counted = {"counted_from": unix_time("10:00"), "counted_until": unix_time("11:00")}
+    nothing = dict.fromkeys(counted)
+    for bounds, expected in ((cut, counted), (whole, nothing)):
+        (total,) = api.get(f"{path}/totals", **bounds)["data"]
+        assert expected.items() <= total.items()
+        assert api.get(f"{path}/explanation", customer="acme", **bounds)["total"] == total
+        (summary,) = api.get(f"{path}/event_summaries", customer="acme", **bounds)["data"]
+        assert {name: summary.get(name) for name in counted} == expected
+        assert summary["aggregated_value"] == total["aggregated_value"] == 5
+    assert not counted.keys() & summary.keys()
+    meter = path.rpartition("/")[2]
+    ledger.clock.now = moment("10T11:59:59")
+    error = api.error("POST", "/v1/billing/closed_periods", meter=meter, customer="acme", **cut)
+    assert error == (400, "period_not_ended", "end_time")
+    ledger.clock.now = moment("10T12:00")
+    closed = api.post("/v1/billing/closed_periods", meter=meter, customer="acme", **cut)
+    assert counted.items() <= closed.items()
 
 
 def test_pages_of_totals_are_stable_while_customers_change(ledger: Ledger, api: ApiClient) -> None:
