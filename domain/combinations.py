@@ -5,6 +5,7 @@ therefore rejected as a dimension soon.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 
 from .errors import TooManyCombinations
 from .policy import AcceptancePolicy
@@ -46,18 +47,33 @@ class DimensionCombinations:
         combinations = hour.by_customer.setdefault(customer, set())
         if values in combinations:
             return
-        for owner, count, limit in (
-            ("customer", len(combinations), policy.max_customer_combinations),
-            ("meter", hour.count, policy.max_meter_combinations),
-        ):
-            if limit is not None and count >= limit:
-                raise _too_many(owner, key[1], limit)
+        _check(combinations, hour, key[1], policy)
         combinations.add(values)
         hour.count += 1
         self._count += 1
         while self._count > self._max_held:
             _, oldest = self._hours.popitem(last=False)
             self._count -= oldest.count
+
+    def check(
+        self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
+    ) -> None:
+        """Raise the error that `add` would raise. Nothing is added."""
+        hour_number = occurred_at // HOUR_MICROSECONDS
+        hour = self._hours.get((event_name, hour_number)) or _Hour()
+        combinations = hour.by_customer.get(customer, ())
+        if values not in combinations:
+            _check(combinations, hour, hour_number, policy)
+
+
+def _check(combinations: Collection[DimensionValues], hour: _Hour, hour_number: int, policy: AcceptancePolicy) -> None:
+    """Raise TooManyCombinations if the customer of these combinations, or the meter, may have no more in the hour."""
+    for owner, count, limit in (
+        ("customer", len(combinations), policy.max_customer_combinations),
+        ("meter", hour.count, policy.max_meter_combinations),
+    ):
+        if limit is not None and count >= limit:
+            raise _too_many(owner, hour_number, limit)
 
 
 def _too_many(owner: str, hour: int, limit: int) -> TooManyCombinations:

@@ -38,7 +38,7 @@ _WindowKey = tuple[str, DimensionValues, int]
 
 
 class TotalsQuery(NamedTuple):
-    """A query for the totals of a meter in [start, end) under `rules`."""
+    """A query for the totals of the events named `event_name` in [start, end) under `rules`."""
 
     event_name: str
     rules: Rules
