@@ -129,7 +129,7 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ("parameter_invalid", "reason", promote_candidate_call()),
     ("parameter_invalid", "reason", promote_candidate_call(reason="")),
     ("parameter_invalid", "by", promote_candidate_call(reason="a test", by=7)),
-    ("generation_in_use", "generation", lambda metering: metering.generations.drop(1)),
+    ("generation_in_use", "generation", lambda metering: metering.generations.drop(2)),
     ("generation_in_use", "generation", promote_half_built),
     ("rebuild_in_progress", None, rebuild_twice_concurrently),
     ("parameter_invalid", "rules", lambda metering: metering.generations.rebuild(rules=["calls"])),  # type: ignore[arg-type]
