@@ -170,9 +170,9 @@ class _MeterAcceptors:
 
     def _acceptor_of(self, meter: Meter) -> EventAcceptor:
         at, policy, combinations = self._now, self._policy, self._combinations
-        derived_meters = self._ledger.derived_meters(meter)
-        if not derived_meters:
+        if not meter.derived_meters:
             return meter.acceptor(at=at, policy=policy, combinations=combinations)
+        derived_meters = self._ledger.derived_meters(meter)
         self.meters += derived_meters
         return acceptor_with_derived_meters(meter, derived_meters, at=at, policy=policy, combinations=combinations)
 

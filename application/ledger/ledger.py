@@ -136,10 +136,9 @@ class Ledger(Application[str]):
         return {meter.event_name: PinnedMeter.of(meter) for meter in meters}
 
     def derived_meters(self, source: Meter) -> list[Meter]:
-        """Return the meters that are derived from a meter, as they are now, in one query; none if there are none."""
+        """Return the meters that are derived from a meter, as they are now, in one query."""
         streams = [Meter.stream_id(event_name) for event_name in source.derived_meters]
-        stored = self.ledger_recorder.select_streams(streams) if streams else ()
-        return list(cast(Iterator[Meter], self._aggregates(stored, None)))
+        return list(cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_streams(streams), None)))
 
     def meter_changes(self, after: int, limit: int) -> Iterator[tuple[int, str, Meter, Meter | None]]:
         """Return up to `limit` changes of meters after the position `after`, in order.
