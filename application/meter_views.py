@@ -26,7 +26,8 @@ class UpcomingRules(NamedTuple):
 class MeterView:
     """A meter and the rules that apply to present usage. Times are in UTC; `status` is active or inactive.
 
-    `upcoming` are announced changes: the rules for usage from a later time on, in order of time.
+    `upcoming` are announced changes: the rules for usage from a later time on, in order of time. A derived meter counts
+    the events of the meter `source`; `derived_meters` are those that count the events of this one.
     """
 
     event_name: str
@@ -46,6 +47,8 @@ class MeterView:
     updated_at: datetime
     deactivated_at: datetime | None
     upcoming: tuple[UpcomingRules, ...] = ()
+    source: str | None = None
+    derived_meters: tuple[str, ...] = ()
 
     @classmethod
     def from_aggregate(cls, meter: Meter, at: datetime) -> "MeterView":
@@ -74,6 +77,8 @@ class MeterView:
                 for start, upcoming_revision, upcoming_rules in meter.schedule.parts
                 if start > now
             ),
+            meter.source,
+            meter.derived_meters,
         )
 
 
@@ -95,7 +100,8 @@ class RulesRevisionView(NamedTuple):
 class MeterChange(NamedTuple):
     """A change of a meter: its ledger position, its kind, and the meter after and before it.
 
-    `change` is Configured, Renamed, RulesChanged, Deactivated or Reactivated. `before` is None for Configured.
+    `change` is Configured, Renamed, RulesChanged, Deactivated, Reactivated or DerivedMeterAdded (a meter was derived
+    from this one). `before` is None for Configured.
     """
 
     position: int

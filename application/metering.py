@@ -14,6 +14,7 @@ from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress, Projector, reset_if_other_ledger
 from .checkpoints.service import CheckpointService
 from .commands.access_keys import AccessKeyCommands
+from .commands.derived_meters import DerivedMeterCommands
 from .commands.generations import GenerationCommands
 from .commands.meters import MeterCommands
 from .commands.periods import PeriodCommands
@@ -66,7 +67,7 @@ class Metering:
         self._event_queries = EventQueries(ledger, meter_queries)
         self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.catch_up)
         self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)
-        self.meters = MeterCommands(ledger, clock)
+        self.meters = MeterCommands(ledger, DerivedMeterCommands(ledger, self._generations, clock), clock)
         self.periods = PeriodCommands(ledger, meter_queries, policy, clock)
         promoter = GenerationPromoter(ledger, self._generations, clock)
         self.rules = RuleCommands(ledger, self._generations, promoter)
@@ -248,9 +249,14 @@ class Metering:
         """
         return self._event_queries.events(event_name, customer, start, end, as_of, limit, starting_after, where)
 
-    def event(self, identifier: str, *, as_of: datetime | int | None = None) -> MeterEventView:
-        """Return a meter event with its verdict. Raises MeterEventNotFound, also if it was not recorded at `as_of`."""
-        return self._event_queries.event(identifier, as_of)
+    def event(
+        self, identifier: str, *, event_name: str | None = None, as_of: datetime | int | None = None
+    ) -> MeterEventView:
+        """Return a meter event with its verdict: that of the meter it was recorded for, or of a derived `event_name`.
+
+        Raises MeterEventNotFound, also if that meter doesn't count it or it was not recorded at `as_of`.
+        """
+        return self._event_queries.event(identifier, event_name, as_of)
 
     def explain(
         self,

@@ -1,10 +1,12 @@
-"""Suggestions for a name that does not exist."""
+"""Errors for names that do not exist, with suggestions."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from difflib import get_close_matches
 from itertools import islice
 
 from ..domain.errors import MeterNotFound
+from ..domain.timestamps import to_iso
 
 _MAX_COMPARED_NAMES = 1_000
 _MAX_SUGGESTIONS = 3
@@ -23,6 +25,15 @@ def meter_not_found(event_name: str, names: Iterable[str]) -> MeterNotFound:
     """Return the error for a meter that does not exist, with those of `names` that are similar."""
     return MeterNotFound(
         f"There is no meter {event_name!r}; configure it first.{suggest_names('meters', event_name, names)}",
+        field="event_name",
+        value=event_name,
+    )
+
+
+def meter_not_found_then(event_name: str, configured_at: datetime) -> MeterNotFound:
+    """Return the error for a meter that was configured after the `as_of` of a call."""
+    return MeterNotFound(
+        f"The meter {event_name!r} did not exist then; it was configured at {to_iso(configured_at)}.",
         field="event_name",
         value=event_name,
     )

@@ -45,25 +45,44 @@ class DimensionCombinations:
         self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
     ) -> None:
         """Add the combination of an event. Raises TooManyCombinations if it is new and exceeds a limit."""
-        key = (event_name, occurred_at // HOUR_MICROSECONDS)
+        key, customer_hash, combination = _keys(event_name, customer, occurred_at, values)
         hour = self._hours.get(key) or _Hour()
-        combination, customer_hash = hash((customer, values)), hash(customer)
         if combination in hour.combinations:
             return
-        customer_count = hour.counts.get(customer_hash, 0)
-        for owner, count, limit in (
-            ("customer", customer_count, policy.max_customer_combinations),
-            ("meter", len(hour.combinations), policy.max_meter_combinations),
-        ):
-            if limit is not None and count >= limit:
-                raise _too_many(owner, key[1], limit)
+        _check_limits(hour, customer_hash, key[1], policy)
         hour = self._hours.setdefault(key, hour)  # only now, so that rejected events leave nothing
         hour.combinations.add(combination)
-        hour.counts[customer_hash] = customer_count + 1
+        hour.counts[customer_hash] = hour.counts.get(customer_hash, 0) + 1
         self._count += 1
         while self._count > self._max_held and self._hours:
             _, oldest = self._hours.popitem(last=False)
             self._count -= len(oldest.combinations)
+
+    def check(
+        self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
+    ) -> None:
+        """Raise the error that `add` would raise. Nothing is added."""
+        key, customer_hash, combination = _keys(event_name, customer, occurred_at, values)
+        hour = self._hours.get(key)
+        if hour is not None and combination not in hour.combinations:
+            _check_limits(hour, customer_hash, key[1], policy)
+
+
+def _keys(
+    event_name: str, customer: str, occurred_at: int, values: DimensionValues
+) -> tuple[tuple[str, int], int, int]:
+    """Return the key of the meter and hour, the hash of the customer and that of the combination."""
+    return (event_name, occurred_at // HOUR_MICROSECONDS), hash(customer), hash((customer, values))
+
+
+def _check_limits(hour: _Hour, customer_hash: int, hour_number: int, policy: AcceptancePolicy) -> None:
+    """Raise TooManyCombinations if the customer, or the meter, may have no more combinations in the hour."""
+    for owner, count, limit in (
+        ("customer", hour.counts.get(customer_hash, 0), policy.max_customer_combinations),
+        ("meter", len(hour.combinations), policy.max_meter_combinations),
+    ):
+        if limit is not None and count >= limit:
+            raise _too_many(owner, hour_number, limit)
 
 
 def _too_many(owner: str, hour: int, limit: int) -> TooManyCombinations:

@@ -100,6 +100,12 @@ class MeterInactive(InvalidRequest):
     code = "archived_meter"
 
 
+class MeterIsDerived(InvalidRequest):
+    """The meter counts the events of another meter: it records none, and no meter can be derived from it."""
+
+    code = "derived_meter"
+
+
 class MeterAlreadyExists(Conflict):
     """The event name belongs to a meter with other rules or another display name."""
 

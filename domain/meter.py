@@ -1,6 +1,7 @@
 """The Meter aggregate: its name, its rules, and whether it accepts meter events.
 
-Invariant: a meter has rules from its first event on, and an event name belongs to one meter forever.
+Invariant: a meter has rules from its first event on, and an event name belongs to one meter forever. A derived meter
+counts the events of its source, which is not derived; its name and that of its source never change.
 """
 
 import operator
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from .aggregate import Aggregate
 from .combinations import DimensionCombinations
-from .errors import MeterInactive
+from .errors import InvalidParameter, MeterInactive, MeterIsDerived, TallybookError
 from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
@@ -21,6 +22,8 @@ from .schedule import ALWAYS, RulesSchedule, check_effective_from
 from .timestamps import ensure_utc, from_microseconds, to_microseconds
 
 STREAM_PREFIX = "meter/"
+MAX_DERIVED_METERS = 100
+"""How many meters can be derived from one meter."""
 
 EventAcceptor = Callable[[MeterEventInput], MeterEventData]
 """Returns the data to store for a meter event, or raises the error that rejects it."""
@@ -35,6 +38,16 @@ class Meter(Aggregate):
         event_name: str
         display_name: str
         rules: Rules
+        source: str | None = Field(default=None, exclude_if=operator.not_)
+
+    class DerivedMeterAdded(Aggregate.Event):
+        """A derived meter was configured that counts the events of this meter from now on, and all earlier ones."""
+
+        derived_meter: str
+
+        def apply(self, aggregate: "Meter") -> None:
+            """Add the name of the derived meter."""
+            aggregate.derived_meters = (*aggregate.derived_meters, self.derived_meter)
 
     class Renamed(Aggregate.Event):
         """The display name of the meter changed."""
@@ -75,9 +88,11 @@ class Meter(Aggregate):
             """Clear the time of deactivation."""
             aggregate.deactivated_at = None
 
-    def __init__(self, event_name: str, display_name: str, rules: Rules) -> None:
+    def __init__(self, event_name: str, display_name: str, rules: Rules, source: str | None = None) -> None:
         self.event_name = event_name
         self.display_name = display_name
+        self.source = source
+        self.derived_meters: tuple[str, ...] = ()
         self.schedule = RulesSchedule.always(rules)
         self.revision = 1
         self.deactivated_at: datetime | None = None
@@ -97,13 +112,40 @@ class Meter(Aggregate):
         """Whether the meter accepts meter events."""
         return self.deactivated_at is None
 
+    @property
+    def recorded_name(self) -> str:
+        """The event name of the events that the meter counts: its own, or that of its source."""
+        return self.source or self.event_name
+
     @classmethod
-    def configure(cls, event_name: str, display_name: str, rules: Rules, *, at: datetime) -> "Meter":
-        """Create a meter."""
+    def configure(
+        cls, event_name: str, display_name: str, rules: Rules, *, at: datetime, source: str | None = None
+    ) -> "Meter":
+        """Create a meter. One with a `source` is derived; call `add_derived_meter` of its source too."""
         return cls._create(
             cls.Configured, id=cls.stream_id(event_name), timestamp=at,
-            event_name=event_name, display_name=display_name, rules=rules,
+            event_name=event_name, display_name=display_name, rules=rules, source=source,
         )  # fmt: skip
+
+    def add_derived_meter(self, event_name: str, *, at: datetime) -> None:
+        """Let a derived meter count the events of this meter.
+
+        Raises MeterIsDerived if this meter is derived itself, and InvalidParameter if it has too many derived meters.
+        """
+        if self.source is not None:
+            raise MeterIsDerived(
+                f"The meter {self.event_name!r} is derived itself: use its source, {self.source!r}.",
+                field="source",
+                value=self.event_name,
+            )
+        if len(self.derived_meters) >= MAX_DERIVED_METERS:
+            raise InvalidParameter(
+                f"The meter {self.event_name!r} has {MAX_DERIVED_METERS} derived meters, the most there can be. Each "
+                "event is checked and counted for all of them.",
+                field="source",
+                value=self.event_name,
+            )
+        self.trigger_event(self.DerivedMeterAdded, timestamp=at, derived_meter=event_name)
 
     def rename(self, display_name: str, *, at: datetime) -> None:
         """Change the display name, which has no effect on counting."""
@@ -127,7 +169,17 @@ class Meter(Aggregate):
             )  # fmt: skip
 
     def deactivate(self, *, at: datetime) -> None:
-        """Reject further meter events. The event name stays reserved, and recorded events can still be cancelled."""
+        """Reject further meter events. The event name stays reserved, and recorded events can still be cancelled.
+
+        Raises MeterIsDerived for a derived meter, which counts what its source accepts.
+        """
+        if self.source is not None:
+            raise MeterIsDerived(
+                f"The meter {self.event_name!r} is derived and can't be deactivated: it counts the events of "
+                f"{self.source!r}. Deactivate that meter, or give this one a filter from a time on.",
+                field="event_name",
+                value=self.event_name,
+            )
         if self.is_active:
             self.trigger_event(self.Deactivated, timestamp=at)
 
@@ -139,7 +191,8 @@ class Meter(Aggregate):
     def accept(self, event_input: MeterEventInput, *, at: datetime, policy: AcceptancePolicy) -> MeterEventData:
         """Return the data to store for a meter event submitted at `at`.
 
-        Raises MeterInactive, any error of `Rules.parse`, TooManyDigits, TimestampTooFarInPast or TimestampInFuture.
+        Raises MeterInactive, MeterIsDerived, any error of `Rules.parse`, TooManyDigits, TimestampTooFarInPast or
+        TimestampInFuture.
         """
         return self.acceptor(at=at, policy=policy, combinations=DimensionCombinations())(event_input)
 
@@ -149,7 +202,7 @@ class Meter(Aggregate):
         It also raises TooManyCombinations, given the `combinations` of dimension values that were accepted before.
         The rules and limits are looked up once for the batch, because pydantic attributes are slow.
         """
-        is_active, event_name = self.is_active, self.event_name
+        is_accepting, event_name = self.is_active and self.source is None, self.event_name
         max_digits, (earliest, latest) = policy.max_digits, policy.accepted_range(at)
         parsers = [(part.rules.parser(), part.rules.value_key) for part in self.schedule.parts]
         starts = [from_microseconds(part.start) for part in self.schedule.parts[1:]]
@@ -157,12 +210,8 @@ class Meter(Aggregate):
         is_limited = policy.max_customer_combinations is not None or policy.max_meter_combinations is not None
 
         def accept(event_input: MeterEventInput) -> MeterEventData:
-            if not is_active:
-                raise MeterInactive(
-                    f"The meter {event_name!r} is inactive; reactivate it to record usage.",
-                    field="event_name",
-                    value=event_name,
-                )
+            if not is_accepting:
+                raise self._rejection()
             payload = event_input.payload
             occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
             parse, value_key = first_parse, first_value_key
@@ -178,3 +227,18 @@ class Meter(Aggregate):
             return MeterEventData(at, event_name, payload, occurred_at)
 
         return accept
+
+    def _rejection(self) -> TallybookError:
+        """Return the error for a meter event of a meter that accepts none."""
+        if self.source is not None:
+            return MeterIsDerived(
+                f"The meter {self.event_name!r} is derived: it counts the events of {self.source!r}; record them "
+                "under that name.",
+                field="event_name",
+                value=self.event_name,
+            )
+        return MeterInactive(
+            f"The meter {self.event_name!r} is inactive; reactivate it to record usage.",
+            field="event_name",
+            value=self.event_name,
+        )

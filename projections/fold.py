@@ -65,6 +65,35 @@ class MeterPageUsage:
         return self.has_meter_changes or any(part.records_by_bucket or part.cancellations for part in self.parts)
 
 
+class PageUsage:
+    """The usage of each meter in one page, and the meters that count the events of each event name."""
+
+    def __init__(self, meters: Mapping[str, ProjectedMeter]) -> None:
+        self.by_meter: dict[str, MeterPageUsage] = {}
+        self.only_parts: dict[str, tuple[PartUsage, ...] | None] = {}
+        """By event name, the part of each meter that counts its events; None if one of them has several parts."""
+        self._by_event_name: dict[str, tuple[MeterPageUsage, ...]] = {}
+        for meter in meters.values():
+            self.add(meter)
+
+    def add(self, meter: ProjectedMeter, *, has_meter_changes: bool = False) -> None:
+        """Add a meter, which counts the events of its name or of its source; none if it isn't folded."""
+        meter_usage = self.by_meter[meter.event_name] = MeterPageUsage(meter, has_meter_changes=has_meter_changes)
+        if meter.folded:
+            event_name = meter.recorded_name
+            counting = self._by_event_name[event_name] = (*self._by_event_name.get(event_name, ()), meter_usage)
+            only_parts = tuple(usage.only_part for usage in counting if usage.only_part is not None)
+            self.only_parts[event_name] = only_parts if len(only_parts) == len(counting) else None
+
+    def parts_at(self, event_name: str, occurred_at: int) -> tuple[PartUsage, ...]:
+        """Return the part of each meter that counts an event that occurred then. Raises KeyError."""
+        return tuple(meter_usage.part_at(occurred_at) for meter_usage in self._by_event_name[event_name])
+
+    def last_meter_id(self) -> int:
+        """Return the highest number of rows of a meter; 0 if there is none."""
+        return max((part.folded.meter_id for usage in self.by_meter.values() for part in usage.parts), default=0)
+
+
 def fold_page(
     events: Iterable[PositionedEvent],
     meters: Mapping[str, ProjectedMeter],
@@ -74,11 +103,13 @@ def fold_page(
     """Return the usage of each meter in `events`.
 
     `meters` are the meters known before the page. `customer_ids` maps each customer to an id, and allocates ids for new
-    customers. New meters are folded under their `pinned` rules or, without any, under their configured rules.
+    customers. New meters are folded under their `pinned` rules or, without any, under their configured rules. A pinned
+    derived meter counts its source's events from the first on, before it is configured. Without pinned rules, earlier
+    events would be missing, so it isn't folded.
     Raises ProjectionStopped at the first event that can't be folded.
     """
-    usage_by_meter = {event_name: MeterPageUsage(meter) for event_name, meter in meters.items()}
-    only_parts = {event_name: usage.only_part for event_name, usage in usage_by_meter.items()}
+    page_usage = PageUsage(meters)
+    only_parts = page_usage.only_parts
     position, event = 0, None
     batch_recorded_at, recorded_at = EPOCH, 0
     try:
@@ -88,76 +119,79 @@ def fold_page(
                     batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
                 # Inlined to_microseconds and bucket_start, because this runs for every meter event.
                 occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
-                part = only_parts[event.event_name]
-                if part is None:
-                    part = usage_by_meter[event.event_name].part_at(occurred_at)
-                customer, value, dimension_values, unique_value, is_filtered = part.parse(event.payload)
-                customer_id = customer_ids[customer]
-                dimensions = encode_dimensions(dimension_values) if dimension_values else ""
-                record = UsageRecord(customer_id, occurred_at, position, dimensions, value, recorded_at)
-                if unique_value is not None or is_filtered:
-                    record = msgspec.structs.replace(record, unique_value=unique_value, is_filtered=is_filtered)
-                part.records_by_bucket[
-                    customer_id, occurred_at - occurred_at % part.bucket_microseconds, dimensions
-                ].append(record)
+                for part in only_parts[event.event_name] or page_usage.parts_at(event.event_name, occurred_at):
+                    customer, value, dimension_values, unique_value, is_filtered = part.parse(event.payload)
+                    customer_id = customer_ids[customer]
+                    dimensions = encode_dimensions(dimension_values) if dimension_values else ""
+                    record = UsageRecord(customer_id, occurred_at, position, dimensions, value, recorded_at)
+                    if unique_value is not None or is_filtered:
+                        record = msgspec.structs.replace(record, unique_value=unique_value, is_filtered=is_filtered)
+                    part.records_by_bucket[
+                        customer_id, occurred_at - occurred_at % part.bucket_microseconds, dimensions
+                    ].append(record)
             elif isinstance(event, EventCancelledData):
-                _fold_cancellation(position, event, usage_by_meter[event.event_name], customer_ids)
+                _fold_cancellation(position, event, page_usage, customer_ids)
             elif isinstance(event, ConfiguredData | RulesChangedData):
-                _fold_meter_change(position, event, usage_by_meter, pinned)
-                only_parts[event.event_name] = usage_by_meter[event.event_name].only_part
+                _fold_meter_change(position, event, page_usage, pinned)
     except (LedgerUnavailable, DatabasePermissionDenied, ProjectionStopped):
         raise  # these name the cause already, and a database failure isn't an error of the event
     except (ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
         raise projection_stopped(position, topic_for(event), error) from error
-    return [meter_usage for meter_usage in usage_by_meter.values() if meter_usage.has_changes]
+    return [meter_usage for meter_usage in page_usage.by_meter.values() if meter_usage.has_changes]
 
 
 def _fold_cancellation(
-    position: int, cancelled: EventCancelledData, meter_usage: MeterPageUsage, customer_ids: Mapping[str, int]
+    position: int, cancelled: EventCancelledData, page_usage: PageUsage, customer_ids: Mapping[str, int]
 ) -> None:
-    occurred_at = to_microseconds(cancelled.occurred_at)
-    part = meter_usage.part_at(occurred_at)
-    customer, _, dimension_values, *_ = part.parse(cancelled.payload)
-    key = (customer_ids[customer], bucket_start(occurred_at, part.bucket_seconds), encode_dimensions(dimension_values))
-    part.cancellations.append(
-        CancellationMark(key, cancelled.recorded_position, to_microseconds(cancelled.recorded_at), position)
-    )
+    occurred_at, cancelled_at = to_microseconds(cancelled.occurred_at), to_microseconds(cancelled.recorded_at)
+    for part in page_usage.parts_at(cancelled.event_name, occurred_at):
+        customer, _, dimension_values, *_ = part.parse(cancelled.payload)
+        start, dimensions = bucket_start(occurred_at, part.bucket_seconds), encode_dimensions(dimension_values)
+        part.cancellations.append(
+            CancellationMark(
+                (customer_ids[customer], start, dimensions), cancelled.recorded_position, cancelled_at, position
+            )
+        )
 
 
 def _fold_meter_change(
-    position: int,
-    event: ConfiguredData | RulesChangedData,
-    usage_by_meter: dict[str, MeterPageUsage],
-    pinned: PinnedRules,
+    position: int, event: ConfiguredData | RulesChangedData, page_usage: PageUsage, pinned: PinnedRules
 ) -> None:
     if isinstance(event, ConfiguredData):
-        _fold_meter(position, event, usage_by_meter, pinned)
+        _fold_meter(position, event, page_usage, pinned)
     else:
-        _fold_rules(position, event, usage_by_meter)
+        _fold_rules(position, event, page_usage)
 
 
-def _fold_meter(
-    position: int,
-    configured: ConfiguredData,
-    usage_by_meter: dict[str, MeterPageUsage],
-    pinned: PinnedRules,
-) -> None:
-    event_name = configured.event_name
-    if event_name in usage_by_meter:
+def _fold_meter(position: int, configured: ConfiguredData, page_usage: PageUsage, pinned: PinnedRules) -> None:
+    event_name, source = configured.event_name, configured.source
+    known = page_usage.by_meter.get(event_name)
+    if known is not None and (known.meter.history or known.meter.source != source):
         raise ValueError(f"the meter {event_name!r} is configured already")
     rules = Rules.model_validate_json(bytes(configured.rules))
-    first_revision = RulesRevision(1, rules, position, to_microseconds(configured.recorded_at))
-    last_id = max((part.folded.meter_id for usage in usage_by_meter.values() for part in usage.parts), default=0)
-    parts = pinned.get(event_name) or (RulesPart(ALWAYS, rules),)
-    folded = tuple(FoldedRules(meter_id, *part) for meter_id, part in enumerate(parts, last_id + 1))
-    usage_by_meter[event_name] = MeterPageUsage(
-        ProjectedMeter(event_name, folded, (first_revision,)), has_meter_changes=True
-    )
+    history = (RulesRevision(1, rules, position, to_microseconds(configured.recorded_at)),)
+    if known is not None:  # a pinned derived meter
+        known.meter, known.has_meter_changes = replace(known.meter, history=history), True
+    elif source is not None:
+        page_usage.add(ProjectedMeter(event_name, (), history, source), has_meter_changes=True)
+    else:
+        parts = pinned[event_name].parts if event_name in pinned else (RulesPart(ALWAYS, rules),)
+        folded = _number_parts(parts, page_usage)
+        page_usage.add(ProjectedMeter(event_name, folded, history), has_meter_changes=True)
+        for derived_name, derived in sorted(pinned.items()):
+            if derived.source == event_name:
+                folded = _number_parts(derived.parts, page_usage)
+                page_usage.add(ProjectedMeter(derived_name, folded, (), event_name), has_meter_changes=True)
 
 
-def _fold_rules(position: int, changed: RulesChangedData, usage_by_meter: dict[str, MeterPageUsage]) -> None:
+def _number_parts(parts: Iterable[RulesPart], page_usage: PageUsage) -> tuple[FoldedRules, ...]:
+    first_id = page_usage.last_meter_id() + 1
+    return tuple(FoldedRules(meter_id, *part) for meter_id, part in enumerate(parts, first_id))
+
+
+def _fold_rules(position: int, changed: RulesChangedData, page_usage: PageUsage) -> None:
     """Add the new revision to the meter's history; its usage stays folded under the same rules."""
-    meter_usage = usage_by_meter[changed.event_name]
+    meter_usage = page_usage.by_meter[changed.event_name]
     rules = Rules.model_validate_json(bytes(changed.rules))
     start = ALWAYS if changed.effective_from is None else to_microseconds(changed.effective_from)
     revision = RulesRevision(changed.revision, rules, position, to_microseconds(changed.recorded_at), start)

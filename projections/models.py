@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.counting import UsageRecord
+from ..domain.meter import Meter
 from ..domain.rules import Rules
 from ..domain.schedule import ALWAYS, RulesPart, RulesSchedule
 from ..domain.totals import Totals
@@ -20,7 +21,19 @@ LedgerEvent = tuple[int, str, bytes]
 """Position, topic and state of a stored event."""
 
 
-PinnedRules = Mapping[str, tuple[RulesPart, ...]]
+class PinnedMeter(NamedTuple):
+    """The rules over time of a meter, and the meter whose events it counts if it is derived."""
+
+    parts: tuple[RulesPart, ...]
+    source: str | None = None
+
+    @classmethod
+    def of(cls, meter: Meter) -> "PinnedMeter":
+        """Return the present rules over time of a meter."""
+        return cls(meter.schedule.distinct_parts, meter.source)
+
+
+PinnedRules = Mapping[str, PinnedMeter]
 """The rules over time of meters, by event name."""
 
 
@@ -36,7 +49,8 @@ class GenerationState(StrEnum):
 class Generation(NamedTuple):
     """One complete build of the read models, projected up to `position`.
 
-    `pinned` are the rules over time of the meters that are folded under other rules than those of their configuration.
+    `pinned` are the rules over time of the meters that are folded under other rules than those of their configuration,
+    and of derived meters: these count the events of their source from the first on only if they are pinned.
     `revisions` are the revisions of the rules in force when the generation was built or retired; they are the baseline
     of a comparison.
     """
@@ -146,11 +160,32 @@ class ProjectedMeter:
 
     `folded` are the rules that its usage was folded under, in order of time. `history` has all revisions of its rules
     in the ledger. What follows from both is computed once: every query needs it.
+
+    A derived meter has a `source`, whose events it counts. Its `history` is empty before it is configured. Its `folded`
+    rules are empty in a generation that was begun before: that one lacks earlier events, so it isn't current.
     """
 
     event_name: str
     folded: tuple[FoldedRules, ...]
     history: tuple[RulesRevision, ...]
+    source: str | None = None
+
+    @property
+    def recorded_name(self) -> str:
+        """The event name of the events that the meter counts: its own, or that of its source."""
+        return self.source or self.event_name
+
+    @property
+    def row_id(self) -> int:
+        """The number that identifies the meter: that of its first rows; one that no rows have if it has none."""
+        return self.folded[0].meter_id if self.folded else -self.history[0].position
+
+    def is_known(self, as_of: AsOf | None) -> bool:
+        """Return whether the meter is configured, and was then if it is derived: its source has older events."""
+        if not self.history:
+            return False
+        configured = self.history[0]
+        return as_of is None or self.source is None or as_of.includes(configured.recorded_at, configured.position)
 
     def schedule(self, as_of: AsOf | None = None) -> RulesSchedule:
         """Return the rules over time that were known then; the first revision if the meter was configured later."""
@@ -163,8 +198,8 @@ class ProjectedMeter:
 
     @cached_property
     def is_current(self) -> bool:
-        """Whether its usage is folded under the newest revision of the rules."""
-        return self._newest_schedule.distinct_parts == self.folded_schedule.distinct_parts
+        """Whether its usage is folded under the newest revision of the rules, if there is one: if it is configured."""
+        return not self.history or self._newest_schedule.distinct_parts == self.folded_schedule.distinct_parts
 
     @cached_property
     def _newest_schedule(self) -> RulesSchedule:

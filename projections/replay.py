@@ -7,7 +7,7 @@ in worker processes if there are many.
 
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
@@ -38,12 +38,20 @@ _WindowKey = tuple[str, DimensionValues, int]
 
 
 class TotalsQuery(NamedTuple):
-    """A query for the totals of a meter in [start, end) under `rules`: of the event time windows that start in it."""
+    """The totals of events named `event_name` under `rules`, of the event time windows that start in [start, end)."""
 
     event_name: str
     rules: Rules
     start: datetime
     end: datetime
+
+    def range_predicate(self) -> Callable[[datetime], bool]:
+        """Return a function that returns whether an event that occurred at a time is in the range."""
+        start, end, window = self.start, self.end, self.rules.event_time_window
+        if window is None:
+            return lambda at: start <= at < end
+        first, last = to_microseconds(start), to_microseconds(end)
+        return lambda at: first <= window_start(to_microseconds(at), window) < last
 
 
 class PageTotals(NamedTuple):
@@ -91,7 +99,7 @@ def replay_totals(
         window_totals = (
             {}
             if window is None
-            else _sum_by_customer(reversed(_newest_per_window(counted_page.newest, query, window, covered_windows)))
+            else _sum_by_customer(reversed(_newest_per_window(counted_page.newest, window, covered_windows)))
         )
         for customer, page_totals in chain(counted_page.totals.items(), window_totals.items()):
             totals[customer] = totals[customer].merge(page_totals)
@@ -103,8 +111,8 @@ def count_page(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled:
     window = query.rules.event_time_window
     usage_rows = _usage_of(events, query, cancelled)
     if window is None:
-        return PageTotals(_sum_by_customer(row for row in usage_rows if query.start <= row[1] < query.end), [])
-    return PageTotals({}, _newest_per_window(usage_rows, query, window, set()))
+        return PageTotals(_sum_by_customer(usage_rows), [])
+    return PageTotals({}, _newest_per_window(usage_rows, window, set()))
 
 
 def count_page_in_worker(page: RawPage, span: PageSpan, query: TotalsQuery, cancelled: Collection[int]) -> bytes:
@@ -176,10 +184,13 @@ def _pages_newest_first(
 
 
 def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: Collection[int]) -> Iterator[_UsageRow]:
-    """Yield the meter's events that are neither cancelled nor filtered."""
-    event_name, parse = query.event_name, query.rules.parser()
+    """Yield the events of the query that are neither cancelled nor filtered.
+
+    Other rules may apply to events outside of its range, so these aren't parsed.
+    """
+    event_name, parse, is_in_range = query.event_name, query.rules.parser(), query.range_predicate()
     for position, event in events:
-        if type(event) is MeterEventData and event.event_name == event_name:
+        if type(event) is MeterEventData and event.event_name == event_name and is_in_range(event.occurred_at):
             try:
                 customer, value, dimensions, unique_value, is_filtered = parse(event.payload)
             except TallybookError as error:
@@ -189,19 +200,14 @@ def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: 
 
 
 def _newest_per_window(
-    usage_rows: Iterable[_UsageRow], query: TotalsQuery, window: EventTimeWindow, covered_windows: set[_WindowKey]
+    usage_rows: Iterable[_UsageRow], window: EventTimeWindow, covered_windows: set[_WindowKey]
 ) -> list[_UsageRow]:
-    """Return the newest event of each window that starts in the range and isn't in `covered_windows`, newest first.
-
-    These windows are added to `covered_windows`.
-    """
-    first, last = to_microseconds(query.start), to_microseconds(query.end)
+    """Return the newest event of each window that isn't in `covered_windows`, newest first; add these windows to it."""
     newest: list[_UsageRow] = []
     for row in sorted(usage_rows, key=_POSITION, reverse=True):
         customer, at, _, _, dimensions, _ = row
-        start = window_start(to_microseconds(at), window)
-        window_key = (customer, dimensions, start)
-        if first <= start < last and window_key not in covered_windows:
+        window_key = (customer, dimensions, window_start(to_microseconds(at), window))
+        if window_key not in covered_windows:
             covered_windows.add(window_key)
             newest.append(row)
     return newest

@@ -33,6 +33,7 @@ class ConfiguredData(msgspec.Struct, frozen=True):
     recorded_at: datetime
     event_name: str
     rules: msgspec.Raw
+    source: str | None = None
 
 
 class RulesChangedData(msgspec.Struct, frozen=True):
@@ -128,8 +129,8 @@ METER_TOPICS = frozenset({_CONFIGURED, _RULES_CHANGED})
 """The topics of events that change the fold of a meter."""
 _NON_USAGE_TOPICS = frozenset(
     {
-        "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
-        "AccessKeyRevoked",
+        "Renamed", "Deactivated", "Reactivated", "DerivedMeterAdded", "PeriodClosed", "PeriodReopened",
+        "AccessKeyCreated", "AccessKeyRevoked",
     }
 )  # fmt: skip
 _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {

@@ -3,6 +3,7 @@
 A line is one of
 
     meter   seats  last per hour  by region,plan   `tests/rules_notation.py` lists the words of rules
+    meter   out  sum from requests  value=tokens   a derived meter; customer=account and value=tokens name keys
     10:05   acme seats 10  id=a  region=eu         a meter event, recorded when it occurred, or now if that is past
     10:05   acme seats 10  recorded=10:50          a meter event, recorded at another time
     now     acme seats 10  id=a                    a meter event without a timestamp
@@ -97,17 +98,18 @@ class Ledger:
             return commands[verb](plain, options)
         return self._record(None if verb == "now" else moment(verb), plain, options)
 
-    def _configure(self, plain: list[str], _: dict[str, str]) -> str:
+    def _configure(self, plain: list[str], options: dict[str, str]) -> str:
         event_name, *words = plain
-        self.metering.meters.configure(event_name, **parse_rules(event_name, words))  # type: ignore[arg-type]
+        source = words.pop(words.index("from") + 1) if "from" in words else None
+        rules = parse_rules(event_name, [word for word in words if word != "from"]) | _keys(options)
+        self.metering.meters.configure(event_name, source=source, **rules)  # type: ignore[arg-type]
         return "configured"
 
     def _change_rules(self, plain: list[str], options: dict[str, str]) -> str:
         event_name, *words = plain
         if "at" in options:
             self.clock.now = moment(options["at"])
-        rules = parse_rules(event_name, words)
-        rules |= {f"{key}_key": options[key] for key in ("customer", "value") if key in options}
+        rules = parse_rules(event_name, words) | _keys(options)
         self.metering.rules.change(event_name, rules, reason=options.get("reason", "billed otherwise"))
         return "changed"
 
@@ -281,6 +283,10 @@ def total_of_counted(explanation: Explanation) -> tuple[Fraction, int]:
 def total_of_contributions(explanation: Explanation) -> Fraction:
     """Return the sum of the contributions of all events."""
     return sum((Fraction(event.contribution) for event in explanation.events), Fraction())
+
+
+def _keys(options: dict[str, str]) -> dict[str, str]:
+    return {f"{key}_key": options[key] for key in ("customer", "value") if key in options}
 
 
 def _lines(text: str) -> list[str]:

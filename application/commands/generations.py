@@ -118,12 +118,14 @@ class GenerationCommands:
             generation.state,
             generation.position,
             self._ledger.head(),
-            {name: parts[-1].rules for name, parts in changes.items()},
-            {name: _changed_from(parts, meters[name]) for name, parts in changes.items()},
+            {name: parts[-1].rules for name, (parts, _) in changes.items() if parts},
+            {name: _changed_from(parts, meters.get(name)) for name, (parts, _) in changes.items() if parts},
         )
 
 
-def _changed_from(parts: Sequence[RulesPart], meter: Meter) -> datetime | None:
+def _changed_from(parts: Sequence[RulesPart], meter: Meter | None) -> datetime | None:
     """Return the time of usage from which on other rules apply than those in force; None for all usage."""
+    if meter is None:
+        return None
     first = changes_between(meter.schedule.distinct_parts, parts)[0]
     return None if first.start == ALWAYS else from_microseconds(first.start)

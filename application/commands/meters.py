@@ -12,25 +12,30 @@ from ...domain.errors import MeterAlreadyExists, MeterNotFound
 from ...domain.meter import Meter
 from ...domain.rounding import Rounding
 from ...domain.rules import Rules
-from ...domain.timestamps import ensure_utc, from_microseconds, to_iso
+from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import AsOf
+from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
 from ..meter_views import MeterChange, MeterView, RulesRevisionView
 from ..rules_arguments import parse_rules
+from ..similar_names import meter_not_found_then
 from ..validation import parse_as_of, require_event_name, require_int, require_text
+from .derived_meters import DerivedMeterCommands
 
 
 class MeterCommands:
     """The meters of a ledger: `metering.meters`."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, derived_meters: DerivedMeterCommands, clock: Callable[[], datetime]) -> None:
         self._ledger = ledger
+        self._derived_meters = derived_meters
         self._clock = clock
 
     def configure(
         self,
         event_name: str,
         *,
+        source: str | None = None,
         display_name: str | None = None,
         formula: str = "sum",
         event_time_window: str | None = None,
@@ -41,8 +46,13 @@ class MeterCommands:
         filter: Condition | Mapping[str, object] | None = None,  # noqa: A002 - the name of the field
         multiplier: str | int | Decimal | Fraction | None = None,
         rounding: Rounding | Mapping[str, object] | None = None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> MeterView:
         """Create the meter that counts events named `event_name`, and return it.
+
+        With a `source`, the meter is derived: it counts all events of the meter `source`, past and future, by its own
+        rules, and no events are recorded under its own name. A generation of the read models is built for it, while
+        queries go on; `progress` is called after each page.
 
         `formula` is sum, count, last, max, min, avg or unique_count. `event_time_window` is None (every event counts),
         hour or day (the newest event of each UTC hour or day supersedes earlier ones). The keys name the payload
@@ -53,7 +63,9 @@ class MeterCommands:
         count. See docs/rules.md for all conditions. The quantity of the formula is multiplied by `multiplier`, such as
         "1/3600", exactly. The billable quantity is rounded by `rounding`, such as {"mode": "up", "step": "0.01"}.
 
-        Raises MeterAlreadyExists if the meter has other rules, and InvalidParameter for an argument out of range.
+        Raises MeterAlreadyExists if the meter has other rules, and InvalidParameter for an argument out of range. For a
+        derived meter, raises MeterNotFound or MeterIsDerived for its source, IncompatibleRules with the events that its
+        rules can't read, and RebuildInProgress; nothing is changed then.
         """
         rules = parse_rules(
             {
@@ -70,15 +82,19 @@ class MeterCommands:
         )
         event_name = require_event_name(event_name)
         name = event_name if display_name is None else require_text(display_name, "display_name", 250)
+        source = None if source is None else require_text(source, "source", 100)
         try:
-            return self._require_same(self._ledger.meter(event_name), rules, display_name)
+            return self._require_same(self._ledger.meter(event_name), rules, display_name, source)
         except MeterNotFound:
             pass
+        if source is not None:
+            derived = self._derived_meters.configure(event_name, name, rules, source, progress)
+            return self._require_same(derived, rules, display_name, source)
         meter = Meter.configure(event_name, name, rules, at=self._now())
         try:
             self._ledger.append(meter.collect_events())
         except IntegrityError:  # another process configured it in between
-            return self._require_same(self._ledger.meter(event_name), rules, display_name)
+            return self._require_same(self._ledger.meter(event_name), rules, display_name, source)
         return MeterView.from_aggregate(meter, self._now())
 
     def rename(self, event_name: str, display_name: str) -> MeterView:
@@ -87,7 +103,10 @@ class MeterCommands:
         return self._update(event_name, lambda meter, at: meter.rename(name, at=at))
 
     def deactivate(self, event_name: str) -> MeterView:
-        """Reject further events of a meter. Its name stays taken, and its events can still be cancelled."""
+        """Reject further events of a meter. Its name stays taken, and its events can still be cancelled.
+
+        Meters that are derived from it get no more events either. Raises MeterIsDerived for a derived meter.
+        """
         return self._update(event_name, lambda meter, at: Meter.deactivate(meter, at=at))
 
     def reactivate(self, event_name: str) -> MeterView:
@@ -106,11 +125,7 @@ class MeterCommands:
         for meter in self._ledger.meters(known):
             if meter.event_name == event_name:
                 return MeterView.from_aggregate(meter, self._time_of(known))
-        raise MeterNotFound(
-            f"The meter {event_name!r} did not exist then; it was configured at {to_iso(present.created_on)}.",
-            field="event_name",
-            value=event_name,
-        )
+        raise meter_not_found_then(event_name, present.created_on)
 
     def changes(self, *, after: int = 0, limit: int = 100) -> list[MeterChange]:
         """Return up to `limit` changes of meters after the ledger position `after`, in order of position."""
@@ -167,7 +182,14 @@ class MeterCommands:
     def _now(self) -> datetime:
         return ensure_utc(self._clock(), "clock")
 
-    def _require_same(self, meter: Meter, rules: Rules, display_name: str | None) -> MeterView:
+    def _require_same(self, meter: Meter, rules: Rules, display_name: str | None, source: str | None) -> MeterView:
+        if meter.source != source:
+            kind = "is not derived" if meter.source is None else f"is derived from {meter.source!r}"
+            raise MeterAlreadyExists(
+                f"A meter {meter.event_name!r} already exists and {kind}, which can't change. Use another name.",
+                field="event_name",
+                value=meter.event_name,
+            )
         if meter.rules != rules or display_name not in (None, meter.display_name):
             raise MeterAlreadyExists(
                 f"A meter {meter.event_name!r} already exists with another display name or other rules: "

@@ -9,7 +9,7 @@ from ...domain.errors import InvalidParameter, RulesConflict
 from ...domain.meter import Meter
 from ...domain.schedule import ALWAYS, RulesPart, changes_between
 from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
-from ...projections.models import Generation, GenerationState
+from ...projections.models import Generation, GenerationState, PinnedRules
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
 from ..meter_views import MeterView
@@ -93,6 +93,7 @@ class GenerationPromoter:
         no read models are used: a process that has them locked may be waiting for the ledger.
         """
         while changed_rules := self._generations.pending_rule_changes(generation):
+            _check_derived_meters(generation, changed_rules, self._ledger)
             if reason is None:
                 raise InvalidParameter(
                     f"Promoting generation {generation.number} changes the rules of "
@@ -107,7 +108,7 @@ class GenerationPromoter:
                     if not are_compatible(changed_rules, ledger, after=position):
                         continue  # the next catch_up stops at the event and raises IncompatibleRules
                     for event_name, meter in meters.items():
-                        for start, rules in _changes(meter, changed_rules[event_name], effective_from):
+                        for start, rules in _changes(meter, changed_rules[event_name].parts, effective_from):
                             changed_from = None if start == ALWAYS else from_microseconds(start)
                             meter.change_rules(rules, reason=reason, by=by, at=self.now(), effective_from=changed_from)
                         ledger.append(meter.collect_events())
@@ -122,6 +123,23 @@ def _changes(meter: Meter, target: Sequence[RulesPart], effective_from: datetime
         if meter.schedule.change(start, 0, rules).distinct_parts == target:
             return (RulesPart(start, rules),)
     return changes_between(meter.schedule.distinct_parts, target)
+
+
+def _check_derived_meters(generation: Generation, changed_rules: PinnedRules, ledger: Ledger) -> None:
+    """Raise RulesConflict unless a generation counts exactly the derived meters that are configured."""
+    configured = {meter.event_name for meter in ledger.meters()}
+    for event_name, (parts, _) in changed_rules.items():
+        if not parts or event_name not in configured:
+            reason = (
+                "counts it, but it isn't configured. Configure it, or drop the generation"
+                if parts
+                else "was built before it was configured, and lacks its usage. Build a new generation"
+            )
+            raise RulesConflict(
+                f"The meter {event_name!r} is derived, and generation {generation.number} {reason}.",
+                field="generation",
+                value=generation.number,
+            )
 
 
 def _check_revisions(generation: Generation, meters: Mapping[str, Meter]) -> None:

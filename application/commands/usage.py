@@ -9,6 +9,7 @@ import msgspec
 from eventsourcing.persistence import IntegrityError
 
 from ...domain.combinations import DimensionCombinations
+from ...domain.derived_meters import acceptor_with_derived_meters
 from ...domain.errors import (
     Corrupted,
     DatabasePermissionDenied,
@@ -138,7 +139,7 @@ class UsageCommands:
 
 
 class _MeterAcceptors:
-    """Loads each meter of a batch once. `meters` are the meters that were loaded."""
+    """Loads each meter of a batch once, with its derived meters. `meters` are the meters that were loaded."""
 
     def __init__(
         self, ledger: Ledger, policy: AcceptancePolicy, combinations: DimensionCombinations, now: datetime
@@ -164,10 +165,16 @@ class _MeterAcceptors:
             self._errors[event_name] = error
             raise
         self.meters.append(meter)
-        acceptor = self._acceptors[event_name] = meter.acceptor(
-            at=self._now, policy=self._policy, combinations=self._combinations
-        )
+        acceptor = self._acceptors[event_name] = self._acceptor_of(meter)
         return acceptor
+
+    def _acceptor_of(self, meter: Meter) -> EventAcceptor:
+        at, policy, combinations = self._now, self._policy, self._combinations
+        if not meter.derived_meters:
+            return meter.acceptor(at=at, policy=policy, combinations=combinations)
+        derived_meters = self._ledger.derived_meters(meter)
+        self.meters += derived_meters
+        return acceptor_with_derived_meters(meter, derived_meters, at=at, policy=policy, combinations=combinations)
 
 
 def _decide(raw_event: object, acceptors: _MeterAcceptors) -> _Decision:

@@ -25,7 +25,7 @@ from ...domain.meter import Meter
 from ...domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.timestamps import to_microseconds
-from ...projections.models import AsOf, LedgerEvent, PinnedRules, RawPage
+from ...projections.models import AsOf, LedgerEvent, PinnedMeter, PinnedRules, RawPage
 from ..interruption import check_between, check_interruption
 from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
@@ -131,8 +131,14 @@ class Ledger(Application[str]):
         return cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_by_prefix(METER_PREFIX), as_of))
 
     def changed_rules(self) -> PinnedRules:
-        """Return the rules over time, by event name, of the meters whose rules have changed since configuration."""
-        return {meter.event_name: meter.schedule.distinct_parts for meter in self.meters() if meter.revision > 1}
+        """Return the rules over time, by event name, of derived meters, and of meters whose rules have changed."""
+        meters = (meter for meter in self.meters() if meter.revision > 1 or meter.source is not None)
+        return {meter.event_name: PinnedMeter.of(meter) for meter in meters}
+
+    def derived_meters(self, source: Meter) -> list[Meter]:
+        """Return the meters that are derived from a meter, as they are now, in one query."""
+        streams = [Meter.stream_id(event_name) for event_name in source.derived_meters]
+        return list(cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_streams(streams), None)))
 
     def meter_changes(self, after: int, limit: int) -> Iterator[tuple[int, str, Meter, Meter | None]]:
         """Return up to `limit` changes of meters after the position `after`, in order.

@@ -18,11 +18,14 @@ from ...projections.ports import USAGE_RECORDED
 from ..storage.ports import EventRow
 
 _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
-    Meter: (Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated),
+    Meter: (
+        Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated,
+        Meter.DerivedMeterAdded,
+    ),
     MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled),
     CustomerPeriods: (CustomerPeriods.PeriodClosed, CustomerPeriods.PeriodReopened),
     AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
-}
+}  # fmt: skip
 TOPICS: dict[str, type[Aggregate.Event]] = {
     event.__name__: event for events in _AGGREGATES.values() for event in events
 }

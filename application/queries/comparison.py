@@ -117,7 +117,8 @@ class GenerationComparison:
     ) -> GenerationDifference:
         """Return how a generation differs from the live one, by windows of `timezone` and groups of dimension values.
 
-        Only meters are compared that have the dimensions in `where` and `group_by` under either rules.
+        Only meters are compared that have the dimensions in `where` and `group_by` under either rules, and derived
+        meters that both generations count.
 
         Both are brought up to date first. Raises GenerationNotFound, GenerationInUse, or LedgerUnavailable if events
         are recorded so fast that the two are never at the same position.
@@ -180,7 +181,9 @@ class GenerationComparison:
         meter_differences: list[MeterDifference] = []
         other_meters, named = other.meters(), {*dimensions.where, *dimensions.group_by}
         for event_name, meter in sorted(live.meters().items()):
-            other_meter = other_meters[event_name]
+            other_meter = other_meters.get(event_name)
+            if other_meter is None or not (meter.folded and other_meter.folded and meter.is_known(None)):
+                continue
             schedules = meter.folded_schedule, other_meter.folded_schedule
             keys = [key for schedule in schedules for part in schedule.parts for key in part.rules.all_dimension_keys]
             if not named <= set(keys):

@@ -76,7 +76,7 @@ class EventQueries:
             if time_span is None:
                 return []
             first, last = max(query.view.bounds[0], time_span[0]), min(query.view.bounds[1], time_span[1])
-            cursor = None if starting_after is None else self._cursor_position(starting_after, event_name)
+            cursor = None if starting_after is None else self._cursor_position(starting_after, query)
             first = first if cursor is None else max(first, cursor[0])
             verdicts = query.view.verdicts(customer_id, first, last, query.as_of)
             if cursor is not None:
@@ -86,8 +86,11 @@ class EventQueries:
             return _event_views(self._ledger, list(islice(verdicts, limit)), query.view)
 
     @retry_on_connection_loss
-    def event(self, identifier: str, as_of: datetime | int | None) -> MeterEventView:
-        """Return a meter event with its verdict. Raises MeterEventNotFound, also if it was not recorded at `as_of`."""
+    def event(self, identifier: str, event_name: str | None, as_of: datetime | int | None) -> MeterEventView:
+        """Return a meter event with its verdict for the meter `event_name`; the one it was recorded for if None.
+
+        Raises MeterEventNotFound, also if that meter doesn't count it or it was not recorded at `as_of`.
+        """
         known, identifier = parse_as_of(as_of), require_text(identifier, "identifier", 100)
         stored = self._ledger.find_meter_events((identifier,)).get(identifier)
         if stored is None or not (
@@ -98,9 +101,17 @@ class EventQueries:
                 field="identifier",
                 value=identifier,
             )
+        recorded_name = stored.data.event_name
         occurred_at = to_microseconds(stored.data.occurred_at)
-        with self._meter_queries.open(stored.data.event_name, as_of) as meter:
+        with self._meter_queries.open(recorded_name if event_name is None else event_name, as_of) as meter:
             query = meter.exact_query((occurred_at, occurred_at + 1))
+            if query.recorded_name != recorded_name:
+                raise MeterEventNotFound(
+                    f"The event {identifier!r} was recorded under {recorded_name!r}, whose events the meter "
+                    f"{query.event_name!r} does not count.",
+                    field="identifier",
+                    value=identifier,
+                )
             customer, *_ = query.rules.parse(stored.data.payload)
             verdicts = query.view.verdicts(query.customer_id(customer), *query.view.bounds, query.as_of)
             own_verdict = [verdict for verdict in verdicts if verdict.record.position == stored.position]
@@ -184,13 +195,13 @@ class EventQueries:
                 contribution = contribution_of(verdict.record) if verdict.is_counted else ZERO
                 yield ExplainedEvent(*fields, contribution)
 
-    def _cursor_position(self, identifier: str, event_name: str) -> tuple[int, int]:
+    def _cursor_position(self, identifier: str, query: MeterQuery) -> tuple[int, int]:
         """Return (occurred_at, position) of the event that a page starts after. Raises InvalidIdentifier."""
         identifier = require_text(identifier, "starting_after", 100)
         stored = self._ledger.find_meter_events((identifier,)).get(identifier)
-        if stored is None or stored.data.event_name != event_name:
+        if stored is None or stored.data.event_name != query.recorded_name:
             raise InvalidIdentifier(
-                f"No event of the meter {event_name!r} is recorded under {identifier!r}.",
+                f"No event of the meter {query.event_name!r} is recorded under {identifier!r}.",
                 field="starting_after",
                 value=identifier,
             )

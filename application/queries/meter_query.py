@@ -14,7 +14,7 @@ from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
 from ...projections.usage_view import UsageView
 from ..ledger.ledger import Ledger
-from ..similar_names import meter_not_found
+from ..similar_names import meter_not_found, meter_not_found_then
 from ..validation import parse_as_of, require_event_name
 from .dimension_query import NO_DIMENSIONS, DimensionArguments
 from .freshness import FreshReadModels
@@ -26,12 +26,16 @@ Bounds = tuple[int, int]
 
 
 class MeterQuery(NamedTuple):
-    """The usage of one meter in a range, in one consistent state of the read models, under the rules of the query."""
+    """The usage of one meter in a range, in one consistent state of the read models, under the rules of the query.
+
+    The events of the meter are recorded under `recorded_name`: its own name, or that of its source if it is derived.
+    """
 
     event_name: str
     view: UsageView
     resolve_position: Callable[[], int]
     as_of: AsOf | None
+    recorded_name: str
 
     @property
     def position(self) -> int:
@@ -88,6 +92,7 @@ class OpenMeter(NamedTuple):
     schedule: RulesSchedule
     resolve_position: Callable[[], int]
     as_of: AsOf | None
+    recorded_name: str
 
     def query(self, bounds: Bounds, dimensions: DimensionArguments = NO_DIMENSIONS) -> MeterQuery:
         """Return a query of the usage in the windows that start in a range. Raises InvalidParameter."""
@@ -98,7 +103,7 @@ class OpenMeter(NamedTuple):
         return self._query(self.views.exact_view(self.schedule, *bounds, dimensions))
 
     def _query(self, view: UsageView) -> MeterQuery:
-        return MeterQuery(self.event_name, view, self.resolve_position, self.as_of)
+        return MeterQuery(self.event_name, view, self.resolve_position, self.as_of, self.recorded_name)
 
     def quantity_ranges(self, bounds: Bounds) -> Iterator[RulesInRange]:
         """Yield the parts of a range that each have a single quantity."""
@@ -136,14 +141,19 @@ class MeterQueryFactory:
             yield meter.query(bounds, dimensions)
 
     def open_meter(self, read_models: ReadModelReader, event_name: str, as_of: AsOf | None = None) -> OpenMeter:
-        """Return a meter in an open session, under the rules known at `as_of`. Raises MeterNotFound."""
+        """Return a meter in an open session, under the rules known at `as_of`.
+
+        Raises MeterNotFound, also for a derived meter that was configured after `as_of`.
+        """
         meters = read_models.meters()
         meter = meters.get(event_name)
-        if meter is None:
-            raise meter_not_found(event_name, meters)
+        if meter is None or not meter.is_known(None):
+            raise meter_not_found(event_name, [name for name, other in meters.items() if other.is_known(None)])
+        if not meter.is_known(as_of):
+            raise meter_not_found_then(event_name, from_microseconds(meter.history[0].recorded_at))
         resolve_position = cache(partial(self._resolve_position, read_models.position(), as_of))
         views = self.views_of(read_models, meter)
-        return OpenMeter(event_name, views, meter.schedule(as_of), resolve_position, as_of)
+        return OpenMeter(event_name, views, meter.schedule(as_of), resolve_position, as_of, meter.recorded_name)
 
     def views_of(self, read_models: ReadModelReader, meter: ProjectedMeter) -> ViewFactory:
         """Return a factory of views of a meter's usage."""

@@ -89,7 +89,7 @@ class TotalQueries:
         by_customer: defaultdict[str, list[Totals]] = defaultdict(list)
         for part_start, part_end, (_, _, part_rules) in in_range:
             times = bound_to_datetime(part_start), bound_to_datetime(part_end)
-            query = TotalsQuery(event_name, part_rules, *times)
+            query = TotalsQuery(meter.recorded_name, part_rules, *times)
             part_totals = replay_totals(
                 self._ledger, query, page_size=self._projector.page_size, workers=self._projector.workers
             )

@@ -10,7 +10,7 @@ import msgspec
 from ...domain.customer_periods import ClosedPeriod, PeriodTotals
 from ...domain.schedule import ALWAYS, RulesPart
 from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
-from ...projections.models import AsOf
+from ...projections.models import AsOf, PinnedMeter
 from ...projections.ports import ReadModelReader, TableRow
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
@@ -93,7 +93,7 @@ class Verifier:
         with self._meter_queries.session(accept_outdated_rules=True) as live:
             position = live.position()
             meters = self._ledger.meters(AsOf(position=position))
-            pinned = {meter.event_name: meter.schedule.distinct_parts for meter in meters}
+            pinned = {meter.event_name: PinnedMeter.of(meter) for meter in meters}
             with self._generations.temporary(pinned) as temporary:
 
                 def report(page: Progress) -> None:
@@ -177,11 +177,13 @@ def _generation_rows(read_models: ReadModelReader) -> Iterator[TableRow]:
         yield TableRow(("pinned",), None)
         return
     configured = {
-        event_name: (RulesPart(ALWAYS, meter.history[0].rules),) for event_name, meter in read_models.meters().items()
+        event_name: PinnedMeter((RulesPart(ALWAYS, meter.history[0].rules),))
+        for event_name, meter in read_models.meters().items()
+        if meter.source is None
     }
-    for event_name, parts in sorted({**configured, **pinned}.items(), key=lambda item: str(item[0])):
+    for event_name, (parts, source) in sorted({**configured, **pinned}.items(), key=lambda item: str(item[0])):
         rules_over_time = [(start, rules.model_dump(mode="json")) for start, rules in parts]
-        yield TableRow(("pinned", event_name), (rules_over_time,))
+        yield TableRow(("pinned", event_name), (rules_over_time, source))
 
 
 def _row_difference(

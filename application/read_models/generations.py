@@ -7,10 +7,10 @@ from typing import cast
 
 from ...domain.errors import GenerationInUse, GenerationNotFound, InvalidParameter, ProjectionStopped
 from ...domain.meter import Meter
-from ...domain.schedule import ALWAYS, RulesPart, check_effective_from
+from ...domain.schedule import ALWAYS, check_effective_from
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import to_microseconds
-from ...projections.models import PAGE_SIZE, Generation, GenerationState, PinnedRules
+from ...projections.models import PAGE_SIZE, Generation, GenerationState, PinnedMeter, PinnedRules
 from ...projections.projector import Progress, Projector
 from ..ledger.ledger import Ledger
 from ..rules_arguments import apply_rule_changes
@@ -82,11 +82,21 @@ class Generations:
         The caller has the generation lock. Raises InvalidEffectiveFrom, and InvalidParameter if nothing changes.
         """
         target_rules = self._target_rules(rules, effective_from)
-        current_rules = {name: self.ledger.meter(name).schedule.distinct_parts for name in rules}
-        if all(target_rules[event_name] == parts for event_name, parts in current_rules.items()):
+        current_rules = {name: PinnedMeter.of(self.ledger.meter(name)) for name in rules}
+        if all(target_rules[event_name] == pinned for event_name, pinned in current_rules.items()):
             raise InvalidParameter(
                 f"Nothing changes: {', '.join(map(repr, rules))} has these rules already.", field="rules"
             )
+        return self._get_or_build(target_rules, _REUSABLE_STATES, progress, PAGE_SIZE)
+
+    def build_with_derived_meter(
+        self, event_name: str, pinned: PinnedMeter, progress: Callable[[Progress], None] | None
+    ) -> Generation:
+        """Return a generation under the present rules in which a derived meter counts all events of its source.
+
+        The meter isn't configured yet. The caller has the generation lock. Raises IncompatibleRules.
+        """
+        target_rules = {**self._target_rules({}), event_name: pinned}
         return self._get_or_build(target_rules, _REUSABLE_STATES, progress, PAGE_SIZE)
 
     def make_live(self, generation: Generation) -> None:
@@ -118,13 +128,11 @@ class Generations:
     def pending_rule_changes(self, generation: Generation, meters: Iterable[Meter] | None = None) -> PinnedRules:
         """Return the rules over time of a generation, by event name, that differ from those of `meters`.
 
-        `meters` are the present ones if None.
+        `meters` are the present ones if None. A derived meter that the generation does not count has no rules in it.
+        One that it counts and that isn't among `meters`, because it isn't configured, is included.
         """
-        return {
-            meter.event_name: parts
-            for meter in (self.ledger.meters() if meters is None else meters)
-            if (parts := self._rules_of(generation, meter)) != meter.schedule.distinct_parts
-        }
+        rules, current = self._rules_of(generation, self.ledger.meters() if meters is None else meters)
+        return {event_name: pinned for event_name, pinned in rules.items() if pinned != current.get(event_name)}
 
     def catch_up(
         self,
@@ -150,7 +158,7 @@ class Generations:
             self.views.drop(generation.number)
             raise error from stopped
 
-    def _target_rules(self, rules: object, effective_from: datetime | None = None) -> dict[str, tuple[RulesPart, ...]]:
+    def _target_rules(self, rules: object, effective_from: datetime | None = None) -> dict[str, PinnedMeter]:
         """Return the rules over time of all meters, with the changes in `rules`.
 
         Raises InvalidParameter, InvalidEffectiveFrom or MeterNotFound.
@@ -161,14 +169,15 @@ class Generations:
                 field="rules",
                 value=rules,
             )
-        target_rules = {meter.event_name: meter.schedule.distinct_parts for meter in self.ledger.meters()}
+        target_rules = {meter.event_name: PinnedMeter.of(meter) for meter in self.ledger.meters()}
         start = ALWAYS if effective_from is None else to_microseconds(effective_from)
         for event_name, changes in cast(Mapping[object, object], rules).items():
             name = require_event_name(event_name)
             meter = self.ledger.meter(name)
             changed_rules = apply_rule_changes(meter.rules, changes)
             check_effective_from(meter.schedule, start, changed_rules)
-            target_rules[name] = meter.schedule.change(start, meter.revision + 1, changed_rules).distinct_parts
+            parts = meter.schedule.change(start, meter.revision + 1, changed_rules).distinct_parts
+            target_rules[name] = PinnedMeter(parts, meter.source)
         return target_rules
 
     def _get_or_build(
@@ -181,7 +190,7 @@ class Generations:
         """Return a generation under `target_rules`, up to date: the newest one in a reusable state, or a new one."""
         reusable, meters = None, list(self.ledger.meters())
         for generation in self.list():
-            rules = {meter.event_name: self._rules_of(generation, meter) for meter in meters}
+            rules, _ = self._rules_of(generation, meters)
             if generation.state in reusable_states and rules == target_rules:
                 reusable = generation
         generation = reusable or self.views.create(target_rules)
@@ -192,7 +201,18 @@ class Generations:
     def _revisions(self) -> dict[str, int]:
         return {meter.event_name: meter.revision for meter in self.ledger.meters()}
 
-    def _rules_of(self, generation: Generation, meter: Meter) -> tuple[RulesPart, ...]:
-        """Return the rules over time of a meter in a generation: pinned ones, or those it was configured with."""
-        pinned = generation.pinned.get(meter.event_name)
-        return pinned or self.ledger.meter(meter.event_name, version=1).schedule.distinct_parts
+    def _rules_of(self, generation: Generation, meters: Iterable[Meter]) -> tuple[PinnedRules, PinnedRules]:
+        """Return the rules over time of meters in a generation, and their present ones.
+
+        In the generation they are pinned, or those that the meter was configured with; there are none of a derived
+        meter that isn't pinned.
+        """
+        rules, current = dict(generation.pinned), dict[str, PinnedMeter]()
+        for meter in meters:
+            event_name = meter.event_name
+            current[event_name] = PinnedMeter.of(meter)
+            if event_name not in rules:
+                is_counted = meter.source is None
+                first = self.ledger.meter(event_name, version=1).schedule.distinct_parts if is_counted else ()
+                rules[event_name] = PinnedMeter(first, meter.source)
+        return rules, current

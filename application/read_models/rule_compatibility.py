@@ -1,6 +1,7 @@
 """Check that the recorded meter events can be parsed under other rules."""
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -56,19 +57,21 @@ def incompatible_events_error(
 def _iter_incompatible(
     rules: PinnedRules, ledger: LedgerReader, after: int
 ) -> Iterator[tuple[int, str, TallybookError]]:
-    """Yield position, event name and error of each meter event after a position that `rules` reject."""
-    schedules = {event_name: _ParserSchedule(parts) for event_name, parts in rules.items()}
+    """Yield position, meter and error of each meter event after a position that the `rules` of a meter reject."""
+    schedules: defaultdict[str, list[tuple[str, _ParserSchedule]]] = defaultdict(list)
+    for meter_name, (parts, source) in rules.items():
+        if parts:
+            schedules[source or meter_name].append((meter_name, _ParserSchedule(parts)))
     while events := ledger.read_page(after, PAGE_SIZE):
         for position, topic, state in events:
             if topic != USAGE_RECORDED:
                 continue
             data = decode_meter_event(state)
-            if data.event_name not in schedules:
-                continue
-            try:
-                schedules[data.event_name].parser_at(data.occurred_at)(data.payload)
-            except TallybookError as error:
-                yield position, data.event_name, error
+            for meter_name, schedule in schedules.get(data.event_name, ()):
+                try:
+                    schedule.parser_at(data.occurred_at)(data.payload)
+                except TallybookError as error:
+                    yield position, meter_name, error
         after = events[-1][0]
 
 

@@ -108,6 +108,10 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return the events of one stream, by version."""
         ...
 
+    def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the events of several streams, by stream and version."""
+        ...
+
     def select_by_prefix(self, prefix: str) -> Sequence[Notification]:
         """Return the events of all streams whose ids begin with `prefix`, by stream and version."""
         ...

@@ -14,26 +14,27 @@ from ...domain.schedule import RulesPart
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock, decode_block
 from ...projections.changes import ChangeSpan
-from ...projections.models import Bucket, FoldedRules, PinnedRules, ProjectedMeter, RulesRevision
+from ...projections.models import Bucket, FoldedRules, PinnedMeter, PinnedRules, ProjectedMeter, RulesRevision
 from .ports import REBUILD_HINT, CorruptedReadModel
 
 
 @lru_cache(maxsize=10_000)
-def decode_meter(event_name: str, folded: str, history: str) -> ProjectedMeter:
+def decode_meter(event_name: str, folded: str, history: str, source: str | None) -> ProjectedMeter:
     """Decode a meter from its columns."""
-    return ProjectedMeter(event_name, decode_folded(folded), decode_history(history))
+    meter = ProjectedMeter(event_name, decode_folded(folded), decode_history(history), source)
+    with translate_decode_errors("rules"):
+        if not (meter.folded and meter.history) and (source is None or not (meter.folded or meter.history)):
+            raise ValueError("a meter has no rules")
+    return meter
 
 
 def decode_folded(stored: str) -> tuple[FoldedRules, ...]:
     """Decode the rules that a meter is folded under from their column."""
     with translate_decode_errors("rules"):
-        folded = tuple(
+        return tuple(
             FoldedRules(meter_id, start, Rules.model_validate(rules))
             for meter_id, start, rules in _folded_decoder.decode(stored)
         )
-        if not folded:
-            raise ValueError("a meter has no rules")
-        return folded
 
 
 def encode_folded(folded: Iterable[FoldedRules]) -> str:
@@ -46,13 +47,10 @@ def encode_folded(folded: Iterable[FoldedRules]) -> str:
 def decode_history(stored: str) -> tuple[RulesRevision, ...]:
     """Decode the history of a meter's rules from its column."""
     with translate_decode_errors("rules"):
-        history = tuple(
+        return tuple(
             RulesRevision(revision, Rules.model_validate(rules), position, recorded_at, start)
             for revision, rules, position, recorded_at, start in _history_decoder.decode(stored)
         )
-        if not history:
-            raise ValueError("the history of the rules is empty")
-        return history
 
 
 def encode_history(history: Iterable[RulesRevision]) -> str:
@@ -70,15 +68,18 @@ def decode_pinned(stored: str) -> PinnedRules:
     """Decode pinned rules from their column."""
     with translate_decode_errors("pinned rules"):
         return {
-            name: tuple(RulesPart(start, Rules.model_validate(rules)) for start, rules in parts)
-            for name, parts in _pinned_decoder.decode(stored).items()
+            name: PinnedMeter(tuple(RulesPart(start, Rules.model_validate(rules)) for start, rules in parts), source)
+            for name, (parts, source) in _pinned_decoder.decode(stored).items()
         }
 
 
 def encode_pinned(pinned: PinnedRules) -> str:
     """Encode pinned rules for their column."""
     return _encode_json(
-        {name: [(start, rules.model_dump(mode="json")) for start, rules in parts] for name, parts in pinned.items()}
+        {
+            name: ([(start, rules.model_dump(mode="json")) for start, rules in parts], source)
+            for name, (parts, source) in pinned.items()
+        }
     ).decode()
 
 
@@ -175,7 +176,7 @@ _encode_json = msgspec.json.Encoder(order="deterministic").encode
 _revisions_decoder = msgspec.json.Decoder(dict[str, int])
 _history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int, int]])
 _folded_decoder = msgspec.json.Decoder(list[tuple[int, int, dict[str, object]]])
-_pinned_decoder = msgspec.json.Decoder(dict[str, list[tuple[int, dict[str, object]]]])
+_pinned_decoder = msgspec.json.Decoder(dict[str, tuple[list[tuple[int, dict[str, object]]], str | None]])
 _OPTIONAL_INT = (int, type(None))
 _DECODE_ERRORS = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
 

@@ -133,7 +133,7 @@ class SqlReadModelReader(ABC):
 
     def meters(self) -> Mapping[str, ProjectedMeter]:
         """Return the meters, by event name."""
-        rows = self.select(f"SELECT event_name, rules, history FROM {self.meters_table} ORDER BY meter")
+        rows = self.select(f"SELECT event_name, rules, history, source FROM {self.meters_table} ORDER BY meter")
         return {row[0]: row_codec.decode_meter(*row) for row in rows}
 
     def customer_id(self, customer: str) -> int | None:
@@ -294,7 +294,7 @@ class SqlReadModelReader(ABC):
 
 
 _TABLE_COLUMNS = {
-    "meters": ("meter, event_name, rules, history", "meter", 1),
+    "meters": ("meter, event_name, rules, history, source", "meter", 1),
     "customers": ("customer, name", "customer", 1),
     "totals": (
         f"{SqlReadModelReader.BUCKET_KEY}, {SqlReadModelReader.BUCKET_VALUES}",

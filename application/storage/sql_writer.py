@@ -24,7 +24,7 @@ class SqlReadModels(SqlReadModelReader):
 
     @abstractmethod
     def write_meter(self, row: Row) -> None:
-        """Insert or replace the id, event name, rules and history of a meter."""
+        """Insert or replace the id, event name, rules, history and source of a meter."""
 
     @abstractmethod
     def write_customers(self, rows: Sequence[Row]) -> None:
@@ -55,8 +55,7 @@ class SqlReadModels(SqlReadModelReader):
     def upsert_meter(self, meter: ProjectedMeter) -> None:
         """Insert or replace a meter."""
         folded, history = row_codec.encode_folded(meter.folded), row_codec.encode_history(meter.history)
-        meter_id = meter.folded[0].meter_id
-        self.write_meter((meter_id, meter.event_name, folded, history))
+        self.write_meter((meter.row_id, meter.event_name, folded, history, meter.source))
 
     def add_customers(self, customer_ids: Mapping[str, int]) -> None:
         """Insert the ids of new customers."""

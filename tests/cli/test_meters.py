@@ -38,6 +38,8 @@ def test_configuring_a_meter_creates_a_ledger_and_returns_the_meter(tallybook: C
         "status": "active",
         "deactivated_at": None,
         "upcoming": [],
+        "source": None,
+        "derived_meters": [],
     }
 
 
@@ -92,3 +94,23 @@ def test_a_file_that_is_not_a_ledger_is_not_changed(tallybook: CommandLine) -> N
     before = path.read_bytes()
     assert tallybook.run_error("meter", "list") == ("not_a_ledger", "url")
     assert path.read_bytes() == before
+
+
+def test_a_derived_meter_counts_the_events_of_its_source(tallybook: CommandLine) -> None:
+    """It is shown with its source, also in the list, and the events that it can't read are listed."""
+    keys = ("--source", "requests", "--value-key", "out")
+    tallybook.run("meter", "configure", "requests", "--formula", "count")
+    tallybook.run("record", "requests", "stripe_customer_id=acme", "kind=ping", "--identifier", "r-1")
+    rejected = tallybook.run("meter", "configure", "out", *keys, status=1)
+    assert "r-1" in rejected.stdout
+    assert "incompatible_rules" in rejected.stderr
+    assert tallybook.run_error("meter", "configure", "out", "--source", "nothing") == ("no_meter", "source")
+    filtered = ("--filter", '{"key": "out", "exists": true}')
+    meter = tallybook.run_json("meter", "configure", "out", *keys, *filtered)
+    assert (meter["source"], meter["derived_meters"]) == ("requests", [])
+    assert tallybook.run_json("meter", "show", "requests")["derived_meters"] == ["out"]
+    assert "derived meters  out" in tallybook.run("meter", "show", "requests").stdout
+    assert "source" in tallybook.run("meter", "list").stdout.splitlines()[0]
+    assert tallybook.run_error("record", "out", "stripe_customer_id=acme", "out=1")[0] == "derived_meter"
+    tallybook.run("record", "requests", "stripe_customer_id=acme", "out=5")
+    assert [event["verdict"] for event in tallybook.run_json("events", "out")] == ["filtered", "counted"]

@@ -4,7 +4,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from tallybook.application import Formula, Metering
+from tallybook.application import AcceptancePolicy, Formula, Metering
 
 from .histories import CUSTOMERS, END, START, record_history
 from .stores import Store
@@ -75,3 +75,15 @@ def test_each_formula_in_windows_by_region_with_a_filter(store: Store, formula: 
         remaining = metering.total("tokens", "acme", START, END, group_by=["region"])
         assert [group.dimensions["region"] for group in remaining.groups] == ["eu", "us"]
         assert digests(metering)
+
+
+def test_events_of_other_rules_are_not_read_by_those_of_the_range() -> None:
+    """The totals from the ledger alone: an event before the change lacks the dimension that later events must have."""
+    change = START + timedelta(days=1)
+    with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None)) as metering:
+        metering.meters.configure("tokens", customer_key="customer", value_key="value")
+        metering.rules.change("tokens", {"dimension_keys": ["model"]}, reason="a test", effective_from=change)
+        metering.record("tokens", {"customer": "acme", "value": "1"}, timestamp=START)
+        metering.record("tokens", {"customer": "acme", "value": "2", "model": "small"}, timestamp=change)
+        for bounds in ((START, change), (change, END), (START, END)):
+            assert metering.replay_totals("tokens", *bounds) == metering.totals("tokens", *bounds) != []

@@ -14,6 +14,7 @@ from tallybook.domain import Formula, Rules
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.domain.schedule import ALWAYS, RulesPart
 from tallybook.projections import Progress
+from tallybook.projections.models import PinnedMeter
 from tallybook.projections.ports import (
     PageFold,
     ReadModelReader,
@@ -188,7 +189,8 @@ def test_a_page_of_one_generation_is_never_written_into_another(persistent_store
             head = ledger.head()
             persistent_store.reset_read_models()
             Projector(ledger, views).catch_up(until=head // 2)
-            rules = {"tokens": (RulesPart(ALWAYS, Rules(formula=Formula.LAST, customer_key="region")),)}
+            last_by_region = RulesPart(ALWAYS, Rules(formula=Formula.LAST, customer_key="region"))
+            rules = {"tokens": PinnedMeter((last_by_region,))}
             other = views.create(rules).number
             Projector(ledger, views.read_models(other)).catch_up(until=head // 2)
             overtaken = OvertakenReadModels(views, lambda: others.make_live(other, {}))

@@ -37,6 +37,7 @@ GUIDES = [
             "change-a-rule",
             "change-rules-on-a-date",
             "usage-by-dimension",
+            "derived-meters",
             "prove-nothing-was-rewritten",
             "postgresql",
         )

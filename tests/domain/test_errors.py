@@ -129,7 +129,7 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ("parameter_invalid", "reason", promote_candidate_call()),
     ("parameter_invalid", "reason", promote_candidate_call(reason="")),
     ("parameter_invalid", "by", promote_candidate_call(reason="a test", by=7)),
-    ("generation_in_use", "generation", lambda metering: metering.generations.drop(1)),
+    ("generation_in_use", "generation", lambda metering: metering.generations.drop(2)),
     ("generation_in_use", "generation", promote_half_built),
     ("rebuild_in_progress", None, rebuild_twice_concurrently),
     ("parameter_invalid", "rules", lambda metering: metering.generations.rebuild(rules=["calls"])),  # type: ignore[arg-type]
@@ -156,6 +156,12 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ("no_meter", "event_name", lambda metering: metering.explain("nothing", "acme", *DAY)),
     ("no_meter", "event_name", cancel_call("nothing", "unknown")),
     ("archived_meter", "event_name", record_call(event_name="inactive")),
+    ("derived_meter", "event_name", record_call(event_name="derived")),
+    ("derived_meter", "event_name", lambda metering: metering.meters.deactivate("derived")),
+    ("derived_meter", "source", configure_call("more", source="derived")),
+    ("no_meter", "source", configure_call("more", source="nothing")),
+    ("parameter_invalid", "source", configure_call("more", source="")),
+    ("meter_already_exists", "event_name", configure_call("derived")),
     ("meter_already_exists", "event_name", configure_call("calls", formula="last")),
     ("meter_already_exists", "event_name", configure_call("calls", customer_key="customer", display_name="Other")),
     ("parameter_invalid", "event_name", configure_call("")),
@@ -288,6 +294,7 @@ def populated_ledger(metering: Metering, clock: Clock) -> Metering:
     metering.meters.configure("calls", customer_key="customer")
     metering.meters.configure("regional", customer_key="customer", dimension_keys=["region"])
     metering.meters.configure("inactive", customer_key="customer")
+    metering.meters.configure("derived", source="inactive", customer_key="customer")
     metering.meters.deactivate("inactive")
     clock.now = NOW - timedelta(days=2)
     metering.record("calls", {"customer": "acme", "value": "7"}, identifier="old")

@@ -50,6 +50,7 @@ def _meter() -> list[Aggregate.Event]:
         by="finance@example.com",
         at=RECORDED_AT + timedelta(hours=3, minutes=30),
     )
+    meter.add_derived_meter("jetons d'été", at=RECORDED_AT + timedelta(hours=3, minutes=45))
     return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
 
 
@@ -82,6 +83,12 @@ def _announced_rules() -> list[Aggregate.Event]:
         at=RECORDED_AT + timedelta(hours=1),
         effective_from=datetime(2026, 12, 1, tzinfo=UTC),
     )
+    return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _derived_meter() -> list[Aggregate.Event]:
+    rules = Rules(customer_key="customer", value_key="tokens")
+    meter = Meter.configure("jetons d'été", "Été", rules, at=RECORDED_AT, source="tokens")
     return [event for event in meter.collect_events() if isinstance(event, Aggregate.Event)]
 
 
@@ -179,6 +186,7 @@ EXAMPLES: Mapping[str, Aggregate.Event] = {
 """The examples, by topic."""
 
 VARIANTS: Mapping[str, Aggregate.Event] = {
+    "derived": _derived_meter()[0],
     "all-rules": _meter_with_all_rules()[0],
     "groups": _period_with_groups()[0],
     "counted-range": _period_with_counted_range()[0],

@@ -90,6 +90,7 @@ def test_the_fold_reads_every_stored_event() -> None:
         "Deactivated",
         "Reactivated",
         "RulesChanged",
+        "DerivedMeterAdded",
         "PeriodClosed",
         "PeriodReopened",
         "AccessKeyCreated",

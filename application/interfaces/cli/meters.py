@@ -1,7 +1,8 @@
 """The `meter` commands and their output."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,10 +18,12 @@ from .formatting import (
 )
 from .option_groups import with_option_groups
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, MeterArgument
+from .projection import describe_interrupted_build
+from .rules import reported_incompatible_events
 from .rules_options import NewRulesOptions
-from .session import open_ledger
+from .session import Session, interruptible, open_ledger
 from .tables import fields, table
-from .terminal import printable, say, without_column
+from .terminal import printable, projection_progress, say, without_column
 
 if TYPE_CHECKING:
     from ...meter_views import MeterView, RulesRevisionView
@@ -29,6 +32,13 @@ app = typer.Typer(help="Configure and list meters.", no_args_is_help=True, rich_
 
 DisplayNameOption = Annotated[
     str | None, typer.Option(metavar="TEXT", help="The name to show. The event name by default.")
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="METER",
+        help="Count the meter events of this meter, also those recorded before, instead of events of its own.",
+    ),
 ]
 NewNameArgument = Annotated[
     str, typer.Argument(metavar="DISPLAY_NAME", help="The new name to show.", show_default=False)
@@ -40,6 +50,7 @@ NewNameArgument = Annotated[
 def configure(
     meter: MeterArgument,
     *,
+    source: SourceOption = None,
     display_name: DisplayNameOption = None,
     rules: NewRulesOptions,
     ledger: LedgerOption = DEFAULT_LEDGER,
@@ -48,10 +59,15 @@ def configure(
     """Create a meter.
 
     Creates the ledger if it does not exist. Configuring a meter again with the same rules changes nothing.
+
+    With --source, the meter is derived: it counts all meter events of another meter by rules of its own.
     """
     arguments = rules.arguments()
     with open_ledger(ledger, as_json, create=True) as session:
-        configured = session.metering.meters.configure(meter, display_name=display_name, **arguments)
+        if source is None:
+            configured = session.metering.meters.configure(meter, display_name=display_name, **arguments)
+        else:
+            configured = _configure_derived(session, meter, source, display_name, arguments)
         session.confirm(configured, show_meter)
 
 
@@ -110,17 +126,32 @@ def reactivate(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_j
         session.confirm(session.metering.meters.reactivate(meter), show_meter)
 
 
+def _configure_derived(
+    session: Session, event_name: str, source: str, display_name: str | None, rules: Mapping[str, Any]
+) -> "MeterView":
+    """Create a derived meter, with a progress bar. If it can't read recorded meter events, print them and exit."""
+    with (
+        reported_incompatible_events(session),
+        interruptible(session, partial(describe_interrupted_build, session, (event_name,))),
+        projection_progress("counting recorded meter events") as progress,
+    ):
+        return session.metering.meters.configure(
+            event_name, source=source, display_name=display_name, progress=progress, **rules
+        )
+
+
 def show_meters(meters: Sequence["MeterView"]) -> None:
     """Print one line for each meter."""
     if not meters:
         say("No meters yet. Create one with 'tallybook meter configure'.")
         return
     rows = [
-        (meter.event_name, meter.display_name, format_quantity(meter), format_keys(meter),
+        (meter.event_name, meter.display_name, meter.source or "", format_quantity(meter), format_keys(meter),
          "" if meter.filter is None else format_filter(meter.filter), _upcoming_quantities(meter), meter.status)
         for meter in meters
     ]  # fmt: skip
-    _table_without_empty_columns(("meter", "name", "formula", "payload keys", "filter", "upcoming", "status"), rows)
+    columns = ("meter", "name", "source", "formula", "payload keys", "filter", "upcoming", "status")
+    _table_without_empty_columns(columns, rows)
 
 
 def show_meter(meter: "MeterView") -> None:
@@ -128,11 +159,13 @@ def show_meter(meter: "MeterView") -> None:
     lines = {
         "name": meter.display_name,
         "status": meter.status + (f" since {format_time(meter.deactivated_at)}" if meter.deactivated_at else ""),
+        "source": meter.source or "",
         "formula": format_formula(meter.formula, meter.event_time_window),
         "customer key": meter.customer_key,
         "value key": meter.value_key,
         "dimension keys": ", ".join(meter.dimension_keys) or "none",
         "optional keys": ", ".join(meter.optional_dimension_keys),
+        "derived meters": ", ".join(meter.derived_meters),
         "filter": format_filter(meter.filter) if meter.filter is not None else "",
         "multiplier": str(meter.multiplier or ""),
         "rounding": format_rounding(meter.rounding) if meter.rounding is not None else "",

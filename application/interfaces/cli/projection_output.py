@@ -205,6 +205,9 @@ def _newest_rules(meter: "MeterView") -> "tuple[MeterView | Rules, int]":
 def _changed_rules(generation: "GenerationView", current_rules: Mapping[str, "MeterView"]) -> Iterator[str]:
     """Yield for each meter the rules of a generation that differ from its newest rules, and from when on."""
     for event_name, rules in generation.rules.items():
+        if event_name not in current_rules:
+            yield f"{event_name}: derived, not configured yet"
+            continue
         newest_rules, _ = _newest_rules(current_rules[event_name])
         changes = [
             f"{name} {format_rule(rule) if rule else 'none'}"

@@ -1,7 +1,8 @@
 """The command `rules change` and its output."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -117,20 +118,24 @@ def _parse_effective_from(text: str | None, timezone: str) -> datetime | None:
 def _build_candidate(
     session: Session, event_name: str, changes: Mapping[str, object], effective_from: datetime | None
 ) -> "GenerationView":
-    """Build a generation under other rules for a meter from a time on, or return the existing one.
+    """Build a generation under other rules for a meter from a time on, or return the existing one."""
+    with (
+        reported_incompatible_events(session),
+        interruptible(session, partial(describe_interrupted_build, session, (event_name,))),
+        projection_progress("building a candidate") as progress,
+    ):
+        return session.metering.generations.build_candidate(
+            event_name, changes, effective_from=effective_from, progress=progress
+        )
 
-    If recorded payloads are incompatible with the rules, print them and end the command with exit status 1.
-    """
+
+@contextmanager
+def reported_incompatible_events(session: Session) -> Generator[None]:
+    """Print the recorded meter events that new rules reject, and end the command with exit status 1."""
     from ....domain.errors import IncompatibleRules  # noqa: PLC0415 - loads the domain
 
     try:
-        with (
-            interruptible(session, partial(describe_interrupted_build, session, (event_name,))),
-            projection_progress("building a candidate") as progress,
-        ):
-            return session.metering.generations.build_candidate(
-                event_name, changes, effective_from=effective_from, progress=progress
-            )
+        yield
     except IncompatibleRules as error:
         print_error(error, as_json=session.as_json, count=error.count, events=error.events)
         if not session.as_json:

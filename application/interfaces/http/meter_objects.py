@@ -22,14 +22,20 @@ class StatusTransitions(msgspec.Struct):
 
 
 class BillingMeter(RulesObject, kw_only=True):
-    """A meter with the rules of present usage, and those that are announced for later usage."""
+    """A meter with the rules of present usage, and those that are announced for later usage.
+
+    A derived meter counts the events of the meter with the event name `source`. `derived_meters` are the event names of
+    the meters that count the events of this one.
+    """
 
     id: str
     object: Literal["billing.meter"] = "billing.meter"
     created: int
+    derived_meters: list[str]
     display_name: str
     event_name: str
     livemode: bool
+    source: str | None
     status: Status
     status_transitions: StatusTransitions
     updated: int
@@ -43,9 +49,11 @@ def billing_meter(meter: MeterView, ledger: ServedLedger) -> BillingMeter:
         **rules_fields(meter),
         id=encode_id(METER_PREFIX, meter.event_name),
         created=to_unix(meter.created_at),
+        derived_meters=list(meter.derived_meters),
         display_name=meter.display_name,
         event_name=meter.event_name,
         livemode=ledger.livemode,
+        source=meter.source,
         status="active" if meter.status == "active" else "inactive",
         status_transitions=StatusTransitions(meter.deactivated_at and to_unix(meter.deactivated_at)),
         updated=to_unix(meter.updated_at),

@@ -185,6 +185,13 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         source, params = self._source_of(streams)
         return self.notifications("WHERE originator_id = ANY(?) AND originator_version = 1", (*params, streams), source)
 
+    def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the events of several streams, by stream and version."""
+        streams = list(originator_ids)
+        source, params = self._source_of(streams)
+        clause = "WHERE originator_id = ANY(?) ORDER BY originator_id, originator_version"
+        return self.notifications(clause, (*params, streams), source)
+
     def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
         """Return the events at these positions, in any order."""
         if not positions:

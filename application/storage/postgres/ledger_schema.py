@@ -26,7 +26,7 @@ KEY_VALUE_STATEMENTS = (
 
 
 TOPICS = {
-    "meter": ("Configured", "Renamed", "RulesChanged", "Deactivated", "Reactivated"),
+    "meter": ("Configured", "Renamed", "RulesChanged", "Deactivated", "Reactivated", "DerivedMeterAdded"),
     "event": ("UsageRecorded", "EventCancelled"),
     "period": ("PeriodClosed", "PeriodReopened"),
     "key": ("AccessKeyCreated", "AccessKeyRevoked"),

@@ -17,7 +17,7 @@ _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
 READ_MODEL_SCHEMA = Schema(
     kind="read_models",
-    version=5,
+    version=6,
     is_disposable=True,
     dynamic_tables=r"(meters|customers|usage|totals)_\d+",
     statements=(
@@ -42,7 +42,8 @@ GENERATION_STATEMENTS = (
         meter BIGINT PRIMARY KEY,
         event_name TEXT COLLATE "C" NOT NULL UNIQUE,
         rules TEXT NOT NULL,
-        history TEXT NOT NULL
+        history TEXT NOT NULL,
+        source TEXT COLLATE "C"
     )""",
     # A name may be too long for a B-tree index; a hash index stores only its hash.
     """CREATE TABLE {schema}.{customers} (

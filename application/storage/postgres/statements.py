@@ -188,10 +188,11 @@ class PostgresReadModels(SqlReadModels):
             yield from self.select(statement, (*arrays, *params))
 
     def write_meter(self, row: Row) -> None:
-        """Insert or replace the id, event name, rules and history of a meter."""
+        """Insert or replace the id, event name, rules, history and source of a meter."""
         self.execute(
-            f"INSERT INTO {self.meters_table} VALUES (?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE"
-            " SET event_name = excluded.event_name, rules = excluded.rules, history = excluded.history",
+            f"INSERT INTO {self.meters_table} VALUES (?, ?, ?, ?, ?) ON CONFLICT (meter) DO UPDATE"
+            " SET event_name = excluded.event_name, rules = excluded.rules, history = excluded.history,"
+            " source = excluded.source",
             row,
         )
 

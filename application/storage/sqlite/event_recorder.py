@@ -189,6 +189,17 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
             )
         return notifications
 
+    def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the events of several streams, by stream and version."""
+        return [
+            notification
+            for chunk in _batched(sorted(originator_ids))
+            for notification in self.notifications(
+                f"WHERE originator_id IN ({','.join('?' * len(chunk))}) ORDER BY originator_id, originator_version",
+                chunk,
+            )
+        ]
+
     def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
         """Return the events at these positions, in any order."""
         rows: list[PositionedEventRow] = []

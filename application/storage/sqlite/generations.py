@@ -11,7 +11,7 @@ from .schema import Schema
 
 READ_MODEL_SCHEMA = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=7,
+    version=8,
     is_disposable=True,
     statements=(
         """CREATE TABLE generations (
@@ -89,7 +89,8 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             meter INTEGER PRIMARY KEY,
             event_name TEXT NOT NULL UNIQUE,
             rules TEXT NOT NULL,
-            history TEXT NOT NULL
+            history TEXT NOT NULL,
+            source TEXT
         )""",
         f"CREATE TABLE {customers} (customer INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
         f"""CREATE TABLE {usage} (

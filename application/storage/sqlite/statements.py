@@ -158,8 +158,8 @@ class SQLiteReadModels(SqlReadModels):
             yield from self.select(f"{wanted} {statement}", (*chain.from_iterable(chunk), *params))
 
     def write_meter(self, row: Row) -> None:
-        """Insert or replace the id, event name, rules and history of a meter."""
-        self.execute(f"INSERT OR REPLACE INTO {self.meters_table} VALUES (?, ?, ?, ?)", row)
+        """Insert or replace the id, event name, rules, history and source of a meter."""
+        self.execute(f"INSERT OR REPLACE INTO {self.meters_table} VALUES (?, ?, ?, ?, ?)", row)
 
     def write_customers(self, rows: Sequence[Row]) -> None:
         """Insert the ids and names of new customers."""

@@ -1,5 +1,6 @@
 """Meters, as in Stripe's v1 API."""
 
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -17,7 +18,7 @@ from ..api_types import (
     parse_as_of,
 )
 from ..errors import ApiError
-from ..ledgers import RequestContext, ServedLedger
+from ..ledgers import RequestContext, ServedLedger, exclusive_job
 from ..meter_objects import METERS_URL, BillingMeter, Status, billing_meter
 from ..object_ids import METER_PREFIX, decode_id
 from ..operations import OperationRegistry
@@ -49,10 +50,14 @@ class CreateMeter(Parameters, kw_only=True):
 
 
 class ConfigureMeter(RulesParams, kw_only=True):
-    """A meter with any rules. The default for `display_name` is the event name, for the formula `sum`."""
+    """A meter with any rules. The default for `display_name` is the event name, for the formula `sum`.
+
+    With the event name of another meter as its `source`, the meter is derived: it counts all events of that meter.
+    """
 
     display_name: DisplayName | None = None
     event_name: Name
+    source: Name | None = None
 
 
 class UpdateMeter(Parameters, kw_only=True):
@@ -97,11 +102,15 @@ def create_meter(context: RequestContext[CreateMeter]) -> BillingMeter:
 def configure_meter(context: RequestContext[ConfigureMeter]) -> BillingMeter:
     """Configure a meter with any rules, also those that Stripe doesn't have.
 
-    An existing meter with the same display name and the same rules is returned.
+    An existing meter with the same display name and the same rules is returned. Creating a derived meter may take long,
+    because all events of its source are counted. Only one such request runs at a time.
     """
     params, metering = context.params, context.ledger.metering
     rules = cast(Any, to_rule_changes(params))
-    meter = metering.meters.configure(params.event_name, display_name=params.display_name, **rules)
+    with nullcontext() if params.source is None else exclusive_job(context.ledger):
+        meter = metering.meters.configure(
+            params.event_name, source=params.source, display_name=params.display_name, **rules
+        )
     return billing_meter(meter, context.ledger)
 
 

@@ -197,12 +197,11 @@ def _find_by_identifier(context: RequestContext[ListMeterEvents], identifier: st
     """Return the event with an identifier if it matches the other filters."""
     params = context.params
     try:
-        event = context.ledger.metering.event(identifier, as_of=parse_as_of(params))
+        event = context.ledger.metering.event(identifier, event_name=params.event_name, as_of=parse_as_of(params))
     except MeterEventNotFound:
         return ()
     is_match = (
-        event.event_name == params.event_name
-        and params.customer in (None, event.customer)
+        params.customer in (None, event.customer)
         and (params.start_time is None or from_unix(params.start_time) <= event.occurred_at)
         and (params.end_time is None or event.occurred_at < from_unix(params.end_time))
         and params.starting_after is None

@@ -24,6 +24,7 @@ EVENT_TYPE_BY_METER_CHANGE: Mapping[str, str] = {
     "RulesChanged": METER_UPDATED,
     "Deactivated": "billing.meter.deactivated",
     "Reactivated": "billing.meter.reactivated",
+    "DerivedMeterAdded": METER_UPDATED,
 }
 """The type of the snapshot event for each stored event of a meter."""
 ERROR_REPORT = "v1.billing.meter.error_report_triggered"
