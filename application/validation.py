@@ -137,7 +137,7 @@ def parse_as_of(as_of: object) -> AsOf | None:
     if position is not None and position >= 0:
         return AsOf(position=position)
     if at is not None:
-        return AsOf(recorded_at=to_microseconds(at))
+        return AsOf(recorded_at=_to_bound(at))
     raise InvalidAsOf(
         "'as_of' must be a datetime with a timezone or a position in the ledger from 0 up, not "
         f"{abbreviated_repr(as_of)}.",

@@ -217,8 +217,8 @@ def _describe_key(table: str, key: tuple[int | str, ...], read_models: ReadModel
 
 
 def _sort_key(line: TableLine) -> list[tuple[int, int | str]]:
-    """Return the key in SQLite's order: numbers, text, then bytes (which only corrupted rows have)."""
-    return [(_RANKS.get(type(part), 0), part) for part in line[0].key]
+    """Return the key in SQLite's order: NULL, numbers, text, then bytes. Only corrupted rows have NULL or bytes."""
+    return [(-1, 0) if part is None else (_RANKS.get(type(part), 0), part) for part in line[0].key]
 
 
 def _cells(line: TableLine | None) -> str | None:

@@ -1,7 +1,7 @@
 """Totals as of an earlier point read few usage blocks: those that changed before and after the point."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 
 import pytest
@@ -145,6 +145,17 @@ def test_customers_of_earlier_rules_are_named(persistent_store: PersistentStore)
         query = partial(metering.totals, "calls", START, change_time + second)
         assert [(total.customer, total.value) for total in query()] == [("acme", 10)]
         assert [(total.customer, total.value) for total in query(as_of=position)] == [("acme", 5), ("umbrella", 5)]
+
+
+def test_a_time_may_be_out_of_the_range_of_utc(persistent_store: PersistentStore) -> None:
+    """It is before or after all events then, also for meters."""
+    with persistent_store.metering() as metering:
+        metering.meters.configure("calls")
+        first = datetime.min.replace(tzinfo=timezone(timedelta(hours=23)))
+        last = datetime.max.replace(tzinfo=timezone(-timedelta(hours=23)))
+        assert metering.meters.list(as_of=first) == []
+        assert [meter.event_name for meter in metering.meters.list(as_of=last)] == ["calls"]
+        assert metering.totals("calls", *PERIOD, as_of=last) == metering.totals("calls", *PERIOD, as_of=first) == []
 
 
 EARLIER_COLUMNS = {

@@ -60,6 +60,12 @@ def create_short_text_file(file: Path) -> None:
     file.write_text("hello\n")
 
 
+def create_ledger_with_malformed_schema(file: Path) -> None:
+    """Create a ledger, and replace a byte of its schema by one that is no UTF-8."""
+    Metering.open(f"sqlite:///{file}").close()
+    file.write_bytes(file.read_bytes().replace(b"CREATE TABLE", b"CREATE T\xf6BLE"))
+
+
 REJECTED_FILES: list[tuple[Callable[[Path], None], type[TallybookError], str]] = [
     (create_newer_ledger, UnsupportedSchemaVersion, "unsupported_schema_version"),
     (create_ledger_with_newer_read_models, UnsupportedSchemaVersion, "unsupported_schema_version"),
@@ -68,6 +74,7 @@ REJECTED_FILES: list[tuple[Callable[[Path], None], type[TallybookError], str]] =
     (create_read_models_file, NotALedger, "not_a_ledger"),
     (create_text_file, NotALedger, "not_a_ledger"),
     (create_short_text_file, NotALedger, "not_a_ledger"),
+    (create_ledger_with_malformed_schema, LedgerUnavailable, "ledger_unavailable"),
 ]
 
 

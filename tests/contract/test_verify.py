@@ -2,12 +2,16 @@
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
 from tallybook.application import Metering, TallybookError
+from tallybook.application.queries import verification
 from tallybook.domain import Meter
 from tallybook.projections.models import AsOf
+from tallybook.projections.ports import TableRow
 
 from .histories import START, query_results, random_event, record_history
 from .persistent_stores import PersistentStore, StoreRejected
@@ -101,6 +105,15 @@ def test_one_changed_cell_is_detected(
                 continue  # the database rejects the value
             findings = verification_findings(live_ledger)
             assert findings == ["ledger_unavailable"] or any(entry.startswith(prefix) for entry in findings), change
+
+
+def test_rows_with_null_in_their_key_are_reported(live_ledger: Metering) -> None:
+    """A damaged file can have them, although the tables forbid it. They come first, as in SQLite."""
+    keys: list[Any] = [(None, 1), (1, 1), (1, "text"), (1, b"bytes")]
+    with live_ledger._read_models.read_session() as reader:  # pyright: ignore[reportPrivateUsage]
+        for found, expected in pairwise((TableRow(key, ()), b"") for key in keys):
+            difference = verification._row_difference("meters", reader, found, expected)  # pyright: ignore[reportPrivateUsage]
+            assert (difference.found, difference.expected) == ("[]", None)
 
 
 @pytest.mark.parametrize("number", range(6))

@@ -56,10 +56,10 @@ def paginate_unsorted(
             continue
         insort(page, (key, size_of(item), item), key=itemgetter(0))
         nearest_first = page if before is not None else page[::-1]
-        kept, is_cut = page_within_size(nearest_first, params.limit, itemgetter(1))
+        shortened, is_cut = page_within_size(nearest_first, params.limit, itemgetter(1))
         if is_cut:
-            following = nearest_first[len(kept)][0]
-            page = kept if before is not None else kept[::-1]
+            following = nearest_first[len(shortened)][0]
+            page = shortened if before is not None else shortened[::-1]
     return [item for _, _, item in reversed(page)], following is not None
 
 

@@ -11,7 +11,7 @@ from eventsourcing.sqlite import SQLiteConnection, SQLiteDatastore
 from ....domain.errors import LedgerUnavailable
 from ..ports import LEDGER_CLOSED, REBUILD_HINT
 from .database_files import DatabaseFile
-from .errors import LOCK_TIMEOUT_SECONDS, translate_errors
+from .errors import LOCK_TIMEOUT_SECONDS, MALFORMED_SCHEMA, translate_errors, unavailable
 from .fork_hooks import require_usable_after_fork
 from .pool import Connection, ConnectionPool, DatabaseConnection
 from .schema import Schema
@@ -100,8 +100,10 @@ class _Connector:
             try:
                 self._configure(connection)
                 files = None if self._file is None else self._file.opened()
-            except BaseException:
+            except BaseException as error:
                 connection.close()
+                if isinstance(error, UnicodeDecodeError):  # SQLite's message quotes the schema
+                    raise unavailable(self._database, MALFORMED_SCHEMA) from error
                 raise
         return Connection(connection, self._database, files, is_disposable=self._schema.is_disposable)
 

@@ -10,13 +10,15 @@ from ....domain.errors import LedgerUnavailable, NotALedger, TallybookError
 
 LOCK_TIMEOUT_SECONDS = 30
 
+_MALFORMED = " The file is corrupted. Read models (.read-models) can be deleted; restore a ledger from its backup."
+MALFORMED_SCHEMA = f"its schema is not text.{_MALFORMED}"
 _HINTS = {
     "locked": f" Another process held it for over {LOCK_TIMEOUT_SECONDS} seconds; try again.",
     "readonly": " The file, its -wal or -shm file, or its folder is read-only for this user.",
     "full": " Free some space; no accepted data is lost.",
     "disk I/O": " The disk may be full or failing, or a quota reached; no accepted data is lost.",
     "unable to open": " Its folder must exist and be writable.",
-    "malformed": " The file is corrupted. Read models (.read-models) can be deleted; restore a ledger from its backup.",
+    "malformed": _MALFORMED,
 }
 
 
