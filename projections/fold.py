@@ -21,6 +21,7 @@ from .buckets import bucket_end, bucket_sizes, bucket_start
 from .dimensions import encode_dimensions
 from .models import CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RulesRevision
 from .stored_events import (
+    CancelRevokedData,
     ConfiguredData,
     EventCancelledData,
     PositionedEvent,
@@ -33,7 +34,7 @@ from .stored_events import (
 class PartUsage:
     """The usage in one page of the ledger that is folded under one part of a meter's rules over time.
 
-    It has the new records by bucket, in ledger order, and the cancellations of new or earlier records.
+    It has the new records by bucket, in ledger order, and the cancellations and revocations of new or earlier records.
     """
 
     def __init__(self, folded: FoldedRules) -> None:
@@ -120,7 +121,13 @@ def _fold_cancellation(
     customer, _, dimension_values, *_ = part.parse(cancelled.payload)
     key = (customer_ids[customer], bucket_start(occurred_at, part.bucket_seconds), encode_dimensions(dimension_values))
     part.cancellations.append(
-        CancellationMark(key, cancelled.recorded_position, to_microseconds(cancelled.recorded_at), position)
+        CancellationMark(
+            key,
+            cancelled.recorded_position,
+            to_microseconds(cancelled.recorded_at),
+            position,
+            is_revocation=isinstance(cancelled, CancelRevokedData),
+        )
     )
 
 

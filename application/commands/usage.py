@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 from eventsourcing.persistence import IntegrityError
@@ -20,7 +20,7 @@ from ...domain.errors import (
     Unavailable,
 )
 from ...domain.meter import EventAcceptor, Meter
-from ...domain.meter_event import Cancellation, MeterEventData
+from ...domain.meter_event import Cancellation, MeterEvent, MeterEventData, Revocation
 from ...domain.meter_event_input import MeterEventInput, parse_meter_event
 from ...domain.plain_types import plain_text
 from ...domain.policy import AcceptancePolicy
@@ -33,6 +33,7 @@ from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from ..validation import optional_note, require_event_name, require_text
 
+Change = TypeVar("Change", Cancellation, Revocation)
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
 
@@ -68,7 +69,7 @@ class UsageCommands:
         """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`."""
         raw_events = list(_require_iterable(meter_events))
         while True:
-            now = ensure_utc(self.clock(), "clock")
+            now = self._now()
             acceptors = _MeterAcceptors(self.ledger, self.policy, self._combinations, now)
             decisions = [_decide(raw_event, acceptors) for raw_event in raw_events]
             try:
@@ -80,8 +81,31 @@ class UsageCommands:
             return receipts
 
     def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
-        """Cancel the meter event with this identifier. Returns the first cancellation if it was cancelled before."""
+        """Cancel the meter event with this identifier. Returns the first cancellation if it is cancelled already."""
         event_name = require_event_name(event_name)
+        reason, by = optional_note(reason, "reason"), optional_note(by, "by")
+
+        def cancel(meter_event: MeterEvent, position: int) -> Cancellation:
+            return meter_event.cancel(
+                event_name, recorded_position=position, at=self._now(), policy=self.policy, reason=reason, by=by
+            )
+
+        return self._change(event_name, identifier, cancel)
+
+    def revoke_cancel(self, event_name: str, identifier: str, reason: str, by: str | None) -> Revocation:
+        """Revoke the cancellation of the meter event with this identifier. Returns the revocation if it is revoked."""
+        event_name = require_event_name(event_name)
+        reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
+
+        def revoke(meter_event: MeterEvent, position: int) -> Revocation:
+            return meter_event.revoke_cancel(
+                event_name, recorded_position=position, at=self._now(), policy=self.policy, reason=reason, by=by
+            )
+
+        return self._change(event_name, identifier, revoke)
+
+    def _change(self, event_name: str, identifier: str, change: Callable[[MeterEvent, int], Change]) -> Change:
+        """Change the meter event with this identifier, given its position. Raises InvalidCancellation."""
         identifier = require_text(identifier, "identifier", 100)
         while True:
             stored = self.ledger.meter_event(identifier)
@@ -93,19 +117,15 @@ class UsageCommands:
                     value=identifier,
                 )
             meter_event, position = stored
-            cancellation = meter_event.cancel(
-                event_name,
-                recorded_position=position,
-                at=ensure_utc(self.clock(), "clock"),
-                policy=self.policy,
-                reason=optional_note(reason, "reason"),
-                by=optional_note(by, "by"),
-            )
+            result = change(meter_event, position)
             try:
                 self.ledger.append(meter_event.collect_events())
             except IntegrityError:
-                continue  # another process cancelled it in between: return that cancellation
-            return cancellation
+                continue  # another process changed it in between: decide again
+            return result
+
+    def _now(self) -> datetime:
+        return ensure_utc(self.clock(), "clock")
 
     def _store(
         self, decisions: Sequence[_Decision], meters: Iterable[Meter], now: datetime, attach: AttachToReceipts | None

@@ -15,6 +15,7 @@ from typing import Any
 from ..properties.naive import (
     HistoryEntry,
     ReferenceTotals,
+    cancelled_identifiers,
     compute_contributions,
     compute_quantity,
     compute_totals,
@@ -201,7 +202,7 @@ class LedgerModel:
         """Return the verdict of each event of a range, by identifier, in the order of (occurred_at, position)."""
         by = rules or self.rules(meter, until)
         entries = self.entries(meter, until, by)
-        cancelled = {entry.identifier for entry in entries if entry.cancels}
+        cancelled = cancelled_identifiers(entries)
         counted = entries_between(effective(entries, meter, by.event_time_window), customer, *bounds)
         adds = compute_contributions(by.formula, counted, by.multiplier)
 
