@@ -86,6 +86,7 @@ from .checkpoints.comparison import CheckpointDifference
 from .checkpoints.proofs import ConsistencyProof, InclusionProof
 from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
+from .import_views import ImportRunView
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering, utc_now
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
@@ -158,6 +159,7 @@ __all__ = [
     "GenerationView",
     "GroupAdjustment",
     "ImportRunNotFound",
+    "ImportRunView",
     "InclusionProof",
     "IncompatibleEvent",
     "IncompatibleRules",

@@ -16,6 +16,7 @@ from .checkpoints.service import CheckpointService
 from .commands.access_keys import AccessKeyCommands
 from .commands.bulk_cancellations import BulkCancellationCommands
 from .commands.generations import GenerationCommands
+from .commands.imports import ImportCommands
 from .commands.meters import MeterCommands
 from .commands.periods import PeriodCommands
 from .commands.rules import GenerationPromoter, RuleCommands
@@ -46,9 +47,9 @@ def utc_now() -> datetime:
 class Metering:
     """A usage ledger: record and cancel meter events, and query totals. Open one with `Metering.open`.
 
-    The everyday calls are methods; the others are grouped in `meters`, `periods`, `cancellations`, `rules`,
-    `generations`, `access_keys` and `checkpoints`. An instance may be shared between threads, and any number of
-    processes may open the same ledger. Every error is a `TallybookError` with a code.
+    The everyday calls are methods; the others are grouped in `meters`, `periods`, `cancellations`, `imports`,
+    `rules`, `generations`, `access_keys` and `checkpoints`. An instance may be shared between threads, and any number
+    of processes may open the same ledger. Every error is a `TallybookError` with a code.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Metering:
         comparison = GenerationComparison(self._generations, self._projector, meter_queries)
         self.generations = GenerationCommands(ledger, self._generations, promoter, comparison)
         self.cancellations = BulkCancellationCommands(ledger, meter_queries, policy, clock)
+        self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
         self.access_keys = AccessKeyCommands(ledger, clock)
         self.checkpoints = CheckpointService(ledger, clock)
 

@@ -225,7 +225,7 @@ class BulkCancellationCommands:
         Otherwise that is left to the database, because looking up each meter event would take far longer.
         """
         now, stream = self._now(), self._ledger.ledger_recorder.select_stream(bulk.id)
-        ranges = PositionRanges.before(stream, BulkCancellation.EventsCancelledPart.__name__)
+        ranges = PositionRanges.before(stream, (BulkCancellation.EventsCancelledPart.__name__,))
         positions = list(islice((at for at in chain.from_iterable(ranges) if at > bulk.last_position),
                                 EVENTS_PER_BATCH + 1))  # fmt: skip
         part, is_last = positions[:EVENTS_PER_BATCH], len(positions) <= EVENTS_PER_BATCH

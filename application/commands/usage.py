@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 import msgspec
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.aggregate import Aggregate
 from ...domain.combinations import DimensionCombinations
 from ...domain.errors import (
     Corrupted,
@@ -36,6 +37,8 @@ from ..validation import optional_note, require_event_name, require_text
 Change = TypeVar("Change", Cancellation, Revocation)
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
+LastEvents = Callable[[Sequence[MeterEventData], datetime], Sequence[Aggregate.Event]]
+"""Returns events to store after new meter events, given these and the time they were decided at."""
 
 
 class _Decision(msgspec.Struct):
@@ -64,16 +67,24 @@ class UsageCommands:
         return receipt
 
     def record_many(
-        self, meter_events: Iterable[object], *, strict: bool = False, attach: AttachToReceipts | None = None
+        self,
+        meter_events: Iterable[object],
+        *,
+        strict: bool = False,
+        attach: AttachToReceipts | None = None,
+        last_events: LastEvents | None = None,
     ) -> Receipts:
-        """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`."""
+        """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`.
+
+        `last_events` returns events to store after new meter events; it may be called again if they are decided again.
+        """
         raw_events = list(_require_iterable(meter_events))
         while True:
             now = self._now()
             acceptors = _MeterAcceptors(self.ledger, self.policy, self._combinations, now)
             decisions = [_decide(raw_event, acceptors) for raw_event in raw_events]
             try:
-                receipts = self._store(decisions, acceptors.meters, now, attach)
+                receipts = self._store(decisions, acceptors.meters, now, attach, last_events)
             except ConcurrentStreamUpdate:
                 continue  # a meter was changed meanwhile: decide again under its new state
             if strict:
@@ -128,7 +139,12 @@ class UsageCommands:
         return ensure_utc(self.clock(), "clock")
 
     def _store(
-        self, decisions: Sequence[_Decision], meters: Iterable[Meter], now: datetime, attach: AttachToReceipts | None
+        self,
+        decisions: Sequence[_Decision],
+        meters: Iterable[Meter],
+        now: datetime,
+        attach: AttachToReceipts | None,
+        last_events: LastEvents | None,
     ) -> Receipts:
         """Store the accepted events, and the entries attached to them, and return the receipts.
 
@@ -146,7 +162,8 @@ class UsageCommands:
         positions: Mapping[str, int] = {}
         while accepted or attach_to_positions is not None:
             try:
-                positions = self.ledger.append_meter_events(accepted, meters, attach_to_positions)
+                last = last_events(list(accepted.values()), now) if last_events and accepted else ()
+                positions = self.ledger.append_meter_events(accepted, meters, attach_to_positions, last)
                 break
             except IntegrityError:
                 taken = self.ledger.find_meter_events(accepted)

@@ -13,6 +13,8 @@ from ...domain.timestamps import to_microseconds
 from .ledger import Ledger
 from .position_ranges import PositionRanges
 
+_BATCH_TOPICS = (ImportRun.ImportStarted.__name__, ImportRun.ImportBatchRecorded.__name__)
+
 
 class StoredImportRun(NamedTuple):
     """An import, and the positions of its meter events."""
@@ -22,9 +24,7 @@ class StoredImportRun(NamedTuple):
 
     @property
     def time_span(self) -> tuple[int, int]:
-        """The times of the earliest and the latest usage, in microseconds since 1970 UTC; (0, -1) without usage."""
-        if self.run.earliest is None or self.run.latest is None:
-            return 0, -1
+        """The times of the earliest and the latest usage, in microseconds since 1970 UTC."""
         return to_microseconds(self.run.earliest), to_microseconds(self.run.latest)
 
 
@@ -53,4 +53,4 @@ class ImportRuns:
 
     def _run(self, stored_events: Sequence[Notification]) -> StoredImportRun:
         run = cast(ImportRun, next(self._ledger.aggregates(stored_events)))
-        return StoredImportRun(run, PositionRanges.before(stored_events, ImportRun.ImportBatchRecorded.__name__))
+        return StoredImportRun(run, PositionRanges.before(stored_events, _BATCH_TOPICS))

@@ -5,7 +5,7 @@ which events belong to it, and these don't need a field that names the stream.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 from eventsourcing.persistence import Notification
@@ -19,9 +19,9 @@ class PositionRanges:
         self._starts = [positions.start for positions in self._ranges]
 
     @classmethod
-    def before(cls, stored_events: Iterable[Notification], topic: str) -> "PositionRanges":
-        """Return the positions of the events before each event of a topic, as many as its `count`."""
-        counts = ((event.id, _decode(event.state).count) for event in stored_events if event.topic == topic)
+    def before(cls, stored_events: Iterable[Notification], topics: Collection[str]) -> "PositionRanges":
+        """Return the positions of the events before each event of these topics, as many as its `count`."""
+        counts = ((event.id, _decode(event.state).count) for event in stored_events if event.topic in topics)
         return cls(range(position - count, position) for position, count in counts)
 
     def __contains__(self, position: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tallybook.application import (
     CancellationNotFound,
+    ImportRunNotFound,
     InvalidCancellation,
     InvalidParameter,
     Metering,
@@ -28,19 +29,19 @@ class Killed(BaseException):
     """Ends a call in the middle, as the end of its process does."""
 
 
+def wrong_event(number: int) -> dict[str, object]:
+    """Return a meter event that supersedes events of the history."""
+    return {
+        "event_name": METERS[number % 3],
+        "identifier": f"wrong-{number:02d}",
+        "timestamp": START + timedelta(hours=number),
+        "payload": {"customer": ("acme", "globex")[number % 2], "value": "1000", "region": "eu"},
+    }
+
+
 def record_wrong_events(metering: Metering) -> None:
-    """Record events of two customers on each meter, which also supersede events of the history."""
-    metering.record_many(
-        [
-            {
-                "event_name": METERS[number % 3],
-                "identifier": f"wrong-{number:02d}",
-                "timestamp": START + timedelta(hours=number),
-                "payload": {"customer": ("acme", "globex")[number % 2], "value": "1000", "region": "eu"},
-            }
-            for number in range(WRONG)
-        ]
-    )
+    """Record events of two customers on each meter."""
+    metering.record_many([wrong_event(number) for number in range(WRONG)])
 
 
 def cancel_wrong_events(metering: Metering, event_name: str, **options: Any) -> str:
@@ -249,3 +250,58 @@ def test_invalid_calls_change_nothing(store: Store) -> None:
             with pytest.raises(CancellationNotFound):
                 call("unknown")
         assert metering.catch_up() == head
+
+
+def test_an_import_is_undone_and_counted_again(store: Store) -> None:
+    """Exactly the meter events that it recorded, in any number of batches, and not those that existed before."""
+    with store.metering() as metering:
+        record_history(metering, 20)
+        without = query_results(metering)
+        recorder = metering.imports.start("wrong.csv", "0" * 64, by="ops")
+        known = {"event_name": "jobs", "identifier": "use-00000", "payload": {"customer": "acme", "region": "eu"}}
+        batches = [[known], *([wrong_event(number) for number in range(first, first + 7)] for first in (0, 7, 14))]
+        for batch in batches:
+            recorder.record_many(batch)
+            metering.record("tokens", {"customer": "other", "value": "0"})
+        recorder.finish(rows=22, accepted=21, duplicates=0, conflicts=1, rejected=0)
+        with_wrong = query_results(metering)
+        assert recorder.run_id is not None
+        (run,) = metering.imports.list()
+        assert run == metering.imports.get(recorder.run_id)
+        assert (run.file, run.by, run.recorded, run.rows, run.conflicts) == ("wrong.csv", "ops", 21, 22, 1)
+        assert (run.event_names, run.earliest, run.latest) == (
+            tuple(sorted(METERS)), START, START + timedelta(hours=20),
+        )  # fmt: skip
+        previews = metering.imports.preview_undo(run.run_id)
+        assert [preview.count for preview in previews] == [7, 7, 7]
+        undone = metering.imports.undo(
+            run.run_id, reason="a wrong file", digests=[preview.digest for preview in previews]
+        )
+        assert [(bulk.event_name, bulk.cancelled) for bulk in undone] == [(name, 7) for name in sorted(METERS)]
+        assert jobs_and_seats(query_results(metering)) == jobs_and_seats(without)
+        with pytest.raises(InvalidCancellation, match="7 are cancelled already"):
+            metering.imports.undo(run.run_id, reason="a wrong file")
+        for bulk in undone:
+            metering.cancellations.revoke(bulk.cancellation_id, reason="the file was right")
+        assert totals_of(query_results(metering)) == totals_of(with_wrong)
+
+
+def jobs_and_seats(results: Any) -> list[Any]:
+    """Return the totals of the meters without other usage."""
+    return [results[name][0] for name in ("jobs", "seats")]
+
+
+def test_an_import_that_records_nothing_leaves_no_trace(store: Store) -> None:
+    """Importing a file again, whose rows are all duplicates, stores nothing."""
+    with store.metering() as metering:
+        record_history(metering, 20)
+        first, second = (metering.imports.start("usage.csv", "0" * 64) for _ in range(2))
+        batch = [wrong_event(number) for number in range(5)]
+        assert first.record_many(batch).accepted == 5
+        head = metering.catch_up()
+        assert second.record_many(batch).duplicates == 5
+        second.finish(rows=5, accepted=0, duplicates=5, conflicts=0, rejected=0)
+        assert (second.run_id, metering.catch_up(), len(metering.imports.list())) == (None, head, 1)
+        with pytest.raises(ImportRunNotFound):
+            metering.imports.get("unknown")
+        assert metering.imports.list()[0].finished_at is None

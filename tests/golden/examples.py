@@ -212,14 +212,19 @@ def _cancellation_of_a_bulk() -> list[Aggregate.Event]:
 
 
 def _import_run() -> list[Aggregate.Event]:
+    first, second = EVENT_DATA.occurred_at, EVENT_DATA.occurred_at + timedelta(seconds=0.25)
     run = ImportRun.start(
         "0192f0c1-7a3e-7c55-8f42-0a1b2c3d4e5f",
         file="October, Zoë & Søn.csv",
         digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         by="ops@example.com",
+        count=995,
+        event_names=("tokens",),
+        earliest=first,
+        latest=first,
         at=RECORDED_AT,
     )
-    run.record_batch(1_000, EVENT_DATA.occurred_at, EVENT_DATA.occurred_at + timedelta(seconds=0.25), at=RECORDED_AT)
+    run.record_batch(count=5, event_names=("seats", "tokens"), earliest=first, latest=second, at=RECORDED_AT)
     run.finish(rows=1_010, accepted=1_000, duplicates=5, conflicts=3, rejected=2, at=RECORDED_AT)
     return [event for event in run.collect_events() if isinstance(event, Aggregate.Event)]
 

@@ -6,7 +6,16 @@ import typer
 
 from .condition_text import parse_pair
 from .formatting import format_requester, format_time
-from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, ByOption, JsonOption, LedgerOption, MeterArgument
+from .options import (
+    DEFAULT_LEDGER,
+    AnyAgeOption,
+    AnyDigitsOption,
+    BackfillOption,
+    ByOption,
+    JsonOption,
+    LedgerOption,
+    MeterArgument,
+)
 from .session import open_ledger, record_limits
 from .terminal import format_name, say
 
@@ -35,12 +44,6 @@ IdentifierArgument = Annotated[
     str, typer.Argument(metavar="IDENTIFIER", help="The identifier of the meter event.", show_default=False)
 ]
 ReasonOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The reason of the cancellation or revocation.")]
-AnyAgeOption = Annotated[
-    bool,
-    typer.Option(
-        "--any-age", help="Also cancel a meter event recorded, or revoke a cancellation made, more than 24 hours ago."
-    ),
-]
 RevokeOption = Annotated[
     bool, typer.Option("--revoke", help="Revoke the cancellation: the meter event counts again. It needs --reason.")
 ]
