@@ -38,11 +38,7 @@ class ImportRuns:
         """Return an import. Raises ImportRunNotFound."""
         stored_events = self._ledger.ledger_recorder.select_stream(ImportRun.stream_id(run_id))
         if not stored_events:
-            raise ImportRunNotFound(
-                f"There is no import {run_id!r}; 'tallybook import --list' shows the imports.",
-                field="import_run",
-                value=run_id,
-            )
+            raise ImportRunNotFound(f"There is no import {run_id!r}.", field="import_run", value=run_id)
         return self._run(stored_events)
 
     def list(self) -> "list[StoredImportRun]":

@@ -33,6 +33,7 @@ def test_a_file_in_stripes_columns_is_imported_once(tallybook: CommandLine) -> N
     path = tallybook.write("usage.csv", STRIPE)
     summary = tallybook.run_json("import", path, "--backfill")
     assert summary.pop("seconds") > 0
+    assert summary.pop("run_id")
     empty: dict[str, object] = {
         "duplicate": 0, "conflict": 0, "rejected": 0, "generated": 0, "first_rejected": [], "not_recorded": 0,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from tallybook.projections.blocks import BucketKey, UsageBlock
 from tallybook.projections.projector import Projector
 
 from .histories import END, START, query_results, record_history
+from .persistent_stores import PersistentStore
 from .stores import NOW, Store
 
 EVENTS = 2_500
@@ -38,9 +39,10 @@ def test_many_cancellations_in_one_hour_are_marked_in_bulk(store: Store) -> None
 
 @pytest.mark.parametrize(("page_size", "max_cancellations"), [(10_000, 5_000), (10_000, 7), (50, 5_000)])
 def test_cancellations_and_revocations_are_folded_in_pages_of_any_size(
-    store: Store, page_size: int, max_cancellations: int
+    persistent_store: PersistentStore, page_size: int, max_cancellations: int
 ) -> None:
     """An event can be cancelled, counted again and cancelled again, in the page of its recording or in later ones."""
+    store = persistent_store
     with store.metering() as metering:
         record_history(metering, 120)
         for number in range(0, 120, 2):

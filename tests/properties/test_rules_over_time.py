@@ -207,7 +207,7 @@ def test_the_histories_cover_every_case() -> None:
     """Rules change for all usage and from a day on, in every formula and window, before and after usage."""
     expected = {
         "sum", "count", "last", "max", "no window", "hour", "day", "all usage", "from a day on", "a replaced revision",
-        "no single quantity", "cancelled", "usage under an older revision",
+        "no single quantity", "cancelled", "revoked", "usage under an older revision",
     }  # fmt: skip
     seen: set[str] = set()
 
@@ -226,7 +226,7 @@ def test_the_histories_cover_every_case() -> None:
         seen.update({"a replaced revision"} if len({*in_effect}) < len(reference.revisions) else ())
         for entry, _ in reference.entries:
             if entry.cancels:
-                seen.add("cancelled")
+                seen.add("revoked" if entry.revokes else "cancelled")
             elif reference.rules_at(entry.occurred_at, head).revision < len(reference.revisions):
                 seen.add("usage under an older revision")
 
