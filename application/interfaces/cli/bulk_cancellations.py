@@ -87,7 +87,7 @@ def cancel_many(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which events would be cancelled; cancel them with --yes.
+    """Show which meter events would be cancelled, or cancel them.
 
     An event is selected if it matches all options; there is no default period. The preview has the total of each
     customer and month before and after. The events are cancelled as one decision with a reason, which
