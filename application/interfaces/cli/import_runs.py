@@ -84,7 +84,7 @@ def show_dry_run(timezone: str, result: DryRunResult) -> None:
     numbers = ("events", "quantity")
     rows = [
         (event_name, row.customer, format_window_start(row.start, "month", zone), format_number(row.count),
-         format_number(-row.difference))
+         format_number(row.difference.copy_negate()))
         for event_name, usage in result.usage.items()
         for row in usage
     ]  # fmt: skip
