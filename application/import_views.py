@@ -33,12 +33,12 @@ class ImportRunView:
     def from_aggregate(cls, run: ImportRun) -> "ImportRunView":
         """Return the view of an import."""
         finished = run.finished
-        outcomes = (
-            (finished.timestamp, finished.rows, finished.duplicates, finished.conflicts, finished.rejected)
-            if finished
-            else ()
-        )
         return cls(
             run.run_id, run.file, run.digest, run.created_on, run.by, run.recorded, run.event_names, run.earliest,
-            run.latest, *outcomes,
+            run.latest,
+            finished_at=finished and finished.timestamp,
+            rows=finished and finished.rows,
+            duplicates=finished and finished.duplicates,
+            conflicts=finished and finished.conflicts,
+            rejected=finished and finished.rejected,
         )  # fmt: skip

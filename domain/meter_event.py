@@ -209,7 +209,7 @@ class MeterEvent(Aggregate):
         `version` is the next one of the meter event, which isn't cancelled.
         """
         return cls.EventCancelled(
-            originator_id=cls.stream_id(identifier), originator_version=version, timestamp=at,
+            originator_id=cls.stream_id(identifier), originator_version=version, recorded_at=at,
             event_name=data.event_name, payload=data.payload, occurred_at=data.occurred_at,
             recorded_position=recorded_position, reason=reason, by=by, cancellation_id=cancellation_id,
         )  # fmt: skip
@@ -220,7 +220,7 @@ class MeterEvent(Aggregate):
     ) -> "MeterEvent.CancelRevoked":
         """Return the event that revokes a cancellation that is a part of a bulk cancellation."""
         return cls.CancelRevoked(
-            originator_id=cancelled.originator_id, originator_version=cancelled.originator_version + 1, timestamp=at,
+            originator_id=cancelled.originator_id, originator_version=cancelled.originator_version + 1, recorded_at=at,
             event_name=cancelled.event_name, payload=cancelled.payload, occurred_at=cancelled.occurred_at,
             recorded_position=cancelled.recorded_position, reason=reason, by=by,
             cancellation_id=cancelled.cancellation_id,

@@ -1,7 +1,7 @@
 """Revocations of single cancellations, and cancellations of many meter events by one decision."""
 
 from ...notation import Ledger
-from .api_client import ApiClient
+from .api_client import ApiClient, Json
 
 ADJUSTMENTS, CANCELLATIONS = "/v1/billing/meter_event_adjustments", "/v1/billing/meter_event_cancellations"
 
@@ -13,7 +13,7 @@ def test_a_cancellation_is_revoked(ledger: Ledger, api: ApiClient) -> None:
         10:00  acme calls 5  id=a
         cancel a  reason=test  by=ops
     """)
-    revoke = {"event_name": "calls", "cancel": {"identifier": "a"}, "reason": "mistake", "by": "finance"}
+    revoke: Json = {"event_name": "calls", "cancel": {"identifier": "a"}, "reason": "mistake", "by": "finance"}
     revoked = api.post(f"{ADJUSTMENTS}/revoke", **revoke)
     assert (revoked["object"], revoked["reason"], revoked["by"]) == (
         "billing.meter_event_revocation", "mistake", "finance",
@@ -26,7 +26,7 @@ def test_a_cancellation_is_revoked(ledger: Ledger, api: ApiClient) -> None:
     assert (history["reason"], history["by"], history["revocation_reason"], history["revoked_by"]) == (
         "test", "ops", "mistake", "finance",
     )  # fmt: skip
-    unknown = {"event_name": "calls", "cancel": {"identifier": "b"}, "reason": "mistake"}
+    unknown: Json = {"event_name": "calls", "cancel": {"identifier": "b"}, "reason": "mistake"}
     code = "invalid_cancel_configuration"
     assert api.error("POST", f"{ADJUSTMENTS}/revoke", **unknown) == (400, code, "cancel[identifier]")
 
@@ -41,14 +41,14 @@ def test_many_events_are_previewed_cancelled_and_counted_again(ledger: Ledger, a
         10:03  beta calls 8  id=ok   region=eu
         cancel w-2
     """)
-    selection = {"event_name": "calls", "identifier_prefix": "w-"}
+    selection: Json = {"event_name": "calls", "identifier_prefix": "w-"}
     preview = api.post(f"{CANCELLATIONS}/preview", **selection)
     assert (preview["count"], preview["already_cancelled"], preview["too_old"]) == (2, 1, 0)
     assert [
         (row["customer"], row["aggregated_value"], row["new_aggregated_value"], row["difference"])
         for row in preview["rows"]
     ] == [("acme", 5, 0, -5), ("beta", 15, 8, -7)]
-    create = {**selection, "reason": "a wrong file", "digest": preview["digest"]}
+    create: Json = {**selection, "reason": "a wrong file", "digest": preview["digest"]}
     assert api.error("POST", CANCELLATIONS, **create | {"digest": "0"}) == (409, "preview_changed", "digest")
     cancelled = api.post(CANCELLATIONS, **create)
     assert (cancelled["status"], cancelled["count"], cancelled["cancelled_count"]) == ("cancelled", 2, 2)
@@ -60,8 +60,8 @@ def test_many_events_are_previewed_cancelled_and_counted_again(ledger: Ledger, a
     assert (revoked["status"], revoked["revoked_count"], revoked["revocation"]["by"]) == ("revoked", 2, "finance")
     ledger.then(total="* calls 20")
     assert api.get(CANCELLATIONS, event_name="calls")["data"] == [revoked]
-    everything = {"event_name": "calls", "reason": "why"}
+    everything: Json = {"event_name": "calls", "reason": "why"}
     assert api.error("POST", CANCELLATIONS, **everything) == (400, "parameter_invalid", "customer")
     assert api.error("GET", f"{CANCELLATIONS}/unknown") == (404, "resource_missing", "id")
-    in_the_us = {"event_name": "calls", "dimension_filters": {"region": "us"}}
+    in_the_us: Json = {"event_name": "calls", "dimension_filters": {"region": "us"}}
     assert api.post(f"{CANCELLATIONS}/preview", **in_the_us)["already_cancelled"] == 1
