@@ -5,11 +5,13 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 
 from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
+from ..domain.bulk_cancellation import BulkCancellationStatus, CancellationSelection
 from ..domain.calendar import CalendarWindow
 from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, Not, OneOf
 from ..domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ..domain.errors import (
     AccessKeyNotFound,
+    CancellationNotFound,
     CheckpointMismatch,
     Conflict,
     Corrupted,
@@ -17,6 +19,7 @@ from ..domain.errors import (
     DuplicateMeterEvent,
     GenerationInUse,
     GenerationNotFound,
+    ImportRunNotFound,
     IncompatibleEvent,
     IncompatibleRules,
     InvalidAccessKey,
@@ -68,7 +71,7 @@ from ..domain.errors import (
 )
 from ..domain.event_time_window import EventTimeWindow
 from ..domain.formulas import Formula
-from ..domain.meter_event import Cancellation
+from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
 from ..domain.rounding import Rounding, RoundingMode
@@ -76,12 +79,14 @@ from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
+from .cancellation_views import BulkCancellationView, CancellationPreview, CancellationPreviewRow
 from .checkpoints.checkpoint import Checkpoint, Note, Signature
 from .checkpoints.checkpoint_file import SignedCheckpoint
 from .checkpoints.comparison import CheckpointDifference
 from .checkpoints.proofs import ConsistencyProof, InclusionProof
 from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
+from .import_views import ImportRunView
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering, utc_now
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
@@ -101,6 +106,7 @@ from .results import (
     PeriodGap,
     Receipt,
     Receipts,
+    RevokedCancellationView,
     Total,
     Verdict,
 )
@@ -116,8 +122,14 @@ __all__ = [
     "All",
     "AnyOf",
     "BillingCycle",
+    "BulkCancellationStatus",
+    "BulkCancellationView",
     "CalendarWindow",
     "Cancellation",
+    "CancellationNotFound",
+    "CancellationPreview",
+    "CancellationPreviewRow",
+    "CancellationSelection",
     "Checkpoint",
     "CheckpointDifference",
     "CheckpointMismatch",
@@ -146,6 +158,8 @@ __all__ = [
     "GenerationState",
     "GenerationView",
     "GroupAdjustment",
+    "ImportRunNotFound",
+    "ImportRunView",
     "InclusionProof",
     "IncompatibleEvent",
     "IncompatibleRules",
@@ -207,6 +221,8 @@ __all__ = [
     "RebuildInProgress",
     "Receipt",
     "Receipts",
+    "Revocation",
+    "RevokedCancellationView",
     "Rounding",
     "RoundingMode",
     "RowDifference",

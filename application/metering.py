@@ -8,14 +8,16 @@ from decimal import Decimal
 from types import TracebackType
 
 from ..domain.errors import DatabasePermissionDenied
-from ..domain.meter_event import Cancellation
+from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress, Projector, reset_if_other_ledger
 from .checkpoints.service import CheckpointService
 from .commands.access_keys import AccessKeyCommands
+from .commands.bulk_cancellations import BulkCancellationCommands
 from .commands.derived_meters import DerivedMeterCommands
 from .commands.generations import GenerationCommands
+from .commands.imports import ImportCommands
 from .commands.meters import MeterCommands
 from .commands.periods import PeriodCommands
 from .commands.rules import GenerationPromoter, RuleCommands
@@ -46,9 +48,9 @@ def utc_now() -> datetime:
 class Metering:
     """A usage ledger: record and cancel meter events, and query totals. Open one with `Metering.open`.
 
-    The everyday calls are methods; the others are grouped in `meters`, `periods`, `rules`, `generations`,
-    `access_keys` and `checkpoints`. An instance may be shared between threads, and any number of processes may open the
-    same ledger. Every error is a `TallybookError` with a code.
+    The everyday calls are methods; the others are grouped in `meters`, `periods`, `cancellations`, `imports`,
+    `rules`, `generations`, `access_keys` and `checkpoints`. An instance may be shared between threads, and any number
+    of processes may open the same ledger. Every error is a `TallybookError` with a code.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class Metering:
         self.rules = RuleCommands(ledger, self._generations, promoter)
         comparison = GenerationComparison(self._generations, self._projector, meter_queries)
         self.generations = GenerationCommands(ledger, self._generations, promoter, comparison)
+        self.cancellations = BulkCancellationCommands(ledger, meter_queries, policy, clock)
+        self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
         self.access_keys = AccessKeyCommands(ledger, clock)
         self.checkpoints = CheckpointService(ledger, clock)
 
@@ -164,10 +168,19 @@ class Metering:
     ) -> Cancellation:
         """Cancel a meter event, as if it had never been recorded; the event itself stays in the ledger.
 
-        Cancelling it again returns the first cancellation. Raises InvalidCancellation if no such event is recorded for
-        the meter, or if its cancel window (24 hours from its recording by default) has passed.
+        Cancelling it again returns the first cancellation; `revoke_cancel` undoes it. Raises InvalidCancellation if no
+        such event is recorded for the meter, or if its cancel window (24 hours from its recording by default) has
+        passed.
         """
         return self._usage_commands.cancel(event_name, identifier, reason, by)
+
+    def revoke_cancel(self, event_name: str, identifier: str, *, reason: str, by: str | None = None) -> Revocation:
+        """Revoke the cancellation of a meter event: it counts again, as if it had never been cancelled.
+
+        It can be cancelled again. Revoking again returns the first revocation. Raises InvalidCancellation if no such
+        event of the meter was cancelled, or if the cancel window (24 hours by default) has passed since it was.
+        """
+        return self._usage_commands.revoke_cancel(event_name, identifier, reason, by)
 
     # --- queries ----------------------------------------------------------------------------------
 

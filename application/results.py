@@ -118,13 +118,26 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RevokedCancellationView:
+    """A cancellation of a meter event that was revoked: when, why and by whom both happened."""
+
+    cancelled_at: datetime
+    reason: str | None
+    by: str | None
+    revoked_at: datetime
+    revocation_reason: str | None
+    revoked_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MeterEventView:
     """A meter event with its verdict. Times are in UTC.
 
     `value` is None if the meter counts events or unique texts, or if the event is filtered. `revision` is that of the
     rules that the verdict follows from: they apply to usage of its time. `superseded_by` is the identifier of the event
     that arrived later in the same window and is counted instead. `cancelled_at`, `reason` and `by` describe the
-    cancellation, if there is one. `unique_value` is the text that the formula unique_count counts.
+    cancellation, if there is one. `unique_value` is the text that the formula unique_count counts. `revoked` are the
+    earlier cancellations, which were revoked, oldest first.
     """
 
     event_name: str
@@ -143,6 +156,7 @@ class MeterEventView:
     reason: str | None = None
     by: str | None = None
     unique_value: str | None = None
+    revoked: tuple[RevokedCancellationView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

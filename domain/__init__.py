@@ -11,7 +11,7 @@ from .errors import TallybookError
 from .event_time_window import EventTimeWindow
 from .formulas import Formula
 from .meter import Meter
-from .meter_event import Cancellation, MeterEvent
+from .meter_event import Cancellation, MeterEvent, Revocation
 from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
 from .rules import Rules
@@ -30,6 +30,7 @@ __all__ = [
     "MeterEvent",
     "MeterEventInput",
     "PeriodTotals",
+    "Revocation",
     "Rules",
     "Scope",
     "TallybookError",

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from decimal import Decimal
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,12 +19,22 @@ from .event_time_window import EventTimeWindow
 from .timestamps import microseconds_to_iso
 
 
+class RevokedCancellation(NamedTuple):
+    """A cancellation of a meter event that was revoked, so that the event counts again from then on."""
+
+    cancelled_at: int
+    cancelled_position: int
+    revoked_at: int
+    revoked_position: int
+
+
 class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One meter event as it is counted. Times are microseconds since 1970 UTC; positions are ledger positions.
 
     `customer_id` is the customer's integer id in the read models, `dimensions` the dimension values as JSON text.
     `unique_value` is the text that the formula unique_count counts; other formulas leave it None. `is_filtered` is set
-    if the event doesn't match the filter of the meter.
+    if the event doesn't match the filter of the meter. `cancelled_at` and `cancelled_position` are those of the
+    cancellation in effect; `revoked` are the earlier cancellations, which were revoked, oldest first.
     """
 
     customer_id: int
@@ -36,6 +47,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cancelled_position: int | None = None
     unique_value: str | None = None
     is_filtered: bool = False
+    revoked: tuple[RevokedCancellation, ...] = ()
 
     @property
     def is_active(self) -> bool:

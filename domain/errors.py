@@ -359,7 +359,7 @@ class RebuildInProgress(Conflict):
 
 
 class PreviewChanged(Conflict):
-    """The differences of a generation have changed since they were approved. Compare it again."""
+    """What would change is no longer what was approved: the differences of a generation, or the events to cancel."""
 
     code = "preview_changed"
 
@@ -395,6 +395,18 @@ class InvalidImportFile(InvalidRequest):
     """A file to import has another format than its name says, or lacks a column."""
 
     code = "invalid_import_file"
+
+
+class CancellationNotFound(NotFound):
+    """No bulk cancellation has this id."""
+
+    code = "cancellation_not_found"
+
+
+class ImportRunNotFound(NotFound):
+    """No import has this id."""
+
+    code = "import_run_not_found"
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

@@ -1,12 +1,13 @@
-"""The MeterEvent aggregate: one recorded meter event, and its cancellation.
+"""The MeterEvent aggregate: one recorded meter event, its cancellation, and the revocation of that.
 
-Invariant: recorded data never changes, and an event is cancelled at most once.
+Invariant: recorded data never changes, and cancellations and revocations alternate.
 """
 
+import operator
 from datetime import datetime
 
 import msgspec
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .aggregate import Aggregate
 from .errors import InvalidCancellation
@@ -57,6 +58,19 @@ class Cancellation(BaseModel):
     by: str | None
 
 
+class Revocation(BaseModel):
+    """The revocation of a cancellation, after which the meter event counts again: when, why and by whom."""
+
+    model_config = ConfigDict(frozen=True)
+
+    event_name: str
+    identifier: str
+    cancelled_at: datetime
+    revoked_at: datetime
+    reason: str
+    by: str | None
+
+
 class MeterEvent(Aggregate):
     """A recorded meter event."""
 
@@ -68,7 +82,10 @@ class MeterEvent(Aggregate):
         data: MeterEventData
 
     class EventCancelled(Aggregate.Event):
-        """The meter event was cancelled. Repeats its data, so that a fold needs no lookup."""
+        """The meter event was cancelled. Repeats its data, so that a fold needs no lookup.
+
+        `cancellation_id` is that of the bulk cancellation that it belongs to, if any.
+        """
 
         event_name: str
         payload: dict[str, str]
@@ -76,6 +93,7 @@ class MeterEvent(Aggregate):
         recorded_position: int
         reason: str | None
         by: str | None
+        cancellation_id: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "MeterEvent") -> None:
             """Set the cancellation."""
@@ -87,9 +105,37 @@ class MeterEvent(Aggregate):
                 by=self.by,
             )
 
+    class CancelRevoked(Aggregate.Event):
+        """The cancellation was revoked: the meter event counts again. Repeats its data, as the cancellation does.
+
+        `cancellation_id` is that of the bulk cancellation that was revoked, if any.
+        """
+
+        event_name: str
+        payload: dict[str, str]
+        occurred_at: datetime
+        recorded_position: int
+        reason: str
+        by: str | None
+        cancellation_id: str | None = Field(default=None, exclude_if=operator.not_)
+
+        def apply(self, aggregate: "MeterEvent") -> None:
+            """Clear the cancellation."""
+            assert aggregate.cancellation is not None
+            aggregate.revocation = Revocation(
+                event_name=self.event_name,
+                identifier=aggregate.identifier,
+                cancelled_at=aggregate.cancellation.cancelled_at,
+                revoked_at=self.timestamp,
+                reason=self.reason,
+                by=self.by,
+            )
+            aggregate.cancellation = None
+
     def __init__(self, data: MeterEventData) -> None:
         self.data = data
         self.cancellation: Cancellation | None = None
+        self.revocation: Revocation | None = None
 
     @staticmethod
     def stream_id(identifier: str) -> str:
@@ -116,12 +162,7 @@ class MeterEvent(Aggregate):
         another meter or is older than the policy's cancel window. Source: Stripe cancels within 24 hours of receipt.
         """
         data = self.data
-        if event_name != data.event_name:
-            raise InvalidCancellation(
-                f"The event {self.identifier!r} was recorded under the meter {data.event_name!r}, not {event_name!r}.",
-                field="event_name",
-                value=event_name,
-            )
+        self._check_event_name(event_name)
         if self.cancellation is None:
             policy.check_cancel(self.identifier, data.recorded_at, at)
             self.trigger_event(
@@ -130,3 +171,66 @@ class MeterEvent(Aggregate):
             )  # fmt: skip
         assert self.cancellation is not None
         return self.cancellation
+
+    def revoke_cancel(
+        self, event_name: str, *, recorded_position: int, at: datetime, policy: AcceptancePolicy, reason: str,
+        by: str | None = None,
+    ) -> Revocation:  # fmt: skip
+        """Revoke the cancellation and return the revocation; the last one if it is revoked already.
+
+        Raises InvalidCancellation if the event belongs to another meter, was never cancelled, or was cancelled longer
+        ago than the policy's cancel window.
+        """
+        data = self.data
+        self._check_event_name(event_name)
+        if self.cancellation is not None:
+            policy.check_revocation(
+                f"The cancellation of the event {self.identifier!r}", self.cancellation.cancelled_at, at
+            )
+            self.trigger_event(
+                self.CancelRevoked, timestamp=at, event_name=data.event_name, payload=data.payload,
+                occurred_at=data.occurred_at, recorded_position=recorded_position, reason=reason, by=by,
+            )  # fmt: skip
+        if self.revocation is None:
+            raise InvalidCancellation(
+                f"The event {self.identifier!r} is not cancelled, so there is no cancellation to revoke.",
+                field="identifier",
+                value=self.identifier,
+            )
+        return self.revocation
+
+    @classmethod
+    def cancellation_event(
+        cls, identifier: str, version: int, data: MeterEventData, *, recorded_position: int, at: datetime, reason: str,
+        by: str | None, cancellation_id: str,
+    ) -> "MeterEvent.EventCancelled":  # fmt: skip
+        """Return the event that cancels a meter event as a part of a bulk cancellation, which has checked the limits.
+
+        `version` is the next one of the meter event, which isn't cancelled.
+        """
+        return cls.EventCancelled(
+            originator_id=cls.stream_id(identifier), originator_version=version, recorded_at=at,
+            event_name=data.event_name, payload=data.payload, occurred_at=data.occurred_at,
+            recorded_position=recorded_position, reason=reason, by=by, cancellation_id=cancellation_id,
+        )  # fmt: skip
+
+    @classmethod
+    def revocation_event(
+        cls, cancelled: "MeterEvent.EventCancelled", *, at: datetime, reason: str, by: str | None
+    ) -> "MeterEvent.CancelRevoked":
+        """Return the event that revokes a cancellation that is a part of a bulk cancellation."""
+        return cls.CancelRevoked(
+            originator_id=cancelled.originator_id, originator_version=cancelled.originator_version + 1, recorded_at=at,
+            event_name=cancelled.event_name, payload=cancelled.payload, occurred_at=cancelled.occurred_at,
+            recorded_position=cancelled.recorded_position, reason=reason, by=by,
+            cancellation_id=cancelled.cancellation_id,
+        )  # fmt: skip
+
+    def _check_event_name(self, event_name: str) -> None:
+        if event_name != self.data.event_name:
+            raise InvalidCancellation(
+                f"The event {self.identifier!r} was recorded under the meter {self.data.event_name!r}, "
+                f"not {event_name!r}.",
+                field="event_name",
+                value=event_name,
+            )

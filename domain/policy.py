@@ -30,6 +30,8 @@ Duration = Annotated[timedelta, BeforeValidator(_plain_duration)]
 class AcceptancePolicy(BaseModel):
     """The limits on meter events and cancellations. The defaults are Stripe's; set `max_age` to None to back-fill.
 
+    `cancel_window` is the time from the recording of a meter event in which it can be cancelled, and the time from a
+    cancellation in which that can be revoked.
     `grace_period` is the time after the end of a period in which late meter events are awaited before the period may be
     closed. The combinations of dimension values are limited for each UTC hour, for a customer and for all of a meter.
     Source: Stripe finalises an invoice one hour after its period, and 72 hours at most.
@@ -82,6 +84,17 @@ class AcceptancePolicy(BaseModel):
                 "or lift cancel_window in the policy.",
                 field="identifier",
                 value=identifier,
+            )
+
+    def check_revocation(self, cancellation: str, cancelled_at: datetime, now: datetime) -> None:
+        """Raise InvalidCancellation, which names the cancellation, if it is more than `cancel_window` before `now`."""
+        if self.cancel_window is not None and now - cancelled_at > self.cancel_window:
+            raise InvalidCancellation(
+                f"{cancellation} was made at {cancelled_at:%Y-%m-%dT%H:%M:%SZ} and can be revoked within "
+                f"{_format_duration(self.cancel_window)} only. Record the usage again under another identifier, or "
+                "lift cancel_window in the policy.",
+                field="identifier",
+                value=cancellation,
             )
 
     def check_period_end(self, end: datetime, now: datetime, *, counted_until: datetime | None = None) -> None:

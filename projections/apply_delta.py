@@ -37,10 +37,18 @@ def apply_delta(writer: ReadModelWriter, delta: PartDelta) -> None:
 
 def _mark_cancelled(writer: ReadModelWriter, delta: PartDelta) -> None:
     for missing in writer.mark_cancelled(delta.folded.meter_id, delta.cancellations):
+        kind, state = (
+            ("revocation", "isn't cancelled")
+            if missing.is_revocation
+            else (
+                "cancellation",
+                "is cancelled already",
+            )
+        )
         raise ProjectionStopped(
-            f"The cancellation at position {missing.cancelled_position} refers to a meter event at position "
-            f"{missing.position} that isn't recorded there or is cancelled already.",
-            missing.cancelled_position,
+            f"The {kind} at position {missing.changed_position} refers to a meter event at position "
+            f"{missing.position} that isn't recorded there or {state}.",
+            missing.changed_position,
         )
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..domain.counting import UsageRecord, effective_usage
+from ..domain.counting import RevokedCancellation, UsageRecord, effective_usage
 from ..domain.totals import Totals
 from .buckets import HOUR_SECONDS, bucket_end
 from .changes import ChangeSpan
@@ -114,6 +114,7 @@ class _EncodedUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cancelled_position: int | None = None
     unique_value: str | None = None
     is_filtered: bool = False
+    revoked: tuple[RevokedCancellation, ...] = ()
 
 
 def encode_block(records: Sequence[UsageRecord]) -> bytes:
@@ -121,16 +122,24 @@ def encode_block(records: Sequence[UsageRecord]) -> bytes:
     array = _encode(
         [
             (record.occurred_at, record.position, record.value, record.recorded_at)
-            if record.cancelled_position is None and record.unique_value is None and not record.is_filtered
-            else (
-                record.occurred_at, record.position, record.value, record.recorded_at, record.cancelled_at,
-                record.cancelled_position, record.unique_value, record.is_filtered,
-            )
+            if record.cancelled_position is None
+            and record.unique_value is None
+            and not record.is_filtered
+            and not record.revoked
+            else _with_options(record)
             for record in records
         ]
-    )  # fmt: skip
+    )
     header_length = 1 if len(records) < _FIXARRAY_LIMIT else 3
     return _array_header(len(records)) + array[header_length:]
+
+
+def _with_options(record: UsageRecord) -> tuple[object, ...]:
+    fields = (
+        record.occurred_at, record.position, record.value, record.recorded_at, record.cancelled_at,
+        record.cancelled_position, record.unique_value, record.is_filtered,
+    )  # fmt: skip
+    return (*fields, record.revoked) if record.revoked else fields
 
 
 def decode_block(key: BucketKey, encoded: bytes) -> list[UsageRecord]:
@@ -142,7 +151,7 @@ def decode_block(key: BucketKey, encoded: bytes) -> list[UsageRecord]:
     return [
         UsageRecord(
             customer, usage.occurred_at, usage.position, dimensions, usage.value, usage.recorded_at,
-            usage.cancelled_at, usage.cancelled_position, usage.unique_value, usage.is_filtered,
+            usage.cancelled_at, usage.cancelled_position, usage.unique_value, usage.is_filtered, usage.revoked,
         )
         for usage in _decode(encoded)
     ]  # fmt: skip

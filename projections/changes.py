@@ -10,8 +10,9 @@ from ..domain.counting import UsageRecord
 class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The first and the last position and time of recording of the events that changed something.
 
-    These events are recorded meter events, also superseded ones, and cancellations. Times are microseconds since 1970
-    UTC. If the clock moved backwards, the event at the first position isn't the one with the first time.
+    These events are recorded meter events, also superseded ones, cancellations and their revocations. Times are
+    microseconds since 1970 UTC. If the clock moved backwards, the event at the first position isn't the
+    one with the first time.
     """
 
     first_position: int
@@ -33,13 +34,19 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def from_usage_with_cancellations(cls, records: Sequence[UsageRecord]) -> "ChangeSpan":
-        """Return the span of at least one record, in ledger order, and of the cancellations of these records."""
+        """Return the span of at least one record, in ledger order, of their cancellations and of revocations."""
         cancellations = [
             cls(record.cancelled_position, record.cancelled_position, record.cancelled_at, record.cancelled_at)
             for record in records
             if record.cancelled_position is not None and record.cancelled_at is not None
         ]
-        return cls.merge_all([cls.from_usage(records), *cancellations])
+        revoked = [
+            cls(position, position, at, at)
+            for record in records
+            for span in record.revoked
+            for at, position in (span[:2], span[2:])
+        ]
+        return cls.merge_all([cls.from_usage(records), *cancellations, *revoked])
 
     @classmethod
     def merge_all(cls, spans: Sequence["ChangeSpan"]) -> "ChangeSpan":

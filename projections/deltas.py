@@ -15,7 +15,7 @@ class PartDelta(NamedTuple):
     """The changes to the usage under one part of a meter's rules over time.
 
     `blocks` contain the new records, and `buckets` are computed from them alone. `cancellations` are those of new or
-    earlier records.
+    earlier records and their revocations, in ledger order.
     """
 
     folded: FoldedRules

@@ -21,6 +21,7 @@ from .buckets import bucket_end, bucket_sizes, bucket_start
 from .dimensions import encode_dimensions
 from .models import CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RulesRevision
 from .stored_events import (
+    CancelRevokedData,
     ConfiguredData,
     EventCancelledData,
     PositionedEvent,
@@ -33,7 +34,7 @@ from .stored_events import (
 class PartUsage:
     """The usage in one page of the ledger that is folded under one part of a meter's rules over time.
 
-    It has the new records by bucket, in ledger order, and the cancellations of new or earlier records.
+    It has the new records by bucket, in ledger order, and the cancellations and revocations of new or earlier records.
     """
 
     def __init__(self, folded: FoldedRules) -> None:
@@ -144,14 +145,13 @@ def _fold_cancellation(
     position: int, cancelled: EventCancelledData, page_usage: PageUsage, customer_ids: Mapping[str, int]
 ) -> None:
     occurred_at, cancelled_at = to_microseconds(cancelled.occurred_at), to_microseconds(cancelled.recorded_at)
+    is_revocation = isinstance(cancelled, CancelRevokedData)
     for part in page_usage.parts_at(cancelled.event_name, occurred_at):
         customer, _, dimension_values, *_ = part.parse(cancelled.payload)
         start, dimensions = bucket_start(occurred_at, part.bucket_seconds), encode_dimensions(dimension_values)
-        part.cancellations.append(
-            CancellationMark(
-                (customer_ids[customer], start, dimensions), cancelled.recorded_position, cancelled_at, position
-            )
-        )
+        key = (customer_ids[customer], start, dimensions)
+        mark = CancellationMark(key, cancelled.recorded_position, cancelled_at, position, is_revocation=is_revocation)
+        part.cancellations.append(mark)
 
 
 def _fold_meter_change(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..domain.counting import UsageRecord
+from ..domain.counting import RevokedCancellation, UsageRecord
 from ..domain.meter import Meter
 from ..domain.rules import Rules
 from ..domain.schedule import ALWAYS, RulesPart, RulesSchedule
@@ -90,14 +90,22 @@ class AsOf(NamedTuple):
     recorded_at: int | None = None
 
     def visible(self, record: UsageRecord) -> UsageRecord | None:
-        """Return the record as known then: None if it was recorded later, not cancelled if it was cancelled later."""
+        """Return the record as known then: None if it was recorded later, not cancelled if it was cancelled later.
+
+        A cancellation or revocation is known only if those before it are, also if the clock moved backwards.
+        """
         if not self.includes(record.recorded_at, record.position):
             return None
+        for index, span in enumerate(record.revoked):
+            if not self.includes(span.cancelled_at, span.cancelled_position):
+                return _with_cancellation(record, None, None, record.revoked[:index])
+            if not self.includes(span.revoked_at, span.revoked_position):
+                return _with_cancellation(record, span.cancelled_at, span.cancelled_position, record.revoked[:index])
         if record.cancelled_at is None or record.cancelled_position is None:
             return record
         if self.includes(record.cancelled_at, record.cancelled_position):
             return record
-        return msgspec.structs.replace(record, cancelled_at=None, cancelled_position=None)
+        return _with_cancellation(record, None, None, record.revoked)
 
     def includes(self, recorded_at: int, position: int) -> bool:
         """Return whether an event recorded at this time and position was known."""
@@ -126,9 +134,21 @@ class AsOf(NamedTuple):
                 record.cancelled_position is None
                 or record.cancelled_at is None
                 or not (record.cancelled_position <= position or record.cancelled_at <= recorded_at)
+                or record.revoked
             )
             and not record.is_filtered
+            and (not record.revoked or self._is_active(record))
         ]
+
+    def _is_active(self, record: UsageRecord) -> bool:
+        visible = self.visible(record)
+        return visible is not None and visible.is_active
+
+
+def _with_cancellation(
+    record: UsageRecord, at: int | None, position: int | None, revoked: tuple[RevokedCancellation, ...]
+) -> UsageRecord:
+    return msgspec.structs.replace(record, cancelled_at=at, cancelled_position=position, revoked=revoked)
 
 
 AS_OF_HEAD = AsOf(position=sys.maxsize)
@@ -216,12 +236,29 @@ class ProjectedMeter:
 
 
 class CancellationMark(NamedTuple):
-    """A cancellation of the record at `position` in the bucket `key`."""
+    """A cancellation of the record at `position` in the bucket `key`, or the revocation of its cancellation.
+
+    `changed_at` and `changed_position` are those of the stored event.
+    """
 
     key: BucketKey
     position: int
-    cancelled_at: int
-    cancelled_position: int
+    changed_at: int
+    changed_position: int
+    is_revocation: bool = False
+
+    def apply(self, record: UsageRecord) -> UsageRecord | None:
+        """Return the record after this; None if it is cancelled already, or if there is nothing to revoke."""
+        if not self.is_revocation:
+            if record.cancelled_position is not None:
+                return None
+            return _with_cancellation(record, self.changed_at, self.changed_position, record.revoked)
+        if record.cancelled_at is None or record.cancelled_position is None:
+            return None
+        span = RevokedCancellation(
+            record.cancelled_at, record.cancelled_position, self.changed_at, self.changed_position
+        )
+        return _with_cancellation(record, None, None, (*record.revoked, span))
 
 
 class Bucket(NamedTuple):

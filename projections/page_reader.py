@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from ..domain.errors import LedgerUnavailable
 from .models import CHUNK_SIZE, LedgerEvent, RawPage
-from .ports import EVENT_CANCELLED, BulkLedgerReader
+from .ports import CANCELLATION_TOPICS, BulkLedgerReader
 from .stored_events import DecodedEvent, PositionedEvent, decode_chunk, decode_rows
 
 
@@ -69,7 +69,7 @@ class LedgerPage:
         until: int,
         max_cancellations: int,
     ) -> None:
-        cancellation_positions = [position for position, topic, _ in page.other_events if topic == EVENT_CANCELLED]
+        cancellation_positions = [position for position, topic, _ in page.other_events if topic in CANCELLATION_TOPICS]
         self._until = (
             min(cancellation_positions[max_cancellations] - 1, until)
             if len(cancellation_positions) > max_cancellations

@@ -15,6 +15,10 @@ USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
 """The topic of recorded meter events."""
 EVENT_CANCELLED = MeterEvent.EventCancelled.__name__
 """The topic of cancellations."""
+CANCEL_REVOKED = MeterEvent.CancelRevoked.__name__
+"""The topic of revocations of cancellations."""
+CANCELLATION_TOPICS = frozenset({EVENT_CANCELLED, CANCEL_REVOKED})
+"""The topics of events that refer to a meter event that was recorded before."""
 
 Result = TypeVar("Result")
 
@@ -177,7 +181,10 @@ class ReadModelWriter(ReadModelReader, Protocol):
         ...
 
     def mark_cancelled(self, meter_id: int, cancellations: Iterable[CancellationMark]) -> Sequence[CancellationMark]:
-        """Mark records as cancelled; return the cancellations whose record doesn't exist or is cancelled already."""
+        """Apply cancellations and revocations to their records, in order; return those that can't be applied.
+
+        The record doesn't exist, is cancelled already, or isn't cancelled, in the case of a revocation.
+        """
         ...
 
     def upsert_buckets(self, meter_id: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:

@@ -29,7 +29,7 @@ from .models import PAGE_SIZE, LedgerEvent, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, ledger_gap_error, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
 from .ports import BulkLedgerReader, WorkerPoolProvider
-from .stored_events import PositionedEvent, cancelled_positions, projection_stopped, topic_for
+from .stored_events import PositionedEvent, cancellations_of, projection_stopped, topic_for
 
 _UsageRow = tuple[str, datetime, int, Decimal | None, DimensionValues, str | None]
 """Customer, time, position, value, dimension values and unique value of a meter event."""
@@ -126,24 +126,29 @@ def count_page_in_worker(page: RawPage, span: PageSpan, query: TotalsQuery, canc
 
 
 class _CancelledPositions:
-    """The positions of cancelled meter events, by their page, from the cancellations found so far. Thread-safe."""
+    """The positions of cancelled meter events, by their page, from the cancellations found so far. Thread-safe.
+
+    The newest cancellation or revocation of a meter event decides.
+    """
 
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
-        self._by_page: defaultdict[int, set[int]] = defaultdict(set)
+        self._newest_by_page: defaultdict[int, dict[int, tuple[int, bool]]] = defaultdict(dict)
         self._lock = threading.Lock()
 
     def add_from(self, other_events: Iterable[LedgerEvent]) -> None:
-        """Add the positions that the cancellations among `other_events` refer to. Raises ProjectionStopped."""
-        positions = list(cancelled_positions(other_events))
+        """Add the cancellations and revocations among `other_events`. Raises ProjectionStopped."""
+        cancellations = list(cancellations_of(other_events))
         with self._lock:
-            for position in positions:
-                self._by_page[(position - 1) // self._page_size].add(position)
+            for recorded_position, position, cancels in cancellations:
+                newest = self._newest_by_page[(recorded_position - 1) // self._page_size]
+                newest[recorded_position] = max(newest.get(recorded_position, (0, False)), (position, cancels))
 
     def in_page(self, span: PageSpan) -> frozenset[int]:
         """Return the cancelled positions in one page."""
         with self._lock:
-            return frozenset(self._by_page[span[0] // self._page_size])
+            newest = self._newest_by_page[span[0] // self._page_size]
+            return frozenset(position for position, (_, cancels) in newest.items() if cancels)
 
 
 class _WorkerResult(NamedTuple):

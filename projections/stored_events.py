@@ -14,7 +14,7 @@ from ..domain.errors import ProjectionStopped
 from ..domain.meter import Meter
 from ..domain.meter_event import MeterEventData
 from .models import NON_USAGE_MARKER, LedgerEvent
-from .ports import EVENT_CANCELLED, USAGE_RECORDED
+from .ports import CANCEL_REVOKED, CANCELLATION_TOPICS, EVENT_CANCELLED, USAGE_RECORDED
 
 
 class EventCancelledData(msgspec.Struct, frozen=True):
@@ -25,6 +25,10 @@ class EventCancelledData(msgspec.Struct, frozen=True):
     payload: dict[str, str]
     occurred_at: datetime
     recorded_position: int
+
+
+class CancelRevokedData(EventCancelledData, frozen=True):
+    """The stored event `CancelRevoked`: the cancellation of a meter event was revoked."""
 
 
 class ConfiguredData(msgspec.Struct, frozen=True):
@@ -91,18 +95,21 @@ def decode_rows(rows: Iterable[LedgerEvent]) -> Iterator[PositionedEvent]:
         yield position, event
 
 
-def cancelled_positions(events: Iterable[LedgerEvent]) -> Iterator[int]:
-    """Yield the positions of the meter events that `events` cancel. Raises ProjectionStopped."""
-    for position, event in decode_rows(event for event in events if event[1] == EVENT_CANCELLED):
+def cancellations_of(events: Iterable[LedgerEvent]) -> Iterator[tuple[int, int, bool]]:
+    """Yield each cancellation and revocation: position of the meter event, own position, and whether it cancels.
+
+    Raises ProjectionStopped.
+    """
+    for position, event in decode_rows(event for event in events if event[1] in CANCELLATION_TOPICS):
         if isinstance(event, EventCancelledData):
             if event.recorded_position >= position:
-                raise projection_stopped(position, EVENT_CANCELLED, ValueError("it cancels a later event"))
-            yield event.recorded_position
+                raise projection_stopped(position, topic_for(event), ValueError("it cancels a later event"))
+            yield event.recorded_position, position, not isinstance(event, CancelRevokedData)
 
 
 def topic_for(event: DecodedEvent) -> str:
     """Return the topic of a decoded event."""
-    return next(topic for topic, (event_type, _) in _DECODERS.items() if isinstance(event, event_type))
+    return next(topic for topic, (event_type, _) in _DECODERS.items() if type(event) is event_type)
 
 
 def projection_stopped(position: int, topic: str, error: Exception) -> ProjectionStopped:
@@ -130,7 +137,8 @@ METER_TOPICS = frozenset({_CONFIGURED, _RULES_CHANGED})
 _NON_USAGE_TOPICS = frozenset(
     {
         "Renamed", "Deactivated", "Reactivated", "DerivedMeterAdded", "PeriodClosed", "PeriodReopened",
-        "AccessKeyCreated", "AccessKeyRevoked",
+        "AccessKeyCreated", "AccessKeyRevoked", "EventsCancelled", "EventsCancelledPart", "EventsCancelRevoked",
+        "EventsCancelRevokedPart", "ImportStarted", "ImportBatchRecorded", "ImportFinished",
     }
 )  # fmt: skip
 _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
@@ -138,6 +146,7 @@ _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
     for topic, event_type in (
         (USAGE_RECORDED, MeterEventData),
         (EVENT_CANCELLED, EventCancelledData),
+        (CANCEL_REVOKED, CancelRevokedData),
         (_CONFIGURED, ConfiguredData),
         (_RULES_CHANGED, RulesChangedData),
     )

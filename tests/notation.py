@@ -8,6 +8,7 @@ A line is one of
     10:05   acme seats 10  recorded=10:50          a meter event, recorded at another time
     now     acme seats 10  id=a                    a meter event without a timestamp
     cancel  b  at=10:45  of=seats  reason=error    cancel b, now or at a time; by default under the event's meter
+    revoke  b  at=10:50  of=seats  reason=mistake  revoke the cancellation of b
     close   acme seats 10 11  at=11T02:00          close 10 November, now or at a time; `by region` adds groups
     reopen  acme seats 10 11  reason=error  by=ops reopen the closed period
     deactivate seats        reactivate seats       rename seats Chairs
@@ -87,6 +88,7 @@ class Ledger:
         commands: dict[str, Callable[[list[str], dict[str, str]], str]] = {
             "meter": self._configure,
             "cancel": self._cancel,
+            "revoke": self._revoke,
             "close": self._close,
             "reopen": self._reopen,
             "change": self._change_rules,
@@ -132,6 +134,15 @@ class Ledger:
         event_name = options.get("of") or self._meter_of.get(identifier, "unknown")
         self.metering.cancel(event_name, identifier, reason=options.get("reason"), by=options.get("by"))
         return "cancelled"
+
+    def _revoke(self, plain: list[str], options: dict[str, str]) -> str:
+        (identifier,) = plain
+        if "at" in options:
+            self.clock.now = moment(options["at"])
+        event_name = options.get("of") or self._meter_of.get(identifier, "unknown")
+        reason = options.get("reason", "mistake")
+        self.metering.revoke_cancel(event_name, identifier, reason=reason, by=options.get("by"))
+        return "revoked"
 
     def _close(self, plain: list[str], options: dict[str, str]) -> str:
         customer, event_name, start, end, *by = plain

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.aggregate import Aggregate
 from ...domain.combinations import DimensionCombinations
 from ...domain.derived_meters import acceptor_with_derived_meters
 from ...domain.errors import (
@@ -21,7 +22,7 @@ from ...domain.errors import (
     Unavailable,
 )
 from ...domain.meter import EventAcceptor, Meter
-from ...domain.meter_event import Cancellation, MeterEventData
+from ...domain.meter_event import Cancellation, MeterEvent, MeterEventData, Revocation
 from ...domain.meter_event_input import MeterEventInput, parse_meter_event
 from ...domain.plain_types import plain_text
 from ...domain.policy import AcceptancePolicy
@@ -34,8 +35,11 @@ from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from ..validation import optional_note, require_event_name, require_text
 
+Change = TypeVar("Change", Cancellation, Revocation)
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
+LastEvents = Callable[[Sequence[MeterEventData], datetime], Sequence[Aggregate.Event]]
+"""Returns events to store after new meter events, given these and the time they were decided at."""
 
 
 class _Decision(msgspec.Struct):
@@ -64,16 +68,24 @@ class UsageCommands:
         return receipt
 
     def record_many(
-        self, meter_events: Iterable[object], *, strict: bool = False, attach: AttachToReceipts | None = None
+        self,
+        meter_events: Iterable[object],
+        *,
+        strict: bool = False,
+        attach: AttachToReceipts | None = None,
+        last_events: LastEvents | None = None,
     ) -> Receipts:
-        """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`."""
+        """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`.
+
+        `last_events` returns events to store after new meter events; it may be called again if they are decided again.
+        """
         raw_events = list(_require_iterable(meter_events))
         while True:
-            now = ensure_utc(self.clock(), "clock")
+            now = self._now()
             acceptors = _MeterAcceptors(self.ledger, self.policy, self._combinations, now)
             decisions = [_decide(raw_event, acceptors) for raw_event in raw_events]
             try:
-                receipts = self._store(decisions, acceptors.meters, now, attach)
+                receipts = self._store(decisions, acceptors.meters, now, attach, last_events)
             except ConcurrentStreamUpdate:
                 continue  # a meter was changed meanwhile: decide again under its new state
             if strict:
@@ -81,8 +93,31 @@ class UsageCommands:
             return receipts
 
     def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
-        """Cancel the meter event with this identifier. Returns the first cancellation if it was cancelled before."""
+        """Cancel the meter event with this identifier. Returns the first cancellation if it is cancelled already."""
         event_name = require_event_name(event_name)
+        reason, by = optional_note(reason, "reason"), optional_note(by, "by")
+
+        def cancel(meter_event: MeterEvent, position: int) -> Cancellation:
+            return meter_event.cancel(
+                event_name, recorded_position=position, at=self._now(), policy=self.policy, reason=reason, by=by
+            )
+
+        return self._change(event_name, identifier, cancel)
+
+    def revoke_cancel(self, event_name: str, identifier: str, reason: str, by: str | None) -> Revocation:
+        """Revoke the cancellation of the meter event with this identifier. Returns the revocation if it is revoked."""
+        event_name = require_event_name(event_name)
+        reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
+
+        def revoke(meter_event: MeterEvent, position: int) -> Revocation:
+            return meter_event.revoke_cancel(
+                event_name, recorded_position=position, at=self._now(), policy=self.policy, reason=reason, by=by
+            )
+
+        return self._change(event_name, identifier, revoke)
+
+    def _change(self, event_name: str, identifier: str, change: Callable[[MeterEvent, int], Change]) -> Change:
+        """Change the meter event with this identifier, given its position. Raises InvalidCancellation."""
         identifier = require_text(identifier, "identifier", 100)
         while True:
             stored = self.ledger.meter_event(identifier)
@@ -94,22 +129,23 @@ class UsageCommands:
                     value=identifier,
                 )
             meter_event, position = stored
-            cancellation = meter_event.cancel(
-                event_name,
-                recorded_position=position,
-                at=ensure_utc(self.clock(), "clock"),
-                policy=self.policy,
-                reason=optional_note(reason, "reason"),
-                by=optional_note(by, "by"),
-            )
+            result = change(meter_event, position)
             try:
                 self.ledger.append(meter_event.collect_events())
             except IntegrityError:
-                continue  # another process cancelled it in between: return that cancellation
-            return cancellation
+                continue  # another process changed it in between: decide again
+            return result
+
+    def _now(self) -> datetime:
+        return ensure_utc(self.clock(), "clock")
 
     def _store(
-        self, decisions: Sequence[_Decision], meters: Iterable[Meter], now: datetime, attach: AttachToReceipts | None
+        self,
+        decisions: Sequence[_Decision],
+        meters: Iterable[Meter],
+        now: datetime,
+        attach: AttachToReceipts | None,
+        last_events: LastEvents | None,
     ) -> Receipts:
         """Store the accepted events, and the entries attached to them, and return the receipts.
 
@@ -127,7 +163,8 @@ class UsageCommands:
         positions: Mapping[str, int] = {}
         while accepted or attach_to_positions is not None:
             try:
-                positions = self.ledger.append_meter_events(accepted, meters, attach_to_positions)
+                last = last_events(list(accepted.values()), now) if last_events and accepted else ()
+                positions = self.ledger.append_meter_events(accepted, meters, attach_to_positions, last)
                 break
             except IntegrityError:
                 taken = self.ledger.find_meter_events(accepted)

@@ -128,7 +128,7 @@ class Ledger(Application[str]):
 
     def meters(self, as_of: AsOf | None = None) -> Iterator[Meter]:
         """Return all meters that were configured at `as_of`, as they were then, by event name."""
-        return cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_by_prefix(METER_PREFIX), as_of))
+        return cast(Iterator[Meter], self.aggregates(self.ledger_recorder.select_by_prefix(METER_PREFIX), as_of))
 
     def changed_rules(self) -> PinnedRules:
         """Return the rules over time, by event name, of derived meters, and of meters whose rules have changed."""
@@ -138,7 +138,7 @@ class Ledger(Application[str]):
     def derived_meters(self, source: Meter) -> list[Meter]:
         """Return the meters that are derived from a meter, as they are now, in one query."""
         streams = [Meter.stream_id(event_name) for event_name in source.derived_meters]
-        return list(cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_streams(streams), None)))
+        return list(cast(Iterator[Meter], self.aggregates(self.ledger_recorder.select_streams(streams))))
 
     def meter_changes(self, after: int, limit: int) -> Iterator[tuple[int, str, Meter, Meter | None]]:
         """Return up to `limit` changes of meters after the position `after`, in order.
@@ -189,12 +189,15 @@ class Ledger(Application[str]):
             for position, stream, _, _, state in rows
         }
 
-    def cancellations_at(self, positions: Iterable[int]) -> Mapping[int, MeterEvent.EventCancelled]:
-        """Return the cancellation recorded at each of `positions`."""
+    def cancellations_at(
+        self, positions: Iterable[int]
+    ) -> Mapping[int, MeterEvent.EventCancelled | MeterEvent.CancelRevoked]:
+        """Return the cancellation or revocation recorded at each of `positions`."""
         rows = self.ledger_recorder.select_at(list(positions))
         return {
             position: cast(
-                MeterEvent.EventCancelled, self._event(Notification(stream, version, topic, state, position))
+                MeterEvent.EventCancelled | MeterEvent.CancelRevoked,
+                self._event(Notification(stream, version, topic, state, position)),
             )
             for position, stream, version, topic, state in rows
         }
@@ -223,7 +226,7 @@ class Ledger(Application[str]):
         else:
             prefix = PERIOD_PREFIX if event_name is None else CustomerPeriods.stream_id(event_name, "")
             stored = self.ledger_recorder.select_by_prefix(prefix)
-        return cast(Iterator[CustomerPeriods], self._aggregates(stored, as_of))
+        return cast(Iterator[CustomerPeriods], self.aggregates(stored, as_of))
 
     def closed_period_positions(self) -> Mapping[str, Sequence[int]]:
         """Return the positions of all closings in order, by the stream of their customer and meter."""
@@ -238,7 +241,7 @@ class Ledger(Application[str]):
     def find_access_key(self, key_id: str, default: Sequence[Notification] = ()) -> AccessKey | None:
         """Return the access key with this id, or one loaded from the events `default`; None if there are none."""
         stored = self.ledger_recorder.select_stream(AccessKey.stream_id(key_id)) or default
-        return next(cast(Iterator[AccessKey], self._aggregates(stored, None)), None)
+        return next(cast(Iterator[AccessKey], self.aggregates(stored, None)), None)
 
     def access_key_version(self, key_id: str) -> int:
         """Return the version of an access key: the number of its events."""
@@ -248,7 +251,7 @@ class Ledger(Application[str]):
         """Return all access keys in the order of their creation, including revoked ones."""
         stored = self.ledger_recorder.select_by_prefix(KEY_PREFIX)
         created_at = {event.originator_id: event.id for event in stored if event.originator_version == 1}
-        return sorted(cast(Iterator[AccessKey], self._aggregates(stored, None)), key=lambda key: created_at[key.id])
+        return sorted(cast(Iterator[AccessKey], self.aggregates(stored, None)), key=lambda key: created_at[key.id])
 
     # --- appending --------------------------------------------------------------------------------
 
@@ -265,9 +268,11 @@ class Ledger(Application[str]):
         data_by_identifier: Mapping[str, MeterEventData],
         meters: Iterable[Meter] = (),
         attach: AttachToPositions | None = None,
+        last_events: Sequence[CanMutateAggregate[str]] = (),
     ) -> dict[str, int]:
         """Store a new meter event for each identifier in one transaction, and return their positions.
 
+        `last_events` are stored after them.
         `meters` are those that accepted the events. `attach` returns key-value entries to insert in the same
         transaction, also if there are no events. Nothing is stored if an error is raised: the library's
         IntegrityError if an identifier is taken, ConcurrentStreamUpdate if a meter has changed since it was loaded, and
@@ -275,11 +280,11 @@ class Ledger(Application[str]):
         """
 
         def by_identifier(positions: Sequence[int]) -> dict[str, int]:
-            return dict(zip(data_by_identifier, positions, strict=True))
+            return dict(zip(data_by_identifier, positions, strict=False))  # those of `last_events` follow
 
         rows = [
             meter_event_row(MeterEvent.stream_id(identifier), data) for identifier, data in data_by_identifier.items()
-        ]
+        ] + self._rows(last_events)
         versions = {meter.id: meter.version for meter in meters}
         attach_to_rows: EntriesForPositions | None = (
             None if attach is None else lambda positions: attach(by_identifier(positions))
@@ -296,7 +301,7 @@ class Ledger(Application[str]):
         """Return the key-value store in the same database."""
         return self.ledger_recorder.key_value_store()
 
-    def _aggregates(self, stored_events: Iterable[Notification], as_of: AsOf | None) -> Iterator[Aggregate]:
+    def aggregates(self, stored_events: Iterable[Notification], as_of: AsOf | None = None) -> Iterator[Aggregate]:
         """Return the aggregates of `stored_events`, which are sorted by stream and version, as they were at `as_of`.
 
         An event of a stream is not included without those before it, even if the clock went backwards in between.

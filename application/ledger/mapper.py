@@ -11,7 +11,9 @@ from pydantic_core import from_json
 
 from ...domain.access_key import AccessKey
 from ...domain.aggregate import Aggregate
+from ...domain.bulk_cancellation import BulkCancellation
 from ...domain.customer_periods import CustomerPeriods
+from ...domain.import_run import ImportRun
 from ...domain.meter import Meter
 from ...domain.meter_event import MeterEvent, MeterEventData
 from ...projections.ports import USAGE_RECORDED
@@ -22,8 +24,15 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
         Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated,
         Meter.DerivedMeterAdded,
     ),
-    MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled),
+    MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled, MeterEvent.CancelRevoked),
     CustomerPeriods: (CustomerPeriods.PeriodClosed, CustomerPeriods.PeriodReopened),
+    BulkCancellation: (
+        BulkCancellation.EventsCancelled,
+        BulkCancellation.EventsCancelledPart,
+        BulkCancellation.EventsCancelRevoked,
+        BulkCancellation.EventsCancelRevokedPart,
+    ),
+    ImportRun: (ImportRun.ImportStarted, ImportRun.ImportBatchRecorded, ImportRun.ImportFinished),
     AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
 }  # fmt: skip
 TOPICS: dict[str, type[Aggregate.Event]] = {

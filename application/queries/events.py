@@ -1,7 +1,7 @@
 """Queries of single meter events: list, fetch and explain them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -19,7 +19,14 @@ from ...projections.dimensions import Group
 from ...projections.usage_view import UsageVerdict, UsageView, ViewPart
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
-from ..results import ExplainedEvent, Explanation, ExplanationStream, MeterEventView, Verdict
+from ..results import (
+    ExplainedEvent,
+    Explanation,
+    ExplanationStream,
+    MeterEventView,
+    RevokedCancellationView,
+    Verdict,
+)
 from ..validation import (
     optional_customer,
     optional_time_range,
@@ -41,7 +48,7 @@ _MERGE_BATCH = 20
 
 EventViewFields = tuple[
     str, str, str, Decimal | None, dict[str, str | None], dict[str, str], datetime, datetime, int, Verdict, int,
-    str | None, datetime | None, str | None, str | None, str | None,
+    str | None, datetime | None, str | None, str | None, str | None, tuple[RevokedCancellationView, ...],
 ]  # fmt: skip
 """The fields of a MeterEventView, in their order."""
 
@@ -266,12 +273,21 @@ def event_view_fields(ledger: Ledger, verdicts: Sequence[UsageVerdict], view: Us
     positions = {verdict.record.position for verdict in verdicts}
     positions |= {verdict.effective.position for verdict in verdicts if verdict.effective is not None}
     stored_events = ledger.meter_events_at(positions)
-    cancelled_positions = (verdict.record.cancelled_position for verdict in verdicts)
-    cancellations = ledger.cancellations_at(position for position in cancelled_positions if position is not None)
+    cancellations = ledger.cancellations_at(_cancellation_positions(verdicts))
     parsers = {part.start: part.rules.parser() for part in view.parts}
     for verdict in verdicts:
         part = view.part_at(verdict.record.occurred_at)
         yield _event_view_fields(verdict, part, parsers[part.start], stored_events, cancellations)
+
+
+def _cancellation_positions(verdicts: Iterable[UsageVerdict]) -> Iterator[int]:
+    """Yield the positions of the cancellations and revocations of meter events."""
+    for verdict in verdicts:
+        if verdict.record.cancelled_position is not None:
+            yield verdict.record.cancelled_position
+        for span in verdict.record.revoked:
+            yield span.cancelled_position
+            yield span.revoked_position
 
 
 def verdict_for(verdict: UsageVerdict) -> Verdict:
@@ -285,12 +301,21 @@ def _event_views(ledger: Ledger, verdicts: Sequence[UsageVerdict], view: UsageVi
     return [MeterEventView(*fields) for fields in event_view_fields(ledger, verdicts, view)]
 
 
+def _revoked_view(
+    cancelled: MeterEvent.EventCancelled | MeterEvent.CancelRevoked,
+    revoked: MeterEvent.EventCancelled | MeterEvent.CancelRevoked,
+) -> RevokedCancellationView:
+    return RevokedCancellationView(
+        cancelled.timestamp, cancelled.reason, cancelled.by, revoked.timestamp, revoked.reason, revoked.by
+    )
+
+
 def _event_view_fields(
     verdict: UsageVerdict,
     part: ViewPart,
     parse: PayloadParser,
     stored_events: Mapping[int, tuple[str, MeterEventData]],
-    cancellations: Mapping[int, MeterEvent.EventCancelled],
+    cancellations: Mapping[int, MeterEvent.EventCancelled | MeterEvent.CancelRevoked],
 ) -> EventViewFields:
     record, effective = verdict.record, verdict.effective
     identifier, data = stored_events[record.position]
@@ -304,4 +329,6 @@ def _event_view_fields(
     return (
         data.event_name, identifier, customer, value, dimensions, data.payload, data.occurred_at, data.recorded_at,
         record.position, verdict_for(verdict), part.revision, superseded_by, cancelled_at, reason, by, unique_value,
+        tuple(_revoked_view(cancellations[span.cancelled_position], cancellations[span.revoked_position])
+              for span in record.revoked),
     )  # fmt: skip

@@ -1,12 +1,10 @@
 """Writes to the read models of one generation, in SQL common to both stores."""
 
 from abc import abstractmethod
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
-
-import msgspec
 
 from ...domain.counting import UsageRecord
 from ...projections.blocks import MIN_BLOCK_SIZE, BucketKey, NewBlock, UsageBlock, concatenate_blocks, encode_block
@@ -14,7 +12,9 @@ from ...projections.models import Bucket, CancellationMark, ProjectedMeter
 from . import row_codec
 from .sql_reader import Row, SqlReadModelReader
 
-_POSITION = attrgetter("position")
+_BLOCKS_PER_BATCH = 200
+"""The number of blocks with cancellations that are in memory."""
+_POSITION, _FIRST_POSITION = attrgetter("position"), attrgetter("first_position")
 
 
 class SqlReadModels(SqlReadModelReader):
@@ -96,58 +96,38 @@ class SqlReadModels(SqlReadModelReader):
         return blocks
 
     def mark_cancelled(self, meter_id: int, cancellations: Iterable[CancellationMark]) -> Sequence[CancellationMark]:
-        """Store cancellations on their usage records, and return the cancellations without a record."""
-        rows: defaultdict[BucketKey, dict[int, list[UsageRecord]]] = defaultdict(dict)
+        """Apply cancellations and revocations to their records, and return those that can't be applied."""
+        marks = list(cancellations)
+        by_bucket: defaultdict[BucketKey, list[UsageBlock]] = defaultdict(list)
+        for block in self.blocks_of(meter_id, list(dict.fromkeys(mark.key for mark in marks))) if marks else ():
+            by_bucket[block.key].append(block)
+        changes: dict[tuple[BucketKey, int], tuple[UsageBlock, list[CancellationMark]]] = {}
         missing: list[CancellationMark] = []
-        for cancellation in cancellations:
-            records = self._block_containing(meter_id, cancellation, rows[cancellation.key])
-            index = bisect_left(records, cancellation.position, key=_POSITION)
-            record = records[index] if index < len(records) else None
-            if record is None or record.position != cancellation.position or record.cancelled_at is not None:
-                missing.append(cancellation)
+        for mark in marks:
+            blocks = by_bucket[mark.key]
+            index = bisect_right(blocks, mark.position, key=_FIRST_POSITION) - 1
+            if index < 0:
+                missing.append(mark)
                 continue
-            records[index] = msgspec.structs.replace(
-                record, cancelled_at=cancellation.cancelled_at, cancelled_position=cancellation.cancelled_position
-            )
-        self.replace_blocks(
-            [
-                (
-                    meter_id,
-                    *row_codec.encode_block_columns(UsageBlock.from_usage_with_exclusions(key, records)),
-                    encode_block(records),
-                )
-                for key, bucket in rows.items()
-                for records in bucket.values()
-            ]
-        )
+            block = blocks[index]
+            changes.setdefault((mark.key, block.first_position), (block, []))[1].append(mark)
+        blocks_with_marks = list(changes.values())
+        for first in range(0, len(blocks_with_marks), _BLOCKS_PER_BATCH):
+            missing += self._change_blocks(meter_id, blocks_with_marks[first : first + _BLOCKS_PER_BATCH])
         return missing
 
-    def _block_containing(
-        self, meter_id: int, cancellation: CancellationMark, bucket: dict[int, list[UsageRecord]]
-    ) -> list[UsageRecord]:
-        """Return the usage records of the block that must hold the cancelled one, cached in `bucket`."""
-        usage_column = "NULL" if bucket else "usages"  # the block is probably cached already
-        row = self.select_one(
-            f"SELECT first_position, {usage_column} FROM {self.usage_table}"
-            " WHERE meter = ? AND customer = ? AND start = ? AND dimensions = ? AND first_position <= ?"
-            " ORDER BY first_position DESC LIMIT 1",
-            (meter_id, *cancellation.key, cancellation.position),
-        )
-        if row is None:
-            return []
-        first_position, stored = row
-        if first_position not in bucket:
-            bucket[first_position] = row_codec.decode_block_usage(
-                cancellation.key, stored or self._read_block_usage(meter_id, cancellation.key, first_position)
-            )
-        return bucket[first_position]
-
-    def _read_block_usage(self, meter_id: int, key: BucketKey, first_position: int) -> bytes:
-        return self._select_value(
-            f"SELECT usages FROM {self.usage_table} WHERE meter = ? AND customer = ? AND start = ?"
-            " AND dimensions = ? AND first_position = ?",
-            (meter_id, *key, first_position),
-        )
+    def _change_blocks(
+        self, meter_id: int, changes: Sequence[tuple[UsageBlock, Sequence[CancellationMark]]]
+    ) -> list[CancellationMark]:
+        missing: list[CancellationMark] = []
+        rows: list[Row] = []
+        usage = self.usage_in(meter_id, [block for block, _ in changes])
+        for (block, marks), records in zip(changes, usage, strict=True):
+            missing += _apply_marks(marks, records)
+            changed = UsageBlock.from_usage_with_exclusions(block.key, records)
+            rows.append((meter_id, *row_codec.encode_block_columns(changed), encode_block(records)))
+        self.replace_blocks(rows)
+        return missing
 
     def upsert_buckets(self, meter_id: int, bucket_seconds: int, buckets: Iterable[Bucket]) -> None:
         """Insert or replace buckets, which are identified by their key; also empty ones."""
@@ -171,3 +151,17 @@ class SqlReadModels(SqlReadModelReader):
             f"UPDATE {self.schema}generations SET ledger_fingerprint = ? WHERE generation = ?",
             (fingerprint, self.generation),
         )
+
+
+def _apply_marks(marks: Iterable[CancellationMark], records: list[UsageRecord]) -> list[CancellationMark]:
+    """Replace the records of a block that are cancelled or counted again; return the marks that can't be applied."""
+    missing: list[CancellationMark] = []
+    for mark in marks:
+        index = bisect_left(records, mark.position, key=_POSITION)
+        found = index < len(records) and records[index].position == mark.position
+        changed = mark.apply(records[index]) if found else None
+        if changed is None:
+            missing.append(mark)
+        else:
+            records[index] = changed
+    return missing

@@ -19,7 +19,7 @@ class ColumnMapping:
     The payload has KEY with the value of each column `payload_KEY`, and of each column in `payload` under the key it is
     mapped to; empty cells are left out. The column `value`, and the column `customer` or the fixed `customer_name`, are
     stored under the keys of the meter's rules. `event_name` overrides the column `event_name` of all rows. If
-    `identifier` is None, a column `identifier` is used if it exists.
+    `identifier` is None, a column `identifier` is used if it exists; `identifier_prefix` is put before each.
     """
 
     event_name: str | None = None
@@ -30,6 +30,7 @@ class ColumnMapping:
     customer_name: str | None = None
     payload: Mapping[str, str] = field(default_factory=dict[str, str])
     timestamp_format: TimestampFormat = TimestampFormat.AUTO
+    identifier_prefix: str = ""
 
     @property
     def identifier_column(self) -> str:
@@ -62,6 +63,8 @@ class ColumnMapping:
         if isinstance(event_name, str):
             payload.update(self._named_payload(cells, event_name, get_meter))
         identifier = cells.get(self.identifier_column)
+        if self.identifier_prefix and not _is_empty(identifier):
+            identifier = f"{self.identifier_prefix}{identifier}"
         return {
             "event_name": event_name,
             "payload": payload,

@@ -15,6 +15,7 @@ from ...domain.errors import (
     LedgerUnavailable,
     TallybookError,
 )
+from ..commands.imports import RowRecorder
 from ..meter_views import MeterView
 from ..metering import Metering
 from ..results import Outcome, Receipt
@@ -58,6 +59,8 @@ class ImportSummary:
     rejected: int = 0
     generated: int = 0
     seconds: float = 0.0
+    run_id: str | None = None
+    """The id of the import; None if it has recorded nothing."""
     first_rejected: list[RejectedRow] = field(default_factory=list[RejectedRow])
     """The first rows that were not recorded; `on_rejected` is called with all of them."""
 
@@ -78,14 +81,25 @@ class UsageImporter:
     """
 
     def __init__(
-        self, metering: Metering, file: UsageFile, columns: ColumnMapping, *, max_first_rejected: int = 10
+        self,
+        metering: Metering,
+        file: UsageFile,
+        columns: ColumnMapping,
+        *,
+        max_first_rejected: int = 10,
+        by: str | None = None,
+        recorder: RowRecorder | None = None,
     ) -> None:
-        """Raise MeterNotFound if the meter of all rows does not exist, and InvalidImportFile if a column is missing."""
+        """Raise MeterNotFound if the meter of all rows does not exist, and InvalidImportFile if a column is missing.
+
+        Without a `recorder`, the rows are recorded as an import of `metering.imports`.
+        """
         self.metering = metering
         self.file = file
         self.columns = columns
         self.max_first_rejected = max_first_rejected
         self.summary = ImportSummary(file.path)
+        self.recorder = recorder or metering.imports.start(str(file.path.name), file.digest.hex(), by=by)
         self._get_meter = lru_cache(metering.meters.get)
         self._identifier_prefix = lru_cache(partial(_hash_prefix, file.digest))
         _check_columns(file, columns, None if columns.event_name is None else self._get_meter(columns.event_name))
@@ -105,12 +119,18 @@ class UsageImporter:
                 batch, size = [], 0
                 self.summary.seconds = time.monotonic() - started
         self._record(batch, on_rejected)
-        self.summary.seconds = time.monotonic() - started
-        return self.summary
+        summary = self.summary
+        self.recorder.finish(
+            rows=summary.rows, accepted=summary.accepted, duplicates=summary.duplicate, conflicts=summary.conflict,
+            rejected=summary.rejected,
+        )  # fmt: skip
+        summary.seconds = time.monotonic() - started
+        return summary
 
     def _record(self, batch: list[_ParsedRow], on_rejected: Callable[[RejectedRow], None] | None) -> None:
         meter_events = [row.meter_event for row in batch if not isinstance(row.meter_event, TallybookError)]
-        receipts = iter(self.metering.record_many(meter_events))
+        receipts = iter(self.recorder.record_many(meter_events))
+        self.summary.run_id = self.recorder.run_id
         for row in batch:
             error = row.meter_event
             if isinstance(error, TallybookError):

@@ -70,7 +70,7 @@ def kill_import(tallybook: CommandLine, rows: int, seconds: float) -> int:
 
 
 def count_recorded(ledger: sqlite3.Connection) -> int:
-    return ledger.execute("SELECT count(*) FROM stored_events").fetchone()[0] - 1  # the meter's own event
+    return ledger.execute("SELECT count(*) FROM stored_events WHERE topic = 'UsageRecorded'").fetchone()[0]
 
 
 def count_and_total(url: str) -> tuple[int, int]:

@@ -9,15 +9,15 @@ from .command_line import CommandLine
 
 COMMANDS = [
     "", "demo", "serve", "meter", "meter configure", "meter list", "meter show", "meter rename", "meter deactivate",
-    "meter reactivate", "meter history", "record", "import", "cancel", "total", "totals", "summaries", "events",
+    "meter reactivate", "meter history", "record", "import", "cancel", "cancel-many", "cancellation",
+    "cancellation list", "cancellation resume", "cancellation revoke", "total", "totals", "summaries", "events",
     "explain", "checkpoint", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint verify-proof",
-    "checkpoint prove-consistency", "checkpoint verify-consistency",
-    "verify", "period", "period close", "period list", "period adjustments", "period reopen", "key",
-    "key create", "key list", "key revoke", "rules", "rules change",
-    "projection", "projection status", "projection rebuild", "projection diff", "projection promote",
+    "checkpoint prove-consistency", "checkpoint verify-consistency", "verify", "period", "period close",
+    "period list", "period adjustments", "period reopen", "key", "key create", "key list", "key revoke", "rules",
+    "rules change", "projection", "projection status", "projection rebuild", "projection diff", "projection promote",
     "projection drop", "projection run", "projection verify",
 ]  # fmt: skip
-GROUPS = ("", "meter", "checkpoint", "period", "key", "rules", "projection")
+GROUPS = ("", "meter", "cancellation", "checkpoint", "period", "key", "rules", "projection")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,14 +5,23 @@ from tallybook.application import TallybookError
 from tallybook.application.ledger.mapper import TOPICS
 from tallybook.application.storage.postgres import ledger_schema
 from tallybook.domain.access_key import AccessKey
+from tallybook.domain.bulk_cancellation import BulkCancellation
 from tallybook.domain.customer_periods import CustomerPeriods
+from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter import Meter
 from tallybook.domain.meter_event import MeterEvent
 
 from .histories import record_history
 from .persistent_stores import PostgresSchema, Step, StoreRejected
 
-AGGREGATES = {"meter": Meter, "event": MeterEvent, "period": CustomerPeriods, "key": AccessKey}
+AGGREGATES = {
+    "meter": Meter,
+    "event": MeterEvent,
+    "period": CustomerPeriods,
+    "cancellation": BulkCancellation,
+    "import": ImportRun,
+    "key": AccessKey,
+}
 INSERT = (
     "INSERT INTO stored_events SELECT (SELECT max(position) + 1 FROM stored_events), ?, 1, ?, state"
     " FROM stored_events WHERE position = 1"

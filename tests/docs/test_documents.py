@@ -32,6 +32,7 @@ GUIDES = [
         ROOT / "docs" / "guides" / f"{guide}.md"
         for guide in (
             "correct-a-wrong-report",
+            "take-back-a-wrong-import",
             "close-a-month",
             "why-was-i-charged-this",
             "change-a-rule",

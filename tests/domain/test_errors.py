@@ -48,6 +48,16 @@ def events_call(**arguments: object) -> Call:
     return lambda metering: metering.events("calls", **arguments)  # type: ignore[arg-type]
 
 
+def revoke_call(event_name: object = "calls", identifier: object = "old", reason: object = "a test") -> Call:
+    """Return a call that revokes the cancellation of a meter event."""
+    return lambda metering: metering.revoke_cancel(event_name, identifier, reason=reason)  # type: ignore[arg-type]
+
+
+def cancel_many_call(event_name: object = "calls", reason: object = "a test", **selection: object) -> Call:
+    """Return a call that cancels many meter events."""
+    return lambda metering: metering.cancellations.cancel_many(event_name, reason=reason, **selection)  # type: ignore[arg-type]
+
+
 def cancel_call(event_name: object = "calls", identifier: object = "taken", **arguments: object) -> Call:
     """Return a call that cancels a meter event."""
     return lambda metering: metering.cancel(event_name, identifier, **arguments)  # type: ignore[arg-type]
@@ -207,6 +217,24 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ("invalid_cancel_configuration", "identifier", cancel_call(identifier="unknown")),
     ("invalid_cancel_configuration", "identifier", cancel_call(identifier="old")),
     ("invalid_cancel_configuration", "event_name", cancel_call("regional")),
+    ("invalid_cancel_configuration", "identifier", revoke_call(identifier="unknown")),
+    ("invalid_cancel_configuration", "identifier", revoke_call()),
+    ("invalid_cancel_configuration", "event_name", revoke_call("regional")),
+    ("parameter_invalid", "reason", revoke_call(reason="")),
+    ("parameter_invalid", "customer", cancel_many_call()),
+    ("parameter_invalid", "reason", cancel_many_call(customer="acme", reason=None)),
+    ("parameter_invalid", "identifier_prefix", cancel_many_call(identifier_prefix="")),
+    ("parameter_invalid", "max_events", cancel_many_call(customer="acme", max_events=0)),
+    ("parameter_invalid", "where", cancel_many_call(where={"model": "small"})),
+    ("invalid_time_range", "start", cancel_many_call(start=DAY[1], end=DAY[0])),
+    ("invalid_time_range", "start", cancel_many_call(recorded_from=NAIVE)),
+    ("unknown_timezone", "timezone", lambda metering: metering.cancellations.preview("calls", timezone="Mars")),
+    ("invalid_cancel_configuration", "event_name", cancel_many_call(customer="nobody")),
+    ("preview_changed", "digest", cancel_many_call(customer="acme", digest="0")),
+    ("no_meter", "event_name", cancel_many_call(event_name="unknown", customer="acme")),
+    ("import_run_not_found", "import_run", cancel_many_call(import_run="unknown")),
+    ("import_run_not_found", "import_run", lambda metering: metering.imports.undo("unknown", reason="a test")),
+    ("cancellation_not_found", "cancellation_id", lambda metering: metering.cancellations.get("unknown")),
     ("parameter_invalid", "identifier", cancel_call(identifier="")),
     ("parameter_invalid", "identifier", cancel_call(identifier="i" * 101)),
     ("parameter_invalid", "identifier", cancel_call(identifier=None)),

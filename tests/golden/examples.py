@@ -18,8 +18,10 @@ from tallybook.domain import (
     Scope,
 )
 from tallybook.domain.aggregate import Aggregate
+from tallybook.domain.bulk_cancellation import BulkCancellation, CancellationSelection
 from tallybook.domain.conditions import All, AnyOf, Compare, Equals, Exists, Not, OneOf
 from tallybook.domain.customer_periods import PeriodGroup
+from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter_event import MeterEventData
 from tallybook.domain.rounding import Rounding, RoundingMode
 
@@ -101,6 +103,14 @@ def _meter_event() -> list[Aggregate.Event]:
         policy=AcceptancePolicy(),
         reason="sent by a test",
     )
+    meter_event.revoke_cancel(
+        "tokens",
+        recorded_position=5,
+        at=RECORDED_AT + timedelta(hours=4, minutes=30),
+        policy=AcceptancePolicy(),
+        reason="it was no test",
+        by="ops@acme",
+    )
     return [event for event in meter_event.collect_events() if isinstance(event, Aggregate.Event)]
 
 
@@ -180,8 +190,78 @@ def _access_key() -> list[Aggregate.Event]:
     return [event for event in key.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _bulk_cancellation() -> list[Aggregate.Event]:
+    selection = CancellationSelection(
+        customer="Zoë & Søn",
+        start=datetime(2026, 10, 1, tzinfo=UTC),
+        end=datetime(2026, 11, 1, tzinfo=UTC),
+        recorded_from=RECORDED_AT,
+        recorded_until=RECORDED_AT + timedelta(hours=1),
+        import_run="0192f0c1-7a3e-7c55-8f42-0a1b2c3d4e5f",
+        identifier_prefix="req-",
+        where={"model": (None, 'the "large" one')},
+    )
+    bulk = BulkCancellation.decide(
+        "0192f0c1-8b4f-7d66-9053-1b2c3d4e5f60",
+        "tokens",
+        selection,
+        position=1_234,
+        cancellable_from=RECORDED_AT - timedelta(hours=15),
+        count=1_500,
+        digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        reason="the file of another customer",
+        by="finance@example.com",
+        at=RECORDED_AT + timedelta(hours=9),
+    )
+    for part in (bulk.advance, bulk.advance):
+        part(750, 1_000, is_last=bulk.cancelled > 0, at=RECORDED_AT + timedelta(hours=9))
+    bulk.revoke(
+        reason="it was right", by=None, at=RECORDED_AT + timedelta(hours=9, minutes=15), policy=AcceptancePolicy()
+    )
+    bulk.advance(1_000, 3_000, is_last=False, at=RECORDED_AT + timedelta(hours=9, minutes=15))
+    bulk.advance(500, 3_501, is_last=True, at=RECORDED_AT + timedelta(hours=9, minutes=15))
+    return [event for event in bulk.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _cancellation_of_a_bulk() -> list[Aggregate.Event]:
+    cancelled = MeterEvent.cancellation_event(
+        "req-1", 2, EVENT_DATA, recorded_position=5, at=RECORDED_AT + timedelta(hours=9), reason="another customer",
+        by=None, cancellation_id="0192f0c1-8b4f-7d66-9053-1b2c3d4e5f60",
+    )  # fmt: skip
+    revoked = MeterEvent.revocation_event(
+        cancelled, at=RECORDED_AT + timedelta(hours=9, minutes=15), reason="it was right", by=None
+    )
+    return [cancelled, revoked]
+
+
+def _import_run() -> list[Aggregate.Event]:
+    first, second = EVENT_DATA.occurred_at, EVENT_DATA.occurred_at + timedelta(seconds=0.25)
+    run = ImportRun.start(
+        "0192f0c1-7a3e-7c55-8f42-0a1b2c3d4e5f",
+        file="October, Zoë & Søn.csv",
+        digest="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        by="ops@example.com",
+        count=995,
+        event_names=("tokens",),
+        earliest=first,
+        latest=first,
+        at=RECORDED_AT,
+    )
+    run.record_batch(count=5, event_names=("seats", "tokens"), earliest=first, latest=second, at=RECORDED_AT)
+    run.finish(rows=1_010, accepted=1_000, duplicates=5, conflicts=3, rejected=2, at=RECORDED_AT)
+    return [event for event in run.collect_events() if isinstance(event, Aggregate.Event)]
+
+
 EXAMPLES: Mapping[str, Aggregate.Event] = {
-    type(event).__name__: event for event in (*_meter(), *_meter_event(), *_closed_periods(), *_access_key())
+    type(event).__name__: event
+    for event in (
+        *_meter(),
+        *_meter_event(),
+        *_closed_periods(),
+        *_access_key(),
+        *_bulk_cancellation(),
+        *_import_run(),
+    )
 }
 """The examples, by topic."""
 
@@ -191,5 +271,8 @@ VARIANTS: Mapping[str, Aggregate.Event] = {
     "groups": _period_with_groups()[0],
     "counted-range": _period_with_counted_range()[0],
     "effective-from": _announced_rules()[1],
+    "bulk": _cancellation_of_a_bulk()[0],
+    "of-bulk": _cancellation_of_a_bulk()[1],
+    "not-last": _bulk_cancellation()[1],
 }
 """Examples with fields that were added later and are left out without a value, by the variant that they show."""

@@ -4,6 +4,8 @@ One file under `events/` for each version of each stored event, and for variants
 stream, version, topic and state, a line each. A file is never changed and never deleted: ledgers hold such events.
 """
 
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -81,12 +83,13 @@ def test_a_meter_event_is_stored_the_same_on_the_fast_path() -> None:
 
 
 def test_the_fold_reads_every_stored_event() -> None:
-    """The files contain one meter event and one cancellation; the other events neither count nor stop the fold."""
+    """They contain a meter event, a cancellation and its revocation; the others neither count nor stop the fold."""
     ((records, cancellations),) = _folded(
         "Configured",
         "Renamed",
         "UsageRecorded",
         "EventCancelled",
+        "CancelRevoked",
         "Deactivated",
         "Reactivated",
         "RulesChanged",
@@ -95,25 +98,37 @@ def test_the_fold_reads_every_stored_event() -> None:
         "PeriodReopened",
         "AccessKeyCreated",
         "AccessKeyRevoked",
+        "EventsCancelled",
+        "EventsCancelledPart",
+        "EventsCancelRevoked",
+        "EventsCancelRevokedPart",
+        "ImportStarted",
+        "ImportBatchRecorded",
+        "ImportFinished",
     )
-    assert (len(records), len(cancellations)) == (1, 1)
+    assert (len(records), [mark.is_revocation for mark in cancellations]) == (1, [False, True])
+
+
+CANCELLATIONS = (("EventCancelled",), ("EventCancelled", "CancelRevoked"))
 
 
 @pytest.mark.parametrize("field", ["recorded_at", "event_name", "payload", "occurred_at", "recorded_position"])
-def test_a_cancellation_contains_the_fields_the_fold_needs(field: str) -> None:
-    """The fold decodes these fields of a stored cancellation, and stops if any is missing."""
+@pytest.mark.parametrize("topics", CANCELLATIONS, ids=itemgetter(-1))
+def test_a_cancellation_contains_the_fields_the_fold_needs(topics: Sequence[str], field: str) -> None:
+    """The fold decodes these fields of a stored cancellation or revocation, and stops if any is missing."""
     with pytest.raises(ProjectionStopped, match=field):
-        _folded("Configured", "UsageRecorded", "EventCancelled", without=field)
+        _folded("Configured", "UsageRecorded", *topics, without=field)
 
 
-def test_the_fold_needs_no_other_fields_of_a_cancellation() -> None:
-    """`reason` and `by` don't affect the fold, and there are no other fields."""
+@pytest.mark.parametrize("topics", CANCELLATIONS, ids=itemgetter(-1))
+def test_the_fold_needs_no_other_fields_of_a_cancellation(topics: Sequence[str]) -> None:
+    """`reason`, `by` and `cancellation_id` don't affect the fold, and there are no other fields."""
     needed = {"recorded_at", "event_name", "payload", "occurred_at", "recorded_position"}
-    fields = {field.alias or name for name, field in TOPICS["EventCancelled"].model_fields.items() if not field.exclude}
-    assert fields - needed == {"reason", "by"}
-    complete = _folded("Configured", "UsageRecorded", "EventCancelled")
+    fields = {field.alias or name for name, field in TOPICS[topics[-1]].model_fields.items() if not field.exclude}
+    assert fields - needed == {"reason", "by", "cancellation_id"}
+    complete = _folded("Configured", "UsageRecorded", *topics)
     for field in ("reason", "by"):
-        assert _folded("Configured", "UsageRecorded", "EventCancelled", without=field) == complete
+        assert _folded("Configured", "UsageRecorded", *topics, without=field) == complete
 
 
 def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, Any], list[Any]]]:

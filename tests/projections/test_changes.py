@@ -1,26 +1,45 @@
 """Spans of changes: what they say about the records at a point in the ledger."""
 
 from decimal import Decimal
+from itertools import takewhile
 
 from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.domain.counting import UsageRecord
+from tallybook.projections.blocks import concatenate_blocks, decode_block, encode_block
 from tallybook.projections.changes import ChangeSpan
-from tallybook.projections.models import AS_OF_HEAD, AsOf
+from tallybook.projections.models import AS_OF_HEAD, AsOf, CancellationMark
 
 TIMES = st.integers(1, 9)
 """Times of recording, in any order: the clock may go backwards."""
-HISTORIES = st.lists(st.tuples(TIMES, st.none() | TIMES), min_size=1, max_size=6)
-"""For each record the time of recording, and the time of its cancellation."""
-POINTS = st.builds(AsOf, st.none() | st.integers(0, 14), st.none() | TIMES)
+HISTORIES = st.lists(st.tuples(TIMES, st.lists(TIMES, max_size=4)), min_size=1, max_size=6)
+"""For each record the time of recording, and the times of its cancellations and revocations in turns."""
+History = list[tuple[int, list[int]]]
+POINTS = st.builds(AsOf, st.none() | st.integers(0, 32), st.none() | TIMES)
 
 
-def records_of(history: list[tuple[int, int | None]]) -> list[UsageRecord]:
-    """Return the records at the first positions, and their cancellations at the positions after them."""
-    return [
-        UsageRecord(1, 0, position, "", Decimal(1), recorded_at, cancelled_at, cancelled_at and position + len(history))
-        for position, (recorded_at, cancelled_at) in enumerate(history, 1)
-    ]
+def records_of(history: History) -> list[UsageRecord]:
+    """Return the records at the first positions; the n-th changes of all of them follow at the next positions."""
+    records: list[UsageRecord] = []
+    for position, (recorded_at, changes) in enumerate(history, 1):
+        record = UsageRecord(1, 0, position, "", Decimal(1), recorded_at)
+        for number, changed_at in enumerate(changes, 1):
+            mark = CancellationMark(
+                (1, 0, ""), position, changed_at, position + number * len(history), is_revocation=number % 2 == 0
+            )
+            changed = mark.apply(record)
+            assert changed is not None
+            record = changed
+        records.append(record)
+    return records
+
+
+def expected_state(record: UsageRecord, changes: list[int], positions: list[int], as_of: AsOf) -> str:
+    """Return whether a record was unknown, active or cancelled, from the changes that were known, in order."""
+    if not as_of.includes(record.recorded_at, record.position):
+        return "unknown"
+    known = list(takewhile(lambda change: as_of.includes(*change), zip(changes, positions, strict=True)))
+    return "cancelled" if len(known) % 2 else "active"
 
 
 def span_of(records: list[UsageRecord]) -> ChangeSpan:
@@ -29,7 +48,7 @@ def span_of(records: list[UsageRecord]) -> ChangeSpan:
 
 
 @given(HISTORIES, POINTS)
-def test_a_span_that_is_included_has_only_known_changes(history: list[tuple[int, int | None]], as_of: AsOf) -> None:
+def test_a_span_that_is_included_has_only_known_changes(history: History, as_of: AsOf) -> None:
     """All records are as they are now; if no change of the span was known, no record was."""
     records = records_of(history)
     if as_of.includes_all(span_of(records)):
@@ -39,7 +58,7 @@ def test_a_span_that_is_included_has_only_known_changes(history: list[tuple[int,
 
 
 @given(HISTORIES, POINTS)
-def test_counted_records_are_visible_and_not_cancelled(history: list[tuple[int, int | None]], as_of: AsOf) -> None:
+def test_counted_records_are_visible_and_not_cancelled(history: History, as_of: AsOf) -> None:
     """As of a position, a time, or the later of both."""
     visible = [(record, as_of.visible(record)) for record in records_of(history)]
     assert as_of.counted(records_of(history)) == [
@@ -47,16 +66,33 @@ def test_counted_records_are_visible_and_not_cancelled(history: list[tuple[int, 
     ]
 
 
+@given(HISTORIES, POINTS)
+def test_a_record_is_visible_in_its_state_then(history: History, as_of: AsOf) -> None:
+    """Before its cancellation, between that and the revocation, and after it, any number of times."""
+    for record, (_, changes) in zip(records_of(history), history, strict=True):
+        visible = as_of.visible(record)
+        positions = [record.position + number * len(history) for number in range(1, len(changes) + 1)]
+        state = "unknown" if visible is None else "active" if visible.is_active else "cancelled"
+        assert state == expected_state(record, changes, positions, as_of)
+
+
+@given(HISTORIES, st.integers(0, 5))
+def test_encoded_records_are_decoded_to_the_same(history: History, size: int) -> None:
+    """Also those with several cancellations, and when blocks are concatenated."""
+    records, key = records_of(history), (1, 0, "")
+    assert decode_block(key, concatenate_blocks(encode_block(records[:size]), encode_block(records[size:]))) == records
+
+
 @given(HISTORIES)
-def test_all_changes_are_known_at_the_head(history: list[tuple[int, int | None]]) -> None:
+def test_all_changes_are_known_at_the_head(history: History) -> None:
     """So the totals of a whole part are current."""
     records = records_of(history)
     assert AS_OF_HEAD.includes_all(span_of(records))
-    assert AS_OF_HEAD.counted(records) == [record for record in records if record.cancelled_at is None]
+    assert AS_OF_HEAD.counted(records) == [record for record in records if record.is_active]
 
 
 @given(HISTORIES, st.integers(1, 5))
-def test_the_span_of_parts_is_the_span_of_all_records(history: list[tuple[int, int | None]], size: int) -> None:
+def test_the_span_of_parts_is_the_span_of_all_records(history: History, size: int) -> None:
     """However the records are divided."""
     records = records_of(history)
     parts = [records[first : first + size] for first in range(0, len(records), size)]

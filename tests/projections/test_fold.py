@@ -54,7 +54,7 @@ def test_a_page_is_grouped_by_meter() -> None:
     assert (page.meter.event_name, page.has_meter_changes) == ("calls", True)
     assert usage_records(page) == [UsageRecord(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
     (cancellation,) = page.parts[0].cancellations
-    assert (cancellation.position, cancellation.cancelled_at, cancellation.cancelled_position) == (2, 3_000_000, 3)
+    assert (cancellation.position, cancellation.changed_at, cancellation.changed_position) == (2, 3_000_000, 3)
 
 
 def test_a_meter_is_known_from_an_earlier_page() -> None:

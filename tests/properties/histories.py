@@ -1,4 +1,4 @@
-"""Random histories of a ledger: meter events and cancellations in any order."""
+"""Random histories of a ledger: meter events, cancellations and revocations in any order."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tallybook.application import AcceptancePolicy, Metering, Outcome, Receipt, TallybookError, Total
 
 from ..notation import Clock
-from .naive import HistoryEntry, ReferenceTotals
+from .naive import HistoryEntry, ReferenceTotals, cancelled_identifiers
 
 BEGINNING = datetime(2026, 3, 27, 22, tzinfo=UTC)  # two days before a DST change in Berlin
 LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None, max_digits=None)
@@ -73,7 +73,7 @@ def meter_rules(*, windows: Sequence[str | None] = WINDOWS) -> st.SearchStrategy
 
 @dataclass(frozen=True)
 class Step:
-    """A call: record a meter event, or cancel the event of an identifier."""
+    """A call: record a meter event, cancel the event of an identifier, or revoke the newest cancellation."""
 
     meter: MeterRules
     identifier: str
@@ -83,6 +83,7 @@ class Step:
     region: str | None = "eu"
     is_test: bool = False
     cancels: bool = False
+    revokes: bool = False
     pause_seconds: int = 0
 
     @property
@@ -154,7 +155,8 @@ def steps(
             draw(st.none() | values if meter.formula == "count" or is_test else values),
             draw(st.sampled_from(regions)),
             is_test,
-            cancels=draw(st.integers(0, 4)) == 0,
+            cancels=(kind := draw(st.integers(0, 9))) < 3,
+            revokes=kind == 2,
             pause_seconds=draw(st.sampled_from([0, 0, 1, 3_600])),
         )
 
@@ -190,7 +192,9 @@ def run_steps(
     for step in history:
         clock.now += timedelta(seconds=step.pause_seconds)
         position = meter_count + len(entries) + 1
-        if step.cancels:
+        if step.revokes:
+            entry = _revoke(metering, step, entries, position, clock.now)
+        elif step.cancels:
             entry = _cancel(metering, step, entries, position, clock.now)
         else:
             entry = _record(metering, step, entries, position, clock.now)
@@ -221,7 +225,25 @@ def _cancel(
         assert not recorded or recorded[0].meter != step.meter.name
         return None
     assert recorded[0].meter == step.meter.name
-    return None if len(recorded) > 1 else HistoryEntry(position, now, step.identifier, cancels=True)
+    if step.identifier in cancelled_identifiers(entries):
+        return None
+    return HistoryEntry(position, now, step.identifier, cancels=True)
+
+
+def _revoke(
+    metering: Metering, step: Step, entries: list[HistoryEntry], position: int, now: datetime
+) -> HistoryEntry | None:
+    """Revoke the newest cancellation in effect; without one, the call changes nothing."""
+    cancelled = cancelled_identifiers(entries)
+    newest = [entry.identifier for entry in entries if entry.identifier in cancelled and entry.cancels]
+    identifier = newest[-1] if newest else step.identifier
+    meter = next((entry.meter for entry in entries if entry.identifier == identifier), step.meter.name)
+    try:
+        metering.revoke_cancel(meter, identifier, reason="cancelled by mistake")
+    except TallybookError:
+        assert not any(entry.identifier == identifier and entry.cancels for entry in entries)
+        return None
+    return HistoryEntry(position, now, identifier, cancels=True, revokes=True) if newest else None
 
 
 def _record(

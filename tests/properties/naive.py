@@ -12,8 +12,9 @@ Bounds = tuple[datetime, datetime]
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One event of a history, at its position: a meter event, or a cancellation.
+    """One event of a history, at its position: a meter event, a cancellation, or the revocation of one.
 
+    A revocation also has `cancels`, which tells it from a meter event.
     Only a meter event under the formula unique_count has a `unique_value`, and no `value` then. A filtered one has
     neither.
     """
@@ -27,6 +28,7 @@ class HistoryEntry:
     value: str | None = None
     dimensions: tuple[str | None, ...] = ()
     cancels: bool = False
+    revokes: bool = False
     unique_value: str | None = None
     is_filtered: bool = False
     payload: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
@@ -42,13 +44,24 @@ class ReferenceTotals(NamedTuple):
     max: Fraction | None
 
 
+def cancelled_identifiers(history: Sequence[HistoryEntry]) -> set[str]:
+    """Return the identifiers whose newest cancellation isn't revoked."""
+    cancelled: set[str] = set()
+    for entry in history:
+        if entry.revokes:
+            cancelled.discard(entry.identifier)
+        elif entry.cancels:
+            cancelled.add(entry.identifier)
+    return cancelled
+
+
 def effective(history: list[HistoryEntry], meter: str, window: str | None) -> list[HistoryEntry]:
     """Return the meter events of `meter` that count, ordered by (occurred_at, position)."""
-    cancelled = {entry.identifier for entry in history if entry.cancels}
+    cancelled = cancelled_identifiers(history)
     entries = [
         entry
         for entry in history
-        if entry.meter == meter and entry.identifier not in cancelled and not entry.is_filtered
+        if entry.meter == meter and not entry.cancels and entry.identifier not in cancelled and not entry.is_filtered
     ]
     if window is not None:
         pattern = "%Y-%m-%d %H" if window == "hour" else "%Y-%m-%d"

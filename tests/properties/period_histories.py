@@ -17,6 +17,7 @@ from .histories import BEGINNING, FILTER, FORMULAS, LIFTED, WINDOWS
 from .naive import (
     Bounds,
     HistoryEntry,
+    cancelled_identifiers,
     compute_contributions,
     compute_quantity,
     counted_range,
@@ -105,7 +106,7 @@ def expected_verdicts(
 ) -> dict[str, VerdictAndContribution]:
     """Return the verdict and contribution of each event that occurred in a range, by identifier."""
     entries = rules.apply(events)
-    cancelled = {entry.identifier for entry in entries if entry.cancels}
+    cancelled = cancelled_identifiers(entries)
     counted = entries_between(effective(entries, "", rules.window), customer, *bounds)
     adds = compute_contributions(rules.formula, counted, rules.multiplier)
 
@@ -180,14 +181,25 @@ class ReferenceLedger:
 
     def cancel(self, number: int) -> None:
         """Cancel a recorded meter event that isn't cancelled."""
-        cancelled = {event.entry.identifier for event in self.events if event.entry.cancels}
-        identifiers = [event.entry.identifier for event in self.events if event.entry.identifier not in cancelled]
+        cancelled = cancelled_identifiers([event.entry for event in self.events])
+        recorded = [event.entry.identifier for event in self.events if not event.entry.cancels]
+        identifiers = [identifier for identifier in recorded if identifier not in cancelled]
         if identifiers:
             identifier = identifiers[number % len(identifiers)]
             self.metering.cancel("calls", identifier)
             self.events.append(
                 RecordedEvent(HistoryEntry(self.metering.catch_up(), self.clock.now, identifier, cancels=True))
             )
+
+    def revoke(self, number: int) -> None:
+        """Revoke the cancellation of a meter event that is cancelled."""
+        cancelled = sorted(cancelled_identifiers([event.entry for event in self.events]))
+        if cancelled:
+            identifier = cancelled[number % len(cancelled)]
+            self.metering.revoke_cancel("calls", identifier, reason="cancelled by mistake")
+            position = self.metering.catch_up()
+            entry = HistoryEntry(position, self.clock.now, identifier, cancels=True, revokes=True)
+            self.events.append(RecordedEvent(entry))
 
     def close(self, customer: str, bounds: Bounds) -> None:
         """Close a period; check the result if it is closed already, and the error if it overlaps another."""
@@ -272,6 +284,7 @@ INCOMPLETE_RECORDS: st.SearchStrategy[Step] = st.tuples(PAYLOADS, MINUTES).map(
     lambda use: lambda book: book.record(*use)
 )
 CANCELS: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.cancel(number))
+REVOKES: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.revoke(number))
 CLOSES: st.SearchStrategy[Step] = PERIODS.map(lambda period: lambda book: book.close(*period))
 REOPENS: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.reopen(number))
 RULE_CHANGES: st.SearchStrategy[Step] = CHANGES.map(lambda changes: lambda book: book.change_rules(changes))
@@ -282,7 +295,7 @@ def histories(*, max_size: int = 30) -> st.SearchStrategy[list[Step]]:
     early = st.lists(RECORDS, min_size=4, max_size=max_size // 3)
     # After an incomplete payload most keys can't change any more, so some histories have complete payloads only.
     late_steps = [
-        st.one_of(record_step, RECORDS, CANCELS, CANCELS, CLOSES, CLOSES, REOPENS, RULE_CHANGES)
+        st.one_of(record_step, RECORDS, CANCELS, CANCELS, REVOKES, CLOSES, CLOSES, REOPENS, RULE_CHANGES)
         for record_step in (RECORDS, INCOMPLETE_RECORDS)
     ]
     later = st.one_of([st.lists(step, min_size=max_size // 3, max_size=max_size) for step in late_steps])

@@ -11,7 +11,7 @@ from tallybook.domain.conditions import Equals
 
 from ..notation import Clock
 from .histories import BEGINNING, FORMULAS, LIFTED, MINUTES
-from .naive import HistoryEntry, effective
+from .naive import HistoryEntry, cancelled_identifiers, effective
 
 METERS: tuple[str, ...] = ("calls", "seats")
 CUSTOMERS = ("acme", "beta", "core")
@@ -149,12 +149,18 @@ def _record(meter: str, identifier: str, minutes: float, payload: dict[str, str]
 
 def _cancel(which: int) -> Step:
     def run(metering: Metering, clock: Clock, reference: ReferenceLedger) -> None:
-        cancelled = {past_entry.identifier for past_entry, _ in reference.entries if past_entry.cancels}
-        active = [past_entry for past_entry, _ in reference.entries if past_entry.identifier not in cancelled]
-        if active:
-            entry = active[which % len(active)]
-            metering.cancel(entry.meter, entry.identifier)
-            reference.entries.append((HistoryEntry(metering.catch_up(), clock.now, entry.identifier, cancels=True), {}))
+        cancelled = cancelled_identifiers([past_entry for past_entry, _ in reference.entries])
+        recorded = [past_entry for past_entry, _ in reference.entries if not past_entry.cancels]
+        if recorded:
+            entry = recorded[which % len(recorded)]
+            revokes = entry.identifier in cancelled
+            if revokes:
+                metering.revoke_cancel(entry.meter, entry.identifier, reason="cancelled by mistake")
+            else:
+                metering.cancel(entry.meter, entry.identifier)
+            position = metering.catch_up()
+            change = HistoryEntry(position, clock.now, entry.identifier, cancels=True, revokes=revokes)
+            reference.entries.append((change, {}))
 
     return run
 

@@ -55,11 +55,16 @@ def points_in(
             continue
         position = None if position_share is None else before + len(entries) * position_share // 100
         time = None if time_share is None else times[len(times) * time_share // 100]
-        known = [
-            entry
-            for entry in entries
-            if (position is not None and entry.position <= position) or (time is not None and entry.recorded_at <= time)
-        ]
+        known: list[HistoryEntry] = []
+        unknown: set[str] = set()
+        for entry in entries:  # an event of a meter event is known only if those before it are
+            is_known = (position is not None and entry.position <= position) or (
+                time is not None and entry.recorded_at <= time
+            )
+            if is_known and entry.identifier not in unknown:
+                known.append(entry)
+            else:
+                unknown.add(entry.identifier)
         yield AsOf(position, None if time is None else to_microseconds(time)), known
 
 

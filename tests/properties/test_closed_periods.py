@@ -174,7 +174,7 @@ def test_the_histories_cover_every_case() -> None:
     """Some close, reopen, have late or cancelled events, and have a rules difference for each kind of rule change."""
     expected_kinds = {
         "None to counted", "None to cancelled", "None to superseded", "counted to cancelled", "counted to superseded",
-        "superseded to counted", "None to filtered", "counted to counted",
+        "superseded to counted", "None to filtered", "counted to counted", "cancelled to counted",
         "difference", "no difference", "by rules", "reopened",
         "formula", "event_time_window", "customer_key", "value_key", "filter", "multiplier",
     }  # fmt: skip

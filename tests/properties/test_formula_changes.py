@@ -91,7 +91,10 @@ def test_a_changed_meter_counts_like_one_that_always_had_its_rules(history: list
 def record_steps(metering: Metering, event_name: str, history: list[Step]) -> None:
     """Run the steps on a meter; those that are rejected have no effect."""
     for step in history:
-        if step.cancels:
+        if step.revokes:
+            with suppress(TallybookError):
+                metering.revoke_cancel(event_name, step.identifier, reason="cancelled by mistake")
+        elif step.cancels:
             with suppress(TallybookError):
                 metering.cancel(event_name, step.identifier)
         else:

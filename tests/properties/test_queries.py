@@ -27,6 +27,7 @@ from .histories import (
 )
 from .naive import (
     HistoryEntry,
+    cancelled_identifiers,
     compute_contributions,
     compute_quantity,
     compute_totals,
@@ -182,7 +183,7 @@ def expected_verdicts(
     entries: list[HistoryEntry], meter: MeterRules, customer: str | None, between: tuple[datetime, datetime]
 ) -> Verdicts:
     """Return the verdict on each event in the range by the naive model."""
-    cancelled = {entry.identifier for entry in entries if entry.cancels}
+    cancelled = cancelled_identifiers(entries)
     counts = {entry.identifier for entry in effective(entries, meter.name, meter.window)}
     within = [
         entry
@@ -258,7 +259,8 @@ def test_the_histories_cover_every_case() -> None:
 
     collect()
     assert seen_kinds == {
-        "superseded", "cancelled", "filtered", "late", "repeated", "equal", "negative", "long", "no region", *FORMULAS,
+        "superseded", "cancelled", "filtered", "late", "repeated", "equal", "negative", "long", "no region",
+        "revoked", *FORMULAS,
     }  # fmt: skip
 
 
@@ -268,11 +270,12 @@ def kinds_in(history: list[Step], entries: list[HistoryEntry]) -> set[str]:
     moments = [(entry.meter, entry.customer, entry.occurred_at) for entry in counted]
     meters = meters_of(history)
     counts = {entry.identifier for meter in meters for entry in effective(entries, meter.name, meter.window)}
-    cancelled = {entry.identifier for entry in entries if entry.cancels}
+    cancelled = cancelled_identifiers(entries)
     filtered = {entry.identifier for entry in counted if entry.is_filtered}
     present = {
         "superseded": any(entry.identifier not in counts | cancelled | filtered for entry in counted),
         "cancelled": bool(cancelled),
+        "revoked": any(entry.revokes and entry.identifier in counts for entry in entries),
         "filtered": bool(filtered),
         "no region": any(entry.dimensions == (None,) for entry in counted),
         **{formula: any(meter.formula == formula for meter in meters) for formula in FORMULAS},

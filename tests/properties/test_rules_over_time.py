@@ -15,7 +15,7 @@ from tallybook.domain.errors import RulesChangeInRange
 
 from ..notation import Clock
 from .histories import BEGINNING, LIFTED
-from .naive import HistoryEntry, effective
+from .naive import HistoryEntry, cancelled_identifiers, effective
 
 MIDNIGHT = BEGINNING.replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = [MIDNIGHT + timedelta(days=number) for number in range(5)]
@@ -101,10 +101,13 @@ def _record(number: int, minutes: int, customer: str, tokens: str, size: str) ->
 def _cancel(number: int) -> Step:
     def run(metering: Metering, clock: Clock, reference: Reference) -> None:
         known = {entry.identifier for entry, _ in reference.entries if not entry.cancels}
-        cancelled = {entry.identifier for entry, _ in reference.entries if entry.cancels}
-        if str(number) in known - cancelled:
-            metering.cancel("calls", str(number))
-            entry = HistoryEntry(metering.catch_up(), clock.now, str(number), cancels=True)
+        revokes = str(number) in cancelled_identifiers([entry for entry, _ in reference.entries])
+        if str(number) in known:
+            if revokes:
+                metering.revoke_cancel("calls", str(number), reason="cancelled by mistake")
+            else:
+                metering.cancel("calls", str(number))
+            entry = HistoryEntry(metering.catch_up(), clock.now, str(number), cancels=True, revokes=revokes)
             reference.entries.append((entry, {}))
 
     return run
@@ -204,7 +207,7 @@ def test_the_histories_cover_every_case() -> None:
     """Rules change for all usage and from a day on, in every formula and window, before and after usage."""
     expected = {
         "sum", "count", "last", "max", "no window", "hour", "day", "all usage", "from a day on", "a replaced revision",
-        "no single quantity", "cancelled", "usage under an older revision",
+        "no single quantity", "cancelled", "revoked", "usage under an older revision",
     }  # fmt: skip
     seen: set[str] = set()
 
@@ -223,7 +226,7 @@ def test_the_histories_cover_every_case() -> None:
         seen.update({"a replaced revision"} if len({*in_effect}) < len(reference.revisions) else ())
         for entry, _ in reference.entries:
             if entry.cancels:
-                seen.add("cancelled")
+                seen.add("revoked" if entry.revokes else "cancelled")
             elif reference.rules_at(entry.occurred_at, head).revision < len(reference.revisions):
                 seen.add("usage under an older revision")
 

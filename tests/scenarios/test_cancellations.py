@@ -1,6 +1,8 @@
-"""Cancellations: a cancelled event counts as if it had never been recorded."""
+"""Cancellations: a cancelled event counts as if it had never been recorded, until the cancellation is revoked."""
 
-from ..notation import Ledger
+import pytest
+
+from ..notation import YEAR, Ledger, moment
 
 
 def test_a_cancelled_event_counts_no_more(ledger: Ledger) -> None:
@@ -148,3 +150,124 @@ def test_a_cancellation_does_not_affect_other_customers_and_hours(ledger: Ledger
     ledger.then(total="* calls 31")
     ledger.given("cancel a").then(total="* calls 30", count=4)
     ledger.then(total="acme calls 2", between="10:00 11:00").then(total="acme calls 8", between="11:00 12:00")
+
+
+def test_a_revoked_cancellation_counts_as_if_it_had_never_been_made(ledger: Ledger) -> None:
+    """The event counts again, in totals as of then it is still cancelled, and its history stays visible."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10  id=a
+        10:06  acme calls  4  id=b
+        cancel b  at=10:10  reason=test  by=ops
+        revoke b  at=10:20  reason=mistake  by=finance
+    """)
+    ledger.then(total="acme calls 14", count=2, last="4")
+    assert ledger.explanation("acme calls") == ["a counted", "b counted"]
+    for as_of, value in (("10:09", 14), ("10:10", 10), ("10:19", 10), ("10:20", 14), (3, 14), (4, 10), (5, 14)):
+        ledger.then(total=f"acme calls {value}", as_of=as_of)
+    event = ledger.metering.event("b")
+    assert [
+        (revoked.reason, revoked.by, revoked.revocation_reason, revoked.revoked_by) for revoked in event.revoked
+    ] == [("test", "ops", "mistake", "finance")]
+    assert (event.cancelled_at, event.reason, event.by) == (None, None, None)
+    between = ledger.metering.event("b", as_of=4)
+    assert (between.verdict, between.reason, between.revoked) == ("cancelled", "test", ())
+
+
+@pytest.mark.parametrize("window", ["", "per hour", "per day"])
+def test_cancellations_and_revocations_alternate_any_number_of_times(ledger: Ledger, window: str) -> None:
+    """Each point in the ledger has the total of its state, also after the read models are folded page by page."""
+    ledger.given(f"""
+        meter  seats  last {window}
+        10:05  acme seats 10  id=a
+        10:45  acme seats  4  id=b
+    """)
+    expected = {3: 4}
+    for number in range(4):
+        ledger.given("revoke b" if number % 2 else "cancel b")
+        expected[4 + number] = 4 if number % 2 else 10
+        ledger.then(total=f"acme seats {expected[4 + number]}")
+    for position, value in expected.items():
+        ledger.then(total=f"acme seats {value}", as_of=position)
+    assert len(ledger.metering.event("b").revoked) == 2
+    assert ledger.metering.verify().is_equal
+    replayed = ledger.metering.replay_totals("seats", *(moment(text) for text in YEAR.split()))
+    assert [total.value for total in replayed] == [4]
+
+
+def test_a_revocation_supersedes_again_within_its_window(ledger: Ledger) -> None:
+    """In an hour window the revoked event is the newest arrival again."""
+    ledger.given("""
+        meter  seats  last per hour
+        10:05  acme seats 10  id=a
+        10:45  acme seats  4  id=b
+        cancel b
+        revoke b
+    """)
+    assert ledger.explanation("acme seats") == ["a superseded by b", "b counted"]
+
+
+def test_revoking_twice_is_one_revocation(ledger: Ledger) -> None:
+    """The second call returns the first revocation and writes nothing."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10  id=a
+        cancel a  at=10:06
+        revoke a  at=10:07  reason=mistake  by=ops
+    """)
+    head = ledger.position()
+    second = ledger.metering.revoke_cancel("calls", "a", reason="another")
+    assert (second.reason, second.by, f"{second.revoked_at:%H:%M}") == ("mistake", "ops", "10:07")
+    assert ledger.position() == head
+
+
+def test_a_cancellation_can_be_revoked_within_the_cancel_window(ledger: Ledger) -> None:
+    """24 hours from the cancellation, whenever the event was recorded; not a microsecond later."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 10  id=a
+        10:00  acme calls  5  id=b
+        cancel a  at=11T09:00
+        cancel b
+    """)
+    ledger.when("""
+        revoke a  at=12T09:00
+        revoke b  at=12T09:00:00.000001
+        cancel a
+    """).outcomes_are("revoked", "invalid_cancel_configuration", "invalid_cancel_configuration")
+    ledger.then(total="acme calls 10")
+
+
+def test_only_a_cancelled_event_of_the_meter_can_be_counted_again(ledger: Ledger) -> None:
+    """Not one that was never cancelled, of another meter, or never recorded."""
+    ledger.given("""
+        meter  calls  sum
+        meter  seats  sum
+        10:05  acme calls 10  id=a
+        10:05  acme calls 10  id=b
+        cancel b
+    """)
+    ledger.when("""
+        revoke a
+        revoke b  of=seats
+        revoke c  of=calls
+        revoke c  of=nothing
+    """).outcomes_are(*["invalid_cancel_configuration"] * 3, "no_meter")
+    ledger.then(total="acme calls 10")
+
+
+def test_a_revocation_never_changes_a_closed_period(ledger: Ledger) -> None:
+    """It is an adjustment: of an event that was cancelled at the closing, or that was cancelled since."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 10  id=a
+        10:06  acme calls  4  id=b
+        cancel b
+        close  acme calls 10 11  at=11T01:00
+        cancel a
+        revoke b
+    """)
+    assert ledger.adjustments("calls") == ["acme 10: -6, a cancelled -10, b counted +4"]
+    ledger.given("revoke a")
+    assert ledger.adjustments("calls") == ["acme 10: +4, b counted +4"]
+    assert ledger.closed_periods("calls") == ["acme 10: 10"]

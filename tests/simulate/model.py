@@ -15,6 +15,7 @@ from typing import Any
 from ..properties.naive import (
     HistoryEntry,
     ReferenceTotals,
+    cancelled_identifiers,
     compute_contributions,
     compute_quantity,
     compute_totals,
@@ -217,7 +218,7 @@ class LedgerModel:
         """Return the verdict of each event of a range, by identifier, in the order of (occurred_at, position)."""
         by = rules or self.rules(meter, until)
         entries, window = self.entries(meter, until, by), by.window_of_range(exact=exact)
-        cancelled = {entry.identifier for entry in entries if entry.cancels}
+        cancelled = cancelled_identifiers(entries)
         counted = entries_between(self.counted(meter, until, by), customer, *bounds, window)
         adds = compute_contributions(by.formula, counted, by.multiplier)
 

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ..environment import unknown_variables
 from . import (
     access_keys,
+    bulk_cancellations,
     checkpoints,
     demo,
     explain,
@@ -93,6 +94,8 @@ app.add_typer(meters.app, name="meter")
 app.command()(usage.record)
 app.command("import")(usage_import.import_file)
 app.command()(usage.cancel)
+app.command()(bulk_cancellations.cancel_many)
+app.add_typer(bulk_cancellations.app, name="cancellation")
 app.command()(queries.total)
 app.command()(queries.totals)
 app.command()(queries.summaries)

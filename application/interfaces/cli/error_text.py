@@ -5,6 +5,7 @@ import re
 _HINTS = {
     "max_age": "Use --backfill to record it.",
     "max_digits": "Use --any-digits to record it.",
+    "another identifier, or lift cancel_window in the policy": "Use --any-age to revoke it, or record the usage again.",
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
     "or summaries": "Use --from and --to for the time before or after that, or 'tallybook summaries' for both.",
 }

@@ -65,7 +65,7 @@ def explain(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show every meter event behind a total, and why it counts or not.
+    """Show every meter event behind a total, and its verdict.
 
     The contributions add up to the total. The SHA-256 is that of one line 'position,occurred_at,value' for each counted
     event, in order; under unique_count the value is JSON text. The CSV output has these columns.

@@ -98,7 +98,12 @@ def format_verdict(event: "MeterEventView") -> str:
     if event.cancelled_at is not None:
         at = format_time(event.cancelled_at.replace(microsecond=0))
         return f"cancelled {at}{format_requester(event.reason, event.by)}"
-    return f"superseded by {event.superseded_by}" if event.superseded_by else str(event.verdict)
+    verdict = f"superseded by {event.superseded_by}" if event.superseded_by else str(event.verdict)
+    if not event.revoked:
+        return verdict
+    last = event.revoked[-1]
+    at = format_time(last.revoked_at.replace(microsecond=0))
+    return f"{verdict}; cancellation revoked {at}{format_requester(last.revocation_reason, last.revoked_by)}"
 
 
 def to_json(value: object, *, ascii_only: bool = False) -> str:

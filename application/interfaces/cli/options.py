@@ -69,6 +69,12 @@ BackfillOption = Annotated[
 AnyDigitsOption = Annotated[
     bool, typer.Option("--any-digits", help="Accept values of any number of digits, not only of 15 significant digits.")
 ]
+AnyAgeOption = Annotated[
+    bool,
+    typer.Option(
+        "--any-age", help="Also cancel a meter event recorded, or revoke a cancellation made, more than 24 hours ago."
+    ),
+]
 ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The requester, for the audit trail.")]
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")

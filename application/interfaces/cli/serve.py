@@ -49,7 +49,7 @@ WorkersOption = Annotated[
 def serve(
     ledger: LedgerOption = None, host: HostOption = None, port: PortOption = None, workers: WorkersOption = None
 ) -> None:
-    """Serve a ledger over HTTP, for Stripe's SDKs and other clients.
+    """Serve a ledger over HTTP, for Stripe's SDKs and others.
 
     Other settings are environment variables: TALLYBOOK_LEDGER, TALLYBOOK_HOST, TALLYBOOK_PORT and more.
     """

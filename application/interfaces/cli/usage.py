@@ -6,14 +6,23 @@ import typer
 
 from .condition_text import parse_pair
 from .formatting import format_requester, format_time
-from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, ByOption, JsonOption, LedgerOption, MeterArgument
+from .options import (
+    DEFAULT_LEDGER,
+    AnyAgeOption,
+    AnyDigitsOption,
+    BackfillOption,
+    ByOption,
+    JsonOption,
+    LedgerOption,
+    MeterArgument,
+)
 from .session import open_ledger, record_limits
 from .terminal import format_name, say
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from ....domain.meter_event import Cancellation
+    from ....domain.meter_event import Cancellation, Revocation
     from ...results import Receipt
 
 PayloadArgument = Annotated[
@@ -34,9 +43,9 @@ TimestampOption = Annotated[
 IdentifierArgument = Annotated[
     str, typer.Argument(metavar="IDENTIFIER", help="The identifier of the meter event.", show_default=False)
 ]
-ReasonOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The reason of the cancellation.")]
-AnyAgeOption = Annotated[
-    bool, typer.Option("--any-age", help="Also cancel a meter event recorded more than 24 hours ago.")
+ReasonOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The reason of the cancellation or revocation.")]
+RevokeOption = Annotated[
+    bool, typer.Option("--revoke", help="Revoke the cancellation: the meter event counts again. It needs --reason.")
 ]
 
 
@@ -66,15 +75,23 @@ def cancel(
     identifier: IdentifierArgument,
     reason: ReasonOption = None,
     by: ByOption = None,
+    revoke: RevokeOption = False,
     any_age: AnyAgeOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Cancel a meter event.
+    """Cancel a meter event, or revoke its cancellation.
 
     Totals no longer count it. The event stays in the ledger, with the requester and the reason of the cancellation.
+    With --revoke, an event that was cancelled by mistake counts again; it can be cancelled again later.
     """
+    if revoke and reason is None:
+        raise typer.BadParameter("A revocation needs a reason.", param_hint="'--reason'")
     with open_ledger(ledger, as_json, lift=["cancel_window"] if any_age else []) as session:
+        if revoke:
+            revocation = session.metering.revoke_cancel(meter, identifier, reason=reason or "", by=by)
+            session.confirm(revocation, show_revocation)
+            return
         session.confirm(session.metering.cancel(meter, identifier, reason=reason, by=by), show_cancellation)
 
 
@@ -94,6 +111,12 @@ def show_cancellation(cancellation: "Cancellation") -> None:
     """Print when a meter event was cancelled, by whom and why."""
     requester = format_requester(cancellation.reason, cancellation.by)
     say(f"cancelled: {format_name(cancellation.identifier)} at {format_time(cancellation.cancelled_at)}{requester}")
+
+
+def show_revocation(revocation: "Revocation") -> None:
+    """Print when the cancellation of a meter event was revoked, by whom and why."""
+    requester = format_requester(revocation.reason, revocation.by)
+    say(f"counted again: {format_name(revocation.identifier)} at {format_time(revocation.revoked_at)}{requester}")
 
 
 def _parse_payload(pairs: list[str]) -> dict[str, str]:

@@ -27,8 +27,15 @@ KEY_VALUE_STATEMENTS = (
 
 TOPICS = {
     "meter": ("Configured", "Renamed", "RulesChanged", "Deactivated", "Reactivated", "DerivedMeterAdded"),
-    "event": ("UsageRecorded", "EventCancelled"),
+    "event": ("UsageRecorded", "EventCancelled", "CancelRevoked"),
     "period": ("PeriodClosed", "PeriodReopened"),
+    "cancellation": (
+        "EventsCancelled",
+        "EventsCancelledPart",
+        "EventsCancelRevoked",
+        "EventsCancelRevokedPart",
+    ),
+    "import": ("ImportStarted", "ImportBatchRecorded", "ImportFinished"),
     "key": ("AccessKeyCreated", "AccessKeyRevoked"),
 }
 """The topics of each kind of stream. A change needs a new version of the schema."""

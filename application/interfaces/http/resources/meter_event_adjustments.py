@@ -1,4 +1,4 @@
-"""Meter event adjustments: cancellations, as in Stripe's v1 and v2 APIs."""
+"""Meter event adjustments: cancellations, as in Stripe's v1 and v2 APIs, and their revocation, which Stripe lacks."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ import msgspec
 from .....domain.access_key import Scope
 from .....domain.errors import InvalidCancellation, MeterNotFound
 from .....domain.meter_event import Cancellation
-from ..api_types import Name, Parameters, Rfc3339, to_rfc3339
+from ..api_types import Name, Parameters, Reason, Rfc3339, to_rfc3339, to_unix
 from ..errors import ApiError
 from ..ledgers import RequestContext
 from ..object_ids import encode_id
@@ -63,6 +63,28 @@ class MeterEventAdjustmentV2(msgspec.Struct, kw_only=True):
     type: Literal["cancel"] = "cancel"
 
 
+class RevokeCancellation(Parameters, kw_only=True):
+    """A cancelled meter event to count again, why, and by whom. The default for `by` is the access key."""
+
+    event_name: Name
+    cancel: Cancel
+    reason: Reason
+    by: Reason | None = None
+
+
+class MeterEventRevocation(msgspec.Struct, kw_only=True):
+    """The revocation of the cancellation of a meter event."""
+
+    object: Literal["billing.meter_event_revocation"] = "billing.meter_event_revocation"
+    by: str | None
+    cancel: Cancel
+    cancelled_at: int
+    event_name: str
+    livemode: bool
+    reason: str
+    revoked_at: int
+
+
 @operations.post("/v1/billing/meter_event_adjustments", Scope.RECORD)
 def create_meter_event_adjustment(context: RequestContext[CreateAdjustment]) -> MeterEventAdjustment:
     """Cancel a meter event. Cancelling it again changes nothing."""
@@ -90,6 +112,34 @@ def create_meter_event_adjustment_v2(context: RequestContext[CreateAdjustmentV2]
         created=to_rfc3339(cancellation.cancelled_at),
         event_name=cancellation.event_name,
         livemode=context.ledger.livemode,
+    )
+
+
+@operations.post("/v1/billing/meter_event_adjustments/revoke", Scope.RECORD)
+def revoke_meter_event_adjustment(context: RequestContext[RevokeCancellation]) -> MeterEventRevocation:
+    """Revoke the cancellation of a meter event, within 24 hours: it counts again.
+
+    Revoking it again changes nothing. The event can be cancelled again.
+    """
+    params = context.params
+    identifier = check_text(params.cancel.identifier, "cancel[identifier]")
+    try:
+        revocation = context.ledger.metering.revoke_cancel(
+            check_text(params.event_name, "event_name"),
+            identifier,
+            reason=check_text(params.reason, "reason"),
+            by=params.by or context.access_key.hint,
+        )
+    except (InvalidCancellation, MeterNotFound) as error:
+        raise ApiError(400, error.message, code=error.code, param=_PARAMETER_NAMES[error.field or ""]) from None
+    return MeterEventRevocation(
+        by=revocation.by,
+        cancel=Cancel(revocation.identifier),
+        cancelled_at=to_unix(revocation.cancelled_at),
+        event_name=revocation.event_name,
+        livemode=context.ledger.livemode,
+        reason=revocation.reason,
+        revoked_at=to_unix(revocation.revoked_at),
     )
 
 

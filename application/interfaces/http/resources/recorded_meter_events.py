@@ -43,12 +43,24 @@ class EventCancellation(msgspec.Struct, kw_only=True):
     by: str | None
 
 
+class RevokedCancellation(msgspec.Struct, kw_only=True):
+    """A cancellation that was revoked: when and why both happened, and by whom."""
+
+    cancelled_at: int
+    reason: str | None
+    by: str | None
+    revoked_at: int
+    revocation_reason: str | None
+    revoked_by: str | None
+
+
 class RecordedMeterEvent(msgspec.Struct, kw_only=True):
     """A meter event at a `position` of the ledger, with its status.
 
     A superseded event is replaced by a later one in its hour or day: `superseded_by` is the identifier of that event.
     A filtered event doesn't match the filter of the meter. `dimensions` has null for an absent optional dimension.
     `revision` is that of the rules that apply to it. `unique_value` is the text that the formula unique_count counts.
+    `revoked_cancellations` are earlier cancellations that were revoked, oldest first.
     """
 
     id: str
@@ -64,6 +76,7 @@ class RecordedMeterEvent(msgspec.Struct, kw_only=True):
     payload: dict[str, str]
     position: int
     revision: int
+    revoked_cancellations: list[RevokedCancellation]
     status: Verdict
     timestamp: int
     unique_value: str | None
@@ -144,6 +157,17 @@ def recorded_fields(event: MeterEventView, ledger: ServedLedger) -> dict[str, An
         "payload": event.payload,
         "position": event.position,
         "revision": event.revision,
+        "revoked_cancellations": [
+            RevokedCancellation(
+                cancelled_at=to_unix(revoked.cancelled_at),
+                reason=revoked.reason,
+                by=revoked.by,
+                revoked_at=to_unix(revoked.revoked_at),
+                revocation_reason=revoked.revocation_reason,
+                revoked_by=revoked.revoked_by,
+            )
+            for revoked in event.revoked
+        ],
         "status": event.verdict,
         "timestamp": to_unix(event.occurred_at),
         "unique_value": event.unique_value,
