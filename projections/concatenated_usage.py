@@ -22,7 +22,7 @@ class ConcatenatedUsage:
 
     def customer_id(self, customer: str) -> int | None:
         """Return the id of a customer, which is the same in all sources, or None if it has no usage."""
-        return self._sources[0].customer_id(customer)
+        return next((known for source in self._sources if (known := source.customer_id(customer)) is not None), None)
 
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
         """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""

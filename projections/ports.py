@@ -57,7 +57,7 @@ class TableRow(NamedTuple):
     `cells` is None if the row can't be read.
     """
 
-    key: tuple[int | str, ...]
+    key: tuple[int | str | None, ...]
     cells: tuple[object, ...] | None
 
 

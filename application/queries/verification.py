@@ -197,7 +197,7 @@ def _row_difference(
     return RowDifference(table, _describe_key(table, line[0].key, read_models), _cells(found), _cells(expected))
 
 
-def _describe_key(table: str, key: tuple[int | str, ...], read_models: ReadModelReader) -> str:
+def _describe_key(table: str, key: tuple[int | str | None, ...], read_models: ReadModelReader) -> str:
     """Return the key of a row as text, with names for ids and ISO times, as far as they are known."""
     meters = {
         folded.meter_id: event_name for event_name, meter in read_models.meters().items() for folded in meter.folded

@@ -147,6 +147,22 @@ def test_customers_of_earlier_rules_are_named(persistent_store: PersistentStore)
         assert [(total.customer, total.value) for total in query(as_of=position)] == [("acme", 5), ("umbrella", 5)]
 
 
+def test_a_customer_of_earlier_rules_has_usage_after_a_change(persistent_store: PersistentStore) -> None:
+    """Also if no other usage of the customer was recorded before the time of the change."""
+    change_time, end = START + timedelta(days=1), START + timedelta(days=2)
+    with persistent_store.metering() as metering:
+        metering.meters.configure("calls", customer_key="customer")
+        for at, customer in ((START, "acme"), (change_time, "beta")):
+            metering.record("calls", {"customer": customer, "reseller": "umbrella", "value": "5"}, timestamp=at)
+        position = metering.catch_up()
+        metering.periods.close("calls", "beta", START, end)
+        metering.rules.change("calls", {"customer_key": "reseller"}, reason="resale", effective_from=change_time)
+        assert metering.total("calls", "beta", START, end).value == 0
+        assert metering.total("calls", "beta", START, end, as_of=position).value == 5
+        (adjustment,) = metering.periods.adjustments("calls")
+        assert (adjustment.difference, adjustment.rules_difference) == (0, -5)
+
+
 def test_a_time_may_be_out_of_the_range_of_utc(persistent_store: PersistentStore) -> None:
     """It is before or after all events then, also for meters."""
     with persistent_store.metering() as metering:
