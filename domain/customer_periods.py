@@ -221,10 +221,9 @@ class CustomerPeriods(Aggregate):
             raise InvalidTimeRange(f"A period must end after it starts at {start}.", field="end", value=end)
         counted_from, counted_until = totals.counted_from or utc_start, totals.counted_until or utc_end
         if counted_from >= counted_until:
-            window = totals.rules.event_time_window
-            cause = "adjoining closed periods have its usage" if window is None else f"no UTC {window} starts in it"
             raise InvalidTimeRange(
-                f"The period from {start} to {end} can have no usage: {cause}. Close a longer period.",
+                f"The period from {start} to {end} can have no usage: no event time window starts in it, apart from "
+                "those in adjoining closed periods. Close a longer period.",
                 field="end",
                 value=end,
             )

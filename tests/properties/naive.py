@@ -76,7 +76,8 @@ def window_start(at: datetime, window: str | None) -> datetime:
     """Return the start of the window that contains a time: the time itself without a window."""
     if window is None:
         return at
-    return at.replace(minute=0, second=0, microsecond=0, **({"hour": 0} if window == "day" else {}))
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    return hour if window == "hour" else hour.replace(hour=0)
 
 
 def next_window_start(at: datetime, window: str | None) -> datetime:

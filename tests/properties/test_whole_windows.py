@@ -18,7 +18,7 @@ MIDNIGHT = BEGINNING.replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = 6
 RANGE = BEGINNING, BEGINNING + timedelta(days=DAYS - 1)
 MINUTES = st.integers(0, DAYS * 24 * 60) | st.sampled_from([day * 24 * 60 for day in range(DAYS)])
-TIMES = st.builds(lambda minutes: MIDNIGHT + timedelta(minutes=minutes), MINUTES)
+TIMES = MINUTES.map(lambda minutes: MIDNIGHT + timedelta(minutes=minutes))
 USES = st.lists(st.tuples(TIMES, st.integers(-9, 9)), min_size=1, max_size=20)
 CHANGES = st.lists(st.tuples(st.integers(1, DAYS), st.sampled_from(WINDOWS)), max_size=4)
 """Windows of the rules, from a day on."""

@@ -42,8 +42,8 @@ def test_results_have_the_range_of_their_windows(ledger: Ledger, api: ApiClient)
         10:40  acme seats 5
     """)
     path = api.meter_path("seats")
-    cut = {"start_time": unix_time("09:30"), "end_time": unix_time("10:30")}
-    whole = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
+    cut: dict[str, Any] = {"start_time": unix_time("09:30"), "end_time": unix_time("10:30")}
+    whole: dict[str, Any] = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
     counted = {"counted_from": unix_time("10:00"), "counted_until": unix_time("11:00")}
     nothing = dict.fromkeys(counted)
     for bounds, expected in ((cut, counted), (whole, nothing)):
