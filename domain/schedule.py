@@ -76,6 +76,11 @@ class RulesSchedule:
         """Return the revision that applies to usage at a time in microseconds."""
         return self.parts[max(bisect_right(self._starts, occurred_at) - 1, 0)]
 
+    def range_at(self, occurred_at: int) -> tuple[int, int]:
+        """Return the range of usage [start, end) to which the same revision applies as at a time."""
+        following = [part.start for part in self.parts if part.start > occurred_at]
+        return self.at(occurred_at).start, following[0] if following else ALL_TIME[1]
+
     def between(self, start: int, end: int) -> Iterator[RulesInRange]:
         """Yield the revisions that apply to usage in [start, end), in order of time; nothing if the range is empty."""
         ends = [*self._starts[1:], max(end, self._starts[-1])]

@@ -38,12 +38,17 @@ _WindowKey = tuple[str, DimensionValues, int]
 
 
 class TotalsQuery(NamedTuple):
-    """A query for the totals of the events named `event_name` in [start, end) under `rules`."""
+    """A query for the totals of the events named `event_name` in [start, end) under `rules`.
+
+    The rules apply to events in [rules_start, rules_end), which contains that range. They may not read others.
+    """
 
     event_name: str
     rules: Rules
     start: datetime
     end: datetime
+    rules_start: datetime
+    rules_end: datetime
 
 
 class PageTotals(NamedTuple):
@@ -176,10 +181,10 @@ def _pages_newest_first(
 
 
 def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: Collection[int]) -> Iterator[_UsageRow]:
-    """Yield the meter's events that are neither cancelled nor filtered."""
-    event_name, parse = query.event_name, query.rules.parser()
+    """Yield the meter's events under the rules that are neither cancelled nor filtered."""
+    event_name, parse, start, end = query.event_name, query.rules.parser(), query.rules_start, query.rules_end
     for position, event in events:
-        if type(event) is MeterEventData and event.event_name == event_name:
+        if type(event) is MeterEventData and event.event_name == event_name and start <= event.occurred_at < end:
             try:
                 customer, value, dimensions, unique_value, is_filtered = parse(event.payload)
             except TallybookError as error:

@@ -86,8 +86,8 @@ class TotalQueries:
         results = TotalResults(rules, ())
         by_customer: defaultdict[str, list[Totals]] = defaultdict(list)
         for part_start, part_end, (_, _, part_rules) in in_range:
-            times = from_microseconds(part_start), from_microseconds(part_end)
-            query = TotalsQuery(meter.recorded_name, part_rules, *times)
+            times = (part_start, part_end, *meter.schedule.range_at(part_start))
+            query = TotalsQuery(meter.recorded_name, part_rules, *map(from_microseconds, times))
             part_totals = replay_totals(
                 self._ledger, query, page_size=self._projector.page_size, workers=self._projector.workers
             )
