@@ -53,7 +53,7 @@ def test_invalid_derived_meters_and_events_are_rejected(ledger: Ledger, api: Api
     for source, expected in (("nothing", (400, "no_meter", "source")), ("bytes", (400, "derived_meter", "source"))):
         assert api.error("POST", CONFIGURE, event_name="more", source=source, **KEYS) == expected
     assert api.error("POST", CONFIGURE, event_name="bytes", **KEYS) == (400, "meter_already_exists", "event_name")
-    stripes = {"event_name": "more", "display_name": "More", "default_aggregation": {"formula": "sum"}}
+    stripes: Json = {"event_name": "more", "display_name": "More", "default_aggregation": {"formula": "sum"}}
     assert api.error("POST", "/v1/billing/meters", source="requests", **stripes)[:2] == (400, "parameter_unknown")
     record, event = "/v1/billing/meter_events", Json(payload={"customer": "acme"})
     assert api.error("POST", record, event_name="bytes", **event) == (400, "derived_meter", "event_name")
