@@ -37,6 +37,18 @@ def record(url: str, writer: str, batches: str, size: str = str(BATCH_SIZE)) -> 
             print_line(number)
 
 
+def record_sizes(url: str, writer: str, batches: str) -> None:
+    """Record batches, half of whose events have a size after the first ones; print how many events were accepted."""
+    with open_ledger(url) as metering:
+        print_line("ready")
+        sys.stdin.readline()
+        for number in range(int(batches)):
+            events = batch(writer, number)
+            for event in events[:: 2 if number > int(batches) // 2 else 1]:
+                event["payload"] = {"customer": "acme", "value": "3", "size": "2"}
+            print_line(metering.record_many(events).accepted)
+
+
 def record_unnamed(url: str, batches: str) -> None:
     """Record batches without identifiers, and print the number of each acknowledged batch, like `record`."""
     with open_ledger(url) as metering:
@@ -176,6 +188,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
     program.__name__: program
     for program in (
         record,
+        record_sizes,
         record_unnamed,
         record_and_read,
         read,

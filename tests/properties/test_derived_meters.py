@@ -13,6 +13,7 @@ from tallybook.application import Metering, TallybookError
 
 from ..notation import Clock
 from .histories import BEGINNING, FORMULAS, LIFTED
+from .test_page_workers import fold_in_worker, fold_rows
 
 MIDNIGHT = BEGINNING.replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = [MIDNIGHT + timedelta(days=number) for number in range(5)]
@@ -215,7 +216,7 @@ def results(metering: Metering, as_of: datetime | None) -> list[object]:
 @settings(max_examples=60)
 @given(RULES, HISTORIES)
 def test_a_derived_meter_counts_as_a_meter_with_its_own_events(rules: Rules, history: Sequence[Step]) -> None:
-    """At every time since its configuration, in the read models, rebuilt from nothing, and from the ledger alone."""
+    """At every time since its configuration, rebuilt from nothing, from the ledger alone, and folded by workers."""
     clock = Clock(DAYS[-1] + timedelta(days=1))
     with ExitStack() as stack:
         ledger, twin = (stack.enter_context(Metering.open("sqlite://", policy=LIFTED, clock=clock)) for _ in range(2))
@@ -227,6 +228,10 @@ def test_a_derived_meter_counts_as_a_meter_with_its_own_events(rules: Rules, his
             assert ledger.replay_totals(DERIVED, start, end) == twin.replay_totals(DERIVED, start, end)
             assert ledger.totals(SOURCE, start, end) == twin.totals(SOURCE, start, end)
         assert ledger.verify().is_equal
+        plain = fold_rows(ledger, page_size=3)
+        with fold_in_worker():
+            assert fold_rows(ledger, page_size=3) == plain
+        assert results(ledger, None) == results(twin, None)
 
 
 def test_the_histories_cover_every_case() -> None:

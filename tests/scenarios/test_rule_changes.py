@@ -88,3 +88,17 @@ def test_changed_payload_keys_apply_and_earlier_ones_as_of_then(ledger: Ledger) 
     assert [event.customer for event in ledger.metering.events("calls", customer="beta", as_of=4)] == ["beta", "beta"]
     ledger.given("change  calls  sum  customer=account  at=12T09:00")
     ledger.then(total="one calls 30").then(total="one calls 15", as_of=5).then(total="two calls 9", as_of=5)
+
+
+def test_totals_of_the_ledger_alone_read_each_event_by_the_rules_of_its_time(ledger: Ledger) -> None:
+    """Rules that apply from a time on can't read the events before."""
+    ledger.given("""
+        meter  tokens  sum
+        10:05  acme tokens 1
+    """)
+    metering = ledger.metering
+    metering.rules.change("tokens", {"value_key": "size"}, reason="renamed", effective_from=moment("10T11:00"))
+    ledger.given("11:05  acme tokens -  size=2")
+    for start, end, value in (("10", "10T11:00", 1), ("10T11:00", "11", 2), ("10", "11", 3)):
+        (total,) = metering.replay_totals("tokens", moment(start), moment(end))
+        assert total.value == value

@@ -8,7 +8,8 @@ from ...notation import Ledger
 from .api_client import ApiClient, unix_time
 
 CONFIGURE = "/v1/billing/meters/configure"
-KEYS: dict[str, Any] = {
+Json = dict[str, Any]
+KEYS: Json = {
     "customer_mapping": {"event_payload_key": "customer"},
     "value_settings": {"event_payload_key": "size"},
 }
@@ -52,10 +53,10 @@ def test_invalid_derived_meters_and_events_are_rejected(ledger: Ledger, api: Api
     for source, expected in (("nothing", (400, "no_meter", "source")), ("bytes", (400, "derived_meter", "source"))):
         assert api.error("POST", CONFIGURE, event_name="more", source=source, **KEYS) == expected
     assert api.error("POST", CONFIGURE, event_name="bytes", **KEYS) == (400, "meter_already_exists", "event_name")
-    stripes = {"event_name": "more", "display_name": "More", "default_aggregation": {"formula": "sum"}}
+    stripes: Json = {"event_name": "more", "display_name": "More", "default_aggregation": {"formula": "sum"}}
     assert api.error("POST", "/v1/billing/meters", source="requests", **stripes)[:2] == (400, "parameter_unknown")
-    record, payload = "/v1/billing/meter_events", {"customer": "acme", "size": "1"}
-    assert api.error("POST", record, event_name="bytes", payload=payload) == (400, "derived_meter", "event_name")
-    status, code, _ = api.error("POST", record, event_name="requests", payload={"customer": "acme"})
+    record, event = "/v1/billing/meter_events", Json(payload={"customer": "acme"})
+    assert api.error("POST", record, event_name="bytes", **event) == (400, "derived_meter", "event_name")
+    status, code, _ = api.error("POST", record, event_name="requests", **event)
     assert (status, code) == (400, "payload_no_value_defined")
     assert api.error("POST", f"{api.meter_path('bytes')}/deactivate")[:2] == (400, "derived_meter")

@@ -14,7 +14,8 @@ FIELDS = {
     "event_name", "event_time_window", "livemode", "status", "status_transitions", "updated", "value_settings",
 }  # fmt: skip
 EXTRA_FIELDS = {
-    "filter", "multiplier", "optional_dimension_payload_keys", "revision", "rounding", "upcoming_rules",
+    "derived_meters", "filter", "multiplier", "optional_dimension_payload_keys", "revision", "rounding", "source",
+    "upcoming_rules",
 }  # fmt: skip
 
 
