@@ -80,16 +80,17 @@ class Program(Popen[str]):
 
     def _wait(self, timeout: float | None) -> int:
         """Return the exit code when the process has ended."""
-        if self.returncode is None:  # pyright: ignore[reportUnnecessaryComparison]
-            self._connection.settimeout(timeout)
-            try:
-                self._receive_status()
-            except TimeoutError:
-                raise TimeoutExpired(self.args, timeout or 0) from None
-        return self.returncode
+        if self.returncode is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            return self.returncode
+        self._connection.settimeout(timeout)
+        try:
+            return self._receive_status()
+        except TimeoutError:
+            raise TimeoutExpired(self.args, timeout or 0) from None
 
-    def _receive_status(self) -> None:
+    def _receive_status(self) -> int:
         status = self._connection.recv(64)
         assert status, "the preloaded process has ended"
-        self.returncode = command.exit_code(status)
+        self.returncode = code = command.exit_code(status)
         self._connection.close()
+        return code

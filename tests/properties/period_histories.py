@@ -197,12 +197,13 @@ class ReferenceLedger:
         self.closed.append(ClosedRecord(customer, bounds, self.rules, len(self.events), result))
 
     def close_used(self, number: int, zone: str) -> None:
-        """Close the day of a recorded meter event for its customer."""
+        """Close the day of a recorded meter event for its customer, if it is one of the days that are closed."""
         meter_events = [event for event in self.events if not event.entry.cancels]
         if meter_events:
             event = meter_events[number % len(meter_events)]
-            day = next(tile for tile in TILES[zone] if tile[0] <= event.entry.occurred_at < tile[1])
-            self.close(event.payload[self.rules.customer_key], day)
+            for day in TILES[zone]:
+                if day[0] <= event.entry.occurred_at < day[1]:
+                    self.close(event.payload[self.rules.customer_key], day)
 
     def reopen(self, number: int) -> None:
         """Reopen a closed period."""
