@@ -43,17 +43,24 @@ MARKERS = {
 
 LONGEST_FIRST = (
     "soak",
-    "http/test_openapi_conformance.py",
     "architecture/test_tools.py",
-    "simulate",
-    "processes",
-    "http",
+    "http/test_openapi_conformance.py",
     "faults",
     "docs",
+    "processes",
+    "http/ops",
+    "simulate",
+    "http",
     "packaging",
     "properties",
+    "contract",
+    "application",
+    "cli",
 )
-"""These tests run first, in this order, so that no core is idle at the end while another one runs a long test."""
+"""These tests run first, in this order, so that no core is idle at the end while another one runs a long test.
+
+The tests of a file run in one process, one file after another, so that they share its servers.
+"""
 
 settings.register_profile(
     "tallybook",

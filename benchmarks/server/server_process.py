@@ -7,9 +7,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 from tallybook.application import Metering
@@ -32,16 +34,12 @@ class ServerProcess:
         self.url = url
         self.environment = environment
         self.port = port or free_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[Any] | None = None
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
 
     def __enter__(self) -> "ServerProcess":
-        self.process = subprocess.Popen(
-            [_TALLYBOOK, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
-            env={**os.environ, **self.environment, "TALLYBOOK_LEDGER": self.url},
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
+        arguments = ("serve", "--host", "127.0.0.1", "--port", str(self.port))
+        self.process = self._start(arguments, {**os.environ, **self.environment, "TALLYBOOK_LEDGER": self.url})
         self._await_connections(self.process)
         return self
 
@@ -50,6 +48,9 @@ class ServerProcess:
     ) -> None:
         self.kill()
         self.log.close()
+
+    def _start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[Any]":
+        return subprocess.Popen([_TALLYBOOK, *arguments], env=environment, stdout=self.log, stderr=subprocess.STDOUT)
 
     def client(self, key: str) -> Client:
         """Return a client of this server with an access key."""

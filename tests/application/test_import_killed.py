@@ -1,13 +1,12 @@
 """An import killed at any moment: the ledger opens, contains whole batches of the first rows, and can be resumed.
 
-It is killed at twelve moments spread over the file; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
+It is killed at six moments spread over the file; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
 import random
 import sqlite3
 import subprocess
-import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -19,8 +18,9 @@ from tallybook.application import Metering
 from tallybook.application.usage_import.importer import BATCH_ROWS
 
 from ..cli.command_line import CommandLine
+from ..preloaded.program import Program
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "12"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "6"))
 VALUES = range(1, 6_001)
 SUMS = [0, *accumulate(VALUES)]
 MONTH = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 2, 1, tzinfo=UTC)
@@ -55,9 +55,8 @@ def test_a_killed_import_resumes_with_the_same_result(tallybook: CommandLine, mo
 
 def kill_import(tallybook: CommandLine, rows: int, seconds: float) -> int:
     """Kill an import `seconds` after `rows` rows are recorded; return the number of rows seen."""
-    program = Path(sys.executable).with_name("tallybook")
     arguments = ("import", "usage.csv", "--backfill", "--ledger", tallybook.url)
-    process = subprocess.Popen([program, *arguments], cwd=tallybook.folder, stdout=subprocess.DEVNULL)
+    process = Program("tallybook", *arguments, folder=tallybook.folder, stdout=subprocess.DEVNULL)
     with closing(sqlite3.connect(tallybook.ledger_file)) as ledger:
         recorded_rows = count_recorded(ledger)
         while recorded_rows < rows and process.poll() is None:

@@ -13,6 +13,8 @@ import pytest
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.interfaces.cli.output import check_output
 
+from tests.preloaded.program import Program
+
 PROGRAM = Path(sys.executable).with_name("tallybook")
 MARCH = ("--period", "2024-03")
 CHANGES = {
@@ -59,15 +61,25 @@ def close_stdout() -> None:
 
 
 def run(folder: Path, arguments: tuple[str, ...], output: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command with an output that is a full device, a pipe without a reader, or closed."""
+    """Run a command with an output that is a full device, a pipe without a reader, or closed.
+
+    The full device is the output of a preloaded program, which starts quickly.
+    """
+    if output == "full":
+        with (
+            Path("/dev/full").open("w") as full,
+            Program("tallybook", *arguments, folder=folder, stdout=full, stderr=subprocess.PIPE) as program,
+        ):
+            _, stderr = program.communicate()
+        return subprocess.CompletedProcess(arguments, program.returncode, "", stderr)
     reader, writer = os.pipe()
     os.close(reader)
     prepare: Callable[[], None] | None = close_stdout if output == "closed" else None
-    with Path("/dev/full").open("w") as full, os.fdopen(writer, "w") as pipe:
+    with os.fdopen(writer, "w") as pipe:
         return subprocess.run(
             [PROGRAM, *arguments],
             cwd=folder,
-            stdout=pipe if output == "pipe" else full,
+            stdout=pipe,
             stderr=subprocess.PIPE,
             text=True,
             check=False,

@@ -54,7 +54,7 @@ class Interrupted(BaseException):
     """Ends a rebuild, as KeyboardInterrupt does."""
 
 
-@pytest.mark.parametrize("page_size", [1, 2, 4, 10_000])
+@pytest.mark.parametrize("page_size", [1, 4, 10_000])
 @pytest.mark.parametrize("restarted", [False, True], ids=["uninterrupted", "restarted"])
 def test_a_rebuild_under_unchanged_rules_has_the_rows_of_the_live_generation(
     store: Store, page_size: int, restarted: bool
@@ -496,7 +496,7 @@ def test_concurrent_generation_operations_do_not_deadlock(store: Store) -> None:
         for thread in threads:
             thread.start()
         try:
-            for round_number in range(3):
+            for round_number in range(2):
                 candidate = metering.generations.rebuild(
                     rules={"tokens": {"formula": ("count", "sum")[round_number % 2]}}
                 ).number

@@ -7,20 +7,27 @@ import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 
 from tests.docs.documents import Step, is_expected
 from tests.postgres import programs
+from tests.preloaded.program import write_command
 
 _END_OF_STEP = "--- end of step ---"
 _TIMEOUT_SECONDS = 60
 
 
 class Shell:
-    """One bash process, in which `cd` and `export` last. `tallybook` and PostgreSQL's programs are on its PATH."""
+    """One bash process, in which `cd` and `export` last. `tallybook` and PostgreSQL's programs are on its PATH.
+
+    `tallybook` starts in a preloaded process. The installed file is run by test_serving.py and tests/packaging.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folders = (str(Path(sys.executable).parent), str(programs()), os.environ["PATH"])
+        self._commands = TemporaryDirectory(prefix="tallybook-")
+        write_command(Path(self._commands.name))
+        folders = (self._commands.name, str(Path(sys.executable).parent), str(programs()), os.environ["PATH"])
         environment = {**os.environ, "PATH": os.pathsep.join(folders), "COLUMNS": "100", "PYTHONUNBUFFERED": "1"}
         environment.pop("TALLYBOOK_LEDGER", None)
         self._process = subprocess.Popen(
@@ -36,6 +43,7 @@ class Shell:
     ) -> None:
         self._process.kill()
         self._process.communicate()
+        self._commands.cleanup()
 
     def run(self, command: str) -> str:
         """Run a command and return what it prints."""

@@ -13,7 +13,10 @@ KILLED_STATUS = 9
 
 @dataclass
 class FaultInjector:
-    """Injects a fault at statement or commit number `fail_at`; `was_reached` is set if there was such a statement."""
+    """Injects a fault at statement or commit number `fail_at`; `was_reached` is set if there was such a statement.
+
+    With `fail_at` 0 it only counts them.
+    """
 
     failure_mode: str
     fail_at: int
@@ -35,7 +38,7 @@ class FaultInjector:
         if self.failure_mode in FAULTS_AFTER or not self.is_armed:
             return
         self.count += 1
-        if self.count == self.fail_at or (self.count > self.fail_at and self.failure_mode == "permanently"):
+        if self.count == self.fail_at or (self.count > self.fail_at > 0 and self.failure_mode == "permanently"):
             self.was_reached = True
             FAULTS_BEFORE[self.failure_mode]()
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import httpx2
 
 from tallybook import Metering
+from tests.preloaded.program import Program
 
 TIMEOUT_SECONDS = 30
 FLUSH_SECONDS = 0.3
@@ -73,14 +74,13 @@ def serve(ledger_url: str, *options: str, **environment: str) -> Generator[Runni
     with TemporaryDirectory(prefix="tallybook-") as folder:
         log = Path(folder, "log")
         with log.open("w") as stderr:
-            process = Popen(
-                [TALLYBOOK, "serve", "--ledger", ledger_url, "--port", "0", *options],
+            process = Program(
+                "tallybook", "serve", "--ledger", ledger_url, "--port", "0", *options,
                 stdout=PIPE,
                 stderr=stderr,
-                text=True,
-                env={**os.environ, **environment},
-                start_new_session=True,  # it must not receive signals for the group of the tests
-            )
+                environment={**os.environ, **environment},
+                new_session=True,  # it must not receive signals for the group of the tests
+            )  # fmt: skip
         try:
             assert process.stdout is not None
             startup_line = process.stdout.readline()

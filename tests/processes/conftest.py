@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE, Popen
-from sys import executable
 
 import pytest
 
 from ..postgres import Database
+from ..preloaded.program import Program
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,14 +23,10 @@ def start() -> Iterator[Start]:
     with ExitStack() as exit_stack:
 
         def start_program(program: str, *arguments: object) -> "Popen[str]":
-            process = Popen(
-                [executable, "-m", f"{__package__}.programs", program, *map(str, arguments)],
-                cwd=ROOT,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                text=True,
-            )
+            process = Program(
+                "-m", f"{__package__}.programs", program, *map(str, arguments),
+                folder=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+            )  # fmt: skip
             exit_stack.enter_context(process)
             exit_stack.callback(process.kill)
             return process

@@ -16,7 +16,7 @@ from .test_killed import kill_after
 from .test_threads import run_together
 from .usage import BATCH_SIZE, END, START, VALUE, batch, count_and_sum, open_ledger
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
 PAGE = 50
 COUNTED = {"tokens": {"formula": "count"}}
 

@@ -1,6 +1,6 @@
 """A ledger opens after a kill at any moment, with every acknowledged batch, complete and recorded once.
 
-Each test kills at four moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
+Each test kills at two moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -15,7 +15,7 @@ from .ledgers import batch_sizes, delete_read_models, positions, projected_and_r
 from .test_positions import wait_until
 from .usage import BATCH_SIZE, VALUE, batch, count_and_sum, open_ledger
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "4"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
 PAGE = 100
 
 

@@ -1,6 +1,6 @@
 """A killed PostgreSQL server restarts with every acknowledged batch, complete and recorded once.
 
-Each test kills at three moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
+Each test kills at two moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import os
@@ -19,7 +19,7 @@ from .test_generations import record_batches
 from .test_positions import blocked_backends, close_gate, connect_to, wait_until
 from .usage import BATCH_SIZE, END, START, VALUE, batch, count_and_sum, open_ledger
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
 BATCHES = 60
 PAGE = 20
 SHUTDOWN_METHODS = (Server.kill, Server.stop_immediately)

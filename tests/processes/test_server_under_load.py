@@ -1,7 +1,7 @@
 """A server under load is killed or terminated: acknowledged requests are stored once, and retries complete the rest.
 
 Each request has its own customer, so that the ledger shows which requests it holds: with and without identifiers,
-of one event and of a hundred. Each test uses three moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
+of one event and of a hundred. Each test uses two moments; TALLYBOOK_TEST_KILL_MOMENTS sets another number.
 """
 
 import itertools
@@ -10,9 +10,10 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from subprocess import STDOUT
 
 import pytest
 from tallybook.application import Metering
@@ -22,10 +23,19 @@ from benchmarks.server.load import SendResult, send
 from benchmarks.server.server_benchmark import Totals, minutes_around, totals_of
 from benchmarks.server.server_process import ServerProcess, create_key
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "3"))
+from ..preloaded.program import Program
+
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
 CONNECTIONS = 8
 TIMEOUT_SECONDS = 60.0
 UNAVAILABLE = 503
+
+
+class PreloadedServer(ServerProcess):
+    """A server that starts quickly."""
+
+    def _start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> Program:
+        return Program("tallybook", *arguments, environment=environment, stdout=self.log, stderr=STDOUT)
 
 
 @pytest.mark.parametrize("moment", range(KILL_COUNT))
@@ -33,14 +43,14 @@ def test_a_killed_server_keeps_acknowledged_events(url: str, moment: int) -> Non
     """Each acknowledged request is stored once, others completely or not at all; after retries all count once."""
     rng = random.Random(9_000 + moment)
     key = create_key(url)
-    with ServerProcess(url) as server:
+    with PreloadedServer(url) as server:
         client = server.client(key)
         meters, token, started_at = client.create_meters(), client.open_session(), time.time()
         sent = send_until(server.kill, server.port, mixed_requests(key, token), rng)
     assert sent.rejected == []
     assert sent.unanswered != []
     check_acknowledged(url, sent)
-    with ServerProcess(url) as server:
+    with PreloadedServer(url) as server:
         resend_until_acknowledged(server.port, sent.unanswered)
         check_replayed(server.port, sent)
         client = server.client(key)
@@ -58,7 +68,7 @@ def test_a_terminated_server_answers_accepted_requests(url: str, moment: int) ->
     """The ledger holds exactly the acknowledged requests, the exit status is 0, and a retry completes rejected ones."""
     rng = random.Random(10_000 + moment)
     key = create_key(url)
-    with ServerProcess(url) as server:
+    with PreloadedServer(url) as server:
         client = server.client(key)
         client.create_meters()
         token = client.open_session()
@@ -66,7 +76,7 @@ def test_a_terminated_server_answers_accepted_requests(url: str, moment: int) ->
         assert server.wait() == 0, server.log_tail()
     assert {response.status for response in sent.rejected} <= {UNAVAILABLE}
     assert ledger_totals(url) == (totals_of(sent.acknowledged), sum(post.events for post in sent.acknowledged))
-    with ServerProcess(url) as server:
+    with PreloadedServer(url) as server:
         resend_until_acknowledged(server.port, [*sent.unanswered, *(response.post for response in sent.rejected)])
     assert ledger_totals(url) == (totals_of(all_requests(sent)), sum(post.events for post in all_requests(sent)))
 
@@ -74,7 +84,7 @@ def test_a_terminated_server_answers_accepted_requests(url: str, moment: int) ->
 def test_an_incomplete_request_does_not_block_shutdown(sqlite_url: str) -> None:
     """At shutdown the server waits for accepted requests, but not for a client that stopped in the middle of a body."""
     key = create_key(sqlite_url)
-    with ServerProcess(sqlite_url, TALLYBOOK_DRAIN_TIMEOUT_SECONDS="2") as server:
+    with PreloadedServer(sqlite_url, TALLYBOOK_DRAIN_TIMEOUT_SECONDS="2") as server:
         server.client(key).create_meters()
         (post,) = itertools.islice(single_requests(key, itertools.repeat("acme")), 1)
         with socket.create_connection(("127.0.0.1", server.port)) as silent:

@@ -226,6 +226,15 @@ class ReferenceLedger:
         assert groups == expected_groups(self.events, self.rules, customer, counted)
         self.closed.append(ClosedRecord(customer, bounds, counted, self.rules, len(self.events), result))
 
+    def close_used(self, number: int, zone: str) -> None:
+        """Close the day of a recorded meter event for its customer, if it is one of the days that are closed."""
+        meter_events = [event for event in self.events if not event.entry.cancels]
+        if meter_events:
+            event = meter_events[number % len(meter_events)]
+            for day in TILES[zone]:
+                if day[0] <= event.entry.occurred_at < day[1]:
+                    self.close(event.payload[self.rules.customer_key], day)
+
     def reopen(self, number: int) -> None:
         """Reopen a closed period."""
         if self.closed:
@@ -286,6 +295,9 @@ INCOMPLETE_RECORDS: st.SearchStrategy[Step] = st.tuples(PAYLOADS, MINUTES).map(
 CANCELS: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.cancel(number))
 REVOKES: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.revoke(number))
 CLOSES: st.SearchStrategy[Step] = PERIODS.map(lambda period: lambda book: book.close(*period))
+CLOSES_USED: st.SearchStrategy[Step] = st.tuples(NUMBERS, st.sampled_from(ZONES)).map(
+    lambda use: lambda book: book.close_used(*use)
+)
 REOPENS: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.reopen(number))
 RULE_CHANGES: st.SearchStrategy[Step] = CHANGES.map(lambda changes: lambda book: book.change_rules(changes))
 
@@ -295,11 +307,11 @@ def histories(*, max_size: int = 30) -> st.SearchStrategy[list[Step]]:
     early = st.lists(RECORDS, min_size=4, max_size=max_size // 3)
     # After an incomplete payload most keys can't change any more, so some histories have complete payloads only.
     late_steps = [
-        st.one_of(record_step, RECORDS, CANCELS, CANCELS, REVOKES, CLOSES, CLOSES, REOPENS, RULE_CHANGES)
+        st.one_of(record_step, RECORDS, CANCELS, CANCELS, REVOKES, CLOSES, CLOSES_USED, REOPENS, RULE_CHANGES)
         for record_step in (RECORDS, INCOMPLETE_RECORDS)
     ]
     later = st.one_of([st.lists(step, min_size=max_size // 3, max_size=max_size) for step in late_steps])
-    return st.tuples(early, CLOSES, later).map(lambda parts: [*parts[0], parts[1], *parts[2]])
+    return st.tuples(early, CLOSES_USED, later).map(lambda parts: [*parts[0], parts[1], *parts[2]])
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tallybook.projections import blocks
 from tallybook.projections.blocks import UsageBlock
 
 from ..notation import Clock
+from .coverage import first_examples, search, stop_if_covered
 from .histories import (
     BEGINNING,
     Step,
@@ -66,6 +67,7 @@ def open_with_limits(
         yield metering, clock
 
 
+@settings(max_examples=25)
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
 def test_any_range_and_window_equals_the_reference_model(
     history: list[Step],
@@ -97,6 +99,7 @@ def test_any_range_and_window_equals_the_reference_model(
                 )
 
 
+@settings(max_examples=25)
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
 def test_events_of_overlapping_blocks_are_ordered_by_time(
     history: list[Step],
@@ -119,6 +122,7 @@ def test_events_of_overlapping_blocks_are_ordered_by_time(
                     assert verdicts(explained) == expected_verdicts(visible, meter, None, between)
 
 
+@settings(max_examples=25)
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS)
 def test_blocks_match_their_usage_records(
     history: list[Step], limits: tuple[int, int, int], page_size: int, interval: int
@@ -146,9 +150,10 @@ def stored_blocks(metering: Metering) -> Iterator[tuple[UsageBlock, list[UsageRe
 
 def test_the_histories_cover_every_case() -> None:
     """Some have blocks that were split, concatenated, overlap, are cancelled completely, or cross a ragged edge."""
+    expected_kinds = {"cut", "joined", "overlapping", "cancelled whole", "over an edge", "within", "of an hour"}
     seen_kinds: set[str] = set()
 
-    @settings(max_examples=60, derandomize=True)
+    @first_examples(60)
     @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
     def collect(
         history: list[Step],
@@ -182,6 +187,7 @@ def test_the_histories_cover_every_case() -> None:
             "of an hour": any(run.key[1] % (86_400 * 10**6) for run, _ in stored),
         }
         seen_kinds.update(kind for kind, is_there in present.items() if is_there)
+        stop_if_covered(seen_kinds, expected_kinds)
 
-    collect()
-    assert seen_kinds == {"cut", "joined", "overlapping", "cancelled whole", "over an edge", "within", "of an hour"}
+    search(collect)
+    assert seen_kinds == expected_kinds

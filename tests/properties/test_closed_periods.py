@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Adjustment, ClosedPeriod
 
+from .coverage import first_examples, search, stop_if_covered
 from .period_histories import (
     CANCELS,
     NAMES,
@@ -28,7 +29,7 @@ from .period_histories import (
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(RULES, histories())
 def test_frozen_totals_stay_and_adjustments_equal_the_reference_model(rules: Rules, history: list[Step]) -> None:
     """For each closed period: the quantity, the difference, every event that caused it, and the rules difference."""
@@ -180,11 +181,9 @@ def test_the_histories_cover_every_case() -> None:
     }  # fmt: skip
     seen_kinds: set[str] = set()
 
-    @settings(max_examples=600, derandomize=True)
+    @first_examples(600)
     @given(RULES, histories())
     def collect(rules: Rules, history: list[Step]) -> None:
-        if seen_kinds >= expected_kinds:
-            return
         with open_reference(rules) as reference:
             run_steps(reference, history)
             for adjustment in reference.metering.periods.adjustments("calls"):
@@ -197,6 +196,7 @@ def test_the_histories_cover_every_case() -> None:
             for closed_record in reference.closed:
                 arguments = closed_record.rules.arguments
                 seen_kinds.update(key for key, value in arguments.items() if value != present[key])
+        stop_if_covered(seen_kinds, expected_kinds)
 
-    collect()
+    search(collect)
     assert seen_kinds >= expected_kinds

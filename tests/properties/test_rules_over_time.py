@@ -14,6 +14,7 @@ from tallybook.application import Metering, TallybookError
 from tallybook.domain.errors import RulesChangeInRange
 
 from ..notation import Clock
+from .coverage import first_examples, search, stop_if_covered
 from .histories import BEGINNING, LIFTED
 from .naive import HistoryEntry, cancelled_identifiers, effective
 
@@ -168,7 +169,7 @@ def check_totals(metering: Metering, reference: Reference, position: int) -> Non
         assert Fraction(total.value) == all_rules[-1].quantity(values)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(HISTORIES)
 def test_usage_counts_under_the_revision_in_effect(history: list[Step]) -> None:
     """As of each position, and after a rebuild from nothing."""
@@ -185,7 +186,7 @@ def test_usage_counts_under_the_revision_in_effect(history: list[Step]) -> None:
         check_totals(metering, reference, head)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(HISTORIES)
 def test_each_event_names_its_revision(history: list[Step]) -> None:
     """The contributions of a day add up to its total, and summaries are split where the formula changes."""
@@ -211,7 +212,7 @@ def test_the_histories_cover_every_case() -> None:
     }  # fmt: skip
     seen: set[str] = set()
 
-    @settings(max_examples=150, derandomize=True)
+    @first_examples(150)
     @given(HISTORIES)
     def collect(history: list[Step]) -> None:
         clock = Clock(DAYS[-1] + timedelta(days=1))
@@ -229,6 +230,7 @@ def test_the_histories_cover_every_case() -> None:
                 seen.add("revoked" if entry.revokes else "cancelled")
             elif reference.rules_at(entry.occurred_at, head).revision < len(reference.revisions):
                 seen.add("usage under an older revision")
+        stop_if_covered(seen, expected)
 
-    collect()
+    search(collect)
     assert seen >= expected

@@ -1,6 +1,7 @@
-"""`python -m tests.soak.misbehaving_clients PORT KEYS`: eight clients that misbehave, until the process is killed.
+"""`python -m tests.soak.misbehaving_clients PORT KEYS SECONDS`: eight clients that misbehave until they are killed.
 
-KEYS is a JSON list of access keys with all scopes, one for each client that has one.
+KEYS is a JSON list of access keys with all scopes, one for each client that has one. Each client starts a round of its
+misbehaviour every SECONDS, or as soon as the one before has ended.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 METER_PATH = "/v1/billing/meters/mtr_dG9rZW5z"
 SUMMARY_RANGE = "start_time=0&end_time=4102444800"
 LARGE_BODY = 3_900_000
-ROUND_SECONDS = 0.5
+ABANDONED_AFTER_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Client:
 async def abandon_slow_queries(client: Client) -> None:
     """Sixty queries as of a position whose connections are closed after half a second."""
     query = client.request("GET", f"{METER_PATH}/totals?{SUMMARY_RANGE}&limit=10000&as_of_position=50000")
-    await asyncio.gather(*(client.send(query, stay_seconds=ROUND_SECONDS, read=False) for _ in range(60)))
+    await asyncio.gather(*(client.send(query, stay_seconds=ABANDONED_AFTER_SECONDS, read=False) for _ in range(60)))
 
 
 async def leave_responses_unread(client: Client) -> None:
@@ -136,22 +137,23 @@ MISBEHAVIOURS: tuple[Callable[[Client], Awaitable[None]], ...] = (
 )  # fmt: skip
 
 
-async def repeat(misbehave: Callable[[Client], Awaitable[None]], client: Client) -> None:
+async def repeat(misbehave: Callable[[Client], Awaitable[None]], client: Client, round_seconds: float) -> None:
     """Misbehave for ever."""
     while True:
         started = time.monotonic()
         await misbehave(client)
-        await asyncio.sleep(max(0, started + ROUND_SECONDS - time.monotonic()))
+        await asyncio.sleep(max(0, started + round_seconds - time.monotonic()))
 
 
-async def main(port: int, keys: list[str]) -> None:
+async def main(port: int, keys: list[str], round_seconds: float) -> None:
     """Let all clients misbehave at once."""
     clients = [
         Client(port, "" if misbehave is connect_without_a_key else key)
         for misbehave, key in zip(MISBEHAVIOURS, keys, strict=True)
     ]
-    await asyncio.gather(*(repeat(misbehave, client) for misbehave, client in zip(MISBEHAVIOURS, clients, strict=True)))
+    rounds = zip(MISBEHAVIOURS, clients, strict=True)
+    await asyncio.gather(*(repeat(misbehave, client, round_seconds) for misbehave, client in rounds))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), json.loads(sys.argv[2])))
+    asyncio.run(main(int(sys.argv[1]), json.loads(sys.argv[2]), float(sys.argv[3])))

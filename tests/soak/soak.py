@@ -18,6 +18,7 @@ import psutil
 
 from tallybook import AcceptancePolicy, Metering
 from tests.http.running_server import RunningServer, create_key, serve
+from tests.soak import misbehaving_clients
 from tests.soak.misbehaving_clients import METER_PATH, MISBEHAVIOURS
 
 CUSTOMERS, EVENTS, LARGE_EVENTS = 500, 100_000, 9_000
@@ -53,8 +54,8 @@ def percentile(values: list[float], percent: int) -> float:
     return quantiles(values, n=100)[percent - 1]
 
 
-def run(seconds: float) -> Measurements:
-    """Let clients misbehave for some time, and return what the well-behaved ones measured."""
+def run(seconds: float, round_seconds: float = 0.5) -> Measurements:
+    """Let clients misbehave for some time, in rounds, and return what the well-behaved ones measured."""
     measurements = Measurements()
     with tempfile.TemporaryDirectory(prefix="tallybook-") as folder:
         url = f"sqlite:///{Path(folder, 'usage.db')}"
@@ -62,8 +63,8 @@ def run(seconds: float) -> Measurements:
         bad_keys = [create_key(url, "admin") for _ in MISBEHAVIOURS]
         good_keys = create_key(url, "record"), create_key(url, "read")
         with serve(url, TALLYBOOK_ACCESS_LOG="false") as server:
-            clients = [sys.executable, "-m", "tests.soak.misbehaving_clients", str(server.port), json.dumps(bad_keys)]
-            with subprocess.Popen(clients) as misbehaving:
+            arguments = str(server.port), json.dumps(bad_keys), str(round_seconds)
+            with subprocess.Popen([sys.executable, "-m", misbehaving_clients.__name__, *arguments]) as misbehaving:
                 try:
                     behave_well(server, good_keys, seconds, measurements)
                     assert misbehaving.poll() is None, "the misbehaving clients have ended"

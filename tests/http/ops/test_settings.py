@@ -22,6 +22,7 @@ from tallybook.domain.policy import AcceptancePolicy
 from typer.testing import CliRunner
 
 from tests.http.running_server import TALLYBOOK
+from tests.preloaded.program import Program
 
 VALID_SETTINGS: list[tuple[str, str, str, object]] = [
     ("LEDGER", "sqlite:///other.db", "ledger", "sqlite:///other.db"),
@@ -89,12 +90,14 @@ def test_an_invalid_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: s
 
 def usage_error(tmp_path: Path, *options: str, **environment: str) -> str:
     """Return the output of a usage error."""
-    completed = subprocess.run(
-        [TALLYBOOK, "serve", *options], env={"PATH": os.environ["PATH"], **environment}, cwd=tmp_path,
-        capture_output=True, text=True, timeout=30, check=False,
+    program = Program(
+        "tallybook", "serve", *options, folder=tmp_path, environment={"PATH": os.environ["PATH"], **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert (completed.returncode, completed.stdout, list(tmp_path.iterdir())) == (2, "", [])
-    return completed.stderr
+    with program:
+        stdout, stderr = program.communicate(timeout=30)
+    assert (program.returncode, stdout, list(tmp_path.iterdir())) == (2, "", [])
+    return stderr
 
 
 def test_invalid_settings_are_reported_and_nothing_is_created(tmp_path: Path) -> None:
