@@ -5,14 +5,17 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 
 from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
+from ..domain.billing_run import ControlTotal
 from ..domain.calendar import CalendarWindow
 from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, Not, OneOf
 from ..domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ..domain.errors import (
     AccessKeyNotFound,
+    BillingRunInProgress,
     CheckpointMismatch,
     Conflict,
     Corrupted,
+    CustomerWithoutUsage,
     DatabasePermissionDenied,
     DuplicateMeterEvent,
     GenerationInUse,
@@ -90,6 +93,8 @@ from .queries.verification import PeriodDifference, RowDifference, TableVerifica
 from .results import (
     AdjustingEvent,
     Adjustment,
+    BillingRunResult,
+    BillingRunView,
     ExplainedEvent,
     Explanation,
     ExplanationStream,
@@ -101,6 +106,8 @@ from .results import (
     PeriodGap,
     Receipt,
     Receipts,
+    RunDifference,
+    RunDifferenceReason,
     Total,
     Verdict,
 )
@@ -116,6 +123,9 @@ __all__ = [
     "All",
     "AnyOf",
     "BillingCycle",
+    "BillingRunInProgress",
+    "BillingRunResult",
+    "BillingRunView",
     "CalendarWindow",
     "Cancellation",
     "Checkpoint",
@@ -128,8 +138,10 @@ __all__ = [
     "Condition",
     "Conflict",
     "ConsistencyProof",
+    "ControlTotal",
     "Corrupted",
     "CustomerDifference",
+    "CustomerWithoutUsage",
     "DatabasePermissionDenied",
     "DuplicateMeterEvent",
     "EntryExists",
@@ -214,6 +226,8 @@ __all__ = [
     "RulesChangeInRange",
     "RulesConflict",
     "RulesRevisionView",
+    "RunDifference",
+    "RunDifferenceReason",
     "Scope",
     "Signature",
     "SignedCheckpoint",

@@ -128,8 +128,8 @@ METER_TOPICS = frozenset({_CONFIGURED, _RULES_CHANGED})
 """The topics of events that change the fold of a meter."""
 _NON_USAGE_TOPICS = frozenset(
     {
-        "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "AccessKeyCreated",
-        "AccessKeyRevoked",
+        "Renamed", "Deactivated", "Reactivated", "PeriodClosed", "PeriodReopened", "BillingRunStarted",
+        "BillingRunClosed", "AccessKeyCreated", "AccessKeyRevoked",
     }
 )  # fmt: skip
 _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {

@@ -128,7 +128,7 @@ class Ledger(Application[str]):
 
     def meters(self, as_of: AsOf | None = None) -> Iterator[Meter]:
         """Return all meters that were configured at `as_of`, as they were then, by event name."""
-        return cast(Iterator[Meter], self._aggregates(self.ledger_recorder.select_by_prefix(METER_PREFIX), as_of))
+        return cast(Iterator[Meter], self.aggregates(self.ledger_recorder.select_by_prefix(METER_PREFIX), as_of))
 
     def changed_rules(self) -> PinnedRules:
         """Return the rules over time, by event name, of the meters whose rules have changed since configuration."""
@@ -217,7 +217,7 @@ class Ledger(Application[str]):
         else:
             prefix = PERIOD_PREFIX if event_name is None else CustomerPeriods.stream_id(event_name, "")
             stored = self.ledger_recorder.select_by_prefix(prefix)
-        return cast(Iterator[CustomerPeriods], self._aggregates(stored, as_of))
+        return cast(Iterator[CustomerPeriods], self.aggregates(stored, as_of))
 
     def closed_period_positions(self) -> Mapping[str, Sequence[int]]:
         """Return the positions of all closings in order, by the stream of their customer and meter."""
@@ -232,7 +232,7 @@ class Ledger(Application[str]):
     def find_access_key(self, key_id: str, default: Sequence[Notification] = ()) -> AccessKey | None:
         """Return the access key with this id, or one loaded from the events `default`; None if there are none."""
         stored = self.ledger_recorder.select_stream(AccessKey.stream_id(key_id)) or default
-        return next(cast(Iterator[AccessKey], self._aggregates(stored, None)), None)
+        return next(cast(Iterator[AccessKey], self.aggregates(stored, None)), None)
 
     def access_key_version(self, key_id: str) -> int:
         """Return the version of an access key: the number of its events."""
@@ -242,17 +242,18 @@ class Ledger(Application[str]):
         """Return all access keys in the order of their creation, including revoked ones."""
         stored = self.ledger_recorder.select_by_prefix(KEY_PREFIX)
         created_at = {event.originator_id: event.id for event in stored if event.originator_version == 1}
-        return sorted(cast(Iterator[AccessKey], self._aggregates(stored, None)), key=lambda key: created_at[key.id])
+        return sorted(cast(Iterator[AccessKey], self.aggregates(stored, None)), key=lambda key: created_at[key.id])
 
     # --- appending --------------------------------------------------------------------------------
 
-    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
+    def append(self, events: Sequence[CanMutateAggregate[str]], versions: Mapping[str, int] | None = None) -> None:
         """Store `events` in one transaction.
 
-        Raises the library's IntegrityError, with nothing stored, if another process stored one of these versions.
+        Raises the library's IntegrityError, with nothing stored, if another process stored one of these versions, and
+        ConcurrentStreamUpdate if a stream has grown past its version in `versions`.
         """
         if events:
-            self.ledger_recorder.insert_rows(self._rows(events))
+            self.ledger_recorder.insert_rows(self._rows(events), versions)
 
     def append_meter_events(
         self,
@@ -290,7 +291,7 @@ class Ledger(Application[str]):
         """Return the key-value store in the same database."""
         return self.ledger_recorder.key_value_store()
 
-    def _aggregates(self, stored_events: Iterable[Notification], as_of: AsOf | None) -> Iterator[Aggregate]:
+    def aggregates(self, stored_events: Iterable[Notification], as_of: AsOf | None) -> Iterator[Aggregate]:
         """Return the aggregates of `stored_events`, which are sorted by stream and version, as they were at `as_of`.
 
         An event of a stream is not included without those before it, even if the clock went backwards in between.

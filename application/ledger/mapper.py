@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from ...domain.access_key import AccessKey
 from ...domain.aggregate import Aggregate
+from ...domain.billing_run import BillingRun
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.meter import Meter
 from ...domain.meter_event import MeterEvent, MeterEventData
@@ -21,6 +22,7 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
     Meter: (Meter.Configured, Meter.Renamed, Meter.RulesChanged, Meter.Deactivated, Meter.Reactivated),
     MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled),
     CustomerPeriods: (CustomerPeriods.PeriodClosed, CustomerPeriods.PeriodReopened),
+    BillingRun: (BillingRun.BillingRunStarted, BillingRun.BillingRunClosed),
     AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
 }
 TOPICS: dict[str, type[Aggregate.Event]] = {

@@ -8,16 +8,19 @@ from ...domain.counting import UsageRecord
 from ...domain.customer_periods import ClosedPeriod
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
+from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import DimensionGroups, group_order
 from ...projections.models import AsOf
+from ...projections.ports import ReadModelReader
 from ...projections.usage_view import VerdictChange
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
 from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
-from .dimension_query import Where, parse_dimensions
+from .changed_periods import ChangedPeriods
+from .dimension_query import NO_DIMENSIONS, Where, parse_dimensions
 from .events import event_view_fields, verdict_for
 from .gaps import compute_gaps, gaps_by_range
 from .meter_query import MeterQueryFactory, OpenMeter
@@ -53,6 +56,9 @@ class PeriodQueries:
         would make is reported in `rules_difference` and not owed. A closed period without later changes has no
         adjustment.
 
+        A customer without a closing in a range that was billed, by a run or one by one, whose usage there was all
+        recorded afterwards, has an adjustment of a period with the quantity 0; `is_late` is set in it.
+
         `where` selects usage by its dimension values, and `group_by` adds the part of each combination of the values of
         these dimensions. Both name dimensions of the rules that the periods were closed under.
         """
@@ -63,14 +69,17 @@ class PeriodQueries:
             known_or_head = known or AsOf(position=read_models.position())
             meter = self._meter_queries.open_meter(read_models, event_name, known)
             meter = meter._replace(as_of=known_or_head)
-            periods = self._closed_periods(event_name, customer, bounds, known_or_head)
+            schedule_at, is_partial = self._schedule_at(read_models, event_name), dimensions is not NO_DIMENSIONS
+            changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial)
             views = RangeViews(meter, dimensions)
-            by_range = sorted(
-                (period for period in periods if period.is_closed), key=lambda period: (period.start, period.end)
-            )
-            computed = [self._adjustment(meter, views, period) for period in by_range]
+            computed = [self._adjustment(meter, views, *found) for found in changed.find(customer, bounds)]
         adjustments = [adjustment for adjustment in computed if adjustment is not None]
         return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
+
+    def _schedule_at(self, read_models: ReadModelReader, event_name: str) -> Callable[[int], RulesSchedule]:
+        """Return a function that returns the rules of a meter over time as known at a position."""
+        open_meter = self._meter_queries.open_meter
+        return lambda position: open_meter(read_models, event_name, AsOf(position=position)).schedule
 
     def _closed_periods(
         self, event_name: str, customer: str | None, bounds: _OpenBounds, as_of: AsOf | None
@@ -86,7 +95,9 @@ class PeriodQueries:
         ]
         return sorted(overlapping, key=lambda period: (period.customer, period.start))
 
-    def _adjustment(self, meter: OpenMeter, views: RangeViews, period: ClosedPeriod) -> Adjustment | None:
+    def _adjustment(
+        self, meter: OpenMeter, views: RangeViews, period: ClosedPeriod, is_late: bool
+    ) -> Adjustment | None:
         """Return what is owed on a period under the rules it was closed under; None if nothing has changed."""
         rules, as_of = period.rules, _as_of_including(meter.as_of, period)
         bounds, view = bounds_of(period), views.at_closing(period)
@@ -118,6 +129,7 @@ class PeriodQueries:
                 for fields, (change, difference) in zip(events, changed, strict=True)
             ),
             groups=_group_adjustments(view.parts[0].groups, rules, counted_before, counted_now),
+            is_late=is_late,
         )
 
     @retry_on_connection_loss

@@ -13,24 +13,35 @@ from .meter_query import Bounds, MeterQuery
 
 def compute_period_totals(query: MeterQuery, customer: str, bounds: Bounds) -> PeriodTotals:
     """Return the totals of a customer in a range, with the rules, position and digest they were computed from."""
-    rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
-    counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-    groups = query.view.parts[-1].groups
-    by_group = totals_by_group(counted, groups)
-    totals = Totals.merge_all(list(by_group.values()))
-    quantity = rules.quantity(totals)
-    return PeriodTotals(
-        quantity=quantity,
-        billable=rules.billable(quantity),
-        sum=totals.sum,
-        count=totals.count,
-        last=totals.last,
-        rules=rules,
-        revision=query.revision,
-        position=query.position,
-        digest=usage_digest(counted),
-        groups=_period_groups(groups, rules, by_group),
-    )
+    verdicts = query.view.verdicts(query.customer_id(customer), *bounds, query.as_of)
+    return PeriodTotalsFactory(query).totals([verdict.record for verdict in verdicts if verdict.is_counted])
+
+
+class PeriodTotalsFactory:
+    """Computes the totals of customers in a range. It looks up rules and position once, for all customers."""
+
+    def __init__(self, query: MeterQuery) -> None:
+        """Raise RulesChangeInRange if the range of the query has no single quantity."""
+        self._rules, self._revision, self._position = query.rules, query.revision, query.position
+        self._groups = query.view.parts[-1].groups
+
+    def totals(self, counted: Sequence[UsageRecord]) -> PeriodTotals:
+        """Return the totals of the counted records of a customer."""
+        rules, by_group = self._rules, totals_by_group(counted, self._groups)
+        totals = Totals.merge_all(list(by_group.values()))
+        quantity = rules.quantity(totals)
+        return PeriodTotals(
+            quantity=quantity,
+            billable=rules.billable(quantity),
+            sum=totals.sum,
+            count=totals.count,
+            last=totals.last,
+            rules=rules,
+            revision=self._revision,
+            position=self._position,
+            digest=usage_digest(counted),
+            groups=_period_groups(self._groups, rules, by_group),
+        )
 
 
 def totals_by_group(records: Sequence[UsageRecord], groups: DimensionGroups) -> dict[Group, Totals]:

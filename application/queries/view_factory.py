@@ -45,6 +45,11 @@ class ViewFactory:
                 parts.append(ViewPart(part_start, part_end, select_usage(source, selected), groups, revision))
         return UsageView(parts)
 
+    def first_customers(self, limit: int) -> list[str]:
+        """Return the names of up to `limit` customers with usage of the meter, those with the lowest ids."""
+        reader, last_part = self._read_models, self._meter.folded[-1]
+        return list(reader.customer_names(reader.customers_after(last_part.meter_id, 0, limit)).values())
+
     def _sources(self, rules: Rules, in_range: RulesInRange) -> Iterator[tuple[int, int, UsageSource]]:
         """Yield the usage in a range under one revision of the rules, as parts of it or as a whole."""
         overlapping = list(self._folded_between(in_range.start, in_range.end))

@@ -108,6 +108,17 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return the events of one stream, by version."""
         ...
 
+    def select_streams(self, streams: Sequence[str]) -> Sequence[Notification]:
+        """Return the events of these streams, by stream and version."""
+        ...
+
+    def select_prefix_page(self, prefix: str, after: tuple[str, int], limit: int) -> Sequence[Notification]:
+        """Return up to `limit` events of streams whose ids begin with `prefix`, by stream and version.
+
+        They are those after the stream and version `after`.
+        """
+        ...
+
     def select_by_prefix(self, prefix: str) -> Sequence[Notification]:
         """Return the events of all streams whose ids begin with `prefix`, by stream and version."""
         ...

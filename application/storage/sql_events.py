@@ -52,6 +52,23 @@ class SqlEventReader(ABC):
         """Return the events of one stream, by version."""
         return self.notifications("WHERE originator_id = ? ORDER BY originator_version", (stream,))
 
+    def select_streams(self, streams: Sequence[str]) -> Sequence[Notification]:
+        """Return the events of these streams, by stream and version."""
+        events: list[Notification] = []
+        for first in range(0, len(streams), _STREAMS_PER_STATEMENT):
+            some = sorted(set(streams[first : first + _STREAMS_PER_STATEMENT]))
+            clause = f"WHERE originator_id IN ({','.join('?' * len(some))}) ORDER BY originator_id, originator_version"
+            events += self.notifications(clause, some)
+        return events
+
+    def select_prefix_page(self, prefix: str, after: tuple[str, int], limit: int) -> Sequence[Notification]:
+        """Return up to `limit` events of streams with this prefix after a stream and version, by stream and version."""
+        return self.notifications(
+            "WHERE (originator_id, originator_version) > (?, ?) AND originator_id < ?"
+            " ORDER BY originator_id, originator_version LIMIT ?",
+            (*after, _prefix_upper_bound(prefix), limit),
+        )
+
     def select_by_prefix(self, prefix: str) -> Sequence[Notification]:
         """Return the events of all streams whose ids begin with `prefix`, by stream and version."""
         return self.notifications(
@@ -81,6 +98,9 @@ class SqlEventReader(ABC):
     ) -> list[PositionedEventRow]:
         """Return the rows of a table that a clause selects."""
         return self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} {clause}", params)
+
+
+_STREAMS_PER_STATEMENT = 500
 
 
 def _prefix_upper_bound(prefix: str) -> str:

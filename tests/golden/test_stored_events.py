@@ -92,6 +92,8 @@ def test_the_fold_reads_every_stored_event() -> None:
         "RulesChanged",
         "PeriodClosed",
         "PeriodReopened",
+        "BillingRunStarted",
+        "BillingRunClosed",
         "AccessKeyCreated",
         "AccessKeyRevoked",
     )

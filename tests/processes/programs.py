@@ -116,7 +116,7 @@ def close(url: str, days: str) -> None:
         sys.stdin.readline()
         for day in map(int, days.split(",")):
             try:
-                closed = metering.periods.close("tokens", "acme", START, START.replace(day=day))
+                closed = metering.periods.close("tokens", "acme", START, START.replace(day=day), allow_empty=True)
             except PeriodOverlaps:
                 print_line(day, 0, 0)
             else:

@@ -85,6 +85,14 @@ class DailyUsage:
         """Not called."""
         raise NotImplementedError
 
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[tuple[int, list[UsageRecord]]]:
+        """Not called."""
+        raise NotImplementedError
+
+    def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
+        """Not called."""
+        raise NotImplementedError
+
 
 def peak_bytes(end: int, as_of: AsOf | None = None) -> int:
     """Return the peak memory in bytes of a total over one record for each day."""

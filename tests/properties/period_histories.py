@@ -112,7 +112,9 @@ def expected_verdicts(
 
     return {
         entry.identifier: (verdict(entry), adds.get(entry.identifier, Fraction(0)))
-        for entry in entries_between([entry for entry in entries if not entry.cancels], customer, *bounds)
+        for entry in entries_between(
+            [entry for entry in entries if not entry.cancels], customer, *bounds, allow_empty=True
+        )
     }
 
 
@@ -184,13 +186,13 @@ class ReferenceLedger:
         closed_periods = [period for period in self.closed if period.customer == customer]
         first = next((period for period in closed_periods if period.bounds == bounds), None)
         if first is not None:
-            assert self.metering.periods.close("calls", customer, *bounds) == first.result
+            assert self.metering.periods.close("calls", customer, *bounds, allow_empty=True) == first.result
             return
         if any(period.bounds[0] < bounds[1] and bounds[0] < period.bounds[1] for period in closed_periods):
             with pytest.raises(PeriodOverlaps):
-                self.metering.periods.close("calls", customer, *bounds)
+                self.metering.periods.close("calls", customer, *bounds, allow_empty=True)
             return
-        result = self.metering.periods.close("calls", customer, *bounds, group_by=self.rules.group_by)
+        result = self.metering.periods.close("calls", customer, *bounds, group_by=self.rules.group_by, allow_empty=True)
         assert Fraction(result.quantity) == expected_total(self.events, self.rules, customer, bounds)
         groups = {group.dimensions["region"]: Fraction(group.quantity) for group in result.groups}
         assert groups == expected_groups(self.events, self.rules, customer, bounds)

@@ -29,6 +29,7 @@ TOPICS = {
     "meter": ("Configured", "Renamed", "RulesChanged", "Deactivated", "Reactivated"),
     "event": ("UsageRecorded", "EventCancelled"),
     "period": ("PeriodClosed", "PeriodReopened"),
+    "run": ("BillingRunStarted", "BillingRunClosed"),
     "key": ("AccessKeyCreated", "AccessKeyRevoked"),
 }
 """The topics of each kind of stream. A change needs a new version of the schema."""
