@@ -79,6 +79,17 @@ from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
+from .billing_results import (
+    BillingRunResult,
+    BillingRunView,
+    MeterPeriodStatus,
+    PartialClosing,
+    PeriodStatus,
+    RunDifference,
+    RunDifferenceReason,
+    UnbilledReason,
+    UnbilledUsage,
+)
 from .checkpoints.checkpoint import Checkpoint, Note, Signature
 from .checkpoints.checkpoint_file import SignedCheckpoint
 from .checkpoints.comparison import CheckpointDifference
@@ -93,8 +104,6 @@ from .queries.verification import PeriodDifference, RowDifference, TableVerifica
 from .results import (
     AdjustingEvent,
     Adjustment,
-    BillingRunResult,
-    BillingRunView,
     ExplainedEvent,
     Explanation,
     ExplanationStream,
@@ -106,8 +115,6 @@ from .results import (
     PeriodGap,
     Receipt,
     Receipts,
-    RunDifference,
-    RunDifferenceReason,
     Total,
     Verdict,
 )
@@ -191,6 +198,7 @@ __all__ = [
     "MeterEventsRejected",
     "MeterInactive",
     "MeterNotFound",
+    "MeterPeriodStatus",
     "MeterView",
     "Metering",
     "MissingCustomer",
@@ -204,12 +212,14 @@ __all__ = [
     "Note",
     "OneOf",
     "Outcome",
+    "PartialClosing",
     "PeriodDifference",
     "PeriodGap",
     "PeriodGroup",
     "PeriodNotClosed",
     "PeriodNotEnded",
     "PeriodOverlaps",
+    "PeriodStatus",
     "PeriodTotals",
     "PermissionDenied",
     "PostgresSettings",
@@ -239,6 +249,8 @@ __all__ = [
     "TooManyDigits",
     "Total",
     "Unavailable",
+    "UnbilledReason",
+    "UnbilledUsage",
     "UnknownTimezone",
     "UnsupportedSchemaVersion",
     "UpcomingRules",

@@ -6,7 +6,6 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from ..domain.billing_run import BillingRun, ControlTotal
 from ..domain.customer_periods import ClosedPeriod
 from ..domain.decimals import ZERO
 from ..domain.errors import InvalidRequest, TallybookError
@@ -262,79 +261,3 @@ class GenerationView:
     head: int
     rules: dict[str, Rules]
     effective_from: dict[str, datetime | None]
-
-
-class RunDifferenceReason(StrEnum):
-    """Why usage of a customer is not, or not as it was at the position of the run, in its closings."""
-
-    NOT_CLOSED = "not_closed"
-    CLOSED_BEFORE = "closed_before"
-    LATE = "late"
-
-
-@dataclass(frozen=True, slots=True)
-class RunDifference:
-    """Usage of a customer that is not in the closings of a billing run, or in them and not in the usage; signed.
-
-    `sum` and `count` are those of the counted events. A customer that was not closed has the `error`; if the customer
-    is None, the meter could not be closed for any. A customer that was closed before the run was closed with other
-    totals than it had at the position of the run; the difference is owed as an adjustment, like that of a late one.
-    """
-
-    event_name: str
-    customer: str | None
-    reason: RunDifferenceReason
-    sum: Decimal
-    count: int
-    error: TallybookError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class BillingRunView:
-    """A billing run of the period [start, end). `closed_at` is None until all customers are processed.
-
-    All of its closings are computed from the events up to `position`. `meters` are its control totals, and `customers`
-    is the number of customers with a closing on any of them.
-    """
-
-    number: int
-    start: datetime
-    end: datetime
-    timezone: str
-    event_names: tuple[str, ...]
-    is_for_all_meters: bool
-    group_by: tuple[str, ...]
-    position: int
-    started_at: datetime
-    started_by: str | None
-    closed_at: datetime | None
-    closed_by: str | None
-    customers: int
-    meters: tuple[ControlTotal, ...]
-
-    @classmethod
-    def from_run(cls, run: BillingRun) -> "BillingRunView":
-        """Return the view of a run."""
-        return cls(
-            run.number, run.start, run.end, run.timezone, run.event_names, run.is_for_all_meters, run.group_by,
-            run.position, run.created_on, run.started_by, run.closed_at, run.closed_by, run.customers, run.meters,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class BillingRunResult:
-    """The result of a billing run. `was_closed` is true if it was closed before this call, which changed nothing.
-
-    The sum of the closings and of all `difference_count` differences is the usage of each meter at the position of the
-    run. The first 1,000 differences are listed.
-    """
-
-    run: BillingRunView
-    was_closed: bool
-    differences: tuple[RunDifference, ...] = ()
-    difference_count: int = 0
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the period of each customer with usage is closed."""
-        return not any(meter.not_closed for meter in self.run.meters)

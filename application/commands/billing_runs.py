@@ -17,11 +17,11 @@ from ...domain.errors import BillingRunInProgress
 from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import AsOf
+from ..billing_results import BillingRunResult, BillingRunView, RunDifference
 from ..ledger.closings import billing_runs
 from ..ledger.ledger import Ledger
 from ..queries.dimension_query import DimensionArguments, parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
-from ..results import BillingRunResult, BillingRunView, RunDifference
 from ..storage.ports import ConcurrentStreamUpdate
 from ..validation import optional_note, require_event_name, require_texts, require_time_range
 from .run_closings import MeterRun, RunProgress

@@ -10,13 +10,13 @@ from ...domain.errors import PeriodNotClosed
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
+from ..billing_results import BillingRunResult
 from ..ledger.ledger import Ledger
 from ..queries.adjustments import PeriodQueries
 from ..queries.customers import require_usage
 from ..queries.dimension_query import parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
 from ..queries.period_totals import compute_period_totals
-from ..results import BillingRunResult
 from ..validation import (
     optional_note,
     require_bool,

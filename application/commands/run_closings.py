@@ -15,13 +15,13 @@ from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ...projections.models import AsOf
 from ...projections.usage_view import CustomerUsage, UsageView
+from ..billing_results import RunDifference, RunDifferenceReason
 from ..interruption import check_interruption
 from ..ledger.closings import CustomerClosings, billing_runs, closings_of, read_closings
 from ..ledger.ledger import Ledger
 from ..queries.dimension_query import DimensionArguments
 from ..queries.meter_query import OpenMeter
 from ..queries.period_totals import PeriodTotalsFactory
-from ..results import RunDifference, RunDifferenceReason
 
 CUSTOMERS_PER_TRANSACTION = 500
 MAX_LISTED_DIFFERENCES = 1_000

@@ -1,5 +1,6 @@
 """Closed periods and what is owed on them: the signed difference since each was closed."""
 
+import builtins
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -15,11 +16,22 @@ from ...projections.dimensions import DimensionGroups, group_order
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader
 from ...projections.usage_view import VerdictChange
+from ..billing_results import BillingRunView, PeriodStatus
+from ..ledger.closings import billing_runs
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
-from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
+from ..validation import (
+    optional_customer,
+    optional_time_range,
+    parse_as_of,
+    require_event_name,
+    require_int,
+    require_texts,
+    require_time_range,
+)
 from .changed_periods import ChangedPeriods
+from .completeness import Completeness
 from .dimension_query import NO_DIMENSIONS, Where, parse_dimensions
 from .events import event_view_fields, verdict_for
 from .gaps import compute_gaps, gaps_by_range
@@ -75,6 +87,31 @@ class PeriodQueries:
             computed = [self._adjustment(meter, views, *found) for found in changed.find(customer, bounds)]
         adjustments = [adjustment for adjustment in computed if adjustment is not None]
         return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
+
+    @retry_on_connection_loss
+    def status(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        meters: Sequence[str] | None = None,
+        as_of: datetime | int | None = None,
+        limit: int | None = 1_000,
+    ) -> PeriodStatus:
+        """Return whether all usage in [start, end) is billed, on some meters, on all if None, and what is not.
+
+        Usage is billed if it is in a closed period, or owed as an adjustment. Usage that a rule change moved to another
+        customer is not billed for that one. Each list has up to `limit` entries, all if None.
+        """
+        bounds, known = require_time_range(start, end).bounds, parse_as_of(as_of)
+        names = None if meters is None else require_texts(meters, "meters", 500, 1_000)
+        maximum = None if limit is None else require_int(limit, "limit", 0, 2**31)
+        return Completeness(self._ledger, self._meter_queries).status(bounds, names, known, maximum)
+
+    @retry_on_connection_loss
+    def runs(self, *, as_of: datetime | int | None = None) -> builtins.list[BillingRunView]:
+        """Return the billing runs, in the order in which they were started, also those that were interrupted."""
+        return [BillingRunView.from_run(run) for run in billing_runs(self._ledger, parse_as_of(as_of))]
 
     def _schedule_at(self, read_models: ReadModelReader, event_name: str) -> Callable[[int], RulesSchedule]:
         """Return a function that returns the rules of a meter over time as known at a position."""

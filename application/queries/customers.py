@@ -16,7 +16,7 @@ def require_usage(meter: OpenMeter, customer: str) -> None:
     names = meter.views.first_customers(MAX_COMPARED_NAMES)
     raise CustomerWithoutUsage(
         f"The customer {abbreviated_repr(customer)} never had usage on {meter.event_name!r}."
-        f"{suggest_names('customers', customer, names)} To close an empty period for an invoice of 0, allow it.",
+        f"{suggest_names('customers', customer, names)} Set allow_empty to close an empty period.",
         field="customer",
         value=customer,
     )

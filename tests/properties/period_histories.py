@@ -112,9 +112,7 @@ def expected_verdicts(
 
     return {
         entry.identifier: (verdict(entry), adds.get(entry.identifier, Fraction(0)))
-        for entry in entries_between(
-            [entry for entry in entries if not entry.cancels], customer, *bounds, allow_empty=True
-        )
+        for entry in entries_between([entry for entry in entries if not entry.cancels], customer, *bounds)
     }
 
 
