@@ -17,7 +17,7 @@ BUCKET = "meter tokens, bucket_seconds {}, start {}, customer {}"
 def tallybook(tmp_path: Path) -> CommandLine:
     """Close October for all customers; the last event is at position 8."""
     line = october_ledger(tmp_path)
-    line.run("period", "close", "tokens", "--all", *OCTOBER)
+    line.run("period", "run", "tokens", *OCTOBER)
     return line
 
 

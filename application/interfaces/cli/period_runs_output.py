@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BillingRunResult,
         BillingRunView,
         MeterPeriodStatus,
+        PartialClosing,
         PeriodStatus,
         RunDifference,
         UnbilledUsage,
