@@ -31,7 +31,8 @@ def test_runs_are_listed_with_their_control_totals(ledger: Ledger, api: ApiClien
     assert (first["status"], first["customers"], first["timezone"]) == ("closed", 2, "UTC")
     assert (first["closed_by"], first["created"]) == ("finance", unix_time("11T02:00"))
     (total,) = first["meters"]
-    assert (str(total["sum"]), str(total["usage_sum"]), total["count"], total["not_closed"]) == ("105.50", "105.50", 2, 0)
+    assert (str(total["sum"]), str(total["usage_sum"])) == ("105.50", "105.50")
+    assert (total["count"], total["not_closed"]) == (2, 0)
     page = api.get(RUNS, limit=1)
     assert (page["data"], page["has_more"]) == ([second], True)
     assert api.get(RUNS, starting_after=second["id"])["data"] == [first]
