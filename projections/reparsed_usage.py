@@ -107,7 +107,8 @@ class ReparsedUsage:
 
     def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
         """Return, by customer id, the position of the last change after `after` of the usage in [start, end)."""
-        return self._projected.last_changes(start, end, after) if self._same_customers else None
+        changes = self._projected.last_changes(start, end, after)
+        return changes if self._same_customers or not changes else None
 
     def _counted_by_rules(self, projected: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
         if self._same_payload:

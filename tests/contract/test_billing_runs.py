@@ -157,7 +157,7 @@ def test_customers_without_changes_are_not_read_for_adjustments(calls: Metering)
     }  # fmt: skip
 
 
-def test_a_run_is_refused_before_the_period_has_ended(calls: Metering) -> None:
+def test_a_run_is_rejected_before_the_period_has_ended(calls: Metering) -> None:
     """Nothing is stored then."""
     for start, end, error in (
         (START, NOW + timedelta(days=1), PeriodNotEnded),
