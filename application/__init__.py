@@ -5,16 +5,19 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 
 from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
+from ..domain.billing_run import ControlTotal
 from ..domain.bulk_cancellation import BulkCancellationStatus, CancellationSelection
 from ..domain.calendar import CalendarWindow
 from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, Not, OneOf
 from ..domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ..domain.errors import (
     AccessKeyNotFound,
+    BillingRunInProgress,
     CancellationNotFound,
     CheckpointMismatch,
     Conflict,
     Corrupted,
+    CustomerWithoutUsage,
     DatabasePermissionDenied,
     DuplicateMeterEvent,
     GenerationInUse,
@@ -79,6 +82,17 @@ from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
+from .billing_results import (
+    BillingRunResult,
+    BillingRunView,
+    MeterPeriodStatus,
+    PartialClosing,
+    PeriodStatus,
+    RunDifference,
+    RunDifferenceReason,
+    UnbilledReason,
+    UnbilledUsage,
+)
 from .cancellation_views import BulkCancellationView, CancellationPreview, CancellationPreviewRow
 from .checkpoints.checkpoint import Checkpoint, Note, Signature
 from .checkpoints.checkpoint_file import SignedCheckpoint
@@ -122,6 +136,9 @@ __all__ = [
     "All",
     "AnyOf",
     "BillingCycle",
+    "BillingRunInProgress",
+    "BillingRunResult",
+    "BillingRunView",
     "BulkCancellationStatus",
     "BulkCancellationView",
     "CalendarWindow",
@@ -140,8 +157,10 @@ __all__ = [
     "Condition",
     "Conflict",
     "ConsistencyProof",
+    "ControlTotal",
     "Corrupted",
     "CustomerDifference",
+    "CustomerWithoutUsage",
     "DatabasePermissionDenied",
     "DuplicateMeterEvent",
     "EntryExists",
@@ -193,6 +212,7 @@ __all__ = [
     "MeterEventsRejected",
     "MeterInactive",
     "MeterNotFound",
+    "MeterPeriodStatus",
     "MeterView",
     "Metering",
     "MissingCustomer",
@@ -206,12 +226,14 @@ __all__ = [
     "Note",
     "OneOf",
     "Outcome",
+    "PartialClosing",
     "PeriodDifference",
     "PeriodGap",
     "PeriodGroup",
     "PeriodNotClosed",
     "PeriodNotEnded",
     "PeriodOverlaps",
+    "PeriodStatus",
     "PeriodTotals",
     "PermissionDenied",
     "PostgresSettings",
@@ -230,6 +252,8 @@ __all__ = [
     "RulesChangeInRange",
     "RulesConflict",
     "RulesRevisionView",
+    "RunDifference",
+    "RunDifferenceReason",
     "Scope",
     "Signature",
     "SignedCheckpoint",
@@ -241,6 +265,8 @@ __all__ = [
     "TooManyDigits",
     "Total",
     "Unavailable",
+    "UnbilledReason",
+    "UnbilledUsage",
     "UnknownTimezone",
     "UnsupportedSchemaVersion",
     "UpcomingRules",
