@@ -268,7 +268,7 @@ class CustomerPeriods(Aggregate):
         A billing run closes the periods of many customers so, without loading all of their closings.
         """
         return cls.PeriodClosed(
-            originator_id=cls.stream_id(event_name, customer), originator_version=version + 1, timestamp=at,
+            originator_id=cls.stream_id(event_name, customer), originator_version=version + 1, recorded_at=at,
             event_name=event_name, customer=customer, start=bounds[0], end=bounds[1], **dict(totals),
         )  # fmt: skip
 

@@ -146,7 +146,9 @@ class UsageView:
         last: dict[int, int] = {}
         for part in self.parts:
             first, until = overlapping_windows(part.rules.event_time_window, max(start, part.start), min(end, part.end))
-            changes = part.source.last_changes(first, until, after) if first < until else {}
+            if first >= until:
+                continue
+            changes = part.source.last_changes(first, until, after)
             if changes is None:
                 return None
             last |= {customer_id: max(position, last.get(customer_id, 0)) for customer_id, position in changes.items()}

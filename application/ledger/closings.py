@@ -32,6 +32,7 @@ _PAGE_SIZE = 2_000
 class Closing(msgspec.Struct, frozen=True, gc=False):
     """A closing as it is stored, without its digest and its groups. `rules` are its rules as JSON."""
 
+    event_name: str
     customer: str
     recorded_at: datetime
     start: datetime
@@ -150,11 +151,15 @@ def _by_stream(stored_events: Iterable[Notification], as_of: AsOf | None) -> Ite
         customer = CustomerClosings("", 0, [])
         for stored in stream_events:
             event = _decode(stored)
+            if stored.originator_version != customer.version + 1:
+                raise corrupted_error(stream, stored.id, ValueError(f"version {customer.version + 1} is missing"))
             if event is not None:
                 if as_of is not None and not as_of.includes(to_microseconds(event.recorded_at), stored.id):
                     break
                 bounds = to_microseconds(event.start), to_microseconds(event.end)
                 if isinstance(event, Closing):
+                    if event.customer != customer.customer:
+                        _check_stream(stored, event)
                     customer.customer = event.customer
                     customer.closings.append(OpenClosing(event, bounds, _counted(event, bounds), stored.id))
                 else:
@@ -170,6 +175,12 @@ def _counted(closing: Closing, bounds: Bounds) -> Bounds:
         start if counted_from is None else to_microseconds(counted_from),
         end if counted_until is None else to_microseconds(counted_until),
     )
+
+
+def _check_stream(stored: Notification, closing: Closing) -> None:
+    if stored.originator_id != CustomerPeriods.stream_id(closing.event_name, closing.customer):
+        error = ValueError(f"it is a closing of {closing.customer!r} on {closing.event_name!r}")
+        raise corrupted_error(stored.originator_id, stored.id, error)
 
 
 def _decode(stored: Notification) -> Closing | _Reopening | None:

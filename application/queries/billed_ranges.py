@@ -146,13 +146,9 @@ def late_customers(
 
 
 @cache
-def _decode_rules(stored: bytes) -> Rules:
-    return Rules.model_validate_json(stored)
-
-
 def decode_rules(stored: bytes) -> Rules:
     """Return the rules of a closing from their JSON. Most closings of a meter have the same."""
-    return _decode_rules(stored)
+    return Rules.model_validate_json(stored)
 
 
 class ClosingsIndex:

@@ -1,6 +1,6 @@
 """Billing runs on each store: one closing for each customer, and late usage as adjustments."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,7 +19,7 @@ CUSTOMERS = 23
 
 
 @contextmanager
-def interrupted_after(batches: int) -> Iterator[None]:
+def interrupted_after(batches: int) -> Generator[None]:
     """Interrupt a run before it stores another batch; each batch has five customers."""
     close_batch, stored = run_closings.MeterRun._close_batch, 0  # pyright: ignore[reportPrivateUsage]
 

@@ -34,6 +34,7 @@ URL = "/v1/billing/billing_runs"
 BILLING_RUN_PREFIX = "mtrrun"
 operations = OperationRegistry("Billing runs")
 MAX_ENTRIES = 1_000
+_MAX_DIGITS = 18
 
 
 class BillingRunMeter(msgspec.Struct, kw_only=True):
@@ -187,7 +188,7 @@ def retrieve_period_status(context: RequestContext[RetrievePeriodStatus]) -> Bil
 
 def _number_of(object_id: str) -> int | None:
     number = decode_id(BILLING_RUN_PREFIX, object_id)
-    return int(number) if number is not None and number.isdecimal() else None
+    return int(number) if number is not None and number.isdecimal() and len(number) <= _MAX_DIGITS else None
 
 
 def _to_run(run: BillingRunView, livemode: bool) -> BillingRun:
