@@ -5,16 +5,19 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 
 from ..domain.access_key import Scope
 from ..domain.billing_cycle import BillingCycle
+from ..domain.billing_run import ControlTotal
 from ..domain.bulk_cancellation import BulkCancellationStatus, CancellationSelection
 from ..domain.calendar import CalendarWindow
 from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, Not, OneOf
 from ..domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ..domain.errors import (
     AccessKeyNotFound,
+    BillingRunInProgress,
     CancellationNotFound,
     CheckpointMismatch,
     Conflict,
     Corrupted,
+    CustomerWithoutUsage,
     DatabasePermissionDenied,
     DuplicateMeterEvent,
     GenerationInUse,
@@ -80,6 +83,17 @@ from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
+from .billing_results import (
+    BillingRunResult,
+    BillingRunView,
+    MeterPeriodStatus,
+    PartialClosing,
+    PeriodStatus,
+    RunDifference,
+    RunDifferenceReason,
+    UnbilledReason,
+    UnbilledUsage,
+)
 from .cancellation_views import BulkCancellationView, CancellationPreview, CancellationPreviewRow
 from .checkpoints.checkpoint import Checkpoint, Note, Signature
 from .checkpoints.checkpoint_file import SignedCheckpoint
@@ -123,6 +137,9 @@ __all__ = [
     "All",
     "AnyOf",
     "BillingCycle",
+    "BillingRunInProgress",
+    "BillingRunResult",
+    "BillingRunView",
     "BulkCancellationStatus",
     "BulkCancellationView",
     "CalendarWindow",
@@ -141,8 +158,10 @@ __all__ = [
     "Condition",
     "Conflict",
     "ConsistencyProof",
+    "ControlTotal",
     "Corrupted",
     "CustomerDifference",
+    "CustomerWithoutUsage",
     "DatabasePermissionDenied",
     "DuplicateMeterEvent",
     "EntryExists",
@@ -195,6 +214,7 @@ __all__ = [
     "MeterInactive",
     "MeterIsDerived",
     "MeterNotFound",
+    "MeterPeriodStatus",
     "MeterView",
     "Metering",
     "MissingCustomer",
@@ -208,12 +228,14 @@ __all__ = [
     "Note",
     "OneOf",
     "Outcome",
+    "PartialClosing",
     "PeriodDifference",
     "PeriodGap",
     "PeriodGroup",
     "PeriodNotClosed",
     "PeriodNotEnded",
     "PeriodOverlaps",
+    "PeriodStatus",
     "PeriodTotals",
     "PermissionDenied",
     "PostgresSettings",
@@ -232,6 +254,8 @@ __all__ = [
     "RulesChangeInRange",
     "RulesConflict",
     "RulesRevisionView",
+    "RunDifference",
+    "RunDifferenceReason",
     "Scope",
     "Signature",
     "SignedCheckpoint",
@@ -243,6 +267,8 @@ __all__ = [
     "TooManyDigits",
     "Total",
     "Unavailable",
+    "UnbilledReason",
+    "UnbilledUsage",
     "UnknownTimezone",
     "UnsupportedSchemaVersion",
     "UpcomingRules",

@@ -234,6 +234,9 @@ class Adjustment:
     `billable_difference` are these minus the frozen totals. The changes of `events` add up to `difference`.
     `rules_difference` is what the current rules would add to `quantity`; it is not owed. `groups` are the parts by
     dimension values, if the query asked for them.
+
+    `is_late` is set if the customer has no closing in the period, because all of its usage there was recorded after the
+    period was closed for others. `period` then stands for a closing without usage.
     """
 
     period: ClosedPeriod
@@ -245,6 +248,7 @@ class Adjustment:
     position: int
     events: tuple[AdjustingEvent, ...]
     groups: tuple[GroupAdjustment, ...] = ()
+    is_late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from itertools import islice
 from ..domain.errors import MeterNotFound
 from ..domain.timestamps import to_iso
 
-_MAX_COMPARED_NAMES = 1_000
+MAX_COMPARED_NAMES = 1_000
 _MAX_SUGGESTIONS = 3
 
 
@@ -17,7 +17,7 @@ def suggest_names(noun: str, name: str, names: Iterable[str]) -> str:
 
     It starts with a space, so that it can be appended to an error message. Compares at most 1,000 names.
     """
-    similar = get_close_matches(name, list(islice(names, _MAX_COMPARED_NAMES)), n=_MAX_SUGGESTIONS)
+    similar = get_close_matches(name, list(islice(names, MAX_COMPARED_NAMES)), n=_MAX_SUGGESTIONS)
     return f" Similar {noun}: {', '.join(similar)}." if similar else ""
 
 

@@ -5,9 +5,10 @@ Invariant: closed periods never overlap, and the totals of a closed period never
 
 import hashlib
 import operator
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
-from typing import cast
+from typing import TypeVar, cast
 from urllib.parse import quote
 
 from eventsourcing.domain import TAggregate
@@ -88,6 +89,8 @@ class ClosedPeriod(PeriodTotals):
         """The range of the usage in the totals."""
         return self.counted_from or self.start, self.counted_until or self.end
 
+
+Time = TypeVar("Time", datetime, int)
 
 STREAM_PREFIX = "period/"
 MAX_ENCODED_CUSTOMER_LENGTH = 1_000
@@ -198,13 +201,10 @@ class CustomerPeriods(Aggregate):
         It begins where that of an adjoining closed period ends, and overlaps that of none. This is the range of the
         windows, unless other rules with other windows applied when the other period was closed.
         """
-        for period in self.closed_periods:
-            other_from, other_until = period.counted_range
-            if period.is_closed and period.end <= start:
-                counted_from = other_until if period.end == start else max(counted_from, other_until)
-            elif period.is_closed and end <= period.start:
-                counted_until = other_from if period.start == end else min(counted_until, other_from)
-        return counted_from, counted_until
+        closed = [
+            ((period.start, period.end), period.counted_range) for period in self.closed_periods if period.is_closed
+        ]
+        return fit_counted_range(closed, (start, end), (counted_from, counted_until))
 
     def close(
         self, start: datetime, end: datetime, totals: PeriodTotals, *, at: datetime, policy: AcceptancePolicy
@@ -228,7 +228,8 @@ class CustomerPeriods(Aggregate):
                 value=end,
             )
         policy.check_period_end(utc_end, at, counted_until=counted_until)
-        self._check_overlap(utc_start, utc_end)
+        closed = ((period.start, period.end) for period in self.closed_periods if period.is_closed)
+        check_overlap(closed, utc_start, utc_end)
         self.trigger_event(
             self.PeriodClosed, timestamp=at, event_name=self.event_name, customer=self.customer,
             start=utc_start, end=utc_end, **dict(totals),
@@ -257,11 +258,44 @@ class CustomerPeriods(Aggregate):
         )  # fmt: skip
         return self.closed_periods[index]
 
-    def _check_overlap(self, start: datetime, end: datetime) -> None:
-        for period in self.closed_periods:
-            if period.is_closed and period.start < end and start < period.end:
-                raise PeriodOverlaps(
-                    f"The period overlaps the closed one from {period.start} to {period.end}; reopen that first.",
-                    field="start",
-                    value=start,
-                )
+    @classmethod
+    def close_at_version(
+        cls, event_name: str, customer: str, version: int, bounds: tuple[datetime, datetime], totals: PeriodTotals,
+        *, at: datetime,
+    ) -> "CustomerPeriods.PeriodClosed":  # fmt: skip
+        """Return the closing of a period that ends and overlaps as checked, as the next event of a stream.
+
+        A billing run closes the periods of many customers so, without loading all of their closings.
+        """
+        return cls.PeriodClosed(
+            originator_id=cls.stream_id(event_name, customer), originator_version=version + 1, recorded_at=at,
+            event_name=event_name, customer=customer, start=bounds[0], end=bounds[1], **dict(totals),
+        )  # fmt: skip
+
+
+def fit_counted_range(
+    closed: Iterable[tuple[tuple[Time, Time], tuple[Time, Time]]], bounds: tuple[Time, Time], counted: tuple[Time, Time]
+) -> tuple[Time, Time]:
+    """Return the range of the usage to count in a period, given that of its event time windows.
+
+    `closed` are the bounds of the closed periods of the customer and the ranges of their usage. See
+    `CustomerPeriods.counted_range`.
+    """
+    (start, end), (counted_from, counted_until) = bounds, counted
+    for (other_start, other_end), (other_from, other_until) in closed:
+        if other_end <= start:
+            counted_from = other_until if other_end == start else max(counted_from, other_until)
+        elif end <= other_start:
+            counted_until = other_from if other_start == end else min(counted_until, other_from)
+    return counted_from, counted_until
+
+
+def check_overlap(closed: Iterable[tuple[datetime, datetime]], start: datetime, end: datetime) -> None:
+    """Raise PeriodOverlaps if [start, end) overlaps one of the closed periods of a customer on a meter."""
+    for closed_start, closed_end in closed:
+        if closed_start < end and start < closed_end:
+            raise PeriodOverlaps(
+                f"The period overlaps the closed one from {closed_start} to {closed_end}; reopen that first.",
+                field="start",
+                value=start,
+            )

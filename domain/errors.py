@@ -274,6 +274,20 @@ class PeriodNotClosed(NotFound):
     http_status = 400
 
 
+class CustomerWithoutUsage(NotFound):
+    """The customer of a period to close never had usage on this meter."""
+
+    code = "customer_without_usage"
+    http_status = 400
+
+
+class BillingRunInProgress(Conflict):
+    """A billing run of this period was started with other arguments, and is not closed yet."""
+
+    code = "billing_run_in_progress"
+    http_status = 400  # a 409 would be retried by SDKs
+
+
 # --- access keys ----------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from then on, so correcting all of the past and announcing rules for next month 
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -109,16 +109,11 @@ class RulesSchedule:
         Each has the last rules that apply to it. Usage under several revisions has a single quantity if their formula,
         multiplier and rounding are the same.
         """
-        pending: RulesInRange | None = None
-        for part in self.whole_windows(start, end):
-            if pending is not None and pending.effective.rules.has_same_quantity(part.effective.rules):
-                pending = RulesInRange(pending.start, part.end, part.effective)
-                continue
-            if pending is not None:
-                yield pending
-            pending = part
-        if pending is not None:
-            yield pending
+        return _merge_same_quantity(self.whole_windows(start, end))
+
+    def exact_quantity_ranges(self, start: int, end: int) -> Iterator[RulesInRange]:
+        """Yield the parts of [start, end) that each have a single quantity. Windows are cut by the range."""
+        return _merge_same_quantity(self.between(start, end))
 
     @cached_property
     def distinct_parts(self) -> tuple[RulesPart, ...]:
@@ -132,6 +127,19 @@ class RulesSchedule:
     @cached_property
     def _starts(self) -> list[int]:
         return [part.start for part in self.parts]
+
+
+def _merge_same_quantity(parts: Iterable[RulesInRange]) -> Iterator[RulesInRange]:
+    pending: RulesInRange | None = None
+    for part in parts:
+        if pending is not None and pending.effective.rules.has_same_quantity(part.effective.rules):
+            pending = RulesInRange(pending.start, part.end, part.effective)
+            continue
+        if pending is not None:
+            yield pending
+        pending = part
+    if pending is not None:
+        yield pending
 
 
 def bound_to_datetime(bound: int) -> datetime:

@@ -1,11 +1,14 @@
 """The usage of several parts of a meter's rules over time, as one source without stored parts."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from ..domain.counting import UsageRecord
 from ..domain.rules import Rules
 from .models import AsOf
-from .usage_source import UsageSource
+from .usage_source import CustomerRecords, UsageSource
 
 
 class ConcatenatedUsage:
@@ -32,6 +35,24 @@ class ConcatenatedUsage:
         """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`."""
         for source in self._sources:
             yield from source.usage_between(customer_id, start, end, as_of)
+
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[CustomerRecords]:
+        """Yield each customer that has records in [start, end), by id, with these in order of time."""
+        of_sources = heapq.merge(
+            *(source.usage_by_customer(start, end, as_of) for source in self._sources), key=itemgetter(0)
+        )
+        for customer_id, parts in groupby(of_sources, itemgetter(0)):
+            yield customer_id, [record for _, records in parts for record in records]
+
+    def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
+        """Return, by customer id, the position of the last change after `after` of the usage in [start, end)."""
+        last: dict[int, int] = {}
+        for source in self._sources:
+            changes = source.last_changes(start, end, after)
+            if changes is None:
+                return None
+            last |= {customer_id: max(position, last.get(customer_id, 0)) for customer_id, position in changes.items()}
+        return last
 
 
 def joined_span(spans: Iterable[tuple[int, int] | None]) -> tuple[int, int] | None:

@@ -116,6 +116,25 @@ class ReadModelReader(Protocol):
         """
         ...
 
+    def customers_after(self, meter_id: int, customer_id: int, limit: int) -> Sequence[int]:
+        """Return the next `limit` customer ids after `customer_id` with usage of the meter at any time, in order."""
+        ...
+
+    def usage_of_customers(
+        self,
+        meter_id: int,
+        customer_ids: Sequence[int],
+        bucket_seconds: int,
+        start: int,
+        end: int,
+        as_of: AsOf | None = None,
+    ) -> Iterator[tuple[int, list[UsageRecord]]]:
+        """Yield each of these customers that has records in [start, end), in their order, with these in order of time.
+
+        The records of many customers are read by one statement.
+        """
+        ...
+
     def blocks_between(
         self, meter_id: int, customer_id: int | None, bucket_seconds: int, start: int, end: int
     ) -> Iterator[UsageBlock]:
@@ -147,6 +166,15 @@ class ReadModelReader(Protocol):
 
     def buckets_in(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Bucket]:
         """Yield the buckets of the next smaller size in each bucket among `keys`, which are of one size."""
+        ...
+
+    def changes_after(
+        self, meter_id: int, bucket_seconds: int, start: int, end: int, position: int
+    ) -> Iterable[tuple[int, int]]:
+        """Return the customers with a change after a position in buckets that start in [start, end), and the last one.
+
+        A change is a recorded meter event or a cancellation; its position is returned.
+        """
         ...
 
     def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:

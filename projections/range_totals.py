@@ -12,6 +12,8 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
+import msgspec
+
 from ..domain.counting import UsageRecord, effective_usage
 from ..domain.event_time_window import EventTimeWindow
 from ..domain.totals import Totals
@@ -44,18 +46,45 @@ def range_totals(
 
     `boundaries` are microseconds since 1970 UTC, and starts of event time windows if the meter has them.
     """
+    of_customer = _partial_totals(source, customer_id, boundaries, as_of, groups, source.rules.formula.rule.is_stored)
+    return _merge(of_customer, range(len(boundaries) - 1))
+
+
+def meter_totals(source: UsageSource, start: int, end: int, as_of: AsOf | None) -> Totals:
+    """Return the totals of all customers in [start, end) without their unique values.
+
+    They are computed from stored parts, also under a formula whose quantity needs the records, in little memory.
+    """
+    partial_totals = _partial_totals(source, None, (start, end), as_of, NO_GROUPS, are_parts_enough=True)
+    of_all: Iterator[PartialTotals] = (
+        (
+            (window, 0, group),
+            msgspec.structs.replace(totals, unique_values=frozenset()) if totals.unique_values else totals,
+        )
+        for (window, _, group), totals in partial_totals
+    )
+    return _merge(of_all, range(1)).get((0, 0, ()), Totals())
+
+
+def _partial_totals(
+    source: UsageSource,
+    customer_id: int | None,
+    boundaries: Sequence[int],
+    as_of: AsOf | None,
+    groups: DimensionGroups,
+    are_parts_enough: bool,
+) -> Iterator[PartialTotals]:
     earliest, latest = source.time_span(customer_id) or (0, 0)
     if source.parts is not None:  # a whole month is read as one bucket, also if the usage begins or ends inside it
         size = source.parts.bucket_sizes[0]
         earliest, latest = bucket_start(earliest, size), next_bucket_start(latest, size)
     clamped = [min(max(boundary, earliest), latest) for boundary in boundaries]
-    if source.parts is None or not source.rules.formula.rule.is_stored:
+    if source.parts is None or not are_parts_enough:
         ranges, of_range = cover_range(clamped, ()), partial(_totals_of_records, source, boundaries, as_of, groups)
     else:
         part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of, groups)
         ranges, of_range = cover_range(clamped, source.parts.bucket_sizes), part_totals.of_range
-    partial_totals = chain.from_iterable(of_range(range_part, customer_id) for range_part in ranges)
-    return _merge(partial_totals, range(len(boundaries) - 1))
+    return chain.from_iterable(of_range(range_part, customer_id) for range_part in ranges)
 
 
 def _merge(partial_totals: Iterable[PartialTotals], windows: range) -> dict[TotalsKey, Totals]:

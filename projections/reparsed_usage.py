@@ -17,7 +17,7 @@ from ..domain.rules import Rules
 from .dimensions import encode_dimensions
 from .models import AsOf
 from .ports import ReadModelReader
-from .usage_source import UsageSource
+from .usage_source import CustomerRecords, UsageSource
 
 PayloadLoader = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
 """Returns the payloads of the meter events at positions."""
@@ -87,7 +87,26 @@ class ReparsedUsage:
         """
         if customer_id is not None and not self._same_customers:
             return iter(self._by_customer(start, end, as_of).get(customer_id, ()))
-        projected = self._projected.usage_between(customer_id, start, end, as_of)
+        return self._counted_by_rules(self._projected.usage_between(customer_id, start, end, as_of))
+
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[CustomerRecords]:
+        """Yield each customer that has records in [start, end), by id, with these in order of time.
+
+        If the rules have another customer key, the records of all customers are in memory meanwhile.
+        """
+        if not self._same_customers:
+            yield from sorted(self._by_customer(start, end, as_of).items())
+            return
+        for customer_id, projected in self._projected.usage_by_customer(start, end, as_of):
+            if records := list(self._counted_by_rules(iter(projected))):
+                yield customer_id, records
+
+    def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
+        """Return, by customer id, the position of the last change after `after` of the usage in [start, end)."""
+        changes = self._projected.last_changes(start, end, after)
+        return changes if self._same_customers or not changes else None
+
+    def _counted_by_rules(self, projected: Iterator[UsageRecord]) -> Iterator[UsageRecord]:
         if self._same_payload:
             needs_value = self.rules.formula.rule.value_type is ValueType.NUMBER
             return (record for record in projected if record.value is not None or record.is_filtered or not needs_value)

@@ -7,7 +7,7 @@ from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .dimensions import DimensionFilter
 from .models import AsOf, Bucket
-from .usage_source import StoredParts, UsageSource
+from .usage_source import CustomerRecords, StoredParts, UsageSource
 
 
 class SelectedUsage:
@@ -20,6 +20,7 @@ class SelectedUsage:
         self.rules = source.rules
         self.customer_id = source.customer_id
         self.time_span = source.time_span
+        self.last_changes = source.last_changes
         self.parts: StoredParts | None = None if source.parts is None else _SelectedParts(source.parts, selected)
         self._source = source
         self._selected = selected
@@ -28,6 +29,12 @@ class SelectedUsage:
         """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`."""
         selected, records = self._selected, self._source.usage_between(customer_id, start, end, as_of)
         return (record for record in records if selected[record.dimensions])
+
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[CustomerRecords]:
+        """Yield each customer that has records in [start, end), by id, with these in order of time."""
+        for customer_id, records in self._source.usage_by_customer(start, end, as_of):
+            if selected := [record for record in records if self._selected[record.dimensions]]:
+                yield customer_id, selected
 
 
 class _SelectedParts:

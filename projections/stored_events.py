@@ -137,8 +137,9 @@ METER_TOPICS = frozenset({_CONFIGURED, _RULES_CHANGED})
 _NON_USAGE_TOPICS = frozenset(
     {
         "Renamed", "Deactivated", "Reactivated", "DerivedMeterAdded", "PeriodClosed", "PeriodReopened",
-        "AccessKeyCreated", "AccessKeyRevoked", "EventsCancelled", "EventsCancelledPart", "EventsCancelRevoked",
-        "EventsCancelRevokedPart", "ImportStarted", "ImportBatchRecorded", "ImportFinished",
+        "BillingRunStarted", "BillingRunClosed", "AccessKeyCreated", "AccessKeyRevoked", "EventsCancelled",
+        "EventsCancelledPart", "EventsCancelRevoked", "EventsCancelRevokedPart", "ImportStarted",
+        "ImportBatchRecorded", "ImportFinished",
     }
 )  # fmt: skip
 _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {

@@ -1,6 +1,6 @@
 """The source of a view's usage: its records and, if they are stored, its parts with totals."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -9,7 +9,8 @@ from ..domain.formulas import ValueType
 from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
-from .buckets import bucket_end, bucket_sizes
+from .buckets import bucket_end, bucket_sizes, cover_range
+from .changes import ChangeSpan
 from .models import AsOf, Bucket, FoldedRules
 from .ports import ReadModelReader
 
@@ -20,6 +21,13 @@ _SAME_RECORDS = {
     (ValueType.TEXT, ValueType.TEXT),
 }
 """The value types of two formulas, if records that are folded under the first are counted by the second."""
+
+
+CustomerRecords = tuple[int, list[UsageRecord]]
+"""A customer id, and records of this customer."""
+
+CUSTOMERS_PER_PAGE = 500
+"""The number of customers whose usage is read by one statement."""
 
 
 class StoredParts(Protocol):
@@ -82,6 +90,21 @@ class UsageSource(Protocol):
         """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`."""
         ...
 
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[CustomerRecords]:
+        """Yield each customer that has records in [start, end), by id, with these in order of time.
+
+        Unlike a query for each customer this reads many customers at once.
+        """
+        ...
+
+    def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
+        """Return, by customer id, the position of the last change after `after` of the usage in [start, end).
+
+        A customer may be returned without such a change. None if another customer's usage may have become that of a
+        customer: all may have changed.
+        """
+        ...
+
 
 def counts_same_records(folded: Rules, rules: Rules) -> bool:
     """Return whether `rules` count the same records with the same values as the rules that usage is folded under.
@@ -129,6 +152,45 @@ class ProjectedUsage:
     def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
         """Yield the records in [start, end), ordered by (occurred_at, position), as known as of `as_of`."""
         return self._reader.usage_between(self._meter_id, customer_id, self.bucket_sizes[-1], start, end, as_of)
+
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[CustomerRecords]:
+        """Yield each customer that has records in [start, end), by id, with these in order of time."""
+        meter_id, bucket_seconds, last = self._meter_id, self.bucket_sizes[-1], 0
+        while page := self._reader.customers_after(meter_id, last, CUSTOMERS_PER_PAGE):
+            yield from self._reader.usage_of_customers(meter_id, page, bucket_seconds, start, end, as_of)
+            last = page[-1]
+
+    def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int]:
+        """Return, by customer id, the position of the last change after `after` of the usage in [start, end).
+
+        It is found from the spans of changes of buckets; records are read only of blocks that extend beyond the range.
+        """
+        last: dict[int, int] = {}
+        for size, first, until in cover_range((start, end), self.bucket_sizes):
+            if size is not None:
+                changes = self._reader.changes_after(self._meter_id, size, first, until, after)
+            else:
+                changes = self._changes_in_blocks(first, until, after)
+            for customer_id, position in changes:
+                if position > last.get(customer_id, after):
+                    last[customer_id] = position
+        return last
+
+    def _changes_in_blocks(self, start: int, end: int, after: int) -> Iterator[tuple[int, int]]:
+        straddling: list[UsageBlock] = []
+        for block in self.blocks_between(None, start, end):
+            if block.changes.last_position > after:
+                if start <= block.earliest and block.latest < end:
+                    yield block.key[0], block.changes.last_position
+                else:
+                    straddling.append(block)
+        for block, records in zip(straddling, self.usage_in(straddling), strict=True):
+            changes = [ChangeSpan.from_usage_with_cancellations([record]).last_position for record in records]
+            if max(changes) < block.changes.last_position:  # by an event that no record tells of
+                yield block.key[0], block.changes.last_position
+            for record, position in zip(records, changes, strict=True):
+                if start <= record.occurred_at < end:
+                    yield block.key[0], position
 
     def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
         """Yield the blocks with usage in [start, end)."""

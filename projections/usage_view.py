@@ -1,21 +1,24 @@
 """The usage view: totals, verdicts and changes of one meter, from one consistent state of the read models."""
 
+import heapq
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
 
-from ..domain.counting import UsageRecord, effective_by_position
+from ..domain.counting import UsageRecord, effective_by_position, effective_usage
 from ..domain.event_time_window import EventTimeWindow, round_up_to_window
 from ..domain.rules import Rules
 from ..domain.totals import Totals
 from .concatenated_usage import joined_span
 from .dimensions import NO_GROUPS, DimensionGroups, Group
 from .models import AsOf
-from .range_totals import TotalsKey, range_totals
+from .range_totals import TotalsKey, meter_totals, range_totals
 from .usage_source import UsageSource
-from .windows import complete_windows
+from .windows import complete_windows, overlapping_windows
 
 
 class UsageVerdict(msgspec.Struct, frozen=True, gc=False):
@@ -115,6 +118,42 @@ class UsageView:
             totals = {**totals, **part_totals, **common} if totals else part_totals
         return totals
 
+    def totals_of_all(self, start: int, end: int, as_of: AsOf | None = None) -> Totals:
+        """Return the totals of all customers in [start, end), without their unique values, in little memory."""
+        totals = Totals()
+        for part in self.parts:
+            first, last = max(start, part.start), min(end, part.end)
+            totals = totals.merge(meter_totals(part.source, first, last, as_of)) if first < last else totals
+        return totals
+
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None = None) -> Iterator["CustomerUsage"]:
+        """Yield the usage of each customer with records in [start, end), by customer id.
+
+        Many customers are read at once. A customer may be yielded without records in the range: windows that overlap it
+        are read completely.
+        """
+        of_parts = heapq.merge(
+            *(_part_usage_by_customer(part, (start, end), as_of) for part in self.parts), key=_CUSTOMER_ID
+        )
+        for customer_id, usage in groupby(of_parts, _CUSTOMER_ID):
+            yield CustomerUsage(customer_id, (start, end), tuple((part, records) for _, part, records in usage))
+
+    def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
+        """Return, by customer id, the position of the last change after `after` of what counts in [start, end).
+
+        A customer may be returned without such a change. None if it isn't known which customers have changed.
+        """
+        last: dict[int, int] = {}
+        for part in self.parts:
+            first, until = overlapping_windows(part.rules.event_time_window, max(start, part.start), min(end, part.end))
+            if first >= until:
+                continue
+            changes = part.source.last_changes(first, until, after)
+            if changes is None:
+                return None
+            last |= {customer_id: max(position, last.get(customer_id, 0)) for customer_id, position in changes.items()}
+        return last
+
     def verdicts(
         self, customer_id: int | None, start: int, end: int, as_of: AsOf | None = None
     ) -> Iterator[UsageVerdict]:
@@ -135,6 +174,40 @@ class UsageView:
         """
         for part in self.parts:
             yield from _part_changes(part, customer_id, (max(start, part.start), min(end, part.end)), since, as_of)
+
+
+class CustomerUsage(NamedTuple):
+    """The records of one customer in all windows that overlap a range, by part of the view."""
+
+    customer_id: int
+    bounds: tuple[int, int]
+    parts: tuple[tuple[ViewPart, Sequence[UsageRecord]], ...]
+
+    def counted(self, as_of: AsOf | None = None) -> list[UsageRecord]:
+        """Return the records that count in the range, as known as of an earlier point if `as_of` is not None."""
+        start, end = self.bounds
+        counted: list[UsageRecord] = []
+        for part, records in self.parts:
+            known = records if as_of is None else [seen for record in records if (seen := as_of.visible(record))]
+            counted += [
+                record
+                for record in effective_usage(known, part.rules.event_time_window)
+                if start <= record.occurred_at < end
+            ]
+        return counted
+
+
+def _part_usage_by_customer(
+    part: ViewPart, bounds: tuple[int, int], as_of: AsOf | None
+) -> Iterator[tuple[int, ViewPart, list[UsageRecord]]]:
+    start, end = max(bounds[0], part.start), min(bounds[1], part.end)
+    if start < end:
+        start, end = overlapping_windows(part.rules.event_time_window, start, end)
+        for customer_id, records in part.source.usage_by_customer(start, end, as_of):
+            yield customer_id, part, records
+
+
+_CUSTOMER_ID = itemgetter(0)
 
 
 def _part_verdicts(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 from ..domain.counting import UsageRecord, window_start
+from ..domain.event_time_window import EventTimeWindow
 from ..domain.totals import Totals
 from .blocks import BucketKey, UsageBlock
 from .buckets import HOUR_SECONDS, bucket_end
@@ -23,13 +24,16 @@ def complete_windows(
 ) -> Iterator[Sequence[UsageRecord]]:
     """Yield the records of each window that overlaps [start, end), completely: superseding ignores the range."""
     window = source.rules.event_time_window
-    width = _GROUP_MICROSECONDS
-    if window is not None:
-        start, end = window_start(start, window), -window_start(-end, window)
-        width = window.microseconds
+    width = _GROUP_MICROSECONDS if window is None else window.microseconds
+    start, end = overlapping_windows(window, start, end)
     records = source.usage_between(customer_id, start, end, as_of)
     for _, group in groupby(records, lambda record: record.occurred_at // width):
         yield list(group)
+
+
+def overlapping_windows(window: EventTimeWindow | None, start: int, end: int) -> tuple[int, int]:
+    """Return the range of all windows that overlap [start, end); the range itself without an event time window."""
+    return (start, end) if window is None else (window_start(start, window), -window_start(-end, window))
 
 
 def totals_by_window(

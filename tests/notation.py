@@ -149,7 +149,9 @@ class Ledger:
         if "at" in options:
             self.clock.now = moment(options["at"])
         group_by = by[1].split(",") if by else ()
-        closed = self.metering.periods.close(event_name, customer, moment(start), moment(end), group_by=group_by)
+        closed = self.metering.periods.close(
+            event_name, customer, moment(start), moment(end), group_by=group_by, allow_empty=True
+        )
         return f"closed {closed.quantity}"
 
     def _reopen(self, plain: list[str], options: dict[str, str]) -> str:

@@ -10,12 +10,23 @@ from ...domain.errors import PeriodNotClosed
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
+from ..billing_results import BillingRunResult
 from ..ledger.ledger import Ledger
 from ..queries.adjustments import PeriodQueries
+from ..queries.customers import require_usage
 from ..queries.dimension_query import parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
 from ..queries.period_totals import compute_period_totals, query_period
-from ..validation import optional_note, require_customer, require_event_name, require_text, require_time_range
+from ..validation import (
+    optional_note,
+    require_bool,
+    require_customer,
+    require_event_name,
+    require_text,
+    require_time_range,
+)
+from .billing_runs import BillingRunner, RunArguments
+from .run_closings import RunProgress
 
 
 class PeriodCommands(PeriodQueries):
@@ -27,9 +38,43 @@ class PeriodCommands(PeriodQueries):
         super().__init__(ledger, meter_queries)
         self._policy = policy
         self._clock = clock
+        self._runner = BillingRunner(ledger, meter_queries, policy, clock)
+
+    def run(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        meters: Sequence[str] | None = None,
+        timezone: str = "UTC",
+        group_by: Sequence[str] = (),
+        by: str | None = None,
+        progress: RunProgress | None = None,
+    ) -> BillingRunResult:
+        """Close [start, end) for all customers with usage of some meters, of all if None; return the control totals.
+
+        Each customer is closed as by `close`, from the events up to one position, the head of the ledger at the start.
+        A customer who is closed already stays as it is; one whose closed periods overlap otherwise is not closed, which
+        the result reports. From then on, usage of a customer without a closing is an adjustment of the run.
+
+        An interrupted run is resumed by the same call. If a run has closed all customers, the same call returns it.
+        `timezone` is recorded with the run: it names the zone that the bounds were computed in. `progress` is called
+        after each batch with the work that is done, all work, and the meter.
+
+        Raises PeriodNotEnded, MeterNotFound, InvalidParameter, or BillingRunInProgress if a run of this period was
+        started with other arguments.
+        """
+        return self._runner.run(RunArguments.parse(start, end, meters, timezone, group_by, by), progress)
 
     def close(
-        self, event_name: str, customer: str, start: datetime, end: datetime, *, group_by: Sequence[str] = ()
+        self,
+        event_name: str,
+        customer: str,
+        start: datetime,
+        end: datetime,
+        *,
+        group_by: Sequence[str] = (),
+        allow_empty: bool = False,
     ) -> ClosedPeriod:
         """Freeze the totals of `customer` in [start, end) for an invoice, and return them.
 
@@ -41,8 +86,10 @@ class PeriodCommands(PeriodQueries):
         The period has the usage of the event time windows that start in it; see `counted_from` and `counted_until` of
         the result. Raises PeriodNotEnded before the end of the last window and the policy's grace period have passed,
         InvalidTimeRange if no window starts in the period, and PeriodOverlaps if it overlaps another closed period of
-        the customer on this meter.
+        the customer on this meter. Raises CustomerWithoutUsage if the customer never had usage on this meter, unless
+        `allow_empty` is set.
         """
+        allow_empty = require_bool(allow_empty, "allow_empty")
         event_name, customer = require_event_name(event_name), require_customer(customer)
         (start, end, _), dimensions = require_time_range(start, end), parse_dimensions(None, group_by)
         while True:
@@ -53,6 +100,8 @@ class PeriodCommands(PeriodQueries):
                 return closed
             with self._meter_queries.session() as read_models:
                 meter = self._meter_queries.open_meter(read_models, event_name)
+                if not allow_empty:
+                    require_usage(meter, customer)
                 query = query_period(meter, periods, start, end, dimensions)
                 totals = compute_period_totals(query, customer, start, end)
             # The clock is read after the totals are computed: no event in them is recorded later than the closing.

@@ -1,7 +1,6 @@
 """The ledger: all recorded events in one order, never changed."""
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
@@ -228,20 +227,12 @@ class Ledger(Application[str]):
             stored = self.ledger_recorder.select_by_prefix(prefix)
         return cast(Iterator[CustomerPeriods], self.aggregates(stored, as_of))
 
-    def closed_period_positions(self) -> Mapping[str, Sequence[int]]:
-        """Return the positions of all closings in order, by the stream of their customer and meter."""
-        positions: defaultdict[str, list[int]] = defaultdict(list)
-        for stored in self.ledger_recorder.select_by_prefix(PERIOD_PREFIX):
-            if stored.topic == CustomerPeriods.PeriodClosed.__name__:
-                positions[str(stored.originator_id)].append(stored.id)
-        return positions
-
     # --- access keys ------------------------------------------------------------------------------
 
     def find_access_key(self, key_id: str, default: Sequence[Notification] = ()) -> AccessKey | None:
         """Return the access key with this id, or one loaded from the events `default`; None if there are none."""
         stored = self.ledger_recorder.select_stream(AccessKey.stream_id(key_id)) or default
-        return next(cast(Iterator[AccessKey], self.aggregates(stored, None)), None)
+        return next(cast(Iterator[AccessKey], self.aggregates(stored)), None)
 
     def access_key_version(self, key_id: str) -> int:
         """Return the version of an access key: the number of its events."""
@@ -251,17 +242,18 @@ class Ledger(Application[str]):
         """Return all access keys in the order of their creation, including revoked ones."""
         stored = self.ledger_recorder.select_by_prefix(KEY_PREFIX)
         created_at = {event.originator_id: event.id for event in stored if event.originator_version == 1}
-        return sorted(cast(Iterator[AccessKey], self.aggregates(stored, None)), key=lambda key: created_at[key.id])
+        return sorted(cast(Iterator[AccessKey], self.aggregates(stored)), key=lambda key: created_at[key.id])
 
     # --- appending --------------------------------------------------------------------------------
 
-    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
+    def append(self, events: Sequence[CanMutateAggregate[str]], versions: Mapping[str, int] | None = None) -> None:
         """Store `events` in one transaction.
 
-        Raises the library's IntegrityError, with nothing stored, if another process stored one of these versions.
+        Raises the library's IntegrityError, with nothing stored, if another process stored one of these versions, and
+        ConcurrentStreamUpdate if a stream has grown past its version in `versions`.
         """
         if events:
-            self.ledger_recorder.insert_rows(self._rows(events))
+            self.ledger_recorder.insert_rows(self._rows(events), versions)
 
     def append_meter_events(
         self,
@@ -272,11 +264,10 @@ class Ledger(Application[str]):
     ) -> dict[str, int]:
         """Store a new meter event for each identifier in one transaction, and return their positions.
 
-        `last_events` are stored after them.
-        `meters` are those that accepted the events. `attach` returns key-value entries to insert in the same
-        transaction, also if there are no events. Nothing is stored if an error is raised: the library's
-        IntegrityError if an identifier is taken, ConcurrentStreamUpdate if a meter has changed since it was loaded, and
-        EntryExists if a key-value entry exists.
+        `last_events` are stored after them. `meters` are those that accepted the events. `attach` returns key-value
+        entries to insert in the same transaction, also if there are no events. Nothing is stored if an error is raised:
+        the library's IntegrityError if an identifier is taken, ConcurrentStreamUpdate if a meter has changed since it
+        was loaded, and EntryExists if a key-value entry exists.
         """
 
         def by_identifier(positions: Sequence[int]) -> dict[str, int]:

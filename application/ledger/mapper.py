@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from ...domain.access_key import AccessKey
 from ...domain.aggregate import Aggregate
+from ...domain.billing_run import BillingRun
 from ...domain.bulk_cancellation import BulkCancellation
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.import_run import ImportRun
@@ -33,6 +34,7 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
         BulkCancellation.EventsCancelRevokedPart,
     ),
     ImportRun: (ImportRun.ImportStarted, ImportRun.ImportBatchRecorded, ImportRun.ImportFinished),
+    BillingRun: (BillingRun.BillingRunStarted, BillingRun.BillingRunClosed),
     AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
 }  # fmt: skip
 TOPICS: dict[str, type[Aggregate.Event]] = {

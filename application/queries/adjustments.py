@@ -1,5 +1,6 @@
 """Closed periods and what is owed on them: the signed difference since each was closed."""
 
+import builtins
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -9,16 +10,30 @@ from ...domain.counting import UsageRecord
 from ...domain.customer_periods import ClosedPeriod, CustomerPeriods
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
+from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import group_order
 from ...projections.models import AsOf
+from ...projections.ports import ReadModelReader
 from ...projections.usage_view import UsageView, VerdictChange
+from ..billing_results import BillingRunView, PeriodStatus
+from ..ledger.closings import billing_runs
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
-from ..validation import optional_customer, optional_time_range, parse_as_of, require_event_name
-from .dimension_query import Where, parse_dimensions
+from ..validation import (
+    optional_customer,
+    optional_time_range,
+    parse_as_of,
+    require_event_name,
+    require_int,
+    require_texts,
+    require_time_range,
+)
+from .changed_periods import ChangedPeriods
+from .completeness import Completeness
+from .dimension_query import NO_DIMENSIONS, Where, parse_dimensions
 from .events import event_view_fields, verdict_for
 from .gaps import compute_gaps, gaps_by_range
 from .meter_query import MeterQueryFactory, OpenMeter
@@ -54,6 +69,9 @@ class PeriodQueries:
         would make is reported in `rules_difference` and not owed. A closed period without later changes has no
         adjustment.
 
+        A customer without a closing in a range that was billed, by a run or one by one, whose usage there was all
+        recorded afterwards, has an adjustment of a period with the quantity 0; `is_late` is set in it.
+
         `where` selects usage by its dimension values, and `group_by` adds the part of each combination of the values of
         these dimensions. Both name dimensions of the rules that the periods were closed under.
         """
@@ -64,24 +82,46 @@ class PeriodQueries:
             known_or_head = known or AsOf(position=read_models.position())
             meter = self._meter_queries.open_meter(read_models, event_name, known)
             meter = meter._replace(as_of=known_or_head)
-            periods = self._closed_periods(event_name, customer, bounds, known_or_head)
+            schedule_at, is_partial = self._schedule_at(read_models, event_name), dimensions is not NO_DIMENSIONS
+            changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial)
             views = RangeViews(meter, dimensions)
-            by_range = sorted(
-                (period for period in periods if period.is_closed), key=lambda period: (period.start, period.end)
-            )
-            computed = [self._adjustment(meter, views, period) for period in by_range]
+            computed = [self._adjustment(meter, views, *found) for found in changed.find(customer, bounds)]
         adjustments = [adjustment for adjustment in computed if adjustment is not None]
         return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
 
-    def _closed_periods(
-        self, event_name: str, customer: str | None, bounds: _OpenBounds, as_of: AsOf | None
-    ) -> list[ClosedPeriod]:
-        """Return all closings that overlap `bounds`, reopened ones too, by customer, start and order of closing."""
-        of_customers = self._ledger.closed_periods(event_name, customer, as_of)
-        overlapping = (period for periods in of_customers for period in _overlapping(periods, bounds))
-        return sorted(overlapping, key=lambda period: (period.customer, period.start))
+    @retry_on_connection_loss
+    def status(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        meters: Sequence[str] | None = None,
+        as_of: datetime | int | None = None,
+        limit: int | None = 1_000,
+    ) -> PeriodStatus:
+        """Return whether all usage in [start, end) is billed, on some meters, on all if None, and what is not.
 
-    def _adjustment(self, meter: OpenMeter, views: RangeViews, period: ClosedPeriod) -> Adjustment | None:
+        Usage is billed if it is in a closed period, or owed as an adjustment. Usage that a rule change moved to another
+        customer is not billed for that one. Each list has up to `limit` entries, all if None.
+        """
+        bounds, known = require_time_range(start, end).bounds, parse_as_of(as_of)
+        names = None if meters is None else require_texts(meters, "meters", 500, 1_000)
+        maximum = None if limit is None else require_int(limit, "limit", 0, 2**31)
+        return Completeness(self._ledger, self._meter_queries).status(bounds, names, known, maximum)
+
+    @retry_on_connection_loss
+    def runs(self, *, as_of: datetime | int | None = None) -> builtins.list[BillingRunView]:
+        """Return the billing runs, in the order in which they were started, also those that were interrupted."""
+        return [BillingRunView.from_run(run) for run in billing_runs(self._ledger, parse_as_of(as_of))]
+
+    def _schedule_at(self, read_models: ReadModelReader, event_name: str) -> Callable[[int], RulesSchedule]:
+        """Return a function that returns the rules of a meter over time as known at a position."""
+        open_meter = self._meter_queries.open_meter
+        return lambda position: open_meter(read_models, event_name, AsOf(position=position)).schedule
+
+    def _adjustment(
+        self, meter: OpenMeter, views: RangeViews, period: ClosedPeriod, is_late: bool
+    ) -> Adjustment | None:
         """Return what is owed on a period under the rules it was closed under; None if nothing has changed."""
         rules, as_of = period.rules, _as_of_including(meter.as_of, period)
         bounds, view = bounds_of(period), views.at_closing(period)
@@ -113,6 +153,7 @@ class PeriodQueries:
                 for fields, (change, difference) in zip(events, changed, strict=True)
             ),
             groups=_group_adjustments(view, rules, counted_before, counted_now),
+            is_late=is_late,
         )
 
     @retry_on_connection_loss

@@ -7,7 +7,8 @@ from ...domain.customer_periods import CustomerPeriods
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ..results import PeriodGap
-from .meter_query import OpenMeter
+from .meter_query import Bounds, OpenMeter
+from .period_totals import counted_usage
 
 _CustomersByRange = dict[tuple[int, int], list[str]]
 
@@ -48,3 +49,18 @@ def compute_gaps(meter: OpenMeter, by_range: _CustomersByRange) -> list[PeriodGa
                 quantity = quantity_range.effective.rules.quantity(totals)
                 gaps.append(PeriodGap(meter.event_name, customer, *times, quantity, totals.count))
     return sorted(gaps, key=lambda gap: (gap.customer, gap.start))
+
+
+def compute_gap(meter: OpenMeter, customer: str, bounds: Bounds, counted: Bounds) -> list[PeriodGap]:
+    """Return a gap of a customer with the usage in the range `counted`, which need not consist of whole windows.
+
+    A gap in which the rules change so that it has no single quantity is returned as several ones.
+    """
+    gaps: list[PeriodGap] = []
+    quantity_ranges = list(meter.schedule.exact_quantity_ranges(*counted))
+    starts = [bounds[0], *(quantity_range.start for quantity_range in quantity_ranges[1:])]
+    for start, end, (first, last, effective) in zip(starts, [*starts[1:], bounds[1]], quantity_ranges, strict=False):
+        totals = Totals.with_unique_values(counted_usage(meter.exact_query((first, last)), customer))
+        times = from_microseconds(start), from_microseconds(end)
+        gaps.append(PeriodGap(meter.event_name, customer, *times, effective.rules.quantity(totals), totals.count))
+    return gaps

@@ -105,6 +105,10 @@ class OpenMeter(NamedTuple):
     def _query(self, view: UsageView) -> MeterQuery:
         return MeterQuery(self.event_name, view, self.resolve_position, self.as_of, self.recorded_name)
 
+    def whole_windows(self, bounds: Bounds) -> Bounds:
+        """Return the range of the windows that start in a range."""
+        return self.views.view(self.schedule, *bounds).bounds
+
     def quantity_ranges(self, bounds: Bounds) -> Iterator[RulesInRange]:
         """Yield the parts of a range that each have a single quantity."""
         return self.schedule.quantity_ranges(*bounds)

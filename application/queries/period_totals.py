@@ -31,26 +31,46 @@ def compute_period_totals(query: MeterQuery, customer: str, start: datetime, end
 
     `start` and `end` are those of the period.
     """
-    rules, verdicts = query.rules, query.view.verdicts(query.customer_id(customer), *query.view.bounds, query.as_of)
-    counted_range = CountedRange.of(start, end, query.view.bounds)
-    counted = [verdict.record for verdict in verdicts if verdict.is_counted]
-    by_group = totals_by_group(counted, query.view)
-    totals = Totals.merge_all(list(by_group.values()))
-    quantity = rules.quantity(totals)
-    return PeriodTotals(
-        quantity=quantity,
-        billable=rules.billable(quantity),
-        sum=totals.sum,
-        count=totals.count,
-        last=totals.last,
-        rules=rules,
-        revision=query.revision,
-        position=query.position,
-        digest=usage_digest(counted),
-        groups=_period_groups(query.view.parts[-1].groups, rules, by_group),
-        counted_from=counted_range.counted_from,
-        counted_until=counted_range.counted_until,
-    )
+    return PeriodTotalsFactory(query, start, end).totals(counted_usage(query, customer))
+
+
+def counted_usage(query: MeterQuery, customer: str) -> list[UsageRecord]:
+    """Return the counted records of a customer in the range of a query, in order of time."""
+    verdicts = query.view.verdicts(query.customer_id(customer), *query.view.bounds, query.as_of)
+    return [verdict.record for verdict in verdicts if verdict.is_counted]
+
+
+class PeriodTotalsFactory:
+    """Computes the totals of customers in the range of a query. It looks up rules and position once, for all of them.
+
+    `start` and `end` are those of the period.
+    """
+
+    def __init__(self, query: MeterQuery, start: datetime, end: datetime) -> None:
+        """Raise RulesChangeInRange if the range of the query has no single quantity."""
+        self._rules, self._revision, self._position = query.rules, query.revision, query.position
+        self._view = query.view
+        self._counted_range = CountedRange.of(start, end, query.view.bounds)
+
+    def totals(self, counted: Sequence[UsageRecord]) -> PeriodTotals:
+        """Return the totals of the counted records of a customer."""
+        rules, by_group = self._rules, totals_by_group(counted, self._view)
+        totals = Totals.merge_all(list(by_group.values()))
+        quantity = rules.quantity(totals)
+        return PeriodTotals(
+            quantity=quantity,
+            billable=rules.billable(quantity),
+            sum=totals.sum,
+            count=totals.count,
+            last=totals.last,
+            rules=rules,
+            revision=self._revision,
+            position=self._position,
+            digest=usage_digest(counted),
+            groups=_period_groups(self._view.parts[-1].groups, rules, by_group),
+            counted_from=self._counted_range.counted_from,
+            counted_until=self._counted_range.counted_until,
+        )
 
 
 def totals_by_group(records: Sequence[UsageRecord], view: UsageView) -> dict[Group, Totals]:

@@ -1,6 +1,7 @@
 """Views of a meter for closed periods, shared by the customers of one range."""
 
 from ...domain.customer_periods import ClosedPeriod
+from ...domain.rules import Rules
 from ...domain.schedule import RulesInRange, RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf
@@ -28,9 +29,7 @@ class RangeViews:
         bounds = self._select_range(period)
         view = self._at_closing.get(period.revision)
         if view is None:
-            schedule = self._meter.views.schedule(AsOf(position=period.position))
-            if schedule.at(bounds[1] - 1).rules != period.rules:  # closed under other rules than those in force then
-                schedule = RulesSchedule.always(period.rules, period.revision)
+            schedule = schedule_at_closing(self._meter, bounds, period.position, period.rules, period.revision)
             view = self._at_closing[period.revision] = self._meter.views.exact_view(schedule, *bounds, self._dimensions)
         return view
 
@@ -56,6 +55,14 @@ class RangeViews:
         if bounds != self._bounds:
             self._bounds, self._at_closing, self._current = bounds, {}, {}
         return bounds
+
+
+def schedule_at_closing(meter: OpenMeter, counted: Bounds, position: int, rules: Rules, revision: int) -> RulesSchedule:
+    """Return the rules over time of a closing at a position, which counted the usage in a range."""
+    schedule = meter.views.schedule(AsOf(position=position))
+    if schedule.at(counted[1] - 1).rules != rules:  # closed under other rules than those in force then
+        return RulesSchedule.always(rules, revision)
+    return schedule
 
 
 def bounds_of(period: ClosedPeriod) -> Bounds:

@@ -13,6 +13,7 @@ from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, 
 from ...projections.models import AsOf, PinnedMeter
 from ...projections.ports import ReadModelReader, TableRow
 from ...projections.projector import Progress, Projector
+from ..ledger.closings import closing_positions
 from ..ledger.ledger import Ledger
 from ..storage.ports import CorruptedReadModel, GenerationStore
 from .dimension_query import DimensionArguments
@@ -115,7 +116,7 @@ class Verifier:
 
     def _closed_periods(self, position: int) -> list[tuple[ClosedPeriod, int]]:
         """Return each closing up to `position` and the ledger position of its event."""
-        positions = self._ledger.closed_period_positions()
+        positions = closing_positions(self._ledger.ledger_recorder)
         return [
             (period, stored_at)
             for customer_periods in self._ledger.closed_periods(as_of=AsOf(position=position))

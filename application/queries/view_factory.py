@@ -28,6 +28,11 @@ class ViewFactory:
         """Return the rules over time as known as of a point in the ledger."""
         return self._meter.schedule(as_of)
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether any revision of the rules has event time windows, so that usage counts outside of its range."""
+        return any(revision.rules.event_time_window is not None for revision in self._meter.history)
+
     def view(
         self,
         schedule: RulesSchedule,
@@ -60,6 +65,11 @@ class ViewFactory:
             for part_start, part_end, source in self._sources(rules, rules_in_range):
                 parts.append(ViewPart(part_start, part_end, select_usage(source, selected), groups, revision))
         return UsageView(parts, self._customers.names)
+
+    def first_customers(self, limit: int) -> list[str]:
+        """Return the names of up to `limit` customers with usage of the meter, those with the lowest ids."""
+        reader, last_part = self._read_models, self._meter.folded[-1]
+        return list(reader.customer_names(reader.customers_after(last_part.meter_id, 0, limit)).values())
 
     def _sources(self, rules: Rules, in_range: RulesInRange) -> Iterator[tuple[int, int, UsageSource]]:
         """Yield the usage in a range under one revision of the rules, as parts of it or as a whole."""

@@ -112,6 +112,13 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return the events of several streams, by stream and version."""
         ...
 
+    def select_prefix_page(self, prefix: str, after: tuple[str, int], limit: int) -> Sequence[Notification]:
+        """Return up to `limit` events of streams whose ids begin with `prefix`, by stream and version.
+
+        They are those after the stream and version `after`.
+        """
+        ...
+
     def select_by_prefix(self, prefix: str) -> Sequence[Notification]:
         """Return the events of all streams whose ids begin with `prefix`, by stream and version."""
         ...

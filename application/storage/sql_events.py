@@ -52,6 +52,14 @@ class SqlEventReader(ABC):
         """Return the events of one stream, by version."""
         return self.notifications("WHERE originator_id = ? ORDER BY originator_version", (stream,))
 
+    def select_prefix_page(self, prefix: str, after: tuple[str, int], limit: int) -> Sequence[Notification]:
+        """Return up to `limit` events of streams with this prefix after a stream and version, by stream and version."""
+        return self.notifications(
+            "WHERE (originator_id, originator_version) > (?, ?) AND originator_id < ?"
+            " ORDER BY originator_id, originator_version LIMIT ?",
+            (*after, _prefix_upper_bound(prefix), limit),
+        )
+
     def select_by_prefix(self, prefix: str) -> Sequence[Notification]:
         """Return the events of all streams whose ids begin with `prefix`, by stream and version."""
         return self.notifications(

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, Self, get_args
 
 import msgspec
@@ -88,6 +88,15 @@ class SqlReadModelReader(ABC):
         """Return the blocks of all customers with usage in [start, end), by the start of their bucket.
 
         The first bucket starts at `first`.
+        """
+
+    @abstractmethod
+    def select_usage_of_customers(
+        self, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
+    ) -> Iterable[Row]:
+        """Return the key and the encoded usage of the blocks of these customers with usage in [start, end).
+
+        They are in the order of the customers. The first bucket starts at `first`.
         """
 
     @abstractmethod
@@ -184,6 +193,37 @@ class SqlReadModelReader(ABC):
                 yield from in_time_order(blocks[first : first + count], islice(known_usage, count))
                 first += count
 
+    def customers_after(self, meter_id: int, customer_id: int, limit: int) -> Sequence[int]:
+        """Return the next `limit` customer ids after `customer_id` with usage of the meter at any time, in order."""
+        following = f"SELECT min(customer) FROM {self.usage_table} WHERE meter = ? AND customer >"
+        rows = self.select(  # one index lookup for each customer; DISTINCT would read all of their blocks
+            f"WITH RECURSIVE following (customer) AS (SELECT * FROM ({following} ?) AS first_one"
+            f" UNION ALL SELECT ({following} following.customer) FROM following WHERE customer IS NOT NULL)"
+            " SELECT customer FROM following WHERE customer IS NOT NULL LIMIT ?",
+            (meter_id, customer_id, meter_id, limit),
+        )
+        return [customer for (customer,) in rows]
+
+    def usage_of_customers(
+        self,
+        meter_id: int,
+        customer_ids: Sequence[int],
+        bucket_seconds: int,
+        start: int,
+        end: int,
+        as_of: AsOf | None = None,
+    ) -> Iterator[tuple[int, list[UsageRecord]]]:
+        """Yield each of these customers that has usage in [start, end), with its records in order of time."""
+        first = bucket_start(start, bucket_seconds)
+        rows = check_between(self.select_usage_of_customers(meter_id, customer_ids, first, start, end))
+        for customer_id, customer_rows in groupby(rows, _FIRST_COLUMN):
+            records: list[UsageRecord] = []
+            for *key, encoded in customer_rows:
+                records += _known(row_codec.decode_block_usage(tuple(key), encoded), start, end, as_of)
+            if records:
+                records.sort(key=_BY_TIME)
+                yield customer_id, records
+
     def blocks_between(
         self, meter_id: int, customer_id: int | None, bucket_seconds: int, start: int, end: int
     ) -> Iterator[UsageBlock]:
@@ -237,6 +277,17 @@ class SqlReadModelReader(ABC):
             offsets = range(0, length, size * MICROSECONDS_PER_SECOND)
             rows = self.select_buckets_at(meter_id, size, offsets, same_length)
             yield from map(row_codec.decode_bucket, check_between(rows))
+
+    def changes_after(
+        self, meter_id: int, bucket_seconds: int, start: int, end: int, position: int
+    ) -> Iterable[tuple[int, int]]:
+        """Return the customers with a change after a position in these buckets, and the position of the last one."""
+        rows = self.stream(
+            f"SELECT customer, last_change FROM {self.totals_table} WHERE meter = ? AND bucket_seconds = ?"
+            " AND start >= ? AND start < ? AND last_change > ?",
+            (meter_id, bucket_seconds, start, end, position),
+        )
+        return ((customer_id, last_change) for customer_id, last_change in check_between(rows))
 
     def time_span(self, meter_id: int, customer_id: int | None, bucket_seconds: int) -> tuple[int, int] | None:
         """Return the starts of the first and the last bucket with usage, or None; no customer means all customers."""
@@ -303,6 +354,8 @@ _TABLE_COLUMNS = {
     ),
 }
 _EARLIEST = attrgetter("earliest")
+_BY_TIME = attrgetter("occurred_at", "position")
+_FIRST_COLUMN = itemgetter(0)
 
 
 def _known(records: list[UsageRecord], start: int, end: int, as_of: AsOf | None) -> list[UsageRecord]:

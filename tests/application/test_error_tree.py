@@ -20,7 +20,8 @@ STATUS: dict[type[TallybookError], int] = {
 }
 OTHER_STATUS = {
     "MeterNotFound": 400, "MeterAlreadyExists": 400, "DuplicateMeterEvent": 400, "PeriodOverlaps": 400,
-    "PeriodNotClosed": 400, "InvalidAccessKey": 401, "DatabasePermissionDenied": 503, "ReadModelsMissing": 503,
+    "PeriodNotClosed": 400, "CustomerWithoutUsage": 400, "BillingRunInProgress": 400,
+    "InvalidAccessKey": 401, "DatabasePermissionDenied": 503, "ReadModelsMissing": 503,
     "RowRejected": 503,
 }  # fmt: skip
 """Stripe answers some conflicts with 400, which SDKs don't retry."""

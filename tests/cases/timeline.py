@@ -49,7 +49,7 @@ class Timeline:
 
     def close(self, customer: str, period: Period) -> ClosedPeriod:
         """Close a period at the current time of the clock."""
-        return self.metering.periods.close(self.event_name, customer, *period.bounds)
+        return self.metering.periods.close(self.event_name, customer, *period.bounds, allow_empty=True)
 
     def closed_period_of(self, customer: str, period: Period) -> ClosedPeriod | None:
         """Return the closing of exactly this period; None if it is not closed."""

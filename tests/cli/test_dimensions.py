@@ -228,16 +228,16 @@ def test_a_closed_period_has_frozen_groups(tallybook: CommandLine) -> None:
     ]
 
 
-def test_closing_for_all_has_rows_of_groups_under_each_customer(tallybook: CommandLine) -> None:
+def test_a_billing_run_freezes_the_groups_of_each_customer(tallybook: CommandLine) -> None:
     """A period that was closed before without groups has only its total."""
     tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
-    assert tallybook.lines("period", "close", "tokens", "--all", *OCTOBER, "--by", "region")[1:-1] == [
-        "customer   region   quantity   billable   events   closed",
-        "─────────────────────────────────────────────────────────",
-        "acme       (all)       1,357      1,357        4   before",
-        "zeta       (all)          33         33        1   now",
-        "zeta       (none)         33         33        1   now",
+    tallybook.run("period", "run", "tokens", *OCTOBER, "--by", "region")
+    assert [line.split()[:6] for line in tallybook.lines("period", "list", "tokens")[2:]] == [
+        ["acme", "2025-10", "(all)", "1,357", "1,357", "4"],
+        ["zeta", "2025-10", "(all)", "33", "33", "1"],
+        ["zeta", "2025-10", "(none)", "33", "33", "1"],
     ]
+    assert tallybook.run_error("period", "run", *OCTOBER, "--by", "colour") == ("parameter_invalid", "group_by")
 
 
 def test_adjustments_are_divided_and_selected(tallybook: CommandLine) -> None:

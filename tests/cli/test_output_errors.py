@@ -24,7 +24,7 @@ CHANGES = {
     "import": ("import", "usage.csv", "--backfill"),
     "configure": ("meter", "configure", "others"),
     "close": ("period", "close", "tokens", "acme", *MARCH),
-    "close all": ("period", "close", "tokens", "--all", *MARCH),
+    "billing run": ("period", "run", "tokens", *MARCH),
     "create a key": ("key", "create"),
     "change rules": ("rules", "change", "tokens", "--formula", "last", "--yes", "--reason", "test"),
 }

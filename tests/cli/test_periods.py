@@ -1,12 +1,10 @@
 """The commands for closed periods: `close`, `list`, `adjustments` and `reopen`."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.commands.periods import PeriodCommands
 
 from .command_line import CommandLine
 from .october_ledger import OCTOBER, october_ledger, record_tokens
@@ -19,7 +17,7 @@ def tallybook(tmp_path: Path) -> CommandLine:
 
 def record_corrections(tallybook: CommandLine) -> None:
     """Close October for all customers, then cancel one of acme's meter events and record a late one."""
-    tallybook.run("period", "close", "tokens", "--all", *OCTOBER)
+    tallybook.run("period", "run", "tokens", *OCTOBER)
     tallybook.run("cancel", "tokens", "req-2", "--reason", "bytes, not tokens", "--by", "ops")
     record_tokens(tallybook, "req-6", "acme", "30", "2025-10-31T23:59:00")
 
@@ -40,18 +38,13 @@ def test_a_closed_period_has_its_totals_and_their_position_and_rules(tallybook: 
     assert lines[-1] == f"  SHA-256         {period['digest']}"
 
 
-def test_closing_for_all_closes_each_customer_with_usage(tallybook: CommandLine) -> None:
-    """Customers with a closed period are skipped; without usage there is nothing to close."""
-    tallybook.run("period", "close", "tokens", "acme", *OCTOBER)
-    assert tallybook.lines("period", "close", "tokens", "--all", *OCTOBER) == [
-        "tokens, all customers, 2025-10 (UTC)",
-        "customer   quantity   billable   events   closed",
-        "────────────────────────────────────────────────",
-        "acme          3,020      3,020        3   before",
-        "zeta              7          7        1   now",
-        "1 period closed now, 1 before",
-    ]
-    assert tallybook.lines("period", "close", "tokens", "--all", "--period", "2025-08")[-1].startswith("No usage")
+def test_a_customer_that_never_had_usage_is_not_closed_by_mistake(tallybook: CommandLine) -> None:
+    """The error names similar customers, and the option that closes the period nevertheless."""
+    stderr = tallybook.run("period", "close", "tokens", "acne", *OCTOBER, status=1).stderr
+    assert "customer_without_usage: The customer 'acne' never had usage on 'tokens'. Similar customers: acme." in stderr
+    assert stderr.rstrip().endswith("Use --allow-empty to close an empty period.")
+    closed = tallybook.run_json("period", "close", "tokens", "acne", *OCTOBER, "--allow-empty")
+    assert closed["period"]["quantity"] == "0"
 
 
 def test_a_gap_between_closed_periods_is_shown(tallybook: CommandLine) -> None:
@@ -71,25 +64,10 @@ def test_a_gap_between_closed_periods_is_shown(tallybook: CommandLine) -> None:
         "event_name": "tokens", "customer": "acme", "value": "40", "count": 1,
         "start": "2025-09-30T15:00:00Z", "end": "2025-10-01T07:00:00Z",
     }  # fmt: skip
-    lines = tallybook.lines("period", "close", "tokens", "--all", "--period", "2025-10", *los_angeles)
-    assert lines[-1] == f"{gap}1 event with 40"
-
-
-def test_closing_for_all_continues_after_errors_and_reports_them(tallybook: CommandLine) -> None:
-    """The exit status is 1, and the periods of the other customers are closed."""
-    tallybook.run("period", "close", "tokens", "acme", "--from", "2025-10-05", "--to", "2025-10-06")
-    lines = tallybook.run("period", "close", "tokens", "--all", *OCTOBER, status=1).stdout.splitlines()
-    assert lines[-2] == "1 period closed now, 0 before, 1 failed"
-    assert lines[-1].startswith("acme: period_overlaps: ")
-    result = tallybook.run_json("period", "close", "tokens", "--all", *OCTOBER, status=1)
-    assert [(closing["period"]["customer"], closing["was_closed"]) for closing in result["closed"]] == [("zeta", True)]
-    assert [(failure["customer"], failure["error"]["code"]) for failure in result["failed"]] == [
-        ("acme", "period_overlaps")
-    ]
 
 
 def test_a_period_is_not_closed_before_its_grace_period_ends(tmp_path: Path) -> None:
-    """The default is an hour, and `--grace-period` changes it. With `--all` there is one error for all customers."""
+    """The default is an hour, and `--grace-period` changes it; also for a billing run."""
     tallybook = october_ledger(tmp_path)
     now = datetime.now(UTC)
     end = now - timedelta(minutes=30)
@@ -97,7 +75,7 @@ def test_a_period_is_not_closed_before_its_grace_period_ends(tmp_path: Path) -> 
         metering.record("tokens", {"customer": "acme", "tokens": "1"}, timestamp=end - timedelta(minutes=1))
     span = ("--from", (end - timedelta(days=1)).isoformat(), "--to", end.isoformat())
     assert tallybook.run_error("period", "close", "tokens", "acme", *span) == ("period_not_ended", "end")
-    assert tallybook.run_error("period", "close", "tokens", "--all", *span) == ("period_not_ended", "end")
+    assert tallybook.run_error("period", "run", *span) == ("period_not_ended", "end")
     assert (
         tallybook.run_error("period", "close", "tokens", "acme", *span, "--grace-period", 72)[0] == "period_not_ended"
     )
@@ -141,10 +119,10 @@ def test_adjustments_show_later_changes_and_their_reasons(tallybook: CommandLine
 
 
 def test_adjustments_take_a_position_and_a_time_range(tallybook: CommandLine) -> None:
-    """Zeta's closing is at position 8, the cancellation at 9, and the late meter event at 10."""
+    """The closings are at the positions 8 and 9, the cancellation at 11, and the late meter event at 12."""
     record_corrections(tallybook)
-    assert tallybook.run_json("period", "adjustments", "tokens", "--as-of", 8) == []
-    (cancelled,) = tallybook.run_json("period", "adjustments", "tokens", "--as-of", 9)
+    assert tallybook.run_json("period", "adjustments", "tokens", "--as-of", 10) == []
+    (cancelled,) = tallybook.run_json("period", "adjustments", "tokens", "--as-of", 11)
     assert cancelled["difference"] == "-3000"
     assert tallybook.run_json("period", "adjustments", "tokens", "zeta") == []
     assert tallybook.run_json("period", "adjustments", "tokens", "--period", "2025-09") == []
@@ -186,7 +164,7 @@ def test_closed_periods_are_listed_by_time_and_as_of(tallybook: CommandLine) -> 
     assert len(tallybook.run_json("period", "list", "tokens", "zeta")) == 2
     (touched,) = tallybook.run_json("period", "list", "tokens", "--from", "2025-09-30", "--to", "2025-10-01")
     assert (touched["customer"], touched["quantity"]) == ("zeta", "11")
-    assert [period["customer"] for period in tallybook.run_json("period", "list", "tokens", "--as-of", 7)] == ["acme"]
+    assert [period["customer"] for period in tallybook.run_json("period", "list", "tokens", "--as-of", 8)] == ["acme"]
 
 
 def test_an_anchored_period_is_the_one_that_starts_in_the_month(tallybook: CommandLine) -> None:
@@ -223,7 +201,8 @@ def test_an_anchor_applies_to_months_days_and_years(tallybook: CommandLine, peri
     [
         ("close", "tokens", "acme"),
         ("close", "tokens", *OCTOBER),
-        ("close", "tokens", "acme", "--all", *OCTOBER),
+        ("run", "tokens"),
+        ("status",),
         ("close", "tokens", "acme", "--anchor", "2025-01-17", "--from", "2025-10-01", "--to", "2025-11-01"),
         ("close", "tokens", "acme", "--anchor", "the 17th", *OCTOBER),
         ("close", "tokens", "acme", "--grace-period", "soon", *OCTOBER),
@@ -253,26 +232,3 @@ def test_incomplete_arguments_are_a_usage_error(tallybook: CommandLine, argument
 def test_ledger_errors_have_their_code(tallybook: CommandLine, arguments: tuple[str, ...], code: str) -> None:
     """The exit status is 1, and the error is one line of text or one JSON document."""
     assert tallybook.run_error("period", *arguments)[0] == code
-
-
-def test_closing_can_continue_after_an_interruption(tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After Ctrl-C between two customers, the exit status is 130, and closed periods stay closed."""
-    close_period = PeriodCommands.close
-
-    def interrupted(
-        periods: PeriodCommands,
-        event_name: str,
-        customer: str,
-        start: datetime,
-        end: datetime,
-        group_by: Sequence[str] = (),
-    ) -> object:
-        if customer == "zeta":
-            raise KeyboardInterrupt
-        return close_period(periods, event_name, customer, start, end, group_by=group_by)
-
-    monkeypatch.setattr(PeriodCommands, "close", interrupted)
-    stderr = tallybook.run("period", "close", "tokens", "--all", *OCTOBER, status=130).stderr
-    assert stderr.startswith("tallybook: interrupted: Interrupted after 1 of 2 customers.")
-    monkeypatch.undo()
-    assert tallybook.lines("period", "close", "tokens", "--all", *OCTOBER)[-1] == "1 period closed now, 1 before"

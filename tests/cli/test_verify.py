@@ -15,9 +15,10 @@ BUCKET = "meter tokens, bucket_seconds {}, start {}, customer {}"
 
 @pytest.fixture
 def tallybook(tmp_path: Path) -> CommandLine:
-    """Close October for all customers; the last event is at position 8."""
+    """Close October for both customers; the last event is at position 8."""
     line = october_ledger(tmp_path)
-    line.run("period", "close", "tokens", "--all", *OCTOBER)
+    for customer in ("acme", "zeta"):
+        line.run("period", "close", "tokens", customer, *OCTOBER)
     return line
 
 

@@ -68,7 +68,7 @@ OPERATIONS = (
     Operation("cancel", lambda ledger: ledger.cancel("tokens", "use-30", reason="a test")),
     Operation("configure", lambda ledger: ledger.meters.configure("jobs", formula="count")),
     Operation("catch up", lambda ledger: ledger.catch_up()),
-    Operation("close a period", lambda ledger: ledger.periods.close("tokens", "beta", *NEXT_PERIOD)),
+    Operation("close a period", lambda ledger: ledger.periods.close("tokens", "beta", *NEXT_PERIOD, allow_empty=True)),
     Operation(
         "reopen",
         lambda ledger: ledger.periods.reopen("tokens", "acme", *PERIOD, reason="a test"),

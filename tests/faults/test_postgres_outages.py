@@ -30,7 +30,7 @@ OPERATIONS: dict[str, Callable[[Metering], Any]] = {
     "record": lambda metering: metering.record_many([meter_event(50)]),
     "cancel": lambda metering: metering.cancel("tokens", "use-30", reason="a test"),
     "configure": lambda metering: metering.meters.configure("jobs", formula="count"),
-    "close a period": lambda metering: metering.periods.close("tokens", "beta", *NEXT_PERIOD),
+    "close a period": lambda metering: metering.periods.close("tokens", "beta", *NEXT_PERIOD, allow_empty=True),
     "total": lambda metering: metering.total("tokens", None, DAY, NOW),
     "list meters": lambda metering: metering.meters.list(),
     "rebuild": lambda metering: metering.generations.rebuild(),

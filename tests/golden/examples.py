@@ -18,6 +18,7 @@ from tallybook.domain import (
     Scope,
 )
 from tallybook.domain.aggregate import Aggregate
+from tallybook.domain.billing_run import BillingRun, ControlTotal
 from tallybook.domain.bulk_cancellation import BulkCancellation, CancellationSelection
 from tallybook.domain.conditions import All, AnyOf, Compare, Equals, Exists, Not, OneOf
 from tallybook.domain.customer_periods import PeriodGroup
@@ -175,6 +176,32 @@ def _period_with_counted_range() -> list[Aggregate.Event]:
     return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _billing_run() -> list[Aggregate.Event]:
+    run = BillingRun.begin(
+        7, datetime(2026, 9, 30, 22, tzinfo=UTC), datetime(2026, 10, 31, 23, tzinfo=UTC), timezone="Europe/Berlin",
+        event_names=("seats", "tokens/out"), is_for_all_meters=True, group_by=(), position=7, by="finance@acme",
+        at=RECORDED_AT + timedelta(hours=7), policy=AcceptancePolicy(),
+    )  # fmt: skip
+    totals = tuple(
+        ControlTotal(
+            event_name=event_name, customers=2, closed_before=1, quantity=Decimal("-0.00000025"), billable=Decimal(0),
+            sum=Decimal("1E+3"), count=3, usage_sum=Decimal("1E+3"), usage_count=4, not_closed=1, late=0,
+        )
+        for event_name in ("seats", "tokens/out")
+    )  # fmt: skip
+    run.finish(totals, 3, by=None, at=RECORDED_AT + timedelta(hours=8))
+    return [event for event in run.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _billing_run_with_groups() -> list[Aggregate.Event]:
+    run = BillingRun.begin(
+        1, datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC), timezone="UTC",
+        event_names=("tokens/out",), is_for_all_meters=False, group_by=("model", "region"), position=7, by=None,
+        at=RECORDED_AT + timedelta(hours=7), policy=AcceptancePolicy(),
+    )  # fmt: skip
+    return [event for event in run.collect_events() if isinstance(event, Aggregate.Event)]
+
+
 def _access_key() -> list[Aggregate.Event]:
     key = AccessKey.create(
         "6f1c0a9be2d4783f",
@@ -258,6 +285,7 @@ EXAMPLES: Mapping[str, Aggregate.Event] = {
         *_meter(),
         *_meter_event(),
         *_closed_periods(),
+        *_billing_run(),
         *_access_key(),
         *_bulk_cancellation(),
         *_import_run(),
@@ -270,6 +298,7 @@ VARIANTS: Mapping[str, Aggregate.Event] = {
     "all-rules": _meter_with_all_rules()[0],
     "groups": _period_with_groups()[0],
     "counted-range": _period_with_counted_range()[0],
+    "run-groups": _billing_run_with_groups()[0],
     "effective-from": _announced_rules()[1],
     "bulk": _cancellation_of_a_bulk()[0],
     "of-bulk": _cancellation_of_a_bulk()[1],

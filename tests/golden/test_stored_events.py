@@ -96,6 +96,8 @@ def test_the_fold_reads_every_stored_event() -> None:
         "DerivedMeterAdded",
         "PeriodClosed",
         "PeriodReopened",
+        "BillingRunStarted",
+        "BillingRunClosed",
         "AccessKeyCreated",
         "AccessKeyRevoked",
         "EventsCancelled",

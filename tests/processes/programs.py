@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from tallybook.application import Progress
+from tallybook.application.commands import run_closings
 from tallybook.application.read_models.generations import Generations
 from tallybook.domain.errors import LedgerUnavailable, PeriodOverlaps
 from tallybook.projections.projector import Projector
@@ -97,6 +98,15 @@ def answer(url: str) -> None:
             print_line(*count_and_sum(metering))
 
 
+def billing_run(url: str, batch_size: str) -> None:
+    """Run a billing run in batches of some customers, and print the number of its closings after each."""
+    run_closings.CUSTOMERS_PER_TRANSACTION = int(batch_size)  # pyright: ignore[reportConstantRedefinition]
+    with open_ledger(url) as metering:
+        metering.catch_up()
+        print_line("ready")
+        metering.periods.run(START, START.replace(day=2), progress=lambda done, _total, _meter: print_line(done))
+
+
 def verify(url: str, count: str) -> None:
     """Verify the ledger `count` times, each time with a folder left behind by a killed process; print the results."""
     with open_ledger(url) as metering:
@@ -128,7 +138,7 @@ def close(url: str, days: str) -> None:
         sys.stdin.readline()
         for day in map(int, days.split(",")):
             try:
-                closed = metering.periods.close("tokens", "acme", START, START.replace(day=day))
+                closed = metering.periods.close("tokens", "acme", START, START.replace(day=day), allow_empty=True)
             except PeriodOverlaps:
                 print_line(day, 0, 0)
             else:
@@ -194,6 +204,7 @@ PROGRAMS: dict[str, Callable[..., None]] = {
         read,
         tail,
         answer,
+        billing_run,
         verify,
         create_together,
         close,

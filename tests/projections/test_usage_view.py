@@ -1,7 +1,7 @@
 """The usage view holds little memory, however much usage it reads."""
 
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from tallybook.domain import Rules
@@ -78,6 +78,14 @@ class DailyUsage:
         return ([usage_record(block.first_position - 1)] for block in blocks)
 
     def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
+        """Not called."""
+        raise NotImplementedError
+
+    def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[tuple[int, list[UsageRecord]]]:
+        """Not called."""
+        raise NotImplementedError
+
+    def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
         """Not called."""
         raise NotImplementedError
 

@@ -206,7 +206,7 @@ class ReferenceLedger:
         closed_periods = [period for period in self.closed if period.customer == customer]
         first = next((period for period in closed_periods if period.bounds == bounds), None)
         if first is not None:
-            assert self.metering.periods.close("calls", customer, *bounds) == first.result
+            assert self.metering.periods.close("calls", customer, *bounds, allow_empty=True) == first.result
             return
         closed_ranges = [(period.bounds, period.counted_range) for period in closed_periods]
         counted = counted_range(bounds, self.rules.window, closed_ranges)
@@ -216,9 +216,9 @@ class ReferenceLedger:
             return
         if any(period.bounds[0] < bounds[1] and bounds[0] < period.bounds[1] for period in closed_periods):
             with pytest.raises(PeriodOverlaps):
-                self.metering.periods.close("calls", customer, *bounds)
+                self.metering.periods.close("calls", customer, *bounds, allow_empty=True)
             return
-        result = self.metering.periods.close("calls", customer, *bounds, group_by=self.rules.group_by)
+        result = self.metering.periods.close("calls", customer, *bounds, group_by=self.rules.group_by, allow_empty=True)
         assert result.counted_range == counted
         total = expected_total(self.events, self.rules, customer, counted, whole_windows=False)
         assert Fraction(result.quantity) == total

@@ -202,7 +202,7 @@ def _close(meter: str, customer: str, period: tuple[datetime, datetime], *, is_r
             if is_repeated:
                 metering.periods.reopen(meter, customer, *period, reason="a test")
             group_by = reference.rules[meter][-1][1].all_dimension_keys if meter in reference.rules else ()
-            metering.periods.close(meter, customer, *period, group_by=group_by)
+            metering.periods.close(meter, customer, *period, group_by=group_by, allow_empty=True)
 
     return run
 

@@ -178,13 +178,23 @@ def closed_periods(meter: str, as_of: int | None = None) -> Query:
 
 
 def adjustments(meter: str) -> Query:
-    """Return a query of adjustments: frozen and current totals, and every event behind the difference."""
+    """Return a query of adjustments: frozen and current totals, and every event behind the difference.
+
+    An adjustment of a late customer overlaps no closing of the customer, and all of its events were recorded later.
+    """
 
     def compare(model: LedgerModel, head: int, actual: Sequence[Adjustment]) -> object:
         by_period = {
             (adjustment.period.customer, (adjustment.period.start, adjustment.period.end)): adjustment
             for adjustment in actual
+            if not adjustment.is_late
         }
+        for late in (adjustment for adjustment in actual if adjustment.is_late):
+            period = late.period
+            closed = [bounds_of(row) for row in model.closed_rows(meter, period.customer, head)]
+            overlaps = any(start < period.end and period.start < end for start, end in closed)
+            if overlaps or period.quantity or any(event.before == "counted" for event in late.events):
+                return f"the customer of {late!r} is not late"
         for row in model.closed_rows(meter, None, head):
             mismatch = _compare_adjustment(
                 model, head, row, by_period.pop((row.fields["customer"], bounds_of(row)), None)

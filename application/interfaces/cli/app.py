@@ -18,7 +18,7 @@ from . import (
     demo,
     explain,
     meters,
-    periods,
+    period_runs,
     projection,
     queries,
     rules,
@@ -103,7 +103,7 @@ app.command()(queries.events)
 app.command()(explain.explain)
 app.command()(verify)
 app.add_typer(checkpoints.app, name="checkpoint")
-app.add_typer(periods.app, name="period")
+app.add_typer(period_runs.app, name="period")
 app.add_typer(access_keys.app, name="key")
 app.command()(serve.serve)
 app.add_typer(rules.app, name="rules")

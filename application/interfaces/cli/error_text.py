@@ -7,6 +7,7 @@ _HINTS = {
     "max_digits": "Use --any-digits to record it.",
     "another identifier, or lift cancel_window in the policy": "Use --any-age to revoke it, or record the usage again.",
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
+    "allow_empty": "Use --allow-empty to close an empty period.",
     "or summaries": "Use --from and --to for the time before or after that, or 'tallybook summaries' for both.",
 }
 """Sentences of the command line for sentences with these words."""
@@ -16,6 +17,7 @@ _EXAMPLES = {
 }
 """Python values in messages, as they are written on the command line."""
 _OPTIONS = {
+    "allow_empty": "--allow-empty",
     "as_of": "--as-of",
     "by": "--by",
     "customer_key": "--customer-key",

@@ -1,6 +1,5 @@
 """The `period` commands."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +17,7 @@ from .options import (
     LedgerOption,
     MeterArgument,
 )
-from .session import Session, interruptible, open_for_query, open_ledger
-from .terminal import progress_bar
+from .session import Session, open_for_query, open_ledger
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,10 +29,9 @@ app = typer.Typer(
 )
 
 RequiredCustomerArgument = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer.", show_default=False)]
-CustomerOrAllArgument = Annotated[
-    str | None, typer.Argument(metavar="CUSTOMER", help="The customer, unless --all is set.", show_default=False)
+AllowEmptyOption = Annotated[
+    bool, typer.Option("--allow-empty", help="Close the period of a customer that never had usage on the meter.")
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Close the period of each customer with usage in it.")]
 GracePeriodOption = Annotated[
     int | None,
     typer.Option(
@@ -57,40 +54,32 @@ ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="The reason.", s
 @with_option_groups
 def close(
     meter: MeterArgument,
-    customer: CustomerOrAllArgument = None,
+    customer: RequiredCustomerArgument,
     *,
-    all_customers: AllOption = False,
     time: ClosedPeriodOptions,
     group_by: FrozenGroupOption = None,
     grace_period: GracePeriodOption = None,
+    allow_empty: AllowEmptyOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
     """Freeze the total of a customer in a period, for an invoice.
 
     Later meter events and cancellations do not change it; 'tallybook period adjustments' shows their difference.
-    Closing a period again returns the first total. With --all, an error of one customer does not prevent the other
-    closings; the exit status is 1 if there was any error.
+    Closing a period again returns the first total. 'tallybook period run' closes it for all customers.
     """
-    if all_customers == (customer is not None):
-        raise typer.BadParameter("Use either CUSTOMER or --all.")
-    _require_period(time)
+    require_period(time)
     from datetime import timedelta  # noqa: PLC0415
 
-    keys = group_by or ()
     grace = None if grace_period is None else timedelta(hours=grace_period)
     with open_for_query(ledger, as_json, grace_period=grace) as session:
-        from ...commands.close_all import close_period  # noqa: PLC0415 - loads the domain
+        from ...commands.close_period import close_period  # noqa: PLC0415 - loads the domain
 
         span, _ = session.time_range(time)
-        if customer is not None:
-            closing = close_period(session.metering.periods, meter, customer, span.start, span.end, keys)
-            session.confirm(closing, partial(periods_output.show_closed, span.timezone))
-            return
-        results = _close_all(session, meter, span, keys)
-        session.confirm(results, partial(periods_output.show_closings, meter, span))
-    if results.failed:
-        raise typer.Exit(1)
+        closing = close_period(
+            session.metering.periods, meter, customer, span.start, span.end, group_by or (), allow_empty=allow_empty
+        )
+        session.confirm(closing, partial(periods_output.show_closed, span.timezone))
 
 
 @app.command("list")
@@ -161,7 +150,7 @@ def reopen(
     The first closing stays in the ledger, with the requester and the reason; 'tallybook period list --reopened' shows
     it.
     """
-    _require_period(time)
+    require_period(time)
     with open_ledger(ledger, as_json) as session:
         span, _ = session.time_range(time)
         closed = session.metering.periods.reopen(meter, customer, span.start, span.end, reason=reason, by=by)
@@ -183,7 +172,8 @@ def _show_gaps_with_usage(
         periods_output.show_gaps(span.timezone, [gap for gap in gaps if gap.count])
 
 
-def _require_period(time: ClosedPeriodOptions) -> None:
+def require_period(time: ClosedPeriodOptions) -> None:
+    """Raise BadParameter if no option selects a period."""
     if time.is_default:
         raise typer.BadParameter("A period is required: use --period, or --from and --to.")
 
@@ -196,26 +186,3 @@ def _overlapped_range(
     if time.is_default:
         return span, None, None, known
     return span, span.start, span.end, known
-
-
-def _close_all(
-    session: Session, event_name: str, span: "TimeRange", group_by: Sequence[str]
-) -> periods_output.ClosingResults:
-    """Close the period of each customer with usage in it, with a progress bar."""
-    from ...commands.close_all import FailedClosing, close_all  # noqa: PLC0415 - loads the domain
-
-    totals = session.metering.totals(event_name, span.start, span.end)
-    customers = [total.customer for total in totals if total.customer]
-    results = periods_output.ClosingResults([], [])
-    with (
-        interruptible(session, lambda: results.describe_interruption(len(customers))),
-        progress_bar("closing") as advance,
-    ):
-        closings = close_all(session.metering.periods, event_name, customers, span.start, span.end, group_by)
-        for count, closing in enumerate(closings, 1):
-            if isinstance(closing, FailedClosing):
-                results.failed.append(closing)
-            else:
-                results.closed.append(closing)
-            advance(count, len(customers))
-    return results

@@ -1,11 +1,9 @@
 """The output of the `period` commands."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
-from .error_text import to_cli_text
 from .formatting import (
     format_count,
     format_difference,
@@ -23,28 +21,11 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from ....domain.customer_periods import ClosedPeriod, PeriodGroup
-    from ...commands.close_all import FailedClosing, PeriodClosing
+    from ...commands.close_period import PeriodClosing
     from ...results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
-    from .time_ranges import TimeRange
 
 _TOTALS = ("quantity", "billable", "events")
 """The columns of frozen totals."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClosingResults:
-    """The result of `period close --all`."""
-
-    closed: "list[PeriodClosing]"
-    failed: "list[FailedClosing]"
-
-    def describe_interruption(self, customer_count: int) -> str:
-        """Return how many of the customers were processed before Ctrl-C, and how to continue."""
-        done = len(self.closed) + len(self.failed)
-        return (
-            f"Interrupted after {done:,} of {customer_count:,} customers. Run the command again to continue; closed "
-            "periods stay closed."
-        )
 
 
 def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
@@ -71,33 +52,6 @@ def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
         if closing.gaps:
             say()
     show_gaps(timezone, closing.gaps)
-
-
-def show_closings(event_name: str, span: "TimeRange", results: ClosingResults) -> None:
-    """Print one line for each closed period, and one line for each customer whose period could not be closed."""
-    say(f"{event_name}, all customers, {span.label}")
-    if not results.closed and not results.failed:
-        say("No usage, so there is nothing to close.")
-        return
-    if results.closed:
-        keys = dimension_keys(group for closing in results.closed for group in closing.period.groups)
-        others = ("customer", *_TOTALS, "closed")
-        columns = (others[0], *dimension_titles(keys, others), *others[1:])
-        rows = [
-            (closing.period.customer, *cells, "before" if closing.was_closed else "now")
-            for closing in results.closed
-            for cells in _part_cells(closing.period, keys)
-        ]
-        table(columns, rows, right=_TOTALS)
-    closed_before = sum(closing.was_closed for closing in results.closed)
-    failed = f", {format_number(len(results.failed))} failed" if results.failed else ""
-    closed_now = format_count(len(results.closed) - closed_before, "period")
-    say(f"{closed_now} closed now, {format_number(closed_before)} before{failed}")
-    for failure in results.failed:
-        error = failure.error
-        say(f"{format_name(failure.customer)}: {error.code}: {to_cli_text(error.message, error.field)}")
-    for closing in results.closed:
-        show_gaps(span.timezone, [gap for gap in closing.gaps if gap.count])
 
 
 def show_gaps(timezone: "ZoneInfo", gaps: "Sequence[PeriodGap]") -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from .operations import Operation, OperationRegistry
 from .resources import (
+    billing_runs,
     closed_periods,
     event_summaries,
     events,
@@ -36,6 +37,7 @@ REGISTRIES: Sequence[OperationRegistry] = (
     explanations.operations,
     closed_periods.operations,
     period_adjustments.operations,
+    billing_runs.operations,
     meter_rules.operations,
     projection.operations,
     verification.operations,

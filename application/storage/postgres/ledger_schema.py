@@ -36,6 +36,7 @@ TOPICS = {
         "EventsCancelRevokedPart",
     ),
     "import": ("ImportStarted", "ImportBatchRecorded", "ImportFinished"),
+    "run": ("BillingRunStarted", "BillingRunClosed"),
     "key": ("AccessKeyCreated", "AccessKeyRevoked"),
 }
 """The topics of each kind of stream. A change needs a new version of the schema."""

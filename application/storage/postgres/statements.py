@@ -100,6 +100,19 @@ class PostgresReadModels(SqlReadModels):
             _NARROW_ROWS_FETCH_SIZE,
         )
 
+    def select_usage_of_customers(
+        self, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
+    ) -> Iterator[Row]:
+        """Return the key and the encoded usage of the blocks of these customers with usage in [start, end)."""
+        return self._stream(
+            "SELECT block.* FROM unnest(?::bigint[]) WITH ORDINALITY AS wanted (customer, ordinal)"
+            f" CROSS JOIN LATERAL (SELECT customer, start, dimensions, usages FROM {self.usage_table} AS stored"
+            " WHERE meter = ? AND stored.customer = wanted.customer AND start >= ? AND start < ?"
+            " AND latest >= ? AND earliest < ? OFFSET 0) AS block ORDER BY wanted.ordinal",
+            (list(customer_ids), meter_id, first, end, start, end),
+            _FETCH_SIZE,
+        )
+
     def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
         """Return the blocks of each of these buckets, in the order of the ledger."""
         return self._select_wanted(

@@ -84,6 +84,17 @@ class SQLiteReadModels(SqlReadModels):
             (meter_id, bucket_seconds, first, end, start, end),
         )
 
+    def select_usage_of_customers(
+        self, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
+    ) -> Iterator[Row]:
+        """Return the key and the encoded usage of the blocks of these customers with usage in [start, end)."""
+        statement = (
+            f"SELECT customer, start, dimensions, usages FROM {self.usage_table} WHERE meter = ? AND customer = ?"
+            " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start"
+        )
+        keys = ((meter_id, customer_id, first, end, start, end) for customer_id in customer_ids)
+        return self._select_each(statement, keys)
+
     def select_block_usage(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[tuple[bytes]]:
         """Return the encoded usage of each block, in the order of the blocks."""
         statement = (

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .....domain.customer_periods import ClosedPeriod
 from .....domain.errors import InvalidParameter, MeterNotFound
+from .....domain.schedule import ALL_TIME
 from .....domain.timestamps import to_microseconds
 from ..api_types import from_unix
 from ..ledgers import ServedLedger
@@ -21,7 +22,10 @@ from ..object_ids import (
 )
 
 Bounds = tuple[datetime | None, datetime | None]
-ALL_TIME: Bounds = None, None
+ANY_BOUNDS: Bounds = None, None
+PERIOD_ADJUSTMENT_PREFIX = "mtrpadj"
+_LATE_OCCURRENCE = -1
+"""Replaces the number of earlier closes in the key of a customer without a closing."""
 
 
 class ClosedPeriodKey(NamedTuple):
@@ -55,7 +59,7 @@ def iter_identified_periods(
     ledger: ServedLedger,
     event_name: str,
     customer: str | None,
-    bounds: Bounds = ALL_TIME,
+    bounds: Bounds = ANY_BOUNDS,
     as_of: datetime | int | None = None,
 ) -> Iterator[IdentifiedPeriod]:
     """Yield the closed periods that overlap `bounds`, including reopened ones, with their keys, by customer."""
@@ -84,3 +88,18 @@ def find_identified_period(
         return next((identified for identified in identified_periods if identified.key == key), None)
     except (MeterNotFound, InvalidParameter):
         return None
+
+
+def identify_late_period(period: ClosedPeriod) -> IdentifiedPeriod:
+    """Return the period that stands for a customer without a closing, with a key that no closed period has."""
+    bounds = to_microseconds(period.start), to_microseconds(period.end)
+    key = ClosedPeriodKey(period.event_name, name_token(period.customer), *bounds, _LATE_OCCURRENCE)
+    return IdentifiedPeriod(key, period)
+
+
+def late_period_key(object_id: str) -> ClosedPeriodKey | None:
+    """Return the key in the id of an adjustment of a customer without a closing; None for any other id."""
+    key = decode_compound_id(PERIOD_ADJUSTMENT_PREFIX, object_id, ClosedPeriodKey)
+    if key is None or key.occurrence != _LATE_OCCURRENCE or not ALL_TIME[0] <= key.start <= key.end <= ALL_TIME[1]:
+        return None
+    return key

@@ -100,8 +100,12 @@ class BillingClosedPeriod(msgspec.Struct, kw_only=True):
 
 
 class ClosePeriod(Parameters, kw_only=True):
-    """The period of a customer to close, and the dimensions to group its totals by."""
+    """The period of a customer to close, and the dimensions to group its totals by.
 
+    The period of a customer that never had usage on the meter is closed only with `allow_empty`.
+    """
+
+    allow_empty: bool = False
     customer: Customer
     dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime
@@ -140,8 +144,9 @@ def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
     event_name = require_event_name(ledger, params.meter)
     start, end = from_unix(params.start_time), from_unix(params.end_time)
     closed_period = ledger.metering.periods.close(
-        event_name, params.customer, start, end, group_by=params.dimension_group_by_keys
-    )
+        event_name, params.customer, start, end, group_by=params.dimension_group_by_keys,
+        allow_empty=params.allow_empty,
+    )  # fmt: skip
     candidates = [
         identified
         for identified in iter_identified_periods(ledger, event_name, params.customer)

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from .....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound
+from .....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound, MeterNotFound
+from .....domain.timestamps import from_microseconds
 from ....queries.dimension_query import Where
 from ....results import AdjustingEvent, Adjustment, Verdict
 from ..api_types import (
@@ -25,22 +26,25 @@ from ..api_types import (
 from ..dimension_parameters import DimensionFilters, DimensionGroupByKeys, Dimensions, to_where
 from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger
-from ..object_ids import METER_EVENT_PREFIX, METER_PREFIX, decode_id, encode_id, name_token
+from ..object_ids import METER_EVENT_PREFIX, METER_PREFIX, decode_id, encode_id, name_from_token, name_token
 from ..operations import OperationRegistry
 from ..pagination import limit_page_size, list_response, paginate
 from .closed_period_ids import (
+    PERIOD_ADJUSTMENT_PREFIX,
     Bounds,
+    ClosedPeriodKey,
     IdentifiedPeriod,
     closed_period_id,
     find_identified_period,
+    identify_late_period,
     iter_identified_periods,
+    late_period_key,
     optional_range,
 )
 from .closed_periods import require_event_name
 from .recorded_meter_events import RecordedMeterEvent, payload_size, recorded_fields
 
 URL = "/v1/billing/period_adjustments"
-PERIOD_ADJUSTMENT_PREFIX = "mtrpadj"
 MAX_INLINE_EVENTS = 10
 operations = OperationRegistry("Period adjustments")
 
@@ -69,7 +73,8 @@ class PeriodAdjustment(msgspec.Struct, kw_only=True):
     `aggregated_value` and `billable_value` are the current totals of the period under its rules at closing;
     the differences are relative to the frozen totals. `rules_difference` is what the current rules would add, and is
     not owed. The `change` of all `events`, of which the first 10 are included, adds up to `difference`. `groups` are
-    the parts by dimensions, if the request groups.
+    the parts by dimensions, if the request groups. `closed_period` is null for a customer without a closing, because
+    all of its usage was recorded after the period was closed for others.
     """
 
     id: str
@@ -77,7 +82,7 @@ class PeriodAdjustment(msgspec.Struct, kw_only=True):
     aggregated_value: Number
     billable_difference: Number
     billable_value: Number
-    closed_period: str
+    closed_period: str | None
     customer: str
     difference: Number
     end_time: int
@@ -126,6 +131,9 @@ def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> L
     adjustments = _adjustments(ledger, event_name, params.customer, bounds, query)
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
+        late = late_period_key(object_id)
+        if late is not None:
+            return _find_sort_key(adjustments, late)
         identified = find_identified_period(ledger, object_id, prefix=PERIOD_ADJUSTMENT_PREFIX)
         return None if identified is None else _sort_key(identified)
 
@@ -191,14 +199,41 @@ def _adjustments(
         event_name, customer, start=start, end=end, as_of=query.as_of, where=query.where, group_by=query.group_by
     )
     pairs = [
-        (keys.get((name_token(period.customer), period.start, period.end)), adjustment)
+        (
+            identify_late_period(adjustment.period).key
+            if adjustment.is_late
+            else keys.get((name_token(period.customer), period.start, period.end)),
+            adjustment,
+        )
         for adjustment in adjustments
         for period in (adjustment.period,)
     ]
     return [(IdentifiedPeriod(key, adjustment.period), adjustment) for key, adjustment in pairs if key is not None]
 
 
+def _find_sort_key(
+    adjustments: Sequence[tuple[IdentifiedPeriod, Adjustment]], key: ClosedPeriodKey
+) -> tuple[object, ...] | None:
+    """Return the sort key of a late customer, also if it has no adjustment any more."""
+    customer = name_from_token(key.customer_token)
+    if customer is not None:
+        return customer, from_microseconds(key.start)
+    return next((_sort_key(identified) for identified, _ in adjustments if identified.key == key), None)
+
+
+def _find_late(ledger: ServedLedger, key: ClosedPeriodKey, query: _Query) -> tuple[IdentifiedPeriod, Adjustment] | None:
+    bounds = from_microseconds(key.start), from_microseconds(key.end)
+    try:
+        found = _adjustments(ledger, key.event_name, name_from_token(key.customer_token), bounds, query)
+    except MeterNotFound:
+        return None
+    return next((pair for pair in found if pair[0].key == key), None)
+
+
 def _find_or_404(ledger: ServedLedger, object_id: str, query: _Query) -> tuple[IdentifiedPeriod, Adjustment]:
+    late = late_period_key(object_id)
+    if late is not None and (found := _find_late(ledger, late, query)) is not None:
+        return found
     requested = find_identified_period(ledger, object_id, query.as_of, PERIOD_ADJUSTMENT_PREFIX)
     if requested is not None:
         period = requested.period
@@ -225,7 +260,7 @@ def _to_response(identified: IdentifiedPeriod, adjustment: Adjustment, ledger: S
         aggregated_value=encode_decimal(adjustment.quantity),
         billable_difference=encode_decimal(adjustment.billable_difference),
         billable_value=encode_decimal(adjustment.billable),
-        closed_period=closed_period_id(identified),
+        closed_period=None if adjustment.is_late else closed_period_id(identified),
         customer=period.customer,
         difference=encode_decimal(adjustment.difference),
         end_time=to_unix(period.end),

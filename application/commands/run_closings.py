@@ -1,0 +1,243 @@
+"""The part of a billing run on one meter: closes its customers in batches, and computes its control total."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from operator import attrgetter
+
+from eventsourcing.persistence import IntegrityError
+
+from ...domain.billing_run import BillingRun, ControlTotal
+from ...domain.counting import UsageRecord
+from ...domain.customer_periods import CustomerPeriods, PeriodTotals, check_overlap
+from ...domain.decimals import EXACT_CONTEXT, ZERO
+from ...domain.errors import PeriodOverlaps, RulesChangeInRange, TallybookError
+from ...domain.timestamps import from_microseconds, to_microseconds
+from ...domain.totals import Totals
+from ...projections.models import AsOf
+from ...projections.usage_view import CustomerUsage
+from ..billing_results import RunDifference, RunDifferenceReason
+from ..interruption import check_interruption
+from ..ledger.closings import CustomerClosings, billing_runs, closings_of, read_closings
+from ..ledger.ledger import Ledger
+from ..queries.dimension_query import DimensionArguments
+from ..queries.meter_query import Bounds, MeterQuery, OpenMeter
+from ..queries.period_totals import PeriodTotalsFactory, counted_usage
+
+CUSTOMERS_PER_TRANSACTION = 500
+MAX_LISTED_DIFFERENCES = 1_000
+
+RunProgress = Callable[[int, int, str], None]
+"""Called with the work that is done, all work, and the meter that is being closed."""
+
+
+class _Outcome:
+    """What happened to the customers of a batch. It is dropped if the batch has to be repeated."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        self.events: list[CustomerPeriods.PeriodClosed] = []
+        self.differences: list[RunDifference] = []
+        self.closed_before: list[str] = []
+
+    def add_difference(self, difference: RunDifference, *, always: bool = False) -> None:
+        """Add a difference, unless it is zero."""
+        if always or difference.sum or difference.count:
+            self.differences.append(difference)
+
+
+class MeterRun:
+    """Closes the period of a run for all customers of one meter with usage in it."""
+
+    def __init__(self, ledger: Ledger, run: BillingRun, event_name: str, now: Callable[[], datetime]) -> None:
+        self.event_name = event_name
+        self.differences: list[RunDifference] = []
+        self.difference_count = 0
+        self._ledger = ledger
+        self._run = run
+        self._now = now
+        self._bounds = to_microseconds(run.start), to_microseconds(run.end)
+        self._usage = Totals()
+        self._closed_before: set[str] = set()
+        self._not_closed = self._late = 0
+        self._earlier = _earlier_run(billing_runs(ledger), run, event_name)
+
+    def close_all(self, meter: OpenMeter) -> Iterator[int]:
+        """Close the period of each customer. Yield the last customer id of each batch, in order."""
+        query = self._query(meter, None)
+        counted = query.view.bounds
+        self._usage = query.view.totals_of_all(*counted, meter.as_of)
+        usages = query.view.usage_by_customer(*counted, meter.as_of)
+        try:
+            factory = PeriodTotalsFactory(query, self._run.start, self._run.end)
+        except RulesChangeInRange as error:
+            self._not_closed = sum(bool(usage.counted()) for usage in usages)
+            if self._not_closed:
+                self._add_difference(self._difference(None, RunDifferenceReason.NOT_CLOSED, self._usage, error))
+            return
+        singly = self._counted_otherwise(meter, counted)
+        while batch := list(islice(usages, CUSTOMERS_PER_TRANSACTION)):
+            names = query.view.customer_names([usage.customer_id for usage in batch])
+            self._close_batch(meter, factory, {names[usage.customer_id]: usage for usage in batch}, counted)
+            singly.difference_update(names.values())
+            yield batch[-1].customer_id
+        others = iter(sorted(singly))
+        while remaining := list(islice(others, CUSTOMERS_PER_TRANSACTION)):
+            without_usage = {customer: CustomerUsage(0, counted, ()) for customer in remaining}
+            self._close_batch(meter, factory, without_usage, counted)
+
+    def _query(self, meter: OpenMeter, counted: Bounds | None) -> MeterQuery:
+        """Return a query of the windows that start in the period, or of the range of the usage of one customer."""
+        dimensions = DimensionArguments({}, self._run.group_by)
+        return meter.query(self._bounds, dimensions) if counted is None else meter.exact_query(counted, dimensions)
+
+    def _counted_otherwise(self, meter: OpenMeter, counted: Bounds) -> set[str]:
+        """Return the customers whose closings leave another range to count than that of the windows in the period.
+
+        Rules with other windows applied when these were closed. Such customers are computed one by one.
+        """
+        if not meter.views.has_windows:
+            return set()
+        all_closings = read_closings(self._ledger.ledger_recorder, self.event_name)
+        return {known.customer for known in all_closings if known.counted_range(self._bounds, counted) != counted}
+
+    def _close_batch(
+        self, meter: OpenMeter, factory: PeriodTotalsFactory, usages: Mapping[str, CustomerUsage], counted: Bounds
+    ) -> None:
+        check_interruption()
+        while True:
+            closings = closings_of(self._ledger.ledger_recorder, self.event_name, list(usages))
+            outcome = _Outcome(self._now())
+            for customer, usage in usages.items():
+                known = closings.get(customer) or CustomerClosings(customer, 0, [])
+                counted_range = known.counted_range(self._bounds, counted)
+                if counted_range == counted:
+                    self._close(known, usage.counted(), usage.counted, factory.totals, outcome)
+                else:
+                    self._close_singly(self._query(meter, counted_range), known, usage, outcome)
+            try:
+                events = sorted(outcome.events, key=attrgetter("originator_version"))
+                self._ledger.append(events, {self._run.id: 1})
+            except IntegrityError:
+                continue  # another process closed or reopened a period of a customer meanwhile
+            break
+        self._closed_before.update(outcome.closed_before)
+        for difference in outcome.differences:
+            self._add_difference(difference)
+            self._not_closed += difference.reason is RunDifferenceReason.NOT_CLOSED
+            self._late += difference.reason is RunDifferenceReason.LATE
+
+    def _close_singly(
+        self, query: MeterQuery, known: CustomerClosings, usage: CustomerUsage, outcome: _Outcome
+    ) -> None:
+        """Close a customer in the range of a query, and report what differs from the windows of the period."""
+        counted = counted_usage(query, known.customer)
+        outcome.add_difference(
+            self._difference(
+                known.customer,
+                RunDifferenceReason.ADJOINING,
+                _subtract(Totals.from_usage(usage.counted()), Totals.from_usage(counted)),
+            )
+        )
+        self._close(
+            known,
+            counted,
+            lambda as_of: counted_usage(query._replace(as_of=as_of), known.customer),
+            lambda records: PeriodTotalsFactory(query, self._run.start, self._run.end).totals(records),
+            outcome,
+        )
+
+    def _close(
+        self,
+        known: CustomerClosings,
+        counted: Sequence[UsageRecord],
+        counted_as_of: Callable[[AsOf], Sequence[UsageRecord]],
+        totals: Callable[[Sequence[UsageRecord]], PeriodTotals],
+        outcome: _Outcome,
+    ) -> None:
+        exact, customer = known.find(self._bounds), known.customer
+        if exact is not None and exact.closing.position == self._run.position:
+            return  # closed by this run, before it was interrupted
+        usage = Totals.from_usage(counted)
+        if exact is not None:
+            outcome.closed_before.append(customer)
+            difference = _subtract(usage, Totals(exact.closing.sum, exact.closing.count))
+            outcome.add_difference(self._difference(customer, RunDifferenceReason.CLOSED_BEFORE, difference))
+            return
+        if not counted:
+            return
+        if self._earlier is not None and not counted_as_of(self._earlier):
+            outcome.add_difference(self._difference(customer, RunDifferenceReason.LATE, usage), always=True)
+            return
+        start, end = self._run.start, self._run.end
+        try:
+            check_overlap(_bounds_of(known), start, end)
+            closing = CustomerPeriods.close_at_version(
+                self.event_name, customer, known.version, (start, end), totals(counted), at=outcome.at
+            )
+        except (PeriodOverlaps, RulesChangeInRange) as error:
+            not_closed = self._difference(customer, RunDifferenceReason.NOT_CLOSED, usage, error)
+            outcome.add_difference(not_closed, always=True)
+            return
+        outcome.events.append(closing)
+
+    def control_total(self, customers: set[str]) -> ControlTotal:
+        """Return the control total, from all stored closings of the period. Add their customers to `customers`."""
+        closed = closed_before = count = 0
+        quantity = billable = total = ZERO
+        for known in read_closings(self._ledger.ledger_recorder, self.event_name):
+            exact = known.find(self._bounds)
+            if exact is None:
+                continue
+            closing = exact.closing
+            customers.add(known.customer)
+            closed += 1
+            count += closing.count
+            quantity, billable = (
+                EXACT_CONTEXT.add(quantity, closing.quantity),
+                EXACT_CONTEXT.add(billable, closing.billable),
+            )
+            total = EXACT_CONTEXT.add(total, closing.sum)
+            if closing.position != self._run.position:
+                closed_before += 1
+                if known.customer not in self._closed_before and (closing.count or closing.sum):
+                    frozen = _subtract(Totals(), Totals(closing.sum, closing.count))
+                    self._add_difference(self._difference(known.customer, RunDifferenceReason.CLOSED_BEFORE, frozen))
+        return ControlTotal(
+            event_name=self.event_name, customers=closed, closed_before=closed_before, quantity=quantity,
+            billable=billable, sum=total, count=count, usage_sum=self._usage.sum, usage_count=self._usage.count,
+            not_closed=self._not_closed, late=self._late,
+        )  # fmt: skip
+
+    def _difference(
+        self, customer: str | None, reason: RunDifferenceReason, totals: Totals, error: TallybookError | None = None
+    ) -> RunDifference:
+        return RunDifference(self.event_name, customer, reason, totals.sum, totals.count, error)
+
+    def _add_difference(self, difference: RunDifference) -> None:
+        self.difference_count += 1
+        if len(self.differences) < MAX_LISTED_DIFFERENCES:
+            self.differences.append(difference)
+
+
+def _earlier_run(runs: Sequence[BillingRun], run: BillingRun, event_name: str) -> AsOf | None:
+    """Return the position of the first closed run of the same period and meter; None if there is none.
+
+    A customer without usage then is late: an adjustment of that run.
+    """
+    positions = [
+        earlier.position
+        for earlier in runs
+        if earlier.is_closed and earlier.number < run.number and event_name in earlier.event_names
+        and (earlier.start, earlier.end) == (run.start, run.end)
+    ]  # fmt: skip
+    return AsOf(position=min(positions)) if positions else None
+
+
+def _bounds_of(known: CustomerClosings) -> Iterator[tuple[datetime, datetime]]:
+    bounds = (closing.bounds for closing in known.closings)
+    return ((from_microseconds(start), from_microseconds(end)) for start, end in bounds)
+
+
+def _subtract(totals: Totals, frozen: Totals) -> Totals:
+    return Totals(EXACT_CONTEXT.subtract(totals.sum, frozen.sum), totals.count - frozen.count)

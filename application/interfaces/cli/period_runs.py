@@ -1,0 +1,108 @@
+"""The `period` commands over all customers: `run`, `runs` and `status`."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from . import period_runs_output
+from .option_groups import ClosedPeriodOptions, with_option_groups
+from .options import DEFAULT_LEDGER, AsOfOption, JsonOption, LedgerOption
+from .periods import FrozenGroupOption, GracePeriodOption, app, require_period
+from .session import interruptible, open_for_query, open_ledger
+from .terminal import progress_bar
+
+MetersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="METER...", help="The meters' event names. All meters by default.", show_default=False),
+]
+RequesterOption = Annotated[
+    str | None, typer.Option("--requester", metavar="TEXT", help="The requester, for the audit trail.")
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        "-n",
+        min=0,
+        metavar="NUMBER",
+        help="The maximum number of customers to show for each meter. 20 by default, with --json all.",
+    ),
+]
+_SHOWN_CUSTOMERS = 20
+
+
+@app.command()
+@with_option_groups
+def run(
+    meters: MetersArgument = None,
+    *,
+    time: ClosedPeriodOptions,
+    group_by: FrozenGroupOption = None,
+    requester: RequesterOption = None,
+    grace_period: GracePeriodOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Close a period for all customers, of all meters or of some, as one billing run.
+
+    Customers whose period is closed already stay as they are. The control totals compare the closings with the usage of
+    each meter. An interrupted run is continued by the same command. The exit status is 1 if a customer could not be
+    closed.
+    """
+    require_period(time)
+    from datetime import timedelta  # noqa: PLC0415
+
+    grace = None if grace_period is None else timedelta(hours=grace_period)
+    with open_for_query(ledger, as_json, grace_period=grace) as session:
+        span, _ = session.time_range(time)
+        message = "Interrupted. Run the command again to continue the billing run; closed periods stay closed."
+        with interruptible(session, lambda: message), progress_bar("closing") as advance:
+            result = session.metering.periods.run(
+                span.start, span.end, meters=meters or None, timezone=time.timezone, group_by=group_by or (),
+                by=requester, progress=advance,
+            )  # fmt: skip
+        session.confirm(result, partial(period_runs_output.show_run, span.timezone))
+    if not result.is_complete:
+        raise typer.Exit(1)
+
+
+@app.command()
+def runs(
+    as_of: AsOfOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """List billing runs with their control totals, also runs that were interrupted."""
+    from .time_ranges import parse_as_of  # noqa: PLC0415 - loads the domain
+
+    with open_ledger(ledger, as_json) as session:
+        known = parse_as_of(as_of, "UTC", session.metering.catch_up)
+        session.print(session.metering.periods.runs(as_of=known), period_runs_output.show_runs)
+
+
+@app.command()
+@with_option_groups
+def status(
+    meters: MetersArgument = None,
+    *,
+    time: ClosedPeriodOptions,
+    limit: LimitOption = None,
+    as_of: AsOfOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Show whether all usage of a period is billed, and what is in no closed period.
+
+    Usage that arrived after the period was closed is billed by its adjustments. The exit status is 1 if any usage is in
+    no closed period and in no adjustment.
+    """
+    require_period(time)
+    with open_for_query(ledger, as_json) as session:
+        span, known = session.time_range(time, as_of)
+        if limit is None and not as_json:
+            limit = _SHOWN_CUSTOMERS
+        result = session.metering.periods.status(span.start, span.end, meters=meters or None, as_of=known, limit=limit)
+        session.print(result, partial(period_runs_output.show_status, span))
+    if not result.is_complete:
+        raise typer.Exit(1)

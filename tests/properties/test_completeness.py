@@ -1,0 +1,118 @@
+"""In any history, usage is in exactly one of a closing, an adjustment and the status of the period."""
+
+from fractions import Fraction
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tallybook.domain.errors import PeriodOverlaps
+
+from .period_histories import (
+    CANCELS,
+    NAMES,
+    RECORDS,
+    TILES,
+    TIME_RANGE,
+    ReferenceLedger,
+    Rules,
+    Step,
+    expected_total,
+    open_reference,
+    run_steps,
+)
+
+ALL_TILES = [tile for tiles in TILES.values() for tile in tiles]
+RUN_TILES = [tiles[1] for tiles in TILES.values()][:2]
+
+
+def close(number: int) -> Step:
+    """Close one of the tiles of a customer, unless it overlaps another closed period."""
+
+    def step(reference: ReferenceLedger) -> None:
+        customer, tile = NAMES[number % len(NAMES)], ALL_TILES[number % len(ALL_TILES)]
+        try:
+            reference.metering.periods.close("calls", customer, *tile, allow_empty=True)
+        except PeriodOverlaps:
+            return
+
+    return step
+
+
+def reopen(number: int) -> Step:
+    """Reopen a closed period."""
+
+    def step(reference: ReferenceLedger) -> None:
+        if closed := reference.metering.periods.list("calls"):
+            period = closed[number % len(closed)]
+            reference.metering.periods.reopen("calls", period.customer, period.start, period.end, reason="why")
+
+    return step
+
+
+def run(number: int) -> Step:
+    """Run a billing run of a tile, and check its control total."""
+
+    def step(reference: ReferenceLedger) -> None:
+        result = reference.metering.periods.run(*RUN_TILES[number % len(RUN_TILES)])
+        (total,) = result.run.meters
+        if not result.was_closed:
+            assert total.sum_difference == sum(difference.sum for difference in result.differences)
+            assert total.count_difference == sum(difference.count for difference in result.differences)
+
+    return step
+
+
+NUMBERS = st.integers(0, 99)
+HISTORIES = st.lists(
+    st.one_of(RECORDS, RECORDS, RECORDS, CANCELS, NUMBERS.map(close), NUMBERS.map(run), NUMBERS.map(reopen)),
+    min_size=8,
+    max_size=30,
+)
+ADDITIVE_RULES = st.builds(
+    Rules, st.sampled_from(["sum", "count"]), st.sampled_from([None, "hour", "day"]), has_filter=st.booleans()
+)
+
+
+@settings(max_examples=60)
+@given(ADDITIVE_RULES, HISTORIES)
+def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rules, history: list[Step]) -> None:
+    """For each customer, over all time; and verification finds each closing as it was computed."""
+    with open_reference(rules) as reference:
+        run_steps(reference, history)
+        periods = reference.metering.periods
+        (status,) = periods.status(*TIME_RANGE).meters
+        adjustments = periods.adjustments("calls")
+        for customer in NAMES:
+            frozen = sum(Fraction(period.quantity) for period in periods.list("calls", customer))
+            owed = sum(Fraction(found.difference) for found in adjustments if found.period.customer == customer)
+            unbilled = sum(Fraction(usage.value) for usage in status.unbilled if usage.customer == customer)
+            assert frozen + owed + unbilled == expected_total(reference.events, rules, customer, TIME_RANGE)
+            assert [found for found in adjustments if found.period.customer == customer] == periods.adjustments(
+                "calls", customer
+            )
+        assert reference.metering.verify().differing_periods == ()
+
+
+def test_the_histories_cover_every_case() -> None:
+    """Some have late customers, unbilled usage for each reason, and runs with differences for each reason."""
+    expected = {"late", "unbilled open", "unbilled partly_closed", "not_closed", "closed_before", "run late"}
+    seen: set[str] = set()
+
+    @settings(max_examples=500, derandomize=True)
+    @given(ADDITIVE_RULES, HISTORIES)
+    def collect(rules: Rules, history: list[Step]) -> None:
+        if seen >= expected:
+            return
+        with open_reference(rules) as reference:
+            run_steps(reference, history)
+            periods = reference.metering.periods
+            seen.update("late" for adjustment in periods.adjustments("calls") if adjustment.is_late)
+            for meter in periods.status(*TIME_RANGE).meters:
+                seen.update(f"unbilled {usage.reason}" for usage in meter.unbilled)
+            for billing_run in periods.runs():
+                for total in billing_run.meters:
+                    seen.update({"not_closed"} if total.not_closed else ())
+                    seen.update({"run late"} if total.late else ())
+                    seen.update({"closed_before"} if total.closed_before else ())
+
+    collect()
+    assert seen >= expected
