@@ -44,11 +44,11 @@ def run(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Close a period for all customers, of all meters or of some, as one billing run.
+    """Close a period for all customers as one billing run.
 
-    Customers whose period is closed already stay as they are. The control totals compare the closings with the usage of
-    each meter. An interrupted run is continued by the same command. The exit status is 1 if a customer could not be
-    closed.
+    Without METER, the period is closed on all meters. Customers whose period is closed already stay as they are. The
+    control totals compare the closings with the usage of each meter. An interrupted run is continued by the same
+    command. The exit status is 1 if a customer could not be closed.
     """
     require_period(time)
     from datetime import timedelta  # noqa: PLC0415
@@ -73,7 +73,10 @@ def runs(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """List billing runs with their control totals, also runs that were interrupted."""
+    """List billing runs with their control totals.
+
+    Runs that were interrupted are listed too.
+    """
     from .time_ranges import parse_as_of  # noqa: PLC0415 - loads the domain
 
     with open_ledger(ledger, as_json) as session:
@@ -92,10 +95,10 @@ def status(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show whether all usage of a period is billed, and what is in no closed period.
+    """Show whether all usage of a period is billed.
 
-    Usage that arrived after the period was closed is billed by its adjustments. The exit status is 1 if any usage is in
-    no closed period and in no adjustment.
+    Without METER, this covers all meters. Usage that arrived after the period was closed is billed by its adjustments.
+    The exit status is 1 if any usage is in no closed period and in no adjustment.
     """
     require_period(time)
     with open_for_query(ledger, as_json) as session:
