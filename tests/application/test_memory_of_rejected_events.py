@@ -13,6 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import psutil
 import tallybook.projections
+from tallybook.domain.counting import RevokedCancellation
 
 from tallybook import Metering, TallybookError
 
@@ -88,6 +89,6 @@ def is_plain(annotation: Any) -> bool:
         return all(is_plain(argument) for argument in arguments if argument is not Ellipsis)
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return not annotation.__struct_config__.gc
-    if isinstance(annotation, type) and issubclass(annotation, tuple):
-        return all(map(is_plain, get_type_hints(annotation).values()))  # a NamedTuple
+    if annotation is RevokedCancellation:
+        return all(map(is_plain, get_type_hints(RevokedCancellation).values()))
     return annotation in (int, str, bool, Decimal, NoneType, datetime)
