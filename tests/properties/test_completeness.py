@@ -85,7 +85,9 @@ def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rule
             frozen = sum(Fraction(period.quantity) for period in periods.list("calls", customer))
             owed = sum(Fraction(found.difference) for found in adjustments if found.period.customer == customer)
             unbilled = sum(Fraction(usage.value) for usage in status.unbilled if usage.customer == customer)
-            assert frozen + owed + unbilled == expected_total(reference.events, rules, customer, TIME_RANGE)
+            assert frozen + owed + unbilled == expected_total(
+                reference.events, rules, customer, TIME_RANGE, whole_windows=True
+            )
             assert [found for found in adjustments if found.period.customer == customer] == periods.adjustments(
                 "calls", customer
             )

@@ -122,7 +122,7 @@ def test_a_run_continues_after_closings_under_other_windows(ledger: Ledger) -> N
     assert ledger.metering.verify().is_equal
 
 
-def test_a_run_closes_derived_meters_beside_their_source(ledger: Ledger) -> None:
+def test_a_run_closes_derived_meters_and_their_source(ledger: Ledger) -> None:
     """A customer whose first usage is late owes it on each meter that counts it."""
     ledger.given("""
         meter  requests  count
