@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import psutil
@@ -85,7 +85,9 @@ def is_plain(annotation: Any) -> bool:
     if origin is Annotated:
         return is_plain(arguments[0])
     if origin in (Union, UnionType, dict, tuple, frozenset):
-        return all(is_plain(argument) for argument in arguments)
+        return all(is_plain(argument) for argument in arguments if argument is not Ellipsis)
     if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
         return not annotation.__struct_config__.gc
+    if isinstance(annotation, type) and issubclass(annotation, tuple):
+        return all(map(is_plain, get_type_hints(annotation).values()))  # a NamedTuple
     return annotation in (int, str, bool, Decimal, NoneType, datetime)
