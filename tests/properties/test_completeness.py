@@ -1,10 +1,11 @@
 """In any history, usage is in exactly one of a closing, an adjustment and the status of the period."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tallybook.domain.errors import PeriodOverlaps
+from tallybook.domain.errors import InvalidTimeRange, PeriodOverlaps
 
 from .period_histories import (
     CANCELS,
@@ -25,13 +26,13 @@ RUN_TILES = [tiles[1] for tiles in TILES.values()][:2]
 
 
 def close(number: int) -> Step:
-    """Close one of the tiles of a customer, unless it overlaps another closed period."""
+    """Close one of the tiles of a customer, unless it overlaps another closed period or no window starts in it."""
 
     def step(reference: ReferenceLedger) -> None:
         customer, tile = NAMES[number % len(NAMES)], ALL_TILES[number % len(ALL_TILES)]
         try:
             reference.metering.periods.close("calls", customer, *tile, allow_empty=True)
-        except PeriodOverlaps:
+        except (InvalidTimeRange, PeriodOverlaps):
             return
 
     return step
@@ -91,6 +92,29 @@ def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rule
             assert [found for found in adjustments if found.period.customer == customer] == periods.adjustments(
                 "calls", customer
             )
+        assert reference.metering.verify().differing_periods == ()
+
+
+def change_window(number: int) -> Step:
+    """Change the event time windows for all usage."""
+
+    def step(reference: ReferenceLedger) -> None:
+        reference.change_rules({"window": (None, "hour", "day")[number % 3]})
+
+    return step
+
+
+@settings(max_examples=40)
+@given(ADDITIVE_RULES, st.lists(st.one_of(HISTORIES, NUMBERS.map(change_window).map(lambda step: [step])), max_size=4))
+def test_closings_of_runs_and_one_by_one_tile_whatever_windows_applied(rules: Rules, parts: list[list[Step]]) -> None:
+    """The usage of a period begins where that of the adjoining one ends; each run explains its control total."""
+    with open_reference(rules) as reference:
+        run_steps(reference, [step for part in parts for step in part])
+        periods = reference.metering.periods
+        for customer in NAMES:
+            for earlier, later in pairwise(periods.list("calls", customer)):
+                assert earlier.counted_range[1] <= later.counted_range[0]
+                assert earlier.end < later.start or earlier.counted_range[1] == later.counted_range[0]
         assert reference.metering.verify().differing_periods == ()
 
 
