@@ -13,6 +13,7 @@ from .period_histories import (
     RECORDS,
     TILES,
     TIME_RANGE,
+    Bounds,
     ReferenceLedger,
     Rules,
     Step,
@@ -28,8 +29,13 @@ RUN_TILES = [tiles[1] for tiles in TILES.values()][:2]
 def close(number: int) -> Step:
     """Close one of the tiles of a customer, unless it overlaps another closed period or no window starts in it."""
 
+    return close_tile(NAMES[number % len(NAMES)], ALL_TILES[number % len(ALL_TILES)])
+
+
+def close_tile(customer: str, tile: Bounds) -> Step:
+    """Close a tile of a customer, unless it overlaps another closed period or no window starts in it."""
+
     def step(reference: ReferenceLedger) -> None:
-        customer, tile = NAMES[number % len(NAMES)], ALL_TILES[number % len(ALL_TILES)]
         try:
             reference.metering.periods.close("calls", customer, *tile, allow_empty=True)
         except (InvalidTimeRange, PeriodOverlaps):
@@ -50,10 +56,15 @@ def reopen(number: int) -> Step:
 
 
 def run(number: int) -> Step:
+    """Run a billing run of one of two tiles."""
+    return run_tile(RUN_TILES[number % len(RUN_TILES)])
+
+
+def run_tile(tile: Bounds) -> Step:
     """Run a billing run of a tile, and check its control total."""
 
     def step(reference: ReferenceLedger) -> None:
-        result = reference.metering.periods.run(*RUN_TILES[number % len(RUN_TILES)])
+        result = reference.metering.periods.run(*tile)
         (total,) = result.run.meters
         if not result.was_closed:
             assert total.sum_difference == sum(difference.sum for difference in result.differences)
@@ -104,12 +115,23 @@ def change_window(number: int) -> Step:
     return step
 
 
-@settings(max_examples=40)
-@given(ADDITIVE_RULES, st.lists(st.one_of(HISTORIES, NUMBERS.map(change_window).map(lambda step: [step])), max_size=4))
-def test_closings_of_runs_and_one_by_one_tile_whatever_windows_applied(rules: Rules, parts: list[list[Step]]) -> None:
+@settings(max_examples=60)
+@given(
+    ADDITIVE_RULES,
+    st.sampled_from(sorted(TILES)),
+    st.lists(RECORDS, min_size=6, max_size=20),
+    st.lists(st.sampled_from(NAMES), unique=True),
+    st.lists(NUMBERS, min_size=2, max_size=2),
+)
+def test_closings_of_runs_and_one_by_one_tile_whatever_windows_applied(
+    rules: Rules, zone: str, records: list[Step], closed: list[str], windows: list[int]
+) -> None:
     """The usage of a period begins where that of the adjoining one ends; each run explains its control total."""
+    first, second, third = TILES[zone][:3]
+    history = [*records, *(close_tile(customer, first) for customer in closed)]
+    history += [change_window(windows[0]), run_tile(second), change_window(windows[1]), run_tile(third)]
     with open_reference(rules) as reference:
-        run_steps(reference, [step for part in parts for step in part])
+        run_steps(reference, history)
         periods = reference.metering.periods
         for customer in NAMES:
             for earlier, later in pairwise(periods.list("calls", customer)):
