@@ -137,7 +137,7 @@ class PeriodQueries:
         billable_before = rules.billable(quantity_before) if is_partial else period.billable
         current_quantity = _quantity_under_current_rules(views, period, as_of)
         rules_difference = ZERO if current_quantity is None else EXACT_CONTEXT.subtract(current_quantity, quantity)
-        if not changed and not rules_difference and quantity == quantity_before:
+        if not changed and quantity == quantity_before and (is_late or not rules_difference):
             return None
         events = event_view_fields(self._ledger, [change.now for change, _ in changed], view)
         return Adjustment(

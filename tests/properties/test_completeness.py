@@ -1,10 +1,11 @@
 """In any history, usage is in exactly one of a closing, an adjustment and the status of the period."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tallybook.domain.errors import PeriodOverlaps
+from tallybook.domain.errors import InvalidTimeRange, PeriodOverlaps
 
 from .period_histories import (
     CANCELS,
@@ -12,6 +13,7 @@ from .period_histories import (
     RECORDS,
     TILES,
     TIME_RANGE,
+    Bounds,
     ReferenceLedger,
     Rules,
     Step,
@@ -25,13 +27,18 @@ RUN_TILES = [tiles[1] for tiles in TILES.values()][:2]
 
 
 def close(number: int) -> Step:
-    """Close one of the tiles of a customer, unless it overlaps another closed period."""
+    """Close one of the tiles of a customer, unless it overlaps another closed period or no window starts in it."""
+
+    return close_tile(NAMES[number % len(NAMES)], ALL_TILES[number % len(ALL_TILES)])
+
+
+def close_tile(customer: str, tile: Bounds) -> Step:
+    """Close a tile of a customer, unless it overlaps another closed period or no window starts in it."""
 
     def step(reference: ReferenceLedger) -> None:
-        customer, tile = NAMES[number % len(NAMES)], ALL_TILES[number % len(ALL_TILES)]
         try:
             reference.metering.periods.close("calls", customer, *tile, allow_empty=True)
-        except PeriodOverlaps:
+        except (InvalidTimeRange, PeriodOverlaps):
             return
 
     return step
@@ -49,10 +56,15 @@ def reopen(number: int) -> Step:
 
 
 def run(number: int) -> Step:
+    """Run a billing run of one of two tiles."""
+    return run_tile(RUN_TILES[number % len(RUN_TILES)])
+
+
+def run_tile(tile: Bounds) -> Step:
     """Run a billing run of a tile, and check its control total."""
 
     def step(reference: ReferenceLedger) -> None:
-        result = reference.metering.periods.run(*RUN_TILES[number % len(RUN_TILES)])
+        result = reference.metering.periods.run(*tile)
         (total,) = result.run.meters
         if not result.was_closed:
             assert total.sum_difference == sum(difference.sum for difference in result.differences)
@@ -90,6 +102,40 @@ def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rule
             assert [found for found in adjustments if found.period.customer == customer] == periods.adjustments(
                 "calls", customer
             )
+        assert reference.metering.verify().differing_periods == ()
+
+
+def change_window(number: int) -> Step:
+    """Change the event time windows for all usage."""
+
+    def step(reference: ReferenceLedger) -> None:
+        reference.change_rules({"window": (None, "hour", "day")[number % 3]})
+
+    return step
+
+
+@settings(max_examples=60)
+@given(
+    ADDITIVE_RULES,
+    st.sampled_from(sorted(TILES)),
+    st.lists(RECORDS, min_size=6, max_size=20),
+    st.lists(st.sampled_from(NAMES), unique=True),
+    st.lists(NUMBERS, min_size=2, max_size=2),
+)
+def test_closings_of_runs_and_one_by_one_tile_whatever_windows_applied(
+    rules: Rules, zone: str, records: list[Step], closed: list[str], windows: list[int]
+) -> None:
+    """The usage of a period begins where that of the adjoining one ends; each run explains its control total."""
+    first, second, third = TILES[zone][:3]
+    history = [*records, *(close_tile(customer, first) for customer in closed)]
+    history += [change_window(windows[0]), run_tile(second), change_window(windows[1]), run_tile(third)]
+    with open_reference(rules) as reference:
+        run_steps(reference, history)
+        periods = reference.metering.periods
+        for customer in NAMES:
+            for earlier, later in pairwise(periods.list("calls", customer)):
+                assert earlier.counted_range[1] <= later.counted_range[0]
+                assert earlier.end < later.start or earlier.counted_range[1] == later.counted_range[0]
         assert reference.metering.verify().differing_periods == ()
 
 
