@@ -19,6 +19,7 @@ from ...domain.errors import CancellationNotFound, InvalidCancellation, InvalidP
 from ...domain.meter_event import MeterEvent
 from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import MIN_DATETIME, ensure_utc, from_microseconds
+from ...projections.models import AsOf
 from ..cancellation_views import BulkCancellationView, CancellationPreview
 from ..interruption import check_interruption
 from ..ledger.ledger import Ledger
@@ -38,6 +39,7 @@ from ..validation import (
     optional_customer,
     optional_note,
     optional_time_range,
+    parse_as_of,
     require_event_name,
     require_int,
     require_text,
@@ -155,18 +157,20 @@ class BulkCancellationCommands:
             return self._run(bulk, None, progress)
 
     @retry_on_connection_loss
-    def get(self, cancellation_id: str) -> BulkCancellationView:
-        """Return a bulk cancellation and its progress. Raises CancellationNotFound."""
-        return BulkCancellationView.from_aggregate(self._find(cancellation_id))
+    def get(self, cancellation_id: str, *, as_of: datetime | int | None = None) -> BulkCancellationView:
+        """Return a bulk cancellation and its progress. Raises CancellationNotFound, also if it was made later."""
+        return BulkCancellationView.from_aggregate(self._find(cancellation_id, parse_as_of(as_of)))
 
     @retry_on_connection_loss
-    def list(self, event_name: str | None = None) -> "list[BulkCancellationView]":
+    def list(
+        self, event_name: str | None = None, *, as_of: datetime | int | None = None
+    ) -> "list[BulkCancellationView]":
         """Return the bulk cancellations of a meter, or of all meters, oldest first."""
         event_name = None if event_name is None else require_event_name(event_name)
         stored = self._ledger.ledger_recorder.select_by_prefix(STREAM_PREFIX)
         views = (
             BulkCancellationView.from_aggregate(cast(BulkCancellation, aggregate))
-            for aggregate in self._ledger.aggregates(stored)
+            for aggregate in self._ledger.aggregates(stored, parse_as_of(as_of))
         )
         selected = (view for view in views if event_name in (None, view.event_name))
         return sorted(selected, key=lambda view: (view.cancelled_at, view.cancellation_id))
@@ -251,10 +255,10 @@ class BulkCancellationCommands:
         positions = self._ledger.ledger_recorder.select_stream_positions(cancelled.originator_id)
         return len(positions) == cancelled.originator_version
 
-    def _find(self, cancellation_id: object) -> BulkCancellation:
+    def _find(self, cancellation_id: object, as_of: AsOf | None = None) -> BulkCancellation:
         wanted = require_text(cancellation_id, "cancellation_id", 100)
         stored = self._ledger.ledger_recorder.select_stream(BulkCancellation.stream_id(wanted))
-        for aggregate in self._ledger.aggregates(stored):
+        for aggregate in self._ledger.aggregates(stored, as_of):
             return cast(BulkCancellation, aggregate)
         raise CancellationNotFound(f"There is no bulk cancellation {wanted!r}.", field="cancellation_id", value=wanted)
 

@@ -54,12 +54,14 @@ def test_many_events_are_previewed_cancelled_and_counted_again(ledger: Ledger, a
     assert (cancelled["status"], cancelled["count"], cancelled["cancelled_count"]) == ("cancelled", 2, 2)
     assert cancelled["selection"]["identifier_prefix"] == "w-"
     ledger.then(total="* calls 8")
-    path = f"{CANCELLATIONS}/{cancelled['id']}"
+    path, head = f"{CANCELLATIONS}/{cancelled['id']}", ledger.position()
     assert api.get(path) == api.post(f"{path}/resume") == cancelled
     revoked = api.post(f"{path}/revoke", reason="it was right", by="finance")
     assert (revoked["status"], revoked["revoked_count"], revoked["revocation"]["by"]) == ("revoked", 2, "finance")
     ledger.then(total="* calls 20")
     assert api.get(CANCELLATIONS, event_name="calls")["data"] == [revoked]
+    assert api.get(path, as_of_position=head)["status"] == "cancelled"
+    assert api.get(CANCELLATIONS, as_of_position=1)["data"] == []
     everything: Json = {"event_name": "calls", "reason": "why"}
     assert api.error("POST", CANCELLATIONS, **everything) == (400, "parameter_invalid", "customer")
     assert api.error("GET", f"{CANCELLATIONS}/unknown") == (404, "resource_missing", "id")

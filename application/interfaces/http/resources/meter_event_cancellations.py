@@ -1,5 +1,6 @@
 """Meter event cancellations: many meter events cancelled by one decision, with a preview. An extension."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -10,10 +11,11 @@ from .....domain.bulk_cancellation import BulkCancellationStatus, CancellationSe
 from .....domain.errors import CancellationNotFound, InvalidParameter
 from ....cancellation_views import BulkCancellationView, CancellationPreview
 from ..api_types import (
+    AsOfParameters,
     Customer,
     Id,
+    ListAsOfParameters,
     ListObject,
-    ListParameters,
     Name,
     Number,
     Parameters,
@@ -22,6 +24,7 @@ from ..api_types import (
     encode_decimal,
     from_unix,
     optional_unix,
+    parse_as_of,
     to_unix,
 )
 from ..dimension_parameters import DimensionFilters, to_where
@@ -76,7 +79,11 @@ class RevokeBulkCancellation(Parameters, kw_only=True):
     reason: Reason
 
 
-class ListCancellations(ListParameters, kw_only=True):
+class RetrieveCancellation(AsOfParameters, kw_only=True):
+    """A cancellation, now or as of an earlier time."""
+
+
+class ListCancellations(ListAsOfParameters, kw_only=True):
     """A filter for cancellations: the meter."""
 
     event_name: Name | None = None
@@ -187,7 +194,7 @@ def create_meter_event_cancellation(context: RequestContext[CreateCancellation])
 def list_meter_event_cancellations(context: RequestContext[ListCancellations]) -> ListObject[MeterEventCancellation]:
     """List cancellations, newest first."""
     params, ledger = context.params, context.ledger
-    newest_first = ledger.metering.cancellations.list(params.event_name)[::-1]
+    newest_first = ledger.metering.cancellations.list(params.event_name, as_of=parse_as_of(params))[::-1]
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
         return next((_sort_key(bulk) for bulk in newest_first if bulk.cancellation_id == object_id), None)
@@ -197,9 +204,9 @@ def list_meter_event_cancellations(context: RequestContext[ListCancellations]) -
 
 
 @operations.get(URL + "/{id}")
-def retrieve_meter_event_cancellation(context: RequestContext[Parameters]) -> MeterEventCancellation:
+def retrieve_meter_event_cancellation(context: RequestContext[RetrieveCancellation]) -> MeterEventCancellation:
     """Retrieve a cancellation and its progress."""
-    return _to_response(_find(context), context.ledger)
+    return _to_response(_find(context, parse_as_of(context.params)), context.ledger)
 
 
 @operations.post(URL + "/{id}/resume", Scope.RECORD)
@@ -218,10 +225,10 @@ def revoke_meter_event_cancellation(context: RequestContext[RevokeBulkCancellati
     return _to_response(cancellations.revoke(bulk.cancellation_id, reason=params.reason, by=by), context.ledger)
 
 
-def _find(context: RequestContext[Any]) -> BulkCancellationView:
+def _find(context: RequestContext[Any], as_of: datetime | int | None = None) -> BulkCancellationView:
     object_id: Id = context.path_parameters["id"]
     try:
-        return context.ledger.metering.cancellations.get(object_id)
+        return context.ledger.metering.cancellations.get(object_id, as_of=as_of)
     except (CancellationNotFound, InvalidParameter):
         raise missing_object("meter event cancellation", object_id) from None
 
