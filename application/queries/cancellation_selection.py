@@ -108,7 +108,7 @@ class CancellationQueries:
         assert meter.as_of is not None
         assert meter.as_of.position is not None
         bounds, positions = self._bounds(selection)
-        query = meter.query(bounds, _dimensions(selection))
+        query = meter.exact_query(bounds, _dimensions(selection))
         first = ALL_TIME[0] if cancellable_from is None else to_microseconds(cancellable_from)
         candidates: list[_Candidate] = []
         for record in _records(query, query.customer_id(selection.customer), bounds):

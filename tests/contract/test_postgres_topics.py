@@ -5,6 +5,7 @@ from tallybook.application import TallybookError
 from tallybook.application.ledger.mapper import TOPICS
 from tallybook.application.storage.postgres import ledger_schema
 from tallybook.domain.access_key import AccessKey
+from tallybook.domain.billing_run import BillingRun
 from tallybook.domain.bulk_cancellation import BulkCancellation
 from tallybook.domain.customer_periods import CustomerPeriods
 from tallybook.domain.import_run import ImportRun
@@ -18,6 +19,7 @@ AGGREGATES = {
     "meter": Meter,
     "event": MeterEvent,
     "period": CustomerPeriods,
+    "run": BillingRun,
     "cancellation": BulkCancellation,
     "import": ImportRun,
     "key": AccessKey,

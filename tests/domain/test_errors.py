@@ -311,6 +311,11 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ("invalid_time_range", "end", close_call(DAY[0], DAY[0])),
     ("invalid_time_range", "start", close_call(NAIVE, DAY[0])),
     ("invalid_time_range", "end", close_call(DAY[0], "2026-11-01")),
+    (
+        "customer_without_usage",
+        "customer",
+        lambda metering: metering.periods.close("calls", "nobody", YESTERDAY[0] - timedelta(days=1), YESTERDAY[0]),
+    ),
     ("period_not_closed", "start", reopen_call(*DAY)),
     ("invalid_time_range", "end", reopen_call(DAY[0], NAIVE)),
 ]
@@ -396,10 +401,11 @@ def _error_classes(base: type[TallybookError] = TallybookError) -> Iterator[type
 def test_every_error_class_is_in_a_table_here() -> None:
     """A new error class needs a row above, unless it is a category.
 
-    Only the command line raises InvalidImportFile, and only a database raises DatabasePermissionDenied.
+    Only the command line raises InvalidImportFile, only a database raises DatabasePermissionDenied, and
+    BillingRunInProgress needs a run that was interrupted, see tests/contract/test_billing_runs.py.
     """
     covered_codes = {code for code, _, _ in ERRORS} | {code for code, _, _ in FILE_ERRORS}
-    assert covered_codes | {"invalid_import_file", "database_permission_denied"} == {
+    assert covered_codes | {"invalid_import_file", "database_permission_denied", "billing_run_in_progress"} == {
         error_class.code for error_class in _error_classes() if TallybookError not in error_class.__bases__
     }
 
