@@ -23,5 +23,8 @@ def search(collect: Callable[[], None]) -> None:
 
 
 def first_examples(count: int) -> settings:
-    """Return the settings of a search: at most so many examples, the same in each run, and none is shrunk."""
+    """Return the settings of a search: at most so many examples, and none is shrunk.
+
+    The same are tried in each run, but for the constants of loaded modules, which Hypothesis tries too.
+    """
     return settings(max_examples=count, derandomize=True, phases=[Phase.generate])

@@ -172,7 +172,7 @@ def test_the_histories_cover_every_case() -> None:
         else:
             seen_kinds.add(f"unknown {kind}")
 
-    @first_examples(60)
+    @first_examples(600)
     @given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS)
     def collect(
         history: list[Step],

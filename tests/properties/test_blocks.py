@@ -153,7 +153,7 @@ def test_the_histories_cover_every_case() -> None:
     expected_kinds = {"cut", "joined", "overlapping", "cancelled whole", "over an edge", "within", "of an hour"}
     seen_kinds: set[str] = set()
 
-    @first_examples(60)
+    @first_examples(600)
     @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
     def collect(
         history: list[Step],

@@ -255,7 +255,7 @@ def test_the_histories_cover_every_case() -> None:
     }  # fmt: skip
     seen_kinds: set[str] = set()
 
-    @first_examples(120)
+    @first_examples(600)
     @given(steps())
     def collect(history: list[Step]) -> None:
         with open_ledger(meters_of(history)) as (metering, clock):

@@ -256,7 +256,7 @@ def test_the_histories_cover_every_case() -> None:
     expected_kinds = {"changed twice", "went back", "cancelled later", "closed", "adjusted", "two meters"}
     seen_kinds: set[str] = set()
 
-    @first_examples(80)
+    @first_examples(600)
     @given(HISTORIES)
     def collect(history: History) -> None:
         with open_ledger() as (metering, clock, reference):

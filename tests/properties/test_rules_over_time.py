@@ -212,7 +212,7 @@ def test_the_histories_cover_every_case() -> None:
     }  # fmt: skip
     seen: set[str] = set()
 
-    @first_examples(150)
+    @first_examples(600)
     @given(HISTORIES)
     def collect(history: list[Step]) -> None:
         clock = Clock(DAYS[-1] + timedelta(days=1))
