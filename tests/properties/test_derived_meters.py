@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tallybook.application import Metering, TallybookError
 
 from ..notation import Clock
+from .coverage import first_examples, search, stop_if_covered
 from .histories import BEGINNING, FORMULAS, LIFTED
 from .test_page_workers import fold_in_worker, fold_rows
 
@@ -242,7 +243,7 @@ def test_the_histories_cover_every_case() -> None:
     }  # fmt: skip
     seen: set[str] = set()
 
-    @settings(max_examples=60, derandomize=True)
+    @first_examples(600)
     @given(RULES, HISTORIES)
     def collect(rules: Rules, history: Sequence[Step]) -> None:
         clock = Clock(DAYS[-1] + timedelta(days=1))
@@ -258,6 +259,7 @@ def test_the_histories_cover_every_case() -> None:
             seen.update({"changed rules"} if len(ledger.meters.history(DERIVED)) > 1 else ())
             seen.update({"a closed period"} if ledger.periods.list(DERIVED) else ())
             seen.update({"an adjustment"} if ledger.periods.adjustments(DERIVED) else ())
+        stop_if_covered(seen, expected)
 
-    collect()
+    search(collect)
     assert seen >= expected
