@@ -24,7 +24,7 @@ PayloadLoader = Callable[[Sequence[int]], Mapping[int, Mapping[str, str]]]
 
 _BATCH_SIZE = 500
 _PARSING_FIELDS = ("customer_key", "value_key", "dimension_keys", "optional_dimension_keys", "filter")
-"""The fields of rules that decide how a payload is parsed, beside the type of the value."""
+"""The fields of rules that, with the type of the value, decide how a payload is parsed."""
 
 
 class LocalCustomers(dict[str, int]):

@@ -1,4 +1,4 @@
-"""Closes a period of one customer, and tells whether it was closed before, and which gaps are beside it."""
+"""Closes a period of one customer; returns whether it was closed before, and the gaps directly before and after it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

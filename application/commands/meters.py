@@ -60,8 +60,9 @@ class MeterCommands:
         group of its own. An existing meter with the same rules and name is returned unchanged.
 
         `filter` is a condition like {"key": "region", "equals": "eu"}; events that don't match are stored and don't
-        count. See docs/rules.md for all conditions. The quantity of the formula is multiplied by `multiplier`, such as
-        "1/3600", exactly. The billable quantity is rounded by `rounding`, such as {"mode": "up", "step": "0.01"}.
+        count. docs/how-usage-is-counted.md describes all conditions. The quantity of the formula is multiplied by
+        `multiplier`, such as "1/3600", exactly. The billable quantity is rounded by `rounding`, such as
+        {"mode": "up", "step": "0.01"}.
 
         Raises MeterAlreadyExists if the meter has other rules, and InvalidParameter for an argument out of range. For a
         derived meter, raises MeterNotFound or MeterIsDerived for its source, IncompatibleRules with the events that its

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
 
@@ -189,14 +190,18 @@ def _decode(stored: Notification) -> Closing | _Reopening | None:
     try:
         event = None if decode is None else decode(stored.state)
         if isinstance(event, Closing):  # the rules that were decoded are a part of the whole state: most are the same
-            rules = bytes(event.rules)
-            msgspec.structs.force_setattr(event, "rules", _RULES.setdefault(rules, msgspec.Raw(rules)))
+            msgspec.structs.force_setattr(event, "rules", _shared_rules(bytes(event.rules)))
     except UNREADABLE_ERRORS as error:
         raise corrupted_error(stored.originator_id, stored.id, error) from error
     return event
 
 
-_RULES: dict[bytes, msgspec.Raw] = {}
+@lru_cache(maxsize=256)
+def _shared_rules(rules: bytes) -> msgspec.Raw:
+    """Return the rules of a closing as a value that all closings with the same rules share."""
+    return msgspec.Raw(rules)
+
+
 _DECODERS: dict[str, Callable[[bytes], Closing | _Reopening]] = {
     CustomerPeriods.PeriodClosed.__name__: msgspec.json.Decoder(Closing).decode,
     CustomerPeriods.PeriodReopened.__name__: msgspec.json.Decoder(_Reopening).decode,

@@ -7,7 +7,7 @@ had been closed.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from ...domain.billing_run import BillingRun
@@ -145,7 +145,7 @@ def late_customers(
             yield name
 
 
-@cache
+@lru_cache(maxsize=256)
 def decode_rules(stored: bytes) -> Rules:
     """Return the rules of a closing from their JSON. Most closings of a meter have the same."""
     return Rules.model_validate_json(stored)

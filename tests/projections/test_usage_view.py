@@ -45,7 +45,7 @@ class DailyUsage:
 
     def customer_id(self, customer: str) -> int | None:
         """Not called."""
-        raise NotImplementedError
+        raise AssertionError("totals of whole days do not need this")
 
     def time_span(self, customer_id: int | None) -> tuple[int, int]:
         """Return the range of all days."""
@@ -63,7 +63,7 @@ class DailyUsage:
 
     def buckets_in(self, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterator[Bucket]:
         """Not called."""
-        raise NotImplementedError
+        raise AssertionError("totals of whole days do not need this")
 
     def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
         """Yield one block for each day, also of days after `end`, whose header says that it crosses `end`."""
@@ -79,15 +79,15 @@ class DailyUsage:
 
     def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:
         """Not called."""
-        raise NotImplementedError
+        raise AssertionError("totals of whole days do not need this")
 
     def usage_by_customer(self, start: int, end: int, as_of: AsOf | None) -> Iterator[tuple[int, list[UsageRecord]]]:
         """Not called."""
-        raise NotImplementedError
+        raise AssertionError("totals of whole days do not need this")
 
     def last_changes(self, start: int, end: int, after: int) -> Mapping[int, int] | None:
         """Not called."""
-        raise NotImplementedError
+        raise AssertionError("totals of whole days do not need this")
 
 
 def peak_bytes(end: int, as_of: AsOf | None = None) -> int:
