@@ -5,6 +5,7 @@ therefore rejected as a dimension soon.
 """
 
 from collections import OrderedDict
+from typing import Protocol
 
 from .errors import TooManyCombinations
 from .policy import AcceptancePolicy
@@ -30,6 +31,16 @@ class _Hour:
         self.counts: dict[int, int] = {}
 
 
+class CombinationLimits(Protocol):
+    """What limits the combinations of dimension values that are accepted."""
+
+    def add(
+        self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
+    ) -> None:
+        """Add the combination of an event. Raises TooManyCombinations if it is new and exceeds a limit."""
+        ...
+
+
 class DimensionCombinations:
     """The combinations of dimension values in the events that this process accepted, by meter and hour.
 
@@ -45,6 +56,8 @@ class DimensionCombinations:
         self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
     ) -> None:
         """Add the combination of an event. Raises TooManyCombinations if it is new and exceeds a limit."""
+        if policy.max_customer_combinations is None and policy.max_meter_combinations is None:
+            return
         key, customer_hash, combination = _keys(event_name, customer, occurred_at, values)
         hour = self._hours.get(key) or _Hour()
         if combination in hour.combinations:
@@ -66,6 +79,31 @@ class DimensionCombinations:
         hour = self._hours.get(key)
         if hour is not None and combination not in hour.combinations:
             _check_limits(hour, customer_hash, key[1], policy)
+
+
+class PendingCombinations:
+    """The combinations of one event on several meters, which are added together or not at all."""
+
+    def __init__(self, combinations: DimensionCombinations) -> None:
+        self._combinations = combinations
+        self._pending: list[tuple[str, str, int, DimensionValues, AcceptancePolicy]] = []
+
+    def add(
+        self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
+    ) -> None:
+        """Check a combination, which `commit` adds. Raises TooManyCombinations."""
+        self._combinations.check(event_name, customer, occurred_at, values, policy)
+        self._pending.append((event_name, customer, occurred_at, values, policy))
+
+    def clear(self) -> None:
+        """Forget the combinations of an event that was rejected."""
+        self._pending.clear()
+
+    def commit(self) -> None:
+        """Add the combinations of an event that was accepted."""
+        for pending in self._pending:
+            self._combinations.add(*pending)
+        self._pending.clear()
 
 
 def _keys(

@@ -3,24 +3,16 @@
 An event that one of these meters can't read is rejected: stored, it would be missing from that meter's totals.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from .combinations import DimensionCombinations
-from .conditions import Payload
+from .combinations import DimensionCombinations, PendingCombinations
 from .errors import TallybookError
 from .meter import EventAcceptor, Meter
 from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
-from .rules import DimensionValues
-from .timestamps import from_microseconds, to_microseconds
-
-_Combination = tuple[str, str, int, DimensionValues]
-"""Event name, customer, time and dimension values, as the arguments of `DimensionCombinations`."""
-_EventReader = Callable[[Payload, datetime], tuple[str, DimensionValues]]
-"""Returns the customer and the dimension values of an event, or raises the error that rejects it."""
+from .timestamps import to_microseconds
 
 
 def acceptor_with_derived_meters(
@@ -36,50 +28,24 @@ def acceptor_with_derived_meters(
     It raises the errors of `source.acceptor`. The message of an error of a derived meter begins with its name. Limits
     on digits and on combinations of dimension values apply to each meter.
     """
-    # The combinations of all meters are added together or not at all, after everything else is checked.
-    without_combinations = policy.model_copy(update={"max_customer_combinations": None, "max_meter_combinations": None})
-    accept_at_source = source.acceptor(at=at, policy=without_combinations, combinations=combinations)
-    read_by_meter = {meter.event_name: _event_reader(meter, policy) for meter in (source, *derived_meters)}
-    is_limited = policy.max_customer_combinations is not None or policy.max_meter_combinations is not None
+    pending = PendingCombinations(combinations)
+    accept_at_source = source.acceptor(at=at, policy=policy, combinations=pending)
+    readers = {meter.event_name: meter.event_reader(policy) for meter in derived_meters}
 
     def accept(event_input: MeterEventInput) -> MeterEventData:
+        pending.clear()
         data = accept_at_source(event_input)
-        new_combinations: list[_Combination] = []
-        for event_name, read in read_by_meter.items():
+        for event_name, read in readers.items():
             try:
                 customer, dimensions = read(data.payload, data.occurred_at)
-                if dimensions and is_limited:
-                    combination = event_name, customer, to_microseconds(data.occurred_at), dimensions
-                    combinations.check(*combination, policy)
-                    new_combinations.append(combination)
+                if dimensions:
+                    pending.add(event_name, customer, to_microseconds(data.occurred_at), dimensions, policy)
             except TallybookError as error:
-                if event_name == source.event_name:
-                    raise
                 raise _error_of(event_name, error) from error
-        for combination in new_combinations:
-            combinations.add(*combination, policy)
+        pending.commit()
         return data
 
     return accept
-
-
-def _event_reader(meter: Meter, policy: AcceptancePolicy) -> _EventReader:
-    """Return a function that reads an event by the rules of its time, which are looked up once for a batch.
-
-    It raises any error of `Rules.parse`, and TooManyDigits.
-    """
-    max_digits = policy.max_digits
-    parsers = [(part.rules.parser(), part.rules.value_key) for part in meter.schedule.parts]
-    starts = [from_microseconds(part.start) for part in meter.schedule.parts[1:]]
-
-    def read(payload: Payload, occurred_at: datetime) -> tuple[str, DimensionValues]:
-        parse, value_key = parsers[bisect_right(starts, occurred_at)]
-        customer, value, dimensions, _, _ = parse(payload)
-        if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
-            policy.check_value(payload[value_key], value_key)
-        return customer, dimensions
-
-    return read
 
 
 def _error_of(event_name: str, error: TallybookError) -> TallybookError:

@@ -12,12 +12,13 @@ from datetime import datetime
 from pydantic import Field
 
 from .aggregate import Aggregate
-from .combinations import DimensionCombinations
+from .combinations import CombinationLimits, DimensionCombinations
+from .conditions import Payload
 from .errors import InvalidParameter, MeterInactive, MeterIsDerived, TallybookError
 from .meter_event import MeterEventData
 from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
-from .rules import Rules
+from .rules import DimensionValues, Rules
 from .schedule import ALWAYS, RulesSchedule, check_effective_from
 from .timestamps import ensure_utc, from_microseconds, to_microseconds
 
@@ -27,6 +28,8 @@ MAX_DERIVED_METERS = 100
 
 EventAcceptor = Callable[[MeterEventInput], MeterEventData]
 """Returns the data to store for a meter event, or raises the error that rejects it."""
+EventReader = Callable[[Payload, datetime], tuple[str, DimensionValues]]
+"""Returns the customer and the dimension values of an event that occurred then, or raises the error that rejects it."""
 
 
 class Meter(Aggregate):
@@ -196,37 +199,49 @@ class Meter(Aggregate):
         """
         return self.acceptor(at=at, policy=policy, combinations=DimensionCombinations())(event_input)
 
-    def acceptor(self, *, at: datetime, policy: AcceptancePolicy, combinations: DimensionCombinations) -> EventAcceptor:
+    def acceptor(self, *, at: datetime, policy: AcceptancePolicy, combinations: CombinationLimits) -> EventAcceptor:
         """Return a function that does what `accept` does, for all meter events of one batch.
 
         It also raises TooManyCombinations, given the `combinations` of dimension values that were accepted before.
         The rules and limits are looked up once for the batch, because pydantic attributes are slow.
         """
         is_accepting, event_name = self.is_active and self.source is None, self.event_name
-        max_digits, (earliest, latest) = policy.max_digits, policy.accepted_range(at)
-        parsers = [(part.rules.parser(), part.rules.value_key) for part in self.schedule.parts]
-        starts = [from_microseconds(part.start) for part in self.schedule.parts[1:]]
-        first_parse, first_value_key = parsers[0]
-        is_limited = policy.max_customer_combinations is not None or policy.max_meter_combinations is not None
+        read, (earliest, latest) = self.event_reader(policy), policy.accepted_range(at)
 
         def accept(event_input: MeterEventInput) -> MeterEventData:
             if not is_accepting:
                 raise self._rejection()
             payload = event_input.payload
             occurred_at = at if event_input.timestamp is None else ensure_utc(event_input.timestamp, "timestamp")
+            customer, dimensions = read(payload, occurred_at)
+            if not earliest <= occurred_at <= latest:
+                policy.check_occurred_at(occurred_at, at)
+            if dimensions:
+                combinations.add(event_name, customer, to_microseconds(occurred_at), dimensions, policy)
+            return MeterEventData(at, event_name, payload, occurred_at)
+
+        return accept
+
+    def event_reader(self, policy: AcceptancePolicy) -> EventReader:
+        """Return a function that reads events by the rules of their time, which are looked up once for a batch.
+
+        It raises any error of `Rules.parse`, and TooManyDigits.
+        """
+        max_digits = policy.max_digits
+        parsers = [(part.rules.parser(), part.rules.value_key) for part in self.schedule.parts]
+        starts = [from_microseconds(part.start) for part in self.schedule.parts[1:]]
+        first_parse, first_value_key = parsers[0]
+
+        def read(payload: Payload, occurred_at: datetime) -> tuple[str, DimensionValues]:
             parse, value_key = first_parse, first_value_key
             if starts:
                 parse, value_key = parsers[bisect_right(starts, occurred_at)]
             customer, value, dimensions, _, _ = parse(payload)
             if value is not None and max_digits is not None and len(payload[value_key]) > max_digits:
                 policy.check_value(payload[value_key], value_key)
-            if not earliest <= occurred_at <= latest:
-                policy.check_occurred_at(occurred_at, at)
-            if dimensions and is_limited:
-                combinations.add(event_name, customer, to_microseconds(occurred_at), dimensions, policy)
-            return MeterEventData(at, event_name, payload, occurred_at)
+            return customer, dimensions
 
-        return accept
+        return read
 
     def _rejection(self) -> TallybookError:
         """Return the error for a meter event of a meter that accepts none."""
