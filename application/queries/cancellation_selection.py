@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 
 from ...domain.bulk_cancellation import CancellationSelection
 from ...domain.calendar import CalendarWindow
-from ...domain.counting import UsageRecord
+from ...domain.counting import UsageRecord, window_start
 from ...domain.decimals import EXACT_CONTEXT
 from ...domain.errors import InvalidCancellation
-from ...domain.schedule import ALL_TIME
+from ...domain.schedule import ALL_TIME, RulesSchedule
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ...projections.excluded_usage import ExcludedUsage
@@ -185,15 +185,18 @@ def _is_recorded_in(record: UsageRecord, selection: CancellationSelection, posit
 def _preview_rows(
     meter: OpenMeter, records: Sequence[UsageRecord], timezone: ZoneInfo
 ) -> Iterator[CancellationPreviewRow]:
-    """Yield the totals of each customer and month with selected events, now and without them."""
-    times = [record.occurred_at for record in records]
+    """Yield the totals of each customer and month with selected events, now and without them.
+
+    An event is in the month in which its event time window starts.
+    """
+    times = [_counted_at(meter.schedule, record) for record in records]
     boundaries = window_boundaries(ALL_TIME, (min(times), max(times) + 1), CalendarWindow.MONTH, timezone)
     boundaries = split_at_changes(boundaries, meter.schedule)
     excluded = frozenset(record.position for record in records)
     view = meter.query((boundaries[0], boundaries[-1])).view
     parts = [part._replace(source=ExcludedUsage(part.source, excluded)) for part in view.parts]
     without = UsageView(parts, view.customer_names)
-    counts = _counts(records, boundaries)
+    counts = _counts(records, times, boundaries)
     customers = {customer_id for _, customer_id in counts}
     wanted = sorted(customers) if len(customers) <= _MAX_CUSTOMERS_READ_SINGLY else [None]
     before, after = (_totals(usage, wanted, boundaries, meter.as_of) for usage in (view, without))
@@ -209,10 +212,18 @@ def _preview_rows(
         )  # fmt: skip
 
 
-def _counts(records: Sequence[UsageRecord], boundaries: Sequence[int]) -> dict[tuple[int, int], int]:
+def _counted_at(schedule: RulesSchedule, record: UsageRecord) -> int:
+    """Return the time that decides to which range an event belongs: the start of its window, or when it occurred."""
+    window = schedule.at(record.occurred_at).rules.event_time_window
+    return record.occurred_at if window is None else window_start(record.occurred_at, window)
+
+
+def _counts(
+    records: Sequence[UsageRecord], times: Sequence[int], boundaries: Sequence[int]
+) -> dict[tuple[int, int], int]:
     counts: defaultdict[tuple[int, int], int] = defaultdict(int)
-    for record in records:
-        counts[bisect_right(boundaries, record.occurred_at) - 1, record.customer_id] += 1
+    for record, counted_at in zip(records, times, strict=True):
+        counts[bisect_right(boundaries, counted_at) - 1, record.customer_id] += 1
     return counts
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tallybook.application import (
+    AcceptancePolicy,
     CancellationNotFound,
     ImportRunNotFound,
     InvalidCancellation,
@@ -308,3 +309,12 @@ def test_an_import_that_records_nothing_leaves_no_trace(store: Store) -> None:
         with pytest.raises(ImportRunNotFound):
             metering.imports.get("unknown")
         assert metering.imports.list()[0].finished_at is None
+
+
+def test_a_preview_has_the_month_in_which_a_window_starts() -> None:
+    """In Berlin, October begins inside the last day window of September: an event after that is September's."""
+    with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None)) as metering:
+        metering.meters.configure("seats", event_time_window="day", customer_key="customer", value_key="seats")
+        metering.record("seats", {"customer": "acme", "seats": "5"}, timestamp=START - timedelta(minutes=30))
+        (row,) = metering.cancellations.preview("seats", customer="acme", timezone="Europe/Berlin").rows
+        assert (row.end, row.count, row.quantity, row.new_quantity) == (START - timedelta(hours=2), 1, 5, 0)
