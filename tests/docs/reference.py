@@ -24,7 +24,7 @@ _MODULE_PREFIX = re.compile(r"\b(?:[a-z_]+\.)+(?=[A-Z])")
 
 def error_categories() -> list[type[errors.TallybookError]]:
     """Return the categories of errors, in the order of the code."""
-    return [error for error in errors.TallybookError.__subclasses__() if error.__module__ == errors.__name__]
+    return [error for error in errors.TallybookError.__subclasses__() if error.__module__ == errors.base.__name__]
 
 
 def errors_page() -> str:

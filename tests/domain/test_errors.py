@@ -393,7 +393,7 @@ def test_an_invalid_file_has_its_error_code(
 
 def _error_classes(base: type[TallybookError] = TallybookError) -> Iterator[type[TallybookError]]:
     for error_class in base.__subclasses__():
-        if error_class.__module__ == errors.__name__:
+        if error_class.__module__.startswith(f"{errors.__name__}."):
             yield error_class
             yield from _error_classes(error_class)
 

@@ -1,0 +1,123 @@
+"""Every error that Tallybook raises, in a tree by what the caller can do about it.
+
+Catch a category (`InvalidRequest`, `NotFound`, `Conflict`, `PermissionDenied`, `Unavailable`, `Corrupted`) or a single
+class. Each class has a stable `code`, which is Stripe's where Stripe has one, and the status of its HTTP response.
+"""
+
+# docs/errors.md lists the classes in this order.
+# isort: off
+from .base import Conflict, Corrupted, InvalidRequest, NotFound, PermissionDenied, TallybookError, Unavailable
+from .meters import MeterAlreadyExists, MeterInactive, MeterIsDerived, MeterNotFound
+from .meter_events import (
+    CancellationNotFound,
+    DuplicateMeterEvent,
+    InvalidCancellation,
+    InvalidIdentifier,
+    InvalidMeterEvent,
+    InvalidPayload,
+    InvalidTimestamp,
+    InvalidValue,
+    MeterEventNotFound,
+    MissingCustomer,
+    MissingDimension,
+    MissingValue,
+    TimestampInFuture,
+    TimestampTooFarInPast,
+    TooManyCombinations,
+    TooManyDigits,
+)
+from .queries import (
+    InvalidAsOf,
+    InvalidEffectiveFrom,
+    InvalidParameter,
+    InvalidTimeRange,
+    RulesChangeInRange,
+    UnknownTimezone,
+)
+from .closed_periods import BillingRunInProgress, CustomerWithoutUsage, PeriodNotClosed, PeriodNotEnded, PeriodOverlaps
+from .access_keys import AccessKeyNotFound, InvalidAccessKey
+from .ledger import (
+    DatabasePermissionDenied,
+    InvalidLedgerUrl,
+    LedgerCorrupted,
+    LedgerUnavailable,
+    NotALedger,
+    ProjectionStopped,
+    UnsupportedSchemaVersion,
+)
+from .generations import (
+    GenerationInUse,
+    GenerationNotFound,
+    IncompatibleEvent,
+    IncompatibleRules,
+    PreviewChanged,
+    RebuildInProgress,
+    RulesConflict,
+)
+from .usage_import import ImportRunNotFound, InvalidImportFile
+from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof, InvalidSigningKey, NotCheckpointed
+# isort: on
+
+__all__ = [
+    "AccessKeyNotFound",
+    "BillingRunInProgress",
+    "CancellationNotFound",
+    "CheckpointMismatch",
+    "Conflict",
+    "Corrupted",
+    "CustomerWithoutUsage",
+    "DatabasePermissionDenied",
+    "DuplicateMeterEvent",
+    "GenerationInUse",
+    "GenerationNotFound",
+    "ImportRunNotFound",
+    "IncompatibleEvent",
+    "IncompatibleRules",
+    "InvalidAccessKey",
+    "InvalidAsOf",
+    "InvalidCancellation",
+    "InvalidCheckpointFile",
+    "InvalidEffectiveFrom",
+    "InvalidIdentifier",
+    "InvalidImportFile",
+    "InvalidLedgerUrl",
+    "InvalidMeterEvent",
+    "InvalidParameter",
+    "InvalidPayload",
+    "InvalidProof",
+    "InvalidRequest",
+    "InvalidSigningKey",
+    "InvalidTimeRange",
+    "InvalidTimestamp",
+    "InvalidValue",
+    "LedgerCorrupted",
+    "LedgerUnavailable",
+    "MeterAlreadyExists",
+    "MeterEventNotFound",
+    "MeterInactive",
+    "MeterIsDerived",
+    "MeterNotFound",
+    "MissingCustomer",
+    "MissingDimension",
+    "MissingValue",
+    "NotALedger",
+    "NotCheckpointed",
+    "NotFound",
+    "PeriodNotClosed",
+    "PeriodNotEnded",
+    "PeriodOverlaps",
+    "PermissionDenied",
+    "PreviewChanged",
+    "ProjectionStopped",
+    "RebuildInProgress",
+    "RulesChangeInRange",
+    "RulesConflict",
+    "TallybookError",
+    "TimestampInFuture",
+    "TimestampTooFarInPast",
+    "TooManyCombinations",
+    "TooManyDigits",
+    "Unavailable",
+    "UnknownTimezone",
+    "UnsupportedSchemaVersion",
+]

@@ -1,0 +1,76 @@
+"""The base class of all errors, and the six categories by what the caller can do."""
+
+from typing import Any, ClassVar
+
+from pydantic_core import CoreSchema, core_schema
+
+
+class TallybookError(Exception):
+    """The base class of all errors of Tallybook.
+
+    `message` says what was wrong and what to do, `field` and `value` which argument it was.
+    """
+
+    code: ClassVar[str] = "tallybook_error"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, field: str | None = None, value: object = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.value = value
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the error as plain data: code, message and field."""
+        return {"code": self.code, "message": self.message, "field": self.field}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: type[Any], _handler: object) -> CoreSchema:
+        """Serialize the error as `as_dict` in results that pydantic or a web framework returns as JSON."""
+        text = core_schema.str_schema()
+        fields = core_schema.dict_schema(text, core_schema.nullable_schema(text))
+        serialization = core_schema.plain_serializer_function_ser_schema(cls.as_dict, return_schema=fields)
+        schema = core_schema.is_instance_schema(cls)
+        return core_schema.json_or_python_schema(fields, schema, serialization=serialization)
+
+
+class InvalidRequest(TallybookError):
+    """The call is wrong and fails each time: correct its arguments."""
+
+    code = "invalid_request"
+    http_status = 400
+
+
+class NotFound(TallybookError):
+    """No object has this name, identifier or number."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class Conflict(TallybookError):
+    """The call contradicts what is stored or what another process is doing: read the present state first."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class PermissionDenied(TallybookError):
+    """The access key or the database user does not have the permission."""
+
+    code = "permission_denied"
+    http_status = 403
+
+
+class Unavailable(TallybookError):
+    """The ledger cannot be used at the moment: retry."""
+
+    code = "unavailable"
+    http_status = 503
+
+
+class Corrupted(TallybookError):
+    """Stored data is not what Tallybook wrote: an operator has to look."""
+
+    code = "corrupted"
+    http_status = 500

@@ -1,0 +1,33 @@
+"""Errors of checkpoints, proofs and signing keys."""
+
+from .base import Corrupted, InvalidRequest, NotFound
+
+
+class InvalidCheckpointFile(InvalidRequest):
+    """A checkpoint file is missing, corrupted, or not signed by the expected key."""
+
+    code = "invalid_checkpoint_file"
+
+
+class CheckpointMismatch(Corrupted):
+    """The ledger no longer contains the events that a checkpoint covers."""
+
+    code = "checkpoint_mismatch"
+
+
+class NotCheckpointed(NotFound):
+    """The event was recorded after the last checkpoint, or there is no such checkpoint."""
+
+    code = "not_checkpointed"
+
+
+class InvalidProof(InvalidRequest):
+    """The proof does not hold for this event and checkpoint."""
+
+    code = "invalid_proof"
+
+
+class InvalidSigningKey(InvalidRequest):
+    """A key that signs or verifies checkpoints cannot be used."""
+
+    code = "invalid_signing_key"
