@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from ...domain.errors import GenerationNotFound
 from ...projections.models import Generation, GenerationState, PinnedRules
 from .row_codec import decode_pinned, decode_revisions, encode_pinned, encode_revisions
-from .sql_reader import table_names
+from .sql_statements import table_names
 
 
 class Rows(Protocol):

@@ -1,11 +1,10 @@
 """Queries of the read models of one generation, in SQL common to both stores."""
 
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
-from typing import Any, Literal, Self, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -19,118 +18,12 @@ from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
-from .time_order import in_time_order
-
-TableName = Literal["meters", "customers", "usage", "totals"]
-Row = tuple[Any, ...]
-
-SHORT_BLOCK_BYTES = 2_000
-"""A stored block with fewer bytes is short: new usage of its bucket is appended to it."""
+from .sql_statements import SqlReadModelStatements, TableName
+from .time_order import in_time_order, overlap_groups
 
 
-def table_names(generation: int) -> tuple[str, ...]:
-    """Return the names of a generation's tables."""
-    return tuple(f"{table}_{generation}" for table in get_args(TableName))
-
-
-def qualified_columns(table: str, columns: str) -> str:
-    """Return columns qualified by a table."""
-    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
-
-
-class SqlReadModelReader(ABC):
-    """The read models of one generation inside one transaction. The placeholder of a statement is a question mark."""
-
-    BUCKET_KEY = "meter, bucket_seconds, start, customer, dimensions"
-    BLOCK_KEY = "meter, customer, start, dimensions, first_position"
-    TOTALS_COLUMNS = "sum, count, last, last_at, last_position, min_value, max_value"
-    BUCKET_VALUES = f"{TOTALS_COLUMNS}, first_change, last_change, first_change_at, last_change_at"
-    BLOCK_VALUES = f"earliest, latest, {TOTALS_COLUMNS}, last_change, first_change_at, last_change_at"
-    BUCKET_COLUMNS = f"customer, start, dimensions, {BUCKET_VALUES}"
-    BLOCK_COLUMNS = f"customer, start, dimensions, first_position, {BLOCK_VALUES}"
-
-    def __init__(self, generation: int, schema: str = "") -> None:
-        """Read a generation whose tables are in `schema`: its quoted name with a full stop, or empty."""
-        self.generation = generation
-        self.schema = schema
-        self.meters_table, self.customers_table, self.usage_table, self.totals_table = (
-            schema + table for table in table_names(generation)
-        )
-
-    # --- statements that differ between the stores --------------------------------------------------------
-
-    @abstractmethod
-    def for_generation(self, generation: int) -> Self:
-        """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
-
-    @abstractmethod
-    def position(self) -> int:
-        """Return the position up to which the ledger is projected."""
-
-    @abstractmethod
-    def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
-        """Return the rows of a statement that selects few rows: at most those of one customer."""
-
-    @abstractmethod
-    def stream(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
-        """Return an iterator over the rows of a statement; other statements may be executed meanwhile."""
-
-    @abstractmethod
-    def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
-        """Return the first row of a statement, or None."""
-
-    @abstractmethod
-    def select_customer_names(self, customer_ids: Sequence[int]) -> Iterable[tuple[int, str]]:
-        """Return the id and name of each of these customers that exists."""
-
-    @abstractmethod
-    def select_all_blocks(self, meter_id: int, bucket_seconds: int, first: int, start: int, end: int) -> Iterable[Row]:
-        """Return the blocks of all customers with usage in [start, end), by the start of their bucket.
-
-        The first bucket starts at `first`.
-        """
-
-    @abstractmethod
-    def select_usage_of_customers(
-        self, meter_id: int, customer_ids: Sequence[int], first: int, start: int, end: int
-    ) -> Iterable[Row]:
-        """Return the key and the encoded usage of the blocks of these customers with usage in [start, end).
-
-        They are in the order of the customers. The first bucket starts at `first`.
-        """
-
-    @abstractmethod
-    def select_block_usage(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterable[tuple[bytes]]:
-        """Return the encoded usage of each block, in the order of the blocks."""
-
-    @abstractmethod
-    def select_last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
-
-    @abstractmethod
-    def select_buckets(
-        self, columns: str, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
-    ) -> Iterable[Row]:
-        """Return these columns of the buckets that start in [start, end)."""
-
-    @abstractmethod
-    def select_buckets_by_key(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return each of these buckets that exists."""
-
-    @abstractmethod
-    def select_buckets_at(
-        self, meter_id: int, bucket_seconds: int, offsets: range, keys: Sequence[BucketKey]
-    ) -> Iterable[Row]:
-        """Return the buckets of a size that start at an offset from the start of each of these keys."""
-
-    @abstractmethod
-    def select_blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterable[Row]:
-        """Return the blocks of each of these buckets, in the order of the ledger.
-
-        Each is followed by its encoded usage if the block is short, else by None.
-        """
-
-    # --- reading ----------------------------------------------------------------------------------
+class SqlReadModelReader(SqlReadModelStatements):
+    """The read models of one generation inside one transaction."""
 
     def pinned(self) -> PinnedRules:
         """Return the meters, by name, that are folded under other rules than the configured ones."""
@@ -152,7 +45,7 @@ class SqlReadModelReader(ABC):
 
     def last_customer_id(self) -> int:
         """Return the highest id of a customer; 0 if there is no customer."""
-        return self._select_value(f"SELECT coalesce(max(customer), 0) FROM {self.customers_table}")
+        return self.select_value(f"SELECT coalesce(max(customer), 0) FROM {self.customers_table}")
 
     def customer_names(self, customer_ids: Iterable[int]) -> Mapping[int, str]:
         """Return the names of customers, by id. Raise CorruptedReadModel if one is missing."""
@@ -189,7 +82,7 @@ class SqlReadModelReader(ABC):
             block_usage = self.usage_in(meter_id, blocks)
             known_usage = (_known(records, start, end, as_of) for records in block_usage)
             first = 0
-            for count in _overlap_groups(blocks):
+            for count in overlap_groups(blocks):
                 yield from in_time_order(blocks[first : first + count], islice(known_usage, count))
                 first += count
 
@@ -296,7 +189,7 @@ class SqlReadModelReader(ABC):
         else:
             table, where, params = self.usage_table, "customer = ?", (meter_id, customer_id)
         first, last = (
-            self._select_value(f"SELECT {end}(start) FROM {table} WHERE meter = ? AND {where}", params)
+            self.select_value(f"SELECT {end}(start) FROM {table} WHERE meter = ? AND {where}", params)
             for end in ("min", "max")
         )
         return None if first is None else (first, last)
@@ -334,14 +227,9 @@ class SqlReadModelReader(ABC):
                 )
 
     def _generation_column(self, column: str) -> Any:
-        return self._select_value(
+        return self.select_value(
             f"SELECT {column} FROM {self.schema}generations WHERE generation = ?", (self.generation,)
         )
-
-    def _select_value(self, statement: str, params: Sequence[object] = ()) -> Any:
-        row = self.select_one(statement, params)
-        assert row is not None
-        return row[0]
 
 
 _TABLE_COLUMNS = {
@@ -364,16 +252,3 @@ def _known(records: list[UsageRecord], start: int, end: int, as_of: AsOf | None)
     if as_of is None:
         return selected
     return [visible for record in selected if (visible := as_of.visible(record)) is not None]
-
-
-def _overlap_groups(blocks: Sequence[UsageBlock]) -> Iterator[int]:
-    """Return the sizes of the groups of overlapping blocks; the blocks are in the order of their earliest usage."""
-    count, latest = 0, 0
-    for block in blocks:
-        if count and block.earliest > latest:
-            yield count
-            count = 0
-        latest = max(block.latest, latest) if count else block.latest
-        count += 1
-    if count:
-        yield count

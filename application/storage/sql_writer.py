@@ -10,7 +10,8 @@ from ...domain.counting import UsageRecord
 from ...projections.blocks import MIN_BLOCK_SIZE, BucketKey, NewBlock, UsageBlock, concatenate_blocks, encode_block
 from ...projections.models import Bucket, CancellationMark, ProjectedMeter
 from . import row_codec
-from .sql_reader import Row, SqlReadModelReader
+from .sql_reader import SqlReadModelReader
+from .sql_statements import Row
 
 _BLOCKS_PER_BATCH = 200
 """The number of blocks with cancellations that are in memory."""

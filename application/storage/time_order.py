@@ -40,3 +40,16 @@ def in_time_order(
         yield from sorted(
             (record for block, stored in part_of_blocks for record in decode_block(block.key, stored)), key=_BY_TIME
         )
+
+
+def overlap_groups(blocks: Sequence[UsageBlock]) -> Iterator[int]:
+    """Return the sizes of the groups of overlapping blocks; the blocks are in the order of their earliest usage."""
+    count, latest = 0, 0
+    for block in blocks:
+        if count and block.earliest > latest:
+            yield count
+            count = 0
+        latest = max(block.latest, latest) if count else block.latest
+        count += 1
+    if count:
+        yield count

@@ -9,7 +9,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import dict_row
 
 from ..sql_generations import SqlGenerations, tracking_name
-from ..sql_reader import table_names
+from ..sql_statements import table_names
 from .connection import PostgresDatastore
 from .errors import translate_errors
 from .read_model_schema import GENERATION_STATEMENTS

@@ -8,7 +8,7 @@ from psycopg import Cursor
 from psycopg.rows import tuple_row
 
 from ....projections.blocks import BucketKey, UsageBlock
-from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
+from ..sql_statements import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .errors import translate_errors
 from .generations import PostgresGenerations

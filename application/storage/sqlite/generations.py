@@ -6,7 +6,7 @@ from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
 
 from ..sql_generations import SqlGenerations, tracking_name
-from ..sql_reader import table_names
+from ..sql_statements import table_names
 from .schema import Schema
 
 READ_MODEL_SCHEMA = Schema(

@@ -9,7 +9,7 @@ import msgspec
 
 from ....projections.blocks import BucketKey, UsageBlock
 from ....projections.buckets import bucket_starts
-from ..sql_reader import SHORT_BLOCK_BYTES, Row, qualified_columns
+from ..sql_statements import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
 from .pool import DatabaseConnection
