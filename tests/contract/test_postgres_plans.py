@@ -4,6 +4,8 @@ from contextlib import closing
 
 import pytest
 from tallybook.application import Metering
+from tallybook.application.storage.postgres.ledger_schema import list_kinds
+from tallybook.application.storage.postgres.schema import list_tables
 from tallybook.application.storage.postgres.statements import PostgresReadModels
 from tallybook.domain.timestamps import to_microseconds
 from tallybook.projections.buckets import DAY_SECONDS, bucket_end, bucket_start
@@ -84,3 +86,41 @@ def test_rows_are_found_by_index_with_any_statistics(postgres_store: PostgresSch
         # The last query is of all customers, so it reads the usage blocks of all buckets of the day.
         expected = len(EXPECTED_KEYS)
         assert read == [0, 1, expected + MANY, expected + MANY + expected + expected]
+
+
+CREATE_LEDGERS = f"""DO $$ BEGIN
+    FOR number IN 1..{MANY} LOOP
+        EXECUTE format('CREATE SCHEMA %I', 'other_' || number);
+        EXECUTE format('CREATE TABLE %I.ledger ()', 'other_' || number);
+        EXECUTE format('COMMENT ON TABLE %I.ledger IS %L', 'other_' || number, 'Tallybook');
+    END LOOP;
+END $$"""
+COUNT_ROWS_READ = (
+    "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_sys_tables"
+    " WHERE relname = ANY('{pg_class,pg_depend,pg_description}')"
+)
+
+
+def test_opening_a_ledger_does_not_read_about_other_schemas(postgres_store: PostgresSchema) -> None:
+    """A database may have thousands of ledgers, and each process that opens one lists its tables."""
+    with postgres_store.metering() as metering:
+        configure(metering)
+        metering.catch_up()
+    ledger, read_models = postgres_store.schema, postgres_store.read_models_schema
+    rows_read: list[int] = []
+    with (
+        closing(open_read_models(postgres_store)) as views,
+        closing(postgres_store.database.connect()) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        connection.execute(CREATE_LEDGERS.encode())
+        for _ in range(3):
+            assert "tracking" in list_tables(connection, views.datastore)
+            assert list_kinds(connection, [ledger, read_models, ledger]) == {
+                (ledger, "ledger"),
+                (read_models, "read_models"),
+            }
+            row = connection.execute(COUNT_ROWS_READ.encode()).fetchone()
+            assert row is not None
+            rows_read.append(int(row[0]))
+    assert rows_read[2] - rows_read[1] < MANY

@@ -3,7 +3,6 @@
 from typing import Any
 
 from psycopg import Connection
-from psycopg.sql import SQL
 
 from ....domain.errors import InvalidLedgerUrl
 from .connection import PostgresDatastore
@@ -149,12 +148,8 @@ def reject_read_models_of_another_ledger(datastore: PostgresDatastore) -> None:
     """
     schema = datastore.schema
     read_models_schema, other_ledger = f"{schema}{READ_MODELS_SUFFIX}", schema.removesuffix(READ_MODELS_SUFFIX)
-    tables = set(
-        datastore.select(
-            _SELECT_KINDS,
-            ([schema, read_models_schema, other_ledger], [LEDGER_SCHEMA.kind, READ_MODEL_SCHEMA.kind], OWNER_COMMENT),
-        )
-    )
+    schemas = [schema, read_models_schema, other_ledger]
+    tables = datastore.run_in_transaction("statement", lambda connection: list_kinds(connection, schemas))
     is_ledger = (schema, LEDGER_SCHEMA.kind) in tables
     is_other_ledger = other_ledger != schema and (other_ledger, LEDGER_SCHEMA.kind) in tables
     if is_other_ledger or ((schema, READ_MODEL_SCHEMA.kind) in tables and not is_ledger):
@@ -172,7 +167,15 @@ def reject_read_models_of_another_ledger(datastore: PostgresDatastore) -> None:
         )
 
 
-_SELECT_KINDS = SQL(
-    "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
-    " WHERE nspname = ANY(%s) AND relname = ANY(%s) AND obj_description(pg_class.oid, 'pg_class') = %s"
+def list_kinds(connection: Connection[Any], schemas: list[str]) -> set[tuple[str, str]]:
+    """Return each of these schemas that holds a ledger or read models, with the kind."""
+    kinds = [LEDGER_SCHEMA.kind, READ_MODEL_SCHEMA.kind]
+    return set(connection.execute(_SELECT_KINDS, (kinds, schemas, OWNER_COMMENT)).fetchall())
+
+
+# The subquery finds one table by index. A join would read the tables of all ledgers of the database.
+_SELECT_KINDS = (
+    "SELECT nspname, kind FROM pg_namespace CROSS JOIN unnest(%s::name[]) AS kind WHERE nspname = ANY(%s)"
+    " AND obj_description("
+    "(SELECT oid FROM pg_class WHERE relname = kind AND relnamespace = pg_namespace.oid), 'pg_class') = %s"
 )

@@ -11,9 +11,12 @@ from psycopg import Connection
 from ....domain.errors import LedgerUnavailable, NotALedger, UnsupportedSchemaVersion
 from .connection import PostgresDatastore
 
+# Each relation depends on its schema. pg_depend has an index by schema; pg_class has none.
 _SELECT_TABLES = (
-    "SELECT relname, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class"
-    " WHERE relkind = ANY('{r,p,v,m,f}') AND relnamespace = to_regnamespace(quote_ident(%s))"
+    "SELECT relname, coalesce(obj_description(pg_class.oid, 'pg_class'), '')"
+    " FROM pg_depend JOIN pg_class ON pg_class.oid = objid"
+    " WHERE refclassid = 'pg_namespace'::regclass AND refobjid = (SELECT to_regnamespace(quote_ident(%s)))"
+    " AND classid = 'pg_class'::regclass AND relkind = ANY('{r,p,v,m,f}')"
 )
 OWNER_COMMENT = "Tallybook"
 _CREATED_TABLE = re.compile(r"CREATE (?:TABLE|VIEW) \{schema\}\.(\w+)")
