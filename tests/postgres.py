@@ -1,6 +1,7 @@
 """PostgreSQL for the tests: the server that `TALLYBOOK_TEST_POSTGRES` names, or a temporary one, from a wheel.
 
 The temporary server is in a temporary folder, listens on a Unix socket only, and ends with the process that started it.
+Its data is in memory if there is enough, because each ledger has about 50 files, which are slow to create on a disk.
 """
 
 import os
@@ -34,10 +35,15 @@ CONFIGURATION = (
     "fsync=off",  # writes of a killed process are in the cache of the operating system
     "listen_addresses=",
     "max_connections=60",
+    "max_wal_size=256MB",  # the data may be in memory
     "port=5432",
     "timezone=Asia/Kathmandu",  # tests fail if code relies on a server in UTC
     "wal_writer_delay=10s",  # a crash loses everything that was not committed
 )
+
+MEMORY = Path("/dev/shm")
+MIN_MEMORY_BYTES = 4 << 30
+"""The free memory that is needed to store data in it: a server needs up to 500 MB, and several servers may run."""
 
 WATCHDOG = """
 read -r _  # until the process that started the server closes this pipe or dies
@@ -45,7 +51,7 @@ if postmaster=$(head -n 1 "$1/data/postmaster.pid"); then
     kill -QUIT "$postmaster"
     while [ -e "$1/data/postmaster.pid" ]; do sleep 0.05; done
 fi
-rm -rf "$1"
+rm -rf "$1" "$2"
 """
 
 
@@ -85,8 +91,10 @@ class Server:
     def __init__(self, configuration: Sequence[str] = CONFIGURATION) -> None:
         self._configuration = configuration
         self.folder = Path(mkdtemp(prefix="tallybook-"))
+        self.data = Path(mkdtemp(prefix="tallybook-", dir=_folder_for_data()))
+        (self.folder / "data").symlink_to(self.data)
         self._guard = Popen(
-            ["sh", "-c", WATCHDOG, "sh", self.folder],
+            ["sh", "-c", WATCHDOG, "sh", self.folder, self.data],
             stdin=PIPE,
             stdout=DEVNULL,
             stderr=DEVNULL,
@@ -94,7 +102,8 @@ class Server:
         )
         self.database = Database(f"postgresql://postgres@/postgres?host={self.folder}&port=5432")
         if _UNPRIVILEGED_USER is not None:
-            shutil.chown(self.folder, _UNPRIVILEGED_USER.pw_uid)
+            for folder in (self.folder, self.data):
+                shutil.chown(folder, _UNPRIVILEGED_USER.pw_uid)
         assert self._program("initdb", *INITIALISATION).wait(TIMEOUT_SECONDS) == 0, self.log
         self.start()
 
@@ -181,6 +190,11 @@ class Server:
 
 _UNPRIVILEGED_USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 """The user of the server if the tests run as root, because the server refuses to run as root."""
+
+
+def _folder_for_data() -> Path | None:
+    """Return the folder of files in memory, or None, the default for temporary folders, if it is missing or small."""
+    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MIN_MEMORY_BYTES else None
 
 
 def programs() -> Path:

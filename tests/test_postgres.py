@@ -19,7 +19,7 @@ START_AND_WAIT = """
 import time
 from tests.postgres import Server
 server = Server()
-print(server.folder, server.processes[0].pid, flush=True)
+print(server.folder, server.data, server.processes[0].pid, flush=True)
 time.sleep(60)
 """
 
@@ -81,13 +81,14 @@ def test_committed_rows_survive_a_restart(server: Server, end: Callable[[Server]
 
 @pytest.mark.parametrize("kill", [False, True], ids=["running", "killed"])
 def test_nothing_is_left_of_a_closed_server(kill: bool) -> None:
-    """Its processes and its folder are removed, whether it was running or killed."""
+    """Its processes and its folders are removed, whether it was running or killed."""
     server = Server()
     processes = server.processes
     if kill:
         server.kill()
     server.close()
     assert not server.folder.exists()
+    assert not server.data.exists()
     assert psutil.wait_procs(processes, 10)[1] == []
 
 
@@ -98,10 +99,10 @@ def test_nothing_is_left_of_a_server_whose_starter_was_killed() -> None:
         exit_stack.enter_context(starter)
         exit_stack.callback(starter.kill)
         assert starter.stdout is not None
-        folder, pid = starter.stdout.readline().split()
+        *folders, pid = starter.stdout.readline().split()
         processes = [psutil.Process(int(pid)), *psutil.Process(int(pid)).children()]
     assert psutil.wait_procs(processes, 10)[1] == []
     deadline = monotonic() + 10
-    while Path(folder).exists():
+    while any(Path(folder).exists() for folder in folders):
         assert monotonic() < deadline
         sleep(0.05)
