@@ -237,7 +237,7 @@ def test_a_writer_waiting_for_a_rejected_first_checkpoint_creates_the_file(empty
 
     def clock() -> datetime:
         waiting.wait(10)
-        sleep(0.1)
+        sleep(0.1)  # so that the second writer waits for the lock; nothing shows that it does
         raise OverflowError
 
     with Metering.open(empty_ledger.url, clock=clock) as rejected_metering, empty_ledger.metering() as metering:

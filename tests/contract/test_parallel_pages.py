@@ -143,7 +143,7 @@ def test_a_page_is_counted_again_if_a_newer_page_cancels_its_events(
         counted_again: list[int] = []
 
         def slow_page(self: Ledger, after: int, limit: int) -> RawPage:
-            time.sleep(0.3 if after == newest else 0)
+            time.sleep(0.3 if after == newest else 0)  # the other pages are counted first
             return page_at_once(self, after, limit)
 
         def read_here(self: PageReader, after: int, until: int) -> LedgerPage:
@@ -207,7 +207,7 @@ def test_while_waiting_for_a_page_the_caller_folds_an_upcoming_page(
     done_here: list[object] = []
 
     def slow(self: CountingWorkerPool, *arguments: Any) -> Any:
-        time.sleep(0.05)
+        time.sleep(0.05)  # the pool is slow
         return call(self, *arguments)
 
     def count_local_call(*arguments: Any) -> bytes:

@@ -16,6 +16,7 @@ from tallybook.application.storage.url import resolve_store
 from tallybook.domain.formulas import Formula
 
 from ..postgres import Server
+from ..waiting import wait_until
 from .histories import END, START, query_results, record_history
 from .persistent_stores import PostgresSchema
 from .stores import ANY_TIME, NOW
@@ -49,6 +50,12 @@ def open_read_models(store: PostgresSchema, timeout_seconds: float = 30) -> Post
     return read_models
 
 
+def connections_of(store: PostgresSchema) -> int:
+    """Return the number of connections that `open_ledger` has opened for a store."""
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ?"
+    return store.ledger_rows(statement, store.schema)[0][0]
+
+
 def test_a_connection_that_the_server_ended_for_its_idleness_is_replaced(postgres_store: PostgresSchema) -> None:
     """Any operation succeeds after that."""
     with open_ledger(postgres_store, idle_session_timeout="100ms") as metering:
@@ -59,7 +66,7 @@ def test_a_connection_that_the_server_ended_for_its_idleness_is_replaced(postgre
             metering.verify,
             metering.generations.rebuild,
         ):
-            time.sleep(0.3)
+            wait_until(lambda: connections_of(postgres_store) == 0)
             assert operation()
 
 
@@ -115,9 +122,8 @@ def test_threads_that_wait_for_a_promotion_share_one_connection(postgres_store: 
             ]
             for thread in threads:
                 thread.start()
-            time.sleep(1.5)
-            statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ?"
-            assert postgres_store.ledger_rows(statement, postgres_store.schema)[0][0] <= 3
+            time.sleep(1.5)  # the threads wait; none may open a connection of its own in the meantime
+            assert connections_of(postgres_store) <= 3
         for thread in threads:
             thread.join(TIMEOUT_SECONDS)
         assert len(results) == 20
@@ -135,14 +141,11 @@ def test_a_projection_survives_a_stalled_projector(postgres_store: PostgresSchem
         projection = threading.Thread(target=metering.run_projection, args=(stop,))
         with views.write_session():
             projection.start()
-            time.sleep(1.5)
+            time.sleep(1.5)  # longer than the lock timeout, several times
             assert projection.is_alive()
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while postgres_store.read_model_rows("SELECT * FROM tracking") == [] and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: postgres_store.read_model_rows("SELECT * FROM tracking"))
         stop.set()
         projection.join(TIMEOUT_SECONDS)
-        assert postgres_store.read_model_rows("SELECT * FROM tracking") != []
 
 
 STOPPED_PROGRAM = """

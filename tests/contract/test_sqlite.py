@@ -57,7 +57,7 @@ def test_pending_work_is_completed_when_a_ledger_is_closed(file_store: SQLiteFil
     with file_store.datastores() as (events, _), ThreadPoolExecutor(1) as other:
         with events.get_connection(commit=True) as connection:
             waiting = other.submit(lambda: events.transaction(commit=True).__enter__())
-            time.sleep(0.1)
+            time.sleep(0.1)  # so that it waits for the connection; nothing shows that it does
             with connection.transaction(commit=True) as cursor:
                 events.close()
                 cursor.execute("INSERT INTO stored_events VALUES (NULL, 'a', 1, 'Renamed', '')")

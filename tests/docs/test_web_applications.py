@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ import pytest
 
 from tests.docs.documents import WEB_APPLICATIONS, Block, blocks, files, section, steps
 from tests.postgres import Server
+from tests.waiting import wait_until
 
 DATABASE = "postgresql://billing@/billing"
 TIMEOUT_SECONDS = 60
@@ -80,7 +80,7 @@ class Application:
             self._exit_stack.enter_context(process)
             self._exit_stack.callback(process.terminate)
             started.append(process)
-            wait_until(self.is_ready, self)
+            wait_until(self.is_ready, lambda: self.log)
         return started
 
     def client(self) -> httpx2.Client:
@@ -128,13 +128,6 @@ def this_month() -> str:
     return f"{datetime.now(ZoneInfo('Europe/Berlin')):%Y-%m}"
 
 
-def wait_until(condition: Callable[[], bool], application: Application) -> None:
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, application.log
-        time.sleep(0.05)
-
-
 def positions() -> tuple[int, int]:
     """Return the positions of the ledger and of the read models."""
     with psycopg.connect(DATABASE) as connection:
@@ -167,7 +160,7 @@ def test_workers_record_concurrently_and_a_projection_keeps_up(application: Appl
     with ThreadPoolExecutor(8) as pool:
         outcomes = Counter(pool.map(send, product(range(2), range(100))))
     assert outcomes == {(200, "accepted"): 100, (200, "duplicate"): 100}
-    wait_until(lambda: positions() == (101, 101), application)  # without a query
+    wait_until(lambda: positions() == (101, 101), lambda: application.log)  # without a query
     assert application.total("acme").json() == {"value": "200", "billable": "200", "count": 100}
 
     billing.stop_immediately()
@@ -177,7 +170,7 @@ def test_workers_record_concurrently_and_a_projection_keeps_up(application: Appl
     assert response.headers["Retry-After"] == "5"
     billing.start()
     assert application.post("/usage", **late_event).json() == {"outcome": "accepted", "position": 102}
-    wait_until(lambda: positions() == (102, 102), application)
+    wait_until(lambda: positions() == (102, 102), lambda: application.log)
 
     for process in processes:
         assert process.poll() is None, application.log

@@ -16,6 +16,7 @@ from tallybook.application.storage.postgres.connection import PostgresDatastore
 from tallybook.application.storage.url import resolve_store
 
 from ..postgres import Server
+from ..waiting import wait_until
 from .operations import DAY, NEXT_PERIOD, NOW, meter_event, set_up_ledger
 from .tcp_proxy import TcpProxy
 
@@ -109,14 +110,6 @@ def unavailability(call: Callable[[], object]) -> TallybookError:
     assert time.monotonic() - started_at < LIMIT_SECONDS
     assert exc_info.value.code == "ledger_unavailable", exc_info.value
     return exc_info.value
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- read-only ------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from contextlib import closing
 
 from ..postgres import Database
+from ..waiting import wait_until
 from .conftest import Start
 from .ledgers import positions, projected_and_replayed_totals, read_numbers
-from .test_positions import wait_until
 from .usage import BATCH_SIZE, VALUE, batch, count_and_sum, open_ledger
 
 COUNT_CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'leaking'"

@@ -10,9 +10,9 @@ from subprocess import Popen
 
 import pytest
 
+from ..waiting import wait_until
 from .conftest import Start, start_together
 from .ledgers import batch_sizes, delete_read_models, positions, projected_and_replayed_totals, read_numbers
-from .test_positions import wait_until
 from .usage import BATCH_SIZE, VALUE, batch, count_and_sum, open_ledger
 
 KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
@@ -23,7 +23,7 @@ def kill_after(process: "Popen[str]", lines: int, seconds: float) -> list[int]:
     """Send SIGKILL some seconds after a number of lines; return the numbers of all complete lines."""
     assert process.stdout is not None
     output_lines = [process.stdout.readline() for _ in range(lines)]
-    time.sleep(seconds)
+    time.sleep(seconds)  # the kill comes at any moment
     process.kill()
     output_lines += process.stdout.readlines()
     process.wait()

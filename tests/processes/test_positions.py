@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from random import randrange
-from time import monotonic, sleep
 
 import psycopg
 import pytest
 
 from ..postgres import Database
+from ..waiting import wait_until
 from .tailing import Page, new_positions
 from .usage import batch, open_ledger
 
@@ -57,14 +57,6 @@ def blocked_backends(backend: int, connection: Connection) -> list[int]:
     """Return the ids of the server processes that wait for a process."""
     statement = "SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))"
     return [int(str(pid)) for (pid,) in connection.execute(statement, (backend,)).fetchall()]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll until the condition is true."""
-    deadline = monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert monotonic() < deadline
-        sleep(0.01)
 
 
 def positions_around_slow_commit(gate: Connection, write: Callable[[str], None], page: Page) -> list[int]:

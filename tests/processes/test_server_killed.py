@@ -13,10 +13,11 @@ from contextlib import closing
 import pytest
 
 from ..postgres import Server
+from ..waiting import wait_until
 from .conftest import Start, start_together
 from .ledgers import batch_sizes, positions, projected_and_replayed_totals, read_numbers
 from .test_generations import record_batches
-from .test_positions import blocked_backends, close_gate, connect_to, wait_until
+from .test_positions import blocked_backends, close_gate, connect_to
 from .usage import BATCH_SIZE, END, START, VALUE, batch, count_and_sum, open_ledger
 
 KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
@@ -41,7 +42,7 @@ def test_a_killed_database_server_keeps_acknowledged_events(start: Start, server
     process = start("record", url, "w", BATCHES)
     assert process.stdout is not None
     output_lines = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
-    time.sleep(rng.random() * 0.02)
+    time.sleep(rng.random() * 0.02)  # the kill comes at any moment
     restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
     output_lines += process.stdout.readlines()
     assert read_numbers(process) == []
@@ -70,7 +71,7 @@ def test_events_without_identifier_are_recorded_once_by_a_killed_server(
     process = start("record_unnamed", url, BATCHES)
     assert process.stdout is not None
     output_lines = [process.stdout.readline() for _ in range(rng.randrange(1, 40))]
-    time.sleep(rng.random() * 0.02)
+    time.sleep(rng.random() * 0.02)  # the kill comes at any moment
     restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
     output_lines += process.stdout.readlines()
     assert read_numbers(process) == []
@@ -115,7 +116,7 @@ def test_a_rebuild_resumes_after_a_server_crash(start: Start, server: Server, mo
     assert process.stdout is not None
     for _ in range(rng.randrange(1, 40)):
         process.stdout.readline()
-    time.sleep(rng.random() * 0.02)
+    time.sleep(rng.random() * 0.02)  # the kill comes at any moment
     restart(server, SHUTDOWN_METHODS[moment % 2], rng.random())
     read_numbers(process)
     restarted = start("rebuild", url, PAGE)
@@ -175,5 +176,5 @@ def test_a_stored_batch_is_found_if_its_acknowledgement_was_lost(start: Start, s
 def restart(server: Server, end: Callable[[Server], None], pause_seconds: float) -> None:
     """Stop a server with `end`, and start it again after a pause."""
     end(server)
-    time.sleep(pause_seconds)
+    time.sleep(pause_seconds)  # clients find no server for a while
     server.start()

@@ -24,6 +24,7 @@ from benchmarks.server.server_benchmark import Totals, minutes_around, totals_of
 from benchmarks.server.server_process import ServerProcess, create_key
 
 from ..preloaded.program import Program
+from ..waiting import wait_until_read
 
 KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
 CONNECTIONS = 8
@@ -89,7 +90,7 @@ def test_an_incomplete_request_does_not_block_shutdown(sqlite_url: str) -> None:
         (post,) = itertools.islice(single_requests(key, itertools.repeat("acme")), 1)
         with socket.create_connection(("127.0.0.1", server.port)) as silent:
             silent.sendall(post.raw[:-1])
-            time.sleep(0.2)
+            wait_until_read(silent)
             server.terminate()
             assert server.wait() == 0, server.log_tail()
     assert ledger_totals(sqlite_url) == (Totals(), 0)
@@ -115,7 +116,7 @@ def send_until(end: Callable[[], None], port: int, posts: Iterator[PostRequest],
     with ThreadPoolExecutor(1) as second:
         sending = second.submit(send, port, observed, CONNECTIONS, TIMEOUT_SECONDS)
         assert is_under_load.wait(TIMEOUT_SECONDS)
-        time.sleep(rng.random() * 0.05)
+        time.sleep(rng.random() * 0.05)  # end at any moment of a request
         end()
         return sending.result()
 

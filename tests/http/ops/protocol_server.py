@@ -19,7 +19,7 @@ from tallybook.application.interfaces.http.process.run import bind_socket
 from tallybook.application.interfaces.http.settings import ServerSettings
 
 from tests.http.running_server import TIMEOUT_SECONDS
-from tests.http.webhooks.receiver import wait_until
+from tests.waiting import wait_until
 
 POLL_SECONDS = 0.01
 LARGE_BODY = "x" * 20_000_000

@@ -11,7 +11,7 @@ import pytest
 
 from tests.http.ops.connection import Connection, HttpResponse, get_request, post_head
 from tests.http.running_server import RunningServer, serve
-from tests.http.webhooks.receiver import wait_until
+from tests.waiting import wait_until
 
 BODY, HEADER = 4_096, 2_048
 EVENTS = "/v1/billing/meter_events"
@@ -143,7 +143,7 @@ def test_a_slow_header(limited_server: RunningServer) -> None:
     """It gets 408, also if it arrives byte by byte."""
     with Connection(limited_server) as connection:
         connection.send("GET /livez HT")
-        time.sleep(0.3)
+        time.sleep(0.3)  # longer than the time limit of a header
         response = connection.send("TP/1.1\r\n").read_response()
         assert (response.status, response.error["code"]) == (408, "request_timeout")
         assert response.headers["stripe-should-retry"] == "true"

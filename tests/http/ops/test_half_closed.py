@@ -8,7 +8,7 @@ import pytest
 
 from tests.http.ops.connection import Connection, get_request, post_head
 from tests.http.ops.protocol_server import ControlledApp, serve_app
-from tests.http.webhooks.receiver import wait_until
+from tests.waiting import wait_until
 
 QUICK, SLOW = get_request("/quick"), get_request("/slow")
 POST = post_head("/quick", "Content-Length: 4") + "body"

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tests.http.ops.connection import Connection, get_request, post_head
 from tests.http.ops.protocol_server import run_uvicorn
 from tests.http.running_server import serve
-from tests.http.webhooks.receiver import wait_until
+from tests.waiting import wait_until
 
 OVERRIDDEN_BY_THE_PROTOCOL = {
     "_start_asgi_task", "_unsupported_upgrade_warning", "connection_lost", "connection_made", "data_received",

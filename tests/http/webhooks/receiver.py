@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import msgspec
+
+from tests.waiting import wait_until
 
 TIMEOUT_SECONDS = 20
 
@@ -73,14 +75,6 @@ class Receiver:
         """Wait until this many requests have been received."""
         wait_until(lambda: len(self.received) >= count, lambda: f"{len(self.received)} of {count} came: {self.types()}")
         return self.received
-
-
-def wait_until(condition: Callable[[], bool], message: Callable[[], str] = lambda: "it never was so") -> None:
-    """Wait until a condition is true."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, message()
-        time.sleep(0.02)
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from tallybook.application.interfaces.http.webhooks.delivery_client import Deliv
 from tallybook.application.interfaces.http.webhooks.endpoints import Endpoint
 
 from tests.http.running_server import create_key
-from tests.http.webhooks.receiver import Receiver, run_receiver, wait_until
+from tests.http.webhooks.receiver import Receiver, run_receiver
 from tests.http.webhooks.webhook_server import new_endpoint, new_meter, quick_server, stripe_client
+from tests.waiting import wait_until
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 PUBLIC = ["8.8.8.8", "1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]

@@ -6,8 +6,9 @@ import pytest
 from stripe import StripeClient
 
 from tests.http.running_server import RunningServer, create_key
-from tests.http.webhooks.receiver import Receiver, wait_until
+from tests.http.webhooks.receiver import Receiver
 from tests.http.webhooks.webhook_server import new_endpoint, new_meter, quick_server, stripe_client
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
@@ -25,7 +26,7 @@ def test_an_undelivered_event_is_retried(
     assert third.at - second.at >= 0.4 * 0.8
     event: str = first.event["id"]
     wait_until(lambda: client.v1.events.retrieve(event).pending_webhooks == 0)
-    time.sleep(0.5)
+    time.sleep(0.5)  # another retry would arrive
     assert len(receiver.received) == 3
     measured = server.get("/metrics", key).text
     assert 'tallybook_webhook_deliveries_total{outcome="failed"} 2.0' in measured
@@ -62,7 +63,7 @@ def test_a_disabled_endpoint_gets_nothing(
         client.v1.webhook_endpoints.update(endpoint, params={"disabled": True})
         new_meter(client, "meanwhile")
         another_receiver.wait(2)
-        time.sleep(1.5)
+        time.sleep(1.5)  # longer than the delay of the retry
         client.v1.webhook_endpoints.update(endpoint, params={"disabled": False})
         new_meter(client, "after")
         receiver.wait(2)
@@ -80,7 +81,7 @@ def test_a_deleted_endpoint_gets_nothing(client: StripeClient, receiver: Receive
     new_meter(client, "after")
     another_receiver.wait(2)
     received_count = len(receiver.received)
-    time.sleep(0.7)
+    time.sleep(0.7)  # longer than the delay of the next retry
     assert len(receiver.received) == received_count
     assert [webhook_endpoint.id for webhook_endpoint in client.v1.webhook_endpoints.list().data] != [endpoint]
 
@@ -116,7 +117,7 @@ def test_an_undeliverable_event_is_abandoned_and_logged(ledger_url: str, receive
         assert receiver.url not in log_text
         received_count = len(receiver.received)
         assert received_count >= 3
-        time.sleep(0.6)
+        time.sleep(0.6)  # another retry would arrive
         assert len(receiver.received) == received_count
 
 

@@ -18,7 +18,8 @@ from tallybook.application.metering import utc_now
 from tallybook.application.storage.sqlite.key_value import SQLiteKeyValueStore
 from tallybook.domain.errors import LedgerUnavailable
 
-from tests.http.webhooks.receiver import Receiver, wait_until
+from tests.http.webhooks.receiver import Receiver
+from tests.waiting import wait_until
 
 QUICK_SETTINGS = WebhookSettings(
     window_seconds=0.2,
@@ -50,9 +51,11 @@ def test_it_continues_when_the_ledger_is_available_again(
     """The ledger is unavailable for a while, which is logged; then all events are delivered."""
     subscribe_receiver(registry, receiver)
     due_before, is_away = SQLiteKeyValueStore.due_before, threading.Event()
+    failures: list[object] = []
 
     def failing(*args: Any, **kwargs: Any) -> Any:
         if is_away.is_set():
+            failures.append(args)
             raise LedgerUnavailable("The disk is gone.")
         return due_before(*args, **kwargs)
 
@@ -64,7 +67,8 @@ def test_it_continues_when_the_ledger_is_available_again(
         is_away.set()
         wait_until(lambda: "The disk is gone." in caplog.text)
         registry.for_mode(livemode=True).metering.meters.configure("meanwhile")
-        time.sleep(0.5)
+        failures.clear()
+        wait_until(lambda: len(failures) >= 3)
         assert all(record.levelno == logging.WARNING for record in caplog.records)
         is_away.clear()
         receiver.wait(2)
@@ -99,7 +103,7 @@ def test_it_creates_no_test_ledger(registry: LedgerRegistry, receiver: Receiver,
     """A test ledger that is opened later is dispatched."""
     webhooks = WebhookService(registry, QUICK_SETTINGS, list[str]().append)
     try:
-        time.sleep(0.3)
+        time.sleep(0.3)  # several times the interval in which it looks for the ledger
         assert not registry.exists(livemode=False)
         subscribe_receiver(registry, receiver, livemode=False)
         registry.for_mode(livemode=False).metering.meters.configure("tokens")
@@ -126,11 +130,16 @@ def test_an_existing_test_ledger_is_dispatched(registry: LedgerRegistry, receive
 def test_it_stops_immediately(registry: LedgerRegistry) -> None:
     """Without remaining threads."""
     webhooks = WebhookService(registry, WebhookSettings(), list[str]().append)
-    time.sleep(0.3)
+    wait_until(webhook_threads)
     started_at = time.monotonic()
     webhooks.close()
     assert time.monotonic() - started_at < 3
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("tallybook-webhooks")]
+    assert not webhook_threads()
+
+
+def webhook_threads() -> list[str]:
+    """Return the names of the threads that deliver webhooks."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tallybook-webhooks")]
 
 
 def test_leadership_expires_and_is_renewed(
@@ -145,7 +154,7 @@ def test_leadership_expires_and_is_renewed(
         for number in range(4):
             registry.for_mode(livemode=True).metering.meters.configure(f"meter {number}")
         receiver.wait(4)
-        time.sleep(0.6)
+        time.sleep(0.6)  # a second delivery of an event would arrive
         assert [event["data"]["object"]["event_name"] for event in receiver.events] == [
             f"meter {at}" for at in range(4)
         ]

@@ -8,8 +8,8 @@ from stripe import InvalidRequestError, StripeClient
 from tallybook.application.interfaces.http.webhooks.events import ERROR_REPORT
 
 from tests.http.running_server import RunningServer
-from tests.http.webhooks.receiver import wait_until
 from tests.http.webhooks.webhook_server import event_params, new_meter, stream
+from tests.waiting import wait_until
 
 
 def meter_names(events: Any) -> list[str]:

@@ -14,7 +14,7 @@ from tallybook.application.interfaces.http.settings import WebhookSettings
 
 from tests.docs.documents import WEBHOOKS, blocks
 from tests.http.running_server import RunningServer
-from tests.http.webhooks.receiver import wait_until
+from tests.waiting import wait_until
 
 
 def free_port() -> int:

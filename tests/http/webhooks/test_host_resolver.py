@@ -15,7 +15,8 @@ from tallybook.application.interfaces.http.webhooks.delivery_client import Deliv
 from tallybook.application.interfaces.http.webhooks.endpoints import Endpoint
 from tallybook.application.interfaces.http.webhooks.host_resolver import HostResolver
 
-from tests.http.webhooks.receiver import Receiver, wait_until
+from tests.http.webhooks.receiver import Receiver
+from tests.waiting import wait_until
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 TIMEOUT_SECONDS = 0.5

@@ -6,8 +6,9 @@ from stripe import StripeClient
 
 from tests.http.openapi_document import OpenApiDocument
 from tests.http.running_server import RunningServer
-from tests.http.webhooks.receiver import Receiver, wait_until
+from tests.http.webhooks.receiver import Receiver
 from tests.http.webhooks.webhook_server import event_params, new_meter, stream
+from tests.waiting import wait_until
 
 
 def test_responses_are_as_documented(server: RunningServer, client: StripeClient, receiver: Receiver, key: str) -> None:

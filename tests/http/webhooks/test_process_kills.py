@@ -4,7 +4,7 @@ import time
 from signal import SIGKILL
 from typing import Any
 
-from tests.http.webhooks.receiver import Receiver, wait_until
+from tests.http.webhooks.receiver import Receiver
 from tests.http.webhooks.webhook_server import (
     event_params,
     new_endpoint,
@@ -14,6 +14,7 @@ from tests.http.webhooks.webhook_server import (
     stream,
     stripe_client,
 )
+from tests.waiting import wait_until
 
 ERROR_REPORT = "v1.billing.meter.error_report_triggered"
 
