@@ -18,7 +18,7 @@ from ...domain.rules import Rules
 from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...projections.models import AsOf
-from ...projections.usage_view import UsageView
+from ...projections.usage_view import UsageView, VerdictChange
 from ..ledger.closings import OpenClosing
 from .meter_query import Bounds, OpenMeter
 from .range_views import schedule_at_closing
@@ -126,9 +126,13 @@ def late_customers(
     """Yield the customers without a closing in a billed range whose usage in it was all recorded afterwards.
 
     `has_closing` returns whether a closing of a customer overlaps a range. A customer with counted usage at the
-    position of the range is none of them: it was left open. With `customer`, only this one is examined.
+    position of the range is none of them: it was left open. Neither is one whose usage the rules of the range filter:
+    none of it is owed, so if it counts under later rules, it is open. With `customer`, only this one is examined.
     """
     view, (start, end), known = billed.view(meter), billed.counted, AsOf(position=billed.position)
+    now = meter.as_of
+    if now is not None and now.position is None:  # include the billed usage, even if the clock moved backwards since
+        now = now._replace(position=billed.position)
     changes = view.last_changes(start, end, billed.position)
     if customer is not None:
         customer_id = view.customer_id(customer)
@@ -139,10 +143,18 @@ def late_customers(
     else:
         ids = [usage.customer_id for usage in view.usage_by_customer(start, end)]
     for customer_id, name in view.customer_names(ids).items():
-        if not has_closing(name, billed.bounds) and not any(
-            verdict.is_counted for verdict in view.verdicts(customer_id, start, end, known)
-        ):
+        if not has_closing(name, billed.bounds) and _is_late(view.changes(customer_id, start, end, known, now)):
             yield name
+
+
+def _is_late(history: Iterable[VerdictChange]) -> bool:
+    """Return whether no event of a range counted when it was billed, and one that isn't filtered has changed since."""
+    is_changed = False
+    for change in history:
+        if change.before is not None and change.before.is_counted:
+            return False
+        is_changed = is_changed or (change.now != change.before and not change.now.record.is_filtered)
+    return is_changed
 
 
 @lru_cache(maxsize=256)

@@ -183,6 +183,28 @@ def test_usage_that_a_rule_change_moved_to_another_customer_is_in_no_closing(met
     assert (usage.customer, usage.value, usage.count, usage.reason) == ("umbrella", 2, 2, "open")
 
 
+@pytest.mark.parametrize("is_recorded_late", [False, True])
+@pytest.mark.parametrize("other_changes", [{}, {"customer_key": "org"}])
+def test_usage_that_was_filtered_at_the_closing_is_open_once_it_counts(
+    metering: Metering, is_recorded_late: bool, other_changes: dict[str, str]
+) -> None:
+    """It is in no closing and owed as no adjustment, so the status lists it, whenever it was recorded."""
+    metering.meters.configure("calls", customer_key="customer", filter={"not": {"key": "kind", "equals": "test"}})
+    metering.record("calls", {"customer": "acme", "org": "acme", "value": "5"}, timestamp=START)
+    filtered = {"customer": "bolt", "org": "bolt", "value": "7", "kind": "test"}
+    if not is_recorded_late:
+        metering.record("calls", filtered, timestamp=START)
+    metering.periods.run(*PERIOD)
+    if is_recorded_late:
+        metering.record("calls", filtered, timestamp=START)
+    assert metering.periods.status(*PERIOD).is_complete
+    metering.rules.change("calls", {"filter": None} | other_changes, reason="tests are billed")
+    assert metering.periods.adjustments("calls") == []
+    (status,) = metering.periods.status(*PERIOD).meters
+    assert [(usage.customer, usage.value) for usage in status.unbilled] == [("bolt", 7)]
+    assert (status.late_customers, status.open_customers) == (0, 1)
+
+
 def test_time_zone_and_bounds_are_recorded(calls: Metering) -> None:
     """A run over a range that overlaps an earlier one otherwise closes no customer of that."""
     first = calls.periods.run(*PERIOD, timezone="Europe/Berlin")
