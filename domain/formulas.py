@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from .counting import UsageRecord
 from .decimals import ZERO
-from .totals import Totals
+from .totals import Totals, unique_key
 
 ExactNumber = Decimal | Fraction
 """An exact number; a Fraction if it may have no finite decimal form."""
@@ -84,9 +84,10 @@ def _shares_of_unique_values(_: Totals) -> Shares:
     seen: set[str | None] = set()
 
     def share(record: UsageRecord) -> Decimal:
-        if record.unique_value in seen:
+        key = None if record.unique_value is None else unique_key(record.unique_value)
+        if key in seen:
             return ZERO
-        seen.add(record.unique_value)
+        seen.add(key)
         return Decimal(1)
 
     return share

@@ -1,5 +1,6 @@
 """Totals: what all formulas need of usage records, as one mergeable value."""
 
+import hashlib
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import reduce
@@ -15,6 +16,17 @@ _RECENCY = attrgetter("last_at", "last_position")
 _POSITION = attrgetter("position")
 
 
+MAX_UNIQUE_TEXT_LENGTH = 64
+
+
+def unique_key(text: str) -> str:
+    """Return what stands for a text in a set of unique values: its SHA-256 if it is long.
+
+    Those of all usage in a range are in memory. A key with a digest is longer than a text that stands for itself.
+    """
+    return text if len(text) <= MAX_UNIQUE_TEXT_LENGTH else f"={hashlib.sha256(text.encode()).hexdigest()}"
+
+
 def extremes(values: Sequence[Decimal]) -> tuple[Decimal, Decimal] | tuple[None, None]:
     """Return the minimum and the maximum, each in one form: which of several equal values came first has no effect."""
     if not values:
@@ -27,8 +39,8 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     """Sum, count, last, minimum and maximum of counted usage records. Exact, and independent of the order of merging.
 
     `last` is the value of the record with the latest (occurred_at, position); `last_at` and `last_position` are these.
-    `min` and `max` are None if no record has a value. `unique_values` are only those of records that it was computed
-    from `with_unique_values`; no stored totals have them.
+    `min` and `max` are None if no record has a value. `unique_values` are the keys of the texts of records, only if it
+    was computed `with_unique_values`; no stored totals have them.
     """
 
     sum: Decimal = ZERO
@@ -66,7 +78,8 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def with_unique_values(cls, records: Sequence[UsageRecord]) -> "Totals":
         """Return the totals of the records, with their unique values."""
-        unique_values = frozenset(record.unique_value for record in records if record.unique_value is not None)
+        texts = (record.unique_value for record in records)
+        unique_values = frozenset([unique_key(text) for text in texts if text is not None])
         return msgspec.structs.replace(cls.from_usage(records), unique_values=unique_values)
 
     @classmethod

@@ -24,7 +24,7 @@ from ..domain.event_time_window import EventTimeWindow
 from ..domain.meter_event import MeterEventData
 from ..domain.rules import DimensionValues, Rules
 from ..domain.timestamps import to_microseconds
-from ..domain.totals import Totals, extremes
+from ..domain.totals import Totals, extremes, unique_key
 from .models import PAGE_SIZE, LedgerEvent, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, ledger_gap_error, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
@@ -197,11 +197,11 @@ def _usage_of(events: Iterable[PositionedEvent], query: TotalsQuery, cancelled: 
     for position, event in events:
         if type(event) is MeterEventData and event.event_name == event_name and is_in_range(event.occurred_at):
             try:
-                customer, value, dimensions, unique_value, is_filtered = parse(event.payload)
+                customer, value, dimensions, unique_text, is_filtered = parse(event.payload)
             except TallybookError as error:
                 raise projection_stopped(position, topic_for(event), error) from error
             if position not in cancelled and not is_filtered:
-                yield customer, event.occurred_at, position, value, dimensions, unique_value
+                yield customer, event.occurred_at, position, value, dimensions, unique_text
 
 
 def _newest_per_window(
@@ -222,13 +222,13 @@ def _sum_by_customer(usage_rows: Iterable[_UsageRow]) -> dict[str, Totals]:
     """Return the totals by customer of the rows, in ledger order."""
     sums: dict[str, _RunningTotals] = {}
     for row in usage_rows:
-        customer, at, _, value, _, unique_value = row
+        customer, at, _, value, _, unique_text = row
         running = sums.get(customer)
         if running is None:
             running = sums[customer] = _RunningTotals(row)
         running.values.append(value)
-        if unique_value is not None:
-            running.unique_values.add(unique_value)
+        if unique_text is not None:
+            running.unique_values.add(unique_key(unique_text))
         if at >= running.latest[1]:
             running.latest = row
     return {customer: running.totals() for customer, running in sums.items()}

@@ -129,7 +129,7 @@ class BulkCancellationCommands:
         _check_selected(event_name, selected, digest, max_events)
         bulk = BulkCancellation.decide(
             str(uuid7()), event_name, selection, position=selected.position, cancellable_from=cancellable_from,
-            count=len(selected.records), digest=selected.digest, reason=reason, by=by, at=now,
+            count=len(selected.events), digest=selected.digest, reason=reason, by=by, at=now,
         )  # fmt: skip
         self._ledger.append(bulk.collect_events())
         return self._run(bulk, selected.pending, progress)
@@ -303,12 +303,12 @@ def _parse_selection(
 def _check_selected(event_name: str, selected: SelectedEvents, digest: str | None, max_events: int) -> None:
     if digest is not None and digest != selected.digest:
         raise PreviewChanged(
-            f"Other meter events would be cancelled than those of the preview: {len(selected.records):,} now, with the "
+            f"Other meter events would be cancelled than those of the preview: {len(selected.events):,} now, with the "
             f"digest {selected.digest}. Preview it again.",
             field="digest",
             value=digest,
         )
-    if not selected.records:
+    if not selected.events:
         raise InvalidCancellation(
             f"No meter event of {event_name!r} can be cancelled: of those selected, "
             f"{selected.already_cancelled:,} are cancelled already and {selected.too_old:,} were recorded before the "
@@ -316,9 +316,9 @@ def _check_selected(event_name: str, selected: SelectedEvents, digest: str | Non
             field="event_name",
             value=event_name,
         )
-    if len(selected.records) > max_events:
+    if len(selected.events) > max_events:
         raise InvalidCancellation(
-            f"{len(selected.records):,} meter events would be cancelled, more than the limit of {max_events:,}.",
+            f"{len(selected.events):,} meter events would be cancelled, more than the limit of {max_events:,}.",
             field="event_name",
             value=event_name,
         )

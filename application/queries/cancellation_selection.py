@@ -43,10 +43,19 @@ class PendingEvent(NamedTuple):
     version: int
 
 
-class _Candidate(NamedTuple):
-    """A meter event that matches the selection, and its usage record."""
+class SelectedEvent(NamedTuple):
+    """What the preview needs of the usage record of a meter event. A record may have a long text."""
 
-    record: UsageRecord
+    customer_id: int
+    occurred_at: int
+    position: int
+
+
+class _Candidate(NamedTuple):
+    """A meter event that matches the selection; `pending` is None if it is cancelled by now."""
+
+    event: SelectedEvent
+    pending: PendingEvent | None
     is_cancelled: bool
     is_too_old: bool
 
@@ -60,7 +69,7 @@ class SelectedEvents:
     """
 
     position: int
-    records: list[UsageRecord] = field(default_factory=list[UsageRecord])
+    events: list[SelectedEvent] = field(default_factory=list[SelectedEvent])
     pending: list[PendingEvent] = field(default_factory=list[PendingEvent])
     already_cancelled: int = 0
     too_old: int = 0
@@ -96,9 +105,9 @@ class CancellationQueries:
         with self._meter_queries.session() as read_models:
             meter = self._meter_queries.open_meter(read_models, event_name, AsOf(position=read_models.position()))
             selected = self._select(meter, selection, cancellable_from)
-            rows = tuple(_preview_rows(meter, selected.records, timezone)) if selected.records else ()
+            rows = tuple(_preview_rows(meter, selected.events, timezone)) if selected.events else ()
         return CancellationPreview(
-            event_name, selection, selected.position, len(selected.records), selected.digest,
+            event_name, selection, selected.position, len(selected.events), selected.digest,
             selected.already_cancelled, selected.too_old, rows,
         )  # fmt: skip
 
@@ -115,7 +124,7 @@ class CancellationQueries:
             then = meter.as_of.visible(record)
             if then is None or not _is_recorded_in(record, selection, positions):
                 continue
-            candidates.append(_Candidate(record, then.cancelled_position is not None, record.recorded_at < first))
+            candidates.append(_candidate(record, is_cancelled=then.cancelled_position is not None, first=first))
             if len(candidates) > MAX_SELECTED_EVENTS:
                 raise InvalidCancellation(
                     f"More than {MAX_SELECTED_EVENTS:,} meter events are selected; cancel them in parts, by customer "
@@ -123,16 +132,16 @@ class CancellationQueries:
                     field="event_name",
                     value=meter.event_name,
                 )
-        candidates.sort(key=lambda candidate: candidate.record.position)
+        candidates.sort(key=lambda candidate: candidate.event.position)
         return self._classify(meter.as_of.position, candidates, selection.identifier_prefix or "")
 
     def _classify(self, position: int, candidates: Sequence[_Candidate], prefix: str) -> SelectedEvents:
         selected, digest = SelectedEvents(position), hashlib.sha256()
         for first in range(0, len(candidates), EVENTS_PER_BATCH):
             batch = candidates[first : first + EVENTS_PER_BATCH]
-            stored = self._ledger.meter_events_at([candidate.record.position for candidate in batch])
-            for record, is_cancelled, is_too_old in batch:
-                identifier = stored[record.position][0]
+            stored = self._ledger.meter_events_at([candidate.event.position for candidate in batch])
+            for event, pending, is_cancelled, is_too_old in batch:
+                identifier = stored[event.position][0]
                 if not identifier.startswith(prefix):
                     continue
                 if is_cancelled or is_too_old:
@@ -140,9 +149,9 @@ class CancellationQueries:
                     selected.too_old += not is_cancelled
                     continue
                 digest.update(f"{identifier}\n".encode())
-                selected.records.append(record)
-                if record.cancelled_position is None:
-                    selected.pending.append(PendingEvent(record.position, 2 + 2 * len(record.revoked)))
+                selected.events.append(event)
+                if pending is not None:
+                    selected.pending.append(pending)
         selected.digest = digest.hexdigest()
         return selected
 
@@ -174,6 +183,13 @@ def _records(query: MeterQuery, customer_id: int | None, bounds: Bounds) -> Iter
             yield from part.source.usage_between(customer_id, start, end, None)
 
 
+def _candidate(record: UsageRecord, *, is_cancelled: bool, first: int) -> _Candidate:
+    """Return a record as a candidate; those recorded before the time `first` are too old."""
+    event = SelectedEvent(record.customer_id, record.occurred_at, record.position)
+    pending = PendingEvent(record.position, 2 + 2 * len(record.revoked)) if record.cancelled_position is None else None
+    return _Candidate(event, pending, is_cancelled, record.recorded_at < first)
+
+
 def _is_recorded_in(record: UsageRecord, selection: CancellationSelection, positions: PositionRanges | None) -> bool:
     if selection.recorded_from is not None and record.recorded_at < to_microseconds(selection.recorded_from):
         return False
@@ -183,20 +199,20 @@ def _is_recorded_in(record: UsageRecord, selection: CancellationSelection, posit
 
 
 def _preview_rows(
-    meter: OpenMeter, records: Sequence[UsageRecord], timezone: ZoneInfo
+    meter: OpenMeter, events: Sequence[SelectedEvent], timezone: ZoneInfo
 ) -> Iterator[CancellationPreviewRow]:
     """Yield the totals of each customer and month with selected events, now and without them.
 
     An event is in the month in which its event time window starts.
     """
-    times = [_counted_at(meter.schedule, record) for record in records]
+    times = [_counted_at(meter.schedule, event.occurred_at) for event in events]
     boundaries = window_boundaries(ALL_TIME, (min(times), max(times) + 1), CalendarWindow.MONTH, timezone)
     boundaries = split_at_changes(boundaries, meter.schedule)
-    excluded = frozenset(record.position for record in records)
+    excluded = frozenset(event.position for event in events)
     view = meter.query((boundaries[0], boundaries[-1])).view
     parts = [part._replace(source=ExcludedUsage(part.source, excluded)) for part in view.parts]
     without = UsageView(parts, view.customer_names)
-    counts = _counts(records, times, boundaries)
+    counts = _counts(events, times, boundaries)
     customers = {customer_id for _, customer_id in counts}
     wanted = sorted(customers) if len(customers) <= _MAX_CUSTOMERS_READ_SINGLY else [None]
     before, after = (_totals(usage, wanted, boundaries, meter.as_of) for usage in (view, without))
@@ -212,18 +228,18 @@ def _preview_rows(
         )  # fmt: skip
 
 
-def _counted_at(schedule: RulesSchedule, record: UsageRecord) -> int:
+def _counted_at(schedule: RulesSchedule, occurred_at: int) -> int:
     """Return the time that decides to which range an event belongs: the start of its window, or when it occurred."""
-    window = schedule.at(record.occurred_at).rules.event_time_window
-    return record.occurred_at if window is None else window_start(record.occurred_at, window)
+    window = schedule.at(occurred_at).rules.event_time_window
+    return occurred_at if window is None else window_start(occurred_at, window)
 
 
 def _counts(
-    records: Sequence[UsageRecord], times: Sequence[int], boundaries: Sequence[int]
+    events: Sequence[SelectedEvent], times: Sequence[int], boundaries: Sequence[int]
 ) -> dict[tuple[int, int], int]:
     counts: defaultdict[tuple[int, int], int] = defaultdict(int)
-    for record, counted_at in zip(records, times, strict=True):
-        counts[bisect_right(boundaries, counted_at) - 1, record.customer_id] += 1
+    for event, counted_at in zip(events, times, strict=True):
+        counts[bisect_right(boundaries, counted_at) - 1, event.customer_id] += 1
     return counts
 
 

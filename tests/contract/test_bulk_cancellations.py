@@ -1,5 +1,6 @@
 """Bulk cancellations: one decision cancels many meter events; it can be interrupted, resumed and revoked."""
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -318,3 +319,21 @@ def test_a_preview_has_the_month_in_which_a_window_starts() -> None:
         metering.record("seats", {"customer": "acme", "seats": "5"}, timestamp=START - timedelta(minutes=30))
         (row,) = metering.cancellations.preview("seats", customer="acme", timezone="Europe/Berlin").rows
         assert (row.end, row.count, row.quantity, row.new_quantity) == (START - timedelta(hours=2), 1, 5, 0)
+
+
+def test_a_selection_holds_no_payloads(metering: Metering) -> None:
+    """A million meter events can be selected, each with a text of 5,000 characters."""
+    metering.meters.configure("users", customer_key="customer", value_key="user", formula="unique_count")
+    metering.record_many(
+        {"event_name": "users", "payload": {"customer": "acme", "user": f"{number}{'x' * 4_990}"}, "timestamp": START}
+        for number in range(300)
+    )
+    metering.catch_up()
+    cancellations = metering.cancellations
+    selection = bulk_cancellations.CancellationSelection(customer="acme")
+    tracemalloc.start()
+    selected = cancellations._queries.select("users", selection, cancellable_from=None)  # pyright: ignore[reportPrivateUsage]
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(selected.events) == 300
+    assert held < 300 * 2_000

@@ -1,5 +1,7 @@
 """Formulas: the quantity of totals, and the share of each event in it."""
 
+import hashlib
+import tracemalloc
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tallybook.domain import Formula, Rules
 from tallybook.domain.counting import UsageRecord
 from tallybook.domain.formulas import ValueType
-from tallybook.domain.totals import Totals
+from tallybook.domain.totals import Totals, unique_key
 
 VALUES = st.lists(
     st.one_of(
@@ -101,6 +103,35 @@ def test_unique_values_of_parts_are_merged(first: list[Decimal], second: list[De
     rules = Rules(formula=Formula.UNIQUE_COUNT)
     expected = len(set(map(str, first + second)))
     assert rules.quantity(parts[0].merge(parts[1])) == rules.quantity(Totals.merge_all(parts[::-1])) == expected
+
+
+def records_of_texts(texts: list[str]) -> list[UsageRecord]:
+    """Return a record of each text, one second after each other."""
+    return [UsageRecord(1, second, second, "", None, 0, unique_value=text) for second, text in enumerate(texts, 1)]
+
+
+def test_long_texts_are_different_values() -> None:
+    """Also one that has the form of the key of another, and ones that differ only at their ends."""
+    digest = hashlib.sha256(b"x" * 65).hexdigest()
+    texts = ["x" * 64, "x" * 65, "x" * 65 + "y", f"={digest}", digest, f"={digest}"[:64], "x" * 65, "ü" * 64, "ü" * 65]
+    records, rules = records_of_texts(texts), Rules(formula=Formula.UNIQUE_COUNT)
+    totals = Totals.with_unique_values(records)
+    assert rules.quantity(totals) == len({*map(unique_key, texts)}) == len({*texts}) == 8
+    assert [int(share) for share in map(rules.contributions(totals), records)] == [1, 1, 1, 1, 1, 1, 0, 1, 1]
+
+
+def test_totals_and_shares_hold_no_long_texts() -> None:
+    """The totals of all usage in a range are in memory, and texts have up to 5,000 characters."""
+    texts = [f"{number}{'x' * 4_990}" for number in range(500)]
+    rules = Rules(formula=Formula.UNIQUE_COUNT)
+    tracemalloc.start()
+    parts = [Totals.with_unique_values(records_of_texts([f"{text}y"])) for text in texts]
+    contribution = rules.contributions(Totals.merge_all(parts))
+    for text in texts:
+        contribution(*records_of_texts([f"{text}y"]))
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 1_000 * len(texts)
 
 
 @given(VALUES, st.randoms(use_true_random=False))
