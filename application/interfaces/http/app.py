@@ -128,7 +128,7 @@ class _Exchange:
             response = error_response(api_error, is_v2=operation.is_v2)
         setattr(request.state, IS_AUTHENTICATED, bool(api_request.trace.key_id))
         unread = MemoryReservation(self.unread_responses)
-        if operation.method == "GET":  # what was changed or recorded is reported in any case
+        if operation.is_query:  # what was changed or recorded is reported in any case
             response = within_budget(response, api_request.trace.key_id, unread, is_v2=operation.is_v2)
         self.observer.request_finished(_request_summary(request, api_request, response, started, operation))
         return SentResponse(response, request_id, unread)

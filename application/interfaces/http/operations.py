@@ -44,6 +44,11 @@ class Operation:
         return self.path.startswith("/v2/")
 
     @property
+    def is_query(self) -> bool:
+        """Return whether the operation changes nothing. It has a deadline, and needs no response that is certain."""
+        return self.method == "GET" or self.scope is Scope.READ
+
+    @property
     def summary(self) -> str:
         """Return the docstring: a summary line, and a description."""
         return (self.run.__doc__ or "").strip()
@@ -73,9 +78,11 @@ class OperationRegistry:
         """Register the decorated function for GET."""
         return self._register("GET", path, scope, is_large=is_large)
 
-    def post(self, path: str, scope: Scope = Scope.ADMIN, *, is_secret: bool = False) -> Callable[[Handler], Handler]:
+    def post(
+        self, path: str, scope: Scope = Scope.ADMIN, *, is_secret: bool = False, is_large: bool = False
+    ) -> Callable[[Handler], Handler]:
         """Register the decorated function for POST."""
-        return self._register("POST", path, scope, is_secret=is_secret)
+        return self._register("POST", path, scope, is_secret=is_secret, is_large=is_large)
 
     def delete(self, path: str, scope: Scope = Scope.ADMIN) -> Callable[[Handler], Handler]:
         """Register the decorated function for DELETE."""

@@ -159,7 +159,7 @@ class RequestHandler:
         key_id = request.trace.key_id = principal.access_key.id
         if self._unread_responses.is_exhausted(key_id):
             raise too_many_unread_responses()
-        scheduler = self._queries if operation.method == "GET" else self._changes
+        scheduler = self._queries if operation.is_query else self._changes
         work = partial(self._execute, principal, operation, request)
         return await scheduler.run(key_id, work, is_large=operation.is_large)
 

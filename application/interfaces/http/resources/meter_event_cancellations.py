@@ -165,7 +165,7 @@ class MeterEventCancellation(msgspec.Struct, kw_only=True):
     status: BulkCancellationStatus
 
 
-@operations.post(URL + "/preview", Scope.READ)
+@operations.post(URL + "/preview", Scope.READ, is_large=True)
 def preview_meter_event_cancellation(context: RequestContext[PreviewCancellation]) -> MeterEventCancellationPreview:
     """Preview a cancellation: which events it would cancel, and the totals before and after that."""
     params, ledger = context.params, context.ledger
