@@ -21,6 +21,7 @@ from ...projections.excluded_usage import ExcludedUsage
 from ...projections.models import AsOf
 from ...projections.usage_view import UsageView
 from ..cancellation_views import CancellationPreview, CancellationPreviewRow
+from ..interruption import check_interruption
 from ..ledger.import_runs import ImportRuns
 from ..ledger.ledger import Ledger
 from ..ledger.position_ranges import PositionRanges
@@ -125,6 +126,8 @@ class CancellationQueries:
             if then is None or not _is_recorded_in(record, selection, positions):
                 continue
             candidates.append(_candidate(record, is_cancelled=then.cancelled_position is not None, first=first))
+            if len(candidates) % EVENTS_PER_BATCH == 0:
+                check_interruption()
             if len(candidates) > MAX_SELECTED_EVENTS:
                 raise InvalidCancellation(
                     f"More than {MAX_SELECTED_EVENTS:,} meter events are selected; cancel them in parts, by customer "
@@ -138,6 +141,7 @@ class CancellationQueries:
     def _classify(self, position: int, candidates: Sequence[_Candidate], prefix: str) -> SelectedEvents:
         selected, digest = SelectedEvents(position), hashlib.sha256()
         for first in range(0, len(candidates), EVENTS_PER_BATCH):
+            check_interruption()
             batch = candidates[first : first + EVENTS_PER_BATCH]
             stored = self._ledger.meter_events_at([candidate.event.position for candidate in batch])
             for event, pending, is_cancelled, is_too_old in batch:
