@@ -41,6 +41,16 @@ def test_a_run_closes_each_customer_and_its_totals_add_up(tallybook: CommandLine
     assert lines[-4:] == table
 
 
+@pytest.mark.parametrize("columns", ["200", "40"])
+def test_the_author_of_a_run_does_not_control_the_terminal(tallybook: CommandLine, columns: str) -> None:
+    """Control and bidi characters are escaped, also if the line is folded."""
+    tallybook.run("period", "run", *OCTOBER, "--requester", "ops\x1b]0;title\x07\u202e")
+    tallybook.environment["COLUMNS"] = columns
+    output = tallybook.run("period", "runs").stdout
+    assert r"ops\x1b]0;title\x07\u202e" in output
+    assert all(line.isprintable() for line in output.splitlines())
+
+
 def test_a_customer_that_can_not_be_closed_is_reported(tallybook: CommandLine) -> None:
     """The exit status is 1, and the periods of the other customers are closed."""
     tallybook.run("period", "close", "tokens", "acme", "--from", "2025-10-06", "--to", "2025-10-08")

@@ -10,7 +10,7 @@ from .formatting import format_requester, format_time
 from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
 from .session import open_ledger
 from .tables import fields, table
-from .terminal import printable, say
+from .terminal import say
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -109,7 +109,7 @@ def show_created(created: CreatedKey) -> None:
         "mode": _format_mode(livemode=created.livemode),
         "created": format_time(created.created_at) + format_requester(None, created.created_by),
     }
-    fields((name, printable(value)) for name, value in lines.items())
+    fields(lines.items())
 
 
 def show_keys(keys: Sequence["AccessKeyView"]) -> None:

@@ -23,7 +23,7 @@ from .rules import reported_incompatible_events
 from .rules_options import NewRulesOptions
 from .session import Session, interruptible, open_ledger
 from .tables import fields, table
-from .terminal import printable, projection_progress, say, without_column
+from .terminal import projection_progress, say, without_column
 
 if TYPE_CHECKING:
     from ...meter_views import MeterView, RulesRevisionView
@@ -172,10 +172,10 @@ def show_meter(meter: "MeterView") -> None:
         "configured": format_time(meter.created_at),
     }
     say(meter.event_name)
-    fields((name, printable(value)) for name, value in lines.items() if value)
+    fields((label, text) for label, text in lines.items() if text)
     for effective_from, revision, rules in meter.upcoming:
         text = f"from {format_time(effective_from)}: {format_rules(rules)}, rules revision {revision}"
-        fields((("upcoming", printable(text)),))
+        fields((("upcoming", text),))
 
 
 def show_history(revisions: Sequence["RulesRevisionView"]) -> None:

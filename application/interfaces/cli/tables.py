@@ -10,7 +10,7 @@ from decimal import Decimal
 from itertools import chain, islice
 from typing import NamedTuple
 
-from .terminal import BAR_WIDTH, bars, bold, can_print, echo_lines, format_name, terminal_width
+from .terminal import BAR_WIDTH, bars, bold, can_print, echo_lines, format_name, printable, terminal_width
 
 SAMPLE_ROWS = 1_000
 """The widths of columns are those of the first rows, so that a table of any length can be printed."""
@@ -66,9 +66,9 @@ def table(
 
 
 def fields(values: Iterable[tuple[str, str]]) -> None:
-    """Print a line for each label and value, or two lines if they don't fit into one."""
+    """Print a line for each label and value, or two if they don't fit into one. Control characters are escaped."""
     width = terminal_width()
-    for label, value in values:
+    for label, value in ((label, printable(text)) for label, text in values):
         line = f"  {label:<{_LABEL_WIDTH}}{value}"
         fits = display_width(line) <= width
         echo_lines([line] if fits else [f"  {label}", *(f"    {part}" for part in fold(value.strip(), width - 4))])
