@@ -181,6 +181,22 @@ def test_a_slow_body(limited_server: RunningServer, how: str) -> None:
     assert (response.status, response.error["code"]) == (408, "request_timeout")
 
 
+@pytest.mark.parametrize("malformed", ["zz\r\nx", "-1\r\nx", f"{'f' * 17}\r\nx", "1\r\nxx\r\n0\r\n\r\n"])
+def test_a_malformed_chunk(limited_server: RunningServer, malformed: str) -> None:
+    """It gets 400, also in the packet of the header. The connection is closed."""
+    head = post_head(EVENTS, "Transfer-Encoding: chunked")
+    for parts in ((head, malformed), (head + malformed,), (head, "1\r\nx\r\n", malformed)):
+        response = send_and_close(limited_server, *parts)
+        assert (response.status, response.error["code"]) == (400, "http_invalid")
+
+
+@pytest.mark.parametrize("coding", ["identity", "xchunked", "chunked, gzip"])
+def test_an_unknown_transfer_coding(limited_server: RunningServer, coding: str) -> None:
+    """Where its body ends isn't known."""
+    response = send_and_close(limited_server, post_head(EVENTS, f"Transfer-Encoding: {coding}"))
+    assert (response.status, response.error["code"]) == (400, "http_invalid")
+
+
 def test_an_unread_body_closes_the_connection(limited_server: RunningServer) -> None:
     """A GET is answered without reading its body."""
     with Connection(limited_server) as connection:

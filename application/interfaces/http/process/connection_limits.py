@@ -246,16 +246,23 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._is_idle:
-            response, request_id = self._build_error_response(api_error)
-            parts = [STATUS_LINE[response.status]]
-            for key, value in (*self.server_state.default_headers, *_headers(response, request_id)):
-                parts += [key, b": ", value, b"\r\n"]
-            self.transport.write(b"".join([*parts, b"\r\n", response.body]))
-            self.transport.write_eof()
+            self._write_error_response(api_error)
         elif not self.cycle.more_body:
             self.cycle.keep_alive = False  # the connection is closed after the response to the last valid request
             return
+        elif self._active_cycle is self.cycle and not self.cycle.response_started:
+            self._write_error_response(api_error)
+            self.cycle.disconnected = True  # the rest of its body can't be read, so it sends no response
+            self.cycle.message_event.set()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _write_error_response(self, api_error: ApiError) -> None:
+        response, request_id = self._build_error_response(api_error)
+        parts = [STATUS_LINE[response.status]]
+        for key, value in (*self.server_state.default_headers, *_headers(response, request_id)):
+            parts += [key, b": ", value, b"\r\n"]
+        self.transport.write(b"".join([*parts, b"\r\n", response.body]))
+        self.transport.write_eof()
 
     def _rejecting_app(self, api_error: ApiError) -> ASGIApp:
         async def reject(_scope: Scope, _receive: Receive, send: Send) -> None:
