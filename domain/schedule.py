@@ -4,11 +4,12 @@ Each change of the rules is a revision with the time of usage from which on it a
 from then on, so correcting all of the past and announcing rules for next month are the same mechanism.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from operator import itemgetter
 from typing import NamedTuple
 
 from .errors import InvalidEffectiveFrom
@@ -35,6 +36,9 @@ class EffectiveRules(NamedTuple):
     start: int
     revision: int
     rules: Rules
+
+
+_START = itemgetter(0)
 
 
 class RulesInRange(NamedTuple):
@@ -66,7 +70,7 @@ class RulesSchedule:
 
     def change(self, start: int, revision: int, rules: Rules) -> "RulesSchedule":
         """Return the schedule after a change of the rules for usage from `start` on."""
-        earlier = tuple(part for part in self.parts if part.start < start)
+        earlier = self.parts[: bisect_left(self.parts, start, key=_START)]
         return RulesSchedule((*earlier, EffectiveRules(start, revision, rules)))
 
     @property

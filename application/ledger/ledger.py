@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
@@ -144,10 +145,13 @@ class Ledger(Application[str]):
 
         Each has the position, the topic of the event, the meter after it and the meter before it.
         """
+        latest: dict[str, Meter] = {}
         for stored in self.ledger_recorder.select_by_prefix_after(METER_PREFIX, after, limit):
             event_name, version = str(stored.originator_id).removeprefix(METER_PREFIX), stored.originator_version
-            before = self.meter(event_name, version - 1) if version > 1 else None
-            yield stored.id, stored.topic, self.meter(event_name, version), before
+            before = latest.get(event_name) or (self.meter(event_name, version - 1) if version > 1 else None)
+            meter = cast(Meter, self._event(stored).mutate(copy(before)))
+            latest[event_name] = meter
+            yield stored.id, stored.topic, meter, before
 
     def rules_events(self, event_name: str) -> Iterator[tuple[int, Meter.Configured | Meter.RulesChanged]]:
         """Yield the events that each hold a revision of a meter's rules, with their positions, in order."""

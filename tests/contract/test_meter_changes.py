@@ -2,6 +2,8 @@
 
 import pytest
 from tallybook.application import MeterChange, Metering
+from tallybook.application.ledger.ledger import Ledger
+from tallybook.domain import Meter
 from tallybook.domain.errors import InvalidParameter, MeterNotFound
 
 from .histories import START
@@ -60,6 +62,24 @@ def test_changes_are_read_from_a_position(metering: Metering) -> None:
     assert metering.meters.changes(limit=2) == all_changes[:2]
     assert metering.meters.changes(after=3, limit=2) == all_changes[2:4]
     assert metering.meters.changes(after=8) == []
+
+
+def test_the_stream_of_a_meter_is_read_once(metering: Metering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a page of changes of a meter with many would read the stream for each of them."""
+    record_changes(metering)
+    expected = [metering.meters.changes(after=change.position - 1, limit=1) for change in metering.meters.changes()]
+    read: list[str] = []
+    meter = Ledger.meter
+
+    def observed(ledger: Ledger, event_name: str, version: int | None = None) -> Meter:
+        read.append(event_name)
+        return meter(ledger, event_name, version)
+
+    monkeypatch.setattr(Ledger, "meter", observed)
+    assert [[change] for change in metering.meters.changes()] == expected
+    assert read == []
+    assert [[change] for change in metering.meters.changes(after=3)] == expected[2:]
+    assert read == ["tokens", "seats"]
 
 
 @pytest.mark.parametrize("invalid_arguments", [{"after": -1}, {"after": "1"}, {"limit": 0}, {"limit": 10_001}])
