@@ -13,7 +13,6 @@ from .decimals import EXACT_CONTEXT, ZERO, canonical
 
 _add = EXACT_CONTEXT.add
 _RECENCY = attrgetter("last_at", "last_position")
-_POSITION = attrgetter("position")
 
 
 MAX_UNIQUE_TEXT_LENGTH = 64
@@ -55,25 +54,28 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def from_usage(cls, records: Sequence[UsageRecord]) -> "Totals":
         """Return the totals of the records."""
-        if len(records) == 1:
-            return cls._from_record(records[0])
-        if not records:
-            return cls()
-        values = [record.value for record in records if record.value is not None]
-        times = [record.occurred_at for record in records]
-        newest, newest_at = records[-1], max(times)
-        if newest.occurred_at != newest_at or times.count(newest_at) > 1:
-            newest = max((record for record in records if record.occurred_at == newest_at), key=_POSITION)
-        smallest, largest = extremes(values)
-        total = reduce(_add, values, ZERO)
-        return cls(total, len(records), newest.value, newest_at, newest.position, smallest, largest)
+        return cls.from_columns(
+            [record.occurred_at for record in records],
+            [record.position for record in records],
+            [record.value for record in records],
+        )
 
     @classmethod
-    def _from_record(cls, record: UsageRecord) -> "Totals":
-        value = record.value
-        extreme = None if value is None else canonical(value)
-        total = ZERO if value is None else value
-        return cls(total, 1, value, record.occurred_at, record.position, extreme, extreme)
+    def from_columns(cls, times: Sequence[int], positions: Sequence[int], values: Sequence[Decimal | None]) -> "Totals":
+        """Return the totals of records with these times, positions and values."""
+        count = len(times)
+        if count == 1:
+            (value,) = values
+            extreme = None if value is None else canonical(value)
+            return cls(ZERO if value is None else value, 1, value, times[0], positions[0], extreme, extreme)
+        if not count:
+            return cls()
+        last_at, last = max(times), count - 1
+        if times[last] != last_at or times.count(last_at) > 1:
+            last = max((index for index, at in enumerate(times) if at == last_at), key=positions.__getitem__)
+        numbers = [value for value in values if value is not None]
+        smallest, largest = extremes(numbers)
+        return cls(reduce(_add, numbers, ZERO), count, values[last], last_at, positions[last], smallest, largest)
 
     @classmethod
     def with_unique_values(cls, records: Sequence[UsageRecord]) -> "Totals":
@@ -87,18 +89,19 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         """Return the totals of all parts, which must have no record in common."""
         if len(parts) == 1:
             return parts[0]
-        newest = max((part for part in parts if part.count), key=_RECENCY, default=None)
-        if newest is None:
+        counted = [part for part in parts if part.count]
+        if not counted:
             return cls()
+        newest = max(counted, key=_RECENCY)
         return cls(
-            reduce(_add, [part.sum for part in parts], ZERO),
-            sum(part.count for part in parts),
+            reduce(_add, [part.sum for part in counted]),
+            sum([part.count for part in counted]),
             newest.last,
             newest.last_at,
             newest.last_position,
-            min((part.min for part in parts if part.min is not None), default=None),
-            max((part.max for part in parts if part.max is not None), default=None),
-            frozenset[str]().union(*(part.unique_values for part in parts)),
+            min([part.min for part in counted if part.min is not None], default=None),
+            max([part.max for part in counted if part.max is not None], default=None),
+            newest.unique_values.union(*[part.unique_values for part in counted]),
         )
 
     def merge(self, other: "Totals") -> "Totals":

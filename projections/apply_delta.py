@@ -71,12 +71,12 @@ def _recompute_buckets(
 def _update_months(writer: ReadModelWriter, delta: PartDelta) -> Iterable[Bucket]:
     """Return the months with new records, which are added, and those with a cancellation, which are recomputed."""
     meter_id = delta.folded.meter_id
-    days_by_month: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
+    parts_by_month: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
     for day in delta.buckets:
-        days_by_month[_larger_key(day.key, MONTH_SECONDS)].append(day)
-    months = {month: Bucket.from_parts(month, days) for month, days in days_by_month.items()}
-    stored = writer.get_buckets(meter_id, MONTH_SECONDS, list(months))
-    months = {key: stored[key].merge(month) if key in stored else month for key, month in months.items()}
+        parts_by_month[_larger_key(day.key, MONTH_SECONDS)].append(day)
+    for month, stored in writer.get_buckets(meter_id, MONTH_SECONDS, list(parts_by_month)).items():
+        parts_by_month[month].append(stored)
+    months = {month: Bucket.from_parts(month, parts) for month, parts in parts_by_month.items()}
     days = {cancellation.key for cancellation in delta.cancellations}
     recomputed = _recompute_larger(writer, meter_id, MONTH_SECONDS, days)
     return (months | {month.key: month for month in recomputed}).values()

@@ -22,19 +22,9 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def from_usage(cls, records: Sequence[UsageRecord]) -> "ChangeSpan":
-        """Return the span of new records in ledger order: at least one, none cancelled."""
-        first_recorded_at = last_recorded_at = records[0].recorded_at
-        for record in records:  # not with min and max, because this runs for every meter event
-            recorded_at = record.recorded_at
-            if recorded_at > last_recorded_at:
-                last_recorded_at = recorded_at
-            elif recorded_at < first_recorded_at:
-                first_recorded_at = recorded_at
-        return cls(records[0].position, records[-1].position, first_recorded_at, last_recorded_at)
-
-    @classmethod
-    def from_usage_with_cancellations(cls, records: Sequence[UsageRecord]) -> "ChangeSpan":
         """Return the span of at least one record, in ledger order, of their cancellations and of revocations."""
+        times = [record.recorded_at for record in records]
+        recorded = cls(records[0].position, records[-1].position, min(times), max(times))
         cancellations = [
             cls(record.cancelled_position, record.cancelled_position, record.cancelled_at, record.cancelled_at)
             for record in records
@@ -46,7 +36,7 @@ class ChangeSpan(msgspec.Struct, frozen=True, array_like=True, gc=False):
             for span in record.revoked
             for at, position in (span[:2], span[2:])
         ]
-        return cls.merge_all([cls.from_usage(records), *cancellations, *revoked])
+        return cls.merge_all([recorded, *cancellations, *revoked]) if cancellations or revoked else recorded
 
     @classmethod
     def merge_all(cls, spans: Sequence["ChangeSpan"]) -> "ChangeSpan":

@@ -3,9 +3,15 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..domain.counting import UsageRecord, effective_usage
-from ..domain.totals import Totals
-from .blocks import BucketKey, NewBlock, UsageBlock, encode_block, split_into_blocks
+from .blocks import (
+    BucketKey,
+    NewBlock,
+    UsageBlock,
+    encode_rows,
+    split_into_blocks,
+    totals_of_rows,
+    unfiltered,
+)
 from .buckets import bucket_sizes
 from .fold import MeterPageUsage, PartUsage
 from .models import Bucket, CancellationMark, FoldedRules, ProjectedMeter
@@ -42,26 +48,23 @@ class MeterDelta(NamedTuple):
 
 def compute_delta(meter_usage: MeterPageUsage) -> MeterDelta:
     """Return the changes that a page makes to a meter's read model."""
-    parts = [_part_delta(part) for part in meter_usage.parts if part.records_by_bucket or part.cancellations]
+    parts = [_part_delta(part) for part in meter_usage.parts if part.rows_by_bucket or part.cancellations]
     return MeterDelta(meter_usage.meter, meter_usage.has_meter_changes, parts)
 
 
 def _part_delta(part: PartUsage) -> PartDelta:
     rules = part.folded.rules
     window, has_filter = rules.event_time_window, rules.filter is not None
-    to_block = UsageBlock.from_usage_with_exclusions if has_filter else UsageBlock.from_usage
     blocks = [
-        NewBlock(to_block(key, records), len(records), encode_block(records))
-        for key, bucket_records in part.records_by_bucket.items()
-        for records in split_into_blocks(bucket_records)
+        NewBlock(UsageBlock.from_rows(key, rows, has_filter=has_filter), len(rows), encode_rows(rows))
+        for key, bucket_rows in part.rows_by_bucket.items()
+        for rows in split_into_blocks(bucket_rows)
     ]
     buckets = _sum_buckets(blocks)
     if window is not None:  # the bucket is the window: the last record that isn't filtered counts
         for index, bucket in enumerate(buckets):
-            records: Sequence[UsageRecord] = part.records_by_bucket[bucket.key]
-            if has_filter:
-                records = effective_usage(records, None)
-            buckets[index] = bucket._replace(totals=Totals.from_usage(records[-1:]))
+            rows = unfiltered(part.rows_by_bucket[bucket.key])
+            buckets[index] = bucket._replace(totals=totals_of_rows(rows[-1:]))
     return PartDelta(part.folded, blocks, buckets, part.cancellations)
 
 

@@ -8,15 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import msgspec
-
-from ..domain.counting import UsageRecord
 from ..domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
 from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
 from ..domain.schedule import ALWAYS, RulesPart
 from ..domain.timestamps import EPOCH, MICROSECOND, to_microseconds
-from .blocks import BucketKey
+from .blocks import BucketKey, UsageRow
 from .buckets import bucket_end, bucket_sizes, bucket_start
 from .dimensions import encode_dimensions
 from .models import CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RulesRevision
@@ -34,7 +31,8 @@ from .stored_events import (
 class PartUsage:
     """The usage in one page of the ledger that is folded under one part of a meter's rules over time.
 
-    It has the new records by bucket, in ledger order, and the cancellations and revocations of new or earlier records.
+    It has the new records by bucket, in ledger order, as they are encoded, and the cancellations and revocations of new
+    or earlier records.
     """
 
     def __init__(self, folded: FoldedRules) -> None:
@@ -42,7 +40,7 @@ class PartUsage:
         self.parse = folded.rules.parser()
         self.bucket_seconds = bucket_sizes(folded.rules.event_time_window)[-1]
         self.bucket_microseconds = bucket_end(0, self.bucket_seconds)
-        self.records_by_bucket: defaultdict[BucketKey, list[UsageRecord]] = defaultdict(list)
+        self.rows_by_bucket: defaultdict[BucketKey, list[UsageRow]] = defaultdict(list)
         self.cancellations: list[CancellationMark] = []
 
 
@@ -63,7 +61,7 @@ class MeterPageUsage:
     @property
     def has_changes(self) -> bool:
         """Whether the page changes the read model of the meter."""
-        return self.has_meter_changes or any(part.records_by_bucket or part.cancellations for part in self.parts)
+        return self.has_meter_changes or any(part.rows_by_bucket or part.cancellations for part in self.parts)
 
 
 class PageUsage:
@@ -124,12 +122,13 @@ def fold_page(
                     customer, value, dimension_values, unique_value, is_filtered = part.parse(event.payload)
                     customer_id = customer_ids[customer]
                     dimensions = encode_dimensions(dimension_values) if dimension_values else ""
-                    record = UsageRecord(customer_id, occurred_at, position, dimensions, value, recorded_at)
-                    if unique_value is not None or is_filtered:
-                        record = msgspec.structs.replace(record, unique_value=unique_value, is_filtered=is_filtered)
-                    part.records_by_bucket[
+                    part.rows_by_bucket[
                         customer_id, occurred_at - occurred_at % part.bucket_microseconds, dimensions
-                    ].append(record)
+                    ].append(
+                        (occurred_at, position, value, recorded_at)
+                        if unique_value is None and not is_filtered
+                        else (occurred_at, position, value, recorded_at, None, None, unique_value, is_filtered)
+                    )
             elif isinstance(event, EventCancelledData):
                 _fold_cancellation(position, event, page_usage, customer_ids)
             elif isinstance(event, ConfiguredData | RulesChangedData):

@@ -185,7 +185,7 @@ class ProjectedUsage:
                 else:
                     straddling.append(block)
         for block, records in zip(straddling, self.usage_in(straddling), strict=True):
-            changes = [ChangeSpan.from_usage_with_cancellations([record]).last_position for record in records]
+            changes = [ChangeSpan.from_usage([record]).last_position for record in records]
             if max(changes) < block.changes.last_position:  # by an event that no record tells of
                 yield block.key[0], block.changes.last_position
             for record, position in zip(records, changes, strict=True):

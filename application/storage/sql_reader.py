@@ -214,9 +214,9 @@ class SqlReadModelReader(SqlReadModelStatements):
             try:
                 key = (customer_id, start, dimensions)
                 records = row_codec.decode_block_usage(key, stored)
-                is_valid = bool(records) and row_codec.decode_block_columns(
-                    block_columns
-                ) == UsageBlock.from_usage_with_exclusions(key, records)
+                is_valid = bool(records) and row_codec.decode_block_columns(block_columns) == UsageBlock.from_usage(
+                    key, records
+                )
             except CorruptedReadModel:
                 records, is_valid = [], False
             if not is_valid:

@@ -125,7 +125,7 @@ class SqlReadModels(SqlReadModelReader):
         usage = self.usage_in(meter_id, [block for block, _ in changes])
         for (block, marks), records in zip(changes, usage, strict=True):
             missing += _apply_marks(marks, records)
-            changed = UsageBlock.from_usage_with_exclusions(block.key, records)
+            changed = UsageBlock.from_usage(block.key, records)
             rows.append((meter_id, *row_codec.encode_block_columns(changed), encode_block(records)))
         self.replace_blocks(rows)
         return missing

@@ -26,7 +26,7 @@ def usage_blocks(times_of_blocks: list[list[int]]) -> tuple[list[UsageBlock], li
             records.append(UsageRecord(customer_id, at, position, '["a"]', Decimal(position) / 8, 55, *cancellation))
         usage.append(records)
     keys = ((customer_id, 0, '["a"]') for customer_id in range(len(usage)))
-    blocks = [UsageBlock.from_usage_with_exclusions(*block) for block in zip(keys, usage, strict=True)]
+    blocks = [UsageBlock.from_usage(*block) for block in zip(keys, usage, strict=True)]
     return blocks, usage
 
 

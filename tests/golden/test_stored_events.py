@@ -143,7 +143,7 @@ def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, An
         events.append((position, topic, msgspec.json.encode(fields)))
     customers = {EVENT_DATA.payload["customer"]: 1}
     return [
-        (dict(part.records_by_bucket), list(part.cancellations))
+        (dict(part.rows_by_bucket), list(part.cancellations))
         for page in fold_page(decode_rows(events), {}, customers, {})
         for part in page.parts
     ]

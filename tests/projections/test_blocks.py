@@ -6,7 +6,6 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tallybook.domain.counting import UsageRecord
 from tallybook.projections import blocks
 from tallybook.projections.blocks import (
     MAX_BLOCK_SIZE,
@@ -14,35 +13,38 @@ from tallybook.projections.blocks import (
     MIN_RECORDS_PER_HOUR,
     SPLIT_THRESHOLD,
     UsageBlock,
+    UsageRow,
+    decode_block,
+    encode_block,
+    encode_rows,
     split_into_blocks,
 )
 
 HOUR = 3_600_000_000
+KEY = (1, 0, "")
 HOURS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=9)
 """The hour and the number of consecutive records."""
 
 
-def usage_records_in(hours: list[tuple[int, int]]) -> list[UsageRecord]:
-    """Return records in ledger order; each pair is an hour and a number of records."""
+def usage_rows_in(hours: list[tuple[int, int]]) -> list[UsageRow]:
+    """Return new records in ledger order; each pair is an hour and a number of records."""
     at = [hour * HOUR + number for hour, record_count in hours for number in range(record_count)]
-    return [
-        UsageRecord(1, occurred_at, position, "", Decimal(position), 0) for position, occurred_at in enumerate(at, 1)
-    ]
+    return [(occurred_at, position, Decimal(position), 0) for position, occurred_at in enumerate(at, 1)]
 
 
 @given(HOURS.filter(bool))
 def test_blocks_contain_each_usage_record_once_and_in_order(hours: list[tuple[int, int]]) -> None:
     """No block is too long; only the last one is short; a block ends with an hour or has the maximum size."""
-    records = usage_records_in(hours)
+    rows = usage_rows_in(hours)
     with pytest.MonkeyPatch.context() as patch:
         for name, limit in (("MIN_BLOCK_SIZE", 3), ("SPLIT_THRESHOLD", 6), ("MAX_BLOCK_SIZE", 8)):
             patch.setattr(blocks, name, limit)
-        parts = list(split_into_blocks(records))
-    assert [record for part in parts for record in part] == records
+        parts = list(split_into_blocks(rows))
+    assert [row for part in parts for row in part] == rows
     assert all(1 <= len(part) <= 8 for part in parts)
-    assert len(parts) == 1 or len(records) > 6
+    assert len(parts) == 1 or len(rows) > 6
     for part, following in pairwise(parts):
-        ends_an_hour = part[-1].occurred_at // HOUR != following[0].occurred_at // HOUR
+        ends_an_hour = part[-1][0] // HOUR != following[0][0] // HOUR
         assert len(part) == 8 or (ends_an_hour and len(part) >= 3)
 
 
@@ -62,13 +64,46 @@ def test_blocks_contain_each_usage_record_once_and_in_order(hours: list[tuple[in
 )
 def test_block_size_limits(hours: list[tuple[int, int]], lengths: list[int]) -> None:
     """Up to the maximum size, from one hour or several; records in no order of time aren't split at hours."""
-    assert [len(part) for part in split_into_blocks(usage_records_in(hours))] == lengths
+    assert [len(part) for part in split_into_blocks(usage_rows_in(hours))] == lengths
 
 
 @given(HOURS.filter(bool), HOURS.filter(bool))
 def test_merged_blocks_equal_the_block_of_both(hours: list[tuple[int, int]], later: list[tuple[int, int]]) -> None:
     """It has the time span and the totals of both."""
-    records, first = usage_records_in([*hours, *later]), sum(record_count for _, record_count in hours)
-    key = (1, 0, "")
-    joined = UsageBlock.from_usage(key, records[:first]).merge(UsageBlock.from_usage(key, records[first:]))
-    assert joined == UsageBlock.from_usage(key, records)
+    rows, first = usage_rows_in([*hours, *later]), sum(record_count for _, record_count in hours)
+    joined = _block(rows[:first]).merge(_block(rows[first:]))
+    assert joined == _block(rows)
+
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.one_of(st.none(), st.sampled_from([Decimal(value) for value in ("1", "1.0", "-2.50", "7")])),
+        st.integers(0, 2),
+        st.one_of(st.none(), st.text(max_size=1)),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=9,
+).map(
+    lambda usage: [
+        (at, position, value, recorded_at)
+        if unique_value is None and not is_filtered
+        else (at, position, value, recorded_at, None, None, unique_value, is_filtered)
+        for position, (at, value, recorded_at, unique_value, is_filtered) in enumerate(usage, 5)
+    ]
+)
+
+
+@given(ROWS)
+def test_the_block_of_new_records_equals_that_of_the_decoded_records(rows: list[UsageRow]) -> None:
+    """The fold computes a block from columns of new records, verification and cancellations from decoded records."""
+    encoded = encode_rows(rows)
+    records = decode_block(KEY, encoded)
+    assert encode_block(records) == encoded
+    has_filter = any(record.is_filtered for record in records)
+    assert UsageBlock.from_rows(KEY, rows, has_filter=has_filter) == UsageBlock.from_usage(KEY, records)
+
+
+def _block(rows: list[UsageRow]) -> UsageBlock:
+    return UsageBlock.from_rows(KEY, rows, has_filter=False)

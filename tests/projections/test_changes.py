@@ -44,7 +44,7 @@ def expected_state(record: UsageRecord, changes: list[int], positions: list[int]
 
 def span_of(records: list[UsageRecord]) -> ChangeSpan:
     """Return the span of records and their cancellations."""
-    return ChangeSpan.from_usage_with_cancellations(records)
+    return ChangeSpan.from_usage(records)
 
 
 @given(HISTORIES, POINTS)

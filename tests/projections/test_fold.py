@@ -6,8 +6,8 @@ from decimal import Decimal
 from itertools import count
 
 import pytest
-from tallybook.domain.counting import UsageRecord
 from tallybook.domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
+from tallybook.projections.blocks import BucketKey, UsageRow
 from tallybook.projections.dimensions import encode_dimensions
 from tallybook.projections.fold import MeterPageUsage
 from tallybook.projections.fold import fold_page as fold_events
@@ -35,9 +35,9 @@ def fold_rows(
     return fold_events(decode_rows(rows), meters, customers, {})
 
 
-def usage_records(page: MeterPageUsage) -> list[UsageRecord]:
-    """Return the new records of a page."""
-    return [usage for part in page.parts for bucket in part.records_by_bucket.values() for usage in bucket]
+def usage_rows(page: MeterPageUsage) -> list[tuple[BucketKey, UsageRow]]:
+    """Return the new records of a page, with their bucket."""
+    return [(key, row) for part in page.parts for key, rows in part.rows_by_bucket.items() for row in rows]
 
 
 def customer_ids() -> defaultdict[str, int]:
@@ -52,7 +52,7 @@ def test_a_page_is_grouped_by_meter() -> None:
         [(1, "Configured", METER), (2, "UsageRecorded", USAGE_STATE), (3, "EventCancelled", CANCEL)], {}, customer_ids()
     )
     assert (page.meter.event_name, page.has_meter_changes) == ("calls", True)
-    assert usage_records(page) == [UsageRecord(1, 1_000_000, 2, '["eu"]', Decimal("-0.5"), 2_000_000)]
+    assert usage_rows(page) == [((1, 0, '["eu"]'), (1_000_000, 2, Decimal("-0.5"), 2_000_000))]
     (cancellation,) = page.parts[0].cancellations
     assert (cancellation.position, cancellation.changed_at, cancellation.changed_position) == (2, 3_000_000, 3)
 
@@ -62,7 +62,7 @@ def test_a_meter_is_known_from_an_earlier_page() -> None:
     (first,) = fold_rows([(1, "Configured", METER)], {}, customer_ids())
     meters = {"calls": first.meter}
     (second,) = fold_rows([(2, "UsageRecorded", USAGE_STATE)], meters, customer_ids())
-    assert (second.meter, second.has_meter_changes, len(usage_records(second))) == (first.meter, False, 1)
+    assert (second.meter, second.has_meter_changes, len(usage_rows(second))) == (first.meter, False, 1)
     assert (
         fold_rows([(3, "Renamed", b"{}"), (4, "Deactivated", b"{}"), (5, "Reactivated", b"{}")], meters, customer_ids())
         == []

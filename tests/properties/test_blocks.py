@@ -131,7 +131,7 @@ def test_blocks_match_their_usage_records(
     with open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
         stored = list(stored_blocks(metering))
-        assert all(run == UsageBlock.from_usage_with_exclusions(run.key, records) for run, records in stored)
+        assert all(run == UsageBlock.from_usage(run.key, records) for run, records in stored)
         positions = [usage.position for _, records in stored for usage in records]
         assert sorted(positions) == [entry.position for entry in entries if not entry.cancels]
 
