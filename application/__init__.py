@@ -8,10 +8,11 @@ from ..domain.billing_cycle import BillingCycle
 from ..domain.billing_run import ControlTotal
 from ..domain.bulk_cancellation import BulkCancellationStatus, CancellationSelection
 from ..domain.calendar import CalendarWindow
+from ..domain.closed_period import ClosedPeriod, PeriodGroup, PeriodTotals, Settlement
 from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, Not, OneOf
-from ..domain.customer_periods import ClosedPeriod, PeriodGroup, PeriodTotals
 from ..domain.errors import (
     AccessKeyNotFound,
+    AdjustmentNotFound,
     BillingRunInProgress,
     CancellationNotFound,
     CheckpointMismatch,
@@ -64,6 +65,7 @@ from ..domain.errors import (
     RebuildInProgress,
     RulesChangeInRange,
     RulesConflict,
+    SettlementExists,
     TallybookError,
     TimestampInFuture,
     TimestampTooFarInPast,
@@ -83,6 +85,7 @@ from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
+from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
 from .billing_results import (
     BillingRunResult,
     BillingRunView,
@@ -102,23 +105,29 @@ from .checkpoints.proofs import ConsistencyProof, InclusionProof
 from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
 from .import_views import ImportRunView
+from .invoice_results import (
+    InvoiceLine,
+    InvoiceLineKind,
+    InvoiceLines,
+    LineSettlement,
+    PeriodPreview,
+    UnsettledAdjustment,
+)
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering, utc_now
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
 from .queries.explanation_csv import explanation_csv
+from .queries.invoice_csv import invoice_lines_csv
+from .queries.invoice_lines import InvoiceLineReader
 from .queries.verification import PeriodDifference, RowDifference, TableVerification, Verification
 from .results import (
-    AdjustingEvent,
-    Adjustment,
     ExplainedEvent,
     Explanation,
     ExplanationStream,
     GenerationView,
-    GroupAdjustment,
     MeterEventsRejected,
     MeterEventView,
     Outcome,
-    PeriodGap,
     Receipt,
     Receipts,
     RevokedCancellationView,
@@ -134,6 +143,7 @@ __all__ = [
     "AccessKeyView",
     "AdjustingEvent",
     "Adjustment",
+    "AdjustmentNotFound",
     "All",
     "AnyOf",
     "BillingCycle",
@@ -200,10 +210,15 @@ __all__ = [
     "InvalidTimeRange",
     "InvalidTimestamp",
     "InvalidValue",
+    "InvoiceLine",
+    "InvoiceLineKind",
+    "InvoiceLineReader",
+    "InvoiceLines",
     "KeyValueEntry",
     "KeyValueStore",
     "LedgerCorrupted",
     "LedgerUnavailable",
+    "LineSettlement",
     "MeterAlreadyExists",
     "MeterChange",
     "MeterDifference",
@@ -235,6 +250,7 @@ __all__ = [
     "PeriodNotClosed",
     "PeriodNotEnded",
     "PeriodOverlaps",
+    "PeriodPreview",
     "PeriodStatus",
     "PeriodTotals",
     "PermissionDenied",
@@ -247,6 +263,7 @@ __all__ = [
     "Receipts",
     "Revocation",
     "RevokedCancellationView",
+    "RollForward",
     "Rounding",
     "RoundingMode",
     "RowDifference",
@@ -257,6 +274,8 @@ __all__ = [
     "RunDifference",
     "RunDifferenceReason",
     "Scope",
+    "Settlement",
+    "SettlementExists",
     "Signature",
     "SignedCheckpoint",
     "TableVerification",
@@ -270,6 +289,7 @@ __all__ = [
     "UnbilledReason",
     "UnbilledUsage",
     "UnknownTimezone",
+    "UnsettledAdjustment",
     "UnsupportedSchemaVersion",
     "UpcomingRules",
     "Verdict",
@@ -278,6 +298,7 @@ __all__ = [
     "VerifiedEvent",
     "WindowState",
     "explanation_csv",
+    "invoice_lines_csv",
     "utc_now",
     "verify_consistency",
     "verify_inclusion",

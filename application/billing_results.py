@@ -16,6 +16,7 @@ class RunDifferenceReason(StrEnum):
     CLOSED_BEFORE = "closed_before"
     LATE = "late"
     ADJOINING = "adjoining"
+    RECLOSED = "reclosed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class RunDifference:
     is None, the meter could not be closed for any. A customer that was closed before the run was closed with other
     totals than it had at the position of the run; the difference is owed as an adjustment, like that of a late one.
     Usage is adjoining if an adjoining period of the customer was closed under rules with other event time windows: that
-    closing has it, or this one has it though its window starts in the other period.
+    closing has it, or this one has it though its window starts in the other period. A period that was reopened is
+    closed under the rules of its previous closing: reclosed is the usage under the current rules less that in it.
     """
 
     event_name: str

@@ -6,7 +6,6 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from ..domain.customer_periods import ClosedPeriod
 from ..domain.decimals import ZERO
 from ..domain.errors import InvalidRequest, TallybookError
 from ..domain.event_time_window import EventTimeWindow
@@ -201,69 +200,6 @@ class ExplanationStream:
     dimension_keys: tuple[str, ...]
     event_count: int
     events: Iterator[ExplainedEvent]
-
-
-@dataclass(frozen=True, slots=True)
-class AdjustingEvent(MeterEventView):
-    """A meter event that changed the total of a closed period: recorded, cancelled or superseded since its closing.
-
-    `before` is its verdict at the closing, None if it was not recorded then. `change` is what it adds since.
-    """
-
-    before: Verdict | None = None
-    change: Decimal = ZERO
-
-
-@dataclass(frozen=True, slots=True)
-class GroupAdjustment:
-    """The part of an adjustment with some dimension values; None is an absent optional dimension.
-
-    `quantity` is that of the group now, `difference` is `quantity` less what it was when the period was closed.
-    """
-
-    dimensions: dict[str, str | None] = field(hash=False)
-    quantity: Decimal
-    difference: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """What is owed on a closed period since it was closed, signed.
-
-    `quantity` and `billable` are the present totals of the period under the rules it was closed under; `difference` and
-    `billable_difference` are these minus the frozen totals. The changes of `events` add up to `difference`.
-    `rules_difference` is what the current rules would add to `quantity`; it is not owed. `groups` are the parts by
-    dimension values, if the query asked for them.
-
-    `is_late` is set if the customer has no closing in the period, because all of its usage there was recorded after the
-    period was closed for others. `period` then stands for a closing without usage.
-    """
-
-    period: ClosedPeriod
-    quantity: Decimal
-    billable: Decimal
-    difference: Decimal
-    billable_difference: Decimal
-    rules_difference: Decimal
-    position: int
-    events: tuple[AdjustingEvent, ...]
-    groups: tuple[GroupAdjustment, ...] = ()
-    is_late: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PeriodGap:
-    """A range between closed periods of a customer that belongs to none of them, and its usage now.
-
-    `value` is the quantity under the current rules and `count` the number of counted events, which are in no invoice.
-    """
-
-    event_name: str
-    customer: str
-    start: datetime
-    end: datetime
-    value: Decimal
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ The domain does no I/O, reads no clock and generates no ids. Times and ids are a
 from .access_key import AccessKey, Scope
 from .billing_cycle import BillingCycle
 from .calendar import CalendarWindow
-from .customer_periods import ClosedPeriod, CustomerPeriods, PeriodTotals
+from .closed_period import ClosedPeriod, PeriodTotals
+from .customer_periods import CustomerPeriods
 from .errors import TallybookError
 from .event_time_window import EventTimeWindow
 from .formulas import Formula

@@ -7,88 +7,22 @@ import hashlib
 import operator
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 from itertools import pairwise
 from typing import TypeVar, cast
 from urllib.parse import quote
 
 from eventsourcing.domain import TAggregate
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from .aggregate import Aggregate
-from .decimals import PlainDecimal
-from .errors import InvalidTimeRange, PeriodNotClosed, PeriodOverlaps
+from .closed_period import ClosedPeriod, PeriodGroup, PeriodTotals, Settlement
+from .decimals import EXACT_CONTEXT, PlainDecimal
+from .errors import AdjustmentNotFound, InvalidTimeRange, PeriodNotClosed, PeriodOverlaps, SettlementExists
 from .policy import AcceptancePolicy
 from .rules import Rules
 from .text import abbreviated_repr
 from .timestamps import ensure_time_range
-
-
-class PeriodGroup(BaseModel):
-    """The totals of the usage of a period with some dimension values; None is an absent optional dimension."""
-
-    model_config = ConfigDict(frozen=True)
-
-    dimensions: dict[str, str | None]
-    quantity: PlainDecimal
-    billable: PlainDecimal
-    sum: PlainDecimal
-    count: int
-    last: PlainDecimal | None
-
-    def __hash__(self) -> int:
-        """Return the hash of the fields, of which pydantic can't hash the dimensions."""
-        return hash((tuple(self.dimensions.items()), self.quantity, self.count))
-
-
-class PeriodTotals(BaseModel):
-    """The totals of a period when it was closed, and what they were computed from.
-
-    They contain the usage that occurred from `counted_from` until `counted_until`: the event time windows that start in
-    the period, and that no adjoining closing counted. None means the start or the end of the period.
-
-    `quantity` is the result of the meter's formula and `billable` the billed quantity, never less than 0. `rules` and
-    `revision` are the rules that applied, `position` is the ledger position of the last event included, and `digest`
-    is the SHA-256 of the counted events. `groups` are the totals by dimension values, if the closing asked for them.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    quantity: PlainDecimal
-    billable: PlainDecimal
-    sum: PlainDecimal
-    count: int
-    last: PlainDecimal | None
-    rules: Rules
-    revision: int
-    position: int
-    digest: str
-    groups: tuple[PeriodGroup, ...] = ()
-    counted_from: datetime | None = None
-    counted_until: datetime | None = None
-
-
-class ClosedPeriod(PeriodTotals):
-    """One closing of the period [start, end). `reopened_at`, `reason` and `by` are set when it is reopened."""
-
-    event_name: str
-    customer: str
-    start: datetime
-    end: datetime
-    closed_at: datetime
-    reopened_at: datetime | None = None
-    reason: str | None = None
-    by: str | None = None
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the period is still closed."""
-        return self.reopened_at is None
-
-    @property
-    def counted_range(self) -> tuple[datetime, datetime]:
-        """The range of the usage in the totals."""
-        return self.counted_from or self.start, self.counted_until or self.end
-
 
 Time = TypeVar("Time", datetime, int)
 
@@ -151,6 +85,30 @@ class CustomerPeriods(Aggregate):
                 update=changes
             )
 
+    class AdjustmentSettled(Aggregate.Event):
+        """The adjustment of a closed period, as of a position, was settled by a credit note or an invoice."""
+
+        event_name: str
+        customer: str
+        start: datetime
+        end: datetime
+        document: str
+        quantity: PlainDecimal
+        billable: PlainDecimal
+        difference: PlainDecimal
+        billable_difference: PlainDecimal
+        position: int
+        by: str | None
+
+        def apply(self, aggregate: "CustomerPeriods") -> None:
+            """Add the settlement to the closed period."""
+            closed_period = aggregate.find_closed(self.start, self.end)
+            assert closed_period is not None
+            settlement = Settlement.model_validate(dict(self) | {"settled_at": self.timestamp})
+            aggregate.closed_periods[aggregate.closed_periods.index(closed_period)] = closed_period.model_copy(
+                update={"settlements": (*closed_period.settlements, settlement)}
+            )
+
     def __init__(self, event_name: str, customer: str) -> None:
         self.event_name = event_name
         self.customer = customer
@@ -183,6 +141,16 @@ class CustomerPeriods(Aggregate):
             (period for period in self.closed_periods if period.is_closed and (period.start, period.end) == bounds),
             None,
         )
+
+    def find_reopened(self, start: datetime, end: datetime) -> ClosedPeriod | None:
+        """Return the last closing of exactly [start, end) that was reopened, or None. Raises InvalidTimeRange."""
+        bounds = ensure_time_range(start, end)
+        reopened = (
+            period
+            for period in reversed(self.closed_periods)
+            if not period.is_closed and (period.start, period.end) == bounds
+        )
+        return next(reopened, None)
 
     def gaps(self) -> list[tuple[datetime, datetime]]:
         """Return the ranges between closed periods that belong to none of them, in order.
@@ -243,6 +211,56 @@ class CustomerPeriods(Aggregate):
 
         Raises InvalidTimeRange or PeriodNotClosed.
         """
+        closed_period = self._require_closed(start, end)
+        index = self.closed_periods.index(closed_period)
+        self.trigger_event(
+            self.PeriodReopened, timestamp=at, event_name=self.event_name, customer=self.customer,
+            start=closed_period.start, end=closed_period.end, reason=reason, by=by,
+        )  # fmt: skip
+        return self.closed_periods[index]
+
+    def settle(
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        quantity: Decimal,
+        billable: Decimal,
+        position: int,
+        document: str,
+        by: str | None,
+        at: datetime,
+    ) -> ClosedPeriod:
+        """Settle what is owed on [start, end) as of a position, given the totals of the period there.
+
+        Returns the closed period, unchanged if `document` settled it as of this position already. Raises
+        InvalidTimeRange or PeriodNotClosed; SettlementExists if the document settled it as of another position; and
+        AdjustmentNotFound if the period is invoiced as of this position or a later one already.
+        """
+        closed_period = self._require_closed(start, end)
+        existing = next((one for one in closed_period.settlements if one.document == document), None)
+        if existing is not None and existing.position != position:
+            raise SettlementExists(
+                f"{abbreviated_repr(document)} settled the period as of position {existing.position}. Settle what has "
+                "changed since with another document.",
+                field="document",
+                value=document,
+            )
+        if existing is not None:
+            return closed_period
+        invoiced = closed_period.invoiced
+        if position <= invoiced.position:
+            raise nothing_owed(closed_period, position)
+        index = self.closed_periods.index(closed_period)
+        self.trigger_event(
+            self.AdjustmentSettled, timestamp=at, event_name=self.event_name, customer=self.customer,
+            start=closed_period.start, end=closed_period.end, document=document, quantity=quantity, billable=billable,
+            difference=EXACT_CONTEXT.subtract(quantity, invoiced.quantity),
+            billable_difference=EXACT_CONTEXT.subtract(billable, invoiced.billable), position=position, by=by,
+        )  # fmt: skip
+        return self.closed_periods[index]
+
+    def _require_closed(self, start: datetime, end: datetime) -> ClosedPeriod:
         closed_period = self.find_closed(start, end)
         if closed_period is None:
             raise PeriodNotClosed(
@@ -251,12 +269,7 @@ class CustomerPeriods(Aggregate):
                 field="start",
                 value=start,
             )
-        index = self.closed_periods.index(closed_period)
-        self.trigger_event(
-            self.PeriodReopened, timestamp=at, event_name=self.event_name, customer=self.customer,
-            start=closed_period.start, end=closed_period.end, reason=reason, by=by,
-        )  # fmt: skip
-        return self.closed_periods[index]
+        return closed_period
 
     @classmethod
     def close_at_version(
@@ -271,6 +284,16 @@ class CustomerPeriods(Aggregate):
             originator_id=cls.stream_id(event_name, customer), originator_version=version + 1, recorded_at=at,
             event_name=event_name, customer=customer, start=bounds[0], end=bounds[1], **dict(totals),
         )  # fmt: skip
+
+
+def nothing_owed(period: ClosedPeriod, position: int) -> AdjustmentNotFound:
+    """Return the error that a closed period has no adjustment as of a position."""
+    return AdjustmentNotFound(
+        f"Nothing is owed on the period from {period.start} to {period.end} of {abbreviated_repr(period.customer)} on "
+        f"{period.event_name!r} as of position {position}: it is invoiced as of position {period.invoiced.position}.",
+        field="start",
+        value=period.start,
+    )
 
 
 def fit_counted_range(

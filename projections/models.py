@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import takewhile
 from typing import NamedTuple
 
 import msgspec
@@ -211,6 +212,10 @@ class ProjectedMeter:
         """Return the rules over time that were known then; the first revision if the meter was configured later."""
         return self._newest_schedule if as_of is None else self._schedule(as_of)
 
+    def schedule_of_revision(self, revision: int) -> RulesSchedule:
+        """Return the rules over time when a revision was the newest."""
+        return self._schedule_of([known for known in self.history if known.revision <= revision])
+
     @cached_property
     def folded_schedule(self) -> RulesSchedule:
         """The rules over time that its usage was folded under."""
@@ -226,11 +231,17 @@ class ProjectedMeter:
         return self._schedule(None)
 
     def _schedule(self, as_of: AsOf | None) -> RulesSchedule:
+        if as_of is None:
+            return self._schedule_of(self.history)
         first, *changes = self.history
+        known = takewhile(lambda change: as_of.includes(change.recorded_at, change.position), changes)
+        return self._schedule_of([first, *known])
+
+    @staticmethod
+    def _schedule_of(revisions: Sequence[RulesRevision]) -> RulesSchedule:
+        first, *changes = revisions
         schedule = RulesSchedule.always(first.rules, first.revision)
         for revision in changes:
-            if as_of is not None and not as_of.includes(revision.recorded_at, revision.position):
-                break
             schedule = schedule.change(revision.start, revision.revision, revision.rules)
         return schedule
 

@@ -137,8 +137,8 @@ METER_TOPICS = frozenset({_CONFIGURED, _RULES_CHANGED})
 _NON_USAGE_TOPICS = frozenset(
     {
         "Renamed", "Deactivated", "Reactivated", "DerivedMeterAdded", "PeriodClosed", "PeriodReopened",
-        "BillingRunStarted", "BillingRunClosed", "AccessKeyCreated", "AccessKeyRevoked", "EventsCancelled",
-        "EventsCancelledPart", "EventsCancelRevoked", "EventsCancelRevokedPart", "ImportStarted",
+        "AdjustmentSettled", "BillingRunStarted", "BillingRunClosed", "AccessKeyCreated", "AccessKeyRevoked",
+        "EventsCancelled", "EventsCancelledPart", "EventsCancelRevoked", "EventsCancelRevokedPart", "ImportStarted",
         "ImportBatchRecorded", "ImportFinished",
     }
 )  # fmt: skip

@@ -10,7 +10,9 @@ A line is one of
     cancel  b  at=10:45  of=seats  reason=error    cancel b, now or at a time; by default under the event's meter
     revoke  b  at=10:50  of=seats  reason=mistake  revoke the cancellation of b
     close   acme seats 10 11  at=11T02:00          close 10 November, now or at a time; `by region` adds groups
+    close   acme seats 10 11  rules=current        close 10 November, which was reopened, under the current rules
     reopen  acme seats 10 11  reason=error  by=ops reopen the closed period
+    settle  acme seats 10 11  document=CN-1  by=fi settle the adjustment, now or as of a position: position=7
     deactivate seats        reactivate seats       rename seats Chairs
     change  seats  sum per day by region           change the rules; customer=account and value=size name keys
 
@@ -32,6 +34,7 @@ NOVEMBER = "2026-11-"
 DAY = "2026-11-10T"
 YEAR = "2026-01-01T00:00 2027-01-01T00:00"
 OPTIONS = {"id", "recorded", "at", "of", "reason", "by"}
+ROLL_FORWARD = ("late", "cancelled", "superseded", "restored", "recalculated", "settled", "open", "by_rules")
 
 
 def moment(text: str) -> datetime:
@@ -91,6 +94,7 @@ class Ledger:
             "revoke": self._revoke,
             "close": self._close,
             "reopen": self._reopen,
+            "settle": self._settle,
             "change": self._change_rules,
             "deactivate": lambda plain, _: self.metering.meters.deactivate(plain[0]).status,
             "reactivate": lambda plain, _: self.metering.meters.reactivate(plain[0]).status,
@@ -150,8 +154,9 @@ class Ledger:
             self.clock.now = moment(options["at"])
         group_by = by[1].split(",") if by else ()
         closed = self.metering.periods.close(
-            event_name, customer, moment(start), moment(end), group_by=group_by, allow_empty=True
-        )
+            event_name, customer, moment(start), moment(end), group_by=group_by, allow_empty=True,
+            rules=options.get("rules", "previous"),  # type: ignore[arg-type]
+        )  # fmt: skip
         return f"closed {closed.quantity}"
 
     def _reopen(self, plain: list[str], options: dict[str, str]) -> str:
@@ -159,6 +164,17 @@ class Ledger:
         reason, by = options["reason"], options.get("by")
         self.metering.periods.reopen(event_name, customer, moment(start), moment(end), reason=reason, by=by)
         return "reopened"
+
+    def _settle(self, plain: list[str], options: dict[str, str]) -> str:
+        customer, event_name, start, end = plain
+        if "at" in options:
+            self.clock.now = moment(options["at"])
+        position = int(options["position"]) if "position" in options else None
+        closed = self.metering.periods.settle(
+            event_name, customer, moment(start), moment(end), document=options["document"], as_of=position,
+            by=options.get("by"),
+        )  # fmt: skip
+        return f"settled {closed.settlements[-1].difference:+}"
 
     # --- then -------------------------------------------------------------------------------------
 
@@ -260,6 +276,29 @@ class Ledger:
             + (f", by the rules in force {adjustment.rules_difference:+}" if adjustment.rules_difference else "")
             + "".join(f", {dimensions_text(group.dimensions)} {group.difference:+}" for group in adjustment.groups)
             for adjustment in self.metering.periods.adjustments(event_name, as_of=as_of_value, group_by=group_by)
+        ]
+
+    def roll_forwards(self, event_name: str) -> list[str]:
+        """Return how each changed period became what it is, each as "customer day: frozen, late +2, …, now 7"."""
+        adjustments = self.metering.periods.adjustments(event_name, settled=True)
+        lines: list[str] = []
+        for period, roll in ((adjustment.period, adjustment.roll_forward) for adjustment in adjustments):
+            parts = {name: getattr(roll, name) for name in ROLL_FORWARD}
+            changes = sum(parts[name] for name in ROLL_FORWARD[:5])
+            assert roll.frozen + changes == roll.now == roll.frozen + roll.settled + roll.open
+            shown = ", ".join(f"{name} {value:+}" for name, value in parts.items() if value)
+            lines.append(f"{period.customer} {period.start:%d}: {roll.frozen}, {shown}, now {roll.now}")
+        return lines
+
+    def invoice_lines(self, start: str, end: str, as_of: int | None = None, settle: str | None = None) -> list[str]:
+        """Return the invoice lines, each as "customer meter day [dimensions]: quantity", adjustments signed."""
+        lines = self.metering.periods.invoice_lines(moment(start), moment(end), as_of=as_of, settle=settle)
+        return [
+            f"{line.customer} {line.event_name} {line.start:%d}"
+            + ("" if line.dimensions is None else f" {dimensions_text(line.dimensions)}")
+            + (f": {line.quantity}" if line.kind == "usage" else f": {line.quantity:+}")
+            + ("" if line.previously_billed is None else f", billed {line.previously_billed}")
+            for line in lines.lines
         ]
 
     def gaps(self, event_name: str, as_of: int | None = None) -> list[str]:

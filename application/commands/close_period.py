@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...domain.customer_periods import ClosedPeriod
-from ..results import PeriodGap
-from .periods import PeriodCommands
+from ...domain.closed_period import ClosedPeriod
+from ..adjustment_results import PeriodGap
+from .periods import ClosingRules, PeriodCommands
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,10 @@ def close_period(
     group_by: Sequence[str] = (),
     *,
     allow_empty: bool = False,
+    rules: ClosingRules = "previous",
 ) -> PeriodClosing:
     """Close a period of one customer. Raises as `PeriodCommands.close` does."""
     closed_before = periods.list(event_name, customer, start=start, end=end)
-    period = periods.close(event_name, customer, start, end, group_by=group_by, allow_empty=allow_empty)
+    period = periods.close(event_name, customer, start, end, group_by=group_by, allow_empty=allow_empty, rules=rules)
     gaps = periods.gaps(event_name, customer, start=start, end=end)
     return PeriodClosing(period, period in closed_before, tuple(gaps))

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Literal, cast, get_args
 
 from eventsourcing.persistence import IntegrityError
 
-from ...domain.customer_periods import ClosedPeriod, CustomerPeriods
-from ...domain.errors import PeriodNotClosed
+from ...domain.closed_period import ClosedPeriod
+from ...domain.errors import InvalidParameter, PeriodNotClosed
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
-from ...domain.timestamps import ensure_utc
+from ...domain.timestamps import from_microseconds
 from ..billing_results import BillingRunResult
+from ..invoice_results import PeriodPreview
 from ..ledger.ledger import Ledger
-from ..queries.adjustments import PeriodQueries
+from ..ledger.retry import retry_on_connection_loss
 from ..queries.customers import require_usage
 from ..queries.dimension_query import parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
@@ -26,18 +28,20 @@ from ..validation import (
     require_time_range,
 )
 from .billing_runs import BillingRunner, RunArguments
+from .invoice_lines import InvoiceLineCommands
 from .run_closings import RunProgress
 
+ClosingRules = Literal["previous", "current"]
+"""The rules that a reopened period is closed under: those of its previous closing, or the current ones."""
 
-class PeriodCommands(PeriodQueries):
+
+class PeriodCommands(InvoiceLineCommands):
     """The closed periods of a ledger: `metering.periods`."""
 
     def __init__(
         self, ledger: Ledger, meter_queries: MeterQueryFactory, policy: AcceptancePolicy, clock: Callable[[], datetime]
     ) -> None:
-        super().__init__(ledger, meter_queries)
-        self._policy = policy
-        self._clock = clock
+        super().__init__(ledger, meter_queries, policy, clock)
         self._runner = BillingRunner(ledger, meter_queries, policy, clock)
 
     def run(
@@ -75,6 +79,7 @@ class PeriodCommands(PeriodQueries):
         *,
         group_by: Sequence[str] = (),
         allow_empty: bool = False,
+        rules: ClosingRules = "previous",
     ) -> ClosedPeriod:
         """Freeze the totals of `customer` in [start, end) for an invoice, and return them.
 
@@ -83,18 +88,20 @@ class PeriodCommands(PeriodQueries):
         Meter events and cancellations that arrive later are recorded as usual and never change the closed period:
         `adjustments` returns their difference. Closing a closed period again returns the first result.
 
+        A period that was reopened is closed under the rules of its previous closing, so that a rule change since makes
+        no difference; `rules="current"` closes it under today's. `preview` returns the difference first.
+
         The period has the usage of the event time windows that start in it; see `counted_from` and `counted_until` of
         the result. Raises PeriodNotEnded before the end of the last window and the policy's grace period have passed,
         InvalidTimeRange if no window starts in the period, and PeriodOverlaps if it overlaps another closed period of
         the customer on this meter. Raises CustomerWithoutUsage if the customer never had usage on this meter, unless
         `allow_empty` is set.
         """
-        allow_empty = require_bool(allow_empty, "allow_empty")
+        allow_empty, rules = require_bool(allow_empty, "allow_empty"), _require_rules(rules)
         event_name, customer = require_event_name(event_name), require_customer(customer)
         (start, end, _), dimensions = require_time_range(start, end), parse_dimensions(None, group_by)
         while True:
-            periods = self._ledger.customer_periods(event_name, customer)
-            periods = periods or CustomerPeriods.empty(event_name, customer, at=self._now())
+            periods = self._customer_periods(event_name, customer)
             closed = periods.find_closed(start, end)
             if closed is not None:
                 return closed
@@ -102,7 +109,8 @@ class PeriodCommands(PeriodQueries):
                 meter = self._meter_queries.open_meter(read_models, event_name)
                 if not allow_empty:
                     require_usage(meter, customer)
-                query = query_period(meter, periods, start, end, dimensions)
+                previous = periods.find_reopened(start, end) if rules == "previous" else None
+                query = query_period(meter, periods, start, end, dimensions, previous)
                 totals = compute_period_totals(query, customer, start, end)
             # The clock is read after the totals are computed: no event in them is recorded later than the closing.
             closed = periods.close(start, end, totals, at=self._now(), policy=self._policy)
@@ -111,6 +119,33 @@ class PeriodCommands(PeriodQueries):
             except IntegrityError:
                 continue  # another process closed or reopened a period of the customer meanwhile
             return closed
+
+    @retry_on_connection_loss
+    def preview(
+        self,
+        event_name: str,
+        customer: str,
+        start: datetime,
+        end: datetime,
+        *,
+        group_by: Sequence[str] = (),
+        rules: ClosingRules = "previous",
+    ) -> PeriodPreview:
+        """Return what closing [start, end) would freeze, and the difference to what was invoiced; nothing is stored.
+
+        A closed period can be previewed as if it was reopened, and a period that hasn't ended too. `rules` are those of
+        `close`. Raises InvalidTimeRange, MeterNotFound, InvalidParameter or RulesChangeInRange.
+        """
+        event_name, customer, rules = require_event_name(event_name), require_customer(customer), _require_rules(rules)
+        (start, end, bounds), dimensions = require_time_range(start, end), parse_dimensions(None, group_by)
+        periods = self._customer_periods(event_name, customer)
+        previous = periods.find_closed(start, end) or periods.find_reopened(start, end)
+        with self._meter_queries.session() as read_models:
+            meter = self._meter_queries.open_meter(read_models, event_name)
+            query = query_period(meter, periods, start, end, dimensions, previous if rules == "previous" else None)
+            totals = compute_period_totals(query, customer, start, end)
+        first, last = map(from_microseconds, bounds)
+        return PeriodPreview(event_name, customer, first, last, totals, previous)
 
     def reopen(
         self,
@@ -124,7 +159,8 @@ class PeriodCommands(PeriodQueries):
     ) -> ClosedPeriod:
         """Reopen a closed period, so that it can be closed again with new totals, and return what was closed.
 
-        The first closing stays in the ledger, with the reason and the requester. Raises PeriodNotClosed.
+        The first closing stays in the ledger, with its settlements, the reason and the requester. Its invoice, and the
+        documents of its settlements, are withdrawn: the next closing is billed in full. Raises PeriodNotClosed.
         """
         event_name, customer = require_event_name(event_name), require_customer(customer)
         start, end, _ = require_time_range(start, end)
@@ -145,5 +181,12 @@ class PeriodCommands(PeriodQueries):
                 continue  # another process closed or reopened a period of the customer meanwhile
             return closed
 
-    def _now(self) -> datetime:
-        return ensure_utc(self._clock(), "clock")
+
+def _require_rules(rules: object) -> ClosingRules:
+    if rules not in get_args(ClosingRules):
+        raise InvalidParameter(
+            f"The rules of a closing are 'previous' or 'current', not {abbreviated_repr(rules)}.",
+            field="rules",
+            value=rules,
+        )
+    return cast(ClosingRules, rules)

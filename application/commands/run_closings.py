@@ -8,8 +8,9 @@ from operator import attrgetter
 from eventsourcing.persistence import IntegrityError
 
 from ...domain.billing_run import BillingRun, ControlTotal
+from ...domain.closed_period import PeriodTotals
 from ...domain.counting import UsageRecord
-from ...domain.customer_periods import CustomerPeriods, PeriodTotals, check_overlap
+from ...domain.customer_periods import CustomerPeriods, check_overlap
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.errors import PeriodOverlaps, RulesChangeInRange, TallybookError
 from ...domain.timestamps import from_microseconds, to_microseconds
@@ -18,11 +19,13 @@ from ...projections.models import AsOf
 from ...projections.usage_view import CustomerUsage
 from ..billing_results import RunDifference, RunDifferenceReason
 from ..interruption import check_interruption
-from ..ledger.closings import CustomerClosings, billing_runs, closings_of, read_closings
+from ..ledger.closings import CustomerClosings, StoredClosing, billing_runs, closings_of, read_closings
 from ..ledger.ledger import Ledger
+from ..queries.billed_ranges import decode_rules
 from ..queries.dimension_query import DimensionArguments
 from ..queries.meter_query import Bounds, MeterQuery, OpenMeter
 from ..queries.period_totals import PeriodTotalsFactory, counted_usage
+from ..queries.range_views import under_rules_of
 
 CUSTOMERS_PER_TRANSACTION = 500
 MAX_LISTED_DIFFERENCES = 1_000
@@ -75,7 +78,7 @@ class MeterRun:
             if self._not_closed:
                 self._add_difference(self._difference(None, RunDifferenceReason.NOT_CLOSED, self._usage, error))
             return
-        singly = self._counted_otherwise(meter, counted)
+        singly = self._computed_singly(meter, counted, query.revision)
         while batch := list(islice(usages, CUSTOMERS_PER_TRANSACTION)):
             names = query.view.customer_names([usage.customer_id for usage in batch])
             self._close_batch(meter, factory, {names[usage.customer_id]: usage for usage in batch}, counted)
@@ -91,30 +94,44 @@ class MeterRun:
         dimensions = DimensionArguments({}, self._run.group_by)
         return meter.query(self._bounds, dimensions) if counted is None else meter.exact_query(counted, dimensions)
 
-    def _counted_otherwise(self, meter: OpenMeter, counted: Bounds) -> set[str]:
-        """Return the customers whose closings leave another range to count than that of the windows in the period.
+    def _computed_singly(self, meter: OpenMeter, counted: Bounds, revision: int) -> set[str]:
+        """Return the customers that are computed one by one.
 
-        Rules with other windows applied when these were closed. Such customers are computed one by one.
+        They were closed under other rules: their closings leave another range to count than that of the windows in the
+        period, or the period was reopened.
         """
-        if not meter.views.has_windows:
+        if not meter.views.has_windows and not meter.views.has_changed_rules:
             return set()
-        all_closings = read_closings(self._ledger.ledger_recorder, self.event_name)
-        return {known.customer for known in all_closings if known.counted_range(self._bounds, counted) != counted}
+        return {
+            known.customer
+            for known in read_closings(self._ledger.ledger_recorder, self.event_name)
+            if known.counted_range(self._bounds, counted) != counted or self._previous(known, revision) is not None
+        }
+
+    def _previous(self, known: CustomerClosings, revision: int) -> StoredClosing | None:
+        """Return the closing of the period that was reopened, if it was closed under other rules."""
+        previous = None if known.find(self._bounds) is not None else known.reopened.get(self._bounds)
+        return None if previous is None or previous.closing.revision == revision else previous
 
     def _close_batch(
         self, meter: OpenMeter, factory: PeriodTotalsFactory, usages: Mapping[str, CustomerUsage], counted: Bounds
     ) -> None:
         check_interruption()
+        revision = factory.revision
         while True:
             closings = closings_of(self._ledger.ledger_recorder, self.event_name, list(usages))
             outcome = _Outcome(self._now())
             for customer, usage in usages.items():
                 known = closings.get(customer) or CustomerClosings(customer, 0, [])
-                counted_range = known.counted_range(self._bounds, counted)
-                if counted_range == counted:
+                counted_range, previous = known.counted_range(self._bounds, counted), self._previous(known, revision)
+                if previous is not None:
+                    query = self._query_under_rules_of(previous, meter, known)
+                    self._close_singly(query, known, usage, outcome, RunDifferenceReason.RECLOSED)
+                elif counted_range == counted:
                     self._close(known, usage.counted(), usage.counted, factory.totals, outcome)
                 else:
-                    self._close_singly(self._query(meter, counted_range), known, usage, outcome)
+                    query = self._query(meter, counted_range)
+                    self._close_singly(query, known, usage, outcome, RunDifferenceReason.ADJOINING)
             try:
                 events = sorted(outcome.events, key=attrgetter("originator_version"))
                 self._ledger.append(events, {self._run.id: 1})
@@ -127,15 +144,26 @@ class MeterRun:
             self._not_closed += difference.reason is RunDifferenceReason.NOT_CLOSED
             self._late += difference.reason is RunDifferenceReason.LATE
 
+    def _query_under_rules_of(self, previous: StoredClosing, meter: OpenMeter, known: CustomerClosings) -> MeterQuery:
+        """Return a query under the rules of the previous closing of the period."""
+        rules, revision = decode_rules(bytes(previous.closing.rules)), previous.closing.revision
+        meter = under_rules_of(meter, previous.counted, rules, revision)
+        return self._query(meter, known.counted_range(self._bounds, meter.whole_windows(self._bounds)))
+
     def _close_singly(
-        self, query: MeterQuery, known: CustomerClosings, usage: CustomerUsage, outcome: _Outcome
+        self,
+        query: MeterQuery,
+        known: CustomerClosings,
+        usage: CustomerUsage,
+        outcome: _Outcome,
+        reason: RunDifferenceReason,
     ) -> None:
         """Close a customer in the range of a query, and report what differs from the windows of the period."""
         counted = counted_usage(query, known.customer)
         outcome.add_difference(
             self._difference(
                 known.customer,
-                RunDifferenceReason.ADJOINING,
+                reason,
                 _subtract(Totals.from_usage(usage.counted()), Totals.from_usage(counted)),
             )
         )
@@ -164,7 +192,7 @@ class MeterRun:
             difference = _subtract(usage, Totals(exact.closing.sum, exact.closing.count))
             outcome.add_difference(self._difference(customer, RunDifferenceReason.CLOSED_BEFORE, difference))
             return
-        if not counted:
+        if not counted and self._bounds not in known.reopened:
             return
         if self._earlier is not None and not counted_as_of(self._earlier):
             outcome.add_difference(self._difference(customer, RunDifferenceReason.LATE, usage), always=True)

@@ -13,12 +13,14 @@ from operator import attrgetter
 
 import msgspec
 from eventsourcing.persistence import Notification
+from msgspec.structs import asdict, replace
 from pydantic_core import from_json
 
 from ...domain.billing_run import STREAM_PREFIX as RUN_PREFIX
 from ...domain.billing_run import BillingRun
+from ...domain.closed_period import ClosedPeriod
 from ...domain.customer_periods import STREAM_PREFIX as PERIOD_PREFIX
-from ...domain.customer_periods import ClosedPeriod, CustomerPeriods, fit_counted_range
+from ...domain.customer_periods import CustomerPeriods, fit_counted_range
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf
 from ..interruption import check_interruption
@@ -49,8 +51,23 @@ class Closing(msgspec.Struct, frozen=True, gc=False):
     counted_until: datetime | None = None
 
 
-class OpenClosing(msgspec.Struct, frozen=True):
-    """A closing that is not reopened, and the ledger position of its event. Bounds are microseconds since 1970 UTC.
+class SettledAdjustment(msgspec.Struct, frozen=True, gc=False):
+    """A settlement as it is stored."""
+
+    recorded_at: datetime
+    start: datetime
+    end: datetime
+    document: str
+    quantity: Decimal
+    billable: Decimal
+    difference: Decimal
+    billable_difference: Decimal
+    position: int
+    by: str | None = None
+
+
+class StoredClosing(msgspec.Struct, frozen=True):
+    """A closing, the ledger position of its event, and its settlements. Bounds are microseconds since 1970 UTC.
 
     `counted` is the range of its usage.
     """
@@ -59,16 +76,26 @@ class OpenClosing(msgspec.Struct, frozen=True):
     bounds: Bounds
     counted: Bounds
     stored_at: int
+    settlements: tuple[SettledAdjustment, ...] = ()
+
+    @property
+    def invoiced(self) -> Closing | SettledAdjustment:
+        """What was invoiced last. See `ClosedPeriod.invoiced`."""
+        return self.settlements[-1] if self.settlements else self.closing
 
 
 class CustomerClosings(msgspec.Struct):
-    """The closings of one customer on one meter that are not reopened, and the version of their stream."""
+    """The closings of one customer on one meter, and the version of their stream.
+
+    `closings` are not reopened. `reopened` has the last closing of each range that was reopened.
+    """
 
     customer: str
     version: int
-    closings: list[OpenClosing]
+    closings: list[StoredClosing]
+    reopened: dict[Bounds, StoredClosing] = {}
 
-    def find(self, bounds: Bounds) -> OpenClosing | None:
+    def find(self, bounds: Bounds) -> StoredClosing | None:
         """Return the closing of exactly this range."""
         return next((closing for closing in self.closings if closing.bounds == bounds), None)
 
@@ -84,7 +111,7 @@ class CustomerClosings(msgspec.Struct):
             ((closing.bounds, closing.counted) for closing in self.closings), bounds, whole_windows
         )
 
-    def overlapping(self, start: int, end: int) -> list[OpenClosing]:
+    def overlapping(self, start: int, end: int) -> list[StoredClosing]:
         """Return the closings that overlap [start, end)."""
         return [closing for closing in self.closings if closing.bounds[0] < end and start < closing.bounds[1]]
 
@@ -112,12 +139,16 @@ def closings_of(recorder: EventRecorder, event_name: str, customers: Sequence[st
     return {streams[stream]: closings for stream, closings in _by_stream(recorder.select_streams(list(streams)), None)}
 
 
-def closed_periods(recorder: EventRecorder, positions: Sequence[int]) -> Iterator[ClosedPeriod]:
-    """Yield the closed periods whose closings are stored at these positions, in any order."""
-    for position, stream, _, _, state in recorder.select_at(positions):
+def closed_periods(recorder: EventRecorder, closings: Sequence[StoredClosing]) -> Iterator[ClosedPeriod]:
+    """Yield the whole closed periods of these closings, in any order."""
+    settled = {closing.stored_at: closing.settlements for closing in closings}
+    for position, stream, _, _, state in recorder.select_at(list(settled)):
+        settlements = [{**asdict(one), "settled_at": one.recorded_at} for one in settled[position]]
         try:
             fields = from_json(state)
-            yield ClosedPeriod.model_validate({**fields, "closed_at": fields["recorded_at"]})
+            yield ClosedPeriod.model_validate(
+                {**fields, "closed_at": fields["recorded_at"], "settlements": settlements}
+            )
         except UNREADABLE_ERRORS as error:
             raise corrupted_error(stream, position, error) from error
 
@@ -157,16 +188,29 @@ def _by_stream(stored_events: Iterable[Notification], as_of: AsOf | None) -> Ite
             if event is not None:
                 if as_of is not None and not as_of.includes(to_microseconds(event.recorded_at), stored.id):
                     break
-                bounds = to_microseconds(event.start), to_microseconds(event.end)
-                if isinstance(event, Closing):
-                    if event.customer != customer.customer:
-                        _check_stream(stored, event)
-                    customer.customer = event.customer
-                    customer.closings.append(OpenClosing(event, bounds, _counted(event, bounds), stored.id))
-                else:
-                    customer.closings = [closing for closing in customer.closings if closing.bounds != bounds]
+                _apply(customer, event, stored)
             customer.version = stored.originator_version
         yield stream, customer
+
+
+def _apply(customer: CustomerClosings, event: "_Event", stored: Notification) -> None:
+    """Add a closing, or change the one that an event reopens or settles."""
+    bounds = to_microseconds(event.start), to_microseconds(event.end)
+    if isinstance(event, Closing):
+        if event.customer != customer.customer:
+            _check_stream(stored, event)
+        customer.customer = event.customer
+        customer.closings.append(StoredClosing(event, bounds, _counted(event, bounds), stored.id))
+        return
+    changed = customer.find(bounds)
+    if changed is None:
+        raise corrupted_error(stored.originator_id, stored.id, ValueError("the period is not closed"))
+    if isinstance(event, SettledAdjustment):
+        settled = replace(changed, settlements=(*changed.settlements, event))
+        customer.closings[customer.closings.index(changed)] = settled
+    else:
+        customer.closings.remove(changed)
+        customer.reopened[bounds] = changed
 
 
 def _counted(closing: Closing, bounds: Bounds) -> Bounds:
@@ -184,8 +228,11 @@ def _check_stream(stored: Notification, closing: Closing) -> None:
         raise corrupted_error(stored.originator_id, stored.id, error)
 
 
-def _decode(stored: Notification) -> Closing | _Reopening | None:
-    """Decode a closing or a reopening; other events of the stream return None."""
+_Event = Closing | SettledAdjustment | _Reopening
+
+
+def _decode(stored: Notification) -> _Event | None:
+    """Decode an event of a customer's closed periods; others return None."""
     decode = _DECODERS.get(stored.topic)
     try:
         event = None if decode is None else decode(stored.state)
@@ -202,7 +249,8 @@ def _shared_rules(rules: bytes) -> msgspec.Raw:
     return msgspec.Raw(rules)
 
 
-_DECODERS: dict[str, Callable[[bytes], Closing | _Reopening]] = {
+_DECODERS: dict[str, Callable[[bytes], _Event]] = {
     CustomerPeriods.PeriodClosed.__name__: msgspec.json.Decoder(Closing).decode,
     CustomerPeriods.PeriodReopened.__name__: msgspec.json.Decoder(_Reopening).decode,
+    CustomerPeriods.AdjustmentSettled.__name__: msgspec.json.Decoder(SettledAdjustment).decode,
 }

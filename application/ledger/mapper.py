@@ -26,7 +26,9 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
         Meter.DerivedMeterAdded,
     ),
     MeterEvent: (MeterEvent.UsageRecorded, MeterEvent.EventCancelled, MeterEvent.CancelRevoked),
-    CustomerPeriods: (CustomerPeriods.PeriodClosed, CustomerPeriods.PeriodReopened),
+    CustomerPeriods: (
+        CustomerPeriods.PeriodClosed, CustomerPeriods.PeriodReopened, CustomerPeriods.AdjustmentSettled,
+    ),
     BulkCancellation: (
         BulkCancellation.EventsCancelled,
         BulkCancellation.EventsCancelledPart,

@@ -1,27 +1,21 @@
 """Closed periods and what is owed on them: the signed difference since each was closed."""
 
 import builtins
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from decimal import Decimal
 from operator import attrgetter
 
-from ...domain.counting import UsageRecord
-from ...domain.customer_periods import ClosedPeriod, CustomerPeriods
-from ...domain.decimals import EXACT_CONTEXT, ZERO
-from ...domain.rules import Rules
+from ...domain.closed_period import ClosedPeriod
+from ...domain.customer_periods import CustomerPeriods
 from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
-from ...domain.totals import Totals
-from ...projections.dimensions import group_order
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader
-from ...projections.usage_view import UsageView, VerdictChange
+from ..adjustment_results import Adjustment, PeriodGap
 from ..billing_results import BillingRunView, PeriodStatus
 from ..ledger.closings import billing_runs
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
-from ..results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
 from ..validation import (
     optional_customer,
     optional_time_range,
@@ -34,11 +28,9 @@ from ..validation import (
 from .changed_periods import ChangedPeriods
 from .completeness import Completeness
 from .dimension_query import NO_DIMENSIONS, Where, parse_dimensions
-from .events import event_view_fields, verdict_for
 from .gaps import compute_gaps, gaps_by_range
-from .meter_query import MeterQueryFactory, OpenMeter
-from .period_totals import totals_by_group
-from .range_views import RangeViews, bounds_of
+from .meter_query import MeterQueryFactory
+from .period_adjustment import AdjustmentCalculator
 
 _OpenBounds = tuple[int | None, int | None]
 """The first and the last microsecond of a range that may be open at either end."""
@@ -62,12 +54,13 @@ class PeriodQueries:
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
+        settled: bool = False,
     ) -> list[Adjustment]:
         """Return what is owed, signed, on each closed period that overlaps [start, end), with the events behind it.
 
         Totals are computed under the rules that the period was closed under; the difference that the current rules
-        would make is reported in `rules_difference` and not owed. A closed period without later changes has no
-        adjustment.
+        would make is reported in `rules_difference` and not owed. A closed period without changes since it was closed,
+        or since its last settlement, has no adjustment; with `settled`, periods with settlements are included.
 
         A customer without a closing in a range that was billed, by a run or one by one, whose usage there was all
         recorded afterwards, has an adjustment of a period with the quantity 0; `is_late` is set in it.
@@ -83,10 +76,17 @@ class PeriodQueries:
             meter = self._meter_queries.open_meter(read_models, event_name, known)
             meter = meter._replace(as_of=known_or_head)
             schedule_at, is_partial = self._schedule_at(read_models, event_name), dimensions is not NO_DIMENSIONS
-            changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial)
-            views = RangeViews(meter, dimensions)
-            computed = [self._adjustment(meter, views, *found) for found in changed.find(customer, bounds)]
-        adjustments = [adjustment for adjustment in computed if adjustment is not None]
+            changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial, with_settled=settled)
+            calculator = AdjustmentCalculator(self._ledger, meter, dimensions)
+            computed = [
+                calculator.adjustment(period, is_late=is_late) for period, is_late in changed.find(customer, bounds)
+            ]
+        adjustments = [
+            adjustment
+            for adjustment in computed
+            if adjustment is not None
+            and (adjustment.is_open or adjustment.rules_difference or (settled and adjustment.period.settlements))
+        ]
         return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
 
     @retry_on_connection_loss
@@ -118,43 +118,6 @@ class PeriodQueries:
         """Return a function that returns the rules of a meter over time as known at a position."""
         open_meter = self._meter_queries.open_meter
         return lambda position: open_meter(read_models, event_name, AsOf(position=position)).schedule
-
-    def _adjustment(
-        self, meter: OpenMeter, views: RangeViews, period: ClosedPeriod, is_late: bool
-    ) -> Adjustment | None:
-        """Return what is owed on a period under the rules it was closed under; None if nothing has changed."""
-        rules, as_of = period.rules, _as_of_including(meter.as_of, period)
-        bounds, view = bounds_of(period), views.at_closing(period)
-        customer_id = view.customer_id(period.customer) or 0
-        history = list(view.changes(customer_id, *bounds, AsOf(position=period.position), as_of))
-        counted_before = [change.before.record for change in history if change.before and change.before.is_counted]
-        counted_now = [change.now.record for change in history if change.now.is_counted]
-        before, now = Totals.with_unique_values(counted_before), Totals.with_unique_values(counted_now)
-        changed = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
-        quantity = rules.quantity(now)
-        is_partial = views.is_partial
-        quantity_before = rules.quantity(before) if is_partial else period.quantity
-        billable_before = rules.billable(quantity_before) if is_partial else period.billable
-        current_quantity = _quantity_under_current_rules(views, period, as_of)
-        rules_difference = ZERO if current_quantity is None else EXACT_CONTEXT.subtract(current_quantity, quantity)
-        if not changed and quantity == quantity_before and (is_late or not rules_difference):
-            return None
-        events = event_view_fields(self._ledger, [change.now for change, _ in changed], view)
-        return Adjustment(
-            period=period,
-            quantity=quantity,
-            billable=rules.billable(quantity),
-            difference=EXACT_CONTEXT.subtract(quantity, quantity_before),
-            billable_difference=EXACT_CONTEXT.subtract(rules.billable(quantity), billable_before),
-            rules_difference=rules_difference,
-            position=meter.resolve_position(),
-            events=tuple(
-                AdjustingEvent(*fields, before=change.before and verdict_for(change.before), change=difference)
-                for fields, (change, difference) in zip(events, changed, strict=True)
-            ),
-            groups=_group_adjustments(view, rules, counted_before, counted_now),
-            is_late=is_late,
-        )
 
     @retry_on_connection_loss
     def gaps(
@@ -231,57 +194,3 @@ def _overlapping(periods: CustomerPeriods, bounds: _OpenBounds) -> list[ClosedPe
         and (last is None or to_microseconds(period.start) < last)
     ]
     return sorted(overlapping, key=attrgetter("start"))
-
-
-def _group_adjustments(
-    view: UsageView, rules: Rules, before: Sequence[UsageRecord], now: Sequence[UsageRecord]
-) -> tuple[GroupAdjustment, ...]:
-    """Return the part of each group, given the events counted before and now; nothing if the query doesn't group."""
-    group_by = view.parts[-1].groups.group_by
-    if not group_by:
-        return ()
-    totals_before, totals_now = totals_by_group(before, view), totals_by_group(now, view)
-    adjustments: list[GroupAdjustment] = []
-    for group in sorted(totals_before.keys() | totals_now.keys(), key=group_order):
-        quantity = rules.quantity(totals_now.get(group, Totals()))
-        quantity_before = rules.quantity(totals_before.get(group, Totals()))
-        dimensions = dict(zip(group_by, group, strict=True))
-        adjustments.append(GroupAdjustment(dimensions, quantity, EXACT_CONTEXT.subtract(quantity, quantity_before)))
-    return tuple(adjustments)
-
-
-def _as_of_including(as_of: AsOf | None, period: ClosedPeriod) -> AsOf | None:
-    """Extend `as_of` to everything the closing was computed from, even if the clock moved backwards since."""
-    return as_of if as_of is None or as_of.position is not None else as_of._replace(position=period.position)
-
-
-def _quantity_under_current_rules(views: RangeViews, period: ClosedPeriod, as_of: AsOf | None) -> Decimal | None:
-    """Return the quantity of a period under the current rules; None if these are the rules it was closed under.
-
-    If the rules change inside the period, the parts before and after that are billed separately: their sum is returned.
-    """
-    if views.are_current_rules(period):
-        return None
-    quantity = ZERO
-    for (start, end, effective), view in views.under_current_rules(period):
-        totals = view.totals(view.customer_id(period.customer) or 0, (start, end), as_of)
-        merged = Totals.merge_all(list(totals.values()))
-        quantity = EXACT_CONTEXT.add(quantity, effective.rules.quantity(merged))
-    return quantity
-
-
-def _changed_contributions(
-    history: Iterable[VerdictChange],
-    contribution_before: Callable[[UsageRecord], Decimal],
-    contribution_now: Callable[[UsageRecord], Decimal],
-) -> list[tuple[VerdictChange, Decimal]]:
-    """Return the events that were recorded since, or that have another verdict or contribution, with the difference."""
-    changed: list[tuple[VerdictChange, Decimal]] = []
-    for change in history:
-        before, now = change.before, change.now
-        old = contribution_before(before.record) if before is not None and before.is_counted else ZERO
-        new = contribution_now(now.record) if now.is_counted else ZERO
-        difference = EXACT_CONTEXT.subtract(new, old)
-        if difference or (before is not now and (before is None or verdict_for(now) != verdict_for(before))):
-            changed.append((change, difference))
-    return changed

@@ -11,15 +11,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ...domain.billing_run import BillingRun
+from ...domain.closed_period import ClosedPeriod
 from ...domain.counting import usage_digest
-from ...domain.customer_periods import ClosedPeriod, fit_counted_range
+from ...domain.customer_periods import fit_counted_range
 from ...domain.decimals import ZERO
 from ...domain.rules import Rules
 from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...projections.models import AsOf
 from ...projections.usage_view import UsageView, VerdictChange
-from ..ledger.closings import OpenClosing
+from ..ledger.closings import StoredClosing
 from .meter_query import Bounds, OpenMeter
 from .range_views import schedule_at_closing
 from .total_results import CountedRange
@@ -40,7 +41,7 @@ class BilledRange(NamedTuple):
 
     def view(self, meter: OpenMeter) -> UsageView:
         """Return the usage of the range under the rules that it was billed under."""
-        schedule = schedule_at_closing(meter, self.counted, self.position, self.rules, self.revision)
+        schedule = schedule_at_closing(meter, self.counted, self.rules, self.revision)
         return meter.views.exact_view(schedule, *self.counted)
 
     def empty_period(self, event_name: str, customer: str, counted: Bounds) -> ClosedPeriod:
@@ -69,10 +70,10 @@ class ClosedRange:
     """A range with the last of the closings that have exactly these bounds, and their number."""
 
     def __init__(self) -> None:
-        self.last: OpenClosing | None = None
+        self.last: StoredClosing | None = None
         self.count = 0
 
-    def add(self, closing: OpenClosing) -> None:
+    def add(self, closing: StoredClosing) -> None:
         """Add a closing."""
         self.count += 1
         if self.last is None or closing.closing.position > self.last.closing.position:
@@ -170,7 +171,7 @@ class ClosingsIndex:
         self.ranges: dict[Bounds, ClosedRange] = {}
         self.of_customer: dict[str, list[ClosedBounds]] = {}
 
-    def add(self, customer: str, closings: Sequence[OpenClosing]) -> None:
+    def add(self, customer: str, closings: Sequence[StoredClosing]) -> None:
         """Add the closings of a customer."""
         if closings:
             self.of_customer[customer] = [ClosedBounds(closing.bounds, closing.counted) for closing in closings]

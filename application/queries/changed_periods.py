@@ -9,11 +9,11 @@ from decimal import Decimal
 from functools import cache
 from typing import NamedTuple
 
-from ...domain.customer_periods import ClosedPeriod
+from ...domain.closed_period import ClosedPeriod
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
 from ...domain.schedule import RulesSchedule
-from ..ledger.closings import OpenClosing, billing_runs, closed_periods, read_closings
+from ..ledger.closings import StoredClosing, billing_runs, closed_periods, read_closings
 from ..ledger.ledger import Ledger
 from .billed_ranges import BilledRange, ClosingsIndex, billed_ranges, decode_rules, late_customers, overlaps
 from .meter_query import Bounds, OpenMeter
@@ -36,13 +36,23 @@ class ChangedPeriods:
     """Finds the closed periods of a meter that may have an adjustment."""
 
     def __init__(
-        self, ledger: Ledger, meter: OpenMeter, schedule_at: Callable[[int], RulesSchedule], *, is_partial: bool
+        self,
+        ledger: Ledger,
+        meter: OpenMeter,
+        schedule_at: Callable[[int], RulesSchedule],
+        *,
+        is_partial: bool,
+        with_settled: bool,
     ) -> None:
-        """Use the closings known at `meter.as_of`. `is_partial` is whether the query selects or groups usage."""
+        """Use the closings known at `meter.as_of`. `is_partial` is whether the query selects or groups usage.
+
+        `with_settled` includes the closings whose adjustments were settled, also if nothing has changed since.
+        """
         self._ledger = ledger
         self._meter = meter
         self._schedule_at = cache(schedule_at)
         self._is_partial = is_partial
+        self._with_settled = with_settled
 
     def find(self, customer: str | None, bounds: _OpenBounds) -> list[ChangedPeriod]:
         """Return the closed periods that may have an adjustment, of one or of all customers, by their range.
@@ -50,36 +60,39 @@ class ChangedPeriods:
         They are those that overlap `bounds`. One without usage stands for a customer without a closing.
         """
         recorder, event_name = self._ledger.ledger_recorder, self._meter.event_name
-        by_range: defaultdict[Bounds, list[OpenClosing]] = defaultdict(list)
+        by_range: defaultdict[Bounds, list[StoredClosing]] = defaultdict(list)
         index = ClosingsIndex()
         for known in read_closings(recorder, event_name, customer, self._meter.as_of):
             index.add(known.customer, known.closings)
             for closing in known.closings:
                 if overlaps(closing.bounds, *bounds):
                     by_range[closing.counted].append(closing)
-        positions = [closing.stored_at for of_range in by_range.items() for closing in self._changed(*of_range)]
-        changed = [ChangedPeriod(period, is_late=False) for period in closed_periods(recorder, positions)]
+        closings = [closing for of_range in by_range.items() for closing in self._changed(*of_range)]
+        changed = [ChangedPeriod(period, is_late=False) for period in closed_periods(recorder, closings)]
         changed += [ChangedPeriod(period, is_late=True) for period in self._late(index, customer, bounds)]
         return sorted(changed, key=lambda found: (found.period.start, found.period.end))
 
-    def _changed(self, counted: Bounds, closings: Sequence[OpenClosing]) -> Sequence[OpenClosing]:
+    def _changed(self, counted: Bounds, closings: Sequence[StoredClosing]) -> Sequence[StoredClosing]:
         """Return the closings that counted one range whose usage may have changed, or that other rules may change."""
         if len(closings) <= FEW_CLOSINGS:
             return closings
-        by_rules: defaultdict[tuple[bytes, int], list[OpenClosing]] = defaultdict(list)
+        by_rules: defaultdict[tuple[bytes, int], list[StoredClosing]] = defaultdict(list)
         for closing in closings:
             by_rules[bytes(closing.closing.rules), closing.closing.revision].append(closing)
-        changed: list[OpenClosing] = []
+        changed: list[StoredClosing] = []
         quantities: Mapping[str, Decimal] | None = None
         for (stored_rules, revision), same_rules in by_rules.items():
             rules = decode_rules(stored_rules)
-            last_changes = self._last_changes(counted, rules, revision, min(one.closing.position for one in same_rules))
+            last_changes = self._last_changes(
+                counted, rules, revision, min(one.invoiced.position for one in same_rules)
+            )
             if last_changes is None:
                 changed += same_rules
                 continue
-            unchanged: list[OpenClosing] = []
+            unchanged: list[StoredClosing] = []
             for closing in same_rules:
-                is_changed = last_changes.get(closing.closing.customer, 0) > closing.closing.position
+                is_settled = self._with_settled and bool(closing.settlements)
+                is_changed = is_settled or last_changes.get(closing.closing.customer, 0) > closing.invoiced.position
                 (changed if is_changed else unchanged).append(closing)
             if self._are_current_rules(counted, rules):
                 continue
@@ -90,12 +103,12 @@ class ChangedPeriods:
             changed += [
                 closing
                 for closing in unchanged
-                if quantities.get(closing.closing.customer, ZERO) != closing.closing.quantity
+                if quantities.get(closing.closing.customer, ZERO) != closing.invoiced.quantity
             ]
         return changed
 
     def _last_changes(self, counted: Bounds, rules: Rules, revision: int, after: int) -> Mapping[str, int] | None:
-        schedule = schedule_at_closing(self._meter, counted, after, rules, revision)
+        schedule = schedule_at_closing(self._meter, counted, rules, revision)
         view = self._meter.views.exact_view(schedule, *counted)
         changes = view.last_changes(*counted, after)
         if changes is None:

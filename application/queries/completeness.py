@@ -9,6 +9,7 @@ from ...domain.customer_periods import fit_counted_range
 from ...domain.timestamps import from_microseconds
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader
+from ..adjustment_results import PeriodGap
 from ..billing_results import (
     BillingRunView,
     MeterPeriodStatus,
@@ -19,7 +20,6 @@ from ..billing_results import (
 )
 from ..ledger.closings import billing_runs, read_closings
 from ..ledger.ledger import Ledger
-from ..results import PeriodGap
 from .billed_ranges import ClosedBounds, ClosingsIndex, billed_ranges, late_customers, overlaps
 from .gaps import compute_gap, compute_gaps
 from .meter_query import Bounds, MeterQueryFactory, OpenMeter

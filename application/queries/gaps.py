@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
-from ..results import PeriodGap
+from ..adjustment_results import PeriodGap
 from .meter_query import Bounds, OpenMeter
 from .period_totals import counted_usage
 

@@ -155,7 +155,7 @@ class MeterQueryFactory:
             raise meter_not_found(event_name, [name for name, other in meters.items() if other.is_known(None)])
         if not meter.is_known(as_of):
             raise meter_not_found_then(event_name, from_microseconds(meter.history[0].recorded_at))
-        resolve_position = cache(partial(self._resolve_position, read_models.position(), as_of))
+        resolve_position = cache(partial(self.resolve_position, read_models, as_of))
         views = self.views_of(read_models, meter)
         return OpenMeter(event_name, views, meter.schedule(as_of), resolve_position, as_of, meter.recorded_name)
 
@@ -163,7 +163,9 @@ class MeterQueryFactory:
         """Return a factory of views of a meter's usage."""
         return ViewFactory(read_models, meter, self._payloads)
 
-    def _resolve_position(self, head: int, as_of: AsOf | None) -> int:
+    def resolve_position(self, read_models: ReadModelReader, as_of: AsOf | None) -> int:
+        """Return the last ledger position that a query as of a point in the ledger includes."""
+        head = read_models.position()
         if as_of is None:
             return head
         if as_of.position is not None:

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from ...domain.closed_period import ClosedPeriod, PeriodGroup, PeriodTotals
 from ...domain.counting import UsageRecord, usage_digest
-from ...domain.customer_periods import CustomerPeriods, PeriodGroup, PeriodTotals
+from ...domain.customer_periods import CustomerPeriods
 from ...domain.rules import Rules
 from ...domain.schedule import bound_to_datetime
 from ...domain.timestamps import to_microseconds
@@ -14,14 +15,25 @@ from ...projections.dimensions import DimensionGroups, Group, group_order
 from ...projections.usage_view import UsageView
 from .dimension_query import DimensionArguments
 from .meter_query import MeterQuery, OpenMeter
+from .range_views import bounds_of, under_rules_of
 from .total_results import CountedRange
 
 
 def query_period(
-    meter: OpenMeter, periods: CustomerPeriods, start: datetime, end: datetime, dimensions: DimensionArguments
+    meter: OpenMeter,
+    periods: CustomerPeriods,
+    start: datetime,
+    end: datetime,
+    dimensions: DimensionArguments,
+    previous: ClosedPeriod | None = None,
 ) -> MeterQuery:
-    """Return a query of the usage to count in a period of a customer. See `CustomerPeriods.counted_range`."""
-    whole_windows = meter.query((to_microseconds(start), to_microseconds(end))).view.bounds
+    """Return a query of the usage to count in a period of a customer. See `CustomerPeriods.counted_range`.
+
+    It is counted under the rules of the previous closing of the period if one is given, otherwise the current ones.
+    """
+    if previous is not None:
+        meter = under_rules_of(meter, bounds_of(previous), previous.rules, previous.revision)
+    whole_windows = meter.whole_windows((to_microseconds(start), to_microseconds(end)))
     counted_from, counted_until = periods.counted_range(start, end, *map(bound_to_datetime, whole_windows))
     return meter.exact_query((to_microseconds(counted_from), to_microseconds(counted_until)), dimensions)
 
@@ -51,6 +63,11 @@ class PeriodTotalsFactory:
         self._rules, self._revision, self._position = query.rules, query.revision, query.position
         self._view = query.view
         self._counted_range = CountedRange.of(start, end, query.view.bounds)
+
+    @property
+    def revision(self) -> int:
+        """The revision of the rules that the totals are computed under."""
+        return self._revision
 
     def totals(self, counted: Sequence[UsageRecord]) -> PeriodTotals:
         """Return the totals of the counted records of a customer."""

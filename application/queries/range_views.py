@@ -1,10 +1,9 @@
 """Views of a meter for closed periods, shared by the customers of one range."""
 
-from ...domain.customer_periods import ClosedPeriod
+from ...domain.closed_period import ClosedPeriod
 from ...domain.rules import Rules
 from ...domain.schedule import RulesInRange, RulesSchedule
 from ...domain.timestamps import to_microseconds
-from ...projections.models import AsOf
 from ...projections.usage_view import UsageView
 from .dimension_query import DimensionArguments
 from .meter_query import Bounds, OpenMeter
@@ -29,7 +28,7 @@ class RangeViews:
         bounds = self._select_range(period)
         view = self._at_closing.get(period.revision)
         if view is None:
-            schedule = schedule_at_closing(self._meter, bounds, period.position, period.rules, period.revision)
+            schedule = schedule_at_closing(self._meter, bounds, period.rules, period.revision)
             view = self._at_closing[period.revision] = self._meter.views.exact_view(schedule, *bounds, self._dimensions)
         return view
 
@@ -57,10 +56,13 @@ class RangeViews:
         return bounds
 
 
-def schedule_at_closing(meter: OpenMeter, counted: Bounds, position: int, rules: Rules, revision: int) -> RulesSchedule:
-    """Return the rules over time of a closing at a position, which counted the usage in a range."""
-    schedule = meter.views.schedule(AsOf(position=position))
-    if schedule.at(counted[1] - 1).rules != rules:  # closed under other rules than those in force then
+def schedule_at_closing(meter: OpenMeter, counted: Bounds, rules: Rules, revision: int) -> RulesSchedule:
+    """Return the rules over time of a closing, which counted the usage in a range.
+
+    They are those of its revision: newer ones were not known, or apply to usage after the range.
+    """
+    schedule = meter.views.schedule_of_revision(revision)
+    if schedule.at(counted[1] - 1).rules != rules:  # the stored closing has other rules than its revision
         return RulesSchedule.always(rules, revision)
     return schedule
 
@@ -69,3 +71,8 @@ def bounds_of(period: ClosedPeriod) -> Bounds:
     """Return the range of the usage in a closed period, in microseconds since 1970 UTC."""
     counted_from, counted_until = period.counted_range
     return to_microseconds(counted_from), to_microseconds(counted_until)
+
+
+def under_rules_of(meter: OpenMeter, counted: Bounds, rules: Rules, revision: int) -> OpenMeter:
+    """Return a meter under the rules over time of a closing, which counted the usage in a range."""
+    return meter._replace(schedule=schedule_at_closing(meter, counted, rules, revision))

@@ -1,13 +1,14 @@
 """Verify the read models and the closed periods against a new projection of the ledger."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 import msgspec
 
-from ...domain.customer_periods import ClosedPeriod, PeriodTotals
+from ...domain.closed_period import ClosedPeriod, PeriodTotals, Settlement
+from ...domain.decimals import EXACT_CONTEXT
 from ...domain.schedule import ALWAYS, RulesPart
 from ...domain.timestamps import MAX_DATETIME, MIN_DATETIME, from_microseconds, to_iso, to_microseconds
 from ...projections.models import AsOf, PinnedMeter
@@ -17,9 +18,9 @@ from ..ledger.closings import closing_positions
 from ..ledger.ledger import Ledger
 from ..storage.ports import CorruptedReadModel, GenerationStore
 from .dimension_query import DimensionArguments
-from .meter_query import MeterQueryFactory
+from .meter_query import MeterQueryFactory, OpenMeter
 from .period_totals import compute_period_totals
-from .range_views import bounds_of
+from .range_views import bounds_of, under_rules_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,14 @@ class TableVerification:
 
 @dataclass(frozen=True, slots=True)
 class PeriodDifference:
-    """A closed period whose frozen totals differ from those computed from the ledger at its position and rules."""
+    """A closed period whose frozen totals differ from those computed from the ledger at its position and rules.
+
+    If `settlement` is set, its totals differ, and `expected` are those at its position.
+    """
 
     period: ClosedPeriod
     expected: PeriodTotals
+    settlement: Settlement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,33 +113,60 @@ class Verifier:
                     tables = tuple(_compare_table(table, live, expected) for table in table_names)
                     periods = self._closed_periods(position)
                     differences = tuple(
-                        difference
-                        for period, stored_at in periods
-                        if (difference := self._period_difference(expected, period, stored_at)) is not None
+                        difference for closing in periods for difference in self._period_differences(expected, *closing)
                     )
         return Verification(live.generation, position, tables, len(periods), differences)
 
-    def _closed_periods(self, position: int) -> list[tuple[ClosedPeriod, int]]:
-        """Return each closing up to `position` and the ledger position of its event."""
+    def _closed_periods(self, position: int) -> list[tuple[ClosedPeriod, int, ClosedPeriod | None]]:
+        """Return each closing up to `position`, the ledger position of its event, and one before with its rules."""
         positions = closing_positions(self._ledger.ledger_recorder)
         return [
-            (period, stored_at)
+            (period, stored_at, _earlier_closing(period, customer_periods.closed_periods[:index]))
             for customer_periods in self._ledger.closed_periods(as_of=AsOf(position=position))
-            for period, stored_at in zip(customer_periods.closed_periods, positions[customer_periods.id], strict=False)
+            for index, (period, stored_at) in enumerate(
+                zip(customer_periods.closed_periods, positions[customer_periods.id], strict=False)
+            )
         ]
 
-    def _period_difference(
-        self, expected: ReadModelReader, period: ClosedPeriod, stored_at: int
-    ) -> PeriodDifference | None:
-        """Compare a closing with the ledger. It can't include an event that was stored after it."""
+    def _period_differences(
+        self, expected: ReadModelReader, period: ClosedPeriod, stored_at: int, earlier: ClosedPeriod | None
+    ) -> Iterator[PeriodDifference]:
+        """Compare a closing and its settlements with the ledger. It can't include an event that was stored after it.
+
+        It has the rules that were in force at its position, or those of an earlier closing of the same period.
+        """
         position = min(period.position, stored_at - 1)
         meter = self._meter_queries.open_meter(expected, period.event_name, AsOf(position=position))
-        group_by = tuple(period.groups[0].dimensions) if period.groups else ()
-        query = meter.exact_query(bounds_of(period), DimensionArguments({}, group_by))
-        query = query._replace(resolve_position=lambda: position)
-        totals = compute_period_totals(query, period.customer, period.start, period.end)
+        if earlier is not None:
+            meter = under_rules_of(meter, bounds_of(period), earlier.rules, earlier.revision)
+        totals = _totals_at(meter, period, position)
         frozen = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
-        return None if frozen == totals else PeriodDifference(period, totals)
+        if frozen != totals:
+            yield PeriodDifference(period, totals)
+        invoiced: PeriodTotals | Settlement = period
+        for settlement in period.settlements:
+            totals = _totals_at(meter, period, settlement.position)
+            difference = EXACT_CONTEXT.subtract(totals.quantity, invoiced.quantity)
+            billable_difference = EXACT_CONTEXT.subtract(totals.billable, invoiced.billable)
+            if (totals.quantity, totals.billable, difference, billable_difference) != (
+                settlement.quantity, settlement.billable, settlement.difference, settlement.billable_difference,
+            ):  # fmt: skip
+                yield PeriodDifference(period, totals, settlement)
+            invoiced = settlement
+
+
+def _earlier_closing(period: ClosedPeriod, earlier: Sequence[ClosedPeriod]) -> ClosedPeriod | None:
+    """Return an earlier closing of a period with the same rules."""
+    same = ("start", "end", "revision", "rules")
+    return next((one for one in earlier if all(getattr(one, name) == getattr(period, name) for name in same)), None)
+
+
+def _totals_at(meter: OpenMeter, period: ClosedPeriod, position: int) -> PeriodTotals:
+    """Return the totals of a closed period at a position, under the rules over time of `meter`."""
+    group_by = tuple(period.groups[0].dimensions) if period.groups else ()
+    query = meter.exact_query(bounds_of(period), DimensionArguments({}, group_by))
+    query = query._replace(resolve_position=lambda: position, as_of=AsOf(position=position))
+    return compute_period_totals(query, period.customer, period.start, period.end)
 
 
 def _compare_table(table: str, live: ReadModelReader, expected: ReadModelReader) -> TableVerification:

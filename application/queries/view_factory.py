@@ -28,10 +28,19 @@ class ViewFactory:
         """Return the rules over time as known as of a point in the ledger."""
         return self._meter.schedule(as_of)
 
+    def schedule_of_revision(self, revision: int) -> RulesSchedule:
+        """Return the rules over time when a revision was the newest."""
+        return self._meter.schedule_of_revision(revision)
+
     @property
     def has_windows(self) -> bool:
         """Whether any revision of the rules has event time windows, so that usage counts outside of its range."""
         return any(revision.rules.event_time_window is not None for revision in self._meter.history)
+
+    @property
+    def has_changed_rules(self) -> bool:
+        """Whether there is more than one revision of the rules."""
+        return len(self._meter.history) > 1
 
     def view(
         self,

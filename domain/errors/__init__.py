@@ -34,7 +34,15 @@ from .queries import (
     RulesChangeInRange,
     UnknownTimezone,
 )
-from .closed_periods import BillingRunInProgress, CustomerWithoutUsage, PeriodNotClosed, PeriodNotEnded, PeriodOverlaps
+from .closed_periods import (
+    AdjustmentNotFound,
+    BillingRunInProgress,
+    CustomerWithoutUsage,
+    PeriodNotClosed,
+    PeriodNotEnded,
+    PeriodOverlaps,
+    SettlementExists,
+)
 from .access_keys import AccessKeyNotFound, InvalidAccessKey
 from .ledger import (
     DatabasePermissionDenied,
@@ -60,6 +68,7 @@ from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof
 
 __all__ = [
     "AccessKeyNotFound",
+    "AdjustmentNotFound",
     "BillingRunInProgress",
     "CancellationNotFound",
     "CheckpointMismatch",
@@ -112,6 +121,7 @@ __all__ = [
     "RebuildInProgress",
     "RulesChangeInRange",
     "RulesConflict",
+    "SettlementExists",
     "TallybookError",
     "TimestampInFuture",
     "TimestampTooFarInPast",

@@ -23,6 +23,20 @@ class PeriodNotClosed(NotFound):
     http_status = 400
 
 
+class AdjustmentNotFound(NotFound):
+    """Nothing is owed on the closed period as of the position: there is nothing to settle."""
+
+    code = "adjustment_not_found"
+    http_status = 400
+
+
+class SettlementExists(Conflict):
+    """The document settled the period as of another position already."""
+
+    code = "settlement_exists"
+    http_status = 400
+
+
 class CustomerWithoutUsage(NotFound):
     """The customer of a period to close never had usage on this meter."""
 

@@ -82,7 +82,7 @@ def test_a_postgresql_ledger_of_version_1_opens_with_the_same_totals(postgres_st
     )
     with postgres_store.open() as metering:
         assert_is_golden_ledger(metering)
-    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(4,)]
+    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(5,)]
 
 
 def test_a_postgresql_ledger_of_version_2_checks_topics_afterwards(postgres_store: PostgresSchema) -> None:
@@ -130,6 +130,6 @@ def test_a_ledger_of_a_newer_version_is_rejected(persistent_store: PersistentSto
     is_sqlite = isinstance(persistent_store, SQLiteFile)
     set_version = "PRAGMA user_version = 9" if is_sqlite else "UPDATE ledger SET version = 9"
     persistent_store.execute("ledger", Step(set_version))
-    with pytest.raises(TallybookError, match=r"schema version 9.* up to [24]") as exc_info:
+    with pytest.raises(TallybookError, match=r"schema version 9.* up to [25]") as exc_info:
         persistent_store.open()
     assert isinstance(exc_info.value, UnsupportedSchemaVersion)

@@ -80,6 +80,18 @@ def periods_closed_yesterday() -> CustomerPeriods:
     return periods
 
 
+def settle_call(start: object, end: object, position: int, document: str = "CN-7") -> Call:
+    """Return a call that settles a period, of which yesterday is settled by CN-7 as of position 5."""
+
+    def call(_: Metering) -> object:
+        periods = periods_closed_yesterday()
+        totals = {"quantity": Decimal(3), "billable": Decimal(3), "by": None, "at": NOW}
+        periods.settle(*YESTERDAY, **totals, position=5, document="CN-7")  # type: ignore[arg-type]
+        return periods.settle(start, end, **totals, position=position, document=document)  # type: ignore[arg-type]
+
+    return call
+
+
 def create_key_call(scopes: object, **arguments: object) -> Call:
     """Return a call that creates an access key."""
     return lambda metering: metering.access_keys.create(scopes, **arguments)  # type: ignore[arg-type]
@@ -318,6 +330,16 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ),
     ("period_not_closed", "start", reopen_call(*DAY)),
     ("invalid_time_range", "end", reopen_call(DAY[0], NAIVE)),
+    ("period_not_closed", "start", settle_call(*DAY, position=9)),
+    ("settlement_exists", "document", settle_call(*YESTERDAY, position=9)),
+    ("adjustment_not_found", "start", settle_call(*YESTERDAY, position=5, document="CN-8")),
+    ("adjustment_not_found", "start", settle_call(*YESTERDAY, position=4, document="CN-8")),
+    ("parameter_invalid", "document", lambda metering: metering.periods.settle("calls", "acme", *DAY, document="")),
+    (
+        "parameter_invalid",
+        "rules",
+        lambda metering: metering.periods.close("calls", "acme", *DAY, rules="first"),  # type: ignore[arg-type]
+    ),
 ]
 
 

@@ -20,8 +20,8 @@ from tallybook.domain import (
 from tallybook.domain.aggregate import Aggregate
 from tallybook.domain.billing_run import BillingRun, ControlTotal
 from tallybook.domain.bulk_cancellation import BulkCancellation, CancellationSelection
+from tallybook.domain.closed_period import PeriodGroup
 from tallybook.domain.conditions import All, AnyOf, Compare, Equals, Exists, Not, OneOf
-from tallybook.domain.customer_periods import PeriodGroup
 from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter_event import MeterEventData
 from tallybook.domain.rounding import Rounding, RoundingMode
@@ -135,6 +135,22 @@ def _closed_periods() -> list[Aggregate.Event]:
     periods.close(*october, _totals(), at=RECORDED_AT + timedelta(hours=5), policy=AcceptancePolicy())
     periods.reopen(*october, reason="a report was missing", by="ops@acme", at=RECORDED_AT + timedelta(hours=6))
     return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+def _settled_period() -> list[Aggregate.Event]:
+    periods = CustomerPeriods.empty("tokens/out", "Zoë & Søn", at=RECORDED_AT)
+    october = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    periods.close(*october, _totals(), at=RECORDED_AT + timedelta(hours=5), policy=AcceptancePolicy())
+    periods.settle(
+        *october,
+        quantity=Decimal("-1.50"),
+        billable=Decimal(0),
+        position=12,
+        document="CN-7/2026 «Zoë»",
+        by="finance@acme",
+        at=RECORDED_AT + timedelta(hours=6),
+    )
+    return [event for event in periods.collect_events() if isinstance(event, Aggregate.Event)][1:]
 
 
 def _period_with_groups() -> list[Aggregate.Event]:
@@ -285,6 +301,7 @@ EXAMPLES: Mapping[str, Aggregate.Event] = {
         *_meter(),
         *_meter_event(),
         *_closed_periods(),
+        *_settled_period(),
         *_billing_run(),
         *_access_key(),
         *_bulk_cancellation(),

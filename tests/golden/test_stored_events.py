@@ -96,6 +96,7 @@ def test_the_fold_reads_every_stored_event() -> None:
         "DerivedMeterAdded",
         "PeriodClosed",
         "PeriodReopened",
+        "AdjustmentSettled",
         "BillingRunStarted",
         "BillingRunClosed",
         "AccessKeyCreated",

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
+from functools import partial
 
 import pytest
 from hypothesis import strategies as st
@@ -166,6 +167,7 @@ class ReferenceLedger:
         self.rules = rules
         self.events: list[RecordedEvent] = []
         self.closed: list[ClosedRecord] = []
+        self.reopened: dict[tuple[str, Bounds], Rules] = {}
         metering.meters.configure("calls", **rules.arguments)  # pyright: ignore[reportArgumentType]
 
     def record(self, payload: dict[str, str], minutes: int) -> None:
@@ -201,30 +203,36 @@ class ReferenceLedger:
             entry = HistoryEntry(position, self.clock.now, identifier, cancels=True, revokes=True)
             self.events.append(RecordedEvent(entry))
 
-    def close(self, customer: str, bounds: Bounds) -> None:
-        """Close a period; check the result if it is closed already, and the error if it overlaps another."""
+    def close(self, customer: str, bounds: Bounds, *, under_current_rules: bool = False) -> None:
+        """Close a period; check the result if it is closed already, and the error if it overlaps another.
+
+        A period that was reopened is closed under the rules of its last closing, or under the current ones.
+        """
+        rules = self.rules if under_current_rules else self.reopened.get((customer, bounds), self.rules)
+        arguments = {"allow_empty": True, "rules": "current" if under_current_rules else "previous"}
+        close = partial(self.metering.periods.close, "calls", customer, *bounds, **arguments)  # type: ignore[arg-type]
         closed_periods = [period for period in self.closed if period.customer == customer]
         first = next((period for period in closed_periods if period.bounds == bounds), None)
         if first is not None:
-            assert self.metering.periods.close("calls", customer, *bounds, allow_empty=True) == first.result
+            assert close() == first.result
             return
         closed_ranges = [(period.bounds, period.counted_range) for period in closed_periods]
-        counted = counted_range(bounds, self.rules.window, closed_ranges)
+        counted = counted_range(bounds, rules.window, closed_ranges)
         if counted[0] >= counted[1]:
             with pytest.raises(InvalidTimeRange):
-                self.metering.periods.close("calls", customer, *bounds, allow_empty=True)
+                close()
             return
         if any(period.bounds[0] < bounds[1] and bounds[0] < period.bounds[1] for period in closed_periods):
             with pytest.raises(PeriodOverlaps):
-                self.metering.periods.close("calls", customer, *bounds, allow_empty=True)
+                close()
             return
-        result = self.metering.periods.close("calls", customer, *bounds, group_by=self.rules.group_by, allow_empty=True)
+        result = close(group_by=rules.group_by)
         assert result.counted_range == counted
-        total = expected_total(self.events, self.rules, customer, counted, whole_windows=False)
+        total = expected_total(self.events, rules, customer, counted, whole_windows=False)
         assert Fraction(result.quantity) == total
         groups = {group.dimensions["region"]: Fraction(group.quantity) for group in result.groups}
-        assert groups == expected_groups(self.events, self.rules, customer, counted)
-        self.closed.append(ClosedRecord(customer, bounds, counted, self.rules, len(self.events), result))
+        assert groups == expected_groups(self.events, rules, customer, counted)
+        self.closed.append(ClosedRecord(customer, bounds, counted, rules, len(self.events), result))
 
     def close_used(self, number: int, zone: str) -> None:
         """Close the day of a recorded meter event for its customer, if it is one of the days that are closed."""
@@ -240,6 +248,7 @@ class ReferenceLedger:
         if self.closed:
             closed_record = self.closed.pop(number % len(self.closed))
             self.metering.periods.reopen("calls", closed_record.customer, *closed_record.bounds, reason="why")
+            self.reopened[closed_record.customer, closed_record.bounds] = closed_record.rules
 
     def change_rules(self, changes: Mapping[str, str | bool | None]) -> None:
         """Change the rules; check the error if a recorded meter event is incompatible with them."""
@@ -294,7 +303,9 @@ INCOMPLETE_RECORDS: st.SearchStrategy[Step] = st.tuples(PAYLOADS, MINUTES).map(
 )
 CANCELS: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.cancel(number))
 REVOKES: st.SearchStrategy[Step] = NUMBERS.map(lambda number: lambda book: book.revoke(number))
-CLOSES: st.SearchStrategy[Step] = PERIODS.map(lambda period: lambda book: book.close(*period))
+CLOSES: st.SearchStrategy[Step] = st.tuples(PERIODS, st.integers(0, 4)).map(
+    lambda use: lambda book: book.close(*use[0], under_current_rules=use[1] == 0)
+)
 CLOSES_USED: st.SearchStrategy[Step] = st.tuples(NUMBERS, st.sampled_from(ZONES)).map(
     lambda use: lambda book: book.close_used(*use)
 )

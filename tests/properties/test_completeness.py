@@ -55,6 +55,21 @@ def reopen(number: int) -> Step:
     return step
 
 
+def settle(number: int) -> Step:
+    """Settle an adjustment, or all adjustments among the lines of a period."""
+
+    def step(reference: ReferenceLedger) -> None:
+        periods, document = reference.metering.periods, f"document {len(reference.events)}-{number}"
+        if number % 3 == 0:
+            periods.invoice_lines(*RUN_TILES[number % len(RUN_TILES)], settle=document)
+        elif found := [adjustment for adjustment in periods.adjustments("calls") if adjustment.is_open]:
+            period = found[number % len(found)].period
+            settled = periods.settle("calls", period.customer, period.start, period.end, document=document)
+            assert settled.settlements[-1].document == document
+
+    return step
+
+
 def run(number: int) -> Step:
     """Run a billing run of one of two tiles."""
     return run_tile(RUN_TILES[number % len(RUN_TILES)])
@@ -74,11 +89,11 @@ def run_tile(tile: Bounds) -> Step:
 
 
 NUMBERS = st.integers(0, 99)
-HISTORIES = st.lists(
-    st.one_of(RECORDS, RECORDS, RECORDS, CANCELS, NUMBERS.map(close), NUMBERS.map(run), NUMBERS.map(reopen)),
-    min_size=8,
-    max_size=30,
-)
+STEPS = (
+    RECORDS, RECORDS, RECORDS, CANCELS, NUMBERS.map(close), NUMBERS.map(run), NUMBERS.map(run), NUMBERS.map(reopen),
+    NUMBERS.map(settle),
+)  # fmt: skip
+HISTORIES = st.lists(st.one_of(*STEPS), min_size=8, max_size=30)
 ADDITIVE_RULES = st.builds(
     Rules, st.sampled_from(["sum", "count"]), st.sampled_from([None, "hour", "day"]), has_filter=st.booleans()
 )
@@ -94,14 +109,18 @@ def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rule
         (status,) = periods.status(*TIME_RANGE).meters
         adjustments = periods.adjustments("calls")
         for customer in NAMES:
-            frozen = sum(Fraction(period.quantity) for period in periods.list("calls", customer))
+            invoiced = sum(Fraction(period.invoiced.quantity) for period in periods.list("calls", customer))
             owed = sum(Fraction(found.difference) for found in adjustments if found.period.customer == customer)
             unbilled = sum(Fraction(usage.value) for usage in status.unbilled if usage.customer == customer)
             total = expected_total(reference.events, rules, customer, TIME_RANGE, whole_windows=True)
-            assert frozen + owed + unbilled == total
+            assert invoiced + owed + unbilled == total
             assert [found for found in adjustments if found.period.customer == customer] == periods.adjustments(
                 "calls", customer
             )
+        for adjustment in periods.adjustments("calls", settled=True):
+            roll = adjustment.roll_forward
+            parts = (roll.late, roll.cancelled, roll.superseded, roll.restored, roll.recalculated)
+            assert roll.frozen + sum(parts) == roll.now == roll.frozen + roll.settled + roll.open
         assert reference.metering.verify().differing_periods == ()
 
 
@@ -141,7 +160,7 @@ def test_closings_of_runs_and_one_by_one_tile_whatever_windows_applied(
 
 def test_the_histories_cover_every_case() -> None:
     """Some have late customers, unbilled usage for each reason, and runs with differences for each reason."""
-    expected = {"late", "unbilled open", "unbilled partly_closed", "not_closed", "closed_before", "run late"}
+    expected = {"late", "unbilled open", "unbilled partly_closed", "not_closed", "closed_before", "run late", "settled"}
     seen: set[str] = set()
 
     @settings(max_examples=500, derandomize=True)
@@ -153,6 +172,7 @@ def test_the_histories_cover_every_case() -> None:
             run_steps(reference, history)
             periods = reference.metering.periods
             seen.update("late" for adjustment in periods.adjustments("calls") if adjustment.is_late)
+            seen.update("settled" for period in periods.list("calls") if period.settlements)
             for meter in periods.status(*TIME_RANGE).meters:
                 seen.update(f"unbilled {usage.reason}" for usage in meter.unbilled)
             for billing_run in periods.runs():

@@ -446,3 +446,21 @@ def test_a_clock_set_back_keeps_results_consistent(ledger: Ledger) -> None:
     ledger.given("reopen  acme calls 10 11  reason=error")
     assert ledger.closed_periods("calls", as_of="11T02:00") == []
     assert ledger.closed_periods("calls", as_of="11T04:00") == ["acme 10: 3 reopened"]
+
+
+def test_long_unique_values_are_whole_in_an_adjustment(ledger: Ledger) -> None:
+    """While it is computed, what stands for them is in memory."""
+    texts = {name: name * 100 for name in "abc"}
+    ledger.given(f"""
+        meter  users  unique_count
+        10:00  acme users {texts["a"]}  id=a
+        10:01  acme users {texts["b"]}  id=b
+        10:02  acme users {texts["b"]}  id=again
+        close  acme users 10 11  at=11T01:00
+        cancel b
+        cancel a
+        11:00  acme users {texts["c"]}  id=late  recorded=11T02:00
+    """)
+    (adjustment,) = ledger.metering.periods.adjustments("users")
+    changes = {event.identifier: (event.unique_value, event.change) for event in adjustment.events}
+    assert changes == {"a": (texts["a"], -1), "b": (texts["b"], -1), "again": (texts["b"], 1), "late": (texts["c"], 1)}

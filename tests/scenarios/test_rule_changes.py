@@ -59,7 +59,7 @@ def test_events_incompatible_with_a_closed_period_s_rules_do_not_count(ledger: L
         change  calls  sum  at=2026-12-01T09:00
     """)
     ledger.metering.periods.reopen("calls", "acme", start, end, reason="by value")
-    ledger.metering.periods.close("calls", "acme", start, end)
+    ledger.metering.periods.close("calls", "acme", start, end, rules="current")
     ledger.given("""
         change  calls  count  at=2026-12-01T10:00
         20T10:00  acme calls -  id=without

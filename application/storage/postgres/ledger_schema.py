@@ -27,7 +27,7 @@ KEY_VALUE_STATEMENTS = (
 TOPICS = {
     "meter": ("Configured", "Renamed", "RulesChanged", "Deactivated", "Reactivated", "DerivedMeterAdded"),
     "event": ("UsageRecorded", "EventCancelled", "CancelRevoked"),
-    "period": ("PeriodClosed", "PeriodReopened"),
+    "period": ("PeriodClosed", "PeriodReopened", "AdjustmentSettled"),
     "cancellation": (
         "EventsCancelled",
         "EventsCancelledPart",
@@ -106,14 +106,19 @@ def _check_topics_and_restrict_recording(connection: Connection[Any], datastore:
 
 
 def _check_present_topics(connection: Connection[Any], datastore: PostgresDatastore) -> None:
-    """Upgrade version 3 to 4: topics that were added since are accepted."""
+    """Upgrade version 3 to 4, or 4 to 5: topics that were added since are accepted."""
     connection.execute(datastore.format_sql(_CHECK_FUNCTION))
 
 
 LEDGER_SCHEMA = Schema(
     kind="ledger",
-    version=4,
-    migrations=(_rename_key_value_table, _check_topics_and_restrict_recording, _check_present_topics),
+    version=5,
+    migrations=(
+        _rename_key_value_table,
+        _check_topics_and_restrict_recording,
+        _check_present_topics,
+        _check_present_topics,
+    ),
     statements=(
         """CREATE TABLE {schema}.stored_events (
             position BIGINT PRIMARY KEY CHECK (position > 0),

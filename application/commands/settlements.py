@@ -1,0 +1,112 @@
+"""Settles adjustments: records that a credit note or an invoice has what was owed on closed periods."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+
+from eventsourcing.persistence import IntegrityError
+
+from ...domain.closed_period import ClosedPeriod, PeriodTotals
+from ...domain.customer_periods import CustomerPeriods, nothing_owed
+from ...domain.decimals import PlainDecimal
+from ...domain.errors import AdjustmentNotFound, SettlementExists
+from ...domain.policy import AcceptancePolicy
+from ..adjustment_results import Adjustment
+from ..interruption import check_interruption
+from ..invoice_results import LineSettlement, UnsettledAdjustment
+from ..ledger.ledger import Ledger
+
+_PERIODS_PER_TRANSACTION = 500
+
+
+class _Batch(NamedTuple):
+    settled: list[ClosedPeriod]
+    not_settled: list[UnsettledAdjustment]
+
+
+class OpenAdjustment(NamedTuple):
+    """What settling an adjustment needs of it: the closed period, and its totals at the position."""
+
+    period: ClosedPeriod
+    quantity: PlainDecimal
+    billable: PlainDecimal
+    position: int
+    is_late: bool
+
+    @classmethod
+    def of(cls, adjustment: Adjustment) -> "OpenAdjustment":
+        """Return what is needed to settle an adjustment."""
+        period, position = adjustment.period, adjustment.position
+        return cls(period, adjustment.quantity, adjustment.billable, position, adjustment.is_late)
+
+
+class Settler:
+    """Settles adjustments by one document."""
+
+    def __init__(self, ledger: Ledger, policy: AcceptancePolicy, now: Callable[[], datetime]) -> None:
+        self._ledger = ledger
+        self._policy = policy
+        self._now = now
+
+    def settle(self, adjustment: OpenAdjustment, document: str, by: str | None) -> ClosedPeriod:
+        """Settle an adjustment, and return the closed period with the settlement.
+
+        Raises SettlementExists, or AdjustmentNotFound if the period was settled or closed again meanwhile.
+        """
+        batch = self._settle_batch([adjustment], document, by)
+        for unsettled in batch.not_settled:
+            raise unsettled.error
+        return batch.settled[0]
+
+    def settle_all(self, adjustments: Iterable[OpenAdjustment], document: str, by: str | None) -> LineSettlement:
+        """Settle adjustments, some hundred in a transaction. The same call after an interruption settles the rest.
+
+        An adjustment that was settled by another document, or whose period was closed again, is not settled.
+        """
+        remaining, settled = iter(adjustments), 0
+        not_settled: list[UnsettledAdjustment] = []
+        while adjustments_of_batch := list(islice(remaining, _PERIODS_PER_TRANSACTION)):
+            check_interruption()
+            batch = self._settle_batch(adjustments_of_batch, document, by)
+            settled += len(batch.settled)
+            not_settled += batch.not_settled
+        return LineSettlement(document, settled, tuple(not_settled))
+
+    def _settle_batch(self, adjustments: Sequence[OpenAdjustment], document: str, by: str | None) -> "_Batch":
+        while True:
+            batch, at = _Batch([], []), self._now()
+            by_stream: dict[str, CustomerPeriods] = {}
+            for adjustment in adjustments:
+                period = adjustment.period
+                stream = CustomerPeriods.stream_id(period.event_name, period.customer)
+                if stream not in by_stream:
+                    stored = self._ledger.customer_periods(period.event_name, period.customer)
+                    empty = CustomerPeriods.empty(period.event_name, period.customer, at=at)
+                    by_stream[stream] = stored or empty
+                try:
+                    batch.settled.append(self._settle(by_stream[stream], adjustment, document, by, at))
+                except (AdjustmentNotFound, SettlementExists) as error:
+                    bounds = period.start, period.end
+                    batch.not_settled.append(UnsettledAdjustment(period.event_name, period.customer, *bounds, error))
+            try:
+                self._ledger.append([event for periods in by_stream.values() for event in periods.collect_events()])
+            except IntegrityError:
+                continue  # another process closed, reopened or settled a period of a customer meanwhile
+            return batch
+
+    def _settle(
+        self, periods: CustomerPeriods, adjustment: OpenAdjustment, document: str, by: str | None, at: datetime
+    ) -> ClosedPeriod:
+        period, position = adjustment.period, adjustment.position
+        closed = periods.find_closed(period.start, period.end)
+        if closed is None and adjustment.is_late:
+            # The closing without usage that the adjustment is computed from is stored, so that it can be settled.
+            totals = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
+            closed = periods.close(period.start, period.end, totals, at=at, policy=self._policy)
+        if closed is None or (closed.position, closed.digest) != (period.position, period.digest):
+            raise nothing_owed(closed or period, position)  # the period was reopened since
+        return periods.settle(
+            period.start, period.end, quantity=adjustment.quantity, billable=adjustment.billable, position=position,
+            document=document, by=by, at=at,
+        )  # fmt: skip

@@ -1,0 +1,163 @@
+"""The lines for the invoices of a period: the usage that was closed, and the open adjustments of earlier periods."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import cache, partial
+from itertools import islice
+from typing import NamedTuple
+
+from ...domain.closed_period import ClosedPeriod
+from ...domain.decimals import EXACT_CONTEXT, ZERO
+from ...domain.schedule import RulesSchedule
+from ...domain.timestamps import to_microseconds
+from ...projections.models import AsOf
+from ...projections.ports import ReadModelReader
+from ..adjustment_results import Adjustment
+from ..interruption import check_between
+from ..invoice_results import InvoiceLine, InvoiceLineKind
+from ..ledger.closings import StoredClosing, billing_runs, closed_periods, read_closings
+from ..ledger.ledger import Ledger
+from .changed_periods import ChangedPeriods
+from .dimension_query import DimensionArguments
+from .meter_query import Bounds, MeterQueryFactory, OpenMeter
+from .period_adjustment import AdjustmentCalculator
+
+_CLOSINGS_PER_READ = 2_000
+
+
+class AdjustmentLines(NamedTuple):
+    """An open adjustment of an earlier period, without its events, and its lines."""
+
+    adjustment: Adjustment
+    lines: list[InvoiceLine]
+
+
+class MeterInvoiceLines:
+    """The lines of a period on one meter, as known at a point in the ledger."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        meter_queries: MeterQueryFactory,
+        read_models: ReadModelReader,
+        event_name: str,
+        customer: str | None,
+        as_of: AsOf,
+    ) -> None:
+        self._ledger = ledger
+        self._customer = customer
+        self._event_name = event_name
+        self._as_of = as_of
+        self._meter = meter_queries.open_meter(read_models, event_name, as_of)
+        self._open: Callable[[AsOf], OpenMeter] = cache(partial(meter_queries.open_meter, read_models, event_name))
+
+    def usage(self, bounds: Bounds) -> Iterator[InvoiceLine]:
+        """Yield the usage of the closed periods that end after the start of a range, up to its end."""
+        recorder, (start, end) = self._ledger.ledger_recorder, bounds
+        closings = (
+            (closing, known.reopened.get(closing.bounds))
+            for known in read_closings(recorder, self._event_name, self._customer, self._as_of)
+            for closing in known.closings
+            if start < closing.bounds[1] <= end
+        )
+        while batch := list(islice(closings, _CLOSINGS_PER_READ)):
+            replaced = {closing.stored_at: _billed(reopened) for closing, reopened in batch}
+            positions = {(closing.closing.customer, closing.bounds): closing.stored_at for closing, _ in batch}
+            for period in closed_periods(recorder, [closing for closing, _ in batch]):
+                stored_at = positions[period.customer, (to_microseconds(period.start), to_microseconds(period.end))]
+                yield from _usage_lines(period, replaced[stored_at])
+
+    def adjustments(self, until: int) -> Iterator[AdjustmentLines]:
+        """Yield the open adjustments of the closed periods that end at a time in microseconds, or before."""
+        changed = ChangedPeriods(
+            self._ledger, self._meter, self._schedule_at, is_partial=False, with_settled=False
+        )  # fmt: skip
+        group_keys = self._group_keys_of_runs()
+        calculators: dict[tuple[str, ...], AdjustmentCalculator] = {}
+        for period, is_late in check_between(changed.find(self._customer, (None, until))):
+            bounds = to_microseconds(period.start), to_microseconds(period.end)
+            if bounds[1] > until:
+                continue
+            group_by = tuple(period.groups[0].dimensions) if period.groups else group_keys.get(bounds, ())
+            if group_by not in calculators:
+                dimensions = DimensionArguments({}, group_by)
+                calculators[group_by] = AdjustmentCalculator(self._ledger, self._meter, dimensions)
+            adjustment = calculators[group_by].adjustment(period, is_late=is_late)
+            if adjustment is not None and adjustment.is_open:
+                yield AdjustmentLines(replace(adjustment, events=()), list(_adjustment_lines(adjustment)))
+
+    def _schedule_at(self, position: int) -> RulesSchedule:
+        return self._open(AsOf(position=position)).schedule
+
+    def _group_keys_of_runs(self) -> Mapping[Bounds, tuple[str, ...]]:
+        """Return the dimensions of the billing runs by their bounds, for closings without usage."""
+        return {
+            (to_microseconds(run.start), to_microseconds(run.end)): run.group_by
+            for run in billing_runs(self._ledger, self._as_of)
+            if self._event_name in run.event_names
+        }
+
+
+def _billed(reopened: StoredClosing | None) -> Decimal | None:
+    return None if reopened is None else reopened.invoiced.billable
+
+
+def _usage_lines(period: ClosedPeriod, previously_billed: Decimal | None) -> Iterator[InvoiceLine]:
+    parts = [(group.dimensions, group.quantity, group.billable) for group in period.groups]
+    for dimensions, quantity, billable in parts or [(None, period.quantity, period.billable)]:
+        yield InvoiceLine(
+            kind=InvoiceLineKind.USAGE, event_name=period.event_name, customer=period.customer, start=period.start,
+            end=period.end, dimensions=dimensions, quantity=quantity, billable=billable, position=period.position,
+            digest=period.digest, previously_billed=previously_billed,
+        )  # fmt: skip
+        previously_billed = None
+
+
+def _adjustment_lines(adjustment: Adjustment) -> Iterator[InvoiceLine]:
+    period = adjustment.period
+    parts = [
+        (group.dimensions, group.difference, group.billable, group.billable_difference) for group in adjustment.groups
+    ]
+    whole = (None, adjustment.difference, adjustment.billable, adjustment.billable_difference)
+    for dimensions, difference, billable, billable_difference in parts or [whole]:
+        if difference != ZERO or billable_difference != ZERO:
+            yield InvoiceLine(
+                kind=InvoiceLineKind.ADJUSTMENT, event_name=period.event_name, customer=period.customer,
+                start=period.start, end=period.end, dimensions=dimensions, quantity=difference,
+                billable=billable_difference, position=adjustment.position, digest=period.digest,
+                previously_billed=EXACT_CONTEXT.subtract(billable, billable_difference), is_late=adjustment.is_late,
+            )  # fmt: skip
+
+
+class InvoiceLineReader:
+    """Reads the lines for the invoices of a period one after another, in any order, as of `position`."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        meter_queries: MeterQueryFactory,
+        read_models: ReadModelReader,
+        bounds: Bounds,
+        event_names: Sequence[str] | None,
+        customer: str | None,
+        as_of: AsOf | None,
+    ) -> None:
+        """Read the lines of a period on some meters, on all if None, of one or all customers. Raises MeterNotFound."""
+        self.position = meter_queries.resolve_position(read_models, as_of)
+        self._bounds = bounds
+        known = AsOf(position=self.position)
+        names = [meter.event_name for meter in ledger.meters(known)] if event_names is None else event_names
+        self._meters = [MeterInvoiceLines(ledger, meter_queries, read_models, name, customer, known) for name in names]
+
+    def usage(self) -> Iterator[InvoiceLine]:
+        """Yield the usage of the closed periods that end in the period."""
+        return (line for meter in self._meters for line in meter.usage(self._bounds))
+
+    def adjustments(self) -> Iterator[InvoiceLine]:
+        """Yield the open adjustments of the periods that end before."""
+        return (line for _, lines in self.open_adjustments() for line in lines)
+
+    def open_adjustments(self) -> Iterator[AdjustmentLines]:
+        """Yield these adjustments with their lines."""
+        return (found for meter in self._meters for found in meter.adjustments(self._bounds[0]))

@@ -1,0 +1,213 @@
+"""The adjustment of one closed period: what has changed since it was closed, and since it was last invoiced."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from ...domain.closed_period import ClosedPeriod
+from ...domain.counting import UsageRecord
+from ...domain.decimals import EXACT_CONTEXT, ZERO
+from ...domain.rules import Rules
+from ...domain.totals import MAX_UNIQUE_TEXT_LENGTH, Totals, unique_key
+from ...projections.dimensions import group_order
+from ...projections.models import AsOf
+from ...projections.usage_view import UsageVerdict, UsageView, VerdictChange
+from ..adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, RollForward
+from ..ledger.ledger import Ledger
+from ..results import Verdict
+from .dimension_query import DimensionArguments
+from .events import event_view_fields, verdict_for
+from .meter_query import OpenMeter
+from .period_totals import totals_by_group
+from .range_views import RangeViews, bounds_of
+
+
+class _Change(NamedTuple):
+    """An event whose verdict or contribution changed between two positions, and the difference."""
+
+    event: VerdictChange
+    difference: Decimal
+
+    @property
+    def verdict_before(self) -> Verdict | None:
+        return None if self.event.before is None else verdict_for(self.event.before)
+
+    @property
+    def verdict_now(self) -> Verdict:
+        return verdict_for(self.event.now)
+
+
+class _Changes:
+    """The changes of a period's usage between a position and now, under the rules that it was closed under."""
+
+    def __init__(self, view: UsageView, period: ClosedPeriod, after: int, as_of: AsOf | None) -> None:
+        rules, customer_id = period.rules, view.customer_id(period.customer) or 0
+
+        def changes() -> Iterator[VerdictChange]:
+            return view.changes(customer_id, *bounds_of(period), AsOf(position=after), as_of)
+
+        history = list(map(_without_long_text, changes()))
+        self.counted_before = [change.before.record for change in history if change.before and change.before.is_counted]
+        self.counted_now = [change.now.record for change in history if change.now.is_counted]
+        before, now = Totals.with_unique_values(self.counted_before), Totals.with_unique_values(self.counted_now)
+        self.quantity_before, self.quantity_now = rules.quantity(before), rules.quantity(now)
+        changed = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
+        self.events = _with_long_texts(changed, changes)
+
+
+class AdjustmentCalculator:
+    """Computes the adjustments of closed periods of a meter, which are sorted by their range."""
+
+    def __init__(self, ledger: Ledger, meter: OpenMeter, dimensions: DimensionArguments) -> None:
+        self._ledger = ledger
+        self._meter = meter
+        self._views = RangeViews(meter, dimensions)
+
+    def adjustment(self, period: ClosedPeriod, *, is_late: bool) -> Adjustment | None:
+        """Return what is owed on a period under the rules it was closed under; None if it has never changed.
+
+        It may be settled: see `Adjustment.is_open`.
+        """
+        rules, invoiced, as_of = period.rules, period.invoiced, _as_of_including(self._meter.as_of, period)
+        view = self._views.at_closing(period)
+        since_closing = _Changes(view, period, period.position, as_of)
+        changes = _Changes(view, period, invoiced.position, as_of) if period.settlements else since_closing
+        quantity, is_partial = changes.quantity_now, self._views.is_partial
+        frozen = since_closing.quantity_before if is_partial else period.quantity
+        quantity_before = changes.quantity_before if is_partial else invoiced.quantity
+        billable_before = rules.billable(quantity_before) if is_partial else invoiced.billable
+        current_quantity = _quantity_under_current_rules(self._views, period, as_of)
+        rules_difference = ZERO if current_quantity is None else EXACT_CONTEXT.subtract(current_quantity, quantity)
+        if not since_closing.events and quantity == quantity_before and (is_late or not rules_difference):
+            return None
+        difference = EXACT_CONTEXT.subtract(quantity, quantity_before)
+        fields = event_view_fields(self._ledger, [change.event.now for change in changes.events], view)
+        return Adjustment(
+            period=period,
+            quantity=quantity,
+            billable=rules.billable(quantity),
+            difference=difference,
+            billable_difference=EXACT_CONTEXT.subtract(rules.billable(quantity), billable_before),
+            rules_difference=rules_difference,
+            position=self._meter.resolve_position(),
+            events=tuple(
+                AdjustingEvent(*of_event, before=change.verdict_before, change=change.difference)
+                for of_event, change in zip(fields, changes.events, strict=True)
+            ),
+            roll_forward=_roll_forward(since_closing.events, frozen, quantity, difference, rules_difference),
+            groups=_group_adjustments(view, rules, changes),
+            is_late=is_late,
+        )
+
+
+def _without_long_text(change: VerdictChange) -> VerdictChange:
+    """Return a change whose unique value is what stands for it: a period may have many long ones."""
+    if change.before is None or change.now.record.unique_value is None:
+        return change
+    return VerdictChange(*(_shortened(verdict) for verdict in change))
+
+
+def _shortened(verdict: UsageVerdict) -> UsageVerdict:
+    record = verdict.record
+    if record.unique_value is None or (key := unique_key(record.unique_value)) == record.unique_value:
+        return verdict
+    short = replace(record, unique_value=key)
+    return UsageVerdict(short, short if verdict.is_counted else verdict.effective)
+
+
+def _with_long_texts(changed: list[_Change], read_again: Callable[[], Iterator[VerdictChange]]) -> list[_Change]:
+    """Return changes with their whole unique values, which are read again if any of them was shortened."""
+    shortened = {
+        change.event.now.record.position
+        for change in changed
+        if change.event.before is not None and len(change.event.now.record.unique_value or "") > MAX_UNIQUE_TEXT_LENGTH
+    }
+    if not shortened:
+        return changed
+    whole = {change.now.record.position: change for change in read_again() if change.now.record.position in shortened}
+    return [change._replace(event=whole.get(change.event.now.record.position, change.event)) for change in changed]
+
+
+def _roll_forward(
+    changes: Sequence[_Change], frozen: Decimal, now: Decimal, difference: Decimal, rules_difference: Decimal
+) -> RollForward:
+    parts: dict[str, Decimal] = dict.fromkeys(("late", "cancelled", "superseded", "restored", "recalculated"), ZERO)
+    for change in changes:
+        part = _roll_forward_part(change.verdict_before, change.verdict_now)
+        parts[part] = EXACT_CONTEXT.add(parts[part], change.difference)
+    settled = EXACT_CONTEXT.subtract(EXACT_CONTEXT.subtract(now, difference), frozen)
+    return RollForward(frozen=frozen, **parts, now=now, settled=settled, open=difference, by_rules=rules_difference)
+
+
+def _roll_forward_part(before: Verdict | None, now: Verdict) -> str:
+    """Return the field of a RollForward that has the difference of an event, given its verdicts."""
+    if before is None:
+        return "late"
+    if before is Verdict.COUNTED:
+        return {Verdict.CANCELLED: "cancelled", Verdict.SUPERSEDED: "superseded"}.get(now, "recalculated")
+    return "restored"
+
+
+def _group_adjustments(view: UsageView, rules: Rules, changes: _Changes) -> tuple[GroupAdjustment, ...]:
+    """Return the part of each group; nothing if the query doesn't group."""
+    group_by = view.parts[-1].groups.group_by
+    if not group_by:
+        return ()
+    totals_before, totals_now = (
+        totals_by_group(changes.counted_before, view),
+        totals_by_group(changes.counted_now, view),
+    )
+    adjustments: list[GroupAdjustment] = []
+    for group in sorted(totals_before.keys() | totals_now.keys(), key=group_order):
+        quantity = rules.quantity(totals_now.get(group, Totals()))
+        quantity_before = rules.quantity(totals_before.get(group, Totals()))
+        billable, billable_before = rules.billable(quantity), rules.billable(quantity_before)
+        adjustments.append(
+            GroupAdjustment(
+                dimensions=dict(zip(group_by, group, strict=True)),
+                quantity=quantity,
+                billable=billable,
+                difference=EXACT_CONTEXT.subtract(quantity, quantity_before),
+                billable_difference=EXACT_CONTEXT.subtract(billable, billable_before),
+            )
+        )
+    return tuple(adjustments)
+
+
+def _as_of_including(as_of: AsOf | None, period: ClosedPeriod) -> AsOf | None:
+    """Extend `as_of` to what the closing and its settlements were computed from, even if the clock moved backwards."""
+    return as_of if as_of is None or as_of.position is not None else as_of._replace(position=period.invoiced.position)
+
+
+def _quantity_under_current_rules(views: RangeViews, period: ClosedPeriod, as_of: AsOf | None) -> Decimal | None:
+    """Return the quantity of a period under the current rules; None if these are the rules it was closed under.
+
+    If the rules change inside the period, the parts before and after that are billed separately: their sum is returned.
+    """
+    if views.are_current_rules(period):
+        return None
+    quantity = ZERO
+    for (start, end, effective), view in views.under_current_rules(period):
+        totals = view.totals(view.customer_id(period.customer) or 0, (start, end), as_of)
+        merged = Totals.merge_all(list(totals.values()))
+        quantity = EXACT_CONTEXT.add(quantity, effective.rules.quantity(merged))
+    return quantity
+
+
+def _changed_contributions(
+    history: Iterable[VerdictChange],
+    contribution_before: Callable[[UsageRecord], Decimal],
+    contribution_now: Callable[[UsageRecord], Decimal],
+) -> list[_Change]:
+    """Return the events that were recorded since, or that have another verdict or contribution, with the difference."""
+    changed: list[_Change] = []
+    for change in history:
+        before, now = change.before, change.now
+        old = contribution_before(before.record) if before is not None and before.is_counted else ZERO
+        new = contribution_now(now.record) if now.is_counted else ZERO
+        difference = EXACT_CONTEXT.subtract(new, old)
+        if difference or (before is not now and (before is None or verdict_for(now) != verdict_for(before))):
+            changed.append(_Change(change, difference))
+    return changed
