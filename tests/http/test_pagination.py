@@ -13,6 +13,7 @@ from tallybook.application.interfaces.http.api_types import ListParameters
 from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.interfaces.http.pagination import (
     MAX_PAGE_BYTES,
+    UnsortedPage,
     limit_page_size,
     page_within_size,
     paginate,
@@ -86,21 +87,46 @@ PARAMS = st.fixed_dictionaries(
 ).filter(lambda params: len(params) < 3)
 
 
-@given(numbers=NUMBERS, params=PARAMS, order=st.randoms(use_true_random=False))
-def test_items_in_any_order_have_the_same_pages(numbers: set[int], params: dict[str, Any], order: Random) -> None:
+@given(numbers=NUMBERS, params=PARAMS, order=st.randoms(use_true_random=False), is_ascending=st.booleans())
+def test_items_in_any_order_have_the_same_pages(
+    numbers: set[int], params: dict[str, Any], order: Random, is_ascending: bool
+) -> None:
     """As sorted ones have, also if a page ends because its items are large."""
 
     def size_of(number: int) -> int:
         return number * MAX_PAGE_BYTES // 100
 
+    def sort_key(number: int) -> tuple[int]:
+        return (number,)
+
+    def decode_cursor(text: str) -> tuple[int]:
+        return (int(text),)
+
     unsorted = list(numbers)
     order.shuffle(unsorted)
-    data, has_more = read_page(numbers, **params)
-    expected, is_cut = limit_page_size(data, ListParameters(**params), size_of)
-    page = paginate_unsorted(
-        unsorted, lambda number: (number,), lambda text: (int(text),), ListParameters(**params), size_of
-    )
+    in_order, parameters = sorted(numbers, reverse=not is_ascending), ListParameters(**params)
+    data, has_more = paginate(in_order, sort_key, decode_cursor, parameters, is_ascending=is_ascending)
+    expected, is_cut = limit_page_size(data, parameters, size_of)
+    page = paginate_unsorted(unsorted, sort_key, decode_cursor, parameters, size_of, is_ascending=is_ascending)
     assert page == (list(expected), has_more or is_cut)
+
+
+@given(numbers=NUMBERS, params=PARAMS, bound=st.integers(0, 60))
+def test_a_page_says_which_items_it_needs_not(numbers: set[int], params: dict[str, Any], bound: int) -> None:
+    """Without those before or from a bound on, if it says so, it is the same page."""
+
+    def empty_page() -> UnsortedPage[int]:
+        return UnsortedPage[int](
+            lambda number: (number,), lambda text: (int(text),), ListParameters(**params), int, is_ascending=True
+        )
+
+    complete, needed = empty_page(), empty_page()
+    complete.add_all(numbers)
+    if not needed.begins_after((bound,)):
+        needed.add_all(number for number in numbers if number < bound)
+    if not needed.ends_before((bound,)):
+        needed.add_all(number for number in numbers if number >= bound)
+    assert (needed.items(), needed.has_more) == (complete.items(), complete.has_more)
 
 
 PAGES: list[tuple[dict[str, object], list[int], bool]] = [

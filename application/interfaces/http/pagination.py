@@ -3,7 +3,7 @@
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import gt, itemgetter, lt
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ...interruption import check_interruption
 from .api_types import ListObject, ListParameters
@@ -36,31 +36,75 @@ def paginate(
     return following[: params.limit], len(following) > params.limit
 
 
+class UnsortedPage(Generic[Item]):
+    """The page of a list whose items come in any order. Only the items of the page are held.
+
+    There are at most `limit` of them, in at most MAX_PAGE_BYTES. No two items have the same key.
+    """
+
+    def __init__(
+        self, sort_key: Callable[[Item], SortKey], decode_cursor: Callable[[str], SortKey | None],
+        params: ListParameters, size_of: Callable[[Item], int], *, is_ascending: bool = False,
+    ) -> None:  # fmt: skip
+        """Begin a page of a list that is descending by `sort_key`, or ascending. Raises ApiError as `paginate` does."""
+        after, before = resolve_cursors(params, decode_cursor)
+        self._sort_key = sort_key
+        self._size_of = size_of
+        self._limit = params.limit
+        self._is_ascending = is_ascending
+        self._lower, self._upper = (after, before) if is_ascending else (before, after)
+        self._from_smallest = (before is None) if is_ascending else (before is not None)
+        self._page: list[tuple[SortKey, int, Item]] = []  # ascending
+        self._bytes = 0
+        self._following: SortKey | None = None  # the key of the nearest item that is not on the page
+
+    @property
+    def has_more(self) -> bool:
+        """Return whether more items than those of the page were added."""
+        return self._following is not None
+
+    def begins_after(self, key: SortKey) -> bool:
+        """Return whether all items on the page have greater keys."""
+        return self._lower is not None and self._lower >= key
+
+    def ends_before(self, key: SortKey) -> bool:
+        """Return whether no item with this key or a greater one changes the page any more."""
+        ends_at_cursor = self._upper is not None and self._upper <= key
+        return ends_at_cursor or (self._from_smallest and self._following is not None and self._following <= key)
+
+    def add_all(self, items: Iterable[Item]) -> None:
+        """Add items of the list, in any order."""
+        for item in items:
+            self.add(item)
+
+    def add(self, item: Item) -> None:
+        """Add an item of the list, if it is on the page so far."""
+        key, following = self._sort_key(item), self._following
+        if (self._lower is not None and key <= self._lower) or (self._upper is not None and key >= self._upper):
+            return
+        if following is not None and (key > following if self._from_smallest else key < following):
+            return
+        size = self._size_of(item)
+        insort(self._page, (key, size, item), key=itemgetter(0))
+        self._bytes += size
+        farthest = -1 if self._from_smallest else 0
+        while len(self._page) > self._limit or (len(self._page) > 1 and self._bytes > MAX_PAGE_BYTES):
+            self._following, size, _ = self._page.pop(farthest)
+            self._bytes -= size
+
+    def items(self) -> list[Item]:
+        """Return the items of the page, in the order of the list."""
+        return [item for _, _, item in (self._page if self._is_ascending else reversed(self._page))]
+
+
 def paginate_unsorted(
     items: Iterable[Item], sort_key: Callable[[Item], SortKey], decode_cursor: Callable[[str], SortKey | None],
-    params: ListParameters, size_of: Callable[[Item], int],
+    params: ListParameters, size_of: Callable[[Item], int], *, is_ascending: bool = False,
 ) -> tuple[list[Item], bool]:  # fmt: skip
-    """Return the page of items that `paginate` and `limit_page_size` return for sorted ones, descending by `sort_key`.
-
-    Only the items of the page are held, of which there are at most `limit` in at most MAX_PAGE_BYTES. No two items have
-    the same key.
-    """
-    after, before = resolve_cursors(params, decode_cursor)
-    page: list[tuple[SortKey, int, Item]] = []  # ascending
-    following: SortKey | None = None  # the key of the nearest item that is not on the page
-    for item in items:
-        key = sort_key(item)
-        if (before is not None and key <= before) or (after is not None and key >= after):
-            continue
-        if following is not None and (key > following if before is not None else key < following):
-            continue
-        insort(page, (key, size_of(item), item), key=itemgetter(0))
-        nearest_first = page if before is not None else page[::-1]
-        shortened, is_cut = page_within_size(nearest_first, params.limit, itemgetter(1))
-        if is_cut:
-            following = nearest_first[len(shortened)][0]
-            page = shortened if before is not None else shortened[::-1]
-    return [item for _, _, item in reversed(page)], following is not None
+    """Return the page of items that `paginate` and `limit_page_size` return for sorted ones. See UnsortedPage."""
+    page = UnsortedPage(sort_key, decode_cursor, params, size_of, is_ascending=is_ascending)
+    page.add_all(items)
+    return page.items(), page.has_more
 
 
 def read_in_parts(

@@ -71,6 +71,24 @@ def test_a_closed_and_reopened_period_survives_a_lost_response(
     assert (repeated["status"], repeated["reopening"]["reason"]) == ("reopened", "late")
 
 
+def test_a_settled_adjustment_survives_a_lost_response(ledger: Ledger, api: ApiClient, lose_response: Any) -> None:
+    """It is settled once; what arrives between the two requests stays owed."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5
+        close  acme calls 10 11  at=11T02:00
+        11:00  late calls 2  recorded=11T03:00
+    """)
+    adjustments, meter = "/v1/billing/period_adjustments", api.meter_path("calls").rpartition("/")[2]
+    (adjustment,) = api.get(adjustments, meter=meter)["data"]
+    path = f"{adjustments}/{adjustment['id']}/settle"
+    lose_response(api, "POST", path, document="INV-8")
+    ledger.given("12:00  late calls 1  recorded=11T04:00")
+    repeated = api.post(path, **IDEMPOTENCY_KEY, document="INV-8")
+    assert [settlement["difference"] for settlement in repeated["settlements"]] == [2]
+    assert [owed["difference"] for owed in api.get(adjustments, meter=meter)["data"]] == [1]
+
+
 def test_a_deleted_generation_survives_a_lost_response(ledger: Ledger, api: ApiClient, lose_response: Any) -> None:
     """The generation is deleted once, and the retry succeeds."""
     ledger.given("""

@@ -1,6 +1,7 @@
 """The extensions on PostgreSQL: every operation once, in one scenario."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from tallybook.application import Metering
@@ -40,6 +41,17 @@ def test_everything_works_as_on_sqlite(ledger: Ledger, api: ApiClient, metering:
     assert adjustment["difference"] == 2
     assert api.get(adjustment["events"]["url"])["data"][0]["identifier"] == "late"
     period = f"{V1}/closed_periods/{adjustment['closed_period']}"
+    day: dict[str, Any] = {"start_time": unix_time("10"), "end_time": unix_time("11")}
+    preview = api.post(f"{V1}/closed_periods/preview", meter=adjustment["meter"], customer="acme", **day)
+    assert (preview["aggregated_value"], preview["difference"]) == (7, 2)
+    day = {"start_time": unix_time("11"), "end_time": unix_time("12")}
+    lines = api.get(f"{V1}/invoice_lines", **day)
+    assert [(line["customer"], line["billable_value"]) for line in lines["data"]] == [("acme", 2)]
+    of_document: dict[str, Any] = {"document": "INV-8", "as_of_position": lines["position"]}
+    assert api.post(f"{V1}/invoice_lines/settle", **day, **of_document)["settled"] == 1
+    settled = api.post(f"{V1}/period_adjustments/{adjustment['id']}/settle", **of_document)
+    assert [(one["document"], one["difference"]) for one in settled["settlements"]] == [("INV-8", 2)]
+    assert api.get(f"{V1}/invoice_lines", **day)["data"] == []
     assert api.post(f"{period}/reopen", reason="late")["status"] == "reopened"
     assert api.get(period, as_of=datetime(2026, 11, 11, 2, 30, tzinfo=UTC).isoformat())["status"] == "closed"
 

@@ -7,10 +7,11 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from .....domain.customer_periods import ClosedPeriod
+from .....domain.closed_period import ClosedPeriod
 from .....domain.errors import InvalidParameter, MeterNotFound
 from .....domain.schedule import ALL_TIME
 from .....domain.timestamps import to_microseconds
+from ....validation import optional_customer, require_event_name
 from ..api_types import from_unix
 from ..ledgers import ServedLedger
 from ..object_ids import (
@@ -90,16 +91,36 @@ def find_identified_period(
         return None
 
 
+def find_closed_key(
+    ledger: ServedLedger, event_name: str, customer: str, start: datetime, end: datetime, as_of: int
+) -> ClosedPeriodKey:
+    """Return the key of the period with these bounds that is closed as of a position."""
+    identified_periods = iter_identified_periods(ledger, event_name, customer, (start, end), as_of)
+    return next(
+        key for key, period in identified_periods if period.is_closed and (period.start, period.end) == (start, end)
+    )
+
+
+def late_key(event_name: str, customer: str, start: datetime, end: datetime) -> ClosedPeriodKey:
+    """Return the key of a customer without a closing in a period, which no closed period has."""
+    bounds = to_microseconds(start), to_microseconds(end)
+    return ClosedPeriodKey(event_name, name_token(customer), *bounds, _LATE_OCCURRENCE)
+
+
 def identify_late_period(period: ClosedPeriod) -> IdentifiedPeriod:
-    """Return the period that stands for a customer without a closing, with a key that no closed period has."""
-    bounds = to_microseconds(period.start), to_microseconds(period.end)
-    key = ClosedPeriodKey(period.event_name, name_token(period.customer), *bounds, _LATE_OCCURRENCE)
-    return IdentifiedPeriod(key, period)
+    """Return the period that stands for a customer without a closing, with its key."""
+    return IdentifiedPeriod(late_key(period.event_name, period.customer, period.start, period.end), period)
 
 
 def late_period_key(object_id: str) -> ClosedPeriodKey | None:
     """Return the key in the id of an adjustment of a customer without a closing; None for any other id."""
     key = decode_compound_id(PERIOD_ADJUSTMENT_PREFIX, object_id, ClosedPeriodKey)
     if key is None or key.occurrence != _LATE_OCCURRENCE or not ALL_TIME[0] <= key.start <= key.end <= ALL_TIME[1]:
+        return None
+    customer = name_from_token(key.customer_token)
+    try:
+        require_event_name(key.event_name)
+        optional_customer(customer)
+    except InvalidParameter:
         return None
     return key

@@ -5,8 +5,10 @@ from typing import Literal
 
 import msgspec
 
-from .....domain.customer_periods import ClosedPeriod
+from .....domain.access_key import Scope
 from .....domain.errors import PeriodNotClosed
+from ....commands.periods import ClosingRules
+from ....invoice_results import PeriodPreview
 from ..api_types import (
     AsOfParameters,
     Customer,
@@ -17,7 +19,6 @@ from ..api_types import (
     Parameters,
     Reason,
     UnixTime,
-    encode,
     encode_decimal,
     from_unix,
     optional_number,
@@ -25,7 +26,7 @@ from ..api_types import (
     parse_as_of,
     to_unix,
 )
-from ..dimension_parameters import DimensionGroupByKeys, Dimensions
+from ..dimension_parameters import DimensionGroupByKeys
 from ..errors import ApiError, missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..object_ids import METER_PREFIX, encode_id
@@ -39,70 +40,24 @@ from .closed_period_ids import (
     iter_identified_periods,
     optional_range,
 )
-from .period_gaps import PeriodGap, adjacent_gaps
+from .closed_period_objects import (
+    BillingClosedPeriod,
+    ClosedPeriodGroup,
+    closed_period_object,
+    group_objects,
+    identify,
+    variable_size,
+)
 
 URL = "/v1/billing/closed_periods"
 operations = OperationRegistry("Closed periods")
 
 
-class ReopeningDetails(msgspec.Struct, kw_only=True):
-    """When and why a closed period was reopened, and by whom."""
-
-    reopened_at: int
-    reason: str | None
-    by: str | None
-
-
-class ClosedPeriodGroup(msgspec.Struct, kw_only=True):
-    """The part of a closed period with these values of `dimensions`."""
-
-    aggregated_value: Number
-    billable_value: Number
-    count: int
-    dimensions: Dimensions
-    last: Number | None
-    sum: Number
-
-
-class BillingClosedPeriod(msgspec.Struct, kw_only=True):
-    """A closed period of a customer: its totals at `created`, from the ledger up to `position`.
-
-    They have the usage from `counted_from` until `counted_until`, which are null if they are start_time and end_time.
-    `digest` is the SHA-256 of the counted events, `rules` are the rules at closing. `gap_before` and `gap_after` are
-    the ranges to the customer's previous and next closed period, if these don't adjoin. `groups` are the totals by
-    the dimensions that the period was closed with.
-    """
-
-    id: str
-    object: Literal["billing.closed_period"] = "billing.closed_period"
-    aggregated_value: Number
-    billable_value: Number
-    count: int
-    counted_from: int | None
-    counted_until: int | None
-    created: int
-    customer: str
-    digest: str
-    end_time: int
-    gap_after: PeriodGap | None
-    gap_before: PeriodGap | None
-    groups: list[ClosedPeriodGroup]
-    last: Number | None
-    livemode: bool
-    meter: str
-    position: int
-    reopening: ReopeningDetails | None
-    revision: int
-    rules: RulesObject
-    start_time: int
-    status: Literal["closed", "reopened"]
-    sum: Number
-
-
 class ClosePeriod(Parameters, kw_only=True):
     """The period of a customer to close, and the dimensions to group its totals by.
 
-    The period of a customer that never had usage on the meter is closed only with `allow_empty`.
+    The period of a customer that never had usage on the meter is closed only with `allow_empty`. A period that was
+    reopened is closed under the rules of its `previous` closing, or under the `current` ones.
     """
 
     allow_empty: bool = False
@@ -110,6 +65,18 @@ class ClosePeriod(Parameters, kw_only=True):
     dimension_group_by_keys: DimensionGroupByKeys = ()
     end_time: UnixTime
     meter: Id
+    rules: ClosingRules = "previous"
+    start_time: UnixTime
+
+
+class PreviewPeriod(Parameters, kw_only=True):
+    """The period of a customer to preview, the dimensions to group its totals by, and the `rules` as for closing."""
+
+    customer: Customer
+    dimension_group_by_keys: DimensionGroupByKeys = ()
+    end_time: UnixTime
+    meter: Id
+    rules: ClosingRules = "previous"
     start_time: UnixTime
 
 
@@ -134,6 +101,36 @@ class ReopenPeriod(Parameters, kw_only=True):
     by: Reason | None = None
 
 
+class ClosedPeriodPreview(msgspec.Struct, kw_only=True):
+    """The totals that closing a period would freeze, from the ledger up to `position`.
+
+    The differences are relative to what was invoiced for the period: the last settlement of `previous`, or its totals.
+    `previous` is the closing of the period, or the last one that was reopened; null if it was never closed.
+    """
+
+    object: Literal["billing.closed_period_preview"] = "billing.closed_period_preview"
+    aggregated_value: Number
+    billable_difference: Number
+    billable_value: Number
+    count: int
+    counted_from: int | None
+    counted_until: int | None
+    customer: str
+    difference: Number
+    digest: str
+    end_time: int
+    groups: list[ClosedPeriodGroup]
+    last: Number | None
+    livemode: bool
+    meter: str
+    position: int
+    previous: BillingClosedPeriod | None
+    revision: int
+    rules: RulesObject
+    start_time: int
+    sum: Number
+
+
 @operations.post(URL)
 def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
     """Close a period: freeze a customer's totals for an invoice.
@@ -145,26 +142,27 @@ def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
     start, end = from_unix(params.start_time), from_unix(params.end_time)
     closed_period = ledger.metering.periods.close(
         event_name, params.customer, start, end, group_by=params.dimension_group_by_keys,
-        allow_empty=params.allow_empty,
+        allow_empty=params.allow_empty, rules=params.rules,
     )  # fmt: skip
-    candidates = [
-        identified
-        for identified in iter_identified_periods(ledger, event_name, params.customer)
-        if identified.period.closed_at == closed_period.closed_at
-    ]
-    return _to_response(
-        [identified for identified in candidates if (identified.period.start, identified.period.end) == (start, end)][
-            -1
-        ],
-        ledger,
-    )
+    return closed_period_object(identify(ledger, closed_period), ledger)
+
+
+@operations.post(URL + "/preview", Scope.READ)
+def preview_closed_period(context: RequestContext[PreviewPeriod]) -> ClosedPeriodPreview:
+    """Preview closing a period, also one that hasn't ended, or that is closed, as if it was reopened."""
+    params, ledger = context.params, context.ledger
+    preview = ledger.metering.periods.preview(
+        require_event_name(ledger, params.meter), params.customer, from_unix(params.start_time),
+        from_unix(params.end_time), group_by=params.dimension_group_by_keys, rules=params.rules,
+    )  # fmt: skip
+    return _to_preview(preview, ledger)
 
 
 @operations.get(URL, is_large=True)
 def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObject[BillingClosedPeriod]:
     """List closed periods, newest first. With `reopened`, include reopened ones.
 
-    A page has fewer than `limit` periods, and `has_more`, if their groups have more than 4 MB.
+    A page has fewer than `limit` periods, and `has_more`, if their groups and settlements have more than 4 MB.
     """
     params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
     if params.meter is None:
@@ -184,9 +182,9 @@ def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObjec
         return None if identified is None else _sort_key(identified)
 
     page, has_more = paginate_unsorted(
-        selected, _sort_key, decode_cursor, params, lambda identified: len(encode(_groups(identified.period)))
+        selected, _sort_key, decode_cursor, params, lambda identified: variable_size(identified.period)
     )
-    periods = [_to_response(identified, ledger, as_of) for identified in page]
+    periods = [closed_period_object(identified, ledger, as_of) for identified in page]
     return list_response(periods, URL, has_more=has_more)
 
 
@@ -194,7 +192,7 @@ def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObjec
 def retrieve_closed_period(context: RequestContext[RetrieveClosedPeriod]) -> BillingClosedPeriod:
     """Retrieve a closed period, also if it has been reopened."""
     ledger, as_of = context.ledger, parse_as_of(context.params)
-    return _to_response(_find_or_404(ledger, context.path_parameters["id"], as_of), ledger, as_of)
+    return closed_period_object(_find_or_404(ledger, context.path_parameters["id"], as_of), ledger, as_of)
 
 
 @operations.post(URL + "/{id}/reopen")
@@ -210,18 +208,18 @@ def reopen_period(context: RequestContext[ReopenPeriod]) -> BillingClosedPeriod:
             )
         except PeriodNotClosed:  # another request has reopened it
             raise _not_closed_error(object_id) from None
-        return _to_response(IdentifiedPeriod(identified.key, reopened), ledger)
+        return closed_period_object(IdentifiedPeriod(identified.key, reopened), ledger)
     if context.is_retry and (period.reason, period.by) == (reason, by):
-        return _to_response(identified, ledger)
+        return closed_period_object(identified, ledger)
     raise _not_closed_error(object_id)
 
 
-def require_event_name(ledger: ServedLedger, meter_id: str) -> str:
-    """Return the event name of the meter in the parameter `meter`. Raises ApiError."""
+def require_event_name(ledger: ServedLedger, meter_id: str, param: str = "meter") -> str:
+    """Return the event name of the meter in a parameter. Raises ApiError."""
     try:
         return ledger.meter(meter_id).event_name
     except ApiError:
-        raise missing_object("meter", meter_id, "meter", 400) from None
+        raise missing_object("meter", meter_id, param, 400) from None
 
 
 def _find_or_404(ledger: ServedLedger, object_id: str, as_of: datetime | int | None = None) -> IdentifiedPeriod:
@@ -239,50 +237,27 @@ def _sort_key(identified: IdentifiedPeriod) -> tuple[object, ...]:
     return identified.period.closed_at, closed_period_id(identified)
 
 
-def _to_response(
-    identified: IdentifiedPeriod, ledger: ServedLedger, as_of: datetime | int | None = None
-) -> BillingClosedPeriod:
-    period = identified.period
-    reopened_at = period.reopened_at
-    gap_before, gap_after = adjacent_gaps(period, ledger, as_of) if period.is_closed else (None, None)
-    return BillingClosedPeriod(
-        id=closed_period_id(identified),
-        aggregated_value=encode_decimal(period.quantity),
-        billable_value=encode_decimal(period.billable),
-        count=period.count,
-        counted_from=optional_unix(period.counted_from),
-        counted_until=optional_unix(period.counted_until),
-        created=to_unix(period.closed_at),
-        customer=period.customer,
-        digest=period.digest,
-        end_time=to_unix(period.end),
-        gap_after=gap_after,
-        gap_before=gap_before,
-        groups=_groups(period),
-        last=optional_number(period.last),
+def _to_preview(preview: PeriodPreview, ledger: ServedLedger) -> ClosedPeriodPreview:
+    totals, previous = preview.totals, preview.previous
+    return ClosedPeriodPreview(
+        aggregated_value=encode_decimal(totals.quantity),
+        billable_difference=encode_decimal(preview.billable_difference),
+        billable_value=encode_decimal(totals.billable),
+        count=totals.count,
+        counted_from=optional_unix(totals.counted_from),
+        counted_until=optional_unix(totals.counted_until),
+        customer=preview.customer,
+        difference=encode_decimal(preview.difference),
+        digest=totals.digest,
+        end_time=to_unix(preview.end),
+        groups=group_objects(totals.groups),
+        last=optional_number(totals.last),
         livemode=ledger.livemode,
-        meter=encode_id(METER_PREFIX, period.event_name),
-        position=period.position,
-        reopening=None
-        if reopened_at is None
-        else ReopeningDetails(reopened_at=to_unix(reopened_at), reason=period.reason, by=period.by),
-        revision=period.revision,
-        rules=RulesObject.from_rules(period.rules),
-        start_time=to_unix(period.start),
-        status="closed" if period.is_closed else "reopened",
-        sum=encode_decimal(period.sum),
+        meter=encode_id(METER_PREFIX, preview.event_name),
+        position=totals.position,
+        previous=None if previous is None else closed_period_object(identify(ledger, previous), ledger),
+        revision=totals.revision,
+        rules=RulesObject.from_rules(totals.rules),
+        start_time=to_unix(preview.start),
+        sum=encode_decimal(totals.sum),
     )
-
-
-def _groups(period: ClosedPeriod) -> list[ClosedPeriodGroup]:
-    return [
-        ClosedPeriodGroup(
-            aggregated_value=encode_decimal(group.quantity),
-            billable_value=encode_decimal(group.billable),
-            count=group.count,
-            dimensions=group.dimensions,
-            last=optional_number(group.last),
-            sum=encode_decimal(group.sum),
-        )
-        for group in period.groups
-    ]

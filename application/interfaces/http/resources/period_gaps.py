@@ -4,8 +4,8 @@ from datetime import datetime
 
 import msgspec
 
-from .....domain.customer_periods import ClosedPeriod
-from .... import results
+from .....domain.closed_period import ClosedPeriod
+from .... import adjustment_results
 from ..api_types import Number, encode_decimal, to_unix
 from ..ledgers import ServedLedger
 
@@ -31,7 +31,7 @@ def adjacent_gaps(
     return before, after
 
 
-def _to_object(gap: results.PeriodGap) -> PeriodGap:
+def _to_object(gap: adjustment_results.PeriodGap) -> PeriodGap:
     return PeriodGap(
         aggregated_value=encode_decimal(gap.value),
         count=gap.count,
