@@ -247,14 +247,16 @@ def test_adjustments_are_divided_and_selected(tallybook: CommandLine) -> None:
     lines = tallybook.lines("period", "adjustments", "tokens", "--by", "model", "--events")
     assert [line.split() for line in lines[2:5]] == [
         ["acme", "2025-10", "(all)", "1,357", "1,407", "+50", "+50", "0"],
-        ["acme", "2025-10", "large", "1,007", "1,007", "0", "-", "-"],
-        ["acme", "2025-10", "small", "350", "400", "+50", "-", "-"],
+        ["acme", "2025-10", "large", "1,007", "1,007", "0", "0", "-"],
+        ["acme", "2025-10", "small", "350", "400", "+50", "+50", "-"],
     ]
     assert lines[-1].split()[2:] == ["late", "small", "eu", "50", "+50", "not", "recorded", "counted"]
     selected = ("period", "adjustments", "tokens", "--where", "model=small")
     assert tallybook.lines(*selected)[2].split()[2:5] == ["350", "400", "+50"]
     (adjustment,) = tallybook.run_json(*selected, "--by", "region", "--where", "region=eu")
-    assert adjustment["groups"] == [{"dimensions": {"region": "eu"}, "quantity": "150", "difference": "50"}]
+    (group,) = adjustment["groups"]
+    assert (group["dimensions"], group["quantity"], group["difference"]) == ({"region": "eu"}, "150", "50")
+    assert (group["billable"], group["billable_difference"]) == ("150", "50")
     assert tallybook.run_json("period", "adjustments", "tokens", "--where", "model=large") == []
 
 

@@ -13,7 +13,8 @@ COMMANDS = [
     "cancellation list", "cancellation resume", "cancellation revoke", "total", "totals", "summaries", "events",
     "explain", "checkpoint", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint verify-proof",
     "checkpoint prove-consistency", "checkpoint verify-consistency", "verify", "period", "period close",
-    "period list", "period adjustments", "period reopen", "key", "key create", "key list", "key revoke", "rules",
+    "period list", "period adjustments", "period settle", "period reopen", "invoice-lines",
+    "key", "key create", "key list", "key revoke", "rules",
     "rules change", "projection", "projection status", "projection rebuild", "projection diff", "projection promote",
     "projection drop", "projection run", "projection verify",
 ]  # fmt: skip

@@ -91,7 +91,7 @@ def test_a_period_is_not_closed_before_its_grace_period_ends(tmp_path: Path) -> 
 def test_adjustments_show_later_changes_and_their_reasons(tallybook: CommandLine) -> None:
     """An adjustment is signed and belongs to its closed period; the changes of its events add up to the difference."""
     assert tallybook.lines("period", "adjustments", "tokens") == [
-        "No adjustments: no closed period has changed since it was closed."
+        "No adjustments: no closed period has changed since it was closed or settled."
     ]
     record_corrections(tallybook)
     table = [

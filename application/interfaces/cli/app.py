@@ -17,12 +17,13 @@ from . import (
     checkpoints,
     demo,
     explain,
+    invoice_lines,
     meters,
-    period_runs,
     projection,
     queries,
     rules,
     serve,
+    settlements,
     usage,
     usage_import,
 )
@@ -103,7 +104,8 @@ app.command()(queries.events)
 app.command()(explain.explain)
 app.command()(verify)
 app.add_typer(checkpoints.app, name="checkpoint")
-app.add_typer(period_runs.app, name="period")
+app.add_typer(settlements.app, name="period")
+app.command()(invoice_lines.invoice_lines)
 app.add_typer(access_keys.app, name="key")
 app.command()(serve.serve)
 app.add_typer(rules.app, name="rules")

@@ -18,6 +18,10 @@ LedgerOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as one JSON document.")]
 
+MetersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="METER...", help="The meters' event names. All meters by default.", show_default=False),
+]
 MeterArgument = Annotated[str, typer.Argument(metavar="METER", help="The meter's event name.", show_default=False)]
 CustomerArgument = Annotated[
     str | None,
@@ -76,6 +80,9 @@ AnyAgeOption = Annotated[
     ),
 ]
 ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The requester, for the audit trail.")]
+RequesterOption = Annotated[
+    str | None, typer.Option("--requester", metavar="TEXT", help="The requester, for the audit trail.")
+]
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")
 ]

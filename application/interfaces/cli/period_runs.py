@@ -7,18 +7,11 @@ import typer
 
 from . import period_runs_output
 from .option_groups import ClosedPeriodOptions, with_option_groups
-from .options import DEFAULT_LEDGER, AsOfOption, JsonOption, LedgerOption
+from .options import DEFAULT_LEDGER, AsOfOption, JsonOption, LedgerOption, MetersArgument, RequesterOption
 from .periods import FrozenGroupOption, GracePeriodOption, app, require_period
 from .session import interruptible, open_for_query, open_ledger
 from .terminal import progress_bar
 
-MetersArgument = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="METER...", help="The meters' event names. All meters by default.", show_default=False),
-]
-RequesterOption = Annotated[
-    str | None, typer.Option("--requester", metavar="TEXT", help="The requester, for the audit trail.")
-]
 LimitOption = Annotated[
     int | None,
     typer.Option(

@@ -1,7 +1,7 @@
 """The `period` commands."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -22,6 +22,7 @@ from .session import Session, open_for_query, open_ledger
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ...commands.periods import ClosingRules
     from .time_ranges import TimeRange
 
 app = typer.Typer(
@@ -45,6 +46,21 @@ FrozenGroupOption = Annotated[
     list[str] | None,
     typer.Option("--by", metavar="KEY", help="Freeze the parts by the values of this dimension too. Repeatable."),
 ]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be frozen, and the difference to what was invoiced.")
+]
+RulesOption = Annotated[
+    str,
+    typer.Option(
+        "--rules",
+        metavar="previous|current",
+        help="Close a reopened period under the rules of its previous closing, or under the current ones.",
+    ),
+]
+SettledOption = Annotated[bool, typer.Option("--settled", help="Include periods whose adjustments are settled.")]
+RollForwardOption = Annotated[
+    bool, typer.Option("--roll-forward", help="Show how each frozen total became what it is now.")
+]
 ReopenedOption = Annotated[bool, typer.Option("--reopened", help="Include periods that were reopened.")]
 EventsOption = Annotated[bool, typer.Option("--events", help="Also show the meter events that caused each one.")]
 ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="The reason.", show_default=False)]
@@ -60,6 +76,8 @@ def close(
     group_by: FrozenGroupOption = None,
     grace_period: GracePeriodOption = None,
     allow_empty: AllowEmptyOption = False,
+    rules: RulesOption = "previous",
+    dry_run: DryRunOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,6 +85,9 @@ def close(
 
     Later meter events and cancellations do not change it; 'tallybook period adjustments' shows their difference.
     Closing a period again returns the first total. 'tallybook period run' closes it for all customers.
+
+    A period that was reopened is closed under the rules of its previous closing, unless --rules is current. --dry-run
+    shows the difference first, also of a period that is closed.
     """
     require_period(time)
     from datetime import timedelta  # noqa: PLC0415
@@ -76,8 +97,15 @@ def close(
         from ...commands.close_period import close_period  # noqa: PLC0415 - loads the domain
 
         span, _ = session.time_range(time)
+        periods, closing_rules = session.metering.periods, cast("ClosingRules", rules)
+        if dry_run:
+            preview = periods.preview(
+                meter, customer, span.start, span.end, group_by=group_by or (), rules=closing_rules
+            )
+            session.print(preview, partial(periods_output.show_preview, span.timezone))
+            return
         closing = close_period(
-            session.metering.periods, meter, customer, span.start, span.end, group_by or (), allow_empty=allow_empty
+            periods, meter, customer, span.start, span.end, group_by or (), allow_empty=allow_empty, rules=closing_rules
         )
         session.confirm(closing, partial(periods_output.show_closed, span.timezone))
 
@@ -112,6 +140,8 @@ def adjustments(
     customer: CustomerArgument = None,
     *,
     events: EventsOption = False,
+    roll_forward: RollForwardOption = False,
+    settled: SettledOption = False,
     time: ClosedPeriodOptions,
     as_of: AsOfOption = None,
     dimensions: DimensionOptions,
@@ -119,17 +149,22 @@ def adjustments(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is owed on closed periods since they were closed.
+    """Show what is owed on closed periods since they were invoiced.
 
     Shows all closed periods, or those that overlap the given period. The difference is computed under the rules that
     the period was closed with. The difference under the current rules is shown separately and is not owed.
+    'tallybook period settle' records that a credit note or an invoice has it.
     """
     with open_ledger(ledger, as_json) as session:
         span, first, last, known = _overlapped_range(session, time, as_of)
         results = session.metering.periods.adjustments(
-            meter, customer, start=first, end=last, as_of=known, where=dimensions.parse(), group_by=group_by or ()
-        )
-        session.print(results, partial(periods_output.show_adjustments, span.timezone, with_events=events))
+            meter, customer, start=first, end=last, as_of=known, where=dimensions.parse(), group_by=group_by or (),
+            settled=settled,
+        )  # fmt: skip
+        show = partial(periods_output.show_adjustments, span.timezone, with_events=events)
+        if roll_forward:
+            show = partial(periods_output.show_roll_forwards, span.timezone)
+        session.print(results, show)
         _show_gaps_with_usage(session, meter, customer, span, first, last, known)
 
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from zoneinfo import ZoneInfo
 
-    from ....domain.customer_periods import ClosedPeriod, PeriodGroup
+    from ....domain.closed_period import ClosedPeriod, PeriodGroup
+    from ...adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
     from ...commands.close_period import PeriodClosing
-    from ...results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap
+    from ...invoice_results import PeriodPreview
 
 _TOTALS = ("quantity", "billable", "events")
 """The columns of frozen totals."""
@@ -54,6 +55,20 @@ def show_closed(timezone: "ZoneInfo", closing: "PeriodClosing") -> None:
     show_gaps(timezone, closing.gaps)
 
 
+def show_preview(timezone: "ZoneInfo", preview: "PeriodPreview") -> None:
+    """Print what closing a period would freeze, and the difference to what was invoiced."""
+    totals, previous = preview.totals, preview.previous
+    name = f"{preview.event_name}, {format_name(preview.customer)}, {_format_period(preview, timezone)}"
+    say(f"{name} would be closed under rules revision {totals.revision}; nothing is stored")
+    rows = [("would be frozen", *map(format_number, (totals.quantity, totals.billable, totals.count)))]
+    if previous is not None:
+        invoiced = previous.invoiced
+        differences = format_difference(preview.difference), format_difference(preview.billable_difference)
+        rows.append(("invoiced", format_number(invoiced.quantity), format_number(invoiced.billable), ""))
+        rows.append(("difference", *differences, ""))
+    table(("", *_TOTALS), rows, right=_TOTALS)
+
+
 def show_gaps(timezone: "ZoneInfo", gaps: "Sequence[PeriodGap]") -> None:
     """Print one line for each range between closed periods that is in none of them."""
     for gap in gaps:
@@ -68,17 +83,19 @@ def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> Non
         say("No closed periods.")
         return
     keys = dimension_keys(group for period in periods for group in period.groups)
-    columns = ("customer", "period", *_TOTALS, "closed at", "reopened")
+    columns = ("customer", "period", *_TOTALS, "closed at", "settled", "reopened")
     columns = (*columns[:2], *dimension_titles(keys, columns), *columns[2:])
     rows = [
         (period.customer, _format_period(period, timezone), *cells,
-         format_time(period.closed_at.replace(microsecond=0)), _format_reopening(period))
+         format_time(period.closed_at.replace(microsecond=0)), _format_settlements(period), _format_reopening(period))
         for period in periods
         for cells in _part_cells(period, keys)
     ]  # fmt: skip
-    if all(period.is_closed for period in periods):
-        last = len(columns) - 1
-        columns, rows = without_column(last, columns), [without_column(last, row) for row in rows]
+    is_reopened, is_settled = (any(not one.is_closed for one in periods), any(one.settlements for one in periods))
+    for column, is_used in (("reopened", is_reopened), ("settled", is_settled)):
+        if not is_used:
+            index = columns.index(column)
+            columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
     table(columns, rows, right=_TOTALS, whole=("period", "closed at"))
 
 
@@ -88,21 +105,59 @@ def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], 
     With `with_events`, the events that caused it are printed too.
     """
     if not adjustments:
-        say("No adjustments: no closed period has changed since it was closed.")
+        say("No adjustments: no closed period has changed since it was closed or settled.")
         return
-    numbers = ("frozen", "now", "difference", "billable difference", "rules difference")
+    numbers = ("frozen", "settled", "now", "difference", "billable difference", "rules difference")
     keys = dimension_keys(group for adjustment in adjustments for group in adjustment.groups)
     columns = ("customer", "period", *dimension_titles(keys, ("customer", "period", *numbers)), *numbers)
     rows = [row for adjustment in adjustments for row in _adjustment_rows(adjustment, keys, timezone)]
+    if not any(adjustment.period.settlements for adjustment in adjustments):
+        index = columns.index("settled")
+        columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
     table(columns, rows, right=numbers, whole=("period",))
     for adjustment in adjustments if with_events else ():
         period, difference = adjustment.period, format_difference(adjustment.difference)
         say()
-        say(f"{format_name(period.customer)}, {_format_period(period, timezone)}: {difference} since it was closed")
+        since = "settled" if period.settlements else "closed"
+        say(f"{format_name(period.customer)}, {_format_period(period, timezone)}: {difference} since it was {since}")
         if adjustment.events:
             _show_events(adjustment.events, timezone)
         else:
             say("No event: only the rules were changed.")
+
+
+_ROLL_FORWARD = (
+    "frozen", "late", "cancelled", "superseded", "restored", "recalculated", "now", "settled", "open", "by rules",
+)  # fmt: skip
+
+_OPTIONAL_PARTS = ("late", "cancelled", "superseded", "restored", "recalculated", "settled", "by rules")
+"""The columns that aren't shown if they are zero for all periods."""
+
+
+def show_roll_forwards(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"]) -> None:
+    """Print how the frozen total of each closed period that has changed became what it is now."""
+    if not adjustments:
+        say("No adjustments: no closed period has changed since it was closed or settled.")
+        return
+    rows = [
+        (
+            adjustment.period.customer,
+            _format_period(adjustment.period, timezone),
+            *(_roll_forward_cell(adjustment, column) for column in _ROLL_FORWARD),
+        )
+        for adjustment in adjustments
+    ]
+    columns = ("customer", "period", *_ROLL_FORWARD)
+    for column in _OPTIONAL_PARTS:
+        index = columns.index(column)
+        if all(row[index] == "0" for row in rows):
+            columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
+    table(columns, rows, right=_ROLL_FORWARD, whole=("period",))
+
+
+def _roll_forward_cell(adjustment: "Adjustment", column: str) -> str:
+    value = getattr(adjustment.roll_forward, column.replace(" ", "_"))
+    return format_number(value) if column in {"frozen", "now"} else format_difference(value)
 
 
 def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
@@ -112,6 +167,8 @@ def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
     say(f"{period.event_name}, {customer}, {name} is reopened{requester}")
     closed_at = format_time(period.closed_at.replace(microsecond=0))
     say(f"The total frozen at {closed_at} was {format_number(period.quantity)}; it stays in the ledger.")
+    if period.settlements:
+        say(f"Withdraw its settlements too: {_format_settlements(period)}")
 
 
 def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> None:
@@ -143,26 +200,27 @@ def _adjustment_rows(adjustment: "Adjustment", keys: Sequence[str], timezone: "Z
     period = adjustment.period
     cells = (period.customer, _format_period(period, timezone))
     others = (format_difference(adjustment.billable_difference), format_difference(adjustment.rules_difference))
-    frozen = _frozen(adjustment)
+    frozen, settled = adjustment.roll_forward.frozen, adjustment.roll_forward.settled
     frozen_text = format_number(period.quantity if frozen == period.quantity else frozen)  # with its original digits
-    yield (*cells, *group_cells(keys, {}), frozen_text, *_change(adjustment), *others)
+    yield (*cells, *group_cells(keys, {}), frozen_text, format_difference(settled), *_change(adjustment), *others)
     for group in adjustment.groups:
-        dimensions = group_cells(keys, group.dimensions)
-        yield (*cells, *dimensions, format_number(_frozen(group)), *_change(group), "-", "-")
+        dimensions, invoiced = group_cells(keys, group.dimensions), format_number(_invoiced(group))
+        billable_difference = format_difference(group.billable_difference)
+        yield (*cells, *dimensions, invoiced, "-", *_change(group), billable_difference, "-")
 
 
-def _frozen(adjustment: "Adjustment | GroupAdjustment") -> "Decimal":
-    """Return the quantity when the period was closed: of the selected dimension values only."""
+def _invoiced(group: "GroupAdjustment") -> "Decimal":
+    """Return the quantity of a group when the period was closed, or last settled."""
     from ....domain.decimals import EXACT_CONTEXT  # noqa: PLC0415 - loads the domain
 
-    return EXACT_CONTEXT.subtract(adjustment.quantity, adjustment.difference)
+    return EXACT_CONTEXT.subtract(group.quantity, group.difference)
 
 
 def _change(adjustment: "Adjustment | GroupAdjustment") -> tuple[str, str]:
     return format_number(adjustment.quantity), format_difference(adjustment.difference)
 
 
-def _format_period(period: "ClosedPeriod", timezone: "ZoneInfo") -> str:
+def _format_period(period: "ClosedPeriod | PeriodPreview", timezone: "ZoneInfo") -> str:
     from .time_ranges import format_period  # noqa: PLC0415 - loads the domain
 
     return format_period(period.start, period.end, timezone)
@@ -172,3 +230,9 @@ def _format_reopening(period: "ClosedPeriod") -> str:
     if period.reopened_at is None:
         return ""
     return f"{format_time(period.reopened_at.replace(microsecond=0))}{format_requester(period.reason, period.by)}"
+
+
+def _format_settlements(period: "ClosedPeriod") -> str:
+    """Return the signed differences that were settled, each with its document."""
+    settled = ((format_difference(one.difference), format_name(one.document)) for one in period.settlements)
+    return ", ".join(f"{difference} by {document}" for difference, document in settled)

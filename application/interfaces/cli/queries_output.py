@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
     from decimal import Decimal
 
-    from ....domain.customer_periods import ClosedPeriod
+    from ....domain.closed_period import ClosedPeriod
     from ...results import MeterEventView, Total
     from .time_ranges import TimeRange
 

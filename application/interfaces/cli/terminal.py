@@ -31,9 +31,9 @@ class Advance(Protocol):
         ...
 
 
-def say(line: str = "") -> None:
-    """Print one line of text."""
-    typer.echo(printable(line))
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print one line of text, on stderr with `err`."""
+    typer.echo(printable(line), err=err)
 
 
 def printable(text: str) -> str:
