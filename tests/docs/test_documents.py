@@ -34,6 +34,7 @@ GUIDES = [
             "correct-a-wrong-report",
             "take-back-a-wrong-import",
             "close-a-month",
+            "from-usage-to-an-invoice",
             "why-was-i-charged-this",
             "change-a-rule",
             "change-rules-on-a-date",

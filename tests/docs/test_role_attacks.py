@@ -86,22 +86,6 @@ def test_the_recorder_role_can_not_append(
         insert("api", stream, topic, state(**fields), changes.get("position", HEAD + 1))
 
 
-@pytest.mark.parametrize("time_format", ["now", "%Y%m%d", "%Y-%m-%dT%H:%M:%S", "%Y%m%dT%H%M%SZ", "%Y-%m-%d %H:%M:%SZ"])
-def test_the_recorder_role_appends_no_time_that_only_the_database_reads(attacked: None, time_format: str) -> None:
-    """The program reads 20261130 as seconds since 1970; in a timezone of the session, it is a midnight of now."""
-    now = datetime.now(UTC)
-    midnight = f"<x>+{now.hour:02}:{now.minute:02}" if time_format == "%Y%m%d" else "UTC"
-    event_state = state(recorded_at=now.strftime(time_format))
-    with closing(connect_as("api")) as connection, connection.transaction():
-        connection.execute("SELECT set_config('timezone', %s, true)", (midnight,))
-        connection.execute("INSERT INTO tallybook.append_lock SELECT WHERE false")
-        with pytest.raises(DENIED):
-            connection.execute(
-                f"INSERT INTO {EVENTS} VALUES (%s, %s, 1, %s, %s)".encode(),
-                (HEAD + 1, "period/tokens/acme", "PeriodClosed", event_state.encode()),
-            )
-
-
 def test_a_repeated_json_key_does_not_hide_a_time(attacked: None) -> None:
     """The program reads the last of several values of a key; so does the policy."""
     hidden = state().removesuffix("}") + ', "recorded_at": "2020-01-01T00:00:00Z"}'
@@ -124,9 +108,10 @@ def test_nul_characters_do_not_hide_a_time(attacked: None) -> None:
     """Neither in a key that resembles the one of a time, nor in the time."""
     late = state(recorded_ago=timedelta(hours=1))
     now = datetime.now(UTC).isoformat()
-    for event_state in (json.dumps(json.loads(late) | {"recorded_at\0": now}), state(recorded_at=f"{now}\0")):
-        with pytest.raises(DENIED):
-            insert("api", "event/x", "UsageRecorded", event_state)
+    with pytest.raises(DENIED):
+        insert("api", "event/x", "UsageRecorded", json.dumps(json.loads(late) | {"recorded_at\0": now}))
+    with pytest.raises(errors.DataError):
+        insert("api", "event/x", "UsageRecorded", state(recorded_at=f"{now}\0"))
 
 
 def test_an_open_transaction_does_not_shift_the_clock(attacked: None) -> None:
