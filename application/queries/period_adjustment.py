@@ -106,7 +106,7 @@ def _without_long_text(change: VerdictChange) -> VerdictChange:
     """Return a change whose unique value is what stands for it: a period may have many long ones."""
     if change.before is None or change.now.record.unique_value is None:
         return change
-    return VerdictChange(*(_shortened(verdict) for verdict in change))
+    return VerdictChange(_shortened(change.now), _shortened(change.before))
 
 
 def _shortened(verdict: UsageVerdict) -> UsageVerdict:
