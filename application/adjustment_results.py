@@ -42,11 +42,12 @@ class RollForward:
     `frozen` + `late` + `cancelled` + `superseded` + `restored` + `recalculated` = `now`, and
     `frozen` + `settled` + `open` = `now`.
 
-    `late` is the usage that was recorded after the closing. `cancelled` and `superseded` usage counted in the closing.
-    `restored` usage did not, because it was cancelled or superseded then. `recalculated` usage counts in both, with
-    another contribution: under the formula max, the second largest value counts if the largest is cancelled.
-    `settled` was settled by credit notes or invoices, and `open` is owed. `by_rules` is what the current rules would
-    add; it is not owed.
+    Each part is the sum of the changes from the closing to the first settlement, from there to the next one, and from
+    the last one until now. `late` is usage that was recorded in such a step. `cancelled` and `superseded` usage counted
+    at its start. `restored` usage did not, because it was cancelled or superseded then. `recalculated` usage counts at
+    both ends, with another contribution: under the formula max, the second largest value counts if the largest is
+    cancelled. `settled` was settled by credit notes or invoices, and `open` is owed. `by_rules` is what the current
+    rules would add; it is not owed.
     """
 
     frozen: Decimal

@@ -26,6 +26,7 @@ from .ledger.ledger import Ledger
 from .queries.comparison import GenerationComparison
 from .queries.dimension_query import Where
 from .queries.events import EventQueries
+from .queries.explanations import ExplanationQueries
 from .queries.freshness import FreshReadModels
 from .queries.meter_query import MeterQueryFactory
 from .queries.totals import TotalQueries
@@ -67,6 +68,7 @@ class Metering:
         meter_queries = MeterQueryFactory(ledger, self._fresh_read_models)
         self._total_queries = TotalQueries(ledger, meter_queries, self._projector)
         self._event_queries = EventQueries(ledger, meter_queries)
+        self._explanations = ExplanationQueries(ledger, meter_queries)
         self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.catch_up)
         self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)
         self.meters = MeterCommands(ledger, DerivedMeterCommands(ledger, self._generations, clock), clock)
@@ -281,9 +283,13 @@ class Metering:
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
+        closed: bool = False,
     ) -> Explanation:
-        """Return every meter event behind a total with its verdict; the contributions add up to the total."""
-        return self._event_queries.explain(event_name, customer, start, end, as_of, where, group_by)
+        """Return every meter event behind a total with its verdict; the contributions add up to the total.
+
+        With `closed`, it is the frozen total of the closed period [start, end), under its rules.
+        """
+        return self._explanations.explain(event_name, customer, start, end, as_of, where, group_by, closed)
 
     def open_explanation(
         self,
@@ -295,6 +301,7 @@ class Metering:
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
+        closed: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[ExplanationStream]:
         """Explain a total of any number of meter events: they are read while they are iterated, inside a `with` block.
@@ -302,7 +309,9 @@ class Metering:
         Before the block, all usage is read for the total; `progress` is called with the number of events read so far.
         After the block, reading events raises RuntimeError.
         """
-        return self._event_queries.open_explanation(event_name, customer, start, end, as_of, where, group_by, progress)
+        return self._explanations.open_explanation(
+            event_name, customer, start, end, as_of, where, group_by, closed, progress
+        )
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live read models and all closed periods with a new fold of the ledger."""

@@ -18,7 +18,14 @@ from pydantic import Field
 from .aggregate import Aggregate
 from .closed_period import ClosedPeriod, PeriodGroup, PeriodTotals, Settlement
 from .decimals import EXACT_CONTEXT, PlainDecimal
-from .errors import AdjustmentNotFound, InvalidTimeRange, PeriodNotClosed, PeriodOverlaps, SettlementExists
+from .errors import (
+    AdjustmentNotFound,
+    InvalidTimeRange,
+    PeriodNotClosed,
+    PeriodOverlaps,
+    PeriodSettled,
+    SettlementExists,
+)
 from .policy import AcceptancePolicy
 from .rules import Rules
 from .text import abbreviated_repr
@@ -205,13 +212,29 @@ class CustomerPeriods(Aggregate):
         return self.closed_periods[-1]
 
     def reopen(
-        self, start: datetime, end: datetime, *, reason: str | None, by: str | None, at: datetime
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        reason: str | None,
+        by: str | None,
+        at: datetime,
+        withdraw_settlements: bool = False,
     ) -> ClosedPeriod:
         """Reopen [start, end) and return its closing, which stays in the history with the reason and the author.
 
-        Raises InvalidTimeRange or PeriodNotClosed.
+        Raises InvalidTimeRange or PeriodNotClosed, or PeriodSettled if it has settlements that aren't withdrawn.
         """
         closed_period = self._require_closed(start, end)
+        if closed_period.settlements and not withdraw_settlements:
+            documents = ", ".join(abbreviated_repr(one.document) for one in closed_period.settlements[-3:])
+            raise PeriodSettled(
+                f"Adjustments of the period were settled by {documents}. Reopening it withdraws these documents too: "
+                "the next closing is billed in full. Set withdraw_settlements if they are withdrawn. Otherwise leave "
+                "the period closed: what has changed since is owed as an adjustment.",
+                field="withdraw_settlements",
+                value=False,
+            )
         index = self.closed_periods.index(closed_period)
         self.trigger_event(
             self.PeriodReopened, timestamp=at, event_name=self.event_name, customer=self.customer,
@@ -263,12 +286,7 @@ class CustomerPeriods(Aggregate):
     def _require_closed(self, start: datetime, end: datetime) -> ClosedPeriod:
         closed_period = self.find_closed(start, end)
         if closed_period is None:
-            raise PeriodNotClosed(
-                f"The period from {start} to {end} of {abbreviated_repr(self.customer)} on {self.event_name!r} "
-                "is not closed.",
-                field="start",
-                value=start,
-            )
+            raise period_not_closed(self.event_name, self.customer, start, end)
         return closed_period
 
     @classmethod
@@ -284,6 +302,15 @@ class CustomerPeriods(Aggregate):
             originator_id=cls.stream_id(event_name, customer), originator_version=version + 1, recorded_at=at,
             event_name=event_name, customer=customer, start=bounds[0], end=bounds[1], **dict(totals),
         )  # fmt: skip
+
+
+def period_not_closed(event_name: str, customer: str, start: datetime, end: datetime) -> PeriodNotClosed:
+    """Return the error that a period is not closed."""
+    return PeriodNotClosed(
+        f"The period from {start} to {end} of {abbreviated_repr(customer)} on {event_name!r} is not closed.",
+        field="start",
+        value=start,
+    )
 
 
 def nothing_owed(period: ClosedPeriod, position: int) -> AdjustmentNotFound:

@@ -11,7 +11,7 @@ A line is one of
     revoke  b  at=10:50  of=seats  reason=mistake  revoke the cancellation of b
     close   acme seats 10 11  at=11T02:00          close 10 November, now or at a time; `by region` adds groups
     close   acme seats 10 11  rules=current        close 10 November, which was reopened, under the current rules
-    reopen  acme seats 10 11  reason=error  by=ops reopen the closed period
+    reopen  acme seats 10 11  reason=error  by=ops reopen the closed period; withdraw=yes withdraws its settlements
     settle  acme seats 10 11  document=CN-1  by=fi settle the adjustment, now or as of a position: position=7
     deactivate seats        reactivate seats       rename seats Chairs
     change  seats  sum per day by region           change the rules; customer=account and value=size name keys
@@ -161,8 +161,10 @@ class Ledger:
 
     def _reopen(self, plain: list[str], options: dict[str, str]) -> str:
         customer, event_name, start, end = plain
-        reason, by = options["reason"], options.get("by")
-        self.metering.periods.reopen(event_name, customer, moment(start), moment(end), reason=reason, by=by)
+        self.metering.periods.reopen(
+            event_name, customer, moment(start), moment(end), reason=options["reason"], by=options.get("by"),
+            withdraw_settlements="withdraw" in options,
+        )  # fmt: skip
         return "reopened"
 
     def _settle(self, plain: list[str], options: dict[str, str]) -> str:

@@ -6,10 +6,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from ...domain.closed_period import ClosedPeriod
-from ...domain.customer_periods import CustomerPeriods, nothing_owed
-from ...domain.errors import InvalidAsOf, PeriodNotClosed
+from ...domain.customer_periods import CustomerPeriods, nothing_owed, period_not_closed
+from ...domain.errors import InvalidAsOf
 from ...domain.policy import AcceptancePolicy
-from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc, from_microseconds
 from ..invoice_results import InvoiceLine, InvoiceLines, LineSettlement
 from ..ledger.ledger import Ledger
@@ -76,11 +75,7 @@ class InvoiceLineCommands(PeriodQueries):
             if (adjustment.period.start, adjustment.period.end) == (start, end) and adjustment.is_open:
                 return self._settler.settle(OpenAdjustment.of(adjustment), document, by)
         if closed is None:
-            raise PeriodNotClosed(
-                f"The period from {start} to {end} of {abbreviated_repr(customer)} on {event_name!r} is not closed.",
-                field="start",
-                value=start,
-            )
+            raise period_not_closed(event_name, customer, start, end)
         raise nothing_owed(closed, self._position(as_of))
 
     def invoice_lines(

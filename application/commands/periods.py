@@ -156,15 +156,19 @@ class PeriodCommands(InvoiceLineCommands):
         *,
         reason: str,
         by: str | None = None,
+        withdraw_settlements: bool = False,
     ) -> ClosedPeriod:
         """Reopen a closed period, so that it can be closed again with new totals, and return what was closed.
 
-        The first closing stays in the ledger, with its settlements, the reason and the requester. Its invoice, and the
-        documents of its settlements, are withdrawn: the next closing is billed in full. Raises PeriodNotClosed.
+        The first closing stays in the ledger, with its settlements, the reason and the requester. Its invoice is
+        withdrawn: the next closing is billed in full. Therefore the documents of its settlements must be withdrawn too;
+        without `withdraw_settlements`, a period with settlements is not reopened. Raises PeriodNotClosed or
+        PeriodSettled.
         """
         event_name, customer = require_event_name(event_name), require_customer(customer)
         start, end, _ = require_time_range(start, end)
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
+        withdraw = require_bool(withdraw_settlements, "withdraw_settlements")
         while True:
             periods = self._ledger.customer_periods(event_name, customer)
             if periods is None:
@@ -174,7 +178,7 @@ class PeriodCommands(InvoiceLineCommands):
                     field="start",
                     value=start,
                 )
-            closed = periods.reopen(start, end, reason=reason, by=by, at=self._now())
+            closed = periods.reopen(start, end, reason=reason, by=by, at=self._now(), withdraw_settlements=withdraw)
             try:
                 self._ledger.append(periods.collect_events())
             except IntegrityError:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from eventsourcing.persistence import IntegrityError
 
 from ...domain.closed_period import ClosedPeriod, PeriodTotals
-from ...domain.customer_periods import CustomerPeriods, nothing_owed
+from ...domain.customer_periods import CustomerPeriods
 from ...domain.decimals import PlainDecimal
 from ...domain.errors import AdjustmentNotFound, SettlementExists
 from ...domain.policy import AcceptancePolicy
+from ...domain.text import abbreviated_repr
 from ..adjustment_results import Adjustment
 from ..interruption import check_interruption
 from ..invoice_results import LineSettlement, UnsettledAdjustment
@@ -105,7 +106,13 @@ class Settler:
             totals = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
             closed = periods.close(period.start, period.end, totals, at=at, policy=self._policy)
         if closed is None or (closed.position, closed.digest) != (period.position, period.digest):
-            raise nothing_owed(closed or period, position)  # the period was reopened since
+            raise AdjustmentNotFound(
+                f"The period from {period.start} to {period.end} of {abbreviated_repr(period.customer)} on "
+                f"{period.event_name!r} was reopened after position {position}: the adjustment is that of a closing "
+                "that is withdrawn.",
+                field="start",
+                value=period.start,
+            )
         return periods.settle(
             period.start, period.end, quantity=adjustment.quantity, billable=adjustment.billable, position=position,
             document=document, by=by, at=at,

@@ -53,13 +53,16 @@ class MeterInvoiceLines:
         self._open: Callable[[AsOf], OpenMeter] = cache(partial(meter_queries.open_meter, read_models, event_name))
 
     def usage(self, bounds: Bounds) -> Iterator[InvoiceLine]:
-        """Yield the usage of the closed periods that end after the start of a range, up to its end."""
+        """Yield the usage of the closed periods that end after the start of a range, up to its end.
+
+        A closing without usage has no line, unless it replaces one that was reopened.
+        """
         recorder, (start, end) = self._ledger.ledger_recorder, bounds
         closings = (
             (closing, known.reopened.get(closing.bounds))
             for known in read_closings(recorder, self._event_name, self._customer, self._as_of)
             for closing in known.closings
-            if start < closing.bounds[1] <= end
+            if start < closing.bounds[1] <= end and (closing.closing.count or closing.bounds in known.reopened)
         )
         while batch := list(islice(closings, _CLOSINGS_PER_READ)):
             replaced = {closing.stored_at: _billed(reopened) for closing, reopened in batch}

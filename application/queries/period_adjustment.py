@@ -72,15 +72,15 @@ class AdjustmentCalculator:
         """
         rules, invoiced, as_of = period.rules, period.invoiced, _as_of_including(self._meter.as_of, period)
         view = self._views.at_closing(period)
-        since_closing = _Changes(view, period, period.position, as_of)
-        changes = _Changes(view, period, invoiced.position, as_of) if period.settlements else since_closing
-        quantity, is_partial = changes.quantity_now, self._views.is_partial
-        frozen = since_closing.quantity_before if is_partial else period.quantity
+        steps = _steps(view, period, as_of)
+        changes, quantity, is_partial = steps[-1], steps[-1].quantity_now, self._views.is_partial
+        frozen = steps[0].quantity_before if is_partial else period.quantity
         quantity_before = changes.quantity_before if is_partial else invoiced.quantity
         billable_before = rules.billable(quantity_before) if is_partial else invoiced.billable
         current_quantity = _quantity_under_current_rules(self._views, period, as_of)
         rules_difference = ZERO if current_quantity is None else EXACT_CONTEXT.subtract(current_quantity, quantity)
-        if not since_closing.events and quantity == quantity_before and (is_late or not rules_difference):
+        changed = [change for step in steps for change in step.events]
+        if not changed and quantity == quantity_before and (is_late or not rules_difference):
             return None
         difference = EXACT_CONTEXT.subtract(quantity, quantity_before)
         fields = event_view_fields(self._ledger, [change.event.now for change in changes.events], view)
@@ -96,7 +96,7 @@ class AdjustmentCalculator:
                 AdjustingEvent(*of_event, before=change.verdict_before, change=change.difference)
                 for of_event, change in zip(fields, changes.events, strict=True)
             ),
-            roll_forward=_roll_forward(since_closing.events, frozen, quantity, difference, rules_difference),
+            roll_forward=_roll_forward(changed, frozen, quantity, difference, rules_difference),
             groups=_group_adjustments(view, rules, changes),
             is_late=is_late,
         )
@@ -128,6 +128,14 @@ def _with_long_texts(changed: list[_Change], read_again: Callable[[], Iterator[V
         return changed
     whole = {change.now.record.position: change for change in read_again() if change.now.record.position in shortened}
     return [change._replace(event=whole.get(change.event.now.record.position, change.event)) for change in changed]
+
+
+def _steps(view: UsageView, period: ClosedPeriod, as_of: AsOf | None) -> list[_Changes]:
+    """Return the changes from the closing to each settlement, and from the last one until now."""
+    settled_at = [settlement.position for settlement in period.settlements]
+    ends = [*(AsOf(position=position) for position in settled_at), as_of]
+    starts = [period.position, *settled_at]
+    return [_Changes(view, period, start, end) for start, end in zip(starts, ends, strict=True)]
 
 
 def _roll_forward(

@@ -41,6 +41,7 @@ from .closed_periods import (
     PeriodNotClosed,
     PeriodNotEnded,
     PeriodOverlaps,
+    PeriodSettled,
     SettlementExists,
 )
 from .access_keys import AccessKeyNotFound, InvalidAccessKey
@@ -115,6 +116,7 @@ __all__ = [
     "PeriodNotClosed",
     "PeriodNotEnded",
     "PeriodOverlaps",
+    "PeriodSettled",
     "PermissionDenied",
     "PreviewChanged",
     "ProjectionStopped",

@@ -37,6 +37,13 @@ class SettlementExists(Conflict):
     http_status = 400
 
 
+class PeriodSettled(Conflict):
+    """Adjustments of the closed period were settled: reopening it withdraws these documents too."""
+
+    code = "period_settled"
+    http_status = 400
+
+
 class CustomerWithoutUsage(NotFound):
     """The customer of a period to close never had usage on this meter."""
 

@@ -22,7 +22,7 @@ PUBLIC_MODULES = ("tallybook.domain.errors.", "tallybook.application.results")
 OTHER_STATUS = {
     "MeterNotFound": 400, "MeterAlreadyExists": 400, "DuplicateMeterEvent": 400, "PeriodOverlaps": 400,
     "PeriodNotClosed": 400, "CustomerWithoutUsage": 400, "BillingRunInProgress": 400,
-    "AdjustmentNotFound": 400, "SettlementExists": 400,
+    "AdjustmentNotFound": 400, "SettlementExists": 400, "PeriodSettled": 400,
     "InvalidAccessKey": 401, "DatabasePermissionDenied": 503, "ReadModelsMissing": 503,
     "RowRejected": 503,
 }  # fmt: skip

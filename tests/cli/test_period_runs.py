@@ -83,7 +83,10 @@ def test_usage_of_a_late_customer_is_an_adjustment(tallybook: CommandLine) -> No
     tallybook.run("period", "run", *OCTOBER)
     record_tokens(tallybook, "req-9", "omega", "70", "2025-10-20T09:00:00")
     lines = tallybook.lines("period", "status", *OCTOBER)
-    assert lines[3:] == ["tokens        2      1      0                    0                 0", "All usage is billed."]
+    assert lines[3:] == [
+        "tokens        2      1      0                    0                 0",
+        "All usage is billed, or owed as an adjustment.",
+    ]
     (adjustment,) = tallybook.run_json("period", "adjustments", "tokens")
     assert (adjustment["period"]["customer"], adjustment["difference"], adjustment["is_late"]) == ("omega", "70", True)
     assert tallybook.lines("period", "adjustments", "tokens", "omega")[2].split()[:4] == ["omega", "2025-10", "0", "70"]

@@ -65,6 +65,7 @@ def test_invoice_lines_are_printed_and_settled(tallybook: CommandLine) -> None:
         "─────────────────────────────────────────────────────────",
         "acme       tokens   2025-10   usage      3,020      3,020",
         "zeta       tokens   2025-10   usage          7          7",
+        "tokens: 2 lines, billable 3,027",
         "2 lines, as of ledger position 12",
     ]
     result = tallybook.run("invoice-lines", "tokens", *NOVEMBER, "--settle", "run 11", "--as-of", "12")
@@ -73,6 +74,7 @@ def test_invoice_lines_are_printed_and_settled(tallybook: CommandLine) -> None:
         "──────────────────────────────────────────────────────────────────────────────",
         "acme       tokens   2025-10   adjustment        +30        +30           3,020",
         "omega      tokens   2025-10   late usage        +70        +70               0",
+        "tokens: 2 lines, billable 100",
         "2 lines, as of ledger position 12",
     ]
     assert result.stderr == "2 adjustments settled by run 11, as of position 12\n"

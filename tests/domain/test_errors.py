@@ -80,13 +80,17 @@ def periods_closed_yesterday() -> CustomerPeriods:
     return periods
 
 
-def settle_call(start: object, end: object, position: int, document: str = "CN-7") -> Call:
+def settle_call(
+    start: object, end: object, position: int, document: str = "CN-7", *, then_reopen: bool = False
+) -> Call:
     """Return a call that settles a period, of which yesterday is settled by CN-7 as of position 5."""
 
     def call(_: Metering) -> object:
         periods = periods_closed_yesterday()
         totals = {"quantity": Decimal(3), "billable": Decimal(3), "by": None, "at": NOW}
         periods.settle(*YESTERDAY, **totals, position=5, document="CN-7")  # type: ignore[arg-type]
+        if then_reopen:
+            return periods.reopen(start, end, reason="why", by=None, at=NOW)
         return periods.settle(start, end, **totals, position=position, document=document)  # type: ignore[arg-type]
 
     return call
@@ -334,6 +338,7 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ("settlement_exists", "document", settle_call(*YESTERDAY, position=9)),
     ("adjustment_not_found", "start", settle_call(*YESTERDAY, position=5, document="CN-8")),
     ("adjustment_not_found", "start", settle_call(*YESTERDAY, position=4, document="CN-8")),
+    ("period_settled", "withdraw_settlements", settle_call(*YESTERDAY, position=5, then_reopen=True)),
     ("parameter_invalid", "document", lambda metering: metering.periods.settle("calls", "acme", *DAY, document="")),
     (
         "parameter_invalid",

@@ -50,7 +50,9 @@ def reopen(number: int) -> Step:
     def step(reference: ReferenceLedger) -> None:
         if closed := reference.metering.periods.list("calls"):
             period = closed[number % len(closed)]
-            reference.metering.periods.reopen("calls", period.customer, period.start, period.end, reason="why")
+            reference.metering.periods.reopen(
+                "calls", period.customer, period.start, period.end, reason="why", withdraw_settlements=True
+            )
 
     return step
 

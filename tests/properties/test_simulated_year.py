@@ -200,7 +200,7 @@ class Year:
                 bounds = period.start, period.end
                 periods, key = self.metering.periods, Key(meter, period.customer, period.start)
                 preview = periods.preview(meter, period.customer, *bounds)
-                periods.reopen(meter, period.customer, *bounds, reason="wrong address")
+                periods.reopen(meter, period.customer, *bounds, reason="wrong figures", withdraw_settlements=True)
                 again = periods.close(meter, period.customer, *bounds, allow_empty=True)
                 assert (again.quantity, again.billable) == (preview.totals.quantity, preview.totals.billable)
                 if period.end <= month_start(month):

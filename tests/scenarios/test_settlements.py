@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from tallybook.application import InvalidAsOf, Metering
+from tallybook.application import InvalidAsOf, InvalidParameter, Metering, PeriodNotClosed
 
 from ..notation import Ledger, moment
 
@@ -124,6 +124,53 @@ def test_a_roll_forward_leads_from_the_closing_to_the_present(ledger: Ledger) ->
     assert ledger.roll_forwards("calls") == [
         "acme 10: 8, late +7, cancelled -3, superseded -5, restored +7, settled -2, open +8, now 14"
     ]
+
+
+def test_a_roll_forward_has_what_was_settled_and_cancelled_since(ledger: Ledger) -> None:
+    """Late usage that a settlement has, and that is cancelled afterwards, is late and cancelled."""
+    ledger.given(f"""
+        {CLOSED}
+        11:00  acme calls 100  id=late  recorded=11T02:00
+        settle  acme calls 10 11  document=INV-8
+        cancel late
+        11:00  acme calls 7  id=later  recorded=11T03:00
+    """)
+    assert ledger.roll_forwards("calls") == ["acme 10: 8, late +107, cancelled -100, settled +100, open -93, now 15"]
+    assert ledger.adjustments("calls") == ["acme 10: -93, late cancelled -100, later counted +7"]
+
+
+def test_a_closing_is_explained_under_its_own_rules(ledger: Ledger) -> None:
+    """Also one that was closed again after a change of rules."""
+    ledger.given(f"""
+        {CLOSED}
+        change calls  max
+        reopen acme calls 10 11  reason=address
+        close  acme calls 10 11
+        cancel a
+    """)
+    (closed,) = ledger.metering.periods.list("calls")
+    explanation = ledger.metering.explain("calls", "acme", moment("10"), moment("11"), closed=True)
+    assert (explanation.total.value, explanation.digest, explanation.revision) == (closed.quantity, closed.digest, 1)
+    assert [(event.identifier, event.contribution) for event in explanation.events] == [("a", 5), ("b", 3)]
+    for customer, day in (("acme", "09"), (None, "10")):
+        with pytest.raises((PeriodNotClosed, InvalidParameter)):
+            ledger.metering.explain("calls", customer, moment(day), moment("11"), closed=True)
+
+
+def test_a_closing_without_usage_has_no_line(ledger: Ledger) -> None:
+    """Unless it replaces one that was reopened."""
+    ledger.given(f"""
+        {CLOSED}
+        close  beta calls 10 11
+        11:00  zeta calls 4  id=late  recorded=11T02:00
+        settle  zeta calls 10 11  document=INV-8
+        cancel a
+        cancel b
+        reopen acme calls 10 11  reason=withdrawn
+    """)
+    assert ledger.invoice_lines("10", "11") == []
+    ledger.given("close  acme calls 10 11")
+    assert ledger.invoice_lines("10", "11") == ["acme calls 10: 0, billed 8"]
 
 
 def test_a_cancelled_maximum_recalculates_the_next_one(ledger: Ledger) -> None:
@@ -274,7 +321,10 @@ def test_a_reopened_closing_keeps_its_settlements(ledger: Ledger) -> None:
         11:00  acme calls 2  id=late  recorded=11T02:00
         settle  acme calls 10 11  document=INV-8
         cancel b
-        reopen acme calls 10 11  reason=withdrawn  by=ops
+    """)
+    ledger.when("reopen acme calls 10 11  reason=address").outcomes_are("period_settled")
+    ledger.given("""
+        reopen acme calls 10 11  reason=withdrawn  by=ops  withdraw=yes
         close  acme calls 10 11
     """)
     first, second = ledger.metering.periods.list("calls", reopened=True)

@@ -8,6 +8,7 @@ _HINTS = {
     "another identifier, or lift cancel_window in the policy": "Use --any-age to revoke it, or record the usage again.",
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
     "allow_empty": "Use --allow-empty to close an empty period.",
+    "withdraw_settlements": "Use --withdraw-settlements if they are withdrawn.",
     "or summaries": "Use --from and --to for the time before or after that, or 'tallybook summaries' for both.",
 }
 """Sentences of the command line for sentences with these words."""
@@ -40,6 +41,7 @@ _OPTIONS = {
     "timestamp_format": "--timestamp-format",
     "timezone": "--timezone",
     "value_key": "--value-key",
+    "withdraw_settlements": "--withdraw-settlements",
     "where": "--where or --without",
     "window": "--window",
 }

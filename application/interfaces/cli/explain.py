@@ -30,7 +30,7 @@ from .options import (
     MeterArgument,
 )
 from .queries_output import heading, show_counted_range, show_groups
-from .session import json_text, open_for_query
+from .session import Session, json_text, open_for_query
 from .tables import SAMPLE_ROWS, table
 from .terminal import Advance, progress_bar, say, without_column
 
@@ -79,9 +79,9 @@ def explain(
     with open_for_query(ledger, as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
         if closed and customer is not None:
-            span, known = _find_closed_period(session.metering, meter, customer, span)
+            span = _closed_label(session, meter, customer, span)
         with open_explanation(
-            session.metering, meter, customer, span, known, dimensions.parse(), group_by or ()
+            session.metering, meter, customer, span, known, dimensions.parse(), group_by or (), closed=closed
         ) as explanation:
             if as_csv:
                 _print_csv(explanation)
@@ -100,6 +100,8 @@ def open_explanation(
     as_of: "datetime | int | None" = None,
     where: "Where | None" = None,
     group_by: Sequence[str] = (),
+    *,
+    closed: bool = False,
 ) -> "Generator[ExplanationStream]":
     """Open an explanation, with progress bars for the total and, unless the events scroll by, for the events."""
     with ExitStack() as stack:
@@ -117,6 +119,7 @@ def open_explanation(
                     as_of=as_of,
                     where=where,
                     group_by=group_by,
+                    closed=closed,
                     progress=show_count,
                 )
             )
@@ -134,22 +137,13 @@ def _with_progress(events: "Iterable[ExplainedEvent]", count: int, advance: Adva
         yield event
 
 
-def _find_closed_period(
-    metering: "Metering", event_name: str, customer: str, span: "TimeRange"
-) -> "tuple[TimeRange, int]":
-    """Return the time range of a closed period and the position of its frozen total. Raises PeriodNotClosed."""
-    from ....domain.errors import PeriodNotClosed  # noqa: PLC0415 - loads the domain
-    from ....domain.text import abbreviated_repr  # noqa: PLC0415
-
-    for period in metering.periods.list(event_name, customer, start=span.start, end=span.end):
+def _closed_label(session: Session, event_name: str, customer: str, span: "TimeRange") -> "TimeRange":
+    """Return a time range, with the time of the closing in its label if it is a closed period."""
+    for period in session.metering.periods.list(event_name, customer, start=span.start, end=span.end):
         if (period.start, period.end) == (span.start, span.end):
             closed_at = format_time(period.closed_at.replace(microsecond=0))
-            return span._replace(label=f"{span.label}, as closed at {closed_at}"), period.position
-    raise PeriodNotClosed(
-        f"The period from {span.start} to {span.end} of {abbreviated_repr(customer)} on {event_name!r} is not closed.",
-        field="start",
-        value=span.start,
-    )
+            return span._replace(label=f"{span.label}, as closed at {closed_at}")
+    return span
 
 
 def _print_csv(explanation: "ExplanationStream") -> None:

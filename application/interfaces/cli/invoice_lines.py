@@ -1,7 +1,7 @@
 """The command `invoice-lines` and its output."""
 
 import codecs
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
@@ -94,12 +94,18 @@ def print_csv(lines: "InvoiceLines") -> None:
 
 
 def show_invoice_lines(timezone: "ZoneInfo", lines: "InvoiceLines") -> None:
-    """Print the lines, and the position that they are known at."""
+    """Print the lines with a control total for each meter, and the position that they are known at."""
+    from ....domain.decimals import EXACT_CONTEXT  # noqa: PLC0415 - loads the domain
+
     if not lines.lines:
         say(f"No lines: no closed period ends in the period, and nothing is owed on earlier ones. "
             f"Ledger position {format_number(lines.position)}.")  # fmt: skip
         return
     _show_table(timezone, lines.lines)
+    for event_name in sorted({line.event_name for line in lines.lines}):
+        billable = [line.billable for line in lines.lines if line.event_name == event_name]
+        total = reduce(EXACT_CONTEXT.add, billable)
+        say(f"{format_name(event_name)}: {format_count(len(billable), 'line')}, billable {format_number(total)}")
     say(f"{format_count(len(lines.lines), 'line')}, as of ledger position {format_number(lines.position)}")
 
 

@@ -94,7 +94,8 @@ def show_status(span: "TimeRange", status: "PeriodStatus") -> None:
             say(f"billing run {run.number} was interrupted; run the same command again to complete it")
     for meter in status.meters:
         _show_meter(span.timezone, meter)
-    say("All usage is billed." if status.is_complete else "Some usage is in no closed period and in no adjustment.")
+    complete = "All usage is billed, or owed as an adjustment."
+    say(complete if status.is_complete else "Some usage is in no closed period and in no adjustment.")
 
 
 def _show_meter(timezone: ZoneInfo, meter: "MeterPeriodStatus") -> None:
@@ -137,7 +138,8 @@ def _show_control_totals(totals: "Sequence[ControlTotal]") -> None:
     for total in totals:
         name = format_name(total.event_name)
         if total.is_balanced:
-            say(f"{name}: the closings add up to the usage, {format_number(total.usage_sum)}")
+            what = "closings" if total.sum == total.quantity else "values of the counted events in the closings"
+            say(f"{name}: the {what} add up to the usage, {format_number(total.usage_sum)}")
         else:
             say(f"{name}: the usage is {format_number(total.usage_sum)}, {format_difference(total.sum_difference)} and "
                 f"{format_count(total.count_difference, 'event')} more than the closings")  # fmt: skip

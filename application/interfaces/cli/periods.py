@@ -63,6 +63,9 @@ RollForwardOption = Annotated[
 ]
 ReopenedOption = Annotated[bool, typer.Option("--reopened", help="Include periods that were reopened.")]
 EventsOption = Annotated[bool, typer.Option("--events", help="Also show the meter events that caused each one.")]
+WithdrawOption = Annotated[
+    bool, typer.Option("--withdraw-settlements", help="The documents of its settlements are withdrawn too.")
+]
 ReasonOption = Annotated[str, typer.Option(metavar="TEXT", help="The reason.", show_default=False)]
 
 
@@ -176,6 +179,7 @@ def reopen(
     *,
     reason: ReasonOption,
     by: ByOption = None,
+    withdraw_settlements: WithdrawOption = False,
     time: ClosedPeriodOptions,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -183,12 +187,15 @@ def reopen(
     """Reopen a closed period, to close it with a new total.
 
     The first closing stays in the ledger, with the requester and the reason; 'tallybook period list --reopened' shows
-    it.
+    it. Its invoice is withdrawn, so the next closing is billed in full. A wrong address needs no reopening: print the
+    invoice again from 'tallybook invoice-lines --as-of'.
     """
     require_period(time)
     with open_ledger(ledger, as_json) as session:
         span, _ = session.time_range(time)
-        closed = session.metering.periods.reopen(meter, customer, span.start, span.end, reason=reason, by=by)
+        closed = session.metering.periods.reopen(
+            meter, customer, span.start, span.end, reason=reason, by=by, withdraw_settlements=withdraw_settlements
+        )
         session.confirm(closed, partial(periods_output.show_reopened, span.timezone))
 
 

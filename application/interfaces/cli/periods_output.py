@@ -121,7 +121,11 @@ def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], 
         since = "settled" if period.settlements else "closed"
         say(f"{format_name(period.customer)}, {_format_period(period, timezone)}: {difference} since it was {since}")
         if adjustment.events:
-            _show_events(adjustment.events, timezone)
+            _show_events(adjustment.events, timezone, f"when {since}")
+        elif period.settlements:
+            settled = period.settlements[-1]
+            say(f"No event since the settlement by {format_name(settled.document)}. "
+                f"Those that it settled are shown with --as-of {settled.position}.")  # fmt: skip
         else:
             say("No event: only the rules were changed.")
 
@@ -168,11 +172,11 @@ def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
     closed_at = format_time(period.closed_at.replace(microsecond=0))
     say(f"The total frozen at {closed_at} was {format_number(period.quantity)}; it stays in the ledger.")
     if period.settlements:
-        say(f"Withdraw its settlements too: {_format_settlements(period)}")
+        say(f"Its settlements are withdrawn too: {_format_settlements(period)}")
 
 
-def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo") -> None:
-    others = ("occurred at", "identifier", "value", "change", "when closed", "now")
+def _show_events(events: Sequence["AdjustingEvent"], timezone: "ZoneInfo", before: str) -> None:
+    others = ("occurred at", "identifier", "value", "change", before, "now")
     keys = dimension_keys(events)
     columns = (*others[:2], *dimension_titles(keys, others), *others[2:])
     rows = [

@@ -52,7 +52,7 @@ def test_everything_works_as_on_sqlite(ledger: Ledger, api: ApiClient, metering:
     settled = api.post(f"{V1}/period_adjustments/{adjustment['id']}/settle", **of_document)
     assert [(one["document"], one["difference"]) for one in settled["settlements"]] == [("INV-8", 2)]
     assert api.get(f"{V1}/invoice_lines", **day)["data"] == []
-    assert api.post(f"{period}/reopen", reason="late")["status"] == "reopened"
+    assert api.post(f"{period}/reopen", reason="late", withdraw_settlements=True)["status"] == "reopened"
     assert api.get(period, as_of=datetime(2026, 11, 11, 2, 30, tzinfo=UTC).isoformat())["status"] == "closed"
 
     preview = api.post(f"{meter}/rules_preview", event_time_window="day")

@@ -56,7 +56,9 @@ def test_a_preview_has_the_difference_to_what_was_invoiced(ledger: Ledger, api: 
     }  # fmt: skip
     assert {name: preview[name] for name in totals} == totals
     assert (preview["aggregated_value"], preview["difference"], preview["previous"]) == (7, -3, closed)
-    reopened = api.post(f"{PERIODS}/{closed['id']}/reopen", reason="withdrawn")
+    reopen = f"{PERIODS}/{closed['id']}/reopen"
+    assert api.error("POST", reopen, reason="address") == (400, "period_settled", "withdraw_settlements")
+    reopened = api.post(reopen, reason="withdrawn", withdraw_settlements=True)
     assert api.post(PREVIEW, **parameters)["previous"] == reopened
     assert [one["document"] for one in reopened["settlements"]] == ["INV-8"]
 

@@ -95,10 +95,14 @@ class RetrieveClosedPeriod(AsOfParameters, kw_only=True):
 
 
 class ReopenPeriod(Parameters, kw_only=True):
-    """Why a period is reopened, and by whom. The default for `by` is the access key."""
+    """Why a period is reopened, and by whom. The default for `by` is the access key.
+
+    `withdraw_settlements` is required if the period has settlements: their documents are withdrawn too.
+    """
 
     reason: Reason
     by: Reason | None = None
+    withdraw_settlements: bool = False
 
 
 class ClosedPeriodPreview(msgspec.Struct, kw_only=True):
@@ -204,8 +208,9 @@ def reopen_period(context: RequestContext[ReopenPeriod]) -> BillingClosedPeriod:
     if period.is_closed:
         try:
             reopened = ledger.metering.periods.reopen(
-                period.event_name, period.customer, period.start, period.end, reason=reason, by=by
-            )
+                period.event_name, period.customer, period.start, period.end, reason=reason, by=by,
+                withdraw_settlements=context.params.withdraw_settlements,
+            )  # fmt: skip
         except PeriodNotClosed:  # another request has reopened it
             raise _not_closed_error(object_id) from None
         return closed_period_object(IdentifiedPeriod(identified.key, reopened), ledger)

@@ -48,8 +48,12 @@ class Explanation(msgspec.Struct, kw_only=True):
 
 
 class ExplainTotal(AsOfParameters, kw_only=True):
-    """The total to explain: of one customer or of all customers together, of all or of some dimension values."""
+    """The total to explain: of one customer or of all customers together, of all or of some dimension values.
 
+    With `closed`, it is the frozen total of the customer's closed period, under the rules of the closing.
+    """
+
+    closed: bool = False
     customer: Customer | None = None
     dimension_filters: DimensionFilters | None = None
     dimension_group_by_keys: DimensionGroupByKeys = ()
@@ -72,10 +76,12 @@ def retrieve_explanation(context: RequestContext[ExplainTotal]) -> Explanation:
     )
     event_name, where = ledger.meter(meter_id, as_of).event_name, to_where(params.dimension_filters)
     start, end = from_unix(params.start_time), from_unix(params.end_time)
-    _check_size(ledger, EventFilter(event_name, params.customer, start, end, as_of, where))
+    known = None if params.closed else as_of
+    _check_size(ledger, EventFilter(event_name, params.customer, start, end, known, where))
     explanation = ledger.metering.explain(
-        event_name, params.customer, start, end, as_of=as_of, where=where, group_by=params.dimension_group_by_keys
-    )
+        event_name, params.customer, start, end, as_of=as_of, where=where, group_by=params.dimension_group_by_keys,
+        closed=params.closed,
+    )  # fmt: skip
     events = [
         ExplainedMeterEvent(**recorded_fields(event, ledger), contribution=encode_decimal(event.contribution))
         for event in explanation.events

@@ -1,0 +1,201 @@
+"""Explanations: every meter event behind a total, with its verdict and its contribution."""
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+
+from ...domain.counting import UsageDigest, UsageRecord
+from ...domain.customer_periods import period_not_closed
+from ...domain.decimals import ZERO
+from ...domain.errors import InvalidParameter
+from ...domain.totals import Totals
+from ...projections.dimensions import Group
+from ...projections.usage_view import UsageVerdict, UsageView
+from ..ledger.ledger import Ledger
+from ..ledger.retry import retry_on_connection_loss
+from ..results import ExplainedEvent, Explanation, ExplanationStream
+from ..validation import optional_customer, require_bool, require_event_name, require_time_range
+from .dimension_query import DimensionArguments, Where, parse_dimensions
+from .events import event_view_fields
+from .meter_query import MeterQuery, MeterQueryFactory
+from .range_views import bounds_of, under_rules_of
+from .total_results import CountedRange, TotalResults
+
+_BATCH_SIZE = 1_000
+"""The number of meter events of an explanation that are in memory."""
+_MERGE_BATCH = 20
+"""The number of partial totals that are held before they are merged."""
+
+
+class ExplanationQueries:
+    """Explains totals, and the frozen totals of closed periods."""
+
+    def __init__(self, ledger: Ledger, meter_queries: MeterQueryFactory) -> None:
+        self._ledger = ledger
+        self._meter_queries = meter_queries
+
+    @retry_on_connection_loss
+    def explain(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        where: Where | None,
+        group_by: Sequence[str],
+        closed: bool,
+    ) -> Explanation:
+        """Return every meter event behind a total, with its verdict and contribution."""
+        with self.open_explanation(event_name, customer, start, end, as_of, where, group_by, closed) as stream:
+            return Explanation(
+                stream.total, stream.formula, stream.event_time_window, stream.revision, stream.position,
+                stream.digest, stream.dimension_keys, tuple(stream.events),
+            )  # fmt: skip
+
+    @contextmanager
+    def open_explanation(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
+        closed: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Generator[ExplanationStream]:
+        """Open an explanation whose events are read while they are iterated, in one consistent state.
+
+        The usage is read for the total, which the contributions depend on, and again for the events unless it is short.
+        """
+        (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
+        dimensions = parse_dimensions(where, group_by)
+        if require_bool(closed, "closed"):
+            opened = self._query_closed(event_name, customer, start, end, as_of, dimensions)
+        else:
+            opened = self._meter_queries.query(event_name, as_of, bounds, dimensions)
+        with opened as query:
+            rules, customer_id = query.rules, query.customer_id(customer)
+            summary, batch = _Summary(query.view), list[UsageVerdict]()
+            for batch in _batches(query.view.verdicts(customer_id, *query.view.bounds, query.as_of)):
+                summary.add(batch)
+                if progress is not None:
+                    progress(summary.event_count)
+            is_one_batch, totals_by_group = summary.event_count == len(batch), summary.totals_by_group()
+            events = _EventsInBlock(
+                self._explained_events(
+                    iter(batch) if is_one_batch else query.view.verdicts(customer_id, *query.view.bounds, query.as_of),
+                    query,
+                    Totals.merge_all(list(totals_by_group.values())),
+                )
+            )
+            try:
+                yield ExplanationStream(
+                    TotalResults(rules, dimensions.group_by).total(
+                        totals_by_group, customer, CountedRange.of(start, end, query.view.bounds)
+                    ),
+                    rules.formula,
+                    rules.event_time_window,
+                    query.revision,
+                    query.position,
+                    summary.digest.hexdigest(),
+                    tuple(dict.fromkeys(key for part in query.view.parts for key in part.rules.all_dimension_keys)),
+                    summary.event_count,
+                    events,
+                )
+            finally:
+                events.close()
+
+    def _explained_events(
+        self, verdicts: Iterator[UsageVerdict], query: MeterQuery, totals: Totals
+    ) -> Iterator[ExplainedEvent]:
+        contribution_of = query.rules.contributions(totals)
+        for batch in _batches(verdicts):
+            events = zip(batch, event_view_fields(self._ledger, batch, query.view), strict=True)
+            for verdict, fields in events:
+                contribution = contribution_of(verdict.record) if verdict.is_counted else ZERO
+                yield ExplainedEvent(*fields, contribution)
+
+    @contextmanager
+    def _query_closed(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        dimensions: DimensionArguments,
+    ) -> Generator[MeterQuery]:
+        """Open a query of what a closing counted, under its rules. Raises PeriodNotClosed."""
+        event_name = require_event_name(event_name)
+        if customer is None or as_of is not None:
+            raise InvalidParameter(
+                "'closed' explains the closed period of one customer, as of its position.",
+                field="customer" if customer is None else "as_of",
+                value=as_of,
+            )
+        periods = self._ledger.customer_periods(event_name, customer)
+        closed = None if periods is None else periods.find_closed(start, end)
+        if closed is None:
+            self._ledger.meter(event_name)
+            raise period_not_closed(event_name, customer, start, end)
+        counted = bounds_of(closed)
+        with self._meter_queries.open(event_name, closed.position) as meter:
+            yield under_rules_of(meter, counted, closed.rules, closed.revision).exact_query(counted, dimensions)
+
+
+class _EventsInBlock(Iterator[ExplainedEvent]):
+    """The events of an explanation, which can only be read in the state of its total, until the end of its block."""
+
+    def __init__(self, events: Iterator[ExplainedEvent]) -> None:
+        self._events = events
+        self._is_closed = False
+
+    def __next__(self) -> ExplainedEvent:
+        if self._is_closed:
+            raise RuntimeError(
+                "The events of an explanation were read after its `with` block had ended. Iterate over them inside the "
+                "block of `open_explanation`, or use `explain`, which returns all of them at once."
+            )
+        return next(self._events)
+
+    def close(self) -> None:
+        """Let no more events be read."""
+        self._is_closed = True
+
+
+class _Summary:
+    """The totals by group, the digest and the number of the meter events behind a total, added in order of time."""
+
+    def __init__(self, view: UsageView) -> None:
+        self.digest = UsageDigest()
+        self.event_count = 0
+        self._view = view
+        self._parts: defaultdict[Group, list[Totals]] = defaultdict(list)
+
+    def add(self, verdicts: Sequence[UsageVerdict]) -> None:
+        """Add the next meter events."""
+        counted: defaultdict[Group, list[UsageRecord]] = defaultdict(list)
+        for verdict in verdicts:
+            if verdict.is_counted:
+                self.digest.add(verdict.record)
+                counted[self._view.group_of(verdict.record)].append(verdict.record)
+        for group, records in counted.items():
+            parts = self._parts[group]
+            parts.append(Totals.with_unique_values(records))
+            if len(parts) >= _MERGE_BATCH:
+                parts[:] = [Totals.merge_all(parts)]
+        self.event_count += len(verdicts)
+
+    def totals_by_group(self) -> dict[Group, Totals]:
+        """Return the totals of the counted events of each group."""
+        return {group: Totals.merge_all(parts) for group, parts in self._parts.items()}
+
+
+def _batches(verdicts: Iterator[UsageVerdict]) -> Iterator[list[UsageVerdict]]:
+    while batch := list(islice(verdicts, _BATCH_SIZE)):
+        yield batch
