@@ -74,3 +74,19 @@ def test_a_missing_extra_is_reported_with_the_install_command(tmp_path: Path, mi
     ran = subprocess.run([sys.executable, "absent.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 2
     assert ran.stderr == "The command line needs an extra: pip install 'tallybook[cli]'\n"
+
+
+def test_ctrl_c_during_the_imports_is_no_traceback(tmp_path: Path) -> None:
+    """They take a part of a second, and the exit status is the same as later."""
+    (tmp_path / "stopped.py").write_text(
+        "import sys\n"
+        "class Stopped:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stopped())\n"
+        "from tallybook.application.interfaces.cli import main\n"
+        "main()\n"
+    )
+    ran = subprocess.run([sys.executable, "stopped.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (130, "tallybook: interrupted: Interrupted.\n")

@@ -163,6 +163,26 @@ def test_ctrl_c_ends_an_explanation_at_once(folder: Path) -> None:
         process.stderr.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--csv",), ("--json",)])
+def test_a_reader_of_a_long_explanation_may_stop(folder: Path, more: tuple[str, ...]) -> None:
+    """As `head` does, while usage is being read. Nothing is printed, also not at the end of the interpreter."""
+    with Metering.open(f"sqlite:///{folder}/tallybook.db") as metering:
+        for customer in range(50):
+            payload = {"customer": f"customer {customer}", "tokens": "1"}
+            metering.record_many([{"event_name": "tokens", "payload": payload} for _ in range(1_000)])
+    process = subprocess.Popen(
+        [PROGRAM, "explain", "tokens", *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(1)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=10) == 1
+
+
 def test_the_checked_output_is_a_text_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the encoding of the stream that it replaces."""
     output = check_output()

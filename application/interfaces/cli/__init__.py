@@ -18,6 +18,9 @@ def main() -> None:
         from .app import app  # noqa: PLC0415 - reports a missing extra
 
         app(prog_name="tallybook")
+    except KeyboardInterrupt:  # before a command has started, which takes a moment for its imports
+        sys.stderr.write("tallybook: interrupted: Interrupted.\n")
+        sys.exit(130)
     except OutputError as error:
         if not error.is_closed_pipe:  # a program that has read enough, like head, is no error to report
             sys.stderr.write(f"tallybook: output_error: The output could not be written: {error}.\n")

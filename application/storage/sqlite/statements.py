@@ -60,10 +60,15 @@ class SQLiteReadModels(SqlReadModels):
         return cursor.execute(statement, tuple(params))  # pyright: ignore[reportArgumentType]
 
     def _select_each(self, statement: str, all_params: Iterable[Sequence[object]]) -> Iterator[Row]:
-        """Yield the rows of a statement for each of some parameters."""
+        """Yield the rows of a statement for each of some parameters.
+
+        A `yield from` would close the cursor when the generator ends, also if that is after the end of the connection.
+        """
         cursor = self._connection.open_cursor()
-        for params in all_params:
-            yield from cursor.execute(statement, params)  # pyright: ignore[reportArgumentType]
+        return chain.from_iterable(
+            cursor.execute(statement, params)  # pyright: ignore[reportArgumentType]
+            for params in all_params
+        )
 
     def select_customer_names(self, customer_ids: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Return the id and name of each of these customers that exists."""
