@@ -71,7 +71,8 @@ class Metering:
         self._explanations = ExplanationQueries(ledger, meter_queries)
         self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.catch_up)
         self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)
-        self.meters = MeterCommands(ledger, DerivedMeterCommands(ledger, self._generations, clock), clock)
+        derived_meters = DerivedMeterCommands(ledger, self._generations, clock)
+        self.meters = MeterCommands(ledger, derived_meters, meter_queries, clock)
         self.periods = PeriodCommands(ledger, meter_queries, policy, clock)
         promoter = GenerationPromoter(ledger, self._generations, clock)
         self.rules = RuleCommands(ledger, self._generations, promoter)
@@ -199,7 +200,7 @@ class Metering:
     ) -> Total:
         """Return the total of `customer` in [start, end); of all customers if None; zeros if there is no usage.
 
-        `as_of` returns what was known then: at a time (recorded at or before it) or at a position of the ledger.
+        `as_of` returns what was known then: at a time (before anything was recorded later) or at a ledger position.
         `where` selects usage by its dimension values, such as {"model": "small", "region": ["eu", None]}; None is the
         usage without an optional dimension. `group_by` adds the total of each combination of the values of these
         dimensions as `groups`. Raises MeterNotFound, InvalidTimeRange, InvalidAsOf or InvalidParameter.

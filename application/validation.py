@@ -129,15 +129,21 @@ def optional_time_range(start: object, end: object) -> tuple[int | None, int | N
     )
 
 
-def parse_as_of(as_of: object) -> AsOf | None:
-    """Return the `as_of` argument of a query as an AsOf; None for now. Raises InvalidAsOf."""
+class Moment(NamedTuple):
+    """A time in microseconds since 1970 UTC that an `as_of` argument names."""
+
+    at: int
+
+
+def parse_as_of(as_of: object) -> AsOf | Moment | None:
+    """Return the point or the time that an `as_of` argument names; None for now. Raises InvalidAsOf."""
     if as_of is None:
         return None
     position, at = plain_int(as_of), plain_datetime(as_of)
     if position is not None and position >= 0:
         return AsOf(position=position)
     if at is not None:
-        return AsOf(recorded_at=_to_bound(at))
+        return Moment(_to_bound(at))
     raise InvalidAsOf(
         "'as_of' must be a datetime with a timezone or a position in the ledger from 0 up, not "
         f"{abbreviated_repr(as_of)}.",

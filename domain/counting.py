@@ -20,11 +20,9 @@ from .timestamps import microseconds_to_iso
 
 
 class RevokedCancellation(NamedTuple):
-    """A cancellation of a meter event that was revoked, so that the event counts again from then on."""
+    """A cancellation of a meter event that was revoked, so that the event counts again from the revocation on."""
 
-    cancelled_at: int
     cancelled_position: int
-    revoked_at: int
     revoked_position: int
 
 
@@ -33,8 +31,8 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `customer_id` is the customer's integer id in the read models, `dimensions` the dimension values as JSON text.
     `unique_value` is the text that the formula unique_count counts; other formulas leave it None. `is_filtered` is set
-    if the event doesn't match the filter of the meter. `cancelled_at` and `cancelled_position` are those of the
-    cancellation in effect; `revoked` are the earlier cancellations, which were revoked, oldest first.
+    if the event doesn't match the filter of the meter. `cancelled_position` is that of the cancellation in effect;
+    `revoked` are the earlier cancellations, which were revoked, oldest first.
     """
 
     customer_id: int
@@ -43,7 +41,6 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     dimensions: str
     value: Decimal | None
     recorded_at: int
-    cancelled_at: int | None = None
     cancelled_position: int | None = None
     unique_value: str | None = None
     is_filtered: bool = False

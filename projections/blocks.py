@@ -14,7 +14,7 @@ from .changes import ChangeSpan
 
 BucketKey = tuple[int, int, str]
 """Customer id, start and dimension values of a bucket."""
-UsageRow = tuple[int, int, Decimal | None, int] | tuple[int, int, Decimal | None, int, None, None, str | None, bool]
+UsageRow = tuple[int, int, Decimal | None, int] | tuple[int, int, Decimal | None, int, None, str | None, bool]
 """A new record of a bucket as it is encoded: time, position, value and time of recording of the event.
 
 If it has a unique value or is filtered, these follow after the cancellation, which it hasn't.
@@ -55,10 +55,9 @@ class UsageBlock(NamedTuple):
     def from_rows(cls, key: BucketKey, rows: Sequence[UsageRow], *, has_filter: bool) -> "UsageBlock":
         """Return the block of at least one new record, in ledger order; some may be filtered if `has_filter`."""
         # Columns are faster than loops over the rows, and this runs for every bucket of a page.
-        times, positions, values, recorded, *_ = zip(*rows, strict=False)
+        times, positions, values, *_ = zip(*rows, strict=False)
         totals = totals_of_rows(unfiltered(rows)) if has_filter else Totals.from_columns(times, positions, values)
-        changes = ChangeSpan(positions[0], positions[-1], min(recorded), max(recorded))
-        return cls(key, min(times), max(times), totals, changes)
+        return cls(key, min(times), max(times), totals, ChangeSpan(positions[0], positions[-1]))
 
     @classmethod
     def from_usage(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
@@ -125,7 +124,6 @@ class _EncodedUsage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     position: int
     value: Decimal | None
     recorded_at: int
-    cancelled_at: int | None = None
     cancelled_position: int | None = None
     unique_value: str | None = None
     is_filtered: bool = False
@@ -155,8 +153,8 @@ def encode_block(records: Sequence[UsageRecord]) -> bytes:
 
 def _with_options(record: UsageRecord) -> tuple[object, ...]:
     fields = (
-        record.occurred_at, record.position, record.value, record.recorded_at, record.cancelled_at,
-        record.cancelled_position, record.unique_value, record.is_filtered,
+        record.occurred_at, record.position, record.value, record.recorded_at, record.cancelled_position,
+        record.unique_value, record.is_filtered,
     )  # fmt: skip
     return (*fields, record.revoked) if record.revoked else fields
 
@@ -170,7 +168,7 @@ def decode_block(key: BucketKey, encoded: bytes) -> list[UsageRecord]:
     return [
         UsageRecord(
             customer, usage.occurred_at, usage.position, dimensions, usage.value, usage.recorded_at,
-            usage.cancelled_at, usage.cancelled_position, usage.unique_value, usage.is_filtered, usage.revoked,
+            usage.cancelled_position, usage.unique_value, usage.is_filtered, usage.revoked,
         )
         for usage in _decode(encoded)
     ]  # fmt: skip

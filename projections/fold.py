@@ -16,10 +16,12 @@ from ..domain.timestamps import EPOCH, MICROSECOND, to_microseconds
 from .blocks import BucketKey, UsageRow
 from .buckets import bucket_end, bucket_sizes, bucket_start
 from .dimensions import encode_dimensions
+from .high_water_marks import BEFORE_ALL_TIMES, PageMarks
 from .models import CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RulesRevision
 from .stored_events import (
     CancelRevokedData,
     ConfiguredData,
+    DecodedEvent,
     EventCancelledData,
     PositionedEvent,
     RulesChangedData,
@@ -65,9 +67,10 @@ class MeterPageUsage:
 
 
 class PageUsage:
-    """The usage of each meter in one page, and the meters that count the events of each event name."""
+    """One page: the usage of each meter, the meters that count the events of each event name, and high-water marks."""
 
     def __init__(self, meters: Mapping[str, ProjectedMeter]) -> None:
+        self.marks = PageMarks()
         self.by_meter: dict[str, MeterPageUsage] = {}
         self.only_parts: dict[str, tuple[PartUsage, ...] | None] = {}
         """By event name, the part of each meter that counts its events; None if one of them has several parts."""
@@ -88,6 +91,11 @@ class PageUsage:
         """Return the part of each meter that counts an event that occurred then. Raises KeyError."""
         return tuple(meter_usage.part_at(occurred_at) for meter_usage in self._by_event_name[event_name])
 
+    @property
+    def changed(self) -> list[MeterPageUsage]:
+        """The usage of each meter whose read model the page changes."""
+        return [meter_usage for meter_usage in self.by_meter.values() if meter_usage.has_changes]
+
     def last_meter_id(self) -> int:
         """Return the highest number of rows of a meter; 0 if there is none."""
         return max((part.folded.meter_id for usage in self.by_meter.values() for part in usage.parts), default=0)
@@ -98,8 +106,8 @@ def fold_page(
     meters: Mapping[str, ProjectedMeter],
     customer_ids: Mapping[str, int],
     pinned: PinnedRules,
-) -> list[MeterPageUsage]:
-    """Return the usage of each meter in `events`.
+) -> PageUsage:
+    """Return the usage of each meter in `events`, and their high-water marks.
 
     `meters` are the meters known before the page. `customer_ids` maps each customer to an id, and allocates ids for new
     customers. New meters are folded under their `pinned` rules or, without any, under their configured rules. A pinned
@@ -110,12 +118,16 @@ def fold_page(
     page_usage = PageUsage(meters)
     only_parts = page_usage.only_parts
     position, event = 0, None
-    batch_recorded_at, recorded_at = EPOCH, 0
+    batch_recorded_at, recorded_at, latest, next_mark = None, 0, BEFORE_ALL_TIMES, 0
     try:
         for position, event in events:
+            if event.recorded_at != batch_recorded_at:  # the events of a batch share their time of recording
+                batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
+                if recorded_at > latest:
+                    if position > next_mark:
+                        next_mark = page_usage.marks.add_before(position, latest)
+                    latest = recorded_at
             if type(event) is MeterEventData:
-                if event.recorded_at != batch_recorded_at:  # the events of a batch share their time of recording
-                    batch_recorded_at, recorded_at = event.recorded_at, to_microseconds(event.recorded_at)
                 # Inlined to_microseconds and bucket_start, because this runs for every meter event.
                 occurred_at = (event.occurred_at - EPOCH) // MICROSECOND
                 for part in only_parts[event.event_name] or page_usage.parts_at(event.event_name, occurred_at):
@@ -127,38 +139,37 @@ def fold_page(
                     ].append(
                         (occurred_at, position, value, recorded_at)
                         if unique_value is None and not is_filtered
-                        else (occurred_at, position, value, recorded_at, None, None, unique_value, is_filtered)
+                        else (occurred_at, position, value, recorded_at, None, unique_value, is_filtered)
                     )
             elif isinstance(event, EventCancelledData):
                 _fold_cancellation(position, event, page_usage, customer_ids)
-            elif isinstance(event, ConfiguredData | RulesChangedData):
+            else:
                 _fold_meter_change(position, event, page_usage, pinned)
     except (LedgerUnavailable, DatabasePermissionDenied, ProjectionStopped):
         raise  # these name the cause already, and a database failure isn't an error of the event
     except (ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
         raise projection_stopped(position, topic_for(event), error) from error
-    return [meter_usage for meter_usage in page_usage.by_meter.values() if meter_usage.has_changes]
+    page_usage.marks.add_before(position + 1, latest)
+    return page_usage
 
 
 def _fold_cancellation(
     position: int, cancelled: EventCancelledData, page_usage: PageUsage, customer_ids: Mapping[str, int]
 ) -> None:
-    occurred_at, cancelled_at = to_microseconds(cancelled.occurred_at), to_microseconds(cancelled.recorded_at)
+    occurred_at = to_microseconds(cancelled.occurred_at)
     is_revocation = isinstance(cancelled, CancelRevokedData)
     for part in page_usage.parts_at(cancelled.event_name, occurred_at):
         customer, _, dimension_values, *_ = part.parse(cancelled.payload)
         start, dimensions = bucket_start(occurred_at, part.bucket_seconds), encode_dimensions(dimension_values)
         key = (customer_ids[customer], start, dimensions)
-        mark = CancellationMark(key, cancelled.recorded_position, cancelled_at, position, is_revocation=is_revocation)
+        mark = CancellationMark(key, cancelled.recorded_position, position, is_revocation=is_revocation)
         part.cancellations.append(mark)
 
 
-def _fold_meter_change(
-    position: int, event: ConfiguredData | RulesChangedData, page_usage: PageUsage, pinned: PinnedRules
-) -> None:
+def _fold_meter_change(position: int, event: DecodedEvent, page_usage: PageUsage, pinned: PinnedRules) -> None:
     if isinstance(event, ConfiguredData):
         _fold_meter(position, event, page_usage, pinned)
-    else:
+    elif isinstance(event, RulesChangedData):
         _fold_rules(position, event, page_usage)
 
 

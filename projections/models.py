@@ -85,58 +85,43 @@ class RawPage(NamedTuple):
 
 
 class AsOf(NamedTuple):
-    """A point in the ledger: a position, a time of recording (microseconds since 1970 UTC), or the later of both."""
+    """A point in the ledger: the events up to `position` were known. `MeterQueryFactory` resolves a time to one."""
 
-    position: int | None = None
-    recorded_at: int | None = None
+    position: int
 
     def visible(self, record: UsageRecord) -> UsageRecord | None:
-        """Return the record as known then: None if it was recorded later, not cancelled if it was cancelled later.
-
-        A cancellation or revocation is known only if those before it are, also if the clock moved backwards.
-        """
-        if not self.includes(record.recorded_at, record.position):
+        """Return the record as known then: None if it was recorded later, not cancelled if it was cancelled later."""
+        if not self.includes(record.position):
             return None
         for index, span in enumerate(record.revoked):
-            if not self.includes(span.cancelled_at, span.cancelled_position):
-                return _with_cancellation(record, None, None, record.revoked[:index])
-            if not self.includes(span.revoked_at, span.revoked_position):
-                return _with_cancellation(record, span.cancelled_at, span.cancelled_position, record.revoked[:index])
-        if record.cancelled_at is None or record.cancelled_position is None:
+            if not self.includes(span.cancelled_position):
+                return _with_cancellation(record, None, record.revoked[:index])
+            if not self.includes(span.revoked_position):
+                return _with_cancellation(record, span.cancelled_position, record.revoked[:index])
+        if record.cancelled_position is None or self.includes(record.cancelled_position):
             return record
-        if self.includes(record.cancelled_at, record.cancelled_position):
-            return record
-        return _with_cancellation(record, None, None, record.revoked)
+        return _with_cancellation(record, None, record.revoked)
 
-    def includes(self, recorded_at: int, position: int) -> bool:
-        """Return whether an event recorded at this time and position was known."""
-        if self.position is not None and position <= self.position:
-            return True
-        return self.recorded_at is not None and recorded_at <= self.recorded_at
+    def includes(self, position: int) -> bool:
+        """Return whether the event at a position was known."""
+        return position <= self.position
 
     def includes_all(self, changes: ChangeSpan) -> bool:
-        """Return whether all changes of the span were known; False also if only their times and positions tell."""
-        return self.includes(changes.last_recorded_at, changes.last_position)
+        """Return whether all changes of the span were known."""
+        return self.includes(changes.last_position)
 
     def includes_some(self, changes: ChangeSpan) -> bool:
-        """Return whether a change of the span may have been known."""
-        return self.includes(changes.first_recorded_at, changes.first_position)
+        """Return whether a change of the span was known."""
+        return self.includes(changes.first_position)
 
     def counted(self, records: Iterable[UsageRecord]) -> list[UsageRecord]:
         """Return the records that were known and neither cancelled nor filtered then."""
-        position = -1 if self.position is None else self.position
-        recorded_at = _BEFORE_ALL if self.recorded_at is None else self.recorded_at
-        # Inlined `includes`, because this runs for every record of a block.
+        position = self.position  # inlined `includes`, because this runs for every record of a block
         return [
             record
             for record in records
-            if (record.position <= position or record.recorded_at <= recorded_at)
-            and (
-                record.cancelled_position is None
-                or record.cancelled_at is None
-                or not (record.cancelled_position <= position or record.cancelled_at <= recorded_at)
-                or record.revoked
-            )
+            if record.position <= position
+            and (record.cancelled_position is None or record.cancelled_position > position or record.revoked)
             and not record.is_filtered
             and (not record.revoked or self._is_active(record))
         ]
@@ -147,14 +132,13 @@ class AsOf(NamedTuple):
 
 
 def _with_cancellation(
-    record: UsageRecord, at: int | None, position: int | None, revoked: tuple[RevokedCancellation, ...]
+    record: UsageRecord, position: int | None, revoked: tuple[RevokedCancellation, ...]
 ) -> UsageRecord:
-    return msgspec.structs.replace(record, cancelled_at=at, cancelled_position=position, revoked=revoked)
+    return msgspec.structs.replace(record, cancelled_position=position, revoked=revoked)
 
 
 AS_OF_HEAD = AsOf(position=sys.maxsize)
 """The point at which all stored events are known."""
-_BEFORE_ALL = -sys.maxsize
 
 
 class RulesRevision(NamedTuple):
@@ -206,7 +190,7 @@ class ProjectedMeter:
         if not self.history:
             return False
         configured = self.history[0]
-        return as_of is None or self.source is None or as_of.includes(configured.recorded_at, configured.position)
+        return as_of is None or self.source is None or as_of.includes(configured.position)
 
     def schedule(self, as_of: AsOf | None = None) -> RulesSchedule:
         """Return the rules over time that were known then; the first revision if the meter was configured later."""
@@ -234,7 +218,7 @@ class ProjectedMeter:
         if as_of is None:
             return self._schedule_of(self.history)
         first, *changes = self.history
-        known = takewhile(lambda change: as_of.includes(change.recorded_at, change.position), changes)
+        known = takewhile(lambda change: as_of.includes(change.position), changes)
         return self._schedule_of([first, *known])
 
     @staticmethod
@@ -249,12 +233,11 @@ class ProjectedMeter:
 class CancellationMark(NamedTuple):
     """A cancellation of the record at `position` in the bucket `key`, or the revocation of its cancellation.
 
-    `changed_at` and `changed_position` are those of the stored event.
+    `changed_position` is that of the stored event.
     """
 
     key: BucketKey
     position: int
-    changed_at: int
     changed_position: int
     is_revocation: bool = False
 
@@ -263,13 +246,11 @@ class CancellationMark(NamedTuple):
         if not self.is_revocation:
             if record.cancelled_position is not None:
                 return None
-            return _with_cancellation(record, self.changed_at, self.changed_position, record.revoked)
-        if record.cancelled_at is None or record.cancelled_position is None:
+            return _with_cancellation(record, self.changed_position, record.revoked)
+        if record.cancelled_position is None:
             return None
-        span = RevokedCancellation(
-            record.cancelled_at, record.cancelled_position, self.changed_at, self.changed_position
-        )
-        return _with_cancellation(record, None, None, (*record.revoked, span))
+        span = RevokedCancellation(record.cancelled_position, self.changed_position)
+        return _with_cancellation(record, None, (*record.revoked, span))
 
 
 class Bucket(NamedTuple):

@@ -17,6 +17,7 @@ from ..domain.errors import TallybookError
 from .blocks import BucketKey, NewBlock
 from .deltas import MeterDelta, PartDelta, compute_delta
 from .fold import fold_page
+from .high_water_marks import HighWaterMark
 from .models import CHUNK_SIZE, Bucket, CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
@@ -25,10 +26,15 @@ from .stored_events import METER_TOPICS
 
 
 class FoldedPage(NamedTuple):
-    """The delta of each meter, and the position of the last folded event."""
+    """The delta of each meter, the position of the last folded event, and the high-water marks of the page's events.
+
+    `latest` is the latest time of recording of these events.
+    """
 
     position: int
     deltas: Sequence[MeterDelta]
+    marks: Sequence[HighWaterMark]
+    latest: int
 
 
 class _WorkerPartDelta(NamedTuple):
@@ -53,6 +59,8 @@ class _WorkerPage(NamedTuple):
     position: int
     customers: list[str]
     meters: list[_WorkerMeterDelta]
+    marks: list[HighWaterMark]
+    latest: int
 
 
 class _LocalCustomerIds(dict[str, int]):
@@ -74,10 +82,10 @@ def fold_page_in_worker(
         return b""
     ledger_page, customer_ids = LedgerPage(no_row_access, page, after, until, max_cancellations), _LocalCustomerIds()
     try:
-        usage_by_meter = fold_page(ledger_page, meters, customer_ids, {})
+        page_usage = fold_page(ledger_page, meters, customer_ids, {})
     except (TallybookError, RowAccessUnavailable):
         return b""
-    deltas = map(compute_delta, usage_by_meter)
+    deltas, marks = map(compute_delta, page_usage.changed), page_usage.marks
     worker_deltas = [
         _WorkerMeterDelta(
             delta.meter.event_name,
@@ -88,14 +96,14 @@ def fold_page_in_worker(
         )
         for delta in deltas
     ]
-    return _encode(_WorkerPage(ledger_page.position, list(customer_ids), worker_deltas))
+    return _encode(_WorkerPage(ledger_page.position, list(customer_ids), worker_deltas, marks.marks, marks.latest))
 
 
 def decode_folded_page(
     encoded: bytes, meters: Mapping[str, ProjectedMeter], customer_ids: Mapping[str, int]
 ) -> FoldedPage:
     """Decode the result of `fold_page_in_worker`, with the meters it was folded for and the present customer ids."""
-    position, customer_names, worker_deltas = _decode(encoded)
+    position, customer_names, worker_deltas, marks, latest = _decode(encoded)
     stored_ids = [customer_ids[customer] for customer in customer_names]
     deltas: list[MeterDelta] = []
     for event_name, worker_parts in worker_deltas:
@@ -103,7 +111,7 @@ def decode_folded_page(
         folded_by_id = {folded.meter_id: folded for folded in meter.folded}
         parts = [_resolve_customers(part, folded_by_id[part.meter_id], stored_ids) for part in worker_parts]
         deltas.append(MeterDelta(meter, False, parts))
-    return FoldedPage(position, deltas)
+    return FoldedPage(position, deltas, marks, latest)
 
 
 def _resolve_customers(delta: _WorkerPartDelta, folded: FoldedRules, stored_ids: Sequence[int]) -> PartDelta:
@@ -194,8 +202,9 @@ class PageProjector:
         ledger_page = self._reader.read(after, until)
         if after < ledger_page.end < until and not self._parallel_pages.is_enabled:
             self._reader.prefetch(ledger_page.end)
-        deltas = [compute_delta(meter_usage) for meter_usage in fold_page(ledger_page, meters, customer_ids, pinned)]
-        return FoldedPage(ledger_page.position, deltas)
+        page_usage = fold_page(ledger_page, meters, customer_ids, pinned)
+        deltas, marks = [compute_delta(meter_usage) for meter_usage in page_usage.changed], page_usage.marks
+        return FoldedPage(ledger_page.position, deltas, marks.marks, marks.latest)
 
     def _fold_in_worker(self, meters: MetersByName, span: PageSpan, page: RawPage, call: Call) -> bytes:
         # Folding recorded meter events doesn't need the history of the rules.

@@ -9,6 +9,7 @@ from ..domain.counting import UsageRecord
 from ..domain.meter_event import MeterEvent
 from ..domain.totals import Totals
 from .blocks import BucketKey, NewBlock, UsageBlock
+from .high_water_marks import HighWaterMark
 from .models import AsOf, Bucket, CancellationMark, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 
 USAGE_RECORDED = MeterEvent.UsageRecorded.__name__
@@ -83,6 +84,14 @@ class ReadModelReader(Protocol):
 
     def ledger_fingerprint(self) -> str | None:
         """Return the fingerprint of the event at that position."""
+        ...
+
+    def latest_recorded_at(self) -> int:
+        """Return the latest time of recording, in microseconds since 1970 UTC, of the events up to that position."""
+        ...
+
+    def last_mark_at(self, moment: int) -> int:
+        """Return the last position with a high-water mark that isn't later than a moment; 0 if there is none."""
         ...
 
     def meters(self) -> Mapping[str, ProjectedMeter]:
@@ -223,10 +232,15 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Return the stored buckets among `keys`, by key."""
         ...
 
-    def advance_position(self, position: int, fingerprint: str) -> None:
+    def add_high_water_marks(self, marks: Sequence[HighWaterMark]) -> None:
+        """Insert the marks of new positions."""
+        ...
+
+    def advance_position(self, position: int, fingerprint: str, latest: int) -> None:
         """Set the projected position, in the same transaction as the rows.
 
-        `fingerprint` identifies the event at `position`, to detect another ledger.
+        `fingerprint` identifies the event at `position`, to detect another ledger. `latest` is the latest time of
+        recording of the events since the position before.
         """
         ...
 

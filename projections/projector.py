@@ -10,6 +10,7 @@ from functools import partial
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .apply_delta import apply_delta
 from .customer_ids import CustomerIdCache
+from .high_water_marks import marks_after
 from .models import PAGE_SIZE
 from .page_projector import PageProjector
 from .page_reader import ledger_gap_error
@@ -135,7 +136,10 @@ class Projector:
         if position >= head:
             return None  # another process was faster
         until = head if until is None else until
-        reached, deltas = page_projector.fold_next(position, until, reader.meters(), customer_ids, reader.pinned())
+        reached, deltas, marks, latest = page_projector.fold_next(
+            position, until, reader.meters(), customer_ids, reader.pinned()
+        )
+        marks = marks_after(reader.latest_recorded_at(), marks) if marks else ()
         fingerprint = None if reached == position else event_fingerprint(self.ledger, reached)
         if fingerprint is None:
             if position < min(head, until):
@@ -149,7 +153,8 @@ class Projector:
                     writer.upsert_meter(delta.meter)
                 for part in delta.parts:
                     apply_delta(writer, part)
-            writer.advance_position(reached, fingerprint)
+            writer.add_high_water_marks(marks)
+            writer.advance_position(reached, fingerprint, latest)
 
         return write
 

@@ -6,15 +6,22 @@ can't be decoded. docs/decisions/0016 describes the format of a chunk.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from ..domain.errors import ProjectionStopped
 from ..domain.meter import Meter
 from ..domain.meter_event import MeterEventData
+from ..domain.timestamps import MIN_DATETIME
 from .models import NON_USAGE_MARKER, LedgerEvent
 from .ports import CANCEL_REVOKED, CANCELLATION_TOPICS, EVENT_CANCELLED, USAGE_RECORDED
+
+
+class OtherData(msgspec.Struct, frozen=True):
+    """A stored event that doesn't affect usage, so that only its time of recording is decoded."""
+
+    recorded_at: datetime
 
 
 class EventCancelledData(msgspec.Struct, frozen=True):
@@ -50,8 +57,8 @@ class RulesChangedData(msgspec.Struct, frozen=True):
     effective_from: datetime | None = None
 
 
-DecodedEvent = MeterEventData | EventCancelledData | ConfiguredData | RulesChangedData | None
-"""A decoded event; None if it doesn't affect usage."""
+DecodedEvent = MeterEventData | EventCancelledData | ConfiguredData | RulesChangedData | OtherData
+"""A decoded event."""
 
 PositionedEvent = tuple[int, DecodedEvent]
 """The position of an event, and the decoded event."""
@@ -67,7 +74,7 @@ def decode_chunk(
     if other_events and usage_json.count(NON_USAGE_MARKER) != len(other_events):
         return None  # a state contains the marker, so it is no JSON
     try:
-        events: list[DecodedEvent] = (
+        events: list[DecodedEvent | None] = (
             _decode_usage_or_null(usage_json.replace(NON_USAGE_MARKER, b"null"))
             if other_events
             else _decode_usage(usage_json)
@@ -80,9 +87,9 @@ def decode_chunk(
         return None
     if not events or len(events) != last_position - after:
         return None  # the state of one event contains several JSON values
-    if other_events and events.count(None) != sum(_is_irrelevant_topic(topic) for _, topic, _ in other_events):
+    if other_events and None in events:
         return None  # the state of a meter event is null
-    return events
+    return cast(Sequence[DecodedEvent], events)
 
 
 def decode_rows(rows: Iterable[LedgerEvent]) -> Iterator[PositionedEvent]:
@@ -107,8 +114,8 @@ def cancellations_of(events: Iterable[LedgerEvent]) -> Iterator[tuple[int, int, 
             yield event.recorded_position, position, not isinstance(event, CancelRevokedData)
 
 
-def topic_for(event: DecodedEvent) -> str:
-    """Return the topic of a decoded event."""
+def topic_for(event: DecodedEvent | None) -> str:
+    """Return the topic of a decoded event that affects usage."""
     return next(topic for topic, (event_type, _) in _DECODERS.items() if type(event) is event_type)
 
 
@@ -119,16 +126,23 @@ def projection_stopped(position: int, topic: str, error: Exception) -> Projectio
     )
 
 
+def decode_recorded_at(state: bytes) -> datetime:
+    """Return when an event was recorded; a time before all others if it can't be read.
+
+    An event that can't be read stops the projection only if it affects usage, and no time is known without it.
+    """
+    try:
+        return _decode_other(state).recorded_at
+    except (msgspec.MsgspecError, ValueError):
+        return MIN_DATETIME
+
+
 def _decode_event(topic: str, state: bytes) -> DecodedEvent:
-    if _is_irrelevant_topic(topic):
-        return None
+    if topic in _NON_USAGE_TOPICS:
+        return OtherData(decode_recorded_at(state))
     if topic not in _DECODERS:
         raise ValueError(f"unknown topic {topic!r}; a newer version of Tallybook may have written it")
     return _DECODERS[topic][1](state)
-
-
-def _is_irrelevant_topic(topic: str) -> bool:
-    return topic in _NON_USAGE_TOPICS
 
 
 _CONFIGURED, _RULES_CHANGED = Meter.Configured.__name__, Meter.RulesChanged.__name__
@@ -152,5 +166,6 @@ _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {
         (_RULES_CHANGED, RulesChangedData),
     )
 }
+_decode_other: Callable[[bytes], OtherData] = msgspec.json.Decoder(OtherData).decode
 _decode_usage: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[MeterEventData]).decode
 _decode_usage_or_null: Callable[[bytes], list[Any]] = msgspec.json.Decoder(list[MeterEventData | None]).decode

@@ -39,7 +39,6 @@ from ..validation import (
     optional_customer,
     optional_note,
     optional_time_range,
-    parse_as_of,
     require_event_name,
     require_int,
     require_text,
@@ -57,6 +56,7 @@ class BulkCancellationCommands:
     ) -> None:
         self._ledger = ledger
         self._queries = CancellationQueries(ledger, meter_queries)
+        self._as_of = meter_queries.as_of
         self._policy = policy
         self._clock = clock
 
@@ -159,7 +159,7 @@ class BulkCancellationCommands:
     @retry_on_connection_loss
     def get(self, cancellation_id: str, *, as_of: datetime | int | None = None) -> BulkCancellationView:
         """Return a bulk cancellation and its progress. Raises CancellationNotFound, also if it was made later."""
-        return BulkCancellationView.from_aggregate(self._find(cancellation_id, parse_as_of(as_of)))
+        return BulkCancellationView.from_aggregate(self._find(cancellation_id, self._as_of(as_of)))
 
     @retry_on_connection_loss
     def list(
@@ -170,7 +170,7 @@ class BulkCancellationCommands:
         stored = self._ledger.ledger_recorder.select_by_prefix(STREAM_PREFIX)
         views = (
             BulkCancellationView.from_aggregate(cast(BulkCancellation, aggregate))
-            for aggregate in self._ledger.aggregates(stored, parse_as_of(as_of))
+            for aggregate in self._ledger.aggregates(stored, self._as_of(as_of))
         )
         selected = (view for view in views if event_name in (None, view.event_name))
         return sorted(selected, key=lambda view: (view.cancelled_at, view.cancellation_id))

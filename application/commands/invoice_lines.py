@@ -10,6 +10,7 @@ from ...domain.customer_periods import CustomerPeriods, nothing_owed, period_not
 from ...domain.errors import InvalidAsOf
 from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import ensure_utc, from_microseconds
+from ...projections.models import AsOf
 from ..invoice_results import InvoiceLine, InvoiceLines, LineSettlement
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
@@ -76,7 +77,8 @@ class InvoiceLineCommands(PeriodQueries):
                 return self._settler.settle(OpenAdjustment.of(adjustment), document, by)
         if closed is None:
             raise period_not_closed(event_name, customer, start, end)
-        raise nothing_owed(closed, self._position(as_of))
+        known = self._meter_queries.as_of(as_of)
+        raise nothing_owed(closed, self._ledger.head() if known is None else known.position)
 
     def invoice_lines(
         self,
@@ -127,7 +129,8 @@ class InvoiceLineCommands(PeriodQueries):
         So the lines of many customers need not be in memory at once. Raises MeterNotFound, InvalidTimeRange or
         InvalidAsOf.
         """
-        bounds, known, names = require_time_range(start, end).bounds, parse_as_of(as_of), _event_names(meters)
+        bounds, names = require_time_range(start, end).bounds, _event_names(meters)
+        known = self._meter_queries.as_of(as_of)
         customer = optional_customer(customer)
         with self._meter_queries.session() as read_models:
             yield InvoiceLineReader(self._ledger, self._meter_queries, read_models, bounds, names, customer, known)
@@ -181,16 +184,12 @@ class InvoiceLineCommands(PeriodQueries):
     def _require_position(self, as_of: datetime | int | None) -> None:
         """Raise InvalidAsOf for a position that the ledger doesn't have yet: what is owed there isn't known."""
         known = parse_as_of(as_of)
-        if known is not None and known.position is not None and known.position > (head := self._ledger.head()):
+        if isinstance(known, AsOf) and known.position > (head := self._ledger.head()):
             raise InvalidAsOf(
                 f"The ledger has {head} events, so there is no position {known.position} to settle.",
                 field="as_of",
                 value=as_of,
             )
-
-    def _position(self, as_of: datetime | int | None) -> int:
-        with self._meter_queries.session() as read_models:
-            return self._meter_queries.resolve_position(read_models, parse_as_of(as_of))
 
     def _customer_periods(self, event_name: str, customer: str) -> CustomerPeriods:
         periods = self._ledger.customer_periods(event_name, customer)

@@ -13,21 +13,28 @@ from ...domain.meter import Meter
 from ...domain.rounding import Rounding
 from ...domain.rules import Rules
 from ...domain.timestamps import ensure_utc, from_microseconds
-from ...projections.models import AsOf
 from ...projections.projector import Progress
 from ..ledger.ledger import Ledger
 from ..meter_views import MeterChange, MeterView, RulesRevisionView
+from ..queries.meter_query import MeterQueryFactory
 from ..rules_arguments import parse_rules
 from ..similar_names import meter_not_found_then
-from ..validation import parse_as_of, require_event_name, require_int, require_text
+from ..validation import Moment, parse_as_of, require_event_name, require_int, require_text
 from .derived_meters import DerivedMeterCommands
 
 
 class MeterCommands:
     """The meters of a ledger: `metering.meters`."""
 
-    def __init__(self, ledger: Ledger, derived_meters: DerivedMeterCommands, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        derived_meters: DerivedMeterCommands,
+        meter_queries: MeterQueryFactory,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._ledger = ledger
+        self._as_of = meter_queries.as_of
         self._derived_meters = derived_meters
         self._clock = clock
 
@@ -119,13 +126,13 @@ class MeterCommands:
 
         Raises MeterNotFound, also if the meter was not configured yet at `as_of`.
         """
-        known, event_name = parse_as_of(as_of), require_event_name(event_name)
+        known, event_name = self._as_of(as_of), require_event_name(event_name)
         present = self._ledger.meter(event_name)
         if known is None:
             return MeterView.from_aggregate(present, self._now())
         for meter in self._ledger.meters(known):
             if meter.event_name == event_name:
-                return MeterView.from_aggregate(meter, self._time_of(known))
+                return MeterView.from_aggregate(meter, self._time_of(as_of))
         raise meter_not_found_then(event_name, present.created_on)
 
     def changes(self, *, after: int = 0, limit: int = 100) -> list[MeterChange]:
@@ -158,8 +165,7 @@ class MeterCommands:
 
     def list(self, *, as_of: datetime | int | None = None) -> list[MeterView]:
         """Return all meters, active and inactive, ordered by event name; those configured by `as_of`, as they were."""
-        known = parse_as_of(as_of)
-        at = self._time_of(known)
+        known, at = self._as_of(as_of), self._time_of(as_of)
         return [MeterView.from_aggregate(meter, at) for meter in self._ledger.meters(known)]
 
     def _update(self, event_name: str, command: Callable[[Meter, datetime], None]) -> MeterView:
@@ -173,12 +179,12 @@ class MeterCommands:
                 continue
             return MeterView.from_aggregate(meter, self._now())
 
-    def _time_of(self, as_of: AsOf | None) -> datetime:
-        """Return the time of a point in the ledger: that of recording if it is a position, now if it is None."""
-        if as_of is None:
+    def _time_of(self, as_of: datetime | int | None) -> datetime:
+        """Return the time that an `as_of` argument names: that of recording if it is a position, now if it is None."""
+        known = parse_as_of(as_of)
+        if known is None:
             return self._now()
-        recorded_at = as_of.recorded_at
-        return from_microseconds(self._ledger.recorded_at(as_of.position or 0) if recorded_at is None else recorded_at)
+        return from_microseconds(known.at if isinstance(known, Moment) else self._ledger.recorded_at(known.position))
 
     def _now(self) -> datetime:
         return ensure_utc(self._clock(), "clock")

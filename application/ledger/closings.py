@@ -186,7 +186,7 @@ def _by_stream(stored_events: Iterable[Notification], as_of: AsOf | None) -> Ite
             if stored.originator_version != customer.version + 1:
                 raise corrupted_error(stream, stored.id, ValueError(f"version {customer.version + 1} is missing"))
             if event is not None:
-                if as_of is not None and not as_of.includes(to_microseconds(event.recorded_at), stored.id):
+                if as_of is not None and not as_of.includes(stored.id):
                     break
                 _apply(customer, event, stored)
             customer.version = stored.originator_version

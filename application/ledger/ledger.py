@@ -1,6 +1,5 @@
 """The ledger: all recorded events in one order, never changed."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
@@ -26,6 +25,7 @@ from ...domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf, LedgerEvent, PinnedMeter, PinnedRules, RawPage
+from ...projections.stored_events import decode_recorded_at
 from ..interruption import check_between, check_interruption
 from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
@@ -95,13 +95,15 @@ class Ledger(Application[str]):
         """Return up to `limit` rows at the positions `first` to `last`, both included, in order, as they are stored."""
         return self.ledger_recorder.raw_rows(first, last, limit)
 
-    def position_at(self, moment: int, head: int) -> int:
-        """Return the last position up to `head` that was recorded at or before `moment`; 0 if none was.
+    def first_recorded_after(self, moment: int, after: int, limit: int) -> int | None:
+        """Return the position of the first event that was recorded after a moment, in microseconds since 1970 UTC.
 
-        `moment` is in microseconds since 1970 UTC.
-        The position is found by binary search, which assumes that the clock did not go backwards.
+        It is searched among `limit` events after the position `after`; None is returned if there is none.
         """
-        return bisect_right(range(1, head + 1), moment, key=self._recorded_at)
+        for position, _, state in self.read_page(after, limit):
+            if to_microseconds(decode_recorded_at(state)) > moment:
+                return position
+        return None
 
     def append_listener(self) -> AbstractContextManager[Callable[[float], None]]:
         """Listen for appended events. The value is a function that waits for one, up to a number of seconds."""
@@ -297,16 +299,13 @@ class Ledger(Application[str]):
         return self.ledger_recorder.key_value_store()
 
     def aggregates(self, stored_events: Iterable[Notification], as_of: AsOf | None = None) -> Iterator[Aggregate]:
-        """Return the aggregates of `stored_events`, which are sorted by stream and version, as they were at `as_of`.
-
-        An event of a stream is not included without those before it, even if the clock went backwards in between.
-        """
+        """Return the aggregates of `stored_events`, which are sorted by stream and version, as they were at `as_of`."""
         for _, stream_events in check_between(groupby(stored_events, attrgetter("originator_id"))):
             aggregate: Aggregate | None = None
             for stored in stream_events:
-                event = self._event(stored)
-                if as_of is not None and not as_of.includes(to_microseconds(event.timestamp), stored.id):
+                if as_of is not None and not as_of.includes(stored.id):
                     break
+                event = self._event(stored)
                 with raise_corrupted(stored.originator_id, stored.id):
                     aggregate = event.mutate(aggregate)
             if aggregate is not None:
@@ -319,9 +318,8 @@ class Ledger(Application[str]):
     def recorded_at(self, position: int) -> int:
         """Return when the event at a position, or the last one before it, was recorded; 0 in an empty ledger."""
         position = min(position, self.head())
-        return self._recorded_at(position) if position > 0 else 0
-
-    def _recorded_at(self, position: int) -> int:
+        if position <= 0:
+            return 0
         ((_, _, state),) = self.read_page(position - 1, 1)
         with raise_corrupted("the ledger", position):
             return to_microseconds(_decode_recorded(state).recorded_at)

@@ -19,7 +19,6 @@ from ..ledger.retry import retry_on_connection_loss
 from ..validation import (
     optional_customer,
     optional_time_range,
-    parse_as_of,
     require_event_name,
     require_int,
     require_texts,
@@ -69,7 +68,7 @@ class PeriodQueries:
         these dimensions. Both name dimensions of the rules that the periods were closed under.
         """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
-        bounds, known = optional_time_range(start, end), parse_as_of(as_of)
+        bounds, known = optional_time_range(start, end), self._meter_queries.as_of(as_of)
         dimensions = parse_dimensions(where, group_by)
         with self._meter_queries.session() as read_models:
             known_or_head = known or AsOf(position=read_models.position())
@@ -104,7 +103,7 @@ class PeriodQueries:
         Usage is billed if it is in a closed period, or owed as an adjustment. Usage that a rule change moved to another
         customer is not billed for that one. Each list has up to `limit` entries, all if None.
         """
-        bounds, known = require_time_range(start, end).bounds, parse_as_of(as_of)
+        bounds, known = require_time_range(start, end).bounds, self._meter_queries.as_of(as_of)
         names = None if meters is None else require_texts(meters, "meters", 500, 1_000)
         maximum = None if limit is None else require_int(limit, "limit", 0, 2**31)
         return Completeness(self._ledger, self._meter_queries).status(bounds, names, known, maximum)
@@ -112,7 +111,7 @@ class PeriodQueries:
     @retry_on_connection_loss
     def runs(self, *, as_of: datetime | int | None = None) -> builtins.list[BillingRunView]:
         """Return the billing runs, in the order in which they were started, also those that were interrupted."""
-        return [BillingRunView.from_run(run) for run in billing_runs(self._ledger, parse_as_of(as_of))]
+        return [BillingRunView.from_run(run) for run in billing_runs(self._ledger, self._meter_queries.as_of(as_of))]
 
     def _schedule_at(self, read_models: ReadModelReader, event_name: str) -> Callable[[int], RulesSchedule]:
         """Return a function that returns the rules of a meter over time as known at a position."""
@@ -135,12 +134,12 @@ class PeriodQueries:
         the range of a closed period selects the gaps before and after it.
         """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
-        bounds, known = optional_time_range(start, end), parse_as_of(as_of)
+        bounds, known = optional_time_range(start, end), self._meter_queries.as_of(as_of)
         self._ledger.meter(event_name)
         by_range = gaps_by_range(self._ledger.closed_periods(event_name, customer, known), *bounds)
         if not by_range:
             return []
-        with self._meter_queries.open(event_name, as_of) as meter:
+        with self._meter_queries.open(event_name, known and known.position) as meter:
             return compute_gaps(meter, by_range)
 
     @retry_on_connection_loss
@@ -177,7 +176,7 @@ class PeriodQueries:
         So many periods with many groups need not be in memory at once.
         """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
-        bounds, known = optional_time_range(start, end), parse_as_of(as_of)
+        bounds, known = optional_time_range(start, end), self._meter_queries.as_of(as_of)
         self._ledger.meter(event_name)
         of_customers = self._ledger.closed_periods(event_name, customer, known)
         overlapping = (period for periods in of_customers for period in _overlapping(periods, bounds))

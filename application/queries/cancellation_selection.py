@@ -116,7 +116,6 @@ class CancellationQueries:
         self, meter: OpenMeter, selection: CancellationSelection, cancellable_from: datetime | None
     ) -> SelectedEvents:
         assert meter.as_of is not None
-        assert meter.as_of.position is not None
         bounds, positions = self._bounds(selection)
         query = meter.exact_query(bounds, _dimensions(selection))
         first = ALL_TIME[0] if cancellable_from is None else to_microseconds(cancellable_from)

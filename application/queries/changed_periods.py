@@ -96,7 +96,7 @@ class ChangedPeriods:
                 (changed if is_changed else unchanged).append(closing)
             if self._are_current_rules(counted, rules):
                 continue
-            if self._is_partial or self._meter.as_of is None or self._meter.as_of.position is None:
+            if self._is_partial or self._meter.as_of is None:
                 changed += unchanged
                 continue
             quantities = self._current_quantities(counted) if quantities is None else quantities

@@ -53,7 +53,7 @@ class Completeness:
             if run.start < from_microseconds(bounds[1]) and from_microseconds(bounds[0]) < run.end
         )
         start, end = map(from_microseconds, bounds)
-        return PeriodStatus(start, end, position, tuple(meters), runs)
+        return PeriodStatus(start, end, min(position, known.position), tuple(meters), runs)
 
 
 class _MeterStatus:

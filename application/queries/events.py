@@ -21,7 +21,6 @@ from ..results import (
 from ..validation import (
     optional_customer,
     optional_time_range,
-    parse_as_of,
     require_event_name,
     require_int,
     require_text,
@@ -83,11 +82,9 @@ class EventQueries:
 
         Raises MeterEventNotFound, also if that meter doesn't count it or it was not recorded at `as_of`.
         """
-        known, identifier = parse_as_of(as_of), require_text(identifier, "identifier", 100)
+        known, identifier = self._meter_queries.as_of(as_of), require_text(identifier, "identifier", 100)
         stored = self._ledger.find_meter_events((identifier,)).get(identifier)
-        if stored is None or not (
-            known is None or known.includes(to_microseconds(stored.data.recorded_at), stored.position)
-        ):
+        if stored is None or not (known is None or known.includes(stored.position)):
             raise MeterEventNotFound(
                 f"No meter event is recorded under the identifier {identifier!r}, or none was at 'as_of'.",
                 field="identifier",
@@ -95,7 +92,8 @@ class EventQueries:
             )
         recorded_name = stored.data.event_name
         occurred_at = to_microseconds(stored.data.occurred_at)
-        with self._meter_queries.open(recorded_name if event_name is None else event_name, as_of) as meter:
+        event_name = recorded_name if event_name is None else event_name
+        with self._meter_queries.open(event_name, known and known.position) as meter:
             query = meter.exact_query((occurred_at, occurred_at + 1))
             if query.recorded_name != recorded_name:
                 raise MeterEventNotFound(

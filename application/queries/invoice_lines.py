@@ -147,7 +147,8 @@ class InvoiceLineReader:
         as_of: AsOf | None,
     ) -> None:
         """Read the lines of a period on some meters, on all if None, of one or all customers. Raises MeterNotFound."""
-        self.position = meter_queries.resolve_position(read_models, as_of)
+        head = read_models.position()
+        self.position = head if as_of is None else min(head, as_of.position)
         self._bounds = bounds
         known = AsOf(position=self.position)
         names = [meter.event_name for meter in ledger.meters(known)] if event_names is None else event_names

@@ -1,21 +1,22 @@
 """A query of one meter: its usage in one consistent state of the read models, under the rules of the query."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from functools import cache, partial
 from typing import NamedTuple
 
 from ...domain.errors import RulesChangeInRange
 from ...domain.rules import Rules
 from ...domain.schedule import RulesInRange, RulesSchedule
 from ...domain.timestamps import from_microseconds, to_iso, to_microseconds
+from ...projections.high_water_marks import MARK_INTERVAL
 from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
 from ...projections.usage_view import UsageView
 from ..ledger.ledger import Ledger
 from ..similar_names import meter_not_found, meter_not_found_then
-from ..validation import parse_as_of, require_event_name
+from ..storage.ports import REBUILD_HINT, CorruptedReadModel
+from ..validation import Moment, parse_as_of, require_event_name
 from .dimension_query import NO_DIMENSIONS, DimensionArguments
 from .freshness import FreshReadModels
 from .total_results import CountedRange
@@ -28,19 +29,15 @@ Bounds = tuple[int, int]
 class MeterQuery(NamedTuple):
     """The usage of one meter in a range, in one consistent state of the read models, under the rules of the query.
 
-    The events of the meter are recorded under `recorded_name`: its own name, or that of its source if it is derived.
+    `position` is the last ledger position that the result includes. The events of the meter are recorded under
+    `recorded_name`: its own name, or that of its source if it is derived.
     """
 
     event_name: str
     view: UsageView
-    resolve_position: Callable[[], int]
+    position: int
     as_of: AsOf | None
     recorded_name: str
-
-    @property
-    def position(self) -> int:
-        """The last ledger position that the result includes. For an `as_of` time it is searched for in the ledger."""
-        return self.resolve_position()
 
     @property
     def rules(self) -> Rules:
@@ -90,7 +87,7 @@ class OpenMeter(NamedTuple):
     event_name: str
     views: ViewFactory
     schedule: RulesSchedule
-    resolve_position: Callable[[], int]
+    position: int
     as_of: AsOf | None
     recorded_name: str
 
@@ -103,7 +100,7 @@ class OpenMeter(NamedTuple):
         return self._query(self.views.exact_view(self.schedule, *bounds, dimensions))
 
     def _query(self, view: UsageView) -> MeterQuery:
-        return MeterQuery(self.event_name, view, self.resolve_position, self.as_of, self.recorded_name)
+        return MeterQuery(self.event_name, view, self.position, self.as_of, self.recorded_name)
 
     def whole_windows(self, bounds: Bounds) -> Bounds:
         """Return the range of the windows that start in a range."""
@@ -125,12 +122,23 @@ class MeterQueryFactory:
         """Open a read session that is up to date. See `FreshReadModels.session`."""
         return self._read_models.session(accept_outdated_rules=accept_outdated_rules)
 
+    def as_of(self, as_of: object) -> AsOf | None:
+        """Return the point in the ledger that an `as_of` argument names; None for now. Raises InvalidAsOf.
+
+        A time is resolved to a position here, once, so that everything else works with positions.
+        """
+        known = parse_as_of(as_of)
+        if not isinstance(known, Moment):
+            return known
+        with self.session(accept_outdated_rules=True) as read_models:
+            return self._resolve(read_models, known)
+
     @contextmanager
     def open(self, event_name: str, as_of: datetime | int | None) -> Generator[OpenMeter]:
         """Check the arguments and open a meter. Raises InvalidParameter, InvalidAsOf or MeterNotFound."""
         event_name, known = require_event_name(event_name), parse_as_of(as_of)
         with self.session() as read_models:
-            yield self.open_meter(read_models, event_name, known)
+            yield self.open_meter(read_models, event_name, self._resolve(read_models, known))
 
     @contextmanager
     def query(
@@ -155,23 +163,24 @@ class MeterQueryFactory:
             raise meter_not_found(event_name, [name for name, other in meters.items() if other.is_known(None)])
         if not meter.is_known(as_of):
             raise meter_not_found_then(event_name, from_microseconds(meter.history[0].recorded_at))
-        resolve_position = cache(partial(self.resolve_position, read_models, as_of))
-        views = self.views_of(read_models, meter)
-        return OpenMeter(event_name, views, meter.schedule(as_of), resolve_position, as_of, meter.recorded_name)
+        head, views = read_models.position(), self.views_of(read_models, meter)
+        position = head if as_of is None else min(head, as_of.position)
+        return OpenMeter(event_name, views, meter.schedule(as_of), position, as_of, meter.recorded_name)
 
     def views_of(self, read_models: ReadModelReader, meter: ProjectedMeter) -> ViewFactory:
         """Return a factory of views of a meter's usage."""
         return ViewFactory(read_models, meter, self._payloads)
 
-    def resolve_position(self, read_models: ReadModelReader, as_of: AsOf | None) -> int:
-        """Return the last ledger position that a query as of a point in the ledger includes."""
-        head = read_models.position()
-        if as_of is None:
-            return head
-        if as_of.position is not None:
-            return min(head, as_of.position)
-        assert as_of.recorded_at is not None
-        return self._ledger.position_at(as_of.recorded_at, head)
+    def _resolve(self, read_models: ReadModelReader, as_of: AsOf | Moment | None) -> AsOf | None:
+        """Resolve a time to the last position before the first event that was recorded later."""
+        if not isinstance(as_of, Moment):
+            return as_of
+        if read_models.latest_recorded_at() <= as_of.at:
+            return AsOf(read_models.position())
+        later = self._ledger.first_recorded_after(as_of.at, read_models.last_mark_at(as_of.at), MARK_INTERVAL)
+        if later is None:
+            raise CorruptedReadModel(f"The high-water marks of the read models are wrong. {REBUILD_HINT}")
+        return AsOf(later - 1)
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
         return {position: data.payload for position, (_, data) in self._ledger.meter_events_at(positions).items()}

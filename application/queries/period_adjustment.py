@@ -70,7 +70,7 @@ class AdjustmentCalculator:
 
         It may be settled: see `Adjustment.is_open`.
         """
-        rules, invoiced, as_of = period.rules, period.invoiced, _as_of_including(self._meter.as_of, period)
+        rules, invoiced, as_of = period.rules, period.invoiced, self._meter.as_of
         view = self._views.at_closing(period)
         steps = _steps(view, period, as_of)
         changes, quantity, is_partial = steps[-1], steps[-1].quantity_now, self._views.is_partial
@@ -91,7 +91,7 @@ class AdjustmentCalculator:
             difference=difference,
             billable_difference=EXACT_CONTEXT.subtract(rules.billable(quantity), billable_before),
             rules_difference=rules_difference,
-            position=self._meter.resolve_position(),
+            position=self._meter.position,
             events=tuple(
                 AdjustingEvent(*of_event, before=change.verdict_before, change=change.difference)
                 for of_event, change in zip(fields, changes.events, strict=True)
@@ -182,11 +182,6 @@ def _group_adjustments(view: UsageView, rules: Rules, changes: _Changes) -> tupl
             )
         )
     return tuple(adjustments)
-
-
-def _as_of_including(as_of: AsOf | None, period: ClosedPeriod) -> AsOf | None:
-    """Extend `as_of` to what the closing and its settlements were computed from, even if the clock moved backwards."""
-    return as_of if as_of is None or as_of.position is not None else as_of._replace(position=period.invoiced.position)
 
 
 def _quantity_under_current_rules(views: RangeViews, period: ClosedPeriod, as_of: AsOf | None) -> Decimal | None:

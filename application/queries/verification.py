@@ -165,7 +165,7 @@ def _totals_at(meter: OpenMeter, period: ClosedPeriod, position: int) -> PeriodT
     """Return the totals of a closed period at a position, under the rules over time of `meter`."""
     group_by = tuple(period.groups[0].dimensions) if period.groups else ()
     query = meter.exact_query(bounds_of(period), DimensionArguments({}, group_by))
-    query = query._replace(resolve_position=lambda: position, as_of=AsOf(position=position))
+    query = query._replace(position=position, as_of=AsOf(position=position))
     return compute_period_totals(query, period.customer, period.start, period.end)
 
 
@@ -193,6 +193,7 @@ _KEY_COLUMNS = {
     "customers": ("customer",),
     "usage": ("meter", "customer", "start", "dimensions", "position"),
     "totals": ("meter", "bucket_seconds", "start", "customer", "dimensions"),
+    "high_water_marks": ("position",),
 }
 
 
@@ -202,7 +203,8 @@ def _lines(read_models: ReadModelReader, table: str) -> Iterator[TableLine]:
 
 
 def _generation_rows(read_models: ReadModelReader) -> Iterator[TableRow]:
-    """Return the generation's own metadata as rows: the fingerprint of its position, and its rules."""
+    """Return the generation's own metadata as rows: what it stores of the events up to its position, and its rules."""
+    yield TableRow(("latest_recorded_at",), (read_models.latest_recorded_at(),))
     yield TableRow(("ledger_fingerprint",), (read_models.ledger_fingerprint(),))
     try:
         pinned = read_models.pinned()

@@ -129,21 +129,20 @@ def decode_block_usage(key: BucketKey, stored: bytes) -> list[UsageRecord]:
 
 def decode_bucket(row: Sequence[Any]) -> Bucket:
     """Decode a bucket from its columns: customer, start, dimension values, totals and changes."""
-    customer_id, start, dimensions, *totals, first, last, first_at, last_at = row
-    return Bucket(
-        (customer_id, start, dimensions), decode_totals(totals), _decode_changes(first, last, first_at, last_at)
-    )
+    customer_id, start, dimensions, *totals, first, last = row
+    return Bucket((customer_id, start, dimensions), decode_totals(totals), _decode_changes(first, last))
 
 
 def encode_bucket(bucket: Bucket) -> tuple[Any, ...]:
     """Encode a bucket for its columns, without its key."""
-    return *encode_totals(bucket.totals), *msgspec.structs.astuple(bucket.changes)
+    changes = bucket.changes
+    return *encode_totals(bucket.totals), changes.first_position, changes.last_position
 
 
 def decode_block_columns(row: Sequence[Any], encoded: bytes | None = None) -> UsageBlock:
     """Decode a block from its columns: bucket, first position, earliest, latest, totals and changes."""
-    customer_id, start, dimensions, first_position, earliest, latest, *totals, last, first_at, last_at = row
-    changes = _decode_changes(first_position, last, first_at, last_at)
+    customer_id, start, dimensions, first_position, earliest, latest, *totals, last = row
+    changes = _decode_changes(first_position, last)
     return UsageBlock((customer_id, start, dimensions), earliest, latest, decode_totals(totals), changes, encoded)
 
 
@@ -152,15 +151,14 @@ def encode_block_columns(block: UsageBlock) -> tuple[Any, ...]:
     (customer_id, start, dimensions), earliest, latest, totals, changes, _ = block
     return (
         customer_id, start, dimensions, changes.first_position, earliest, latest, *encode_totals(totals),
-        changes.last_position, changes.first_recorded_at, changes.last_recorded_at,
+        changes.last_position,
     )  # fmt: skip
 
 
-def _decode_changes(first: Any, last: Any, first_at: Any, last_at: Any) -> ChangeSpan:
-    if not (type(first) is type(last) is type(first_at) is type(last_at) is int):
-        changes = f"changes from {first!r} to {last!r}, recorded from {first_at!r} to {last_at!r}"
-        raise _corrupted("usage or totals", ValueError(changes))
-    return ChangeSpan(first, last, first_at, last_at)
+def _decode_changes(first: Any, last: Any) -> ChangeSpan:
+    if not (type(first) is type(last) is int):
+        raise _corrupted("usage or totals", ValueError(f"changes from {first!r} to {last!r}"))
+    return ChangeSpan(first, last)
 
 
 @contextmanager

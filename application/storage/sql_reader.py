@@ -33,6 +33,23 @@ class SqlReadModelReader(SqlReadModelStatements):
         """Return the fingerprint of the ledger's event at the position of the read models."""
         return self._generation_column("ledger_fingerprint")
 
+    def latest_recorded_at(self) -> int:
+        """Return the latest time of recording of the events up to the position of the read models."""
+        latest = self._generation_column("latest_recorded_at")
+        with row_codec.translate_decode_errors("high-water marks"):
+            if type(latest) is not int:
+                raise ValueError(f"the latest time of recording is {latest!r}")
+        return latest
+
+    def last_mark_at(self, moment: int) -> int:
+        """Return the last position with a high-water mark that isn't later than a moment; 0 if there is none."""
+        row = self.select_one(
+            f"SELECT position FROM {self.marks_table} WHERE recorded_at <= ?"
+            " ORDER BY recorded_at DESC, position DESC LIMIT 1",
+            (moment,),
+        )
+        return 0 if row is None else row[0]
+
     def meters(self) -> Mapping[str, ProjectedMeter]:
         """Return the meters, by event name."""
         rows = self.select(f"SELECT event_name, rules, history, source FROM {self.meters_table} ORDER BY meter")
@@ -66,7 +83,7 @@ class SqlReadModelReader(SqlReadModelStatements):
         end: int,
         as_of: AsOf | None = None,
     ) -> Iterator[UsageRecord]:
-        """Return usage in [start, end) by (occurred_at, position), as of a position or time; None means all customers.
+        """Return usage in [start, end) by (occurred_at, position), as known at `as_of`; None means all customers.
 
         Blocks are read in the order of their times, and overlapping blocks together, so no index by time is needed.
         """
@@ -235,6 +252,7 @@ class SqlReadModelReader(SqlReadModelStatements):
 _TABLE_COLUMNS = {
     "meters": ("meter, event_name, rules, history, source", "meter", 1),
     "customers": ("customer, name", "customer", 1),
+    "high_water_marks": ("position, recorded_at", "position", 1),
     "totals": (
         f"{SqlReadModelReader.BUCKET_KEY}, {SqlReadModelReader.BUCKET_VALUES}",
         SqlReadModelReader.BUCKET_KEY,

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 from ...projections.blocks import BucketKey, UsageBlock
 
-TableName = Literal["meters", "customers", "usage", "totals"]
+TableName = Literal["meters", "customers", "usage", "totals", "high_water_marks"]
 Row = tuple[Any, ...]
 
 SHORT_BLOCK_BYTES = 2_000
@@ -29,8 +29,8 @@ class SqlReadModelStatements(ABC):
     BUCKET_KEY = "meter, bucket_seconds, start, customer, dimensions"
     BLOCK_KEY = "meter, customer, start, dimensions, first_position"
     TOTALS_COLUMNS = "sum, count, last, last_at, last_position, min_value, max_value"
-    BUCKET_VALUES = f"{TOTALS_COLUMNS}, first_change, last_change, first_change_at, last_change_at"
-    BLOCK_VALUES = f"earliest, latest, {TOTALS_COLUMNS}, last_change, first_change_at, last_change_at"
+    BUCKET_VALUES = f"{TOTALS_COLUMNS}, first_change, last_change"
+    BLOCK_VALUES = f"earliest, latest, {TOTALS_COLUMNS}, last_change"
     BUCKET_COLUMNS = f"customer, start, dimensions, {BUCKET_VALUES}"
     BLOCK_COLUMNS = f"customer, start, dimensions, first_position, {BLOCK_VALUES}"
 
@@ -38,7 +38,7 @@ class SqlReadModelStatements(ABC):
         """Read a generation whose tables are in `schema`: its quoted name with a full stop, or empty."""
         self.generation = generation
         self.schema = schema
-        self.meters_table, self.customers_table, self.usage_table, self.totals_table = (
+        self.meters_table, self.customers_table, self.usage_table, self.totals_table, self.marks_table = (
             schema + table for table in table_names(generation)
         )
 

@@ -8,6 +8,7 @@ from operator import attrgetter
 
 from ...domain.counting import UsageRecord
 from ...projections.blocks import MIN_BLOCK_SIZE, BucketKey, NewBlock, UsageBlock, concatenate_blocks, encode_block
+from ...projections.high_water_marks import HighWaterMark
 from ...projections.models import Bucket, CancellationMark, ProjectedMeter
 from . import row_codec
 from .sql_reader import SqlReadModelReader
@@ -42,6 +43,10 @@ class SqlReadModels(SqlReadModelReader):
     @abstractmethod
     def write_totals(self, rows: Sequence[Row]) -> None:
         """Insert or replace rows of meter, bucket size, start, customer, dimension values, totals and changes."""
+
+    @abstractmethod
+    def add_high_water_marks(self, marks: Sequence[HighWaterMark]) -> None:
+        """Insert the high-water marks of new positions."""
 
     @abstractmethod
     def track(self, position: int) -> None:
@@ -145,12 +150,13 @@ class SqlReadModels(SqlReadModelReader):
         buckets = map(row_codec.decode_bucket, self.select_buckets_by_key(meter_id, bucket_seconds, keys))
         return {bucket.key: bucket for bucket in buckets}
 
-    def advance_position(self, position: int, fingerprint: str) -> None:
+    def advance_position(self, position: int, fingerprint: str, latest: int) -> None:
         """Store the position up to which the ledger is projected, in the same transaction as the rows."""
         self.track(position)
         self.execute(
-            f"UPDATE {self.schema}generations SET ledger_fingerprint = ? WHERE generation = ?",
-            (fingerprint, self.generation),
+            f"UPDATE {self.schema}generations SET ledger_fingerprint = ?, latest_recorded_at ="
+            " CASE WHEN latest_recorded_at < ? THEN ? ELSE latest_recorded_at END WHERE generation = ?",
+            (fingerprint, latest, latest, self.generation),
         )
 
 

@@ -22,8 +22,8 @@ def usage_blocks(times_of_blocks: list[list[int]]) -> tuple[list[UsageBlock], li
         records: list[UsageRecord] = []
         for at in times:
             position += 1
-            cancellation = (60, 1_000) if position % 3 == 0 else (None, None)
-            records.append(UsageRecord(customer_id, at, position, '["a"]', Decimal(position) / 8, 55, *cancellation))
+            cancelled = 1_000 if position % 3 == 0 else None
+            records.append(UsageRecord(customer_id, at, position, '["a"]', Decimal(position) / 8, 55, cancelled))
         usage.append(records)
     keys = ((customer_id, 0, '["a"]') for customer_id in range(len(usage)))
     blocks = [UsageBlock.from_usage(*block) for block in zip(keys, usage, strict=True)]

@@ -32,11 +32,12 @@ def test_equal_read_models_are_reported_table_by_table(tallybook: CommandLine) -
     """The text has the rows and the start of each SHA-256, the JSON all of it. `projection verify` is the same."""
     lines = tallybook.lines("verify")
     assert lines[0] == "Generation 1, up to position 8 of the ledger"
-    assert [line.split()[:2] for line in lines[3:8]] == [
-        ["meters", "1"], ["customers", "2"], ["usage", "5"], ["totals", "7"], ["generations", "2"],
+    assert [line.split()[:2] for line in lines[3:9]] == [
+        ["meters", "1"], ["customers", "2"], ["usage", "5"], ["totals", "7"], ["high_water_marks", "0"],
+        ["generations", "3"],
     ]  # fmt: skip
-    assert all(line.endswith(" equal") for line in lines[3:8])
-    assert lines[8:] == ["2 closed periods, none differs"]
+    assert all(line.endswith(" equal") for line in lines[3:9])
+    assert lines[9:] == ["2 closed periods, none differs"]
     assert tallybook.lines("projection", "verify") == lines
     verification = tallybook.run_json("verify")
     assert (verification["is_equal"], verification["closed_periods"], verification["differing_periods"]) == (
@@ -49,6 +50,7 @@ def test_equal_read_models_are_reported_table_by_table(tallybook: CommandLine) -
         "customers",
         "usage",
         "totals",
+        "high_water_marks",
         "generations",
     ]
     assert all(len(table["digest"]) == 64 and table["is_equal"] for table in verification["tables"])
@@ -105,7 +107,7 @@ def test_one_changed_cell_is_located(
     assert f"\n  found     {actual or 'no such row'}" in stdout
     assert f"\n  expected  {expected}" in stdout
     assert stdout.count("DIFFERS") == 1 + len(others)
-    assert stdout.count(" equal\n") == 4 - len(others)
+    assert stdout.count(" equal\n") == 5 - len(others)
     assert "'tallybook projection rebuild' to build the read models again" in stdout
 
 

@@ -181,7 +181,7 @@ def test_an_unfinished_query_leaves_no_old_state(persistent_store: PersistentSto
         persistent_store.components() as (_, other_read_models),
         Metering(ledger, read_models, ANY_TIME, lambda: NOW) as metering,
     ):
-        record_history(metering, 120, 7)
+        record_history(metering, 300, 7)
         projector, other_projector = Projector(ledger, read_models), Projector(ledger, other_read_models)
         position = projector.catch_up()
         for _ in range(3):

@@ -27,16 +27,7 @@ def usage_record(
 ) -> UsageRecord:
     """Return a record with the value 1, recorded when it occurred."""
     occurred_at = to_microseconds(moment(at))
-    return UsageRecord(
-        customer,
-        occurred_at,
-        position,
-        dimensions,
-        Decimal(1),
-        occurred_at,
-        None if cancelled is None else occurred_at,
-        cancelled,
-    )
+    return UsageRecord(customer, occurred_at, position, dimensions, Decimal(1), occurred_at, cancelled)
 
 
 HISTORIES: list[tuple[str, EventTimeWindow | None, list[UsageRecord], dict[int, int]]] = [

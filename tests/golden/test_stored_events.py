@@ -145,6 +145,6 @@ def _folded(*topics: str, without: str | None = None) -> list[tuple[dict[Any, An
     customers = {EVENT_DATA.payload["customer"]: 1}
     return [
         (dict(part.rows_by_bucket), list(part.cancellations))
-        for page in fold_page(decode_rows(events), {}, customers, {})
+        for page in fold_page(decode_rows(events), {}, customers, {}).changed
         for part in page.parts
     ]

@@ -89,7 +89,7 @@ ROWS = st.lists(
     lambda usage: [
         (at, position, value, recorded_at)
         if unique_value is None and not is_filtered
-        else (at, position, value, recorded_at, None, None, unique_value, is_filtered)
+        else (at, position, value, recorded_at, None, unique_value, is_filtered)
         for position, (at, value, recorded_at, unique_value, is_filtered) in enumerate(usage, 5)
     ]
 )

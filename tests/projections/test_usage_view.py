@@ -29,7 +29,7 @@ def usage_record(day: int) -> UsageRecord:
 def block(day: int) -> UsageBlock:
     """Return the block of a day, which was changed by a later event."""
     block = UsageBlock.from_usage((1, day * DAY, ""), [usage_record(day)])
-    return block._replace(changes=ChangeSpan(day + 1, LATER_POSITION, 0, 1))
+    return block._replace(changes=ChangeSpan(day + 1, LATER_POSITION))
 
 
 class DailyUsage:

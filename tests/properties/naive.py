@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, takewhile
 from typing import NamedTuple
 
 Bounds = tuple[datetime, datetime]
@@ -42,6 +42,11 @@ class ReferenceTotals(NamedTuple):
     last: Fraction | None
     min: Fraction | None
     max: Fraction | None
+
+
+def known_at(history: Sequence[HistoryEntry], moment: datetime) -> list[HistoryEntry]:
+    """Return the entries before the first that was recorded later than `moment`."""
+    return list(takewhile(lambda entry: entry.recorded_at <= moment, history))
 
 
 def cancelled_identifiers(history: Sequence[HistoryEntry]) -> set[str]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tallybook.application import Metering, Total
 
 from .histories import BEGINNING, CUSTOMERS, Step, meters_of, open_ledger, run_steps, steps, totals_of
-from .naive import HistoryEntry, compute_totals, effective
+from .naive import HistoryEntry, compute_totals, effective, known_at
 from .test_queries import ALL_TIME, RANGES
 
 QueryResults = dict[str, list[Total]]
@@ -63,7 +63,7 @@ def test_as_of_a_time_counts_what_was_recorded_by_then(history: list[Step], hour
     with open_ledger(meters_of(history)) as (metering, clock):
         entries = run_steps(metering, clock, history)
         for moment in (BEGINNING + timedelta(hours=hours), clock.now, clock.now - timedelta(microseconds=1)):
-            visible = [entry for entry in entries if entry.recorded_at <= moment]
+            visible = known_at(entries, moment)
             for meter in meters_of(history):
                 counted = effective(visible, meter.name, meter.window)
                 total = metering.total(meter.name, None, *ALL_TIME, as_of=moment)

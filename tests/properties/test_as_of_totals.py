@@ -1,20 +1,24 @@
-"""Totals as of any position, time or both equal the naive model, whatever parts of the usage changed since.
+"""Totals as of any position or time equal the naive model, whatever parts of the usage changed since.
 
 The clock goes backwards in these histories, and pages and blocks are small, so that the point lies within them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from itertools import cycle, pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering
+from tallybook.application.queries import meter_query
 from tallybook.domain import schedule
-from tallybook.domain.timestamps import from_microseconds, to_microseconds
+from tallybook.domain.timestamps import to_microseconds
 from tallybook.domain.totals import Totals
+from tallybook.projections import high_water_marks
 from tallybook.projections.blocks import UsageBlock
 from tallybook.projections.buckets import DAY_SECONDS, HOUR_SECONDS, MONTH_SECONDS
 from tallybook.projections.models import AsOf, Bucket
@@ -23,7 +27,7 @@ from tallybook.projections.usage_view import UsageView, ViewPart
 
 from .coverage import first_examples, search, stop_if_covered
 from .histories import BEGINNING, Step, catch_up_every, meters_of, run_steps, steps, totals_of
-from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective
+from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective, known_at
 from .test_blocks import CATCH_UP_INTERVALS, CUSTOMERS, LIMITS, MINUTES, PAGES, open_with_limits
 from .test_queries import ALL_TIME
 
@@ -41,32 +45,33 @@ MIXED = st.builds(set_clock, steps(2, 50, min_size=10, customers=CUSTOMERS, minu
 BOUNDARIES = st.lists(
     MINUTES.map(lambda minutes: BEGINNING + timedelta(minutes=minutes)), min_size=2, max_size=4, unique=True
 ).map(sorted)
-POINTS = st.lists(st.tuples(st.none() | st.integers(0, 99), st.none() | st.integers(0, 99)), min_size=1, max_size=6)
-"""For a position and for a time, the percentage of the events that come before it, or None."""
+POINTS = st.lists(st.tuples(st.booleans(), st.integers(0, 99)), min_size=1, max_size=6)
+"""Whether the point is a time, and the percentage of the events that come before it."""
+MARK_INTERVALS = st.sampled_from([1, 2, 3, 256])
 
 
 def points_in(
-    entries: list[HistoryEntry], shares: list[tuple[int | None, int | None]]
-) -> Iterator[tuple[AsOf, list[HistoryEntry]]]:
-    """Yield points in the ledger, and the entries that were known at each."""
+    entries: list[HistoryEntry], shares: list[tuple[bool, int]]
+) -> Iterator[tuple[datetime | int, list[HistoryEntry]]]:
+    """Yield times and positions, and the entries that were known at each."""
     times = sorted(entry.recorded_at for entry in entries)
-    before = entries[0].position - 1
-    for position_share, time_share in shares:
-        if position_share is None and time_share is None:
-            continue
-        position = None if position_share is None else before + len(entries) * position_share // 100
-        time = None if time_share is None else times[len(times) * time_share // 100]
-        known: list[HistoryEntry] = []
-        unknown: set[str] = set()
-        for entry in entries:  # an event of a meter event is known only if those before it are
-            is_known = (position is not None and entry.position <= position) or (
-                time is not None and entry.recorded_at <= time
-            )
-            if is_known and entry.identifier not in unknown:
-                known.append(entry)
-            else:
-                unknown.add(entry.identifier)
-        yield AsOf(position, None if time is None else to_microseconds(time)), known
+    for is_time, share in shares:
+        if is_time:
+            moment = times[len(times) * share // 100]
+            is_configured = moment >= BEGINNING  # when the meters were configured, before all entries
+            yield moment, known_at(entries, moment) if is_configured else []
+        else:
+            count = len(entries) * share // 100
+            yield entries[0].position - 1 + count, entries[:count]
+
+
+@contextmanager
+def mark_every(interval: int) -> Generator[None]:
+    """Store a high-water mark for every `interval` positions."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (high_water_marks, meter_query):
+            patch.setattr(module, "MARK_INTERVAL", interval)
+        yield
 
 
 def totals_by_window(
@@ -95,7 +100,7 @@ def test_totals_as_of_any_point_equal_the_reference_model(
     page_size: int,
     interval: int,
     boundaries: list[datetime],
-    shares: list[tuple[int | None, int | None]],
+    shares: list[tuple[bool, int]],
 ) -> None:
     """In one range and in several windows, of one customer and of all."""
     with open_with_limits(history, limits, page_size) as (metering, clock):
@@ -108,7 +113,8 @@ def test_totals_as_of_any_point_equal_the_reference_model(
                 (folded,) = reader.meters()[meter.name].folded
                 part = ViewPart(*schedule.ALL_TIME, ProjectedUsage(reader, folded))
                 view = UsageView([part], reader.customer_names)
-                for as_of, known in points_in(entries, shares):
+                for _, known in points_in(entries, shares):
+                    as_of = AsOf(entries[0].position - 1 + len(known))
                     counted = effective(known, meter.name, meter.window)
                     for edges in (boundaries, ALL_TIME):
                         for customer in (*CUSTOMERS, None):
@@ -119,21 +125,19 @@ def test_totals_as_of_any_point_equal_the_reference_model(
 
 
 @settings(max_examples=30)
-@given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS)
+@given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS, MARK_INTERVALS)
 def test_queries_as_of_any_point_equal_the_reference_model(
     history: list[Step],
     limits: tuple[int, int, int],
     page_size: int,
     interval: int,
-    shares: list[tuple[int | None, int | None]],
+    shares: list[tuple[bool, int]],
+    mark_interval: int,
 ) -> None:
     """The totals of each customer, and the days of one; also while later events aren't projected yet."""
-    with open_with_limits(history, limits, page_size) as (metering, clock):
+    with mark_every(mark_interval), open_with_limits(history, limits, page_size) as (metering, clock):
         entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
-        for point, known in points_in(entries, shares) if entries else ():
-            if point.position is not None and point.recorded_at is not None:
-                continue  # a caller gives either
-            as_of = point.position if point.recorded_at is None else from_microseconds(point.recorded_at)
+        for as_of, known in points_in(entries, shares) if entries else ():
             for meter in meters_of(history):
                 counted = effective(known, meter.name, meter.window)
                 by_customer = {
@@ -152,7 +156,7 @@ def test_queries_as_of_any_point_equal_the_reference_model(
 
 
 def test_the_histories_cover_every_case() -> None:
-    """Buckets and blocks are known, partly known and unknown; some records are known by their time only."""
+    """Buckets and blocks are known, partly known and unknown; some events have an earlier time, and aren't known."""
     expected_kinds = {
         *(
             f"{known} {kind}"
@@ -160,7 +164,7 @@ def test_the_histories_cover_every_case() -> None:
             for kind in ("month", "day", "hour", "block")
         ),
         "clock set back",
-        "known by time",
+        "not known at its own time",
     }
     seen_kinds: set[str] = set()
 
@@ -179,7 +183,7 @@ def test_the_histories_cover_every_case() -> None:
         limits: tuple[int, int, int],
         page_size: int,
         interval: int,
-        shares: list[tuple[int | None, int | None]],
+        shares: list[tuple[bool, int]],
     ) -> None:
         with open_with_limits(history, limits, page_size) as (metering, clock):
             entries = run_steps(metering, clock, history, after=catch_up_every(metering, interval))
@@ -187,9 +191,12 @@ def test_the_histories_cover_every_case() -> None:
                 return
             if any(earlier.recorded_at > later.recorded_at for earlier, later in pairwise(entries)):
                 seen_kinds.add("clock set back")
-            for as_of, known in points_in(entries, shares):
-                if len(known) > (as_of.position or 0) - (entries[0].position - 1) > 0:
-                    seen_kinds.add("known by time")
+            for point, known in points_in(entries, shares):
+                as_of = AsOf(entries[0].position - 1 + len(known))
+                if isinstance(point, datetime) and any(
+                    entry.recorded_at <= point and not as_of.includes(entry.position) for entry in entries
+                ):
+                    seen_kinds.add("not known at its own time")
                 for kind, part in stored_parts(metering):
                     classify(kind, as_of, part)
         stop_if_covered(seen_kinds, expected_kinds)

@@ -98,7 +98,7 @@ def promoted_before_caught_up() -> AbstractContextManager[None]:
             head = self.ledger.head()
             with self.views.read_models(generation.number).write_session() as rows:
                 if rows.position() < head:
-                    rows.advance_position(head, "mutant")
+                    rows.advance_position(head, "mutant", rows.latest_recorded_at())
             return head
 
         return only_advance
@@ -187,10 +187,8 @@ def as_of_includes_next_event() -> AbstractContextManager[None]:
     """Include the event after an `as_of` position."""
 
     def replace(includes: Method) -> Method:
-        def one_more(self: AsOf, recorded_at: int, position: int) -> bool:
-            return includes(self, recorded_at, position) or (
-                self.position is not None and position == self.position + 1
-            )
+        def one_more(self: AsOf, position: int) -> bool:
+            return includes(self, position - 1)
 
         return one_more
 

@@ -91,7 +91,7 @@ _MAX_POSITION = 2**63 - 1
 AsOfTime = Annotated[
     str,
     Meta(min_length=1, max_length=40, pattern=r"^(-?[0-9]{1,12}|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ].*)$",
-         description="Seconds since 1970 or RFC 3339: include what was recorded up to and including this time."),
+         description="Seconds since 1970 or RFC 3339: include what was recorded before any event of a later time."),
 ]  # fmt: skip
 AsOfPosition = Annotated[
     int, Meta(ge=0, le=_MAX_POSITION, description="Include what was recorded up to this position of the ledger.")

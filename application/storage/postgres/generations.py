@@ -1,7 +1,7 @@
 """Generations of read models in a PostgreSQL schema: their bookkeeping inside one transaction."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from eventsourcing.persistence import Tracking
 from eventsourcing.postgres import PostgresTrackingRecorder
@@ -9,7 +9,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import dict_row
 
 from ..sql_generations import SqlGenerations, tracking_name
-from ..sql_statements import table_names
+from ..sql_statements import TableName, table_names
 from .connection import PostgresDatastore
 from .errors import translate_errors
 from .read_model_schema import GENERATION_STATEMENTS
@@ -94,8 +94,8 @@ class PostgresGenerations(SqlGenerations):
         Sequential scans are switched off, because a plan made for few rows stays cached when there are many.
         """
         lock = self.datastore.format_sql(
-            "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals}"
-            " IN ACCESS SHARE MODE; SET LOCAL enable_seqscan = off",
+            "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals},"
+            " {schema}.{high_water_marks} IN ACCESS SHARE MODE; SET LOCAL enable_seqscan = off",
             **_tables(generation),
         )
         with translate_errors(self.datastore.location):
@@ -107,4 +107,4 @@ class PostgresGenerations(SqlGenerations):
 
 
 def _tables(generation: int) -> dict[str, str]:
-    return dict(zip(("meters", "customers", "usage", "totals"), table_names(generation), strict=True))
+    return dict(zip(get_args(TableName), table_names(generation), strict=True))

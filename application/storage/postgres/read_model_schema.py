@@ -2,6 +2,7 @@
 
 import hashlib
 
+from ....projections.high_water_marks import BEFORE_ALL_TIMES
 from .schema import Schema
 
 MAX_INDEX_KEY_LENGTH = 200
@@ -17,16 +18,17 @@ _KEY_COLUMN = f"""dimensions_key TEXT COLLATE "C" NOT NULL CHECK (dimensions_key
             ELSE encode(sha256(convert_to(dimensions, 'UTF8')), 'hex') END)"""
 READ_MODEL_SCHEMA = Schema(
     kind="read_models",
-    version=6,
+    version=7,
     is_disposable=True,
-    dynamic_tables=r"(meters|customers|usage|totals)_\d+",
+    dynamic_tables=r"(meters|customers|usage|totals|high_water_marks)_\d+",
     statements=(
-        """CREATE TABLE {schema}.generations (
+        f"""CREATE TABLE {{schema}}.generations (
             generation BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
             pinned TEXT NOT NULL,
             revisions TEXT NOT NULL,
-            ledger_fingerprint TEXT
+            ledger_fingerprint TEXT,
+            latest_recorded_at BIGINT NOT NULL DEFAULT {BEFORE_ALL_TIMES}
         )""",
         "CREATE UNIQUE INDEX only_one_is_live ON {schema}.generations (state) WHERE state = 'live'",
         """CREATE TABLE {schema}.tracking (
@@ -67,8 +69,6 @@ GENERATION_STATEMENTS = (
         min_value TEXT,
         max_value TEXT,
         last_change BIGINT NOT NULL,
-        first_change_at BIGINT NOT NULL,
-        last_change_at BIGINT NOT NULL,
         usages BYTEA NOT NULL,
         """
     + _KEY_COLUMN
@@ -93,8 +93,6 @@ GENERATION_STATEMENTS = (
         max_value TEXT,
         first_change BIGINT NOT NULL,
         last_change BIGINT NOT NULL,
-        first_change_at BIGINT NOT NULL,
-        last_change_at BIGINT NOT NULL,
         """
     + _KEY_COLUMN
     + """,
@@ -102,5 +100,10 @@ GENERATION_STATEMENTS = (
     ) WITH (fillfactor = 70)""",
     # Both indexes hold the whole key: with either one, the server finds a bucket without reading others.
     "CREATE INDEX ON {schema}.{totals} (meter, bucket_seconds, customer, start, dimensions_key)",
+    """CREATE TABLE {schema}.{high_water_marks} (
+        recorded_at BIGINT NOT NULL,
+        position BIGINT NOT NULL,
+        PRIMARY KEY (recorded_at, position)
+    )""",
 )
 """The tables of one generation."""

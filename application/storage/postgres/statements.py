@@ -8,6 +8,7 @@ from psycopg import Cursor
 from psycopg.rows import tuple_row
 
 from ....projections.blocks import BucketKey, UsageBlock
+from ....projections.high_water_marks import HighWaterMark
 from ..sql_statements import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .errors import translate_errors
@@ -25,12 +26,12 @@ _TOTALS_TYPES = "text", "bigint", "text", "bigint", "bigint", "text", "text"
 _USAGE_COLUMN_TYPES = (
     *("bigint", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
     *_TOTALS_TYPES,
-    *("bigint", "bigint", "bigint", "bytea", "text"),
+    *("bigint", "bytea", "text"),
 )
 _BUCKET_COLUMN_TYPES = (
     *("bigint", "bigint", "bigint", "bigint", "text"),
     *_TOTALS_TYPES,
-    *("bigint", "bigint", "bigint", "bigint", "text"),
+    *("bigint", "bigint", "text"),
 )
 
 
@@ -236,6 +237,11 @@ class PostgresReadModels(SqlReadModels):
             f" ({qualified_columns('excluded', f'{self.BLOCK_VALUES}, usages')})",
             [(*row, index_key(row[3])) for row in rows],
         )
+
+    def add_high_water_marks(self, marks: Sequence[HighWaterMark]) -> None:
+        """Insert the high-water marks of new positions."""
+        columns = "(position, recorded_at)"
+        self._write(f"INSERT INTO {self.marks_table} {columns} SELECT * FROM {_unnest(('bigint', 'bigint'))}", marks)
 
     def write_totals(self, rows: Sequence[Row]) -> None:
         """Insert or replace rows of meter, bucket size, start, customer, dimension values, totals and changes."""

@@ -5,21 +5,23 @@ from collections.abc import Sequence
 from eventsourcing.persistence import Tracking
 from eventsourcing.sqlite import SQLiteCursor, SQLiteTrackingRecorder
 
+from ....projections.high_water_marks import BEFORE_ALL_TIMES
 from ..sql_generations import SqlGenerations, tracking_name
 from ..sql_statements import table_names
 from .schema import Schema
 
 READ_MODEL_SCHEMA = Schema(
     application_id=0x54414C56,  # "TALV"
-    version=8,
+    version=9,
     is_disposable=True,
     statements=(
-        """CREATE TABLE generations (
+        f"""CREATE TABLE generations (
             generation INTEGER PRIMARY KEY AUTOINCREMENT,
             state TEXT NOT NULL CHECK (state IN ('building', 'ready', 'live', 'retired')),
             pinned TEXT NOT NULL,
             revisions TEXT NOT NULL,
-            ledger_fingerprint TEXT
+            ledger_fingerprint TEXT,
+            latest_recorded_at INTEGER NOT NULL DEFAULT {BEFORE_ALL_TIMES}
         )""",
         "CREATE UNIQUE INDEX only_one_is_live ON generations (state) WHERE state = 'live'",
         """CREATE TABLE tracking (
@@ -83,7 +85,7 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
 
     Times are microseconds since 1970 UTC; amounts are exact decimal text.
     """
-    meters, customers, usage, totals = table_names(generation)
+    meters, customers, usage, totals, high_water_marks = table_names(generation)
     return (
         f"""CREATE TABLE {meters} (
             meter INTEGER PRIMARY KEY,
@@ -109,8 +111,6 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             min_value TEXT,
             max_value TEXT,
             last_change INTEGER NOT NULL,
-            first_change_at INTEGER NOT NULL,
-            last_change_at INTEGER NOT NULL,
             usages BLOB NOT NULL,
             PRIMARY KEY (meter, customer, start, dimensions, first_position)
         )""",  # with rowids: the rows are long, so SQLite appends them instead of inserting them into the key order
@@ -129,8 +129,11 @@ def _generation_statements(generation: int) -> tuple[str, ...]:
             max_value TEXT,
             first_change INTEGER NOT NULL,
             last_change INTEGER NOT NULL,
-            first_change_at INTEGER NOT NULL,
-            last_change_at INTEGER NOT NULL,
             PRIMARY KEY (meter, bucket_seconds, start, customer, dimensions)
+        ) WITHOUT ROWID""",
+        f"""CREATE TABLE {high_water_marks} (
+            recorded_at INTEGER NOT NULL,
+            position INTEGER NOT NULL,
+            PRIMARY KEY (recorded_at, position)
         ) WITHOUT ROWID""",
     )

@@ -9,6 +9,7 @@ import msgspec
 
 from ....projections.blocks import BucketKey, UsageBlock
 from ....projections.buckets import bucket_starts
+from ....projections.high_water_marks import HighWaterMark
 from ..sql_statements import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
@@ -188,6 +189,10 @@ class SQLiteReadModels(SqlReadModels):
     def replace_blocks(self, rows: Sequence[Row]) -> None:
         """Replace such rows, which are identified by their bucket and first position."""
         self._write("INSERT OR REPLACE", self.usage_table, rows)
+
+    def add_high_water_marks(self, marks: Sequence[HighWaterMark]) -> None:
+        """Insert the high-water marks of new positions."""
+        self._connection.executemany(f"INSERT INTO {self.marks_table} (position, recorded_at) VALUES (?, ?)", marks)
 
     def write_totals(self, rows: Sequence[Row]) -> None:
         """Insert or replace rows of meter, bucket size, start, customer, dimension values, totals and changes."""
