@@ -92,7 +92,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
         counted = [part for part in parts if part.count]
         if not counted:
             return cls()
-        newest = max(counted, key=_RECENCY)
+        newest, unique_values = max(counted, key=_RECENCY), [part.unique_values for part in counted]
         return cls(
             reduce(_add, [part.sum for part in counted]),
             sum([part.count for part in counted]),
@@ -101,7 +101,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
             newest.last_position,
             min([part.min for part in counted if part.min is not None], default=None),
             max([part.max for part in counted if part.max is not None], default=None),
-            newest.unique_values.union(*[part.unique_values for part in counted]),
+            frozenset[str]().union(*unique_values) if any(unique_values) else newest.unique_values,
         )
 
     def merge(self, other: "Totals") -> "Totals":

@@ -64,16 +64,18 @@ def _recompute_buckets(
     buckets = {key: Bucket.from_parts(key, parts) for key, parts in blocks_by_key.items()}
     if delta.folded.rules.event_time_window is not None:
         totals = totals_by_window(blocks, partial(reader.usage_in, meter_id))
-        buckets = {key: bucket._replace(totals=totals.get(key, Totals())) for key, bucket in buckets.items()}
+        buckets = {key: Bucket(key, totals.get(key, Totals()), bucket.changes) for key, bucket in buckets.items()}
     return buckets
 
 
 def _update_months(writer: ReadModelWriter, delta: PartDelta) -> Iterable[Bucket]:
     """Return the months with new records, which are added, and those with a cancellation, which are recomputed."""
     meter_id = delta.folded.meter_id
+    month_starts = {start: bucket_start(start, MONTH_SECONDS) for start in {day.key[1] for day in delta.buckets}}
     parts_by_month: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
     for day in delta.buckets:
-        parts_by_month[_larger_key(day.key, MONTH_SECONDS)].append(day)
+        customer_id, start, dimensions = day.key
+        parts_by_month[customer_id, month_starts[start], dimensions].append(day)
     for month, stored in writer.get_buckets(meter_id, MONTH_SECONDS, list(parts_by_month)).items():
         parts_by_month[month].append(stored)
     months = {month: Bucket.from_parts(month, parts) for month, parts in parts_by_month.items()}

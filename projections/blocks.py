@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import groupby
-from typing import NamedTuple
 
 import msgspec
 
@@ -31,12 +30,12 @@ MAX_BLOCK_SIZE = 1_000
 _HOUR = bucket_end(0, HOUR_SECONDS)
 
 
-class UsageBlock(NamedTuple):
+class UsageBlock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The header of up to 1,000 consecutive records of one bucket, which occurred from `earliest` to `latest`.
 
     `totals` are those of the records that are neither cancelled nor filtered, without regard to windows. `changes` is
-    the span of all records and their cancellations. `encoded` are the encoded records if they were read with the
-    header.
+    the span of all records and their cancellations. `encoded` are the encoded records if the block is new, or if they
+    were read with the header.
     """
 
     key: BucketKey
@@ -57,7 +56,8 @@ class UsageBlock(NamedTuple):
         # Columns are faster than loops over the rows, and this runs for every bucket of a page.
         times, positions, values, *_ = zip(*rows, strict=False)
         totals = totals_of_rows(unfiltered(rows)) if has_filter else Totals.from_columns(times, positions, values)
-        return cls(key, min(times), max(times), totals, ChangeSpan(positions[0], positions[-1]))
+        changes = ChangeSpan(positions[0], positions[-1])
+        return cls(key, min(times), max(times), totals, changes, encode_rows(rows))
 
     @classmethod
     def from_usage(cls, key: BucketKey, records: Sequence[UsageRecord]) -> "UsageBlock":
@@ -82,14 +82,6 @@ def totals_of_rows(rows: Sequence[UsageRow]) -> Totals:
     """Return the totals of new records, none of them filtered."""
     times, positions, values, *_ = zip(*rows, strict=False) if rows else ((), (), ())
     return Totals.from_columns(times, positions, values)
-
-
-class NewBlock(NamedTuple):
-    """A block to store, with its number of records and the encoded records."""
-
-    block: UsageBlock
-    size: int
-    encoded: bytes
 
 
 def split_into_blocks(rows: Sequence[UsageRow]) -> Iterator[Sequence[UsageRow]]:
@@ -174,10 +166,17 @@ def decode_block(key: BucketKey, encoded: bytes) -> list[UsageRecord]:
     ]  # fmt: skip
 
 
+def encoded_size(encoded: bytes) -> int:
+    """Return the number of records of an encoded block. Raises ValueError if it isn't one."""
+    if encoded[:1] != b"\xdd":
+        raise ValueError("not a MessagePack array with a 4-byte length")
+    return int.from_bytes(encoded[1:_HEADER_LENGTH], "big")
+
+
 def concatenate_blocks(encoded: bytes, later: bytes) -> bytes:
     """Return the records of two blocks as one encoded block. Raises ValueError if either isn't an encoded block."""
     return (
-        _array_header(_array_length(encoded) + _array_length(later)) + encoded[_HEADER_LENGTH:] + later[_HEADER_LENGTH:]
+        _array_header(encoded_size(encoded) + encoded_size(later)) + encoded[_HEADER_LENGTH:] + later[_HEADER_LENGTH:]
     )
 
 
@@ -190,9 +189,3 @@ _FIXARRAY_LIMIT = 16
 def _array_header(length: int) -> bytes:
     """Return the header of a MessagePack array: 0xdd and the length in four bytes."""
     return b"\xdd" + length.to_bytes(_HEADER_LENGTH - 1, "big")
-
-
-def _array_length(encoded: bytes) -> int:
-    if encoded[:1] != b"\xdd":
-        raise ValueError("not a MessagePack array with a 4-byte length")
-    return int.from_bytes(encoded[1:_HEADER_LENGTH], "big")

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from .blocks import (
     BucketKey,
-    NewBlock,
     UsageBlock,
-    encode_rows,
     split_into_blocks,
     totals_of_rows,
     unfiltered,
@@ -25,7 +25,7 @@ class PartDelta(NamedTuple):
     """
 
     folded: FoldedRules
-    blocks: Sequence[NewBlock]
+    blocks: Sequence[UsageBlock]
     buckets: Sequence[Bucket]
     cancellations: Sequence[CancellationMark]
 
@@ -56,7 +56,7 @@ def _part_delta(part: PartUsage) -> PartDelta:
     rules = part.folded.rules
     window, has_filter = rules.event_time_window, rules.filter is not None
     blocks = [
-        NewBlock(UsageBlock.from_rows(key, rows, has_filter=has_filter), len(rows), encode_rows(rows))
+        UsageBlock.from_rows(key, rows, has_filter=has_filter)
         for key, bucket_rows in part.rows_by_bucket.items()
         for rows in split_into_blocks(bucket_rows)
     ]
@@ -64,14 +64,14 @@ def _part_delta(part: PartUsage) -> PartDelta:
     if window is not None:  # the bucket is the window: the last record that isn't filtered counts
         for index, bucket in enumerate(buckets):
             rows = unfiltered(part.rows_by_bucket[bucket.key])
-            buckets[index] = bucket._replace(totals=totals_of_rows(rows[-1:]))
+            buckets[index] = msgspec.structs.replace(bucket, totals=totals_of_rows(rows[-1:]))
     return PartDelta(part.folded, blocks, buckets, part.cancellations)
 
 
-def _sum_buckets(blocks: Sequence[NewBlock]) -> list[Bucket]:
+def _sum_buckets(blocks: Sequence[UsageBlock]) -> list[Bucket]:
     """Return the buckets of the blocks, as they are without an event time window."""
     buckets: dict[BucketKey, Bucket] = {}
-    for block, _, _ in blocks:
+    for block in blocks:
         bucket = buckets.get(block.key)
         buckets[block.key] = Bucket(block.key, block.totals, block.changes) if bucket is None else bucket.merge(block)
     return list(buckets.values())

@@ -253,7 +253,7 @@ class CancellationMark(NamedTuple):
         return _with_cancellation(record, None, (*record.revoked, span))
 
 
-class Bucket(NamedTuple):
+class Bucket(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The totals of one bucket, for one customer and one combination of dimension values.
 
     `changes` is the span of all records of the bucket and their cancellations.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..domain.errors import TallybookError
-from .blocks import BucketKey, NewBlock
+from .blocks import BucketKey, UsageBlock
 from .deltas import MeterDelta, PartDelta, compute_delta
 from .fold import fold_page
 from .high_water_marks import HighWaterMark
@@ -41,7 +41,7 @@ class _WorkerPartDelta(NamedTuple):
     """A PartDelta of the rules with the number `meter_id`, with customers numbered within the page."""
 
     meter_id: int
-    blocks: list[NewBlock]
+    blocks: list[UsageBlock]
     buckets: list[Bucket]
     cancellations: list[CancellationMark]
 
@@ -118,10 +118,8 @@ def _resolve_customers(delta: _WorkerPartDelta, folded: FoldedRules, stored_ids:
     def resolve_key(key: BucketKey) -> BucketKey:
         return stored_ids[key[0]], key[1], key[2]
 
-    blocks = [
-        NewBlock(block._replace(key=resolve_key(block.key)), size, encoded) for block, size, encoded in delta.blocks
-    ]
-    buckets = [bucket._replace(key=resolve_key(bucket.key)) for bucket in delta.buckets]
+    blocks = [msgspec.structs.replace(block, key=resolve_key(block.key)) for block in delta.blocks]
+    buckets = [msgspec.structs.replace(bucket, key=resolve_key(bucket.key)) for bucket in delta.buckets]
     return PartDelta(
         folded,
         blocks,

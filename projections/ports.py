@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from ..domain.counting import UsageRecord
 from ..domain.meter_event import MeterEvent
 from ..domain.totals import Totals
-from .blocks import BucketKey, NewBlock, UsageBlock
+from .blocks import BucketKey, UsageBlock
 from .high_water_marks import HighWaterMark
 from .models import AsOf, Bucket, CancellationMark, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 
@@ -210,8 +210,8 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Insert new customers with their ids."""
         ...
 
-    def add_blocks(self, meter_id: int, blocks: Sequence[NewBlock], existing_keys: Collection[BucketKey]) -> None:
-        """Insert new blocks, which come later in the ledger than all stored blocks.
+    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], existing_keys: Collection[BucketKey]) -> None:
+        """Insert new blocks with their records, which come later in the ledger than all stored blocks.
 
         Buckets in `existing_keys` have stored blocks. The database may concatenate short blocks.
         """

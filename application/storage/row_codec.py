@@ -148,9 +148,9 @@ def decode_block_columns(row: Sequence[Any], encoded: bytes | None = None) -> Us
 
 def encode_block_columns(block: UsageBlock) -> tuple[Any, ...]:
     """Encode a block for its columns."""
-    (customer_id, start, dimensions), earliest, latest, totals, changes, _ = block
+    changes = block.changes
     return (
-        customer_id, start, dimensions, changes.first_position, earliest, latest, *encode_totals(totals),
+        *block.key, changes.first_position, block.earliest, block.latest, *encode_totals(block.totals),
         changes.last_position,
     )  # fmt: skip
 

@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from ...domain.counting import UsageRecord
-from ...projections.blocks import MIN_BLOCK_SIZE, BucketKey, NewBlock, UsageBlock, concatenate_blocks, encode_block
+from ...projections.blocks import (
+    MIN_BLOCK_SIZE,
+    BucketKey,
+    UsageBlock,
+    concatenate_blocks,
+    encode_block,
+    encoded_size,
+)
 from ...projections.high_water_marks import HighWaterMark
 from ...projections.models import Bucket, CancellationMark, ProjectedMeter
 from . import row_codec
@@ -67,27 +74,28 @@ class SqlReadModels(SqlReadModelReader):
         """Insert the ids of new customers."""
         self.write_customers([(customer_id, name) for name, customer_id in customer_ids.items()])
 
-    def add_blocks(self, meter_id: int, blocks: Sequence[NewBlock], existing_keys: Collection[BucketKey]) -> None:
+    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], existing_keys: Collection[BucketKey]) -> None:
         """Insert new blocks. If a new block and the last block of its bucket are short, merge them."""
         new_sizes: dict[BucketKey, int] = {}
-        for block, size, _ in blocks:
-            new_sizes[block.key] = new_sizes.get(block.key, 0) + size
+        for block in blocks:
+            if block.key in existing_keys:
+                new_sizes[block.key] = new_sizes.get(block.key, 0) + encoded_size(block.encoded or b"")
         last_blocks = self._last_short_blocks(
-            meter_id, [key for key, size in new_sizes.items() if size < MIN_BLOCK_SIZE and key in existing_keys]
+            meter_id, [key for key, size in new_sizes.items() if size < MIN_BLOCK_SIZE]
         )
         new_rows: list[Row] = []
         extended_rows: list[Row] = []
-        for block, _, encoded in blocks:
-            last_block = last_blocks.pop(block.key, None)
+        for block in blocks:
+            last_block = last_blocks.pop(block.key, None) if last_blocks else None
             if last_block is None:
-                new_rows.append((meter_id, *row_codec.encode_block_columns(block), encoded))
+                new_rows.append((meter_id, *row_codec.encode_block_columns(block), block.encoded))
             else:
                 with row_codec.translate_decode_errors("usage"):
                     extended_rows.append(
                         (
                             meter_id,
                             *row_codec.encode_block_columns(last_block[0].merge(block)),
-                            concatenate_blocks(last_block[1], encoded),
+                            concatenate_blocks(last_block[1], block.encoded or b""),
                         )
                     )
         self.write_blocks(new_rows)

@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
+import msgspec
 from tallybook.domain import Rules
 from tallybook.domain.counting import UsageRecord
 from tallybook.domain.totals import Totals
@@ -29,7 +30,7 @@ def usage_record(day: int) -> UsageRecord:
 def block(day: int) -> UsageBlock:
     """Return the block of a day, which was changed by a later event."""
     block = UsageBlock.from_usage((1, day * DAY, ""), [usage_record(day)])
-    return block._replace(changes=ChangeSpan(day + 1, LATER_POSITION))
+    return msgspec.structs.replace(block, changes=ChangeSpan(day + 1, LATER_POSITION))
 
 
 class DailyUsage:
@@ -67,7 +68,7 @@ class DailyUsage:
 
     def blocks_between(self, customer_id: int | None, start: int, end: int) -> Iterator[UsageBlock]:
         """Yield one block for each day, also of days after `end`, whose header says that it crosses `end`."""
-        return (block(day)._replace(earliest=start, latest=end) for day in range(start // DAY, DAYS))
+        return (msgspec.structs.replace(block(day), earliest=start, latest=end) for day in range(start // DAY, DAYS))
 
     def blocks_of(self, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
         """Yield the block of each day."""
