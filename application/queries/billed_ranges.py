@@ -132,8 +132,6 @@ def late_customers(
     """
     view, (start, end), known = billed.view(meter), billed.counted, AsOf(position=billed.position)
     now = meter.as_of
-    if now is not None and now.position is None:  # include the billed usage, even if the clock moved backwards since
-        now = now._replace(position=billed.position)
     changes = view.last_changes(start, end, billed.position)
     if customer is not None:
         customer_id = view.customer_id(customer)

@@ -90,7 +90,7 @@ def settle_call(
         totals = {"quantity": Decimal(3), "billable": Decimal(3), "by": None, "at": NOW}
         periods.settle(*YESTERDAY, **totals, position=5, document="CN-7")  # type: ignore[arg-type]
         if then_reopen:
-            return periods.reopen(start, end, reason="why", by=None, at=NOW)
+            return periods.reopen(*YESTERDAY, reason="why", by=None, at=NOW)
         return periods.settle(start, end, **totals, position=position, document=document)  # type: ignore[arg-type]
 
     return call
