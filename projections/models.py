@@ -63,7 +63,7 @@ class Generation(NamedTuple):
     position: int
 
 
-PAGE_SIZE = 30_000
+PAGE_SIZE = 45_000
 """Events that are read and projected together."""
 NON_USAGE_MARKER = b"\x02"
 """Replaces each other event among the states of recorded meter events; valid JSON never contains it."""

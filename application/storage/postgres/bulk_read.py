@@ -9,7 +9,7 @@ from .connection import PostgresDatastore
 from .errors import ValueTooLong
 
 MAX_CHUNK_BYTES = 30_000_000
-"""The server does not send a longer chunk: the client holds all chunks of a page, about thirty, in memory."""
+"""The server does not send a longer chunk: the client holds all chunks of a page in memory."""
 # A row for each chunk: one value for the whole page takes twice as long to send. The order is that of the subquery, as
 # PostgreSQL documents; ORDER BY inside the aggregate would sort all rows.
 _SELECT_USAGE_DOCUMENT = f"""
