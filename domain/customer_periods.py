@@ -5,24 +5,23 @@ Invariant: closed periods never overlap, and the totals of a closed period never
 
 import hashlib
 import operator
-from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
-from typing import TypeVar, cast
+from typing import cast
 from urllib.parse import quote
 
 from eventsourcing.domain import TAggregate
 from pydantic import Field
 
 from .aggregate import Aggregate
+from .closed_bounds import check_overlap, fit_counted_range
 from .closed_period import ClosedPeriod, PeriodGroup, PeriodTotals, Settlement
 from .decimals import EXACT_CONTEXT, PlainDecimal
 from .errors import (
     AdjustmentNotFound,
     InvalidTimeRange,
     PeriodNotClosed,
-    PeriodOverlaps,
     PeriodSettled,
     SettlementExists,
 )
@@ -30,8 +29,6 @@ from .policy import AcceptancePolicy
 from .rules import Rules
 from .text import abbreviated_repr
 from .timestamps import ensure_time_range
-
-Time = TypeVar("Time", datetime, int)
 
 STREAM_PREFIX = "period/"
 MAX_ENCODED_CUSTOMER_LENGTH = 1_000
@@ -321,31 +318,3 @@ def nothing_owed(period: ClosedPeriod, position: int) -> AdjustmentNotFound:
         field="start",
         value=period.start,
     )
-
-
-def fit_counted_range(
-    closed: Iterable[tuple[tuple[Time, Time], tuple[Time, Time]]], bounds: tuple[Time, Time], counted: tuple[Time, Time]
-) -> tuple[Time, Time]:
-    """Return the range of the usage to count in a period, given that of its event time windows.
-
-    `closed` are the bounds of the closed periods of the customer and the ranges of their usage. See
-    `CustomerPeriods.counted_range`.
-    """
-    (start, end), (counted_from, counted_until) = bounds, counted
-    for (other_start, other_end), (other_from, other_until) in closed:
-        if other_end <= start:
-            counted_from = other_until if other_end == start else max(counted_from, other_until)
-        elif end <= other_start:
-            counted_until = other_from if other_start == end else min(counted_until, other_from)
-    return counted_from, counted_until
-
-
-def check_overlap(closed: Iterable[tuple[datetime, datetime]], start: datetime, end: datetime) -> None:
-    """Raise PeriodOverlaps if [start, end) overlaps one of the closed periods of a customer on a meter."""
-    for closed_start, closed_end in closed:
-        if closed_start < end and start < closed_end:
-            raise PeriodOverlaps(
-                f"The period overlaps the closed one from {closed_start} to {closed_end}; reopen that first.",
-                field="start",
-                value=start,
-            )

@@ -8,9 +8,10 @@ from operator import attrgetter
 from eventsourcing.persistence import IntegrityError
 
 from ...domain.billing_run import BillingRun, ControlTotal
+from ...domain.closed_bounds import check_overlap
 from ...domain.closed_period import PeriodTotals
 from ...domain.counting import UsageRecord
-from ...domain.customer_periods import CustomerPeriods, check_overlap
+from ...domain.customer_periods import CustomerPeriods
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.errors import PeriodOverlaps, RulesChangeInRange, TallybookError
 from ...domain.timestamps import from_microseconds, to_microseconds

@@ -18,9 +18,10 @@ from pydantic_core import from_json
 
 from ...domain.billing_run import STREAM_PREFIX as RUN_PREFIX
 from ...domain.billing_run import BillingRun
+from ...domain.closed_bounds import fit_counted_range
 from ...domain.closed_period import ClosedPeriod
 from ...domain.customer_periods import STREAM_PREFIX as PERIOD_PREFIX
-from ...domain.customer_periods import CustomerPeriods, fit_counted_range
+from ...domain.customer_periods import CustomerPeriods
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf
 from ..interruption import check_interruption

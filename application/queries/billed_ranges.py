@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ...domain.billing_run import BillingRun
+from ...domain.closed_bounds import fit_counted_range
 from ...domain.closed_period import ClosedPeriod
 from ...domain.counting import usage_digest
-from ...domain.customer_periods import fit_counted_range
 from ...domain.decimals import ZERO
 from ...domain.rules import Rules
 from ...domain.schedule import RulesSchedule

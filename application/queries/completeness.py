@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache, partial
 
-from ...domain.customer_periods import fit_counted_range
+from ...domain.closed_bounds import fit_counted_range
 from ...domain.timestamps import from_microseconds
 from ...projections.models import AsOf
 from ...projections.ports import ReadModelReader
