@@ -48,6 +48,16 @@ def test_nothing_owed_is_an_error(tallybook: CommandLine) -> None:
     assert "invalid_as_of" in tallybook.run(*acme, status=1).stderr
 
 
+def test_what_is_owed_on_all_meters(tallybook: CommandLine) -> None:
+    """The adjustments of each meter are under its name."""
+    lines = tallybook.lines("period", "adjustments")
+    assert [line.split()[0].strip("─") for line in lines] == ["tokens:", "customer", "", "acme", "omega"]
+    tallybook.run("meter", "configure", "calls", "--customer-key", "customer", "--value-key", "tokens")
+    assert tallybook.run_json("period", "adjustments") == tallybook.run_json("period", "adjustments", "tokens")
+    tallybook.run("invoice-lines", *NOVEMBER, "--settle", "run 11")
+    assert tallybook.lines("period", "adjustments")[0].startswith("No adjustments")
+
+
 def test_a_roll_forward_has_the_columns_that_are_not_zero(tallybook: CommandLine) -> None:
     """The parts lead from the frozen total to the present one."""
     lines = tallybook.lines("period", "adjustments", "tokens", "--roll-forward")

@@ -23,6 +23,10 @@ MetersArgument = Annotated[
     typer.Argument(metavar="METER...", help="The meters' event names. All meters by default.", show_default=False),
 ]
 MeterArgument = Annotated[str, typer.Argument(metavar="METER", help="The meter's event name.", show_default=False)]
+OptionalMeterArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="METER", help="The meter's event name. All meters by default.", show_default=False),
+]
 CustomerArgument = Annotated[
     str | None,
     typer.Argument(metavar="CUSTOMER", help="The customer. All customers together by default.", show_default=False),

@@ -16,6 +16,7 @@ from .options import (
     JsonOption,
     LedgerOption,
     MeterArgument,
+    OptionalMeterArgument,
 )
 from .session import Session, open_for_query, open_ledger
 
@@ -139,7 +140,7 @@ def list_periods(
 @app.command()
 @with_option_groups
 def adjustments(
-    meter: MeterArgument,
+    meter: OptionalMeterArgument = None,
     customer: CustomerArgument = None,
     *,
     events: EventsOption = False,
@@ -154,21 +155,27 @@ def adjustments(
 ) -> None:
     """Show what is owed on closed periods since they were invoiced.
 
-    Shows all closed periods, or those that overlap the given period. The difference is computed under the rules that
-    the period was closed with. The difference under the current rules is shown separately and is not owed.
-    'tallybook period settle' records that a credit note or an invoice has it.
+    Shows all closed periods of the meter, or of all meters, or those that overlap the given period. The difference is
+    computed under the rules that the period was closed with. The difference under the current rules is shown separately
+    and is not owed. 'tallybook period settle' records that a credit note or an invoice has it.
     """
     with open_ledger(ledger, as_json) as session:
         span, first, last, known = _overlapped_range(session, time, as_of)
-        results = session.metering.periods.adjustments(
-            meter, customer, start=first, end=last, as_of=known, where=dimensions.parse(), group_by=group_by or (),
-            settled=settled,
-        )  # fmt: skip
+        meters = [meter] if meter is not None else [view.event_name for view in session.metering.meters.list()]
+        results = [
+            adjustment
+            for event_name in meters
+            for adjustment in session.metering.periods.adjustments(
+                event_name, customer, start=first, end=last, as_of=known, where=dimensions.parse(),
+                group_by=group_by or (), settled=settled,
+            )
+        ]  # fmt: skip
         show = partial(periods_output.show_adjustments, span.timezone, with_events=events)
         if roll_forward:
             show = partial(periods_output.show_roll_forwards, span.timezone)
-        session.print(results, show)
-        _show_gaps_with_usage(session, meter, customer, span, first, last, known)
+        session.print(results, show if meter is not None else partial(periods_output.show_by_meter, show))
+        for event_name in meters:
+            _show_gaps_with_usage(session, event_name, customer, span, first, last, known)
 
 
 @app.command()

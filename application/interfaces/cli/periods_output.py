@@ -1,6 +1,6 @@
 """The output of the `period` commands."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
@@ -97,6 +97,18 @@ def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> Non
             index = columns.index(column)
             columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
     table(columns, rows, right=_TOTALS, whole=("period", "closed at"))
+
+
+def show_by_meter(show: "Callable[[Sequence[Adjustment]], object]", adjustments: Sequence["Adjustment"]) -> None:
+    """Print adjustments of several meters, those of each meter under its name."""
+    meters = dict.fromkeys(adjustment.period.event_name for adjustment in adjustments)
+    if not meters:
+        show([])
+    for index, event_name in enumerate(meters):
+        if index:
+            say()
+        say(f"{format_name(event_name)}:")
+        show([adjustment for adjustment in adjustments if adjustment.period.event_name == event_name])
 
 
 def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], *, with_events: bool) -> None:
