@@ -91,4 +91,4 @@ def is_plain(annotation: Any) -> bool:
         return not annotation.__struct_config__.gc
     if annotation is RevokedCancellation:
         return all(map(is_plain, get_type_hints(RevokedCancellation).values()))
-    return annotation in (int, str, bool, Decimal, NoneType, datetime, msgspec.Raw)
+    return annotation in (int, str, bytes, bool, Decimal, NoneType, datetime, msgspec.Raw)
