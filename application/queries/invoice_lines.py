@@ -82,7 +82,9 @@ class MeterInvoiceLines:
             bounds = to_microseconds(period.start), to_microseconds(period.end)
             if bounds[1] > until:
                 continue
-            group_by = tuple(period.groups[0].dimensions) if period.groups else group_keys.get(bounds, ())
+            group_by = tuple(period.groups[0].dimensions) if period.groups else ()
+            if not period.count:  # no group tells by which dimensions it was closed
+                group_by = group_keys.get(bounds, ())
             if group_by not in calculators:
                 dimensions = DimensionArguments({}, group_by)
                 calculators[group_by] = AdjustmentCalculator(self._ledger, self._meter, dimensions)

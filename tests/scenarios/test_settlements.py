@@ -352,3 +352,22 @@ def test_a_forged_settlement_is_found(metering: Metering, ledger: Ledger) -> Non
     (difference,) = metering.verify().differing_periods
     assert difference.settlement is not None
     assert (difference.settlement.quantity, difference.expected.quantity) == (11, 10)
+
+
+def test_the_adjustment_of_a_closing_without_groups_has_one_line(ledger: Ledger) -> None:
+    """Also if a billing run closed the period of others by dimensions: the invoice has one line for its usage."""
+    ledger.given("""
+        meter  calls  max  by region
+        10:00  acme calls 9  region=eu
+        10:00  acme calls 5  region=us
+        10:00  beta calls 1  region=eu
+        close  acme calls 10 11  at=11T01:00
+    """)
+    ledger.metering.periods.run(moment("10"), moment("11"), group_by=["region"])
+    ledger.given("""
+        11:00  acme calls 7   region=us  recorded=11T02:00
+        11:00  beta calls 2   region=us  recorded=11T02:00
+        11:00  late calls 3   region=us  recorded=11T02:00
+    """)
+    assert ledger.invoice_lines("10", "11") == ["acme calls 10: 9", "beta calls 10 eu: 1"]
+    assert ledger.invoice_lines("11", "12") == ["beta calls 10 us: +2, billed 0", "late calls 10 us: +3, billed 0"]
