@@ -10,7 +10,7 @@ from eventsourcing.persistence import IntegrityError
 from ...domain.closed_period import ClosedPeriod, PeriodTotals
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.decimals import PlainDecimal
-from ...domain.errors import AdjustmentNotFound, SettlementExists
+from ...domain.errors import AdjustmentNotFound, PeriodOverlaps, SettlementExists
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
 from ..adjustment_results import Adjustment
@@ -104,7 +104,10 @@ class Settler:
         if closed is None and adjustment.is_late:
             # The closing without usage that the adjustment is computed from is stored, so that it can be settled.
             totals = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
-            closed = periods.close(period.start, period.end, totals, at=at, policy=self._policy)
+            try:
+                closed = periods.close(period.start, period.end, totals, at=at, policy=self._policy)
+            except PeriodOverlaps as error:
+                raise _closed_otherwise(period, position) from error
         if closed is None or (closed.position, closed.digest) != (period.position, period.digest):
             raise AdjustmentNotFound(
                 f"The period from {period.start} to {period.end} of {abbreviated_repr(period.customer)} on "
@@ -117,3 +120,13 @@ class Settler:
             period.start, period.end, quantity=adjustment.quantity, billable=adjustment.billable, position=position,
             document=document, by=by, at=at,
         )  # fmt: skip
+
+
+def _closed_otherwise(period: ClosedPeriod, position: int) -> AdjustmentNotFound:
+    """Return the error that a late customer has another closing by now: its usage isn't owed as an adjustment."""
+    return AdjustmentNotFound(
+        f"The usage of {abbreviated_repr(period.customer)} on {period.event_name!r} from {period.start} to "
+        f"{period.end} was closed in another period after position {position}: it is no longer owed as an adjustment.",
+        field="start",
+        value=period.start,
+    )

@@ -354,6 +354,25 @@ def test_a_forged_settlement_is_found(metering: Metering, ledger: Ledger) -> Non
     assert (difference.settlement.quantity, difference.expected.quantity) == (11, 10)
 
 
+def test_a_late_customer_that_is_closed_in_another_period_is_reported(ledger: Ledger) -> None:
+    """Its usage is in that closing. The other adjustments among the lines are settled."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5
+        close  acme calls 10 11  at=11T01:00
+        11:00  acme calls 2  id=a  recorded=11T02:00
+        11:00  late calls 4  id=b  recorded=11T02:00
+    """)
+    position = ledger.position()
+    ledger.given("close  late calls 09 11")
+    periods = ledger.metering.periods
+    settlement = periods.settle_invoice_lines(moment("11"), moment("12"), document="run 11", as_of=position)
+    assert (settlement.settled, [one.customer for one in settlement.not_settled]) == (1, ["late"])
+    assert [one.error.code for one in settlement.not_settled] == ["adjustment_not_found"]
+    ledger.when(f"settle  late calls 10 11  document=INV-8  position={position}").outcomes_are("adjustment_not_found")
+    assert ledger.adjustments("calls") == []
+
+
 def test_the_adjustment_of_a_closing_without_groups_has_one_line(ledger: Ledger) -> None:
     """Also if a billing run closed the period of others by dimensions: the invoice has one line for its usage."""
     ledger.given("""
