@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from eventsourcing.persistence import IntegrityError
 
-from ...domain.closed_period import ClosedPeriod, PeriodTotals
+from ...domain.closed_period import ClosedPeriod, PeriodTotals, Settlement
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.decimals import PlainDecimal
 from ...domain.errors import AdjustmentNotFound, PeriodOverlaps, SettlementExists
@@ -116,6 +116,11 @@ class Settler:
                 field="start",
                 value=period.start,
             )
+        settled_since = closed.settlements[len(period.settlements) :]
+        is_settled = any(one.document == document for one in closed.settlements)
+        if settled_since and not is_settled and position > closed.invoiced.position:
+            # What was owed at the position includes what that document has, so this one would bill it again.
+            raise _settled_since(closed, settled_since[-1], position)
         return periods.settle(
             period.start, period.end, quantity=adjustment.quantity, billable=adjustment.billable, position=position,
             document=document, by=by, at=at,
@@ -127,6 +132,18 @@ def _closed_otherwise(period: ClosedPeriod, position: int) -> AdjustmentNotFound
     return AdjustmentNotFound(
         f"The usage of {abbreviated_repr(period.customer)} on {period.event_name!r} from {period.start} to "
         f"{period.end} was closed in another period after position {position}: it is no longer owed as an adjustment.",
+        field="start",
+        value=period.start,
+    )
+
+
+def _settled_since(period: ClosedPeriod, settlement: Settlement, position: int) -> AdjustmentNotFound:
+    """Return the error that another document has what was owed at a position."""
+    return AdjustmentNotFound(
+        f"The adjustment of the period from {period.start} to {period.end} of {abbreviated_repr(period.customer)} on "
+        f"{period.event_name!r} as of position {position} was settled by {abbreviated_repr(settlement.document)} "
+        f"since, as of position {settlement.position}: both documents have the same usage. Make the document from the "
+        "present adjustment.",
         field="start",
         value=period.start,
     )

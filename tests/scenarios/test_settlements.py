@@ -390,3 +390,24 @@ def test_the_adjustment_of_a_closing_without_groups_has_one_line(ledger: Ledger)
     """)
     assert ledger.invoice_lines("10", "11") == ["acme calls 10: 9", "beta calls 10 eu: 1"]
     assert ledger.invoice_lines("11", "12") == ["beta calls 10 us: +2, billed 0", "late calls 10 us: +3, billed 0"]
+
+
+def test_two_documents_never_have_the_same_usage(ledger: Ledger) -> None:
+    """Both were made before either was settled: the second settlement is rejected, not stored as one of the rest."""
+    ledger.given(f"""
+        {CLOSED}
+        11:00  acme calls 2  id=late  recorded=11T02:00
+    """)
+    first = ledger.position()
+    ledger.given("12:00  acme calls 1  id=later  recorded=11T03:00")
+    second = ledger.position()
+    assert ledger.invoice_lines("11", "12", as_of=second) == ["acme calls 10: +3, billed 8"]
+    ledger.when(f"""
+        settle  acme calls 10 11  document=INV-8  position={first}
+        settle  acme calls 10 11  document=INV-9  position={second}
+        settle  acme calls 10 11  document=INV-8  position={first}
+    """).outcomes_are("settled +2", "adjustment_not_found", "settled +2")
+    periods = ledger.metering.periods
+    settlement = periods.settle_invoice_lines(moment("11"), moment("12"), document="run 11", as_of=second)
+    assert (settlement.settled, [one.customer for one in settlement.not_settled]) == (0, ["acme"])
+    assert ledger.adjustments("calls") == ["acme 10: +1, later counted +1"]
