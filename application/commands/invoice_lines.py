@@ -11,10 +11,12 @@ from ...domain.errors import InvalidAsOf
 from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import ensure_utc, from_microseconds
 from ...projections.models import AsOf
+from ..adjustment_results import Adjustment
 from ..invoice_results import InvoiceLine, InvoiceLines, LineSettlement
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..queries.adjustments import PeriodQueries
+from ..queries.dimension_query import NO_DIMENSIONS
 from ..queries.invoice_lines import InvoiceLineReader
 from ..queries.meter_query import MeterQueryFactory
 from ..validation import (
@@ -71,8 +73,7 @@ class InvoiceLineCommands(PeriodQueries):
         closed = self._customer_periods(event_name, customer).find_closed(start, end)
         if closed is not None and as_of is None and any(one.document == document for one in closed.settlements):
             return closed
-        adjustments = self.adjustments(event_name, customer, start=start, end=end, as_of=as_of)
-        for adjustment in adjustments:
+        for adjustment in self._open_adjustments_of(event_name, customer, start, end, as_of):
             if (adjustment.period.start, adjustment.period.end) == (start, end) and adjustment.is_open:
                 return self._settler.settle(OpenAdjustment.of(adjustment), document, by)
         if closed is None:
@@ -180,6 +181,13 @@ class InvoiceLineCommands(PeriodQueries):
         first, last = map(from_microseconds, require_time_range(start, end).bounds)
         invoice_lines = InvoiceLines(first, last, position, (*usage, *adjustments))
         return invoice_lines, [OpenAdjustment.of(adjustment) for adjustment, _ in found]
+
+    @retry_on_connection_loss
+    def _open_adjustments_of(
+        self, event_name: str, customer: str, start: datetime, end: datetime, as_of: datetime | int | None
+    ) -> list[Adjustment]:
+        bounds, known = require_time_range(start, end).bounds, self._meter_queries.as_of(as_of)
+        return self._adjustments(event_name, customer, bounds, known, NO_DIMENSIONS, since_closing=False)
 
     def _require_position(self, as_of: datetime | int | None) -> None:
         """Raise InvalidAsOf for a position that the ledger doesn't have yet: what is owed there isn't known."""

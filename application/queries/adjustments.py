@@ -26,7 +26,7 @@ from ..validation import (
 )
 from .changed_periods import ChangedPeriods
 from .completeness import Completeness
-from .dimension_query import NO_DIMENSIONS, Where, parse_dimensions
+from .dimension_query import NO_DIMENSIONS, DimensionArguments, Where, parse_dimensions
 from .gaps import compute_gaps, gaps_by_range
 from .meter_query import MeterQueryFactory
 from .period_adjustment import AdjustmentCalculator
@@ -70,21 +70,35 @@ class PeriodQueries:
         event_name, customer = require_event_name(event_name), optional_customer(customer)
         bounds, known = optional_time_range(start, end), self._meter_queries.as_of(as_of)
         dimensions = parse_dimensions(where, group_by)
+        return self._adjustments(event_name, customer, bounds, known, dimensions, with_settled=settled)
+
+    def _adjustments(
+        self,
+        event_name: str,
+        customer: str | None,
+        bounds: _OpenBounds,
+        known: AsOf | None,
+        dimensions: DimensionArguments,
+        *,
+        with_settled: bool = False,
+        since_closing: bool = True,
+    ) -> builtins.list[Adjustment]:
         with self._meter_queries.session() as read_models:
             known_or_head = known or AsOf(position=read_models.position())
             meter = self._meter_queries.open_meter(read_models, event_name, known)
             meter = meter._replace(as_of=known_or_head)
             schedule_at, is_partial = self._schedule_at(read_models, event_name), dimensions is not NO_DIMENSIONS
-            changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial, with_settled=settled)
-            calculator = AdjustmentCalculator(self._ledger, meter, dimensions)
+            changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial, with_settled=with_settled)
+            calculator = AdjustmentCalculator(self._ledger, meter, dimensions, with_settled=with_settled)
             computed = [
-                calculator.adjustment(period, is_late=is_late) for period, is_late in changed.find(customer, bounds)
+                calculator.adjustment(period, is_late=is_late, since_closing=since_closing)
+                for period, is_late in changed.find(customer, bounds)
             ]
         adjustments = [
             adjustment
             for adjustment in computed
             if adjustment is not None
-            and (adjustment.is_open or adjustment.rules_difference or (settled and adjustment.period.settlements))
+            and (adjustment.is_open or adjustment.rules_difference or (with_settled and adjustment.period.settlements))
         ]
         return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
 

@@ -27,7 +27,10 @@ _CLOSINGS_PER_READ = 2_000
 
 
 class AdjustmentLines(NamedTuple):
-    """An open adjustment of an earlier period, without its events, and its lines."""
+    """An open adjustment of an earlier period, without its events, and its lines.
+
+    Its roll-forward begins at the last settlement.
+    """
 
     adjustment: Adjustment
     lines: list[InvoiceLine]
@@ -88,7 +91,7 @@ class MeterInvoiceLines:
             if group_by not in calculators:
                 dimensions = DimensionArguments({}, group_by)
                 calculators[group_by] = AdjustmentCalculator(self._ledger, self._meter, dimensions)
-            adjustment = calculators[group_by].adjustment(period, is_late=is_late)
+            adjustment = calculators[group_by].adjustment(period, is_late=is_late, since_closing=False)
             if adjustment is not None and adjustment.is_open:
                 yield AdjustmentLines(replace(adjustment, events=()), list(_adjustment_lines(adjustment)))
 

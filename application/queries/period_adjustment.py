@@ -15,6 +15,7 @@ from ...projections.dimensions import group_order
 from ...projections.models import AsOf
 from ...projections.usage_view import UsageVerdict, UsageView, VerdictChange
 from ..adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, RollForward
+from ..interruption import check_interruption
 from ..ledger.ledger import Ledger
 from ..results import Verdict
 from .dimension_query import DimensionArguments
@@ -60,29 +61,43 @@ class _Changes:
 class AdjustmentCalculator:
     """Computes the adjustments of closed periods of a meter, which are sorted by their range."""
 
-    def __init__(self, ledger: Ledger, meter: OpenMeter, dimensions: DimensionArguments) -> None:
+    def __init__(
+        self, ledger: Ledger, meter: OpenMeter, dimensions: DimensionArguments, *, with_settled: bool = False
+    ) -> None:
+        """Use the usage known at `meter.as_of`. With `with_settled`, adjustments that are settled are computed too."""
         self._ledger = ledger
         self._meter = meter
         self._views = RangeViews(meter, dimensions)
+        self._with_settled = with_settled
 
-    def adjustment(self, period: ClosedPeriod, *, is_late: bool) -> Adjustment | None:
-        """Return what is owed on a period under the rules it was closed under; None if it has never changed.
+    def adjustment(self, period: ClosedPeriod, *, is_late: bool, since_closing: bool = True) -> Adjustment | None:
+        """Return what is owed on a period under the rules it was closed under; None if it has not changed.
 
-        It may be settled: see `Adjustment.is_open`.
+        It may be settled: see `Adjustment.is_open`. Without `since_closing`, its roll-forward begins at the last
+        settlement: each settlement before takes as long as the adjustment itself.
         """
         rules, invoiced, as_of = period.rules, period.invoiced, self._meter.as_of
         view = self._views.at_closing(period)
-        steps = _steps(view, period, as_of)
-        changes, quantity, is_partial = steps[-1], steps[-1].quantity_now, self._views.is_partial
-        frozen = steps[0].quantity_before if is_partial else period.quantity
+        changes, is_partial = _Changes(view, period, invoiced.position, as_of), self._views.is_partial
+        quantity = changes.quantity_now
         quantity_before = changes.quantity_before if is_partial else invoiced.quantity
         billable_before = rules.billable(quantity_before) if is_partial else invoiced.billable
         current_quantity = _quantity_under_current_rules(self._views, period, as_of)
         rules_difference = ZERO if current_quantity is None else EXACT_CONTEXT.subtract(current_quantity, quantity)
-        changed = [change for step in steps for change in step.events]
-        if not changed and quantity == quantity_before and (is_late or not rules_difference):
-            return None
         difference = EXACT_CONTEXT.subtract(quantity, quantity_before)
+        is_unchanged = not changes.events and not difference and (is_late or not rules_difference)
+        if is_unchanged and not (self._with_settled and period.settlements):
+            return None
+        roll_forward = _RollForwardParts()
+        frozen = changes.quantity_before if is_partial else period.quantity
+        if not since_closing:
+            frozen = quantity_before
+        elif period.settlements:
+            frozen_now = _add_settled_steps(roll_forward, view, period)
+            frozen = frozen_now if is_partial else period.quantity
+        if is_unchanged and roll_forward.is_empty:
+            return None
+        roll_forward.add(changes.events)
         fields = event_view_fields(self._ledger, [change.event.now for change in changes.events], view)
         return Adjustment(
             period=period,
@@ -96,7 +111,7 @@ class AdjustmentCalculator:
                 AdjustingEvent(*of_event, before=change.verdict_before, change=change.difference)
                 for of_event, change in zip(fields, changes.events, strict=True)
             ),
-            roll_forward=_roll_forward(changed, frozen, quantity, difference, rules_difference),
+            roll_forward=roll_forward.between(frozen, quantity, difference, rules_difference),
             groups=_group_adjustments(view, rules, changes),
             is_late=is_late,
         )
@@ -130,23 +145,41 @@ def _with_long_texts(changed: list[_Change], read_again: Callable[[], Iterator[V
     return [change._replace(event=whole.get(change.event.now.record.position, change.event)) for change in changed]
 
 
-def _steps(view: UsageView, period: ClosedPeriod, as_of: AsOf | None) -> list[_Changes]:
-    """Return the changes from the closing to each settlement, and from the last one until now."""
-    settled_at = [settlement.position for settlement in period.settlements]
-    ends = [*(AsOf(position=position) for position in settled_at), as_of]
-    starts = [period.position, *settled_at]
-    return [_Changes(view, period, start, end) for start, end in zip(starts, ends, strict=True)]
+def _add_settled_steps(roll_forward: "_RollForwardParts", view: UsageView, period: ClosedPeriod) -> Decimal:
+    """Add the changes from the closing to each settlement; return the quantity at the closing.
+
+    The usage of one step at a time is held: a period may have many settlements.
+    """
+    ends = [settlement.position for settlement in period.settlements]
+    frozen: Decimal | None = None
+    for start, end in zip([period.position, *ends], ends, strict=False):
+        check_interruption()
+        step = _Changes(view, period, start, AsOf(position=end))
+        frozen = step.quantity_before if frozen is None else frozen
+        roll_forward.add(step.events)
+    return ZERO if frozen is None else frozen
 
 
-def _roll_forward(
-    changes: Sequence[_Change], frozen: Decimal, now: Decimal, difference: Decimal, rules_difference: Decimal
-) -> RollForward:
-    parts: dict[str, Decimal] = dict.fromkeys(("late", "cancelled", "superseded", "restored", "recalculated"), ZERO)
-    for change in changes:
-        part = _roll_forward_part(change.verdict_before, change.verdict_now)
-        parts[part] = EXACT_CONTEXT.add(parts[part], change.difference)
-    settled = EXACT_CONTEXT.subtract(EXACT_CONTEXT.subtract(now, difference), frozen)
-    return RollForward(frozen=frozen, **parts, now=now, settled=settled, open=difference, by_rules=rules_difference)
+class _RollForwardParts:
+    """The sums of the differences of events, by the field of a RollForward that has them."""
+
+    def __init__(self) -> None:
+        self._parts = dict.fromkeys(("late", "cancelled", "superseded", "restored", "recalculated"), ZERO)
+        self.is_empty = True
+
+    def add(self, changes: Sequence[_Change]) -> None:
+        """Add the changes of one step."""
+        for change in changes:
+            self.is_empty = False
+            part = _roll_forward_part(change.verdict_before, change.verdict_now)
+            self._parts[part] = EXACT_CONTEXT.add(self._parts[part], change.difference)
+
+    def between(self, frozen: Decimal, now: Decimal, difference: Decimal, rules_difference: Decimal) -> RollForward:
+        """Return the roll-forward of the changes that were added."""
+        settled = EXACT_CONTEXT.subtract(EXACT_CONTEXT.subtract(now, difference), frozen)
+        return RollForward(
+            frozen=frozen, **self._parts, now=now, settled=settled, open=difference, by_rules=rules_difference
+        )
 
 
 def _roll_forward_part(before: Verdict | None, now: Verdict) -> str:
