@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 
 import msgspec
@@ -120,12 +121,21 @@ class Verifier:
     def _closed_periods(self, position: int) -> list[tuple[ClosedPeriod, int, ClosedPeriod | None]]:
         """Return each closing up to `position`, the ledger position of its event, and one before with its rules."""
         positions = closing_positions(self._ledger.ledger_recorder)
-        return [
-            (period, stored_at, _earlier_closing(period, customer_periods.closed_periods[:index]))
+        stored = [
+            (period, stored_at, customer_periods.closed_periods[:index])
             for customer_periods in self._ledger.closed_periods(as_of=AsOf(position=position))
             for index, (period, stored_at) in enumerate(
                 zip(customer_periods.closed_periods, positions[customer_periods.id], strict=False)
             )
+        ]
+        first_of_range: dict[_RangeAtPosition, tuple[int, ClosedPeriod]] = {}
+        for period, stored_at, _ in stored:
+            key = _range_at_position(period)
+            if key not in first_of_range or stored_at < first_of_range[key][0]:
+                first_of_range[key] = stored_at, period
+        return [
+            (period, stored_at, _earlier_closing(period, (*earlier, first_of_range[_range_at_position(period)][1])))
+            for period, stored_at, earlier in stored
         ]
 
     def _period_differences(
@@ -133,7 +143,8 @@ class Verifier:
     ) -> Iterator[PeriodDifference]:
         """Compare a closing and its settlements with the ledger. It can't include an event that was stored after it.
 
-        It has the rules that were in force at its position, or those of an earlier closing of the same period.
+        It has the rules that were in force at its position, or those of an earlier closing of the same period: of the
+        customer, or, for a late customer, of another one at the same position.
         """
         position = min(period.position, stored_at - 1)
         meter = self._meter_queries.open_meter(expected, period.event_name, AsOf(position=position))
@@ -155,10 +166,30 @@ class Verifier:
             invoiced = settlement
 
 
+_RangeAtPosition = tuple[str, datetime, datetime, int, int]
+
+
+def _range_at_position(period: ClosedPeriod) -> _RangeAtPosition:
+    return period.event_name, period.start, period.end, period.revision, period.position
+
+
 def _earlier_closing(period: ClosedPeriod, earlier: Sequence[ClosedPeriod]) -> ClosedPeriod | None:
-    """Return an earlier closing of a period with the same rules."""
+    """Return an earlier closing of a period with the same rules.
+
+    Only a closing without usage may have those of another customer: it is that of a late customer, which is computed
+    from the last closing of the period.
+    """
     same = ("start", "end", "revision", "rules")
-    return next((one for one in earlier if all(getattr(one, name) == getattr(period, name) for name in same)), None)
+    return next(
+        (
+            one
+            for one in earlier
+            if one is not period
+            and (one.customer == period.customer or not period.count)
+            and all(getattr(one, name) == getattr(period, name) for name in same)
+        ),
+        None,
+    )
 
 
 def _totals_at(meter: OpenMeter, period: ClosedPeriod, position: int) -> PeriodTotals:

@@ -411,3 +411,18 @@ def test_two_documents_never_have_the_same_usage(ledger: Ledger) -> None:
     settlement = periods.settle_invoice_lines(moment("11"), moment("12"), document="run 11", as_of=second)
     assert (settlement.settled, [one.customer for one in settlement.not_settled]) == (0, ["acme"])
     assert ledger.adjustments("calls") == ["acme 10: +1, later counted +1"]
+
+
+def test_a_late_customer_settled_under_the_rules_of_a_period_closed_again_is_verified(ledger: Ledger) -> None:
+    """It has the rules of the last closing of the period, which were not in force any more."""
+    ledger.given(f"""
+        {CLOSED}
+        change calls  count  at=11T02:00
+        reopen acme calls 10 11  reason=address
+        close  acme calls 10 11
+        11:00  late calls 4  id=late  recorded=11T03:00
+        settle  late calls 10 11  document=INV-8
+    """)
+    assert ledger.closed_periods("calls") == ["acme 10: 8 reopened", "acme 10: 8", "late 10: 0"]
+    assert "late 10: 0, late +4, settled +4, by_rules -3, now 4" in ledger.roll_forwards("calls")
+    assert ledger.metering.verify().is_equal
