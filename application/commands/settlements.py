@@ -101,7 +101,7 @@ class Settler:
     ) -> ClosedPeriod:
         period, position = adjustment.period, adjustment.position
         closed = periods.find_closed(period.start, period.end)
-        if closed is None and adjustment.is_late:
+        if closed is None and adjustment.is_late and not _is_withdrawn(periods, adjustment, document):
             # The closing without usage that the adjustment is computed from is stored, so that it can be settled.
             totals = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
             try:
@@ -125,6 +125,17 @@ class Settler:
             period.start, period.end, quantity=adjustment.quantity, billable=adjustment.billable, position=position,
             document=document, by=by, at=at,
         )  # fmt: skip
+
+
+def _is_withdrawn(periods: CustomerPeriods, adjustment: OpenAdjustment, document: str) -> bool:
+    """Return whether this settlement was withdrawn when the period was reopened: a retry must not store it again."""
+    bounds = adjustment.period.start, adjustment.period.end
+    return any(
+        (settlement.document, settlement.position) == (document, adjustment.position)
+        for period in periods.closed_periods
+        if (period.start, period.end) == bounds
+        for settlement in period.settlements
+    )
 
 
 def _closed_otherwise(period: ClosedPeriod, position: int) -> AdjustmentNotFound:

@@ -426,3 +426,22 @@ def test_a_late_customer_settled_under_the_rules_of_a_period_closed_again_is_ver
     assert ledger.closed_periods("calls") == ["acme 10: 8 reopened", "acme 10: 8", "late 10: 0"]
     assert "late 10: 0, late +4, settled +4, by_rules -3, now 4" in ledger.roll_forwards("calls")
     assert ledger.metering.verify().is_equal
+
+
+def test_a_withdrawn_settlement_of_a_late_customer_is_not_stored_again(ledger: Ledger) -> None:
+    """A retry of the call that settled it settles nothing. Another document does: the usage is owed again."""
+    ledger.given(f"""
+        {CLOSED}
+        11:00  late calls 4  id=late  recorded=11T02:00
+    """)
+    position = ledger.position()
+    ledger.given(f"""
+        settle  late calls 10 11  document=INV-8  position={position}
+        reopen  late calls 10 11  reason=wrong  withdraw=yes
+    """)
+    periods, days = ledger.metering.periods, (moment("11"), moment("12"))
+    settlement = periods.settle_invoice_lines(*days, document="INV-8", as_of=position)
+    assert (settlement.settled, [one.error.code for one in settlement.not_settled]) == (0, ["adjustment_not_found"])
+    assert ledger.adjustments("calls") == ["late 10: +4, late counted +4"]
+    ledger.when(f"settle  late calls 10 11  document=INV-9  position={position}").outcomes_are("settled +4")
+    assert ledger.metering.verify().is_equal
