@@ -222,3 +222,12 @@ def test_an_adjustment_that_is_settled_otherwise_is_reported(closed: Ledger, api
         (not_settled,) = (one for one in result["not_settled"] if one["customer"] == "beta")
         assert (not_settled["code"], not_settled["start_time"]) == (code, unix_time("10"))
     assert result["settled"] == 0
+
+
+def test_a_position_that_does_not_exist_yet_is_named(closed: Ledger, api: ApiClient) -> None:
+    """Both requests that settle name the parameter that has it."""
+    line = api.get(LINES, **PERIOD_OF_11TH, limit=100)["data"][-1]
+    request: Json = {"document": "INV-8", "as_of_position": closed.position() + 1}
+    error = 400, "invalid_as_of", "as_of_position"
+    assert api.error("POST", f"{LINES}/settle", **PERIOD_OF_11TH, **request) == error
+    assert api.error("POST", f"{ADJUSTMENTS}/{line['period_adjustment']}/settle", **request) == error

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from .....domain.errors import InvalidAsOf
 from .....domain.timestamps import to_microseconds
 from .....projections.dimensions import group_order
 from ....invoice_results import InvoiceLine, InvoiceLineKind, UnsettledAdjustment
@@ -31,7 +32,7 @@ from ..operations import OperationRegistry
 from ..pagination import UnsortedPage
 from .closed_period_ids import PERIOD_ADJUSTMENT_PREFIX, find_closed_key, late_key
 from .closed_periods import require_event_name
-from .settlements import Document
+from .settlements import Document, invalid_position
 
 URL = "/v1/billing/invoice_lines"
 INVOICE_LINE_PREFIX = "mtrline"
@@ -183,11 +184,14 @@ def settle_invoice_lines(context: RequestContext[SettleInvoiceLines]) -> Invoice
     The same request settles the rest after an interruption, and returns the same result afterwards.
     """
     params, ledger = context.params, context.ledger
-    settlement = ledger.metering.periods.settle_invoice_lines(
-        from_unix(params.start_time), from_unix(params.end_time), document=params.document,
-        as_of=params.as_of_position, meters=_event_names(ledger, params.meters), customer=params.customer,
-        by=params.by or context.access_key.hint,
-    )  # fmt: skip
+    try:
+        settlement = ledger.metering.periods.settle_invoice_lines(
+            from_unix(params.start_time), from_unix(params.end_time), document=params.document,
+            as_of=params.as_of_position, meters=_event_names(ledger, params.meters), customer=params.customer,
+            by=params.by or context.access_key.hint,
+        )  # fmt: skip
+    except InvalidAsOf as error:
+        raise invalid_position(error) from error
     return InvoiceLineSettlement(
         document=params.document,
         end_time=params.end_time,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from .....domain.errors import AdjustmentNotFound, MeterNotFound, PeriodNotClosed
+from .....domain.errors import AdjustmentNotFound, InvalidAsOf, MeterNotFound, PeriodNotClosed
 from .....domain.timestamps import from_microseconds
 from ..api_types import AsOfPosition, Parameters, Reason
 from ..errors import ApiError, missing_object
@@ -54,9 +54,16 @@ def settle_period_adjustment(context: RequestContext[SettlePeriodAdjustment]) ->
         )  # fmt: skip
     except AdjustmentNotFound as error:
         raise ApiError(400, error.message, code=error.code, param="id") from error
+    except InvalidAsOf as error:
+        raise invalid_position(error) from error
     except (MeterNotFound, PeriodNotClosed):  # a customer without a closing that has no usage there
         raise missing_object("period adjustment", object_id) from None
     return closed_period_object(identify(ledger, settled), ledger)
+
+
+def invalid_position(error: InvalidAsOf) -> ApiError:
+    """Return the error that the ledger doesn't have the position of a settlement yet."""
+    return ApiError(400, error.message, code=error.code, param="as_of_position")
 
 
 class _Period(NamedTuple):
