@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache, partial
+from functools import cache, partial, reduce
 from itertools import islice
 from typing import NamedTuple
 
@@ -16,12 +16,14 @@ from ...projections.ports import ReadModelReader
 from ..adjustment_results import Adjustment
 from ..interruption import check_between
 from ..invoice_results import InvoiceLine, InvoiceLineKind
-from ..ledger.closings import StoredClosing, billing_runs, closed_periods, read_closings
+from ..ledger.closings import billing_runs, closed_periods, read_closings
 from ..ledger.ledger import Ledger
 from .changed_periods import ChangedPeriods
 from .dimension_query import DimensionArguments
 from .meter_query import Bounds, MeterQueryFactory, OpenMeter
 from .period_adjustment import AdjustmentCalculator
+from .period_totals import group_keys, totals_at
+from .range_views import bounds_of, under_rules_of
 
 _CLOSINGS_PER_READ = 2_000
 
@@ -67,27 +69,41 @@ class MeterInvoiceLines:
             for closing in known.closings
             if start < closing.bounds[1] <= end and (closing.closing.count or closing.bounds in known.reopened)
         )
+        keys_of_runs = self._group_keys_of_runs()
         while batch := list(islice(closings, _CLOSINGS_PER_READ)):
-            replaced = {closing.stored_at: _billed(reopened) for closing, reopened in batch}
-            positions = {(closing.closing.customer, closing.bounds): closing.stored_at for closing, _ in batch}
+            withdrawn = closed_periods(recorder, [reopened for _, reopened in batch if reopened is not None])
+            billed = {
+                (period.customer, *_period_bounds(period)): self._billed(period, keys_of_runs) for period in withdrawn
+            }
             for period in closed_periods(recorder, [closing for closing, _ in batch]):
-                stored_at = positions[period.customer, (to_microseconds(period.start), to_microseconds(period.end))]
-                yield from _usage_lines(period, replaced[stored_at])
+                yield from _usage_lines(period, billed.get((period.customer, *_period_bounds(period))))
+
+    def _billed(self, reopened: ClosedPeriod, keys_of_runs: Mapping[Bounds, tuple[str, ...]]) -> Decimal:
+        """Return what the withdrawn documents of a period billed; those by dimensions have a line for each group."""
+        keys = self._line_keys(reopened, keys_of_runs)
+        if not keys:
+            return reopened.invoiced.billable
+        groups = reopened.groups
+        if reopened.settlements:
+            meter = under_rules_of(self._meter, bounds_of(reopened), reopened.rules, reopened.revision)
+            groups = totals_at(meter, reopened, reopened.invoiced.position, keys).groups
+        return reduce(EXACT_CONTEXT.add, (group.billable for group in groups), ZERO)
+
+    def _line_keys(self, period: ClosedPeriod, keys_of_runs: Mapping[Bounds, tuple[str, ...]]) -> tuple[str, ...]:
+        """Return the dimensions of the lines of a period. No group tells those of a closing without usage."""
+        return group_keys(period) if period.count else keys_of_runs.get(_period_bounds(period), ())
 
     def adjustments(self, until: int) -> Iterator[AdjustmentLines]:
         """Yield the open adjustments of the closed periods that end at a time in microseconds, or before."""
         changed = ChangedPeriods(
             self._ledger, self._meter, self._schedule_at, is_partial=False, with_settled=False
         )  # fmt: skip
-        group_keys = self._group_keys_of_runs()
+        keys_of_runs = self._group_keys_of_runs()
         calculators: dict[tuple[str, ...], AdjustmentCalculator] = {}
         for period, is_late in check_between(changed.find(self._customer, (None, until))):
-            bounds = to_microseconds(period.start), to_microseconds(period.end)
-            if bounds[1] > until:
+            if to_microseconds(period.end) > until:
                 continue
-            group_by = tuple(period.groups[0].dimensions) if period.groups else ()
-            if not period.count:  # no group tells by which dimensions it was closed
-                group_by = group_keys.get(bounds, ())
+            group_by = self._line_keys(period, keys_of_runs)
             if group_by not in calculators:
                 dimensions = DimensionArguments({}, group_by)
                 calculators[group_by] = AdjustmentCalculator(self._ledger, self._meter, dimensions)
@@ -107,8 +123,8 @@ class MeterInvoiceLines:
         }
 
 
-def _billed(reopened: StoredClosing | None) -> Decimal | None:
-    return None if reopened is None else reopened.invoiced.billable
+def _period_bounds(period: ClosedPeriod) -> Bounds:
+    return to_microseconds(period.start), to_microseconds(period.end)
 
 
 def _usage_lines(period: ClosedPeriod, previously_billed: Decimal | None) -> Iterator[InvoiceLine]:

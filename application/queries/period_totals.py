@@ -12,6 +12,7 @@ from ...domain.schedule import bound_to_datetime
 from ...domain.timestamps import to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import DimensionGroups, Group, group_order
+from ...projections.models import AsOf
 from ...projections.usage_view import UsageView
 from .dimension_query import DimensionArguments
 from .meter_query import MeterQuery, OpenMeter
@@ -50,6 +51,18 @@ def counted_usage(query: MeterQuery, customer: str) -> list[UsageRecord]:
     """Return the counted records of a customer in the range of a query, in order of time."""
     verdicts = query.view.verdicts(query.customer_id(customer), *query.view.bounds, query.as_of)
     return [verdict.record for verdict in verdicts if verdict.is_counted]
+
+
+def group_keys(period: ClosedPeriod) -> tuple[str, ...]:
+    """Return the dimensions that a period was closed by; none for a closing without usage."""
+    return tuple(period.groups[0].dimensions) if period.groups else ()
+
+
+def totals_at(meter: OpenMeter, period: ClosedPeriod, position: int, group_by: tuple[str, ...] = ()) -> PeriodTotals:
+    """Return the totals of a closed period at a position, under the rules over time of `meter`."""
+    query = meter.exact_query(bounds_of(period), DimensionArguments({}, group_by))
+    query = query._replace(position=position, as_of=AsOf(position=position))
+    return compute_period_totals(query, period.customer, period.start, period.end)
 
 
 class PeriodTotalsFactory:

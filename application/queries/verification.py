@@ -18,9 +18,8 @@ from ...projections.projector import Progress, Projector
 from ..ledger.closings import closing_positions
 from ..ledger.ledger import Ledger
 from ..storage.ports import CorruptedReadModel, GenerationStore
-from .dimension_query import DimensionArguments
-from .meter_query import MeterQueryFactory, OpenMeter
-from .period_totals import compute_period_totals
+from .meter_query import MeterQueryFactory
+from .period_totals import group_keys, totals_at
 from .range_views import bounds_of, under_rules_of
 
 
@@ -150,13 +149,13 @@ class Verifier:
         meter = self._meter_queries.open_meter(expected, period.event_name, AsOf(position=position))
         if earlier is not None:
             meter = under_rules_of(meter, bounds_of(period), earlier.rules, earlier.revision)
-        totals = _totals_at(meter, period, position)
+        totals = totals_at(meter, period, position, group_keys(period))
         frozen = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
         if frozen != totals:
             yield PeriodDifference(period, totals)
         invoiced: PeriodTotals | Settlement = period
         for settlement in period.settlements:
-            totals = _totals_at(meter, period, settlement.position)
+            totals = totals_at(meter, period, settlement.position)
             difference = EXACT_CONTEXT.subtract(totals.quantity, invoiced.quantity)
             billable_difference = EXACT_CONTEXT.subtract(totals.billable, invoiced.billable)
             if (totals.quantity, totals.billable, difference, billable_difference) != (
@@ -190,14 +189,6 @@ def _earlier_closing(period: ClosedPeriod, earlier: Sequence[ClosedPeriod]) -> C
         ),
         None,
     )
-
-
-def _totals_at(meter: OpenMeter, period: ClosedPeriod, position: int) -> PeriodTotals:
-    """Return the totals of a closed period at a position, under the rules over time of `meter`."""
-    group_by = tuple(period.groups[0].dimensions) if period.groups else ()
-    query = meter.exact_query(bounds_of(period), DimensionArguments({}, group_by))
-    query = query._replace(position=position, as_of=AsOf(position=position))
-    return compute_period_totals(query, period.customer, period.start, period.end)
 
 
 def _compare_table(table: str, live: ReadModelReader, expected: ReadModelReader) -> TableVerification:

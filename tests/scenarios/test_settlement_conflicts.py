@@ -108,3 +108,23 @@ def test_a_withdrawn_settlement_of_a_late_customer_is_not_stored_again(ledger: L
     assert ledger.adjustments("calls") == ["late 10: +4, late counted +4"]
     ledger.when(f"settle  late calls 10 11  document=INV-9  position={position}").outcomes_are("settled +4")
     assert ledger.metering.verify().is_equal
+
+
+def test_the_withdrawn_documents_of_a_closing_by_groups_billed_its_lines(ledger: Ledger) -> None:
+    """Each line is billed for itself, so a negative one bills 0: what was billed before is the sum of the lines."""
+    ledger.given("""
+        meter  calls  sum  by region
+        10:00  acme calls 5   region=eu
+        10:00  acme calls -3  region=us
+        close  acme calls 10 11  by region  at=11T01:00
+        reopen acme calls 10 11  reason=address
+        close  acme calls 10 11  by region
+    """)
+    assert ledger.invoice_lines("10", "11") == ["acme calls 10 eu: 5, billed 5", "acme calls 10 us: -3"]
+    ledger.given("""
+        11:00  acme calls 4  region=us  recorded=11T02:00
+        settle acme calls 10 11  document=INV-8
+        reopen acme calls 10 11  reason=address  withdraw=yes
+        close  acme calls 10 11  by region
+    """)
+    assert ledger.invoice_lines("10", "11") == ["acme calls 10 eu: 5, billed 6", "acme calls 10 us: 1"]
