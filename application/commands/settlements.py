@@ -89,6 +89,8 @@ class Settler:
                     batch.settled.append(self._settle(by_stream[stream], adjustment, document, by, at))
                 except (AdjustmentNotFound, SettlementExists) as error:
                     bounds = period.start, period.end
+                    # A traceback holds all periods of the batch, and there may be as many errors as adjustments.
+                    error.__traceback__ = error.__cause__ = error.__context__ = None
                     batch.not_settled.append(UnsettledAdjustment(period.event_name, period.customer, *bounds, error))
             try:
                 self._ledger.append([event for periods in by_stream.values() for event in periods.collect_events()])

@@ -50,7 +50,9 @@ def test_a_late_customer_that_is_closed_in_another_period_is_reported(ledger: Le
     periods = ledger.metering.periods
     settlement = periods.settle_invoice_lines(moment("11"), moment("12"), document="run 11", as_of=position)
     assert (settlement.settled, [one.customer for one in settlement.not_settled]) == (1, ["late"])
-    assert [one.error.code for one in settlement.not_settled] == ["adjustment_not_found"]
+    (error,) = (one.error for one in settlement.not_settled)
+    assert error.code == "adjustment_not_found"
+    assert error.__traceback__ is error.__cause__ is error.__context__ is None  # they hold the periods of a batch
     ledger.when(f"settle  late calls 10 11  document=INV-8  position={position}").outcomes_are("adjustment_not_found")
     assert ledger.adjustments("calls") == []
 
