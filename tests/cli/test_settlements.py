@@ -40,6 +40,13 @@ def test_an_adjustment_is_settled_by_a_document(tallybook: CommandLine) -> None:
     assert settled[2].split() == ["acme", "2025-10", "3,020", "+30", "3,050", "0", "0", "0"]
 
 
+def test_control_characters_in_a_document_are_escaped_once(tallybook: CommandLine) -> None:
+    """They never reach the terminal."""
+    settle = ("period", "settle", "tokens", "acme", *OCTOBER, "--document", "INV\x1b[2J")
+    assert "is settled by INV\\x1b[2J," in tallybook.lines(*settle)[0]
+    assert tallybook.lines("period", "list", "tokens")[2].endswith("+30 by INV\\x1b[2J")
+
+
 def test_nothing_owed_is_an_error(tallybook: CommandLine) -> None:
     """So is a position that doesn't exist yet."""
     zeta = ("period", "settle", "tokens", "zeta", *OCTOBER, "--document", "INV-7")

@@ -250,5 +250,4 @@ def _format_reopening(period: "ClosedPeriod") -> str:
 
 def _format_settlements(period: "ClosedPeriod") -> str:
     """Return the signed differences that were settled, each with its document."""
-    settled = ((format_difference(one.difference), format_name(one.document)) for one in period.settlements)
-    return ", ".join(f"{difference} by {document}" for difference, document in settled)
+    return ", ".join(f"{format_difference(one.difference)} by {one.document}" for one in period.settlements)
