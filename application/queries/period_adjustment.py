@@ -164,7 +164,9 @@ class _RollForwardParts:
     """The sums of the differences of events, by the field of a RollForward that has them."""
 
     def __init__(self) -> None:
-        self._parts = dict.fromkeys(("late", "cancelled", "superseded", "restored", "recalculated"), ZERO)
+        self._parts: dict[str, Decimal] = dict.fromkeys(
+            ("late", "cancelled", "superseded", "restored", "recalculated"), ZERO
+        )
         self.is_empty = True
 
     def add(self, changes: Sequence[_Change]) -> None:
