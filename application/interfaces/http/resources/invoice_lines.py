@@ -37,6 +37,7 @@ from .settlements import Document, invalid_position
 URL = "/v1/billing/invoice_lines"
 INVOICE_LINE_PREFIX = "mtrline"
 MAX_LINES = 10_000
+MAX_UNSETTLED = 100
 operations = OperationRegistry("Invoice lines")
 
 Meters = Annotated[list[Id], Meta(min_length=1, max_length=1_000, description="The meters, by default all.")]
@@ -113,7 +114,7 @@ class UnsettledLine(msgspec.Struct, kw_only=True):
 
 
 class InvoiceLineSettlement(msgspec.Struct, kw_only=True):
-    """How many adjustments among the lines of a period are settled by a document, and those that are not.
+    """How many adjustments among the lines of a period are settled by a document, and up to 100 that are not.
 
     Those were settled by another document meanwhile, or their period was closed again.
     """
@@ -123,6 +124,7 @@ class InvoiceLineSettlement(msgspec.Struct, kw_only=True):
     end_time: int
     livemode: bool
     not_settled: list[UnsettledLine]
+    not_settled_count: int
     settled: int
     start_time: int
 
@@ -196,7 +198,8 @@ def settle_invoice_lines(context: RequestContext[SettleInvoiceLines]) -> Invoice
         document=params.document,
         end_time=params.end_time,
         livemode=ledger.livemode,
-        not_settled=[_to_unsettled(unsettled) for unsettled in settlement.not_settled],
+        not_settled=[_to_unsettled(unsettled) for unsettled in settlement.not_settled[:MAX_UNSETTLED]],
+        not_settled_count=len(settlement.not_settled),
         settled=settlement.settled,
         start_time=params.start_time,
     )
