@@ -10,7 +10,7 @@ from eventsourcing.persistence import IntegrityError
 from ...domain.closed_period import ClosedPeriod, PeriodTotals, Settlement
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.decimals import PlainDecimal
-from ...domain.errors import AdjustmentNotFound, PeriodOverlaps, SettlementExists
+from ...domain.errors import AdjustmentNotFound, PeriodNotEnded, PeriodOverlaps, SettlementExists
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
 from ..adjustment_results import Adjustment
@@ -63,7 +63,8 @@ class Settler:
     def settle_all(self, adjustments: Iterable[OpenAdjustment], document: str, by: str | None) -> LineSettlement:
         """Settle adjustments, some hundred in a transaction. The same call after an interruption settles the rest.
 
-        An adjustment that was settled by another document, or whose period was closed again, is not settled.
+        An adjustment that was settled by another document, or whose period was closed again, is not settled. Neither is
+        that of a late customer whose period can't be closed yet, under another policy than that of the closings.
         """
         remaining, settled = iter(adjustments), 0
         not_settled: list[UnsettledAdjustment] = []
@@ -87,7 +88,7 @@ class Settler:
                     by_stream[stream] = stored or empty
                 try:
                     batch.settled.append(self._settle(by_stream[stream], adjustment, document, by, at))
-                except (AdjustmentNotFound, SettlementExists) as error:
+                except (AdjustmentNotFound, PeriodNotEnded, SettlementExists) as error:
                     bounds = period.start, period.end
                     # A traceback holds all periods of the batch, and there may be as many errors as adjustments.
                     error.__traceback__ = error.__cause__ = error.__context__ = None

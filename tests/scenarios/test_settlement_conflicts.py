@@ -1,9 +1,14 @@
 """Settlements that conflict: of two documents, with a closing of a late customer, and withdrawn ones."""
 
-import pytest
-from tallybook.application import InvalidAsOf
+from datetime import timedelta
+from pathlib import Path
 
-from ..notation import Ledger, moment
+import pytest
+from tallybook.application import InvalidAsOf, Metering
+
+from tallybook import AcceptancePolicy
+
+from ..notation import Clock, Ledger, moment
 
 CLOSED = """
     meter  calls  sum
@@ -130,3 +135,19 @@ def test_the_withdrawn_documents_of_a_closing_by_groups_billed_its_lines(ledger:
         close  acme calls 10 11  by region
     """)
     assert ledger.invoice_lines("10", "11") == ["acme calls 10 eu: 5, billed 6", "acme calls 10 us: 1"]
+
+
+def test_a_late_customer_is_not_closed_within_the_grace_period(clock: Clock, tmp_path: Path) -> None:
+    """A program with a longer one reports it, and settles the other adjustments."""
+    url = f"sqlite:///{tmp_path / 'usage.db'}"
+    with Metering.open(url, clock=clock) as metering:
+        Ledger(metering, clock).given("""
+            meter  calls  sum
+            10:00  acme calls 5
+            close  acme calls 10 11  at=11T01:00
+            11:00  acme calls 2  id=a  recorded=11T02:00
+            11:00  late calls 4  id=b  recorded=11T02:00
+        """)
+    with Metering.open(url, clock=clock, policy=AcceptancePolicy(grace_period=timedelta(hours=72))) as metering:
+        settlement = metering.periods.settle_invoice_lines(moment("11"), moment("12"), document="run 11")
+    assert (settlement.settled, [one.error.code for one in settlement.not_settled]) == (1, ["period_not_ended"])
