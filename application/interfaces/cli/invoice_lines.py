@@ -14,7 +14,7 @@ from .options import DEFAULT_LEDGER, AsOfOption, JsonOption, LedgerOption, Meter
 from .periods import require_period
 from .session import open_for_query
 from .tables import table
-from .terminal import format_name, say, without_column
+from .terminal import format_name, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,12 +124,8 @@ def _show_table(timezone: "ZoneInfo", lines: "Sequence[InvoiceLine]") -> None:
         )
         for line in lines
     ]  # fmt: skip
-    if all(line.previously_billed is None for line in lines):
-        columns, rows = (
-            without_column(len(columns) - 1, columns),
-            [without_column(len(columns) - 1, row) for row in rows],
-        )
-    table(columns, rows, right=numbers, whole=("period",))
+    hidden = ("billed before",) if all(line.previously_billed is None for line in lines) else ()
+    table(columns, rows, right=numbers, whole=("period",), hidden=hidden)
 
 
 def _numbers(line: "InvoiceLine") -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ from .formatting import (
 )
 from .queries_output import show_counted_range
 from .tables import fields, table
-from .terminal import format_name, say, without_column
+from .terminal import format_name, say
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -92,11 +92,8 @@ def show_periods(timezone: "ZoneInfo", periods: Sequence["ClosedPeriod"]) -> Non
         for cells in _part_cells(period, keys)
     ]  # fmt: skip
     is_reopened, is_settled = (any(not one.is_closed for one in periods), any(one.settlements for one in periods))
-    for column, is_used in (("reopened", is_reopened), ("settled", is_settled)):
-        if not is_used:
-            index = columns.index(column)
-            columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
-    table(columns, rows, right=_TOTALS, whole=("period", "closed at"))
+    hidden = {column for column, is_used in (("reopened", is_reopened), ("settled", is_settled)) if not is_used}
+    table(columns, rows, right=_TOTALS, whole=("period", "closed at"), hidden=hidden)
 
 
 def show_by_meter(show: "Callable[[Sequence[Adjustment]], object]", adjustments: Sequence["Adjustment"]) -> None:
@@ -123,10 +120,8 @@ def show_adjustments(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"], 
     keys = dimension_keys(group for adjustment in adjustments for group in adjustment.groups)
     columns = ("customer", "period", *dimension_titles(keys, ("customer", "period", *numbers)), *numbers)
     rows = [row for adjustment in adjustments for row in _adjustment_rows(adjustment, keys, timezone)]
-    if not any(adjustment.period.settlements for adjustment in adjustments):
-        index = columns.index("settled")
-        columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
-    table(columns, rows, right=numbers, whole=("period",))
+    hidden = () if any(adjustment.period.settlements for adjustment in adjustments) else ("settled",)
+    table(columns, rows, right=numbers, whole=("period",), hidden=hidden)
     for adjustment in adjustments if with_events else ():
         period, difference = adjustment.period, format_difference(adjustment.difference)
         say()
@@ -146,7 +141,7 @@ _ROLL_FORWARD = (
     "frozen", "late", "cancelled", "superseded", "restored", "recalculated", "now", "settled", "open", "by rules",
 )  # fmt: skip
 
-_OPTIONAL_PARTS = ("late", "cancelled", "superseded", "restored", "recalculated", "settled", "by rules")
+_OPTIONAL_PARTS = {"late", "cancelled", "superseded", "restored", "recalculated", "settled", "by rules"}
 """The columns that aren't shown if they are zero for all periods."""
 
 
@@ -164,11 +159,8 @@ def show_roll_forwards(timezone: "ZoneInfo", adjustments: Sequence["Adjustment"]
         for adjustment in adjustments
     ]
     columns = ("customer", "period", *_ROLL_FORWARD)
-    for column in _OPTIONAL_PARTS:
-        index = columns.index(column)
-        if all(row[index] == "0" for row in rows):
-            columns, rows = without_column(index, columns), [without_column(index, row) for row in rows]
-    table(columns, rows, right=_ROLL_FORWARD, whole=("period",))
+    zeros = {column for column, *cells in zip(columns, *rows, strict=True) if set(cells) == {"0"}}
+    table(columns, rows, right=_ROLL_FORWARD, whole=("period",), hidden=zeros & _OPTIONAL_PARTS)
 
 
 def _roll_forward_cell(adjustment: "Adjustment", column: str) -> str:

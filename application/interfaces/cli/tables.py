@@ -5,7 +5,7 @@ for each column. A number is never divided and never shortened.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import chain, islice
 from typing import NamedTuple
@@ -34,12 +34,17 @@ def table(
     *,
     right: Sequence[str] = (),
     whole: Sequence[str] = (),
+    hidden: Collection[str] = (),
     bar_values: Sequence[Decimal | None] = (),
 ) -> None:
     """Print a table. Numbers, in the columns `right`, are aligned to the right; the columns `whole` aren't folded.
 
+    The columns `hidden` are left out: those in which no row says anything.
     With `bar_values`, each row ends with the bar of its value, as far as there is room.
     """
+    if hidden:
+        shown = [index for index, title in enumerate(columns) if title not in hidden]
+        columns, rows = [columns[index] for index in shown], ([row[index] for index in shown] for row in rows)
     layout = [_Column(title, title in right, title not in (*right, *whole)) for title in columns]
     remaining = (_printable_cells(row, layout) for row in rows)
     sample = list(islice(remaining, SAMPLE_ROWS))
