@@ -132,10 +132,12 @@ class ExplanationQueries:
     ) -> Generator[MeterQuery]:
         """Open a query of what a closing counted, under its rules. Raises PeriodNotClosed."""
         event_name = require_event_name(event_name)
-        if customer is None or as_of is not None:
+        if customer is None:
+            raise InvalidParameter("Name the customer whose closed period is explained.", field="customer")
+        if as_of is not None:
             raise InvalidParameter(
-                "'closed' explains the closed period of one customer, as of its position.",
-                field="customer" if customer is None else "as_of",
+                "A closed period is explained as of the position of its closing. Leave out 'as_of' or 'closed'.",
+                field="as_of",
                 value=as_of,
             )
         periods = self._ledger.customer_periods(event_name, customer)
