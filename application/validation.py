@@ -36,6 +36,11 @@ def require_event_name(value: object) -> str:
     return require_text(value, "event_name", 100)
 
 
+def optional_event_names(values: object) -> tuple[str, ...] | None:
+    """Return at most 1,000 different event names of meters, or None for all meters. Raises InvalidParameter."""
+    return None if values is None else tuple(map(require_event_name, require_texts(values, "meters", 500, 1_000)))
+
+
 def require_customer(value: object) -> str:
     """Return text that can name a customer. Raises InvalidParameter."""
     return require_text(value, "customer", MAX_CUSTOMER_LENGTH)

@@ -24,11 +24,10 @@ from ..ledger.ledger import Ledger
 from ..queries.dimension_query import DimensionArguments, parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
 from ..storage.ports import ConcurrentStreamUpdate
-from ..validation import optional_note, require_event_name, require_texts, require_time_range
+from ..validation import optional_event_names, optional_note, require_time_range
 from .run_closings import MeterRun, RunProgress
 
 MAX_LISTED_DIFFERENCES = 1_000
-_MAX_METERS = 1_000
 
 
 class RunArguments(NamedTuple):
@@ -48,9 +47,7 @@ class RunArguments(NamedTuple):
     ) -> "RunArguments":  # fmt: skip
         """Return checked arguments. Raises InvalidTimeRange, InvalidParameter or UnknownTimezone."""
         first, last = map(from_microseconds, require_time_range(start, end).bounds)
-        names = None
-        if meters is not None:
-            names = tuple(map(require_event_name, require_texts(meters, "meters", 500, _MAX_METERS)))
+        names = optional_event_names(meters)
         group_keys = parse_dimensions(None, group_by).group_by
         return cls(first, last, names, get_timezone(timezone).key, group_keys, optional_note(by, "by"))
 

@@ -21,12 +21,12 @@ from ..queries.invoice_lines import InvoiceLineReader
 from ..queries.meter_query import MeterQueryFactory
 from ..validation import (
     optional_customer,
+    optional_event_names,
     optional_note,
     parse_as_of,
     require_customer,
     require_event_name,
     require_text,
-    require_texts,
     require_time_range,
 )
 from .settlements import OpenAdjustment, Settler
@@ -35,7 +35,7 @@ _MAX_DOCUMENT = 500
 
 
 class InvoiceLineCommands(PeriodQueries):
-    """Takes invoice lines, and settles adjustments."""
+    """The invoice lines of a ledger, and the settlements of adjustments: a part of `metering.periods`."""
 
     def __init__(
         self, ledger: Ledger, meter_queries: MeterQueryFactory, policy: AcceptancePolicy, clock: Callable[[], datetime]
@@ -73,7 +73,7 @@ class InvoiceLineCommands(PeriodQueries):
         closed = self._customer_periods(event_name, customer).find_closed(start, end)
         if closed is not None and as_of is None and any(one.document == document for one in closed.settlements):
             return closed
-        for adjustment in self._open_adjustments_of(event_name, customer, start, end, as_of):
+        for adjustment in self._adjustments_in(event_name, customer, start, end, as_of):
             if (adjustment.period.start, adjustment.period.end) == (start, end) and adjustment.is_open:
                 return self._settler.settle(OpenAdjustment.of(adjustment), document, by)
         if closed is None:
@@ -130,7 +130,7 @@ class InvoiceLineCommands(PeriodQueries):
         So the lines of many customers need not be in memory at once. Raises MeterNotFound, InvalidTimeRange or
         InvalidAsOf.
         """
-        bounds, names = require_time_range(start, end).bounds, _event_names(meters)
+        bounds, names = require_time_range(start, end).bounds, optional_event_names(meters)
         known = self._meter_queries.as_of(as_of)
         customer = optional_customer(customer)
         with self._meter_queries.session() as read_models:
@@ -183,7 +183,7 @@ class InvoiceLineCommands(PeriodQueries):
         return invoice_lines, [OpenAdjustment.of(adjustment) for adjustment, _ in found]
 
     @retry_on_connection_loss
-    def _open_adjustments_of(
+    def _adjustments_in(
         self, event_name: str, customer: str, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> list[Adjustment]:
         bounds, known = require_time_range(start, end).bounds, self._meter_queries.as_of(as_of)
@@ -205,10 +205,6 @@ class InvoiceLineCommands(PeriodQueries):
 
     def _now(self) -> datetime:
         return ensure_utc(self._clock(), "clock")
-
-
-def _event_names(meters: object) -> tuple[str, ...] | None:
-    return None if meters is None else tuple(map(require_event_name, require_texts(meters, "meters", 500, 1_000)))
 
 
 def _order(line: InvoiceLine) -> tuple[str, str, datetime]:
