@@ -28,7 +28,8 @@ class RunDifference:
     totals than it had at the position of the run; the difference is owed as an adjustment, like that of a late one.
     Usage is adjoining if an adjoining period of the customer was closed under rules with other event time windows: that
     closing has it, or this one has it though its window starts in the other period. A period that was reopened is
-    closed under the rules of its previous closing: reclosed is the usage under the current rules less that in it.
+    closed under the rules of its previous closing. Its difference is reclosed: the usage under the current rules minus
+    the usage in that closing.
     """
 
     event_name: str

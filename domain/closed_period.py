@@ -99,6 +99,11 @@ class ClosedPeriod(PeriodTotals):
         return self.counted_from or self.start, self.counted_until or self.end
 
     @property
+    def totals(self) -> PeriodTotals:
+        """The frozen totals alone."""
+        return PeriodTotals.model_validate({field: getattr(self, field) for field in PeriodTotals.model_fields})
+
+    @property
     def invoiced(self) -> PeriodTotals | Settlement:
         """What was invoiced last: the last settlement, or the closing. What has changed since is owed."""
         return self.settlements[-1] if self.settlements else self

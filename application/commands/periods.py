@@ -59,7 +59,8 @@ class PeriodCommands(InvoiceLineCommands):
 
         Each customer is closed as by `close`, from the events up to one position, the head of the ledger at the start.
         A customer who is closed already stays as it is; one whose closed periods overlap otherwise is not closed, which
-        the result reports. From then on, usage of a customer without a closing is an adjustment of the run.
+        the result reports. A period that was reopened is closed under the rules of its previous closing. From then on,
+        usage of a customer without a closing is an adjustment of the run.
 
         An interrupted run is resumed by the same call. If a run has closed all customers, the same call returns it.
         `timezone` is recorded with the run: it names the zone that the bounds were computed in. `progress` is called

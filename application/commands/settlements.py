@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from eventsourcing.persistence import IntegrityError
 
-from ...domain.closed_period import ClosedPeriod, PeriodTotals, Settlement
+from ...domain.closed_period import ClosedPeriod, Settlement
 from ...domain.customer_periods import CustomerPeriods
 from ...domain.decimals import PlainDecimal
 from ...domain.errors import AdjustmentNotFound, PeriodNotEnded, PeriodOverlaps, SettlementExists
@@ -106,9 +106,8 @@ class Settler:
         closed = periods.find_closed(period.start, period.end)
         if closed is None and adjustment.is_late and not _is_withdrawn(periods, adjustment, document):
             # The closing without usage that the adjustment is computed from is stored, so that it can be settled.
-            totals = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
             try:
-                closed = periods.close(period.start, period.end, totals, at=at, policy=self._policy)
+                closed = periods.close(period.start, period.end, period.totals, at=at, policy=self._policy)
             except PeriodOverlaps as error:
                 raise _closed_otherwise(period, position) from error
         if closed is None or (closed.position, closed.digest) != (period.position, period.digest):

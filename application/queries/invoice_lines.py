@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache, partial, reduce
+from functools import cache, cached_property, partial, reduce
 from itertools import islice
 from typing import NamedTuple
 
@@ -69,18 +69,15 @@ class MeterInvoiceLines:
             for closing in known.closings
             if start < closing.bounds[1] <= end and (closing.closing.count or closing.bounds in known.reopened)
         )
-        keys_of_runs = self._group_keys_of_runs()
         while batch := list(islice(closings, _CLOSINGS_PER_READ)):
             withdrawn = closed_periods(recorder, [reopened for _, reopened in batch if reopened is not None])
-            billed = {
-                (period.customer, *_period_bounds(period)): self._billed(period, keys_of_runs) for period in withdrawn
-            }
+            billed = {(period.customer, *_period_bounds(period)): self._billed(period) for period in withdrawn}
             for period in closed_periods(recorder, [closing for closing, _ in batch]):
                 yield from _usage_lines(period, billed.get((period.customer, *_period_bounds(period))))
 
-    def _billed(self, reopened: ClosedPeriod, keys_of_runs: Mapping[Bounds, tuple[str, ...]]) -> Decimal:
+    def _billed(self, reopened: ClosedPeriod) -> Decimal:
         """Return what the withdrawn documents of a period billed; those by dimensions have a line for each group."""
-        keys = self._line_keys(reopened, keys_of_runs)
+        keys = self._line_keys(reopened)
         if not keys:
             return reopened.invoiced.billable
         groups = reopened.groups
@@ -89,21 +86,18 @@ class MeterInvoiceLines:
             groups = totals_at(meter, reopened, reopened.invoiced.position, keys).groups
         return reduce(EXACT_CONTEXT.add, (group.billable for group in groups), ZERO)
 
-    def _line_keys(self, period: ClosedPeriod, keys_of_runs: Mapping[Bounds, tuple[str, ...]]) -> tuple[str, ...]:
-        """Return the dimensions of the lines of a period. No group tells those of a closing without usage."""
-        return group_keys(period) if period.count else keys_of_runs.get(_period_bounds(period), ())
+    def _line_keys(self, period: ClosedPeriod) -> tuple[str, ...]:
+        """Return the dimensions of the lines of a period: those of its groups, or without usage those of a run."""
+        return group_keys(period) if period.count else self._keys_of_runs.get(_period_bounds(period), ())
 
     def adjustments(self, until: int) -> Iterator[AdjustmentLines]:
         """Yield the open adjustments of the closed periods that end at a time in microseconds, or before."""
-        changed = ChangedPeriods(
-            self._ledger, self._meter, self._schedule_at, is_partial=False, with_settled=False
-        )  # fmt: skip
-        keys_of_runs = self._group_keys_of_runs()
+        changed = ChangedPeriods(self._ledger, self._meter, self._schedule_at, is_partial=False, with_settled=False)
         calculators: dict[tuple[str, ...], AdjustmentCalculator] = {}
         for period, is_late in check_between(changed.find(self._customer, (None, until))):
             if to_microseconds(period.end) > until:
                 continue
-            group_by = self._line_keys(period, keys_of_runs)
+            group_by = self._line_keys(period)
             if group_by not in calculators:
                 dimensions = DimensionArguments({}, group_by)
                 calculators[group_by] = AdjustmentCalculator(self._ledger, self._meter, dimensions)
@@ -114,8 +108,9 @@ class MeterInvoiceLines:
     def _schedule_at(self, position: int) -> RulesSchedule:
         return self._open(AsOf(position=position)).schedule
 
-    def _group_keys_of_runs(self) -> Mapping[Bounds, tuple[str, ...]]:
-        """Return the dimensions of the billing runs by their bounds, for closings without usage."""
+    @cached_property
+    def _keys_of_runs(self) -> Mapping[Bounds, tuple[str, ...]]:
+        """The dimensions of the billing runs, by their bounds."""
         return {
             (to_microseconds(run.start), to_microseconds(run.end)): run.group_by
             for run in billing_runs(self._ledger, self._as_of)

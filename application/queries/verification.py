@@ -150,8 +150,7 @@ class Verifier:
         if earlier is not None:
             meter = under_rules_of(meter, bounds_of(period), earlier.rules, earlier.revision)
         totals = totals_at(meter, period, position, group_keys(period))
-        frozen = PeriodTotals.model_validate({field: getattr(period, field) for field in PeriodTotals.model_fields})
-        if frozen != totals:
+        if period.totals != totals:
             yield PeriodDifference(period, totals)
         invoiced: PeriodTotals | Settlement = period
         for settlement in period.settlements:
