@@ -19,9 +19,10 @@ MAX_UNIQUE_TEXT_LENGTH = 64
 
 
 def unique_key(text: str) -> str:
-    """Return what stands for a text in a set of unique values: its SHA-256 if it is long.
+    """Return the key of a text in a set of unique values: the text itself, or its SHA-256 if it is long.
 
-    Those of all usage in a range are in memory. A key with a digest is longer than a text that stands for itself.
+    A query holds the keys of all usage in its range. The key of a long text is longer than any text that is its own
+    key, so two different texts never have the same one.
     """
     return text if len(text) <= MAX_UNIQUE_TEXT_LENGTH else f"={hashlib.sha256(text.encode()).hexdigest()}"
 

@@ -121,7 +121,7 @@ class Settler:
         settled_since = closed.settlements[len(period.settlements) :]
         is_settled = any(one.document == document for one in closed.settlements)
         if settled_since and not is_settled and position > closed.invoiced.position:
-            # What was owed at the position includes what that document has, so this one would bill it again.
+            # What was owed at the position includes what that document billed, so this one would bill it again.
             raise _settled_since(closed, settled_since[-1], position)
         return periods.settle(
             period.start, period.end, quantity=adjustment.quantity, billable=adjustment.billable, position=position,
@@ -151,12 +151,12 @@ def _closed_otherwise(period: ClosedPeriod, position: int) -> AdjustmentNotFound
 
 
 def _settled_since(period: ClosedPeriod, settlement: Settlement, position: int) -> AdjustmentNotFound:
-    """Return the error that another document has what was owed at a position."""
+    """Return the error that another document has billed, or credited, what was owed at a position."""
     return AdjustmentNotFound(
         f"The adjustment of the period from {period.start} to {period.end} of {abbreviated_repr(period.customer)} on "
         f"{period.event_name!r} as of position {position} was settled by {abbreviated_repr(settlement.document)} "
-        f"since, as of position {settlement.position}: both documents have the same usage. Make the document from the "
-        "present adjustment.",
+        f"since, as of position {settlement.position}. Both documents would bill the same usage: make a new one from "
+        "the adjustment as it is now.",
         field="start",
         value=period.start,
     )

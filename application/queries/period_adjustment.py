@@ -74,7 +74,7 @@ class AdjustmentCalculator:
         """Return what is owed on a period under the rules it was closed under; None if it has not changed.
 
         It may be settled: see `Adjustment.is_open`. Without `since_closing`, its roll-forward begins at the last
-        settlement: each settlement before takes as long as the adjustment itself.
+        settlement. That saves reading the usage once more for each settlement.
         """
         rules, invoiced, as_of = period.rules, period.invoiced, self._meter.as_of
         view = self._views.at_closing(period)
@@ -118,7 +118,7 @@ class AdjustmentCalculator:
 
 
 def _without_long_text(change: VerdictChange) -> VerdictChange:
-    """Return a change whose unique value is what stands for it: a period may have many long ones."""
+    """Return a change with a short key in place of a long unique value, so that many of them fit in memory."""
     if change.before is None or change.now.record.unique_value is None:
         return change
     return VerdictChange(_shortened(change.now), _shortened(change.before))

@@ -449,7 +449,7 @@ def test_a_clock_set_back_keeps_results_consistent(ledger: Ledger) -> None:
 
 
 def test_long_unique_values_are_whole_in_an_adjustment(ledger: Ledger) -> None:
-    """While it is computed, what stands for them is in memory."""
+    """While it is computed, short keys of them are in memory."""
     texts = {name: name * 100 for name in "abc"}
     ledger.given(f"""
         meter  users  unique_count
