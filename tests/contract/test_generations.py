@@ -19,6 +19,8 @@ from .persistent_stores import PersistentStore
 from .stores import NOW, Store
 
 ALL_TIME = NOW.replace(year=2000), NOW.replace(year=2100)
+PAUSE_SECONDS = 0.005
+"""Between two calls of a thread, so that the ledger of a store without latency stays small."""
 
 
 def fold_all(ledger: Ledger, views: GenerationStore) -> tuple[int, Contents]:
@@ -475,7 +477,7 @@ def test_concurrent_generation_operations_do_not_deadlock(store: Store) -> None:
         def run_until_done(job: Callable[[], object]) -> Callable[[], None]:
             def run() -> None:
                 try:
-                    while not over.is_set():
+                    while not over.wait(PAUSE_SECONDS):
                         job()
                 except BaseException as failure:
                     failures.append(failure)
