@@ -87,6 +87,7 @@ from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
 from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
+from .async_metering import AsyncMetering
 from .billing_results import (
     BillingRunResult,
     BillingRunView,
@@ -147,6 +148,7 @@ __all__ = [
     "AdjustmentNotFound",
     "All",
     "AnyOf",
+    "AsyncMetering",
     "BillingCycle",
     "BillingRunInProgress",
     "BillingRunResult",

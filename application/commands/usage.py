@@ -34,6 +34,7 @@ from ..storage.key_value import KeyValueEntry
 from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from ..validation import optional_note, require_event_name, require_text
+from .group_commit import GroupCommit
 
 Change = TypeVar("Change", Cancellation, Revocation)
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
@@ -59,10 +60,11 @@ class UsageCommands:
         self.policy = policy
         self.clock = clock
         self._combinations = DimensionCombinations()
+        self._group_commit = GroupCommit(self.record_many)
 
     def record(self, meter_event: object) -> Receipt:
-        """Record one meter event. Raises the error it is rejected with."""
-        (receipt,) = self.record_many((meter_event,))
+        """Record one meter event, with those of other threads. Raises the error it is rejected with."""
+        receipt = self._group_commit.record(meter_event)
         if receipt.error is not None:
             raise receipt.error
         return receipt

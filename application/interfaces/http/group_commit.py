@@ -10,13 +10,13 @@ from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple
 
-from ....domain.errors import DatabasePermissionDenied, TallybookError, Unavailable
+from ....domain.errors import TallybookError
 from ....domain.meter_event_input import MeterEventInput
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
+from ...commands.group_commit import may_be_caused_by_one
 from ...results import Receipt
 from ...storage.key_value import EntryExists, KeyValueEntry
-from ...storage.ports import RowRejected
 from .errors import ApiError, rate_limited, to_api_error
 from .idempotency import IdempotencyKey, key_in_use
 from .ledgers import ServedLedger
@@ -108,7 +108,7 @@ class GroupCommitter:
         except Exception as error:
             unanswered = _without_response(requests)
             api_error = _recording_error(error)
-            if len(unanswered) == 1 or not _may_be_caused_by_one(error):
+            if len(unanswered) == 1 or not may_be_caused_by_one(error):
                 _log.error(
                     "Recording failed, %d requests: %s",
                     len(unanswered),
@@ -224,14 +224,6 @@ def _recording_error(error: Exception) -> ApiError:
     if isinstance(error, TallybookError):
         return to_api_error(error, {})
     return ApiError(500, "An internal error occurred; nothing was recorded.", error_type="api_error")
-
-
-def _may_be_caused_by_one(error: Exception) -> bool:
-    """Return whether one request may cause an error of a batch, so that each has to be recorded separately.
-
-    An unavailable database and a missing privilege concern all requests. A row that the database rejects does not.
-    """
-    return not isinstance(error, Unavailable | DatabasePermissionDenied) or isinstance(error, RowRejected)
 
 
 def _exception_if_unexpected(error: Exception) -> Exception | None:
