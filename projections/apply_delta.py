@@ -1,7 +1,7 @@
 """Applies a PartDelta to stored blocks and buckets."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 from ..domain.errors import ProjectionStopped
@@ -21,18 +21,23 @@ def apply_delta(writer: ReadModelWriter, delta: PartDelta) -> None:
     formula needs an inverse.
     """
     meter_id = delta.folded.meter_id
-    stored = writer.get_buckets(meter_id, delta.bucket_seconds, [bucket.key for bucket in delta.buckets])
+    has_months = delta.folded.rules.event_time_window is None
+    new_parts = _parts_by_month(delta) if has_months else {}
+    keys = {delta.bucket_seconds: [bucket.key for bucket in delta.buckets], MONTH_SECONDS: list(new_parts)}
+    stored_by_size = writer.get_buckets(meter_id, keys)
+    stored = stored_by_size[delta.bucket_seconds]
     writer.add_blocks(meter_id, delta.blocks, stored)
     _mark_cancelled(writer, delta)
     # The new records were recorded after all stored ones, so in a window they supersede them.
-    add = Bucket.merge if delta.folded.rules.event_time_window is None else Bucket.supersede
+    add = Bucket.merge if has_months else Bucket.supersede
     buckets = {new.key: add(stored[new.key], new) if new.key in stored else new for new in delta.buckets}
     buckets |= _recompute_buckets(writer, delta, {cancellation.key for cancellation in delta.cancellations})
     writer.upsert_buckets(meter_id, delta.bucket_seconds, buckets.values())
     if delta.bucket_seconds == HOUR_SECONDS:
         writer.upsert_buckets(meter_id, DAY_SECONDS, _recompute_larger(writer, meter_id, DAY_SECONDS, buckets))
-    elif delta.folded.rules.event_time_window is None:
-        writer.upsert_buckets(meter_id, MONTH_SECONDS, _update_months(writer, delta))
+    elif has_months:
+        months = _update_months(writer, delta, new_parts, stored_by_size[MONTH_SECONDS])
+        writer.upsert_buckets(meter_id, MONTH_SECONDS, months)
 
 
 def _mark_cancelled(writer: ReadModelWriter, delta: PartDelta) -> None:
@@ -68,19 +73,29 @@ def _recompute_buckets(
     return buckets
 
 
-def _update_months(writer: ReadModelWriter, delta: PartDelta) -> Iterable[Bucket]:
-    """Return the months with new records, which are added, and those with a cancellation, which are recomputed."""
-    meter_id = delta.folded.meter_id
+def _parts_by_month(delta: PartDelta) -> dict[BucketKey, list[Bucket]]:
+    """Return the days with new records, by the key of their month."""
     month_starts = {start: bucket_start(start, MONTH_SECONDS) for start in {day.key[1] for day in delta.buckets}}
     parts_by_month: defaultdict[BucketKey, list[Bucket]] = defaultdict(list)
     for day in delta.buckets:
         customer_id, start, dimensions = day.key
         parts_by_month[customer_id, month_starts[start], dimensions].append(day)
-    for month, stored in writer.get_buckets(meter_id, MONTH_SECONDS, list(parts_by_month)).items():
-        parts_by_month[month].append(stored)
-    months = {month: Bucket.from_parts(month, parts) for month, parts in parts_by_month.items()}
+    return parts_by_month
+
+
+def _update_months(
+    reader: ReadModelWriter,
+    delta: PartDelta,
+    new_parts: Mapping[BucketKey, Sequence[Bucket]],
+    stored: Mapping[BucketKey, Bucket],
+) -> Iterable[Bucket]:
+    """Return the months with new records, which are added, and those with a cancellation, which are recomputed."""
+    months = {
+        month: Bucket.from_parts(month, [*parts, *([stored[month]] if month in stored else ())])
+        for month, parts in new_parts.items()
+    }
     days = {cancellation.key for cancellation in delta.cancellations}
-    recomputed = _recompute_larger(writer, meter_id, MONTH_SECONDS, days)
+    recomputed = _recompute_larger(reader, delta.folded.meter_id, MONTH_SECONDS, days)
     return (months | {month.key: month for month in recomputed}).values()
 
 

@@ -74,6 +74,18 @@ class ReadModelReader(Protocol):
         """Return a reader of another generation in the same consistent state. Raises GenerationNotFound."""
         ...
 
+    def batch(self) -> AbstractContextManager[None]:
+        """Let the store read what several calls return at once. Iterate over what they return after the batch."""
+        ...
+
+    def ledger_head(self) -> int | None:
+        """Return the position of the ledger's newest event in the same consistent state; None if it isn't known."""
+        ...
+
+    def ledger_event(self) -> LedgerEvent | None:
+        """Return the ledger's event at the position of the read models in the same consistent state, if it is known."""
+        ...
+
     def pinned(self) -> PinnedRules:
         """Return the meters, by name, that are folded under other rules than the configured ones."""
         ...
@@ -228,7 +240,7 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Insert or replace buckets by key, also empty ones."""
         ...
 
-    def get_buckets(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Bucket]:
+    def get_buckets(self, meter_id: int, keys: Mapping[int, Sequence[BucketKey]]) -> dict[int, dict[BucketKey, Bucket]]:
         """Return the stored buckets among `keys`, by key."""
         ...
 

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .apply_delta import apply_delta
 from .customer_ids import CustomerIdCache
 from .high_water_marks import marks_after
-from .models import PAGE_SIZE
+from .models import PAGE_SIZE, LedgerEvent
 from .page_projector import PageProjector
 from .page_reader import ledger_gap_error
 from .ports import (
@@ -27,6 +28,18 @@ MAX_CANCELLATIONS_PER_PAGE = 5_000
 """A page with more cancellations is split, because a cancellation takes the database far longer than a new event."""
 
 _log = logging.getLogger("tallybook")
+
+
+class ProjectionStart(NamedTuple):
+    """The position of the read models, the fingerprint of the event there, and the position to project to.
+
+    `event` is the ledger's event at the position of the read models if the caller knows it.
+    """
+
+    position: int
+    fingerprint: str | None
+    head: int
+    event: LedgerEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +82,32 @@ class Projector:
         """Return the position of the newest event in the ledger."""
         return self.ledger.head()
 
-    def catch_up(self, progress: Callable[[Progress], None] | None = None, *, until: int | None = None) -> int:
+    def catch_up(
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        *,
+        until: int | None = None,
+        start: ProjectionStart | None = None,
+    ) -> int:
         """Project all events stored before this call, or those up to `until`; return the position reached.
 
-        Raises ProjectionStopped at an event that can't be folded, after projecting all events before it, and
-        LedgerUnavailable if the read models belong to another ledger or are corrupted.
+        `start` is the state of the read models and the ledger if the caller knows it. Raises ProjectionStopped at an
+        event that can't be folded, after projecting all events before it, and LedgerUnavailable if the read models
+        belong to another ledger or are corrupted.
         """
-        head = self.head() if until is None else until
-        with self.read_models.read_session() as reader:
-            position, fingerprint = reader.position(), reader.ledger_fingerprint()
+        if start is None:
+            head = self.head() if until is None else until
+            with self.read_models.read_session() as reader:
+                start = ProjectionStart(reader.position(), reader.ledger_fingerprint(), head)
+        position, fingerprint, head, event = start
         if position > head and until is None and position > self.ledger.head():
             raise LedgerUnavailable(
                 f"The read models are at position {position}, after the last event of the ledger. They belong to "
                 "another ledger or are corrupted; open the ledger again to rebuild them."
             )
-        if position < head and event_fingerprint(self.ledger, position) != fingerprint:
+        if position < head and fingerprint != (
+            event_fingerprint(self.ledger, position) if event is None else _fingerprint(event)
+        ):
             # Otherwise events could be projected twice.
             raise LedgerUnavailable(
                 f"The read models are at position {position}, but were built from another event at that position. "
@@ -173,5 +197,9 @@ def event_fingerprint(ledger: BulkLedgerReader, position: int) -> str | None:
     """Return a digest that identifies the event at a position; None if there is no event."""
     for event in ledger.read_page(position - 1, 1):
         if event[0] == position:
-            return hashlib.sha256(repr(event).encode(errors="backslashreplace")).hexdigest()
+            return _fingerprint(event)
     return None
+
+
+def _fingerprint(event: LedgerEvent) -> str:
+    return hashlib.sha256(repr(event).encode(errors="backslashreplace")).hexdigest()

@@ -31,6 +31,7 @@ Part = TypeVar("Part", Bucket, UsageBlock)
 
 _MERGE_BATCH = 20
 """The number of partial totals that are held before they are merged."""
+_BOUNDARIES_OF_ONE_RANGE = 2
 _OPEN_BATCH = 200
 """The number of parts that are held before they are opened."""
 
@@ -74,17 +75,28 @@ def _partial_totals(
     groups: DimensionGroups,
     are_parts_enough: bool,
 ) -> Iterator[PartialTotals]:
+    if source.parts is None or not are_parts_enough:
+        ranges = cover_range(_clamp(source, customer_id, boundaries), ())
+        of_range = partial(_totals_of_records, source, boundaries, as_of, groups)
+        return chain.from_iterable(of_range(range_part, customer_id) for range_part in ranges)
+    part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of, groups)
+    # To find the span of the usage takes as long as to find nothing in one or two parts of a range.
+    is_one_range = len(boundaries) == _BOUNDARIES_OF_ONE_RANGE
+    clamped = boundaries if is_one_range else _clamp(source, customer_id, boundaries)
+    ranges = cover_range(clamped, source.parts.bucket_sizes)
+    if customer_id is None or len(ranges) == 1:
+        return chain.from_iterable(part_totals.of_range(range_part, customer_id) for range_part in ranges)
+    with source.parts.batch():
+        return chain.from_iterable([part_totals.of_range(range_part, customer_id) for range_part in ranges])
+
+
+def _clamp(source: UsageSource, customer_id: int | None, boundaries: Sequence[int]) -> list[int]:
+    """Return the boundaries, moved to the span of the usage if they are outside of it."""
     earliest, latest = source.time_span(customer_id) or (0, 0)
     if source.parts is not None:  # a whole month is read as one bucket, also if the usage begins or ends inside it
         size = source.parts.bucket_sizes[0]
         earliest, latest = bucket_start(earliest, size), next_bucket_start(latest, size)
-    clamped = [min(max(boundary, earliest), latest) for boundary in boundaries]
-    if source.parts is None or not are_parts_enough:
-        ranges, of_range = cover_range(clamped, ()), partial(_totals_of_records, source, boundaries, as_of, groups)
-    else:
-        part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of, groups)
-        ranges, of_range = cover_range(clamped, source.parts.bucket_sizes), part_totals.of_range
-    return chain.from_iterable(of_range(range_part, customer_id) for range_part in ranges)
+    return [min(max(boundary, earliest), latest) for boundary in boundaries]
 
 
 def _merge(partial_totals: Iterable[PartialTotals], windows: range) -> dict[TotalsKey, Totals]:

@@ -42,6 +42,7 @@ class _SelectedParts:
 
     def __init__(self, parts: StoredParts, selected: DimensionFilter) -> None:
         self.bucket_sizes = parts.bucket_sizes
+        self.batch = parts.batch
         self.buckets_in = parts.buckets_in
         self.blocks_of = parts.blocks_of
         self.usage_in = parts.usage_in

@@ -1,7 +1,8 @@
 """The source of a view's usage: its records and, if they are stored, its parts with totals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cache, partial
 from typing import Protocol
 
 from ..domain.counting import UsageRecord
@@ -36,6 +37,10 @@ class StoredParts(Protocol):
     @property
     def bucket_sizes(self) -> Sequence[int]:
         """The sizes of the buckets in seconds, largest first."""
+        ...
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Let the store read what several calls return at once. Iterate over what they return after the batch."""
         ...
 
     def totals_between(
@@ -131,6 +136,7 @@ class ProjectedUsage:
         self.rules = rules or folded.rules
         self.bucket_sizes = bucket_sizes(folded.rules.event_time_window)
         self.customer_id = reader.customer_id
+        self.batch = reader.batch
         self.totals_between = partial(reader.totals_between, folded.meter_id)
         self.buckets_between = partial(reader.buckets_between, folded.meter_id)
         self.buckets_in = partial(reader.buckets_in, folded.meter_id)
@@ -138,6 +144,7 @@ class ProjectedUsage:
         self.usage_in = partial(reader.usage_in, folded.meter_id)
         self._reader = reader
         self._meter_id = folded.meter_id
+        self._starts = cache(partial(reader.time_span, folded.meter_id, bucket_seconds=self.bucket_sizes[-1]))
 
     @property
     def parts(self) -> StoredParts:
@@ -146,7 +153,7 @@ class ProjectedUsage:
 
     def time_span(self, customer_id: int | None) -> tuple[int, int] | None:
         """Return a range [start, end) that contains all usage of a customer, or of all customers if None."""
-        starts = self._reader.time_span(self._meter_id, customer_id, self.bucket_sizes[-1])
+        starts = self._starts(customer_id)
         return None if starts is None else (starts[0], bucket_end(starts[1], self.bucket_sizes[-1]))
 
     def usage_between(self, customer_id: int | None, start: int, end: int, as_of: AsOf | None) -> Iterator[UsageRecord]:

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
 from ...projections.ports import ReadModelReader
-from ...projections.projector import Projector
+from ...projections.projector import ProjectionStart, Projector
 from ..interruption import check_interruption
 from ..storage.ports import REBUILD_HINT, ReadModelsMissing
 
@@ -39,7 +39,7 @@ class FreshReadModels:
         do that, this waits for another process. With `accept_outdated_rules`, read models that are still under other
         rules after all attempts are returned. Otherwise LedgerUnavailable is raised.
         """
-        head = self._projector.head()
+        head: int | None = None
         waiting_since = time.monotonic()
         state, attempts = _State.BEHIND, 0
         while attempts < _MAX_ATTEMPTS:
@@ -48,13 +48,19 @@ class FreshReadModels:
             with ExitStack() as session:
                 read_models = self._open(session)
                 position = 0 if read_models is None else read_models.position()
+                if head is None:
+                    head = self._head(read_models)
                 state = self._state(read_models, position, head)
                 is_accepted = accept_outdated_rules and attempts == _MAX_ATTEMPTS and state is _State.OUTDATED_RULES
+                start = None
+                if read_models is not None and state is _State.BEHIND and position < head:
+                    fingerprint, event = read_models.ledger_fingerprint(), read_models.ledger_event()
+                    start = ProjectionStart(position, fingerprint, head, event)
                 if read_models is not None and (state is _State.CURRENT or is_accepted):
                     yield read_models
                     return
             try:
-                self._update(state)
+                self._update(state, start)
             except DatabasePermissionDenied as error:
                 if time.monotonic() - waiting_since > PROJECTION_TIMEOUT_SECONDS:
                     raise _projection_stale(position, head) from error
@@ -78,6 +84,14 @@ class FreshReadModels:
         except ReadModelsMissing:
             return None
 
+    def _head(self, read_models: ReadModelReader | None) -> int:
+        """Return the position of the newest event that was recorded before the session was opened, or of a later one.
+
+        If the session knows it, that is one statement less.
+        """
+        head = None if read_models is None else read_models.ledger_head()
+        return self._projector.head() if head is None else head
+
     def _state(self, read_models: ReadModelReader | None, position: int, head: int) -> _State:
         if read_models is None:
             return _State.BEHIND
@@ -88,9 +102,9 @@ class FreshReadModels:
             return _State.BEHIND
         return _State.CURRENT if has_current_rules else _State.OUTDATED_RULES
 
-    def _update(self, state: _State) -> None:
+    def _update(self, state: _State, start: ProjectionStart | None) -> None:
         if state is _State.BEHIND:
-            self._projector.catch_up()
+            self._projector.catch_up(start=start)
         else:
             self._switch_to_current_rules()
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from typing import Any, get_args
@@ -13,17 +14,29 @@ from ...domain.timestamps import MICROSECONDS_PER_SECOND
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock
 from ...projections.buckets import bucket_end, bucket_start, smaller_size
-from ...projections.models import AsOf, Bucket, PinnedRules, ProjectedMeter
+from ...projections.models import AsOf, Bucket, LedgerEvent, PinnedRules, ProjectedMeter
 from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
 from .ports import CorruptedReadModel
-from .sql_statements import SqlReadModelStatements, TableName
+from .sql_statements import SHORT_BLOCK_BYTES, Row, SqlReadModelStatements, TableName
 from .time_order import in_time_order, overlap_groups
 
 
 class SqlReadModelReader(SqlReadModelStatements):
     """The read models of one generation inside one transaction."""
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Let the store read what several calls return at once. Iterate over what they return after the batch."""
+        return nullcontext()
+
+    def ledger_head(self) -> int | None:
+        """Return the position of the ledger's newest event in the same consistent state; None if it isn't known."""
+        return None
+
+    def ledger_event(self) -> LedgerEvent | None:
+        """Return the ledger's event at the position of the read models in the same consistent state, if it is known."""
+        return None
 
     def pinned(self) -> PinnedRules:
         """Return the meters, by name, that are folded under other rules than the configured ones."""
@@ -141,18 +154,18 @@ class SqlReadModelReader(SqlReadModelStatements):
         first_start = bucket_start(start, bucket_seconds)
         if customer_id is None:
             rows = self.select_all_blocks(meter_id, bucket_seconds, first_start, start, end)
-        else:
-            rows = self.select(
-                f"SELECT {self.BLOCK_COLUMNS} FROM {self.usage_table} WHERE meter = ? AND customer = ?"
-                " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start",
-                (meter_id, customer_id, first_start, end, start, end),
-            )
-        return map(row_codec.decode_block_columns, check_between(rows))
+            return map(row_codec.decode_block_columns, check_between(rows))
+        rows = self.select(
+            f"SELECT {self.BLOCK_COLUMNS}, CASE WHEN length(usages) < {SHORT_BLOCK_BYTES} THEN usages END"
+            f" FROM {self.usage_table} WHERE meter = ? AND customer = ?"
+            " AND start >= ? AND start < ? AND latest >= ? AND earliest < ? ORDER BY start",
+            (meter_id, customer_id, first_start, end, start, end),
+        )
+        return _blocks_with_usage(rows)
 
     def blocks_of(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[UsageBlock]:
         """Return all blocks of each of these buckets, in the order of the ledger."""
-        rows = check_between(self.select_blocks_of(meter_id, keys))
-        return (row_codec.decode_block_columns(row[:-1], encoded=row[-1]) for row in rows)
+        return _blocks_with_usage(self.select_blocks_of(meter_id, keys))
 
     def usage_in(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterator[list[UsageRecord]]:
         """Return the usage records of each block, in the order of the ledger."""
@@ -167,8 +180,10 @@ class SqlReadModelReader(SqlReadModelStatements):
         """Return the key and the totals of each bucket that starts in [start, end), by start."""
         columns = f"customer, start, dimensions, {self.TOTALS_COLUMNS}"
         rows = self.select_buckets(columns, meter_id, bucket_seconds, customer_id, start, end)
-        for bucket_customer_id, starts_at, dimensions, *totals_columns in check_between(rows):
-            yield (bucket_customer_id, starts_at, dimensions), row_codec.decode_totals(totals_columns)
+        return (
+            ((bucket_customer_id, starts_at, dimensions), row_codec.decode_totals(totals_columns))
+            for bucket_customer_id, starts_at, dimensions, *totals_columns in check_between(rows)
+        )
 
     def buckets_between(
         self, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
@@ -205,11 +220,9 @@ class SqlReadModelReader(SqlReadModelStatements):
             table, where, params = self.totals_table, "bucket_seconds = ?", (meter_id, bucket_seconds)
         else:
             table, where, params = self.usage_table, "customer = ?", (meter_id, customer_id)
-        first, last = (
-            self.select_value(f"SELECT {end}(start) FROM {table} WHERE meter = ? AND {where}", params)
-            for end in ("min", "max")
-        )
-        return None if first is None else (first, last)
+        ends = (f"(SELECT {end}(start) FROM {table} WHERE meter = ? AND {where})" for end in ("min", "max"))
+        row = self.select_one(f"SELECT {', '.join(ends)}", (*params, *params))
+        return None if row is None or row[0] is None else (row[0], row[1])
 
     def table_names(self) -> Sequence[str]:
         """Return the names of all tables, for `table_rows`."""
@@ -262,6 +275,11 @@ _TABLE_COLUMNS = {
 _EARLIEST = attrgetter("earliest")
 _BY_TIME = attrgetter("occurred_at", "position")
 _FIRST_COLUMN = itemgetter(0)
+
+
+def _blocks_with_usage(rows: Iterable[Row]) -> Iterator[UsageBlock]:
+    """Return the blocks of rows whose last column is the encoded usage of a block, or None."""
+    return (row_codec.decode_block_columns(row[:-1], encoded=row[-1]) for row in check_between(rows))
 
 
 def _known(records: list[UsageRecord], start: int, end: int, as_of: AsOf | None) -> list[UsageRecord]:

@@ -153,19 +153,20 @@ class SqlReadModels(SqlReadModelReader):
             ]
         )
 
-    def get_buckets(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> dict[BucketKey, Bucket]:
-        """Return each of these buckets that exists, by key."""
-        buckets = map(row_codec.decode_bucket, self.select_buckets_by_key(meter_id, bucket_seconds, keys))
-        return {bucket.key: bucket for bucket in buckets}
+    def get_buckets(self, meter_id: int, keys: Mapping[int, Sequence[BucketKey]]) -> dict[int, dict[BucketKey, Bucket]]:
+        """Return each of these buckets that exists, by size in seconds and key, given the keys of each size."""
+        with self.batch():
+            selected = [(size, self.select_buckets_by_key(meter_id, size, keys[size])) for size in keys]
+        return {size: {bucket.key: bucket for bucket in map(row_codec.decode_bucket, rows)} for size, rows in selected}
 
     def advance_position(self, position: int, fingerprint: str, latest: int) -> None:
         """Store the position up to which the ledger is projected, in the same transaction as the rows."""
-        self.track(position)
         self.execute(
             f"UPDATE {self.schema}generations SET ledger_fingerprint = ?, latest_recorded_at ="
             " CASE WHEN latest_recorded_at < ? THEN ? ELSE latest_recorded_at END WHERE generation = ?",
             (fingerprint, latest, latest, self.generation),
         )
+        self.track(position)
 
 
 def _apply_marks(marks: Iterable[CancellationMark], records: list[UsageRecord]) -> list[CancellationMark]:

@@ -27,6 +27,8 @@ class TcpProxy:
         """The number of further connections to reject, as a starting server does."""
         self.on_bytes: Callable[[bytes], None] = lambda _: None
         """Called with the bytes of clients, before they are forwarded."""
+        self.on_response: Callable[[bytes], None] = lambda _: None
+        """Called with the bytes of the server, before they are forwarded."""
         port = self._listener.getsockname()[1]
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable&gssencmode=disable"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -74,8 +76,7 @@ class TcpProxy:
     def _pump(self, number: int, source: socket.socket, target: socket.socket, is_client: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
-                if is_client:
-                    self.on_bytes(data)
+                (self.on_bytes if is_client else self.on_response)(data)
                 if number not in self._silent:
                     target.sendall(data)
             if number not in self._silent:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 
 import msgspec
@@ -43,6 +44,10 @@ class DailyUsage:
     def parts(self) -> StoredParts:
         """The source itself."""
         return self
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return nullcontext()
 
     def customer_id(self, customer: str) -> int | None:
         """Not called."""

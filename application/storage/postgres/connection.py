@@ -26,6 +26,7 @@ from .settings import PostgresSettings
 
 Result = TypeVar("Result")
 TransactionMode = Literal["statement", "read", "write"]
+Prepare = Callable[[Connection[Any], Cursor[Any]], Result]
 
 IDLE_TIMEOUT_SECONDS = 60
 """The server ends a write transaction that is idle for longer, so that it does not block other clients."""
@@ -59,6 +60,8 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
     """
 
     is_temporary = False
+    schemas_in_use: Sequence[str]
+    """The schemas whose tables the statements lock."""
     lock_namespace: str
     """The prefix of the names of advisory locks. All clients of the same tables have the same prefix."""
 
@@ -68,6 +71,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         """Prepare a pool for a schema. Datastores on the same server share a monitor."""
         super().__init__("", "", "", "", "", schema=schema, originator_id_type="text")
         self.settings = settings
+        self.schemas_in_use = (schema,)
         self.lock_namespace = schema
         self.parameters = connection_parameters(settings)
         self.location = describe_location(settings, schema)
@@ -104,27 +108,31 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         `begin_sql` and `end_sql` are executed in the same round trips as BEGIN and COMMIT. Raise LedgerUnavailable,
         DatabasePermissionDenied, or the library's IntegrityError.
         """
-        with self.prepared_transaction(mode, lambda connection: connection, begin_sql, end_sql) as connection:
+        with self.prepared_transaction(mode, lambda connection, _: connection, begin_sql, end_sql) as connection:
             yield connection
 
     @contextmanager
     def prepared_transaction(
         self,
         mode: TransactionMode,
-        prepare: Callable[[Connection[Any]], Result],
+        prepare: Prepare[Result],
         begin_sql: str = "",
         end_sql: str = "",
     ) -> Generator[Result]:
-        """Start a transaction and yield the result of `prepare`, which is called again if the connection was lost."""
+        """Start a transaction and yield the result of `prepare`, which is called again if the connection was lost.
+
+        It receives the connection and the rows of the last statement of `begin_sql`.
+        """
         if mode == "statement" and not self.settings.prepared_statements:
             mode = "read"  # only a transaction has a lock timeout then, see _configure
         with translate_errors(self.location):
             connection, result = self._begin_transaction(mode, prepare, begin_sql)
             try:
                 yield result
-                statement = f"{end_sql}; {_END_SQL[mode]}" if end_sql and mode == "write" else _END_SQL[mode]
-                if statement:
-                    connection.execute(statement.encode())
+                if mode == "read":
+                    connection.end_read()
+                elif mode == "write":
+                    connection.execute((f"{end_sql}; COMMIT" if end_sql else "COMMIT").encode())
             except BaseException as error:
                 self._fail(connection, error)
                 raise
@@ -222,7 +230,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         self.pool.putconn(connection)
 
     def _begin_transaction(
-        self, mode: TransactionMode, prepare: Callable[[Connection[Any]], Result], begin_sql: str
+        self, mode: TransactionMode, prepare: Prepare[Result], begin_sql: str
     ) -> tuple[MonitoredConnection, Result]:
         """Return a connection with a new transaction. Lost connections are discarded."""
         require_owner_process(self.process_id)
@@ -232,12 +240,14 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         statement = f"{_BEGIN_SQL[mode]}; SET LOCAL lock_timeout = {self._lock_timeout_ms}"
         while True:
             connection = self._acquire_reachable(deadline)
+            rows = connection.cursor()
             try:
                 if mode != "statement":
                     is_limited = mode == "write" and connection.info.server_version >= MIN_VERSION_TRANSACTION_TIMEOUT
                     limit = f"SET LOCAL transaction_timeout = '{TRANSACTION_TIMEOUT_SECONDS}s'" if is_limited else ""
-                    connection.execute(f"{statement}; {limit}; {begin_sql}".encode())
-                return connection, prepare(connection)
+                    rows.execute(f"{statement}; {limit}; {begin_sql}".encode())
+                    rows.set_result(-1)
+                return connection, prepare(connection, rows)
             except BaseException as error:
                 is_gone = connection.closed
                 try:
@@ -274,7 +284,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         if is_read_only(error):
             connection.close()
         elif is_lock_timeout(error) and not connection.closed:
-            holders = describe_lock_holders(connection, self.schema)
+            holders = describe_lock_holders(connection, self.schemas_in_use)
             raise lock_timeout_error(self.location, error.__cause__ or error, holders) from error
 
 
@@ -304,9 +314,6 @@ class SingleConnectionDatastore(PostgresDatastore):
         connection: MonitoredConnection | None = getattr(self, "_connection", None)
         if connection is not None and os.getpid() == self.process_id:
             connection.close()
-
-
-_END_SQL: dict[TransactionMode, str] = {"statement": "", "read": "ROLLBACK", "write": "COMMIT"}
 
 
 def _roll_back(connection: Connection[Any]) -> None:

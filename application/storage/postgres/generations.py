@@ -7,6 +7,7 @@ from eventsourcing.persistence import Tracking
 from eventsourcing.postgres import PostgresTrackingRecorder
 from psycopg import Connection, Cursor
 from psycopg.rows import dict_row
+from psycopg.sql import SQL, Composed
 
 from ..sql_generations import SqlGenerations, tracking_name
 from ..sql_statements import TableName, table_names
@@ -66,7 +67,7 @@ class PostgresGenerations(SqlGenerations):
     def create_tables(self, generation: int) -> None:
         """Create the tables of a new generation."""
         for statement in GENERATION_STATEMENTS:
-            self.connection.execute(self.datastore.format_sql(statement, **_tables(generation)))
+            self.connection.execute(self.datastore.format_sql(statement, **generation_tables(generation)))
 
     def mark_ready(self, generation: int, revisions: Mapping[str, int]) -> None:
         """Set a generation that was being built to `ready`, and analyze its tables."""
@@ -82,29 +83,45 @@ class PostgresGenerations(SqlGenerations):
 
     def lock_projection(self, generation: int) -> None:
         """Wait until no other transaction projects the generation; lock it until this transaction ends."""
-        self._advisory_lock(f"generation {generation}")
+        self.connection.execute(lock_projection_sql(self.datastore, generation))
 
     def lock_creation(self) -> None:
         """Let one transaction at a time create the live generation, so that the others see it."""
-        self._advisory_lock("beginning")
+        self.connection.execute(_advisory_lock_sql(self.datastore, "beginning"))
 
     def lock_tables(self, generation: int) -> None:
-        """Keep the tables of a generation from being dropped until the transaction ends.
-
-        Sequential scans are switched off, because a plan made for few rows stays cached when there are many.
-        """
-        lock = self.datastore.format_sql(
-            "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals},"
-            " {schema}.{high_water_marks} IN ACCESS SHARE MODE; SET LOCAL enable_seqscan = off",
-            **_tables(generation),
-        )
+        """Keep the tables of a generation from being dropped until the transaction ends."""
         with translate_errors(self.datastore.location):
-            self.connection.execute(lock)
-
-    def _advisory_lock(self, name: str) -> None:
-        key = advisory_lock_key(self.datastore.lock_namespace, name)
-        self.connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+            self.connection.execute(lock_tables_sql(self.datastore, generation))
 
 
-def _tables(generation: int) -> dict[str, str]:
+def lock_writes_sql(datastore: PostgresDatastore) -> Composed:
+    """Return the statement that fails for a role that may not write."""
+    return datastore.format_sql("LOCK TABLE {schema}.tracking IN ROW EXCLUSIVE MODE")
+
+
+def lock_projection_sql(datastore: PostgresDatastore, generation: int) -> SQL:
+    """Return the statement that waits until no other transaction projects the generation, and locks it."""
+    return _advisory_lock_sql(datastore, f"generation {generation}")
+
+
+def _advisory_lock_sql(datastore: PostgresDatastore, name: str) -> SQL:
+    key = advisory_lock_key(datastore.lock_namespace, name)
+    return SQL(f"SELECT pg_advisory_xact_lock({key})")  # pyright: ignore[reportArgumentType] - a number
+
+
+def lock_tables_sql(datastore: PostgresDatastore, generation: int) -> Composed:
+    """Return the statements that keep the tables of a generation from being dropped until the transaction ends.
+
+    They switch sequential scans off, because a plan made for few rows stays cached when there are many.
+    """
+    return datastore.format_sql(
+        "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals},"
+        " {schema}.{high_water_marks} IN ACCESS SHARE MODE; SET LOCAL enable_seqscan = off",
+        **generation_tables(generation),
+    )
+
+
+def generation_tables(generation: int) -> dict[str, str]:
+    """Return the names of a generation's tables."""
     return dict(zip(get_args(TableName), table_names(generation), strict=True))

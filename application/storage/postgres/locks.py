@@ -1,5 +1,6 @@
 """Which sessions hold the locks on a schema's tables, for messages."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -11,16 +12,17 @@ _SELECT_HOLDERS = """
 SELECT pid, coalesce(nullif(application_name, ''), 'unnamed'), granted, mode, relname, pg_blocking_pids(pid)
 FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) JOIN pg_class ON pg_class.oid = relation
 WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()
-AND relnamespace = to_regnamespace(quote_ident(%s)) AND relkind IN ('r', 'p')
+AND relnamespace IN (SELECT to_regnamespace(quote_ident(name)) FROM unnest(%s::text[]) AS name)
+AND relkind IN ('r', 'p')
 AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 ORDER BY granted DESC, mode, pid LIMIT %s
 """
 
 
-def describe_lock_holders(connection: Connection[Any], schema: str) -> str:
-    """Return which sessions hold or wait for strong locks on tables of a schema; an empty text if none does."""
+def describe_lock_holders(connection: Connection[Any], schemas: Sequence[str]) -> str:
+    """Return which sessions hold or wait for strong locks on tables of schemas; an empty text if none does."""
     try:
-        rows = connection.execute(_SELECT_HOLDERS, (schema, _MAX_HOLDERS)).fetchall()
+        rows = connection.execute(_SELECT_HOLDERS, (list(schemas), _MAX_HOLDERS)).fetchall()
     except psycopg.Error:  # the message is only more helpful with them
         return ""
     if not rows:

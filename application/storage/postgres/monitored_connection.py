@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
+from psycopg.generators import fetch_many
 
 from .errors import ConnectFailed
 from .parameters import MIN_CONNECT_TIMEOUT_SECONDS
@@ -85,12 +86,23 @@ class MonitoredConnection(Connection[Any]):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.opened_at = monotonic()
+        self.is_ending = False
+        """Whether the response to a ROLLBACK is still to be received."""
+
+    def end_read(self) -> None:
+        """Send ROLLBACK, and let the next statement receive the response, which saves a round trip."""
+        self.pgconn.send_query(b"ROLLBACK")
+        self.pgconn.flush()
+        self.is_ending = True
 
     def wait(self, gen: Generator[Any, Any, Result], *args: Any, **named: Any) -> Result:
         """Wait for a step of the protocol. Raise OperationalError if the server has fallen silent.
 
         Waiting for notifications is not monitored, because it has a timeout.
         """
+        if self.is_ending:
+            self.is_ending = False
+            self.wait(fetch_many(self.pgconn))
         if self.monitor is None or named.get("timeout") is not None:
             return super().wait(gen, *args, **named)
         monitored = _limit_silence(gen, self.monitor.silence_seconds, self._check_server)

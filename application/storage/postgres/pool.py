@@ -48,6 +48,10 @@ class Pool(ConnectionPool[MonitoredConnection]):
                 raise ConnectFailed(f"no connection can be opened: {connect_error}") from connect_error
             raise
 
+    def _reset_connection(self, conn: MonitoredConnection) -> None:
+        if not conn.is_ending:  # otherwise the pool would close it, because it waits for a response
+            super()._reset_connection(conn)
+
     def _connect(self, timeout: float | None = None) -> MonitoredConnection:
         try:
             connection = super()._connect(timeout)

@@ -1,20 +1,23 @@
 """The schema of the read models, which another role than the ledger's owner may own."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
-from psycopg import Connection
+from psycopg.errors import DivisionByZero
+from psycopg.sql import SQL
 
 from ....domain.errors import DatabasePermissionDenied
-from .connection import PostgresDatastore, TransactionMode
+from .connection import PostgresDatastore, Prepare, TransactionMode
+from .errors import RejectedData
 
 Result = TypeVar("Result")
 # An owner who is a member of the current role, as a superuser is of every role, gains nothing from its rights.
 _SELECT_UNTRUSTED_OWNER = (
     "SELECT pg_get_userbyid(nspowner), current_user FROM pg_namespace"
-    " WHERE nspname = %s AND NOT pg_has_role(nspowner, current_user, 'MEMBER')"
+    " WHERE nspname = {} AND NOT pg_has_role(nspowner, current_user, 'MEMBER')"
 )
+_FAIL_IF_UNTRUSTED = f"SELECT 1 / CASE WHEN EXISTS ({_SELECT_UNTRUSTED_OWNER}) THEN 0 ELSE 1 END"
 
 
 class ReadModelDatastore(PostgresDatastore):
@@ -28,24 +31,24 @@ class ReadModelDatastore(PostgresDatastore):
     def prepared_transaction(
         self,
         mode: TransactionMode,
-        prepare: Callable[[Connection[Any]], Result],
+        prepare: Prepare[Result],
         begin_sql: str = "",
         end_sql: str = "",
     ) -> Generator[Result]:
         """Start a transaction and yield the result of `prepare`. Raise DatabasePermissionDenied before a write."""
-
-        def check_and_prepare(connection: Connection[Any]) -> Result:
-            if mode == "write":
-                self._require_trusted_owner(connection)
-            return prepare(connection)
-
-        with super().prepared_transaction(mode, check_and_prepare, begin_sql, end_sql) as result:
+        if mode == "write":  # in the same round trip as BEGIN, before anything that may call a function of the owner
+            begin_sql = f"{SQL(_FAIL_IF_UNTRUSTED).format(self.schema).as_string()}; {begin_sql}"
+        with ExitStack() as transaction:
+            try:
+                result = transaction.enter_context(super().prepared_transaction(mode, prepare, begin_sql, end_sql))
+            except RejectedData as error:
+                if isinstance(error.__cause__, DivisionByZero):
+                    self._require_trusted_owner()
+                raise
             yield result
 
-    def _require_trusted_owner(self, connection: Connection[Any]) -> None:
-        row = connection.execute(_SELECT_UNTRUSTED_OWNER, (self.schema,)).fetchone()
-        if row is not None:
-            owner, user = row
+    def _require_trusted_owner(self) -> None:
+        for owner, user in self.select(SQL(_SELECT_UNTRUSTED_OWNER).format(self.schema)):
             raise DatabasePermissionDenied(
                 f"PostgreSQL on {self.location}: the schema {self.schema!r} belongs to the role {owner!r}, and its "
                 f"functions would run with the rights of {user!r}. Only {owner!r} may write to it; connect as a user "

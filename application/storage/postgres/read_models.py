@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from eventsourcing.persistence import IntegrityError
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.errors import LockNotAvailable
 
 from ....domain.errors import DatabasePermissionDenied, LedgerUnavailable
@@ -16,9 +16,10 @@ from ....projections.models import Generation, GenerationState, PinnedRules
 from ....projections.ports import PageFold, ReadModelStore
 from ..file_lock import GENERATION_LOCK_TIMEOUT_SECONDS, describe_owner, lock_timeout_error
 from ..ports import REBUILD_HINT, ReadModelsMissing
-from .connection import PostgresDatastore, SingleConnectionDatastore, TransactionMode
+from .connection import PostgresDatastore, Prepare, SingleConnectionDatastore, TransactionMode
 from .errors import ReadOnlyServer, TablesMissing, translate_errors
-from .generations import PostgresGenerations, PostgresTracking
+from .generations import PostgresGenerations, PostgresTracking, lock_writes_sql
+from .live_sessions import LiveSessions
 from .read_model_schema import READ_MODEL_SCHEMA
 from .schema import advisory_lock_key
 from .statements import PostgresReadModels
@@ -38,6 +39,7 @@ class PostgresReadModelStore:
         self.datastore = datastore
         self.current_rules = current_rules
         self._tracking = PostgresTracking(datastore)
+        self._live_sessions = LiveSessions(datastore, self._tracking)
         self._thread_lock = threading.Lock()
         self._select_version_and_live = datastore.format_sql(
             "SELECT version, (SELECT generation FROM {schema}.generations WHERE state = 'live')"
@@ -68,7 +70,8 @@ class PostgresReadModelStore:
             with self.session_for("write", generation) as writer:
                 write = fold(writer)
                 if write is not None:
-                    write(writer)
+                    with writer.pipelined():
+                        write(writer)
                 return writer.position()
 
         return self.datastore.retry_transient(apply_page)
@@ -179,8 +182,15 @@ class PostgresReadModelStore:
     def session_for(self, mode: TransactionMode, generation: int | None) -> Generator[PostgresReadModels]:
         """Read, or read and write, the rows of a generation; None means the live one, created if there is none."""
         for _ in range(_MAX_ATTEMPTS):
+            if generation is None:
+                with self._translated(), self._live_sessions.open(mode) as live:
+                    if live is not None:
+                        yield live
+                        return
             with self._prepared_transaction(mode, partial(_read_models_of, mode, generation)) as read_models:
                 if read_models is not None:
+                    if generation is None:
+                        self._live_sessions.expect(read_models.generation)
                     yield read_models
                     return
             with _translate_permission_error():
@@ -213,25 +223,28 @@ class PostgresReadModelStore:
         The tables are created if they do not exist.
         """
 
-        def check_and_prepare(connection: Connection[Any]) -> Result:
+        def check_and_prepare(connection: Connection[Any], _: Cursor[Any]) -> Result:
             row = connection.execute(self._select_version_and_live).fetchone()
             if row is None or row[0] != READ_MODEL_SCHEMA.version:
                 raise TablesMissing(f"The read models have another schema version. {REBUILD_HINT}")
             if mode == "write":  # fails before a page is folded that this role could not write
-                connection.execute(self.datastore.format_sql("LOCK TABLE {schema}.tracking IN ROW EXCLUSIVE MODE"))
+                connection.execute(lock_writes_sql(self.datastore))
             return prepare(PostgresGenerations(self.datastore, self._tracking, connection), row[1])
 
         with ExitStack() as stack:
             result = self._enter_transaction(stack, mode, check_and_prepare)
-            try:
-                with translate_errors(self.datastore.location):
-                    yield result
-            except IntegrityError as error:
-                raise LedgerUnavailable(f"The read models are corrupted: {error}. {REBUILD_HINT}") from error
+            with self._translated():
+                yield result
 
-    def _enter_transaction(
-        self, stack: ExitStack, mode: TransactionMode, prepare: Callable[[Connection[Any]], Result]
-    ) -> Result:
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            with translate_errors(self.datastore.location):
+                yield
+        except IntegrityError as error:
+            raise LedgerUnavailable(f"The read models are corrupted: {error}. {REBUILD_HINT}") from error
+
+    def _enter_transaction(self, stack: ExitStack, mode: TransactionMode, prepare: Prepare[Result]) -> Result:
         attempts = 0
         while True:
             try:

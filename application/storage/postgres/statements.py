@@ -1,7 +1,8 @@
 """The read models of one generation in PostgreSQL: statements that differ from SQLite."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain, count
 from typing import Any
 
 from psycopg import Cursor
@@ -22,6 +23,8 @@ _NARROW_ROWS_FETCH_SIZE = 2_000
 _BLOCKS_FETCH_SIZE = 50
 _WANTED = "unnest(?::bigint[], ?::bigint[], ?::text[]) AS wanted (customer, start, dimensions_key)"
 _KEYS_PER_STATEMENT = 1_000
+_MIN_COPIED_ROWS = 50
+"""Fewer rows are inserted, which takes no round trip in a pipeline."""
 _TOTALS_TYPES = "text", "bigint", "text", "bigint", "bigint", "text", "text"
 _USAGE_COLUMN_TYPES = (
     *("bigint", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
@@ -44,6 +47,9 @@ class PostgresReadModels(SqlReadModels):
         self._connection = generations.connection
         self._location = generations.datastore.location
         self._cursors = count(1)
+        self._is_batch = False
+        self._exhausted_cursors: list[str] = []
+        self._pipeline = ExitStack()
         self._position: int | None = None
 
     def for_generation(self, generation: int) -> "PostgresReadModels":
@@ -63,9 +69,27 @@ class PostgresReadModels(SqlReadModels):
         self._generations.track(self.generation, position)
         self._position = position
 
-    def select(self, statement: str, params: Sequence[object] = ()) -> list[Row]:
+    @contextmanager
+    def batch(self) -> Generator[None]:
+        """Send the statements inside together, and receive their rows at the end, in one round trip."""
+        self._is_batch = True
+        try:
+            with translate_errors(self._location), self._connection.pipeline():
+                yield
+        finally:
+            self._is_batch = False
+
+    @contextmanager
+    def pipelined(self) -> Generator[None]:
+        """Send statements without waiting for the responses of those before, until rows are fetched or copied."""
+        with translate_errors(self._location), ExitStack() as self._pipeline:
+            self._pipeline.enter_context(self._connection.pipeline())
+            yield
+
+    def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
         """Return the rows of a statement that selects few rows: at most those of one customer."""
-        return self._execute(statement, params).fetchall()
+        cursor = self._execute(statement, params)
+        return cursor if self._is_batch else cursor.fetchall()
 
     def select_one(self, statement: str, params: Sequence[object] = ()) -> Row | None:
         """Return the first row of a statement, or None."""
@@ -74,8 +98,9 @@ class PostgresReadModels(SqlReadModels):
     def stream(self, statement: str, params: Sequence[object] = ()) -> Iterator[Row]:
         """Return an iterator over the rows of a statement; other statements may be executed meanwhile.
 
-        The rows are fetched in batches through a server-side cursor. It is closed after the last row, because each open
-        cursor takes about 75 kB of the server's memory. The end of the transaction closes the others.
+        The rows are fetched in batches through a server-side cursor. After its last row it is closed when the next one
+        is opened, because each open cursor takes about 75 kB of the server's memory. The end of the transaction closes
+        the others.
         """
         return self._stream(statement, params, _FETCH_SIZE)
 
@@ -196,10 +221,9 @@ class PostgresReadModels(SqlReadModels):
 
     def _select_wanted(self, keys: Sequence[BucketKey], statement: str, params: Sequence[object]) -> Iterator[Row]:
         """Return the rows of a statement that selects from _WANTED, the keys of these buckets."""
-        for first in range(0, len(keys), _KEYS_PER_STATEMENT):
-            customers, starts, dimensions = map(list, zip(*keys[first : first + _KEYS_PER_STATEMENT], strict=True))
-            arrays = customers, starts, list(map(index_key, dimensions))
-            yield from self.select(statement, (*arrays, *params))
+        key_batches = (keys[first : first + _KEYS_PER_STATEMENT] for first in range(0, len(keys), _KEYS_PER_STATEMENT))
+        results = (self.select(statement, (*_key_arrays(batch), *params)) for batch in key_batches)
+        return chain.from_iterable(list(results) if self._is_batch else results)
 
     def write_meter(self, row: Row) -> None:
         """Insert or replace the id, event name, rules, history and source of a meter."""
@@ -216,8 +240,12 @@ class PostgresReadModels(SqlReadModels):
 
     def write_blocks(self, rows: Sequence[Row]) -> None:
         """Insert rows of meter, block and encoded usage."""
-        if not rows:
+        if len(rows) < _MIN_COPIED_ROWS:
+            self._write(
+                f"INSERT INTO {self.usage_table} SELECT * FROM {_unnest(_USAGE_COLUMN_TYPES)}", _with_keys(rows)
+            )
             return
+        self._pipeline.close()  # rows can't be copied in a pipeline
         statement = f"COPY {self.usage_table} FROM STDIN (FORMAT BINARY)"
         with (
             translate_errors(self._location),
@@ -235,7 +263,7 @@ class PostgresReadModels(SqlReadModels):
             " ON CONFLICT (meter, customer, start, dimensions_key, first_position)"
             f" DO UPDATE SET ({self.BLOCK_VALUES}, usages) ="
             f" ({qualified_columns('excluded', f'{self.BLOCK_VALUES}, usages')})",
-            [(*row, index_key(row[3])) for row in rows],
+            _with_keys(rows),
         )
 
     def add_high_water_marks(self, marks: Sequence[HighWaterMark]) -> None:
@@ -259,16 +287,32 @@ class PostgresReadModels(SqlReadModels):
 
     def _stream(self, statement: str, params: Sequence[object], fetch_size: int) -> Iterator[Row]:
         name = f"rows_{id(self)}_{next(self._cursors)}"
-        self._execute(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", params)
-        while len(rows := self._execute(f"FETCH {fetch_size} FROM {name}").fetchall()) == fetch_size:
+        with self.batch():
+            while self._exhausted_cursors:
+                self._execute(f"CLOSE {self._exhausted_cursors.pop()}")
+            self._execute(f"DECLARE {name} NO SCROLL CURSOR FOR {statement}", params)
+            fetched = self._execute(f"FETCH {fetch_size} FROM {name}")
+        while len(rows := fetched.fetchall()) == fetch_size:
             yield from rows
-        self._execute(f"CLOSE {name}")
+            fetched = self._execute(f"FETCH {fetch_size} FROM {name}")
+        self._exhausted_cursors.append(name)
         yield from rows
 
     def _execute(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
         with translate_errors(self._location):
             cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
             return cursor.execute(statement.replace("?", "%b").encode(), params or None)
+
+
+def _key_arrays(keys: Sequence[BucketKey]) -> tuple[list[int], list[int], list[str]]:
+    """Return the columns of _WANTED for the keys of buckets."""
+    customers, starts, dimensions = zip(*keys, strict=True)
+    return list(customers), list(starts), list(map(index_key, dimensions))
+
+
+def _with_keys(rows: Sequence[Row]) -> list[Row]:
+    """Return rows of meter, block and encoded usage with the index keys of their dimension values."""
+    return [(*row, index_key(row[3])) for row in rows]
 
 
 def _unnest(types: Sequence[str]) -> str:

@@ -68,4 +68,6 @@ class PostgresStore:
     def _read_model_datastore(self) -> ReadModelDatastore:
         limit = self.settings.max_connections - self.settings.max_connections // 2
         schema = f"{self.settings.schema_name}{READ_MODELS_SUFFIX}"
-        return ReadModelDatastore(self.settings, schema, limit, self.monitor)
+        datastore = ReadModelDatastore(self.settings, schema, limit, self.monitor)
+        datastore.schemas_in_use = (schema, self.settings.schema_name)  # a read session also reads the ledger's head
+        return datastore
