@@ -13,6 +13,7 @@ from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, 
 from ..domain.errors import (
     AccessKeyNotFound,
     AdjustmentNotFound,
+    BackupNotSupported,
     BillingRunInProgress,
     CancellationNotFound,
     CheckpointMismatch,
@@ -123,6 +124,7 @@ from .queries.invoice_csv import invoice_lines_csv
 from .queries.invoice_lines import InvoiceLineReader
 from .queries.verification import PeriodDifference, RowDifference, TableVerification, Verification
 from .results import (
+    Backup,
     ExplainedEvent,
     Explanation,
     ExplanationStream,
@@ -149,6 +151,8 @@ __all__ = [
     "All",
     "AnyOf",
     "AsyncMetering",
+    "Backup",
+    "BackupNotSupported",
     "BillingCycle",
     "BillingRunInProgress",
     "BillingRunResult",

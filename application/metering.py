@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 
 from ..domain.errors import DatabasePermissionDenied
@@ -34,7 +35,7 @@ from .queries.verification import Verification, Verifier
 from .read_models.generations import Generations
 from .read_models.projection_runner import ProjectionRunner
 from .read_models.worker_pool import WORKER_PROCESSES
-from .results import Explanation, ExplanationStream, MeterEventView, Receipt, Receipts, Total
+from .results import Backup, Explanation, ExplanationStream, MeterEventView, Receipt, Receipts, Total
 from .storage.key_value import KeyValueStore
 from .storage.ports import GenerationStore
 from .storage.postgres.settings import PostgresSettings
@@ -339,6 +340,16 @@ class Metering:
         over if that one ends. A lost connection is retried for a while. Raises LedgerUnavailable or ProjectionStopped.
         """
         self._projection_runner.run(stop or threading.Event())
+
+    def backup(
+        self, file: str | Path, *, overwrite: bool = False, progress: Callable[[int, int], object] | None = None
+    ) -> Backup:
+        """Write a backup of a SQLite ledger, while others record: every event acknowledged before, checked, mode 0600.
+
+        `progress` is called with the bytes copied and their number. Raises BackupNotSupported on PostgreSQL, which has
+        `pg_dump`; InvalidParameter, also if the file exists without `overwrite`; LedgerUnavailable or LedgerCorrupted.
+        """
+        return self._ledger.ledger_recorder.backup(Path(file).absolute(), overwrite=overwrite, progress=progress)
 
     def key_value_store(self) -> KeyValueStore:
         """Return the key-value store in the ledger's database, for programs that serve a ledger to others.

@@ -14,6 +14,19 @@ from ..domain.rules import Rules
 from ..projections.models import GenerationState
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup of a ledger: its file, which was checked, and the position of the last event in it.
+
+    `sha256` is the digest of the file, to compare a copy of it with.
+    """
+
+    file: str
+    size_bytes: int
+    position: int
+    sha256: str
+
+
 class Outcome(StrEnum):
     """The outcome of recording a meter event."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from eventsourcing.persistence import Notification
@@ -9,6 +10,7 @@ from eventsourcing.persistence import Notification
 from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
 from ...projections.models import Generation, PinnedRules
 from ...projections.ports import BulkLedgerReader, LedgerReader, ReadModelStore, ResettableReadModelStore
+from ..results import Backup
 from .key_value import EntriesForPositions, KeyValueStore
 
 EventRow = tuple[str, int, str, bytes]
@@ -132,6 +134,10 @@ class EventRecorder(BulkLedgerReader, Protocol):
 
     def append_listener(self) -> AbstractContextManager[Callable[[float], None]]:
         """Yield a function that waits until new events were appended, or for a number of seconds."""
+        ...
+
+    def backup(self, file: Path, *, overwrite: bool, progress: Callable[[int, int], object] | None) -> Backup:
+        """Write the present state of the ledger to a file, while others record. Raise BackupNotSupported."""
         ...
 
     def close(self) -> None:

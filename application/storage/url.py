@@ -10,6 +10,7 @@ from ..redaction import redact_invalid_url
 from ..uuid7 import uuid7
 from .ports import Store
 from .postgres.settings import SCHEMES, PostgresSettings
+from .sqlite.database_files import READ_MODELS_SUFFIX
 from .sqlite.store import SQLiteStore
 
 _EXAMPLES = (
@@ -62,7 +63,7 @@ def _on_sqlite(url: str) -> SQLiteStore:
     _check_path(file, url)
     if file.is_dir():
         raise InvalidLedgerUrl(f"{str(file)!r} is a folder; a ledger is a file in one.", field="url", value=url)
-    return SQLiteStore(str(file), f"{file}.read-models")
+    return SQLiteStore(str(file), f"{file}{READ_MODELS_SUFFIX}")
 
 
 def _check_path(file: Path, url: str) -> None:

@@ -46,6 +46,7 @@ from .closed_periods import (
 )
 from .access_keys import AccessKeyNotFound, InvalidAccessKey
 from .ledger import (
+    BackupNotSupported,
     DatabasePermissionDenied,
     InvalidLedgerUrl,
     LedgerCorrupted,
@@ -70,6 +71,7 @@ from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof
 __all__ = [
     "AccessKeyNotFound",
     "AdjustmentNotFound",
+    "BackupNotSupported",
     "BillingRunInProgress",
     "CancellationNotFound",
     "CheckpointMismatch",

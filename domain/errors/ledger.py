@@ -40,6 +40,12 @@ class LedgerCorrupted(Corrupted):
     code = "ledger_corrupted"
 
 
+class BackupNotSupported(InvalidRequest):
+    """The database of the ledger has its own programs for backups."""
+
+    code = "backup_not_supported"
+
+
 class ProjectionStopped(Corrupted):
     """The projection stopped at an event that it cannot fold."""
 

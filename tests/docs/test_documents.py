@@ -41,6 +41,7 @@ GUIDES = [
             "usage-by-dimension",
             "derived-meters",
             "prove-nothing-was-rewritten",
+            "back-up-and-restore",
             "postgresql",
         )
     ),

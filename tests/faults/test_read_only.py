@@ -66,12 +66,41 @@ def test_a_read_only_ledger_serves_reads_and_rejects_the_rest(
     )
 
 
-def test_a_read_only_folder_is_reported_when_its_ledger_is_opened(folder: Path) -> None:
-    """SQLite must create a file next to the ledger, so the ledger cannot be opened."""
+@pytest.mark.parametrize("mode", [0o444, 0o666])
+def test_a_copy_in_a_read_only_folder_serves_reads(folder: Path, mode: int) -> None:
+    """It is read as it is, with read models in a temporary folder, which also holds those of `rebuild`."""
+    (folder / "usage.db").chmod(mode)
     folder.chmod(0o555)
-    assert run_unprivileged(lambda: result_or_error(lambda: Metering.open(ledger_url(folder)))) == READ_ONLY_ERROR
+    names = sorted(folder.iterdir())
+    rejected = {"record": READ_ONLY_ERROR}
+    assert run_unprivileged(lambda: results_of(folder)) == ALL_RESULTS | rejected
+    assert sorted(folder.iterdir()) == names
     folder.chmod(0o777)
+    (folder / "usage.db").chmod(0o666)
     assert run_unprivileged(lambda: results_of(folder)) == ALL_RESULTS
+
+
+def test_a_read_only_copy_that_changes_is_not_read_further(folder: Path) -> None:
+    """SQLite would not notice the change, and could mix pages of two states."""
+    folder.chmod(0o555)
+    later = (folder / "usage.db").stat().st_mtime_ns + 1
+
+    def query_after_change() -> list[str]:
+        with Metering.open(ledger_url(folder), clock=lambda: NOW) as metering:
+            before = result_or_error(lambda: OPERATIONS["total"](metering))
+            os.utime(folder / "usage.db", ns=(later, later))
+            return [before, result_or_error(lambda: OPERATIONS["total"](metering))]
+
+    os.chown(folder / "usage.db", UNPRIVILEGED_USER_ID if os.getuid() == 0 else -1, -1)
+    assert run_unprivileged(query_after_change) == [ALL_RESULTS["total"], "ledger_unavailable: was replaced"]
+
+
+def test_a_write_ahead_log_in_a_read_only_folder_is_not_ignored(folder: Path) -> None:
+    """The log that a killed process left may hold events, and SQLite can't read it without writing."""
+    (folder / "usage.db-wal").write_bytes(b"events")
+    folder.chmod(0o555)
+    error = run_unprivileged(lambda: result_or_error(lambda: Metering.open(ledger_url(folder))))
+    assert error == "ledger_unavailable: read-only, tallybook backup"
 
 
 def test_a_folder_made_read_only_rejects_only_operations_that_create_files(folder: Path) -> None:
@@ -106,7 +135,8 @@ def result_or_error(operation: Callable[[], Any]) -> Any:
     try:
         return operation()
     except TallybookError as error:
-        reasons = [phrase for phrase in ("read-only", "Permission denied") if phrase in str(error)]
+        phrases = ("read-only", "Permission denied", "was replaced", "tallybook backup")
+        reasons = [phrase for phrase in phrases if phrase in str(error)]
         return f"{error.code}: {', '.join(reasons)}"
 
 

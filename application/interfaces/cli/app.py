@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ..environment import unknown_variables
 from . import (
     access_keys,
+    backup,
     bulk_cancellations,
     checkpoints,
     demo,
@@ -103,6 +104,7 @@ app.command()(queries.summaries)
 app.command()(queries.events)
 app.command()(explain.explain)
 app.command()(verify)
+app.command()(backup.backup)
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(settlements.app, name="period")
 app.command()(invoice_lines.invoice_lines)

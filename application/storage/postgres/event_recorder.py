@@ -5,7 +5,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from eventsourcing.persistence import Notification, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
@@ -13,7 +14,7 @@ from psycopg import Connection
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 
-from ....domain.errors import LedgerUnavailable
+from ....domain.errors import BackupNotSupported, LedgerUnavailable
 from ....projections.models import LedgerEvent, RawPage
 from ..key_value import EntriesForPositions, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
@@ -212,6 +213,16 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
                         pass
 
             yield wait
+
+    def backup(self, file: Path, *, overwrite: bool, progress: object) -> NoReturn:  # noqa: ARG002 - not supported
+        """Raise BackupNotSupported: the server has its own programs, which write a consistent state too."""
+        schema = self.store.schema
+        raise BackupNotSupported(
+            f"A ledger in PostgreSQL is backed up by PostgreSQL: run 'pg_dump --schema {schema}' on its database, or "
+            "back up the whole server. The guide 'Back up and restore' (docs/guides/back-up-and-restore.md) has the "
+            "commands.",
+            field="url",
+        )
 
     def close(self) -> None:
         """Close all connections."""

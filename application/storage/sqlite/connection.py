@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 
 from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError, IntegrityError
 from eventsourcing.sqlite import SQLiteConnection, SQLiteDatastore
@@ -14,6 +15,7 @@ from .database_files import DatabaseFile
 from .errors import LOCK_TIMEOUT_SECONDS, MALFORMED_SCHEMA, translate_errors, unavailable
 from .fork_hooks import require_usable_after_fork
 from .pool import Connection, ConnectionPool, DatabaseConnection
+from .read_only_copy import ImmutableFile, immutable_uri
 from .schema import Schema
 
 CACHE_KIBIBYTES = 16 * 1024
@@ -28,14 +30,23 @@ class Datastore(SQLiteDatastore):
     the ledger is open.
     """
 
-    def __init__(self, database: str, schema: Schema, *, synchronous: str, permissions_of: str | None = None) -> None:
+    def __init__(
+        self,
+        database: str,
+        schema: Schema,
+        *,
+        synchronous: str,
+        permissions_of: str | None = None,
+        is_read_only_copy: bool = False,
+    ) -> None:
         """Initialize; a new file gets the permissions of the file `permissions_of` if that exists, or 0600."""
         super().__init__(database, originator_id_type="text")
         self.is_disposable = schema.is_disposable
-        connector = _Connector(database, schema, synchronous, permissions_of or database)
-        self.pool = ConnectionPool(
-            database, connector.connect, LOCK_TIMEOUT_SECONDS, is_disposable=schema.is_disposable
-        )
+        if is_read_only_copy:
+            connect = partial(_connect_read_only, database, schema)
+        else:
+            connect = _Connector(database, schema, synchronous, permissions_of or database).connect
+        self.pool = ConnectionPool(database, connect, LOCK_TIMEOUT_SECONDS, is_disposable=schema.is_disposable)
 
     @contextmanager
     def get_connection(self, *, commit: bool) -> Generator[SQLiteConnection]:
@@ -88,23 +99,9 @@ class _Connector:
         if self._file is not None:
             require_usable_after_fork(self._database)
             self._file.prepare()
-        with translate_errors(self._database):
-            connection = sqlite3.connect(
-                self._database,
-                uri=True,
-                check_same_thread=False,
-                isolation_level=None,
-                timeout=LOCK_TIMEOUT_SECONDS,
-                factory=DatabaseConnection,
-            )
-            try:
-                self._configure(connection)
-                files = None if self._file is None else self._file.opened()
-            except BaseException as error:
-                connection.close()
-                if isinstance(error, UnicodeDecodeError):  # SQLite's message quotes the schema
-                    raise unavailable(self._database, MALFORMED_SCHEMA) from error
-                raise
+        with _new_connection(self._database) as connection:
+            self._configure(connection)
+            files = None if self._file is None else self._file.opened()
         return Connection(connection, self._database, files, is_disposable=self._schema.is_disposable)
 
     def _configure(self, connection: sqlite3.Connection) -> None:
@@ -118,6 +115,37 @@ class _Connector:
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if not is_current:
             self._schema.upgrade(connection, self._database)
+
+
+@contextmanager
+def _new_connection(database: str, uri: str | None = None) -> Generator[DatabaseConnection]:
+    """Connect to a database, and close the connection if the block fails."""
+    with translate_errors(database):
+        connection = sqlite3.connect(
+            uri or database,
+            uri=True,
+            check_same_thread=False,
+            isolation_level=None,
+            timeout=LOCK_TIMEOUT_SECONDS,
+            factory=DatabaseConnection,
+        )
+        try:
+            yield connection
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, UnicodeDecodeError):  # SQLite's message quotes the schema
+                raise unavailable(database, MALFORMED_SCHEMA) from error
+            raise
+
+
+def _connect_read_only(database: str, schema: Schema) -> Connection:
+    """Return a new connection to a read-only copy."""
+    with _new_connection(database, immutable_uri(database)) as connection:
+        connection.row_factory = sqlite3.Row
+        files = ImmutableFile(database)
+        if not schema.is_current_in(connection, database):
+            raise unavailable(database, "an earlier version wrote it. Copy it to a folder that you can write.")
+    return Connection(connection, database, files, is_disposable=False)
 
 
 def _set_synchronous(connection: sqlite3.Connection, mode: str) -> None:

@@ -14,6 +14,8 @@ from .errors import unavailable
 
 WAL_SUFFIX, SHM_SUFFIX = "-wal", "-shm"
 """SQLite creates these files next to a database, with its permissions. The last process that closes it removes them."""
+READ_MODELS_SUFFIX = ".read-models"
+"""The read models of a ledger are a database next to it."""
 
 FileIdentity = tuple[int, int]
 """Inode and device: what distinguishes a file from a later one with the same path."""
@@ -66,7 +68,7 @@ class DatabaseFile:
             if not _is_at(self.path, self._identity):
                 raise replaced_error(self.path, self.path)
             return
-        has_log = _has_content(self.path + WAL_SUFFIX)  # before the database, which another process creates first
+        has_log = has_content(self.path + WAL_SUFFIX)  # before the database, which another process creates first
         if Path(self.path).exists():
             self._require_one_name()
             return
@@ -141,7 +143,8 @@ def _is_at(path: str, identity: FileIdentity) -> bool:
     return status.st_ino == identity[0] and status.st_dev == identity[1]
 
 
-def _has_content(path: str) -> bool:
+def has_content(path: str) -> bool:
+    """Return whether a file exists and is not empty."""
     try:
         return Path(path).stat().st_size > 0
     except OSError:

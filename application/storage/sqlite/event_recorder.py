@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeVar
 
 from eventsourcing.persistence import Notification, StoredEvent
@@ -12,13 +13,16 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
 from ....projections.models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
 from ....projections.ports import USAGE_RECORDED
+from ...results import Backup
 from ..key_value import EntriesForPositions, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow
 from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader
+from .backup import BackupProgress, write_backup
 from .connection import Datastore
 from .errors import unavailable
 from .key_value import SQLiteKeyValueStore, insert_entries
 from .ledger_schema import LEDGER_SCHEMA
+from .read_only_copy import is_read_only_copy
 
 Item = TypeVar("Item")
 POLL_INTERVAL_SECONDS = 0.05
@@ -49,7 +53,7 @@ _INSERT_BATCH = f"{_INSERT} {','.join(['(?,?,?,?)'] * _BATCH_SIZE)}"
 
 def open_ledger_datastore(database: str) -> Datastore:
     """Open the database of a ledger. A committed transaction is on disk."""
-    return Datastore(database, LEDGER_SCHEMA, synchronous="FULL")
+    return Datastore(database, LEDGER_SCHEMA, synchronous="FULL", is_read_only_copy=is_read_only_copy(database))
 
 
 class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
@@ -220,6 +224,14 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
             known_head = head
 
         yield wait
+
+    def backup(self, file: Path, *, overwrite: bool, progress: BackupProgress | None) -> Backup:
+        """Write the present state of the ledger to a file, while others record."""
+        least_position = self.head()
+        with self.datastore.transaction(commit=False) as c:
+            self.last_position(c)  # the state that the transaction reads is determined by its first query
+            connection = c.sqlite_cursor.connection
+            return write_backup(connection, file, overwrite=overwrite, least_position=least_position, progress=progress)
 
     def close(self) -> None:
         """Close the database."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ....projections.models import Generation, GenerationState, PinnedRules
 from ....projections.ports import PageFold, ReadModelStore
@@ -165,6 +166,20 @@ class SQLiteReadModelStore:
     def _has_live(self) -> bool:
         with self.transaction(commit=False) as generations:
             return generations.live() is not None
+
+
+class TemporaryReadModelStore(SQLiteReadModelStore):
+    """The read models of a read-only copy, in a temporary folder that is deleted when they are closed."""
+
+    def __init__(self, current_rules: Callable[[], PinnedRules]) -> None:
+        self._folder = TemporaryDirectory(prefix="tallybook-read-only-")
+        database = str(Path(self._folder.name) / "read-models")
+        super().__init__(open_read_model_datastore(database, permissions_of=database), current_rules)
+
+    def close(self) -> None:
+        """Close the database and delete it."""
+        super().close()
+        self._folder.cleanup()
 
 
 class _GenerationReadModels:

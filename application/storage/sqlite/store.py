@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ....projections.models import PinnedRules
 from .event_recorder import SQLiteEventRecorder, open_ledger_datastore
-from .read_models import SQLiteReadModelStore, open_read_model_datastore
+from .read_models import SQLiteReadModelStore, TemporaryReadModelStore, open_read_model_datastore
+from .read_only_copy import is_read_only_copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class SQLiteStore:
         return SQLiteEventRecorder(open_ledger_datastore(self.events_database))
 
     def open_read_models(self, current_rules: Callable[[], PinnedRules]) -> SQLiteReadModelStore:
-        """Open the read models."""
+        """Open the read models. Those of a read-only copy are temporary."""
+        if is_read_only_copy(self.events_database):
+            return TemporaryReadModelStore(current_rules)
         datastore = open_read_model_datastore(self.read_models_database, permissions_of=self.events_database)
         return SQLiteReadModelStore(datastore, current_rules)
