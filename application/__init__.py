@@ -118,11 +118,14 @@ from .invoice_results import (
 )
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering, utc_now
+from .outbox.outbox import Outbox
+from .outbox.results import OutboxLag, RejectedRow, RelayResult
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
 from .queries.explanation_csv import explanation_csv
 from .queries.invoice_csv import invoice_lines_csv
 from .queries.invoice_lines import InvoiceLineReader
 from .queries.verification import PeriodDifference, RowDifference, TableVerification, Verification
+from .read_models.projection_runner import RelayedOutbox
 from .results import (
     Backup,
     ExplainedEvent,
@@ -140,6 +143,7 @@ from .results import (
 )
 from .storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
 from .storage.postgres.settings import PostgresSettings
+from .storage.sql_outbox import outbox_sql
 
 __all__ = [
     "AcceptancePolicy",
@@ -249,6 +253,8 @@ __all__ = [
     "NotFound",
     "Note",
     "OneOf",
+    "Outbox",
+    "OutboxLag",
     "Outcome",
     "PartialClosing",
     "PeriodDifference",
@@ -269,6 +275,9 @@ __all__ = [
     "RebuildInProgress",
     "Receipt",
     "Receipts",
+    "RejectedRow",
+    "RelayResult",
+    "RelayedOutbox",
     "Revocation",
     "RevokedCancellationView",
     "RollForward",
@@ -307,6 +316,7 @@ __all__ = [
     "WindowState",
     "explanation_csv",
     "invoice_lines_csv",
+    "outbox_sql",
     "utc_now",
     "verify_consistency",
     "verify_inclusion",

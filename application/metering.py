@@ -33,7 +33,7 @@ from .queries.meter_query import MeterQueryFactory
 from .queries.totals import TotalQueries
 from .queries.verification import Verification, Verifier
 from .read_models.generations import Generations
-from .read_models.projection_runner import ProjectionRunner
+from .read_models.projection_runner import ProjectionRunner, RelayedOutbox
 from .read_models.worker_pool import WORKER_PROCESSES
 from .results import Backup, Explanation, ExplanationStream, MeterEventView, Receipt, Receipts, Total
 from .storage.key_value import KeyValueStore
@@ -332,14 +332,15 @@ class Metering:
         except DatabasePermissionDenied:
             return self._fresh_read_models.catch_up()
 
-    def run_projection(self, stop: threading.Event | None = None) -> None:
+    def run_projection(self, stop: threading.Event | None = None, *, outbox: RelayedOutbox | None = None) -> None:
         """Keep the read models up to date until `stop` is set; forever if it is None.
 
         Queries bring them up to date themselves; with a projection running they have less to do, and database users
         who may only read depend on it. Any number of processes may run one: one at a time projects, and another takes
-        over if that one ends. A lost connection is retried for a while. Raises LedgerUnavailable or ProjectionStopped.
+        over if that one ends. With an `outbox`, its rows are relayed too, so that no other process has to.
+        A lost connection is retried for a while. Raises LedgerUnavailable or ProjectionStopped.
         """
-        self._projection_runner.run(stop or threading.Event())
+        self._projection_runner.run(stop or threading.Event(), outbox)
 
     def backup(
         self, file: str | Path, *, overwrite: bool = False, progress: Callable[[int, int], object] | None = None

@@ -43,6 +43,9 @@ LastEvents = Callable[[Sequence[MeterEventData], datetime], Sequence[Aggregate.E
 """Returns events to store after new meter events, given these and the time they were decided at."""
 
 
+_ANY_AGE = {"max_age": None, "max_ahead": None}
+
+
 class _Decision(msgspec.Struct):
     """The decision on one meter event: the data to store, or the error it is rejected with."""
 
@@ -76,16 +79,23 @@ class UsageCommands:
         strict: bool = False,
         attach: AttachToReceipts | None = None,
         last_events: LastEvents | None = None,
+        submitted_at: Sequence[datetime] | None = None,
     ) -> Receipts:
         """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`.
 
         `last_events` returns events to store after new meter events; it may be called again if they are decided again.
+        `submitted_at` are the times at which the meter events were submitted, if that was earlier: their age was
+        checked then, and one without a timestamp occurred then.
         """
         raw_events = list(_require_iterable(meter_events))
+        policy = self.policy if submitted_at is None else self.policy.model_copy(update=_ANY_AGE)
+        submission_times = repeat(None) if submitted_at is None else submitted_at
         while True:
             now = self._now()
-            acceptors = _MeterAcceptors(self.ledger, self.policy, self._combinations, now)
-            decisions = [_decide(raw_event, acceptors) for raw_event in raw_events]
+            acceptors = _MeterAcceptors(self.ledger, policy, self._combinations, now)
+            decisions = [
+                _decide(raw_event, acceptors, at) for raw_event, at in zip(raw_events, submission_times, strict=False)
+            ]
             try:
                 receipts = self._store(decisions, acceptors.meters, now, attach, last_events)
             except ConcurrentStreamUpdate:
@@ -216,13 +226,15 @@ class _MeterAcceptors:
         return acceptor_with_derived_meters(meter, derived_meters, at=at, policy=policy, combinations=combinations)
 
 
-def _decide(raw_event: object, acceptors: _MeterAcceptors) -> _Decision:
+def _decide(raw_event: object, acceptors: _MeterAcceptors, submitted_at: datetime | None) -> _Decision:
     try:
         event_input = parse_meter_event(raw_event)
     except TallybookError as error:
         return _Decision(_best_effort_identifier(raw_event), None, None, error)
+    is_now = submitted_at is None or event_input.timestamp is not None
+    timed_input = event_input if is_now else msgspec.structs.replace(event_input, timestamp=submitted_at)
     try:
-        data = acceptors.acceptor_for(event_input.event_name)(event_input)
+        data = acceptors.acceptor_for(event_input.event_name)(timed_input)
     except (Corrupted, Unavailable, DatabasePermissionDenied):
         raise  # nothing is wrong with the event: a caller who reads that it was rejected would not send it again
     except TallybookError as error:

@@ -1,0 +1,62 @@
+"""The outbox in a SQLite database, as a relay uses it."""
+
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ..outbox import Decisions, OutboxRow
+from ..sql_outbox import SELECT_WAITING, SqlOutboxTable, missing_table_hint
+from .errors import LOCK_TIMEOUT_SECONDS, translate_errors, unavailable
+
+
+class SQLiteOutboxTable(SqlOutboxTable):
+    """The table of an outbox in a SQLite file. Each transaction has a connection of its own."""
+
+    def __init__(self, file: str, table: str) -> None:
+        super().__init__(table)
+        self._file = file
+
+    def process(self, limit: int, decide: Callable[[Sequence[OutboxRow]], Decisions]) -> int:
+        """Store the decisions on waiting rows, which are selected before. See OutboxTable.
+
+        No lock is held while they are decided, so that the host can write. Another relay may decide on the same rows:
+        the identifiers let each meter event count once.
+        """
+        with self._connection() as connection:
+            rows = [OutboxRow(*row) for row in connection.execute(self.sql(SELECT_WAITING), (limit,)).fetchall()]
+        if rows:
+            decisions = decide(rows)
+            with self.transaction() as cursor:
+                self.store(cursor, decisions)
+        return len(rows)
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Cursor]:
+        """Start a transaction and yield its cursor. It is committed at the end."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection.cursor()
+            connection.execute("COMMIT")
+
+    def ids_condition(self, ids: Sequence[int]) -> tuple[str, str]:
+        """Return the condition that a row has one of these ids, and its parameter."""
+        return "id IN (SELECT value FROM json_each(?))", f"[{','.join(map(str, ids))}]"
+
+    def close(self) -> None:
+        """Do nothing: no connection stays open."""
+
+    @contextmanager
+    def _connection(self) -> Generator[sqlite3.Connection]:
+        """Open a connection. Closing it rolls back a transaction that was not committed."""
+        uri = f"{Path(self._file).as_uri()}?mode=rw"  # a missing file is an error, and is not created
+        with (
+            translate_errors(self._file),
+            closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_TIMEOUT_SECONDS)) as connection,
+        ):
+            try:
+                yield connection
+            except sqlite3.OperationalError as error:
+                if "no such table" not in str(error):
+                    raise
+                raise unavailable(self._file, f"{error}. {missing_table_hint('sqlite')}") from error
