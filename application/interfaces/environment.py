@@ -12,6 +12,8 @@ VARIABLES = frozenset(
     for name in (
         "LEDGER",
         "MAX_PROCESSES",
+        "OUTBOX",
+        "OUTBOX_TABLE",
         "HOST",
         "PORT",
         "WORKERS",

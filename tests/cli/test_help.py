@@ -14,11 +14,12 @@ COMMANDS = [
     "explain", "checkpoint", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint verify-proof",
     "checkpoint prove-consistency", "checkpoint verify-consistency", "verify", "period", "period close",
     "period list", "period adjustments", "period settle", "period reopen", "invoice-lines",
-    "key", "key create", "key list", "key revoke", "rules",
+    "key", "key create", "key list", "key revoke", "relay", "outbox", "outbox lag", "outbox rejected",
+    "outbox retry", "outbox drop", "outbox schema", "rules",
     "rules change", "projection", "projection status", "projection rebuild", "projection diff", "projection promote",
     "projection drop", "projection run", "projection verify",
 ]  # fmt: skip
-GROUPS = ("", "meter", "cancellation", "checkpoint", "period", "key", "rules", "projection")
+GROUPS = ("", "meter", "cancellation", "checkpoint", "period", "key", "outbox", "rules", "projection")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -36,7 +37,7 @@ def test_every_command_and_option_has_help(tmp_path: Path, command: str) -> None
 
 WITHOUT_LEDGER = (
     *GROUPS, "demo", "serve", "checkpoint key", "checkpoint verify-proof", "checkpoint prove-consistency",
-    "checkpoint verify-consistency",
+    "checkpoint verify-consistency", "outbox schema",
 )  # fmt: skip
 
 

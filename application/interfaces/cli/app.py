@@ -20,6 +20,7 @@ from . import (
     explain,
     invoice_lines,
     meters,
+    outbox,
     projection,
     queries,
     rules,
@@ -109,6 +110,8 @@ app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(settlements.app, name="period")
 app.command()(invoice_lines.invoice_lines)
 app.add_typer(access_keys.app, name="key")
+app.command()(outbox.relay)
+app.add_typer(outbox.app, name="outbox")
 app.command()(serve.serve)
 app.add_typer(rules.app, name="rules")
 app.add_typer(projection.app, name="projection")

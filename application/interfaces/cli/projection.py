@@ -1,8 +1,7 @@
 """The `projection` commands: generations of the read models."""
 
-import signal
-import threading
 from collections.abc import Collection
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +20,15 @@ from .options import (
     LedgerOption,
     TimezoneOption,
 )
+from .outbox import DEFAULT_TABLE, OptionalOutboxOption, TableOption, opened_outbox
 from .session import Session, interruptible, open_for_query, open_ledger
+from .stop_signals import stop_on_signals
 from .terminal import projection_progress, say
 from .verify import verify
 
 if TYPE_CHECKING:
     from ...metering import Metering
+    from ...outbox.outbox import Outbox
     from ...results import GenerationView
 
 app = typer.Typer(
@@ -57,13 +59,22 @@ def status(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -
 
 
 @app.command()
-def run(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+def run(
+    outbox: OptionalOutboxOption = None,
+    outbox_table: TableOption = DEFAULT_TABLE,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
     """Update the read models continuously, until Ctrl-C or SIGTERM.
 
-    Any number of processes may run: one at a time projects, and another takes over if it ends.
+    Any number of processes may run: one at a time projects, and another takes over if it ends. With --outbox, the rows
+    of the outbox are relayed too.
     """
-    with open_ledger(ledger, as_json) as session:
-        _run_projection(session)
+    with (
+        open_ledger(ledger, as_json) as session,
+        nullcontext() if outbox is None else opened_outbox(session, outbox, outbox_table) as opened,
+    ):
+        _run_projection(session, opened)
 
 
 @app.command()
@@ -178,23 +189,12 @@ def _rebuild(session: Session) -> "GenerationView":
         return session.metering.generations.rebuild(progress=progress)
 
 
-def _run_projection(session: Session) -> None:
+def _run_projection(session: Session, outbox: "Outbox | None") -> None:
     """Keep the read models up to date until Ctrl-C or SIGTERM stops it."""
-    stop = threading.Event()
-
-    def request_stop(_signal: int, _frame: object) -> None:
-        stop.set()
-
-    previous_handlers = {
-        signal_number: signal.signal(signal_number, request_stop) for signal_number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with stop_on_signals() as stop:
         _print_position(session, "projecting")
-        session.metering.run_projection(stop)
+        session.metering.run_projection(stop, outbox=outbox)
         _print_position(session, "stopped")
-    finally:
-        for signal_number, handler in previous_handlers.items():
-            signal.signal(signal_number, handler)
 
 
 def _print_position(session: Session, state: str) -> None:

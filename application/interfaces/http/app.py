@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ...outbox.outbox import Outbox
 from .authentication import IS_AUTHENTICATED
 from .catalogue import all_operations
 from .errors import INTERNAL_ERROR_MESSAGE, ApiError
@@ -24,6 +25,7 @@ from .memory_budget import MemoryBudget, MemoryReservation
 from .observability.access_log import RequestSummary
 from .observability.metrics import Observer
 from .operations import Operation
+from .outbox_health import OutboxProbe
 from .request_body import BodyLimits, new_request_id, read_request
 from .request_handler import ApiRequest, RequestHandler, query_limits
 from .responses import ApiResponse, error_response
@@ -44,7 +46,8 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
         app.state.request_handler = handler = RequestHandler(
             ledgers, observer, unread_responses, query_limits(settings.query_timeout_seconds)
         )
-        app.state.readiness = ReadinessProbe(ledgers)
+        outbox = _open_outbox(settings, ledgers)
+        app.state.readiness = ReadinessProbe(ledgers, outbox)
         app.state.ledgers = ledgers
         webhooks = WebhookService(ledgers, settings.webhooks, observer.metrics.observe_delivery)
         try:
@@ -52,6 +55,8 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
         finally:
             await asyncio.to_thread(webhooks.close)
             await handler.close()
+            if outbox is not None:
+                outbox.close()
             ledgers.close()
 
     async def not_found(request: HttpRequest, error: Exception) -> Response:
@@ -85,6 +90,14 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
     )
     starlette_app.router.redirect_slashes = False  # a path with an extra slash is as unknown as any other
     return starlette_app
+
+
+def _open_outbox(settings: ServerSettings, ledgers: LedgerRegistry) -> OutboxProbe | None:
+    """Return the outbox of the live ledger, if the settings name one. It connects when it is first used."""
+    if settings.outbox is None:
+        return None
+    metering = ledgers.for_mode(livemode=True).metering
+    return OutboxProbe(Outbox(metering, settings.outbox, table=settings.outbox_table))
 
 
 def _dispatch_by_method(endpoints: Mapping[str, EndpointHandler]) -> EndpointHandler:

@@ -23,6 +23,7 @@ from .errors import UNAVAILABLE, ApiError, to_api_error
 from .ledgers import LedgerRegistry
 from .observability.metrics import Metrics
 from .openapi import build_document
+from .outbox_health import OutboxHealth, OutboxProbe
 from .responses import ApiResponse, error_response
 
 CACHE_SECONDS, TIMEOUT_SECONDS = 1.0, 5.0
@@ -39,10 +40,11 @@ class ProjectionHealth(NamedTuple):
 
 
 class Health(NamedTuple):
-    """The state of the ledger. `projection` is None if the ledger is unavailable."""
+    """The state of the ledger. `projection` is None if it is unavailable, and `outbox` if the server has none."""
 
     status: str
     projection: ProjectionHealth | None = None
+    outbox: OutboxHealth | None = None
 
 
 class PublicHealth(msgspec.Struct, omit_defaults=True):
@@ -50,6 +52,7 @@ class PublicHealth(msgspec.Struct, omit_defaults=True):
 
     status: str
     lag: int | None = None
+    outbox: OutboxHealth | None = None
 
 
 class _CachedHealth(NamedTuple):
@@ -63,12 +66,21 @@ ALIVE_RESPONSE = ApiResponse(200, encode(PublicHealth("alive")))
 
 
 class ReadinessProbe:
-    """Checks that the ledger can be read and written, at most once in `cache_seconds`."""
+    """Checks that the ledger can be read and written, and reads the lag of an outbox, at most once in `cache_seconds`.
+
+    A server whose outbox can't be read is ready, because it records and answers queries all the same.
+    """
 
     def __init__(
-        self, ledgers: LedgerRegistry, *, cache_seconds: float = CACHE_SECONDS, timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        ledgers: LedgerRegistry,
+        outbox: OutboxProbe | None = None,
+        *,
+        cache_seconds: float = CACHE_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._ledgers = ledgers
+        self._outbox = outbox
         self._cache_seconds = cache_seconds
         self._timeout_seconds = timeout_seconds
         self._cached: _CachedHealth | None = None
@@ -79,7 +91,7 @@ class ReadinessProbe:
         health = await self.check()
         if health.projection is None:
             return ApiResponse(UNAVAILABLE, encode(PublicHealth(health.status)))
-        return ApiResponse(200, encode(PublicHealth(health.status, health.projection.lag)))
+        return ApiResponse(200, encode(PublicHealth(health.status, health.projection.lag, health.outbox)))
 
     async def check(self) -> Health:
         """Return the health of the ledger, which may be cached."""
@@ -93,6 +105,8 @@ class ReadinessProbe:
         except Exception:  # any error means that the ledger is unavailable
             _log.exception("The ledger is not ready.")
             health = Health("unavailable")
+        if self._outbox is not None and health.projection is not None:
+            health = health._replace(outbox=await self._outbox.check())
         self._cached = _CachedHealth(health, time.monotonic())
         return health
 
@@ -127,7 +141,8 @@ def health_routes(metrics: Metrics) -> list[Route]:
         ledgers: LedgerRegistry = request.app.state.ledgers
         readiness: ReadinessProbe = request.app.state.readiness
         credentials = parse_credentials(request.headers.get("authorization", ""))
-        projection = (await readiness.check()).projection
+        health = await readiness.check()
+        projection = health.projection
         try:
             if projection is None:  # access keys are stored in the ledger
                 raise ApiError(UNAVAILABLE, "The ledger is unavailable.", error_type="api_error")
@@ -137,6 +152,8 @@ def health_routes(metrics: Metrics) -> list[Route]:
         except ApiError as api_error:
             return _to_starlette(error_response(api_error, is_v2=False))
         metrics.set_position(projection.position, projection.head)
+        if health.outbox is not None:
+            metrics.set_outbox_lag(health.outbox.waiting, health.outbox.rejected, health.outbox.age_seconds)
         return _to_starlette(ApiResponse(200, await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST))
 
     openapi = ApiResponse(200, encode(build_document(REGISTRIES)))

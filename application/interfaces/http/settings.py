@@ -8,11 +8,13 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from ....domain.errors import InvalidLedgerUrl
+from ....domain.errors import InvalidLedgerUrl, InvalidParameter
 from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import MICROSECONDS_PER_SECOND
 from ...metering import utc_now
 from ...redaction import validate_without_input
+from ...storage.outbox import DEFAULT_TABLE, require_table_name
+from ...storage.outbox_url import resolve_outbox
 from ...storage.url import resolve_store
 from ..environment import PREFIX
 from .ledgers import ledger_for_test_mode
@@ -69,6 +71,9 @@ class ServerSettings(BaseSettings):
     )
 
     ledger: str = Field(default="sqlite:///tallybook.db", repr=False)
+    outbox: str | None = Field(default=None, repr=False)
+    """The database of an outbox whose lag /readyz and /metrics report. The server doesn't relay its rows."""
+    outbox_table: str = DEFAULT_TABLE
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8080, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1, le=64)
@@ -101,6 +106,24 @@ class ServerSettings(BaseSettings):
         if not store.is_persistent:
             raise ValueError("an in-memory ledger cannot be served, because no access key can be created for it")
         return ledger
+
+    @field_validator("outbox")
+    @classmethod
+    def _validate_outbox(cls, outbox: str | None) -> str | None:
+        try:
+            if outbox is not None:
+                resolve_outbox(outbox)
+        except InvalidLedgerUrl as error:
+            raise ValueError(error.message) from None
+        return outbox
+
+    @field_validator("outbox_table")
+    @classmethod
+    def _validate_outbox_table(cls, table: str) -> str:
+        try:
+            return require_table_name(table)
+        except InvalidParameter as error:
+            raise ValueError(error.message) from None
 
     @property
     def clock(self) -> Callable[[], datetime]:

@@ -26,6 +26,8 @@ from tests.preloaded.program import Program
 
 VALID_SETTINGS: list[tuple[str, str, str, object]] = [
     ("LEDGER", "sqlite:///other.db", "ledger", "sqlite:///other.db"),
+    ("OUTBOX", "postgresql://app@here/shop", "outbox", "postgresql://app@here/shop"),
+    ("OUTBOX_TABLE", "shop.usage", "outbox_table", "shop.usage"),
     ("HOST", "::1", "host", "::1"),
     ("PORT", "9000", "port", 9000),
     ("WORKERS", "4", "workers", 4),
@@ -50,6 +52,9 @@ INVALID_SETTINGS = [
     ("LEDGER", "mysql://root:geheim@here/db", "A ledger URL is one of"),
     ("LEDGER", f"postgresql://here/db?schema={chr(115) * 55}", "a schema name has 1 to 51 bytes"),
     ("LEDGER", "sqlite://", "an in-memory ledger cannot be served"),
+    ("OUTBOX", "mysql://root:geheim@here/db", "A ledger URL is one of"),
+    ("OUTBOX", "sqlite://", "use a file"),
+    ("OUTBOX_TABLE", "usage; drop", "the name of a table"),
     ("POLICY__MAX_AGE", "a month", "valid timedelta"),
     ("POLICY__GRACE_PERIOD", "P10D", "less than or equal to"),
     ("POLICY__MAX_AGEE", "P90D", "Extra inputs are not permitted"),

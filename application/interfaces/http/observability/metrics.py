@@ -1,6 +1,7 @@
 """Prometheus metrics of one server process, or of all workers together."""
 
 import collections
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,7 @@ class Metrics:
         )
         self._request_counters: dict[tuple[str, str, int], Counter] = {}
         self._latency_histograms: dict[str, Histogram] = {}
+        self._outbox_gauges: Sequence[Gauge] = ()
 
     def observe_request(self, operation: str, method: str, status: int, seconds: float) -> None:
         """Record a finished request."""
@@ -81,6 +83,16 @@ class Metrics:
         self._position.set(position)
         self._head.set(head)
         self._lag.set(head - position)
+
+    def set_outbox_lag(self, waiting: int | None, rejected: int | None, age_seconds: float | None) -> None:
+        """Set the lag of the outbox: NaN if its database can't be read. Without an outbox there are no such metrics."""
+        self._outbox_gauges = self._outbox_gauges or (
+            self._gauge("tallybook_outbox_waiting", "Rows of the outbox that wait for a relay."),
+            self._gauge("tallybook_outbox_rejected", "Rows of the outbox that the ledger rejected."),
+            self._gauge("tallybook_outbox_age_seconds", "How long the first of the waiting rows waits, in seconds."),
+        )
+        for gauge, value in zip(self._outbox_gauges, (waiting, rejected, age_seconds), strict=True):
+            gauge.set(math.nan if value is None else value)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
