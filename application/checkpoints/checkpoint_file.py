@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...domain.errors import InvalidCheckpointFile
-from ..storage.private_files import private_opener
+from ..storage.private_files import private_opener, sync_folder
 from .checkpoint import Checkpoint, Note
 from .keys import PublicKey
 
@@ -174,7 +174,7 @@ class CheckpointFile:
                 file, is_created = _open_or_create(self.path)
                 with ExitStack() as stack:
                     stack.enter_context(file)
-                    _sync_folder(self.path.parent)
+                    sync_folder(self.path.parent)
                     if fcntl is not None:
                         fcntl.flock(file, fcntl.LOCK_EX)
                     if _is_still_at(self.path, file):  # or who began it was refused, and removed it
@@ -222,18 +222,6 @@ def _is_incomplete_tail(rest: bytes, origin: str) -> bool:
     """Return whether this is an incomplete last checkpoint, not a corrupted one that others follow."""
     first_line = f"{origin}\n".encode()
     return (first_line.startswith(rest) or rest.startswith(first_line)) and _COMPLETE_CHECKPOINT.search(rest) is None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the directory entry of a new file durable, if the system can sync folders."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _invalid_file(path: Path, reason: str | None) -> InvalidCheckpointFile:

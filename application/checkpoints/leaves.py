@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from ...domain.errors import InvalidCheckpointFile
-from ..storage.ports import RawEventRow
+from ..storage.ports import PositionedEventRow, RawEventRow
 from ..storage.private_files import private_opener_without_links
 from .merkle import HASH_BYTES, Tree, leaf_hash
 
@@ -26,11 +26,21 @@ def leaf_data(row: RawEventRow) -> bytes:
     position, stream, version, topic, state, types = row
     if types == _EXPECTED_TYPES:
         try:
-            return _encode((position, stream.decode(), int(version), topic.decode())) + b"\n" + state
+            return event_leaf_data((position, stream.decode(), int(version), topic.decode(), state))
         except UnicodeDecodeError:
             pass
     values = [(value or b"").hex() for value in (stream, version, topic, state)]  # the type distinguishes NULL
     return _encode({"position": position, "types": types, "values": values})
+
+
+def event_leaf_data(row: PositionedEventRow) -> bytes:
+    """Return the bytes to hash of a row whose columns have the types that Tallybook writes."""
+    return _encode(row[:4]) + b"\n" + row[4]
+
+
+def leaf_hashes(rows: Iterable[PositionedEventRow]) -> list[bytes]:
+    """Return the leaf hash of each of these rows."""
+    return [leaf_hash(event_leaf_data(row)) for row in rows]
 
 
 PAGE_SIZE = 10_000

@@ -29,7 +29,7 @@ from ...projections.stored_events import decode_recorded_at
 from ..interruption import check_between, check_interruption
 from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
-from ..storage.ports import EventRecorder, EventRow, RawEventRow, Store
+from ..storage.ports import EventRecorder, EventRow, PositionedEventRow, RawEventRow, Store
 from .exclusive import ExclusiveLedger
 from .mapper import EventMapper, decode_meter_event, meter_event_row
 from .recorder_factory import RecorderFactory
@@ -94,6 +94,10 @@ class Ledger(Application[str]):
     def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
         """Return up to `limit` rows at the positions `first` to `last`, both included, in order, as they are stored."""
         return self.ledger_recorder.raw_rows(first, last, limit)
+
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
+        """Return the rows at the positions `first` to `last`, both included, in order."""
+        return self.ledger_recorder.stored_rows(first, last)
 
     def first_recorded_after(self, moment: int, after: int, limit: int) -> int | None:
         """Return the position of the first event that was recorded after a moment, in microseconds since 1970 UTC.

@@ -94,6 +94,10 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return up to `limit` stored rows at the positions from `first` to `last`, inclusive, in order."""
         ...
 
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
+        """Return the rows at the positions from `first` to `last`, inclusive, in order."""
+        ...
+
     def select_stream_positions(self, originator_id: str) -> Sequence[int]:
         """Return the positions of a stream's events, in order."""
         ...

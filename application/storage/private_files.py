@@ -54,6 +54,18 @@ def permissions_like(path: str | Path) -> int:
         return PRIVATE_MODE
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the directory entry of a new file durable, if the system can sync folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: str, flags: int) -> int:
     if flags & os.O_CREAT:
         try:

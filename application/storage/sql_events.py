@@ -41,6 +41,10 @@ class SqlEventReader(ABC):
             (first, stop, *topics, limit),
         )
 
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
+        """Return the rows at the positions from `first` to `last`, inclusive, in order."""
+        return self.positioned_rows("WHERE position BETWEEN ? AND ? ORDER BY position", (first, last))
+
     def select_stream_positions(self, originator_id: str) -> Sequence[int]:
         """Return the positions of a stream's events, in order."""
         rows = self.select_rows(

@@ -256,13 +256,13 @@ def test_a_file_created_first_by_another_ledger_is_not_changed(
     empty_ledger: CheckpointedLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process locks the new file first: its checkpoint stays when this call is rejected."""
-    sync_folder = checkpoint_file._sync_folder  # pyright: ignore[reportPrivateUsage]
+    sync_folder = checkpoint_file.sync_folder
 
     def create_before(folder: Path) -> None:
-        monkeypatch.setattr(checkpoint_file, "_sync_folder", sync_folder)
+        monkeypatch.setattr(checkpoint_file, "sync_folder", sync_folder)
         empty_ledger.create_checkpoint()
 
-    monkeypatch.setattr(checkpoint_file, "_sync_folder", create_before)
+    monkeypatch.setattr(checkpoint_file, "sync_folder", create_before)
     with Metering.open(empty_ledger.url) as metering, pytest.raises(TallybookError):
         metering.checkpoints.create(empty_ledger.checkpoints, name="another name")
     with empty_ledger.metering() as metering:
