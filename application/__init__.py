@@ -14,6 +14,9 @@ from ..domain.errors import (
     AccessKeyNotFound,
     AdjustmentNotFound,
     BackupNotSupported,
+    ArchiveInUse,
+    ArchiveMismatch,
+    ArchiveUnavailable,
     BillingRunInProgress,
     CancellationNotFound,
     CheckpointMismatch,
@@ -28,6 +31,7 @@ from ..domain.errors import (
     IncompatibleEvent,
     IncompatibleRules,
     InvalidAccessKey,
+    InvalidArchive,
     InvalidAsOf,
     InvalidCancellation,
     InvalidCheckpointFile,
@@ -89,6 +93,9 @@ from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
 from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
 from .async_metering import AsyncMetering
+from .archive.archive import Archive
+from .archive.manifest import ArchiveSegment
+from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification
 from .billing_results import (
     BillingRunResult,
     BillingRunView,
@@ -157,6 +164,14 @@ __all__ = [
     "AsyncMetering",
     "Backup",
     "BackupNotSupported",
+    "Archive",
+    "ArchiveDifference",
+    "ArchiveExport",
+    "ArchiveInUse",
+    "ArchiveMismatch",
+    "ArchiveSegment",
+    "ArchiveUnavailable",
+    "ArchiveVerification",
     "BillingCycle",
     "BillingRunInProgress",
     "BillingRunResult",
@@ -205,6 +220,7 @@ __all__ = [
     "IncompatibleEvent",
     "IncompatibleRules",
     "InvalidAccessKey",
+    "InvalidArchive",
     "InvalidAsOf",
     "InvalidCancellation",
     "InvalidCheckpointFile",

@@ -13,6 +13,7 @@ from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress, Projector, reset_if_other_ledger
+from .archive.service import ArchiveService
 from .checkpoints.service import CheckpointService
 from .commands.access_keys import AccessKeyCommands
 from .commands.bulk_cancellations import BulkCancellationCommands
@@ -51,8 +52,8 @@ class Metering:
     """A usage ledger: record and cancel meter events, and query totals. Open one with `Metering.open`.
 
     The everyday calls are methods; the others are grouped in `meters`, `periods`, `cancellations`, `imports`,
-    `rules`, `generations`, `access_keys` and `checkpoints`. An instance may be shared between threads, and any number
-    of processes may open the same ledger. Every error is a `TallybookError` with a code.
+    `rules`, `generations`, `access_keys`, `checkpoints` and `archive`. An instance may be shared between threads, and
+    any number of processes may open the same ledger. Every error is a `TallybookError` with a code.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Metering:
         self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
         self.access_keys = AccessKeyCommands(ledger, clock)
         self.checkpoints = CheckpointService(ledger, clock)
+        self.archive = ArchiveService(ledger)
 
     @classmethod
     def open(

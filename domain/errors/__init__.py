@@ -66,12 +66,16 @@ from .generations import (
 )
 from .usage_import import ImportRunNotFound, InvalidImportFile
 from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof, InvalidSigningKey, NotCheckpointed
+from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
 # isort: on
 
 __all__ = [
     "AccessKeyNotFound",
     "AdjustmentNotFound",
     "BackupNotSupported",
+    "ArchiveInUse",
+    "ArchiveMismatch",
+    "ArchiveUnavailable",
     "BillingRunInProgress",
     "CancellationNotFound",
     "CheckpointMismatch",
@@ -86,6 +90,7 @@ __all__ = [
     "IncompatibleEvent",
     "IncompatibleRules",
     "InvalidAccessKey",
+    "InvalidArchive",
     "InvalidAsOf",
     "InvalidCancellation",
     "InvalidCheckpointFile",

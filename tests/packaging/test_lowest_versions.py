@@ -19,6 +19,7 @@ PROJECT = """
 name = "tallybook"
 dependencies = {dependencies}
 [project.optional-dependencies]
+archive = []
 checkpoints = []
 cli = ["rich>=14"]
 postgres = ["psycopg[binary,pool]>=3.2.10"]

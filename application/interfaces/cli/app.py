@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from ..environment import unknown_variables
 from . import (
     access_keys,
+    archive,
     backup,
     bulk_cancellations,
     checkpoints,
@@ -107,6 +108,7 @@ app.command()(explain.explain)
 app.command()(verify)
 app.command()(backup.backup)
 app.add_typer(checkpoints.app, name="checkpoint")
+app.add_typer(archive.app, name="archive")
 app.add_typer(settlements.app, name="period")
 app.command()(invoice_lines.invoice_lines)
 app.add_typer(access_keys.app, name="key")

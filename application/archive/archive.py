@@ -1,0 +1,99 @@
+"""An archive that was exported: its segments, and their verification without the ledger."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...domain.errors import InvalidArchive
+from ..checkpoints.checkpoint_file import CheckpointFile
+from ..checkpoints.keys import PublicKey
+from ..checkpoints.paths import require_path
+from .manifest import ArchiveSegment, Manifest
+from .results import ArchiveVerification
+
+if TYPE_CHECKING:
+    from .destinations import Destination
+    from .ledger_rows import RowReader
+
+INSTALL_HINT = "An archive needs an extra: pip install 'tallybook[archive]'."
+_EXTRA_PACKAGES = ("obstore", "pyarrow")
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Do nothing."""
+
+
+def require_extra() -> None:
+    """Raise InvalidArchive if the packages of the extra `archive` are not installed."""
+    if any(find_spec(package) is None for package in _EXTRA_PACKAGES):
+        raise InvalidArchive(INSTALL_HINT, field="destination")
+
+
+class Archive:
+    """The archive at a destination: the path of a folder, a URL, or a store of the package obstore."""
+
+    def __init__(self, destination: "Destination") -> None:
+        self._destination = destination
+
+    @classmethod
+    def open(cls, destination: str | Path | object) -> "Archive":
+        """Open the archive at `destination`. Raises InvalidArchive if there is none, or ArchiveUnavailable."""
+        require_extra()
+        from .locations import resolve_destination  # noqa: PLC0415 - an extra
+
+        resolved = resolve_destination(destination)
+        if not resolved.read_manifest().data:
+            raise InvalidArchive(
+                f"There is no archive at {resolved.location}; create it with 'tallybook archive export'.",
+                field="destination",
+                value=resolved.location,
+            )
+        return cls(resolved)
+
+    @property
+    def location(self) -> str:
+        """The path or the URL of the archive."""
+        return self._destination.location
+
+    @property
+    def segments(self) -> Sequence[ArchiveSegment]:
+        """The segments, in the order of their positions, as the manifest has them now. Raises ArchiveMismatch."""
+        return tuple(self._manifest().segments)
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The paths or URLs of the segments' Parquet files, for other programs to read."""
+        return [self._destination.url(segment.file) for segment in self.segments]
+
+    @property
+    def last_position(self) -> int:
+        """The last archived position. Raises ArchiveMismatch."""
+        return self._manifest().last
+
+    def verify(
+        self,
+        *,
+        checkpoints: str | Path | None = None,
+        key: str | Path | None = None,
+        ledger: "RowReader | None" = None,
+        progress: Callable[[int, int], None] = no_progress,
+    ) -> ArchiveVerification:
+        """Verify each file, row and hash, and return all differences.
+
+        With `checkpoints`, the path of a checkpoint file, the archived events must have the roots of the checkpoints;
+        with `key`, a public key or its file, every checkpoint must be signed by it. `metering.archive.verify` compares
+        the events with the ledger too. Raises InvalidCheckpointFile, InvalidSigningKey or ArchiveUnavailable.
+        """
+        from .verify import Verifier  # noqa: PLC0415 - an extra
+
+        signed_checkpoints = None
+        if checkpoints is not None:
+            signed_checkpoints = CheckpointFile(require_path(checkpoints, "checkpoints")).read_nonempty()
+            if key is not None:
+                signed_checkpoints.require_signatures(PublicKey.load(key))
+        parsed = [signed.checkpoint for signed in signed_checkpoints.all] if signed_checkpoints is not None else []
+        return Verifier(self._destination, parsed, ledger, progress).run()
+
+    def _manifest(self) -> Manifest:
+        return Manifest.parse(self._destination.read_manifest().data, self.location)

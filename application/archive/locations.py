@@ -1,0 +1,31 @@
+"""Where an archive is, as callers state it."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ...domain.errors import InvalidArchive
+from ...domain.plain_types import plain_text
+from ...domain.text import abbreviated_repr
+from ..checkpoints.paths import require_path
+from .destinations import Destination
+from .folder import FolderDestination
+from .object_store import ObjectStoreDestination, is_object_store, open_object_store
+
+
+def resolve_destination(destination: object) -> Destination:
+    """Return the destination of a path, a URL, or an object store of the package obstore. Raise InvalidArchive."""
+    if is_object_store(destination):
+        return ObjectStoreDestination(destination)
+    text = plain_text(destination)
+    if text is None or "://" not in text:
+        return FolderDestination(require_path(destination, "destination"))
+    parts = urlsplit(text)
+    if parts.scheme != "file":
+        return ObjectStoreDestination(open_object_store(text), text)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise InvalidArchive(
+            f"{abbreviated_repr(text)} is not the URL of a folder: write file:///an/absolute/path.",
+            field="destination",
+            value=text,
+        )
+    return FolderDestination(Path(unquote(parts.path)))

@@ -1,0 +1,134 @@
+"""An archive in an object store, through the package obstore.
+
+A store has no locks. Instead, a segment is only created if there is none of its name, and the manifest is only replaced
+if it is still the one that was read. So of two exports at once, one stores a segment, and the other starts again.
+"""
+
+import io
+import tempfile
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, BinaryIO
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
+from obstore.store import from_url
+
+from ...domain.errors import ArchiveUnavailable, InvalidArchive
+from .destinations import ConcurrentExport, StoredManifest
+from .layout import FOLDER, MANIFEST
+
+_STORES = ("MemoryStore", "S3Store", "GCSStore", "AzureStore", "LocalStore", "HTTPStore")
+
+
+def is_object_store(value: object) -> bool:
+    """Return whether this is a store of obstore."""
+    return type(value).__name__ in _STORES and type(value).__module__.startswith("obstore")
+
+
+def open_object_store(url: str) -> Any:
+    """Return the store of a URL, such as s3://bucket/prefix. Raise InvalidArchive.
+
+    Credentials and options are those of the environment, such as AWS_ACCESS_KEY_ID.
+    """
+    try:
+        return from_url(url)
+    except (BaseError, OSError, ValueError) as error:
+        raise InvalidArchive(
+            f"There can be no archive at {url!r}: {_reason(error)}. Use a folder, or a URL like s3://bucket/prefix.",
+            field="destination",
+            value=url,
+        ) from error
+
+
+class ObjectStoreDestination:
+    """A prefix of an object store."""
+
+    def __init__(self, store: Any, url: str | None = None) -> None:
+        self._store = store
+        self._url = repr(store) if url is None else url.rstrip("/")
+
+    @property
+    def location(self) -> str:
+        """Return the URL."""
+        return self._url
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Exclude no other export: each change is conditional."""
+        return nullcontext()
+
+    def read_manifest(self) -> StoredManifest:
+        """Return the manifest, and its ETag and version."""
+        with self._reported(MANIFEST):
+            try:
+                result = obstore.get(self._store, MANIFEST)
+            except FileNotFoundError:
+                return StoredManifest(b"")
+            version = {"e_tag": result.meta["e_tag"], "version": result.meta["version"]}
+            return StoredManifest(bytes(result.bytes()), version)
+
+    def replace_manifest(self, data: bytes, previous: StoredManifest) -> None:
+        """Replace the manifest if it is still the previous one. Raise ConcurrentExport."""
+        mode: Any = "create" if previous.version is None else previous.version
+        with self._reported(MANIFEST):
+            obstore.put(self._store, MANIFEST, data, mode=mode, use_multipart=False)
+
+    def file_names(self) -> Iterable[str]:
+        """Return the names of the objects in the folder of segments."""
+        with self._reported(FOLDER):
+            pages: Any = obstore.list(self._store, f"{FOLDER}/")  # pyright: ignore[reportUnknownMemberType]
+            return [entry["path"] for entries in pages for entry in entries]
+
+    def add_segment(self, name: str, write: Callable[[BinaryIO], None]) -> None:
+        """Store what `write` writes, by way of a temporary file. Raise ConcurrentExport if there is such a segment."""
+        with tempfile.TemporaryFile() as file:
+            try:
+                write(file)
+            except OSError as error:
+                raise ArchiveUnavailable(
+                    f"A temporary file in {tempfile.gettempdir()} can't be written: {error.strerror or error}.",
+                    field="destination",
+                    value=self.location,
+                ) from error
+            file.seek(0)
+            with self._reported(name):
+                obstore.put(self._store, name, file, mode="create", use_multipart=False)
+
+    def open_segment(self, name: str) -> BinaryIO:
+        """Load a segment."""
+        with self._reported(name):
+            return io.BytesIO(obstore.get(self._store, name).bytes())
+
+    def delete_segment(self, name: str) -> None:
+        """Delete a segment."""
+        with self._reported(name):
+            obstore.delete(self._store, name)
+
+    def url(self, name: str) -> str:
+        """Return the URL of an object."""
+        return f"{self._url}/{name}"
+
+    @contextmanager
+    def _reported(self, name: str) -> Generator[None]:
+        """Raise ConcurrentExport if a condition isn't met, and ArchiveUnavailable for other errors of the store."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise ConcurrentExport(name) from error
+        except NotSupportedError as error:
+            raise InvalidArchive(
+                f"{self.location} has no conditional writes, which an export needs: {_reason(error)}.",
+                field="destination",
+                value=self.location,
+            ) from error
+        except (BaseError, OSError) as error:
+            raise ArchiveUnavailable(
+                f"{self.location} can't be used: {_reason(error)}.", field="destination", value=self.location
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of a message; the other lines of obstore's messages are for debugging."""
+    return (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")

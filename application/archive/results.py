@@ -1,0 +1,51 @@
+"""The results of exporting and verifying an archive: plain values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveExport:
+    """The result of an export: what it added, and what the archive contains now.
+
+    `rows` events were added in `segments` files of `bytes` bytes together. `last_position` is the last archived
+    position, and `root` the root of the Merkle tree of all archived events in base64, as in a checkpoint.
+    """
+
+    destination: str
+    segments: int
+    rows: int
+    bytes: int
+    last_position: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveDifference:
+    """What is wrong with a file of an archive, and at which positions, if that is known."""
+
+    file: str
+    first_position: int | None
+    last_position: int | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveVerification:
+    """The result of verifying an archive. It is unchanged if there are no `differences`.
+
+    It has `rows` events in `segments` files. The first `matching_checkpoints` of the `checkpoints` that cover archived
+    events match; the last of them covers `checkpointed_rows`. `is_compared_with_ledger` is whether each event was
+    compared with that of the ledger. `warnings` are what the next export corrects.
+    """
+
+    destination: str
+    segments: int
+    rows: int
+    last_position: int
+    root: str | None
+    checkpoints: int
+    matching_checkpoints: int
+    checkpointed_rows: int
+    is_compared_with_ledger: bool
+    differences: tuple[ArchiveDifference, ...]
+    warnings: tuple[str, ...]
