@@ -14,6 +14,8 @@ from .postgres import Database, database
 TESTS = Path(__file__).parent
 
 MARKERS = {
+    "archive/test_columns.py": "fast",
+    "archive/test_ranges.py": "fast",
     "cases": "fast",
     "checkpoints/test_merkle.py": "fast",
     "checkpoints/test_proofs.py": "fast",
@@ -26,6 +28,9 @@ MARKERS = {
     "http/test_times.py": "fast",
     "projections": "fast",
     "scenarios": "fast",
+    "archive/test_interrupted.py": "slow",
+    "archive/test_killed.py": "slow",
+    "archive/test_object_stores.py": "slow",
     "architecture/test_tools.py": "slow",
     "docs": "slow",
     "faults": "slow",

@@ -12,7 +12,7 @@ import msgspec
 from ...domain.meter import STREAM_PREFIX as METER_PREFIX
 from ...projections.ports import CANCELLATION_TOPICS, USAGE_RECORDED
 from ..storage.ports import PositionedEventRow
-from .arrow import pa
+from .arrow import compute, pa
 from .ledger_rows import RowPage
 
 TIME: Any = pa.timestamp("us", tz="UTC")
@@ -93,11 +93,22 @@ def decode_columns(rows: Sequence[PositionedEventRow]) -> list[Any]:
     ]
 
 
+def lines_of_objects(states: Sequence[bytes]) -> bytes | None:
+    """Return the states as lines, or None if one of them contains a newline or is not an object.
+
+    Each line starts with `{` and ends with `}`. No JSON document contains `}`, a newline and `{`, so each line has at
+    least one document, and with as many documents as lines exactly one.
+    """
+    lines, array = b"\n".join(states), pa.array(states, pa.binary())
+    is_object = compute.and_(compute.starts_with(array, "{"), compute.ends_with(array, "}"))
+    return lines if lines.count(b"\n") == len(states) - 1 and compute.all(is_object).as_py() else None
+
+
 def _decode_states(rows: Sequence[PositionedEventRow]) -> list[_State]:
     """Decode all states at once; if that fails, one by one to find the one that can't be decoded."""
-    lines = b"\n".join(row[4] for row in rows)
+    lines = lines_of_objects([row[4] for row in rows])
     try:
-        if lines.count(b"\n") == len(rows) - 1 and len(states := _decode_lines(lines)) == len(rows):
+        if lines is not None and len(states := _decode_lines(lines)) == len(rows):
             return states
     except (msgspec.MsgspecError, UnicodeDecodeError):
         pass

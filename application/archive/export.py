@@ -124,7 +124,7 @@ class Exporter:
         """Return the line of a stored segment that no line names yet, if it has the events of the ledger."""
         first = manifest.last + 1
         hashes = TreeRange(first - 1)
-        if last <= head:
+        if last <= self._present_head(head):
             for page in ledger_pages(self._ledger, first, last):
                 hashes.extend(leaf_hashes(page.rows))
         with self._destination.open_segment(name) as file:
@@ -143,7 +143,7 @@ class Exporter:
         """Raise ArchiveMismatch if the last archived event is not that of the ledger."""
         if not manifest.segments:
             return
-        if manifest.last > head:
+        if manifest.last > (head := self._present_head(head)):
             raise self._mismatch(
                 f"The archive {self._destination.location} ends at position {manifest.last}, but the ledger at {head}: "
                 "it is the archive of another ledger, or the ledger was restored from a backup."
@@ -159,6 +159,10 @@ class Exporter:
                 f"The archive {self._destination.location} has another event at position {manifest.last} than the "
                 "ledger: it is the archive of another ledger, or one of them was changed."
             )
+
+    def _present_head(self, head: int) -> int:
+        """Return the present head of the ledger: another export may have found a longer ledger than this one."""
+        return max(head, self._ledger.head())
 
     def _mismatch(self, message: str) -> ArchiveMismatch:
         return ArchiveMismatch(message, field="destination", value=self._destination.location)

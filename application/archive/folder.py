@@ -74,8 +74,12 @@ class FolderDestination:
 
     def open_segment(self, name: str) -> BinaryIO:
         """Open a segment."""
-        with _reported(self.path / name):
+        try:
             return (self.path / name).open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unavailable(self.path / name, error) from error
 
     def delete_segment(self, name: str) -> None:
         """Delete a segment."""
@@ -111,12 +115,13 @@ class FolderDestination:
 
 @contextmanager
 def _reported(path: Path) -> Generator[None]:
-    """Raise ArchiveUnavailable for an error of the operating system, except FileNotFoundError."""
+    """Raise ArchiveUnavailable for an error of the operating system."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
-        raise ArchiveUnavailable(
-            f"{path} can't be used: {error.strerror or error}.", field="destination", value=str(path)
-        ) from error
+        raise _unavailable(path, error) from error
+
+
+def _unavailable(path: Path, error: OSError) -> ArchiveUnavailable:
+    message = f"{path} can't be used: {error.strerror or error}."
+    return ArchiveUnavailable(message, field="destination", value=str(path))

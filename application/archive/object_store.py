@@ -64,7 +64,7 @@ class ObjectStoreDestination:
                 result = obstore.get(self._store, MANIFEST)
             except FileNotFoundError:
                 return StoredManifest(b"")
-            version = {"e_tag": result.meta["e_tag"], "version": result.meta["version"]}
+            version = {name: result.meta[name] for name in ("e_tag", "version") if result.meta[name] is not None}
             return StoredManifest(bytes(result.bytes()), version)
 
     def replace_manifest(self, data: bytes, previous: StoredManifest) -> None:
@@ -117,7 +117,7 @@ class ObjectStoreDestination:
             raise
         except (AlreadyExistsError, PreconditionError) as error:
             raise ConcurrentExport(name) from error
-        except NotSupportedError as error:
+        except (NotSupportedError, NotImplementedError) as error:
             raise InvalidArchive(
                 f"{self.location} has no conditional writes, which an export needs: {_reason(error)}.",
                 field="destination",

@@ -10,7 +10,7 @@ from typing import Any
 from ...projections.ports import USAGE_RECORDED
 from ..storage.ports import PositionedEventRow
 from .arrow import compute, json, pa
-from .columns import DECODED_COLUMNS, decode_columns
+from .columns import DECODED_COLUMNS, decode_columns, lines_of_objects
 from .ledger_rows import RowPage
 
 MAX_PAYLOAD_KEYS = 32
@@ -23,18 +23,19 @@ _FIELDS = ("recorded_at", "event_name", "payload", "occurred_at")
 class ColumnDecoder:
     """Decodes the columns of pages. It remembers the keys of payloads, which Arrow has to know in advance."""
 
-    def __init__(self) -> None:
-        self._keys: list[str] = []
+    def __init__(self, min_usage: int = MIN_USAGE) -> None:
+        self._min_usage = min_usage
+        self.payload_keys: list[str] = []
 
     def decode(self, page: RowPage) -> list[Any]:
         """Return the arrays of DECODED_COLUMNS. Raise UnreadableState."""
         rows, (_, _, _, topics, states) = page
         usage_count = topics.count(USAGE_RECORDED)
-        if usage_count < max(MIN_USAGE, len(rows) // 2):
+        if usage_count < max(self._min_usage, len(rows) // 2):
             return decode_columns(rows)
         if usage_count < len(rows):
             states = [row[4] for row in rows if row[3] == USAGE_RECORDED]
-        usage = self._decode_usage(states)
+        usage = self.decode_usage(states)
         if usage is None:
             return decode_columns(rows)
         if usage_count == len(rows):
@@ -46,31 +47,27 @@ class ColumnDecoder:
             for usage_column, other_column in zip(usage, others, strict=True)
         ]
 
-    def _decode_usage(self, states: Sequence[bytes]) -> list[Any] | None:
-        """Return the columns of these states of recorded usage, or None if Arrow doesn't read each as its own line.
-
-        Each line starts with `{` and ends with `}`. No JSON document contains `}`, a newline and `{`, so each line has
-        at least one document, and with as many documents as lines exactly one.
-        """
-        lines, count = b"\n".join(states), len(states)
-        if lines.count(b"\n") != count - 1 or not _are_objects(states):
+    def decode_usage(self, states: Sequence[bytes]) -> list[Any] | None:
+        """Return the columns of these states of recorded usage, or None if Arrow can't read each of them."""
+        lines, count = lines_of_objects(states), len(states)
+        if lines is None:
             return None
         table = self._read(lines)
         if table is None or table.num_rows != count or any(table.column(name).null_count for name in _FIELDS):
             return None
         columns = {name: _one_array(table.column(name)) for name in _FIELDS}
-        values = [columns["payload"].field(key) for key in self._keys]
+        values = [columns["payload"].field(key) for key in self.payload_keys]
         has_null = any(array.null_count for array in values)
         if not values or (has_null and b":null" in lines):  # null means that a key is missing
             return None
-        payload = (_maps_with_missing_keys if has_null else _maps)(tuple(self._keys), values)
+        payload = (_maps_with_missing_keys if has_null else _maps)(tuple(self.payload_keys), values)
         null_positions = pa.nulls(count, pa.int64())
         return [columns["recorded_at"], columns["event_name"], columns["occurred_at"], null_positions, payload]
 
     def _read(self, lines: bytes) -> Any | None:
         """Return the table of the lines, with a column for each key of the payloads. Read again if there are more."""
         for _ in range(2):
-            payload_type = pa.struct([pa.field(key, pa.string()) for key in self._keys])
+            payload_type = pa.struct([pa.field(key, pa.string()) for key in self.payload_keys])
             schema = pa.schema(
                 [(name, payload_type if name == "payload" else DECODED_COLUMNS.field(name).type) for name in _FIELDS]
             )
@@ -86,9 +83,9 @@ class ColumnDecoder:
             keys = [field.name for field in table.schema.field("payload").type]
             if table.num_columns != len(_FIELDS) or len(keys) > MAX_PAYLOAD_KEYS:
                 return None
-            if len(keys) == len(self._keys):
+            if len(keys) == len(self.payload_keys):
                 return table
-            self._keys = sorted(keys)  # Arrow has guessed the types of the new ones
+            self.payload_keys = sorted(keys)  # Arrow has guessed the types of the new ones
         return None
 
 
@@ -132,13 +129,6 @@ def _merged_order(rows: Sequence[PositionedEventRow], usage_count: int) -> Any:
     """Return the indices that put the rows of usage, followed by the other rows, into the order of the page."""
     usage, others = iter(range(usage_count)), iter(range(usage_count, len(rows)))
     return pa.array([next(usage if row[3] == USAGE_RECORDED else others) for row in rows], pa.int32())
-
-
-def _are_objects(states: Sequence[bytes]) -> bool:
-    """Return whether each state starts with `{` and ends with `}`."""
-    array = pa.array(states, pa.binary())
-    is_object = compute.and_(compute.starts_with(array, "{"), compute.ends_with(array, "}"))
-    return compute.all(is_object).as_py()
 
 
 def _one_array(column: Any) -> Any:

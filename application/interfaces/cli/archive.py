@@ -2,6 +2,7 @@
 
 import re
 import signal
+import sys
 import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager
@@ -116,6 +117,7 @@ def _export_every(service: "ArchiveService", destination: str, interval_seconds:
             while True:
                 try:
                     confirm_result(_export(service, destination), archive_output.show_export, as_json=as_json)
+                    sys.stdout.flush()
                 except Unavailable as error:
                     print_error(error, as_json=as_json)
                 time.sleep(interval_seconds)

@@ -1,0 +1,102 @@
+"""Archives in object stores: one that speaks the protocol of S3, and others of obstore."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import httpx2
+import obstore
+import pytest
+from moto.server import ThreadedMotoServer
+from obstore.store import LocalStore, S3Store
+from tallybook.application import Archive, ArchiveUnavailable, InvalidArchive
+from tallybook.application.archive.destinations import ConcurrentExport
+from tallybook.application.archive.locations import resolve_destination
+
+from .ledgers import archived_rows, export, record, stored_rows
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """Start a server that speaks the protocol of S3, and return its URL."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Create a bucket, set the environment for it as operators do, and return its URL."""
+    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{os.urandom(4).hex()}"
+    httpx2.put(f"{endpoint}/{bucket}").raise_for_status()
+    return f"s3://{bucket}/usage"
+
+
+def test_an_archive_in_s3(url: str, bucket: str) -> None:
+    """Exported again and again, read by its manifest, and verified."""
+    for first, last in ((1, 9), (10, 20), (21, 21)):
+        record(url, first, last)
+        assert export(url, bucket, 8).last_position == last + 1
+    assert archived_rows(bucket) == stored_rows(url)
+    archive = Archive.open(bucket)
+    assert archive.files[0] == f"{bucket}/events/000000000001-000000000008.parquet"
+    assert archive.verify().differences == ()
+
+
+def write_something(file: BinaryIO) -> None:
+    """Write the content of a segment of another export."""
+    file.write(b"something")
+
+
+def test_writes_to_s3_are_conditional(url: str, bucket: str) -> None:
+    """A segment is created once, and a manifest that another export has replaced is not replaced."""
+    record(url, 1, 9)
+    export(url, bucket)
+    destination = resolve_destination(bucket)
+    stored = destination.read_manifest()
+    with pytest.raises(ConcurrentExport):
+        destination.add_segment("events/000000000001-000000000010.parquet", write_something)
+    destination.replace_manifest(stored.data + b"\n", stored)
+    with pytest.raises(ConcurrentExport):
+        destination.replace_manifest(stored.data, stored)
+    assert destination.read_manifest().data == stored.data + b"\n"
+
+
+def test_errors_of_a_store_are_reported(url: str, bucket: str) -> None:
+    """They can be temporary; the message is that of the store."""
+    record(url, 1, 1)
+    with pytest.raises(ArchiveUnavailable, match="s3://no-such-bucket/usage can't be used: "):
+        export(url, "s3://no-such-bucket/usage")
+    with pytest.raises(InvalidArchive, match="There is no archive at s3://"):
+        Archive.open(bucket)
+
+
+def test_a_store_without_conditional_writes_is_rejected(url: str, tmp_path: Path) -> None:
+    """Two exports could overwrite each other's manifest in it. As a folder, the same place has a lock."""
+    record(url, 1, 1)
+    store = LocalStore(str(tmp_path / "archive"), mkdir=True)
+    export(url, store)
+    record(url, 2, 2)
+    with pytest.raises(InvalidArchive, match="has no conditional writes, which an export needs"):
+        export(url, store)
+
+
+def test_a_store_with_other_options(url: str, endpoint: str, bucket: str) -> None:
+    """Credentials and options that a URL doesn't have are given by a store of obstore."""
+    record(url, 1, 1)
+    name = bucket.removeprefix("s3://").partition("/")[0]
+    store = S3Store(
+        name, prefix="other", endpoint=endpoint, client_options={"allow_http": True}, region="us-east-1",
+        access_key_id="test", secret_access_key="test",
+    )  # fmt: skip
+    export(url, store)
+    assert obstore.head(store, "manifest.jsonl")["size"] > 0
+    assert archived_rows(store) == stored_rows(url)

@@ -1,0 +1,91 @@
+"""The `archive` commands."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..waiting import wait_until
+from .command_line import CommandLine
+
+CHECKPOINTS = ("--checkpoints", "usage.checkpoints")
+
+
+@pytest.fixture
+def tallybook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    """Return a ledger of three events with a checkpoint; the commands run in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    line = CommandLine(tmp_path)
+    line.run("meter", "configure", "tokens", "--customer-key", "customer", "--value-key", "tokens")
+    for number in (2, 3):
+        line.run("record", "tokens", "customer=acme", f"tokens={number}", "--identifier", f"req-{number}")
+    line.run("checkpoint", "create", *CHECKPOINTS)
+    return line
+
+
+def test_a_ledger_is_exported_and_verified(tallybook: CommandLine) -> None:
+    """The root that is printed is that of the checkpoint."""
+    exported, root = tallybook.lines("archive", "export", "archive")
+    assert exported.startswith("exported: 3 events in 1 segment of ")
+    assert exported.endswith(" bytes; archive ends at position 3")
+    assert root.removeprefix("root ") in Path("usage.checkpoints").read_text()
+    assert tallybook.lines("archive", "export", "archive") == ["nothing to export: archive ends at position 3"]
+    assert tallybook.lines("archive", "verify", "archive", *CHECKPOINTS, "--against-ledger") == [
+        "3 events in 1 segment up to position 3",
+        "1 of 1 checkpoints match; those that end in the archive cover 3 events",
+        "compared with the ledger",
+        "all equal",
+    ]
+
+
+def test_results_as_json(tallybook: CommandLine) -> None:
+    """With the names of the Python API."""
+    result = tallybook.run_json("archive", "export", "archive")
+    assert (result["destination"], result["segments"], result["rows"], result["last_position"]) == ("archive", 1, 3, 3)
+    verification = tallybook.run_json("archive", "verify", "archive")
+    assert (verification["rows"], verification["root"], verification["differences"]) == (3, result["root"], [])
+
+
+def test_a_changed_archive_is_reported(tallybook: CommandLine) -> None:
+    """The exit status is 1, and each line names a file and positions."""
+    tallybook.run("archive", "export", "archive")
+    (segment,) = Path("archive/events").iterdir()
+    data = bytearray(segment.read_bytes())
+    data[300] ^= 1
+    segment.write_bytes(data)
+    output = tallybook.run("archive", "verify", "archive", status=1).stdout
+    assert f"differs: events/{segment.name}, positions 1 to 3: " in output
+    (difference, *_) = tallybook.run_json("archive", "verify", "archive", status=1)["differences"]
+    assert (difference["file"], difference["first_position"], difference["last_position"]) == (
+        f"events/{segment.name}", 1, 3,
+    )  # fmt: skip
+
+
+def test_errors(tallybook: CommandLine) -> None:
+    """Each has a code and the name of the argument."""
+    assert tallybook.run_error("archive", "verify", "archive") == ("invalid_archive", "destination")
+    tallybook.run("archive", "export", "archive")
+    Path("archive/manifest.jsonl").write_text("{}\n")
+    assert tallybook.run_error("archive", "export", "archive") == ("archive_mismatch", "destination")
+    tallybook.run("archive", "export", "archive", "--every", "0s", status=2)
+    tallybook.run("archive", "export", "archive", "--every", "hourly", status=2)
+    tallybook.run("archive", "verify", "archive", "--key", "x", status=2)
+
+
+def test_export_at_intervals_until_it_is_stopped(tallybook: CommandLine, tmp_path: Path) -> None:
+    """A line is printed for each export. Signals end it with exit status 0."""
+    command = [sys.executable, "-m", "tallybook", "archive", "export", "archive", "--ledger", tallybook.url]
+    output = tmp_path / "output"
+    with output.open("wb") as file, subprocess.Popen([*command, "--every", "1s"], stdout=file) as process:
+        try:
+            wait_until(lambda: "exported: 3 events" in output.read_text())
+            tallybook.run("record", "tokens", "customer=acme", "tokens=4")
+            wait_until(lambda: "exported: 1 event " in output.read_text())
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+    assert output.read_text().endswith("\nstopped\n")
+    assert output.read_text().count("exported") == 2
