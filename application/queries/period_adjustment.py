@@ -1,6 +1,6 @@
 """The adjustment of one closed period: what has changed since it was closed, and since it was last invoiced."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from ...domain.closed_period import ClosedPeriod
 from ...domain.counting import UsageRecord
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
-from ...domain.totals import MAX_UNIQUE_TEXT_LENGTH, Totals, unique_key
+from ...domain.totals import Totals, unique_key
 from ...projections.dimensions import group_order
 from ...projections.models import AsOf
 from ...projections.usage_view import UsageVerdict, UsageView, VerdictChange
@@ -46,16 +46,13 @@ class _Changes:
     def __init__(self, view: UsageView, period: ClosedPeriod, after: int, as_of: AsOf | None) -> None:
         rules, customer_id = period.rules, view.customer_id(period.customer) or 0
 
-        def changes() -> Iterator[VerdictChange]:
-            return view.changes(customer_id, *bounds_of(period), AsOf(position=after), as_of)
-
-        history = list(map(_without_long_text, changes()))
+        changes = view.changes(customer_id, *bounds_of(period), AsOf(position=after), as_of)
+        history = list(map(_without_long_text, changes))
         self.counted_before = [change.before.record for change in history if change.before and change.before.is_counted]
         self.counted_now = [change.now.record for change in history if change.now.is_counted]
         before, now = Totals.with_unique_values(self.counted_before), Totals.with_unique_values(self.counted_now)
         self.quantity_before, self.quantity_now = rules.quantity(before), rules.quantity(now)
-        changed = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
-        self.events = _with_long_texts(changed, changes)
+        self.events = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
 
 
 class AdjustmentCalculator:
@@ -118,10 +115,13 @@ class AdjustmentCalculator:
 
 
 def _without_long_text(change: VerdictChange) -> VerdictChange:
-    """Return a change with a short key in place of a long unique value, so that many of them fit in memory."""
-    if change.before is None or change.now.record.unique_value is None:
-        return change
-    return VerdictChange(_shortened(change.now), _shortened(change.before))
+    """Return a change with a short key in place of a long unique value, so that many of them fit in memory.
+
+    Each change has it: the key of a key is another one, so that texts are compared with texts, and keys with keys.
+    """
+    now = _shortened(change.now)
+    before = now if change.before is change.now else change.before and _shortened(change.before)
+    return VerdictChange(now, before)
 
 
 def _shortened(verdict: UsageVerdict) -> UsageVerdict:
@@ -130,19 +130,6 @@ def _shortened(verdict: UsageVerdict) -> UsageVerdict:
         return verdict
     short = replace(record, unique_value=key)
     return UsageVerdict(short, short if verdict.is_counted else verdict.effective)
-
-
-def _with_long_texts(changed: list[_Change], read_again: Callable[[], Iterator[VerdictChange]]) -> list[_Change]:
-    """Return changes with their whole unique values, which are read again if any of them was shortened."""
-    shortened = {
-        change.event.now.record.position
-        for change in changed
-        if change.event.before is not None and len(change.event.now.record.unique_value or "") > MAX_UNIQUE_TEXT_LENGTH
-    }
-    if not shortened:
-        return changed
-    whole = {change.now.record.position: change for change in read_again() if change.now.record.position in shortened}
-    return [change._replace(event=whole.get(change.event.now.record.position, change.event)) for change in changed]
 
 
 def _add_settled_steps(roll_forward: "_RollForwardParts", view: UsageView, period: ClosedPeriod) -> Decimal:

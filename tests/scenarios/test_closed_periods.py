@@ -464,3 +464,23 @@ def test_long_unique_values_are_whole_in_an_adjustment(ledger: Ledger) -> None:
     (adjustment,) = ledger.metering.periods.adjustments("users")
     changes = {event.identifier: (event.unique_value, event.change) for event in adjustment.events}
     assert changes == {"a": (texts["a"], -1), "b": (texts["b"], -1), "again": (texts["b"], 1), "late": (texts["c"], 1)}
+
+
+def test_a_long_unique_value_is_owed_once(ledger: Ledger) -> None:
+    """A text that was used before the closing, or before a settlement, is no new one afterwards."""
+    billed, late = "b" * 65, "l" * 65
+    ledger.given(f"""
+        meter  users  unique_count
+        10:00  acme users {billed}
+        close  acme users 10 11  at=11T01:00
+        10:30  acme users {billed}  recorded=11T02:00
+        10:31  acme users {late}    recorded=11T02:01
+    """)
+    (adjustment,) = ledger.metering.periods.adjustments("users")
+    assert (adjustment.quantity, adjustment.difference) == (2, 1)
+    ledger.given(f"""
+        settle  acme users 10 11  document=INV-2
+        10:32   acme users {late}  recorded=11T02:02
+    """)
+    (adjustment,) = ledger.metering.periods.adjustments("users")
+    assert (adjustment.quantity, adjustment.difference) == (2, 0)
