@@ -13,10 +13,10 @@ from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, 
 from ..domain.errors import (
     AccessKeyNotFound,
     AdjustmentNotFound,
-    BackupNotSupported,
     ArchiveInUse,
     ArchiveMismatch,
     ArchiveUnavailable,
+    BackupNotSupported,
     BillingRunInProgress,
     CancellationNotFound,
     CheckpointMismatch,
@@ -92,10 +92,10 @@ from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
 from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
-from .async_metering import AsyncMetering
 from .archive.archive import Archive
 from .archive.manifest import ArchiveSegment
 from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification
+from .async_metering import AsyncMetering
 from .billing_results import (
     BillingRunResult,
     BillingRunView,
@@ -161,9 +161,6 @@ __all__ = [
     "AdjustmentNotFound",
     "All",
     "AnyOf",
-    "AsyncMetering",
-    "Backup",
-    "BackupNotSupported",
     "Archive",
     "ArchiveDifference",
     "ArchiveExport",
@@ -172,6 +169,9 @@ __all__ = [
     "ArchiveSegment",
     "ArchiveUnavailable",
     "ArchiveVerification",
+    "AsyncMetering",
+    "Backup",
+    "BackupNotSupported",
     "BillingCycle",
     "BillingRunInProgress",
     "BillingRunResult",

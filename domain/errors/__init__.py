@@ -72,10 +72,10 @@ from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidA
 __all__ = [
     "AccessKeyNotFound",
     "AdjustmentNotFound",
-    "BackupNotSupported",
     "ArchiveInUse",
     "ArchiveMismatch",
     "ArchiveUnavailable",
+    "BackupNotSupported",
     "BillingRunInProgress",
     "CancellationNotFound",
     "CheckpointMismatch",
