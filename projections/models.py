@@ -76,12 +76,14 @@ class RawPage(NamedTuple):
 
     Each line of `usage_json` is a chunk: the states of its meter events, separated by commas, with NON_USAGE_MARKER in
     place of each other event. That is the content of a JSON array if all states are valid JSON, which isn't checked
-    yet. If the page is too long for the database, it is empty and ends at the position before it.
+    yet. If the page is too long for the database, it is empty and ends at the position before it. `last_event` is the
+    event at the last position, if it was read as well.
     """
 
     usage_json: bytes
     other_events: Sequence[LedgerEvent]
     last_position: int
+    last_event: LedgerEvent | None = None
 
 
 class AsOf(NamedTuple):

@@ -18,7 +18,7 @@ from .blocks import BucketKey, UsageBlock
 from .deltas import MeterDelta, PartDelta, compute_delta
 from .fold import fold_page
 from .high_water_marks import HighWaterMark
-from .models import CHUNK_SIZE, Bucket, CancellationMark, FoldedRules, PinnedRules, ProjectedMeter, RawPage
+from .models import CHUNK_SIZE, Bucket, CancellationMark, FoldedRules, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 from .page_reader import LedgerPage, PageReader, RowAccessUnavailable, no_row_access
 from .parallel_pages import Call, PageSpan, ParallelPages
 from .ports import BulkLedgerReader, WorkerPoolProvider
@@ -28,13 +28,14 @@ from .stored_events import METER_TOPICS
 class FoldedPage(NamedTuple):
     """The delta of each meter, the position of the last folded event, and the high-water marks of the page's events.
 
-    `latest` is the latest time of recording of these events.
+    `latest` is the latest time of recording of these events. `last_event` is the last one of them, if it was read.
     """
 
     position: int
     deltas: Sequence[MeterDelta]
     marks: Sequence[HighWaterMark]
     latest: int
+    last_event: LedgerEvent | None = None
 
 
 class _WorkerPartDelta(NamedTuple):
@@ -202,7 +203,10 @@ class PageProjector:
             self._reader.prefetch(ledger_page.end)
         page_usage = fold_page(ledger_page, meters, customer_ids, pinned)
         deltas, marks = [compute_delta(meter_usage) for meter_usage in page_usage.changed], page_usage.marks
-        return FoldedPage(ledger_page.position, deltas, marks.marks, marks.latest)
+        last_event = ledger_page.last_event
+        if last_event is not None and last_event[0] != ledger_page.position:
+            last_event = None
+        return FoldedPage(ledger_page.position, deltas, marks.marks, marks.latest, last_event)
 
     def _fold_in_worker(self, meters: MetersByName, span: PageSpan, page: RawPage, call: Call) -> bytes:
         # Folding recorded meter events doesn't need the history of the rules.

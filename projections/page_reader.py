@@ -58,7 +58,8 @@ class LedgerPage:
     """The decoded events of a page, to iterate once.
 
     `position` is that of the last event so far, `end` that of the last event of the page. `other_events` are the stored
-    events that record no usage. `read_rows` reads rows of the ledger if a chunk can't be decoded at once.
+    events that record no usage, `last_event` the last one of the page if it was read. `read_rows` reads rows of the
+    ledger if a chunk can't be decoded at once.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class LedgerPage:
         self.position = after
         self.end = min(page.last_position, self._until)
         self.other_events = page.other_events
+        self.last_event = page.last_event
         self._row_reader = read_rows
         self._page = page
 

@@ -160,11 +160,13 @@ class Projector:
         if position >= head:
             return None  # another process was faster
         until = head if until is None else until
-        reached, deltas, marks, latest = page_projector.fold_next(
+        reached, deltas, marks, latest, last_event = page_projector.fold_next(
             position, until, reader.meters(), customer_ids, reader.pinned()
         )
         marks = marks_after(reader.latest_recorded_at(), marks) if marks else ()
-        fingerprint = None if reached == position else event_fingerprint(self.ledger, reached)
+        fingerprint = None
+        if reached != position:
+            fingerprint = _fingerprint(last_event) if last_event else event_fingerprint(self.ledger, reached)
         if fingerprint is None:
             if position < min(head, until):
                 raise ledger_gap_error(position + 1)

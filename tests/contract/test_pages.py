@@ -137,7 +137,7 @@ def test_a_page_too_long_for_the_store_is_read_row_by_row(
     limit(monkeypatch, 20_000)
     with store.metering() as metering, store.components() as (ledger, views):
         record_history(metering, 200)
-        usage_json, others, last = ledger.read_page_bulk(0, 10_000)
+        usage_json, others, last, _ = ledger.read_page_bulk(0, 10_000)
         assert (usage_json, last) == (b"", 0)
         assert others
         assert read_bulk(ledger, 10_000) == row_by_row(ledger)

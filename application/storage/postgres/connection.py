@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 import eventsourcing.postgres
@@ -26,7 +26,7 @@ from .settings import PostgresSettings
 
 Result = TypeVar("Result")
 TransactionMode = Literal["statement", "read", "write"]
-Prepare = Callable[[Connection[Any], Cursor[Any]], Result]
+Prepare = Callable[[MonitoredConnection, Cursor[Any]], Result]
 
 IDLE_TIMEOUT_SECONDS = 60
 """The server ends a write transaction that is idle for longer, so that it does not block other clients."""
@@ -102,7 +102,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
     @contextmanager
     def transaction_for(
         self, mode: TransactionMode, begin_sql: str = "", end_sql: str = ""
-    ) -> Generator[Connection[Any]]:
+    ) -> Generator[MonitoredConnection]:
         """Start a transaction on a connection of the pool. A write transaction is committed at the end.
 
         `begin_sql` and `end_sql` are executed in the same round trips as BEGIN and COMMIT. Raise LedgerUnavailable,
@@ -132,7 +132,11 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
                 if mode == "read":
                     connection.end_read()
                 elif mode == "write":
-                    connection.execute((f"{end_sql}; COMMIT" if end_sql else "COMMIT").encode())
+                    if end_sql:
+                        connection.execute(f"{end_sql}; COMMIT".encode())
+                    else:
+                        connection.execute("COMMIT")
+                        connection.end_pipeline()
             except BaseException as error:
                 self._fail(connection, error)
                 raise
@@ -275,7 +279,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         if self.settings.prepared_statements:  # otherwise a pooler would share the setting with other clients
             connection.execute(f"SET lock_timeout = {max(self._lock_timeout_ms // 2, 1)}".encode())
 
-    def _fail(self, connection: Connection[Any], error: BaseException) -> None:
+    def _fail(self, connection: MonitoredConnection, error: BaseException) -> None:
         """Roll back after an error. Raise LockTimeout, with what holds the lock, if the error is a lock timeout.
 
         A connection to a read-only server is closed, because after a failover it would stay read-only.
@@ -316,8 +320,10 @@ class SingleConnectionDatastore(PostgresDatastore):
             connection.close()
 
 
-def _roll_back(connection: Connection[Any]) -> None:
+def _roll_back(connection: MonitoredConnection) -> None:
     try:
+        with suppress(psycopg.Error):  # the error is known
+            connection.end_pipeline()
         connection.execute("ROLLBACK")
     except psycopg.Error:
         connection.close()  # the connection is lost or unusable

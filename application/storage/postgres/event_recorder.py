@@ -19,7 +19,7 @@ from ....projections.models import LedgerEvent, RawPage
 from ..key_value import EntriesForPositions, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
 from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SqlEventReader
-from .bulk_read import read_page_bulk
+from .bulk_read import MAX_FEW_EVENTS, page_of_events, read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
 from .errors import translate_errors
 from .key_value import PostgresKeyValueStore
@@ -110,6 +110,8 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
     def read_page_bulk(self, after: int, limit: int) -> RawPage:
         """Return up to `limit` events after a position, as one document that PostgreSQL assembles."""
+        if limit <= MAX_FEW_EVENTS:
+            return page_of_events(self.read_page(after, limit), after)
         return read_page_bulk(self.store, after, limit)
 
     @property

@@ -13,6 +13,7 @@ from ..sql_generations import SqlGenerations, tracking_name
 from ..sql_statements import TableName, table_names
 from .connection import PostgresDatastore
 from .errors import translate_errors
+from .monitored_connection import MonitoredConnection
 from .read_model_schema import GENERATION_STATEMENTS
 from .schema import advisory_lock_key
 
@@ -37,7 +38,9 @@ class PostgresTracking(PostgresTrackingRecorder):
 class PostgresGenerations(SqlGenerations):
     """The generations of a ledger's read models, inside one transaction."""
 
-    def __init__(self, datastore: PostgresDatastore, tracking: PostgresTracking, connection: Connection[Any]) -> None:
+    def __init__(
+        self, datastore: PostgresDatastore, tracking: PostgresTracking, connection: MonitoredConnection
+    ) -> None:
         super().__init__(f"{datastore.format_sql('{schema}').as_string()}.")
         self.datastore = datastore
         self.connection = connection

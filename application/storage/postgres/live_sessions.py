@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
-from psycopg import Connection, Cursor
+from psycopg import Cursor
 
 from ....projections.models import LedgerEvent, PinnedRules, ProjectedMeter
 from ..row_codec import decode_pinned
@@ -20,6 +20,7 @@ from .generations import (
     lock_tables_sql,
     lock_writes_sql,
 )
+from .monitored_connection import MonitoredConnection
 from .read_cache import LiveState, ReadCache
 from .read_model_schema import READ_MODEL_SCHEMA
 from .statements import PostgresReadModels
@@ -148,7 +149,7 @@ class LiveSessions:
             locks = [lock_writes_sql(self._datastore), lock_projection_sql(self._datastore, generation), *locks]
         return "; ".join(statement.as_string() for statement in (*locks, select_state))
 
-    def _read_state(self, generation: int, connection: Connection[Any], rows: Cursor[Any]) -> LiveReadModels | None:
+    def _read_state(self, generation: int, connection: MonitoredConnection, rows: Cursor[Any]) -> LiveReadModels | None:
         row = rows.fetchone()
         if row is None or row[:2] != (READ_MODEL_SCHEMA.version, generation):
             return None

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -88,6 +88,15 @@ class MonitoredConnection(Connection[Any]):
         self.opened_at = monotonic()
         self.is_ending = False
         """Whether the response to a ROLLBACK is still to be received."""
+        self._until_commit = ExitStack()
+
+    def start_pipeline(self) -> None:
+        """Send statements without waiting for the responses of those before, until rows are fetched."""
+        self._until_commit.enter_context(self.pipeline())
+
+    def end_pipeline(self) -> None:
+        """Receive all responses. Raise psycopg's error if a statement failed. Do nothing outside of a pipeline."""
+        self._until_commit.close()
 
     def end_read(self) -> None:
         """Send ROLLBACK, and let the next statement receive the response, which saves a round trip."""

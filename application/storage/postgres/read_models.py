@@ -20,6 +20,7 @@ from .connection import PostgresDatastore, Prepare, SingleConnectionDatastore, T
 from .errors import ReadOnlyServer, TablesMissing, translate_errors
 from .generations import PostgresGenerations, PostgresTracking, lock_writes_sql
 from .live_sessions import LiveSessions
+from .monitored_connection import MonitoredConnection
 from .read_model_schema import READ_MODEL_SCHEMA
 from .schema import advisory_lock_key
 from .statements import PostgresReadModels
@@ -70,8 +71,8 @@ class PostgresReadModelStore:
             with self.session_for("write", generation) as writer:
                 write = fold(writer)
                 if write is not None:
-                    with writer.pipelined():
-                        write(writer)
+                    writer.start_pipeline()
+                    write(writer)
                 return writer.position()
 
         return self.datastore.retry_transient(apply_page)
@@ -223,7 +224,7 @@ class PostgresReadModelStore:
         The tables are created if they do not exist.
         """
 
-        def check_and_prepare(connection: Connection[Any], _: Cursor[Any]) -> Result:
+        def check_and_prepare(connection: MonitoredConnection, _: Cursor[Any]) -> Result:
             row = connection.execute(self._select_version_and_live).fetchone()
             if row is None or row[0] != READ_MODEL_SCHEMA.version:
                 raise TablesMissing(f"The read models have another schema version. {REBUILD_HINT}")

@@ -1,7 +1,7 @@
 """The read models of one generation in PostgreSQL: statements that differ from SQLite."""
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import chain, count
 from typing import Any
 
@@ -49,7 +49,6 @@ class PostgresReadModels(SqlReadModels):
         self._cursors = count(1)
         self._is_batch = False
         self._exhausted_cursors: list[str] = []
-        self._pipeline = ExitStack()
         self._position: int | None = None
 
     def for_generation(self, generation: int) -> "PostgresReadModels":
@@ -79,12 +78,12 @@ class PostgresReadModels(SqlReadModels):
         finally:
             self._is_batch = False
 
-    @contextmanager
-    def pipelined(self) -> Generator[None]:
-        """Send statements without waiting for the responses of those before, until rows are fetched or copied."""
-        with translate_errors(self._location), ExitStack() as self._pipeline:
-            self._pipeline.enter_context(self._connection.pipeline())
-            yield
+    def start_pipeline(self) -> None:
+        """Send statements without waiting for the responses of those before, until rows are fetched or copied.
+
+        The pipeline ends with the transaction.
+        """
+        self._connection.start_pipeline()
 
     def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
         """Return the rows of a statement that selects few rows: at most those of one customer."""
@@ -245,7 +244,7 @@ class PostgresReadModels(SqlReadModels):
                 f"INSERT INTO {self.usage_table} SELECT * FROM {_unnest(_USAGE_COLUMN_TYPES)}", _with_keys(rows)
             )
             return
-        self._pipeline.close()  # rows can't be copied in a pipeline
+        self._connection.end_pipeline()  # rows can't be copied in a pipeline
         statement = f"COPY {self.usage_table} FROM STDIN (FORMAT BINARY)"
         with (
             translate_errors(self._location),
