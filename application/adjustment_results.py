@@ -67,9 +67,10 @@ class Adjustment:
     """What is owed on a closed period, signed: its changes since it was closed, or since its last settlement.
 
     `quantity` and `billable` are the present totals of the period under the rules it was closed under; `difference` and
-    `billable_difference` are these minus what was invoiced last. The changes of `events` add up to `difference`.
-    `rules_difference` is what the current rules would add to `quantity`; it is not owed. `groups` are the parts by
-    dimension values, if the query asked for them. `roll_forward` leads from the closing to `quantity`.
+    `billable_difference` are these minus what was invoiced last. The changes of `events` add up to `difference`. If the
+    query limits them, `events` are the first of the `event_count` events. `rules_difference` is what the current rules
+    would add to `quantity`; it is not owed. `groups` are the parts by dimension values, if the query asked for them.
+    `roll_forward` leads from the closing to `quantity`.
 
     `is_late` is set if the customer has no closing in the period, because all of its usage there was recorded after the
     period was closed for others. `period` then stands for a closing without usage.
@@ -83,6 +84,7 @@ class Adjustment:
     rules_difference: Decimal
     position: int
     events: tuple[AdjustingEvent, ...]
+    event_count: int
     roll_forward: RollForward
     groups: tuple[GroupAdjustment, ...] = ()
     is_late: bool = False
@@ -90,7 +92,7 @@ class Adjustment:
     @property
     def is_open(self) -> bool:
         """Whether events have changed the period since it was invoiced, so that the adjustment can be settled."""
-        return bool(self.events or self.difference or self.billable_difference)
+        return bool(self.event_count or self.difference or self.billable_difference)
 
 
 @dataclass(frozen=True, slots=True)

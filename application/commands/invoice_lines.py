@@ -187,7 +187,7 @@ class InvoiceLineCommands(PeriodQueries):
         self, event_name: str, customer: str, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> list[Adjustment]:
         bounds, known = require_time_range(start, end).bounds, self._meter_queries.as_of(as_of)
-        return self._adjustments(event_name, customer, bounds, known, NO_DIMENSIONS, since_closing=False)
+        return self._adjustments(event_name, customer, bounds, known, NO_DIMENSIONS, since_closing=False, max_events=0)
 
     def _require_position(self, as_of: datetime | int | None) -> None:
         """Raise InvalidAsOf for a position that the ledger doesn't have yet: what is owed there isn't known."""

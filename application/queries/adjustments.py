@@ -54,6 +54,7 @@ class PeriodQueries:
         where: Where | None = None,
         group_by: Sequence[str] = (),
         settled: bool = False,
+        max_events: int | None = None,
     ) -> list[Adjustment]:
         """Return what is owed, signed, on each closed period that overlaps [start, end), with the events behind it.
 
@@ -65,12 +66,16 @@ class PeriodQueries:
         recorded afterwards, has an adjustment of a period with the quantity 0; `is_late` is set in it.
 
         `where` selects usage by its dimension values, and `group_by` adds the part of each combination of the values of
-        these dimensions. Both name dimensions of the rules that the periods were closed under.
+        these dimensions. Both name dimensions of the rules that the periods were closed under. With `max_events`, each
+        adjustment has only the first of its events, and takes less memory; `event_count` is the number of all.
         """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
+        max_events = None if max_events is None else require_int(max_events, "max_events", 0, 2**31)
         bounds, known = optional_time_range(start, end), self._meter_queries.as_of(as_of)
         dimensions = parse_dimensions(where, group_by)
-        return self._adjustments(event_name, customer, bounds, known, dimensions, with_settled=settled)
+        return self._adjustments(
+            event_name, customer, bounds, known, dimensions, with_settled=settled, max_events=max_events
+        )
 
     def _adjustments(
         self,
@@ -82,6 +87,7 @@ class PeriodQueries:
         *,
         with_settled: bool = False,
         since_closing: bool = True,
+        max_events: int | None = None,
     ) -> builtins.list[Adjustment]:
         with self._meter_queries.session() as read_models:
             known_or_head = known or AsOf(position=read_models.position())
@@ -91,7 +97,7 @@ class PeriodQueries:
             changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial, with_settled=with_settled)
             calculator = AdjustmentCalculator(self._ledger, meter, dimensions, with_settled=with_settled)
             computed = [
-                calculator.adjustment(period, is_late=is_late, since_closing=since_closing)
+                calculator.adjustment(period, is_late=is_late, since_closing=since_closing, max_events=max_events)
                 for period, is_late in changed.find(customer, bounds)
             ]
         adjustments = [

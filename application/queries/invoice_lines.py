@@ -1,7 +1,6 @@
 """The lines for the invoices of a period: the usage that was closed, and the open adjustments of earlier periods."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from functools import cache, cached_property, partial, reduce
 from itertools import islice
@@ -101,9 +100,9 @@ class MeterInvoiceLines:
             if group_by not in calculators:
                 dimensions = DimensionArguments({}, group_by)
                 calculators[group_by] = AdjustmentCalculator(self._ledger, self._meter, dimensions)
-            adjustment = calculators[group_by].adjustment(period, is_late=is_late, since_closing=False)
+            adjustment = calculators[group_by].adjustment(period, is_late=is_late, since_closing=False, max_events=0)
             if adjustment is not None and adjustment.is_open:
-                yield AdjustmentLines(replace(adjustment, events=()), list(_adjustment_lines(adjustment)))
+                yield AdjustmentLines(adjustment, list(_adjustment_lines(adjustment)))
 
     def _schedule_at(self, position: int) -> RulesSchedule:
         return self._open(AsOf(position=position)).schedule

@@ -67,11 +67,14 @@ class AdjustmentCalculator:
         self._views = RangeViews(meter, dimensions)
         self._with_settled = with_settled
 
-    def adjustment(self, period: ClosedPeriod, *, is_late: bool, since_closing: bool = True) -> Adjustment | None:
+    def adjustment(
+        self, period: ClosedPeriod, *, is_late: bool, since_closing: bool = True, max_events: int | None = None
+    ) -> Adjustment | None:
         """Return what is owed on a period under the rules it was closed under; None if it has not changed.
 
         It may be settled: see `Adjustment.is_open`. Without `since_closing`, its roll-forward begins at the last
-        settlement. That saves reading the usage once more for each settlement.
+        settlement. That saves reading the usage once more for each settlement. At most `max_events` of its events are
+        read from the ledger, all if None: a million events take gigabytes of memory.
         """
         rules, invoiced, as_of = period.rules, period.invoiced, self._meter.as_of
         view = self._views.at_closing(period)
@@ -95,7 +98,8 @@ class AdjustmentCalculator:
         if is_unchanged and roll_forward.is_empty:
             return None
         roll_forward.add(changes.events)
-        fields = event_view_fields(self._ledger, [change.event.now for change in changes.events], view)
+        events = changes.events[:max_events]
+        fields = event_view_fields(self._ledger, [change.event.now for change in events], view)
         return Adjustment(
             period=period,
             quantity=quantity,
@@ -106,8 +110,9 @@ class AdjustmentCalculator:
             position=self._meter.position,
             events=tuple(
                 AdjustingEvent(*of_event, before=change.verdict_before, change=change.difference)
-                for of_event, change in zip(fields, changes.events, strict=True)
+                for of_event, change in zip(fields, events, strict=True)
             ),
+            event_count=len(changes.events),
             roll_forward=roll_forward.between(frozen, quantity, difference, rules_difference),
             groups=_group_adjustments(view, rules, changes),
             is_late=is_late,

@@ -1,11 +1,13 @@
-"""Adjustments of many customers read a range once, although each customer has a closed period of its own."""
+"""What adjustments read: a range once for many customers, and no more events than are asked for."""
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.ledger.ledger import Ledger
+from tallybook.domain.errors import InvalidParameter
 from tallybook.domain.meter_event import MeterEventData
 
 START, END, NOW = (
@@ -16,16 +18,23 @@ START, END, NOW = (
 CUSTOMERS = [f"customer-{number}" for number in range(20)]
 
 
-def test_payloads_are_parsed_once_for_all_customers_of_a_range(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a change of the customer key, closed periods are read from the payloads of the whole range."""
-    read_positions: list[int] = []
+@pytest.fixture
+def read_positions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the positions of the meter events that are read from the ledger from now on."""
+    positions_read: list[int] = []
     meter_events_at = Ledger.meter_events_at
 
     def counted(ledger: Ledger, positions: Iterable[int]) -> Mapping[int, tuple[str, MeterEventData]]:
         listed = list(positions)
-        read_positions.extend(listed)
+        positions_read.extend(listed)
         return meter_events_at(ledger, listed)
 
+    monkeypatch.setattr(Ledger, "meter_events_at", counted)
+    return positions_read
+
+
+def test_payloads_are_parsed_once_for_all_customers_of_a_range(read_positions: list[int]) -> None:
+    """After a change of the customer key, closed periods are read from the payloads of the whole range."""
     with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None), clock=lambda: NOW) as metering:
         metering.meters.configure("calls", customer_key="customer", value_key="calls")
         metering.record_many(
@@ -39,7 +48,52 @@ def test_payloads_are_parsed_once_for_all_customers_of_a_range(monkeypatch: pyte
         for customer in CUSTOMERS:
             metering.periods.close("calls", customer, START, END)
         metering.rules.change("calls", {"customer_key": "account"}, reason="billed by account")
-        monkeypatch.setattr(Ledger, "meter_events_at", counted)
+        read_positions.clear()
         adjustments = metering.periods.adjustments("calls")
     assert [(adjustment.difference, adjustment.rules_difference) for adjustment in adjustments] == [(0, -1)] * 20
     assert len(read_positions) == len(CUSTOMERS)
+
+
+@pytest.fixture
+def adjusted() -> Iterator[Metering]:
+    """Return a ledger with a closed period of one customer, after which five events were recorded."""
+    with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None), clock=lambda: NOW) as metering:
+        metering.meters.configure("users", formula="unique_count", customer_key="customer", value_key="user")
+        metering.periods.close("users", "acme", START, END, allow_empty=True)
+        for number in range(5):
+            payload = {"customer": "acme", "user": f"{number}" * 1_000}
+            metering.record("users", payload, identifier=f"req-{number}", timestamp=START + timedelta(days=number))
+        yield metering
+
+
+@pytest.mark.parametrize("maximum", [0, 2, 5, 9])
+def test_an_adjustment_has_the_first_events_that_the_query_asks_for(
+    adjusted: Metering, read_positions: list[int], maximum: int
+) -> None:
+    """Only these are read from the ledger. The number of all, and the other fields, are the same."""
+    (whole,) = adjusted.periods.adjustments("users")
+    read_positions.clear()
+    (limited,) = adjusted.periods.adjustments("users", max_events=maximum)
+    assert limited.events == whole.events[:maximum]
+    assert read_positions == [event.position for event in limited.events]
+    assert replace(limited, events=whole.events) == whole
+    assert (limited.event_count, limited.is_open) == (5, True)
+
+
+def test_invoice_lines_and_settlements_read_no_events(adjusted: Metering, read_positions: list[int]) -> None:
+    """They have the figures alone, also of an adjustment whose events add up to 0."""
+    november = END, END + timedelta(days=30)
+    lines = adjusted.periods.invoice_lines(*november)
+    assert [line.quantity for line in lines.lines] == [5]
+    settled = adjusted.periods.invoice_lines(*november, settle="invoice run 11", as_of=lines.position)
+    assert settled.settlement is not None
+    assert settled.settlement.settled == 1
+    adjusted.record("users", {"customer": "acme", "user": "0" * 1_000}, timestamp=START)
+    assert adjusted.periods.settle("users", "acme", START, END, document="CN-1").settlements[-1].difference == 0
+    assert read_positions == []
+
+
+def test_a_number_of_events_is_not_negative(adjusted: Metering) -> None:
+    """The error names the argument."""
+    with pytest.raises(InvalidParameter, match="max_events"):
+        adjusted.periods.adjustments("users", max_events=-1)

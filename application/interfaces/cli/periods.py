@@ -167,7 +167,7 @@ def adjustments(
             for event_name in meters
             for adjustment in session.metering.periods.adjustments(
                 event_name, customer, start=first, end=last, as_of=known, where=dimensions.parse(),
-                group_by=group_by or (), settled=settled,
+                group_by=group_by or (), settled=settled, max_events=None if events or as_json else 0,
             )
         ]  # fmt: skip
         show = partial(periods_output.show_adjustments, span.timezone, with_events=events)

@@ -105,7 +105,7 @@ def adjustment_object(identified: IdentifiedPeriod, adjustment: Adjustment, ledg
         difference=encode_decimal(adjustment.difference),
         end_time=to_unix(period.end),
         events=list_response(
-            inline_events, f"{URL}/{object_id}/events", has_more=len(adjustment.events) > MAX_INLINE_EVENTS
+            inline_events, f"{URL}/{object_id}/events", has_more=adjustment.event_count > MAX_INLINE_EVENTS
         ),
         groups=_groups(adjustment),
         livemode=ledger.livemode,

@@ -28,6 +28,7 @@ from .closed_period_ids import (
 )
 from .closed_periods import require_event_name
 from .period_adjustment_objects import (
+    MAX_INLINE_EVENTS,
     URL,
     AdjustingMeterEvent,
     PeriodAdjustment,
@@ -106,7 +107,8 @@ def retrieve_period_adjustment(context: RequestContext[RetrievePeriodAdjustment]
 def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListObject[AdjustingMeterEvent]:
     """List the events that caused an adjustment, oldest first."""
     object_id, ledger = context.path_parameters["id"], context.ledger
-    query = AdjustmentQuery(parse_as_of(context.params), to_where(context.params.dimension_filters))
+    where = to_where(context.params.dimension_filters)
+    query = AdjustmentQuery(parse_as_of(context.params), where, max_events=None)
     _, adjustment = _find_or_404(ledger, object_id, query)
 
     def decode_cursor(event_id: str) -> tuple[object, ...] | None:
@@ -129,12 +131,16 @@ def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListO
 
 
 class AdjustmentQuery(NamedTuple):
-    """As of when adjustments are computed, of which dimension values, by which groups, and whether settled ones too."""
+    """As of when adjustments are computed, of which dimension values, by which groups, and with how many events.
+
+    `settled` is whether those that are settled are included.
+    """
 
     as_of: datetime | int | None = None
     where: Where | None = None
     group_by: Sequence[str] = ()
     settled: bool = True
+    max_events: int | None = MAX_INLINE_EVENTS
 
 
 def _adjustments(
@@ -149,7 +155,7 @@ def _adjustments(
     }
     adjustments = ledger.metering.periods.adjustments(
         event_name, customer, start=start, end=end, as_of=query.as_of, where=query.where, group_by=query.group_by,
-        settled=query.settled,
+        settled=query.settled, max_events=query.max_events,
     )  # fmt: skip
     pairs = [
         (
