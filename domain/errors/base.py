@@ -20,6 +20,13 @@ class TallybookError(Exception):
         self.field = field
         self.value = value
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how to copy and unpickle the error, also if a subclass is constructed from other arguments.
+
+        An error that can't be unpickled would stop the thread that reads the results of a `multiprocessing.Pool`.
+        """
+        return _create, (type(self), self.args), self.__dict__
+
     def as_dict(self) -> dict[str, str | None]:
         """Return the error as plain data: code, message and field."""
         return {"code": self.code, "message": self.message, "field": self.field}
@@ -32,6 +39,10 @@ class TallybookError(Exception):
         serialization = core_schema.plain_serializer_function_ser_schema(cls.as_dict, return_schema=fields)
         schema = core_schema.is_instance_schema(cls)
         return core_schema.json_or_python_schema(fields, schema, serialization=serialization)
+
+
+def _create(error: type[TallybookError], args: tuple[object, ...]) -> TallybookError:
+    return error.__new__(error, *args)
 
 
 class InvalidRequest(TallybookError):

@@ -1,14 +1,29 @@
 """The tree of errors: each class is in one category, with a code of its own and an HTTP status."""
 
+import copy
 import importlib
+import inspect
+import pickle
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import tallybook.application
 
 import tallybook
-from tallybook import Conflict, Corrupted, InvalidRequest, NotFound, PermissionDenied, TallybookError, Unavailable
+from tallybook import (
+    Conflict,
+    Corrupted,
+    IncompatibleEvent,
+    InvalidRequest,
+    NotFound,
+    Outcome,
+    PermissionDenied,
+    Receipt,
+    Receipts,
+    TallybookError,
+    Unavailable,
+)
 
 STATUS: dict[type[TallybookError], int] = {
     InvalidRequest: 400,
@@ -74,3 +89,23 @@ def test_every_public_error_is_exported() -> None:
     for error in all_errors():
         if error.__module__.startswith("tallybook.domain.errors."):
             assert getattr(tallybook, error.__name__) is error
+
+
+ARGUMENTS: dict[str, object] = {
+    "message": "why", "receipts": Receipts([Receipt("req-1", None, Outcome.REJECTED)]), "position": 7, "count": 1,
+    "events": (IncompatibleEvent(7, "req-1", "tokens", "payload_invalid_value", "why"),),
+}  # fmt: skip
+"""What the constructors of errors require, by name."""
+
+
+@pytest.mark.parametrize("copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
+def test_each_error_can_be_copied_and_sent_to_another_process(copied: Callable[[TallybookError], object]) -> None:
+    """Otherwise a `multiprocessing.Pool` whose worker raises it waits forever."""
+    for error_class in all_errors():
+        parameters = inspect.signature(error_class).parameters.values()
+        required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+        error = error_class(**{name: ARGUMENTS[name] for name in required})
+        error.field, error.value = "field", 5
+        copy_of_error = copied(error)
+        assert type(copy_of_error) is error_class
+        assert (str(copy_of_error), vars(copy_of_error)) == ("why", vars(error))
