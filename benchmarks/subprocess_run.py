@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
+from tallybook.application import Archive
 
 from . import workload
 from .measure import check_equal, seconds
@@ -88,7 +90,18 @@ def _rebuild(url: str, _: int) -> tuple[float, int]:
         return elapsed, metering.total(workload.METER, None, workload.START, workload.END).count
 
 
-TASKS: Mapping[str, Callable[[str, int], tuple[float, int]]] = {"record": _record, "rebuild": _rebuild}
+def _export(url: str, _: int) -> tuple[float, int]:
+    with workload.open_ledger(url) as metering, TemporaryDirectory() as folder:
+        elapsed = seconds(lambda: metering.archive.export(folder))
+        rows = sum(segment.last - segment.first + 1 for segment in Archive.open(folder).segments)
+        return elapsed, rows - 1  # the first event is that of the meter
+
+
+TASKS: Mapping[str, Callable[[str, int], tuple[float, int]]] = {
+    "record": _record,
+    "rebuild": _rebuild,
+    "export": _export,
+}
 
 
 def main(task: str, url: str, events: int) -> None:

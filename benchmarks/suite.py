@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .bench import Bench
+from .embedded.archive import archive
 from .embedded.concurrent_writers import writers
 from .embedded.csv_import import import_csv
 from .embedded.dimensions import dimensions
@@ -40,6 +41,7 @@ EACH_SIZE: Mapping[str, Benchmark] = {
     "memory": memory,
     "rebuild": rebuild,
     "audit": audit,
+    "archive": archive,
     "months": months,
     "formulas": formulas,
     "groups": groups,

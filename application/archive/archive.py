@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...domain.errors import InvalidArchive
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.checkpoint_file import CheckpointFile
 from ..checkpoints.keys import PublicKey
 from ..checkpoints.paths import require_path
@@ -13,6 +14,8 @@ from .manifest import ArchiveSegment, Manifest
 from .results import ArchiveVerification
 
 if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
     from .destinations import Destination
     from .ledger_rows import RowReader
 
@@ -34,10 +37,10 @@ class Archive:
     """The archive at a destination: the path of a folder, a URL, or a store of the package obstore."""
 
     def __init__(self, destination: "Destination") -> None:
-        self._destination = destination
+        self.destination = destination
 
     @classmethod
-    def open(cls, destination: str | Path | object) -> "Archive":
+    def open(cls, destination: "str | Path | ObjectStore") -> "Archive":
         """Open the archive at `destination`. Raises InvalidArchive if there is none, or ArchiveUnavailable."""
         require_extra()
         from .locations import resolve_destination  # noqa: PLC0415 - an extra
@@ -54,7 +57,7 @@ class Archive:
     @property
     def location(self) -> str:
         """The path or the URL of the archive."""
-        return self._destination.location
+        return self.destination.location
 
     @property
     def segments(self) -> Sequence[ArchiveSegment]:
@@ -64,7 +67,7 @@ class Archive:
     @property
     def files(self) -> Sequence[str]:
         """The paths or URLs of the segments' Parquet files, for other programs to read."""
-        return [self._destination.url(segment.file) for segment in self.segments]
+        return [self.destination.url(segment.file) for segment in self.segments]
 
     @property
     def last_position(self) -> int:
@@ -76,7 +79,6 @@ class Archive:
         *,
         checkpoints: str | Path | None = None,
         key: str | Path | None = None,
-        ledger: "RowReader | None" = None,
         progress: Callable[[int, int], None] = no_progress,
     ) -> ArchiveVerification:
         """Verify each file, row and hash, and return all differences.
@@ -85,15 +87,26 @@ class Archive:
         with `key`, a public key or its file, every checkpoint must be signed by it. `metering.archive.verify` compares
         the events with the ledger too. Raises InvalidCheckpointFile, InvalidSigningKey or ArchiveUnavailable.
         """
-        from .verify import Verifier  # noqa: PLC0415 - an extra
-
-        signed_checkpoints = None
-        if checkpoints is not None:
-            signed_checkpoints = CheckpointFile(require_path(checkpoints, "checkpoints")).read_nonempty()
-            if key is not None:
-                signed_checkpoints.require_signatures(PublicKey.load(key))
-        parsed = [signed.checkpoint for signed in signed_checkpoints.all] if signed_checkpoints is not None else []
-        return Verifier(self._destination, parsed, ledger, progress).run()
+        return verify_archive(self, None, checkpoints, key, progress)
 
     def _manifest(self) -> Manifest:
-        return Manifest.parse(self._destination.read_manifest().data, self.location)
+        return Manifest.parse(self.destination.read_manifest().data, self.location)
+
+
+def verify_archive(
+    archive: Archive,
+    ledger: "RowReader | None",
+    checkpoints: str | Path | None,
+    key: str | Path | None,
+    progress: Callable[[int, int], None],
+) -> ArchiveVerification:
+    """Verify an archive, against a ledger if there is one, and against the checkpoints in a file."""
+    from .verify import Verifier  # noqa: PLC0415 - an extra
+
+    parsed: Sequence[Checkpoint] = ()
+    if checkpoints is not None:
+        signed_checkpoints = CheckpointFile(require_path(checkpoints, "checkpoints")).read_nonempty()
+        if key is not None:
+            signed_checkpoints.require_signatures(PublicKey.load(key))
+        parsed = [signed_checkpoint.checkpoint for signed_checkpoint in signed_checkpoints.all]
+    return Verifier(archive.destination, parsed, ledger, progress).run()

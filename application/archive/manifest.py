@@ -33,11 +33,6 @@ class ArchiveSegment:
     range: tuple[tuple[int, str], ...]
     root: str
 
-    def hashes(self) -> TreeRange:
-        """Return the hashes of its events. Raise ValueError if the range isn't one of these positions."""
-        subtrees = [(level, from_base64(subtree)) for level, subtree in self.range]
-        return TreeRange.from_subtrees(self.first - 1, self.last, subtrees)
-
 
 _decode = msgspec.json.Decoder(ArchiveSegment).decode
 _encode = msgspec.json.Encoder().encode
@@ -46,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 def parse_segment(line: bytes) -> ArchiveSegment:
     """Return the segment of a line without its newline. Raise ValueError, also for another spelling of the same.
 
-    The range isn't checked: see `ArchiveSegment.hashes`.
+    The range isn't checked: see `segment_hashes`.
     """
     try:
         segment = _decode(line)
@@ -59,6 +54,12 @@ def parse_segment(line: bytes) -> ArchiveSegment:
     if _encode(segment) != line:
         raise ValueError("it is not spelled as Tallybook writes it")
     return segment
+
+
+def segment_hashes(segment: ArchiveSegment) -> TreeRange:
+    """Return the hashes of the events of a segment. Raise ValueError if its range isn't one of its positions."""
+    subtrees = [(level, from_base64(subtree)) for level, subtree in segment.range]
+    return TreeRange.from_subtrees(segment.first - 1, segment.last, subtrees)
 
 
 class ManifestLine(NamedTuple):
@@ -111,7 +112,7 @@ class ManifestReader:
     def _hashes_problem(self, segment: ArchiveSegment) -> str | None:
         """Return what is wrong with the range or the root. One wrong range changes all roots after it."""
         try:
-            hashes = segment.hashes()
+            hashes = segment_hashes(segment)
         except ValueError as error:
             self.tree = None
             return f"its range is wrong: {error}"

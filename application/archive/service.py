@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..ledger.ledger import Ledger
-from .archive import Archive, no_progress, require_extra
+from .archive import Archive, no_progress, require_extra, verify_archive
 from .results import ArchiveExport, ArchiveVerification
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
 
 
 class ArchiveService:
@@ -15,7 +19,7 @@ class ArchiveService:
         self._ledger = ledger
 
     def export(
-        self, destination: str | Path | object, *, progress: Callable[[int, int], None] = no_progress
+        self, destination: "str | Path | ObjectStore", *, progress: Callable[[int, int], None] = no_progress
     ) -> ArchiveExport:
         """Add all events that are not archived yet to the archive at `destination`, which is created if necessary.
 
@@ -34,12 +38,11 @@ class ArchiveService:
 
     def verify(
         self,
-        destination: str | Path | object,
+        destination: "str | Path | ObjectStore",
         *,
         checkpoints: str | Path | None = None,
         key: str | Path | None = None,
         progress: Callable[[int, int], None] = no_progress,
     ) -> ArchiveVerification:
         """Verify the archive at `destination` as `Archive.verify` does, and compare each event with the ledger."""
-        archive = Archive.open(destination)
-        return archive.verify(checkpoints=checkpoints, key=key, ledger=self._ledger, progress=progress)
+        return verify_archive(Archive.open(destination), self._ledger, checkpoints, key, progress)

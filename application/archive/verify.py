@@ -12,7 +12,7 @@ from .checkpoint_roots import CheckpointRoots
 from .destinations import Destination
 from .layout import MANIFEST, parse_segment_name
 from .ledger_rows import RowReader, ledger_pages
-from .manifest import ArchiveSegment, ManifestLine, ManifestReader
+from .manifest import ArchiveSegment, ManifestLine, ManifestReader, segment_hashes
 from .ranges import TreeRange
 from .results import ArchiveDifference, ArchiveVerification
 from .segment_check import SegmentCheck, file_digest
@@ -77,7 +77,7 @@ class Verifier:
         if line.problem is not None:
             self._report(MANIFEST, segment.first, segment.last, f"line {line.number}: {line.problem}")
         try:
-            expected = segment.hashes()
+            expected = segment_hashes(segment)
         except ValueError:  # this is the problem of the line
             expected = None
         self._verify_segment(line.number, segment, expected, head)

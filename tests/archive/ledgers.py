@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from obstore.store import ObjectStore
 from tallybook.application import AcceptancePolicy, Archive, Metering
 from tallybook.application.archive.arrow import parquet
 from tallybook.application.archive.destinations import Destination
@@ -17,6 +18,7 @@ from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.ports import PositionedEventRow
 from tallybook.application.storage.url import resolve_store
 
+Location = str | Path | ObjectStore
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 POLICY = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None)
 
@@ -92,7 +94,7 @@ def export_to(destination: Destination, url: str, block_size: int = 1 << 20, hea
         return Exporter(ledger, destination, lambda _done, _total: None, block_size).run()
 
 
-def archived_rows(destination: object) -> list[PositionedEventRow]:
+def archived_rows(destination: Location) -> list[PositionedEventRow]:
     """Return the rows of the segments that the manifest names, in order."""
     resolved = resolve_destination(destination)
     rows: list[PositionedEventRow] = []

@@ -42,6 +42,7 @@ GUIDES = [
             "derived-meters",
             "prove-nothing-was-rewritten",
             "back-up-and-restore",
+            "read-the-archive",
             "postgresql",
         )
     ),

@@ -55,6 +55,7 @@ def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> 
         ("memory", 2),
         ("rebuild", 3),
         ("audit", 3),
+        ("archive", 3),
         ("months", 7),
         ("formulas", 14),
         ("groups", 1),
