@@ -11,7 +11,7 @@ A segment is stored first, then the manifest that names it. A segment that the m
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
-from ...domain.errors import ArchiveMismatch
+from ...domain.errors import ArchiveInUse, ArchiveMismatch
 from ..checkpoints.checkpoint import to_base64
 from ..checkpoints.leaves import leaf_hashes
 from .arrow import pa
@@ -28,6 +28,9 @@ from .usage_columns import ColumnDecoder
 
 ProgressCallback = Callable[[int, int], None]
 """Called after each page with the position reached and the last position."""
+
+MAX_CONFLICTS = 100
+"""How often other exports may be first before an export ends."""
 
 
 class Exporter:
@@ -47,18 +50,24 @@ class Exporter:
         """Export all events up to the present head. Raise ArchiveMismatch if the archive has other events."""
         with self._destination.exclusive():
             head = self._ledger.head()
-            is_checked = False
-            while True:
-                stored = self._destination.read_manifest()
-                manifest = Manifest.parse(stored.data, self._destination.location)
-                if not is_checked:
-                    self._check_same_ledger(manifest, head)
-                    is_checked = True
+            self._check_same_ledger(self._read_manifest()[1], head)
+            conflicts = 0
+            while conflicts < MAX_CONFLICTS:
+                stored, manifest = self._read_manifest()
                 try:
                     if not self._add_next(stored, manifest, head):
                         return self._result(manifest)
                 except ConcurrentExport:
-                    continue
+                    conflicts += 1
+            raise ArchiveInUse(
+                f"Other processes are exporting to {self._destination.location}. Try again when they have finished.",
+                field="destination",
+                value=self._destination.location,
+            )
+
+    def _read_manifest(self) -> tuple[StoredManifest, Manifest]:
+        stored = self._destination.read_manifest()
+        return stored, Manifest.parse(stored.data, self._destination.location)
 
     def _add_next(self, stored: StoredManifest, manifest: Manifest, head: int) -> bool:
         """Add the next segment to the archive. Return False if there is none. Raise ConcurrentExport."""
@@ -127,7 +136,11 @@ class Exporter:
         if last <= self._present_head(head):
             for page in ledger_pages(self._ledger, first, last):
                 hashes.extend(leaf_hashes(page.rows))
-        with self._destination.open_segment(name) as file:
+        try:
+            file = self._destination.open_segment(name)
+        except FileNotFoundError as error:  # another export has deleted it
+            raise ConcurrentExport(name) from error
+        with file:
             size, sha256 = file_digest(file)
             check = SegmentCheck(name, first, last).run(file)
         if check.differences or check.hashes.subtrees != hashes.subtrees:

@@ -7,7 +7,7 @@ if it is still the one that was read. So of two exports at once, one stores a se
 import io
 import tempfile
 from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, BinaryIO
 
 import obstore
@@ -101,7 +101,7 @@ class ObjectStoreDestination:
 
     def delete_segment(self, name: str) -> None:
         """Delete a segment."""
-        with self._reported(name):
+        with suppress(FileNotFoundError), self._reported(name):
             obstore.delete(self._store, name)
 
     def url(self, name: str) -> str:

@@ -54,6 +54,11 @@ FORBIDDEN_IMPORTS = {
         "from ..queries.totals import TotalQueries",
         "tallybook.application.read_models is not allowed to import tallybook.application.queries",
     ),
+    "checkpoints import the archive": (
+        "application/checkpoints/service.py",
+        "from ..archive.ranges import TreeRange",
+        "tallybook.application.checkpoints is not allowed to import tallybook.application.archive",
+    ),
     "access keys import checkpoints": (
         "application/access_keys/views.py",
         "from ..checkpoints.checkpoint import Checkpoint",

@@ -16,8 +16,9 @@ from typing import Any
 import obstore
 import pytest
 from obstore.store import MemoryStore
-from tallybook.application import Archive, ArchiveUnavailable
+from tallybook.application import Archive, ArchiveInUse, ArchiveUnavailable
 from tallybook.application.archive import folder as folder_module
+from tallybook.application.archive.object_store import ObjectStoreDestination
 from tallybook.application.archive.segment_file import HashingFile
 
 from ..faults.forked import run_in_child
@@ -163,6 +164,19 @@ def test_two_exports_to_an_object_store_at_once(ledger: str, tmp_path: Path, hea
         assert names == {segment.file for segment in Archive.open(store).segments}
         if steps.moment < moment:
             break
+
+
+def test_an_export_ends_if_others_are_always_first(ledger: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that is stored but never listed, for example."""
+    store = MemoryStore()
+    obstore.put(store, "events/000000000001-000000000008.parquet", b"")
+
+    def list_nothing(_destination: ObjectStoreDestination) -> list[str]:
+        return []
+
+    monkeypatch.setattr(ObjectStoreDestination, "file_names", list_nothing)
+    with pytest.raises(ArchiveInUse, match="Other processes are exporting"):
+        export(ledger, store, BLOCK_SIZE)
 
 
 def test_a_stored_segment_with_other_events_is_not_added(ledger: str, tmp_path: Path) -> None:
