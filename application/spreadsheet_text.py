@@ -14,6 +14,8 @@ _FORMULA_START = re.compile(
     re.VERBOSE,
 )
 
+_ESCAPED = re.compile(r"(?:\A|(?<=[;\t\r\n]))'")
+
 
 def escape_formulas(text: str) -> str:
     """Return text that a spreadsheet doesn't evaluate: with an apostrophe in front of each possible formula.
@@ -25,3 +27,8 @@ def escape_formulas(text: str) -> str:
     Source: OWASP, "CSV Injection".
     """
     return _FORMULA_START.sub("'", text)
+
+
+def unescape_formulas(text: str) -> str:
+    """Return text as it was before `escape_formulas`."""
+    return _ESCAPED.sub("", text)

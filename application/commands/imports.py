@@ -121,6 +121,10 @@ class ImportCommands:
         """Return an import. Raises ImportRunNotFound."""
         return ImportRunView.from_aggregate(self._runs.get(require_text(run_id, "import_run", 100)).run)
 
+    def count_cancelled(self, identifiers: Sequence[str]) -> int:
+        """Return how many of these meter events are cancelled."""
+        return self.ledger.count_cancelled(identifiers) if identifiers else 0
+
     def preview_undo(self, run_id: str, *, timezone: str = "UTC") -> "list[CancellationPreview]":
         """Return what `undo` would cancel, for each meter of the import. Raises ImportRunNotFound."""
         return [

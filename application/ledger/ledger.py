@@ -25,6 +25,7 @@ from ...domain.meter_event import STREAM_PREFIX as EVENT_PREFIX
 from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf, LedgerEvent, PinnedMeter, PinnedRules, RawPage
+from ...projections.ports import EVENT_CANCELLED
 from ...projections.stored_events import decode_recorded_at
 from ..interruption import check_between, check_interruption
 from ..similar_names import meter_not_found
@@ -188,6 +189,12 @@ class Ledger(Application[str]):
             )
             for stored in first_events
         }
+
+    def count_cancelled(self, identifiers: Iterable[str]) -> int:
+        """Return how many of the meter events with these identifiers are cancelled."""
+        stored = self.ledger_recorder.select_streams(list(map(MeterEvent.stream_id, identifiers)))
+        last_events = {event.originator_id: event.topic for event in stored}  # they are ordered by version
+        return sum(topic == EVENT_CANCELLED for topic in last_events.values())
 
     def meter_events_at(self, positions: Iterable[int]) -> Mapping[int, tuple[str, MeterEventData]]:
         """Return the identifier and the data of the meter event recorded at each of `positions`."""

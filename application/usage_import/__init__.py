@@ -1,1 +1,1 @@
-"""Import of usage from CSV, JSON and JSONL files."""
+"""Import of usage from files: CSV, JSON, spreadsheets and Parquet."""

@@ -1,38 +1,90 @@
 """Usage files in CSV, row by row."""
 
 import csv
+import io
 import threading
 from collections import Counter
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from ...domain.text import abbreviated_repr
-from .formats import MAX_ROW_BYTES, MalformedFile, Row, Utf8Text, invalid_row
+from ..spreadsheet_text import unescape_formulas
+from .encodings import DecodedText
+from .formats import MAX_ROW_BYTES, REASON_COLUMNS, MalformedFile, Row, invalid_row
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+"""The delimiters that are recognized."""
+_SAMPLE_LINES = 100
+_EXCEL_DELIMITER = "sep="
+"""Excel reads the delimiter from a first line such as `sep=;`."""
 
 
-def read_header(file: BinaryIO) -> list[str]:
-    """Return the columns of a CSV file. Raises MalformedFile."""
-    with Utf8Text(file) as text:
-        return _header(csv.reader(text, strict=True))
+class CsvDialect(NamedTuple):
+    """How a CSV file is read: its encoding and delimiter, the lines before its header, and its columns."""
+
+    encoding: str
+    delimiter: str
+    skipped_lines: int
+    header_line: int
+    columns: Sequence[str]
 
 
-def csv_rows(file: BinaryIO) -> Iterator[Row]:
-    """Return the rows of a CSV file that is positioned at its start. Raises MalformedFile."""
-    with Utf8Text(file) as text:
-        reader = csv.reader(text, strict=True)
-        names = _header(reader)
-        line = reader.line_num + 1
+def read_csv_dialect(file: BinaryIO, encoding: str, delimiter: str | None, header_row: int | None) -> CsvDialect:
+    """Return the dialect of a CSV file. Raises MalformedFile if the delimiter is unclear or the header invalid."""
+    with DecodedText(file, encoding) as text:
+        skipped = (header_row or 1) - 1
+        for _ in range(skipped):
+            text.readline()
+        start = text.readline()
+        if header_row is None and start.lower().startswith(_EXCEL_DELIMITER):
+            skipped, delimiter = 1, delimiter or start.rstrip("\r\n")[len(_EXCEL_DELIMITER) :] or None
+            start = ""
+        sample = start + "".join(islice(text, _SAMPLE_LINES))
+    used = delimiter or _find_delimiter(sample)
+    reader = _reader(io.StringIO(sample, newline=""), used)
+    columns = _header(reader)
+    return CsvDialect(encoding, used, skipped, skipped + reader.line_num, columns)
+
+
+def csv_rows(file: BinaryIO, dialect: CsvDialect) -> Iterator[Row]:
+    """Return the rows of a CSV file that is positioned at its start. Raises MalformedFile.
+
+    Rows without any text, which spreadsheets write below a table, are skipped.
+    """
+    with DecodedText(file, dialect.encoding) as text:
+        for _ in range(dialect.skipped_lines):
+            text.readline()
+        reader = _reader(text, dialect.delimiter)
+        names, skipped = _header(reader), dialect.skipped_lines
+        count, line = len(names), skipped + reader.line_num + 1
+        is_escaped = REASON_COLUMNS.issubset(names)  # a file of rejected rows
         try:
             for cells in reader:
-                size = sum(map(len, cells)) + len(cells)
-                if len(cells) == len(names):
-                    yield Row(line, dict(zip(names, cells, strict=True)), size)
-                elif cells:
-                    yield invalid_row(line, size, f"The row has {len(cells)} cells, the header has {len(names)}.")
-                line = reader.line_num + 1
+                if is_escaped:
+                    cells = list(map(unescape_formulas, cells))  # noqa: PLW2901
+                if len(cells) == count:
+                    if any(cells):
+                        yield Row(line, dict(zip(names, cells, strict=True)), sum(map(len, cells)) + count)
+                elif any(cells):
+                    message = f"The row has {len(cells)} cells, the header has {count}."
+                    yield invalid_row(line, sum(map(len, cells)) + len(cells), message, raw=cells)
+                line = skipped + reader.line_num + 1
         except csv.Error as error:
             raise MalformedFile(f"it is not CSV: {error}", line) from error
+
+
+def csv_lines(file: BinaryIO, encoding: str) -> Iterator[tuple[int, set[str]]]:
+    """Return the texts of the cells of each line, divided by each of the delimiters, with its number."""
+    with DecodedText(file, encoding) as text:
+        for line, content in enumerate(text, 1):
+            names: set[str] = set()
+            for delimiter in DELIMITERS:
+                with suppress(csv.Error):
+                    for cells in _reader(io.StringIO(content), delimiter):
+                        names.update(cell.strip() for cell in cells)
+            yield line, names
 
 
 class _CellLimit:
@@ -67,14 +119,44 @@ long_cells_allowed = _CellLimit(MAX_ROW_BYTES).raised
 """Allows cells as long as a row in a `with` block."""
 
 
-def _header(reader: Any) -> list[str]:
-    try:
-        names: list[str] = next(reader)
-    except StopIteration:
-        raise MalformedFile("it is empty") from None
-    except csv.Error as error:
-        raise MalformedFile(f"it is not CSV: {error}", 1) from error
+def column_names(cells: Sequence[object]) -> list[str]:
+    """Return the names of the columns in a header, without spaces around them. Raises MalformedFile."""
+    names = ["" if cell is None else str(cell).strip() for cell in cells]
     duplicates = [name for name, count in Counter(names).items() if name and count > 1]
     if duplicates:
         raise MalformedFile(f"it has more than one column {abbreviated_repr(min(duplicates))}", 1)
     return names
+
+
+def _reader(text: TextIO, delimiter: str) -> Any:
+    return csv.reader(text, delimiter=delimiter, strict=True)
+
+
+def _header(reader: Any) -> list[str]:
+    """Return the columns in the first row with any text."""
+    try:
+        return column_names(next(cells for cells in reader if any(cells)))
+    except StopIteration:
+        raise MalformedFile("it is empty") from None
+    except csv.Error as error:
+        raise MalformedFile(f"it is not CSV: {error}", 1) from error
+
+
+def _find_delimiter(sample: str) -> str:
+    """Return the only delimiter in the header, or else the only one that divides all rows into as many cells."""
+    widths = {delimiter: _widths(sample, delimiter) for delimiter in DELIMITERS}
+    candidates = [delimiter for delimiter, counts in widths.items() if counts and counts[0] > 1]
+    if len(candidates) > 1:
+        candidates = [delimiter for delimiter in candidates if len(set(widths[delimiter])) == 1] or candidates
+    if len(candidates) > 1:
+        names = " or ".join(DELIMITERS[delimiter] for delimiter in candidates)
+        raise MalformedFile(f"its cells may be separated by {names}. Name it with delimiter='{candidates[0]}'", 1)
+    return candidates[0] if candidates else ","
+
+
+def _widths(sample: str, delimiter: str) -> list[int]:
+    """Return the number of cells of each row with any text. What follows an error is ignored."""
+    counts: list[int] = []
+    with suppress(csv.Error):
+        counts += (len(cells) for cells in _reader(io.StringIO(sample, newline=""), delimiter) if any(cells))
+    return counts

@@ -1,162 +1,258 @@
-"""Usage files: read once to check that they are complete and valid, then row by row."""
+"""Usage files: opened, recognized and read row by row, as often as necessary."""
 
 import codecs
 import hashlib
-import os
-import stat
-from collections.abc import Callable, Generator, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from ...domain.errors import InvalidImportFile
-from .csv_rows import csv_rows, long_cells_allowed, read_header
-from .formats import MAX_ROW_BYTES, FileFormat, MalformedFile, Row
+from ...domain.errors import InvalidParameter
+from .csv_rows import CsvDialect, csv_lines, csv_rows, long_cells_allowed, read_csv_dialect
+from .encodings import UTF_8, encoding_of, is_western, marked_encoding
+from .formats import (
+    MAX_ROW_BYTES,
+    TABLE_FORMATS,
+    TEXT_FORMATS,
+    FileDialect,
+    FileFormat,
+    FileOptions,
+    MalformedFile,
+    Row,
+)
 from .json_rows import json_rows, jsonl_rows
+from .sources import STANDARD_INPUT, FileSource, invalid_file, open_source
+from .table_rows import parquet_rows, read_parquet_columns, read_sheet_dialect, sheet_lines, sheet_rows
 
 CHUNK_BYTES = 1 << 20
-_READERS: Mapping[FileFormat, Callable[[BinaryIO], Iterator[Row]]] = {
-    FileFormat.CSV: csv_rows,
-    FileFormat.JSON: json_rows,
-    FileFormat.JSONL: jsonl_rows,
+_MAX_HEADER_LINES = 200
+_SUFFIXES = {
+    ".csv": FileFormat.CSV,
+    ".tsv": FileFormat.TSV,
+    ".tab": FileFormat.TSV,
+    ".json": FileFormat.JSON,
+    ".jsonl": FileFormat.JSONL,
+    ".ndjson": FileFormat.JSONL,
+    ".xlsx": FileFormat.XLSX,
+    ".xlsm": FileFormat.XLSX,
+    ".parquet": FileFormat.PARQUET,
 }
-_OTHER_FORMATS = {
-    b"\x1f\x8b": "It is compressed with gzip; decompress it first",
-    b"PK\x03\x04": "It is a zip archive or a spreadsheet; extract it, or save it as CSV in UTF-8",
-    b"\xff\xfe": "It is in UTF-16; save it in UTF-8",
-    b"\xfe\xff": "It is in UTF-16; save it in UTF-8",
-}
-"""What to do with files that begin with these bytes."""
+_SIGNATURES = {b"PK\x03\x04": FileFormat.XLSX, b"PAR1": FileFormat.PARQUET}
+"""How files in these formats begin, whatever their name."""
 ProgressCallback = Callable[[int, int], None]
 """Called with the number of bytes read and the size of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageFile:
-    """An open file that was checked to be valid in its format.
+    """An open file whose format and dialect are known. Its rows are checked while they are read.
 
-    `digest` is the SHA-256 of its bytes, the same for a copy under another name. `columns` is None unless it is CSV.
+    `digest` is the SHA-256 of its contents, the same for a copy under another name or compressed. `columns` is None in
+    JSON, whose rows name their own.
     """
 
-    path: Path
-    file_format: FileFormat
-    file: BinaryIO
-    size: int
-    modified_ns: int
+    source: FileSource
+    dialect: FileDialect
     digest: bytes
-    columns: list[str] | None
+    columns: Sequence[str] | None
+    read: Callable[[BinaryIO], Iterator[Row]]
+
+    @property
+    def path(self) -> Path:
+        """The path of the file; `-` if it is standard input."""
+        return self.source.path
 
     def rows(self, advance: ProgressCallback | None = None) -> Iterator[Row]:
         """Return the rows from the first. Raises InvalidImportFile if the file is malformed or changed meanwhile."""
-        self.file.seek(0)
-        try:
-            for number, row in enumerate(_READERS[self.file_format](self.file)):
-                if number % 1_000 == 0:
-                    self.check_unchanged()
-                    if advance is not None:
-                        advance(self.file.tell(), self.size)
-                yield row
-        except (MalformedFile, UnicodeDecodeError) as error:
-            raise _invalid_file(self.path, str(error), getattr(error, "line", None)) from error
-        self.check_unchanged()
+        source = self.source
+        source.contents.seek(0)
+        with long_cells_allowed():
+            try:
+                for number, row in enumerate(self.read(source.contents)):
+                    if number % 1_000 == 0:
+                        source.check_unchanged()
+                        if advance is not None:
+                            advance(source.stored.tell(), source.size)
+                    yield row
+            except (MalformedFile, UnicodeDecodeError) as error:
+                raise invalid_file(self.path, str(error), getattr(error, "line", None)) from error
+        source.check_unchanged()
 
-    def check_unchanged(self) -> None:
-        """Raise InvalidImportFile if the file was changed since it was opened."""
-        status = os.fstat(self.file.fileno())
-        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
-            raise _invalid_file(self.path, "it was changed while it was imported; import it when it is complete")
+    def find_header_line(self, columns: Sequence[str]) -> int | None:
+        """Return the first line that has these names in its cells; None if no line near the start has."""
+        contents = self.source.contents
+        contents.seek(0)
+        match self.dialect.file_format:
+            case FileFormat.CSV | FileFormat.TSV:
+                lines = csv_lines(contents, self.dialect.encoding or UTF_8)
+            case FileFormat.XLSX:
+                lines = sheet_lines(contents, self.dialect.sheet or "")
+            case _:
+                return None
+        return next((line for line, names in islice(lines, _MAX_HEADER_LINES) if names.issuperset(columns)), None)
 
 
 @contextmanager
 def open_usage_file(
-    path: Path, file_format: FileFormat | None = None, advance: ProgressCallback | None = None
-) -> Generator[UsageFile]:
-    """Open a usage file and read all of it to check it. Its suffix determines the format if `file_format` is None.
+    path: Path, options: FileOptions = FileOptions(), advance: ProgressCallback | None = None  # noqa: B008 - frozen
+) -> Generator[UsageFile]:  # fmt: skip
+    """Open a usage file, compressed with gzip or not, and determine how to read it. `-` is standard input.
 
-    Raises InvalidImportFile if it can't be read, isn't text in UTF-8, or isn't valid in its format.
+    What `options` don't say is determined from the suffix and the contents. Raises InvalidImportFile if the file can't
+    be read, or if its format, encoding or delimiter is unclear.
     """
-    with _open_file(path) as file, long_cells_allowed():
-        checked_format = file_format or _format_of(path)
-        status = os.fstat(file.fileno())
-        digest = _read_through(
-            file, path, checked_format, lambda read: advance(read, status.st_size) if advance else None
-        )
-        columns = _columns(file, path) if checked_format is FileFormat.CSV else None
-        opened = UsageFile(path, checked_format, file, status.st_size, status.st_mtime_ns, digest, columns)
-        for _ in opened.rows():
-            pass
-        yield opened
-
-
-def _open_file(path: Path) -> BinaryIO:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, and it can't be read twice
-            raise _invalid_file(path, "it is not a file")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise _invalid_file(path, "it does not exist") from None
-    except ValueError:  # raised for a NUL, and for what can't be encoded
-        raise _invalid_file(path, "its path contains a character that no path can contain") from None
-    except OSError as error:
-        raise _invalid_file(path, error.strerror or str(error)) from error
-
-
-def _format_of(path: Path) -> FileFormat:
-    formats = {
-        ".csv": FileFormat.CSV,
-        ".json": FileFormat.JSON,
-        ".jsonl": FileFormat.JSONL,
-        ".ndjson": FileFormat.JSONL,
-    }
-    try:
-        return formats[path.suffix.lower()]
-    except KeyError:
-        raise _invalid_file(path, "its suffix is not that of a known format; give csv, json or jsonl") from None
-
-
-def _read_through(file: BinaryIO, path: Path, file_format: FileFormat, advance: Callable[[int], None]) -> bytes:
-    """Return the digest of a file, after checking that it is UTF-8 and that its lines fit in memory."""
-    digest, decoder, line, read, pending = hashlib.sha256(), codecs.getincrementaldecoder("utf-8")(), 1, 0, 0
-    chunk = b"not read yet"
-    while chunk:
-        chunk = file.read(CHUNK_BYTES)
-        if not read:
-            _check_first_bytes(path, chunk)
+    with open_source(path) as source, long_cells_allowed():
+        file_format = options.file_format or _find_format(source)
+        _check_options(options, file_format)
+        digest, encoding = _read_through(source, file_format, options.encoding, advance)
         try:
-            decoder.decode(chunk, final=not chunk)
-        except UnicodeDecodeError as error:
-            line += error.object[: error.start].count(b"\n")
-            raise _invalid_file(path, "it is not text in UTF-8. Save it in UTF-8", line) from error
-        if b"\0" in chunk:
-            line += chunk[: chunk.index(b"\0")].count(b"\n")
-            raise _invalid_file(path, "it is not text: it contains a zero byte. Save it as text in UTF-8", line)
-        line_end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
-        pending = pending + len(chunk) if line_end < 0 else len(chunk) - line_end
-        if pending > MAX_ROW_BYTES and file_format is not FileFormat.JSON:
-            raise _invalid_file(path, f"it has a line of over {MAX_ROW_BYTES:,} bytes. Remove what isn't usage", line)
-        digest.update(chunk)
-        line += chunk.count(b"\n")
-        read += len(chunk)
-        advance(read)
-    return digest.digest()
+            dialect, columns, read = _open_rows(source, file_format, encoding, options)
+        except (MalformedFile, UnicodeDecodeError) as error:
+            raise invalid_file(path, str(error), getattr(error, "line", None)) from error
+        yield UsageFile(source, dialect, digest, columns, read)
 
 
-def _check_first_bytes(path: Path, chunk: bytes) -> None:
-    """Raise InvalidImportFile if a file begins as those of another well-known format do."""
-    for first_bytes, advice in _OTHER_FORMATS.items():
-        if chunk.startswith(first_bytes):
-            raise _invalid_file(path, f"it is not text in UTF-8. {advice}", 1)
-
-
-def _columns(file: BinaryIO, path: Path) -> list[str]:
-    file.seek(0)
+def _find_format(source: FileSource) -> FileFormat:
+    first_bytes = source.first_bytes(64)
+    for signature, file_format in _SIGNATURES.items():
+        if first_bytes.startswith(signature):
+            return file_format
+    if source.path == STANDARD_INPUT:
+        text = first_bytes.removeprefix(codecs.BOM_UTF8).lstrip()
+        return {b"[": FileFormat.JSON, b"{": FileFormat.JSONL}.get(text[:1], FileFormat.CSV)
     try:
-        return read_header(file)
-    except MalformedFile as error:
-        raise _invalid_file(path, str(error), error.line) from error
+        return _SUFFIXES[source.suffix]
+    except KeyError:
+        formats = ", ".join(FileFormat)
+        raise invalid_file(
+            source.path, f"its suffix is not that of a known format; give one of {formats} as 'format'"
+        ) from None
 
 
-def _invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidImportFile:
-    location = f"{path}, line {line}" if line else str(path)
-    return InvalidImportFile(f"{location}: {problem}.", field="file", value=str(path))
+def _check_options(options: FileOptions, file_format: FileFormat) -> None:
+    """Raise InvalidParameter if an option doesn't apply to the format."""
+    applicable = {
+        "encoding": TEXT_FORMATS,
+        "delimiter": {FileFormat.CSV, FileFormat.TSV},
+        "header_row": TABLE_FORMATS,
+        "sheet": {FileFormat.XLSX},
+    }
+    for field, formats in applicable.items():
+        value = getattr(options, field)
+        if value is not None and file_format not in formats:
+            raise InvalidParameter(f"{field!r} does not apply to the format {file_format}.", field=field, value=value)
+    if options.delimiter is not None and (len(options.delimiter) != 1 or options.delimiter in '"\r\n'):
+        raise InvalidParameter("'delimiter' must be one character.", field="delimiter", value=options.delimiter)
+    if options.header_row is not None and options.header_row < 1:
+        raise InvalidParameter("'header_row' must be 1 or more.", field="header_row", value=options.header_row)
+
+
+def _open_rows(
+    source: FileSource, file_format: FileFormat, encoding: str | None, options: FileOptions
+) -> tuple[FileDialect, Sequence[str] | None, Callable[[BinaryIO], Iterator[Row]]]:
+    """Return the dialect of a file, its columns, and the function that reads its rows. Raises MalformedFile."""
+    file = source.contents
+    file.seek(0)
+    compression = "gzip" if source.is_compressed else None
+    match file_format:
+        case FileFormat.CSV | FileFormat.TSV:
+            delimiter = options.delimiter or ("\t" if file_format is FileFormat.TSV else None)
+            csv = read_csv_dialect(file, encoding or UTF_8, delimiter, options.header_row)
+            dialect = FileDialect(file_format, compression, csv.encoding, csv.delimiter, csv.header_line)
+            return dialect, csv.columns, _csv_reader(csv)
+        case FileFormat.XLSX:
+            sheet = read_sheet_dialect(file, options.sheet, options.header_row)
+            dialect = FileDialect(file_format, compression, header_line=sheet.header_line, sheet=sheet.sheet)
+            return dialect, sheet.columns, lambda opened: sheet_rows(opened, sheet)
+        case FileFormat.PARQUET:
+            return FileDialect(file_format, compression), read_parquet_columns(file), parquet_rows
+        case FileFormat.JSON | FileFormat.JSONL:
+            read = json_rows if file_format is FileFormat.JSON else jsonl_rows
+            used = encoding or UTF_8
+            return FileDialect(file_format, compression, used), None, lambda opened: read(opened, used)
+
+
+def _csv_reader(dialect: CsvDialect) -> Callable[[BinaryIO], Iterator[Row]]:
+    return lambda opened: csv_rows(opened, dialect)
+
+
+def _read_through(
+    source: FileSource, file_format: FileFormat, encoding: str | None, advance: ProgressCallback | None
+) -> tuple[bytes, str | None]:
+    """Return the digest of a file and its encoding, after checking that it is text whose lines fit in memory.
+
+    The encoding is None if the format isn't text.
+    """
+    first_bytes = source.first_bytes(4)
+    check: _TextCheck | None = None
+    if file_format in TEXT_FORMATS:
+        used = encoding_of(encoding) if encoding is not None else marked_encoding(first_bytes) or UTF_8
+        check = _TextCheck(source, used, is_given=encoding is not None, has_lines=file_format is not FileFormat.JSON)
+    digest = hashlib.sha256()
+    try:
+        while chunk := source.contents.read(CHUNK_BYTES):
+            digest.update(chunk)
+            if check is not None:
+                check.add(chunk)
+            if advance is not None:
+                advance(source.stored.tell(), source.size)
+    except (EOFError, OSError, zlib.error) as error:  # gzip
+        raise invalid_file(source.path, f"it can't be decompressed: {error}") from error
+    return digest.digest(), None if check is None else check.finish()
+
+
+class _TextCheck:
+    """Checks that a file is text in an encoding, and determines another one if it is not UTF-8."""
+
+    def __init__(self, source: FileSource, encoding: str, *, is_given: bool, has_lines: bool) -> None:
+        self._source = source
+        self._encoding = encoding
+        self._is_given = is_given
+        self._has_lines = has_lines
+        self._decoder: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder(encoding)()
+        self._allows_zero = encoding.startswith(("utf-16", "utf-32"))
+        self._line, self._pending = 1, 0
+        self._invalid_line: int | None = None
+
+    def add(self, chunk: bytes) -> None:
+        """Check the next bytes. Raise InvalidImportFile."""
+        if not self._allows_zero and b"\0" in chunk:
+            line = self._line + chunk[: chunk.index(b"\0")].count(b"\n")
+            problem = "it is not text: it contains a zero byte. If it is in UTF-16, name it with encoding='utf-16-le'"
+            raise invalid_file(self._source.path, problem, line)
+        self._decode(chunk, is_last=False)
+        line_end = max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
+        self._pending = self._pending + len(chunk) if line_end < 0 else len(chunk) - line_end
+        if self._has_lines and self._pending > MAX_ROW_BYTES:
+            problem = f"it has a line of over {MAX_ROW_BYTES:,} bytes. Remove what isn't usage"
+            raise invalid_file(self._source.path, problem, self._line)
+        self._line += chunk.count(b"\n")
+
+    def finish(self) -> str:
+        """Return the encoding of the text. Raise InvalidImportFile if it is unclear."""
+        self._decode(b"", is_last=True)
+        if self._invalid_line is None:
+            return self._encoding
+        if is_western(self._source.contents):
+            return "windows-1252"
+        raise invalid_file(
+            self._source.path,
+            "it is not text in UTF-8. Save it in UTF-8, or name its encoding, such as encoding='windows-1252'",
+            self._invalid_line,
+        )
+
+    def _decode(self, chunk: bytes, *, is_last: bool) -> None:
+        if self._decoder is None:
+            return
+        try:
+            self._decoder.decode(chunk, is_last)
+        except UnicodeError as error:
+            start = error.start if isinstance(error, UnicodeDecodeError) else 0
+            rest = error.object[:start] if isinstance(error, UnicodeDecodeError) else b""
+            line = self._line + rest.count(b"\n")
+            if self._is_given or self._encoding != UTF_8:
+                raise invalid_file(self._source.path, f"it is not text in {self._encoding}", line) from error
+            self._decoder, self._invalid_line = None, line

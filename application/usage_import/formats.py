@@ -1,9 +1,9 @@
-"""What the formats of usage files have in common: rows, errors and the decoding of text."""
+"""What the formats of usage files have in common: options, rows and errors."""
 
-import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from ...domain.errors import InvalidImportFile
 
@@ -11,24 +11,68 @@ MAX_ROW_BYTES = 32 << 20
 """A longer line is not read into memory. The longest one takes about 600 MB while it is parsed as CSV."""
 
 
+LINE_COLUMN, REASON_COLUMN = "rejected_line", "rejected_reason"
+REASON_COLUMNS = frozenset({LINE_COLUMN, REASON_COLUMN})
+"""The columns that a file of rejected rows has besides those of the file: see `error_rows.py`."""
+
+
 class FileFormat(StrEnum):
-    """The format of a usage file."""
+    """The format of a usage file. TSV is CSV whose cells are separated by tabs."""
 
     CSV = "csv"
+    TSV = "tsv"
     JSON = "json"
     JSONL = "jsonl"
+    XLSX = "xlsx"
+    PARQUET = "parquet"
+
+
+TEXT_FORMATS = {FileFormat.CSV, FileFormat.TSV, FileFormat.JSON, FileFormat.JSONL}
+TABLE_FORMATS = {FileFormat.CSV, FileFormat.TSV, FileFormat.XLSX}
+"""The formats with a header row."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileOptions:
+    """How to read a file; what is None is determined from the file.
+
+    `header_row` is the line of the header, from 1; rows before it are skipped. `sheet` is a sheet of a spreadsheet.
+    """
+
+    file_format: FileFormat | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header_row: int | None = None
+    sheet: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileDialect:
+    """How a file is read: as given, or as it was determined from the file. What doesn't apply is None.
+
+    `header_line` is the line, or in a spreadsheet the row, with the names of the columns.
+    """
+
+    file_format: FileFormat
+    compression: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header_line: int | None = None
+    sheet: str | None = None
 
 
 class Row(NamedTuple):
     """One row: its first line (in JSON, its number in the list), and its cells by column, or the error of the row.
 
-    `size` is about the number of characters that it takes in memory.
+    `size` is about the number of characters that it takes in memory. `raw` is what was read if it is not in `cells`:
+    the text of a line, or a list of cells.
     """
 
     line: int
     cells: Mapping[str, object]
     size: int
     error: InvalidImportFile | None = None
+    raw: str | list[str] | None = None
 
 
 class MalformedFile(ValueError):
@@ -39,17 +83,10 @@ class MalformedFile(ValueError):
         self.line = line
 
 
-def invalid_row(line: int, size: int, message: str, field: str = "row") -> Row:
+class UnclearCell(Exception):
+    """A base of errors of cells that another option of the import may read, so that no row is recorded before."""
+
+
+def invalid_row(line: int, size: int, message: str, field: str = "row", raw: str | list[str] | None = None) -> Row:
     """Return a row that is rejected with a message."""
-    return Row(line, {}, size, InvalidImportFile(message, field=field))
-
-
-class Utf8Text(io.TextIOWrapper):
-    """Reads a file as text, and leaves it open so that it can be read again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="utf-8-sig", newline="")
-
-    def __exit__(self, *_: object) -> None:
-        if not self.closed:
-            self.detach()
+    return Row(line, {}, size, InvalidImportFile(message, field=field), raw)

@@ -1,12 +1,14 @@
-"""Import of usage: record the rows of a file in batches, each row once however often the import is repeated."""
+"""Import of usage: check a file, then record its rows in batches, each row once however often that is repeated."""
 
-import hashlib
+import gc
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from ...domain.errors import (
     DatabasePermissionDenied,
@@ -18,15 +20,19 @@ from ...domain.errors import (
 from ..commands.imports import RowRecorder
 from ..meter_views import MeterView
 from ..metering import Metering
-from ..results import Outcome, Receipt
+from ..results import Outcome, Receipt, Receipts
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
-from .formats import Row
+from .formats import FileDialect, Row
+from .row_mapper import RowFormat, RowMapper, cell_at
+from .row_names import RowNames
 
-BATCH_ROWS = 1_000
+BATCH_ROWS = 5_000
 MAX_BATCH_SIZE = 4_000_000
 """Long rows are recorded in smaller batches: of about this many characters, so that they fit in memory."""
 _MAX_LISTED_COLUMNS, _MAX_LISTED_CHARACTERS = 20, 500
+_OBJECTS_PER_COLLECTION = 50_000
+MAX_PREVIEW_ROWS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +45,51 @@ class RejectedRow:
     error: TallybookError
 
 
-class _ParsedRow(NamedTuple):
-    """The meter event of a row, or the error that it is rejected with; its line, and its identifier if it is text."""
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """A row as it is recorded: its line, and its meter event."""
 
     line: int
+    event_name: str
+    timestamp: datetime
+    identifier: str | None
+    payload: Mapping[str, object]
+
+
+class _ParsedRow(NamedTuple):
+    """A row with its meter event, or the error that it is rejected with, and its identifier if it is text."""
+
+    row: Row
     identifier: str | None
     meter_event: Mapping[str, object] | TallybookError
+    is_generated: bool
 
 
 @dataclass(slots=True)
 class ImportSummary:
-    """The progress of an import: rows by outcome. `generated` counts the rows whose identifier was generated."""
+    """The progress of an import: rows by outcome. `generated` counts the rows whose identifier was generated.
+
+    `generated_duplicates` are those of them that were recorded before, by an import of the same rows.
+    """
 
     file: Path
+    dialect: FileDialect
     rows: int = 0
     accepted: int = 0
     duplicate: int = 0
     conflict: int = 0
     rejected: int = 0
     generated: int = 0
+    generated_duplicates: int = 0
+    cancelled_duplicates: int = 0
+    """Rows without an identifier that were recorded before and cancelled since: they don't count."""
     seconds: float = 0.0
     run_id: str | None = None
     """The id of the import; None if it has recorded nothing."""
     first_rejected: list[RejectedRow] = field(default_factory=list[RejectedRow])
     """The first rows that were not recorded; `on_rejected` is called with all of them."""
+    first_rows: list[PreviewRow] = field(default_factory=list[PreviewRow])
+    """The first rows as they are recorded."""
 
     @property
     def not_recorded(self) -> int:
@@ -70,12 +97,16 @@ class ImportSummary:
         return self.conflict + self.rejected
 
 
+OnRejected = Callable[[RejectedRow, Row], None]
+"""Called with each row that is not recorded, and with what was read."""
+
+
 class UsageImporter:
     """Imports one file into a ledger.
 
-    The identifier of a row without one is generated from the contents of the file, the event name and the number of the
-    row. So the same file is recorded once, under any name, and equal rows are different meter events. A changed file is
-    another file: give identifiers if rows will be added or corrected later.
+    A row without an identifier gets one from its content and the number of its occurrence: see `RowNames`. So the same
+    file is recorded once, under any name, also after it has grown, and equal rows are different meter events. `source`
+    distinguishes files whose equal rows are different usage.
 
     An interrupted import can be repeated: rows that are recorded already are duplicates.
     """
@@ -84,8 +115,9 @@ class UsageImporter:
         self,
         metering: Metering,
         file: UsageFile,
-        columns: ColumnMapping,
+        row_format: RowFormat,
         *,
+        source: str = "",
         max_first_rejected: int = 10,
         by: str | None = None,
         recorder: RowRecorder | None = None,
@@ -96,100 +128,176 @@ class UsageImporter:
         """
         self.metering = metering
         self.file = file
-        self.columns = columns
         self.max_first_rejected = max_first_rejected
-        self.summary = ImportSummary(file.path)
+        self.summary = ImportSummary(file.path, file.dialect)
         self.recorder = recorder or metering.imports.start(str(file.path.name), file.digest.hex(), by=by)
-        self._get_meter = lru_cache(metering.meters.get)
-        self._identifier_prefix = lru_cache(partial(_hash_prefix, file.digest))
-        _check_columns(file, columns, None if columns.event_name is None else self._get_meter(columns.event_name))
+        self._columns = columns = row_format.columns
+        numbers = replace(row_format.numbers, is_semicolon_separated=file.dialect.delimiter == ";")
+        row_format = replace(row_format, numbers=numbers)
+        get_meter = lru_cache(metering.meters.get)
+        self._mapper = RowMapper(row_format, get_meter, file.columns)
+        self._names = RowNames(source, columns.customer_name, file.columns)
+        self._is_checked = False
+        _check_columns(file, columns, None if columns.event_name is None else get_meter(columns.event_name))
+
+    def check(self, advance: ProgressCallback | None = None) -> None:
+        """Read the whole file. Raise InvalidImportFile if it is malformed.
+
+        Also if a timestamp or a number can be read in several ways, or needs an option: then all others may be wrong.
+        """
+        first_unclear: dict[type[TallybookError], tuple[int, TallybookError]] = {}
+        for row in self.file.rows(advance):
+            if row.error is None:
+                for error in self._mapper.find_unclear(row.cells):
+                    first_unclear.setdefault(type(error), (row.line, error))
+        if first_unclear:
+            problems = [f"line {line}: {error.message}" for line, error in first_unclear.values()]
+            field = next(iter(first_unclear.values()))[1].field
+            message = f"{self.file.path}: nothing was recorded. {' '.join(problems)}"
+            raise InvalidImportFile(message, field=field, value=str(self.file.path))
+        self._is_checked = True
 
     def run(
-        self, *, on_rejected: Callable[[RejectedRow], None] | None = None, advance: ProgressCallback | None = None
-    ) -> ImportSummary:
-        """Record the rows and return their number by outcome. An invalid row never affects the others."""
+        self, *, on_rejected: OnRejected | None = None, advance: ProgressCallback | None = None
+    ) -> ImportSummary:  # fmt: skip
+        """Check the file unless it is checked, record the rows and return their number by outcome.
+
+        An invalid row never affects the others. Raises InvalidImportFile, with nothing recorded.
+        """
+        if not self._is_checked:
+            self.check()
+        with _rare_garbage_collection():
+            self._record_rows(on_rejected, advance)
+        summary = self.summary
+        self.recorder.finish(
+            rows=summary.rows, accepted=summary.accepted, duplicates=summary.duplicate, conflicts=summary.conflict,
+            rejected=summary.rejected,
+        )  # fmt: skip
+        return summary
+
+    def _record_rows(self, on_rejected: OnRejected | None, advance: ProgressCallback | None) -> None:
         started = time.monotonic()
         batch: list[_ParsedRow] = []
         size = 0
-        for number, row in enumerate(self.file.rows(advance), 1):
-            batch.append(self._parse(number, row))
+        for row in self.file.rows(advance):
+            batch.append(self._parse(row))
             size += row.size
             if len(batch) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
                 self._record(batch, on_rejected)
                 batch, size = [], 0
                 self.summary.seconds = time.monotonic() - started
         self._record(batch, on_rejected)
-        summary = self.summary
-        self.recorder.finish(
-            rows=summary.rows, accepted=summary.accepted, duplicates=summary.duplicate, conflicts=summary.conflict,
-            rejected=summary.rejected,
-        )  # fmt: skip
-        summary.seconds = time.monotonic() - started
-        return summary
+        self.summary.seconds = time.monotonic() - started
 
-    def _record(self, batch: list[_ParsedRow], on_rejected: Callable[[RejectedRow], None] | None) -> None:
+    def _record(self, batch: Sequence[_ParsedRow], on_rejected: OnRejected | None) -> None:
         meter_events = [row.meter_event for row in batch if not isinstance(row.meter_event, TallybookError)]
-        receipts = iter(self.recorder.record_many(meter_events))
+        receipts = self.recorder.record_many(meter_events)
         self.summary.run_id = self.recorder.run_id
+        self._preview(batch, receipts)
+        if len(meter_events) == len(batch) == receipts.accepted:
+            self.summary.rows += len(batch)
+            self.summary.accepted += len(batch)
+            return
+        remaining = iter(receipts)
+        generated_duplicates: list[str] = []
         for row in batch:
             error = row.meter_event
             if isinstance(error, TallybookError):
                 receipt = Receipt(row.identifier, None, Outcome.REJECTED, error)
             else:
-                receipt = next(receipts)
-            self._count(row.line, receipt, on_rejected)
+                receipt = next(remaining)
+            self._count(row.row, receipt, on_rejected)
+            if row.is_generated and receipt.outcome is Outcome.DUPLICATE:
+                generated_duplicates.append(cast(str, receipt.identifier))
+        self.summary.generated_duplicates += len(generated_duplicates)
+        self.summary.cancelled_duplicates += self.metering.imports.count_cancelled(generated_duplicates)
 
-    def _parse(self, number: int, row: Row) -> _ParsedRow:
-        identifier = row.cells.get(self.columns.identifier_column)
-        return _ParsedRow(row.line, identifier if isinstance(identifier, str) else None, self._meter_event(number, row))
+    def _preview(self, batch: Sequence[_ParsedRow], receipts: Receipts) -> None:
+        """Add the first rows that are recorded to the summary."""
+        first_rows = self.summary.first_rows
+        parsed = (row for row in batch if not isinstance(row.meter_event, TallybookError))
+        for row, receipt in zip(parsed, receipts, strict=True) if len(first_rows) < MAX_PREVIEW_ROWS else ():
+            if receipt.error is None and len(first_rows) < MAX_PREVIEW_ROWS:
+                event = cast(Mapping[str, Any], row.meter_event)
+                first_rows.append(
+                    PreviewRow(
+                        row.row.line, event["event_name"], event["timestamp"], event["identifier"], event["payload"]
+                    )
+                )
 
-    def _meter_event(self, number: int, row: Row) -> Mapping[str, object] | TallybookError:
+    def _parse(self, row: Row) -> _ParsedRow:
         """Return the meter event of a row, or the error that it is rejected with."""
+        identifier = row.cells.get(self._columns.identifier_column)
+        identifier = identifier if isinstance(identifier, str) else None
         if row.error is not None:
-            return row.error
+            return _ParsedRow(row, identifier, row.error, False)
         try:
-            meter_event = self.columns.parse_row(row.cells, self._get_meter)
+            meter_event = self._mapper.map(row.cells)
         except (LedgerCorrupted, LedgerUnavailable, DatabasePermissionDenied):
             raise  # nothing is wrong with the row
         except TallybookError as error:
-            return error
+            return _ParsedRow(row, identifier, error, False)
         event_name = meter_event["event_name"]
-        if meter_event["identifier"] is None and isinstance(event_name, str):
-            meter_event["identifier"] = f"{self._identifier_prefix(event_name)}-{number:09d}"
+        is_generated = meter_event["identifier"] is None and isinstance(event_name, str)
+        if is_generated:
+            meter_event["identifier"] = self._names.name(
+                row.cells, cast(str, event_name), cell_at(row.cells, self._columns.timestamp)
+            )
             self.summary.generated += 1
-        return meter_event
+        return _ParsedRow(row, identifier, meter_event, is_generated)
 
-    def _count(self, line: int, receipt: Receipt, on_rejected: Callable[[RejectedRow], None] | None) -> None:
+    def _count(self, row: Row, receipt: Receipt, on_rejected: OnRejected | None) -> None:
         summary = self.summary
         summary.rows += 1
         setattr(summary, receipt.outcome, getattr(summary, receipt.outcome) + 1)
         if receipt.error is None:
             return
-        rejected_row = RejectedRow(line, receipt.identifier, receipt.outcome, receipt.error)
+        rejected_row = RejectedRow(row.line, receipt.identifier, receipt.outcome, receipt.error)
         if len(summary.first_rejected) < self.max_first_rejected:
             summary.first_rejected.append(rejected_row)
         if on_rejected is not None:
-            on_rejected(rejected_row)
+            on_rejected(rejected_row, row)
 
 
-def _hash_prefix(digest: bytes, event_name: str) -> str:
-    """Return the prefix of generated identifiers. With row numbers they sort as in the file, to insert fast."""
-    return hashlib.sha256(digest + event_name.encode(errors="surrogatepass")).hexdigest()[:24]
+@contextmanager
+def _rare_garbage_collection() -> Generator[None]:
+    """Search for reference cycles less often: a batch has many objects and no cycles. It takes a fifth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(_OBJECTS_PER_COLLECTION, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _check_columns(file: UsageFile, columns: ColumnMapping, meter: MeterView | None) -> None:
     if file.columns is None:
         return
-    for column in columns.required_columns(meter):
-        if column not in file.columns:
-            raise InvalidImportFile(
-                f"{file.path}, line 1: there is no column {column!r}; there are {_list_columns(file.columns)}.",
-                field=column,
-                value=str(file.path),
-            )
+    required = columns.required_columns(meter)
+    missing = next((column for column in required if not _has_column(file.columns, column)), None)
+    if missing is not None:
+        line = file.dialect.header_line
+        location = f"{file.path}, line {line}" if line else str(file.path)
+        raise InvalidImportFile(
+            f"{location}: there is no column {missing!r}; there are {_list_columns(file.columns)}."
+            + _header_hint(file, required),
+            field=missing,
+            value=str(file.path),
+        )
 
 
-def _list_columns(columns: list[str]) -> str:
+def _has_column(columns: Sequence[str], column: str) -> bool:
+    """Return whether a column exists, or the one that a path begins in."""
+    return column in columns or any(column[:end] in columns for end, character in enumerate(column) if character == ".")
+
+
+def _header_hint(file: UsageFile, required: Sequence[str]) -> str:
+    """Return a sentence that names another line with all required columns, if there is one."""
+    line = file.find_header_line(required)
+    return "" if line is None else f" Line {line} has it: name that line with header_row={line}."
+
+
+def _list_columns(columns: Sequence[str]) -> str:
     shown = ", ".join(columns[:_MAX_LISTED_COLUMNS])
     more = len(columns) - _MAX_LISTED_COLUMNS
     return shown[:_MAX_LISTED_CHARACTERS] + (f" and {more:,} more" if more > 0 else "")

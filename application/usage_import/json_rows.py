@@ -1,23 +1,27 @@
 """Usage files in JSON (a list of objects) and JSONL (an object on each line), row by row.
 
 One decoder reads both. Numbers keep the digits that are written in the file. What can't be a cell, for example a list,
-becomes an `UnusableCell`, so that it only matters if the import needs the cell.
+becomes an `UnusableCell`, so that it only matters if the import needs the cell. An object becomes a `NestedCell`, whose
+values are found by a path such as `data.tokens`.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple, TextIO, cast
 
 from ...domain.text import abbreviated_repr
-from .columns import PAYLOAD_PREFIX
-from .formats import MalformedFile, Row, Utf8Text, invalid_row
+from .cloud_events import from_cloud_event, is_cloud_event
+from .encodings import UTF_8, DecodedText
+from .formats import MalformedFile, Row, invalid_row
 
 CHUNK_CHARACTERS = 1 << 16
 MAX_ROW_CHARACTERS = 8 << 20
 """A longer row is rejected: its objects can take fifty times as much memory."""
+PAYLOAD_PREFIX = "payload_"
+"""The columns of the payload: `payload_KEY`."""
 _SPACES = re.compile(r"[ \t\r\n]*")
 _MAX_CACHED_LENGTH = 20
 _MAX_TOKEN_CHARACTERS = len(r"\ud83d\ude00")
@@ -35,15 +39,42 @@ class UnusableCell(NamedTuple):
         return self.description
 
 
+class NestedCell:
+    """An object inside of a row; its repr is for error messages."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        self.values = values
+
+    def __repr__(self) -> str:
+        return "an object"
+
+
 class _DuplicateKey(NamedTuple):
     """An object in which a key occurs twice, so that its value is ambiguous."""
 
     key: str
 
 
-def jsonl_rows(file: BinaryIO) -> Iterator[Row]:
+def nested_value(cells: Mapping[str, object], path: str) -> object:
+    """Return the value at a path of keys, separated by points, inside of the objects of a row; None if there is none.
+
+    A key may contain points too.
+    """
+    if path in cells:
+        return to_cell(cells[path])
+    for end, character in enumerate(path):
+        if character == ".":
+            cell = cells.get(path[:end])
+            if isinstance(cell, NestedCell):
+                cell = cell.values
+            if isinstance(cell, dict):
+                return nested_value(cast(dict[str, object], cell), path[end + 1 :])
+    return None
+
+
+def jsonl_rows(file: BinaryIO, encoding: str = UTF_8) -> Iterator[Row]:
     """Return the rows of a JSONL file that is positioned at its start. Raises MalformedFile."""
-    with Utf8Text(file) as text:
+    with DecodedText(file, encoding) as text:
         for line, text_line in enumerate(text, 1):
             if text_line.isspace():
                 continue
@@ -55,16 +86,17 @@ def jsonl_rows(file: BinaryIO) -> Iterator[Row]:
             try:
                 value = _decoder.decode(text_line)
             except RecursionError:
-                yield invalid_row(line, len(text_line), f"The line can't be read: {_TOO_DEEP}.")
+                yield invalid_row(line, len(text_line), f"The line can't be read: {_TOO_DEEP}.", raw=text_line)
             except ValueError as error:
-                yield invalid_row(line, len(text_line), f"The line is not JSON: {error}.")
+                yield invalid_row(line, len(text_line), f"The line is not JSON: {error}.", raw=text_line)
             else:
-                yield _to_row(line, value, len(text_line))
+                row = _to_row(line, value, len(text_line))
+                yield row if row.cells else row._replace(raw=text_line)
 
 
-def json_rows(file: BinaryIO) -> Iterator[Row]:
+def json_rows(file: BinaryIO, encoding: str = UTF_8) -> Iterator[Row]:
     """Return the rows of a JSON file that is positioned at its start. Raises MalformedFile."""
-    with Utf8Text(file) as text:
+    with DecodedText(file, encoding) as text:
         values = _ValueReader(text)
         first = values.next_character()
         if first != "[":
@@ -74,9 +106,10 @@ def json_rows(file: BinaryIO) -> Iterator[Row]:
         try:
             is_last = values.next_character() == "]"
             while not is_last:
-                value, size = values.read()
+                value, raw = values.read()
                 number += 1
-                yield _to_row(number, value, size)
+                row = _to_row(number, value, len(raw))
+                yield row if row.cells else row._replace(raw=raw)
                 separator = values.next_character()
                 if separator not in ("]", ","):
                     raise MalformedFile(f"expected ',' or ']', not {separator!r}" if separator else "it ends here")
@@ -109,8 +142,8 @@ class _ValueReader:
         """Skip one character."""
         self._position += 1
 
-    def read(self) -> tuple[object, int]:
-        """Return the next value and its number of characters. Raises MalformedFile."""
+    def read(self) -> tuple[object, str]:
+        """Return the next value and its text. Raises MalformedFile."""
         self.next_character()
         while True:
             try:
@@ -123,12 +156,12 @@ class _ValueReader:
             except ValueError as error:
                 raise MalformedFile(str(error)) from None
             else:
-                size = end - self._position
                 # A number may continue after the buffer: "1" is a number, and so is "1e+5", of which "1e+" is read.
                 is_complete = self._buffer[end - 1] in '}]"' or len(self._buffer) - end > len("e+")
+                text = self._buffer[self._position : end]
                 if is_complete or not self._read_more():
-                    self._position += size
-                    return value, size
+                    self._position += len(text)
+                    return value, text
 
     def _may_be_incomplete(self, error: json.JSONDecodeError) -> bool:
         """Return whether a value is invalid perhaps only because it continues after the buffer."""
@@ -158,13 +191,15 @@ def _to_row(line: int, value: object, size: int) -> Row:
     if not isinstance(value, dict):
         return invalid_row(line, size, "Each row must be an object.")
     fields = cast(dict[str, object], value)
+    if is_cloud_event(fields):
+        fields = from_cloud_event(fields)
     payload = fields.pop("payload", None)
     if isinstance(payload, _DuplicateKey):
         message = f"The key {abbreviated_repr(payload.key)} occurs twice in 'payload'."
         return invalid_row(line, size, message, "payload")
     if payload is not None and not isinstance(payload, dict):
         return invalid_row(line, size, "'payload' must be an object of keys and values.", "payload")
-    cells = {column: _to_cell(cell) for column, cell in fields.items()}
+    cells = {column: to_cell(cell) for column, cell in fields.items()}
     for key, cell in cast(dict[str, object], payload or {}).items():
         column = PAYLOAD_PREFIX + key
         if column in cells:
@@ -172,15 +207,17 @@ def _to_row(line: int, value: object, size: int) -> Row:
                 f"'payload' has the key {abbreviated_repr(key)}, and the object has {abbreviated_repr(column)} too."
             )
             return invalid_row(line, size, message, "payload")
-        cells[column] = _to_cell(cell)
+        cells[column] = to_cell(cell)
     return Row(line, cells, size)
 
 
-def _to_cell(value: object) -> object:
-    """Return a value as a cell, without nested values: they may be so deep that their repr would exceed the stack."""
-    if isinstance(value, list):
-        return UnusableCell("a list")
-    return UnusableCell("an object") if isinstance(value, dict | _DuplicateKey) else value
+def to_cell(value: object) -> object:
+    """Return a value as a cell. Nested values may be so deep that their repr would exceed the stack."""
+    if isinstance(value, dict):
+        return NestedCell(cast(dict[str, object], value))
+    if isinstance(value, list | _DuplicateKey):
+        return UnusableCell("a list" if isinstance(value, list) else "an object")
+    return value
 
 
 def _object(pairs: list[tuple[str, object]]) -> object:

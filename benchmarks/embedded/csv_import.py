@@ -4,9 +4,9 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.importer import UsageImporter
+from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.domain.import_run import STREAM_PREFIX as IMPORT_PREFIX
 
 from .. import workload
@@ -55,4 +55,4 @@ def _write(file: Path, events: int) -> None:
 
 def _import(url: str, path: Path, events: int) -> None:
     with workload.open_ledger(url) as metering, open_usage_file(path) as file:
-        check_equal("rows accepted", UsageImporter(metering, file, ColumnMapping()).run().accepted, events)
+        check_equal("rows accepted", UsageImporter(metering, file, RowFormat()).run().accepted, events)

@@ -1,11 +1,13 @@
 """Column mapping: how a row becomes a meter event."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from tallybook.application import Metering
+from tallybook.application import Metering, MeterView
 from tallybook.application.usage_import.columns import ColumnMapping
+from tallybook.application.usage_import.row_mapper import RowFormat, RowMapper
 from tallybook.domain.errors import MeterNotFound
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,11 +19,17 @@ def tokens_ledger(metering: Metering) -> Metering:
     return metering
 
 
+def parse_row(
+    columns: ColumnMapping, cells: Mapping[str, object], get_meter: Callable[[str], MeterView]
+) -> dict[str, object]:  # fmt: skip
+    return RowMapper(RowFormat(columns), get_meter).map(cells)
+
+
 def test_stripes_columns_need_no_names(tokens_ledger: Metering) -> None:
     """Each column payload_KEY becomes KEY; empty cells and other columns are left out."""
     cells = {"identifier": "a", "timestamp": "2026-01-01", "event_name": "tokens", "payload_customer": "acme",
              "payload_tokens": "1", "payload_note": "", "comment": "x"}  # fmt: skip
-    assert ColumnMapping().parse_row(cells, tokens_ledger.meters.get) == {
+    assert parse_row(ColumnMapping(), cells, tokens_ledger.meters.get) == {
         "event_name": "tokens",
         "identifier": "a",
         "timestamp": AT,
@@ -33,7 +41,7 @@ def test_named_columns_go_under_the_meters_own_keys(tokens_ledger: Metering) -> 
     """Value and customer are stored under the meter's keys, other columns under the keys they are mapped to."""
     columns = ColumnMapping("tokens", "at", "id", "n", "who", payload={"kind": "model", "note": "note"})
     cells = {"id": "a", "at": "2026-01-01", "event_name": "other", "n": "5", "who": "acme", "kind": "small", "note": ""}
-    assert columns.parse_row(cells, tokens_ledger.meters.get) == {
+    assert parse_row(columns, cells, tokens_ledger.meters.get) == {
         "event_name": "tokens",
         "identifier": "a",
         "timestamp": AT,
@@ -43,8 +51,10 @@ def test_named_columns_go_under_the_meters_own_keys(tokens_ledger: Metering) -> 
 
 def test_one_customer_may_apply_to_all_rows(tokens_ledger: Metering) -> None:
     """It overrides the customers in the rows."""
-    event_input = ColumnMapping("tokens", customer_name="acme").parse_row(
-        {"timestamp": "2026-01-01", "payload_customer": "else"}, tokens_ledger.meters.get
+    event_input = parse_row(
+        ColumnMapping("tokens", customer_name="acme"),
+        {"timestamp": "2026-01-01", "payload_customer": "else"},
+        tokens_ledger.meters.get,
     )
     assert event_input["payload"] == {"customer": "acme"}
 
@@ -52,8 +62,10 @@ def test_one_customer_may_apply_to_all_rows(tokens_ledger: Metering) -> None:
 def test_named_columns_of_an_unknown_meter_are_rejected(tokens_ledger: Metering) -> None:
     """The keys of its rules are unknown."""
     with pytest.raises(MeterNotFound):
-        ColumnMapping(value="n").parse_row(
-            {"timestamp": "2026-01-01", "event_name": "nothing", "n": "1"}, tokens_ledger.meters.get
+        parse_row(
+            ColumnMapping(value="n"),
+            {"timestamp": "2026-01-01", "event_name": "nothing", "n": "1"},
+            tokens_ledger.meters.get,
         )
 
 
@@ -73,8 +85,10 @@ def test_named_columns_of_an_unknown_meter_are_rejected(tokens_ledger: Metering)
 )
 def test_numbers_become_the_plain_text_that_they_are(tokens_ledger: Metering, number: object, text: object) -> None:
     """All digits are preserved; a number that would be too long stays in exponent form and is rejected as a value."""
-    event_input = ColumnMapping().parse_row(
-        {"timestamp": 1767225600, "event_name": "tokens", "payload_tokens": number}, tokens_ledger.meters.get
+    event_input = parse_row(
+        ColumnMapping(),
+        {"timestamp": 1767225600, "event_name": "tokens", "payload_tokens": number},
+        tokens_ledger.meters.get,
     )
     assert event_input["payload"] == {"tokens": text}
     assert event_input["timestamp"] == AT

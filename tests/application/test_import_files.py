@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application.usage_import.files import CHUNK_BYTES, open_usage_file
-from tallybook.application.usage_import.formats import MAX_ROW_BYTES, FileFormat
+from tallybook.application.usage_import.formats import MAX_ROW_BYTES, FileFormat, FileOptions
 from tallybook.application.usage_import.json_rows import MAX_ROW_CHARACTERS
 from tallybook.domain.errors import InvalidImportFile
 
@@ -14,7 +14,7 @@ from tallybook.domain.errors import InvalidImportFile
 def read_rows(path: Path, content: str | bytes, file_format: FileFormat | None = None) -> list[tuple[int, object]]:
     """Return the line of each row, with its cells or its error message."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    with open_usage_file(path, file_format) as file:
+    with open_usage_file(path, FileOptions(file_format)) as file:
         return [(row.line, row.error.message if row.error else dict(row.cells)) for row in file.rows()]
 
 
@@ -92,7 +92,7 @@ def test_the_format_may_be_specified(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("f.csv", "", "it is empty."),
-        ("f.csv", b"\x1f\x8b\x08\x00", "line 1: it is not text in UTF-8."),
+        ("f.csv", b"\x1f\x8b\x08\x00", "it can't be decompressed: "),
         ("f.csv", b"a,b\n1,\xff\n", "line 2: it is not text in UTF-8."),
         ("f.csv", b"a,b\n1,\xc3", "line 2: it is not text in UTF-8."),
         ("f.csv", b"a,b\n\n1,\x00\n", "line 3: it is not text: it contains a zero byte."),
@@ -105,7 +105,11 @@ def test_the_format_may_be_specified(tmp_path: Path) -> None:
         ("f.json", '[{"a": 1}, {"a": 2', "it is not JSON after object 1 of the list: "),
         ("f.json", '[{"a": 1}]]', "it is not JSON after object 1 of the list: "),
         ("f.json", '[{"a": NaN}]', "it is not JSON after object 0 of the list: "),
-        ("f.txt", "a,b\n", "its suffix is not that of a known format; give csv, json or jsonl."),
+        (
+            "f.txt",
+            "a,b\n",
+            "its suffix is not that of a known format; give one of csv, tsv, json, jsonl, xlsx, parquet as 'format'.",
+        ),
     ],
 )
 def test_a_malformed_file_is_rejected_as_a_whole(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:

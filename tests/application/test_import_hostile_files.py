@@ -14,8 +14,10 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
+from tallybook.application.usage_import.formats import Row
 from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
 from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
+from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.domain.errors import InvalidImportFile
 
 MAX_SECONDS = 10
@@ -75,12 +77,12 @@ def import_text(
     metering: Metering,
     path: Path,
     content: str | bytes,
-    on_rejected: Callable[[RejectedRow], None] | None = None,
+    on_rejected: Callable[[RejectedRow, Row], None] | None = None,
     columns: ColumnMapping | None = None,
 ) -> ImportSummary:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with open_usage_file(path) as file:
-        return UsageImporter(metering, file, columns or ColumnMapping()).run(on_rejected=on_rejected)
+        return UsageImporter(metering, file, RowFormat(columns or ColumnMapping())).run(on_rejected=on_rejected)
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
@@ -96,7 +98,10 @@ def test_only_the_hostile_row_is_rejected(tokens_ledger: Metering, tmp_path: Pat
         return
     started = time.monotonic()
     summary = import_text(
-        tokens_ledger, tmp_path / f"usage.{suffix}", content, lambda row: messages.append(row.error.message)
+        tokens_ledger,
+        tmp_path / f"usage.{suffix}",
+        content,
+        lambda rejected, _row: messages.append(rejected.error.message),
     )
     assert time.monotonic() - started < MAX_SECONDS
     assert (summary.accepted, summary.rejected) == (2, 1)
@@ -113,11 +118,11 @@ def test_only_cells_that_are_needed_matter(tokens_ledger: Metering, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"\x1f\x8b\x08\x00" + b"\xff" * 1_000, "decompress it first"),
-        ("a.csv", b"PK\x03\x04" + b"\xff" * 1_000, "save it as CSV in UTF-8"),
-        ("a.csv", HEADER.encode("utf-16"), "save it in UTF-8"),
+        ("a.csv", b"\x1f\x8b\x08\x00" + b"\xff" * 1_000, "can't be decompressed"),
+        ("a.csv", b"PK\x03\x04" + b"\xff" * 1_000, "no spreadsheet in the format xlsx"),
+        ("a.parquet", b"PAR1" + b"\xff" * 1_000, "no Parquet file"),
         ("a.csv", HEADER.encode("utf-16-le"), "zero byte"),
-        ("a.csv", "a,b\n1,\xe9\n".encode("latin-1"), "not text in UTF-8"),
+        ("a.csv", "a,b\n1,\xe8\n".encode("latin-1"), "name its encoding"),
         ("a.csv", ",".join(f"c{number}" for number in range(60_000)), "there is no column 'timestamp'"),
         ("a.csv", ",".join(["c"] * 60_000), "more than one column 'c'"),
         ("a.csv", HEADER + '\n"' + "x\n" * 1_000_000, "not CSV"),
@@ -161,8 +166,8 @@ def test_the_fault_of_a_row_of_a_large_file_is_named(tmp_path: Path, first: str,
     """Invalid JSON is not called too long, although much follows."""
     path = tmp_path / "usage.json"
     path.write_text(f"[{first}{f',{GOOD}' * 100_000}]")
-    with pytest.raises(InvalidImportFile) as exc_info, open_usage_file(path):
-        pass
+    with open_usage_file(path) as file, pytest.raises(InvalidImportFile) as exc_info:
+        sum(1 for _ in file.rows())
     assert message in exc_info.value.message
 
 

@@ -7,13 +7,17 @@ import gzip
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.importer import ImportSummary, UsageImporter
+from tallybook.application.usage_import.row_mapper import RowFormat
+from tallybook.application.usage_import.timestamps import TimestampReader
 
+IN_UTC = TimestampReader(timezone=ZoneInfo("UTC"))
 DATA = Path(__file__).parent / "data"
 YEAR = datetime(2023, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
 ROWS = {"code": 8_819, "conv": 19_366}
@@ -35,7 +39,7 @@ def import_usage(metering: Metering, folder: Path, service: str, event_name: str
     file = folder / f"azure_llm_2023_{service}.csv"
     file.write_bytes(gzip.decompress((DATA / f"{file.name}.gz").read_bytes()))
     with open_usage_file(file) as usage_file:
-        return UsageImporter(metering, usage_file, columns).run()
+        return UsageImporter(metering, usage_file, RowFormat(columns, timestamps=IN_UTC)).run()
 
 
 def test_both_files_give_the_sums_counts_and_lasts_that_are_known(usage: Metering, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_dry_run_shows_what_would_be_recorded(tallybook: CommandLine) -> None:
         ("beta", 1, "-3")
     ]
     output = tallybook.run("import", path, "--backfill", "--dry-run", status=1).stdout.splitlines()
-    assert output[0] == f"{path}: 6 rows, of which nothing was recorded"
+    assert output[1] == f"{path}: 6 rows, of which nothing was recorded"
     assert output[-1].split() == ["tokens", "beta", "2026-11", "1", "3"]
     assert tallybook.run_json("events", "tokens", "--period", "2026-11") == before
     summary = tallybook.run_json("import", path, "--backfill", status=1)

@@ -32,6 +32,7 @@ GUIDES = [
         ROOT / "docs" / "guides" / f"{guide}.md"
         for guide in (
             "correct-a-wrong-report",
+            "import-files",
             "take-back-a-wrong-import",
             "close-a-month",
             "from-usage-to-an-invoice",

@@ -9,6 +9,7 @@ from tallybook.application.storage.sqlite.event_recorder import SQLiteEventRecor
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
 from tallybook.application.usage_import.importer import UsageImporter
+from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.domain.errors import LedgerUnavailable
 
 from ..simulate.patches import short_lock_timeout
@@ -91,10 +92,10 @@ def test_no_imported_row_is_rejected_because_the_store_fails(
     """An import that can't read a meter stops, and a second import records the remaining rows."""
     file = tmp_path / "usage.csv"
     file.write_text(f"timestamp,event_name,units\n{DAY:%Y-%m-%dT%H:%M:%SZ},seats,7\n")
-    columns = ColumnMapping(value="units", customer_name="acme")
+    row_format = RowFormat(ColumnMapping(value="units", customer_name="acme"))
     with open_usage_file(file) as usage:
         fault.fail_at = "stored_events WHERE originator_id"
         with pytest.raises(LedgerUnavailable):
-            UsageImporter(metering, usage, columns).run()
+            UsageImporter(metering, usage, row_format).run()
     with open_usage_file(file) as usage:
-        assert UsageImporter(metering, usage, columns).run().accepted == 1
+        assert UsageImporter(metering, usage, row_format).run().accepted == 1

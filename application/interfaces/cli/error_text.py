@@ -22,22 +22,30 @@ _OPTIONS = {
     "as_of": "--as-of",
     "by": "--by",
     "customer_key": "--customer-key",
+    "date_format": "--date-format",
+    "decimal": "--decimal",
+    "delimiter": "--delimiter",
     "digest": "--digest",
     "dimension_keys": "--dimension-key",
     "display_name": "--display-name",
     "effective_from": "--effective-from",
+    "encoding": "--encoding",
     "event_time_window": "--window",
     "filter": "--filter",
     "format": "--format",
     "formula": "--formula",
     "group_by": "--by",
+    "header_row": "--header-row",
     "limit": "--limit",
     "multiplier": "--multiplier",
     "optional_dimension_keys": "--optional-dimension-key",
     "reason": "--reason",
     "rounding": "--rounding",
     "scopes": "--scope",
+    "sheet": "--sheet",
+    "source": "--source",
     "starting_after": "--starting-after",
+    "thousands": "--thousands",
     "timestamp_format": "--timestamp-format",
     "timezone": "--timezone",
     "value_key": "--value-key",
@@ -45,7 +53,8 @@ _OPTIONS = {
     "where": "--where or --without",
     "window": "--window",
 }
-_ARGUMENT = re.compile(r"\b([a-z_]+)='([\w-]+)'")
+_ARGUMENT = re.compile(r"""\b([a-z_]+)=(?:'([^']+)'|"([^"]+)"|([0-9]+))""")
+_UNQUOTED = re.compile(r"[\w%][\w./:%-]*")
 _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 
 
@@ -62,6 +71,13 @@ def to_cli_text(message: str, field: str | None) -> str:
     )
     for example, typed in _EXAMPLES.items():
         message = message.replace(example, typed)
-    message = _ARGUMENT.sub(lambda match: f"{_OPTIONS.get(match[1], match[1])} {match[2]}", message)
+    message = _ARGUMENT.sub(_typed_argument, message)
     option = _OPTIONS.get(field or "")
     return message if option is None else message.replace(repr(field), option)
+
+
+def _typed_argument(match: re.Match[str]) -> str:
+    """Return an argument in Python as it is typed, with quotes if the shell needs them."""
+    value = match[2] or match[3] or match[4]
+    quoted = value if _UNQUOTED.fullmatch(value) else f'"{value}"' if "'" in value else f"'{value}'"
+    return f"{_OPTIONS.get(match[1], match[1])} {quoted}"

@@ -8,8 +8,9 @@ import typer
 
 from .bulk_cancellations import carry_out, require_approval
 from .formatting import format_count, format_number, format_time, format_window_start
+from .import_output import show_first_rows, show_outcomes, show_rejected_rows
 from .session import open_ledger
-from .tables import fields, table
+from .tables import table
 from .terminal import say
 
 if TYPE_CHECKING:
@@ -72,14 +73,13 @@ def show_all_imports(ledger: str, as_json: bool) -> None:
 
 
 def show_dry_run(timezone: str, result: DryRunResult) -> None:
-    """Print the number of rows by outcome, the first that would not be recorded, and what the others add."""
+    """Print the number of rows by outcome, the first rows, those that are rejected, and what the others add."""
     from ....domain.calendar import get_timezone  # noqa: PLC0415 - loads the domain
-    from .usage_import import show_rejected_rows  # noqa: PLC0415 - it imports this module
 
     summary, zone = result.summary, get_timezone(timezone)
     say(f"{summary.file}: {format_count(summary.rows, 'row')}, of which nothing was recorded")
-    outcomes = ("accepted", "duplicate", "conflict", "rejected")
-    fields((outcome, f"{format_number(getattr(summary, outcome)):>8}") for outcome in outcomes)
+    show_outcomes(summary)
+    show_first_rows(summary.first_rows)
     show_rejected_rows(summary)
     numbers = ("events", "quantity")
     rows = [

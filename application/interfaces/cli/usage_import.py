@@ -1,18 +1,41 @@
-"""The command `import` and its output."""
+"""The command `import`."""
 
-import csv
-from collections.abc import Callable, Generator, Iterable
+import sys
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING
 
 import typer
 
-from ...spreadsheet_text import escape_formulas
 from .error_text import to_cli_text
-from .formatting import format_number
+from .import_options import (
+    CustomerColumnOption,
+    CustomerOption,
+    DateFormatOption,
+    DecimalOption,
+    DelimiterOption,
+    DryRunOption,
+    EncodingOption,
+    ErrorsOption,
+    EventNameOption,
+    FileArgument,
+    FormatOption,
+    HeaderRowOption,
+    IdentifierColumnOption,
+    ImportTimezoneOption,
+    PayloadColumnOption,
+    PrefixOption,
+    SheetOption,
+    SourceOption,
+    ThousandsOption,
+    TimestampColumnOption,
+    TimestampFormatOption,
+    ValueColumnOption,
+)
+from .import_output import format_dialect, show_import
 from .import_runs import (
     DryRunResult,
     ListOption,
@@ -32,61 +55,15 @@ from .options import (
     ByOption,
     JsonOption,
     LedgerOption,
-    TimezoneOption,
 )
 from .session import Session, interruptible, open_ledger, record_limits
-from .tables import fields
 from .terminal import progress_bar, say
 
 if TYPE_CHECKING:
-    from ...usage_import.columns import ColumnMapping
     from ...usage_import.files import UsageFile
+    from ...usage_import.formats import FileOptions, Row
     from ...usage_import.importer import ImportSummary, RejectedRow
-
-FileArgument = Annotated[
-    Path | None, typer.Argument(metavar="FILE", help="CSV, JSON (a list) or JSONL.", show_default=False)
-]
-EventNameOption = Annotated[
-    str | None, typer.Option(metavar="METER", help="The meter of all rows. Overrides the column event_name.")
-]
-TimestampColumnOption = Annotated[str, typer.Option(metavar="COLUMN", help="The column of the timestamps.")]
-TimestampFormatOption = Annotated[
-    str,
-    typer.Option(
-        metavar="FORMAT",
-        help="auto (ISO dates and datetimes, Unix seconds of ten digits), unix-seconds, unix-milliseconds, "
-        "compact-date (20260301) or spreadsheet-days (46082.5).",
-    ),
-]
-ValueColumnOption = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The column to store under the meter's value key.")
-]
-CustomerColumnOption = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The column to store under the meter's customer key.")
-]
-CustomerOption = Annotated[str | None, typer.Option("--customer", metavar="CUSTOMER", help="The customer of all rows.")]
-IdentifierColumnOption = Annotated[
-    str | None, typer.Option(metavar="COLUMN", help="The identifier. By default 'identifier' if the file has it.")
-]
-PayloadColumnOption = Annotated[
-    list[str] | None,
-    typer.Option("--payload-column", metavar="COLUMN[=KEY]", help="A column to store in the payload. Repeatable."),
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option("--format", metavar="FORMAT", help="csv, json or jsonl. By default from the file's suffix."),
-]
-PrefixOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="TEXT",
-        help="Put this before each identifier of the file, as for a corrected file after the first was undone.",
-    ),
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be recorded, and record nothing.")]
-ErrorsOption = Annotated[
-    Path | None, typer.Option("--errors", metavar="FILE", help="Write every row that is not recorded to this CSV.")
-]
+    from ...usage_import.row_mapper import RowFormat
 
 
 def import_file(
@@ -94,13 +71,22 @@ def import_file(
     event_name: EventNameOption = None,
     timestamp_column: TimestampColumnOption = "timestamp",
     timestamp_format: TimestampFormatOption = "auto",
+    date_format: DateFormatOption = None,
+    timezone: ImportTimezoneOption = None,
     value_column: ValueColumnOption = None,
+    decimal: DecimalOption = None,
+    thousands: ThousandsOption = None,
     customer: CustomerOption = None,
     customer_column: CustomerColumnOption = None,
     identifier_column: IdentifierColumnOption = None,
     identifier_prefix: PrefixOption = None,
+    source: SourceOption = "",
     payload_column: PayloadColumnOption = None,
     file_format: FormatOption = None,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
+    header_row: HeaderRowOption = None,
+    sheet: SheetOption = None,
     errors: ErrorsOption = None,
     dry_run: DryRunOption = False,
     list_imports: ListOption = False,
@@ -109,20 +95,23 @@ def import_file(
     by: ByOption = None,
     yes: YesOption = False,
     any_age: AnyAgeOption = False,
-    timezone: TimezoneOption = "UTC",
     backfill: BackfillOption = False,
     any_digits: AnyDigitsOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a usage file: CSV, JSON or JSONL. Or list the imports, or undo one.
+    """Import a usage file. Or list the imports, or undo one.
 
     The default columns are those of Stripe's import: identifier (optional), timestamp, event_name, and payload_KEY for
-    each key of the payload. JSON may contain a payload object instead. For any other file, name its columns.
+    each key of the payload. JSON may contain a payload object instead, or be CloudEvents. For any other file, name its
+    columns; in JSON also by a path such as data.tokens.
 
-    Rows are recorded in batches. An invalid row is rejected and the others are recorded. Importing a file again
-    records nothing twice: the identifier of a row without one is made from the contents of the file and the row
-    number. A file that was extended or corrected is therefore another file; use identifiers if that can happen.
+    How the file is read is shown first. If its encoding, its separator, its dates, times or numbers are unclear, the
+    error names the option, and nothing is recorded. Then rows are recorded in batches. An invalid row is rejected and
+    the others are recorded.
+
+    Importing a file again records nothing twice, also after it has grown: a row without an identifier gets one from its
+    content, and its number among equal rows.
 
     The ledger stores which meter events each import recorded. --undo shows them, and cancels them with --yes.
 
@@ -131,7 +120,7 @@ def import_file(
     if sum((file is not None, list_imports, undo is not None)) != 1:
         raise typer.BadParameter("Name a FILE to import, or use --list, or --undo with an import.")
     if undo is not None:
-        undo_import(undo, UndoOptions(reason, by, yes, any_age, timezone), ledger, as_json)
+        undo_import(undo, UndoOptions(reason, by, yes, any_age, timezone or "UTC"), ledger, as_json)
     if list_imports:
         show_all_imports(ledger, as_json)
     if file is None:
@@ -139,8 +128,12 @@ def import_file(
     if customer is not None and customer_column is not None:
         raise typer.BadParameter("Use --customer or --customer-column, not both.")
     with open_ledger(ledger, as_json, lift=record_limits(backfill, any_digits)) as session:
-        from ...usage_import.columns import ColumnMapping  # noqa: PLC0415 - loads the domain
-        from ...usage_import.timestamps import TimestampFormat  # noqa: PLC0415
+        from ....domain.calendar import get_timezone  # noqa: PLC0415 - loads the domain
+        from ...usage_import.columns import ColumnMapping  # noqa: PLC0415
+        from ...usage_import.formats import FileFormat, FileOptions  # noqa: PLC0415
+        from ...usage_import.row_mapper import RowFormat  # noqa: PLC0415
+        from ...usage_import.timestamps import TimestampFormat, TimestampReader  # noqa: PLC0415
+        from ...usage_import.values import NumberFormat  # noqa: PLC0415
         from ...validation import require_choice  # noqa: PLC0415
 
         columns = ColumnMapping(
@@ -151,16 +144,28 @@ def import_file(
             customer=customer_column,
             customer_name=customer,
             payload=_parse_payload_columns(payload_column or []),
-            timestamp_format=require_choice(timestamp_format, "timestamp_format", TimestampFormat),
             identifier_prefix=identifier_prefix or "",
         )
-        source = ImportSource(file, file_format, columns, errors, by)
+        timestamps = TimestampReader(
+            require_choice(timestamp_format, "timestamp_format", TimestampFormat),
+            date_format=date_format,
+            timezone=None if timezone is None else get_timezone(timezone),
+        )
+        chosen_format = None if file_format is None else require_choice(file_format, "format", FileFormat)
+        request = ImportRequest(
+            file,
+            FileOptions(chosen_format, encoding, _typed_delimiter(delimiter), header_row, sheet),
+            RowFormat(columns, NumberFormat(decimal, thousands), timestamps),
+            source,
+            errors,
+            by,
+        )
         if dry_run:
-            result = _check_import(session, source, timezone)
-            session.print(result, partial(show_dry_run, timezone))
+            result = _check_import(session, request, timezone or "UTC")
+            session.print(result, partial(show_dry_run, timezone or "UTC"))
             summary = result.summary
         else:
-            summary = _run_import(session, source)
+            summary = _run_import(session, request)
             session.confirm(summary, show_import)
     if summary.not_recorded:
         raise typer.Exit(1)
@@ -171,18 +176,24 @@ def _parse_payload_columns(texts: list[str]) -> dict[str, str]:
     return {column: key or column for column, _, key in (text.partition("=") for text in texts)}
 
 
+def _typed_delimiter(text: str | None) -> str | None:
+    """Return a delimiter as it is typed; a tab may be typed as its name or its escape."""
+    return "\t" if text in ("tab", "\\t") else text
+
+
 @dataclass(frozen=True)
-class ImportSource:
+class ImportRequest:
     """The file to import, how to read it, the file for rejected rows, and the requester."""
 
     path: Path
-    format_name: str | None
-    columns: "ColumnMapping"
+    options: "FileOptions"
+    row_format: "RowFormat"
+    source: str
     errors: Path | None
     by: str | None
 
 
-def _run_import(session: Session, source: ImportSource) -> "ImportSummary":
+def _run_import(session: Session, request: ImportRequest) -> "ImportSummary":
     """Import the file. On Ctrl-C, print how many rows were read and end the command with exit status 130."""
     from ...usage_import.importer import UsageImporter  # noqa: PLC0415 - loads the domain
 
@@ -192,8 +203,11 @@ def _run_import(session: Session, source: ImportSource) -> "ImportSummary":
         return f"Interrupted after {rows:,} rows. Run the command again to continue; nothing is counted twice."
 
     with interruptible(session, describe_state), ExitStack() as stack:
-        file, on_rejected = _open_files(stack, session, source)
-        importer = UsageImporter(session.metering, file, source.columns, by=source.by)
+        file = _open_file(stack, session, request)
+        importer = UsageImporter(session.metering, file, request.row_format, source=request.source, by=request.by)
+        with progress_bar("reading") as advance_reading:
+            importer.check(advance_reading)
+        on_rejected = stack.enter_context(_rejected_row_writer(session, request.errors, file))
         with progress_bar("recording") as advance_recording:
             try:
                 return importer.run(on_rejected=on_rejected, advance=advance_recording)
@@ -201,118 +215,71 @@ def _run_import(session: Session, source: ImportSource) -> "ImportSummary":
                 rows = importer.summary.rows
 
 
-def _check_import(session: Session, source: ImportSource, timezone: str) -> DryRunResult:
+def _check_import(session: Session, request: ImportRequest, timezone: str) -> DryRunResult:
     """Record the file in a temporary ledger."""
     from ...usage_import.dry_run import open_dry_run  # noqa: PLC0415 - loads the domain
     from ...usage_import.importer import UsageImporter  # noqa: PLC0415
 
     with ExitStack() as stack:
-        file, on_rejected = _open_files(stack, session, source)
+        file = _open_file(stack, session, request)
         dry_run = stack.enter_context(open_dry_run(session.metering, file.path, file.digest))
-        importer = UsageImporter(session.metering, file, source.columns, recorder=dry_run)
+        importer = UsageImporter(
+            session.metering,
+            file,
+            request.row_format,
+            source=request.source,
+            recorder=dry_run,
+            max_first_rejected=10_000,
+        )
+        importer.check()
+        on_rejected = stack.enter_context(_rejected_row_writer(session, request.errors, file))
         with progress_bar("checking") as advance_checking:
             summary = importer.run(on_rejected=on_rejected, advance=advance_checking)
         return DryRunResult(summary, dry_run.usage(timezone))
 
 
-def _open_files(
-    stack: ExitStack, session: Session, source: ImportSource
-) -> "tuple[UsageFile, Callable[[RejectedRow], None] | None]":
-    """Open the file, and the one for rejected rows. Return it and the function that writes a rejected row."""
+def _open_file(stack: ExitStack, session: Session, request: ImportRequest) -> "UsageFile":
+    """Open the file, and print how it is read."""
     from ...usage_import.files import open_usage_file  # noqa: PLC0415 - loads the domain
-    from ...usage_import.formats import FileFormat  # noqa: PLC0415
-    from ...validation import require_choice  # noqa: PLC0415
 
-    file_format = None if source.format_name is None else require_choice(source.format_name, "format", FileFormat)
-    with progress_bar("reading") as advance_reading:
-        file = stack.enter_context(open_usage_file(source.path, file_format, advance_reading))
-    return file, stack.enter_context(_rejected_row_writer(session, source.errors, source.path))
-
-
-class _ErrorFile:
-    """The CSV of rejected rows. An error of writing it doesn't end the import; it is in `error`."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.error: OSError | None = None
-        self._file = file
-        self._writer = csv.writer(file)
-
-    def write(self, cells: Iterable[object]) -> None:
-        """Write a row, unless an earlier one could not be written."""
-        if self.error is None:
-            try:
-                self._writer.writerow(cells)
-            except OSError as error:
-                self.error = error
-
-    def close(self) -> None:
-        """Close the file."""
-        try:
-            self._file.close()
-        except OSError as error:
-            self.error = self.error or error
+    errors, path = request.errors, request.path
+    if errors is not None and errors.exists() and path.exists() and errors.samefile(path):
+        raise typer.BadParameter("The error file would overwrite the file to import.", param_hint="'--errors'")
+    with progress_bar("reading") as advance:
+        file = stack.enter_context(open_usage_file(request.path, request.options, advance))
+    if not session.as_json:
+        say(f"{request.path}: {format_dialect(file.dialect)}")
+        sys.stdout.flush()
+    return file
 
 
 @contextmanager
 def _rejected_row_writer(
-    session: Session, errors: Path | None, imported: Path
-) -> Generator[Callable[["RejectedRow"], None] | None]:
-    """Create the CSV of rejected rows and yield the function that writes one; yield None if `errors` is None.
+    session: Session, errors: Path | None, file: "UsageFile"
+) -> Generator[Callable[["RejectedRow", "Row"], None] | None]:
+    """Create the file of rejected rows and yield the function that writes one; yield None if `errors` is None.
 
     If the file can't be written completely, that is printed at the end, because the other rows are recorded.
     """
     if errors is None:
         yield None
         return
-    if errors.exists() and errors.samefile(imported):
-        raise typer.BadParameter("The error file would overwrite the file to import.", param_hint="'--errors'")
-    from ...storage.private_files import private_opener  # noqa: PLC0415 - loads the domain
+    from ...usage_import.error_rows import ErrorFile  # noqa: PLC0415 - loads the domain
 
     try:
-        file = _ErrorFile(
-            open(  # noqa: SIM115 - it is closed below
-                errors, "w", encoding="utf-8", errors="backslashreplace", newline="", opener=private_opener
-            )
-        )
+        error_file = ErrorFile(errors, file.dialect, file.columns)
     except OSError as error:
         raise typer.BadParameter(f"Cannot write {errors}: {error.strerror}.", param_hint="'--errors'") from None
     try:
-        file.write(("line", "identifier", "outcome", "code", "field", "message"))
-        yield lambda row: file.write(_error_cells(row))
+        yield lambda rejected, row: error_file.write(row, _reason(rejected))
     finally:
-        file.close()
-        if file.error is not None:
-            message = f"The error file {errors} is incomplete: {file.error.strerror}. Import the file again to get it."
+        error_file.close()
+        if error_file.error is not None:
+            reason = error_file.error.strerror or error_file.error
+            message = f"The error file {errors} is incomplete: {reason}. Import the file again to get it."
             session.print_problem("output_error", message)
 
 
-def _error_cells(row: "RejectedRow") -> tuple[object, ...]:
-    """Return the cells of a rejected row. Texts are escaped, because people open the file in a spreadsheet."""
-    error = row.error
-    message = to_cli_text(error.message, error.field)
-    texts = (escape_formulas(text or "") for text in (row.identifier, row.outcome, error.code, error.field, message))
-    return row.line, *texts
-
-
-def show_import(summary: "ImportSummary") -> None:
-    """Print the number of rows by outcome, and the first rows that were not recorded."""
-    rate = f"{summary.rows / summary.seconds:,.0f} rows/s" if summary.seconds else "no time"
-    say(f"{summary.file}: {format_number(summary.rows)} rows in {summary.seconds:.1f} s ({rate})")
-    outcomes = ("accepted", "duplicate", "conflict", "rejected")
-    fields((outcome, f"{format_number(getattr(summary, outcome)):>8}") for outcome in outcomes)
-    if summary.run_id is not None:
-        say(f"import {summary.run_id}")
-    show_rejected_rows(summary)
-
-
-def show_rejected_rows(summary: "ImportSummary") -> None:
-    """Print the first rows that were not recorded, and what to do about them."""
-    for row in summary.first_rejected:
-        message = to_cli_text(row.error.message, row.error.field)
-        say(f"line {row.line}: {row.outcome}, {row.error.code}: {message}")
-    more = summary.not_recorded - len(summary.first_rejected)
-    if more > 0:
-        say(f"and {format_number(more)} more; --errors FILE writes all of them to a file.")
-    if summary.not_recorded < summary.rows and summary.not_recorded and summary.generated:
-        say("The identifiers of rows without one are made from the whole file, and a corrected file is another file.")
-        say("Correct the rejected rows in a separate file; otherwise the other rows are counted twice.")
+def _reason(rejected: "RejectedRow") -> str:
+    error = rejected.error
+    return f"{rejected.outcome}, {error.code}: {to_cli_text(error.message, error.field)}"

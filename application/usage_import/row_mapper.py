@@ -1,0 +1,159 @@
+"""How a row becomes a meter event: columns, numbers and timestamps of one import."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ...domain.errors import InvalidRequest, NotFound, TallybookError
+from ...domain.formulas import ValueType
+from ..meter_views import MeterView
+from .columns import ColumnMapping
+from .formats import UnclearCell
+from .json_rows import PAYLOAD_PREFIX, nested_value
+from .timestamps import TimestampReader
+from .values import NumberFormat, plain_number
+
+GetMeter = Callable[[str], MeterView]
+_MAX_CACHED_METERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """The columns of a file, and how its numbers and timestamps are written."""
+
+    columns: ColumnMapping = field(default_factory=ColumnMapping)
+    numbers: NumberFormat = field(default_factory=NumberFormat)
+    timestamps: TimestampReader = field(default_factory=TimestampReader)
+
+
+class _MeterKeys(NamedTuple):
+    """The keys of a meter's payload: of the customer and of the value, whether that is a number, and its column."""
+
+    customer: str
+    value: str
+    is_number: bool
+    value_column: str
+
+
+class RowMapper:
+    """Returns the meter event of each row of a file. `columns` are those of the file, None if each row has its own."""
+
+    def __init__(self, row_format: RowFormat, get_meter: GetMeter, columns: Sequence[str] | None = None) -> None:
+        self._mapping = row_format.columns
+        self._numbers = row_format.numbers
+        self._read_timestamp = row_format.timestamps.read
+        self._is_clear = row_format.timestamps.is_clear
+        self._get_meter = get_meter
+        self._keys: dict[str, _MeterKeys | TallybookError] = {}
+        self._payload_columns = None if columns is None else _payload_columns(columns)
+
+    def map(self, cells: Mapping[str, object]) -> dict[str, object]:
+        """Return the meter event of a row. Raises InvalidTimestamp, InvalidValue, and the errors of `get_meter`."""
+        mapping = self._mapping
+        event_name = mapping.event_name if mapping.event_name is not None else cells.get("event_name")
+        payload: dict[str, object] = {}
+        for column, key in _payload_columns(cells) if self._payload_columns is None else self._payload_columns:
+            cell = cells[column]
+            if cell is not None and cell != "":
+                payload[key] = cell if type(cell) is str else plain_number(cell)
+        for column, key in mapping.payload.items():
+            _put(payload, key, cell_at(cells, column))
+        if isinstance(event_name, str) and event_name:
+            self._add_named(payload, cells, self._keys_of(event_name))
+        identifier = cell_at(cells, mapping.identifier_column)
+        if identifier is None or identifier == "":
+            identifier = None
+        elif mapping.identifier_prefix:
+            identifier = f"{mapping.identifier_prefix}{identifier}"
+        timestamp = cell_at(cells, mapping.timestamp)
+        if type(timestamp) is not str:
+            timestamp = plain_number(timestamp)
+        return {
+            "event_name": event_name,
+            "payload": payload,
+            "identifier": identifier,
+            "timestamp": self._read_timestamp(timestamp, mapping.timestamp),
+        }
+
+    def find_unclear(self, cells: Mapping[str, object]) -> list[TallybookError]:
+        """Return the errors of the timestamp and the number of a row that another option of the import may resolve."""
+        timestamp = cells.get(self._mapping.timestamp)
+        checks = [] if type(timestamp) is str and self._is_clear(timestamp) else [self._check_timestamp]
+        errors: list[TallybookError] = []
+        for check in (*checks, self._check_number):
+            try:
+                check(cells)
+            except (InvalidRequest, NotFound) as error:  # those of the row; not that the ledger is unavailable
+                if isinstance(error, UnclearCell):
+                    errors.append(error)
+        return errors
+
+    def _check_timestamp(self, cells: Mapping[str, object]) -> None:
+        column = self._mapping.timestamp
+        self._read_timestamp(plain_number(cell_at(cells, column)), column)
+
+    def _check_number(self, cells: Mapping[str, object]) -> None:
+        mapping = self._mapping
+        event_name = mapping.event_name if mapping.event_name is not None else cells.get("event_name")
+        if isinstance(event_name, str) and event_name:
+            keys = self._keys_of(event_name)
+            value = cell_at(cells, keys.value_column) if keys.is_number else None
+            if type(value) is str:
+                self._numbers.parse(value, keys.value)
+
+    def _column_of(self, value_key: str) -> str:
+        """Return the column that holds the value of a meter."""
+        mapping = self._mapping
+        if mapping.value is not None:
+            return mapping.value
+        return next((column for column, key in mapping.payload.items() if key == value_key), PAYLOAD_PREFIX + value_key)
+
+    def _add_named(self, payload: dict[str, object], cells: Mapping[str, object], keys: _MeterKeys) -> None:
+        """Add the cells that are stored under the keys of the meter, and write its number in the plain form."""
+        mapping = self._mapping
+        if mapping.value is not None:
+            _put(payload, keys.value, cell_at(cells, mapping.value))
+        if mapping.customer is not None:
+            _put(payload, keys.customer, cell_at(cells, mapping.customer))
+        if mapping.customer_name is not None:
+            _put(payload, keys.customer, mapping.customer_name)
+        value = payload.get(keys.value)
+        if keys.is_number and type(value) is str:
+            payload[keys.value] = self._numbers.parse(value, keys.value)
+
+    def _keys_of(self, event_name: str) -> _MeterKeys:
+        keys = self._keys.get(event_name)
+        if keys is None:
+            try:
+                meter = self._get_meter(event_name)
+            except (InvalidRequest, NotFound) as error:
+                keys = error
+            else:
+                is_number = meter.formula.rule.value_type is not ValueType.TEXT
+                column = self._column_of(meter.value_key)
+                keys = _MeterKeys(meter.customer_key, meter.value_key, is_number, column)
+            if len(self._keys) < _MAX_CACHED_METERS:
+                self._keys[event_name] = keys
+        if isinstance(keys, TallybookError):
+            raise keys
+        return keys
+
+
+def cell_at(cells: Mapping[str, object], column: str) -> object:
+    """Return the cell of a column, or the value at a path inside of objects; None if there is none."""
+    cell = cells.get(column)
+    return nested_value(cells, column) if cell is None and "." in column else cell
+
+
+def _payload_columns(columns: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the columns `payload_KEY` with their keys."""
+    start = len(PAYLOAD_PREFIX)
+    return [(column, column[start:]) for column in columns if column.startswith(PAYLOAD_PREFIX)]
+
+
+def _put(payload: dict[str, object], key: str, cell: object) -> None:
+    """Store a cell under a key; remove the key if the cell is empty."""
+    if cell is None or cell == "":
+        payload.pop(key, None)
+    else:
+        payload[key] = cell if type(cell) is str else plain_number(cell)

@@ -1,0 +1,94 @@
+"""Where a usage file comes from: a path or standard input, perhaps compressed with gzip."""
+
+import gzip
+import io
+import os
+import shutil
+import stat
+import sys
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, cast
+
+from ...domain.errors import InvalidImportFile
+
+STANDARD_INPUT = Path("-")
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """An open file: its bytes as they are stored, and its contents, which can be read again from the start."""
+
+    path: Path
+    stored: BinaryIO
+    contents: BinaryIO
+    is_compressed: bool
+    size: int
+    modified_ns: int
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of the name, without that of the compression."""
+        path = self.path.with_suffix("") if self.path.suffix.lower() == ".gz" else self.path
+        return path.suffix.lower()
+
+    def first_bytes(self, count: int) -> bytes:
+        """Return the first bytes of the contents. Raise InvalidImportFile if they can't be decompressed."""
+        self.contents.seek(0)
+        try:
+            return self.contents.read(count)
+        except (EOFError, OSError, zlib.error) as error:
+            raise invalid_file(self.path, f"it can't be decompressed: {error}") from error
+        finally:
+            self.contents.seek(0)
+
+    def check_unchanged(self) -> None:
+        """Raise InvalidImportFile if the file was changed since it was opened."""
+        status = os.fstat(self.stored.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns):
+            raise invalid_file(self.path, "it was changed while it was imported; import it when it is complete")
+
+
+@contextmanager
+def open_source(path: Path) -> Generator[FileSource]:
+    """Open a file. `-` is standard input, which is copied to a temporary file. Raises InvalidImportFile."""
+    with _open_stored(path) as stored:
+        is_compressed = stored.read(len(_GZIP)) == _GZIP
+        stored.seek(0)
+        contents = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stored))) if is_compressed else stored
+        status = os.fstat(stored.fileno())
+        yield FileSource(path, stored, contents, is_compressed, status.st_size, status.st_mtime_ns)
+
+
+def invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidImportFile:
+    """Return the error that rejects a file as a whole."""
+    name = "standard input" if path == STANDARD_INPUT else str(path)
+    location = f"{name}, line {line}" if line else name
+    return InvalidImportFile(f"{location}: {problem}.", field="file", value=str(path))
+
+
+def _open_stored(path: Path) -> BinaryIO:
+    try:
+        if path == STANDARD_INPUT:
+            return _copy_of_standard_input()
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, and it can't be read twice
+            raise invalid_file(path, "it is not a file; to read a pipe, give '-' and redirect standard input")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise invalid_file(path, "it does not exist") from None
+    except ValueError:  # raised for a NUL, and for what can't be encoded
+        raise invalid_file(path, "its path contains a character that no path can contain") from None
+    except OSError as error:
+        raise invalid_file(path, error.strerror or str(error)) from error
+
+
+def _copy_of_standard_input() -> BinaryIO:
+    copy = cast(BinaryIO, TemporaryFile("w+b"))  # noqa: SIM115 - its caller closes it
+    shutil.copyfileobj(sys.stdin.buffer, copy)
+    copy.seek(0)
+    return copy

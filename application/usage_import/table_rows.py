@@ -1,0 +1,161 @@
+"""Usage files of programs: spreadsheets (xlsx) and Parquet, row by row. Their libraries are in the extra `files`."""
+
+import zipfile
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from decimal import Decimal
+from importlib import import_module
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from ...domain.errors import InvalidParameter
+from .csv_rows import column_names
+from .formats import MAX_ROW_BYTES, MalformedFile, Row
+from .json_rows import NestedCell, UnusableCell
+
+MAX_UNPACKED_BYTES = 4 << 30
+"""A spreadsheet that takes more when it is unpacked is rejected."""
+_BATCH_ROWS = 1_000
+_SPREADSHEET_DIGITS = 15
+"""Spreadsheets show at most as many significant digits of their binary numbers, which are exact then."""
+
+
+class SheetDialect(NamedTuple):
+    """The sheet of a spreadsheet, the row of its header, and its columns."""
+
+    sheet: str
+    header_line: int
+    columns: Sequence[str]
+
+
+def read_sheet_dialect(file: BinaryIO, sheet: str | None, header_row: int | None) -> SheetDialect:
+    """Return the sheet to read and its columns. Raises MalformedFile if several sheets have contents."""
+    with _open_workbook(file) as workbook:
+        names = [name for name in workbook.sheetnames if hasattr(workbook[name], "iter_rows")]
+        if sheet is not None and sheet not in names:
+            raise MalformedFile(f"it has no sheet {sheet!r}; there are {', '.join(map(repr, names[:10]))}")
+        used = sheet or _only_filled_sheet(workbook, names)
+        first = next((row for row in _filled_rows(workbook[used], header_row or 1)), None)
+        if first is None:
+            raise MalformedFile("it is empty")
+        line, cells = first
+        while cells and cells[-1] is None:
+            cells = cells[:-1]
+        return SheetDialect(used, line, column_names(cells))
+
+
+def _only_filled_sheet(workbook: Any, names: Sequence[str]) -> str:
+    """Return the only sheet with contents. Raise MalformedFile."""
+    filled = [name for name in names if any(_filled_rows(workbook[name]))]
+    if len(filled) > 1:
+        shown = ", ".join(map(repr, filled[:10]))
+        raise MalformedFile(f"it has {len(filled)} sheets: {shown}. Name one with sheet='{filled[0]}'")
+    if not filled:
+        raise MalformedFile("it is empty")
+    return filled[0]
+
+
+def sheet_rows(file: BinaryIO, dialect: SheetDialect) -> Iterator[Row]:
+    """Return the rows of a sheet. Raises MalformedFile. Rows without contents are skipped."""
+    names, count = dialect.columns, len(dialect.columns)
+    with _open_workbook(file) as workbook:
+        for line, cells in _filled_rows(workbook[dialect.sheet], dialect.header_line + 1):
+            padded = (*cells[:count], *(None,) * (count - len(cells)))
+            row = dict(zip(names, map(_sheet_cell, padded), strict=True))
+            yield Row(line, row, sum(len(cell) if isinstance(cell, str) else 8 for cell in row.values()))
+
+
+def sheet_lines(file: BinaryIO, sheet: str) -> Iterator[tuple[int, set[str]]]:
+    """Return the texts of the cells of each row of a sheet, with its number."""
+    with _open_workbook(file) as workbook:
+        for line, cells in _filled_rows(workbook[sheet]):
+            yield line, {str(cell).strip() for cell in cells if cell is not None}
+
+
+def read_parquet_columns(file: BinaryIO) -> list[str]:
+    """Return the columns of a Parquet file. Raises MalformedFile."""
+    with _open_parquet(file) as parquet:
+        return column_names(parquet.schema_arrow.names)
+
+
+def parquet_rows(file: BinaryIO) -> Iterator[Row]:
+    """Return the rows of a Parquet file. Raises MalformedFile."""
+    arrow: Any = _import_library("pyarrow")
+    number = 0
+    with _open_parquet(file) as parquet:
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
+            table = arrow.Table.from_batches([batch])
+            for index, field in enumerate(table.schema):
+                if arrow.types.is_timestamp(field.type) and field.type.unit == "ns":  # Python has microseconds
+                    target = arrow.timestamp("us", tz=field.type.tz)
+                    table = table.set_column(index, field.name, table.column(index).cast(target, safe=False))
+            for values in table.to_pylist():
+                number += 1
+                cells = {column: _parquet_cell(value) for column, value in values.items()}
+                yield Row(number, cells, sum(len(cell) if isinstance(cell, str) else 8 for cell in cells.values()))
+
+
+def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yield the rows with any content from row `first` on, with their numbers."""
+    sheet.reset_dimensions()  # programs write wrong ones
+    for line, cells in enumerate(sheet.iter_rows(min_row=first, values_only=True), first):
+        if any(cell is not None and cell != "" for cell in cells):
+            if sum(len(cell) for cell in cells if isinstance(cell, str)) > MAX_ROW_BYTES:
+                raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} characters", line)
+            yield line, cells
+
+
+@contextmanager
+def _open_workbook(file: BinaryIO) -> Generator[Any]:
+    openpyxl: Any = _import_library("openpyxl")
+    file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
+                raise MalformedFile(f"it takes over {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
+        file.seek(0)
+        workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+        if isinstance(error, MalformedFile):
+            raise
+        raise MalformedFile(f"it is no spreadsheet in the format xlsx: {error}") from error
+    try:
+        yield workbook
+    finally:
+        workbook.close()
+
+
+@contextmanager
+def _open_parquet(file: BinaryIO) -> Generator[Any]:
+    arrow, parquet = _import_library("pyarrow"), _import_library("pyarrow.parquet")
+    file.seek(0)
+    try:
+        yield parquet.ParquetFile(file)
+    except (arrow.ArrowException, OSError) as error:
+        raise MalformedFile(f"it is no Parquet file: {error}") from error
+
+
+def _import_library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InvalidParameter(
+            f"This format needs additional packages ({error}): pip install 'tallybook[files]'.", field="format"
+        ) from error
+
+
+def _sheet_cell(value: object) -> object:
+    """Return the value of a cell of a spreadsheet: text, an exact number, a date or a naive datetime."""
+    if isinstance(value, float):
+        return Decimal(format(value, f".{_SPREADSHEET_DIGITS}g"))
+    if isinstance(value, datetime) and value.time() == time():
+        return value.date()
+    return value if value is None or isinstance(value, str | int | date) else UnusableCell("a duration or time of day")
+
+
+def _parquet_cell(value: object) -> object:
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, dict):
+        return NestedCell(cast(dict[str, object], value))
+    return value if value is None or isinstance(value, str | int | Decimal | date) else UnusableCell("another type")
