@@ -1,5 +1,5 @@
 """One of Django's connections, without a project."""
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: basic, reportMissingTypeStubs=false
 
 from collections.abc import Generator
 from contextlib import contextmanager

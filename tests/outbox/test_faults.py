@@ -5,7 +5,6 @@ The statements are those on the outbox, in PostgreSQL, and those on the ledger, 
 
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -57,7 +56,9 @@ def test_a_relay_survives_a_fault_at_any_statement(tmp_path: Path, postgres_host
     with short_lock_timeout(), open_outbox(tmp_path, postgres_host) as outbox:
         with Metering.open(f"sqlite:///{tmp_path / 'usage.db'}") as metering:
             metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
-        for number in count(1):
+        number, was_reached = 0, True
+        while was_reached:
+            number += 1
             insert(postgres_host, number)
             injector = FaultInjector(mode, number)
             relay_with_fault(tmp_path, postgres_host, injector)
@@ -68,7 +69,7 @@ def test_a_relay_survives_a_fault_at_any_statement(tmp_path: Path, postgres_host
 
             wait_until(is_relayed)
             assert outbox.lag().rejected == number
-            if not injector.was_reached:
-                break
+            was_reached = injector.was_reached
         assert number > MIN_STATEMENTS[mode]
-        assert outbox._usage.ledger.head() == 1 + number  # the meter, and one event of each round
+        with Metering.open(f"sqlite:///{tmp_path / 'usage.db'}") as metering:
+            assert metering.imports.ledger.head() == 1 + number  # the meter, and one event of each round

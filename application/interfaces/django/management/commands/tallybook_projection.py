@@ -1,0 +1,17 @@
+"""The command `tallybook_projection`."""
+# pyright: basic, reportMissingTypeStubs=false
+
+from django.core.management.base import BaseCommand
+
+from ...ledger import metering, outbox
+from ..stop_signals import stop_on_signals
+
+
+class Command(BaseCommand):
+    """Projects the ledger and relays the outbox."""
+
+    help = "Relay the outbox and keep the read models up to date, until Ctrl-C or SIGTERM."
+
+    def handle(self, *_: object, **__: object) -> None:
+        """Run the command."""
+        metering().run_projection(stop_on_signals(), outbox=outbox())
