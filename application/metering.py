@@ -31,6 +31,7 @@ from .queries.events import EventQueries
 from .queries.explanations import ExplanationQueries
 from .queries.freshness import FreshReadModels
 from .queries.meter_query import MeterQueryFactory
+from .queries.sql import SqlQueries
 from .queries.totals import TotalQueries
 from .queries.verification import Verification, Verifier
 from .read_models.generations import Generations
@@ -52,8 +53,8 @@ class Metering:
     """A usage ledger: record and cancel meter events, and query totals. Open one with `Metering.open`.
 
     The everyday calls are methods; the others are grouped in `meters`, `periods`, `cancellations`, `imports`,
-    `rules`, `generations`, `access_keys`, `checkpoints` and `archive`. An instance may be shared between threads, and
-    any number of processes may open the same ledger. Every error is a `TallybookError` with a code.
+    `rules`, `generations`, `sql`, `access_keys`, `checkpoints` and `archive`. An instance may be shared between
+    threads, and any number of processes may open the same ledger. Every error is a `TallybookError` with a code.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Metering:
         self._fresh_read_models = FreshReadModels(self._projector, self._generations.switch_to_current_rules)
         meter_queries = MeterQueryFactory(ledger, self._fresh_read_models)
         self._total_queries = TotalQueries(ledger, meter_queries, self._projector)
+        self.sql = SqlQueries(ledger, meter_queries)
         self._event_queries = EventQueries(ledger, meter_queries)
         self._explanations = ExplanationQueries(ledger, meter_queries)
         self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.catch_up)

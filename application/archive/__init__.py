@@ -1,1 +1,1 @@
-"""The ledger archive: all stored events as Parquet files that other engines read, with the hashes that verify them."""
+"""The ledger archive: all stored events as Parquet files with the hashes that verify them, and the rules as SQL."""

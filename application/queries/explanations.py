@@ -7,20 +7,18 @@ from datetime import datetime
 from itertools import islice
 
 from ...domain.counting import UsageDigest, UsageRecord
-from ...domain.customer_periods import period_not_closed
 from ...domain.decimals import ZERO
-from ...domain.errors import InvalidParameter
 from ...domain.totals import Totals
 from ...projections.dimensions import Group
 from ...projections.usage_view import UsageVerdict, UsageView
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import ExplainedEvent, Explanation, ExplanationStream
-from ..validation import optional_customer, require_bool, require_event_name, require_time_range
-from .dimension_query import DimensionArguments, Where, parse_dimensions
+from ..validation import optional_customer, require_bool, require_time_range
+from .closed_query import query_closed_period
+from .dimension_query import Where, parse_dimensions
 from .events import event_view_fields
 from .meter_query import MeterQuery, MeterQueryFactory
-from .range_views import bounds_of, under_rules_of
 from .total_results import CountedRange, TotalResults
 
 _BATCH_SIZE = 1_000
@@ -75,7 +73,9 @@ class ExplanationQueries:
         (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
         dimensions = parse_dimensions(where, group_by)
         if require_bool(closed, "closed"):
-            opened = self._query_closed(event_name, customer, start, end, as_of, dimensions)
+            opened = query_closed_period(
+                self._ledger, self._meter_queries, event_name, customer, start, end, as_of, dimensions
+            )
         else:
             opened = self._meter_queries.query(event_name, as_of, bounds, dimensions)
         with opened as query:
@@ -119,35 +119,6 @@ class ExplanationQueries:
             for verdict, fields in events:
                 contribution = contribution_of(verdict.record) if verdict.is_counted else ZERO
                 yield ExplainedEvent(*fields, contribution)
-
-    @contextmanager
-    def _query_closed(
-        self,
-        event_name: str,
-        customer: str | None,
-        start: datetime,
-        end: datetime,
-        as_of: datetime | int | None,
-        dimensions: DimensionArguments,
-    ) -> Generator[MeterQuery]:
-        """Open a query of what a closing counted, under its rules. Raises PeriodNotClosed."""
-        event_name = require_event_name(event_name)
-        if customer is None:
-            raise InvalidParameter("Name the customer whose closed period is explained.", field="customer")
-        if as_of is not None:
-            raise InvalidParameter(
-                "A closed period is explained as of the position of its closing. Leave out 'as_of' or 'closed'.",
-                field="as_of",
-                value=as_of,
-            )
-        periods = self._ledger.customer_periods(event_name, customer)
-        closed = None if periods is None else periods.find_closed(start, end)
-        if closed is None:
-            self._ledger.meter(event_name)
-            raise period_not_closed(event_name, customer, start, end)
-        counted = bounds_of(closed)
-        with self._meter_queries.open(event_name, closed.position) as meter:
-            yield under_rules_of(meter, counted, closed.rules, closed.revision).exact_query(counted, dimensions)
 
 
 class _EventsInBlock(Iterator[ExplainedEvent]):

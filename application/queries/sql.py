@@ -1,0 +1,115 @@
+"""SQL statements that compute totals from the stored events: for other engines, and for auditors."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+from ...domain.schedule import EffectiveRules, RulesInRange
+from ...domain.totals import Totals
+from ..archive.sql.dialects import Engine
+from ..archive.sql.document import SqlDocument, sql_document
+from ..archive.sql.statement import UsageSelection
+from ..archive.sql.totals import TotalsQuery, ValueLimits
+from ..ledger.ledger import Ledger
+from ..ledger.retry import retry_on_connection_loss
+from ..validation import TimeRange, optional_customer, require_bool, require_choice, require_time_range
+from .closed_query import query_closed_period
+from .dimension_query import DimensionArguments, Where, parse_dimensions
+from .meter_query import MeterQuery, MeterQueryFactory
+from .period_totals import counted_usage
+
+
+class SqlQueries:
+    """Returns SQL that other engines run on the stored events of the ledger, or of an archive of it.
+
+    A document computes what was known at one position of the ledger, so its result never changes. The `engine` is
+    `duckdb`, `spark`, `postgres`, `sqlite` or `clickhouse`.
+    """
+
+    def __init__(self, ledger: Ledger, meter_queries: MeterQueryFactory) -> None:
+        self._ledger = ledger
+        self._meter_queries = meter_queries
+
+    @retry_on_connection_loss
+    def totals(
+        self,
+        event_name: str,
+        start: datetime,
+        end: datetime,
+        *,
+        engine: str,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
+    ) -> SqlDocument:
+        """Return SQL for the total of each customer in [start, end), as `metering.totals` returns them.
+
+        With `group_by`, the result has the groups of each customer instead. Raises as `metering.totals` does, and
+        InvalidParameter if the engine can't compute the result exactly.
+        """
+        time_range, dimensions = require_time_range(start, end), parse_dimensions(where, group_by)
+        parsed_engine = require_choice(engine, "engine", Engine)
+        with self._meter_queries.query(event_name, as_of, time_range.bounds, dimensions) as query:
+            by_customer: defaultdict[int, list[Totals]] = defaultdict(list)
+            for (_, customer_id, _), totals in query.view.totals(None, time_range.bounds, query.as_of).items():
+                by_customer[customer_id].append(totals)
+            limits = ValueLimits.of([Totals.merge_all(parts) for parts in by_customer.values()])
+            selection = _selection(query, None, dimensions)
+            totals_query = TotalsQuery(selection, query.rules, True, dimensions.group_by, limits)
+            return sql_document(totals_query, parsed_engine, time_range.start, time_range.end)
+
+    @retry_on_connection_loss
+    def total(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        engine: str,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
+        closed: bool = False,
+    ) -> SqlDocument:
+        """Return SQL for the total of `customer` in [start, end), or of all customers together if None.
+
+        With `group_by`, the result has the groups instead. With `closed`, it is the frozen total of the closed period
+        [start, end), under its rules. Raises as `metering.total` does, PeriodNotClosed, and InvalidParameter if the
+        engine can't compute the result exactly.
+        """
+        time_range, customer = require_time_range(start, end), optional_customer(customer)
+        dimensions, parsed_engine = parse_dimensions(where, group_by), require_choice(engine, "engine", Engine)
+        is_closed = require_bool(closed, "closed")
+        if is_closed:
+            opened: AbstractContextManager[MeterQuery] = query_closed_period(
+                self._ledger, self._meter_queries, event_name, customer, start, end, as_of, dimensions
+            )
+        else:
+            opened = self._meter_queries.query(event_name, as_of, time_range.bounds, dimensions)
+        with opened as query:
+            limits = ValueLimits.of([_totals_of(query, customer, time_range, is_closed)])
+            selection = _selection(query, customer, dimensions)
+            totals_query = TotalsQuery(selection, query.rules, False, dimensions.group_by, limits)
+            return sql_document(totals_query, parsed_engine, time_range.start, time_range.end)
+
+
+def _selection(query: MeterQuery, customer: str | None, dimensions: DimensionArguments) -> UsageSelection:
+    """Return the usage of a query, under the revisions of the rules that apply to its range."""
+    parts: list[RulesInRange] = []
+    for part in query.view.parts:
+        if parts and parts[-1].effective.revision == part.revision:  # folded in several parts
+            parts[-1] = parts[-1]._replace(end=part.end)
+        else:
+            parts.append(RulesInRange(part.start, part.end, EffectiveRules(part.start, part.revision, part.rules)))
+    return UsageSelection(
+        query.event_name, query.recorded_name, tuple(parts), query.position, customer, dimensions.where
+    )
+
+
+def _totals_of(query: MeterQuery, customer: str | None, time_range: TimeRange, is_closed: bool) -> Totals:
+    if is_closed and customer is not None:
+        return Totals.from_usage(counted_usage(query, customer))
+    totals = query.view.totals(query.customer_id(customer), time_range.bounds, query.as_of)
+    return Totals.merge_all(list(totals.values()))

@@ -1,0 +1,26 @@
+"""The engines of every run of the tests."""
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+from tallybook.application.archive.sql.dialects import Engine
+
+from ..postgres import Database
+from .engines import DuckDBEngine, PostgresEngine, SqlEngine, SQLiteEngine
+
+ENGINES = (Engine.SQLITE, Engine.DUCKDB, Engine.POSTGRES)
+
+
+@pytest.fixture(scope="module")
+def engines(postgres: Database) -> Iterator[Mapping[Engine, SqlEngine]]:
+    """Open all engines."""
+    opened: tuple[SqlEngine, ...] = SQLiteEngine(), DuckDBEngine(), PostgresEngine(postgres.url)
+    yield {engine.engine: engine for engine in opened}
+    for engine in opened:
+        engine.close()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(engines: Mapping[Engine, SqlEngine], request: pytest.FixtureRequest) -> SqlEngine:
+    """Return each engine in turn."""
+    return engines[request.param]
