@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ...domain.schedule import EffectiveRules, RulesInRange
 from ...domain.totals import Totals
-from ..archive.sql.dialects import Engine
+from ..archive.sql.dialects import DialectName
 from ..archive.sql.document import SqlDocument, sql_document
 from ..archive.sql.statement import UsageSelection
 from ..archive.sql.totals import TotalsQuery, ValueLimits
@@ -23,7 +23,7 @@ from .period_totals import counted_usage
 class SqlQueries:
     """Returns SQL that other engines run on the stored events of the ledger, or of an archive of it.
 
-    A document computes what was known at one position of the ledger, so its result never changes. The `engine` is
+    A document computes what was known at one position of the ledger, so its result never changes. The `dialect` is
     `duckdb`, `spark`, `postgres`, `sqlite` or `clickhouse`.
     """
 
@@ -38,7 +38,7 @@ class SqlQueries:
         start: datetime,
         end: datetime,
         *,
-        engine: str,
+        dialect: str,
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
@@ -49,7 +49,7 @@ class SqlQueries:
         InvalidParameter if the engine can't compute the result exactly.
         """
         time_range, dimensions = require_time_range(start, end), parse_dimensions(where, group_by)
-        parsed_engine = require_choice(engine, "engine", Engine)
+        dialect_name = require_choice(dialect, "dialect", DialectName)
         with self._meter_queries.query(event_name, as_of, time_range.bounds, dimensions) as query:
             by_customer: defaultdict[int, list[Totals]] = defaultdict(list)
             for (_, customer_id, _), totals in query.view.totals(None, time_range.bounds, query.as_of).items():
@@ -57,7 +57,7 @@ class SqlQueries:
             limits = ValueLimits.of([Totals.merge_all(parts) for parts in by_customer.values()])
             selection = _selection(query, None, dimensions)
             totals_query = TotalsQuery(selection, query.rules, True, dimensions.group_by, limits)
-            return sql_document(totals_query, parsed_engine, time_range.start, time_range.end)
+            return sql_document(totals_query, dialect_name, time_range.start, time_range.end)
 
     @retry_on_connection_loss
     def total(
@@ -67,7 +67,7 @@ class SqlQueries:
         start: datetime,
         end: datetime,
         *,
-        engine: str,
+        dialect: str,
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
@@ -80,7 +80,7 @@ class SqlQueries:
         engine can't compute the result exactly.
         """
         time_range, customer = require_time_range(start, end), optional_customer(customer)
-        dimensions, parsed_engine = parse_dimensions(where, group_by), require_choice(engine, "engine", Engine)
+        dimensions, dialect_name = parse_dimensions(where, group_by), require_choice(dialect, "dialect", DialectName)
         is_closed = require_bool(closed, "closed")
         if is_closed:
             opened: AbstractContextManager[MeterQuery] = query_closed_period(
@@ -92,7 +92,7 @@ class SqlQueries:
             limits = ValueLimits.of([_totals_of(query, customer, time_range, is_closed)])
             selection = _selection(query, customer, dimensions)
             totals_query = TotalsQuery(selection, query.rules, False, dimensions.group_by, limits)
-            return sql_document(totals_query, parsed_engine, time_range.start, time_range.end)
+            return sql_document(totals_query, dialect_name, time_range.start, time_range.end)
 
 
 def _selection(query: MeterQuery, customer: str | None, dimensions: DimensionArguments) -> UsageSelection:

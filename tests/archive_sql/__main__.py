@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from tallybook.application.archive.sql.dialects import Engine
+from tallybook.application.archive.sql.dialects import DialectName
 
 from ..postgres import database
 from .comparison import compare
@@ -28,12 +28,12 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=300, help="the number of random histories")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the histories")
     engines = ["sqlite", "duckdb", "postgres"]
-    parser.add_argument("--engines", nargs="+", choices=[engine.value for engine in Engine], default=engines)
+    parser.add_argument("--engines", nargs="+", choices=[engine.value for engine in DialectName], default=engines)
     options = parser.parse_args()
     started_at, counts = time.monotonic(), Counter[str]()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
-        opened = [_open(Engine(name), folder, stack) for name in options.engines]
+        opened = [_open(DialectName(name), folder, stack) for name in options.engines]
 
         @seed(options.seed)
         @settings(
@@ -57,18 +57,18 @@ def main() -> int:
     return 0
 
 
-def _open(engine: Engine, folder: Path, stack: ExitStack) -> SqlEngine:
+def _open(engine: DialectName, folder: Path, stack: ExitStack) -> SqlEngine:
     opened: SqlEngine
     match engine:
-        case Engine.SQLITE:
+        case DialectName.SQLITE:
             opened = SQLiteEngine()
-        case Engine.DUCKDB:
+        case DialectName.DUCKDB:
             opened = DuckDBEngine()
-        case Engine.POSTGRES:
+        case DialectName.POSTGRES:
             opened = PostgresEngine(stack.enter_context(database()).url)
-        case Engine.CLICKHOUSE:
+        case DialectName.CLICKHOUSE:
             opened = ClickhouseEngine(folder)
-        case Engine.SPARK:
+        case DialectName.SPARK:
             opened = SparkEngine(folder)
     return stack.enter_context(closing(opened))
 

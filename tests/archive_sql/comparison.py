@@ -25,13 +25,13 @@ def compare(metering: Metering, queries: Sequence[Query], engines: Sequence[SqlE
         for query in queries:
             for document, expected in _totals(metering, query, engine):
                 actual = decimal_rows(engine.run(document.statement))
-                assert actual == expected, f"{engine.engine}:\n{document.text}"
-                counts[f"{engine.engine} statements"] += 1
-                counts[f"{engine.engine} numbers"] += sum(map(len, expected))
+                assert actual == expected, f"{engine.dialect}:\n{document.text}"
+                counts[f"{engine.dialect} statements"] += 1
+                counts[f"{engine.dialect} numbers"] += sum(map(len, expected))
         for document, period in _closed(metering, engine):
             actual = decimal_rows(engine.run(document.statement))
-            assert actual[0][:5] == frozen_row(period), f"{engine.engine}:\n{document.text}"
-            counts[f"{engine.engine} closed periods"] += 1
+            assert actual[0][:5] == frozen_row(period), f"{engine.dialect}:\n{document.text}"
+            counts[f"{engine.dialect} closed periods"] += 1
     return counts
 
 
@@ -46,10 +46,10 @@ def _totals(metering: Metering, query: Query, engine: SqlEngine) -> Iterator[tup
         totals = metering.totals(query.meter, *query.bounds, **arguments)
     except TallybookError:
         return
-    document = metering.sql.totals(query.meter, *query.bounds, engine=engine.engine, **arguments)
+    document = metering.sql.totals(query.meter, *query.bounds, dialect=engine.dialect, **arguments)
     yield document, total_rows(totals)
     total = metering.total(query.meter, None, *query.bounds, **arguments)
-    document = metering.sql.total(query.meter, None, *query.bounds, engine=engine.engine, **arguments)
+    document = metering.sql.total(query.meter, None, *query.bounds, dialect=engine.dialect, **arguments)
     yield document, list(_rows(total, ())) if total.groups or not arguments["group_by"] else []
 
 
@@ -60,7 +60,7 @@ def _closed(metering: Metering, engine: SqlEngine) -> Iterator[tuple[SqlDocument
     for meter in metering.meters.list():
         for period in metering.periods.list(meter.event_name):
             document = metering.sql.total(
-                meter.event_name, period.customer, period.start, period.end, engine=engine.engine, closed=True
+                meter.event_name, period.customer, period.start, period.end, dialect=engine.dialect, closed=True
             )
             yield document, period
 

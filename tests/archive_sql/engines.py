@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import duckdb
 import psycopg
 from tallybook.application import Metering
-from tallybook.application.archive.sql.dialects import Engine
+from tallybook.application.archive.sql.dialects import DialectName
 from tallybook.application.archive.sql.views import relation_view
 from tallybook.application.storage.ports import PositionedEventRow
 
@@ -33,7 +33,7 @@ _COLUMNS = {
 class SqlEngine(Protocol):
     """An engine: `load` replaces the events that statements read, and `run` returns the rows of a statement."""
 
-    engine: Engine
+    dialect: DialectName
 
     def load(self, events: Sequence[PositionedEventRow]) -> None:
         """Replace the stored events."""
@@ -60,12 +60,12 @@ def stored_events(metering: Metering) -> list[PositionedEventRow]:
 class SQLiteEngine:
     """SQLite, with the table of a ledger and the view of it that the documents have."""
 
-    engine = Engine.SQLITE
+    dialect = DialectName.SQLITE
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect(":memory:")
         self._connection.execute(f"CREATE TABLE stored_events ({_LEDGER_COLUMNS}, state BLOB)")
-        self._connection.executescript(relation_view(self.engine))
+        self._connection.executescript(relation_view(self.dialect))
 
     def load(self, events: Sequence[PositionedEventRow]) -> None:
         self._connection.execute("DELETE FROM stored_events")
@@ -81,12 +81,12 @@ class SQLiteEngine:
 class PostgresEngine:
     """PostgreSQL, with the table of a ledger and the view of it that the documents have."""
 
-    engine = Engine.POSTGRES
+    dialect = DialectName.POSTGRES
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
         self._connection.execute(f"CREATE TEMP TABLE stored_events ({_LEDGER_COLUMNS}, state BYTEA)")
-        self._connection.execute(relation_view(self.engine).encode())
+        self._connection.execute(relation_view(self.dialect).encode())
 
     def load(self, events: Sequence[PositionedEventRow]) -> None:
         self._connection.execute("TRUNCATE stored_events")
@@ -106,7 +106,7 @@ _LEDGER_COLUMNS = "position BIGINT, originator_id TEXT, originator_version BIGIN
 class DuckDBEngine:
     """DuckDB, with the segments of an archive."""
 
-    engine = Engine.DUCKDB
+    dialect = DialectName.DUCKDB
 
     def __init__(self) -> None:
         self._connection = duckdb.connect(config={"threads": 1})

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tallybook.application.archive.sql.dialects import Engine
+from tallybook.application.archive.sql.dialects import DialectName
 from tallybook.application.archive.sql.views import relation_view
 from tallybook.application.storage.ports import PositionedEventRow
 
@@ -21,7 +21,7 @@ from .engines import Row, write_segment
 class ClickhouseEngine:
     """ClickHouse in this process."""
 
-    engine = Engine.CLICKHOUSE
+    dialect = DialectName.CLICKHOUSE
 
     def __init__(self, folder: Path) -> None:
         session: Any = importlib.import_module("chdb.session")
@@ -30,7 +30,7 @@ class ClickhouseEngine:
 
     def load(self, events: Sequence[PositionedEventRow]) -> None:
         write_segment(self._file, events)
-        self._session.query(relation_view(self.engine, str(self._file)))
+        self._session.query(relation_view(self.dialect, str(self._file)))
 
     def run(self, statement: str) -> list[Row]:
         text = self._session.query(statement.rstrip(";\n"), "JSONCompactEachRow").bytes().decode()
@@ -43,7 +43,7 @@ class ClickhouseEngine:
 class SparkEngine:
     """Spark with two executors, each a process of its own."""
 
-    engine = Engine.SPARK
+    dialect = DialectName.SPARK
 
     def __init__(self, folder: Path, master: str = "local-cluster[2,1,1024]") -> None:
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -65,7 +65,7 @@ class SparkEngine:
         self._number += 1  # Spark caches the listing of a path
         file = self._folder / f"spark-{self._number}.parquet"
         write_segment(file, events)
-        self._session.sql(relation_view(self.engine, str(file)).rstrip(";\n"))
+        self._session.sql(relation_view(self.dialect, str(file)).rstrip(";\n"))
 
     def run(self, statement: str) -> list[Row]:
         return [tuple(row) for row in self._session.sql(statement.rstrip(";\n")).collect()]

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from hypothesis import given, settings
 from tallybook.application import Metering
-from tallybook.application.archive.sql.dialects import Engine
+from tallybook.application.archive.sql.dialects import DialectName
 
 from ..notation import Clock, moment
 from ..properties.histories import LIFTED
@@ -20,7 +20,7 @@ START, END = moment("2026-11-01T00:00"), moment("2026-12-01T00:00")
 @settings(max_examples=80)
 @given(history=HISTORIES)
 def test_sql_has_the_results_of_the_ledger(
-    engines: Mapping[Engine, SqlEngine], history: tuple[Rules, Sequence[Step], Sequence[Query]]
+    engines: Mapping[DialectName, SqlEngine], history: tuple[Rules, Sequence[Step], Sequence[Query]]
 ) -> None:
     """Totals by customer and of all, as of several positions, and the frozen totals of closed periods."""
     rules, steps, queries = history
@@ -48,7 +48,7 @@ def test_a_fault_is_found_on_each_engine(engine: SqlEngine, fault: str) -> None:
         metering.cancel("level", "e1")
         engine.load(stored_events(metering))
         bounds = _at("10:00"), _at("12:00")
-        document = metering.sql.totals("level", *bounds, engine=engine.engine, as_of=position)
+        document = metering.sql.totals("level", *bounds, dialect=engine.dialect, as_of=position)
         expected = total_rows(metering.totals("level", *bounds, as_of=position))
         assert decimal_rows(engine.run(document.statement)) == expected
         old, new = FAULTS[fault]
@@ -114,7 +114,7 @@ def test_times_in_all_years(engine: SqlEngine) -> None:
             metering.record("calls", payload, identifier=time, timestamp=moment(time))
         engine.load(stored_events(metering))
         bounds = moment("0001-01-01T00:00"), moment("9999-12-31T23:59:59.999999")
-        document = metering.sql.totals("calls", *bounds, engine=engine.engine)
+        document = metering.sql.totals("calls", *bounds, dialect=engine.dialect)
         rows = decimal_rows(engine.run(document.statement))
         assert rows == total_rows(metering.totals("calls", *bounds))
         assert len(rows) == len(times)
@@ -128,8 +128,8 @@ def test_usage_that_a_statement_is_not_made_for_has_no_result(engine: SqlEngine)
     assert engine.run(document.replace("position <= 2", "position <= 9")) == [("acme", *[None] * 7)]
 
 
-@pytest.mark.parametrize("name", [Engine.SQLITE, Engine.POSTGRES])
-def test_a_payload_with_nul_is_an_error(engines: Mapping[Engine, SqlEngine], name: Engine) -> None:
+@pytest.mark.parametrize("name", [DialectName.SQLITE, DialectName.POSTGRES])
+def test_a_payload_with_nul_is_an_error(engines: Mapping[DialectName, SqlEngine], name: DialectName) -> None:
     """Texts in these databases end at U+0000, or can't have it."""
     engine = engines[name]
     document, _ = totals_of(engine, {}, [{"customer": "acme", "value": "1", "note": "\\u0000"}])
@@ -139,10 +139,10 @@ def test_a_payload_with_nul_is_an_error(engines: Mapping[Engine, SqlEngine], nam
         engine.run(document)
 
 
-def test_nul_in_payloads_on_duckdb(engines: Mapping[Engine, SqlEngine]) -> None:
+def test_nul_in_payloads_on_duckdb(engines: Mapping[DialectName, SqlEngine]) -> None:
     """Unique texts may differ after U+0000, and a customer can't be named with it."""
     payloads = [{"customer": "acme", "value": text} for text in ("a\0", "a\0b", "a")]
-    check(engines[Engine.DUCKDB], {"formula": "unique_count"}, payloads)
+    check(engines[DialectName.DUCKDB], {"formula": "unique_count"}, payloads)
 
 
 def check(engine: SqlEngine, rules: Mapping[str, object], payloads: Sequence[Mapping[str, str]]) -> None:
@@ -161,5 +161,5 @@ def totals_of(
         for number, payload in enumerate(payloads):
             metering.record("calls", payload, identifier=str(number), timestamp=_at("10:00"))
         engine.load(stored_events(metering))
-        document = metering.sql.totals("calls", START, END, engine=engine.engine)
+        document = metering.sql.totals("calls", START, END, dialect=engine.dialect)
         return document.statement, total_rows(metering.totals("calls", START, END))

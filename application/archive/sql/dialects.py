@@ -8,8 +8,8 @@ from ....domain.errors import InvalidParameter
 from ....domain.text import abbreviated_repr
 
 
-class Engine(StrEnum):
-    """An engine that runs the statements."""
+class DialectName(StrEnum):
+    """The dialect of SQL of an engine that runs the statements."""
 
     DUCKDB = "duckdb"
     SPARK = "spark"
@@ -80,14 +80,14 @@ def _with_backslashes(text: str) -> str:
 
 _UNSIGNED = "CASE WHEN {0} LIKE '-%' THEN SUBSTR({0}, 2) ELSE {0} END"
 _DIALECTS = {
-    Engine.DUCKDB: Dialect(
+    DialectName.DUCKDB: Dialect(
         microseconds="epoch_us({0})",
         payload_text="payload[{0}]",
         is_decimal="regexp_full_match({0}, '-?[0-9]+([.][0-9]+)?')",
         lacks_nul="INSTR({0}, CHR(0)) = 0",
         divide="{0} // {1}",
     ),
-    Engine.SPARK: Dialect(
+    DialectName.SPARK: Dialect(
         microseconds="unix_micros({0})",
         payload_text="payload[{0}]",
         is_decimal="{0} RLIKE '^-?[0-9]+([.][0-9]+)?\\\\z'",  # $ matches before a line break at the end
@@ -99,16 +99,17 @@ _DIALECTS = {
         escape=_with_backslashes,
         preparation="SET spark.sql.analyzer.maxIterations = 1000;\n",  # the default is 100 steps of arithmetic
     ),
-    Engine.POSTGRES: Dialect(
+    DialectName.POSTGRES: Dialect(
         microseconds="CAST(EXTRACT(EPOCH FROM {0}) * 1000000 AS BIGINT)",
         payload_text="payload ->> {0}",
         is_decimal="{0} ~ '^-?[0-9]+([.][0-9]+)?$'",
         find="STRPOS({0}, {1})",
         text_type="TEXT",
         materialized="MATERIALIZED ",
+        preparation="SET search_path TO tallybook;  -- the schema of the ledger\n",
         binary_order=' COLLATE "C"',
     ),
-    Engine.SQLITE: Dialect(
+    DialectName.SQLITE: Dialect(
         # The seconds without their fraction, because SQLite rounds that to milliseconds.
         microseconds=(
             "CAST(strftime('%s', SUBSTR({0}, 1, 19)) AS INTEGER) * 1000000"
@@ -123,7 +124,7 @@ _DIALECTS = {
         text_type="TEXT",
         materialized="MATERIALIZED ",
     ),
-    Engine.CLICKHOUSE: Dialect(
+    DialectName.CLICKHOUSE: Dialect(
         microseconds="toUnixTimestamp64Micro({0})",
         payload_text="CASE WHEN mapContains(payload, {0}) THEN payload[{0}] END",  # '' for a key that is absent
         is_decimal="match({0}, '^-?[0-9]+([.][0-9]+)?$')",
@@ -143,6 +144,6 @@ _DIALECTS = {
 }
 
 
-def dialect_of(engine: Engine) -> Dialect:
+def dialect_of(name: DialectName) -> Dialect:
     """Return the dialect of an engine."""
-    return _DIALECTS[engine]
+    return _DIALECTS[name]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ....domain.timestamps import to_iso
-from .dialects import Engine, dialect_of
+from .dialects import DialectName, dialect_of
 from .totals import TotalsQuery, totals_statement
 from .views import relation_view
 
@@ -19,28 +19,28 @@ class SqlDocument:
     or from the files of an archive. `text` is a whole script: comments, the view and the statement.
     """
 
-    engine: Engine
+    dialect: DialectName
     position: int
     statement: str
     view: str
     text: str
 
 
-def sql_document(query: TotalsQuery, engine: Engine, start: datetime, end: datetime) -> SqlDocument:
+def sql_document(query: TotalsQuery, name: DialectName, start: datetime, end: datetime) -> SqlDocument:
     """Return the SQL of a query of totals in [start, end). Raises InvalidParameter if it can't be exact."""
-    dialect, view = dialect_of(engine), relation_view(engine)
+    dialect, view = dialect_of(name), relation_view(name)
     statement = totals_statement(query, dialect)
-    comments = "".join(f"-- {line}\n" for line in _comments(query, engine, start, end))
+    comments = "".join(f"-- {line}\n" for line in _comments(query, name, start, end))
     text = f"{comments}\n{dialect.preparation}{view}\n{statement}"
-    return SqlDocument(engine, query.selection.position, statement, view, text)
+    return SqlDocument(name, query.selection.position, statement, view, text)
 
 
-def _comments(query: TotalsQuery, engine: Engine, start: datetime, end: datetime) -> Iterator[str]:
+def _comments(query: TotalsQuery, name: DialectName, start: datetime, end: datetime) -> Iterator[str]:
     """Yield what a statement computes, and from what."""
     selection, limits = query.selection, query.limits
     of_whom = "all customers" if selection.customer is None else f"the customer {_quoted(selection.customer)}"
     what = "The total of each customer" if query.by_customer else f"The total of {of_whom}"
-    yield f"{what} on the meter {_quoted(selection.event_name)}, for {engine}."
+    yield f"{what} on the meter {_quoted(selection.event_name)}, for {name}."
     yield f"Usage from {to_iso(start)} until {to_iso(end)}, as known at the ledger position {selection.position}."
     if selection.recorded_name != selection.event_name:
         yield f"The meter is derived: it counts the events of {_quoted(selection.recorded_name)}."

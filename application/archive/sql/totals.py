@@ -97,7 +97,7 @@ class _TotalsStatement:
         self._statement = Statement(dialect)
         self._has_numbers = self._rules.formula.rule.value_type is not ValueType.TEXT
         self._fraction = limits.fraction_digits
-        self._limbs = -(-(limits.whole_digits + self._fraction) // LIMB_DIGITS)
+        self._limbs = max(-(-(limits.whole_digits + self._fraction) // LIMB_DIGITS), 1)
         self._whole = self._limbs * LIMB_DIGITS - self._fraction
         self._zeros = "0" * (self._limbs * LIMB_DIGITS)
 

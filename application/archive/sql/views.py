@@ -6,7 +6,7 @@ have a payload.
 """
 
 from ....projections.ports import CANCELLATION_TOPICS, USAGE_RECORDED
-from .dialects import Engine
+from .dialects import DialectName
 from .statement import DEFAULT_RELATION
 
 _CANCELLATIONS = ", ".join(f"'{topic}'" for topic in sorted(CANCELLATION_TOPICS))
@@ -57,20 +57,20 @@ FROM (
 ) AS stored_documents;
 """
 _VIEWS = {
-    Engine.SQLITE: _SQLITE_LEDGER,
-    Engine.POSTGRES: _POSTGRES_LEDGER,
-    Engine.DUCKDB: "CREATE OR REPLACE TEMP VIEW {relation} AS SELECT * FROM read_parquet('{table}');\n",
-    Engine.SPARK: "CREATE OR REPLACE TEMPORARY VIEW {relation} USING parquet OPTIONS (path '{table}');\n",
-    Engine.CLICKHOUSE: "CREATE OR REPLACE VIEW {relation} AS SELECT * FROM file('{table}', Parquet);\n",
+    DialectName.SQLITE: _SQLITE_LEDGER,
+    DialectName.POSTGRES: _POSTGRES_LEDGER,
+    DialectName.DUCKDB: "CREATE OR REPLACE TEMP VIEW {relation} AS SELECT * FROM read_parquet('{table}');\n",
+    DialectName.SPARK: "CREATE OR REPLACE TEMPORARY VIEW {relation} USING parquet OPTIONS (path '{table}');\n",
+    DialectName.CLICKHOUSE: "CREATE OR REPLACE VIEW {relation} AS SELECT * FROM file('{table}', Parquet);\n",
 }
 LEDGER_TABLE = "stored_events"
 SEGMENT_FILES = "events/*.parquet"
 
 
-def relation_view(engine: Engine, source: str | None = None, relation: str = DEFAULT_RELATION) -> str:
+def relation_view(dialect: DialectName, source: str | None = None, relation: str = DEFAULT_RELATION) -> str:
     """Return the statement that creates the relation.
 
     The source of SQLite and PostgreSQL is a table of stored events, that of the others the path of Parquet files.
     """
-    is_ledger = engine in {Engine.SQLITE, Engine.POSTGRES}
-    return _VIEWS[engine].format(table=source or (LEDGER_TABLE if is_ledger else SEGMENT_FILES), relation=relation)
+    is_ledger = dialect in {DialectName.SQLITE, DialectName.POSTGRES}
+    return _VIEWS[dialect].format(table=source or (LEDGER_TABLE if is_ledger else SEGMENT_FILES), relation=relation)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import archive_output
+from . import archive_output, archive_sql, archive_totals
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption
 from .session import confirm_result, print_error, print_result, reported_errors, require_ledger
 from .terminal import progress_bar, say
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from ...archive.service import ArchiveService
 
 app = typer.Typer(
-    help="Export a ledger to Parquet files for other engines, and verify them.",
+    help="Export a ledger to Parquet files for other engines, verify them, and count by SQL.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command("sql")(archive_sql.sql)
+app.command("totals")(archive_totals.totals)
 
 DestinationArgument = Annotated[
     str, typer.Argument(metavar="DEST", help="A folder, or the URL of an object store, like s3://bucket/prefix.")

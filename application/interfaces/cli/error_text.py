@@ -25,6 +25,7 @@ _OPTIONS = {
     "date_format": "--date-format",
     "decimal": "--decimal",
     "delimiter": "--delimiter",
+    "dialect": "--dialect",
     "digest": "--digest",
     "dimension_keys": "--dimension-key",
     "display_name": "--display-name",

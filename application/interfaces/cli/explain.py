@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
+from .archive_sql import ExplainDialectOption, dialect_of_ledger, print_document
 from .columns import dimension_cells, dimension_titles, format_value, numeric_columns
 from .formatting import (
     format_formula,
@@ -48,6 +49,9 @@ MAX_SUMMANDS = 8
 _COLUMNS = ("occurred at", "identifier", "customer", "value", "contribution", "verdict", "revision")
 
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each meter event.")]
+SqlOption = Annotated[
+    bool, typer.Option("--sql", help="Print SQL that computes the total from the stored events, see 'archive sql'.")
+]
 ClosedOption = Annotated[bool, typer.Option("--closed", help="Explain the frozen total of this closed period.")]
 
 
@@ -62,6 +66,8 @@ def explain(
     group_by: GroupByOption = None,
     closed: ClosedOption = False,
     as_csv: CsvOption = False,
+    as_sql: SqlOption = False,
+    dialect: ExplainDialectOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,8 +82,26 @@ def explain(
         raise typer.BadParameter("--csv prints meter events and no groups; leave out --by.")
     if closed and (customer is None or as_of is not None):
         raise typer.BadParameter("--closed needs a CUSTOMER and excludes --as-of.")
+    if as_csv and as_sql:
+        raise typer.BadParameter("Use --csv or --sql, not both.")
+    if dialect is not None and not as_sql:
+        raise typer.BadParameter("--dialect needs --sql.")
     with open_for_query(ledger, as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
+        if as_sql:
+            document = session.metering.sql.total(
+                meter,
+                customer,
+                span.start,
+                span.end,
+                dialect=dialect or dialect_of_ledger(ledger),
+                as_of=known,
+                where=dimensions.parse(),
+                group_by=group_by or (),
+                closed=closed,
+            )
+            print_document(session, document)
+            return
         if closed and customer is not None:
             span = _closed_label(session, meter, customer, span)
         with open_explanation(

@@ -1,0 +1,52 @@
+"""The command `archive totals`."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from . import queries_output
+from .option_groups import DimensionOptions, TimeRangeOptions, with_option_groups
+from .options import AsOfOption, GroupByOption, JsonOption, MeterArgument
+from .session import print_result, reported_errors
+
+FilesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...",
+        help="The segments of the archive, all of them. A pattern like 'events/*.parquet' names several.",
+        show_default=False,
+    ),
+]
+
+
+@with_option_groups
+def totals(
+    meter: MeterArgument,
+    files: FilesArgument,
+    *,
+    time: TimeRangeOptions,
+    as_of: AsOfOption = None,
+    dimensions: DimensionOptions,
+    group_by: GroupByOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the total of each customer in a period, computed from an archive by DuckDB.
+
+    The totals are those of the ledger at the last event of the archive. No ledger is needed.
+    """
+    from ...metering import utc_now  # noqa: PLC0415 - loads the domain
+    from ...queries.archive_totals import archive_totals  # noqa: PLC0415
+    from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
+
+    with reported_errors(as_json=as_json):
+        span = parse_time_range(time, now=utc_now())
+        known = parse_as_of(as_of, time.timezone, lambda: _NO_HEAD)
+        results = archive_totals(
+            files, meter, span.start, span.end, as_of=known, where=dimensions.parse(), group_by=group_by or ()
+        )
+        print_result(results, partial(queries_output.show_totals, meter, span), as_json=as_json)
+
+
+_NO_HEAD = 1 << 63
+"""Every number is a position, because the last position isn't known before the archive is open."""
