@@ -88,6 +88,8 @@ def _open_stored(path: Path) -> BinaryIO:
 
 
 def _copy_of_standard_input() -> BinaryIO:
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is None if the program has none
+        raise invalid_file(STANDARD_INPUT, "it is closed")
     copy = cast(BinaryIO, TemporaryFile("w+b"))  # noqa: SIM115 - its caller closes it
     shutil.copyfileobj(sys.stdin.buffer, copy)
     copy.seek(0)

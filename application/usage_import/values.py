@@ -10,11 +10,16 @@ from .formats import UnclearCell
 
 _MAX_ZEROS = 100
 _PLAIN = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_DIGITS = re.compile(r"[0-9]+")
 _NEGATIVE_IN_PARENTHESES = re.compile(r"\((.+)\)")
 _LOOKS_LIKE_NUMBER = re.compile(r"[0-9][0-9.,' \u00a0\u202f\u2019]*")
 _POINTED_GROUPS = re.compile(r"-?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
+_POINT_ADVICE = "If its point is a decimal mark, use decimal='.'; if not, use thousands='.' and decimal=','"
 SPACES = " \u00a0\u202f"
 """A space, and the spaces without a line break that spreadsheets write between groups of three digits."""
+
+_SEPARATORS = {".": r"\.", ",": ",", "'": "['\u2019]", " ": f"[{SPACES}]"}
+"""What the mark between groups of three digits matches."""
 
 
 class UnclearValue(InvalidValue, UnclearCell):
@@ -51,9 +56,7 @@ class NumberFormat:
         """
         if _PLAIN.fullmatch(text) and self.decimal != "," and self.thousands != ".":
             if self.is_semicolon_separated and self.decimal is None and _POINTED_GROUPS.fullmatch(text):
-                raise _unclear(
-                    text, field, "Is its point a decimal mark? If so, use decimal='.'; if not, thousands='.'"
-                )
+                raise _unclear(text, field, _POINT_ADVICE)
             return text
         digits = text.strip(SPACES)
         parenthesized = _NEGATIVE_IN_PARENTHESES.fullmatch(digits)
@@ -70,15 +73,12 @@ class NumberFormat:
         mark = self.decimal or "."
         whole, _, fraction = digits.partition(mark)
         if self.thousands is not None:
-            separator = f"[{SPACES}]" if self.thousands == " " else "['\u2019]" if self.thousands == "'" else re.escape(
-                self.thousands
-            )  # fmt: skip
+            separator = _SEPARATORS[self.thousands]
             if re.fullmatch(rf"[0-9]{{1,3}}(?:{separator}[0-9]{{3}})+", whole):
                 whole = re.sub(separator, "", whole)
-        plain = whole + (f".{fraction}" if fraction else "")
-        if not _PLAIN.fullmatch(plain) or digits.endswith(mark):
+        if not _DIGITS.fullmatch(whole) or not (_DIGITS.fullmatch(fraction) or mark not in digits):
             raise _unclear(text, field, _advice(digits))
-        return plain
+        return whole + (f".{fraction}" if fraction else "")
 
 
 def _unclear(text: str, field: str, advice: str) -> UnclearValue:
@@ -96,6 +96,8 @@ def _advice(digits: str) -> str:
         named = "' '" if thousands in SPACES else f"'{thousands}'" if thousands != "'" else '"\'"'
         return f"Name its marks: decimal='{digits[last]}' and thousands={named}"
     thousands = next(iter(marks))
+    if thousands == ".":
+        return "Name the mark between its thousands, and the decimal mark: thousands='.' and decimal=','"
     named = "' '" if thousands in SPACES else f"'{thousands}'"
     return f"Name the mark between its thousands: thousands={named}"
 

@@ -1,5 +1,6 @@
 """Rows without identifiers: a file that is imported again adds what is new, and nothing else."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ from tallybook.application.usage_import.values import NumberFormat
 
 HEADER = "timestamp,event_name,payload_stripe_customer_id,payload_value,note"
 ROW = "2026-01-01,tokens,acme,5,a"
+IDENTIFIERS = [
+    "row-2026-01-01-731892f7c40d93bd962118d92b6353-1",
+    "row-2026-01-01-83313c114e272b5bdd0310f56e5ab2-1",
+    "row-2026-01-01-a13f1819bb08bc2acbf76e573c7976-1",
+    "row-2026-01-01-a13f1819bb08bc2acbf76e573c7976-2",
+]
 OTHER = "2026-01-01,tokens,acme,7,a"
 
 
@@ -43,6 +50,17 @@ def import_rows(
 def added(ledger: Metering, folder: Path, rows: list[str], **options: Any) -> tuple[int, int]:
     summary = import_rows(ledger, folder, rows, **options)
     return summary.accepted, summary.duplicate
+
+
+def test_identifiers_stay_in_later_releases(ledger: Metering, tmp_path: Path) -> None:
+    """A changed digest would count every file twice that is imported again after an upgrade."""
+    import_rows(ledger, tmp_path, [ROW, ROW])
+    import_rows(ledger, tmp_path, [ROW], source="b", customer="beta")
+    nested = {"timestamp": "2026-01-01", "event_name": "tokens", "payload_value": 5, "a": {"b": [1, None]}}
+    (tmp_path / "usage.jsonl").write_text(json.dumps(nested))
+    with open_usage_file(tmp_path / "usage.jsonl") as file:
+        UsageImporter(ledger, file, RowFormat(ColumnMapping(customer_name="acme"))).run()
+    assert sorted(event.identifier for event in ledger.events("tokens")) == IDENTIFIERS
 
 
 def test_a_grown_or_reordered_file_adds_what_is_new(ledger: Metering, tmp_path: Path) -> None:
