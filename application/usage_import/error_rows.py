@@ -50,7 +50,9 @@ class ErrorFile:
             self.error = self.error or error
 
 
-def _writer_of(path: Path, dialect: FileDialect, columns: Sequence[str] | None) -> "_CsvErrors | _JsonErrors | Any":
+def _writer_of(
+    path: Path, dialect: FileDialect, columns: Sequence[str] | None
+) -> "_CsvErrors | _JsonErrors | _SheetErrors":
     match dialect.file_format:
         case FileFormat.CSV | FileFormat.TSV:
             return _CsvErrors(_open(path, dialect.encoding), columns or (), dialect.delimiter or ",")
@@ -72,14 +74,16 @@ class _CsvErrors:
     def __init__(self, file: TextIO, columns: Sequence[str], delimiter: str) -> None:
         self._file = file
         self._columns = [column for column in columns if column not in REASON_COLUMNS]
+        self._reason_indexes = {index for index, column in enumerate(columns) if column in REASON_COLUMNS}
         self._writer = csv.writer(file, delimiter=delimiter)
         self._writer.writerow((LINE_COLUMN, REASON_COLUMN, *self._columns))
 
     def write(self, row: Row, reason: str) -> None:
         """Write a row."""
-        cells: Sequence[object] = (
-            row.raw if isinstance(row.raw, list) else [row.cells.get(column) for column in self._columns]
-        )
+        if isinstance(row.raw, list):
+            cells: list[object] = [cell for index, cell in enumerate(row.raw) if index not in self._reason_indexes]
+        else:
+            cells = [row.cells.get(column) for column in self._columns]
         texts = ("" if cell is None else escape_formulas(str(cell)) for cell in cells)
         self._writer.writerow((row.line, escape_formulas(reason), *texts))
 

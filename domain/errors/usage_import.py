@@ -4,7 +4,7 @@ from .base import InvalidRequest, NotFound
 
 
 class InvalidImportFile(InvalidRequest):
-    """A file to import has another format than its name says, or lacks a column."""
+    """A file to import has another format than its name says, lacks a column, or can be read in several ways."""
 
     code = "invalid_import_file"
 

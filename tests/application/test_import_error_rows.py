@@ -90,6 +90,10 @@ def test_a_row_with_too_many_cells_is_written_whole(tallybook: CommandLine) -> N
     errors = tallybook.folder / "errors.csv"
     tallybook.run("import", path, *COLUMNS, "--errors", errors, status=1)
     assert errors.read_text().splitlines()[1].endswith(f",acme,1,000,{DAY}")
+    again = tallybook.folder / "again.csv"
+    tallybook.run("import", errors, *COLUMNS, "--errors", again, status=1)
+    assert again.read_text().splitlines()[0] == errors.read_text().splitlines()[0]
+    assert again.read_text().splitlines()[1].endswith(f'has 5.",acme,1,000,{DAY}')
 
 
 def test_a_line_that_is_no_object_is_written_as_text(tallybook: CommandLine) -> None:

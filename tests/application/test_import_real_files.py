@@ -121,7 +121,7 @@ CASES = [
                              ["Total", 0.3]]), COLUMNS, (), None,
          [("acme", "0.3", "2026-03-01T00:00:00Z")], rejected=1),
     Case("times.xlsx", xlsx([["Report"], ["customer", "value", "timestamp"], ["acme", 5, datetime(2026, 3, 1, 12)]]),
-         (*COLUMNS, "--header-row", "2"), BERLIN, "--timezone Europe/Berlin", [("acme", "5", "2026-03-01T11:00:00Z")]),
+         COLUMNS, ("--header-row", "2", *BERLIN), "--header-row 2", [("acme", "5", "2026-03-01T11:00:00Z")]),
     Case("sheets.xlsx", xlsx([["customer", "value", "timestamp"], ["acme", 5, NOON]], "Notes"), COLUMNS,
          ("--sheet", "Sheet"), "--sheet Sheet", [("acme", "5", NOON)]),
     Case("numbers.xlsx", xlsx([["customer", "value", "timestamp"], ["acme", 5, 46082]]), COLUMNS,
