@@ -16,6 +16,8 @@ TESTS = Path(__file__).parent
 MARKERS = {
     "archive/test_columns.py": "fast",
     "archive/test_ranges.py": "fast",
+    "application/test_import_times.py": "fast",
+    "application/test_import_values.py": "fast",
     "cases": "fast",
     "checkpoints/test_merkle.py": "fast",
     "checkpoints/test_proofs.py": "fast",

@@ -1,11 +1,12 @@
 """Timestamps in usage files."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from tallybook.application.usage_import.timestamps import TimestampFormat, TimestampReader
+from tallybook.application.usage_import.timestamps import TimestampFormat, TimestampReader, UnclearTimestamp
 from tallybook.domain.errors import InvalidTimestamp
 
 
@@ -121,3 +122,52 @@ def test_an_invalid_time_is_rejected_with_its_column(written: object) -> None:
         parse_timestamp(written, "TIMESTAMP")
     assert exc_info.value.field == "TIMESTAMP"
     assert ("milliseconds" in exc_info.value.message) == (written == "1700158623000")
+
+
+@pytest.mark.parametrize(
+    ("written", "date_format", "read"),
+    [
+        ("01.03.2026", "DD.MM.YYYY", datetime(2026, 2, 28, 23, tzinfo=UTC)),
+        ("1.3.2026 9:05", "DD.MM.YYYY HH:mm", datetime(2026, 3, 1, 8, 5, tzinfo=UTC)),
+        ("03/01/26", "MM/DD/YY", datetime(2026, 2, 28, 23, tzinfo=UTC)),
+        ("03/01/2026 12:05:07 AM", "MM/DD/YYYY hh:mm:ss A", datetime(2026, 2, 28, 23, 5, 7, tzinfo=UTC)),
+        ("2026/03/01 09:05:07.5", "YYYY/MM/DD HH:mm:ss.SSS", datetime(2026, 3, 1, 8, 5, 7, 500000, tzinfo=UTC)),
+        ("01-Mar-2026", "DD-MMM-YYYY", datetime(2026, 2, 28, 23, tzinfo=UTC)),
+        ("01.03.2026 09:05 +0000", "DD.MM.YYYY HH:mm Z", datetime(2026, 3, 1, 9, 5, tzinfo=UTC)),
+        ("01.07.2026", "%d.%m.%Y", datetime(2026, 6, 30, 22, tzinfo=UTC)),
+    ],
+)
+def test_a_date_is_read_in_the_form_that_is_named(written: str, date_format: str, read: datetime) -> None:
+    """Dates and local times are those of the timezone."""
+    berlin = ZoneInfo("Europe/Berlin")
+    assert parse_timestamp(written, "day", date_format=date_format, timezone=berlin) == read
+
+
+@pytest.mark.parametrize(
+    ("written", "forms"),
+    [
+        ("03/04/2026", ["DD/MM/YYYY", "MM/DD/YYYY"]),
+        ("13/04/2026", ["DD/MM/YYYY"]),
+        ("04/13/2026", ["MM/DD/YYYY"]),
+        ("03.04.26 9:05", ["DD.MM.YY HH:mm", "MM.DD.YY HH:mm"]),
+        ("3/4/2026 1:30:00 PM", ["DD/MM/YYYY hh:mm:ss A", "MM/DD/YYYY hh:mm:ss A"]),
+        ("2026/03/04", ["YYYY/MM/DD"]),
+    ],
+)
+def test_a_date_that_is_not_iso_is_rejected_with_its_likely_forms(written: str, forms: list[str]) -> None:
+    """Each of them reads the date."""
+    with pytest.raises(UnclearTimestamp) as exc_info:
+        parse_timestamp(written, "day")
+    assert re.findall(r"date_format='([^']+)'", exc_info.value.message) == forms
+    assert all(parse_timestamp(written, "day", date_format=form, timezone=ZoneInfo("UTC")) for form in forms)
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-03-01 12:00", "2026-03-01T12:00:00.5", "20260301T1200", datetime(2026, 3, 1, 12)]
+)
+def test_a_local_time_needs_its_timezone(written: object) -> None:
+    """It is not taken for UTC. A date alone is its midnight in UTC, as in Stripe's import."""
+    with pytest.raises(UnclearTimestamp, match="timezone='Europe/Berlin'"):
+        parse_timestamp(written, "at")
+    assert parse_timestamp(written, "at", timezone=ZoneInfo("Europe/Berlin")).hour == 11
+    assert parse_timestamp(date(2026, 3, 1), "at") == datetime(2026, 3, 1, tzinfo=UTC)
