@@ -8,7 +8,7 @@ import pytest
 from tallybook.application.usage_import.files import CHUNK_BYTES, open_usage_file
 from tallybook.application.usage_import.formats import MAX_ROW_BYTES, FileFormat, FileOptions
 from tallybook.application.usage_import.json_rows import MAX_ROW_CHARACTERS
-from tallybook.domain.errors import InvalidImportFile
+from tallybook.domain.errors import InvalidImportFile, InvalidParameter
 
 
 def read_rows(path: Path, content: str | bytes, file_format: FileFormat | None = None) -> list[tuple[int, object]]:
@@ -164,3 +164,18 @@ def test_a_path_that_no_file_can_have_is_reported(tmp_path: Path, name: str) -> 
     with pytest.raises(InvalidImportFile) as exc_info, open_usage_file(tmp_path / name):
         pass
     assert (exc_info.value.field, exc_info.value.value) == ("file", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["f.xlsx", "f.parquet"])
+def test_a_format_whose_library_is_missing_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The other formats need none."""
+
+    def fail(library: str) -> None:
+        raise ImportError(f"No module named '{library}'")
+
+    monkeypatch.setattr("tallybook.application.usage_import.table_rows.import_module", fail)
+    with pytest.raises(InvalidParameter, match=r"pip install 'tallybook\[files\]'"):
+        read_rows(tmp_path / name, b"")
+    assert read_rows(tmp_path / "f.csv", "a\n1\n") == [(2, {"a": "1"})]
