@@ -96,6 +96,7 @@ from .archive.archive import Archive
 from .archive.manifest import ArchiveSegment
 from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification
 from .async_metering import AsyncMetering
+from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification, IcebergRegistration
 from .billing_results import (
     BillingRunResult,
     BillingRunView,
@@ -214,6 +215,7 @@ __all__ = [
     "GenerationState",
     "GenerationView",
     "GroupAdjustment",
+    "IcebergRegistration",
     "ImportRunNotFound",
     "ImportRunView",
     "InclusionProof",

@@ -11,7 +11,7 @@ from ..checkpoints.checkpoint_file import CheckpointFile
 from ..checkpoints.keys import PublicKey
 from ..checkpoints.paths import require_path
 from .manifest import ArchiveSegment, Manifest
-from .results import ArchiveVerification
+from .results import ArchiveVerification, IcebergRegistration
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -88,6 +88,21 @@ class Archive:
         the events with the ledger too. Raises InvalidCheckpointFile, InvalidSigningKey or ArchiveUnavailable.
         """
         return verify_archive(self, None, checkpoints, key, progress)
+
+    def register_iceberg(self, catalog: str, table: str = "tallybook.events") -> IcebergRegistration:
+        """Make the archive an Iceberg table, or add the segments that are new to the table; no file is rewritten.
+
+        `catalog` is the name of a catalog in the configuration of pyiceberg. `table` is its namespace and its name. All
+        new segments are one snapshot, with the root of the archive as a property. Raises InvalidArchive if the catalog
+        can't be used, or ArchiveMismatch if the table has files of another archive.
+        """
+        if find_spec("pyiceberg") is None:
+            raise InvalidArchive(
+                "An Iceberg table needs an extra: pip install 'tallybook[iceberg]'.", field="catalog", value=catalog
+            )
+        from .iceberg import register_iceberg  # noqa: PLC0415 - an extra
+
+        return register_iceberg(self, catalog, table)
 
     def _manifest(self) -> Manifest:
         return Manifest.parse(self.destination.read_manifest().data, self.location)

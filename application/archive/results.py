@@ -49,3 +49,18 @@ class ArchiveVerification:
     is_compared_with_ledger: bool
     differences: tuple[ArchiveDifference, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IcebergRegistration:
+    """The result of registering an archive as an Iceberg table, in which `segments` files are new.
+
+    `location` is that of the table and of the archive. `last_position` and `root` are those of the archive; the
+    snapshot has them as the properties `tallybook.last-position` and `tallybook.root`.
+    """
+
+    table: str
+    location: str
+    segments: int
+    last_position: int
+    root: str

@@ -104,7 +104,7 @@ class Verifier:
         has_hashes = expected is not None and check.hashes.subtrees == expected.subtrees
         if expected is not None and check.hashes.end == last and not has_hashes:
             self._report_subtrees(number, segment, check.hashes, expected)
-        if has_digest and (check.differences or not has_hashes):
+        if has_digest and check.differences:
             self._report(segment.file, first, last, f"line {number} has the SHA-256 of this file: both were changed")
         elif not has_digest and has_hashes and not check.differences:
             message = f"the length or the SHA-256 is not that of line {number}, although all rows are: "

@@ -22,6 +22,7 @@ dependencies = {dependencies}
 archive = []
 checkpoints = []
 cli = ["rich>=14"]
+iceberg = ["tallybook[archive]"]
 postgres = ["psycopg[binary,pool]>=3.2.10"]
 server = ["tallybook[cli]", "uvicorn>=0.38,<0.55", "uvloop>=0.22.1; sys_platform != 'win32'"]
 test = ["pytest>=8"]

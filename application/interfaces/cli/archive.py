@@ -38,6 +38,8 @@ EveryOption = Annotated[
 CheckpointsOption = Annotated[
     Path | None, typer.Option("--checkpoints", metavar="FILE", help="Verify the archive against this checkpoint file.")
 ]
+IcebergOption = Annotated[str, typer.Option("--iceberg", metavar="CATALOG", help="The name of the Iceberg catalog.")]
+TableOption = Annotated[str, typer.Option(metavar="TABLE", help="The namespace and the name of the table.")]
 AgainstLedgerOption = Annotated[
     bool, typer.Option("--against-ledger", help="Compare each event with that of the ledger too.")
 ]
@@ -91,6 +93,25 @@ def verify(
     print_result(verification, archive_output.show_verification, as_json=as_json)
     if verification.differences:
         raise typer.Exit(1)
+
+
+@app.command()
+def register(
+    destination: DestinationArgument,
+    iceberg: IcebergOption,
+    table: TableOption = "tallybook.events",
+    as_json: JsonOption = False,
+) -> None:
+    """Make an archive an Iceberg table, without rewriting a file.
+
+    Run it after each export: it adds the new segments to the table. The catalog is one of pyiceberg's configuration,
+    such as ~/.pyiceberg.yaml or the variables PYICEBERG_CATALOG__NAME__URI. It needs the extra 'iceberg'.
+    """
+    with reported_errors(as_json=as_json):
+        from ...archive.archive import Archive  # noqa: PLC0415 - loads the domain
+
+        registration = Archive.open(destination).register_iceberg(iceberg, table)
+    confirm_result(registration, archive_output.show_registration, as_json=as_json)
 
 
 _INTERVAL = re.compile(r"([1-9][0-9]{0,5})([smhd])")

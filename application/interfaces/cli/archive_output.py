@@ -6,7 +6,7 @@ from .formatting import format_count, format_number
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ...archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification
+    from ...archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification, IcebergRegistration
 
 
 def show_export(export: "ArchiveExport") -> None:
@@ -18,6 +18,13 @@ def show_export(export: "ArchiveExport") -> None:
     segments, size = format_count(export.segments, "segment"), format_number(export.bytes)
     say(f"exported: {format_count(export.rows, 'event')} in {segments} of {size} bytes; {reached}")
     say(f"root {export.root}")
+
+
+def show_registration(registration: "IcebergRegistration") -> None:
+    """Print what was added to an Iceberg table."""
+    added = format_count(registration.segments, "segment")
+    position = format_number(registration.last_position)
+    say(f"registered: {added} in the table {registration.table}, which ends at position {position}")
 
 
 def show_verification(verification: "ArchiveVerification") -> None:
