@@ -10,6 +10,9 @@ from ..checkpoints.leaves import UnexpectedPosition, row_pages
 from ..storage.ports import PositionedEventRow, RawEventRow
 
 PAGE_SIZE = 1 << 14
+FIRST_PAGE_SIZE = 1 << 10
+MAX_PAGE_BYTES = 8 << 20
+"""A page has fewer events if their states are longer than this together, as far as the page before it shows."""
 _TYPES = (int, str, int, str, bytes)
 
 
@@ -39,8 +42,9 @@ class RowPage(NamedTuple):
 
 def ledger_pages(ledger: RowReader, first: int, last: int) -> Iterator[RowPage]:
     """Yield pages of the rows at the positions `first` to `last`. Raise LedgerCorrupted if they aren't as recorded."""
-    for start in range(first, last + 1, PAGE_SIZE):
-        end = min(start + PAGE_SIZE - 1, last)
+    start, size = first, FIRST_PAGE_SIZE
+    while start <= last:
+        end = min(start + size - 1, last)
         try:
             rows = ledger.stored_rows(start, end)
         except LedgerUnavailable:
@@ -50,6 +54,8 @@ def ledger_pages(ledger: RowReader, first: int, last: int) -> Iterator[RowPage]:
         if page.columns[0] != tuple(range(start, end + 1)) or not page.has_expected_types():
             _check_raw_rows(ledger, start, end)
         yield page
+        average_bytes = sum(map(len, page.columns[4])) // (end - start + 1) + 1
+        start, size = end + 1, max(1, min(PAGE_SIZE, MAX_PAGE_BYTES // average_bytes))
 
 
 def corrupted_row(position: int, reason: str) -> LedgerCorrupted:

@@ -19,9 +19,9 @@ def resolve_destination(destination: object) -> Destination:
     text = plain_text(destination)
     if text is None or "://" not in text:
         return FolderDestination(require_path(destination, "destination"))
-    parts = urlsplit(text)
-    if parts.scheme != "file":
+    if not text.startswith("file://"):
         return ObjectStoreDestination(open_object_store(text), text)
+    parts = urlsplit(text)
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise InvalidArchive(
             f"{abbreviated_repr(text)} is not the URL of a folder: write file:///an/absolute/path.",

@@ -11,10 +11,16 @@ from tallybook.application.archive.columns import (
     UnreadableState,
     decode_columns,
 )
-from tallybook.application.archive.ledger_rows import RowPage
+from tallybook.application.archive.ledger_rows import (
+    FIRST_PAGE_SIZE,
+    MAX_PAGE_BYTES,
+    PAGE_SIZE,
+    RowPage,
+    ledger_pages,
+)
 from tallybook.application.archive.usage_columns import MAX_PAYLOAD_KEYS, MIN_USAGE, ColumnDecoder
 from tallybook.application.ledger.mapper import encode_meter_event
-from tallybook.application.storage.ports import PositionedEventRow
+from tallybook.application.storage.ports import PositionedEventRow, RawEventRow
 from tallybook.domain.meter_event import MeterEventData
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
@@ -135,3 +141,32 @@ def test_the_event_name_of_a_meter_is_that_of_its_stream() -> None:
     """A renamed meter stores only its new display name."""
     row = (1, "meter/a b", 2, "Renamed", b'{"recorded_at":"2026-01-01T00:00:00Z","display_name":"x"}')
     assert decode_columns([row])[1].to_pylist() == ["a b"]
+
+
+class LongStates:
+    """A ledger whose states are 10 bytes up to position 20,000, and then of another length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def head(self) -> int:
+        """Return the last position."""
+        return 60_000
+
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
+        """Return rows."""
+        lengths = {position: self.length if position > 20_000 else 10 for position in range(first, last + 1)}
+        return [(position, "s", 1, "t", bytes(length)) for position, length in lengths.items()]
+
+    def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
+        """Raise an error: the rows are correct."""
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(("length", "size"), [(10, PAGE_SIZE), (4_000, MAX_PAGE_BYTES // 4_001)])
+def test_pages_are_small_if_states_are_long(length: int, size: int) -> None:
+    """So the memory of an export does not depend on the size of events. All rows are read once."""
+    pages = list(ledger_pages(LongStates(length), 1, 60_000))
+    assert [row[0] for page in pages for row in page.rows] == list(range(1, 60_001))
+    sizes = [len(page.rows) for page in pages]
+    assert (sizes[:2], sizes[-2]) == ([FIRST_PAGE_SIZE, PAGE_SIZE], size)

@@ -5,6 +5,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from tallybook.application.archive import folder as folder_module
 from tallybook.application.archive.arrow import parquet
 from tallybook.application.archive.columns import SCHEMA
 from tallybook.application.archive.folder import FolderDestination
+from tallybook.domain.timestamps import to_microseconds
 
 from ..checkpoints.ledgers import TRIGGERS
 from ..contract.stores import Store
@@ -110,6 +112,18 @@ def test_an_export_adds_what_is_new(url: str, tmp_path: Path, block_size: int) -
     assert sum(segment.bytes for segment in segments) == first.bytes + second.bytes
     assert {file: digest(Path(file)) for file in digests} == digests
     assert rows_of_all_files(folder) == stored_rows(url)
+
+
+@pytest.mark.parametrize("at", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)])
+def test_the_first_and_the_last_time_are_exact(url: str, tmp_path: Path, at: datetime) -> None:
+    """DuckDB reads the microseconds of any time that a ledger can have, and the exact bytes."""
+    with open_metering(url) as metering:
+        metering.meters.configure("tokens", formula="count", customer_key="customer")
+        metering.record("tokens", {"customer": "acme"}, identifier="req", timestamp=at)
+        metering.archive.export(tmp_path / "archive")
+    query = "SELECT epoch_us(occurred_at), state FROM read_parquet($files) WHERE topic = 'UsageRecorded'"
+    rows = duckdb.execute(query, {"files": list(Archive.open(tmp_path / "archive").files)}).fetchall()
+    assert rows == [(to_microseconds(at), stored_rows(url)[1][4])]
 
 
 def test_a_ledger_of_each_store_is_exported(store: Store, tmp_path: Path) -> None:
