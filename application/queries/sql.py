@@ -8,7 +8,7 @@ from datetime import datetime
 from ...domain.schedule import EffectiveRules, RulesInRange
 from ...domain.totals import Totals
 from ..archive.sql.dialects import DialectName
-from ..archive.sql.document import SqlDocument, sql_document
+from ..archive.sql.document import SqlDocument, lines_document, totals_document
 from ..archive.sql.statement import UsageSelection
 from ..archive.sql.totals import TotalsQuery, ValueLimits
 from ..ledger.ledger import Ledger
@@ -57,7 +57,7 @@ class SqlQueries:
             limits = ValueLimits.of([Totals.merge_all(parts) for parts in by_customer.values()])
             selection = _selection(query, None, dimensions)
             totals_query = TotalsQuery(selection, query.rules, True, dimensions.group_by, limits)
-            return sql_document(totals_query, dialect_name, time_range.start, time_range.end)
+            return totals_document(totals_query, dialect_name, time_range.start, time_range.end)
 
     @retry_on_connection_loss
     def total(
@@ -82,17 +82,52 @@ class SqlQueries:
         time_range, customer = require_time_range(start, end), optional_customer(customer)
         dimensions, dialect_name = parse_dimensions(where, group_by), require_choice(dialect, "dialect", DialectName)
         is_closed = require_bool(closed, "closed")
-        if is_closed:
-            opened: AbstractContextManager[MeterQuery] = query_closed_period(
-                self._ledger, self._meter_queries, event_name, customer, start, end, as_of, dimensions
-            )
-        else:
-            opened = self._meter_queries.query(event_name, as_of, time_range.bounds, dimensions)
-        with opened as query:
+        with self._query(event_name, customer, time_range, as_of, dimensions, is_closed) as query:
             limits = ValueLimits.of([_totals_of(query, customer, time_range, is_closed)])
             selection = _selection(query, customer, dimensions)
             totals_query = TotalsQuery(selection, query.rules, False, dimensions.group_by, limits)
-            return sql_document(totals_query, dialect_name, time_range.start, time_range.end)
+            return totals_document(totals_query, dialect_name, time_range.start, time_range.end)
+
+    @retry_on_connection_loss
+    def digest_lines(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        dialect: str,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        closed: bool = False,
+    ) -> SqlDocument:
+        """Return SQL for one line `position,occurred_at,value` for each event that counts, in the order of the digest.
+
+        The SHA-256 of the lines, each with a line feed, is the digest of the explanation with these arguments; with
+        `closed`, that of the closed period [start, end). Raises as `total` does.
+        """
+        time_range, customer = require_time_range(start, end), optional_customer(customer)
+        dimensions, dialect_name = parse_dimensions(where, ()), require_choice(dialect, "dialect", DialectName)
+        is_closed = require_bool(closed, "closed")
+        with self._query(event_name, customer, time_range, as_of, dimensions, is_closed) as query:
+            selection = _selection(query, customer, dimensions)
+            return lines_document(selection, query.rules, dialect_name, time_range.start, time_range.end)
+
+    def _query(
+        self,
+        event_name: str,
+        customer: str | None,
+        time_range: TimeRange,
+        as_of: datetime | int | None,
+        dimensions: DimensionArguments,
+        is_closed: bool,
+    ) -> AbstractContextManager[MeterQuery]:
+        start, end, bounds = time_range
+        if not is_closed:
+            return self._meter_queries.query(event_name, as_of, bounds, dimensions)
+        return query_closed_period(
+            self._ledger, self._meter_queries, event_name, customer, start, end, as_of, dimensions
+        )
 
 
 def _selection(query: MeterQuery, customer: str | None, dimensions: DimensionArguments) -> UsageSelection:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
 from tallybook.application import Metering, TallybookError, Total
@@ -32,6 +33,10 @@ def compare(metering: Metering, queries: Sequence[Query], engines: Sequence[SqlE
             actual = decimal_rows(engine.run(document.statement))
             assert actual[0][:5] == frozen_row(period), f"{engine.dialect}:\n{document.text}"
             counts[f"{engine.dialect} closed periods"] += 1
+        for lines, digest in _digests(metering, queries, engine):
+            text = "".join(f"{line}\n" for (line,) in engine.run(lines.statement))
+            assert sha256(text.encode()).hexdigest() == digest, f"{engine.dialect}:\n{lines.text}"
+            counts[f"{engine.dialect} digests"] += 1
     return counts
 
 
@@ -63,6 +68,21 @@ def _closed(metering: Metering, engine: SqlEngine) -> Iterator[tuple[SqlDocument
                 meter.event_name, period.customer, period.start, period.end, dialect=engine.dialect, closed=True
             )
             yield document, period
+
+
+def _digests(metering: Metering, queries: Sequence[Query], engine: SqlEngine) -> Iterator[tuple[SqlDocument, str]]:
+    """Yield the lines and the digest of the explanation of each query, and of each closed period."""
+    for query in queries:
+        as_of = int(metering.catch_up() * query.known)
+        try:
+            digest = metering.explain(query.meter, None, *query.bounds, as_of=as_of).digest
+        except TallybookError:
+            continue
+        yield metering.sql.digest_lines(query.meter, None, *query.bounds, dialect=engine.dialect, as_of=as_of), digest
+    for meter in metering.meters.list():
+        for period in metering.periods.list(meter.event_name):
+            arguments = meter.event_name, period.customer, period.start, period.end
+            yield metering.sql.digest_lines(*arguments, dialect=engine.dialect, closed=True), period.digest
 
 
 def total_rows(totals: Iterable[Total]) -> Rows:

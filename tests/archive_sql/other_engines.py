@@ -34,7 +34,7 @@ class ClickhouseEngine:
 
     def run(self, statement: str) -> list[Row]:
         text = self._session.query(statement.rstrip(";\n"), "JSONCompactEachRow").bytes().decode()
-        return [tuple(json.loads(line)) for line in text.splitlines()]
+        return [tuple(json.loads(line)) for line in text.split("\n") if line]
 
     def close(self) -> None:
         self._session.close()

@@ -1,5 +1,6 @@
 """`archive sql` and `explain --sql`: SQL that has the ledger's own totals when it is run on the ledger."""
 
+import hashlib
 import json
 import sqlite3
 from contextlib import closing
@@ -65,6 +66,13 @@ def test_the_frozen_total_of_a_closed_period(tallybook: CommandLine) -> None:
     assert list(row) == [frozen[name] for name in ("value", "billable", "sum", "count", "last", "min", "max")]
 
 
+def test_the_lines_of_the_digest(tallybook: CommandLine) -> None:
+    arguments = ("explain", "tokens", "acme", *OCTOBER)
+    rows = run_sql(tallybook, tallybook.run_json(*arguments, "--sql", "--lines"))
+    text = "".join(f"{line}\n" for (line,) in rows)
+    assert hashlib.sha256(text.encode()).hexdigest() == tallybook.run_json(*arguments)["digest"]
+
+
 @pytest.mark.parametrize("dialect", ["duckdb", "spark", "postgres", "sqlite", "clickhouse"])
 def test_a_script_has_the_view_and_the_statement(tallybook: CommandLine, dialect: str) -> None:
     arguments = ("archive", "sql", "tokens", *OCTOBER, "--dialect", dialect)
@@ -89,7 +97,9 @@ def test_errors(tallybook: CommandLine) -> None:
     assert tallybook.run_error("archive", "sql", "bytes")[0] == "no_meter"
     assert tallybook.run_error("archive", "sql", "tokens", "--by", "region") == ("parameter_invalid", "group_by")
     tallybook.run("explain", "tokens", "--dialect", "duckdb", status=2)
+    tallybook.run("explain", "tokens", "--lines", status=2)
     tallybook.run("explain", "tokens", "--sql", "--csv", status=2)
+    tallybook.run("explain", "tokens", "--sql", "--lines", "--by", "model", status=2)
 
 
 def test_the_totals_of_an_archive(tallybook: CommandLine) -> None:

@@ -44,6 +44,7 @@ GUIDES = [
             "prove-nothing-was-rewritten",
             "back-up-and-restore",
             "read-the-archive",
+            "the-rules-as-sql",
             "postgresql",
         )
     ),

@@ -30,6 +30,8 @@ class Dialect:
     """Whether a text is plain decimal text; NULL or false for NULL."""
     lacks_nul: str = ""
     """Whether a text has no character U+0000; empty if texts of the engine can't have one."""
+    character: str = "CHR({0})"
+    """The character of a number in Unicode below 128."""
     find: str = "INSTR({0}, {1})"
     """The number of the first character of a part of a text, from 1 on."""
     divide: str = "{0} / {1}"
@@ -120,6 +122,7 @@ _DIALECTS = {
             f"({_UNSIGNED} GLOB '[0-9]*' AND {_UNSIGNED} GLOB '*[0-9]' AND {_UNSIGNED} NOT GLOB '*[^0-9.]*'"
             f" AND {_UNSIGNED} NOT GLOB '*.*.*')"
         ),
+        character="CHAR({0})",
         integer_type="INTEGER",
         text_type="TEXT",
         materialized="MATERIALIZED ",
@@ -129,6 +132,7 @@ _DIALECTS = {
         payload_text="CASE WHEN mapContains(payload, {0}) THEN payload[{0}] END",  # '' for a key that is absent
         is_decimal="match({0}, '^-?[0-9]+([.][0-9]+)?$')",
         lacks_nul="position({0}, char(0)) = 0",
+        character="char({0})",
         find="position({0}, {1})",
         divide="intDiv({0}, {1})",
         without_leading_zeros="trim(LEADING '0' FROM {0})",
@@ -139,7 +143,7 @@ _DIALECTS = {
         text_type="Nullable(String)",
         escape=_with_backslashes,
         # Merged into one expression, the steps of the arithmetic take up to a minute.
-        settings="SETTINGS query_plan_merge_expressions = 0",
+        settings="SETTINGS query_plan_merge_expressions = 0, max_subquery_depth = 1000",
     ),
 }
 

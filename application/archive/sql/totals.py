@@ -63,10 +63,14 @@ class TotalsQuery:
     limits: ValueLimits
 
     @property
+    def dimensions(self) -> dict[str, str]:
+        """The columns of the dimensions that the totals are grouped by, with their keys."""
+        return {f"group_{number}": key for number, key in enumerate(self.group_by, 1)}
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the totals are grouped by."""
-        groups = tuple(f"group_{number}" for number, _ in enumerate(self.group_by, 1))
-        return ("customer", *groups) if self.by_customer else groups
+        return ("customer", *self.dimensions) if self.by_customer else tuple(self.dimensions)
 
 
 RESULT_COLUMNS = ("value", "billable", "sum", "count", "last", "min", "max")

@@ -35,10 +35,10 @@ def sql(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Print SQL that computes the totals of a period from the stored events.
+    """Print SQL for the totals of a period.
 
-    The result is what the ledger returns as of a position, to the last digit. SQLite and PostgreSQL run it on the
-    ledger itself, the other engines on an archive: adapt the path in the view.
+    It computes them from the stored events: what the ledger returns as of a position, to the last digit. SQLite and
+    PostgreSQL run it on the ledger itself, the other engines on an archive: adapt the path in the view.
     """
     with open_for_query(ledger, as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)

@@ -31,9 +31,10 @@ def totals(
     group_by: GroupByOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the total of each customer in a period, computed from an archive by DuckDB.
+    """Show the totals of a period from an archive.
 
-    The totals are those of the ledger at the last event of the archive. No ledger is needed.
+    DuckDB computes the total of each customer. They are those of the ledger at the last event of the archive; no ledger
+    is needed.
     """
     from ...metering import utc_now  # noqa: PLC0415 - loads the domain
     from ...queries.archive_totals import archive_totals  # noqa: PLC0415

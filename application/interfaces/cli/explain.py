@@ -52,6 +52,9 @@ CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, one row for e
 SqlOption = Annotated[
     bool, typer.Option("--sql", help="Print SQL that computes the total from the stored events, see 'archive sql'.")
 ]
+LinesOption = Annotated[
+    bool, typer.Option("--lines", help="With --sql: print SQL for the lines of the SHA-256 instead of the total.")
+]
 ClosedOption = Annotated[bool, typer.Option("--closed", help="Explain the frozen total of this closed period.")]
 
 
@@ -67,6 +70,7 @@ def explain(
     closed: ClosedOption = False,
     as_csv: CsvOption = False,
     as_sql: SqlOption = False,
+    lines: LinesOption = False,
     dialect: ExplainDialectOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -76,30 +80,20 @@ def explain(
     The contributions add up to the total. The SHA-256 is that of one line 'position,occurred_at,value' for each counted
     event, in order; under unique_count the value is JSON text. The CSV output has these columns.
     """
-    if as_csv and as_json:
-        raise typer.BadParameter("Use --csv or --json, not both.")
-    if as_csv and group_by:
-        raise typer.BadParameter("--csv prints meter events and no groups; leave out --by.")
+    _check_options(
+        as_csv=as_csv, as_json=as_json, as_sql=as_sql, lines=lines, dialect=dialect, has_groups=bool(group_by)
+    )
     if closed and (customer is None or as_of is not None):
         raise typer.BadParameter("--closed needs a CUSTOMER and excludes --as-of.")
-    if as_csv and as_sql:
-        raise typer.BadParameter("Use --csv or --sql, not both.")
-    if dialect is not None and not as_sql:
-        raise typer.BadParameter("--dialect needs --sql.")
     with open_for_query(ledger, as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
         if as_sql:
-            document = session.metering.sql.total(
-                meter,
-                customer,
-                span.start,
-                span.end,
-                dialect=dialect or dialect_of_ledger(ledger),
-                as_of=known,
-                where=dimensions.parse(),
-                group_by=group_by or (),
-                closed=closed,
-            )
+            query = session.metering.sql.digest_lines if lines else session.metering.sql.total
+            groups = {} if lines else {"group_by": group_by or ()}
+            document = query(
+                meter, customer, span.start, span.end, dialect=dialect or dialect_of_ledger(ledger), as_of=known,
+                where=dimensions.parse(), closed=closed, **groups,
+            )  # fmt: skip
             print_document(session, document)
             return
         if closed and customer is not None:
@@ -113,6 +107,21 @@ def explain(
                 _print_json(explanation)
             else:
                 show_explanation(meter, span, explanation)
+
+
+def _check_options(
+    *, as_csv: bool, as_json: bool, as_sql: bool, lines: bool, dialect: str | None, has_groups: bool
+) -> None:
+    """Raise BadParameter for options that exclude each other."""
+    for is_wrong, message in (
+        (as_csv and as_json, "Use --csv or --json, not both."),
+        (as_csv and as_sql, "Use --csv or --sql, not both."),
+        (as_csv and has_groups, "--csv prints meter events and no groups; leave out --by."),
+        (lines and has_groups, "--lines prints meter events and no groups; leave out --by."),
+        ((dialect is not None or lines) and not as_sql, "--dialect and --lines need --sql."),
+    ):
+        if is_wrong:
+            raise typer.BadParameter(message)
 
 
 @contextmanager
