@@ -97,6 +97,7 @@ from .archive.manifest import ArchiveSegment
 from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification
 from .async_metering import AsyncMetering
 from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification, IcebergRegistration
+from .archive.sql.document import SqlDocument
 from .billing_results import (
     BillingRunResult,
     BillingRunView,
@@ -128,6 +129,7 @@ from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRule
 from .metering import Metering, utc_now
 from .outbox.outbox import Outbox
 from .outbox.results import OutboxLag, RejectedRow, RelayResult
+from .queries.archive_totals import archive_totals
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
 from .queries.explanation_csv import explanation_csv
 from .queries.invoice_csv import invoice_lines_csv
@@ -313,6 +315,7 @@ __all__ = [
     "SettlementExists",
     "Signature",
     "SignedCheckpoint",
+    "SqlDocument",
     "TableVerification",
     "TallybookError",
     "TimestampInFuture",
@@ -332,6 +335,7 @@ __all__ = [
     "VerifiedConsistency",
     "VerifiedEvent",
     "WindowState",
+    "archive_totals",
     "explanation_csv",
     "invoice_lines_csv",
     "outbox_sql",

@@ -21,6 +21,9 @@ from .engines import DuckDBEngine, PostgresEngine, SqlEngine, SQLiteEngine
 from .histories import HISTORIES, Query, Rules, Step, ledger_of
 from .other_engines import ClickhouseEngine, SparkEngine
 
+PROGRESS_INTERVAL = 25
+"""The number of histories after which a line is printed."""
+
 
 def main() -> int:
     """Compare the histories of the command line. Return 0 if all results are equal."""
@@ -49,6 +52,8 @@ def main() -> int:
             with ledger_of(rules, steps) as metering:
                 counts.update(compare(metering, queries, opened))
             counts["histories"] += 1
+            if counts["histories"] % PROGRESS_INTERVAL == 0:
+                print(f"{counts['histories']} histories in {time.monotonic() - started_at:.0f} s", flush=True)
 
         compare_history()
     print(f"all equal in {time.monotonic() - started_at:.0f} s")

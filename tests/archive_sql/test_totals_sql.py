@@ -17,7 +17,7 @@ from .histories import HISTORIES, Query, Rules, Step, ledger_of
 START, END = moment("2026-11-01T00:00"), moment("2026-12-01T00:00")
 
 
-@settings(max_examples=80)
+@settings(max_examples=45)
 @given(history=HISTORIES)
 def test_sql_has_the_results_of_the_ledger(
     engines: Mapping[DialectName, SqlEngine], history: tuple[Rules, Sequence[Step], Sequence[Query]]

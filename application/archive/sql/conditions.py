@@ -58,7 +58,7 @@ def condition_sql(dialect: Dialect, condition: Condition, column_of: ColumnOf) -
         case Compare():
             return _comparison(condition, column_of(condition.key))
         case Not():
-            return f"NOT {condition_sql(dialect, condition.condition, column_of)}"
+            return f"NOT ({condition_sql(dialect, condition.condition, column_of)})"
         case All() | AnyOf():
             parts = [condition_sql(dialect, part, column_of) for part in condition.conditions]
             return f"({(' AND ' if isinstance(condition, All) else ' OR ').join(parts)})"

@@ -11,7 +11,7 @@ from ....domain.timestamps import microseconds_to_iso
 from ....projections.ports import CANCEL_REVOKED, EVENT_CANCELLED, USAGE_RECORDED
 from .conditions import compared_keys, condition_sql, keys_of, number_columns
 from .dialects import Dialect
-from .statement import Statement, UsageSelection, select
+from .statement import RELATION, Statement, UsageSelection, select
 
 COUNTED = "counted_events"
 """The common table expression with the events that count."""
@@ -49,7 +49,7 @@ def _add_cancelled_events(statement: Statement, selection: UsageSelection) -> No
         "cancelled_events",
         select(
             ["COALESCE(recorded_position, 0) AS cancelled_position"],
-            selection.relation,
+            RELATION,
             [f"topic IN ('{EVENT_CANCELLED}', '{CANCEL_REVOKED}')", f"position <= {selection.position}"],
             f"GROUP BY recorded_position\nHAVING {newest.format(EVENT_CANCELLED)} > {newest.format(CANCEL_REVOKED)}",
         ),
@@ -99,7 +99,7 @@ class _PartEvents:
             f"{self._prefix}recorded_events",
             select(
                 columns,
-                self._selection.relation,
+                RELATION,
                 [
                     f"topic = '{USAGE_RECORDED}'",
                     f"event_name = {self._dialect.literal(self._selection.recorded_name)}",

@@ -1,7 +1,7 @@
 """DuckDB on the segments of an archive: Parquet files with the stored events of a ledger."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ....domain.errors import InvalidParameter, LedgerCorrupted
 from ....domain.meter import Meter
@@ -11,10 +11,7 @@ from ....domain.timestamps import to_microseconds
 from ....projections.models import ProjectedMeter, RulesRevision
 from ....projections.stored_events import METER_TOPICS, ConfiguredData, RulesChangedData, decode_rows
 from .dialects import DialectName, dialect_of
-from .statement import DEFAULT_RELATION
-
-if TYPE_CHECKING:
-    import duckdb
+from .statement import RELATION
 
 _DIALECT = dialect_of(DialectName.DUCKDB)
 
@@ -24,15 +21,16 @@ class Segments:
 
     def __init__(self, files: Sequence[str]) -> None:
         """Open the files. Raises InvalidParameter or LedgerCorrupted if they aren't those of an archive."""
-        self._connection = _connect()
+        duckdb = _import_duckdb()
+        self._connection = duckdb.connect()
         paths = ", ".join(_DIALECT.literal(file) for file in files)
-        view = f"CREATE TEMP VIEW {DEFAULT_RELATION} AS SELECT * FROM read_parquet([{paths}])"
+        view = f"CREATE TEMP VIEW {RELATION} AS SELECT * FROM read_parquet([{paths}])"
         try:
             self._connection.execute(view)
             ((count, first, self.head),) = self.run(
-                f"SELECT COUNT(*), COALESCE(MIN(position), 1), COALESCE(MAX(position), 0) FROM {DEFAULT_RELATION}"
+                f"SELECT COUNT(*), COALESCE(MIN(position), 1), COALESCE(MAX(position), 0) FROM {RELATION}"
             )
-        except self._connection_errors() as error:
+        except duckdb.Error as error:
             raise InvalidParameter(
                 f"The files can't be read as segments of an archive: {error}", field="files", value=list(files)
             ) from error
@@ -52,16 +50,14 @@ class Segments:
 
     def position_at(self, moment: int) -> int:
         """Return the position before the first event that was recorded after a time, in microseconds."""
-        ((position,),) = self.run(
-            f"SELECT MIN(position) FROM {DEFAULT_RELATION} WHERE epoch_us(recorded_at) > {moment}"
-        )
+        ((position,),) = self.run(f"SELECT MIN(position) FROM {RELATION} WHERE epoch_us(recorded_at) > {moment}")
         return self.head if position is None else position - 1
 
     def meter(self, event_name: str) -> ProjectedMeter | None:
         """Return a meter with all revisions of its rules; None if it isn't configured."""
         topics = ", ".join(f"'{topic}'" for topic in sorted(METER_TOPICS))
         rows = self.run(
-            f"SELECT position, topic, state FROM {DEFAULT_RELATION} WHERE topic IN ({topics})"
+            f"SELECT position, topic, state FROM {RELATION} WHERE topic IN ({topics})"
             f" AND stream = {_DIALECT.literal(Meter.stream_id(event_name))} ORDER BY position"
         )
         source: str | None = None
@@ -80,21 +76,15 @@ class Segments:
 
     def meter_names(self) -> list[str]:
         """Return the event names of all meters."""
-        rows = self.run(f"SELECT stream FROM {DEFAULT_RELATION} WHERE topic = '{Meter.Configured.__name__}'")
+        rows = self.run(f"SELECT stream FROM {RELATION} WHERE topic = '{Meter.Configured.__name__}'")
         return [stream.removeprefix(Meter.stream_id("")) for (stream,) in rows]
 
-    @staticmethod
-    def _connection_errors() -> type[Exception]:
-        import duckdb  # noqa: PLC0415 - an optional dependency
 
-        return duckdb.Error
-
-
-def _connect() -> "duckdb.DuckDBPyConnection":
+def _import_duckdb():  # pyright infers the type of the module
     try:
-        import duckdb  # noqa: PLC0415 - an optional dependency
-    except ModuleNotFoundError as error:
+        import duckdb  # noqa: PLC0415 - an extra
+    except ImportError:
         raise InvalidParameter(
-            "Totals of an archive need DuckDB: pip install 'tallybook[archive]'.", field="files"
-        ) from error
-    return duckdb.connect()
+            "Totals of an archive need an extra: pip install 'tallybook[archive]'.", field="files"
+        ) from None
+    return duckdb

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ....domain.schedule import RulesInRange
 from .dialects import Dialect
 
-DEFAULT_RELATION = "ledger_events"
+RELATION = "ledger_events"
 """The name of the relation that the statements read."""
 
 
@@ -24,7 +24,6 @@ class UsageSelection:
     position: int
     customer: str | None = None
     where: Mapping[str, Set[str | None]] = field(default_factory=dict[str, Set[str | None]])
-    relation: str = DEFAULT_RELATION
 
 
 class Statement:

@@ -226,7 +226,7 @@ class _TotalsStatement:
         """Add whether the data is within the limits that the statement is made for."""
         limits = [f"event_count <= {min(self._query.limits.max_count, MAX_SUMMANDS)}"]
         if self._has_numbers:
-            limits += [f"longest_whole <= {self._whole}", f"longest_fraction <= {self._fraction}"]
+            limits += [f"longest_whole <= {self._query.limits.whole_digits}", f"longest_fraction <= {self._fraction}"]
         condition = f"CASE WHEN {' AND '.join(limits)} THEN 1 ELSE 0 END"
         arithmetic.add_columns("checked_aggregates", [f"{condition} AS is_within_limits"])
 

@@ -1,4 +1,4 @@
-"""The relation that the statements read: a view of a ledger's table, or of the segments of an archive.
+"""The relation that all statements read: a view of a ledger's table, or of the segments of an archive.
 
 Its columns are position, stream, version, topic, recorded_at, event_name, occurred_at, recorded_position, payload and
 state. `recorded_position` is that of the meter event of a cancellation, or of the revocation of one. Only meter events
@@ -7,14 +7,14 @@ have a payload.
 
 from ....projections.ports import CANCELLATION_TOPICS, USAGE_RECORDED
 from .dialects import DialectName
-from .statement import DEFAULT_RELATION
+from .statement import RELATION
 
 _CANCELLATIONS = ", ".join(f"'{topic}'" for topic in sorted(CANCELLATION_TOPICS))
 _WITH_USAGE = f"'{USAGE_RECORDED}', {_CANCELLATIONS}"
 
 # A text in these databases has no U+0000. So a payload that has one is an error, and not read without what follows it.
 # `\\` is replaced because it may be followed by the letters u0000.
-_SQLITE_LEDGER = f"""CREATE TEMP VIEW IF NOT EXISTS {{relation}} AS
+_SQLITE_LEDGER = f"""CREATE TEMP VIEW IF NOT EXISTS {RELATION} AS
 SELECT
     position,
     originator_id AS stream,
@@ -31,7 +31,7 @@ SELECT
     state
 FROM (SELECT *, CAST(state AS TEXT) AS document FROM {{table}}) AS stored_documents;
 """
-_POSTGRES_LEDGER = f"""CREATE OR REPLACE TEMP VIEW {{relation}} AS
+_POSTGRES_LEDGER = f"""CREATE OR REPLACE TEMP VIEW {RELATION} AS
 SELECT
     position,
     originator_id AS stream,
@@ -59,18 +59,18 @@ FROM (
 _VIEWS = {
     DialectName.SQLITE: _SQLITE_LEDGER,
     DialectName.POSTGRES: _POSTGRES_LEDGER,
-    DialectName.DUCKDB: "CREATE OR REPLACE TEMP VIEW {relation} AS SELECT * FROM read_parquet('{table}');\n",
-    DialectName.SPARK: "CREATE OR REPLACE TEMPORARY VIEW {relation} USING parquet OPTIONS (path '{table}');\n",
-    DialectName.CLICKHOUSE: "CREATE OR REPLACE VIEW {relation} AS SELECT * FROM file('{table}', Parquet);\n",
+    DialectName.DUCKDB: f"CREATE OR REPLACE TEMP VIEW {RELATION} AS SELECT * FROM read_parquet('{{table}}');\n",
+    DialectName.SPARK: f"CREATE OR REPLACE TEMPORARY VIEW {RELATION} USING parquet OPTIONS (path '{{table}}');\n",
+    DialectName.CLICKHOUSE: f"CREATE OR REPLACE VIEW {RELATION} AS SELECT * FROM file('{{table}}', Parquet);\n",
 }
-LEDGER_TABLE = "stored_events"
-SEGMENT_FILES = "events/*.parquet"
+_LEDGER_TABLE = "stored_events"
+_SEGMENT_FILES = "events/*.parquet"
 
 
-def relation_view(dialect: DialectName, source: str | None = None, relation: str = DEFAULT_RELATION) -> str:
+def relation_view(dialect: DialectName, source: str | None = None) -> str:
     """Return the statement that creates the relation.
 
     The source of SQLite and PostgreSQL is a table of stored events, that of the others the path of Parquet files.
     """
     is_ledger = dialect in {DialectName.SQLITE, DialectName.POSTGRES}
-    return _VIEWS[dialect].format(table=source or (LEDGER_TABLE if is_ledger else SEGMENT_FILES), relation=relation)
+    return _VIEWS[dialect].format(table=source or (_LEDGER_TABLE if is_ledger else _SEGMENT_FILES))
