@@ -12,6 +12,7 @@ import pytest
 from tests.docs.documents import (
     DOCUMENTS,
     ON_POSTGRES,
+    OUTBOX,
     README,
     ROOT,
     SERVE,
@@ -19,6 +20,7 @@ from tests.docs.documents import (
     WEB_APPLICATIONS,
     WEBHOOKS,
     blocks,
+    files,
     is_expected,
     name,
     steps,
@@ -50,8 +52,8 @@ GUIDES = [
     ),
 ]
 """The documents whose commands are run in one shell, in the order of the README."""
-WITH_OWN_TESTS = (WEB_APPLICATIONS, WEBHOOKS, SERVE)
-"""Web applications and servers consist of files, and of commands that do not end."""
+WITH_OWN_TESTS = (WEB_APPLICATIONS, WEBHOOKS, SERVE, OUTBOX)
+"""Applications and servers consist of files, and of commands that do not end."""
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
@@ -108,6 +110,14 @@ def test_the_readme_and_the_guides_work_in_one_shell(tmp_path: Path) -> None:
 def test_the_commands_of_the_storage_page_work(tmp_path: Path) -> None:
     """The commands read the tables of a ledger in PostgreSQL."""
     follow([STORAGE], tmp_path)
+
+
+def test_the_commands_of_the_outbox_page_work(tmp_path: Path) -> None:
+    """A reader saves the files, runs the program and relays what it stored."""
+    for path, text in files(blocks(OUTBOX)).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    follow([OUTBOX], tmp_path)
 
 
 def follow(documents: list[Path], folder: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from itertools import product
+from itertools import filterfalse, product
 from pathlib import Path
 from socket import AF_UNIX, socket
 from zoneinfo import ZoneInfo
@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 
 DATABASE = "postgresql://billing@/billing"
 TIMEOUT_SECONDS = 60
-RUN_ON = {"uvicorn", "gunicorn", "run_projection", "projection run"}
+RUN_ON = {"uvicorn", "gunicorn", "tallybook_projection", "projection run"}
 """Commands of the page that run until they are stopped."""
 
 
@@ -35,6 +35,7 @@ class Application:
         self.socket = folder / "http"
         self._blocks = section(WEB_APPLICATIONS, frame)
         self._commands = commands(self._blocks)
+        self._exports = [command for command in self._commands if command.startswith("export ")]
         self._exit_stack = exit_stack
         self._environment = {
             **os.environ,
@@ -46,15 +47,15 @@ class Application:
         }
 
     def build(self) -> None:
-        """Run the commands that end, and write the files."""
-        for command in self._commands:
-            if not is_long_running(command):
-                self.run(command)
-        for path, text in files(self._blocks).items():
-            file = self.folder / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            at_its_end = text.splitlines()[0].endswith("at its end")
-            file.write_text((file.read_text() if at_its_end else "") + text)
+        """Run the commands that end, and write the files, in the order of the page."""
+        for block in self._blocks:
+            for command in filterfalse(is_long_running, commands([block])):
+                self.run("; ".join([*self._exports, command]))
+            for path, text in files([block]).items():
+                file = self.folder / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                at_its_end = text.splitlines()[0].endswith("at its end")
+                file.write_text((file.read_text() if at_its_end else "") + text)
 
     def run(self, command: str) -> str:
         """Run a command and return what it prints."""
@@ -66,12 +67,11 @@ class Application:
 
     def start(self) -> "list[subprocess.Popen[bytes]]":
         """Start the long-running commands, each once the previous one responds; they are stopped after the test."""
-        exports = [command for command in self._commands if command.startswith("export ")]
         started: list[subprocess.Popen[bytes]] = []
         for command in filter(is_long_running, self._commands):
             with (self.folder / "log").open("ab") as log:
                 process = subprocess.Popen(
-                    ["bash", "-c", "; ".join([*exports, f"exec {command}"])],
+                    ["bash", "-c", "; ".join([*self._exports, f"exec {command}"])],
                     cwd=self.folder,
                     env=self._environment,
                     stdout=log,
@@ -179,11 +179,24 @@ def test_workers_record_concurrently_and_a_projection_keeps_up(application: Appl
     assert "was deleted while still open" not in application.log  # psycopg's warning about connections
 
 
-def test_errors_describe_the_problem(application: Application) -> None:
-    """409 for an identifier with different content, 422 for every other error of the client."""
+def test_requests_are_answered_as_the_page_says(application: Application) -> None:
+    """409 for an identifier with different content, 422 for every other error of the client.
+
+    An order that exists already is rolled back, and so is its usage, which has other content.
+    """
     application.start()
+    order = {"id": "1", "customer": "beta", "tokens": 7}
+    created = application.post("/orders", **order)
+    assert (created.status_code, created.json()) == (200, {"created": "1"}), application.log
+    assert application.post("/orders", **{**order, "tokens": 8}).status_code == 409
+    assert application.post("/orders", id="2", customer="beta", tokens=5).status_code == 200
+    expected = {"value": "12", "billable": "12", "count": 2}
+    wait_until(lambda: application.total("beta").json() == expected, lambda: application.log)
+    with psycopg.connect(DATABASE) as connection:
+        assert connection.execute("SELECT * FROM tallybook_outbox").fetchall() == []
+
     meter_event = {"event_name": "tokens", "identifier": "req-1", "payload": {"customer": "acme", "tokens": "25"}}
-    assert application.post("/usage", **meter_event).json() == {"outcome": "accepted", "position": 2}
+    assert application.post("/usage", **meter_event).json() == {"outcome": "accepted", "position": 4}
 
     def error_of(response: httpx2.Response) -> tuple[int, str, str]:
         return response.status_code, response.json()["code"], response.json()["field"]
@@ -209,32 +222,28 @@ def test_errors_describe_the_problem(application: Application) -> None:
     assert application.total("acme").json() == {"value": "0", "billable": "0", "count": 0}
 
 
-ORDERS = """
+RECORDING_AT_ONCE = """
 from django.db import transaction
-from usage.ledger import metering
-from usage.orders import record_order
+from tallybook.django import metering
 
-for order, error in ((1, None), (2, ValueError)):
-    try:
-        with transaction.atomic():
-            metering().record("tokens", {"customer": "at once", "tokens": "1"}, identifier=f"at-once-{order}")
-            record_order(order, "afterwards", 1)
-            if error:
-                raise error
-    except ValueError:
-        pass
+try:
+    with transaction.atomic():
+        metering().record("tokens", {"customer": "acme", "tokens": "1"}, identifier="at-once")
+        raise ValueError
+except ValueError:
+    pass
 print([event.identifier for event in metering().events("tokens")])
 """
 
 
-def test_a_django_rollback_does_not_undo_recording(billing: Server, tmp_path: Path) -> None:
-    """Only an event that is recorded on commit is missing after a rollback."""
+def test_a_django_rollback_does_not_undo_recording_at_once(billing: Server, tmp_path: Path) -> None:
+    """As the page says: only usage in the outbox belongs to the transaction."""
     with ExitStack() as exit_stack:
         django = Application(tmp_path, "Django", exit_stack)
         django.build()
-        (tmp_path / "orders.py").write_text(ORDERS)
-        printed = django.run("python manage.py shell --no-imports < orders.py")
-    assert "['at-once-1', 'order-1', 'at-once-2']" in printed
+        (tmp_path / "at_once.py").write_text(RECORDING_AT_ONCE)
+        printed = django.run("python manage.py shell --no-imports < at_once.py")
+    assert "['at-once']" in printed
 
 
 def test_all_of_the_page_is_run() -> None:

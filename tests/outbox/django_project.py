@@ -24,7 +24,12 @@ def main(host_url: str, ledger_url: str) -> None:
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.admin",
                         "django.contrib.messages", "tallybook.django"],
         DATABASES={"default": database(host_url)},
-        TALLYBOOK={"LEDGER": ledger_url or None, "SCHEMA": "usage_of_django", "POLICY": {"max_age": None}},
+        TALLYBOOK={
+            "LEDGER": ledger_url or None,
+            "SCHEMA": "usage_of_django",
+            "POLICY": {"max_age": None},
+            "METERS": {"tokens": {"customer_key": "customer", "value_key": "tokens"}},
+        },
         USE_TZ=True,
     )  # fmt: skip
     django.setup()
@@ -35,7 +40,6 @@ def main(host_url: str, ledger_url: str) -> None:
     from tallybook.django import metering, outbox  # noqa: PLC0415
     from tallybook.django.models import OutboxRow  # noqa: PLC0415
 
-    metering().meters.configure("tokens", customer_key="customer", value_key="tokens")
     payload = {"customer": "acme", "tokens": "5"}
     atomic: Any = transaction.atomic
     rows: Any = OutboxRow

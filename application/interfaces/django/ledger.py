@@ -21,12 +21,14 @@ DEFAULTS: Mapping[str, Any] = {
     "MAX_CONNECTIONS": 4,
     "TIMEOUT_SECONDS": 5,
     "POLICY": {},
+    "METERS": {},
 }
 """The entries of the setting TALLYBOOK.
 
 `DATABASE` is the alias of the database with the outbox. `LEDGER` is the URL of the ledger; by default it is in the
 schema `SCHEMA` of that database, on PostgreSQL, with its connection parameters. `POLICY` has the arguments of
-AcceptancePolicy that differ from its defaults.
+AcceptancePolicy that differ from its defaults. `METERS` are the arguments of `meters.configure` by event name: these
+meters are configured when the ledger is opened.
 """
 _opening = Lock()
 
@@ -56,7 +58,10 @@ def setting(name: str) -> Any:
 
 @cache
 def _open_ledger(_process: int) -> Metering:
-    return Metering.open(_ledger_location(), policy=AcceptancePolicy(**setting("POLICY")))
+    opened = Metering.open(_ledger_location(), policy=AcceptancePolicy(**setting("POLICY")))
+    for event_name, rules in setting("METERS").items():
+        opened.meters.configure(event_name, **rules)
+    return opened
 
 
 @cache
