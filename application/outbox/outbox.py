@@ -13,7 +13,7 @@ from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
 from ..ledger.retry import repeat_until
 from ..metering import Metering
-from ..storage.outbox import DEFAULT_TABLE, OutboxTable, from_text, require_table_name, row_values
+from ..storage.outbox import DEFAULT_TABLE, OutboxTable, require_table_name, row_values
 from ..storage.outbox_url import open_outbox_table
 from ..storage.postgres.settings import PostgresSettings
 from ..storage.sql_outbox import outbox_sql
@@ -120,14 +120,14 @@ class Outbox:
 
     # --- on connections to `url` ----------------------------------------------------------------------
 
-    def relay(self, *, batch_size: int = 1_000) -> RelayResult:
-        """Move all waiting rows into the ledger, and return how many were recorded, duplicates and rejected.
+    def relay(self, *, batch_size: int = 1_000, stop: threading.Event | None = None) -> RelayResult:
+        """Move the rows that wait now into the ledger, and return how many were recorded, duplicates and rejected.
 
         Each meter event is recorded exactly once, also if several relays run or one is killed. A row that the ledger
-        rejects stays, and does not hold up the others. Raises LedgerUnavailable; the rows that remain are relayed by
-        the next call.
+        rejects stays, and does not hold up the others. After each batch, the call ends if `stop` is set. Raises
+        LedgerUnavailable; the rows that remain are relayed by the next call.
         """
-        return self._relay.relay(self._table(), require_int(batch_size, "batch_size", 1, MAX_BATCH_SIZE))
+        return self._relay.relay(self._table(), require_int(batch_size, "batch_size", 1, MAX_BATCH_SIZE), stop)
 
     def run_relay(
         self, stop: threading.Event | None = None, *, progress: Callable[[RelayResult], None] | None = None
@@ -141,7 +141,7 @@ class Outbox:
 
         def run(succeed: Callable[[], None]) -> None:
             while not stopped.is_set():
-                result = self.relay()
+                result = self.relay(stop=stopped)
                 succeed()
                 if progress is not None and result != RelayResult():
                     progress(result)
@@ -151,12 +151,7 @@ class Outbox:
 
     def lag(self) -> OutboxLag:
         """Return how many rows wait, since when, and how many are rejected."""
-        waiting, rejected, oldest = self._table().counts()
-        if oldest is None:
-            return OutboxLag(waiting, rejected, None, 0.0)
-        oldest_at = from_text(oldest)
-        age_seconds = (ensure_utc(self._usage.clock(), "clock") - oldest_at).total_seconds()
-        return OutboxLag(waiting, rejected, oldest_at, max(age_seconds, 0.0))
+        return OutboxLag.from_counts(self._table().counts(), ensure_utc(self._usage.clock(), "clock"))
 
     def rejected(self, *, limit: int = 1_000, starting_after: int = 0) -> list[RejectedRow]:
         """Return the rows whose meter events the ledger rejected, with the errors, by id.

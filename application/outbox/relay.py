@@ -1,5 +1,6 @@
 """The relay: decides what becomes of the waiting rows of an outbox, by recording their meter events."""
 
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -23,10 +24,15 @@ class Relay:
         self._usage = usage
         self._clock = clock
 
-    def relay(self, table: OutboxTable, batch_size: int) -> RelayResult:
-        """Process batches of the waiting rows until none are left, and return what became of them."""
-        total = RelayResult()
-        while True:
+    def relay(self, table: OutboxTable, batch_size: int, stop: threading.Event | None) -> RelayResult:
+        """Process the rows that wait now, in batches, and return what became of them.
+
+        Rows that are committed meanwhile are left to the next call, so that it ends. It ends early when `stop` is set.
+        """
+        total, last = RelayResult(), table.last_waiting()
+        if last is None:
+            return total
+        while stop is None or not stop.is_set():
             result = RelayResult()
 
             def decide(rows: Sequence[OutboxRow]) -> Decisions:
@@ -34,10 +40,11 @@ class Relay:
                 decisions, result = self._decide(rows)
                 return decisions
 
-            row_count = table.process(batch_size, decide)
+            row_count = table.process(last, batch_size, decide)
             total += result
             if row_count < batch_size:
-                return total
+                break
+        return total
 
     def _decide(self, rows: Sequence[OutboxRow]) -> tuple[Decisions, RelayResult]:
         """Record the meter events of rows, and return what became of the rows, and the number by outcome."""

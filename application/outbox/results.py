@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ...domain.errors import InvalidTimestamp
-from ..storage.outbox import RejectedOutboxRow, from_text
+from ..storage.outbox import RejectedOutboxRow, RowCounts, from_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,13 @@ class OutboxLag:
     rejected: int
     oldest_submitted_at: datetime | None
     age_seconds: float
+
+    @classmethod
+    def from_counts(cls, counts: RowCounts, now: datetime) -> "OutboxLag":
+        """Return the lag at `now`."""
+        oldest = _time(counts.oldest_submitted_at)
+        age_seconds = 0.0 if oldest is None else (now - oldest).total_seconds()
+        return cls(counts.waiting, counts.rejected, oldest, max(age_seconds, 0.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ RELAY_INTERVAL_SECONDS = 0.2
 class RelayedOutbox(Protocol):
     """An outbox whose waiting rows the loop moves into the ledger."""
 
-    def relay(self) -> object:
-        """Move the waiting rows into the ledger."""
+    def relay(self, *, stop: threading.Event | None = None) -> object:
+        """Move the rows that wait now into the ledger; end early when `stop` is set."""
         ...
 
 
@@ -39,7 +39,7 @@ class ProjectionRunner:
             with self._ledger.append_listener() as wait:
                 while not stop.is_set():
                     if outbox is not None:
-                        outbox.relay()
+                        outbox.relay(stop=stop)
                     self._catch_up()
                     succeed()
                     wait(POLL_INTERVAL_SECONDS if outbox is None else RELAY_INTERVAL_SECONDS)

@@ -86,8 +86,12 @@ class RowCounts(NamedTuple):
 class OutboxTable(Protocol):
     """The table of an outbox, as a relay uses it, on connections of its own."""
 
-    def process(self, limit: int, decide: Callable[[Sequence[OutboxRow]], Decisions]) -> int:
-        """Select up to `limit` waiting rows and store the decisions on them. Return their number.
+    def last_waiting(self) -> int | None:
+        """Return the greatest id of the waiting rows; None if none waits."""
+        ...
+
+    def process(self, last: int, limit: int, decide: Callable[[Sequence[OutboxRow]], Decisions]) -> int:
+        """Select up to `limit` waiting rows with ids up to `last`, and store the decisions on them. Return their count.
 
         Recorded rows are deleted, and rejected ones are marked. Nothing changes if `decide` raises an error. Rows are
         selected by their state, so that one that was committed late, after rows with higher ids, is not skipped.

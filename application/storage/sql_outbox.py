@@ -28,8 +28,9 @@ _ID_TYPES = {
 DIALECTS = tuple(_ID_TYPES)
 SELECT_WAITING = (
     f"SELECT {', '.join(OutboxRow._fields)} FROM {{table}}"
-    f" WHERE state = '{WAITING}' AND format <= {ROW_FORMAT} ORDER BY id LIMIT ?"
+    f" WHERE state = '{WAITING}' AND format <= {ROW_FORMAT} AND id <= ? ORDER BY id LIMIT ?"
 )
+_SELECT_LAST_WAITING = f"SELECT max(id) FROM {{table}} WHERE state = '{WAITING}'"
 _DELETE = "DELETE FROM {table} WHERE {ids}"
 _REJECT = f"UPDATE {{table}} SET state = '{REJECTED}', error_code = ?, error_message = ?, rejected_at = ? WHERE id = ?"
 _SELECT_COUNTS = (
@@ -53,6 +54,10 @@ class SqlOutboxTable(ABC):
         self.table = quoted(table)
 
     @abstractmethod
+    def select_one(self, statement: str) -> Any:
+        """Return the row of a statement outside a transaction, as a tuple."""
+
+    @abstractmethod
     def transaction(self) -> AbstractContextManager[Any]:
         """Start a transaction and yield its cursor, which returns rows as tuples. It is committed at the end."""
 
@@ -64,11 +69,13 @@ class SqlOutboxTable(ABC):
         """Return a statement of this table. The placeholder of SQLite is that of the statements."""
         return statement.format(table=self.table, **names)
 
+    def last_waiting(self) -> int | None:
+        """Return the greatest id of the waiting rows; None if none waits."""
+        return self.select_one(self.sql(_SELECT_LAST_WAITING))[0]
+
     def counts(self) -> RowCounts:
         """Return the number of rows by state."""
-        with self.transaction() as cursor:
-            cursor.execute(self.sql(_SELECT_COUNTS))
-            return RowCounts(*cursor.fetchone())
+        return RowCounts(*self.select_one(self.sql(_SELECT_COUNTS)))
 
     def rejected_rows(self, after: int, limit: int) -> Sequence[RejectedOutboxRow]:
         """Return up to `limit` rejected rows whose ids are greater than `after`, by id."""

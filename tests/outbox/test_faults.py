@@ -16,7 +16,7 @@ from ..simulate.patches import short_lock_timeout
 from ..waiting import wait_until
 from .hosts import HostDatabase
 
-MIN_STATEMENTS = {"once": 10, "permanently": 10, "connection lost": 10, "response lost": 2}
+MIN_STATEMENTS = {"once": 10, "connection lost": 10, "response lost": 2}
 """The least number of statements that fail in each mode. The response of a commit is lost."""
 
 

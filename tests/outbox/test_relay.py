@@ -228,6 +228,24 @@ def test_relays_at_once_record_each_row_once(tmp_path: Path, host_database: Host
         assert outboxes[0].lag().waiting == 0
 
 
+def test_a_relay_ends_while_rows_are_added(metering: Metering, outbox: Outbox, host: Host) -> None:
+    """It relays the rows that waited when it was called, in batches, and stops after one if it is stopped."""
+    record(outbox, host, "a", "b", "c")
+    record_many = metering.imports.usage.record_many
+
+    def record_and_add(*args: Any, **options: Any) -> Any:
+        record(outbox, host, f"during {options['submitted_at']}")
+        return record_many(*args, **options)
+
+    metering.imports.usage.record_many = record_and_add  # type: ignore[method-assign]
+    stop = threading.Event()
+    assert outbox.relay(batch_size=1) == RelayResult(recorded=3)
+    assert outbox.lag().waiting == 3
+    stop.set()
+    assert outbox.relay(batch_size=1, stop=stop) == RelayResult()
+    assert outbox.lag().waiting == 3
+
+
 def test_a_running_projection_relays(tmp_path: Path, sqlite_host: HostDatabase) -> None:
     """Rows that are committed while it runs are recorded and projected; another loop relays only."""
     url = f"sqlite:///{tmp_path / 'usage.db'}"

@@ -1,7 +1,7 @@
 """The outbox in a PostgreSQL database, as a relay uses it."""
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from psycopg import Cursor
@@ -10,7 +10,7 @@ from psycopg.rows import tuple_row
 from ....domain.errors import LedgerUnavailable
 from ..outbox import Decisions, OutboxRow
 from ..sql_outbox import SELECT_WAITING, SqlOutboxTable, missing_table_hint
-from .connection import PostgresDatastore
+from .connection import PostgresDatastore, TransactionMode
 from .errors import TablesMissing
 from .settings import PostgresSettings
 
@@ -26,29 +26,26 @@ class PostgresOutboxTable(SqlOutboxTable):
         schema = table.rpartition(".")[0]
         self._datastore = PostgresDatastore(settings, schema or "public", MAX_CONNECTIONS)
 
-    def process(self, limit: int, decide: Callable[[Sequence[OutboxRow]], Decisions]) -> int:
+    def process(self, last: int, limit: int, decide: Callable[[Sequence[OutboxRow]], Decisions]) -> int:
         """Store the decisions on waiting rows in the transaction that has locked them. See OutboxTable.
 
         Rows that another relay has locked are left to it.
         """
         with self.transaction() as cursor:
-            cursor.execute(f"{self.sql(SELECT_WAITING)} FOR UPDATE SKIP LOCKED".encode(), (limit,))
+            cursor.execute(f"{self.sql(SELECT_WAITING)} FOR UPDATE SKIP LOCKED".encode(), (last, limit))
             rows = [OutboxRow(*row) for row in cursor.fetchall()]
             if rows:
                 self.store(cursor, decide(rows))
             return len(rows)
 
-    @contextmanager
-    def transaction(self) -> Generator[Cursor[Any]]:
+    def select_one(self, statement: str) -> Any:
+        """Return the row of a statement outside a transaction, as a tuple."""
+        with self._cursor("statement") as cursor:
+            return cursor.execute(statement.encode()).fetchone()
+
+    def transaction(self) -> AbstractContextManager[Cursor[Any]]:
         """Start a transaction and yield its cursor. It is committed at the end."""
-        try:
-            with (
-                self._datastore.transaction_for("write") as connection,
-                connection.cursor(row_factory=tuple_row) as cursor,
-            ):
-                yield cursor
-        except TablesMissing as error:
-            raise LedgerUnavailable(f"{error.message} {missing_table_hint('postgresql')}") from error
+        return self._cursor("write")
 
     def sql(self, statement: str, **names: str) -> str:
         """Return a statement of this table, with the placeholder of psycopg."""
@@ -61,3 +58,14 @@ class PostgresOutboxTable(SqlOutboxTable):
     def close(self) -> None:
         """Close the connections."""
         self._datastore.close()
+
+    @contextmanager
+    def _cursor(self, mode: TransactionMode) -> Generator[Cursor[Any]]:
+        try:
+            with (
+                self._datastore.transaction_for(mode) as connection,
+                connection.cursor(row_factory=tuple_row) as cursor,
+            ):
+                yield cursor
+        except TablesMissing as error:
+            raise LedgerUnavailable(f"{error.message} {missing_table_hint('postgresql')}") from error

@@ -4,8 +4,10 @@ import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..outbox import Decisions, OutboxRow
+from ..ports import LockTimeout
 from ..sql_outbox import SELECT_WAITING, SqlOutboxTable, missing_table_hint
 from .errors import LOCK_TIMEOUT_SECONDS, translate_errors, unavailable
 
@@ -17,19 +19,25 @@ class SQLiteOutboxTable(SqlOutboxTable):
         super().__init__(table)
         self._file = file
 
-    def process(self, limit: int, decide: Callable[[Sequence[OutboxRow]], Decisions]) -> int:
+    def process(self, last: int, limit: int, decide: Callable[[Sequence[OutboxRow]], Decisions]) -> int:
         """Store the decisions on waiting rows, which are selected before. See OutboxTable.
 
         No lock is held while they are decided, so that the host can write. Another relay may decide on the same rows:
         the identifiers let each meter event count once.
         """
         with self._connection() as connection:
-            rows = [OutboxRow(*row) for row in connection.execute(self.sql(SELECT_WAITING), (limit,)).fetchall()]
+            selected = connection.execute(self.sql(SELECT_WAITING), (last, limit)).fetchall()
+        rows = [OutboxRow(*row) for row in selected]
         if rows:
             decisions = decide(rows)
             with self.transaction() as cursor:
                 self.store(cursor, decisions)
         return len(rows)
+
+    def select_one(self, statement: str) -> Any:
+        """Return the row of a statement outside a transaction, as a tuple."""
+        with self._connection() as connection:
+            return connection.execute(statement).fetchone()
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Cursor]:
@@ -57,6 +65,11 @@ class SQLiteOutboxTable(SqlOutboxTable):
             try:
                 yield connection
             except sqlite3.OperationalError as error:
-                if "no such table" not in str(error):
-                    raise
-                raise unavailable(self._file, f"{error}. {missing_table_hint('sqlite')}") from error
+                if "no such table" in str(error):
+                    raise unavailable(self._file, f"{error}. {missing_table_hint('sqlite')}") from error
+                if "locked" in str(error):
+                    raise LockTimeout(
+                        f"SQLite on {self._file!r}: another process held a lock for over {LOCK_TIMEOUT_SECONDS} "
+                        "seconds; try again."
+                    ) from error
+                raise
