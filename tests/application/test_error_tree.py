@@ -6,6 +6,7 @@ import inspect
 import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import tallybook.application
@@ -91,15 +92,22 @@ def test_every_public_error_is_exported() -> None:
             assert getattr(tallybook, error.__name__) is error
 
 
-ARGUMENTS: dict[str, object] = {
+ARGUMENTS: dict[str, Any] = {
     "message": "why", "receipts": Receipts([Receipt("req-1", None, Outcome.REJECTED)]), "position": 7, "count": 1,
     "events": (IncompatibleEvent(7, "req-1", "tokens", "payload_invalid_value", "why"),),
 }  # fmt: skip
 """What the constructors of errors require, by name."""
 
 
-@pytest.mark.parametrize("copied", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
-def test_each_error_can_be_copied_and_sent_to_another_process(copied: Callable[[TallybookError], object]) -> None:
+def unpickled(error: TallybookError) -> TallybookError:
+    """Return an error as another process receives it."""
+    return pickle.loads(pickle.dumps(error))
+
+
+@pytest.mark.parametrize("copied", [unpickled, copy.copy, copy.deepcopy])
+def test_each_error_can_be_copied_and_sent_to_another_process(
+    copied: Callable[[TallybookError], TallybookError],
+) -> None:
     """Otherwise a `multiprocessing.Pool` whose worker raises it waits forever."""
     for error_class in all_errors():
         parameters = inspect.signature(error_class).parameters.values()
