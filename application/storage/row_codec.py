@@ -16,9 +16,14 @@ from ...projections.blocks import BucketKey, UsageBlock, decode_block
 from ...projections.changes import ChangeSpan
 from ...projections.models import Bucket, FoldedRules, PinnedMeter, PinnedRules, ProjectedMeter, RulesRevision
 from .ports import REBUILD_HINT, CorruptedReadModel
+from .text_cache import cache_by_text
+
+_MAX_CACHED_CHARACTERS = 16_000_000
+"""The length of the texts whose meters, and whose pinned rules, are cached: about 40,000 revisions of rules."""
+_MAX_CACHED_RULES = 10_000
 
 
-@lru_cache(maxsize=10_000)
+@cache_by_text(_MAX_CACHED_CHARACTERS)
 def decode_meter(event_name: str, folded: str, history: str, source: str | None) -> ProjectedMeter:
     """Decode a meter from its columns."""
     meter = ProjectedMeter(event_name, decode_folded(folded), decode_history(history), source)
@@ -32,7 +37,7 @@ def decode_folded(stored: str) -> tuple[FoldedRules, ...]:
     """Decode the rules that a meter is folded under from their column."""
     with translate_decode_errors("rules"):
         return tuple(
-            FoldedRules(meter_id, start, Rules.model_validate(rules))
+            FoldedRules(meter_id, start, _decode_rules(bytes(rules)))
             for meter_id, start, rules in _folded_decoder.decode(stored)
         )
 
@@ -48,7 +53,7 @@ def decode_history(stored: str) -> tuple[RulesRevision, ...]:
     """Decode the history of a meter's rules from its column."""
     with translate_decode_errors("rules"):
         return tuple(
-            RulesRevision(revision, Rules.model_validate(rules), position, recorded_at, start)
+            RulesRevision(revision, _decode_rules(bytes(rules)), position, recorded_at, start)
             for revision, rules, position, recorded_at, start in _history_decoder.decode(stored)
         )
 
@@ -63,12 +68,12 @@ def encode_history(history: Iterable[RulesRevision]) -> str:
     ).decode()
 
 
-@lru_cache(maxsize=1_000)
+@cache_by_text(_MAX_CACHED_CHARACTERS)
 def decode_pinned(stored: str) -> PinnedRules:
     """Decode pinned rules from their column."""
     with translate_decode_errors("pinned rules"):
         return {
-            name: PinnedMeter(tuple(RulesPart(start, Rules.model_validate(rules)) for start, rules in parts), source)
+            name: PinnedMeter(tuple(RulesPart(start, _decode_rules(bytes(rules))) for start, rules in parts), source)
             for name, (parts, source) in _pinned_decoder.decode(stored).items()
         }
 
@@ -161,6 +166,12 @@ def _decode_changes(first: Any, last: Any) -> ChangeSpan:
     return ChangeSpan(first, last)
 
 
+@lru_cache(maxsize=_MAX_CACHED_RULES)
+def _decode_rules(stored: bytes) -> Rules:
+    """Decode rules from their JSON. Each change stores all revisions of a meter again, which share their rules so."""
+    return Rules.model_validate_json(stored)
+
+
 @contextmanager
 def translate_decode_errors(what: str) -> Generator[None]:
     """Raise CorruptedReadModel if a row cannot be decoded."""
@@ -172,9 +183,9 @@ def translate_decode_errors(what: str) -> Generator[None]:
 
 _encode_json = msgspec.json.Encoder(order="deterministic").encode
 _revisions_decoder = msgspec.json.Decoder(dict[str, int])
-_history_decoder = msgspec.json.Decoder(list[tuple[int, dict[str, object], int, int, int]])
-_folded_decoder = msgspec.json.Decoder(list[tuple[int, int, dict[str, object]]])
-_pinned_decoder = msgspec.json.Decoder(dict[str, tuple[list[tuple[int, dict[str, object]]], str | None]])
+_history_decoder = msgspec.json.Decoder(list[tuple[int, msgspec.Raw, int, int, int]])
+_folded_decoder = msgspec.json.Decoder(list[tuple[int, int, msgspec.Raw]])
+_pinned_decoder = msgspec.json.Decoder(dict[str, tuple[list[tuple[int, msgspec.Raw]], str | None]])
 _OPTIONAL_INT = (int, type(None))
 _DECODE_ERRORS = (msgspec.MsgspecError, ArithmeticError, AttributeError, TypeError, ValueError)
 
