@@ -94,10 +94,9 @@ from .access_keys.views import AccessKeyView, NewAccessKey
 from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
 from .archive.archive import Archive
 from .archive.manifest import ArchiveSegment
-from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification
-from .async_metering import AsyncMetering
 from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification, IcebergRegistration
 from .archive.sql.document import SqlDocument
+from .async_metering import AsyncMetering
 from .billing_results import (
     BillingRunResult,
     BillingRunView,

@@ -11,7 +11,8 @@ COMMANDS = [
     "", "demo", "serve", "meter", "meter configure", "meter list", "meter show", "meter rename", "meter deactivate",
     "meter reactivate", "meter history", "record", "import", "cancel", "cancel-many", "cancellation",
     "cancellation list", "cancellation resume", "cancellation revoke", "total", "totals", "summaries", "events",
-    "explain", "archive", "archive sql", "archive totals",
+    "explain", "backup", "archive", "archive export", "archive verify", "archive register", "archive sql",
+    "archive totals",
     "checkpoint", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint verify-proof",
     "checkpoint prove-consistency", "checkpoint verify-consistency", "verify", "period", "period close",
     "period list", "period adjustments", "period settle", "period reopen", "invoice-lines",
@@ -20,8 +21,7 @@ COMMANDS = [
     "rules change", "projection", "projection status", "projection rebuild", "projection diff", "projection promote",
     "projection drop", "projection run", "projection verify",
 ]  # fmt: skip
-GROUPS = ("", "meter", "cancellation", "checkpoint", "period", "key", "outbox", "rules", "projection")
-GROUPS = ("", "archive", "meter", "cancellation", "checkpoint", "period", "key", "rules", "projection")
+GROUPS = ("", "archive", "meter", "cancellation", "checkpoint", "period", "key", "outbox", "rules", "projection")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -38,10 +38,8 @@ def test_every_command_and_option_has_help(tmp_path: Path, command: str) -> None
 
 
 WITHOUT_LEDGER = (
-    *GROUPS, "demo", "serve", "checkpoint key", "checkpoint verify-proof", "checkpoint prove-consistency",
-    "checkpoint verify-consistency", "outbox schema",
-    *GROUPS, "archive totals", "demo", "serve", "checkpoint key", "checkpoint verify-proof",
-    "checkpoint prove-consistency", "checkpoint verify-consistency",
+    *GROUPS, "archive register", "archive totals", "demo", "serve", "checkpoint key", "checkpoint verify-proof",
+    "checkpoint prove-consistency", "checkpoint verify-consistency", "outbox schema",
 )  # fmt: skip
 
 

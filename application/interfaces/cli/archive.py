@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...archive.service import ArchiveService
 
 app = typer.Typer(
-    help="Export a ledger to Parquet files for other engines, verify them, and count by SQL.",
+    help="Export a ledger for other engines, and the rules as SQL.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
