@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
-from tallybook.application import AcceptancePolicy, Metering, verify_consistency, verify_inclusion
+from tallybook.application import AcceptancePolicy, Archive, Metering, verify_consistency, verify_inclusion
 
 from ..notation import Clock, moment
 
@@ -126,6 +126,22 @@ def record_many_combinations(path: Path) -> None:
             metering.record("calls", {"customer": "acme", "value": "1", "model": model})
 
 
+def export_to_file(path: Path) -> None:
+    """Export a ledger to a folder in the place of which is a file."""
+    path.write_text("")
+    with Metering.open("sqlite://") as metering:
+        metering.archive.export(path)
+
+
+def export_to_changed_archive(path: Path) -> None:
+    """Export a ledger again after the manifest of the archive was changed."""
+    with Metering.open("sqlite://") as metering:
+        metering.meters.configure("calls", customer_key="customer")
+        metering.archive.export(path)
+        (path / "manifest.jsonl").write_text("{}\n")
+        metering.archive.export(path)
+
+
 FILE_ERRORS: list[tuple[str, str | None, Callable[[Path], object]]] = [
     ("invalid_ledger_url", "url", lambda path: Metering.open(f"mysql:///{path}")),
     ("invalid_ledger_url", "url", lambda path: Metering.open(str(path))),
@@ -165,6 +181,9 @@ FILE_ERRORS: list[tuple[str, str | None, Callable[[Path], object]]] = [
             path, lambda metering, file: metering.checkpoints.prove_consistency(file, 1)
         ),
     ),
+    ("invalid_archive", "destination", Archive.open),
+    ("archive_unavailable", "destination", export_to_file),
+    ("archive_mismatch", "destination", export_to_changed_archive),
     ("invalid_proof", "proof", lambda path: verify_inclusion(b"", "", checkpoints=path)),
     ("invalid_proof", "proof", lambda path: verify_consistency("", checkpoints=path)),
     (
