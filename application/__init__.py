@@ -92,10 +92,10 @@ from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
 from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
-from .archive.archive import Archive
 from .archive.manifest import ArchiveSegment
 from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification, IcebergRegistration
 from .archive.sql.document import SqlDocument
+from .archives import Archive
 from .async_metering import AsyncMetering
 from .billing_results import (
     BillingRunResult,
@@ -128,7 +128,6 @@ from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRule
 from .metering import Metering, utc_now
 from .outbox.outbox import Outbox
 from .outbox.results import OutboxLag, RejectedRow, RelayResult
-from .queries.archive_totals import archive_totals
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
 from .queries.explanation_csv import explanation_csv
 from .queries.invoice_csv import invoice_lines_csv
@@ -334,7 +333,6 @@ __all__ = [
     "VerifiedConsistency",
     "VerifiedEvent",
     "WindowState",
-    "archive_totals",
     "explanation_csv",
     "invoice_lines_csv",
     "outbox_sql",

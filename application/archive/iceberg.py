@@ -14,7 +14,7 @@ from .columns import SCHEMA
 from .results import IcebergRegistration
 
 if TYPE_CHECKING:
-    from .archive import Archive
+    from .reader import ArchiveReader
 
 ROOT_PROPERTY = "tallybook.root"
 LAST_POSITION_PROPERTY = "tallybook.last-position"
@@ -30,7 +30,7 @@ _ERRORS = (
 """What pyiceberg may raise; its errors have no common class."""
 
 
-def register_iceberg(archive: "Archive", catalog: str, table_name: str) -> IcebergRegistration:
+def register_iceberg(archive: "ArchiveReader", catalog: str, table_name: str) -> IcebergRegistration:
     """Add all segments that a table does not name yet to it, as one snapshot. Create the table if it does not exist."""
     segments = archive.segments
     location = _absolute(archive.location)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..ledger.ledger import Ledger
-from .archive import Archive, no_progress, require_extra, verify_archive
+from .reader import ArchiveReader, no_progress, require_extra, verify_archive
 from .results import ArchiveExport, ArchiveVerification
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ class ArchiveService:
         progress: Callable[[int, int], None] = no_progress,
     ) -> ArchiveVerification:
         """Verify the archive at `destination` as `Archive.verify` does, and compare each event with the ledger."""
-        return verify_archive(Archive.open(destination), self._ledger, checkpoints, key, progress)
+        return verify_archive(ArchiveReader.open(destination), self._ledger, checkpoints, key, progress)

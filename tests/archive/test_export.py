@@ -18,8 +18,8 @@ from tallybook.application import (
     InvalidRequest,
     LedgerCorrupted,
 )
-from tallybook.application.archive import archive as archive_module
 from tallybook.application.archive import folder as folder_module
+from tallybook.application.archive import reader
 from tallybook.application.archive.arrow import parquet
 from tallybook.application.archive.columns import SCHEMA
 from tallybook.application.archive.folder import FolderDestination
@@ -246,7 +246,7 @@ def test_without_the_extra_the_error_says_how_to_install_it(url: str, monkeypatc
     def find_nothing(_package: str) -> None:
         return None
 
-    monkeypatch.setattr(archive_module, "find_spec", find_nothing)
+    monkeypatch.setattr(reader, "find_spec", find_nothing)
     record(url, 1, 1)
     with open_metering(url) as metering, pytest.raises(InvalidArchive, match=r"pip install 'tallybook\[archive\]'"):
         metering.archive.export("archive")

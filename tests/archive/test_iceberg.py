@@ -7,8 +7,7 @@ import pyiceberg.catalog
 import pytest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.utils.config import Config
-from tallybook.application import Archive, ArchiveMismatch, InvalidArchive
-from tallybook.application.archive import archive as archive_module
+from tallybook.application import Archive, ArchiveMismatch, InvalidArchive, archives
 
 from ..cli.command_line import CommandLine
 from .ledgers import export, record, stored_rows
@@ -78,7 +77,7 @@ def test_errors_name_the_catalog(url: str, catalog: Any, tmp_path: Path, monkeyp
     def find_nothing(_package: str) -> None:
         return None
 
-    monkeypatch.setattr(archive_module, "find_spec", find_nothing)
+    monkeypatch.setattr(archives, "find_spec", find_nothing)
     with pytest.raises(InvalidArchive, match=r"pip install 'tallybook\[iceberg\]'"):
         archive.register_iceberg(CATALOG)
 

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
@@ -152,11 +151,3 @@ def _segment_row(event: PositionedEventRow) -> dict[str, object]:
         "payload": document["payload"] if is_usage else None,
         "state": state.hex(),
     }
-
-
-def write_segment(file: Path, events: Sequence[PositionedEventRow]) -> None:
-    """Write stored events to a Parquet file with the columns of a segment of an archive."""
-    engine = DuckDBEngine()
-    engine.load(events)
-    engine.run(f"COPY ledger_events TO '{file}' (FORMAT parquet)")
-    engine.close()

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from tallybook.application import Metering, TallybookError, Total
+from tallybook.application import Archive, Metering, TallybookError, Total
+from tallybook.application.archive.export import Exporter
+from tallybook.application.archive.locations import resolve_destination
+from tallybook.application.archive.reader import no_progress
 from tallybook.application.queries.archive_totals import archive_totals
 
 from ..notation import Ledger, moment
 from ..properties.coverage import first_examples
-from .engines import stored_events, write_segment
 from .histories import HISTORIES, Query, Rules, Step, ledger_of
 
 NOVEMBER = moment("2026-11-01T00:00"), moment("2026-12-01T00:00")
@@ -26,7 +28,7 @@ def test_an_archive_has_the_totals_of_the_ledger(
     rules, steps, queries = history
     folder = tmp_path_factory.mktemp("archive")
     with ledger_of(rules, steps) as metering:
-        files = write_segments(folder, metering, 7)
+        files = write_segments(folder, metering, 8)
         for query in queries:
             as_of = int(metering.catch_up() * query.known)
             try:
@@ -40,12 +42,10 @@ def test_an_archive_has_the_totals_of_the_ledger(
 
 
 def write_segments(folder: Path, metering: Metering, size: int) -> list[str]:
-    """Write the events of a ledger to files of some events each."""
-    events = stored_events(metering)
-    files = [folder / f"{first:09}.parquet" for first in range(0, len(events), size)]
-    for number, file in enumerate(files):
-        write_segment(file, events[number * size : (number + 1) * size])
-    return [str(file) for file in files]
+    """Export a ledger to segments of some events each."""
+    ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
+    Exporter(ledger, resolve_destination(folder), no_progress, size).run()
+    return list(Archive.open(folder).files)
 
 
 @pytest.fixture
@@ -63,13 +63,13 @@ def used(ledger: Ledger) -> Ledger:
 
 def test_as_of_a_time(used: Ledger, tmp_path: Path) -> None:
     """A time is resolved to a position, as the ledger does it."""
-    files = write_segments(tmp_path, used.metering, 100)
+    files = write_segments(tmp_path, used.metering, 128)
     bounds = moment("2000-01-01T00:00"), moment("2100-01-01T00:00")
     before = used.clock.now - timedelta(seconds=1)
     totals: list[Total] = archive_totals(files, "calls", *bounds, as_of=before)
     assert totals == used.metering.totals("calls", *bounds, as_of=before)
     assert len(totals) == 2
-    assert archive_totals(files, "calls", *bounds) == used.metering.totals("calls", *bounds) == totals[:1]
+    assert Archive.open(tmp_path).totals("calls", *bounds) == used.metering.totals("calls", *bounds) == totals[:1]
 
 
 def test_errors(used: Ledger, tmp_path: Path) -> None:

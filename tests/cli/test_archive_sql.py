@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tallybook.application import Metering
 
-from ..archive_sql.engines import stored_events, write_segment
 from .command_line import CommandLine
 from .october_ledger import OCTOBER, october_ledger
 
@@ -103,14 +101,12 @@ def test_errors(tallybook: CommandLine) -> None:
 
 
 def test_the_totals_of_an_archive(tallybook: CommandLine) -> None:
-    """They are those of the ledger, as JSON and as text; without files of an archive, the error names them."""
-    with Metering.open(tallybook.url) as metering:
-        write_segment(tallybook.folder / "1.parquet", stored_events(metering))
-    pattern = tallybook.folder / "*.parquet"
-    assert tallybook.run_json("archive", "totals", "tokens", pattern, *OCTOBER) == tallybook.run_json(
+    """They are those of the ledger, as JSON and as text; without an archive, the error says so."""
+    tallybook.run("archive", "export", "archive")
+    assert tallybook.run_json("archive", "totals", "tokens", "archive", *OCTOBER) == tallybook.run_json(
         "totals", "tokens", *OCTOBER
     )
-    assert tallybook.lines("archive", "totals", "tokens", pattern, *OCTOBER) == tallybook.lines(
+    assert tallybook.lines("archive", "totals", "tokens", "archive", *OCTOBER) == tallybook.lines(
         "totals", "tokens", *OCTOBER
     )
-    assert tallybook.run_error("archive", "totals", "tokens", "x.parquet") == ("parameter_invalid", "files")
+    assert tallybook.run_error("archive", "totals", "tokens", "elsewhere")[0] == "invalid_archive"

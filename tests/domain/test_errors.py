@@ -433,7 +433,8 @@ def test_every_error_class_is_in_a_table_here() -> None:
     BillingRunInProgress a run that was interrupted, see tests/contract/test_billing_runs.py.
     """
     raised_in_other_tests = {
-        "archive_in_use", "backup_not_supported", "billing_run_in_progress", "database_permission_denied", "invalid_import_file",
+        "archive_in_use", "backup_not_supported", "billing_run_in_progress", "database_permission_denied",
+        "invalid_import_file",
     }  # fmt: skip
     covered_codes = {code for code, _, _ in ERRORS} | {code for code, _, _ in FILE_ERRORS}
     assert covered_codes | raised_in_other_tests == {

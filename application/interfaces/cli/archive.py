@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import archive_output, archive_sql, archive_totals
-from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption
+from .options import DEFAULT_LEDGER, DestinationArgument, JsonOption, LedgerOption, PublicKeyOption
 from .session import confirm_result, print_error, print_result, reported_errors, require_ledger
 from .terminal import progress_bar, say
 
@@ -28,9 +28,6 @@ app = typer.Typer(
 app.command("sql")(archive_sql.sql)
 app.command("totals")(archive_totals.totals)
 
-DestinationArgument = Annotated[
-    str, typer.Argument(metavar="DEST", help="A folder, or the URL of an object store, like s3://bucket/prefix.")
-]
 EveryOption = Annotated[
     str | None,
     typer.Option(metavar="INTERVAL", help="Export again after each interval, like 30s, 15m or 1h, until Ctrl-C."),
@@ -87,7 +84,7 @@ def verify(
             with _open_service(ledger) as service:
                 verification = service.verify(destination, checkpoints=checkpoints, key=key, progress=advance)
         else:
-            from ...archive.archive import Archive  # noqa: PLC0415 - loads the domain
+            from ...archives import Archive  # noqa: PLC0415 - loads the domain
 
             verification = Archive.open(destination).verify(checkpoints=checkpoints, key=key, progress=advance)
     print_result(verification, archive_output.show_verification, as_json=as_json)
@@ -108,7 +105,7 @@ def register(
     such as ~/.pyiceberg.yaml or the variables PYICEBERG_CATALOG__NAME__URI. It needs the extra 'iceberg'.
     """
     with reported_errors(as_json=as_json):
-        from ...archive.archive import Archive  # noqa: PLC0415 - loads the domain
+        from ...archives import Archive  # noqa: PLC0415 - loads the domain
 
         registration = Archive.open(destination).register_iceberg(iceberg, table)
     confirm_result(registration, archive_output.show_registration, as_json=as_json)

@@ -1,29 +1,17 @@
 """The command `archive totals`."""
 
 from functools import partial
-from typing import Annotated
-
-import typer
 
 from . import queries_output
 from .option_groups import DimensionOptions, TimeRangeOptions, with_option_groups
-from .options import AsOfOption, GroupByOption, JsonOption, MeterArgument
+from .options import AsOfOption, DestinationArgument, GroupByOption, JsonOption, MeterArgument
 from .session import print_result, reported_errors
-
-FilesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FILE...",
-        help="The segments of the archive, all of them. A pattern like 'events/*.parquet' names several.",
-        show_default=False,
-    ),
-]
 
 
 @with_option_groups
 def totals(
     meter: MeterArgument,
-    files: FilesArgument,
+    destination: DestinationArgument,
     *,
     time: TimeRangeOptions,
     as_of: AsOfOption = None,
@@ -36,15 +24,15 @@ def totals(
     DuckDB computes the total of each customer. They are those of the ledger at the last event of the archive; no ledger
     is needed.
     """
+    from ...archives import Archive  # noqa: PLC0415
     from ...metering import utc_now  # noqa: PLC0415 - loads the domain
-    from ...queries.archive_totals import archive_totals  # noqa: PLC0415
     from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
 
     with reported_errors(as_json=as_json):
         span = parse_time_range(time, now=utc_now())
         known = parse_as_of(as_of, time.timezone, lambda: _NO_HEAD)
-        results = archive_totals(
-            files, meter, span.start, span.end, as_of=known, where=dimensions.parse(), group_by=group_by or ()
+        results = Archive.open(destination).totals(
+            meter, span.start, span.end, as_of=known, where=dimensions.parse(), group_by=group_by or ()
         )
         print_result(results, partial(queries_output.show_totals, meter, span), as_json=as_json)
 

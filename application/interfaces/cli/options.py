@@ -115,6 +115,9 @@ WithoutOption = Annotated[
         help="Select usage without this optional dimension. Repeatable; with --where of the same key, either matches.",
     ),
 ]
+DestinationArgument = Annotated[
+    str, typer.Argument(metavar="DEST", help="A folder, or the URL of an object store, like s3://bucket/prefix.")
+]
 GroupByOption = Annotated[
     list[str] | None,
     typer.Option("--by", metavar="KEY", help="Show the parts by the values of this dimension. Repeatable."),

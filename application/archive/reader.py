@@ -1,9 +1,9 @@
-"""An archive that was exported: its segments, and their verification without the ledger."""
+"""An archive that was exported: its segments, as the manifest names them."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ...domain.errors import InvalidArchive
 from ..checkpoints.checkpoint import Checkpoint
@@ -11,7 +11,7 @@ from ..checkpoints.checkpoint_file import CheckpointFile
 from ..checkpoints.keys import PublicKey
 from ..checkpoints.paths import require_path
 from .manifest import ArchiveSegment, Manifest
-from .results import ArchiveVerification, IcebergRegistration
+from .results import ArchiveVerification
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -33,14 +33,14 @@ def require_extra() -> None:
         raise InvalidArchive(INSTALL_HINT, field="destination")
 
 
-class Archive:
+class ArchiveReader:
     """The archive at a destination: the path of a folder, a URL, or a store of the package obstore."""
 
     def __init__(self, destination: "Destination") -> None:
         self.destination = destination
 
     @classmethod
-    def open(cls, destination: "str | Path | ObjectStore") -> "Archive":
+    def open(cls, destination: "str | Path | ObjectStore") -> Self:
         """Open the archive at `destination`. Raises InvalidArchive if there is none, or ArchiveUnavailable."""
         require_extra()
         from .locations import resolve_destination  # noqa: PLC0415 - an extra
@@ -74,42 +74,12 @@ class Archive:
         """The last archived position. Raises ArchiveMismatch."""
         return self._manifest().last
 
-    def verify(
-        self,
-        *,
-        checkpoints: str | Path | None = None,
-        key: str | Path | None = None,
-        progress: Callable[[int, int], None] = no_progress,
-    ) -> ArchiveVerification:
-        """Verify each file, row and hash, and return all differences.
-
-        With `checkpoints`, the path of a checkpoint file, the archived events must have the roots of the checkpoints;
-        with `key`, a public key or its file, every checkpoint must be signed by it. `metering.archive.verify` compares
-        the events with the ledger too. Raises InvalidCheckpointFile, InvalidSigningKey or ArchiveUnavailable.
-        """
-        return verify_archive(self, None, checkpoints, key, progress)
-
-    def register_iceberg(self, catalog: str, table: str = "tallybook.events") -> IcebergRegistration:
-        """Make the archive an Iceberg table, or add the segments that are new to the table; no file is rewritten.
-
-        `catalog` is the name of a catalog in the configuration of pyiceberg. `table` is its namespace and its name. All
-        new segments are one snapshot, with the root of the archive as a property. Raises InvalidArchive if the catalog
-        can't be used, or ArchiveMismatch if the table has files of another archive.
-        """
-        if find_spec("pyiceberg") is None:
-            raise InvalidArchive(
-                "An Iceberg table needs an extra: pip install 'tallybook[iceberg]'.", field="catalog", value=catalog
-            )
-        from .iceberg import register_iceberg  # noqa: PLC0415 - an extra
-
-        return register_iceberg(self, catalog, table)
-
     def _manifest(self) -> Manifest:
         return Manifest.parse(self.destination.read_manifest().data, self.location)
 
 
 def verify_archive(
-    archive: Archive,
+    archive: ArchiveReader,
     ledger: "RowReader | None",
     checkpoints: str | Path | None,
     key: str | Path | None,
