@@ -150,17 +150,19 @@ def test_rows_of_other_programs_are_read_or_rejected(
     metering: Metering, outbox: Outbox, host: Host, host_database: HostDatabase
 ) -> None:
     """A row of a newer format is left to a newer relay. One that can't be read is rejected, and listed."""
-    record(outbox, host, "newer", "no JSON", "no time", "no text", "right")
+    record(outbox, host, "newer", "no JSON", "no time", "no text", "no Unicode", "right")
     changes = {
         "newer": "format = 2", "no JSON": "payload = '{{'", "no time": "submitted_at = 'today'",
         "no text": "payload = '[7]'",
+        "no Unicode": r"""payload = '{{"customer": "acme", "tokens": "\ud800\u0000"}}'""",
     }  # fmt: skip
     for identifier, change in changes.items():
         host_database.execute(f"UPDATE {{prefix}}tallybook_outbox SET {change} WHERE identifier = '{identifier}'")
-    assert outbox.relay() == RelayResult(recorded=1, rejected=3)
+    assert outbox.relay() == RelayResult(recorded=1, rejected=4)
     rows = {row.identifier: row for row in outbox.rejected()}
     assert {name: row.code for name, row in rows.items()} == {
         "no JSON": "payload_invalid", "no time": "invalid_timestamp", "no text": "payload_invalid",
+        "no Unicode": "payload_invalid",
     }  # fmt: skip
     assert (rows["no JSON"].payload, rows["no time"].submitted_at) == (None, None)
     assert outbox.lag().waiting == 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..stop_signals import stop_on_signals
 from . import projection_output
 from .formatting import format_number
 from .option_groups import DimensionOptions, with_option_groups
@@ -22,7 +23,6 @@ from .options import (
 )
 from .outbox import DEFAULT_TABLE, OptionalOutboxOption, TableOption, opened_outbox
 from .session import Session, interruptible, open_for_query, open_ledger
-from .stop_signals import stop_on_signals
 from .terminal import projection_progress, say
 from .verify import verify
 

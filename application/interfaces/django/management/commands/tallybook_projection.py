@@ -2,9 +2,9 @@
 # pyright: basic, reportMissingTypeStubs=false
 
 from django.core.management.base import BaseCommand
+from tallybook.application.interfaces.stop_signals import stop_on_signals
 
 from ...ledger import metering, outbox
-from ..stop_signals import stop_on_signals
 
 
 class Command(BaseCommand):
@@ -14,4 +14,5 @@ class Command(BaseCommand):
 
     def handle(self, *_: object, **__: object) -> None:
         """Run the command."""
-        metering().run_projection(stop_on_signals(), outbox=outbox())
+        with stop_on_signals() as stop:
+            metering().run_projection(stop, outbox=outbox())

@@ -4,9 +4,9 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tallybook.application.interfaces.stop_signals import stop_on_signals
 
 from ...ledger import outbox
-from ..stop_signals import stop_on_signals
 
 
 class Command(BaseCommand):
@@ -22,7 +22,8 @@ class Command(BaseCommand):
         """Run the command."""
         opened = outbox()
         if not options["once"]:
-            opened.run_relay(stop_on_signals())
+            with stop_on_signals() as stop:
+                opened.run_relay(stop)
             return
         result = opened.relay()
         self.stdout.write(
