@@ -55,7 +55,8 @@ IMPORTS_ALL = """
 import importlib, pkgutil, tallybook.application, tallybook.domain, tallybook.projections
 for package in (tallybook.domain, tallybook.projections, tallybook.application):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+        if ".interfaces.django." not in module.name:  # needs the settings of a project
+            importlib.import_module(module.name)
 print("imported")
 """
 
