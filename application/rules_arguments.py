@@ -128,8 +128,9 @@ def _multiplier(value: object) -> Fraction | None:
         return None
     if isinstance(value, Fraction) and value > 0 and max(value.numerator, value.denominator) < _MAX_TERM:
         return value
-    number = plain_int(value)
-    text = plain_text(value) if number is None else str(number)
+    number, text = plain_int(value), plain_text(value)
+    if number is not None and abs(number) < _MAX_TERM:
+        text = str(number)
     if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < _MAX_DIGITS:
         text = format(cast(Decimal, plain_decimal(value)), "f")
     match = None if text is None else _MULTIPLIER.fullmatch(text)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_serializer, model_validator
 
-from .decimals import DECIMAL_CACHE, PlainDecimal
+from .decimals import DECIMAL_CACHE, RuleNumber
 
 MAX_CONDITIONS = 100
 MAX_DEPTH = 5
@@ -19,8 +19,8 @@ Payload = Mapping[str, str]
 Predicate = Callable[[Payload], bool]
 Text = Annotated[str, Field(min_length=1, max_length=5_000)]
 Key = Annotated[str, Field(min_length=1, max_length=100)]
-Bound = Annotated[PlainDecimal, Field(max_digits=30)]
-"""A number that is compared with. Without a limit, 1e999999999 would be stored as a gigabyte of digits."""
+Bound = Annotated[RuleNumber, Field(max_digits=30)]
+"""A number that is compared with. Without a limit, Decimal("1e999999999") would be stored as a gigabyte of digits."""
 
 
 _NAMED_BY_ALIAS = ConfigDict(

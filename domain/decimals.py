@@ -5,7 +5,7 @@ from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, Inexact, Inv
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
 from .errors import InvalidValue, TooManyDigits
 from .text import abbreviated_repr
@@ -34,6 +34,20 @@ PlainDecimal = Annotated[Decimal, PlainSerializer(to_plain_string, when_used="js
 """A number in a stored event, written as plain decimal text, which is exact."""
 
 _PLAIN_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_MAX_RULE_LENGTH = 64
+
+
+def _require_plain(value: object) -> object:
+    if isinstance(value, float):
+        raise ValueError("a float is not exact: use text, int or Decimal")  # noqa: TRY004 - pydantic expects it
+    if isinstance(value, str) and not (len(value) <= _MAX_RULE_LENGTH and _PLAIN_DECIMAL.fullmatch(value)):
+        raise ValueError("a number is plain decimal text like '25' or '-0.5'")
+    return value
+
+
+RuleNumber = Annotated[PlainDecimal, BeforeValidator(_require_plain)]
+"""A number in a rule of a meter. Its text is that of a value: `Decimal` would read ' 1', '1e5' and '1_000' too."""
+
 _MAX_CACHED_LENGTH = 20
 _CACHE_SIZE = 65_536
 

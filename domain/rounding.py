@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .decimals import EXACT_CONTEXT, PlainDecimal
+from .decimals import EXACT_CONTEXT, RuleNumber
 
 FRACTIONAL_DIGITS = 15
 """The digits after the point of a quantity that has no finite decimal form, such as one third."""
@@ -26,7 +26,7 @@ class Rounding(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: RoundingMode
-    step: PlainDecimal = Field(default=Decimal(1), gt=0, max_digits=30)
+    step: RuleNumber = Field(default=Decimal(1), gt=0, max_digits=30)
 
     def round(self, quantity: Decimal) -> Decimal:
         """Return the multiple of the step that the quantity is rounded to."""

@@ -61,7 +61,7 @@ def test_a_multiplier_is_an_exact_number(metering: Metering, multiplier: Any, ex
     [
         "0", "-1", "", "1/0", "0/1", "1e3", "+1", " 1", "1 / 2", "1/2/3", "a", "NaN", 0, -1, True, 0.001, "9" * 31,
         Decimal(0), Decimal(-1), Decimal("NaN"), Decimal("Infinity"), Decimal("1e999999999"), Fraction(0),
-        Fraction(-1, 2), Fraction(1, 10**60),
+        Fraction(-1, 2), Fraction(1, 10**60), pytest.param(10**5_000, id="5,001 digits"),
     ],
 )  # fmt: skip
 def test_other_multipliers_are_rejected(metering: Metering, multiplier: object) -> None:
@@ -69,6 +69,18 @@ def test_other_multipliers_are_rejected(metering: Metering, multiplier: object) 
     error = error_of(metering, multiplier=multiplier)
     assert error.field == "multiplier"
     assert error.value is multiplier or error.value != error.value
+
+
+IMPLAUSIBLE_NUMBERS = (" 1", "1 ", "+1", "1e3", "1_000", ".5", "5.", "\u0661", "1." + "0" * 100, 0.1, True)
+"""Most are text that `Decimal` reads as a number, and none is a number in a rule."""
+
+
+@pytest.mark.parametrize("number", IMPLAUSIBLE_NUMBERS)
+def test_a_bound_of_a_filter_is_an_exact_number(metering: Metering, number: object) -> None:
+    """Its text is plain decimal text, as that of a value is."""
+    error = error_of(metering, filter={"key": "size", "at_least": number})
+    assert error.field == "filter"
+    assert error.value == {"key": "size", "at_least": number}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +104,7 @@ def test_a_rounding_has_a_mode_and_a_step(metering: Metering, rounding: Any, mod
     [
         "up", {}, {"mode": "even"}, {"step": "1"}, {"mode": "up", "step": "0"}, {"mode": "up", "step": "-1"},
         {"mode": "up", "step": "NaN"}, {"mode": "up", "step": "Infinity"}, {"mode": "up", "digits": 2},
-        {"mode": "up", "step": "1" * 31}, ["up", "1"],
+        {"mode": "up", "step": "1" * 31}, ["up", "1"], *({"mode": "up", "step": step} for step in IMPLAUSIBLE_NUMBERS),
     ],
 )  # fmt: skip
 def test_other_roundings_are_rejected(metering: Metering, rounding: object) -> None:
