@@ -4,12 +4,12 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from ...domain.errors import DatabasePermissionDenied, TallybookError, Unavailable
+from ...domain.errors import TallybookError
 from ...domain.timestamps import ensure_utc
+from ..commands.group_commit import may_be_caused_by_one
 from ..commands.usage import UsageCommands
 from ..results import Outcome, Receipt
 from ..storage.outbox import Decisions, OutboxRow, OutboxTable, Rejection, from_text, to_text
-from ..storage.ports import RowRejected
 from .results import RelayResult
 
 
@@ -74,7 +74,7 @@ class Relay:
         try:
             return self._usage.record_many(meter_events, submitted_at=submitted_at)
         except TallybookError as error:
-            if isinstance(error, Unavailable | DatabasePermissionDenied) and not isinstance(error, RowRejected):
+            if not may_be_caused_by_one(error):
                 raise
             return [_rejected(rows[0], error)] if len(rows) == 1 else self._record_separately(rows)
 

@@ -15,7 +15,7 @@ from tallybook.application.archive.sql.dialects import DialectName
 from tallybook.application.archive.sql.views import relation_view
 from tallybook.application.storage.ports import PositionedEventRow
 
-from .engines import Row, write_segment
+from .engines import DuckDBEngine, Row
 
 
 class ClickhouseEngine:
@@ -72,3 +72,11 @@ class SparkEngine:
 
     def close(self) -> None:
         self._session.stop()
+
+
+def write_segment(file: Path, events: Sequence[PositionedEventRow]) -> None:
+    """Write stored events to a Parquet file with the columns of a segment of an archive."""
+    engine = DuckDBEngine()
+    engine.load(events)
+    engine.run(f"COPY ledger_events TO '{file}' (FORMAT parquet)")
+    engine.close()
