@@ -4,10 +4,8 @@ The rules of a meter are stored with all of their revisions, as a text that grow
 number of texts would let a program that makes thousands of changes hold gigabytes.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import wraps
-from threading import Lock
 from typing import ParamSpec, TypeVar
 
 Arguments = ParamSpec("Arguments")
@@ -15,36 +13,32 @@ Value = TypeVar("Value")
 
 
 def cache_by_text(max_characters: int) -> Callable[[Callable[Arguments, Value]], Callable[Arguments, Value]]:
-    """Return a decorator that caches the results for the texts that were used last, with this length in all.
+    """Return a decorator that caches the results for texts with up to this length in all.
 
-    The last result is cached whatever its length. All arguments are positional, and texts or None.
+    A text for which there is no more room takes the place of all others, and is cached whatever its length. All
+    arguments are positional, and texts or None. There is no lock, which a process could inherit from a fork: if several
+    threads add a text at once, the length may be counted wrong until the cache is emptied.
     """
 
     def decorate(decode: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
-        values: OrderedDict[tuple[object, ...], Value] = OrderedDict()
-        lock, characters = Lock(), 0
+        values: dict[tuple[object, ...], Value] = {}
+        characters = 0
 
         @wraps(decode)
         def cached(*texts: Arguments.args, **none: Arguments.kwargs) -> Value:
             nonlocal characters
-            with lock:
-                if texts in values:
-                    values.move_to_end(texts)
-                    return values[texts]
-            value = decode(*texts, **none)
-            with lock:
-                if texts not in values:  # another thread may have decoded it too
-                    values[texts] = value
-                    characters += _length(texts)
-                while characters > max_characters and len(values) > 1:
-                    oldest, _ = values.popitem(last=False)
-                    characters -= _length(oldest)
+            try:
+                return values[texts]
+            except KeyError:
+                value = decode(*texts, **none)
+            length = sum(len(text) for text in texts if isinstance(text, str))
+            if characters + length > max_characters:
+                values.clear()
+                characters = 0
+            values[texts] = value
+            characters += length
             return value
 
         return cached
 
     return decorate
-
-
-def _length(texts: tuple[object, ...]) -> int:
-    return sum(len(text) for text in texts if isinstance(text, str))

@@ -33,12 +33,12 @@ def decode(decoded: list[str]) -> Callable[[str, str | None], list[str]]:
         (["aaa", "bbb", "aaa", "bbb"], ["aaa", "bbb"]),
         (["aaaaa", "bbbbb", "aaaaa"], ["aaaaa", "bbbbb"]),
         (["aaaaa", "bbbbbb", "bbbbbb", "aaaaa"], ["aaaaa", "bbbbbb", "aaaaa"]),
-        (["aaa", "bbb", "aaa", "ccccc", "aaa", "bbb"], ["aaa", "bbb", "ccccc", "bbb"]),
+        (["aaa", "bbb", "ccccc", "aaa", "aaa", "bbb"], ["aaa", "bbb", "ccccc", "aaa", "bbb"]),
         (["a" * 99, "a" * 99, "b", "a" * 99], ["a" * 99, "b", "a" * 99]),
     ],
-    ids=["fits", "the limit", "too long for both", "used last", "longer than the limit"],
+    ids=["fits", "the limit", "too long for both", "takes the place of all", "longer than the limit"],
 )
-def test_the_texts_that_were_used_last_are_cached(
+def test_texts_are_cached_up_to_a_length(
     decode: Callable[[str, str | None], list[str]], decoded: list[str], texts: list[str], expected: list[str]
 ) -> None:
     """The others are decoded again."""
