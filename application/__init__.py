@@ -115,6 +115,7 @@ from .checkpoints.comparison import CheckpointDifference
 from .checkpoints.proofs import ConsistencyProof, InclusionProof
 from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
+from .clock import utc_now
 from .import_views import ImportRunView
 from .invoice_results import (
     InvoiceLine,
@@ -125,7 +126,7 @@ from .invoice_results import (
     UnsettledAdjustment,
 )
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
-from .metering import Metering, utc_now
+from .metering import Metering
 from .outbox.outbox import Outbox
 from .outbox.results import OutboxLag, RejectedRow, RelayResult
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState

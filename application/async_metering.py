@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from ..domain.policy import AcceptancePolicy
-from .metering import Metering, utc_now
+from .clock import utc_now
+from .metering import Metering
 from .storage.postgres.settings import PostgresSettings
 
 Arguments = ParamSpec("Arguments")

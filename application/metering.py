@@ -3,18 +3,18 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 
-from ..domain.errors import DatabasePermissionDenied
 from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress, Projector, reset_if_other_ledger
 from .archive.service import ArchiveService
 from .checkpoints.service import CheckpointService
+from .clock import utc_now
 from .commands.access_keys import AccessKeyCommands
 from .commands.bulk_cancellations import BulkCancellationCommands
 from .commands.derived_meters import DerivedMeterCommands
@@ -44,11 +44,6 @@ from .storage.postgres.settings import PostgresSettings
 from .storage.url import resolve_store
 
 
-def utc_now() -> datetime:
-    """Return the current time in UTC."""
-    return datetime.now(UTC)
-
-
 class Metering:
     """A usage ledger: record and cancel meter events, and query totals. Open one with `Metering.open`.
 
@@ -73,7 +68,7 @@ class Metering:
         self.sql = SqlQueries(ledger, meter_queries)
         self._event_queries = EventQueries(ledger, meter_queries)
         self._explanations = ExplanationQueries(ledger, meter_queries)
-        self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.catch_up)
+        self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.reach_head)
         self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)
         derived_meters = DerivedMeterCommands(ledger, self._generations, clock)
         self.meters = MeterCommands(ledger, derived_meters, meter_queries, clock)
@@ -101,9 +96,8 @@ class Metering:
         `sqlite:///usage.db` is a file, `sqlite:////var/lib/usage.db` a file by its absolute path, and `sqlite://` a
         ledger in memory. `postgresql://user@host/database` is a database in the form that libpq reads, with
         `?schema=name` for another schema than `tallybook`; PostgresSettings have options that a URL has not.
-        `policy` limits what is accepted. `clock` returns the time as a datetime with a timezone.
-
-        Raises InvalidLedgerUrl, NotALedger, UnsupportedSchemaVersion or LedgerUnavailable.
+        `policy` limits what is accepted. `clock` returns the time as a datetime with a timezone. Raises
+        InvalidLedgerUrl, NotALedger, UnsupportedSchemaVersion or LedgerUnavailable.
         """
         store = resolve_store(url)
         with ExitStack() as stack:
@@ -142,9 +136,8 @@ class Metering:
 
         With an identifier, a retry is safe forever: the same content again returns the outcome `duplicate` and the
         first position, and other content raises DuplicateMeterEvent. Without one, each call records another event.
-        Payload values are text, int or Decimal. `timestamp` is when the usage occurred; now if None.
-
-        Raises a subclass of InvalidRequest, MeterNotFound or DuplicateMeterEvent, which names the field.
+        Payload values are text, int or Decimal. `timestamp` is when the usage occurred; now if None. Raises a subclass
+        of InvalidRequest, MeterNotFound or DuplicateMeterEvent, which names the field.
         """
         return self._usage_commands.record(
             {"event_name": event_name, "payload": payload, "identifier": identifier, "timestamp": timestamp}
@@ -328,21 +321,18 @@ class Metering:
     def catch_up(self, progress: Callable[[Progress], None] | None = None) -> int:
         """Bring the read models up to date, as each query does, and return the ledger position they have reached.
 
-        `progress` is called after each page. If the database user may not project, this waits until another process has
-        done it. Raises ProjectionStopped at an event that cannot be folded.
+        `progress` is called after each page. If the database user may not project, this waits for another process that
+        does. Raises ProjectionStopped at an event that cannot be folded.
         """
-        try:
-            return self._projector.catch_up(progress)
-        except DatabasePermissionDenied:
-            return self._fresh_read_models.catch_up()
+        return self._fresh_read_models.catch_up(progress)
 
     def run_projection(self, stop: threading.Event | None = None, *, outbox: RelayedOutbox | None = None) -> None:
         """Keep the read models up to date until `stop` is set; forever if it is None.
 
         Queries bring them up to date themselves; with a projection running they have less to do, and database users
         who may only read depend on it. Any number of processes may run one: one at a time projects, and another takes
-        over if that one ends. With an `outbox`, its rows are relayed too, so that no other process has to.
-        A lost connection is retried for a while. Raises LedgerUnavailable or ProjectionStopped.
+        over if that one ends. The rows of an `outbox` are relayed too. A lost connection is retried for a while. Raises
+        LedgerUnavailable or ProjectionStopped.
         """
         self._projection_runner.run(stop or threading.Event(), outbox)
 
@@ -357,8 +347,5 @@ class Metering:
         return self._ledger.ledger_recorder.backup(Path(file).absolute(), overwrite=overwrite, progress=progress)
 
     def key_value_store(self) -> KeyValueStore:
-        """Return the key-value store in the ledger's database, for programs that serve a ledger to others.
-
-        Its table is created if it does not exist. Raises DatabasePermissionDenied.
-        """
+        """Return the key-value store, which is created if it doesn't exist. Raises DatabasePermissionDenied."""
         return self._ledger.key_value_store()

@@ -26,7 +26,6 @@ from ...domain.meter_event import MeterEvent, MeterEventData
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf, LedgerEvent, PinnedMeter, PinnedRules, RawPage
 from ...projections.ports import EVENT_CANCELLED
-from ...projections.stored_events import decode_recorded_at
 from ..interruption import check_between, check_interruption
 from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
@@ -99,16 +98,6 @@ class Ledger(Application[str]):
     def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
         """Return the rows at the positions `first` to `last`, both included, in order."""
         return self.ledger_recorder.stored_rows(first, last)
-
-    def first_recorded_after(self, moment: int, after: int, limit: int) -> int | None:
-        """Return the position of the first event that was recorded after a moment, in microseconds since 1970 UTC.
-
-        It is searched among `limit` events after the position `after`; None is returned if there is none.
-        """
-        for position, _, state in self.read_page(after, limit):
-            if to_microseconds(decode_recorded_at(state)) > moment:
-                return position
-        return None
 
     def append_listener(self) -> AbstractContextManager[Callable[[float], None]]:
         """Listen for appended events. The value is a function that waits for one, up to a number of seconds."""

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum, auto
 
 from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
 from ...projections.ports import ReadModelReader
-from ...projections.projector import ProjectionStart, Projector
+from ...projections.projector import Progress, ProjectionStart, Projector
 from ..interruption import check_interruption
 from ..storage.ports import REBUILD_HINT, ReadModelsMissing
 
@@ -72,7 +72,16 @@ class FreshReadModels:
             else f"The read models are not under the current rules. {REBUILD_HINT}"
         )
 
-    def catch_up(self) -> int:
+    def catch_up(self, progress: Callable[[Progress], None] | None = None) -> int:
+        """Bring the read models up to date and return the position they have reached.
+
+        If the database user may not do that, wait until another process has done it.
+        """
+        with suppress(DatabasePermissionDenied):
+            return self._projector.catch_up(progress)
+        return self.reach_head()
+
+    def reach_head(self) -> int:
         """Bring the read models up to date and under the current rules, and return the position they have reached."""
         with self.session() as read_models:
             return read_models.position()

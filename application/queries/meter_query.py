@@ -12,6 +12,7 @@ from ...domain.timestamps import from_microseconds, to_iso, to_microseconds
 from ...projections.high_water_marks import MARK_INTERVAL
 from ...projections.models import AsOf, ProjectedMeter
 from ...projections.ports import ReadModelReader
+from ...projections.stored_events import decode_recorded_at
 from ...projections.usage_view import UsageView
 from ..ledger.ledger import Ledger
 from ..similar_names import meter_not_found, meter_not_found_then
@@ -177,10 +178,17 @@ class MeterQueryFactory:
             return as_of
         if read_models.latest_recorded_at() <= as_of.at:
             return AsOf(read_models.position())
-        later = self._ledger.first_recorded_after(as_of.at, read_models.last_mark_at(as_of.at), MARK_INTERVAL)
+        later = self._first_recorded_after(as_of.at, read_models.last_mark_at(as_of.at))
         if later is None:
             raise CorruptedReadModel(f"The high-water marks of the read models are wrong. {REBUILD_HINT}")
         return AsOf(later - 1)
+
+    def _first_recorded_after(self, moment: int, mark: int) -> int | None:
+        """Return the position of the first event recorded after a moment, among those up to the next mark; or None."""
+        for position, _, state in self._ledger.read_page(mark, MARK_INTERVAL):
+            if to_microseconds(decode_recorded_at(state)) > moment:
+                return position
+        return None
 
     def _payloads(self, positions: Iterable[int]) -> Mapping[int, Mapping[str, str]]:
         return {position: data.payload for position, (_, data) in self._ledger.meter_events_at(positions).items()}

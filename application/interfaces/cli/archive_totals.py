@@ -25,7 +25,7 @@ def totals(
     is needed.
     """
     from ...archives import Archive  # noqa: PLC0415
-    from ...metering import utc_now  # noqa: PLC0415 - loads the domain
+    from ...clock import utc_now  # noqa: PLC0415 - loads the domain
     from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
 
     with reported_errors(as_json=as_json):

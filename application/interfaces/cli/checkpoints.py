@@ -185,8 +185,8 @@ def verify_checkpoints(url: str, as_json: bool, checkpoints: Path, key: str | No
 @contextmanager
 def _open_service(url: str) -> Generator["CheckpointService"]:
     from ...checkpoints.service import CheckpointService  # noqa: PLC0415 - loads the domain
+    from ...clock import utc_now  # noqa: PLC0415
     from ...ledger.ledger import Ledger  # noqa: PLC0415
-    from ...metering import utc_now  # noqa: PLC0415
     from ...storage.url import resolve_store  # noqa: PLC0415
 
     require_ledger(url)

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ....domain.errors import InvalidLedgerUrl
+from ...clock import utc_now
 from ...demo_data import CUSTOMER, DAYS, METERS, DemoEvent, generate_month
-from ...metering import Metering, utc_now
+from ...metering import Metering
 from ...redaction import redact
 from ...results import Total
 from ...storage.ports import Store

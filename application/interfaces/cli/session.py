@@ -58,7 +58,7 @@ class Session:
 
         Raises UnknownTimezone, and BadParameter if an option cannot be parsed.
         """
-        from ...metering import utc_now  # noqa: PLC0415 - loads the domain
+        from ...clock import utc_now  # noqa: PLC0415 - loads the domain
         from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
 
         time_range = parse_time_range(options, now=utc_now())

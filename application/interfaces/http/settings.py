@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ....domain.errors import InvalidLedgerUrl, InvalidParameter
 from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import MICROSECONDS_PER_SECOND
-from ...metering import utc_now
+from ...clock import utc_now
 from ...redaction import validate_without_input
 from ...storage.outbox import DEFAULT_TABLE, require_table_name
 from ...storage.outbox_url import resolve_outbox

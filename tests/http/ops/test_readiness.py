@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from tallybook.application.clock import utc_now
 from tallybook.application.interfaces.http.health import ReadinessProbe
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
-from tallybook.application.metering import utc_now
 from tallybook.application.storage.key_value import KeyValueEntry
 from tallybook.application.storage.sqlite.store import SQLiteStore
 from tallybook.application.storage.url import resolve_store

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from tallybook.application import AcceptancePolicy
+from tallybook.application.clock import utc_now
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.interfaces.http.settings import WebhookSettings
 from tallybook.application.interfaces.http.webhooks.dispatcher import WebhookService
 from tallybook.application.interfaces.http.webhooks.endpoints import Endpoint, EndpointStore
-from tallybook.application.metering import utc_now
 from tallybook.application.storage.sqlite.key_value import SQLiteKeyValueStore
 from tallybook.domain.errors import LedgerUnavailable
 
