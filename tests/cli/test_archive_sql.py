@@ -102,11 +102,12 @@ def test_errors(tallybook: CommandLine) -> None:
 
 def test_the_totals_of_an_archive(tallybook: CommandLine) -> None:
     """They are those of the ledger, as JSON and as text; without an archive, the error says so."""
-    tallybook.run("archive", "export", "archive")
-    assert tallybook.run_json("archive", "totals", "tokens", "archive", *OCTOBER) == tallybook.run_json(
+    archive = tallybook.folder / "archive"
+    tallybook.run("archive", "export", archive)
+    assert tallybook.run_json("archive", "totals", "tokens", archive, *OCTOBER) == tallybook.run_json(
         "totals", "tokens", *OCTOBER
     )
-    assert tallybook.lines("archive", "totals", "tokens", "archive", *OCTOBER) == tallybook.lines(
+    assert tallybook.lines("archive", "totals", "tokens", archive, *OCTOBER) == tallybook.lines(
         "totals", "tokens", *OCTOBER
     )
-    assert tallybook.run_error("archive", "totals", "tokens", "elsewhere")[0] == "invalid_archive"
+    assert tallybook.run_error("archive", "totals", "tokens", tallybook.folder / "other")[0] == "invalid_archive"

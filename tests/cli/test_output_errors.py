@@ -21,7 +21,7 @@ CHANGES = {
     "record": ("record", "tokens", "customer=acme", "tokens=1", "--identifier", "another"),
     "record as JSON": ("record", "tokens", "customer=acme", "tokens=1", "--json"),
     "cancel": ("cancel", "tokens", "first", "--any-age"),
-    "import": ("import", "usage.csv", "--backfill"),
+    "import": ("import", "usage.csv", "--backfill", "--json"),
     "configure": ("meter", "configure", "others"),
     "close": ("period", "close", "tokens", "acme", *MARCH),
     "billing run": ("period", "run", "tokens", *MARCH),
@@ -110,6 +110,15 @@ def test_a_query_whose_output_fails_is_an_error(folder: Path, name: str, output:
     expected = "" if output == "pipe" else "tallybook: output_error: The output could not be written: "
     assert (completed.returncode, completed.stderr[: len(expected)]) == (1, expected)
     assert completed.stderr.count("\n") == (output != "pipe")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["full", "pipe"])
+def test_an_import_that_cannot_show_how_it_reads_the_file_records_nothing(folder: Path, output: str) -> None:
+    """That is shown before anything is recorded."""
+    before = head(folder)
+    assert run(folder, ("import", "usage.csv", "--backfill"), output).returncode == 1
+    assert head(folder) == before
 
 
 @pytest.mark.slow
