@@ -18,6 +18,7 @@ class _Request:
         self.meter_event = meter_event
         self.receipt: Receipt | None = None
         self.error: BaseException | None = None
+        self.is_withdrawn = False
 
     @property
     def is_done(self) -> bool:
@@ -36,46 +37,51 @@ class GroupCommit:
     def __init__(self, record_many: Callable[[Sequence[object]], Sequence[Receipt]]) -> None:
         self._record_many = record_many
         self._waiting: deque[_Request] = deque()
+        self._recording = threading.RLock()
         self._recording_thread: int | None = None
-        self._changed = threading.Condition()
 
     @property
     def waiting_count(self) -> int:
-        """The number of events that wait for the next transaction."""
+        """The number of events that wait for the next transaction, and of those that interrupted threads withdrew."""
         return len(self._waiting)
 
     def record(self, meter_event: object) -> Receipt:
         """Record a meter event. Raise the error of its transaction, if it failed."""
-        if self._recording_thread == threading.get_ident():  # a signal handler: waiting would never end
+        if self._recording_thread == threading.get_ident():  # a signal handler, in the middle of a transaction
             (receipt,) = self._record_many((meter_event,))
             return receipt
         request = _Request(meter_event)
-        with self._changed:
-            self._waiting.append(request)
-        while (group := self._next_group(request)) is not None:
-            try:
-                self._commit(group)
-            finally:
-                self._end(group)
+        self._waiting.append(request)
+        try:
+            with self._recording:
+                self._recording_thread = threading.get_ident()
+                try:
+                    while not request.is_done:  # otherwise another thread has recorded it
+                        self._commit_next_group()
+                finally:
+                    self._recording_thread = None
+        finally:
+            request.is_withdrawn = True  # if this thread was interrupted before the event was recorded
         if request.error is not None:
             raise request.error
         assert request.receipt is not None
         return request.receipt
 
-    def _next_group(self, request: _Request) -> Sequence[_Request] | None:
-        """Wait until the request is done, and return None, or until this thread has to record the returned group."""
-        with self._changed:
-            try:
-                while self._recording_thread is not None and not request.is_done:
-                    self._changed.wait()
-            except BaseException:  # the thread is interrupted: no one waits for the receipt
-                if request in self._waiting:
-                    self._waiting.remove(request)
-                raise
-            if request.is_done:
-                return None
-            self._recording_thread = threading.get_ident()
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP_EVENTS))]
+    def _commit_next_group(self) -> None:
+        group: list[_Request] = []
+        try:
+            while self._waiting and len(group) < MAX_GROUP_EVENTS:
+                if not self._waiting[0].is_withdrawn:
+                    group.append(self._waiting[0])
+                self._waiting.popleft()  # last, so that an interrupt here loses no event
+            self._commit(group)
+        finally:
+            for request in group:
+                if not request.is_done:
+                    request.error = LedgerUnavailable(
+                        "The thread that was recording this meter event with those of others was interrupted; it may "
+                        "be recorded. Record it again under the same identifier."
+                    )
 
     def _commit(self, group: Sequence[_Request]) -> None:
         try:
@@ -90,18 +96,6 @@ class GroupCommit:
             return
         for request, receipt in zip(group, receipts, strict=True):
             request.receipt = receipt
-
-    def _end(self, group: Sequence[_Request]) -> None:
-        """Let the next thread record, after all events of the group are done, or this thread was interrupted."""
-        with self._changed:
-            for request in group:
-                if not request.is_done:
-                    request.error = LedgerUnavailable(
-                        "The thread that was recording this meter event with those of others was interrupted; it may "
-                        "be recorded. Record it again under the same identifier."
-                    )
-            self._recording_thread = None
-            self._changed.notify_all()
 
 
 def may_be_caused_by_one(error: Exception) -> bool:

@@ -1,9 +1,12 @@
 """Threads that record at the same moment share one transaction, and none of them notices the others."""
 
+import random
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 
 import pytest
 from tallybook.application import Metering, Outcome, Receipt
@@ -122,6 +125,47 @@ def test_a_thread_that_is_interrupted_while_it_waits_records_nothing() -> None:
         signal.signal(signal.SIGUSR1, earlier_handler)
     assert transactions.commit.record("later").identifier == "later"
     assert transactions.groups == [[FIRST], ["later"]]
+
+
+def test_interrupts_at_any_moment_lose_and_double_nothing() -> None:
+    """The main thread is interrupted again and again; the others record on, and each acknowledged event is recorded."""
+    recorded: list[object] = []
+    acknowledged: list[str] = []
+    stop = threading.Event()
+
+    def record_many(events: Sequence[object]) -> list[Receipt]:
+        recorded.extend(events)
+        return [Receipt(str(event), 1, Outcome.ACCEPTED) for event in events]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    commit = GroupCommit(record_many)
+
+    def record_until_stopped(name: str) -> None:
+        for number in count():
+            if stop.is_set():
+                return
+            with suppress(LedgerUnavailable):  # the main thread was interrupted while it recorded this event
+                acknowledged.append(commit.record(f"{name}-{number}").identifier or "")
+
+    earlier_handler = signal.signal(signal.SIGALRM, interrupt)
+    rng = random.Random(1)
+    try:
+        with ThreadPoolExecutor() as pool:
+            threads = [pool.submit(record_until_stopped, name) for name in "abc"]
+            for number in range(200):
+                with suppress(KeyboardInterrupt):
+                    signal.setitimer(signal.ITIMER_REAL, 0.00005 + rng.random() * 0.001)
+                    record_until_stopped(f"main-{number}")
+            stop.set()
+            for thread in threads:
+                thread.result()
+    finally:
+        signal.signal(signal.SIGALRM, earlier_handler)
+    assert len(set(recorded)) == len(recorded) > 200
+    assert set(acknowledged) <= set(recorded)
+    assert commit.waiting_count == 0
 
 
 def test_a_signal_handler_records_in_the_middle_of_a_transaction() -> None:
