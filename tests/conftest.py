@@ -72,7 +72,7 @@ The tests of a file run in one process, one file after another, so that they sha
 settings.register_profile(
     "tallybook",
     deadline=None,
-    max_examples=40,
+    max_examples=30,
     derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

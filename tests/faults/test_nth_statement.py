@@ -40,7 +40,7 @@ CASES = [
 ]
 
 
-SAMPLES = {"sqlite": (6, 8, 4), "postgres": (1, 3, 2)}
+SAMPLES = {"sqlite": (4, 5, 3), "postgres": (1, 2, 2)}
 """How many of the first, middle and last statements of an operation fail by default."""
 
 

@@ -36,14 +36,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SdkServer]:
 def test_operations_with_an_access_key(server: SdkServer, tmp_path: Path, phase: str) -> None:
     """No server errors, no undocumented responses, no accepted invalid requests, no access without a key."""
     by_session = [option for name in _by_session() for option in ("--exclude-operation-id", name)]
-    _run(server, tmp_path, server.admin_key, "--phases", phase, "--max-examples", "8", *by_session)
+    _run(server, tmp_path, server.admin_key, "--phases", phase, "--max-examples", "5", *by_session)
 
 
 def test_operations_with_a_session(server: SdkServer, tmp_path: Path) -> None:
     """The same for the stream."""
     token = server.client().v2.billing.meter_event_session.create().authentication_token
     by_session = [option for name in _by_session() for option in ("--include-operation-id", name)]
-    _run(server, tmp_path, token, "--max-examples", "50", *by_session)
+    _run(server, tmp_path, token, "--max-examples", "25", *by_session)
 
 
 def _run(server: SdkServer, directory: Path, credentials: str, *options: str) -> None:
