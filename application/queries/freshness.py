@@ -105,10 +105,9 @@ class FreshReadModels:
         if read_models is None:
             return _State.BEHIND
         # Read models beyond the head belong to another ledger, unless the ledger has grown since the head was read.
-        is_behind = position < head or (position > head and position > self._projector.head())
-        has_current_rules = all(meter.is_current for meter in read_models.meters().values())
-        if is_behind:
+        if position < head or (position > head and position > self._projector.head()):
             return _State.BEHIND
+        has_current_rules = all(meter.is_current for meter in read_models.meters().values())
         return _State.CURRENT if has_current_rules else _State.OUTDATED_RULES
 
     def _update(self, state: _State, start: ProjectionStart | None) -> None:

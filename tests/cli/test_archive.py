@@ -8,21 +8,15 @@ from pathlib import Path
 import pytest
 
 from ..waiting import wait_until
+from .checkpoint_ledger import CHECKPOINTS, ledger_with_checkpoint
 from .command_line import CommandLine
-
-CHECKPOINTS = ("--checkpoints", "usage.checkpoints")
 
 
 @pytest.fixture
 def tallybook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """Return a ledger of three events with a checkpoint; the commands run in the test's folder."""
     monkeypatch.chdir(tmp_path)
-    line = CommandLine(tmp_path)
-    line.run("meter", "configure", "tokens", "--customer-key", "customer", "--value-key", "tokens")
-    for number in (2, 3):
-        line.run("record", "tokens", "customer=acme", f"tokens={number}", "--identifier", f"req-{number}")
-    line.run("checkpoint", "create", *CHECKPOINTS)
-    return line
+    return ledger_with_checkpoint(tmp_path)
 
 
 def test_a_ledger_is_exported_and_verified(tallybook: CommandLine) -> None:

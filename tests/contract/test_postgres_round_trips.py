@@ -49,6 +49,14 @@ class RoundTrips:
         call()
         return self._count
 
+    def least(self, call: Callable[[], object], before: Callable[[], object] = lambda: None) -> int:
+        """Return the least number of round trips of three calls: the proxy may receive one request in two parts."""
+        counts: list[int] = []
+        for _ in range(3):
+            before()
+            counts.append(self.of(call))
+        return min(counts)
+
     def _observe_request(self, sent: bytes) -> None:
         """Count what is sent after a response, but for the ROLLBACK that ends a read session: nothing waits for it."""
         if not self._is_waiting and not sent.endswith(b"ROLLBACK\0"):
@@ -87,7 +95,7 @@ QUERIES: dict[str, Callable[[Metering], object]] = {
 def test_a_query_takes_few_round_trips(server: Server) -> None:
     """One for the state, one or two for the rows, and one for what the ledger has of explained events."""
     with open_ledger(server, "round_trips") as ledger:
-        counted = {name: ledger.of(lambda query=query: query(ledger.metering)) for name, query in QUERIES.items()}
+        counted = {name: ledger.least(lambda query=query: query(ledger.metering)) for name, query in QUERIES.items()}
         assert counted == {"total": 2, "total in Berlin": 2, "totals": 2, "summaries": 3, "explain": 3}
 
 
@@ -95,9 +103,9 @@ def test_a_total_after_one_event_takes_few_round_trips(server: Server) -> None:
     """A quota check: record, then read the total."""
     with open_ledger(server, "round_trips_after_an_event") as ledger:
         recorded = ledger.of(ledger.record)
-        counted = dict.fromkeys(QUERIES, 0)
-        for name, query in QUERIES.items():
-            counted[name] = ledger.of(lambda query=query: query(ledger.metering))
-            ledger.record()
+        counted = {
+            name: ledger.least(lambda query=query: query(ledger.metering), before=ledger.record)
+            for name, query in QUERIES.items()
+        }
         assert recorded == 4
         assert counted == {"total": 9, "total in Berlin": 9, "totals": 9, "summaries": 10, "explain": 10}

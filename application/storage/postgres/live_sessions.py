@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from psycopg import Cursor
@@ -118,6 +118,7 @@ class LiveSessions:
         self._tracking = tracking
         self._cache = ReadCache()
         self._generation: int | None = None
+        self._open_sql = lru_cache(maxsize=4)(self._compose_open_sql)
 
     def expect(self, generation: int | None) -> None:
         """Open sessions of this generation from now on; None if it isn't known which one is live."""
@@ -141,7 +142,7 @@ class LiveSessions:
             self.expect(None)
         return read_models
 
-    def _open_sql(self, mode: TransactionMode, generation: int) -> str:
+    def _compose_open_sql(self, mode: TransactionMode, generation: int) -> str:
         ledger, names = self._datastore.settings.schema_name, generation_tables(generation)
         select_state = self._datastore.format_sql(_SELECT_STATE, ledger=ledger, customers=names["customers"])
         locks = [lock_tables_sql(self._datastore, generation)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import TypeVar
 
 from psycopg.errors import DivisionByZero
@@ -27,6 +28,10 @@ class ReadModelDatastore(PostgresDatastore):
     that uses the view. In a read transaction, which is read-only, such a function can change nothing.
     """
 
+    @cached_property
+    def _fail_if_untrusted(self) -> str:
+        return SQL(_FAIL_IF_UNTRUSTED).format(self.schema).as_string()
+
     @contextmanager
     def prepared_transaction(
         self,
@@ -37,7 +42,7 @@ class ReadModelDatastore(PostgresDatastore):
     ) -> Generator[Result]:
         """Start a transaction and yield the result of `prepare`. Raise DatabasePermissionDenied before a write."""
         if mode == "write":  # in the same round trip as BEGIN, before anything that may call a function of the owner
-            begin_sql = f"{SQL(_FAIL_IF_UNTRUSTED).format(self.schema).as_string()}; {begin_sql}"
+            begin_sql = f"{self._fail_if_untrusted}; {begin_sql}"
         with ExitStack() as transaction:
             try:
                 result = transaction.enter_context(super().prepared_transaction(mode, prepare, begin_sql, end_sql))
