@@ -11,77 +11,27 @@ from types import TracebackType
 from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
-from ..projections.projector import Progress, Projector, reset_if_other_ledger
-from .archive.service import ArchiveService
-from .checkpoints.service import CheckpointService
+from ..projections.projector import Progress
 from .clock import utc_now
-from .commands.access_keys import AccessKeyCommands
-from .commands.bulk_cancellations import BulkCancellationCommands
-from .commands.derived_meters import DerivedMeterCommands
-from .commands.generations import GenerationCommands
-from .commands.imports import ImportCommands
-from .commands.meters import MeterCommands
-from .commands.periods import PeriodCommands
-from .commands.rules import GenerationPromoter, RuleCommands
-from .commands.usage import AttachToReceipts, UsageCommands
+from .commands.usage import AttachToReceipts
 from .ledger.ledger import Ledger
-from .queries.comparison import GenerationComparison
+from .metering_parts import MeteringParts
 from .queries.dimension_query import Where
-from .queries.events import EventQueries
-from .queries.explanations import ExplanationQueries
-from .queries.freshness import FreshReadModels
-from .queries.meter_query import MeterQueryFactory
-from .queries.sql import SqlQueries
-from .queries.totals import TotalQueries
-from .queries.verification import Verification, Verifier
-from .read_models.generations import Generations
-from .read_models.projection_runner import ProjectionRunner, RelayedOutbox
-from .read_models.worker_pool import WORKER_PROCESSES
+from .queries.verification import Verification
+from .read_models.projection_runner import RelayedOutbox
 from .results import Backup, Explanation, ExplanationStream, MeterEventView, Receipt, Receipts, Total
 from .storage.key_value import KeyValueStore
-from .storage.ports import GenerationStore
 from .storage.postgres.settings import PostgresSettings
 from .storage.url import resolve_store
 
 
-class Metering:
+class Metering(MeteringParts):
     """A usage ledger: record and cancel meter events, and query totals. Open one with `Metering.open`.
 
     The everyday calls are methods; the others are grouped in `meters`, `periods`, `cancellations`, `imports`,
     `rules`, `generations`, `sql`, `access_keys`, `checkpoints` and `archive`. An instance may be shared between
     threads, and any number of processes may open the same ledger. Every error is a `TallybookError` with a code.
     """
-
-    def __init__(
-        self, ledger: Ledger, read_models: GenerationStore, policy: AcceptancePolicy, clock: Callable[[], datetime]
-    ) -> None:
-        self.clock = clock
-        self._ledger = ledger
-        self._read_models = read_models
-        reset_if_other_ledger(ledger, read_models)
-        self._projector = Projector(ledger, read_models, workers=WORKER_PROCESSES)
-        self._generations = Generations(ledger, read_models)
-        self._usage_commands = UsageCommands(ledger, policy, clock)
-        self._fresh_read_models = FreshReadModels(self._projector, self._generations.switch_to_current_rules)
-        meter_queries = MeterQueryFactory(ledger, self._fresh_read_models)
-        self._total_queries = TotalQueries(ledger, meter_queries, self._projector)
-        self.sql = SqlQueries(ledger, meter_queries)
-        self._event_queries = EventQueries(ledger, meter_queries)
-        self._explanations = ExplanationQueries(ledger, meter_queries)
-        self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.reach_head)
-        self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)
-        derived_meters = DerivedMeterCommands(ledger, self._generations, clock)
-        self.meters = MeterCommands(ledger, derived_meters, meter_queries, clock)
-        self.periods = PeriodCommands(ledger, meter_queries, policy, clock)
-        promoter = GenerationPromoter(ledger, self._generations, clock)
-        self.rules = RuleCommands(ledger, self._generations, promoter)
-        comparison = GenerationComparison(self._generations, self._projector, meter_queries)
-        self.generations = GenerationCommands(ledger, self._generations, promoter, comparison)
-        self.cancellations = BulkCancellationCommands(ledger, meter_queries, policy, clock)
-        self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
-        self.access_keys = AccessKeyCommands(ledger, clock)
-        self.checkpoints = CheckpointService(ledger, clock)
-        self.archive = ArchiveService(ledger)
 
     @classmethod
     def open(
