@@ -11,6 +11,7 @@ from tallybook.application.storage.url import resolve_store
 
 from ..postgres import Database
 from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile
+from .recorded_postgres import record_29_events
 from .stores import Store
 
 PERSISTENT_STORES: Mapping[str, str] = {"sqlite file": "file_store", "postgresql": "postgres_store"}
@@ -46,6 +47,13 @@ def file_store(tmp_path: Path) -> SQLiteFile:
 def postgres_store(postgres: Database) -> PostgresSchema:
     """Return a schema of a PostgreSQL database."""
     return PostgresSchema.create(postgres)
+
+
+@pytest.fixture
+def recorded_store(postgres_store: PostgresSchema) -> PostgresSchema:
+    """Return a schema of a PostgreSQL database with 29 events."""
+    record_29_events(postgres_store)
+    return postgres_store
 
 
 @pytest.fixture

@@ -4,8 +4,10 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from tallybook.application import Explanation, Metering, Receipt, Total
+from tallybook.application.ledger.ledger import Ledger
 from tallybook.domain.meter_event import MeterEventData
-from tallybook.projections.ports import ReadModelStore, TableRow
+from tallybook.projections.ports import ReadModelStore, ResettableReadModelStore, TableRow
+from tallybook.projections.projector import Projector
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 END = datetime(2026, 11, 1, tzinfo=UTC)
@@ -69,6 +71,13 @@ def read_model_rows(read_models: ReadModelStore) -> tuple[int, Contents]:
     """Return the position and all rows of a generation, or of the live one if `read_models` has several."""
     with read_models.read_session() as rows:
         return rows.position(), {table: list(rows.table_rows(table)) for table in rows.table_names()}
+
+
+def fold_from_start(ledger: Ledger, views: ResettableReadModelStore, page_size: int) -> tuple[int, Contents]:
+    """Return the position and rows of the read models after a fold from the start."""
+    views.reset()
+    Projector(ledger, views, page_size).catch_up()
+    return read_model_rows(views)
 
 
 def meter_event_data(number: int = 1) -> MeterEventData:

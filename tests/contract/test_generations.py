@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import pytest
@@ -10,12 +10,11 @@ from tallybook.application import Metering, Progress, TallybookError
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.read_models.generations import Generations
 from tallybook.application.storage.ports import GenerationStore
-from tallybook.domain.errors import IncompatibleRules
-from tallybook.projections.models import Generation
 from tallybook.projections.projector import Projector
 
 from .histories import END, METERS, START, Contents, query_results, random_event, read_model_rows, record_history
 from .persistent_stores import PersistentStore
+from .rule_changes import COMPLETE_PAYLOAD, before_rules_change, incomplete_event
 from .stores import NOW, Store
 
 ALL_TIME = NOW.replace(year=2000), NOW.replace(year=2100)
@@ -200,226 +199,6 @@ def test_a_rename_during_a_promotion_is_preserved(store: Store, monkeypatch: pyt
         metering.generations.promote(candidate, reason="by calls")
         meter = metering.meters.get("tokens")
         assert (meter.display_name, meter.formula, meter.revision) == ("Tokens sold", "count", 2)
-
-
-def before_rules_change(metering: Metering, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
-    """Run an action once, directly before a promotion locks the ledger to change rules."""
-    ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
-    exclusive, once = ledger.exclusive, iter([action])
-
-    def run_then_call() -> object:
-        for pending_action in once:
-            pending_action()
-        return exclusive()
-
-    monkeypatch.setattr(ledger, "exclusive", run_then_call)
-
-
-COMPLETE_PAYLOAD = {"customer": "acme", "value": "1", "tokens": "7", "region": "eu"}
-BY_REGION = {"jobs": {"dimension_keys": ["region", "plan"]}, "tokens": {"value_key": "tokens"}}
-
-
-def incomplete_event(number: int, payload: dict[str, str], event_name: str = "tokens") -> dict[str, object]:
-    """Return a meter event whose payload is incompatible with some rules."""
-    return {"event_name": event_name, "identifier": f"poor-{number}", "payload": payload, "timestamp": START}
-
-
-def test_payloads_incompatible_with_the_new_rules_stop_the_rebuild_and_are_listed(store: Store) -> None:
-    """The error lists the events of all changed meters with identifier and code; nothing is changed."""
-    with store.metering() as metering:
-        record_history(metering, 0)
-        metering.record_many(
-            [
-                incomplete_event(0, COMPLETE_PAYLOAD),
-                incomplete_event(1, COMPLETE_PAYLOAD | {"tokens": "many"}),
-                incomplete_event(2, {"customer": "acme", "value": "1"}),
-                incomplete_event(3, {"customer": "acme", "value": "1"}, "seats"),
-                incomplete_event(4, COMPLETE_PAYLOAD, "jobs"),
-                incomplete_event(5, COMPLETE_PAYLOAD | {"plan": "free"}, "jobs"),
-            ]
-        )
-        metering.cancel("tokens", "poor-1")
-        before = query_results(metering), metering.generations.list(), metering.meters.list()
-        for build in (
-            lambda: metering.generations.rebuild(rules=BY_REGION),
-            lambda: metering.generations.rebuild(rules=BY_REGION),
-        ):
-            with pytest.raises(IncompatibleRules) as exc_info:
-                build()
-            assert [(entry.identifier, entry.event_name, entry.code) for entry in exc_info.value.events] == [
-                ("poor-1", "tokens", "payload_invalid_value"),
-                ("poor-2", "tokens", "payload_no_value_defined"),
-                ("poor-4", "jobs", "missing_dimension_payload_keys"),
-            ]
-            assert exc_info.value.count == 3
-            assert (query_results(metering), metering.generations.list(), metering.meters.list()) == before
-        with pytest.raises(IncompatibleRules, match="can't read 2"):
-            metering.rules.change("tokens", BY_REGION["tokens"], reason="by tokens")
-        assert (query_results(metering), metering.generations.list(), metering.meters.list()) == before
-
-
-def test_the_first_thousand_incompatible_events_are_listed_and_all_are_counted(store: Store) -> None:
-    """The error has the exact count."""
-    with store.metering() as metering:
-        record_history(metering, 0)
-        metering.record_many([incomplete_event(number, {"customer": "acme", "value": "1"}) for number in range(1_203)])
-        with pytest.raises(IncompatibleRules) as exc_info:
-            metering.generations.rebuild(rules=BY_REGION)
-        assert (len(exc_info.value.events), exc_info.value.count) == (1_000, 1_203)
-
-
-@pytest.mark.parametrize("operation", ["promote", "diff"])
-def test_an_incompatible_event_recorded_after_the_rebuild_is_listed_too(store: Store, operation: str) -> None:
-    """Promoting or comparing a candidate with an incompatible event raises the same error as a rebuild."""
-    with store.metering() as metering:
-        record_history(metering, 0)
-        metering.record_many([incomplete_event(0, COMPLETE_PAYLOAD)])
-        candidate = metering.generations.rebuild(rules=BY_REGION).number
-        metering.record_many(
-            [incomplete_event(1, {"customer": "acme", "value": "1"}), incomplete_event(2, COMPLETE_PAYLOAD)]
-        )
-        before = query_results(metering)
-        with pytest.raises(IncompatibleRules) as exc_info:
-            metering.generations.promote(
-                candidate, reason="by tokens"
-            ) if operation == "promote" else metering.generations.diff(candidate)
-        assert [item.identifier for item in exc_info.value.events] == ["poor-1"]
-        assert [(item.number, item.state) for item in metering.generations.list()] == [(1, "live")]
-        assert (metering.meters.get("tokens").revision, query_results(metering)) == (1, before)
-
-
-def test_an_incompatible_event_recorded_during_the_rule_change_is_listed_too(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The event is recorded after the candidate caught up and before the ledger is locked. No rules are changed."""
-    with store.metering() as metering, store.metering() as other:
-        record_history(metering, 0)
-        candidate = metering.generations.rebuild(rules=BY_REGION).number
-        before_rules_change(
-            metering, monkeypatch, lambda: other.record_many([incomplete_event(1, {"customer": "acme", "value": "1"})])
-        )
-        with pytest.raises(IncompatibleRules, match="poor-1"):
-            metering.generations.promote(candidate, reason="by tokens")
-        assert (metering.meters.get("tokens").revision, metering.meters.get("jobs").revision) == (1, 1)
-        assert metering.total("tokens", "acme", START, END).sum == 1
-        assert metering.verify().is_equal
-
-
-def test_a_meter_event_validated_under_old_rules_is_validated_again_after_a_change(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """If rules change between the validation and the storing of a batch, events incompatible with the new rules are
-    rejected, and the others are recorded under the new rules."""
-    with store.metering() as metering, store.metering() as other:
-        record_history(metering, 0)
-        candidate = other.generations.rebuild(rules=BY_REGION).number
-        ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
-        append_uses = ledger.append_meter_events
-        once = iter([lambda: other.generations.promote(candidate, reason="by tokens")])
-
-        def run_then_call(*decided: object) -> object:
-            for pending_action in once:
-                pending_action()
-            return append_uses(*decided)  # pyright: ignore[reportArgumentType]
-
-        monkeypatch.setattr(ledger, "append_meter_events", run_then_call)
-        receipts = metering.record_many(
-            [incomplete_event(0, COMPLETE_PAYLOAD), incomplete_event(1, {"customer": "acme", "value": "1"})]
-        )
-        assert [(receipt.outcome, receipt.error and receipt.error.code) for receipt in receipts] == [
-            ("accepted", None), ("rejected", "payload_no_value_defined"),
-        ]  # fmt: skip
-        assert metering.total("tokens", "acme", START, END).sum == 7
-        assert metering.verify().is_equal
-
-
-class SimulatedCrash(BaseException):
-    """The process ends."""
-
-
-def call_original(catch_up: Callable[[Generation], int], generation: Generation) -> int:
-    """Call the original method."""
-    return catch_up(generation)
-
-
-@pytest.fixture(params=["rule change", "last catch-up"])
-def interrupted_promotion(store: Store, request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Return a ledger in which a promotion changed the rules and crashed before it made the candidate live."""
-    with store.metering() as keep_open, store.metering() as metering:
-        record_history(keep_open, 60)
-        candidate = metering.generations.rebuild(rules={"tokens": {"formula": "last", "event_time_window": "day"}})
-        working = metering._generations  # pyright: ignore[reportPrivateUsage]
-
-        def cut(*_: object) -> int:
-            raise SimulatedCrash
-
-        with pytest.MonkeyPatch.context() as patch:
-            if request.param == "rule change":
-                catch_up, calls = working.catch_up, iter([call_original, cut])
-
-                def next_catch_up(generation: Generation) -> int:
-                    return next(calls)(catch_up, generation)
-
-                patch.setattr(working, "catch_up", next_catch_up)
-            patch.setattr(working.views, "make_live", cut)
-            with pytest.raises(SimulatedCrash):
-                metering.generations.promote(candidate.number, reason="billed by day")
-        yield store
-
-
-def test_an_interrupted_promotion_is_completed_by_the_next_query(interrupted_promotion: Store) -> None:
-    """After the rule change is stored, all results are under the new rules, in every process."""
-    with interrupted_promotion.metering() as metering, interrupted_promotion.metering() as other:
-        assert metering.meters.get("tokens").revision == 2
-        explained = metering.explain("tokens", None, START, END)
-        assert (explained.formula, explained.event_time_window, explained.revision) == ("last", "day", 2)
-        assert [(generation.number, generation.state) for generation in other.generations.list()] == [
-            (1, "retired"),
-            (2, "live"),
-        ]
-        assert query_results(other) == query_results(metering)
-        assert metering.verify().is_equal
-        before = explained.position - 1
-        assert metering.explain("tokens", None, START, END, as_of=before).formula == "sum"
-        other.generations.promote(1, reason="back")
-        assert metering.explain("tokens", None, START, END).formula == "sum"
-
-
-@pytest.mark.parametrize("operation", ["total", "verify", "diff", "rebuild", "promote"])
-def test_the_first_query_after_an_interrupted_promotion_uses_the_rules_in_force(
-    interrupted_promotion: Store, operation: str
-) -> None:
-    """No operation uses a live generation whose rules are older than those of the ledger."""
-    with interrupted_promotion.metering() as metering:
-        match operation:
-            case "total":
-                metering.total("tokens", "acme", START, END)
-            case "verify":
-                assert metering.verify().is_equal
-            case "diff":
-                assert metering.generations.diff(2).differences == ()
-            case "rebuild":
-                metering.generations.rebuild()
-            case _:
-                assert metering.generations.promote(2).state == "live"
-        assert metering.explain("tokens", None, START, END).revision == 2
-        assert metering.verify().is_equal
-
-
-def test_a_query_between_rule_change_and_switch_waits_for_the_promotion(interrupted_promotion: Store) -> None:
-    """A query completes only interrupted promotions; while one is running, it waits for it."""
-    with interrupted_promotion.metering() as metering, interrupted_promotion.components() as (_, views):
-        revisions: list[int] = []
-        query_thread = threading.Thread(
-            target=lambda: revisions.append(metering.explain("tokens", None, START, END).revision)
-        )
-        with views.generation_lock("promoting generation 2"):
-            query_thread.start()
-            query_thread.join(0.3)
-            assert query_thread.is_alive()
-            views.make_live(2, {})
-        query_thread.join()
-        assert revisions == [2]
 
 
 def test_read_models_rebuilt_after_a_rule_change_give_the_same_results(persistent_store: PersistentStore) -> None:

@@ -7,11 +7,8 @@ from itertools import count
 from typing import Any, cast
 
 import pytest
-from tallybook.application import Metering
-from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.sql_writer import SqlReadModels
 from tallybook.domain import Formula, Rules
-from tallybook.domain.errors import ProjectionStopped
 from tallybook.domain.schedule import ALWAYS, RulesPart
 from tallybook.projections import Progress
 from tallybook.projections.models import PinnedMeter
@@ -20,12 +17,11 @@ from tallybook.projections.ports import (
     ReadModelReader,
     ReadModelStore,
     ReadModelWriter,
-    ResettableReadModelStore,
 )
 from tallybook.projections.projector import Projector
 
-from .histories import METERS, Contents, query_results, read_model_rows, record_history
-from .persistent_stores import PersistentStore, PostgresSchema, Step
+from .histories import fold_from_start, read_model_rows, record_history
+from .persistent_stores import PersistentStore
 from .stores import NOW, Store
 
 LOCK_TIMEOUT_SECONDS = 0.3
@@ -129,7 +125,7 @@ def test_alternating_projectors_apply_no_page_twice(store: Store) -> None:
     with store.metering() as metering:
         record_history(metering)
         with store.components() as (ledger, views):
-            expected = _folded(ledger, views, 10_000)
+            expected = fold_from_start(ledger, views, 10_000)
             store.reset_read_models()
             turn_numbers = count()
 
@@ -173,7 +169,7 @@ def test_a_page_applied_by_another_projector_is_not_applied_again(persistent_sto
     with persistent_store.metering() as metering:
         record_history(metering)
         with persistent_store.components() as (ledger, views), persistent_store.components() as (_, others):
-            expected = _folded(ledger, views, 10_000)
+            expected = fold_from_start(ledger, views, 10_000)
             for page_size in (5, 40, 10_000):
                 views.reset()
                 overtaken = OvertakenReadModels(views, lambda: Projector(ledger, others, 7).catch_up(until=21))
@@ -206,9 +202,9 @@ def test_rows_of_every_page_size_are_equal(store: Store) -> None:
     with store.metering() as metering:
         record_history(metering, 60)
         with store.components() as (ledger, views):
-            expected = _folded(ledger, views, 10_000)
+            expected = fold_from_start(ledger, views, 10_000)
             for page_size in (1, 2, 3, 7, 10, 11, 50, ledger.head() - 1, ledger.head()):
-                assert _folded(ledger, views, page_size) == expected, f"page size {page_size}"
+                assert fold_from_start(ledger, views, page_size) == expected, f"page size {page_size}"
 
 
 def test_a_page_with_many_cancellations_is_split(store: Store) -> None:
@@ -216,7 +212,7 @@ def test_a_page_with_many_cancellations_is_split(store: Store) -> None:
     with store.metering() as metering:
         record_history(metering, 60)
         with store.components() as (ledger, views):
-            expected = _folded(ledger, views, 10_000)
+            expected = fold_from_start(ledger, views, 10_000)
             views.reset()
             reached: list[int] = []
             Projector(ledger, views, max_cancellations=2).catch_up(lambda page: reached.append(page.position))
@@ -230,7 +226,7 @@ def test_read_models_reset_meanwhile_are_folded_from_the_start(store: Store) -> 
     with store.metering() as metering:
         record_history(metering, 60)
         with store.components() as (ledger, views):
-            expected = _folded(ledger, views, 10_000)
+            expected = fold_from_start(ledger, views, 10_000)
             pages: list[Progress] = []
 
             def reset(page: Progress) -> None:
@@ -259,126 +255,6 @@ def test_catching_up_folds_to_the_head_as_of_the_call(store: Store) -> None:
             later_progress: list[Progress] = []
             assert Projector(ledger, views).catch_up(later_progress.append) == reached
             assert later_progress == []
-
-
-INVALID_EVENTS = {
-    "not JSON": ("UsageRecorded", b"{"),
-    "a missing field": ("UsageRecorded", b'{"event_name":"tokens"}'),
-    "an unknown meter": (
-        "UsageRecorded",
-        (
-            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"nothing","payload":{"customer":"acme","value":"1"},'
-            b'"occurred_at":"2026-10-01T00:00:00Z"}'
-        ),
-    ),
-    "not a number": (
-        "UsageRecorded",
-        (
-            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1e3"},'
-            b'"occurred_at":"2026-10-01T00:00:00Z"}'
-        ),
-    ),
-    "not UTF-8": ("UsageRecorded", b'{"event_name":"\xff"}'),
-    "an unknown topic": ("UsageDoubled", b"{}"),
-    "a cancellation of an unknown event": (
-        "EventCancelled",
-        (
-            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1"},'
-            b'"occurred_at":"2026-10-01T00:00:00Z","recorded_position":1,"reason":null,"by":null}'
-        ),
-    ),
-    "a cancellation under another meter": (
-        "EventCancelled",
-        (
-            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"seats","payload":{"customer":"acme","value":"1"},'
-            b'"occurred_at":"2026-10-01T00:00:00Z","recorded_position":1,"reason":null,"by":null}'
-        ),
-    ),
-    "a time without an offset": (
-        "UsageRecorded",
-        (
-            b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","payload":{"customer":"acme","value":"1"},'
-            b'"occurred_at":"2026-10-01T00:00:00"}'
-        ),
-    ),
-    "an existing meter": (
-        "Configured",
-        b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","display_name":"tokens","rules":{"formula":"last"}}',
-    ),
-    "a meter without rules": ("Configured", b'{"event_name":"strange"}'),
-}
-
-
-@pytest.mark.parametrize("invalid_event", INVALID_EVENTS)
-def test_the_projector_stops_at_an_event_that_cannot_be_folded(store: Store, invalid_event: str) -> None:
-    """The error has the position and the cause. All earlier events are folded, and the event is never skipped."""
-    page_size = (1, 10, 10_000)[list(INVALID_EVENTS).index(invalid_event) % 3]
-    with store.metering() as metering:
-        record_history(metering, 10)
-        with store.components() as (ledger, views):
-            expected = _folded(ledger, views, page_size)
-            good = ledger.head()
-            _store_invalid_event(store, ledger, invalid_event)
-            metering.record_many([{"event_name": "tokens", "payload": {"customer": "acme", "value": "1"}}] * 3)
-            for _ in range(2):
-                with pytest.raises(ProjectionStopped, match=f"position {good + 1}") as stopped:
-                    Projector(ledger, views, page_size).catch_up()
-                assert (stopped.value.position, stopped.value.code) == (good + 1, "projection_stopped")
-                assert read_model_rows(views) == expected
-            store.reset_read_models()
-            with pytest.raises(ProjectionStopped, match=f"position {good + 1}"):
-                Projector(ledger, views, page_size).catch_up()
-            assert read_model_rows(views) == expected
-
-
-@pytest.mark.parametrize(
-    "invalid_event",
-    [
-        ("a cancellation of an unknown event", "not JSON"),
-        ("a cancellation under another meter", "a cancellation of an unknown event"),
-    ],
-)
-def test_the_first_of_two_invalid_events_in_a_page_is_reported(store: Store, invalid_event: tuple[str, str]) -> None:
-    """All events before it are folded, whether decoding or counting an event fails."""
-    with store.metering() as metering:
-        record_history(metering, 20)
-        with store.components() as (ledger, views):
-            expected = _folded(ledger, views, 10_000)
-            good = ledger.head()
-            for event in invalid_event:
-                _store_invalid_event(store, ledger, event)
-            store.reset_read_models()
-            with pytest.raises(ProjectionStopped) as stopped:
-                Projector(ledger, views).catch_up()
-            assert stopped.value.position == good + 1
-            assert read_model_rows(views) == expected
-
-
-def test_a_query_reports_where_the_projection_stopped(metering: Metering, store: Store) -> None:
-    """A query after an invalid event raises an error with its position, and never returns outdated results."""
-    record_history(metering, 10)
-    assert set(query_results(metering)) == set(METERS)
-    with store.components() as (ledger, _):
-        _store_invalid_event(store, ledger, "not JSON")
-        with pytest.raises(ProjectionStopped, match=f"position {ledger.head()}"):
-            query_results(metering)
-
-
-def _folded(ledger: Ledger, views: ResettableReadModelStore, page_size: int) -> tuple[int, Contents]:
-    """Return the position and rows of the read models after a fold from the start."""
-    views.reset()
-    Projector(ledger, views, page_size).catch_up()
-    return read_model_rows(views)
-
-
-def _store_invalid_event(store: Store, ledger: Ledger, invalid_event: str) -> None:
-    """Store an invalid event without the application, as corruption or a newer version would."""
-    row = (f"event/bad {invalid_event}", 1, *INVALID_EVENTS[invalid_event])
-    if isinstance(store, PostgresSchema):  # its triggers reject unknown topics
-        insert = "INSERT INTO stored_events SELECT max(position) + 1, ?, ?, ?, ? FROM stored_events"
-        store.execute("ledger", *store.without_triggers(Step(insert, row)))
-    else:
-        ledger.ledger_recorder.insert_rows([row])
 
 
 @pytest.mark.parametrize("window", [None, "hour"])

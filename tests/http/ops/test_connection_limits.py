@@ -264,5 +264,6 @@ def test_rejected_requests_are_logged_and_counted(tmp_path: Path) -> None:
     """Also if they were never parsed."""
     with serve(f"sqlite:///{tmp_path}/ledger.db", TALLYBOOK_MAX_HEADERS="10") as limited_server:
         send_and_close(limited_server, get_request("/livez", *(f"A{n}: x" for n in range(20))))
+        limited_server.stop()
         (line,) = limited_server.log
         assert (line["status"], line["path"], line["client"]) == (431, "", "127.0.0.1")

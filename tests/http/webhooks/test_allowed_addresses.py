@@ -178,6 +178,7 @@ def test_a_server_delivers_nothing_to_a_private_address_by_default(ledger_url: s
         new_endpoint(client, receiver)
         new_meter(client)
         wait_until(lambda: 'outcome="failed"} 2.0' in server.get("/metrics", key).text)
+        server.stop()
         (message,) = [line["message"] for line in server.log if line.get("level") == "warning"]
         assert "127.0.0.1" in str(message)
         assert "TALLYBOOK_WEBHOOKS__ALLOWED_NETWORKS" in str(message)
