@@ -20,7 +20,7 @@ import pytest
 from eventsourcing.persistence import ConnectionUnavailableError
 from tallybook.application.storage.sqlite.connection import Datastore
 from tallybook.application.storage.sqlite.event_recorder import open_ledger_datastore
-from tallybook.application.storage.sqlite.pool import Connection, DatabaseConnection
+from tallybook.application.storage.sqlite.pool import ABANDONED_SECONDS, Connection, DatabaseConnection
 from tallybook.domain.errors import LedgerUnavailable
 
 MAX_CONNECTIONS = 15
@@ -46,7 +46,9 @@ def interrupt(*_: object, **__: object) -> None:
 @pytest.fixture(params=["file", "memory"])
 def datastore(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Datastore]:
     """Return the database of a ledger, with one connection that is not in use."""
-    database = str(tmp_path / "usage.db") if request.param == "file" else "file:interrupts?mode=memory&cache=shared"
+    database = (
+        str(tmp_path / "usage.db") if request.param == "file" else f"file:{tmp_path.name}?mode=memory&cache=shared"
+    )
     with closing(open_ledger_datastore(database)) as datastore:
         append_event(datastore, 1)
         yield datastore
@@ -193,4 +195,23 @@ def test_an_interrupt_at_any_line_of_the_librarys_pool_leaves_the_place_to_other
                 assert another_thread.submit(count_events, datastore, commit=writes).result() == 1, line_number
         assert datastore.pool.num_in_use == 0
     assert line_number > 10
+    require_free(datastore)
+
+
+def test_a_connection_that_nobody_has_any_more_is_taken_back(datastore: Datastore) -> None:
+    """An interrupt between two steps of a borrower can lose it."""
+    connection = datastore.pool.get_connection(is_writer=True)
+    del connection
+    with ThreadPoolExecutor(1) as another_thread:
+        assert another_thread.submit(count_events, datastore, commit=True).result() == 1
+    require_free(datastore)
+
+
+def test_a_connection_that_a_caller_has_is_not_taken_back(datastore: Datastore) -> None:
+    """A waiting writer times out, however long the caller doesn't use it."""
+    connection = datastore.pool.get_connection(is_writer=True)
+    datastore.pool.pool_timeout = 2 * ABANDONED_SECONDS
+    with ThreadPoolExecutor(1) as another_thread, pytest.raises(LedgerUnavailable, match="came free"):
+        another_thread.submit(count_events, datastore, commit=True).result()
+    datastore.pool.put_connection(connection)
     require_free(datastore)

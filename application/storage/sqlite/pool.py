@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -17,6 +18,9 @@ from ..ports import LEDGER_CLOSED
 from .database_files import OpenFiles, replaced_error
 from .errors import translate_errors
 from .fork_hooks import register_pool
+
+ABANDONED_SECONDS = 0.25
+"""How long a caller waits for a connection before it looks for abandoned ones."""
 
 
 class DatabaseConnection(sqlite3.Connection):
@@ -108,7 +112,8 @@ class ConnectionPool(SQLiteConnectionPool):
 
     An interrupt, such as Ctrl-C, can be raised at any step of the library's pool (9.5.6), which then holds a lock, a
     slot or a connection for ever. So callers take turns to borrow, and a call that fails releases, before its turn
-    ends, what was taken and is not lent.
+    ends, what was taken and is not lent. An interrupt between two steps of a borrower can leave a connection lent that
+    nobody has any more: a caller who waits takes it back.
     """
 
     def __init__(
@@ -120,7 +125,7 @@ class ConnectionPool(SQLiteConnectionPool):
         self._connect = connect
         self._turn = threading.RLock()  # unlike a semaphore it knows its owner, also after an interrupt
         self._get_semaphore = self._turn  # pyright: ignore[reportAttributeAccessIssue] - it is acquired and released
-        self._lent: dict[int, SQLiteConnection] = {}
+        self._lent: dict[int, Connection] = {}
         register_pool(self)
 
     @staticmethod
@@ -128,7 +133,7 @@ class ConnectionPool(SQLiteConnectionPool):
         """Return whether the database is in memory: then its name is a URI. Files are absolute paths."""
         return db_name.startswith("file:")
 
-    def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> SQLiteConnection:
+    def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> Connection:
         """Return a connection to read, or the only connection to write.
 
         Raise LedgerUnavailable if a file of a ledger was removed or replaced, and the library's
@@ -155,7 +160,15 @@ class ConnectionPool(SQLiteConnectionPool):
     def _borrow(self, deadline: float, is_writer: bool | None) -> Connection:
         """Return a connection to the current files."""
         while True:
-            connection = super().get_connection(_seconds_until(deadline), is_writer=is_writer)
+            try:
+                connection = super().get_connection(
+                    min(_seconds_until(deadline), ABANDONED_SECONDS), is_writer=is_writer
+                )
+            except ConnectionUnavailableError:
+                if not _seconds_until(deadline):
+                    raise
+                self._take_back_abandoned()
+                continue
             assert isinstance(connection, Connection)
             replaced_path = connection.find_replaced_file(for_writing=is_writer is True)
             if replaced_path is None:
@@ -184,13 +197,24 @@ class ConnectionPool(SQLiteConnectionPool):
                 self._writer_lock.release()
             self._put_condition.notify_all()
 
+    def _take_back_abandoned(self) -> None:
+        """Take back the connections that no caller refers to any more. The calling thread has its turn."""
+        with self._put_condition:
+            for key in list(self._lent):
+                connection = self._lent[key]
+                is_abandoned = _references_to(connection) == _references_to_a_pooled_object()
+                if is_abandoned and key in self._in_use:
+                    del self._lent[key]
+                    connection.end_transaction()
+            self._release_what_is_not_lent()
+
     def put_connection(self, conn: SQLiteConnection) -> None:
         """Return a connection to the pool, or close it if the pool is closed."""
         if self.process_id != os.getpid():
             return
         assert isinstance(conn, Connection)
         with self._put_condition:
-            conn.end_transaction()
+            conn.end_transaction()  # it stays lent if this is interrupted
             self._lent.pop(id(conn), None)
             if not self._closed:
                 super().put_connection(conn)
@@ -270,6 +294,23 @@ class ConnectionPool(SQLiteConnectionPool):
         """Return the connections of the module `sqlite3` that are open."""
         connections = (*self._in_use.values(), *self._pool)
         return [connection.sqlite_connection for connection in connections if isinstance(connection, Connection)]
+
+
+def _references_to(value: object) -> int:
+    """Return the number of references to an object, with those of this call."""
+    return sys.getrefcount(value)
+
+
+def _references_to_a_pooled_object() -> int:
+    """Return the number of references to an object that is in two dictionaries and a local variable, as counted here.
+
+    They aren't the same number in all versions of Python.
+    """
+    value = object()
+    lent, in_use = {0: value}, {0: value}
+    references = _references_to(value)
+    assert lent[0] is in_use[0]
+    return references
 
 
 def _is_owned(lock: Any) -> bool:
