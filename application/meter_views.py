@@ -85,7 +85,8 @@ class MeterView:
 class RulesRevisionView(NamedTuple):
     """A revision of the rules of a meter, for usage from `effective_from` on; None is all usage.
 
-    `position` is its position in the ledger. The first revision has no `reason` and no `by`.
+    `position` is its position in the ledger. The first revision has no `reason`. `on_behalf_of` is the
+    name that the author stated for somebody else.
     """
 
     position: int
@@ -95,6 +96,7 @@ class RulesRevisionView(NamedTuple):
     rules: Rules
     reason: str | None
     by: str | None
+    on_behalf_of: str | None = None
 
 
 class MeterChange(NamedTuple):

@@ -1,13 +1,14 @@
 """Metering: the public API of Tallybook, embedded in a program."""
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 
+from ..domain.authorship import Author, acting_as
 from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
@@ -23,6 +24,8 @@ from .results import Backup, Explanation, ExplanationStream, MeterEventView, Rec
 from .storage.key_value import KeyValueStore
 from .storage.postgres.settings import PostgresSettings
 from .storage.url import resolve_store
+from .system_user import library
+from .validation import optional_note, require_text
 
 
 class Metering(MeteringParts):
@@ -72,6 +75,18 @@ class Metering(MeteringParts):
     ) -> None:
         self.close()
 
+    @contextmanager
+    def acting_as(self, by: str, *, on_behalf_of: str | None = None) -> Generator[None]:
+        """Make `by` the author of all events that the current thread or task causes in the block.
+
+        For a program that knows who its user is, such as a web application after the login: it states that once. What
+        a call in the block names as `by` can't replace the author, and is stored as `on_behalf_of`. Names have at most
+        500 characters. New threads don't inherit the author, tasks do.
+        """
+        author = Author(require_text(by, "by", 500), library(), optional_note(on_behalf_of, "on_behalf_of"))
+        with acting_as(author):
+            yield
+
     # --- commands ---------------------------------------------------------------------------------
 
     def record(
@@ -99,6 +114,7 @@ class Metering(MeteringParts):
         *,
         strict: bool = False,
         attach: AttachToReceipts | None = None,
+        authors: Sequence[Author | None] | None = None,
     ) -> Receipts:
         """Record many meter events in one transaction. They are durable when this returns.
 
@@ -111,8 +127,9 @@ class Metering(MeteringParts):
         `attach` is for programs that serve a ledger to others: it returns key-value entries to insert in the same
         transaction, given the receipts and the time of the batch. It may be called again if the transaction is
         retried, and must not use the ledger. EntryExists is raised, with nothing stored, if an entry exists already.
+        `authors` has the author of each meter event then, instead of that of the current thread.
         """
-        return self._usage_commands.record_many(meter_events, strict=strict, attach=attach)
+        return self._usage_commands.record_many(meter_events, strict=strict, attach=attach, authors=authors)
 
     def cancel(
         self, event_name: str, identifier: str, *, reason: str | None = None, by: str | None = None

@@ -147,9 +147,9 @@ class MeterEventView:
 
     `value` is None if the meter counts events or unique texts, or if the event is filtered. `revision` is that of the
     rules that the verdict follows from: they apply to usage of its time. `superseded_by` is the identifier of the event
-    that arrived later in the same window and is counted instead. `cancelled_at`, `reason` and `by` describe the
-    cancellation, if there is one. `unique_value` is the text that the formula unique_count counts. `revoked` are the
-    earlier cancellations, which were revoked, oldest first.
+    that arrived later in the same window and is counted instead. `cancelled_at`, `reason`, `by` and `on_behalf_of`
+    describe the cancellation, if there is one. `unique_value` is the text that the formula unique_count counts.
+    `revoked` are the earlier cancellations, which were revoked, oldest first.
     """
 
     event_name: str
@@ -169,6 +169,7 @@ class MeterEventView:
     by: str | None = None
     unique_value: str | None = None
     revoked: tuple[RevokedCancellationView, ...] = ()
+    on_behalf_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ class BillingRun(Aggregate):
             cls.BillingRunStarted, id=cls.stream_id(number), timestamp=at, start=utc_start, end=utc_end,
             timezone=timezone, event_names=event_names, is_for_all_meters=is_for_all_meters, position=position, by=by,
             group_by=group_by,
+            accepted_under=policy.beyond_default_grace_period(max(utc_end, counted_until or utc_end), at),
         )  # fmt: skip
 
     def finish(self, meters: tuple[ControlTotal, ...], customers: int, *, by: str | None, at: datetime) -> None:

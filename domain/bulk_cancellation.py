@@ -11,6 +11,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field
 
 from .aggregate import Aggregate
+from .authorship import AcceptedUnder
 from .policy import AcceptancePolicy
 
 STREAM_PREFIX = "cancellation/"
@@ -78,6 +79,7 @@ class BulkCancellation(Aggregate):
         count: int
         last_position: int
         is_last: bool = Field(default=False, exclude_if=operator.not_)
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "BulkCancellation") -> None:
             """Count the cancelled meter events."""
@@ -106,6 +108,7 @@ class BulkCancellation(Aggregate):
         count: int
         last_position: int
         is_last: bool = Field(default=False, exclude_if=operator.not_)
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "BulkCancellation") -> None:
             """Count the meter events that count again."""
@@ -116,7 +119,7 @@ class BulkCancellation(Aggregate):
 
     def __init__(
         self, event_name: str, selection: CancellationSelection, position: int, count: int, digest: str, reason: str,
-        by: str | None, cancellable_from: datetime | None = None,
+        by: str | None, cancellable_from: datetime | None = None, on_behalf_of: str | None = None,
     ) -> None:  # fmt: skip
         self.event_name = event_name
         self.selection = selection
@@ -126,6 +129,7 @@ class BulkCancellation(Aggregate):
         self.digest = digest
         self.reason = reason
         self.by = by
+        self.on_behalf_of = on_behalf_of
         self.cancelled = 0
         self.revoked = 0
         self.last_position = 0
@@ -153,12 +157,13 @@ class BulkCancellation(Aggregate):
     def decide(
         cls, cancellation_id: str, event_name: str, selection: CancellationSelection, *, position: int,
         cancellable_from: datetime | None, count: int, digest: str, reason: str, by: str | None, at: datetime,
+        accepted_under: AcceptedUnder | None = None,
     ) -> "BulkCancellation":  # fmt: skip
         """Decide to cancel the meter events of a selection."""
         return cls._create(
             cls.EventsCancelled, id=cls.stream_id(cancellation_id), timestamp=at, event_name=event_name,
             selection=selection, position=position, cancellable_from=cancellable_from, count=count, digest=digest,
-            reason=reason, by=by,
+            reason=reason, by=by, accepted_under=accepted_under,
         )  # fmt: skip
 
     def advance(self, count: int, last_position: int, *, is_last: bool, at: datetime) -> None:
@@ -174,4 +179,7 @@ class BulkCancellation(Aggregate):
         """
         if self.revoked_at is None:
             policy.check_revocation(f"The bulk cancellation {self.cancellation_id!r}", self.created_on, at)
-            self.trigger_event(self.EventsCancelRevoked, timestamp=at, reason=reason, by=by)
+            self.trigger_event(
+                self.EventsCancelRevoked, timestamp=at, reason=reason, by=by,
+                accepted_under=policy.beyond_default_cancel_window(self.created_on, at),
+            )  # fmt: skip

@@ -70,12 +70,13 @@ class Settlement(BaseModel):
     position: int
     settled_at: datetime
     by: str | None = None
+    on_behalf_of: str | None = None
 
 
 class ClosedPeriod(PeriodTotals):
     """One closing of the period [start, end), and the settlements of its adjustments, in order.
 
-    `reopened_at`, `reason` and `by` are set when it is reopened.
+    `reopened_at`, `reason`, `by` and `on_behalf_of` are set when it is reopened; `closed_by` is who closed it.
     """
 
     event_name: str
@@ -83,9 +84,11 @@ class ClosedPeriod(PeriodTotals):
     start: datetime
     end: datetime
     closed_at: datetime
+    closed_by: str | None = None
     reopened_at: datetime | None = None
     reason: str | None = None
     by: str | None = None
+    on_behalf_of: str | None = None
     settlements: tuple[Settlement, ...] = ()
 
     @property

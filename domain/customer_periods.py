@@ -15,6 +15,7 @@ from eventsourcing.domain import TAggregate
 from pydantic import Field
 
 from .aggregate import Aggregate
+from .authorship import authorship
 from .closed_bounds import check_overlap, fit_counted_range
 from .closed_period import ClosedPeriod, PeriodGroup, PeriodTotals, Settlement
 from .decimals import EXACT_CONTEXT, PlainDecimal
@@ -57,6 +58,7 @@ class CustomerPeriods(Aggregate):
         groups: tuple[PeriodGroup, ...] = Field(default=(), exclude_if=operator.not_)
         counted_from: datetime | None = Field(default=None, exclude_if=operator.not_)
         counted_until: datetime | None = Field(default=None, exclude_if=operator.not_)
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def mutate(self, aggregate: TAggregate | None) -> TAggregate | None:
             """Close the period; the first closed period of a customer on a meter creates the aggregate."""
@@ -67,7 +69,7 @@ class CustomerPeriods(Aggregate):
 
         def apply(self, aggregate: "CustomerPeriods") -> None:
             """Add the closed period."""
-            fields = dict(self) | {"closed_at": self.timestamp}
+            fields = dict(self) | {"closed_at": self.timestamp, "closed_by": self.by, "by": None, "on_behalf_of": None}
             aggregate.closed_periods.append(ClosedPeriod.model_validate(fields))
 
     class PeriodReopened(Aggregate.Event):
@@ -84,7 +86,12 @@ class CustomerPeriods(Aggregate):
             """Set when, why and by whom the period was reopened."""
             closed_period = aggregate.find_closed(self.start, self.end)
             assert closed_period is not None
-            changes = {"reopened_at": self.timestamp, "reason": self.reason, "by": self.by}
+            changes = {
+                "reopened_at": self.timestamp,
+                "reason": self.reason,
+                "by": self.by,
+                "on_behalf_of": self.on_behalf_of,
+            }
             aggregate.closed_periods[aggregate.closed_periods.index(closed_period)] = closed_period.model_copy(
                 update=changes
             )
@@ -179,7 +186,14 @@ class CustomerPeriods(Aggregate):
         return fit_counted_range(closed, (start, end), (counted_from, counted_until))
 
     def close(
-        self, start: datetime, end: datetime, totals: PeriodTotals, *, at: datetime, policy: AcceptancePolicy
+        self,
+        start: datetime,
+        end: datetime,
+        totals: PeriodTotals,
+        *,
+        at: datetime,
+        policy: AcceptancePolicy,
+        by: str | None = None,
     ) -> ClosedPeriod:
         """Close [start, end) with `totals`. If it is closed already, return the existing closing and ignore `totals`.
 
@@ -204,7 +218,8 @@ class CustomerPeriods(Aggregate):
         check_overlap(closed, utc_start, utc_end)
         self.trigger_event(
             self.PeriodClosed, timestamp=at, event_name=self.event_name, customer=self.customer,
-            start=utc_start, end=utc_end, **dict(totals),
+            start=utc_start, end=utc_end, **dict(totals), by=by,
+            accepted_under=policy.beyond_default_grace_period(max(utc_end, counted_until), at),
         )  # fmt: skip
         return self.closed_periods[-1]
 
@@ -289,7 +304,7 @@ class CustomerPeriods(Aggregate):
     @classmethod
     def close_at_version(
         cls, event_name: str, customer: str, version: int, bounds: tuple[datetime, datetime], totals: PeriodTotals,
-        *, at: datetime,
+        *, at: datetime, by: str | None = None,
     ) -> "CustomerPeriods.PeriodClosed":  # fmt: skip
         """Return the closing of a period that ends and overlaps as checked, as the next event of a stream.
 
@@ -297,7 +312,7 @@ class CustomerPeriods(Aggregate):
         """
         return cls.PeriodClosed(
             originator_id=cls.stream_id(event_name, customer), originator_version=version + 1, recorded_at=at,
-            event_name=event_name, customer=customer, start=bounds[0], end=bounds[1], **dict(totals),
+            event_name=event_name, customer=customer, start=bounds[0], end=bounds[1], **dict(totals), **authorship(by),
         )  # fmt: skip
 
 

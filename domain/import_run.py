@@ -35,6 +35,7 @@ class ImportRun(Aggregate):
         event_names: tuple[str, ...]
         earliest: datetime
         latest: datetime
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "ImportRun") -> None:
             """Count the meter events."""
@@ -51,6 +52,7 @@ class ImportRun(Aggregate):
         duplicates: int
         conflicts: int
         rejected: int
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "ImportRun") -> None:
             """Set the numbers of rows."""

@@ -42,11 +42,13 @@ class Meter(Aggregate):
         display_name: str
         rules: Rules
         source: str | None = Field(default=None, exclude_if=operator.not_)
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
     class DerivedMeterAdded(Aggregate.Event):
         """A derived meter was configured that counts the events of this meter from now on, and all earlier ones."""
 
         derived_meter: str
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "Meter") -> None:
             """Add the name of the derived meter."""
@@ -56,6 +58,7 @@ class Meter(Aggregate):
         """The display name of the meter changed."""
 
         display_name: str
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "Meter") -> None:
             """Set the display name."""
@@ -80,12 +83,16 @@ class Meter(Aggregate):
     class Deactivated(Aggregate.Event):
         """The meter was deactivated: it rejects meter events."""
 
+        by: str | None = Field(default=None, exclude_if=operator.not_)
+
         def apply(self, aggregate: "Meter") -> None:
             """Set the time of deactivation."""
             aggregate.deactivated_at = self.timestamp
 
     class Reactivated(Aggregate.Event):
         """The meter was reactivated: it accepts meter events again."""
+
+        by: str | None = Field(default=None, exclude_if=operator.not_)
 
         def apply(self, aggregate: "Meter") -> None:
             """Clear the time of deactivation."""
@@ -122,15 +129,22 @@ class Meter(Aggregate):
 
     @classmethod
     def configure(
-        cls, event_name: str, display_name: str, rules: Rules, *, at: datetime, source: str | None = None
+        cls,
+        event_name: str,
+        display_name: str,
+        rules: Rules,
+        *,
+        at: datetime,
+        source: str | None = None,
+        by: str | None = None,
     ) -> "Meter":
         """Create a meter. One with a `source` is derived; call `add_derived_meter` of its source too."""
         return cls._create(
             cls.Configured, id=cls.stream_id(event_name), timestamp=at,
-            event_name=event_name, display_name=display_name, rules=rules, source=source,
+            event_name=event_name, display_name=display_name, rules=rules, source=source, by=by,
         )  # fmt: skip
 
-    def add_derived_meter(self, event_name: str, *, at: datetime) -> None:
+    def add_derived_meter(self, event_name: str, *, at: datetime, by: str | None = None) -> None:
         """Let a derived meter count the events of this meter.
 
         Raises MeterIsDerived if this meter is derived itself, and InvalidParameter if it has too many derived meters.
@@ -148,12 +162,12 @@ class Meter(Aggregate):
                 field="source",
                 value=self.event_name,
             )
-        self.trigger_event(self.DerivedMeterAdded, timestamp=at, derived_meter=event_name)
+        self.trigger_event(self.DerivedMeterAdded, timestamp=at, derived_meter=event_name, by=by)
 
-    def rename(self, display_name: str, *, at: datetime) -> None:
+    def rename(self, display_name: str, *, at: datetime, by: str | None = None) -> None:
         """Change the display name, which has no effect on counting."""
         if display_name != self.display_name:
-            self.trigger_event(self.Renamed, timestamp=at, display_name=display_name)
+            self.trigger_event(self.Renamed, timestamp=at, display_name=display_name, by=by)
 
     def change_rules(
         self, rules: Rules, *, reason: str, by: str | None, at: datetime, effective_from: datetime | None = None
@@ -171,7 +185,7 @@ class Meter(Aggregate):
                 rules=rules, reason=reason, by=by, effective_from=None if start == ALWAYS else effective_from,
             )  # fmt: skip
 
-    def deactivate(self, *, at: datetime) -> None:
+    def deactivate(self, *, at: datetime, by: str | None = None) -> None:
         """Reject further meter events. The event name stays reserved, and recorded events can still be cancelled.
 
         Raises MeterIsDerived for a derived meter, which counts what its source accepts.
@@ -184,12 +198,12 @@ class Meter(Aggregate):
                 value=self.event_name,
             )
         if self.is_active:
-            self.trigger_event(self.Deactivated, timestamp=at)
+            self.trigger_event(self.Deactivated, timestamp=at, by=by)
 
-    def reactivate(self, *, at: datetime) -> None:
+    def reactivate(self, *, at: datetime, by: str | None = None) -> None:
         """Accept meter events again."""
         if not self.is_active:
-            self.trigger_event(self.Reactivated, timestamp=at)
+            self.trigger_event(self.Reactivated, timestamp=at, by=by)
 
     def accept(self, event_input: MeterEventInput, *, at: datetime, policy: AcceptancePolicy) -> MeterEventData:
         """Return the data to store for a meter event submitted at `at`.

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from .aggregate import Aggregate
+from .authorship import AcceptedUnder
 from .errors import InvalidCancellation
 from .meter_event_input import MeterEventInput
 from .policy import AcceptancePolicy
@@ -18,17 +19,22 @@ from .timestamps import to_microseconds
 STREAM_PREFIX = "event/"
 
 
-class MeterEventData(msgspec.Struct, frozen=True, gc=False):
+class MeterEventData(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A meter event as it is stored. Its fields are the storage format.
 
     It is a msgspec struct, because every meter event is written and folded as one, and creating a pydantic model takes
-    longer than storing the row.
+    longer than storing the row. An event without author stores no field for it: it belongs to an import, which has the
+    author, or the program that recorded it has stated none. `via` is not stored if it is `library`.
     """
 
     recorded_at: datetime
     event_name: str
     payload: dict[str, str]
     occurred_at: datetime
+    by: str | None = None
+    via: str | None = None
+    on_behalf_of: str | None = None
+    accepted_under: AcceptedUnder | None = None
 
     def matches(self, event_input: MeterEventInput) -> bool:
         """Return whether `event_input` is a retry of this meter event.
@@ -47,7 +53,7 @@ class MeterEventData(msgspec.Struct, frozen=True, gc=False):
 
 
 class Cancellation(BaseModel):
-    """The cancellation of a meter event: when, why and by whom."""
+    """The cancellation of a meter event: when, why and by whom, and on behalf of whom if the author stated that."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,6 +62,7 @@ class Cancellation(BaseModel):
     cancelled_at: datetime
     reason: str | None
     by: str | None
+    on_behalf_of: str | None = None
 
 
 class Revocation(BaseModel):
@@ -69,6 +76,7 @@ class Revocation(BaseModel):
     revoked_at: datetime
     reason: str
     by: str | None
+    on_behalf_of: str | None = None
 
 
 class MeterEvent(Aggregate):
@@ -103,6 +111,7 @@ class MeterEvent(Aggregate):
                 cancelled_at=self.timestamp,
                 reason=self.reason,
                 by=self.by,
+                on_behalf_of=self.on_behalf_of,
             )
 
     class CancelRevoked(Aggregate.Event):
@@ -129,6 +138,7 @@ class MeterEvent(Aggregate):
                 revoked_at=self.timestamp,
                 reason=self.reason,
                 by=self.by,
+                on_behalf_of=self.on_behalf_of,
             )
             aggregate.cancellation = None
 
@@ -168,6 +178,7 @@ class MeterEvent(Aggregate):
             self.trigger_event(
                 self.EventCancelled, timestamp=at, event_name=data.event_name, payload=data.payload,
                 occurred_at=data.occurred_at, recorded_position=recorded_position, reason=reason, by=by,
+                accepted_under=policy.beyond_default_cancel_window(data.recorded_at, at),
             )  # fmt: skip
         assert self.cancellation is not None
         return self.cancellation
@@ -190,6 +201,7 @@ class MeterEvent(Aggregate):
             self.trigger_event(
                 self.CancelRevoked, timestamp=at, event_name=data.event_name, payload=data.payload,
                 occurred_at=data.occurred_at, recorded_position=recorded_position, reason=reason, by=by,
+                accepted_under=policy.beyond_default_cancel_window(self.cancellation.cancelled_at, at),
             )  # fmt: skip
         if self.revocation is None:
             raise InvalidCancellation(
@@ -206,7 +218,8 @@ class MeterEvent(Aggregate):
     ) -> "MeterEvent.EventCancelled":  # fmt: skip
         """Return the event that cancels a meter event as a part of a bulk cancellation, which has checked the limits.
 
-        `version` is the next one of the meter event, which isn't cancelled.
+        `version` is the next one of the meter event, which isn't cancelled. How `by` reached the
+        ledger is stored with the decision alone.
         """
         return cls.EventCancelled(
             originator_id=cls.stream_id(identifier), originator_version=version, recorded_at=at,

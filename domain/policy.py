@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from .authorship import AcceptedUnder
 from .decimals import check_significant_digits
 from .errors import InvalidCancellation, PeriodNotEnded, TimestampInFuture, TimestampTooFarInPast
 from .plain_types import plain_int, plain_timedelta
@@ -70,6 +71,32 @@ class AcceptancePolicy(BaseModel):
                 value=occurred_at,
             )
 
+    @property
+    def has_default_ages(self) -> bool:
+        """Whether the limits on the age of meter events are the default ones."""
+        return (self.max_age, self.max_ahead) == (_DEFAULTS.max_age, _DEFAULTS.max_ahead)
+
+    def beyond_default_ages(self, occurred_at: datetime, now: datetime) -> AcceptedUnder | None:
+        """Return the limits by which a meter event is accepted at `now` that the default policy would reject."""
+        earliest, latest = _DEFAULTS.accepted_range(now)
+        limits: AcceptedUnder = {}
+        if occurred_at < earliest:
+            limits["max_age"] = self.max_age
+        if occurred_at > latest:
+            limits["max_ahead"] = self.max_ahead
+        return limits or None
+
+    def beyond_default_cancel_window(self, since: datetime, now: datetime) -> AcceptedUnder | None:
+        """Return the cancel window by which something of `since` is cancelled, if the default one has passed."""
+        window = _DEFAULTS.cancel_window
+        return {"cancel_window": self.cancel_window} if window is not None and now - since > window else None
+
+    def beyond_default_grace_period(self, last_end: datetime, now: datetime) -> AcceptedUnder | None:
+        """Return the grace period by which a period is closed, if the default one hasn't passed."""
+        grace_period = _DEFAULTS.grace_period
+        is_early = grace_period is not None and now - last_end < grace_period
+        return {"grace_period": self.grace_period} if is_early else None
+
     def check_value(self, text: str, field: str) -> None:
         """Raise TooManyDigits if a value has more significant digits than `max_digits`."""
         if self.max_digits is not None and len(text) > self.max_digits:
@@ -118,6 +145,10 @@ class AcceptancePolicy(BaseModel):
                 field="end",
                 value=end,
             )
+
+
+_DEFAULTS = AcceptancePolicy()
+"""What was accepted beyond these limits is stored with the limit that accepted it."""
 
 
 def _capped(duration: timedelta | None, maximum: timedelta) -> timedelta:

@@ -18,6 +18,8 @@ MAX_PAYLOAD_KEYS = 32
 MIN_USAGE = 1_000
 """Fewer events are decoded faster event by event."""
 _FIELDS = ("recorded_at", "event_name", "payload", "occurred_at")
+_OTHER_FIELDS = ("by", "via", "on_behalf_of")
+"""Fields that only some events have, and that have no columns. Arrow has to know them, so that it finds no others."""
 
 
 class ColumnDecoder:
@@ -70,6 +72,7 @@ class ColumnDecoder:
             payload_type = pa.struct([pa.field(key, pa.string()) for key in self.payload_keys])
             schema = pa.schema(
                 [(name, payload_type if name == "payload" else DECODED_COLUMNS.field(name).type) for name in _FIELDS]
+                + [(name, pa.string()) for name in _OTHER_FIELDS]
             )
             try:
                 lines.decode()  # Arrow doesn't check the encoding
@@ -81,7 +84,7 @@ class ColumnDecoder:
             except (pa.ArrowInvalid, UnicodeDecodeError):
                 return None
             keys = [field.name for field in table.schema.field("payload").type]
-            if table.num_columns != len(_FIELDS) or len(keys) > MAX_PAYLOAD_KEYS:
+            if table.num_columns != len(_FIELDS) + len(_OTHER_FIELDS) or len(keys) > MAX_PAYLOAD_KEYS:
                 return None
             if len(keys) == len(self.payload_keys):
                 return table

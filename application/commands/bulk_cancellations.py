@@ -130,6 +130,7 @@ class BulkCancellationCommands:
         bulk = BulkCancellation.decide(
             str(uuid7()), event_name, selection, position=selected.position, cancellable_from=cancellable_from,
             count=len(selected.events), digest=selected.digest, reason=reason, by=by, at=now,
+            accepted_under=self._policy.beyond_default_cancel_window(cancellable_from or MIN_DATETIME, now),
         )  # fmt: skip
         self._ledger.append(bulk.collect_events())
         return self._run(bulk, selected.pending, progress)

@@ -32,9 +32,12 @@ def close_period(
     *,
     allow_empty: bool = False,
     rules: ClosingRules = "previous",
+    by: str | None = None,
 ) -> PeriodClosing:
     """Close a period of one customer. Raises as `PeriodCommands.close` does."""
     closed_before = periods.list(event_name, customer, start=start, end=end)
-    period = periods.close(event_name, customer, start, end, group_by=group_by, allow_empty=allow_empty, rules=rules)
+    period = periods.close(
+        event_name, customer, start, end, group_by=group_by, allow_empty=allow_empty, rules=rules, by=by
+    )
     gaps = periods.gaps(event_name, customer, start=start, end=end)
     return PeriodClosing(period, period in closed_before, tuple(gaps))

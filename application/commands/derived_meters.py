@@ -31,6 +31,7 @@ class DerivedMeterCommands:
         display_name: str,
         rules: Rules,
         source_name: str,
+        by: str | None,
         progress: Callable[[Progress], None] | None,
     ) -> Meter:
         """Store a new derived meter, make a generation live that counts all events of its source, and return the meter.
@@ -49,7 +50,7 @@ class DerivedMeterCommands:
             candidate = self._generations.build_with_derived_meter(event_name, pinned, progress)
             while True:
                 position = self._generations.catch_up(candidate)
-                meter = self._try_append(event_name, display_name, rules, source_name, position)
+                meter = self._try_append(event_name, display_name, rules, source_name, position, by)
                 if meter is not None:
                     break
                 existing = self._find(event_name)
@@ -61,7 +62,7 @@ class DerivedMeterCommands:
         return meter
 
     def _try_append(
-        self, event_name: str, display_name: str, rules: Rules, source_name: str, position: int
+        self, event_name: str, display_name: str, rules: Rules, source_name: str, position: int, by: str | None
     ) -> Meter | None:
         """Append the events of a new meter and its source, and return the meter.
 
@@ -77,8 +78,8 @@ class DerivedMeterCommands:
                 if not are_compatible({event_name: pinned}, ledger, after=position):
                     return None
                 now = self._now()
-                meter = Meter.configure(event_name, display_name, rules, at=now, source=source_name)
-                source.add_derived_meter(event_name, at=now)
+                meter = Meter.configure(event_name, display_name, rules, at=now, source=source_name, by=by)
+                source.add_derived_meter(event_name, at=now, by=by)
                 ledger.append([*meter.collect_events(), *source.collect_events()])
         except IntegrityError:
             return None

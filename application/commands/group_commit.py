@@ -3,9 +3,11 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
+from ...domain.authorship import Author, current_author
 from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable, Unavailable
 from ..results import Receipt
 from ..storage.ports import RowRejected
@@ -15,13 +17,22 @@ POLL_SECONDS = 0.05
 """How long a waiting thread sleeps at most: a thread that is interrupted may fail to wake the others."""
 
 
+class RecordMany(Protocol):
+    """Records meter events in one transaction, each with its author; None is the author of the current thread."""
+
+    def __call__(self, meter_events: Sequence[object], *, authors: Sequence[Author | None] | None) -> Sequence[Receipt]:
+        """Return a receipt for each meter event."""
+        ...
+
+
 class _Request:
-    """A meter event of a waiting thread, and then its receipt or the error of its transaction."""
+    """A meter event of a waiting thread with its author, and then its receipt or the error of its transaction."""
 
     def __init__(self, meter_event: object) -> None:
         self.meter_event = meter_event
         self.thread = threading.get_ident()
         self.process = os.getpid()
+        self.author = current_author()
         self.receipt: Receipt | None = None
         self.error: BaseException | None = None
         self.is_withdrawn = False
@@ -54,7 +65,7 @@ class GroupCommit:
     says whose it is. A lock doesn't: a thread that KeyboardInterrupt ends directly after acquiring it can't know.
     """
 
-    def __init__(self, record_many: Callable[[Sequence[object]], Sequence[Receipt]]) -> None:
+    def __init__(self, record_many: RecordMany) -> None:
         self._record_many = record_many
         self._waiting: deque[_Request] = deque()
         self._leader: dict[None, _Request] = {}
@@ -69,7 +80,9 @@ class GroupCommit:
         request = _Request(meter_event)
         leader = self._leader.get(None)
         if leader is not None and (leader.thread, leader.process) == (request.thread, request.process):
-            (receipt,) = self._record_many((meter_event,))  # a signal handler, in the middle of a transaction
+            (receipt,) = self._record_many(
+                (meter_event,), authors=None
+            )  # a signal handler, in the middle of a transaction
             return receipt
         self._waiting.append(request)
         try:
@@ -118,7 +131,8 @@ class GroupCommit:
 
     def _commit(self, group: Sequence[_Request]) -> None:
         try:
-            receipts = self._record_many([request.meter_event for request in group])
+            authors = [request.author for request in group]
+            receipts = self._record_many([request.meter_event for request in group], authors=authors)
         except Exception as error:
             if len(group) == 1 or not may_be_caused_by_one(error):
                 for request in group:

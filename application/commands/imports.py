@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from datetime import datetime
 from functools import partial
+from itertools import repeat
 from typing import Any, Protocol
 
 from ...domain.aggregate import Aggregate
@@ -58,7 +59,8 @@ class ImportRecorder:
 
     def record_many(self, meter_events: Iterable[object]) -> Receipts:
         """Record a batch, as `Metering.record_many` does. The ledger stores how many of its meter events are new."""
-        receipts = self._usage.record_many(meter_events, last_events=self._last_events)
+        # The events need no author of their own: the import has it.
+        receipts = self._usage.record_many(meter_events, last_events=self._last_events, authors=repeat(None))
         if receipts.accepted:
             self._run = self._next_run
         return receipts

@@ -19,7 +19,7 @@ from ..meter_views import MeterChange, MeterView, RulesRevisionView
 from ..queries.meter_query import MeterQueryFactory
 from ..rules_arguments import parse_rules
 from ..similar_names import meter_not_found_then
-from ..validation import Moment, parse_as_of, require_event_name, require_int, require_text
+from ..validation import Moment, optional_note, parse_as_of, require_event_name, require_int, require_text
 from .derived_meters import DerivedMeterCommands
 
 
@@ -53,6 +53,7 @@ class MeterCommands:
         filter: Condition | Mapping[str, object] | None = None,  # noqa: A002 - the name of the field
         multiplier: str | int | Decimal | Fraction | None = None,
         rounding: Rounding | Mapping[str, object] | None = None,
+        by: str | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> MeterView:
         """Create the meter that counts events named `event_name`, and return it.
@@ -91,35 +92,38 @@ class MeterCommands:
         event_name = require_event_name(event_name)
         name = event_name if display_name is None else require_text(display_name, "display_name", 250)
         source = None if source is None else require_text(source, "source", 100)
+        by = optional_note(by, "by")
         try:
             return self._require_same(self._ledger.meter(event_name), rules, display_name, source)
         except MeterNotFound:
             pass
         if source is not None:
-            derived = self._derived_meters.configure(event_name, name, rules, source, progress)
+            derived = self._derived_meters.configure(event_name, name, rules, source, by, progress)
             return self._require_same(derived, rules, display_name, source)
-        meter = Meter.configure(event_name, name, rules, at=self._now())
+        meter = Meter.configure(event_name, name, rules, at=self._now(), by=by)
         try:
             self._ledger.append(meter.collect_events())
         except IntegrityError:  # another process configured it in between
             return self._require_same(self._ledger.meter(event_name), rules, display_name, source)
         return MeterView.from_aggregate(meter, self._now())
 
-    def rename(self, event_name: str, display_name: str) -> MeterView:
+    def rename(self, event_name: str, display_name: str, *, by: str | None = None) -> MeterView:
         """Change the display name of a meter, to at most 250 characters. Raises MeterNotFound."""
-        name = require_text(display_name, "display_name", 250)
-        return self._update(event_name, lambda meter, at: meter.rename(name, at=at))
+        name, by = require_text(display_name, "display_name", 250), optional_note(by, "by")
+        return self._update(event_name, lambda meter, at: meter.rename(name, at=at, by=by))
 
-    def deactivate(self, event_name: str) -> MeterView:
+    def deactivate(self, event_name: str, *, by: str | None = None) -> MeterView:
         """Reject further events of a meter. Its name stays taken, and its events can still be cancelled.
 
         Meters that are derived from it get no more events either. Raises MeterIsDerived for a derived meter.
         """
-        return self._update(event_name, lambda meter, at: Meter.deactivate(meter, at=at))
+        by = optional_note(by, "by")
+        return self._update(event_name, lambda meter, at: Meter.deactivate(meter, at=at, by=by))
 
-    def reactivate(self, event_name: str) -> MeterView:
+    def reactivate(self, event_name: str, *, by: str | None = None) -> MeterView:
         """Accept events of an inactive meter again."""
-        return self._update(event_name, lambda meter, at: Meter.reactivate(meter, at=at))
+        by = optional_note(by, "by")
+        return self._update(event_name, lambda meter, at: Meter.reactivate(meter, at=at, by=by))
 
     def get(self, event_name: str, *, as_of: datetime | int | None = None) -> MeterView:
         """Return a meter as it is, or as it was at `as_of`.
@@ -157,10 +161,11 @@ class MeterCommands:
         revisions: list[RulesRevisionView] = []
         for position, event in self._ledger.rules_events(event_name):
             if isinstance(event, Meter.RulesChanged):
-                details = event.revision, event.effective_from, event.rules, event.reason, event.by
+                details = event.revision, event.effective_from, event.rules, event.reason
             else:
-                details = 1, None, event.rules, None, None
-            revisions.append(RulesRevisionView(position, event.timestamp, *details))
+                details = 1, None, event.rules, None
+            author = event.by, event.on_behalf_of
+            revisions.append(RulesRevisionView(position, event.timestamp, *details, *author))
         return revisions
 
     def list(self, *, as_of: datetime | int | None = None) -> list[MeterView]:

@@ -81,6 +81,7 @@ class PeriodCommands(InvoiceLineCommands):
         group_by: Sequence[str] = (),
         allow_empty: bool = False,
         rules: ClosingRules = "previous",
+        by: str | None = None,
     ) -> ClosedPeriod:
         """Freeze the totals of `customer` in [start, end) for an invoice, and return them.
 
@@ -101,6 +102,7 @@ class PeriodCommands(InvoiceLineCommands):
         allow_empty, rules = require_bool(allow_empty, "allow_empty"), _require_rules(rules)
         event_name, customer = require_event_name(event_name), require_customer(customer)
         (start, end, _), dimensions = require_time_range(start, end), parse_dimensions(None, group_by)
+        by = optional_note(by, "by")
         while True:
             periods = self._customer_periods(event_name, customer)
             closed = periods.find_closed(start, end)
@@ -114,7 +116,7 @@ class PeriodCommands(InvoiceLineCommands):
                 query = query_period(meter, periods, start, end, dimensions, previous)
                 totals = compute_period_totals(query, customer, start, end)
             # The clock is read after the totals are computed: no event in them is recorded later than the closing.
-            closed = periods.close(start, end, totals, at=self._now(), policy=self._policy)
+            closed = periods.close(start, end, totals, at=self._now(), policy=self._policy, by=by)
             try:
                 self._ledger.append(periods.collect_events())
             except IntegrityError:

@@ -53,12 +53,15 @@ class _Outcome:
 class MeterRun:
     """Closes the period of a run for all customers of one meter with usage in it."""
 
-    def __init__(self, ledger: Ledger, run: BillingRun, event_name: str, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, run: BillingRun, event_name: str, by: str | None, now: Callable[[], datetime]
+    ) -> None:
         self.event_name = event_name
         self.differences: list[RunDifference] = []
         self.difference_count = 0
         self._ledger = ledger
         self._run = run
+        self._by = by
         self._now = now
         self._bounds = to_microseconds(run.start), to_microseconds(run.end)
         self._usage = Totals()
@@ -202,7 +205,7 @@ class MeterRun:
         try:
             check_overlap(_bounds_of(known), start, end)
             closing = CustomerPeriods.close_at_version(
-                self.event_name, customer, known.version, (start, end), totals(counted), at=outcome.at
+                self.event_name, customer, known.version, (start, end), totals(counted), at=outcome.at, by=self._by
             )
         except (PeriodOverlaps, RulesChangeInRange) as error:
             not_closed = self._difference(customer, RunDifferenceReason.NOT_CLOSED, usage, error)

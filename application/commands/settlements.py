@@ -107,7 +107,7 @@ class Settler:
         if closed is None and adjustment.is_late and not _is_withdrawn(periods, adjustment, document):
             # The closing without usage that the adjustment is computed from is stored, so that it can be settled.
             try:
-                closed = periods.close(period.start, period.end, period.totals, at=at, policy=self._policy)
+                closed = periods.close(period.start, period.end, period.totals, at=at, policy=self._policy, by=by)
             except PeriodOverlaps as error:
                 raise _closed_otherwise(period, position) from error
         if closed is None or (closed.position, closed.digest) != (period.position, period.digest):

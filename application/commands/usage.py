@@ -9,6 +9,7 @@ import msgspec
 from eventsourcing.persistence import IntegrityError
 
 from ...domain.aggregate import Aggregate
+from ...domain.authorship import AcceptedUnder, Author, current_author
 from ...domain.combinations import DimensionCombinations
 from ...domain.derived_meters import acceptor_with_derived_meters
 from ...domain.errors import (
@@ -80,21 +81,25 @@ class UsageCommands:
         attach: AttachToReceipts | None = None,
         last_events: LastEvents | None = None,
         submitted_at: Sequence[datetime] | None = None,
+        authors: Iterable[Author | None] | None = None,
     ) -> Receipts:
         """Record meter events in one transaction and return a receipt for each. See `Metering.record_many`.
 
         `last_events` returns events to store after new meter events; it may be called again if they are decided again.
         `submitted_at` are the times at which the meter events were submitted, if that was earlier: their age was
-        checked then, and one without a timestamp occurred then.
+        checked then, and one without a timestamp occurred then. `authors` are those of the meter events, if they are
+        several; otherwise it is that of the current thread or task.
         """
         raw_events = list(_require_iterable(meter_events))
         policy = self.policy if submitted_at is None else self.policy.model_copy(update=_ANY_AGE)
         submission_times = repeat(None) if submitted_at is None else submitted_at
+        event_authors = repeat(current_author()) if authors is None else authors
         while True:
             now = self._now()
             acceptors = _MeterAcceptors(self.ledger, policy, self._combinations, now)
             decisions = [
-                _decide(raw_event, acceptors, at) for raw_event, at in zip(raw_events, submission_times, strict=False)
+                _decide(raw_event, acceptors, at, author)
+                for raw_event, at, author in zip(raw_events, submission_times, event_authors, strict=False)
             ]
             try:
                 receipts = self._store(decisions, acceptors.meters, now, attach, last_events)
@@ -198,6 +203,7 @@ class _MeterAcceptors:
         self._policy = policy
         self._combinations = combinations
         self._now = now
+        self._has_default_ages = policy.has_default_ages
         self._acceptors: dict[str, EventAcceptor] = {}
         self._errors: dict[str, MeterNotFound] = {}
 
@@ -217,6 +223,12 @@ class _MeterAcceptors:
         acceptor = self._acceptors[event_name] = self._acceptor_of(meter)
         return acceptor
 
+    def limits_beyond_defaults(self, data: MeterEventData, submitted_at: datetime | None) -> AcceptedUnder | None:
+        """Return the limits by which a meter event is accepted that the default policy would reject."""
+        if self._has_default_ages:
+            return None
+        return self._policy.beyond_default_ages(data.occurred_at, submitted_at or self._now)
+
     def _acceptor_of(self, meter: Meter) -> EventAcceptor:
         at, policy, combinations = self._now, self._policy, self._combinations
         if not meter.derived_meters:
@@ -226,7 +238,9 @@ class _MeterAcceptors:
         return acceptor_with_derived_meters(meter, derived_meters, at=at, policy=policy, combinations=combinations)
 
 
-def _decide(raw_event: object, acceptors: _MeterAcceptors, submitted_at: datetime | None) -> _Decision:
+def _decide(
+    raw_event: object, acceptors: _MeterAcceptors, submitted_at: datetime | None, author: Author | None
+) -> _Decision:
     try:
         event_input = parse_meter_event(raw_event)
     except TallybookError as error:
@@ -239,7 +253,19 @@ def _decide(raw_event: object, acceptors: _MeterAcceptors, submitted_at: datetim
         raise  # nothing is wrong with the event: a caller who reads that it was rejected would not send it again
     except TallybookError as error:
         return _Decision(event_input.identifier, event_input, None, error)
+    limits = acceptors.limits_beyond_defaults(data, submitted_at)
+    if author is not None or limits is not None:
+        data = _with_author(data, author, limits)
     return _Decision(event_input.identifier or str(uuid7()), event_input, data)
+
+
+def _with_author(data: MeterEventData, author: Author | None, limits: AcceptedUnder | None) -> MeterEventData:
+    if author is None:
+        return msgspec.structs.replace(data, accepted_under=limits)
+    via = None if author.is_library else author.via
+    return MeterEventData(
+        data.recorded_at, data.event_name, data.payload, data.occurred_at, author.by, via, author.on_behalf_of, limits
+    )
 
 
 def _first_by_identifier(decisions: Iterable[_Decision]) -> dict[str, MeterEventData]:

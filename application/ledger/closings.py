@@ -65,6 +65,7 @@ class SettledAdjustment(msgspec.Struct, frozen=True, gc=False):
     billable_difference: Decimal
     position: int
     by: str | None = None
+    on_behalf_of: str | None = None
 
 
 class StoredClosing(msgspec.Struct, frozen=True):
@@ -148,7 +149,14 @@ def closed_periods(recorder: EventRecorder, closings: Sequence[StoredClosing]) -
         try:
             fields = from_json(state)
             yield ClosedPeriod.model_validate(
-                {**fields, "closed_at": fields["recorded_at"], "settlements": settlements}
+                {
+                    **fields,
+                    "closed_at": fields["recorded_at"],
+                    "closed_by": fields.get("by"),
+                    "by": None,
+                    "on_behalf_of": None,
+                    "settlements": settlements,
+                }
             )
         except UNREADABLE_ERRORS as error:
             raise corrupted_error(stream, position, error) from error

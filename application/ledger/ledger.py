@@ -31,7 +31,7 @@ from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
 from ..storage.ports import EventRecorder, EventRow, PositionedEventRow, RawEventRow, Store
 from .exclusive import ExclusiveLedger
-from .mapper import EventMapper, decode_meter_event, meter_event_row
+from .mapper import EventMapper, decode_meter_event, meter_event_row, with_author
 from .recorder_factory import RecorderFactory
 from .unreadable_events import UNREADABLE_ERRORS, corrupted_error, raise_corrupted
 
@@ -326,7 +326,7 @@ class Ledger(Application[str]):
 
     def _rows(self, events: Sequence[CanMutateAggregate[str]]) -> list[EventRow]:
         mapper = cast(EventMapper, self.mapper)
-        return [mapper.to_row(cast(Aggregate.Event, event)) for event in events]
+        return [mapper.to_row(with_author(cast(Aggregate.Event, event))) for event in events]
 
 
 class _Recorded(msgspec.Struct):

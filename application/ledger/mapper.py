@@ -19,6 +19,7 @@ from ...domain.meter import Meter
 from ...domain.meter_event import MeterEvent, MeterEventData
 from ...projections.ports import USAGE_RECORDED
 from ..storage.ports import EventRow
+from ..system_user import library
 
 _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
     Meter: (
@@ -57,6 +58,16 @@ decode_meter_event = msgspec.json.Decoder(MeterEventData).decode
 def meter_event_row(stream: str, data: MeterEventData) -> EventRow:
     """Return the row to store for a new meter event."""
     return stream, 1, USAGE_RECORDED, encode_meter_event(data)
+
+
+def with_author(event: Aggregate.Event) -> Aggregate.Event:
+    """Return an event with how it reached the ledger: by the library, unless somebody else acts.
+
+    The events of a bulk cancellation are as many as its meter events: how is stored with its decision alone.
+    """
+    if event.via is not None or getattr(event, "cancellation_id", None) is not None:
+        return event
+    return event.model_copy(update={"via": library()})
 
 
 def _meter_event_fields(stored_event: StoredEvent) -> dict[str, Any]:

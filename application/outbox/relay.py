@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from ...domain.authorship import OUTBOX, Author, current_author
 from ...domain.errors import TallybookError
 from ...domain.timestamps import ensure_utc
 from ..commands.group_commit import may_be_caused_by_one
@@ -71,8 +72,12 @@ class Relay:
                 submitted_at.append(from_text(row.submitted_at))
             except TallybookError as error:  # another program wrote the row
                 return [_rejected(row, error)] if len(rows) == 1 else self._record_separately(rows)
+        caller = current_author()
+        author = Author(None if caller is None else caller.by, OUTBOX)
         try:
-            return self._usage.record_many(meter_events, submitted_at=submitted_at)
+            return self._usage.record_many(
+                meter_events, submitted_at=submitted_at, authors=[author] * len(meter_events)
+            )
         except TallybookError as error:
             if not may_be_caused_by_one(error):
                 raise

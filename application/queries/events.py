@@ -33,6 +33,7 @@ MAX_EVENTS_PER_PAGE = 10_000
 EventViewFields = tuple[
     str, str, str, Decimal | None, dict[str, str | None], dict[str, str], datetime, datetime, int, Verdict, int,
     str | None, datetime | None, str | None, str | None, str | None, tuple[RevokedCancellationView, ...],
+    str | None,
 ]  # fmt: skip
 """The fields of a MeterEventView, in their order."""
 
@@ -172,10 +173,11 @@ def _event_view_fields(
     record, effective = verdict.record, verdict.effective
     identifier, data = stored_events[record.position]
     superseded_by = None if effective is None or effective is record else stored_events[effective.position][0]
-    cancelled_at = reason = by = None
+    cancelled_at = reason = by = on_behalf_of = None
     if record.cancelled_position is not None:
         cancellation = cancellations[record.cancelled_position]
-        cancelled_at, reason, by = cancellation.timestamp, cancellation.reason, cancellation.by
+        cancelled_at, reason = cancellation.timestamp, cancellation.reason
+        by, on_behalf_of = cancellation.by, cancellation.on_behalf_of
     customer, value, dimension_values, unique_value, _ = parse(data.payload)
     dimensions = dict(zip(part.rules.all_dimension_keys, dimension_values, strict=True))
     return (
@@ -183,4 +185,5 @@ def _event_view_fields(
         record.position, verdict_for(verdict), part.revision, superseded_by, cancelled_at, reason, by, unique_value,
         tuple(_revoked_view(cancellations[span.cancelled_position], cancellations[span.revoked_position])
               for span in record.revoked),
+        on_behalf_of,
     )  # fmt: skip

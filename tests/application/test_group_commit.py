@@ -12,6 +12,7 @@ import pytest
 from tallybook.application import Metering, Outcome, Receipt
 from tallybook.application.commands.group_commit import GroupCommit
 from tallybook.application.storage.ports import RowRejected
+from tallybook.domain.authorship import Author, acting_as
 from tallybook.domain.errors import LedgerUnavailable, TallybookError
 
 from ..waiting import wait_until
@@ -24,28 +25,34 @@ class Transactions:
 
     def __init__(self, on_group: Callable[[Sequence[object]], None] = lambda _: None) -> None:
         self.groups: list[Sequence[object]] = []
+        self.authors: list[Author | None] = []
         self.commit = GroupCommit(self.record_many)
         self.on_group = on_group
         self.may_end = threading.Event()
 
-    def record_many(self, events: Sequence[object]) -> list[Receipt]:
+    def record_many(self, meter_events: Sequence[object], *, authors: Sequence[Author | None] | None) -> list[Receipt]:
         """Return a receipt for each event."""
-        self.groups.append(events)
-        if events == [FIRST]:
+        self.groups.append(meter_events)
+        self.authors += authors or ()
+        if meter_events == [FIRST]:
             assert self.may_end.wait(10)
-        self.on_group(events)
-        return [Receipt(str(event), len(self.groups), Outcome.ACCEPTED) for event in events]
+        self.on_group(meter_events)
+        return [Receipt(str(event), len(self.groups), Outcome.ACCEPTED) for event in meter_events]
 
     def record_at_once(self) -> dict[str, Future[Receipt]]:
         """Record the first event, and the others while its transaction is in progress."""
         with ThreadPoolExecutor() as pool:
-            futures = {FIRST: pool.submit(self.commit.record, FIRST)}
+            futures = {FIRST: pool.submit(self._record_as, FIRST)}
             wait_until(lambda: len(self.groups) == 1)
             for number, event in enumerate(OTHERS, 1):
-                futures[event] = pool.submit(self.commit.record, event)
+                futures[event] = pool.submit(self._record_as, event)
                 wait_until(lambda expected=number: self.commit.waiting_count == expected)
             self.may_end.set()
         return futures
+
+    def _record_as(self, event: str) -> Receipt:
+        with acting_as(Author(f"author of {event}")):
+            return self.commit.record(event)
 
 
 def test_events_that_arrive_during_a_transaction_share_the_next_one() -> None:
@@ -56,6 +63,15 @@ def test_events_that_arrive_during_a_transaction_share_the_next_one() -> None:
     assert {event: future.result().identifier for event, future in futures.items()} == {
         event: event for event in (FIRST, *OTHERS)
     }
+
+
+def test_each_event_of_a_transaction_has_the_author_of_its_thread() -> None:
+    """Not that of the thread which records it."""
+    transactions = Transactions()
+    transactions.record_at_once()
+    assert [author and author.by for author in transactions.authors] == [
+        f"author of {event}" for event in (FIRST, *OTHERS)
+    ]
 
 
 def test_an_event_that_the_database_rejects_fails_alone() -> None:
@@ -133,9 +149,9 @@ def test_interrupts_at_any_moment_lose_and_double_nothing() -> None:
     acknowledged: list[str] = []
     stop = threading.Event()
 
-    def record_many(events: Sequence[object]) -> list[Receipt]:
-        recorded.extend(events)
-        return [Receipt(str(event), 1, Outcome.ACCEPTED) for event in events]
+    def record_many(meter_events: Sequence[object], *, authors: object) -> list[Receipt]:
+        recorded.extend(meter_events)
+        return [Receipt(str(event), 1, Outcome.ACCEPTED) for event in meter_events]
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tallybook.application.system_user import system_user
 
 from .command_line import CommandLine
 
@@ -31,7 +32,7 @@ def test_a_cancellation_is_revoked(tallybook: CommandLine) -> None:
     assert "A revocation needs a reason" in tallybook.run("cancel", "tokens", "r-10", "--revoke", status=2).stderr
     (line,) = tallybook.lines("cancel", "tokens", "r-10", "--revoke", "--reason", "mistake", "--by", "ops")
     assert line.startswith("counted again: r-10 at ")
-    assert line.endswith(" by ops: mistake")
+    assert line.endswith(f" by {system_user()} on behalf of ops: mistake")
     assert total(tallybook) == "55"
     assert "counted; cancellation revoked " in tallybook.run("events", "tokens", "--period", "2026-11-10").stdout
 
@@ -42,7 +43,9 @@ def test_a_wrong_import_is_undone_and_the_corrected_file_imported(tallybook: Com
     run_id = tallybook.run_json("import", wrong, "--backfill", "--by", "ops")["run_id"]
     assert total(tallybook) == "55"
     (listed,) = tallybook.run_json("import", "--list")
-    assert (listed["run_id"], listed["file"], listed["recorded"], listed["by"]) == (run_id, "wrong.csv", 10, "ops")
+    assert (listed["run_id"], listed["file"], listed["recorded"], listed["by"]) == (
+        run_id, "wrong.csv", 10, system_user(),
+    )  # fmt: skip
 
     preview = tallybook.run_json("import", "--undo", run_id)
     assert preview["cancellations"] == []

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tallybook.application import Metering, explanation_csv
 from tallybook.application.interfaces.cli.formatting import to_json
+from tallybook.application.system_user import system_user
 
 from .command_line import CommandLine
 from .october_ledger import ANY_AGE, OCTOBER, october_ledger, record_tokens
@@ -46,6 +47,7 @@ def digest(csv_rows: list[dict[str, str]]) -> str:
 
 def test_each_event_has_its_contribution_and_the_sum_is_written_out(tallybook: CommandLine) -> None:
     """The arithmetic has the sign of each value; the rules revision, the position and the digest follow."""
+    tallybook.environment["COLUMNS"] = "160"
     lines = tallybook.lines(*ACME)
     assert lines[1].split() == ["occurred", "at", "identifier", "value", "contribution", "verdict"]
     assert [line.split()[2:5] for line in lines[3:6]] == [
@@ -93,7 +95,7 @@ def test_csv_has_a_row_for_each_event_and_reproduces_total_and_digest(tallybook:
         ("req-1", "25", "counted", "25"), ("req-2", "3000", "cancelled", "0"), ("req-3", "-5", "counted", "-5"),
     ]  # fmt: skip
     assert csv_rows[0]["occurred_at"] == "2025-10-05T09:00:00Z"
-    assert (csv_rows[1]["reason"], csv_rows[1]["by"]) == ("bytes, not tokens", "ops")
+    assert (csv_rows[1]["reason"], csv_rows[1]["by"]) == ("bytes, not tokens", system_user())
     assert csv_rows[1]["cancelled_at"] == explanation["events"][1]["cancelled_at"]
     assert str(sum(Decimal(row["contribution"]) for row in csv_rows)) == explanation["total"]["value"]
     assert digest(csv_rows) == explanation["digest"]
@@ -210,9 +212,10 @@ def test_a_long_explanation_is_complete(tallybook: CommandLine) -> None:
             ]
         )
     tallybook.run("cancel", "tokens", "more-1480", "--reason", "bytes, not tokens", "--by", "ops")
+    tallybook.environment["COLUMNS"] = "160"
     lines = tallybook.lines(*ACME)
     assert len(lines) == 1_509
-    assert lines[-23].endswith("by ops: bytes, not tokens")
+    assert lines[-23].endswith(f"by {system_user()} on behalf of ops: bytes, not tokens")
     assert lines[-4].split() == ["2025-10-20", "00:24:59", "more-1499", *["100,000,000,000,000"] * 2, "counted"]
     assert lines[-3].startswith("1,501 of 1,503 count: sum = ")
 

@@ -1,9 +1,12 @@
 """The commands for all customers: `period run`, `period runs` and `period status`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tallybook.application import Metering
 from tallybook.application.commands.run_closings import MeterRun
+from tallybook.application.system_user import system_user
 
 from .command_line import CommandLine
 from .october_ledger import OCTOBER, october_ledger, record_tokens
@@ -32,19 +35,22 @@ def test_a_run_closes_each_customer_and_its_totals_add_up(tallybook: CommandLine
         *table,
     ]
     result = tallybook.run_json("period", "run", *OCTOBER)
-    assert (result["was_closed"], result["is_complete"], result["run"]["closed_by"]) == (True, True, "finance")
+    assert (result["was_closed"], result["is_complete"], result["run"]["closed_by"]) == (True, True, system_user())
     (run,) = tallybook.run_json("period", "runs")
     assert run == result["run"]
     lines = tallybook.lines("period", "runs")
     assert lines[0] == "billing run 1, 2025-10 (UTC)"
-    assert lines[2].endswith(" by finance")
+    assert lines[2].endswith(f" by {system_user()}")
     assert lines[-4:] == table
 
 
 @pytest.mark.parametrize("columns", ["200", "40"])
 def test_the_author_of_a_run_does_not_control_the_terminal(tallybook: CommandLine, columns: str) -> None:
     """Control and bidi characters are escaped, also if the line is folded."""
-    tallybook.run("period", "run", *OCTOBER, "--requester", "ops\x1b]0;title\x07\u202e")
+    with Metering.open(tallybook.url) as metering:
+        metering.periods.run(
+            datetime(2025, 10, 1, tzinfo=UTC), datetime(2025, 11, 1, tzinfo=UTC), by="ops\x1b]0;title\x07\u202e"
+        )
     tallybook.environment["COLUMNS"] = columns
     output = tallybook.run("period", "runs").stdout
     assert r"ops\x1b]0;title\x07\u202e" in output

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
+from tallybook.application.system_user import system_user
 
 from .command_line import CommandLine
 from .october_ledger import OCTOBER, october_ledger, record_tokens
@@ -141,17 +142,18 @@ def test_a_reopened_period_is_closed_again_and_its_first_total_stays(tallybook: 
     """The list has both closings, with author and reason of the reopening."""
     record_corrections(tallybook)
     lines = tallybook.lines("period", "reopen", "tokens", "acme", *OCTOBER, "--reason", "wrong unit", "--by", "ops")
-    assert lines[0] == "tokens, acme, 2025-10 is reopened by ops: wrong unit"
+    assert lines[0] == f"tokens, acme, 2025-10 is reopened by {system_user()} on behalf of ops: wrong unit"
     assert lines[1].endswith(" was 3,020; it stays in the ledger.")
     listed = tallybook.lines("period", "list", "tokens")
     assert [line.split()[0] for line in listed[2:]] == ["zeta"]
     assert tallybook.run_json("period", "close", "tokens", "acme", *OCTOBER)["period"]["quantity"] == "50"
     periods = tallybook.run_json("period", "list", "tokens", "acme", "--reopened")
-    assert [(period["quantity"], period["reason"], period["by"]) for period in periods] == [
+    assert [(period["quantity"], period["reason"], period["on_behalf_of"]) for period in periods] == [
         ("3020", "wrong unit", "ops"),
         ("50", None, None),
     ]
-    assert "by ops: wrong unit" in tallybook.run("period", "list", "tokens", "--reopened").stdout
+    tallybook.environment["COLUMNS"] = "200"
+    assert "on behalf of ops: wrong unit" in tallybook.run("period", "list", "tokens", "--reopened").stdout
     assert tallybook.run_json("period", "adjustments", "tokens") == []
 
 

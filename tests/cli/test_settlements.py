@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
+from tallybook.application.system_user import system_user
 
 from .command_line import CommandLine
 from .october_ledger import OCTOBER, october_ledger, record_tokens
@@ -25,9 +26,10 @@ def tallybook(tmp_path: Path) -> CommandLine:
 def test_an_adjustment_is_settled_by_a_document(tallybook: CommandLine) -> None:
     """It is shown with what was invoiced, and the same command again changes nothing."""
     settle = ("period", "settle", "tokens", "acme", *OCTOBER, "--document", "INV-7", "--requester", "finance")
+    author = f"{system_user()} on behalf of finance"
     for _ in range(2):
         assert tallybook.lines(*settle) == [
-            "tokens, acme, 2025-10: +30 is settled by INV-7 by finance, as of position 12",
+            f"tokens, acme, 2025-10: +30 is settled by INV-7 by {author}, as of position 12",
             "invoiced: 3,050, billable 3,050",
         ]
     (settlement,) = tallybook.run_json(*settle)["settlements"]
@@ -43,7 +45,7 @@ def test_an_adjustment_is_settled_by_a_document(tallybook: CommandLine) -> None:
 def test_control_characters_in_a_document_are_escaped_once(tallybook: CommandLine) -> None:
     """They never reach the terminal."""
     settle = ("period", "settle", "tokens", "acme", *OCTOBER, "--document", "INV\x1b[2J")
-    assert "is settled by INV\\x1b[2J," in tallybook.lines(*settle)[0]
+    assert "is settled by INV\\x1b[2J by" in tallybook.lines(*settle)[0]
     assert tallybook.lines("period", "list", "tokens")[2].endswith("+30 by INV\\x1b[2J")
 
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from typing import cast
 
+import msgspec
 from tallybook.domain import (
     AcceptancePolicy,
     AccessKey,
@@ -18,6 +20,7 @@ from tallybook.domain import (
     Scope,
 )
 from tallybook.domain.aggregate import Aggregate
+from tallybook.domain.authorship import Author, acting_as
 from tallybook.domain.billing_run import BillingRun, ControlTotal
 from tallybook.domain.bulk_cancellation import BulkCancellation, CancellationSelection
 from tallybook.domain.closed_period import PeriodGroup
@@ -27,6 +30,7 @@ from tallybook.domain.meter_event import MeterEventData
 from tallybook.domain.rounding import Rounding, RoundingMode
 
 RECORDED_AT = datetime(2026, 11, 1, 10, 30, 0, 123_456, UTC)
+AUTHOR = Author("sk_live_0192f0c18b4f7d66", "req_GkW4zN0tq1mPpA", on_behalf_of="Zoë")
 EVENT_DATA = MeterEventData(
     recorded_at=RECORDED_AT,
     event_name="tokens",
@@ -295,20 +299,44 @@ def _import_run() -> list[Aggregate.Event]:
     return [event for event in run.collect_events() if isinstance(event, Aggregate.Event)]
 
 
-EXAMPLES: Mapping[str, Aggregate.Event] = {
-    type(event).__name__: event
-    for event in (
-        *_meter(),
-        *_meter_event(),
-        *_closed_periods(),
-        *_settled_period(),
-        *_billing_run(),
-        *_access_key(),
-        *_bulk_cancellation(),
-        *_import_run(),
-    )
-}
+def _examples() -> Mapping[str, Aggregate.Event]:
+    return {
+        type(event).__name__: event
+        for event in (
+            *_meter(),
+            *_meter_event(),
+            *_closed_periods(),
+            *_settled_period(),
+            *_billing_run(),
+            *_access_key(),
+            *_bulk_cancellation(),
+            *_import_run(),
+        )
+    }
+
+
+def _with_author() -> Mapping[str, Aggregate.Event]:
+    with acting_as(AUTHOR):
+        examples = dict(_examples())
+    data = msgspec.structs.replace(EVENT_DATA, by=AUTHOR.by, via=AUTHOR.via, on_behalf_of=AUTHOR.on_behalf_of)
+    (recorded,) = MeterEvent.create("req-1", data).collect_events()
+    return examples | {"UsageRecorded": cast(Aggregate.Event, recorded)}
+
+
+def _accepted_late() -> list[Aggregate.Event]:
+    policy = AcceptancePolicy(max_age=timedelta(days=90), cancel_window=None)
+    at = RECORDED_AT + timedelta(days=60)
+    data = msgspec.structs.replace(EVENT_DATA, accepted_under=policy.beyond_default_ages(EVENT_DATA.occurred_at, at))
+    meter_event = MeterEvent.create("req-1", data)
+    meter_event.cancel("tokens", recorded_position=5, at=at, policy=policy, reason="found by an audit")
+    return [event for event in meter_event.collect_events() if isinstance(event, Aggregate.Event)]
+
+
+EXAMPLES = _examples()
 """The examples, by topic."""
+
+EXAMPLES_WITH_AUTHOR = _with_author()
+"""The examples as a request to the HTTP server causes them, by topic."""
 
 VARIANTS: Mapping[str, Aggregate.Event] = {
     "derived": _derived_meter()[0],
@@ -320,5 +348,7 @@ VARIANTS: Mapping[str, Aggregate.Event] = {
     "bulk": _cancellation_of_a_bulk()[0],
     "of-bulk": _cancellation_of_a_bulk()[1],
     "not-last": _bulk_cancellation()[1],
+    "late": _accepted_late()[0],
+    "cancelled-late": _accepted_late()[1],
 }
 """Examples with fields that were added later and are left out without a value, by the variant that they show."""

@@ -19,13 +19,15 @@ from tallybook.projections.fold import fold_page
 from tallybook.projections.models import LedgerEvent
 from tallybook.projections.stored_events import decode_rows
 
-from .examples import EVENT_DATA, EXAMPLES, VARIANTS
+from .examples import AUTHOR, EVENT_DATA, EXAMPLES, EXAMPLES_WITH_AUTHOR, VARIANTS
 
 EVENTS = Path(__file__).with_name("events")
 CURRENT_VERSION = 1
-FILES = {f"{topic}-{CURRENT_VERSION}": event for topic, event in EXAMPLES.items()} | {
-    f"{type(event).__name__}-{CURRENT_VERSION}-{variant}": event for variant, event in VARIANTS.items()
-}
+FILES = (
+    {f"{topic}-{CURRENT_VERSION}": event for topic, event in EXAMPLES.items()}
+    | {f"{topic}-{CURRENT_VERSION}-author": event for topic, event in EXAMPLES_WITH_AUTHOR.items()}
+    | {f"{type(event).__name__}-{CURRENT_VERSION}-{variant}": event for variant, event in VARIANTS.items()}
+)
 """The example of each golden file."""
 
 
@@ -70,7 +72,16 @@ def test_state_is_compact_json_starting_with_recorded_at(file: str) -> None:
     """Any JSON library can read it."""
     state = golden_row(file)[3]
     assert msgspec.json.encode(msgspec.json.decode(state)) == state
-    assert state.startswith(b'{"recorded_at":"2026-11-01T1')
+    assert state.startswith((b'{"recorded_at":"2026-11-01T1', b'{"recorded_at":"2026-12-31T1'))
+
+
+def test_every_event_of_an_author_says_who_and_how() -> None:
+    """By whom, by which request, and on behalf of whom: the author replaces a name that the call states."""
+    for topic, event in EXAMPLES_WITH_AUTHOR.items():
+        fields: dict[str, object] = msgspec.json.decode(mapper().to_row(event)[3])
+        assert (fields["by"], fields["via"]) == (AUTHOR.by, AUTHOR.via), topic
+        stated = msgspec.json.decode(mapper().to_row(EXAMPLES[topic])[3]).get("by")
+        assert fields["on_behalf_of"] == (stated or AUTHOR.on_behalf_of), topic
 
 
 def test_a_meter_event_is_stored_the_same_on_the_fast_path() -> None:
@@ -125,10 +136,10 @@ def test_a_cancellation_contains_the_fields_the_fold_needs(topics: Sequence[str]
 
 @pytest.mark.parametrize("topics", CANCELLATIONS, ids=itemgetter(-1))
 def test_the_fold_needs_no_other_fields_of_a_cancellation(topics: Sequence[str]) -> None:
-    """`reason`, `by` and `cancellation_id` don't affect the fold, and there are no other fields."""
+    """`reason`, `cancellation_id` and the author don't affect the fold, and there are no other fields."""
     needed = {"recorded_at", "event_name", "payload", "occurred_at", "recorded_position"}
     fields = {field.alias or name for name, field in TOPICS[topics[-1]].model_fields.items() if not field.exclude}
-    assert fields - needed == {"reason", "by", "cancellation_id"}
+    assert fields - needed == {"reason", "cancellation_id", "by", "via", "on_behalf_of", "accepted_under"}
     complete = _folded("Configured", "UsageRecorded", *topics)
     for field in ("reason", "by"):
         assert _folded("Configured", "UsageRecorded", *topics, without=field) == complete

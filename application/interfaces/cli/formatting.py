@@ -88,16 +88,21 @@ def format_effective_from(at: datetime | None) -> str:
     return "" if at is None else f" for usage from {format_time(at)} on"
 
 
-def format_requester(reason: str | None, by: str | None) -> str:
-    """Return the requester and the reason of a change as the end of a sentence."""
-    return (f" by {by}" if by else "") + (f": {reason}" if reason else "")
+def format_requester(reason: str | None, by: str | None, on_behalf_of: str | None = None) -> str:
+    """Return the author and the reason of a change as the end of a sentence."""
+    return (f" by {format_author(by, on_behalf_of)}" if by else "") + (f": {reason}" if reason else "")
+
+
+def format_author(by: str | None, on_behalf_of: str | None) -> str:
+    """Return who did something, and for whom if that was stated; nothing if it isn't known."""
+    return (by or "") + (f" on behalf of {on_behalf_of}" if on_behalf_of else "")
 
 
 def format_verdict(event: "MeterEventView") -> str:
     """Return whether a meter event counts, or why it does not."""
     if event.cancelled_at is not None:
         at = format_time(event.cancelled_at.replace(microsecond=0))
-        return f"cancelled {at}{format_requester(event.reason, event.by)}"
+        return f"cancelled {at}{format_requester(event.reason, event.by, event.on_behalf_of)}"
     verdict = f"superseded by {event.superseded_by}" if event.superseded_by else str(event.verdict)
     if not event.revoked:
         return verdict

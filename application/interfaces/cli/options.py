@@ -83,10 +83,9 @@ AnyAgeOption = Annotated[
         "--any-age", help="Also cancel a meter event recorded, or revoke a cancellation made, more than 24 hours ago."
     ),
 ]
-ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help="The requester, for the audit trail.")]
-RequesterOption = Annotated[
-    str | None, typer.Option("--requester", metavar="TEXT", help="The requester, for the audit trail.")
-]
+_BY_HELP = "For whom you do this. The ledger stores it beside your user name, as on_behalf_of."
+ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help=_BY_HELP)]
+RequesterOption = Annotated[str | None, typer.Option("--requester", metavar="TEXT", help=_BY_HELP)]
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")
 ]

@@ -170,7 +170,7 @@ def _roll_forward_cell(adjustment: "Adjustment", column: str) -> str:
 
 def show_reopened(timezone: "ZoneInfo", period: "ClosedPeriod") -> None:
     """Print that a period was reopened, and its frozen total."""
-    requester = format_requester(period.reason, period.by)
+    requester = format_requester(period.reason, period.by, period.on_behalf_of)
     customer, name = format_name(period.customer), _format_period(period, timezone)
     say(f"{period.event_name}, {customer}, {name} is reopened{requester}")
     closed_at = format_time(period.closed_at.replace(microsecond=0))
@@ -237,7 +237,8 @@ def _format_period(period: "ClosedPeriod | PeriodPreview", timezone: "ZoneInfo")
 def _format_reopening(period: "ClosedPeriod") -> str:
     if period.reopened_at is None:
         return ""
-    return f"{format_time(period.reopened_at.replace(microsecond=0))}{format_requester(period.reason, period.by)}"
+    requester = format_requester(period.reason, period.by, period.on_behalf_of)
+    return f"{format_time(period.reopened_at.replace(microsecond=0))}{requester}"
 
 
 def _format_settlements(period: "ClosedPeriod") -> str:

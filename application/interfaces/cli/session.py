@@ -78,12 +78,16 @@ def open_ledger(
 ) -> Generator[Session]:
     """Open the ledger at `url`. A TallybookError in the block is printed and ends the command with exit status 1.
 
+    The user of the operating system who runs the command is the author of its events.
+
     A missing ledger is created only if `create` is set, so that a typing error in its name does not create another.
     `lift` names the limits of the policy to remove; `grace_period` is the policy's default if None.
     """
-    from ...metering import Metering  # noqa: PLC0415 - loads the domain
+    from ....domain.authorship import COMMAND_LINE, Author, acting_as  # noqa: PLC0415 - loads the domain
+    from ...metering import Metering  # noqa: PLC0415
+    from ...system_user import system_user  # noqa: PLC0415
 
-    with reported_errors(as_json=as_json):
+    with reported_errors(as_json=as_json), acting_as(Author(system_user(), COMMAND_LINE)):
         if not create:
             require_ledger(url)
         with Metering.open(url, policy=_policy(lift, grace_period)) as metering, _suggested_meters(metering):

@@ -66,6 +66,7 @@ def show_settled(timezone: "ZoneInfo", document: str, period: "ClosedPeriod") ->
 
     settlement = next(one for one in period.settlements if one.document == document)
     name = f"{period.event_name}, {format_name(period.customer)}, {format_period(period.start, period.end, timezone)}"
-    say(f"{name}: {format_difference(settlement.difference)} is settled by {format_name(document)}"
-        f"{format_requester(None, settlement.by)}, as of position {format_number(settlement.position)}")  # fmt: skip
+    author = format_requester(None, settlement.by, settlement.on_behalf_of)
+    say(f"{name}: {format_difference(settlement.difference)} is settled by {format_name(document)}{author}, "
+        f"as of position {format_number(settlement.position)}")  # fmt: skip
     say(f"invoiced: {format_number(settlement.quantity)}, billable {format_number(settlement.billable)}")

@@ -109,13 +109,13 @@ def _identifier(receipt: "Receipt") -> str:
 
 def show_cancellation(cancellation: "Cancellation") -> None:
     """Print when a meter event was cancelled, by whom and why."""
-    requester = format_requester(cancellation.reason, cancellation.by)
+    requester = format_requester(cancellation.reason, cancellation.by, cancellation.on_behalf_of)
     say(f"cancelled: {format_name(cancellation.identifier)} at {format_time(cancellation.cancelled_at)}{requester}")
 
 
 def show_revocation(revocation: "Revocation") -> None:
     """Print when the cancellation of a meter event was revoked, by whom and why."""
-    requester = format_requester(revocation.reason, revocation.by)
+    requester = format_requester(revocation.reason, revocation.by, revocation.on_behalf_of)
     say(f"counted again: {format_name(revocation.identifier)} at {format_time(revocation.revoked_at)}{requester}")
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from time import perf_counter
 from typing import NamedTuple
 
+from ....domain.authorship import Author
 from ....domain.errors import TallybookError
 from ....domain.meter_event_input import MeterEventInput
 from ....domain.timestamps import to_microseconds
@@ -39,6 +40,7 @@ class RecordRequest(NamedTuple):
 
     event_inputs: Sequence[MeterEventInput]
     build_response: Callable[[Sequence[Receipt], datetime], RecordResponse]
+    author: Author | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -195,6 +197,9 @@ class GroupCommitter:
             receipts = self.ledger.metering.record_many(
                 [event_input for record_request in record_requests for event_input in record_request.event_inputs],
                 attach=attach,
+                authors=[
+                    record_request.author for record_request in record_requests for _ in record_request.event_inputs
+                ],
             )
         except BaseException:
             for request in requests:  # the transaction was rolled back: drop the responses

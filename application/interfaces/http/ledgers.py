@@ -12,6 +12,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from ....domain.access_key import Scope
+from ....domain.authorship import Author
 from ....domain.errors import InvalidLedgerUrl, InvalidParameter, MeterNotFound, RebuildInProgress
 from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import ensure_utc
@@ -77,6 +78,11 @@ class RequestContext(Generic[Params]):
     idempotency_key: str | None = None
     is_retry: bool = False
     """Whether an earlier attempt was interrupted: its changes may exist already."""
+
+    @property
+    def author(self) -> Author:
+        """The author of everything that the request causes: its access key, by this request."""
+        return Author(self.access_key.hint, self.request_id)
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Reads requests within limits of body size, time and memory."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from starlette.requests import Request as HttpRequest
 
-from ...uuid7 import uuid7
+from ....domain.authorship import REQUEST_PREFIX
 from .errors import ApiError
 from .memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
 from .request_handler import ApiRequest, is_json
@@ -22,6 +23,7 @@ _DRAIN_FACTOR = 4
 _MAX_LARGE_BODIES, _MAX_LARGE_BODIES_PER_KEY = 32, 4
 """The memory budget in bodies of the maximum size."""
 _MAX_LENGTH_DIGITS = 18
+_REQUEST_ID_BYTES = 10
 
 FindKey = Callable[[str], Awaitable[str]]
 """Returns the id of the access key of an Authorization header. Raises ApiError."""
@@ -49,8 +51,8 @@ class BodyLimits:
 
 
 def new_request_id() -> str:
-    """Return an id for a request, as it appears in responses and logs."""
-    return f"req_{uuid7().hex}"
+    """Return an id for a request: short, because each meter event is stored with that of its request."""
+    return f"{REQUEST_PREFIX}{secrets.token_urlsafe(_REQUEST_ID_BYTES)}"
 
 
 async def read_request(

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from ....domain.authorship import acting_as
 from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
@@ -172,7 +173,8 @@ class RequestHandler:
         def work(is_retry: bool) -> ApiResponse:
             context.is_retry = is_retry
             try:
-                return success(operation.run(context))
+                with acting_as(context.author):
+                    return success(operation.run(context))
             except TallybookError as error:
                 raise self._to_api_error(error, request) from error
 
@@ -203,7 +205,8 @@ class RequestHandler:
             request.trace.key_id = access_key.id
             if parse_error is not None:
                 raise parse_error
-            return operation.run(_build_context(ledger, access_key, request, params))
+            context = _build_context(ledger, access_key, request, params)
+            return cast(RecordRequest, operation.run(context))._replace(author=context.author)
 
         request.trace.events = operation.event_count(params)
         pending = PendingRequest(

@@ -45,6 +45,10 @@ class ApiClient:
         self.keys = keys
         self.documented = OpenApiDocument()
 
+    def author(self, scope: str = "admin") -> str:
+        """Return how events name the key with this scope as their author: by the part of it that isn't secret."""
+        return "_".join(self.keys[scope].split("_")[:3])
+
     def send(self, method: str, path: str, scope: str = "admin", *, headers: Json | None = None, **params: Any) -> Any:
         """Return the response to a form request."""
         return self.runner.run(self.request(method, path, scope, headers=headers, **params))

@@ -15,8 +15,8 @@ def test_a_cancellation_is_revoked(ledger: Ledger, api: ApiClient) -> None:
     """)
     revoke: Json = {"event_name": "calls", "cancel": {"identifier": "a"}, "reason": "mistake", "by": "finance"}
     revoked = api.post(f"{ADJUSTMENTS}/revoke", **revoke)
-    assert (revoked["object"], revoked["reason"], revoked["by"]) == (
-        "billing.meter_event_revocation", "mistake", "finance",
+    assert (revoked["object"], revoked["reason"], revoked["by"], revoked["on_behalf_of"]) == (
+        "billing.meter_event_revocation", "mistake", api.author(), "finance",
     )  # fmt: skip
     assert api.post(f"{ADJUSTMENTS}/revoke", **revoke) == revoked
     ledger.then(total="acme calls 5")
@@ -24,7 +24,7 @@ def test_a_cancellation_is_revoked(ledger: Ledger, api: ApiClient) -> None:
     (history,) = event["revoked_cancellations"]
     assert (event["status"], event["cancellation"]) == ("counted", None)
     assert (history["reason"], history["by"], history["revocation_reason"], history["revoked_by"]) == (
-        "test", "ops", "mistake", "finance",
+        "test", "ops", "mistake", api.author(),
     )  # fmt: skip
     unknown: Json = {"event_name": "calls", "cancel": {"identifier": "b"}, "reason": "mistake"}
     code = "invalid_cancel_configuration"
@@ -57,7 +57,7 @@ def test_many_events_are_previewed_cancelled_and_counted_again(ledger: Ledger, a
     path, head = f"{CANCELLATIONS}/{cancelled['id']}", ledger.position()
     assert api.get(path) == api.post(f"{path}/resume") == cancelled
     revoked = api.post(f"{path}/revoke", reason="it was right", by="finance")
-    assert (revoked["status"], revoked["revoked_count"], revoked["revocation"]["by"]) == ("revoked", 2, "finance")
+    assert (revoked["status"], revoked["revoked_count"], revoked["revocation"]["by"]) == ("revoked", 2, api.author())
     ledger.then(total="* calls 20")
     assert api.get(CANCELLATIONS, event_name="calls")["data"] == [revoked]
     assert api.get(path, as_of_position=head)["status"] == "cancelled"

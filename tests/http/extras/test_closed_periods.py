@@ -76,7 +76,9 @@ def test_a_reopened_period_is_closed_again_and_both_versions_stay(ledger: Ledger
     ledger.given("11:00  acme calls 2  recorded=11T03:00")
     reopened = api.post(f"{PERIODS}/{first['id']}/reopen", reason="a report was late", by="ops")
     assert (reopened["id"], reopened["status"], reopened["aggregated_value"]) == (first["id"], "reopened", 5)
-    assert reopened["reopening"] == {"reopened_at": unix_time("11T03:00"), "reason": "a report was late", "by": "ops"}
+    assert reopened["reopening"] == {
+        "reopened_at": unix_time("11T03:00"), "reason": "a report was late", "by": api.author(), "on_behalf_of": "ops",
+    }  # fmt: skip
     assert api.get(PERIODS)["data"] == []
     second = api.post(PERIODS, meter=meter, customer="acme", **PERIOD_OF_10TH)
     assert (second["aggregated_value"], second["id"] != first["id"]) == (7, True)

@@ -172,7 +172,7 @@ def test_only_the_lines_of_some_meters_are_settled(closed: Ledger, api: ApiClien
     settled = api.post(f"{LINES}/settle", **query, as_of_position=position, document="run 11", by="finance")
     assert settled["settled"] == 1
     (closed_period,) = closed.metering.periods.list("seats", LONG_NAME)
-    assert closed_period.settlements[0].by == "finance"
+    assert (closed_period.settlements[0].by, closed_period.settlements[0].on_behalf_of) == (api.author(), "finance")
     assert len(api.get(LINES, **PERIOD_OF_11TH, limit=100)["data"]) == 6
 
 

@@ -36,7 +36,8 @@ def test_a_closed_period_has_its_settlements(ledger: Ledger, api: ApiClient) -> 
     (settlement,) = closed["settlements"]
     assert {name: str(value) for name, value in settlement.items()} == {
         "aggregated_value": "-1.0", "billable_difference": "-8", "billable_value": "0", "by": "finance",
-        "difference": "-9.0", "document": "CN-1", "position": str(position), "settled_at": str(unix_time("11T04:00")),
+        "difference": "-9.0", "document": "CN-1", "on_behalf_of": "None",
+        "position": str(position), "settled_at": str(unix_time("11T04:00")),
     }  # fmt: skip
     assert api.get(f"{PERIODS}/{closed['id']}") == closed
     assert api.get(f"{PERIODS}/{closed['id']}", as_of_position=position)["settlements"] == []
@@ -98,7 +99,8 @@ def test_an_adjustment_is_settled(ledger: Ledger, api: ApiClient) -> None:
     (settlement,) = settled["settlements"]
     (period,) = ledger.metering.periods.list("calls")
     (stored,) = period.settlements
-    assert (stored.document, stored.by, stored.position) == ("INV-8", "finance", adjustment["position"])
+    assert (stored.document, stored.by, stored.on_behalf_of) == ("INV-8", api.author(), "finance")
+    assert stored.position == adjustment["position"]
     assert (settlement["difference"], settlement["aggregated_value"]) == (stored.difference, stored.quantity)
     assert (str(stored.difference), stored.quantity) == ("2.50", 10.5)
     assert api.get(ADJUSTMENTS, meter=meter)["data"] == []

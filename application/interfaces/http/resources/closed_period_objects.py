@@ -22,6 +22,7 @@ class ReopeningDetails(msgspec.Struct, kw_only=True):
     reopened_at: int
     reason: str | None
     by: str | None
+    on_behalf_of: str | None
 
 
 class ClosedPeriodGroup(msgspec.Struct, kw_only=True):
@@ -48,6 +49,7 @@ class ClosedPeriodSettlement(msgspec.Struct, kw_only=True):
     by: str | None
     difference: Number
     document: str
+    on_behalf_of: str | None
     position: int
     settled_at: int
 
@@ -159,7 +161,9 @@ def _identity(period: ClosedPeriod) -> tuple[datetime, datetime, datetime]:
 def _reopening(period: ClosedPeriod) -> ReopeningDetails | None:
     if period.reopened_at is None:
         return None
-    return ReopeningDetails(reopened_at=to_unix(period.reopened_at), reason=period.reason, by=period.by)
+    return ReopeningDetails(
+        reopened_at=to_unix(period.reopened_at), reason=period.reason, by=period.by, on_behalf_of=period.on_behalf_of
+    )
 
 
 def _settlements(period: ClosedPeriod) -> list[ClosedPeriodSettlement]:
@@ -171,6 +175,7 @@ def _settlements(period: ClosedPeriod) -> list[ClosedPeriodSettlement]:
             by=settlement.by,
             difference=encode_decimal(settlement.difference),
             document=settlement.document,
+            on_behalf_of=settlement.on_behalf_of,
             position=settlement.position,
             settled_at=to_unix(settlement.settled_at),
         )

@@ -95,7 +95,7 @@ class RetrieveClosedPeriod(AsOfParameters, kw_only=True):
 
 
 class ReopenPeriod(Parameters, kw_only=True):
-    """Why a period is reopened, and by whom. The default for `by` is the access key.
+    """Why a period is reopened, and by whom. `by` is stored as `on_behalf_of`.
 
     `withdraw_settlements` is required if the period has settlements: their documents are withdrawn too.
     """
@@ -204,7 +204,7 @@ def reopen_period(context: RequestContext[ReopenPeriod]) -> BillingClosedPeriod:
     """Reopen a period, so that it can be closed again with new totals. The closed period stays readable."""
     ledger, object_id = context.ledger, context.path_parameters["id"]
     identified = _find_or_404(ledger, object_id)
-    period, reason, by = identified.period, context.params.reason, context.params.by or context.access_key.hint
+    period, reason, by = identified.period, context.params.reason, context.params.by
     if period.is_closed:
         try:
             reopened = ledger.metering.periods.reopen(
@@ -214,7 +214,8 @@ def reopen_period(context: RequestContext[ReopenPeriod]) -> BillingClosedPeriod:
         except PeriodNotClosed:  # another request has reopened it
             raise _not_closed_error(object_id) from None
         return closed_period_object(IdentifiedPeriod(identified.key, reopened), ledger)
-    if context.is_retry and (period.reason, period.by) == (reason, by):
+    requested = reason, context.access_key.hint, by
+    if context.is_retry and (period.reason, period.by, period.on_behalf_of) == requested:
         return closed_period_object(identified, ledger)
     raise _not_closed_error(object_id)
 

@@ -56,7 +56,7 @@ class ListInvoiceLines(ListAsOfParameters, kw_only=True):
 class SettleInvoiceLines(Parameters, kw_only=True):
     """The period and the meters of the lines, their `position`, and the number of the document that has them.
 
-    The default for `by` is the access key.
+    `by` is stored as `on_behalf_of`.
     """
 
     as_of_position: AsOfPosition
@@ -190,7 +190,7 @@ def settle_invoice_lines(context: RequestContext[SettleInvoiceLines]) -> Invoice
         settlement = ledger.metering.periods.settle_invoice_lines(
             from_unix(params.start_time), from_unix(params.end_time), document=params.document,
             as_of=params.as_of_position, meters=_event_names(ledger, params.meters), customer=params.customer,
-            by=params.by or context.access_key.hint,
+            by=params.by,
         )  # fmt: skip
     except InvalidAsOf as error:
         raise invalid_position(error) from error

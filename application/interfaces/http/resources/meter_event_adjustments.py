@@ -24,19 +24,29 @@ class Cancel(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CreateAdjustment(Parameters, kw_only=True):
-    """A meter event to cancel, within 24 hours of its receipt."""
+    """A meter event to cancel, within 24 hours of its receipt. Stripe's request has no `reason` and no `by`.
+
+    `by` is stored as `on_behalf_of`.
+    """
 
     event_name: Name
     type: Literal["cancel"]
     cancel: Cancel
+    by: Reason | None = None
+    reason: Reason | None = None
 
 
 class CreateAdjustmentV2(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A meter event to cancel, within 24 hours of its receipt."""
+    """A meter event to cancel, within 24 hours of its receipt. Stripe's request has no `reason` and no `by`.
+
+    `by` is stored as `on_behalf_of`.
+    """
 
     event_name: Name
     type: Literal["cancel"]
     cancel: Cancel
+    by: Reason | None = None
+    reason: Reason | None = None
 
 
 class MeterEventAdjustment(msgspec.Struct, kw_only=True):
@@ -64,7 +74,7 @@ class MeterEventAdjustmentV2(msgspec.Struct, kw_only=True):
 
 
 class RevokeCancellation(Parameters, kw_only=True):
-    """A cancelled meter event to count again, why, and by whom. The default for `by` is the access key."""
+    """A cancelled meter event to count again, why, and by whom. `by` is stored as `on_behalf_of`."""
 
     event_name: Name
     cancel: Cancel
@@ -77,6 +87,7 @@ class MeterEventRevocation(msgspec.Struct, kw_only=True):
 
     object: Literal["billing.meter_event_revocation"] = "billing.meter_event_revocation"
     by: str | None
+    on_behalf_of: str | None
     cancel: Cancel
     cancelled_at: int
     event_name: str
@@ -128,12 +139,13 @@ def revoke_meter_event_adjustment(context: RequestContext[RevokeCancellation]) -
             check_text(params.event_name, "event_name"),
             identifier,
             reason=check_text(params.reason, "reason"),
-            by=params.by or context.access_key.hint,
+            by=params.by,
         )
     except (InvalidCancellation, MeterNotFound) as error:
         raise ApiError(400, error.message, code=error.code, param=_PARAMETER_NAMES[error.field or ""]) from None
     return MeterEventRevocation(
         by=revocation.by,
+        on_behalf_of=revocation.on_behalf_of,
         cancel=Cancel(revocation.identifier),
         cancelled_at=to_unix(revocation.cancelled_at),
         event_name=revocation.event_name,
@@ -146,7 +158,12 @@ def revoke_meter_event_adjustment(context: RequestContext[RevokeCancellation]) -
 def _cancel(context: RequestContext[Any], params: CreateAdjustment | CreateAdjustmentV2) -> Cancellation:
     event_name = check_text(params.event_name, "event_name")
     identifier = check_text(params.cancel.identifier, "cancel[identifier]")
-    return context.ledger.metering.cancel(event_name, identifier, by=context.access_key.hint)
+    return context.ledger.metering.cancel(event_name, identifier, reason=params.reason, by=params.by)
 
 
-_PARAMETER_NAMES = {"event_name": "event_name", "identifier": "cancel[identifier]"}
+_PARAMETER_NAMES = {
+    "event_name": "event_name",
+    "identifier": "cancel[identifier]",
+    "reason": "reason",
+    "by": "by",
+}

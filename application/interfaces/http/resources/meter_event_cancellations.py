@@ -63,8 +63,8 @@ class PreviewCancellation(Selection, kw_only=True):
 class CreateCancellation(Selection, kw_only=True):
     """The meter events to cancel: at most 10,000, within 24 hours of their receipt.
 
-    With the `digest` of a preview, nothing is cancelled unless the same events would be. The default for `by` is the
-    access key.
+    With the `digest` of a preview, nothing is cancelled unless the same events would be. `by` is
+    stored as `on_behalf_of`.
     """
 
     by: Reason | None = None
@@ -73,7 +73,7 @@ class CreateCancellation(Selection, kw_only=True):
 
 
 class RevokeBulkCancellation(Parameters, kw_only=True):
-    """Why a cancellation is revoked, and by whom. The default for `by` is the access key."""
+    """Why a cancellation is revoked, and by whom. `by` is stored as `on_behalf_of`."""
 
     by: Reason | None = None
     reason: Reason
@@ -151,6 +151,7 @@ class MeterEventCancellation(msgspec.Struct, kw_only=True):
     id: str
     object: Literal["billing.meter_event_cancellation"] = "billing.meter_event_cancellation"
     by: str | None
+    on_behalf_of: str | None
     cancelled_count: int
     count: int
     created: int
@@ -183,7 +184,7 @@ def create_meter_event_cancellation(context: RequestContext[CreateCancellation])
         params.event_name,
         **_selection_arguments(params),
         reason=params.reason,
-        by=params.by or context.access_key.hint,
+        by=params.by,
         digest=params.digest,
         max_events=MAX_EVENTS,
     )
@@ -220,7 +221,7 @@ def resume_meter_event_cancellation(context: RequestContext[Parameters]) -> Mete
 def revoke_meter_event_cancellation(context: RequestContext[RevokeBulkCancellation]) -> MeterEventCancellation:
     """Revoke a cancellation, within 24 hours: its meter events count again."""
     params, bulk = context.params, _find(context)
-    by = params.by or context.access_key.hint
+    by = params.by
     cancellations = context.ledger.metering.cancellations
     return _to_response(cancellations.revoke(bulk.cancellation_id, reason=params.reason, by=by), context.ledger)
 
@@ -282,6 +283,7 @@ def _to_response(bulk: BulkCancellationView, ledger: ServedLedger) -> MeterEvent
     return MeterEventCancellation(
         id=bulk.cancellation_id,
         by=bulk.by,
+        on_behalf_of=bulk.on_behalf_of,
         cancelled_count=bulk.cancelled,
         count=bulk.count,
         created=to_unix(bulk.cancelled_at),

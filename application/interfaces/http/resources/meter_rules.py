@@ -84,7 +84,7 @@ class PreviewRules(RulesParams, kw_only=True):
 
 
 class ChangeRules(RulesParams, kw_only=True):
-    """New rules, from when on they apply, why they change, and by whom. The default for `by` is the access key.
+    """New rules, from when on they apply, why they change, and by whom. `by` is stored as `on_behalf_of`.
 
     With the `digest` of a preview, the rules change only if the same preview would have the same differences now.
     """
@@ -143,7 +143,7 @@ def change_rules(context: RequestContext[ChangeRules]) -> BillingMeter:
     """
     params, metering, meter_id = context.params, context.ledger.metering, context.path_parameters["id"]
     meter, changes, effective_from = context.ledger.meter(meter_id), to_rule_changes(params), _effective_from(params)
-    event_name, by = meter.event_name, params.by or context.access_key.hint
+    event_name, by = meter.event_name, params.by
     if context.is_retry and has_rules(meter, changes, effective_from):
         return billing_meter(meter, context.ledger)
     with exclusive_job(context.ledger):

@@ -28,7 +28,7 @@ Document = Reason
 class SettlePeriodAdjustment(Parameters, kw_only=True):
     """The number of the credit note or invoice, and the position of the ledger that it was made at, by default now.
 
-    The default for `by` is the access key.
+    `by` is stored as `on_behalf_of`.
     """
 
     as_of_position: AsOfPosition | None = None
@@ -50,7 +50,7 @@ def settle_period_adjustment(context: RequestContext[SettlePeriodAdjustment]) ->
     try:
         settled = ledger.metering.periods.settle(
             period.event_name, period.customer, period.start, period.end, document=params.document,
-            as_of=params.as_of_position, by=params.by or context.access_key.hint,
+            as_of=params.as_of_position, by=params.by,
         )  # fmt: skip
     except AdjustmentNotFound as error:
         raise ApiError(400, error.message, code=error.code, param="id") from error

@@ -1,0 +1,28 @@
+"""The user of the operating system that this process runs as. Nobody can state another one."""
+
+import os
+import pwd
+from functools import lru_cache
+
+from ..domain.authorship import LIBRARY
+
+
+def system_user() -> str:
+    """Return the name of the user that this process runs as, or its number if it has no name.
+
+    The environment, which names any user, is not read.
+    """
+    return _user_name(os.getuid())
+
+
+def library() -> str:
+    """Return how this process reaches a ledger that it embeds."""
+    return f"{LIBRARY}:{system_user()}"
+
+
+@lru_cache(maxsize=8)
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:  # as in many containers
+        return str(number)
