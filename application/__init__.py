@@ -48,6 +48,7 @@ from ..domain.errors import (
     InvalidTimeRange,
     InvalidTimestamp,
     InvalidValue,
+    JobNotFound,
     LedgerCorrupted,
     LedgerUnavailable,
     MeterAlreadyExists,
@@ -125,6 +126,9 @@ from .invoice_results import (
     PeriodPreview,
     UnsettledAdjustment,
 )
+from .jobs.builtin import archive_job, projection_job
+from .jobs.job import Job, JobRun
+from .jobs.views import JobFailure, JobStatus, JobView
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering
 from .outbox.outbox import Outbox
@@ -244,6 +248,12 @@ __all__ = [
     "InvoiceLineKind",
     "InvoiceLineReader",
     "InvoiceLines",
+    "Job",
+    "JobFailure",
+    "JobNotFound",
+    "JobRun",
+    "JobStatus",
+    "JobView",
     "KeyValueEntry",
     "KeyValueStore",
     "LedgerCorrupted",
@@ -334,9 +344,11 @@ __all__ = [
     "VerifiedConsistency",
     "VerifiedEvent",
     "WindowState",
+    "archive_job",
     "explanation_csv",
     "invoice_lines_csv",
     "outbox_sql",
+    "projection_job",
     "utc_now",
     "verify_consistency",
     "verify_inclusion",

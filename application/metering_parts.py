@@ -16,6 +16,7 @@ from .commands.meters import MeterCommands
 from .commands.periods import PeriodCommands
 from .commands.rules import GenerationPromoter, RuleCommands
 from .commands.usage import UsageCommands
+from .jobs.service import JobService
 from .ledger.ledger import Ledger
 from .queries.comparison import GenerationComparison
 from .queries.events import EventQueries
@@ -64,3 +65,4 @@ class MeteringParts:
         self.access_keys = AccessKeyCommands(ledger, clock)
         self.checkpoints = CheckpointService(ledger, clock)
         self.archive = ArchiveService(ledger)
+        self.jobs = JobService(ledger)

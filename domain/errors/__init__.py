@@ -66,6 +66,7 @@ from .generations import (
 )
 from .usage_import import ImportRunNotFound, InvalidImportFile
 from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof, InvalidSigningKey, NotCheckpointed
+from .jobs import JobNotFound
 from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
 # isort: on
 
@@ -107,6 +108,7 @@ __all__ = [
     "InvalidTimeRange",
     "InvalidTimestamp",
     "InvalidValue",
+    "JobNotFound",
     "LedgerCorrupted",
     "LedgerUnavailable",
     "MeterAlreadyExists",

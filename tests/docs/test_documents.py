@@ -48,6 +48,7 @@ GUIDES = [
             "read-the-archive",
             "the-rules-as-sql",
             "postgresql",
+            "jobs",
         )
     ),
 ]

@@ -20,6 +20,7 @@ from . import (
     demo,
     explain,
     invoice_lines,
+    jobs,
     meters,
     outbox,
     projection,
@@ -115,5 +116,6 @@ app.add_typer(access_keys.app, name="key")
 app.command()(outbox.relay)
 app.add_typer(outbox.app, name="outbox")
 app.command()(serve.serve)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(rules.app, name="rules")
 app.add_typer(projection.app, name="projection")

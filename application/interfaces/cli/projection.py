@@ -1,5 +1,6 @@
 """The `projection` commands: generations of the read models."""
 
+import os
 from collections.abc import Collection
 from contextlib import nullcontext
 from functools import partial
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ...metering import Metering
     from ...outbox.outbox import Outbox
     from ...results import GenerationView
+    from ..schedule import ScheduleSettings
 
 app = typer.Typer(
     help="Rebuild, compare, promote and verify the read models.", no_args_is_help=True, rich_markup_mode=None
@@ -68,13 +70,14 @@ def run(
     """Update the read models continuously, until Ctrl-C or SIGTERM.
 
     Any number of processes may run: one at a time projects, and another takes over if it ends. With --outbox, the rows
-    of the outbox are relayed too.
+    of the outbox are relayed too. The jobs that environment variables ask for are run too: see 'tallybook jobs'.
     """
+    settings = _schedule_settings()
     with (
         open_ledger(ledger, as_json) as session,
         nullcontext() if outbox is None else opened_outbox(session, outbox, outbox_table) as opened,
     ):
-        _run_projection(session, opened)
+        _run_projection(session, opened, settings)
 
 
 @app.command()
@@ -189,11 +192,36 @@ def _rebuild(session: Session) -> "GenerationView":
         return session.metering.generations.rebuild(progress=progress)
 
 
-def _run_projection(session: Session, outbox: "Outbox | None") -> None:
-    """Keep the read models up to date until Ctrl-C or SIGTERM stops it."""
+def _schedule_settings() -> "ScheduleSettings":
+    """Return the settings of jobs in the environment, or end the command with exit status 2."""
+    from pydantic import ValidationError  # noqa: PLC0415 - slow to import
+
+    from ..schedule import schedule_from_environment, settings_errors  # noqa: PLC0415
+
+    try:
+        return schedule_from_environment(os.environ)
+    except ValidationError as error:
+        for message in settings_errors(error):
+            say(f"tallybook: {message}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _run_projection(session: Session, outbox: "Outbox | None", settings: "ScheduleSettings") -> None:
+    """Keep the read models up to date, and run the other jobs, until Ctrl-C or SIGTERM."""
+    from ....domain.errors import DatabasePermissionDenied  # noqa: PLC0415 - loads the domain
+    from ...jobs.builtin import projection_job  # noqa: PLC0415
+    from ..schedule import scheduled_jobs  # noqa: PLC0415
+
+    run_projection = partial(session.metering.run_projection, outbox=outbox)
+    jobs = [projection_job(run_projection), *scheduled_jobs(session.metering, settings)]
     with stop_on_signals() as stop:
         _print_position(session, "projecting")
-        session.metering.run_projection(stop, outbox=outbox)
+        try:
+            session.metering.jobs.run(jobs, stop)
+        except DatabasePermissionDenied:  # this database user may project, but not store the states of jobs
+            if len(jobs) > 1:
+                raise
+            run_projection(stop)
         _print_position(session, "stopped")
 
 

@@ -30,8 +30,8 @@ from .request_body import BodyLimits, new_request_id, read_request
 from .request_handler import ApiRequest, RequestHandler, query_limits
 from .responses import ApiResponse, error_response
 from .sent_response import SentResponse, unread_response_budget, within_budget
+from .server_jobs import ServerJobs
 from .settings import ServerSettings
-from .webhooks.dispatcher import WebhookService
 
 EndpointHandler = Callable[[HttpRequest], Awaitable[Response]]
 
@@ -49,11 +49,11 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
         outbox = _open_outbox(settings, ledgers)
         app.state.readiness = ReadinessProbe(ledgers, outbox)
         app.state.ledgers = ledgers
-        webhooks = WebhookService(ledgers, settings.webhooks, observer.metrics.observe_delivery)
+        jobs = ServerJobs(ledgers, settings, observer.metrics.observe_delivery)
         try:
             yield
         finally:
-            await asyncio.to_thread(webhooks.close)
+            await asyncio.to_thread(jobs.close)
             await handler.close()
             if outbox is not None:
                 outbox.close()

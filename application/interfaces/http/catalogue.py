@@ -10,6 +10,7 @@ from .resources import (
     events,
     explanations,
     invoice_lines,
+    jobs,
     meter_event_adjustments,
     meter_event_cancellations,
     meter_event_errors,
@@ -45,6 +46,7 @@ REGISTRIES: Sequence[OperationRegistry] = (
     meter_rules.operations,
     projection.operations,
     verification.operations,
+    jobs.operations,
     events.operations,
     webhook_endpoints.operations,
 )

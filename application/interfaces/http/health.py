@@ -21,6 +21,7 @@ from .authentication import parse_credentials, require_livemode
 from .catalogue import REGISTRIES
 from .errors import UNAVAILABLE, ApiError, to_api_error
 from .ledgers import LedgerRegistry
+from .observability.job_metrics import render_job_metrics
 from .observability.metrics import Metrics
 from .openapi import build_document
 from .outbox_health import OutboxHealth, OutboxProbe
@@ -154,7 +155,8 @@ def health_routes(metrics: Metrics) -> list[Route]:
         metrics.set_position(projection.position, projection.head)
         if health.outbox is not None:
             metrics.set_outbox_lag(health.outbox.waiting, health.outbox.rejected, health.outbox.age_seconds)
-        return _to_starlette(ApiResponse(200, await asyncio.to_thread(metrics.render), media_type=CONTENT_TYPE_LATEST))
+        body = await asyncio.to_thread(metrics.render) + await asyncio.to_thread(_job_metrics, ledgers)
+        return _to_starlette(ApiResponse(200, body, media_type=CONTENT_TYPE_LATEST))
 
     openapi = ApiResponse(200, encode(build_document(REGISTRIES)))
 
@@ -163,6 +165,10 @@ def health_routes(metrics: Metrics) -> list[Route]:
 
     paths = {"/livez": livez, "/readyz": readyz, "/metrics": get_metrics, "/openapi.json": get_openapi}
     return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]
+
+
+def _job_metrics(ledgers: LedgerRegistry) -> bytes:
+    return render_job_metrics(ledgers.for_mode(livemode=True).metering.jobs.list(), time.time())
 
 
 def _to_starlette(response: ApiResponse) -> Response:

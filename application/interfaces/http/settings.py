@@ -5,7 +5,7 @@ from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ModelWrapValidatorHandler, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ....domain.errors import InvalidLedgerUrl, InvalidParameter
@@ -17,6 +17,7 @@ from ...storage.outbox import DEFAULT_TABLE, require_table_name
 from ...storage.outbox_url import resolve_outbox
 from ...storage.url import resolve_store
 from ..environment import PREFIX
+from ..schedule import NESTED_DELIMITER, ArchiveSettings
 from .ledgers import ledger_for_test_mode
 
 _DAY = 24 * 60 * 60
@@ -52,9 +53,6 @@ class WebhookSettings(BaseModel, frozen=True):
         return round(self.window_seconds * MICROSECONDS_PER_SECOND)
 
 
-ENV_PREFIX, NESTED_DELIMITER = PREFIX, "__"
-
-
 class ServerSettings(BaseSettings):
     """The settings of a server.
 
@@ -62,7 +60,7 @@ class ServerSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
+        env_prefix=PREFIX,
         env_nested_delimiter=NESTED_DELIMITER,
         env_parse_none_str="none",
         extra="ignore",
@@ -89,6 +87,7 @@ class ServerSettings(BaseSettings):
     keep_alive_seconds: int = Field(default=75, ge=1)
     drain_timeout_seconds: int = Field(default=20, ge=1)
     webhooks: WebhookSettings = WebhookSettings()
+    archive: ArchiveSettings = ArchiveSettings()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -129,11 +128,3 @@ class ServerSettings(BaseSettings):
     def clock(self) -> Callable[[], datetime]:
         """Return the clock of the ledgers."""
         return utc_now
-
-
-def settings_errors(validation_error: ValidationError) -> list[str]:
-    """Return one message for each invalid setting, with its environment variable and without its value."""
-    return [
-        f"{ENV_PREFIX}{NESTED_DELIMITER.join(map(str, error['loc'])).upper()}: {error['msg']}"
-        for error in validation_error.errors()
-    ]

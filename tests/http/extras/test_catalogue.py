@@ -18,6 +18,8 @@ CURRENT_ONLY = {
     "retrieve_event": "events never change",
     "list_events_v2": "events never change",
     "retrieve_event_v2": "events never change",
+    "list_jobs": "jobs are no part of the ledger",
+    "retrieve_job": "jobs are no part of the ledger",
     "list_webhook_endpoints": "endpoints are no part of the ledger",
     "retrieve_webhook_endpoint": "endpoints are no part of the ledger",
 }

@@ -8,14 +8,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tallybook.application.interfaces.http.settings import ENV_PREFIX, NESTED_DELIMITER, ServerSettings
+from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
+from tallybook.application.interfaces.http.settings import ServerSettings
+from tallybook.application.interfaces.schedule import NESTED_DELIMITER, ArchiveSettings
 from tallybook.domain.policy import AcceptancePolicy
 
 from tests.http.running_server import TALLYBOOK, serve
 
 ROOT = Path(__file__).parents[3]
 UNIT, CONTAINER = ROOT / "examples" / "tallybook.service", ROOT / "examples" / "Containerfile"
-GUIDE = ROOT / "docs" / "guides" / "serve.md"
+GUIDE, JOBS_GUIDE = (ROOT / "docs" / "guides" / name for name in ("serve.md", "jobs.md"))
 NAMES = {f"{ENV_PREFIX}{name.upper()}" for name in ServerSettings.model_fields}
 
 
@@ -59,6 +61,9 @@ def test_the_guide_describes_all_settings() -> None:
     for name, field in ServerSettings.model_fields.items():
         if name == "webhooks":
             assert "[webhooks](webhooks.md)" in text  # documented there
+        elif isinstance(field.default, ArchiveSettings):
+            for setting in ArchiveSettings.model_fields:
+                assert f"`{ENV_PREFIX}ARCHIVE{NESTED_DELIMITER}{setting.upper()}`" in JOBS_GUIDE.read_text()
         elif name == "policy":
             for limit in AcceptancePolicy.model_fields:
                 assert f"`{ENV_PREFIX}POLICY{NESTED_DELIMITER}{limit.upper()}`" in text

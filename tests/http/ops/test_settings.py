@@ -10,13 +10,10 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from tallybook.application import Metering
 from tallybook.application.interfaces.cli.app import app
+from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
 from tallybook.application.interfaces.environment import VARIABLES, unknown_variables
-from tallybook.application.interfaces.http.settings import (
-    ENV_PREFIX,
-    NESTED_DELIMITER,
-    ServerSettings,
-    settings_errors,
-)
+from tallybook.application.interfaces.http.settings import ServerSettings
+from tallybook.application.interfaces.schedule import NESTED_DELIMITER, settings_errors
 from tallybook.application.read_models.worker_pool import MAX_PROCESSES_SETTING
 from tallybook.domain.policy import AcceptancePolicy
 from typer.testing import CliRunner

@@ -12,8 +12,8 @@ import pytest
 from tallybook.application import AcceptancePolicy
 from tallybook.application.clock import utc_now
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
-from tallybook.application.interfaces.http.settings import WebhookSettings
-from tallybook.application.interfaces.http.webhooks.dispatcher import WebhookService
+from tallybook.application.interfaces.http.server_jobs import ServerJobs
+from tallybook.application.interfaces.http.settings import ServerSettings, WebhookSettings
 from tallybook.application.interfaces.http.webhooks.endpoints import Endpoint, EndpointStore
 from tallybook.application.storage.sqlite.key_value import SQLiteKeyValueStore
 from tallybook.domain.errors import LedgerUnavailable
@@ -21,12 +21,14 @@ from tallybook.domain.errors import LedgerUnavailable
 from tests.http.webhooks.receiver import Receiver
 from tests.waiting import wait_until
 
-QUICK_SETTINGS = WebhookSettings(
-    window_seconds=0.2,
-    poll_interval_seconds=0.05,
-    leader_check_interval_seconds=0.1,
-    initial_retry_seconds=0.1,
-    allowed_networks=(IPv4Network("127.0.0.0/8"),),
+QUICK_SETTINGS = ServerSettings(
+    webhooks=WebhookSettings(
+        window_seconds=0.2,
+        poll_interval_seconds=0.05,
+        leader_check_interval_seconds=0.1,
+        initial_retry_seconds=0.1,
+        allowed_networks=(IPv4Network("127.0.0.0/8"),),
+    )
 )
 
 
@@ -60,7 +62,7 @@ def test_it_continues_when_the_ledger_is_available_again(
         return due_before(*args, **kwargs)
 
     monkeypatch.setattr(SQLiteKeyValueStore, "due_before", failing)
-    webhooks = WebhookService(registry, QUICK_SETTINGS, list[str]().append)
+    webhooks = ServerJobs(registry, QUICK_SETTINGS, list[str]().append)
     try:
         registry.for_mode(livemode=True).metering.meters.configure("before")
         receiver.wait(1)
@@ -90,7 +92,7 @@ def test_it_continues_after_an_unexpected_error(
         return rows(endpoints)
 
     monkeypatch.setattr(EndpointStore, "all_including_deleted", failing)
-    webhooks = WebhookService(registry, QUICK_SETTINGS, list[str]().append)
+    webhooks = ServerJobs(registry, QUICK_SETTINGS, list[str]().append)
     try:
         registry.for_mode(livemode=True).metering.meters.configure("tokens")
         receiver.wait(1)
@@ -101,7 +103,7 @@ def test_it_continues_after_an_unexpected_error(
 
 def test_it_creates_no_test_ledger(registry: LedgerRegistry, receiver: Receiver, tmp_path: Path) -> None:
     """A test ledger that is opened later is dispatched."""
-    webhooks = WebhookService(registry, QUICK_SETTINGS, list[str]().append)
+    webhooks = ServerJobs(registry, QUICK_SETTINGS, list[str]().append)
     try:
         time.sleep(0.3)  # several times the interval in which it looks for the ledger
         assert not registry.exists(livemode=False)
@@ -119,7 +121,7 @@ def test_an_existing_test_ledger_is_dispatched(registry: LedgerRegistry, receive
     registry.for_mode(livemode=False).metering.meters.configure("tokens")
     registry.close()
     reopened = LedgerRegistry(f"sqlite:///{tmp_path / 'usage.db'}", AcceptancePolicy(), utc_now)
-    webhooks = WebhookService(reopened, QUICK_SETTINGS, list[str]().append)
+    webhooks = ServerJobs(reopened, QUICK_SETTINGS, list[str]().append)
     try:
         receiver.wait(1)
     finally:
@@ -129,7 +131,7 @@ def test_an_existing_test_ledger_is_dispatched(registry: LedgerRegistry, receive
 
 def test_it_stops_immediately(registry: LedgerRegistry) -> None:
     """Without remaining threads."""
-    webhooks = WebhookService(registry, WebhookSettings(), list[str]().append)
+    webhooks = ServerJobs(registry, ServerSettings(), list[str]().append)
     wait_until(webhook_threads)
     started_at = time.monotonic()
     webhooks.close()
@@ -139,7 +141,7 @@ def test_it_stops_immediately(registry: LedgerRegistry) -> None:
 
 def webhook_threads() -> list[str]:
     """Return the names of the threads that deliver webhooks."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tallybook-webhooks")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("tallybook-job")]
 
 
 def test_leadership_expires_and_is_renewed(
@@ -149,7 +151,7 @@ def test_leadership_expires_and_is_renewed(
     monkeypatch.setattr("tallybook.application.interfaces.http.webhooks.dispatcher.LEADERSHIP_SECONDS", 0.2)
     subscribe_receiver(registry, receiver)
     receiver.pause_seconds = 0.4
-    webhooks = WebhookService(registry, QUICK_SETTINGS, list[str]().append)
+    webhooks = ServerJobs(registry, QUICK_SETTINGS, list[str]().append)
     try:
         for number in range(4):
             registry.for_mode(livemode=True).metering.meters.configure(f"meter {number}")

@@ -1,12 +1,12 @@
 """Expired entries are deleted, and nothing else."""
 
-import asyncio
-from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from tallybook.application import KeyValueEntry
 from tallybook.application.interfaces.http.ledgers import ServedLedger
-from tallybook.application.interfaces.http.webhooks.retention import RETENTION_BY_KIND, run_retention
+from tallybook.application.interfaces.http.webhooks.retention import RETENTION_BY_KIND, retention_job
+from tallybook.application.jobs.job import JobRun
 from tallybook.domain.timestamps import to_microseconds
 
 from tests.http.webhooks.ledgers import record_rejected
@@ -14,10 +14,9 @@ from tests.http.webhooks.ledgers import record_rejected
 SECOND = 1_000_000
 
 
-async def run_once(served_ledger: ServedLedger) -> None:
+def run_once(served_ledger: ServedLedger) -> None:
     """Run the retention once."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(run_retention(served_ledger, 60), 1)
+    retention_job(served_ledger, timedelta(minutes=1)).run(JobRun())
 
 
 @pytest.mark.parametrize("kind", RETENTION_BY_KIND)
@@ -26,7 +25,7 @@ def test_entries_stay_for_their_retention(served_ledger: ServedLedger, kind: str
     edge = to_microseconds(served_ledger.now() - RETENTION_BY_KIND[kind])
     old = [KeyValueEntry(kind, f"old {number}", edge - number, b"") for number in range(1_100)]
     served_ledger.key_values.apply(insert=[*old, KeyValueEntry(kind, "new", edge + 1, b"")])
-    asyncio.run(run_once(served_ledger))
+    run_once(served_ledger)
     assert [row.key for row in served_ledger.key_values.scan(kind, limit=10)] == ["new"]
 
 
@@ -35,6 +34,6 @@ def test_pending_entries_stay_forever(served_ledger: ServedLedger) -> None:
     kinds = ("unreported", "webhook_endpoint", "pending/we_1", "meter_changes_reached")
     served_ledger.key_values.apply(insert=[KeyValueEntry(kind, "a", 0, b"") for kind in kinds])
     record_rejected(served_ledger, "b")
-    asyncio.run(run_once(served_ledger))
+    run_once(served_ledger)
     assert all("a" in served_ledger.key_values.get(kind, ["a"]) for kind in kinds)
     assert len(served_ledger.key_values.scan("refused_event", limit=10)) == 1

@@ -1,19 +1,19 @@
 """The dispatcher: one elected process creates events and delivers them to the endpoints."""
 
 import asyncio
-import logging
-import threading
 from contextlib import suppress
+from contextvars import Context
+from datetime import timedelta
 
 from .....domain.errors import TallybookError
-from ..ledgers import LedgerRegistry, ServedLedger
+from ....jobs.job import Job, JobRun
+from ..ledgers import ServedLedger
 from ..settings import WebhookSettings
 from . import error_reports, meter_events_source
 from .deliveries import pending_kind
 from .delivery_client import DeliveryClient
 from .endpoint_worker import EndpointWorker, ReportDelivery
 from .endpoints import Endpoint, EndpointStore
-from .retention import run_retention
 
 LEADERSHIP_SECONDS = 300
 """How long a process leads. The limit covers a lock that was lost with its connection, which goes unnoticed."""
@@ -39,11 +39,9 @@ class Leadership:
         """Dispatch until the period is over or `stop` is set."""
         deadline = asyncio.get_running_loop().time() + LEADERSHIP_SECONDS
         async with DeliveryClient(self._settings.allowed_networks) as client, asyncio.TaskGroup() as group:
-            retention_task = group.create_task(run_retention(self._ledger, self._settings.purge_interval_seconds))
             while not self._stop.is_set() and asyncio.get_running_loop().time() < deadline:
                 await self._tick(client, group)
                 await self._sleep(self._settings.poll_interval_seconds)
-            retention_task.cancel()
             await self._drain()
 
     async def _tick(self, client: DeliveryClient, group: asyncio.TaskGroup) -> None:
@@ -99,81 +97,28 @@ class Leadership:
             await asyncio.wait_for(self._stop.wait(), seconds)
 
 
-LOCK_NAME = "dispatching webhooks"
-_log = logging.getLogger("tallybook.server")
+def webhooks_job(ledger: ServedLedger, settings: WebhookSettings, report_delivery: ReportDelivery) -> Job:
+    """Return the job `webhooks`: dispatch in one process at a time, for one period after the other."""
 
+    def run(run: JobRun) -> None:
+        try:
+            Context().run(asyncio.run, _dispatch(run))  # without the interruption: a delivery in progress is finished
+        except ExceptionGroup as errors:
+            errors_of_ledger = errors.subgroup(TallybookError)
+            raise errors if errors_of_ledger is None else _first_error(errors_of_ledger) from None
 
-class WebhookService:
-    """Dispatches the webhooks of the live and the test ledger of a server."""
+    async def _dispatch(run: JobRun) -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def __init__(self, ledgers: LedgerRegistry, settings: WebhookSettings, report_delivery: ReportDelivery) -> None:
-        self._dispatchers = [
-            Dispatcher(ledgers, settings, report_delivery, livemode=livemode) for livemode in (True, False)
-        ]
-
-    def close(self) -> None:
-        """Stop now. Pending deliveries continue after the next start or in another process."""
-        for dispatcher in self._dispatchers:
-            dispatcher.stop()
-        for dispatcher in self._dispatchers:
-            dispatcher.join()
-
-
-class Dispatcher(threading.Thread):
-    """Dispatches for one ledger when it exists and no other process dispatches."""
-
-    def __init__(
-        self, ledgers: LedgerRegistry, settings: WebhookSettings, report_delivery: ReportDelivery, *, livemode: bool
-    ) -> None:
-        super().__init__(name=f"tallybook-webhooks-{'live' if livemode else 'test'}")
-        self._ledgers = ledgers
-        self._settings = settings
-        self._report_delivery = report_delivery
-        self._livemode = livemode
-        self._stopping = threading.Event()
-        self._running_loop: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        self.start()
-
-    def stop(self) -> None:
-        """Request the thread to stop."""
-        self._stopping.set()
-        if self._running_loop is not None:
-            loop, stop = self._running_loop
+        def request_stop() -> None:
             with suppress(RuntimeError):  # the loop has ended already
                 loop.call_soon_threadsafe(stop.set)
 
-    def run(self) -> None:
-        """Dispatch, wait for the lock, or wait until the ledger is available again."""
-        checks_existence = True
-        while not self._stopping.is_set():
-            pause = self._settings.leader_check_interval_seconds
-            try:
-                if self._ledgers.is_open(livemode=self._livemode) or (
-                    checks_existence and self._ledgers.exists(livemode=self._livemode)
-                ):
-                    pause = self._try_lead(self._ledgers.for_mode(livemode=self._livemode))
-                else:
-                    checks_existence = False  # later it is created by this process, or by one that dispatches
-                    pause = self._settings.poll_interval_seconds
-            except* TallybookError as errors:
-                _log.warning("Webhooks are paused until the ledger is available: %s", _first_error(errors))
-            except* Exception:
-                _log.exception("Dispatching webhooks failed; retrying.")
-            self._stopping.wait(pause)
+        run.call_on_stop(request_stop)
+        await Leadership(ledger, settings, report_delivery, stop).run()
 
-    def _try_lead(self, ledger: ServedLedger) -> float:
-        """Dispatch if no other process does. Return the seconds until the next attempt."""
-        with ledger.key_values.try_lock(LOCK_NAME) as is_leader:
-            if is_leader:
-                asyncio.run(self._lead(ledger))
-        return 0 if is_leader else self._settings.leader_check_interval_seconds
-
-    async def _lead(self, ledger: ServedLedger) -> None:
-        stop = asyncio.Event()
-        self._running_loop = asyncio.get_running_loop(), stop
-        if self._stopping.is_set():
-            stop.set()
-        await Leadership(ledger, self._settings, self._report_delivery, stop).run()
+    retry = timedelta(seconds=settings.leader_check_interval_seconds)
+    return Job("webhooks", None, run, retry=retry)
 
 
 def _first_error(errors: BaseExceptionGroup[TallybookError]) -> TallybookError:

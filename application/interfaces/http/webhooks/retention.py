@@ -1,10 +1,10 @@
-"""Retention: deletes expired entries in small batches, so that recording is not blocked."""
+"""The job `retention`: deletes expired entries in small batches, so that recording is not blocked."""
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
 from .....domain.timestamps import to_microseconds
+from ....jobs.job import Job, JobResult, JobRun
 from ..authentication import SESSION_KIND
 from ..idempotency import RESPONSE_KIND
 from ..ledgers import ServedLedger
@@ -30,16 +30,20 @@ BATCH_SIZE = 500
 _PAUSE_SECONDS = 0.05
 
 
-async def run_retention(ledger: ServedLedger, interval_seconds: float) -> None:
-    """Delete expired entries, in intervals, until cancelled."""
-    while True:
-        for kind, max_age in RETENTION_BY_KIND.items():
-            await _purge(ledger, kind, max_age)
-        await asyncio.sleep(interval_seconds)
+def retention_job(ledger: ServedLedger, interval: timedelta) -> Job:
+    """Return the job: delete the expired entries of a ledger, at each interval."""
+
+    def run(run: JobRun) -> JobResult:
+        return {"deleted": sum(_purge(ledger, kind, max_age, run) for kind, max_age in RETENTION_BY_KIND.items())}
+
+    return Job("retention", interval, run)
 
 
-async def _purge(ledger: ServedLedger, kind: str, max_age: timedelta) -> None:
+def _purge(ledger: ServedLedger, kind: str, max_age: timedelta, run: JobRun) -> int:
+    """Delete the expired entries of a kind, and return how many."""
     until = to_microseconds(ledger.now() - max_age)
-    while ledger.key_values.due_before(kind, until, 1):  # a read does not block recording
-        ledger.key_values.delete_due_before(kind, until, BATCH_SIZE)
-        await asyncio.sleep(_PAUSE_SECONDS)
+    deleted = 0
+    while not run.stop.is_set() and ledger.key_values.due_before(kind, until, 1):  # a read does not block recording
+        deleted += ledger.key_values.delete_due_before(kind, until, BATCH_SIZE)
+        run.stop.wait(_PAUSE_SECONDS)
+    return deleted

@@ -1,0 +1,1 @@
+"""Jobs: work that repeats by itself, such as checkpoints, exports and retention."""
