@@ -19,6 +19,8 @@ from ..domain.errors import (
     BackupNotSupported,
     BillingRunInProgress,
     CancellationNotFound,
+    CheckpointDestinationUnavailable,
+    CheckpointInProgress,
     CheckpointMismatch,
     Conflict,
     Corrupted,
@@ -114,8 +116,10 @@ from .checkpoints.checkpoint import Checkpoint, Note, Signature
 from .checkpoints.checkpoint_file import SignedCheckpoint
 from .checkpoints.comparison import CheckpointDifference
 from .checkpoints.proofs import ConsistencyProof, InclusionProof
+from .checkpoints.publishing import PublishedCheckpoint, PublishedVerification
 from .checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
+from .checkpoints.witness import Cosignature
 from .clock import utc_now
 from .import_views import ImportRunView
 from .invoice_results import (
@@ -126,7 +130,7 @@ from .invoice_results import (
     PeriodPreview,
     UnsettledAdjustment,
 )
-from .jobs.builtin import archive_job, projection_job
+from .jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job, projection_job
 from .jobs.job import Job, JobRun
 from .jobs.views import JobFailure, JobStatus, JobView
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
@@ -191,7 +195,9 @@ __all__ = [
     "CancellationPreviewRow",
     "CancellationSelection",
     "Checkpoint",
+    "CheckpointDestinationUnavailable",
     "CheckpointDifference",
+    "CheckpointInProgress",
     "CheckpointMismatch",
     "CheckpointVerification",
     "CheckpointView",
@@ -202,6 +208,7 @@ __all__ = [
     "ConsistencyProof",
     "ControlTotal",
     "Corrupted",
+    "Cosignature",
     "CustomerDifference",
     "CustomerWithoutUsage",
     "DatabasePermissionDenied",
@@ -301,6 +308,8 @@ __all__ = [
     "PreviewChanged",
     "Progress",
     "ProjectionStopped",
+    "PublishedCheckpoint",
+    "PublishedVerification",
     "RebuildInProgress",
     "Receipt",
     "Receipts",
@@ -345,6 +354,8 @@ __all__ = [
     "VerifiedEvent",
     "WindowState",
     "archive_job",
+    "checkpoint_job",
+    "checkpoint_verification_job",
     "explanation_csv",
     "invoice_lines_csv",
     "outbox_sql",

@@ -1,5 +1,6 @@
 """Metering: the public API of Tallybook, embedded in a program."""
 
+import logging
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -26,6 +27,8 @@ from .storage.postgres.settings import PostgresSettings
 from .storage.url import resolve_store
 from .system_user import library
 from .validation import optional_note, require_text
+
+_log = logging.getLogger("tallybook.ledger")
 
 
 class Metering(MeteringParts):
@@ -56,6 +59,7 @@ class Metering(MeteringParts):
         with ExitStack() as stack:
             ledger = Ledger(store)
             stack.callback(ledger.close)
+            _warn_about_missing_triggers(ledger)
             read_models = store.open_read_models(ledger.changed_rules)
             stack.callback(read_models.close)
             metering = cls(ledger, read_models, policy, clock)
@@ -316,3 +320,13 @@ class Metering(MeteringParts):
     def key_value_store(self) -> KeyValueStore:
         """Return the key-value store, which is created if it doesn't exist. Raises DatabasePermissionDenied."""
         return self._ledger.key_value_store()
+
+
+def _warn_about_missing_triggers(ledger: Ledger) -> None:
+    """Log a warning if somebody has removed what prevents changes of stored events."""
+    if missing := ledger.ledger_recorder.missing_triggers():
+        _log.warning(
+            "The triggers %s, which protect stored events from changes, are missing or disabled. Whoever removed them "
+            "may have changed events: compare the ledger with its checkpoints ('tallybook verify --checkpoints').",
+            ", ".join(missing),
+        )

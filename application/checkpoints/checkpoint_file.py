@@ -3,7 +3,7 @@
 import os
 import re
 from codecs import BOM_UTF8
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +14,7 @@ from ...domain.errors import InvalidCheckpointFile
 from ..storage.private_files import private_opener, sync_folder
 from .checkpoint import Checkpoint, Note
 from .keys import PublicKey
+from .witness import Cosignature, WitnessKey
 
 try:
     import fcntl
@@ -98,6 +99,23 @@ class SignedCheckpoints:
         for number, signed_checkpoint in enumerate(self.all, 1):
             if not key.has_signed(signed_checkpoint.note):
                 raise _invalid_file(self.path, f"checkpoint {number} is not signed by {key}")
+
+    def verify_cosignatures(self, witnesses: Sequence[WitnessKey]) -> list[tuple[Cosignature, ...]]:
+        """Return the cosignatures of these witnesses, for each checkpoint.
+
+        Raises InvalidCheckpointFile if one is not valid, or if a witness has not cosigned the last checkpoint.
+        """
+        cosignatures: list[tuple[Cosignature, ...]] = []
+        for number, signed_checkpoint in enumerate(self.all, 1):
+            try:
+                found = [witness.cosignature(signed_checkpoint.note) for witness in witnesses]
+            except ValueError as error:
+                raise _invalid_file(self.path, f"checkpoint {number}: {error}") from error
+            cosignatures.append(tuple(cosignature for cosignature in found if cosignature is not None))
+            missing = [str(witness) for witness, one in zip(witnesses, found, strict=True) if one is None]
+            if missing and number == len(self.all):
+                raise _invalid_file(self.path, f"the last checkpoint is not cosigned by {missing[0]}")
+        return cosignatures
 
 
 class CheckpointFile:

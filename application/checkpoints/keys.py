@@ -59,18 +59,7 @@ class PublicKey:
     @classmethod
     def load(cls, source: str | Path) -> "PublicKey":
         """Return the key in a line of text or in a file. Raises InvalidSigningKey."""
-        if not isinstance(cast(object, source), str | Path):
-            raise InvalidSigningKey(
-                f"A public key is a line of text, or its file, not {abbreviated_repr(source)}.",
-                field="key",
-                value=source,
-            )
-        path = Path(source)
-        try:
-            text = path.read_text() if path.is_file() else str(source)
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidSigningKey(f"The key in {path} can't be read.", field="key", value=path) from error
-        return cls.parse(text.strip())
+        return cls.parse(read_key_text(source))
 
     def matches(self, signature: Signature) -> bool:
         """Return whether a signature has the name and hash of this key. Does not verify the signature."""
@@ -130,6 +119,24 @@ class PrivateKey:
         except OSError as error:
             raise InvalidSigningKey(f"{path} can't be written: {error.strerror}.", field="key", value=path) from error
         return cls(name, key)
+
+
+def read_key_text(source: str | Path) -> str:
+    """Return the line of text of a public key, or that in a file. Raises InvalidSigningKey."""
+    if not isinstance(cast(object, source), str | Path):
+        raise InvalidSigningKey(
+            f"A public key is a line of text, or its file, not {abbreviated_repr(source)}.", field="key", value=source
+        )
+    path = Path(source)
+    try:
+        return (path.read_text() if path.is_file() else str(source)).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSigningKey(f"The key in {path} can't be read.", field="key", value=path) from error
+
+
+def verify_ed25519(public_key: bytes, signature: bytes, data: bytes) -> bool:
+    """Return whether the signature of the data is valid for the public key."""
+    return _import_ed25519().is_valid_signature(public_key, signature, data)
 
 
 def _import_ed25519():  # pyright infers the type of the module

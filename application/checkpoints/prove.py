@@ -14,7 +14,7 @@ from .leaves import LeafHashFile, leaf_data
 from .merkle import consistency_proof, inclusion_proof
 from .proofs import ConsistencyProof, InclusionProof
 
-_MAX_SIZE = 2**63 - 1
+MAX_SIZE = 2**63 - 1
 
 
 def prove_inclusion(ledger: Ledger, identifier: str, checkpoints: SignedCheckpoints) -> tuple[InclusionProof, ...]:
@@ -67,7 +67,7 @@ def _prove(ledger: Ledger, position: int, checkpoints: SignedCheckpoints) -> Inc
 
 
 def _checkpoint_with_size(checkpoints: SignedCheckpoints, size: int, field: str) -> SignedCheckpoint:
-    signed_checkpoint = checkpoints.with_size(require_int(size, field, 0, _MAX_SIZE))
+    signed_checkpoint = checkpoints.with_size(require_int(size, field, 0, MAX_SIZE))
     if signed_checkpoint is None:
         sizes = ", ".join(str(recent.checkpoint.size) for recent in checkpoints.all[-10:])
         raise NotCheckpointed(f"No checkpoint has {size} events; the last ones have {sizes}.", field=field, value=size)

@@ -7,6 +7,7 @@ from .checkpoint import to_base64
 from .checkpoint_file import SignedCheckpoint
 from .comparison import CheckpointDifference
 from .keys import PublicKey
+from .witness import Cosignature
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,8 @@ class CheckpointView:
     """A checkpoint: the ledger's name in it, how many events it is of, their root in base64, when, and who signed it.
 
     `signed_by` has only whose signature was verified, with the key that was given or signed with. Anybody can write
-    another name below a checkpoint: of these there are `unchecked_signatures`.
+    another name below a checkpoint: of these there are `unchecked_signatures`. `cosigned_by` has the witnesses whose
+    cosignature was verified.
     """
 
     origin: str
@@ -23,19 +25,25 @@ class CheckpointView:
     time: datetime
     signed_by: tuple[str, ...]
     unchecked_signatures: int
+    cosigned_by: tuple[Cosignature, ...] = ()
 
     @classmethod
     def from_signed_checkpoint(
-        cls, signed_checkpoint: SignedCheckpoint, verified_key: PublicKey | None
+        cls,
+        signed_checkpoint: SignedCheckpoint,
+        verified_key: PublicKey | None,
+        cosignatures: tuple[Cosignature, ...] = (),
     ) -> "CheckpointView":
-        """The view of a checkpoint, whose signatures by `verified` are known to be right."""
+        """The view of a checkpoint, whose signatures by `verified` and whose cosignatures are known to be right."""
         checkpoint = signed_checkpoint.checkpoint
         signers = () if verified_key is None else (verified_key.name,)
+        cosigners = {cosignature.name for cosignature in cosignatures}
         unchecked = sum(
-            verified_key is None or not verified_key.matches(signature)
+            signature.name not in cosigners and (verified_key is None or not verified_key.matches(signature))
             for signature in signed_checkpoint.note.signatures
         )
-        return cls(checkpoint.origin, checkpoint.size, to_base64(checkpoint.root), checkpoint.time, signers, unchecked)
+        root = to_base64(checkpoint.root)
+        return cls(checkpoint.origin, checkpoint.size, root, checkpoint.time, signers, unchecked, cosignatures)
 
 
 @dataclass(frozen=True, slots=True)

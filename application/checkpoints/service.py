@@ -1,6 +1,6 @@
 """Creates and verifies the checkpoints of a ledger, and proves what the ledger contains."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
@@ -10,17 +10,21 @@ from ...domain.plain_types import plain_text
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
 from ..ledger.ledger import Ledger
-from ..validation import require_text
+from ..validation import require_int, require_text
 from .checkpoint import ORIGIN_PATTERN, Checkpoint, Note
 from .checkpoint_file import CheckpointFile, SignedCheckpoint, SignedCheckpoints
 from .comparison import Comparison, ProgressCallback, check_position_order, compare, exact_difference
+from .destinations import resolve_destination
 from .keys import PrivateKey, PublicKey
 from .leaves import LeafHashFile, UnexpectedPosition, hash_pages
 from .merkle import Tree
 from .paths import require_path
 from .proofs import ConsistencyProof, InclusionProof
-from .prove import prove_consistency, prove_inclusion
+from .prove import MAX_SIZE, prove_consistency, prove_inclusion
+from .prove_event import prove_event
+from .publishing import CheckpointPublisher, PublishedCheckpoint, PublishedVerification, StoredCheckpoints
 from .results import CheckpointVerification, CheckpointView
+from .witness import WitnessKey
 
 DEFAULT_NAME = "tallybook"
 
@@ -30,7 +34,10 @@ def _no_progress(_done: int, _total: int) -> None:
 
 
 class CheckpointService:
-    """Creates checkpoints of a ledger in a separate file: `metering.checkpoints`. It never decodes an event."""
+    """Creates checkpoints of a ledger, in a separate file or in the ledger: `metering.checkpoints`.
+
+    It never decodes an event.
+    """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
         self.ledger = ledger
@@ -68,17 +75,25 @@ class CheckpointService:
         )
 
     def verify(
-        self, file: str | Path, *, key: str | Path | None = None, progress: ProgressCallback = _no_progress
+        self,
+        file: str | Path,
+        *,
+        key: str | Path | None = None,
+        witnesses: Sequence[str | Path] = (),
+        progress: ProgressCallback = _no_progress,
     ) -> CheckpointVerification:
         """Compare the ledger with its checkpoints, and return the first position that differs, if any.
 
-        With `key`, a public key or its file, every checkpoint must be signed by it. Raises InvalidCheckpointFile or
-        InvalidSigningKey.
+        With `key`, a public key or its file, every checkpoint must be signed by it. With `witnesses`, public keys of
+        C2SP's cosignature/v1 or their files, the last checkpoint must be cosigned by each of them. Raises
+        InvalidCheckpointFile or InvalidSigningKey.
         """
+        witness_keys = [WitnessKey.load(witness) for witness in witnesses]
         checkpoints = CheckpointFile(require_path(file, "file")).read_nonempty()
         public_key = None if key is None else PublicKey.load(key)
         if public_key is not None:
             checkpoints.require_signatures(public_key)
+        cosignatures = checkpoints.verify_cosignatures(witness_keys)
         head, checkpointed_events = self.ledger.head(), checkpoints.all[-1].checkpoint.size
         comparison = self._compare(checkpoints, progress)
         matching_checkpoints = next(
@@ -88,8 +103,8 @@ class CheckpointService:
             events=max(head, 0),
             checkpointed_events=checkpointed_events,
             checkpoints=tuple(
-                CheckpointView.from_signed_checkpoint(signed_checkpoint, public_key)
-                for signed_checkpoint in checkpoints.all
+                CheckpointView.from_signed_checkpoint(signed_checkpoint, public_key, cosigned)
+                for signed_checkpoint, cosigned in zip(checkpoints.all, cosignatures, strict=True)
             ),
             matching_checkpoints=matching_checkpoints,
             difference=comparison.difference or check_position_order(self.ledger, checkpointed_events + 1, head),
@@ -115,6 +130,52 @@ class CheckpointService:
         Raises NotCheckpointed if `file` has no such checkpoint, or InvalidCheckpointFile.
         """
         return prove_consistency(CheckpointFile(require_path(file, "file")).read_nonempty(), earlier, later)
+
+    def publish(
+        self,
+        key: str | Path,
+        destinations: Sequence[str | Path] = (),
+        *,
+        name: str | None = None,
+        progress: ProgressCallback = _no_progress,
+    ) -> PublishedCheckpoint:
+        """Create a signed checkpoint of all events, store it in the ledger, and copy it to each destination.
+
+        Only events since the last checkpoint are read. `key` is the file of the private key. A destination is the path
+        of a checkpoint file, a URL of an object store such as s3://bucket/prefix, in which each checkpoint is an object
+        that is never replaced, or an HTTP URL, to which it is sent by POST. The last checkpoint, in the ledger and in
+        each file and object store, must be signed by this key and match the ledger. Without new events, the last
+        checkpoint is returned, and copied where it is missing. Raises CheckpointMismatch, CheckpointInProgress,
+        CheckpointDestinationUnavailable, InvalidSigningKey, InvalidCheckpointFile or InvalidParameter.
+        """
+        return self._publisher(key, destinations, name).publish(progress)
+
+    def verify_published(
+        self,
+        key: str | Path,
+        destinations: Sequence[str | Path] = (),
+        *,
+        name: str | None = None,
+        progress: ProgressCallback = _no_progress,
+    ) -> PublishedVerification:
+        """Compare all events with all checkpoints in the ledger, and with the last one at each destination.
+
+        Raises CheckpointMismatch at the first difference, and as `publish` does.
+        """
+        return self._publisher(key, destinations, name).verify(progress)
+
+    def prove(self, identifier: str) -> tuple[InclusionProof, ...]:
+        """Return a proof for each stored event of a meter event, by the last checkpoint that the ledger stores.
+
+        Raises MeterEventNotFound, NotCheckpointed if it was stored after that checkpoint, or CheckpointMismatch.
+        """
+        return prove_event(self.ledger, require_text(identifier, "identifier", 100))
+
+    def _publisher(self, key: str | Path, destinations: Sequence[str | Path], name: str | None) -> CheckpointPublisher:
+        private_key = PrivateKey.load(require_path(key, "key"), require_name(name or DEFAULT_NAME))
+        return CheckpointPublisher(
+            self.ledger, self.clock, private_key, [resolve_destination(place) for place in destinations]
+        )
 
     def _verified_tree(self, checkpoints: SignedCheckpoints, head: int, progress: ProgressCallback) -> Tree:
         """Return the tree of all events up to `head` and store their hashes. Raises CheckpointMismatch."""
@@ -162,18 +223,35 @@ class CheckpointService:
                 )
         return comparison
 
+    def list(self, *, limit: int = 100, before: int | None = None) -> list[SignedCheckpoint]:
+        """Return the checkpoints that the ledger stores, the last one first; those before one of `before` events."""
+        limit = require_int(limit, "limit", 1, 10_000)
+        before = None if before is None else require_int(before, "before", 0, MAX_SIZE)
+        return StoredCheckpoints(self.ledger.key_value_store()).page(limit, before)
+
 
 def _origin(checkpoints: SignedCheckpoints, name: object) -> str:
     text = plain_text(name)
     origin = checkpoints.all[0].checkpoint.origin if checkpoints.all else text or DEFAULT_NAME
-    if ORIGIN_PATTERN.fullmatch(origin) is None or (name is not None and text != origin):
-        raise InvalidParameter(
-            f"A name is ASCII without spaces and '+', and the same in all checkpoints; "
-            f"{abbreviated_repr(name)} is not valid here.",
-            field="name",
-            value=name,
-        )
-    return origin
+    if name is not None and text != origin:
+        raise _invalid_name(name)
+    return require_name(origin)
+
+
+def require_name(name: str) -> str:
+    """Return the name of a ledger in its checkpoints. Raises InvalidParameter."""
+    if plain_text(name) is None or ORIGIN_PATTERN.fullmatch(name) is None:
+        raise _invalid_name(name)
+    return name
+
+
+def _invalid_name(name: object) -> InvalidParameter:
+    return InvalidParameter(
+        f"A name is ASCII without spaces and '+', and the same in all checkpoints; "
+        f"{abbreviated_repr(name)} is not valid here.",
+        field="name",
+        value=name,
+    )
 
 
 def _require_same_signer(checkpoints: SignedCheckpoints, private_key: PrivateKey | None) -> None:

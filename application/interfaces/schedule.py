@@ -9,7 +9,8 @@ from datetime import timedelta
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ..jobs.builtin import archive_job
+from ..checkpoints.service import DEFAULT_NAME
+from ..jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job
 from ..jobs.job import Job
 from ..metering import Metering
 from .environment import PREFIX
@@ -24,10 +25,35 @@ class ArchiveSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     interval_seconds: float = Field(default=900, ge=1)
 
 
+class CheckpointSettings(BaseModel, frozen=True, hide_input_in_errors=True):
+    """Whether checkpoints are published, how often, and where they are copied to. They aren't without a key."""
+
+    key: str | None = Field(default=None, min_length=1)
+    """The file of the private key, see 'tallybook checkpoint key'."""
+    name: str = DEFAULT_NAME
+    destinations: str = Field(default="", repr=False)
+    """Paths and URLs, separated by commas."""
+    interval_seconds: float = Field(default=3_600, ge=1)
+    verify_interval_seconds: float = Field(default=86_400, ge=1)
+    max_age_seconds: float | None = Field(default=None, gt=0)
+    """After which age of the last success /readyz says that it is overdue; twice the interval if None."""
+
+    @property
+    def places(self) -> list[str]:
+        """Return the destinations one by one."""
+        return [place.strip() for place in self.destinations.split(",") if place.strip()]
+
+    @property
+    def allowed_age_seconds(self) -> float:
+        """Return how old the last success may be."""
+        return 2 * self.interval_seconds if self.max_age_seconds is None else self.max_age_seconds
+
+
 class ScheduleSettings(BaseModel, frozen=True):
     """The settings of all scheduled jobs. Each field is a group of environment variables."""
 
     archive: ArchiveSettings = ArchiveSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
 
 
 def _archive_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator[Job]:
@@ -36,7 +62,21 @@ def _archive_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator[Jo
         yield archive_job(metering.archive, archive.destination, timedelta(seconds=archive.interval_seconds))
 
 
-FACTORIES: Sequence[Callable[[Metering, ScheduleSettings], Iterator[Job]]] = (_archive_jobs,)
+def _checkpoint_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator[Job]:
+    checkpoint = settings.checkpoint
+    if checkpoint.key is None:
+        return
+    for make_job, interval_seconds in (
+        (checkpoint_job, checkpoint.interval_seconds),
+        (checkpoint_verification_job, checkpoint.verify_interval_seconds),
+    ):
+        yield make_job(
+            metering.checkpoints, checkpoint.key, checkpoint.places, timedelta(seconds=interval_seconds),
+            name=checkpoint.name,
+        )  # fmt: skip
+
+
+FACTORIES: Sequence[Callable[[Metering, ScheduleSettings], Iterator[Job]]] = (_checkpoint_jobs, _archive_jobs)
 
 
 def scheduled_jobs(metering: Metering, settings: ScheduleSettings) -> list[Job]:

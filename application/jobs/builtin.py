@@ -1,16 +1,20 @@
-"""Jobs of Tallybook itself: exporting to an archive, and keeping the read models up to date."""
+"""Jobs of Tallybook itself: checkpoints, exporting to an archive, and keeping the read models up to date."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..archive.service import ArchiveService
+from ..checkpoints.checkpoint import to_base64
+from ..checkpoints.service import CheckpointService
 from .job import Job, JobResult, JobRun
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+CHECKPOINT_JOB = "checkpoint"
 PROJECTION_RETRY = timedelta(seconds=5)
 
 
@@ -31,3 +35,38 @@ def projection_job(run_projection: Callable[[threading.Event], None]) -> Job:
         run_projection(run.stop)
 
     return Job("projection", None, run, retry=PROJECTION_RETRY, is_essential=True)
+
+
+def checkpoint_job(
+    checkpoints: CheckpointService,
+    key: str | Path,
+    destinations: Sequence[str | Path],
+    interval: timedelta,
+    *,
+    name: str | None = None,
+) -> Job:
+    """Return the job `checkpoint`, which calls `metering.checkpoints.publish`."""
+
+    def run(run: JobRun) -> JobResult:
+        published = checkpoints.publish(key, destinations, name=name, progress=run.progress)
+        checkpoint = published.signed_checkpoint.checkpoint
+        return {"events": checkpoint.size, "new_events": published.new_events, "root": to_base64(checkpoint.root)}
+
+    return Job(CHECKPOINT_JOB, interval, run)
+
+
+def checkpoint_verification_job(
+    checkpoints: CheckpointService,
+    key: str | Path,
+    destinations: Sequence[str | Path],
+    interval: timedelta,
+    *,
+    name: str | None = None,
+) -> Job:
+    """Return the job `checkpoint-verification`: compare the whole ledger with its checkpoints."""
+
+    def run(run: JobRun) -> JobResult:
+        verification = checkpoints.verify_published(key, destinations, name=name, progress=run.progress)
+        return {"events": verification.checkpointed_events, "checkpoints": verification.checkpoints}
+
+    return Job("checkpoint-verification", interval, run)

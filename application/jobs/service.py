@@ -22,6 +22,10 @@ class JobService:
         self._ledger = ledger
         self._clock = clock
 
+    def now(self) -> datetime:
+        """Return the time by the clock of the jobs: that of the computer, whatever clock the ledger has."""
+        return self._clock()
+
     def list(self) -> list[JobView]:
         """Return all jobs by name, also those that other processes run."""
         store = self._store()

@@ -69,18 +69,22 @@ class PeriodDifference:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of comparing the read models and the closed periods with the ledger up to `position`."""
+    """The result of comparing the read models and the closed periods with the ledger up to `position`.
+
+    `missing_triggers` are those that protect stored events and are missing or disabled.
+    """
 
     generation: int
     position: int
     tables: tuple[TableVerification, ...]
     closed_periods: int
     differing_periods: tuple[PeriodDifference, ...]
+    missing_triggers: tuple[str, ...] = ()
 
     @property
     def is_equal(self) -> bool:
-        """Whether there is no difference."""
-        return not self.differing_periods and all(table.is_equal for table in self.tables)
+        """Whether there is no difference, and the triggers are there that protect stored events."""
+        return not (self.differing_periods or self.missing_triggers) and all(table.is_equal for table in self.tables)
 
 
 class Verifier:
@@ -115,7 +119,8 @@ class Verifier:
                     differences = tuple(
                         difference for closing in periods for difference in self._period_differences(expected, *closing)
                     )
-        return Verification(live.generation, position, tables, len(periods), differences)
+        triggers = tuple(self._ledger.ledger_recorder.missing_triggers())
+        return Verification(live.generation, position, tables, len(periods), differences, triggers)
 
     def _closed_periods(self, position: int) -> list[tuple[ClosedPeriod, int, ClosedPeriod | None]]:
         """Return each closing up to `position`, the ledger position of its event, and one before with its rules."""

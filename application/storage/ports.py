@@ -144,6 +144,10 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Write the present state of the ledger to a file, while others record. Raise BackupNotSupported."""
         ...
 
+    def missing_triggers(self) -> Sequence[str]:
+        """Return the names of the triggers that protect stored events and are missing or disabled."""
+        ...
+
     def close(self) -> None:
         """Close the ledger."""
         ...

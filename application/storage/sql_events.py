@@ -1,5 +1,6 @@
 """Queries of a ledger's stored events, in SQL common to both stores."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,15 @@ from .ports import PositionedEventRow
 EVENT_COLUMNS = "position, originator_id, originator_version, topic, state"
 SELECT_HEAD = "SELECT coalesce(max(position), 0) FROM {events}"
 SELECT_PAGE = "SELECT position, topic, state FROM {events} WHERE position > ? ORDER BY position LIMIT ?"
+
+
+_CREATED_TRIGGER = re.compile(r"CREATE TRIGGER (\w+)")
+
+
+def absent_triggers(statements: Sequence[str], found: Sequence[tuple[str]]) -> list[str]:
+    """Return the triggers that the statements of a schema create, and that were not found."""
+    names = {name for (name,) in found}
+    return [name for name in _CREATED_TRIGGER.findall(" ".join(statements)) if name not in names]
 
 
 class SqlEventReader(ABC):

@@ -65,7 +65,15 @@ from .generations import (
     RulesConflict,
 )
 from .usage_import import ImportRunNotFound, InvalidImportFile
-from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof, InvalidSigningKey, NotCheckpointed
+from .checkpoints import (
+    CheckpointDestinationUnavailable,
+    CheckpointMismatch,
+    InvalidCheckpointFile,
+    InvalidProof,
+    InvalidSigningKey,
+    NotCheckpointed,
+    CheckpointInProgress,
+)
 from .jobs import JobNotFound
 from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
 # isort: on
@@ -79,6 +87,8 @@ __all__ = [
     "BackupNotSupported",
     "BillingRunInProgress",
     "CancellationNotFound",
+    "CheckpointDestinationUnavailable",
+    "CheckpointInProgress",
     "CheckpointMismatch",
     "Conflict",
     "Corrupted",

@@ -1,6 +1,6 @@
 """Errors of checkpoints, proofs and signing keys."""
 
-from .base import Corrupted, InvalidRequest, NotFound
+from .base import Conflict, Corrupted, InvalidRequest, NotFound, Unavailable
 
 
 class InvalidCheckpointFile(InvalidRequest):
@@ -31,3 +31,15 @@ class InvalidSigningKey(InvalidRequest):
     """A key that signs or verifies checkpoints cannot be used."""
 
     code = "invalid_signing_key"
+
+
+class CheckpointDestinationUnavailable(Unavailable):
+    """A place where checkpoints are stored outside the ledger can't be used at the moment."""
+
+    code = "checkpoint_destination_unavailable"
+
+
+class CheckpointInProgress(Conflict):
+    """Another process is creating a checkpoint of this ledger: retry later."""
+
+    code = "checkpoint_in_progress"

@@ -33,7 +33,8 @@ def start(tallybook: CommandLine, **environment: str) -> Program:
 def job(tallybook: CommandLine, name: str) -> dict[str, object]:
     """Return a job; an empty one if there is none yet."""
     jobs: list[dict[str, object]] = tallybook.run_json("jobs")
-    return next((job for job in jobs if job["name"] == name), {})
+    named = [job for job in jobs if job["name"] == name]
+    return named[0] if named else {}
 
 
 def is_run_by_another(tallybook: CommandLine, name: str, runner: str) -> bool:

@@ -3,7 +3,7 @@
 They open the ledger without its read models, which may be what cannot be opened.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,6 +32,22 @@ TrustedCheckpointsOption = Annotated[
     Path | None,
     typer.Option("--checkpoints", metavar="FILE", help="Your own copy of the checkpoint file or of one checkpoint."),
 ]
+OptionalCheckpointsOption = Annotated[
+    Path | None,
+    typer.Option("--checkpoints", metavar="FILE", help="The checkpoint file; those in the ledger by default."),
+]
+PublishingKeyOption = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="The private key to sign with, see 'tallybook checkpoint key'.")
+]
+DestinationsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="PLACE",
+        help="Copy the checkpoint: to a checkpoint file, s3://bucket/prefix, or an https:// URL. Repeatable.",
+    ),
+]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The maximum number.")]
 PrivateKeyOption = Annotated[
     Path | None,
     typer.Option("--key", metavar="FILE", help="The private key to sign with, see 'tallybook checkpoint key'."),
@@ -98,19 +114,52 @@ def key(file: KeyFileArgument, name: NameOption = None) -> None:
 
 
 @app.command()
+def publish(
+    key: PublishingKeyOption,
+    to: DestinationsOption = None,
+    name: NameOption = None,
+    ledger: LedgerOption = DEFAULT_LEDGER,
+    as_json: JsonOption = False,
+) -> None:
+    """Create, sign and copy a checkpoint of new events.
+
+    It is stored in the ledger, and copied to places outside. Only events since the last checkpoint are read. 'tallybook
+    serve' and 'tallybook projection run' do this on a schedule if TALLYBOOK_CHECKPOINT__KEY is set.
+    """
+    with (
+        reported_errors(as_json=as_json),
+        _open_service(ledger) as service,
+        progress_bar("creating a checkpoint") as advance,
+    ):
+        published = service.publish(key, to or (), name=name, progress=advance)
+    confirm_result(published, checkpoints_output.show_published, as_json=as_json)
+
+
+@app.command("list")
+def list_checkpoints(
+    limit: LimitOption = 10, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
+) -> None:
+    """List the published checkpoints, the last one first."""
+    with reported_errors(as_json=as_json), _open_service(ledger) as service:
+        stored = [signed.checkpoint for signed in service.list(limit=limit)]
+    print_result(stored, checkpoints_output.show_stored, as_json=as_json)
+
+
+@app.command()
 def prove(
     identifier: IdentifierArgument,
-    checkpoints: CheckpointsOption,
+    checkpoints: OptionalCheckpointsOption = None,
     folder: FolderOption = Path(),
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that the last checkpoint has a meter event.
 
-    Writes an event file and a proof file for each of its stored events: the recording, and the cancellation if any.
+    It is the last one in the file, or of those that the ledger stores itself. Writes an event file and a proof file for
+    each of its stored events: the recording, and the cancellation if any.
     """
     with reported_errors(as_json=as_json), _open_service(ledger) as service:
-        proofs = service.prove_inclusion(identifier, checkpoints)
+        proofs = service.prove(identifier) if checkpoints is None else service.prove_inclusion(identifier, checkpoints)
     try:
         files = [file for proof in proofs for file in _write_proof(proof, folder)]
     except OSError as error:
@@ -172,14 +221,16 @@ def verify_consistency(
     print_result(verified, checkpoints_output.show_verified_consistency, as_json=as_json)
 
 
-def verify_checkpoints(url: str, as_json: bool, checkpoints: Path, key: str | None) -> "CheckpointVerification":
+def verify_checkpoints(
+    url: str, as_json: bool, checkpoints: Path, key: str | None, witnesses: Sequence[str]
+) -> "CheckpointVerification":
     """Compare the ledger at `url` with its checkpoints."""
     with (
         reported_errors(as_json=as_json),
         _open_service(url) as service,
         progress_bar("verifying checkpoints") as advance,
     ):
-        return service.verify(checkpoints, key=key, progress=advance)
+        return service.verify(checkpoints, key=key, witnesses=witnesses, progress=advance)
 
 
 @contextmanager

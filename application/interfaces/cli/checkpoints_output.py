@@ -1,17 +1,39 @@
 """The output of the `checkpoint` commands."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .formatting import format_number, format_time
+from .tables import table
 from .terminal import say
 
 if TYPE_CHECKING:
+    from ...checkpoints.checkpoint import Checkpoint
+    from ...checkpoints.publishing import PublishedCheckpoint
     from ...checkpoints.results import CheckpointVerification, CheckpointView, VerifiedConsistency, VerifiedEvent
 
 
 def show_created(checkpoint: "CheckpointView") -> None:
     """Print a new checkpoint."""
     say(f"created: checkpoint of {_format_checkpoint(checkpoint)}")
+
+
+def show_published(published: "PublishedCheckpoint") -> None:
+    """Print the checkpoint, and how many events are new in it."""
+    checkpoint = published.signed_checkpoint.checkpoint
+    line = f"checkpoint of {format_number(checkpoint.size)} events at {format_time(checkpoint.time)}"
+    say(f"published: {line}, {format_number(published.new_events)} of them new")
+
+
+def show_stored(checkpoints: "Sequence[Checkpoint]") -> None:
+    """Print a line for each checkpoint."""
+    if not checkpoints:
+        say("No checkpoints in the ledger yet. Create one with 'tallybook checkpoint publish'.")
+        return
+    from ...checkpoints.checkpoint import to_base64  # noqa: PLC0415 - loads the domain
+
+    rows = [(format_number(one.size), format_time(one.time), to_base64(one.root), one.origin) for one in checkpoints]
+    table(("events", "time", "root", "name"), rows, right=("events",), whole=("root",))
 
 
 def show_verification(verification: "CheckpointVerification") -> None:
@@ -54,4 +76,6 @@ def _show_unverified_signatures(*checkpoints: "CheckpointView") -> None:
 
 def _format_checkpoint(checkpoint: "CheckpointView") -> str:
     signers = f", signed by {', '.join(checkpoint.signed_by)}" if checkpoint.signed_by else ""
+    if checkpoint.cosigned_by:
+        signers += f", cosigned by {', '.join(one.name for one in checkpoint.cosigned_by)}"
     return f"{format_number(checkpoint.size)} events at {format_time(checkpoint.time)}{signers}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...jobs.views import JobView
 
 app = typer.Typer(
-    help="Show, pause and resume the jobs of 'serve' and 'projection run'.", rich_markup_mode=None,
+    help="Show, pause and resume jobs.", rich_markup_mode=None,
     invoke_without_command=True,
 )  # fmt: skip
 

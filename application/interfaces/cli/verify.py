@@ -1,6 +1,6 @@
 """The command `verify` and its output."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,14 @@ from .terminal import format_name, projection_progress, say
 if TYPE_CHECKING:
     from ...queries.verification import PeriodDifference, RowDifference, Verification
 
+WitnessesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--witness",
+        metavar="KEY",
+        help="The public key, or its file, of a witness that must have cosigned the last checkpoint. Repeatable.",
+    ),
+]
 _DIGEST_CHARACTERS = 12
 """The number of characters of a SHA-256 that are shown as text; the JSON has all of them."""
 
@@ -21,6 +29,7 @@ _DIGEST_CHARACTERS = 12
 def verify(
     checkpoints: VerifyCheckpointsOption = None,
     key: PublicKeyOption = None,
+    witness: WitnessesOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,7 +42,7 @@ def verify(
     if checkpoints is not None:
         from .checkpoints import verify_checkpoints  # noqa: PLC0415 - loads the domain
 
-        checkpoint_verification = verify_checkpoints(ledger, as_json, checkpoints, key)
+        checkpoint_verification = verify_checkpoints(ledger, as_json, checkpoints, key, witness or ())
         if not as_json:
             show_checkpoint_verification(checkpoint_verification)
         if checkpoint_verification.difference is not None:  # totals of a changed ledger prove nothing
@@ -42,6 +51,8 @@ def verify(
             raise typer.Exit(1)
     elif key is not None:
         raise typer.BadParameter("A key needs --checkpoints.", param_hint="'--key'")
+    elif witness:
+        raise typer.BadParameter("A witness needs --checkpoints.", param_hint="'--witness'")
     with open_for_query(ledger, as_json) as session:
         with projection_progress("recomputing") as progress:
             verification = session.metering.verify(progress)
@@ -65,6 +76,9 @@ def show_verification(verification: "Verification") -> None:
     differing = len(verification.differing_periods)
     periods = format_count(verification.closed_periods, "closed period")
     say(f"{periods}, {format_count(differing, 'differs', 'differ') if differing else 'none differs'}")
+    if verification.missing_triggers:
+        names = ", ".join(verification.missing_triggers)
+        say(f"Triggers that protect stored events are missing or disabled: {names}")
     for table_verification in verification.tables:
         if table_verification.difference is not None:
             _show_row_difference(table_verification.difference)

@@ -42,7 +42,7 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        ledgers = LedgerRegistry(settings.ledger, settings.policy, settings.clock)
+        ledgers = LedgerRegistry(settings.ledger, settings.policy, settings.clock, settings.checkpoint)
         app.state.request_handler = handler = RequestHandler(
             ledgers, observer, unread_responses, query_limits(settings.query_timeout_seconds)
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from .operations import Operation, OperationRegistry
 from .resources import (
     billing_runs,
+    checkpoints,
     closed_periods,
     event_summaries,
     events,
@@ -47,6 +48,7 @@ REGISTRIES: Sequence[OperationRegistry] = (
     projection.operations,
     verification.operations,
     jobs.operations,
+    checkpoints.operations,
     events.operations,
     webhook_endpoints.operations,
 )

@@ -19,6 +19,7 @@ from ...storage.key_value import KeyValueEntry
 from .api_types import encode
 from .authentication import parse_credentials, require_livemode
 from .catalogue import REGISTRIES
+from .checkpoint_health import CheckpointHealth, check_checkpoints
 from .errors import UNAVAILABLE, ApiError, to_api_error
 from .ledgers import LedgerRegistry
 from .observability.job_metrics import render_job_metrics
@@ -41,11 +42,12 @@ class ProjectionHealth(NamedTuple):
 
 
 class Health(NamedTuple):
-    """The state of the ledger. `projection` is None if it is unavailable, and `outbox` if the server has none."""
+    """The state of the ledger. `projection` is None if it is unavailable, the others if the server has none."""
 
     status: str
     projection: ProjectionHealth | None = None
     outbox: OutboxHealth | None = None
+    checkpoint: CheckpointHealth | None = None
 
 
 class PublicHealth(msgspec.Struct, omit_defaults=True):
@@ -54,6 +56,7 @@ class PublicHealth(msgspec.Struct, omit_defaults=True):
     status: str
     lag: int | None = None
     outbox: OutboxHealth | None = None
+    checkpoint: CheckpointHealth | None = None
 
 
 class _CachedHealth(NamedTuple):
@@ -92,7 +95,8 @@ class ReadinessProbe:
         health = await self.check()
         if health.projection is None:
             return ApiResponse(UNAVAILABLE, encode(PublicHealth(health.status)))
-        return ApiResponse(200, encode(PublicHealth(health.status, health.projection.lag, health.outbox)))
+        public = PublicHealth(health.status, health.projection.lag, health.outbox, health.checkpoint)
+        return ApiResponse(200, encode(public))
 
     async def check(self) -> Health:
         """Return the health of the ledger, which may be cached."""
@@ -122,10 +126,12 @@ class ReadinessProbe:
             )
             # Only a commit that writes finds a full disk or a read-only database.
             ledger.key_values.apply(upsert=[KeyValueEntry("probe", "readiness", to_microseconds(ledger.now()), b"")])
+            checkpoint = check_checkpoints(ledger)
         except TallybookError as error:
             _log.error("The ledger is not ready: %s: %s", error.code, error.message)
             return Health("unavailable")
-        return Health("ready", ProjectionHealth(live.position, live.head, live.head - live.position))
+        projection = ProjectionHealth(live.position, live.head, live.head - live.position)
+        return Health("ready", projection, checkpoint=checkpoint)
 
 
 def health_routes(metrics: Metrics) -> list[Route]:
@@ -155,6 +161,8 @@ def health_routes(metrics: Metrics) -> list[Route]:
         metrics.set_position(projection.position, projection.head)
         if health.outbox is not None:
             metrics.set_outbox_lag(health.outbox.waiting, health.outbox.rejected, health.outbox.age_seconds)
+        if health.checkpoint is not None:
+            metrics.set_checkpoint_age(health.checkpoint.age_seconds)
         body = await asyncio.to_thread(metrics.render) + await asyncio.to_thread(_job_metrics, ledgers)
         return _to_starlette(ApiResponse(200, body, media_type=CONTENT_TYPE_LATEST))
 

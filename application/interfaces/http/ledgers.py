@@ -23,6 +23,7 @@ from ...storage.ports import Store
 from ...storage.postgres.settings import PostgresSettings
 from ...storage.sqlite.store import SQLiteStore
 from ...storage.url import resolve_store
+from ..schedule import CheckpointSettings
 from .authentication import Authenticator, StreamSessions, parse_credentials
 from .errors import ApiError, missing_object
 from .idempotency import IdempotencyStore
@@ -34,8 +35,18 @@ from .rejected_events import RejectedEventLog
 class ServedLedger:
     """One ledger with its idempotency store and its stream sessions."""
 
-    def __init__(self, metering: Metering, authenticator: Authenticator, *, livemode: bool) -> None:
+    def __init__(
+        self,
+        metering: Metering,
+        authenticator: Authenticator,
+        *,
+        livemode: bool,
+        checkpoint_settings: CheckpointSettings | None = None,
+    ) -> None:
         self.metering = metering
+        has_signing_key = checkpoint_settings is not None and checkpoint_settings.key is not None
+        self.checkpoint_settings = checkpoint_settings if has_signing_key else None
+        """The settings of checkpoints, if there is a signing key."""
         self.authenticator = authenticator
         self.livemode = livemode
         self.key_values = metering.key_value_store()
@@ -138,7 +149,13 @@ class Principal(NamedTuple):
 class LedgerRegistry:
     """The live and the test ledger of a server. The test ledger is opened or created when it is first needed."""
 
-    def __init__(self, url: str | PostgresSettings, policy: AcceptancePolicy, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        url: str | PostgresSettings,
+        policy: AcceptancePolicy,
+        clock: Callable[[], datetime],
+        checkpoint_settings: CheckpointSettings | None = None,
+    ) -> None:
         self._test_ledger = ledger_for_test_mode(resolve_store(url))
         self._policy = policy
         self._clock = clock
@@ -147,7 +164,8 @@ class LedgerRegistry:
         live = self._open(url)
         self.authenticator = Authenticator(live)
         """The live ledger stores the access keys of both modes."""
-        self._ledgers = {True: ServedLedger(live, self.authenticator, livemode=True)}
+        served = ServedLedger(live, self.authenticator, livemode=True, checkpoint_settings=checkpoint_settings)
+        self._ledgers = {True: served}
 
     def for_mode(self, *, livemode: bool) -> ServedLedger:
         """Return the ledger of a mode. A request to the live ledger never waits until the test ledger is opened."""

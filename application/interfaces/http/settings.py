@@ -17,7 +17,7 @@ from ...storage.outbox import DEFAULT_TABLE, require_table_name
 from ...storage.outbox_url import resolve_outbox
 from ...storage.url import resolve_store
 from ..environment import PREFIX
-from ..schedule import NESTED_DELIMITER, ArchiveSettings
+from ..schedule import NESTED_DELIMITER, ArchiveSettings, CheckpointSettings
 from .ledgers import ledger_for_test_mode
 
 _DAY = 24 * 60 * 60
@@ -88,6 +88,7 @@ class ServerSettings(BaseSettings):
     drain_timeout_seconds: int = Field(default=20, ge=1)
     webhooks: WebhookSettings = WebhookSettings()
     archive: ArchiveSettings = ArchiveSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
 
     @model_validator(mode="wrap")
     @classmethod

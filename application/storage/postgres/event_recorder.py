@@ -18,7 +18,7 @@ from ....domain.errors import BackupNotSupported, LedgerUnavailable
 from ....projections.models import LedgerEvent, RawPage
 from ..key_value import EntriesForPositions, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
-from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SqlEventReader
+from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SqlEventReader, absent_triggers
 from .bulk_read import MAX_FEW_EVENTS, page_of_events, read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
 from .errors import translate_errors
@@ -101,6 +101,15 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
     def max_notification_id(self) -> int | None:
         """Return the position of the newest event; None in an empty ledger."""
         return self.head() or None
+
+    def missing_triggers(self) -> Sequence[str]:
+        """Return the names of the triggers that protect stored events and are missing or disabled."""
+        rows = self.select_rows(
+            "SELECT tgname::text FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid"
+            " WHERE relnamespace = to_regnamespace(quote_ident(?)) AND tgenabled IN ('O', 'A')",
+            (self.store.schema,),
+        )
+        return absent_triggers(LEDGER_SCHEMA.statements, rows)
 
     # --- the ledger's interface -----------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from ....projections.ports import USAGE_RECORDED
 from ...results import Backup
 from ..key_value import EntriesForPositions, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow
-from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader
+from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader, absent_triggers
 from .backup import BackupProgress, write_backup
 from .connection import Datastore
 from .errors import unavailable
@@ -182,6 +182,11 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
             f"SELECT {_RAW_COLUMNS} FROM {{events}} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?",
             (first, last, limit),
         )
+
+    def missing_triggers(self) -> Sequence[str]:
+        """Return the names of the triggers that protect stored events and are missing."""
+        rows = self.select_rows("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
+        return absent_triggers(LEDGER_SCHEMA.statements, rows)
 
     def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the first event of each of these streams that exist."""

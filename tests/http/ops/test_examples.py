@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
 from tallybook.application.interfaces.http.settings import ServerSettings
-from tallybook.application.interfaces.schedule import NESTED_DELIMITER, ArchiveSettings
+from tallybook.application.interfaces.schedule import NESTED_DELIMITER, ArchiveSettings, CheckpointSettings
 from tallybook.domain.policy import AcceptancePolicy
 
 from tests.http.running_server import TALLYBOOK, serve
@@ -61,9 +61,9 @@ def test_the_guide_describes_all_settings() -> None:
     for name, field in ServerSettings.model_fields.items():
         if name == "webhooks":
             assert "[webhooks](webhooks.md)" in text  # documented there
-        elif isinstance(field.default, ArchiveSettings):
-            for setting in ArchiveSettings.model_fields:
-                assert f"`{ENV_PREFIX}ARCHIVE{NESTED_DELIMITER}{setting.upper()}`" in JOBS_GUIDE.read_text()
+        elif isinstance(field.default, ArchiveSettings | CheckpointSettings):
+            for setting in type(field.default).model_fields:
+                assert f"`{ENV_PREFIX}{name.upper()}{NESTED_DELIMITER}{setting.upper()}`" in JOBS_GUIDE.read_text()
         elif name == "policy":
             for limit in AcceptancePolicy.model_fields:
                 assert f"`{ENV_PREFIX}POLICY{NESTED_DELIMITER}{limit.upper()}`" in text

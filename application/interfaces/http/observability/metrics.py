@@ -54,6 +54,7 @@ class Metrics:
         self._request_counters: dict[tuple[str, str, int], Counter] = {}
         self._latency_histograms: dict[str, Histogram] = {}
         self._outbox_gauges: Sequence[Gauge] = ()
+        self._checkpoint_age: Gauge | None = None
 
     def observe_request(self, operation: str, method: str, status: int, seconds: float) -> None:
         """Record a finished request."""
@@ -93,6 +94,13 @@ class Metrics:
         )
         for gauge, value in zip(self._outbox_gauges, (waiting, rejected, age_seconds), strict=True):
             gauge.set(math.nan if value is None else value)
+
+    def set_checkpoint_age(self, age_seconds: float | None) -> None:
+        """Set how long ago a checkpoint was last published: NaN if none was. There is no such metric without a key."""
+        self._checkpoint_age = self._checkpoint_age or self._gauge(
+            "tallybook_checkpoint_age_seconds", "How long ago new events were last covered by a published checkpoint."
+        )
+        self._checkpoint_age.set(math.nan if age_seconds is None else age_seconds)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""

@@ -1,0 +1,185 @@
+"""Where published checkpoints are stored outside the ledger: in a file, in an object store, or at a URL."""
+
+import http.client
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...domain.errors import CheckpointDestinationUnavailable, InvalidCheckpointFile, InvalidParameter
+from .checkpoint_file import CheckpointFile, SignedCheckpoint
+from .leaves import LeafHashFile
+from .merkle import HASH_BYTES
+
+TIMEOUT_SECONDS = 30
+_HTTP = ("http://", "https://")
+
+
+class CheckpointDestination(Protocol):
+    """A place outside the ledger. Each method raises CheckpointDestinationUnavailable if it can't be used."""
+
+    def last(self) -> SignedCheckpoint | None:
+        """Return the last checkpoint there; None if there is none, or if the place can't be read."""
+        ...
+
+    def add(self, signed: SignedCheckpoint) -> None:
+        """Store a checkpoint. Adding it again changes nothing."""
+        ...
+
+
+class FileDestination:
+    """A checkpoint file, as `CheckpointService.create` writes it, with the hashes of the leaves next to it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = CheckpointFile(path)
+        self.leaves = LeafHashFile.for_checkpoints(path)
+
+    def last(self) -> SignedCheckpoint | None:
+        """Return the last checkpoint of the file. Raises InvalidCheckpointFile."""
+        if not self._file.path.exists():
+            return None
+        checkpoints = self._file.read()
+        return checkpoints.all[-1] if checkpoints.all else None
+
+    def add(self, signed: SignedCheckpoint) -> None:
+        """Append a checkpoint, durably. Raises InvalidCheckpointFile."""
+        with self._file.locked():
+            checkpoints = self._file.read()
+            if not checkpoints.all or checkpoints.all[-1].checkpoint != signed.checkpoint:
+                self._file.append(checkpoints, signed.note)
+
+    def store_leaves(self, start: int, pages: Iterator[list[bytes]]) -> None:
+        """Store leaf hashes from `start` on, if the file has those before; else let the pages pass.
+
+        A file that is lost is written again by `CheckpointService.create`.
+        """
+        try:
+            count = self.leaves.path.stat().st_size // HASH_BYTES
+        except FileNotFoundError:
+            count = 0
+        if count >= start:
+            self.leaves.replace_from(start, pages)
+        for _ in pages:
+            pass
+
+
+class ObjectStoreDestination:
+    """A prefix of an object store: one object for each checkpoint, created once and never replaced.
+
+    A bucket with object lock (a default retention) keeps them from being deleted, too.
+    """
+
+    def __init__(self, store: Any, url: str) -> None:
+        self._store = store
+        self._url = url
+
+    def last(self) -> SignedCheckpoint | None:
+        """Return the checkpoint of the last object: their names sort by the number of events."""
+        import obstore  # noqa: PLC0415 - an extra
+
+        try:
+            pages: Any = obstore.list(self._store)  # pyright: ignore[reportUnknownMemberType]
+            names = [entry["path"] for page in pages for entry in page if entry["path"].endswith(_OBJECT_SUFFIX)]
+            if not names:
+                return None
+            text = bytes(obstore.get(self._store, max(names)).bytes()).decode()
+        except Exception as error:
+            raise self._unavailable(error) from error
+        try:
+            return SignedCheckpoint.parse(text)
+        except ValueError as error:
+            raise InvalidCheckpointFile(
+                f"{self._url}/{max(names)} is no checkpoint: {error}.", field="destination", value=self._url
+            ) from error
+
+    def add(self, signed: SignedCheckpoint) -> None:
+        """Create the object of a checkpoint, unless it exists."""
+        import obstore  # noqa: PLC0415 - an extra
+        from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415
+
+        data = str(signed.note).encode()
+        try:
+            with suppress(AlreadyExistsError):
+                obstore.put(self._store, _object_name(signed), data, mode="create", use_multipart=False)
+                return
+            stored = bytes(obstore.get(self._store, _object_name(signed)).bytes())
+        except Exception as error:
+            raise self._unavailable(error) from error
+        if stored != data:
+            raise InvalidCheckpointFile(
+                f"{self._url}/{_object_name(signed)} is another checkpoint.", field="destination", value=self._url
+            )
+
+    def _unavailable(self, error: Exception) -> CheckpointDestinationUnavailable:
+        reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
+        return CheckpointDestinationUnavailable(
+            f"{self._url} can't be used for checkpoints: {reason}.", field="destination", value=self._url
+        )
+
+
+class UrlDestination:
+    """A URL that gets each checkpoint in a POST request. What it has can't be read again."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def last(self) -> SignedCheckpoint | None:
+        """Return None."""
+        return None
+
+    def add(self, signed: SignedCheckpoint) -> None:
+        """Send a checkpoint. Any status of 200 to 299 means that it is stored there."""
+        request = urllib.request.Request(  # noqa: S310 - the scheme is checked by `resolve_destination`
+            self._url, str(signed.note).encode(), {"Content-Type": "text/plain; charset=utf-8"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+                pass
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            raise CheckpointDestinationUnavailable(
+                f"The checkpoint can't be sent to {_without_secrets(self._url)}: {error}.", field="destination"
+            ) from error
+
+
+def resolve_destination(destination: str | Path) -> CheckpointDestination:
+    """Return the destination of a path, of an object store's URL like s3://bucket/prefix, or of an HTTP URL.
+
+    Raises InvalidParameter.
+    """
+    if isinstance(destination, Path):
+        return FileDestination(destination)
+    if destination.startswith(_HTTP):
+        return UrlDestination(destination)
+    if "://" not in destination:
+        return FileDestination(Path(destination))
+    try:
+        from obstore.store import from_url  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise InvalidParameter(
+            "Checkpoints in an object store need an extra: pip install 'tallybook[archive]'.", field="destination"
+        ) from None
+    try:
+        return ObjectStoreDestination(from_url(destination), destination.rstrip("/"))
+    except Exception as error:
+        raise InvalidParameter(
+            f"There can be no checkpoints at {destination!r}: {error}. Use a path, or a URL like s3://bucket/prefix.",
+            field="destination",
+            value=destination,
+        ) from error
+
+
+_OBJECT_SUFFIX = ".checkpoint"
+
+
+def _object_name(signed: SignedCheckpoint) -> str:
+    checkpoint = signed.checkpoint
+    return f"{checkpoint.size:019}-{checkpoint.time.astimezone(UTC):%Y%m%dT%H%M%SZ}{_OBJECT_SUFFIX}"
+
+
+def _without_secrets(url: str) -> str:
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{parts.path}"

@@ -1,0 +1,214 @@
+"""Publish checkpoints: sign a checkpoint of what is new, store it in the ledger, and copy it to places outside."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ...domain.errors import (
+    CheckpointInProgress,
+    CheckpointMismatch,
+    InvalidSigningKey,
+)
+from ...domain.timestamps import ensure_utc, to_microseconds
+from ..ledger.ledger import Ledger
+from ..storage.key_value import KeyValueEntry, KeyValueStore
+from .checkpoint import Checkpoint
+from .checkpoint_file import SignedCheckpoint
+from .comparison import ProgressCallback, exact_difference
+from .destinations import CheckpointDestination, FileDestination
+from .keys import PrivateKey
+from .leaves import UnexpectedPosition, hash_pages
+from .merkle import Tree
+from .stored_tree import StoredTree
+
+KIND = "checkpoint"
+_PAGE_SIZE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCheckpoint:
+    """A checkpoint that was published, and how many events it has more than the one before."""
+
+    signed_checkpoint: SignedCheckpoint
+    new_events: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedVerification:
+    """The result of comparing a ledger with its stored checkpoints, which match: the last has `checkpointed_events`."""
+
+    events: int
+    checkpointed_events: int
+    checkpoints: int
+
+
+class StoredCheckpoints:
+    """The checkpoints that a ledger stores itself, by their number of events."""
+
+    def __init__(self, key_values: KeyValueStore) -> None:
+        self._key_values = key_values
+
+    def page(self, limit: int, before: int | None = None) -> list[SignedCheckpoint]:
+        """Return up to `limit` checkpoints, the last one first, or those before one of `before` events."""
+        after = None if before is None else _key(before)
+        entries = self._key_values.scan(KIND, after=after, limit=limit, newest_first=True)
+        return [SignedCheckpoint.parse(entry.body.decode()) for entry in entries]
+
+    def all(self) -> Iterator[SignedCheckpoint]:
+        """Yield all checkpoints, in order."""
+        after: str | None = None
+        while entries := self._key_values.scan(KIND, after=after, limit=_PAGE_SIZE):
+            yield from (SignedCheckpoint.parse(entry.body.decode()) for entry in entries)
+            after = entries[-1].key
+
+    def last(self) -> SignedCheckpoint | None:
+        """Return the last checkpoint."""
+        return next(iter(self.page(1)), None)
+
+    def add(self, signed: SignedCheckpoint) -> None:
+        """Store a checkpoint. Raises EntryExists if there is one of as many events."""
+        checkpoint = signed.checkpoint
+        entry = KeyValueEntry(KIND, _key(checkpoint.size), to_microseconds(checkpoint.time), str(signed.note).encode())
+        self._key_values.apply(insert=[entry])
+
+
+class CheckpointPublisher:
+    """Publishes the checkpoints of a ledger, signed with one key."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Callable[[], datetime],
+        key: PrivateKey,
+        destinations: Sequence[CheckpointDestination],
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._key = key
+        self._destinations = destinations
+
+    def publish(self, progress: ProgressCallback) -> PublishedCheckpoint:
+        """Create a checkpoint of all events, if there are new ones, and copy it to all destinations.
+
+        The last checkpoint, in the ledger and at each destination, must match the ledger.
+        """
+        key_values = self._ledger.key_value_store()
+        with key_values.try_lock("publishing a checkpoint") as is_locked:
+            if not is_locked:
+                raise CheckpointInProgress("Another process is creating a checkpoint now.")
+            return self._publish(key_values, progress)
+
+    def verify(self, progress: ProgressCallback) -> PublishedVerification:
+        """Compare all events with all checkpoints in the ledger and the last one at each destination."""
+        known = [*StoredCheckpoints(self._ledger.key_value_store()).all(), *self._copies()]
+        for signed in known:
+            self._require_own(signed)
+        checkpoints = sorted((signed.checkpoint for signed in known), key=lambda checkpoint: checkpoint.size)
+        head, tree = self._ledger.head(), Tree()
+        try:
+            for checkpoint in checkpoints:
+                first = tree.size + 1
+                for page in hash_pages(self._ledger, first, checkpoint.size):
+                    tree.extend(page)
+                    progress(tree.size, head)
+                if tree.root() != checkpoint.root:
+                    raise CheckpointMismatch(
+                        f"An event at one of the positions from {min(first, checkpoint.size)} to {checkpoint.size} was "
+                        "changed since its checkpoint.",
+                        field="position",
+                        value=first,
+                    )
+        except UnexpectedPosition as error:
+            raise mismatch(error) from error
+        return PublishedVerification(events=head, checkpointed_events=tree.size, checkpoints=len(checkpoints))
+
+    def _copies(self) -> Iterator[SignedCheckpoint]:
+        """Yield the last checkpoint of each destination that has one."""
+        for destination in self._destinations:
+            signed = destination.last()
+            if signed is not None:
+                yield signed
+
+    def _publish(self, key_values: KeyValueStore, progress: ProgressCallback) -> PublishedCheckpoint:
+        stored = StoredCheckpoints(key_values)
+        last_stored = stored.last()
+        before = [*(() if last_stored is None else (last_stored,)), *self._copies()]
+        for signed in before:
+            self._require_own(signed)
+        newest = max(before, key=lambda signed: signed.checkpoint.size, default=None)
+        tree = StoredTree(self._ledger, key_values)
+        self._require_match(tree, [signed.checkpoint for signed in before], progress)
+        head, size = self._ledger.head(), 0 if newest is None else newest.checkpoint.size
+        if newest is None or head > size:
+            newest = self._checkpoint(tree, head, progress)
+        for destination in self._destinations:
+            destination.add(newest)
+        if last_stored is None or last_stored.checkpoint != newest.checkpoint:
+            stored.add(newest)
+        return PublishedCheckpoint(newest, newest.checkpoint.size - size)
+
+    def _checkpoint(self, tree: StoredTree, head: int, progress: ProgressCallback) -> SignedCheckpoint:
+        start = tree.size
+        try:
+            leaves = tree.new_leaves(head, progress)
+            file = next((place for place in self._destinations if isinstance(place, FileDestination)), None)
+            if file is not None:
+                file.store_leaves(start, leaves)
+            for _ in leaves:
+                pass
+            root = tree.root(head)
+        except UnexpectedPosition as error:
+            raise mismatch(error) from error
+        timestamp = ensure_utc(self._clock(), "clock").replace(microsecond=0)
+        checkpoint = Checkpoint(self._key.public_key.name, head, root, timestamp)
+        return SignedCheckpoint(checkpoint, self._key.sign(str(checkpoint)))
+
+    def _require_own(self, signed: SignedCheckpoint) -> None:
+        """Raise InvalidSigningKey if a checkpoint isn't of this ledger and signed by this key."""
+        public_key, checkpoint = self._key.public_key, signed.checkpoint
+        if checkpoint.origin != public_key.name or not public_key.has_signed(signed.note):
+            raise InvalidSigningKey(
+                f"The checkpoint of {checkpoint.size} events of {checkpoint.origin!r} isn't signed by {public_key}: it "
+                "was changed, or it was created with another key or for another ledger.",
+                field="key",
+            )
+
+    def _require_match(self, tree: StoredTree, checkpoints: Sequence[Checkpoint], progress: ProgressCallback) -> None:
+        """Raise CheckpointMismatch if the ledger doesn't have the events of a checkpoint.
+
+        If the stored roots don't lead to a checkpoint, they are computed again from all events.
+        """
+        largest = max((checkpoint.size for checkpoint in checkpoints), default=0)
+        head = self._ledger.head()
+        if head < largest:
+            raise mismatch(UnexpectedPosition(head + 1, "missing"))
+        try:
+            tree.extend(largest, progress)
+            if not _matches(tree, checkpoints):
+                tree.forget()
+                tree.extend(largest, progress)
+                if not _matches(tree, checkpoints):
+                    raise CheckpointMismatch(
+                        f"The first {largest} events were changed since the last checkpoint; "
+                        "'tallybook verify --checkpoints' shows which.",
+                        field="position",
+                    )
+        except UnexpectedPosition as error:
+            raise mismatch(error) from error
+
+
+def _matches(tree: StoredTree, checkpoints: Sequence[Checkpoint]) -> bool:
+    roots = {checkpoint.size: checkpoint.root for checkpoint in checkpoints}
+    if any(roots[checkpoint.size] != checkpoint.root for checkpoint in checkpoints):
+        return False
+    return all(tree.root(size) == root for size, root in roots.items())
+
+
+def mismatch(error: UnexpectedPosition) -> CheckpointMismatch:
+    """Return the error for an event that is missing, or that no ledger wrote."""
+    difference = exact_difference(error.position, error.kind)
+    return CheckpointMismatch(difference.message, field="position", value=difference.first_position)
+
+
+def _key(size: int) -> str:
+    return f"{size:019}"
