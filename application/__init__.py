@@ -121,6 +121,7 @@ from .checkpoints.results import CheckpointVerification, CheckpointView, Verifie
 from .checkpoints.verify_proof import verify_consistency, verify_inclusion
 from .checkpoints.witness import Cosignature
 from .clock import utc_now
+from .evidence.results import EvidenceKind, EvidencePack, EvidenceTotal
 from .import_views import ImportRunView
 from .invoice_results import (
     InvoiceLine,
@@ -216,6 +217,9 @@ __all__ = [
     "EntryExists",
     "Equals",
     "EventTimeWindow",
+    "EvidenceKind",
+    "EvidencePack",
+    "EvidenceTotal",
     "Exists",
     "ExplainedEvent",
     "Explanation",

@@ -34,9 +34,9 @@ _log = logging.getLogger("tallybook.ledger")
 class Metering(MeteringParts):
     """A usage ledger: record and cancel meter events, and query totals. Open one with `Metering.open`.
 
-    The everyday calls are methods; the others are grouped in `meters`, `periods`, `cancellations`, `imports`,
-    `rules`, `generations`, `sql`, `access_keys`, `checkpoints`, `archive` and `jobs`. An instance may be shared between
-    threads, and any number of processes may open the same ledger. Every error is a `TallybookError` with a code.
+    The everyday calls are methods; the others are grouped in namespaces, such as `meters`, `periods` and `rules`. An
+    instance may be shared between threads, and any number of processes may open the same ledger. Every error is a
+    `TallybookError` with a code.
     """
 
     @classmethod

@@ -16,6 +16,7 @@ from .commands.meters import MeterCommands
 from .commands.periods import PeriodCommands
 from .commands.rules import GenerationPromoter, RuleCommands
 from .commands.usage import UsageCommands
+from .evidence.service import EvidenceService
 from .jobs.service import JobService
 from .ledger.ledger import Ledger
 from .queries.comparison import GenerationComparison
@@ -66,3 +67,4 @@ class MeteringParts:
         self.checkpoints = CheckpointService(ledger, clock)
         self.archive = ArchiveService(ledger)
         self.jobs = JobService(ledger)
+        self.evidence = EvidenceService(ledger, meter_queries, self._explanations, self.periods)

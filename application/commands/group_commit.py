@@ -80,9 +80,8 @@ class GroupCommit:
         request = _Request(meter_event)
         leader = self._leader.get(None)
         if leader is not None and (leader.thread, leader.process) == (request.thread, request.process):
-            (receipt,) = self._record_many(
-                (meter_event,), authors=None
-            )  # a signal handler, in the middle of a transaction
+            # this is a signal handler, in the middle of a transaction
+            (receipt,) = self._record_many((meter_event,), authors=None)
             return receipt
         self._waiting.append(request)
         try:

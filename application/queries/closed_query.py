@@ -4,11 +4,12 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 
+from ...domain.closed_period import ClosedPeriod
 from ...domain.customer_periods import period_not_closed
 from ...domain.errors import InvalidParameter
 from ..ledger.ledger import Ledger
 from ..validation import require_event_name
-from .dimension_query import DimensionArguments
+from .dimension_query import NO_DIMENSIONS, DimensionArguments
 from .meter_query import MeterQuery, MeterQueryFactory
 from .range_views import bounds_of, under_rules_of
 
@@ -39,6 +40,18 @@ def query_closed_period(
     if closed is None:
         ledger.meter(event_name)
         raise period_not_closed(event_name, customer, start, end)
+    with query_closing(meter_queries, closed, closed.position, dimensions) as query:
+        yield query
+
+
+@contextmanager
+def query_closing(
+    meter_queries: MeterQueryFactory,
+    closed: ClosedPeriod,
+    position: int,
+    dimensions: DimensionArguments = NO_DIMENSIONS,
+) -> Generator[MeterQuery]:
+    """Open a query of the range of a closing under its rules, as known at a position."""
     counted = bounds_of(closed)
-    with meter_queries.open(event_name, closed.position) as meter:
+    with meter_queries.open(closed.event_name, position) as meter:
         yield under_rules_of(meter, counted, closed.rules, closed.revision).exact_query(counted, dimensions)

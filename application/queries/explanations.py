@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 
+from ...domain.closed_period import ClosedPeriod
 from ...domain.counting import UsageDigest, UsageRecord
 from ...domain.decimals import ZERO
 from ...domain.totals import Totals
@@ -15,7 +16,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..results import ExplainedEvent, Explanation, ExplanationStream
 from ..validation import optional_customer, require_bool, require_time_range
-from .closed_query import query_closed_period
+from .closed_query import query_closed_period, query_closing
 from .dimension_query import Where, parse_dimensions
 from .events import event_view_fields
 from .meter_query import MeterQuery, MeterQueryFactory
@@ -78,37 +79,64 @@ class ExplanationQueries:
             )
         else:
             opened = self._meter_queries.query(event_name, as_of, bounds, dimensions)
-        with opened as query:
-            rules, customer_id = query.rules, query.customer_id(customer)
-            summary, batch = _Summary(query.view), list[UsageVerdict]()
-            for batch in _batches(query.view.verdicts(customer_id, *query.view.bounds, query.as_of)):
-                summary.add(batch)
-                if progress is not None:
-                    progress(summary.event_count)
-            is_one_batch, totals_by_group = summary.event_count == len(batch), summary.totals_by_group()
-            events = _EventsInBlock(
-                self._explained_events(
-                    iter(batch) if is_one_batch else query.view.verdicts(customer_id, *query.view.bounds, query.as_of),
-                    query,
-                    Totals.merge_all(list(totals_by_group.values())),
-                )
+        with (
+            opened as query,
+            self._explained(query, customer, start, end, dimensions.group_by, progress) as explanation,
+        ):
+            yield explanation
+
+    @contextmanager
+    def open_closing(self, period: ClosedPeriod, position: int) -> Generator[ExplanationStream]:
+        """Explain the total of a closed period under its rules, as known at a position: that of its closing, or later.
+
+        The closing may have been reopened since.
+        """
+        with (
+            query_closing(self._meter_queries, period, position) as query,
+            self._explained(query, period.customer, period.start, period.end) as explanation,
+        ):
+            yield explanation
+
+    @contextmanager
+    def _explained(
+        self,
+        query: MeterQuery,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        group_by: Sequence[str] = (),
+        progress: Callable[[int], None] | None = None,
+    ) -> Generator[ExplanationStream]:
+        rules, customer_id = query.rules, query.customer_id(customer)
+        summary, batch = _Summary(query.view), list[UsageVerdict]()
+        for batch in _batches(query.view.verdicts(customer_id, *query.view.bounds, query.as_of)):
+            summary.add(batch)
+            if progress is not None:
+                progress(summary.event_count)
+        is_one_batch, totals_by_group = summary.event_count == len(batch), summary.totals_by_group()
+        events = _EventsInBlock(
+            self._explained_events(
+                iter(batch) if is_one_batch else query.view.verdicts(customer_id, *query.view.bounds, query.as_of),
+                query,
+                Totals.merge_all(list(totals_by_group.values())),
             )
-            try:
-                yield ExplanationStream(
-                    TotalResults(rules, dimensions.group_by).total(
-                        totals_by_group, customer, CountedRange.of(start, end, query.view.bounds)
-                    ),
-                    rules.formula,
-                    rules.event_time_window,
-                    query.revision,
-                    query.position,
-                    summary.digest.hexdigest(),
-                    tuple(dict.fromkeys(key for part in query.view.parts for key in part.rules.all_dimension_keys)),
-                    summary.event_count,
-                    events,
-                )
-            finally:
-                events.close()
+        )
+        try:
+            yield ExplanationStream(
+                TotalResults(rules, group_by).total(
+                    totals_by_group, customer, CountedRange.of(start, end, query.view.bounds)
+                ),
+                rules.formula,
+                rules.event_time_window,
+                query.revision,
+                query.position,
+                summary.digest.hexdigest(),
+                tuple(dict.fromkeys(key for part in query.view.parts for key in part.rules.all_dimension_keys)),
+                summary.event_count,
+                events,
+            )
+        finally:
+            events.close()
 
     def _explained_events(
         self, verdicts: Iterator[UsageVerdict], query: MeterQuery, totals: Totals

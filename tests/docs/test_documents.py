@@ -44,6 +44,7 @@ GUIDES = [
             "usage-by-dimension",
             "derived-meters",
             "prove-nothing-was-rewritten",
+            "hand-over-evidence",
             "back-up-and-restore",
             "read-the-archive",
             "the-rules-as-sql",

@@ -18,6 +18,7 @@ from . import (
     bulk_cancellations,
     checkpoints,
     demo,
+    evidence,
     explain,
     invoice_lines,
     jobs,
@@ -109,6 +110,7 @@ app.command()(explain.explain)
 app.command()(verify)
 app.command()(backup.backup)
 app.add_typer(checkpoints.app, name="checkpoint")
+app.command()(evidence.evidence)
 app.add_typer(archive.app, name="archive")
 app.add_typer(settlements.app, name="period")
 app.command()(invoice_lines.invoice_lines)
