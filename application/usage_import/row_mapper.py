@@ -7,6 +7,7 @@ from typing import NamedTuple
 from ...domain.errors import InvalidRequest, NotFound, TallybookError
 from ...domain.formulas import ValueType
 from ..meter_views import MeterView
+from .cloud_events import add_customer, is_cloud_event
 from .columns import ColumnMapping
 from .formats import UnclearCell
 from .json_rows import PAYLOAD_PREFIX, nested_value
@@ -117,6 +118,8 @@ class RowMapper:
             _put(payload, keys.customer, cell_at(cells, mapping.customer))
         if mapping.customer_name is not None:
             _put(payload, keys.customer, mapping.customer_name)
+        if keys.customer not in payload and is_cloud_event(cells):
+            add_customer(payload, keys.customer, cells.get("subject"))
         value = payload.get(keys.value)
         if keys.is_number and type(value) is str:
             payload[keys.value] = self._numbers.parse(value, keys.value)

@@ -134,6 +134,7 @@ CASES = [
          COLUMNS, BERLIN, "--timezone Europe/Berlin", [("acme", "0.1", "2026-03-01T11:00:00Z")]),
     Case("cloud events.jsonl", json.dumps(CLOUD_EVENT).encode(), ("--customer-column", "subject"), (), None,
          [("acme", "5", NOON)]),
+    Case("cloud events with subjects.jsonl", json.dumps(CLOUD_EVENT).encode(), (), (), None, [("acme", "5", NOON)]),
     Case("nested.jsonl.gz", gzip.compress(json.dumps({"at": NOON, "a": {"id": "acme"}, "b": {"c": 5}}).encode()),
          ("--event-name", "calls", "--timestamp-column", "at", "--customer-column", "a.id", "--value-column", "b.c"),
          (), None, [("acme", "5", NOON)]),

@@ -28,9 +28,10 @@ def build_document(registries: Sequence[OperationRegistry]) -> Json:
     types = [
         *dict.fromkeys(
             [
-                *(operation.params_type for operation in all_operations),
+                *(body_type for operation in all_operations for body_type in _body_types(operation)),
                 *(operation.response_type for operation in all_operations),
                 ErrorEnvelope,
+                *(operation.body_format.error_type for operation in all_operations if operation.body_format),
             ]
         )
     ]
@@ -55,7 +56,7 @@ def build_document(registries: Sequence[OperationRegistry]) -> Json:
 
 def _operation(operation: Operation, tag: str, by_type: Mapping[Any, Json], components: Mapping[str, Json]) -> Json:
     summary, _, description = operation.summary.partition("\n")
-    params_schema = components[by_type[operation.params_type]["$ref"].rpartition("/")[2]]
+    error_type = operation.body_format.error_type if operation.body_format else ErrorEnvelope
     document: Json = {
         "operationId": operation.name,
         "tags": [tag],
@@ -64,20 +65,28 @@ def _operation(operation: Operation, tag: str, by_type: Mapping[Any, Json], comp
         "security": [{"session": []}] if operation.by_session else [{"key": []}, {"key_as_user": []}],
         "parameters": [
             *_path_parameters(operation),
-            *_query_parameters(operation, params_schema),
+            *_query_parameters(operation, by_type, components),
             *_header_parameters(operation),
         ],
         "responses": {
             "200": {"description": "Success.", "content": {MEDIA_TYPE: {"schema": by_type[operation.response_type]}}},
             "default": {
                 "description": "Error, with the reason.",
-                "content": {MEDIA_TYPE: {"schema": by_type[ErrorEnvelope]}},
+                "content": {MEDIA_TYPE: {"schema": by_type[error_type]}},
             },
         },
     }
     if operation.method == "POST":
-        document["requestBody"] = _request_body(operation, by_type[operation.params_type], params_schema)
+        document["requestBody"] = _request_body(operation, by_type, components)
     return document
+
+
+def _body_types(operation: Operation) -> Iterable[Any]:
+    return operation.body_format.types.values() if operation.body_format else (operation.params_type,)
+
+
+def _params_schema(operation: Operation, by_type: Mapping[Any, Json], components: Mapping[str, Json]) -> Json:
+    return components[by_type[operation.params_type]["$ref"].rpartition("/")[2]]
 
 
 def _path_parameters(operation: Operation) -> Iterable[Json]:
@@ -85,9 +94,12 @@ def _path_parameters(operation: Operation) -> Iterable[Json]:
     return ({"name": name, "in": "path", "required": True, "schema": schema} for name in operation.path_parameters)
 
 
-def _query_parameters(operation: Operation, params_schema: Json) -> Iterable[Json]:
+def _query_parameters(
+    operation: Operation, by_type: Mapping[Any, Json], components: Mapping[str, Json]
+) -> Iterable[Json]:
     if operation.method == "POST":
         return
+    params_schema = _params_schema(operation, by_type, components)
     required = params_schema.get("required", ())
     for name, schema in params_schema.get("properties", {}).items():
         text_name, text_schema = _text_parameter(name, schema, is_required=name in required)
@@ -129,8 +141,12 @@ def _header_parameters(operation: Operation) -> Iterable[Json]:
         }
 
 
-def _request_body(operation: Operation, schema: Json, params_schema: Json) -> Json:
-    content: Json = {MEDIA_TYPE: {"schema": schema}}
+def _request_body(operation: Operation, by_type: Mapping[Any, Json], components: Mapping[str, Json]) -> Json:
+    if operation.body_format is not None:
+        types = operation.body_format.types
+        return {"required": True, "content": {name: {"schema": by_type[types[name]]} for name in types}}
+    params_schema = _params_schema(operation, by_type, components)
+    content: Json = {MEDIA_TYPE: {"schema": by_type[operation.params_type]}}
     if not operation.is_v2:
         content = {FORM_MEDIA_TYPE: _form_content(params_schema), **content}
     return {"required": bool(params_schema.get("required")), "content": content}

@@ -1,7 +1,7 @@
 """Registry of operations: functions with their method, path and required scope."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -14,12 +14,25 @@ Handler = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
+class BodyFormat:
+    """The bodies of an operation that isn't called with parameters: their types by media type.
+
+    `parse` takes an ApiRequest and returns the parameters. `error_type` is the type of the error response.
+    """
+
+    types: Mapping[str, Any]
+    parse: Callable[[Any], msgspec.Struct]
+    error_type: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of the API.
 
     `run` takes a RequestContext with `params_type` and returns a `response_type`. With `is_recording` it returns a
     RecordRequest, for group commit. With `by_session` it is authenticated by a session token. With `is_secret` its
-    response is never stored. With `is_large` its result may take much memory, so that few of them run at once.
+    response is never stored. With `is_large` its result may take much memory, so that few of them run at once. With a
+    `body_format` its body has another form than all others.
     """
 
     method: Method
@@ -32,6 +45,7 @@ class Operation:
     by_session: bool = False
     is_secret: bool = False
     is_large: bool = False
+    body_format: BodyFormat | None = None
 
     @property
     def name(self) -> str:
@@ -88,13 +102,18 @@ class OperationRegistry:
         """Register the decorated function for DELETE."""
         return self._register("DELETE", path, scope)
 
-    def record(self, path: str, response_type: Any, *, by_session: bool = False) -> Callable[[Handler], Handler]:
+    def record(
+        self, path: str, response_type: Any, *, by_session: bool = False, body_format: BodyFormat | None = None
+    ) -> Callable[[Handler], Handler]:
         """Register a function that returns a RecordRequest, with the type of the response."""
-        return self._register("POST", path, Scope.RECORD, response_type, is_recording=True, by_session=by_session)
+        return self._register(
+            "POST", path, Scope.RECORD, response_type, is_recording=True, by_session=by_session, body_format=body_format
+        )
 
     def _register(
         self, method: Method, path: str, scope: Scope, response_type: Any = None, *, is_recording: bool = False,
         by_session: bool = False, is_secret: bool = False, is_large: bool = False,
+        body_format: BodyFormat | None = None,
     ) -> Callable[[Handler], Handler]:  # fmt: skip
         def decorator(run: Handler) -> Handler:
             hints = get_type_hints(run)
@@ -102,7 +121,8 @@ class OperationRegistry:
             returned_type = response_type if is_recording else hints["return"]
             self._operations.append(
                 Operation(
-                    method, path, scope, run, params_type, returned_type, is_recording, by_session, is_secret, is_large
+                    method, path, scope, run, params_type, returned_type, is_recording, by_session, is_secret, is_large,
+                    body_format,
                 )
             )  # fmt: skip
             return run

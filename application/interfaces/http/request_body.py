@@ -25,6 +25,9 @@ _MAX_LARGE_BODIES, _MAX_LARGE_BODIES_PER_KEY = 32, 4
 _MAX_LENGTH_DIGITS = 18
 _REQUEST_ID_BYTES = 10
 
+_ATTRIBUTE = "ce-"
+"""How the headers of a CloudEvent in binary mode begin."""
+
 FindKey = Callable[[str], Awaitable[str]]
 """Returns the id of the access key of an Authorization header. Raises ApiError."""
 
@@ -81,6 +84,7 @@ async def read_request(
         headers.get("content-type", ""),
         headers.get("authorization", ""),
         headers.get("idempotency-key"),
+        {name.removeprefix(_ATTRIBUTE): value for name, value in headers.items() if name.startswith(_ATTRIBUTE)},
     )
 
 

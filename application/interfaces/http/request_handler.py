@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +40,8 @@ CHANGE_LIMITS = CallLimits(
 
 While a key verifies a ledger or changes rules, which may take minutes, its cancellations have the second thread.
 """
+CLOUD_EVENT_MEDIA_TYPES = ("application/cloudevents+json", "application/cloudevents-batch+json")
+"""Those of one CloudEvent in structured mode, and of a batch."""
 MAX_REMEMBERED_CALLERS = 10_000
 SHUTDOWN_GRACE_SECONDS = 1.0
 """How long queries may go on after a shutdown was requested."""
@@ -82,6 +84,8 @@ class ApiRequest:
     content_type: str = ""
     authorization: str = ""
     idempotency_key: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The headers of a CloudEvent in binary mode, without their prefix `ce-`."""
     trace: RequestTrace = field(default_factory=RequestTrace)
 
 
@@ -267,10 +271,11 @@ def query_limits(timeout_seconds: float) -> CallLimits:
 
 def is_json(content_type: str) -> bool:
     """Return whether a body with this content type is JSON."""
-    return _media_type(content_type) == JSON_MEDIA_TYPE
+    return media_type_of(content_type) in (JSON_MEDIA_TYPE, *CLOUD_EVENT_MEDIA_TYPES)
 
 
-def _media_type(content_type: str) -> str:
+def media_type_of(content_type: str) -> str:
+    """Return the media type of a Content-Type header, without its parameters."""
     return content_type.partition(";")[0].strip().lower()
 
 
@@ -287,7 +292,9 @@ def _parse_params(operation: Operation, request: ApiRequest) -> Any:
         raise invalid_parameter(
             request.query.partition("=")[0], "A POST request must have no parameters in its URL.", "parameter_unknown"
         )
-    media_type = _media_type(request.content_type)
+    if operation.body_format is not None:
+        return operation.body_format.parse(request)
+    media_type = media_type_of(request.content_type)
     if media_type == JSON_MEDIA_TYPE or not request.body:
         return parse_json(request.body, operation.params_type)
     if media_type != FORM_MEDIA_TYPE or operation.is_v2:
@@ -312,7 +319,8 @@ def _build_context(
 
 
 def _fingerprint(operation: Operation, request: ApiRequest) -> bytes:
-    return request_fingerprint(operation.method, request.path, request.body)
+    attributes = "".join(f"\0{name}\0{value}" for name, value in sorted(request.attributes.items()))
+    return request_fingerprint(operation.method, request.path, request.body + attributes.encode())
 
 
 def too_many_unread_responses() -> ApiError:
