@@ -49,6 +49,7 @@ from ..domain.errors import (
     InvalidSigningKey,
     InvalidTimeRange,
     InvalidTimestamp,
+    InvalidUsageSource,
     InvalidValue,
     JobNotFound,
     LedgerCorrupted,
@@ -83,6 +84,7 @@ from ..domain.errors import (
     Unavailable,
     UnknownTimezone,
     UnsupportedSchemaVersion,
+    UsageSourceUnavailable,
 )
 from ..domain.event_time_window import EventTimeWindow
 from ..domain.formulas import Formula
@@ -254,6 +256,7 @@ __all__ = [
     "InvalidSigningKey",
     "InvalidTimeRange",
     "InvalidTimestamp",
+    "InvalidUsageSource",
     "InvalidValue",
     "InvoiceLine",
     "InvoiceLineKind",
@@ -352,6 +355,7 @@ __all__ = [
     "UnsettledAdjustment",
     "UnsupportedSchemaVersion",
     "UpcomingRules",
+    "UsageSourceUnavailable",
     "Verdict",
     "Verification",
     "VerifiedConsistency",

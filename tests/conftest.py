@@ -36,6 +36,8 @@ MARKERS = {
     "architecture/test_tools.py": "slow",
     "docs": "slow",
     "faults": "slow",
+    "object_import/test_killed.py": "slow",
+    "object_import/test_s3.py": "slow",
     "http/ops": "slow",
     "http/sdk": "slow",
     "http/test_fuzz.py": "slow",

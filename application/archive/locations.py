@@ -7,9 +7,10 @@ from ...domain.errors import InvalidArchive
 from ...domain.plain_types import plain_text
 from ...domain.text import abbreviated_repr
 from ..checkpoints.paths import require_path
+from ..object_stores import is_object_store
 from .destinations import Destination
 from .folder import FolderDestination
-from .object_store import ObjectStoreDestination, is_object_store, open_object_store
+from .object_store import ObjectStoreDestination, open_destination
 
 
 def resolve_destination(destination: object) -> Destination:
@@ -20,7 +21,7 @@ def resolve_destination(destination: object) -> Destination:
     if text is None or "://" not in text:
         return FolderDestination(require_path(destination, "destination"))
     if not text.startswith("file://"):
-        return ObjectStoreDestination(open_object_store(text), text)
+        return open_destination(text)
     parts = urlsplit(text)
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise InvalidArchive(

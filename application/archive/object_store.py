@@ -12,33 +12,17 @@ from typing import Any, BinaryIO
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError, PreconditionError
-from obstore.store import from_url
 
 from ...domain.errors import ArchiveUnavailable, InvalidArchive
+from ..object_stores import first_line, open_object_store
 from .destinations import ConcurrentExport, StoredManifest
 from .layout import FOLDER, MANIFEST
 
-_STORES = ("MemoryStore", "S3Store", "GCSStore", "AzureStore", "LocalStore", "HTTPStore")
 
-
-def is_object_store(value: object) -> bool:
-    """Return whether this is a store of obstore."""
-    return type(value).__name__ in _STORES and type(value).__module__.startswith("obstore")
-
-
-def open_object_store(url: str) -> Any:
-    """Return the store of a URL, such as s3://bucket/prefix. Raise InvalidArchive.
-
-    Credentials and options are those of the environment, such as AWS_ACCESS_KEY_ID.
-    """
-    try:
-        return from_url(url)
-    except (BaseError, OSError, ValueError) as error:
-        raise InvalidArchive(
-            f"There can be no archive at {url!r}: {_reason(error)}. Use a folder, or a URL like s3://bucket/prefix.",
-            field="destination",
-            value=url,
-        ) from error
+def open_destination(url: str) -> "ObjectStoreDestination":
+    """Return the destination of a URL, such as s3://bucket/prefix. Raise InvalidArchive."""
+    advice = "Use a folder, or a URL like s3://bucket/prefix, for an archive."
+    return ObjectStoreDestination(open_object_store(url, InvalidArchive, "destination", advice), url)
 
 
 class ObjectStoreDestination:
@@ -119,16 +103,11 @@ class ObjectStoreDestination:
             raise ConcurrentExport(name) from error
         except (NotSupportedError, NotImplementedError) as error:
             raise InvalidArchive(
-                f"{self.location} has no conditional writes, which an export needs: {_reason(error)}.",
+                f"{self.location} has no conditional writes, which an export needs: {first_line(error)}.",
                 field="destination",
                 value=self.location,
             ) from error
         except (BaseError, OSError) as error:
             raise ArchiveUnavailable(
-                f"{self.location} can't be used: {_reason(error)}.", field="destination", value=self.location
+                f"{self.location} can't be used: {first_line(error)}.", field="destination", value=self.location
             ) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of a message; the other lines of obstore's messages are for debugging."""
-    return (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")

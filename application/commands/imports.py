@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ...domain.aggregate import Aggregate
 from ...domain.bulk_cancellation import BulkCancellationStatus
-from ...domain.errors import InvalidCancellation
+from ...domain.errors import ImportRunNotFound, InvalidCancellation
 from ...domain.import_run import ImportRun
 from ...domain.meter_event import MeterEventData
 from ...domain.timestamps import ensure_utc
@@ -22,13 +22,13 @@ from ..results import Receipts
 from ..uuid7 import uuid7
 from ..validation import optional_note, require_text
 from .bulk_cancellations import BulkCancellationCommands, OnProgress
-from .usage import UsageCommands
+from .usage import AttachToReceipts, UsageCommands
 
 
 class RowRecorder(Protocol):
     """Records the meter events of a file in batches."""
 
-    def record_many(self, meter_events: Iterable[object]) -> Receipts:
+    def record_many(self, meter_events: Iterable[object], *, attach: AttachToReceipts | None = None) -> Receipts:
         """Record a batch, as `Metering.record_many` does."""
         ...
 
@@ -45,11 +45,13 @@ class RowRecorder(Protocol):
 class ImportRecorder:
     """Records the meter events of one import. Nothing is stored about an import that records no meter event."""
 
-    def __init__(self, ledger: Ledger, usage: UsageCommands, start: Callable[..., ImportRun]) -> None:
+    def __init__(
+        self, ledger: Ledger, usage: UsageCommands, start: Callable[..., ImportRun], run: ImportRun | None = None
+    ) -> None:
         self._ledger = ledger
         self._usage = usage
         self._start = start
-        self._run: ImportRun | None = None
+        self._run = run
         self._next_run: ImportRun | None = None
 
     @property
@@ -57,17 +59,19 @@ class ImportRecorder:
         """The id of the import; None while it has recorded nothing."""
         return None if self._run is None else self._run.run_id
 
-    def record_many(self, meter_events: Iterable[object]) -> Receipts:
+    def record_many(self, meter_events: Iterable[object], *, attach: AttachToReceipts | None = None) -> Receipts:
         """Record a batch, as `Metering.record_many` does. The ledger stores how many of its meter events are new."""
         # The events need no author of their own: the import has it.
-        receipts = self._usage.record_many(meter_events, last_events=self._last_events, authors=repeat(None))
+        receipts = self._usage.record_many(
+            meter_events, attach=attach, last_events=self._last_events, authors=repeat(None)
+        )
         if receipts.accepted:
             self._run = self._next_run
         return receipts
 
     def finish(self, *, rows: int, accepted: int, duplicates: int, conflicts: int, rejected: int) -> None:
-        """Store the number of rows by outcome."""
-        if self._run is not None:
+        """Store the number of rows by outcome, once."""
+        if self._run is not None and self._run.finished is None:
             self._run.finish(
                 rows=rows, accepted=accepted, duplicates=duplicates, conflicts=conflicts, rejected=rejected,
                 at=ensure_utc(self._usage.clock(), "clock"),
@@ -101,17 +105,22 @@ class ImportCommands:
         self._cancellations = cancellations
         self._runs = ImportRuns(ledger)
 
-    def start(self, file: str, digest: str, *, by: str | None = None) -> ImportRecorder:
+    def start(self, file: str, digest: str, *, by: str | None = None, run_id: str | None = None) -> ImportRecorder:
         """Start an import of a file, given its name and the SHA-256 of its contents in hexadecimal.
 
         Its meter events are recorded by `record_many` of the result, and `finish` stores the outcomes. Only meter
-        events that are new belong to the import, and the ledger stores their positions, not another field of theirs.
+        events that are new belong to the import, and the ledger stores their positions, not another field of theirs. An
+        interrupted import with this `run_id` is continued.
         """
         file, digest = require_text(file[-500:], "file", 500), require_text(digest, "digest", 64)
         by = optional_note(by, "by")
 
-        start = partial(ImportRun.start, str(uuid7()), file=file, digest=digest, by=by)
-        return ImportRecorder(self.ledger, self.usage, start)
+        start = partial(ImportRun.start, run_id or str(uuid7()), file=file, digest=digest, by=by)
+        try:
+            run = None if run_id is None else self._runs.get(run_id).run
+        except ImportRunNotFound:  # it was interrupted before it recorded anything
+            run = None
+        return ImportRecorder(self.ledger, self.usage, start, run)
 
     @retry_on_connection_loss
     def list(self) -> "list[ImportRunView]":

@@ -10,6 +10,7 @@ from ...domain.meter import STREAM_PREFIX as METER_PREFIX
 from ...domain.meter_event import MeterEvent
 from ...domain.text import is_storable
 from ..cancellation_views import CancellationPreviewRow
+from ..commands.usage import AttachToReceipts
 from ..ledger.ledger import Ledger
 from ..metering import Metering
 from ..results import Receipts
@@ -29,13 +30,13 @@ class DryRun:
         self._target = target
         self._recorder = target.imports.start(file, digest)
 
-    def record_many(self, meter_events: Iterable[object]) -> Receipts:
+    def record_many(self, meter_events: Iterable[object], *, attach: AttachToReceipts | None = None) -> Receipts:
         """Return the receipts of a batch."""
         batch = list(meter_events)
         wanted = {identifier for event in batch if (identifier := _identifier(event)) is not None}
         known = self._target.imports.ledger.find_meter_events(wanted)
         _copy_meter_events(self._source, self._target.imports.ledger, wanted - known.keys())
-        return self._recorder.record_many(batch)
+        return self._recorder.record_many(batch, attach=attach)
 
     def finish(self, *, rows: int, accepted: int, duplicates: int, conflicts: int, rejected: int) -> None:
         """End the dry run."""

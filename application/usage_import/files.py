@@ -5,7 +5,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,7 @@ from .formats import (
     TEXT_FORMATS,
     FileDialect,
     FileFormat,
+    FileLimits,
     FileOptions,
     MalformedFile,
     Row,
@@ -59,6 +60,7 @@ class UsageFile:
     digest: bytes
     columns: Sequence[str] | None
     read: Callable[[BinaryIO], Iterator[Row]]
+    limits: FileLimits = field(default_factory=FileLimits)
 
     @property
     def path(self) -> Path:
@@ -72,6 +74,8 @@ class UsageFile:
         with long_cells_allowed():
             try:
                 for number, row in enumerate(self.read(source.contents)):
+                    if number == self.limits.max_rows:
+                        raise invalid_file(self.path, f"it has over {number:,} rows. Divide it, or raise the limit")
                     if number % 1_000 == 0:
                         source.check_unchanged()
                         if advance is not None:
@@ -97,22 +101,29 @@ class UsageFile:
 
 @contextmanager
 def open_usage_file(
-    path: Path, options: FileOptions = FileOptions(), advance: ProgressCallback | None = None  # noqa: B008 - frozen
-) -> Generator[UsageFile]:  # fmt: skip
+    path: Path,
+    options: FileOptions = FileOptions(),  # noqa: B008 - frozen
+    advance: ProgressCallback | None = None,
+    *,
+    contents: BinaryIO | None = None,
+    limits: FileLimits = FileLimits(),  # noqa: B008 - frozen
+) -> Generator[UsageFile]:
     """Open a usage file, compressed with gzip or not, and determine how to read it. `-` is standard input.
+
+    With `contents`, an open file that was stored elsewhere as `path`, that is read, and closed at the end.
 
     What `options` don't say is determined from the suffix and the contents. Raises InvalidImportFile if the file can't
     be read, or if its format, encoding or delimiter is unclear.
     """
-    with open_source(path) as source, long_cells_allowed():
+    with open_source(path, contents) as source, long_cells_allowed():
         file_format = options.file_format or _find_format(source)
         _check_options(options, file_format)
-        digest, encoding = _read_through(source, file_format, options.encoding, advance)
+        digest, encoding = _read_through(source, file_format, options.encoding, advance, limits.max_bytes)
         try:
-            dialect, columns, read = _open_rows(source, file_format, encoding, options)
+            dialect, columns, read = _open_rows(source, file_format, encoding, options, limits)
         except (MalformedFile, UnicodeDecodeError) as error:
             raise invalid_file(path, str(error), getattr(error, "line", None)) from error
-        yield UsageFile(source, dialect, digest, columns, read)
+        yield UsageFile(source, dialect, digest, columns, read, limits)
 
 
 def _find_format(source: FileSource) -> FileFormat:
@@ -140,10 +151,10 @@ def _check_options(options: FileOptions, file_format: FileFormat) -> None:
         "header_row": TABLE_FORMATS,
         "sheet": {FileFormat.XLSX},
     }
-    for field, formats in applicable.items():
-        value = getattr(options, field)
+    for name, formats in applicable.items():
+        value = getattr(options, name)
         if value is not None and file_format not in formats:
-            raise InvalidParameter(f"{field!r} does not apply to the format {file_format}.", field=field, value=value)
+            raise InvalidParameter(f"{name!r} does not apply to the format {file_format}.", field=name, value=value)
     if options.delimiter is not None and (len(options.delimiter) != 1 or options.delimiter in '"\r\n'):
         raise InvalidParameter("'delimiter' must be one character.", field="delimiter", value=options.delimiter)
     if options.header_row is not None and options.header_row < 1:
@@ -151,7 +162,7 @@ def _check_options(options: FileOptions, file_format: FileFormat) -> None:
 
 
 def _open_rows(
-    source: FileSource, file_format: FileFormat, encoding: str | None, options: FileOptions
+    source: FileSource, file_format: FileFormat, encoding: str | None, options: FileOptions, limits: FileLimits
 ) -> tuple[FileDialect, Sequence[str] | None, Callable[[BinaryIO], Iterator[Row]]]:
     """Return the dialect of a file, its columns, and the function that reads its rows. Raises MalformedFile."""
     file = source.contents
@@ -168,7 +179,7 @@ def _open_rows(
             dialect = FileDialect(file_format, compression, header_line=sheet.header_line, sheet=sheet.sheet)
             return dialect, sheet.columns, lambda opened: sheet_rows(opened, sheet)
         case FileFormat.PARQUET:
-            return FileDialect(file_format, compression), read_parquet_columns(file), parquet_rows
+            return FileDialect(file_format, compression), read_parquet_columns(file, limits.max_bytes), parquet_rows
         case FileFormat.JSON | FileFormat.JSONL:
             read = json_rows if file_format is FileFormat.JSON else jsonl_rows
             used = encoding or UTF_8
@@ -180,7 +191,11 @@ def _csv_reader(dialect: CsvDialect) -> Callable[[BinaryIO], Iterator[Row]]:
 
 
 def _read_through(
-    source: FileSource, file_format: FileFormat, encoding: str | None, advance: ProgressCallback | None
+    source: FileSource,
+    file_format: FileFormat,
+    encoding: str | None,
+    advance: ProgressCallback | None,
+    max_bytes: int | None,
 ) -> tuple[bytes, str | None]:
     """Return the digest of a file and its encoding, after checking that it is text whose lines fit in memory.
 
@@ -192,9 +207,14 @@ def _read_through(
         used = encoding_of(encoding) if encoding is not None else marked_encoding(first_bytes) or UTF_8
         check = _TextCheck(source, used, is_given=encoding is not None, has_lines=file_format is not FileFormat.JSON)
     digest = hashlib.sha256()
+    unpacked = 0
     try:
         while chunk := source.contents.read(CHUNK_BYTES):
             digest.update(chunk)
+            unpacked += len(chunk)
+            if max_bytes is not None and unpacked > max_bytes:
+                problem = f"it takes over {max_bytes:,} bytes when it is unpacked. Divide it, or raise the limit"
+                raise invalid_file(source.path, problem)
             if check is not None:
                 check.add(chunk)
             if advance is not None:

@@ -47,6 +47,14 @@ class FileOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class FileLimits:
+    """How much a file may contain, so that a small one can't unpack to more than fits; None is no limit."""
+
+    max_bytes: int | None = None
+    max_rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FileDialect:
     """How a file is read: as given, or as it was determined from the file. What doesn't apply is None.
 

@@ -2,12 +2,12 @@
 
 import gc
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ...domain.errors import (
@@ -18,12 +18,15 @@ from ...domain.errors import (
     TallybookError,
 )
 from ..commands.imports import RowRecorder
+from ..commands.usage import AttachToReceipts
 from ..meter_views import MeterView
 from ..metering import Metering
 from ..results import Outcome, Receipt, Receipts
+from ..storage.key_value import KeyValueEntry
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
-from .formats import FileDialect, Row
+from .formats import Row
+from .results import BatchOutcomes, ImportSummary, PreviewRow, RejectedRow
 from .row_mapper import RowFormat, RowMapper, cell_at
 from .row_names import RowNames
 
@@ -35,27 +38,6 @@ _OBJECTS_PER_COLLECTION = 50_000
 MAX_PREVIEW_ROWS = 5
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRow:
-    """A row that was not recorded: its first line in the file, and the error."""
-
-    line: int
-    identifier: str | None
-    outcome: Outcome
-    error: TallybookError
-
-
-@dataclass(frozen=True, slots=True)
-class PreviewRow:
-    """A row as it is recorded: its line, and its meter event."""
-
-    line: int
-    event_name: str
-    timestamp: datetime
-    identifier: str | None
-    payload: Mapping[str, object]
-
-
 class _ParsedRow(NamedTuple):
     """A row with its meter event, or the error that it is rejected with, and its identifier if it is text."""
 
@@ -65,40 +47,10 @@ class _ParsedRow(NamedTuple):
     is_generated: bool
 
 
-@dataclass(slots=True)
-class ImportSummary:
-    """The progress of an import: rows by outcome. `generated` counts the rows whose identifier was generated.
-
-    `generated_duplicates` are those of them that were recorded before, by an import of the same rows.
-    """
-
-    file: Path
-    dialect: FileDialect
-    rows: int = 0
-    accepted: int = 0
-    duplicate: int = 0
-    conflict: int = 0
-    rejected: int = 0
-    generated: int = 0
-    generated_duplicates: int = 0
-    cancelled_duplicates: int = 0
-    """Rows without an identifier that were recorded before and cancelled since: they don't count."""
-    seconds: float = 0.0
-    run_id: str | None = None
-    """The id of the import; None if it has recorded nothing."""
-    first_rejected: list[RejectedRow] = field(default_factory=list[RejectedRow])
-    """The first rows that were not recorded; `on_rejected` is called with all of them."""
-    first_rows: list[PreviewRow] = field(default_factory=list[PreviewRow])
-    """The first rows as they are recorded."""
-
-    @property
-    def not_recorded(self) -> int:
-        """The number of rows that were in conflict or rejected."""
-        return self.conflict + self.rejected
-
-
 OnRejected = Callable[[RejectedRow, Row], None]
 """Called with each row that is not recorded, and with what was read."""
+AttachToBatch = Callable[[BatchOutcomes, datetime], Sequence[KeyValueEntry]]
+"""Returns key-value entries to store with a batch, given the outcomes of its rows and the time. See `record_many`."""
 
 
 class UsageImporter:
@@ -121,10 +73,15 @@ class UsageImporter:
         max_first_rejected: int = 10,
         by: str | None = None,
         recorder: RowRecorder | None = None,
+        attach: AttachToBatch | None = None,
+        skipped_rows: int = 0,
+        is_checked: bool = False,
     ) -> None:
         """Raise MeterNotFound if the meter of all rows does not exist, and InvalidImportFile if a column is missing.
 
-        Without a `recorder`, the rows are recorded as an import of `metering.imports`.
+        Without a `recorder`, the rows are recorded as an import of `metering.imports`. `skipped_rows` of the first rows
+        were recorded before. With `is_checked`, the file is read only once, so that a row with an unclear cell is
+        rejected like any other.
         """
         self.metering = metering
         self.file = file
@@ -137,7 +94,9 @@ class UsageImporter:
         get_meter = lru_cache(metering.meters.get)
         self._mapper = RowMapper(row_format, get_meter, file.columns)
         self._names = RowNames(source, columns.customer_name, file.columns)
-        self._is_checked = False
+        self._attach = attach
+        self._skipped_rows = skipped_rows
+        self._is_checked = is_checked
         _check_columns(file, columns, None if columns.event_name is None else get_meter(columns.event_name))
 
     def check(self, advance: ProgressCallback | None = None) -> None:
@@ -179,38 +138,43 @@ class UsageImporter:
         started = time.monotonic()
         batch: list[_ParsedRow] = []
         size = 0
-        for row in self.file.rows(advance):
+        for number, row in enumerate(self.file.rows(advance)):
+            if number < self._skipped_rows:
+                self._skip(row)
+                continue
             batch.append(self._parse(row))
             size += row.size
             if len(batch) == BATCH_ROWS or size >= MAX_BATCH_SIZE:
                 self._record(batch, on_rejected)
                 batch, size = [], 0
                 self.summary.seconds = time.monotonic() - started
-        self._record(batch, on_rejected)
+        if batch or self._attach is None:
+            self._record(batch, on_rejected)
         self.summary.seconds = time.monotonic() - started
 
     def _record(self, batch: Sequence[_ParsedRow], on_rejected: OnRejected | None) -> None:
         meter_events = [row.meter_event for row in batch if not isinstance(row.meter_event, TallybookError)]
-        receipts = self.recorder.record_many(meter_events)
+        attach = self._attach
+        attach_to_receipts: AttachToReceipts | None = (
+            None if attach is None else lambda receipts, at: attach(_outcomes(batch, receipts), at)
+        )
+        receipts = self.recorder.record_many(meter_events, attach=attach_to_receipts)
         self.summary.run_id = self.recorder.run_id
         self._preview(batch, receipts)
-        if len(meter_events) == len(batch) == receipts.accepted:
-            self.summary.rows += len(batch)
-            self.summary.accepted += len(batch)
-            return
-        remaining = iter(receipts)
-        generated_duplicates: list[str] = []
-        for row in batch:
-            error = row.meter_event
-            if isinstance(error, TallybookError):
-                receipt = Receipt(row.identifier, None, Outcome.REJECTED, error)
-            else:
-                receipt = next(remaining)
-            self._count(row.row, receipt, on_rejected)
-            if row.is_generated and receipt.outcome is Outcome.DUPLICATE:
-                generated_duplicates.append(cast(str, receipt.identifier))
-        self.summary.generated_duplicates += len(generated_duplicates)
-        self.summary.cancelled_duplicates += self.metering.imports.count_cancelled(generated_duplicates)
+        outcomes = _outcomes(batch, receipts)
+        self.summary.add(outcomes)
+        for rejected_row, row in outcomes.rejected:
+            if len(self.summary.first_rejected) < self.max_first_rejected:
+                self.summary.first_rejected.append(rejected_row)
+            if on_rejected is not None:
+                on_rejected(rejected_row, row)
+        self.summary.generated_duplicates += len(outcomes.generated_duplicates)
+        self.summary.cancelled_duplicates += self.metering.imports.count_cancelled(outcomes.generated_duplicates)
+
+    def _skip(self, row: Row) -> None:
+        """Count an earlier row without an identifier, so that later equal rows are further occurrences."""
+        if row.error is None and cell_at(row.cells, self._columns.identifier_column) in (None, ""):
+            self._parse(row)
 
     def _preview(self, batch: Sequence[_ParsedRow], receipts: Receipts) -> None:
         """Add the first rows that are recorded to the summary."""
@@ -246,17 +210,26 @@ class UsageImporter:
             self.summary.generated += 1
         return _ParsedRow(row, identifier, meter_event, is_generated)
 
-    def _count(self, row: Row, receipt: Receipt, on_rejected: OnRejected | None) -> None:
-        summary = self.summary
-        summary.rows += 1
-        setattr(summary, receipt.outcome, getattr(summary, receipt.outcome) + 1)
-        if receipt.error is None:
-            return
-        rejected_row = RejectedRow(row.line, receipt.identifier, receipt.outcome, receipt.error)
-        if len(summary.first_rejected) < self.max_first_rejected:
-            summary.first_rejected.append(rejected_row)
-        if on_rejected is not None:
-            on_rejected(rejected_row, row)
+
+def _outcomes(batch: Sequence[_ParsedRow], receipts: Sequence[Receipt]) -> BatchOutcomes:
+    """Return the outcomes of the rows of a batch, given the receipts of those that are meter events."""
+    if len(receipts) == len(batch) and all(receipt.outcome is Outcome.ACCEPTED for receipt in receipts):
+        return BatchOutcomes(len(batch), Counter({Outcome.ACCEPTED: len(batch)}))
+    result = BatchOutcomes(len(batch), Counter())
+    remaining = iter(receipts)
+    for row in batch:
+        error = row.meter_event
+        if isinstance(error, TallybookError):
+            receipt = Receipt(row.identifier, None, Outcome.REJECTED, error)
+        else:
+            receipt = next(remaining)
+        result.counts[receipt.outcome] += 1
+        if receipt.error is not None:
+            rejected_row = RejectedRow(row.row.line, receipt.identifier, receipt.outcome, receipt.error)
+            result.rejected.append((rejected_row, row.row))
+        elif row.is_generated and receipt.outcome is Outcome.DUPLICATE:
+            result.generated_duplicates.append(cast(str, receipt.identifier))
+    return result
 
 
 @contextmanager

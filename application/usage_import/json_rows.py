@@ -10,7 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import BinaryIO, NamedTuple, TextIO, cast
+from typing import Any, BinaryIO, NamedTuple, TextIO, cast
+
+import msgspec
 
 from ...domain.text import abbreviated_repr
 from .cloud_events import from_cloud_event, is_cloud_event
@@ -82,6 +84,10 @@ def jsonl_rows(file: BinaryIO, encoding: str = UTF_8) -> Iterator[Row]:
                 raise MalformedFile("it contains a list, not an object on each line (JSON, perhaps)", 1)
             if len(text_line) > MAX_ROW_CHARACTERS:
                 yield invalid_row(line, 0, f"The line can't be read: {_TOO_LONG}.")
+                continue
+            simple_row = _simple_row(line, text_line)
+            if simple_row is not None:
+                yield simple_row
                 continue
             try:
                 value = _decoder.decode(text_line)
@@ -179,6 +185,36 @@ class _ValueReader:
         return bool(more)
 
 
+def _simple_row(line: int, text: str) -> Row | None:
+    """Return the row of an object of texts and numbers, perhaps with a `payload` of them; None for any other text.
+
+    This takes a third of the time. As msgspec doesn't report a key that occurs twice, there have to be as many `":` as
+    keys, and no key may have a space before its colon. And as it reads -0 as 0, no number may begin like that.
+    """
+    if " :" in text or ":-0" in text or " -0" in text or "\t" in text or "\r:" in text or "\r-" in text:
+        return None
+    try:
+        cells = _decode_quickly(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):  # the other decoder says what is wrong
+        return None
+    colons = text.count('":') - len(cells)
+    payload = cells.pop("payload", None)
+    if type(payload) is dict:
+        values = cast(dict[str, object], payload)
+        columns = len(cells) + len(values)
+        for key, value in values.items():
+            cells[PAYLOAD_PREFIX + key] = value
+        colons -= len(values) + len(cells) - columns  # a column and a key of the payload may have the same name
+    elif payload is not None:
+        return None
+    if colons or "specversion" in cells:
+        return None
+    for value in cells.values():
+        if type(value) is dict or type(value) is list:
+            return None
+    return Row(line, cells, len(text))
+
+
 def _end_of_spaces(text: str, start: int) -> int:
     match = _SPACES.match(text, start)
     assert match is not None
@@ -245,6 +281,7 @@ def _reject_constant(constant: str) -> object:
 
 
 _short_number = lru_cache(maxsize=1_000)(_parse_number)  # otherwise a list of zeros takes fifty times its length
+_decode_quickly = msgspec.json.Decoder(dict[str, Any], float_hook=_number).decode
 _decoder = json.JSONDecoder(
     parse_float=_number, parse_int=_number, parse_constant=_reject_constant, object_pairs_hook=_object
 )

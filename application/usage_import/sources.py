@@ -55,14 +55,17 @@ class FileSource:
 
 
 @contextmanager
-def open_source(path: Path) -> Generator[FileSource]:
-    """Open a file. `-` is standard input, which is copied to a temporary file. Raises InvalidImportFile."""
-    with _open_stored(path) as stored:
+def open_source(path: Path, contents: BinaryIO | None = None) -> Generator[FileSource]:
+    """Open a file. `-` is standard input, which is copied to a temporary file. Raises InvalidImportFile.
+
+    With `contents`, an open file that was stored elsewhere as `path`, that is read, and closed at the end.
+    """
+    with _open_stored(path) if contents is None else contents as stored:
         is_compressed = stored.read(len(_GZIP)) == _GZIP
         stored.seek(0)
-        contents = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stored))) if is_compressed else stored
+        unpacked = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stored))) if is_compressed else stored
         status = os.fstat(stored.fileno())
-        yield FileSource(path, stored, contents, is_compressed, status.st_size, status.st_mtime_ns)
+        yield FileSource(path, stored, unpacked, is_compressed, status.st_size, status.st_mtime_ns)
 
 
 def invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidImportFile:

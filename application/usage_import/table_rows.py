@@ -72,27 +72,37 @@ def sheet_lines(file: BinaryIO, sheet: str) -> Iterator[tuple[int, set[str]]]:
             yield line, {str(cell).strip() for cell in cells if cell is not None}
 
 
-def read_parquet_columns(file: BinaryIO) -> list[str]:
-    """Return the columns of a Parquet file. Raises MalformedFile."""
+def read_parquet_columns(file: BinaryIO, max_bytes: int | None = None) -> list[str]:
+    """Return the columns of a Parquet file. Raises MalformedFile, also if it takes more bytes unpacked."""
     with _open_parquet(file) as parquet:
+        metadata = parquet.metadata
+        unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+        if max_bytes is not None and unpacked > max_bytes:
+            raise MalformedFile(f"it takes {unpacked:,} bytes when it is unpacked; the limit is {max_bytes:,}")
         return column_names(parquet.schema_arrow.names)
 
 
 def parquet_rows(file: BinaryIO) -> Iterator[Row]:
-    """Return the rows of a Parquet file. Raises MalformedFile."""
+    """Return the rows of a Parquet file. Raises MalformedFile. They are converted column by column, which is faster."""
     arrow: Any = _import_library("pyarrow")
     number = 0
     with _open_parquet(file) as parquet:
+        names = column_names(parquet.schema_arrow.names)
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-            table = arrow.Table.from_batches([batch])
-            for index, field in enumerate(table.schema):
-                if arrow.types.is_timestamp(field.type) and field.type.unit == "ns":  # Python has microseconds
-                    target = arrow.timestamp("us", tz=field.type.tz)
-                    table = table.set_column(index, field.name, table.column(index).cast(target, safe=False))
-            for values in table.to_pylist():
+            size = batch.nbytes // max(1, batch.num_rows) + 1
+            for values in zip(*(_parquet_cells(arrow, column) for column in batch.columns), strict=True):
                 number += 1
-                cells = {column: _parquet_cell(value) for column, value in values.items()}
-                yield Row(number, cells, sum(len(cell) if isinstance(cell, str) else 8 for cell in cells.values()))
+                yield Row(number, dict(zip(names, values, strict=True)), size)
+
+
+def _parquet_cells(arrow: Any, column: Any) -> list[object]:
+    """Return the cells of a column. Times are truncated to microseconds, as Python has them."""
+    types, column_type = arrow.types, column.type
+    if types.is_timestamp(column_type) and column_type.unit == "ns":
+        column = column.cast(arrow.timestamp("us", tz=column_type.tz), safe=False)
+    values: list[object] = column.to_pylist()
+    is_cell = types.is_string, types.is_large_string, types.is_integer, types.is_decimal, types.is_timestamp
+    return values if any(check(column_type) for check in is_cell) else list(map(_parquet_cell, values))
 
 
 def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, ...]]]:

@@ -75,6 +75,8 @@ from .checkpoints import (
     CheckpointInProgress,
 )
 from .jobs import JobNotFound
+from .usage_import import ImportRunNotFound, InvalidImportFile, InvalidUsageSource, UsageSourceUnavailable
+from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof, InvalidSigningKey, NotCheckpointed
 from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
 # isort: on
 
@@ -117,6 +119,7 @@ __all__ = [
     "InvalidSigningKey",
     "InvalidTimeRange",
     "InvalidTimestamp",
+    "InvalidUsageSource",
     "InvalidValue",
     "JobNotFound",
     "LedgerCorrupted",
@@ -151,4 +154,5 @@ __all__ = [
     "Unavailable",
     "UnknownTimezone",
     "UnsupportedSchemaVersion",
+    "UsageSourceUnavailable",
 ]

@@ -1,6 +1,6 @@
-"""Errors of importing usage from files."""
+"""Errors of reading usage from files, object stores and topics."""
 
-from .base import InvalidRequest, NotFound
+from .base import InvalidRequest, NotFound, Unavailable
 
 
 class InvalidImportFile(InvalidRequest):
@@ -13,3 +13,15 @@ class ImportRunNotFound(NotFound):
     """No import has this id."""
 
     code = "import_run_not_found"
+
+
+class InvalidUsageSource(InvalidRequest):
+    """The URL of an object store, or the settings of a topic, can't be used."""
+
+    code = "invalid_usage_source"
+
+
+class UsageSourceUnavailable(Unavailable):
+    """An object store or a broker can't be read at the moment: no permission, no such object, or no connection."""
+
+    code = "usage_source_unavailable"

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 FileArgument = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
         metavar="FILE",
-        help="CSV, TSV, JSON (a list), JSONL, xlsx or Parquet, also compressed with gzip; - is standard input.",
+        help="CSV, TSV, JSON (a list), JSONL, xlsx or Parquet, also compressed with gzip; - is standard input. Or the "
+        "URL of an object store, such as s3://bucket/prefix: all objects below it.",
         show_default=False,
     ),
 ]
@@ -101,3 +102,21 @@ ErrorsOption = Annotated[
         "--errors", metavar="FILE", help="Write the rows that are not recorded to this file, to be mended and imported."
     ),
 ]
+EveryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INTERVAL",
+        help="With a URL: import new objects again and again, such as every 30s, 15m or 1h, until Ctrl-C or SIGTERM.",
+    ),
+]
+RetryOption = Annotated[
+    bool,
+    typer.Option("--retry", help="With a URL: read the objects again that failed, or of which rows were not recorded."),
+]
+MaxBytesOption = Annotated[
+    int, typer.Option("--max-bytes", min=1, metavar="BYTES", help="With a URL: the most that an object may unpack to.")
+]
+MaxRowsOption = Annotated[
+    int, typer.Option("--max-rows", min=1, metavar="ROWS", help="With a URL: the most rows that an object may have.")
+]
+DEFAULT_MAX_BYTES, DEFAULT_MAX_ROWS = 16 << 30, 200_000_000

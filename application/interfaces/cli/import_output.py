@@ -9,7 +9,7 @@ from .terminal import format_name, say
 
 if TYPE_CHECKING:
     from ...usage_import.formats import FileDialect
-    from ...usage_import.importer import ImportSummary, PreviewRow
+    from ...usage_import.results import ImportSummary, PreviewRow
 
 OUTCOMES = ("accepted", "duplicate", "conflict", "rejected")
 

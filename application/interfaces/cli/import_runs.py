@@ -16,7 +16,7 @@ from .terminal import say
 if TYPE_CHECKING:
     from ...cancellation_views import BulkCancellationView, CancellationPreviewRow
     from ...import_views import ImportRunView
-    from ...usage_import.importer import ImportSummary
+    from ...usage_import.results import ImportSummary
 
 ListOption = Annotated[bool, typer.Option("--list", help="List the imports, oldest first.")]
 UndoOption = Annotated[

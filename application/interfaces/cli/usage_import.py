@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,8 @@ import typer
 
 from .error_text import to_cli_text
 from .import_options import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_ROWS,
     CustomerColumnOption,
     CustomerOption,
     DateFormatOption,
@@ -21,13 +22,17 @@ from .import_options import (
     EncodingOption,
     ErrorsOption,
     EventNameOption,
+    EveryOption,
     FileArgument,
     FormatOption,
     HeaderRowOption,
     IdentifierColumnOption,
     ImportTimezoneOption,
+    MaxBytesOption,
+    MaxRowsOption,
     PayloadColumnOption,
     PrefixOption,
+    RetryOption,
     SheetOption,
     SourceOption,
     ThousandsOption,
@@ -47,6 +52,7 @@ from .import_runs import (
     show_dry_run,
     undo_import,
 )
+from .object_imports import ImportRequest, ObjectOptions, import_objects, require_object_options
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,
@@ -61,9 +67,8 @@ from .terminal import progress_bar, say
 
 if TYPE_CHECKING:
     from ...usage_import.files import UsageFile
-    from ...usage_import.formats import FileOptions, Row
-    from ...usage_import.importer import ImportSummary, RejectedRow
-    from ...usage_import.row_mapper import RowFormat
+    from ...usage_import.formats import Row
+    from ...usage_import.results import ImportSummary, RejectedRow
 
 
 def import_file(
@@ -94,13 +99,17 @@ def import_file(
     reason: ReasonOption = None,
     by: ByOption = None,
     yes: YesOption = False,
+    every: EveryOption = None,
+    retry: RetryOption = False,
+    max_bytes: MaxBytesOption = DEFAULT_MAX_BYTES,
+    max_rows: MaxRowsOption = DEFAULT_MAX_ROWS,
     any_age: AnyAgeOption = False,
     backfill: BackfillOption = False,
     any_digits: AnyDigitsOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Import a usage file. Or list the imports, or undo one.
+    """Import a usage file, or the objects of an object store. Or list the imports, or undo one.
 
     The default columns are those of Stripe's import: identifier (optional), timestamp, event_name, and payload_KEY for
     each key of the payload. JSON may contain a payload object instead, or be CloudEvents. For any other file, name its
@@ -113,15 +122,21 @@ def import_file(
     Importing a file again records nothing twice, also after it has grown: a row without an identifier gets one from its
     content, and its number among equal rows.
 
+    With a URL, each object is read once, whatever happens in between; one that is replaced is read again, and named.
+    An object that can't be read affects no others. --list with the URL shows what was read.
+
     The ledger stores which meter events each import recorded. --undo shows them, and cancels them with --yes.
 
     The exit status is 1 if any row was not recorded.
     """
-    if sum((file is not None, list_imports, undo is not None)) != 1:
+    is_url = file is not None and "://" in file
+    if sum((file is not None, list_imports and not is_url, undo is not None)) != 1:
         raise typer.BadParameter("Name a FILE to import, or use --list, or --undo with an import.")
+    object_options = ObjectOptions(every, retry, max_bytes, max_rows, list_imports)
+    require_object_options(object_options, is_url=is_url, is_file_only=dry_run or errors is not None)
     if undo is not None:
         undo_import(undo, UndoOptions(reason, by, yes, any_age, timezone or "UTC"), ledger, as_json)
-    if list_imports:
+    if list_imports and not is_url:
         show_all_imports(ledger, as_json)
     if file is None:
         return
@@ -153,13 +168,16 @@ def import_file(
         )
         chosen_format = None if file_format is None else require_choice(file_format, "format", FileFormat)
         request = ImportRequest(
-            file,
+            Path(file),
             FileOptions(chosen_format, encoding, _typed_delimiter(delimiter), header_row, sheet),
             RowFormat(columns, NumberFormat(decimal, thousands), timestamps),
             source,
             errors,
             by,
         )
+        if is_url:
+            import_objects(session, file, request, object_options)
+            return
         if dry_run:
             result = _check_import(session, request, timezone or "UTC")
             session.print(result, partial(show_dry_run, timezone or "UTC"))
@@ -179,18 +197,6 @@ def _parse_payload_columns(texts: list[str]) -> dict[str, str]:
 def _typed_delimiter(text: str | None) -> str | None:
     """Return a delimiter as it is typed; a tab may be typed as its name or its escape."""
     return "\t" if text in ("tab", "\\t") else text
-
-
-@dataclass(frozen=True)
-class ImportRequest:
-    """The file to import, how to read it, the file for rejected rows, and the requester."""
-
-    path: Path
-    options: "FileOptions"
-    row_format: "RowFormat"
-    source: str
-    errors: Path | None
-    by: str | None
 
 
 def _run_import(session: Session, request: ImportRequest) -> "ImportSummary":

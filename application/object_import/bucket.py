@@ -1,0 +1,119 @@
+"""The objects below a URL: listed page by page, and read in the version that was listed."""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import obstore
+from obstore.exceptions import BaseError, PreconditionError
+
+from ...domain.errors import InvalidImportFile, InvalidUsageSource, UsageSourceUnavailable
+from ..object_stores import first_line, open_object_store
+
+_CHUNK_BYTES = 1 << 20
+_ADVICE = "Name a bucket and a prefix, like s3://bucket/prefix; also gs://, az:// and file:///."
+_IGNORED_STARTS = (".", "_")
+"""Programs write temporary files and markers, such as _SUCCESS, under names that begin like this."""
+
+
+class StoredObject(NamedTuple):
+    """One version of an object, as it was listed. `key` is its path below the URL that was listed."""
+
+    url: str
+    key: str
+    e_tag: str | None
+    version: str | None
+    size: int
+
+    @property
+    def identity(self) -> str:
+        """A digest that differs for each version of each object."""
+        return _digest(f"{self.url}\n{self.e_tag}\n{self.version}\n{self.size}")
+
+    @property
+    def url_digest(self) -> str:
+        """A digest that is the same for all versions of the object."""
+        return _digest(self.url)
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether this is no usage: a folder, or a name that begins with a point or an underscore."""
+        return any(not part or part.startswith(_IGNORED_STARTS) for part in self.key.split("/"))
+
+
+class ObjectChanged(Exception):
+    """The object was replaced or deleted after it was listed."""
+
+
+class Bucket:
+    """The objects below a URL, such as s3://bucket/prefix; or the one object that it names."""
+
+    def __init__(self, url: str) -> None:
+        """Raise InvalidUsageSource."""
+        self.url = url.rstrip("/")
+        self._store: Any = open_object_store(self.url, InvalidUsageSource, "url", _ADVICE)
+        self._folder = self.url
+
+    def pages(self) -> Iterator[list[StoredObject]]:
+        """Yield the objects, about a thousand at a time, ordered by their keys. Raise UsageSourceUnavailable."""
+        is_empty = True
+        with self._reported(self.url):
+            for entries in cast(Any, obstore).list(self._store):
+                if entries:
+                    is_empty = False
+                    yield [self._object(entry) for entry in entries]
+        if is_empty:
+            yield [self._single_object()]
+
+    def read(self, stored: StoredObject, file: BinaryIO, max_bytes: int | None) -> None:
+        """Write the version that was listed to a file.
+
+        Raise ObjectChanged, UsageSourceUnavailable, or InvalidImportFile if it is too large.
+        """
+        if max_bytes is not None and stored.size > max_bytes:
+            raise InvalidImportFile(
+                f"{stored.key}: it has over {max_bytes:,} bytes. Divide it, or raise the limit.",
+                field="file",
+                value=stored.key,
+            )
+        options: Any = None if stored.e_tag is None else {"if_match": stored.e_tag}
+        with self._reported(stored.url):
+            try:
+                file.writelines(obstore.get(self._store, stored.key, options=options).stream(_CHUNK_BYTES))
+            except (PreconditionError, FileNotFoundError) as error:
+                raise ObjectChanged from error
+        file.seek(0)
+
+    def _single_object(self) -> StoredObject:
+        """Return the object that the URL names."""
+        folder, _, name = self.url.rpartition("/")
+        try:
+            self._store = open_object_store(folder, InvalidUsageSource, "url", _ADVICE)
+            with self._reported(self.url):
+                entry = obstore.head(self._store, name)
+        except (FileNotFoundError, InvalidUsageSource):
+            raise UsageSourceUnavailable(f"There are no objects at {self.url}.", field="url", value=self.url) from None
+        self._folder = folder
+        return self._object(entry)
+
+    def _object(self, entry: Any) -> StoredObject:
+        return StoredObject(
+            f"{self._folder}/{entry['path']}", entry["path"], entry["e_tag"], entry["version"], entry["size"]
+        )
+
+    @contextmanager
+    def _reported(self, url: str) -> Generator[None]:
+        """Raise UsageSourceUnavailable for the errors of the store."""
+        try:
+            yield
+        except (PreconditionError, FileNotFoundError):
+            raise
+        except (BaseError, OSError) as error:
+            raise UsageSourceUnavailable(
+                f"{url} can't be read: {first_line(error)}.", field="url", value=url
+            ) from error
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()
