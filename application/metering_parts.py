@@ -20,6 +20,7 @@ from .evidence.service import EvidenceService
 from .jobs.service import JobService
 from .ledger.ledger import Ledger
 from .queries.comparison import GenerationComparison
+from .queries.customers import CustomerQueries
 from .queries.events import EventQueries
 from .queries.explanations import ExplanationQueries
 from .queries.freshness import FreshReadModels
@@ -62,6 +63,7 @@ class MeteringParts:
         comparison = GenerationComparison(self._generations, self._projector, meter_queries)
         self.generations = GenerationCommands(ledger, self._generations, promoter, comparison)
         self.cancellations = BulkCancellationCommands(ledger, meter_queries, policy, clock)
+        self.customers = CustomerQueries(meter_queries)
         self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
         self.access_keys = AccessKeyCommands(ledger, clock)
         self.checkpoints = CheckpointService(ledger, clock)

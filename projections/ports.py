@@ -122,6 +122,13 @@ class ReadModelReader(Protocol):
         """Return the customers by their ids."""
         ...
 
+    def find_customers(self, text: str, limit: int) -> Sequence[str]:
+        """Return up to `limit` customers whose names contain `text`: those that start with it first, by name.
+
+        ASCII letters inside of a name match in either case.
+        """
+        ...
+
     def usage_between(
         self,
         meter_id: int,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, get_args
 
 import msgspec
@@ -21,6 +22,9 @@ from . import row_codec
 from .ports import CorruptedReadModel
 from .sql_statements import SHORT_BLOCK_BYTES, Row, SqlReadModelStatements, TableName
 from .time_order import in_time_order, overlap_groups
+
+_ASCII_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
+_LAST_CHARACTER = "\U0010ffff"
 
 
 class SqlReadModelReader(SqlReadModelStatements):
@@ -86,6 +90,25 @@ class SqlReadModelReader(SqlReadModelStatements):
             if missing:
                 raise ValueError(f"there are no customers with the ids {missing}")
         return names
+
+    def find_customers(self, text: str, limit: int) -> Sequence[str]:
+        """Return up to `limit` customers whose names contain `text`: those that start with it first, by name.
+
+        ASCII letters inside of a name match in either case. The prefix is looked up in the index, if there is one.
+        """
+        first = self.select(
+            f"SELECT name FROM {self.customers_table} WHERE name >= ? AND name < ? ORDER BY name LIMIT ?",
+            (text, text + _LAST_CHARACTER, limit),
+        )
+        names = dict.fromkeys(name for (name,) in first)
+        if len(names) < limit:
+            others = self.select(
+                f"SELECT name FROM {self.customers_table} WHERE {self.POSITION_FUNCTION}(lower(name), ?) > 0"
+                " ORDER BY name LIMIT ?",
+                (text.translate(_ASCII_LOWER), limit + len(names)),
+            )
+            names |= dict.fromkeys(name for (name,) in others)
+        return list(names)[:limit]
 
     def usage_between(
         self,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from ...projections.blocks import BucketKey, UsageBlock
 
@@ -33,6 +33,8 @@ class SqlReadModelStatements(ABC):
     BLOCK_VALUES = f"earliest, latest, {TOTALS_COLUMNS}, last_change"
     BUCKET_COLUMNS = f"customer, start, dimensions, {BUCKET_VALUES}"
     BLOCK_COLUMNS = f"customer, start, dimensions, first_position, {BLOCK_VALUES}"
+    POSITION_FUNCTION: ClassVar[str]
+    """The SQL function that returns the position of a text in another one; 0 if it isn't in it."""
 
     def __init__(self, generation: int, schema: str = "") -> None:
         """Read a generation whose tables are in `schema`: its quoted name with a full stop, or empty."""

@@ -75,8 +75,7 @@ from .checkpoints import (
     CheckpointInProgress,
 )
 from .jobs import JobNotFound
-from .usage_import import ImportRunNotFound, InvalidImportFile, InvalidUsageSource, UsageSourceUnavailable
-from .checkpoints import CheckpointMismatch, InvalidCheckpointFile, InvalidProof, InvalidSigningKey, NotCheckpointed
+from .usage_import import InvalidUsageSource, UsageSourceUnavailable
 from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
 # isort: on
 

@@ -71,7 +71,7 @@ FORBIDDEN_IMPORTS = {
     ),
     "HTTP imports the command line": (
         "application/interfaces/http/pagination.py",
-        "from ..cli.formatting import number",
+        "from ..cli.columns import Column",
         "tallybook.application.interfaces.http is not allowed to import",
     ),
     "SQLite imports PostgreSQL": (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering, explanation_csv
-from tallybook.application.interfaces.cli.formatting import to_json
+from tallybook.application.interfaces.formatting import to_json
 from tallybook.application.system_user import system_user
 
 from .command_line import CommandLine

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import AcceptancePolicy, Metering
-from tallybook.application.interfaces.cli.formatting import to_json
 from tallybook.application.interfaces.cli.terminal import format_name
+from tallybook.application.interfaces.formatting import to_json
 
 from .command_line import CommandLine
 from .october_ledger import record_tokens

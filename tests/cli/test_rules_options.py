@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from tallybook.application.interfaces.cli.condition_text import format_filter, parse_filter
+from tallybook.application.interfaces.condition_text import format_filter, parse_filter
 from tallybook.application.rules_arguments import parse_rules
 
 from .command_line import CommandLine

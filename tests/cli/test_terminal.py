@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from tallybook.application import Progress
 from tallybook.application.interfaces.cli import terminal
-from tallybook.application.interfaces.cli.formatting import format_number, format_time, to_plain
 from tallybook.application.interfaces.cli.terminal import bars
+from tallybook.application.interfaces.formatting import format_number, format_time, to_plain
 
 
 @pytest.mark.parametrize(

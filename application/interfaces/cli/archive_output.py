@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .formatting import format_count, format_number
+from ..formatting import format_count, format_number
 from .terminal import say
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_number
+from ..formatting import format_number
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption
 from .session import interruptible, open_ledger
 from .terminal import progress_bar, say

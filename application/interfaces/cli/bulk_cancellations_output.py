@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .formatting import (
+from ..formatting import (
     format_count,
     format_difference,
     format_number,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .formatting import format_number, format_time
+from ..formatting import format_number, format_time
 from .tables import table
 from .terminal import say
 

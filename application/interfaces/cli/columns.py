@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from .formatting import format_number
+from ..formatting import format_number
 from .terminal import format_name
 
 if TYPE_CHECKING:

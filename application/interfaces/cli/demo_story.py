@@ -17,8 +17,8 @@ from ...redaction import redact
 from ...results import Total
 from ...storage.ports import Store
 from ...storage.url import resolve_store
+from ..formatting import format_formula, format_number
 from .explain import open_explanation, show_explanation
-from .formatting import format_formula, format_number
 from .session import reported_errors
 from .terminal import say
 from .time_ranges import TimeRange

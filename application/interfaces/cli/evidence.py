@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_count, format_number, format_time
+from ..formatting import format_count, format_number, format_time
 from .option_groups import ClosedPeriodOptions, with_option_groups
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption
 from .session import interruptible, open_for_query

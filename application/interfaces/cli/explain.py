@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from .archive_sql import ExplainDialectOption, dialect_of_ledger, print_document
-from .columns import dimension_cells, dimension_titles, format_value, numeric_columns
-from .formatting import (
+from ..formatting import (
     format_formula,
     format_number,
     format_time,
     format_verdict,
 )
+from .archive_sql import ExplainDialectOption, dialect_of_ledger, print_document
+from .columns import dimension_cells, dimension_titles, format_value, numeric_columns
 from .option_groups import DimensionOptions, TimeRangeOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from ..formatting import format_count, format_number, format_time
 from .error_text import to_cli_text
-from .formatting import format_count, format_number, format_time
 from .tables import fields, table
 from .terminal import format_name, say
 

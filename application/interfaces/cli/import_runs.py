@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formatting import format_count, format_number, format_time, format_window_start
 from .bulk_cancellations import carry_out, require_approval
-from .formatting import format_count, format_number, format_time, format_window_start
 from .import_output import show_first_rows, show_outcomes, show_rejected_rows
 from .session import open_ledger
 from .tables import table

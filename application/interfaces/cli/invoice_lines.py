@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
+from ..formatting import format_count, format_difference, format_number
 from .columns import dimension_keys, dimension_titles, group_cells
 from .error_text import to_cli_text
-from .formatting import format_count, format_difference, format_number
 from .option_groups import ClosedPeriodOptions, with_option_groups
 from .options import DEFAULT_LEDGER, AsOfOption, JsonOption, LedgerOption, MetersArgument, RequesterOption
 from .periods import require_period
@@ -110,7 +110,7 @@ def show_invoice_lines(timezone: "ZoneInfo", lines: "InvoiceLines") -> None:
 
 
 def _show_table(timezone: "ZoneInfo", lines: "Sequence[InvoiceLine]") -> None:
-    from .time_ranges import format_period  # noqa: PLC0415 - loads the domain
+    from ..calendar_periods import format_period  # noqa: PLC0415 - loads the domain
 
     numbers = ("quantity", "billable", "billed before")
     others = ("customer", "meter", "period", "line", *numbers)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_count, format_requester, format_time
+from ..formatting import format_count, format_requester, format_time
 from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
 from .session import open_ledger
 from .tables import table

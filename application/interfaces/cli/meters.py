@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .condition_text import format_filter
-from .formatting import (
+from ..condition_text import format_filter
+from ..formatting import (
     format_author,
     format_formula,
     format_keys,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..formatting import format_count, format_number, format_time
 from ..stop_signals import stop_on_signals
 from .error_text import to_cli_text
-from .formatting import format_count, format_number, format_time
 from .import_options import DEFAULT_MAX_BYTES, DEFAULT_MAX_ROWS
 from .session import Session
 from .tables import table

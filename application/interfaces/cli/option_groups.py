@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, cast
 
-from .condition_text import parse_where
+from ..condition_text import parse_where
 from .options import (
     AnchorOption,
     ClosedPeriodOption,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formatting import format_count, format_number, format_time
 from ..stop_signals import stop_on_signals
-from .formatting import format_count, format_number, format_time
 from .options import DEFAULT_LEDGER, AnyDigitsOption, JsonOption, LedgerOption
 from .session import Session, open_ledger, print_result, record_limits, reported_errors
 from .tables import fields, table

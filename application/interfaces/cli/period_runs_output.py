@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from ..formatting import format_count, format_difference, format_number, format_requester, format_time
 from .error_text import to_cli_text
-from .formatting import format_count, format_difference, format_number, format_requester, format_time
 from .tables import fields, table
 from .terminal import format_name, say
 
@@ -167,6 +167,6 @@ def _format_time(at: "datetime", by: str | None) -> str:
 
 
 def _format_period(run: "BillingRunView", timezone: ZoneInfo) -> str:
-    from .time_ranges import format_period  # noqa: PLC0415 - loads the domain
+    from ..calendar_periods import format_period  # noqa: PLC0415 - loads the domain
 
     return format_period(run.start, run.end, timezone)

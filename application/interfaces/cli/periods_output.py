@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
-from .formatting import (
+from ..formatting import (
     format_count,
     format_difference,
     format_number,
@@ -12,6 +11,7 @@ from .formatting import (
     format_time,
     format_verdict,
 )
+from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
 from .queries_output import show_counted_range
 from .tables import fields, table
 from .terminal import format_name, say
@@ -229,7 +229,7 @@ def _change(adjustment: "Adjustment | GroupAdjustment") -> tuple[str, str]:
 
 
 def _format_period(period: "ClosedPeriod | PeriodPreview", timezone: "ZoneInfo") -> str:
-    from .time_ranges import format_period  # noqa: PLC0415 - loads the domain
+    from ..calendar_periods import format_period  # noqa: PLC0415 - loads the domain
 
     return format_period(period.start, period.end, timezone)
 

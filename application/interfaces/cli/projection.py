@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formatting import format_number
 from ..stop_signals import stop_on_signals
 from . import projection_output
-from .formatting import format_number
 from .option_groups import DimensionOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .columns import dimension_cells, dimension_keys, dimension_titles
-from .condition_text import format_filter
-from .formatting import (
+from ..condition_text import format_filter
+from ..formatting import (
     format_count,
     format_difference,
     format_effective_from,
@@ -16,6 +15,7 @@ from .formatting import (
     format_rules,
     format_window_start,
 )
+from .columns import dimension_cells, dimension_keys, dimension_titles
 from .tables import fields, table
 from .terminal import say, without_column
 

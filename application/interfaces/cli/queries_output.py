@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
-from .formatting import (
+from ..formatting import (
     format_count,
     format_number,
     format_time,
     format_verdict,
     format_window_start,
 )
+from .columns import dimension_cells, dimension_keys, dimension_titles, format_value, group_cells, numeric_columns
 from .tables import fields, table
 from .terminal import format_name, say, without_column
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_effective_from, format_number, format_rules
+from ..formatting import format_effective_from, format_number, format_rules
 from .option_groups import with_option_groups
 from .options import (
     DEFAULT_LEDGER,

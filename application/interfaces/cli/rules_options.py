@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .condition_text import parse_filter, parse_rounding
+from ..condition_text import parse_filter, parse_rounding
 
 FormulaOption = Annotated[
     str | None,

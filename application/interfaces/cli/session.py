@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import typer
 
+from ..formatting import to_json
 from . import terminal
 from .error_text import to_cli_text
-from .formatting import to_json
 from .output import OutputError, discard_output
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_difference, format_number, format_requester
+from ..formatting import format_difference, format_number, format_requester
 from .option_groups import ClosedPeriodOptions, with_option_groups
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, MeterArgument, RequesterOption
 from .period_runs import app
@@ -62,7 +62,7 @@ def settle(
 
 def show_settled(timezone: "ZoneInfo", document: str, period: "ClosedPeriod") -> None:
     """Print the settlement of a period by a document, and what was invoiced altogether."""
-    from .time_ranges import format_period  # noqa: PLC0415 - loads the domain
+    from ..calendar_periods import format_period  # noqa: PLC0415 - loads the domain
 
     settlement = next(one for one in period.settlements if one.document == document)
     name = f"{period.event_name}, {format_name(period.customer)}, {format_period(period.start, period.end, timezone)}"

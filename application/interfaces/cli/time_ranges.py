@@ -2,25 +2,22 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import typer
 
 from ....domain.billing_cycle import BillingCycle
-from ....domain.calendar import CalendarWindow, get_timezone, resolve_local_time, window_containing, window_of_date
+from ....domain.calendar import CalendarWindow, get_timezone, resolve_local_time
 from ....domain.errors import InvalidTimeRange
 from ....domain.timestamps import parse_iso
-from .formatting import format_local
+from ..calendar_periods import Bounds, format_period, period_bounds
 from .option_groups import TimeRangeOptions
 
-_PERIOD = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _LIKELY_DATE = re.compile(r"(?:19|20|21)[0-9]{6}")
-_PATTERNS = {CalendarWindow.YEAR: "%Y", CalendarWindow.MONTH: "%Y-%m", CalendarWindow.DAY: "%Y-%m-%d"}
 _DATE_OR_DATETIME = "a date like 2026-11-01 or a datetime like 2026-11-01T10:00+01:00"
 Parsed = TypeVar("Parsed")
-Bounds = tuple[datetime, datetime]
 
 
 class TimeRange(NamedTuple):
@@ -101,22 +98,7 @@ def _parse_datetime(text: str, option: str, zone: ZoneInfo, expected: str = _DAT
 
 
 def _parse_period(text: str, zone: ZoneInfo) -> tuple[Bounds, CalendarWindow]:
-    return _parse(text, "--period", lambda text: _period_bounds(text, zone), "a month like 2026-11, a day or a year")
-
-
-def _period_bounds(text: str, zone: ZoneInfo) -> tuple[Bounds, CalendarWindow]:
-    """Return the bounds of a calendar period, and whether it is a year, a month or a day."""
-    match = _PERIOD.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    year, month, day = (int(part) if part else None for part in match.groups())
-    assert year is not None
-    if month is None:
-        window, day_inside = CalendarWindow.YEAR, date(year, 1, 1)
-    else:
-        window = CalendarWindow.MONTH if day is None else CalendarWindow.DAY
-        day_inside = date(year, month, day or 1)
-    return window_of_date(day_inside, window, zone), window
+    return _parse(text, "--period", lambda text: period_bounds(text, zone), "a month like 2026-11, a day or a year")
 
 
 def _parse_anchored_period(period: str, anchor: str, timezone: str, zone: ZoneInfo) -> TimeRange:
@@ -125,24 +107,6 @@ def _parse_anchored_period(period: str, anchor: str, timezone: str, zone: ZoneIn
     cycle = BillingCycle(str(window), timezone, _parse_datetime(anchor, "--anchor", zone))
     start, end = cycle.period_containing(following - timedelta(microseconds=1))
     return TimeRange(start, end, zone, f"{format_period(start, end, zone)} ({timezone})")
-
-
-def format_period(start: datetime, end: datetime, timezone: ZoneInfo) -> str:
-    """Return a period in local time: the name of a calendar year, month or day, otherwise the two bounds."""
-    for window, pattern in _PATTERNS.items():
-        if window_containing(start, window, timezone) == (start, end):
-            return start.astimezone(timezone).strftime(pattern)
-    return f"{_format_bound(start, timezone)} to {_format_bound(end, timezone)}"
-
-
-def _format_bound(at: datetime, timezone: ZoneInfo) -> str:
-    try:
-        local = at.astimezone(timezone)
-    except OverflowError:  # the local time is before year 1 or after year 9999
-        local = at.replace(tzinfo=None)
-    if local.time() == time(0):
-        return f"{local:%Y-%m-%d}"
-    return format_local(local, "auto" if local.second or local.microsecond else "minutes")
 
 
 def _parse(text: str, option: str, parse: Callable[[str], Parsed], expected: str) -> Parsed:

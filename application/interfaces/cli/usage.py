@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .condition_text import parse_pair
-from .formatting import format_requester, format_time
+from ..condition_text import parse_pair
+from ..formatting import format_requester, format_time
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,

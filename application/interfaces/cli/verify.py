@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formatting import format_count, format_number
 from .checkpoints_output import show_verification as show_checkpoint_verification
-from .formatting import format_count, format_number
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption, VerifyCheckpointsOption
 from .session import json_text, open_for_query
 from .tables import table
@@ -99,7 +99,7 @@ def _show_row_difference(difference: "RowDifference") -> None:
 def _show_period_difference(difference: "PeriodDifference") -> None:
     from zoneinfo import ZoneInfo  # noqa: PLC0415
 
-    from .time_ranges import format_period  # noqa: PLC0415 - loads the domain
+    from ..calendar_periods import format_period  # noqa: PLC0415 - loads the domain
 
     period = difference.period
     name = format_period(period.start, period.end, ZoneInfo("UTC"))

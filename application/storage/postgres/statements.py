@@ -41,6 +41,8 @@ _BUCKET_COLUMN_TYPES = (
 class PostgresReadModels(SqlReadModels):
     """The read models of one generation inside one transaction."""
 
+    POSITION_FUNCTION = "strpos"
+
     def __init__(self, generations: PostgresGenerations, generation: int) -> None:
         super().__init__(generation, generations.schema_prefix)
         self._generations = generations

@@ -22,6 +22,8 @@ _SHORT_USAGE = f"CASE WHEN length(usages) < {SHORT_BLOCK_BYTES} THEN usages END"
 class SQLiteReadModels(SqlReadModels):
     """The read models of one generation inside one transaction."""
 
+    POSITION_FUNCTION = "instr"
+
     def __init__(self, generations: SQLiteGenerations, generation: int) -> None:
         super().__init__(generation)
         self._generations = generations

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from .condition_text import format_filter
 
 if TYPE_CHECKING:
-    from ....domain.rounding import Rounding
-    from ....domain.rules import Rules
-    from ...meter_views import MeterView
-    from ...results import MeterEventView
+    from ...domain.rounding import Rounding
+    from ...domain.rules import Rules
+    from ..meter_views import MeterView
+    from ..results import MeterEventView
 
 
 def format_number(value: Decimal | int | None) -> str:

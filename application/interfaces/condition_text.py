@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from ....domain.conditions import Condition
+    from ...domain.conditions import Condition
 
 _SIGNS = {"greater_than": ">", "at_least": ">=", "less_than": "<", "at_most": "<="}
 
