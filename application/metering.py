@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -21,7 +21,7 @@ from .metering_parts import MeteringParts
 from .queries.dimension_query import Where
 from .queries.verification import Verification
 from .read_models.projection_runner import RelayedOutbox
-from .results import Backup, Explanation, ExplanationStream, MeterEventView, Receipt, Receipts, Total
+from .results import Backup, Explanation, ExplanationPage, ExplanationStream, MeterEventView, Receipt, Receipts, Total
 from .storage.key_value import KeyValueStore
 from .storage.postgres.settings import PostgresSettings
 from .storage.url import resolve_store
@@ -281,6 +281,31 @@ class Metering(MeteringParts):
         """
         return self._explanations.open_explanation(
             event_name, customer, start, end, as_of, where, group_by, closed, progress
+        )
+
+    def explain_page(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        closed: bool = False,
+        verdicts: Collection[str] | None = None,
+        offset: int = 0,
+        limit: int = 100,
+        max_events: int = 10_000,
+    ) -> ExplanationPage | None:
+        """Explain a total with a page of its meter events: `limit` of them, after the first `offset`.
+
+        `verdicts` selects some, such as ["cancelled", "superseded"]. The total, the digest and the counts are those of
+        all events, which are read for each page. Returns None if there are more than `max_events`: use shorter ranges,
+        or `open_explanation`.
+        """
+        return self._explanations.explain_page(
+            event_name, customer, start, end, as_of, where, closed, verdicts, offset, limit, max_events
         )
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:

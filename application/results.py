@@ -217,6 +217,29 @@ class ExplanationStream:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplanationPage:
+    """An Explanation with some of its events: `events` are a part of the `matching_count` selected ones.
+
+    `event_count` is the number of all events and `verdict_counts` by verdict. `corrections` are the ledger positions of
+    the cancellations, and of their revocations, among all events, in order. The other fields are those of an
+    Explanation.
+    """
+
+    total: Total
+    formula: Formula
+    event_time_window: EventTimeWindow | None
+    revision: int
+    position: int
+    digest: str
+    dimension_keys: tuple[str, ...]
+    event_count: int
+    verdict_counts: dict[Verdict, int] = field(hash=False)
+    corrections: tuple[int, ...]
+    matching_count: int
+    events: tuple[ExplainedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationView:
     """A generation of the read models, projected up to `position`; `head` is the position of the ledger's newest event.
 

@@ -21,6 +21,7 @@ MARKERS = {
     "cases": "fast",
     "checkpoints/test_merkle.py": "fast",
     "checkpoints/test_proofs.py": "fast",
+    "console/test_charts.py": "fast",
     "domain": "fast",
     "golden": "fast",
     "http/test_form_parsing.py": "fast",

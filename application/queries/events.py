@@ -126,14 +126,14 @@ def event_view_fields(ledger: Ledger, verdicts: Sequence[UsageVerdict], view: Us
     positions = {verdict.record.position for verdict in verdicts}
     positions |= {verdict.effective.position for verdict in verdicts if verdict.effective is not None}
     stored_events = ledger.meter_events_at(positions)
-    cancellations = ledger.cancellations_at(_cancellation_positions(verdicts))
+    cancellations = ledger.cancellations_at(cancellation_positions(verdicts))
     parsers = {part.start: part.rules.parser() for part in view.parts}
     for verdict in verdicts:
         part = view.part_at(verdict.record.occurred_at)
         yield _event_view_fields(verdict, part, parsers[part.start], stored_events, cancellations)
 
 
-def _cancellation_positions(verdicts: Iterable[UsageVerdict]) -> Iterator[int]:
+def cancellation_positions(verdicts: Iterable[UsageVerdict]) -> Iterator[int]:
     """Yield the positions of the cancellations and revocations of meter events."""
     for verdict in verdicts:
         if verdict.record.cancelled_position is not None:

@@ -1,7 +1,7 @@
 """Explanations: every meter event behind a total, with its verdict and its contribution."""
 
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -14,11 +14,11 @@ from ...projections.dimensions import Group
 from ...projections.usage_view import UsageVerdict, UsageView
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
-from ..results import ExplainedEvent, Explanation, ExplanationStream
-from ..validation import optional_customer, require_bool, require_time_range
+from ..results import ExplainedEvent, Explanation, ExplanationPage, ExplanationStream, Verdict
+from ..validation import optional_customer, require_bool, require_choice, require_int, require_time_range
 from .closed_query import query_closed_period, query_closing
 from .dimension_query import Where, parse_dimensions
-from .events import event_view_fields
+from .events import MAX_EVENTS_PER_PAGE, cancellation_positions, event_view_fields, verdict_for
 from .meter_query import MeterQuery, MeterQueryFactory
 from .total_results import CountedRange, TotalResults
 
@@ -137,6 +137,58 @@ class ExplanationQueries:
             )
         finally:
             events.close()
+
+    @retry_on_connection_loss
+    def explain_page(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        as_of: datetime | int | None,
+        where: Where | None,
+        closed: bool,
+        verdicts: Collection[str] | None,
+        offset: int,
+        limit: int,
+        max_events: int,
+    ) -> ExplanationPage | None:
+        """Explain a total with some of its events, read at once; None if there are more than `max_events`."""
+        (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
+        offset, limit = require_int(offset, "offset", 0, 2**31), require_int(limit, "limit", 0, MAX_EVENTS_PER_PAGE)
+        max_events = require_int(max_events, "max_events", 0, 2**31)
+        wanted = None if verdicts is None else {require_choice(verdict, "verdicts", Verdict) for verdict in verdicts}
+        dimensions = parse_dimensions(where, ())
+        if require_bool(closed, "closed"):
+            opened = query_closed_period(
+                self._ledger, self._meter_queries, event_name, customer, start, end, as_of, dimensions
+            )
+        else:
+            opened = self._meter_queries.query(event_name, as_of, bounds, dimensions)
+        with opened as query:
+            rules, view = query.rules, query.view
+            found = view.verdicts(query.customer_id(customer), *view.bounds, query.as_of)
+            of_total = list(islice(found, max_events + 1))
+            if len(of_total) > max_events:
+                return None
+            summary = _Summary(view)
+            summary.add(of_total)
+            totals_by_group = summary.totals_by_group()
+            contribution_of = rules.contributions(Totals.merge_all(list(totals_by_group.values())))
+            contributions = [contribution_of(one.record) if one.is_counted else ZERO for one in of_total]
+            kinds = list(map(verdict_for, of_total))
+            matching = [index for index, kind in enumerate(kinds) if wanted is None or kind in wanted]
+            page = matching[offset : offset + limit]
+            fields = event_view_fields(self._ledger, [of_total[index] for index in page], view)
+            return ExplanationPage(
+                TotalResults(rules, ()).total(totals_by_group, customer, CountedRange.of(start, end, view.bounds)),
+                rules.formula, rules.event_time_window, query.revision, query.position, summary.digest.hexdigest(),
+                tuple(dict.fromkeys(key for part in view.parts for key in part.rules.all_dimension_keys)),
+                len(of_total), {verdict: kinds.count(verdict) for verdict in Verdict},
+                tuple(sorted(cancellation_positions(of_total))), len(matching),
+                tuple(ExplainedEvent(*of_event, contributions[index])
+                      for index, of_event in zip(page, fields, strict=True)),
+            )  # fmt: skip
 
     def _explained_events(
         self, verdicts: Iterator[UsageVerdict], query: MeterQuery, totals: Totals

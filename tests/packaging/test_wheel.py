@@ -15,12 +15,14 @@ def wheel_files(wheel: Path) -> set[str]:
 def test_the_wheel_contains_every_module_and_nothing_else(wheel: Path) -> None:
     """Each module is installed below `tallybook`, with a marker that it is typed. Tests and benchmarks are not.
 
-    The Django application is `tallybook.django`.
+    The Django application is `tallybook.django`. Templates and static files of the console are installed too.
     """
     files = [str(file.relative_to(ROOT)) for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
     layered = {f"tallybook/{file.replace('application/interfaces/django/', 'django/')}" for file in files}
     top_level = {f"tallybook/{file.name}" for file in (ROOT / "src" / "tallybook").glob("*.py")}
-    assert wheel_files(wheel) == layered | top_level | {"tallybook/py.typed"}
+    console = ROOT / "application" / "interfaces" / "console"
+    of_pages = {f"tallybook/{file.relative_to(ROOT)}" for file in console.glob("[st]*/*") if file.suffix != ".py"}
+    assert wheel_files(wheel) == layered | top_level | of_pages | {"tallybook/py.typed"}
 
 
 def test_the_wheel_declares_typing_dependencies_and_the_command(wheel: Path) -> None:

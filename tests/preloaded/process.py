@@ -24,6 +24,7 @@ from typing import NamedTuple
 PRELOADED = (
     "psycopg_pool",
     "tallybook.application.interfaces.cli.app",
+    "tallybook.application.interfaces.console.process",
     "tallybook.application.interfaces.http.process.run",
     "tallybook.application.interfaces.http.process.supervisor",
     "tallybook.application.storage.postgres.store",

@@ -17,6 +17,7 @@ from . import (
     backup,
     bulk_cancellations,
     checkpoints,
+    console,
     demo,
     evidence,
     explain,
@@ -119,5 +120,6 @@ app.command()(outbox.relay)
 app.add_typer(outbox.app, name="outbox")
 app.command()(serve.serve)
 app.add_typer(jobs.app, name="jobs")
+app.command()(console.console)
 app.add_typer(rules.app, name="rules")
 app.add_typer(projection.app, name="projection")

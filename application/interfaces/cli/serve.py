@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..http.settings import ServerSettings
 
 INSTALL_HINT = "Serving a ledger needs an extra: pip install 'tallybook[server]'"
+CONSOLE_HINT = "The console needs an extra: pip install 'tallybook[console]'"
 _EXTRA_PACKAGES = {"starlette", "uvicorn", "httptools", "pydantic_settings", "prometheus_client"}
 
 EXIT_ERROR, EXIT_INVALID_SETTINGS = 1, 2
@@ -44,10 +45,18 @@ WorkersOption = Annotated[
         metavar="NUMBER", help="The number of processes, for a ledger on PostgreSQL. 1 by default.", show_default=False
     ),
 ]
+ConsoleOption = Annotated[
+    bool | None,
+    typer.Option("--console", help="Serve the console at /console, to users with an access key.", show_default=False),
+]
 
 
 def serve(
-    ledger: LedgerOption = None, host: HostOption = None, port: PortOption = None, workers: WorkersOption = None
+    ledger: LedgerOption = None,
+    host: HostOption = None,
+    port: PortOption = None,
+    workers: WorkersOption = None,
+    console: ConsoleOption = None,
 ) -> None:
     """Serve a ledger over HTTP, for Stripe's SDKs and others.
 
@@ -55,13 +64,14 @@ def serve(
     """
     if os.name == "nt":  # no signal handlers in the event loop, and sockets can't be passed to workers
         sys.exit(_fail("The server runs on Linux and macOS, not on Windows.", status=EXIT_INVALID_SETTINGS))
-    options = {"ledger": ledger, "host": host, "port": port, "workers": workers}
+    options = {"ledger": ledger, "host": host, "port": port, "workers": workers, "console": console}
     try:
         exit_status = _serve({name: value for name, value in options.items() if value is not None})
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _EXTRA_PACKAGES:
+        package = (error.name or "").partition(".")[0]
+        if package not in {*_EXTRA_PACKAGES, "jinja2"}:
             raise
-        typer.echo(INSTALL_HINT, err=True)
+        typer.echo(CONSOLE_HINT if package == "jinja2" else INSTALL_HINT, err=True)
         raise typer.Exit(2) from None
     sys.exit(exit_status)
 
@@ -105,7 +115,10 @@ def _serve(options: Mapping[str, object]) -> int:
     log_to_stderr()
     with listener:
         message = _startup_message(settings, listener, has_keys=has_keys)
-        run_server = supervise if settings.workers > 1 else run
+        if settings.console:
+            from ..console.process import run_server_with_console as run_server  # noqa: PLC0415
+        else:
+            run_server = supervise if settings.workers > 1 else run
         return run_server(settings, listener, ready=lambda: _print_now(message))
 
 
@@ -128,6 +141,8 @@ def _startup_message(settings: "ServerSettings", listener: socket, *, has_keys: 
     message = f"Tallybook listens on {url}, on {resolve_store(settings.ledger).location}."
     if not ip_address(host).is_loopback:
         message += " This is plain HTTP: use a proxy for TLS."
+    if settings.console:
+        message += f" The console is at {settings.console_url or url}/console."
     if not has_keys:
         message += " There are no access keys yet: create one with 'tallybook key create'."
     return message

@@ -1,19 +1,19 @@
 """The ASGI application: routes each operation and turns every error into a response."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from ...outbox.outbox import Outbox
 from .authentication import IS_AUTHENTICATED
@@ -33,19 +33,22 @@ from .sent_response import SentResponse, unread_response_budget, within_budget
 from .server_jobs import ServerJobs
 from .settings import ServerSettings
 
+Result = TypeVar("Result")
 EndpointHandler = Callable[[HttpRequest], Awaitable[Response]]
 
 
-def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
-    """Return the ASGI application. It opens its ledgers on startup and closes them on shutdown."""
+def create_app(settings: ServerSettings, observer: Observer, extra_routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the ASGI application. It opens its ledgers on startup and closes them on shutdown.
+
+    `extra_routes` are served too. Their endpoints find the `request_handler` in the state of the application.
+    """
     unread_responses = unread_response_budget()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         ledgers = LedgerRegistry(settings.ledger, settings.policy, settings.clock, settings.checkpoint)
-        app.state.request_handler = handler = RequestHandler(
-            ledgers, observer, unread_responses, query_limits(settings.query_timeout_seconds)
-        )
+        handler = RequestHandler(ledgers, observer, unread_responses, query_limits(settings.query_timeout_seconds))
+        app.state.request_handler = handler
         outbox = _open_outbox(settings, ledgers)
         app.state.readiness = ReadinessProbe(ledgers, outbox)
         app.state.ledgers = ledgers
@@ -84,7 +87,7 @@ def create_app(settings: ServerSettings, observer: Observer) -> Starlette:
         by_path.setdefault(operation.path, {})[operation.method] = partial(exchange.respond, operation)
     routes = [Route(path, _dispatch_by_method(endpoints), methods=[*endpoints]) for path, endpoints in by_path.items()]
     starlette_app = Starlette(
-        routes=[*routes, *health_routes(observer.metrics)],
+        routes=[*routes, *health_routes(observer.metrics), *extra_routes],
         lifespan=lifespan,
         exception_handlers={HTTPException: not_found, Exception: internal_error},
     )
@@ -133,7 +136,7 @@ class _Exchange:
                     request, request_id, limits, body, partial(handler.find_key, operation)
                 )
                 handling = handler.handle(operation, api_request)
-                response = await (handling if operation.is_recording else _while_connected(request, handling))
+                response = await (handling if operation.is_recording else while_connected(request, handling))
         except ApiError as api_error:
             response = error_response(api_error, is_v2=operation.is_v2)
         except ClientDisconnect:
@@ -147,7 +150,7 @@ class _Exchange:
         return SentResponse(response, request_id, unread)
 
 
-async def _while_connected(request: HttpRequest, handling: Coroutine[Any, Any, ApiResponse]) -> ApiResponse:
+async def while_connected(request: HttpRequest, handling: Coroutine[Any, Any, Result]) -> Result:
     """Return the result of `handling`. Cancels it and raises ClientDisconnect if no client waits for it any more."""
     handled, disconnected = asyncio.ensure_future(handling), asyncio.ensure_future(_receive_disconnect(request))
     try:

@@ -98,9 +98,9 @@ class RequestHandler:
     def __init__(
         self, ledgers: LedgerRegistry, observer: Observer, unread_responses: MemoryBudget, query_limits: CallLimits
     ) -> None:
-        self._ledgers = ledgers
-        self._observer = observer
-        self._unread_responses = unread_responses
+        self.ledgers = ledgers
+        self.observer = observer
+        self.unread_responses = unread_responses
         self._queries = CallScheduler(query_limits, "tallybook-query", is_interruptible=True)
         self._changes = CallScheduler(CHANGE_LIMITS, "tallybook-change", is_interruptible=False)
         self._short_calls = ThreadPoolExecutor(2, "tallybook-authenticate")
@@ -126,9 +126,23 @@ class RequestHandler:
         try:
             if operation.is_recording:
                 return await self._caller(operation, parse_credentials(authorization), authorization)
-            return await self._short_call(self._key_id, operation, authorization)
+            return await self.run_short_call(self._key_id, operation, authorization)
         except TallybookError as error:
             raise to_api_error(error, PARAMETER_NAMES) from error
+
+    async def run_short_call(self, call: Callable[..., Result], *arguments: object) -> Result:
+        """Return the result of a call that takes a moment, such as an authentication."""
+        return await asyncio.get_running_loop().run_in_executor(self._short_calls, partial(call, *arguments))
+
+    async def run_call(self, key_id: str, call: Callable[[], Result], *, is_query: bool, is_large: bool) -> Result:
+        """Return the result of a call, which runs in a thread when it is the turn of its access key. Raises ApiError.
+
+        A query has a deadline; any other call may change the ledger and runs to its end.
+        """
+        if self.unread_responses.is_exhausted(key_id):
+            raise too_many_unread_responses()
+        scheduler = self._queries if is_query else self._changes
+        return await scheduler.run(key_id, call, is_large=is_large)
 
     def request_shutdown(self) -> None:
         """Stop the queries that are not finished after SHUTDOWN_GRACE_SECONDS."""
@@ -147,26 +161,19 @@ class RequestHandler:
         self._short_calls.shutdown()
         self._parser.shutdown()
 
-    async def _short_call(self, call: Callable[..., Result], *arguments: object) -> Result:
-        """Return the result of a call that takes a moment, such as an authentication."""
-        return await asyncio.get_running_loop().run_in_executor(self._short_calls, partial(call, *arguments))
-
     def _key_id(self, operation: Operation, authorization: str) -> str:
         if not operation.is_recording:
-            return self._ledgers.authenticate(authorization, operation.scope).access_key.id
+            return self.ledgers.authenticate(authorization, operation.scope).access_key.id
         credentials = parse_credentials(authorization)
-        ledger = self._ledgers.for_credentials(credentials)
+        ledger = self.ledgers.for_credentials(credentials)
         return ledger.authenticate_recorder(credentials, by_session=operation.by_session).id
 
     async def _run_in_thread(self, operation: Operation, request: ApiRequest) -> ApiResponse:
         """Run an operation in a thread, when it is the turn of its access key."""
-        principal = await self._short_call(self._ledgers.authenticate, request.authorization, operation.scope)
+        principal = await self.run_short_call(self.ledgers.authenticate, request.authorization, operation.scope)
         key_id = request.trace.key_id = principal.access_key.id
-        if self._unread_responses.is_exhausted(key_id):
-            raise too_many_unread_responses()
-        scheduler = self._queries if operation.is_query else self._changes
         work = partial(self._execute, principal, operation, request)
-        return await scheduler.run(key_id, work, is_large=operation.is_large)
+        return await self.run_call(key_id, work, is_query=operation.is_query, is_large=operation.is_large)
 
     def _execute(self, principal: Principal, operation: Operation, request: ApiRequest) -> ApiResponse:
         """Run an operation in the current thread."""
@@ -229,7 +236,7 @@ class RequestHandler:
         digest = sha256(credentials.encode()).digest()
         key_id = self._callers.get(digest)
         if key_id is None:
-            key_id = await self._short_call(self._key_id, operation, authorization)
+            key_id = await self.run_short_call(self._key_id, operation, authorization)
             if len(self._callers) >= MAX_REMEMBERED_CALLERS:
                 del self._callers[next(iter(self._callers))]
             self._callers[digest] = key_id
@@ -238,9 +245,9 @@ class RequestHandler:
     async def _group_committer(self, credentials: str) -> tuple[ServedLedger, GroupCommitter]:
         livemode = not is_test_credential(credentials)
         if livemode not in self._committers:
-            ledger = await asyncio.to_thread(self._ledgers.for_credentials, credentials)
+            ledger = await asyncio.to_thread(self.ledgers.for_credentials, credentials)
             if livemode not in self._committers:
-                self._committers[livemode] = GroupCommitter(ledger, self._observer)
+                self._committers[livemode] = GroupCommitter(ledger, self.observer)
         committer = self._committers[livemode]
         return committer.ledger, committer
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ModelWrapValidatorHandler, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -76,6 +78,12 @@ class ServerSettings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1, le=64)
     access_log: bool = True
+    console: bool = False
+    """Whether the console is served at /console."""
+    console_url: str | None = None
+    """The address at which browsers reach the server, such as https://usage.example.com; needed behind a proxy."""
+    console_checkpoints: Path | None = None
+    """The checkpoint file of the live ledger, for the console to show and to prove with."""
     policy: AcceptancePolicy = AcceptancePolicy()
     max_connections: int = Field(default=1_000, ge=1)
     max_headers: int = Field(default=100, ge=10)
@@ -124,6 +132,14 @@ class ServerSettings(BaseSettings):
             return require_table_name(table)
         except InvalidParameter as error:
             raise ValueError(error.message) from None
+
+    @field_validator("console_url")
+    @classmethod
+    def _validate_console_url(cls, url: str | None) -> str | None:
+        parts = urlsplit(url or "http://localhost")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+            raise ValueError("it must be a scheme and a host, such as https://usage.example.com")
+        return url
 
     @property
     def clock(self) -> Callable[[], datetime]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOL_SOCKET, socket
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.datastructures import State
 
 from ..app import create_app
@@ -37,11 +38,22 @@ def bind_socket(settings: ServerSettings) -> socket:
     return listener
 
 
-def run(settings: ServerSettings, listener: socket, *, is_multiprocess: bool = False, ready: Callable[[], None]) -> int:
+CreateApp = Callable[[ServerSettings, Observer], Starlette]
+"""Returns an application whose state has the `request_handler`."""
+
+
+def run(
+    settings: ServerSettings,
+    listener: socket,
+    *,
+    is_multiprocess: bool = False,
+    ready: Callable[[], None],
+    create: CreateApp = create_app,
+) -> int:
     """Serve until SIGTERM or SIGINT, finish accepted requests, and return the exit status."""
     _raise_file_limit()
     observer = Observer(Metrics(is_multiprocess=is_multiprocess), AccessLog() if settings.access_log else None)
-    app = create_app(settings, observer)
+    app = create(settings, observer)
     config = uvicorn.Config(
         app,
         http=limited_protocol(settings, observer),

@@ -18,21 +18,28 @@ from .worker import READY
 
 METRICS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable with the directory of the metrics that the workers share."""
+WORKER_MODULE = f"{__package__}.worker"
 _MIN_RESTART_DELAY, _MAX_RESTART_DELAY = 0.1, 10.0
 _log = logging.getLogger("tallybook.server")
 
 
-def supervise(settings: ServerSettings, listener: socket, *, ready: Callable[[], None]) -> int:
-    """Serve with several workers until SIGTERM or SIGINT, and return the exit status."""
+def supervise(
+    settings: ServerSettings, listener: socket, *, ready: Callable[[], None], worker_module: str = WORKER_MODULE
+) -> int:
+    """Serve with several workers until SIGTERM or SIGINT, and return the exit status.
+
+    A worker runs the module `worker_module`.
+    """
     with TemporaryDirectory(prefix="tallybook-") as metrics_dir:
-        return asyncio.run(_Supervisor(settings, listener, metrics_dir).run(ready))
+        return asyncio.run(_Supervisor(settings, listener, metrics_dir, worker_module).run(ready))
 
 
 class _Supervisor:
-    def __init__(self, settings: ServerSettings, listener: socket, metrics_dir: str) -> None:
+    def __init__(self, settings: ServerSettings, listener: socket, metrics_dir: str, worker_module: str) -> None:
         self._settings = settings
         self._listener = listener
         self._metrics_dir = metrics_dir
+        self._worker_module = worker_module
         self._shutdown_event = asyncio.Event()
         self._workers: set[Process] = set()
         self._statuses: list[int] = []
@@ -86,7 +93,7 @@ class _Supervisor:
         descriptor = self._listener.fileno()
         try:
             worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"{__package__}.worker", str(descriptor),
+                sys.executable, "-m", self._worker_module, str(descriptor),
                 stdin=PIPE, stdout=PIPE, pass_fds=[descriptor], start_new_session=True,
                 env={**os.environ, METRICS_DIR_VARIABLE: self._metrics_dir},
             )  # fmt: skip

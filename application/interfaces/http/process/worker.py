@@ -6,14 +6,15 @@ import sys
 import threading
 from socket import socket
 
+from ..app import create_app
 from ..settings import ServerSettings
 from .logging import log_to_stderr
-from .run import run
+from .run import CreateApp, run
 
 READY = "ready"
 
 
-def main(descriptor: int) -> int:
+def main(descriptor: int, create: CreateApp = create_app) -> int:
     """Serve on the socket with this descriptor until stdin is closed.
 
     The first line of stdin contains the settings. Command line arguments would be visible to all users of the machine.
@@ -22,7 +23,7 @@ def main(descriptor: int) -> int:
     threading.Thread(target=_exit_with_supervisor, daemon=True).start()
     log_to_stderr()
     with socket(fileno=descriptor) as listener:
-        return run(settings, listener, is_multiprocess=True, ready=_report_ready)
+        return run(settings, listener, is_multiprocess=True, ready=_report_ready, create=create)
 
 
 def _exit_with_supervisor() -> None:

@@ -1,0 +1,239 @@
+"""The routes of the console, and the application of a console without the API."""
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from io import TextIOWrapper
+from time import perf_counter
+from typing import IO, cast
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Mount, Route
+
+from ....domain.errors import TallybookError
+from ....domain.timestamps import to_microseconds
+from ..http.app import while_connected
+from ..http.authentication import IS_AUTHENTICATED
+from ..http.errors import ApiError, to_api_error
+from ..http.idempotency import IdempotencyKey, check_key, request_fingerprint
+from ..http.ledgers import LedgerRegistry
+from ..http.memory_budget import MemoryReservation
+from ..http.observability.access_log import RequestSummary
+from ..http.observability.metrics import Observer
+from ..http.request_body import new_request_id
+from ..http.request_handler import RequestHandler, query_limits
+from ..http.responses import ApiResponse
+from ..http.sent_response import SentResponse, unread_response_budget, within_budget
+from ..http.settings import ServerSettings
+from . import login
+from .catalogue import all_views
+from .error_pages import error_page
+from .forms import read_form
+from .query_string import CONSOLE_PATH, Parameters
+from .registry import RegisteredView, ViewContext, missing_scope
+from .rendering import STATIC_FILES, render, static_file
+from .responses import Data, Download, Page, Redirect, ViewResult, WrittenDownload
+from .security import SecurityMiddleware, Site
+from .users import ConsoleUser, LocalUser, SessionUsers, Users
+
+HTML = "text/html; charset=utf-8"
+_SPOOL_BYTES = 1024 * 1024
+_PIECE_BYTES = 64 * 1024
+_log = logging.getLogger("tallybook.server")
+
+
+def console_routes(settings: ServerSettings, observer: Observer, users: Users) -> list[BaseRoute]:
+    """Return the routes of the console, for an application with a request handler."""
+    console = _Console(observer, users, login.Login(Site.of(settings.host, settings.console_url)))
+    routes = [
+        *(Route(view.path, partial(console.respond, view), methods=[view.method]) for view in all_views()),
+        *(Route(f"/static/{name}", partial(_static, name), methods=["GET"]) for name in STATIC_FILES),
+        *(console.login.routes() if users.have_login else ()),
+        Route("/{path:path}", console.not_found, methods=["GET", "POST"]),
+    ]
+    security = Middleware(SecurityMiddleware, site=Site.of(settings.host, settings.console_url))
+    return [Route(CONSOLE_PATH, _to_start, methods=["GET"]), Mount(CONSOLE_PATH, routes=routes, middleware=[security])]
+
+
+def create_local_app(settings: ServerSettings, observer: Observer) -> Starlette:
+    """Return an application that serves the console alone, to the user of this computer."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        ledgers = LedgerRegistry(settings.ledger, settings.policy, settings.clock)
+        limits = query_limits(settings.query_timeout_seconds)
+        handler = RequestHandler(ledgers, observer, unread_response_budget(), limits)
+        app.state.request_handler = handler
+        try:
+            yield
+        finally:
+            await handler.close()
+            ledgers.close()
+
+    routes = console_routes(settings, observer, LocalUser())
+    return Starlette(routes=[Route("/", _to_start, methods=["GET"]), *routes], lifespan=lifespan)
+
+
+def served_routes(settings: ServerSettings, observer: Observer) -> list[BaseRoute]:
+    """Return the routes of a console beside the API, whose users log in with an access key."""
+    return console_routes(settings, observer, SessionUsers())
+
+
+class _Console:
+    """Runs views and sends their results."""
+
+    def __init__(self, observer: Observer, users: Users, console_login: login.Login) -> None:
+        self._observer = observer
+        self._users = users
+        self.login = console_login
+
+    async def respond(self, view: RegisteredView, request: Request) -> Response:
+        """Run a view with the parameters of a request, and return its response."""
+        started, request_id = perf_counter(), new_request_id()
+        handler: RequestHandler = request.app.state.request_handler
+        user: ConsoleUser | None = None
+        result: ApiResponse | WrittenDownload
+        try:
+            user = await handler.run_short_call(self._users.find, handler.ledgers, request.cookies)
+            result = await self._result(view, user, request, request_id, handler)
+        except (ApiError, TallybookError) as error:
+            result = self._error(error, user, request)
+        except ClientDisconnect:
+            result = self._error(ApiError(408, "The browser went away."), user, request)
+        except Exception:
+            _log.exception("Request %s failed.", request_id)
+            result = self._error(ApiError(500, "Something went wrong. The server's log has the reason."), user, request)
+        return self._send(view, request, request_id, user, result, started)
+
+    async def not_found(self, request: Request) -> Response:
+        """Respond to a path that the console doesn't have."""
+        handler: RequestHandler = request.app.state.request_handler
+        user = await handler.run_short_call(self._users.find, handler.ledgers, request.cookies)
+        error = ApiError(404, "The console has no such page.")
+        response = self._error(error, user, request)
+        return Response(response.body, response.status, media_type=HTML)
+
+    async def _result(
+        self, view: RegisteredView, user: ConsoleUser | None, request: Request, request_id: str, handler: RequestHandler
+    ) -> ApiResponse | WrittenDownload:
+        if user is None:
+            return login.redirect_to_login(request)
+        if not user.allows(view.scope):
+            raise missing_scope(view.scope)
+        is_query = view.method == "GET"
+        params = Parameters.parse(request.url.query) if is_query else await read_form(request)
+        path_parameters = {name: str(value) for name, value in request.path_params.items() if name != "path"}
+        context = ViewContext(user, handler.ledgers, params, request.url.path, path_parameters)
+        call = partial(self._run if is_query else self._run_once, view, context, request_id)
+        running = handler.run_call(user.id, call, is_query=is_query, is_large=view.is_large)
+        return await (while_connected(request, running) if is_query else running)
+
+    def _run(self, view: RegisteredView, context: ViewContext, _request_id: str) -> ApiResponse | WrittenDownload:
+        """Run a view in the current thread."""
+        result = view.run(context)
+        return _written(result) if isinstance(result, Download) else self._to_response(result, context)
+
+    def _run_once(self, view: RegisteredView, context: ViewContext, request_id: str) -> ApiResponse:
+        """Run a view that changes something, or return the result of the same form that was sent before."""
+        form_key = context.params.get("form_key")
+        if not form_key:
+            raise ApiError(400, "The form has no key. Open its page again.")
+        check_key(form_key)
+        ledger = context.user.ledger
+        fingerprint = request_fingerprint(view.method, context.path, repr(context.params).encode())
+        key = IdempotencyKey(f"console/{context.user.id}", form_key, fingerprint)
+
+        def work(_is_retry: bool) -> ApiResponse:
+            try:
+                return self._to_response(view.run(context), context)
+            except TallybookError as error:
+                raise to_api_error(error, {}) from error
+
+        return ledger.idempotency.run_once(key, request_id, to_microseconds(ledger.now()), work)
+
+    def _to_response(self, result: ViewResult, context: ViewContext) -> ApiResponse:
+        match result:
+            case Redirect(location):
+                return ApiResponse(303, location.encode(), media_type=HTML)
+            case Data(value):
+                return ApiResponse(200, msgspec.json.encode(value))
+            case Page(template, values, status):
+                body = render(template, values, context, has_login=self._users.have_login)
+                return ApiResponse(status, body, media_type=HTML)
+            case Download():
+                raise TypeError("a download is written to a file")
+
+    def _error(self, error: ApiError | TallybookError, user: ConsoleUser | None, request: Request) -> ApiResponse:
+        api_error = error if isinstance(error, ApiError) else to_api_error(error, {})
+        if api_error.is_server_error:
+            _log.error("The console could not answer: %s", error)
+        handler: RequestHandler = request.app.state.request_handler
+        page = error_page(api_error)
+        context = None if user is None else ViewContext(user, handler.ledgers, Parameters(), request.url.path)
+        body = render(page.template, page.values, context, has_login=self._users.have_login)
+        return ApiResponse(page.status, body, api_error.headers, HTML)
+
+    def _send(
+        self, view: RegisteredView, request: Request, request_id: str, user: ConsoleUser | None,
+        result: ApiResponse | WrittenDownload, started: float,
+    ) -> Response:  # fmt: skip
+        handler: RequestHandler = request.app.state.request_handler
+        key_id = "" if user is None else user.id
+        setattr(request.state, IS_AUTHENTICATED, user is not None)
+        size, status = (0, 200) if isinstance(result, WrittenDownload) else (len(result.body), result.status)
+        client = request.client.host if request.client else ""
+        self._observer.request_finished(
+            RequestSummary(
+                request_id, f"console{view.path}", view.method, f"{CONSOLE_PATH}{view.path}", client, status,
+                perf_counter() - started, 0, size, key_id,
+            )
+        )  # fmt: skip
+        if isinstance(result, WrittenDownload):
+            return _download(result)
+        if result.status == 303:  # noqa: PLR2004
+            return RedirectResponse(result.body.decode(), 303)
+        unread = MemoryReservation(handler.unread_responses)
+        return SentResponse(within_budget(result, key_id, unread, is_v2=False), request_id, unread)
+
+
+async def _to_start(_request: Request) -> Response:
+    return RedirectResponse(f"{CONSOLE_PATH}/", 303)
+
+
+async def _static(name: str, _request: Request) -> Response:
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(static_file(name), headers=headers, media_type=STATIC_FILES[name])
+
+
+def _written(download: Download) -> WrittenDownload:
+    """Write a download to a temporary file, in memory if it is short."""
+    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115 - closed when it is sent
+    try:
+        text = TextIOWrapper(file, "utf-8", newline="")
+        download.write(text)
+        text.flush()
+        text.detach()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return WrittenDownload(download.name, file, download.media_type)
+
+
+def _download(download: WrittenDownload) -> Response:
+    async def pieces() -> AsyncGenerator[bytes]:
+        try:
+            while piece := await asyncio.to_thread(download.file.read, _PIECE_BYTES):
+                yield piece
+        finally:
+            download.file.close()
+
+    headers = {"Content-Disposition": f'attachment; filename="{download.name}"'}
+    return StreamingResponse(pieces(), headers=headers, media_type=download.media_type)

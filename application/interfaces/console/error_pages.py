@@ -1,0 +1,29 @@
+"""Error pages: what went wrong, and what to do."""
+
+from ..http.errors import ApiError
+from .responses import Page
+
+_TITLES = {
+    400: "This can't be shown", 403: "Not allowed", 404: "Not found", 408: "Too slow", 409: "Not possible now",
+    413: "Too large", 429: "Too many requests", 503: "Not available now",
+}  # fmt: skip
+_ADVICE = {
+    400: "Go back, change the fields, and try again.",
+    403: "Ask the owner of the ledger for an access key with this scope.",
+    404: "Check the name, or search for it from the page Usage.",
+    409: "Reload the page to see the present state, then decide again.",
+    429: "Wait a moment, then reload the page.",
+    503: "Wait a moment, then reload the page. Choose a shorter range if it was slow.",
+}
+
+
+def error_page(error: ApiError) -> Page:
+    """Return the page of an error."""
+    values = {
+        "title": _TITLES.get(error.status, "Something went wrong"),
+        "message": error.error.message,
+        "code": error.error.code,
+        "advice": _ADVICE.get(error.status, "Reload the page. If it happens again, look into the server's log."),
+        "selection": None,
+    }
+    return Page("error.html", values, error.status)

@@ -1,0 +1,61 @@
+"""Parameters of the console's URLs and forms."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+from urllib.parse import parse_qsl, quote, urlencode
+
+CONSOLE_PATH = "/console"
+MAX_FIELDS = 200
+
+
+class Parameters:
+    """The fields of a query string or of a form, without surrounding spaces; empty ones are absent."""
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in fields:
+            if text := value.strip():
+                self._values.setdefault(name, []).append(text)
+
+    @classmethod
+    def parse(cls, text: str) -> "Parameters":
+        """Return the fields of URL-encoded text. Raises ValueError if there are too many."""
+        return cls(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+
+    def __repr__(self) -> str:
+        return f"Parameters({self._values!r})"
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the last value of a field; the default if it is absent."""
+        return self._values.get(name, [default])[-1]
+
+    def optional(self, name: str) -> str | None:
+        """Return the last value of a field; None if it is absent."""
+        return self.get(name) or None
+
+    def all(self, name: str) -> Sequence[str]:
+        """Return all values of a field."""
+        return self._values.get(name, [])
+
+    def is_set(self, name: str) -> bool:
+        """Return whether a field is present."""
+        return name in self._values
+
+    def number(self, name: str, default: int, maximum: int = 10**9) -> int:
+        """Return a field as a whole number from 0 to `maximum`; the default if it is absent or not one."""
+        text = self.get(name)
+        return min(int(text), maximum) if text.isdecimal() and len(text) < 19 else default  # noqa: PLR2004
+
+
+def build_url(path: str, params: Mapping[str, object]) -> str:
+    """Return a URL with the parameters that are not None, False or empty; a list has several values."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in params.items():
+        values = cast(Iterable[object], value) if isinstance(value, list | tuple) else [value]
+        pairs += [(name, "1" if item is True else str(item)) for item in values if item not in (None, False, "")]
+    return f"{quote(path, safe='/')}?{urlencode(pairs)}" if pairs else quote(path, safe="/")
+
+
+def console_url(path: str, **params: object) -> str:
+    """Return the URL of a page of the console."""
+    return build_url(CONSOLE_PATH + path, params)

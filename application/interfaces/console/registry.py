@@ -1,0 +1,87 @@
+"""Registry of views: functions with their method, path and required scope."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ....domain.access_key import Scope
+from ...metering import Metering
+from ..http.errors import ApiError
+from ..http.ledgers import LedgerRegistry
+from .query_string import Parameters, console_url
+from .responses import ViewResult
+from .users import ConsoleUser
+
+Method = Literal["GET", "POST"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewContext:
+    """A request to the console: its user and its parameters."""
+
+    user: ConsoleUser
+    ledgers: LedgerRegistry
+    params: Parameters
+    path: str
+    path_parameters: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def metering(self) -> Metering:
+        """The ledger that the user sees."""
+        return self.user.ledger.metering
+
+    def url(self, path: str, **params: object) -> str:
+        """Return the URL of a page of the console."""
+        return console_url(path, **params)
+
+    def require(self, scope: Scope) -> None:
+        """Raise ApiError if the user may not do what requires a scope."""
+        if not self.user.allows(scope):
+            raise missing_scope(scope)
+
+
+View = Callable[[ViewContext], ViewResult]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredView:
+    """A view with its path. A POST changes something; it has an idempotency key, and its result is a redirect."""
+
+    method: Method
+    path: str
+    scope: Scope
+    run: View
+    is_large: bool = False
+
+
+class ViewRegistry:
+    """The views of one screen."""
+
+    def __init__(self) -> None:
+        self._views: list[RegisteredView] = []
+
+    def __iter__(self) -> Iterator[RegisteredView]:
+        return iter(self._views)
+
+    def get(self, path: str, scope: Scope = Scope.READ, *, is_large: bool = False) -> Callable[[View], View]:
+        """Register the decorated function for GET."""
+        return self._register("GET", path, scope, is_large=is_large)
+
+    def post(self, path: str, scope: Scope) -> Callable[[View], View]:
+        """Register the decorated function for POST."""
+        return self._register("POST", path, scope)
+
+    def _register(self, method: Method, path: str, scope: Scope, *, is_large: bool = False) -> Callable[[View], View]:
+        def decorator(run: View) -> View:
+            self._views.append(RegisteredView(method, path, scope, run, is_large))
+            return run
+
+        return decorator
+
+
+def missing_scope(scope: Scope) -> ApiError:
+    """Return the error for a user whose access key has not the scope."""
+    return ApiError(
+        403, f"Your access key does not have the scope '{scope}', which this needs. Log in with another key.",
+        code="more_permissions_required",
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""What a view returns: a page, a redirect or a download."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, TextIO
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page to render: the template and its values."""
+
+    template: str
+    values: Mapping[str, object] = field(default_factory=dict[str, object])
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """A redirect to another page of the console."""
+
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """JSON for the script of a page."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file of any size. `write` writes it as text, in the thread of the query."""
+
+    name: str
+    write: Callable[[TextIO], None]
+    media_type: str = "text/csv; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenDownload:
+    """A download that has been written to a temporary file."""
+
+    name: str
+    file: IO[bytes]
+    media_type: str
+
+
+ViewResult = Page | Redirect | Data | Download

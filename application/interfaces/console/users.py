@@ -1,0 +1,85 @@
+"""Who uses the console: the owner of an access key that logged in, or the user of this computer."""
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ....domain.access_key import Scope
+from ...access_keys.views import AccessKeyView
+from ..http.ledgers import LedgerRegistry, ServedLedger
+from .sessions import Sessions
+
+COOKIE = "tallybook_session"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleUser:
+    """The user of a request, and the ledger that the user sees. `access_key` is None for the user of this computer.
+
+    `by` is what the ledger records as the requester of a change.
+    """
+
+    id: str
+    by: str
+    ledger: ServedLedger
+    access_key: AccessKeyView | None = None
+
+    def allows(self, scope: Scope) -> bool:
+        """Return whether the user may do what requires a scope."""
+        return self.access_key is None or self.access_key.allows(scope)
+
+
+class Users(Protocol):
+    """Finds the user of a request."""
+
+    @property
+    def have_login(self) -> bool:
+        """Whether users log in and out."""
+        ...
+
+    def find(self, ledgers: LedgerRegistry, cookies: Mapping[str, str]) -> ConsoleUser | None:
+        """Return the user of a request with these cookies; None if nobody is logged in."""
+        ...
+
+
+class LocalUser:
+    """The user of this computer, who may do everything: the console listens on loopback only, for one ledger."""
+
+    have_login = False
+
+    def __init__(self) -> None:
+        self._name = system_user()
+
+    def find(self, ledgers: LedgerRegistry, cookies: Mapping[str, str]) -> ConsoleUser:  # noqa: ARG002
+        """Return the user of this computer."""
+        return ConsoleUser("local", self._name, ledgers.for_mode(livemode=True))
+
+
+class SessionUsers:
+    """The owners of access keys, who have logged in."""
+
+    have_login = True
+
+    def find(self, ledgers: LedgerRegistry, cookies: Mapping[str, str]) -> ConsoleUser | None:
+        """Return the owner of the session; None if there is no session, or it has ended."""
+        token = cookies.get(COOKIE)
+        access_key = sessions_of(ledgers).authenticate(token) if token else None
+        if access_key is None:
+            return None
+        ledger = ledgers.for_mode(livemode=access_key.livemode)
+        return ConsoleUser(access_key.id, access_key.hint, ledger, access_key)
+
+
+def sessions_of(ledgers: LedgerRegistry) -> Sessions:
+    """Return the sessions of a server, which the live ledger stores for both modes."""
+    live = ledgers.for_mode(livemode=True)
+    return Sessions(live.key_values, ledgers.authenticator, live.now)
+
+
+def system_user() -> str:
+    """Return the name of the operating system's user."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user id without a name, as in some containers
+        return "local user"
