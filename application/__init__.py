@@ -146,6 +146,7 @@ from .queries.invoice_csv import invoice_lines_csv
 from .queries.invoice_lines import InvoiceLineReader
 from .queries.verification import PeriodDifference, RowDifference, TableVerification, Verification
 from .read_models.projection_runner import RelayedOutbox
+from .result_lists import MeterEventList, TotalList
 from .results import (
     Backup,
     ExplainedEvent,
@@ -279,6 +280,7 @@ __all__ = [
     "MeterChange",
     "MeterDifference",
     "MeterEventInput",
+    "MeterEventList",
     "MeterEventNotFound",
     "MeterEventView",
     "MeterEventsRejected",
@@ -350,6 +352,7 @@ __all__ = [
     "TooManyCombinations",
     "TooManyDigits",
     "Total",
+    "TotalList",
     "Unavailable",
     "UnbilledReason",
     "UnbilledUsage",

@@ -10,7 +10,7 @@ from .archive.reader import ArchiveReader, no_progress, verify_archive
 from .archive.results import ArchiveVerification, IcebergRegistration
 from .queries.archive_totals import archive_totals
 from .queries.dimension_query import Where
-from .results import Total
+from .result_lists import TotalList
 
 
 class Archive(ArchiveReader):
@@ -40,7 +40,7 @@ class Archive(ArchiveReader):
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
-    ) -> list[Total]:
+    ) -> TotalList:
         """Return the total of each customer with counted usage in [start, end), as `Metering.totals` does.
 
         DuckDB computes them from the files, under the rules in the archive, as of its last event. It reads folders, and

@@ -21,6 +21,7 @@ from .metering_parts import MeteringParts
 from .queries.dimension_query import Where
 from .queries.verification import Verification
 from .read_models.projection_runner import RelayedOutbox
+from .result_lists import MeterEventList, TotalList
 from .results import Backup, Explanation, ExplanationPage, ExplanationStream, MeterEventView, Receipt, Receipts, Total
 from .storage.key_value import KeyValueStore
 from .storage.postgres.settings import PostgresSettings
@@ -185,11 +186,11 @@ class Metering(MeteringParts):
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
-    ) -> list[Total]:
+    ) -> TotalList:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
         return self._total_queries.totals(event_name, start, end, as_of, where, group_by)
 
-    def replay_totals(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
+    def replay_totals(self, event_name: str, start: datetime, end: datetime) -> TotalList:
         """Return the totals computed from the ledger alone, without reading or writing the read models.
 
         It reads the whole ledger on each call. Raises MeterNotFound, InvalidTimeRange or ProjectionStopped.
@@ -208,7 +209,7 @@ class Metering(MeteringParts):
         as_of: datetime | int | None = None,
         where: Where | None = None,
         group_by: Sequence[str] = (),
-    ) -> list[Total]:
+    ) -> TotalList:
         """Return a total for each `minute`, `hour`, `day`, `month` or `year` of [start, end) with counted usage.
 
         Windows follow the local time of `timezone`, an IANA name, and are cut at the ends of the range. `start` and
@@ -227,7 +228,7 @@ class Metering(MeteringParts):
         limit: int = 1_000,
         starting_after: str | None = None,
         where: Where | None = None,
-    ) -> list[MeterEventView]:
+    ) -> MeterEventList:
         """Return the meter events in [start, end) with their verdicts, ordered by the time they occurred.
 
         At most `limit` (1 to 10,000). For the next page, pass the last identifier as `starting_after`.

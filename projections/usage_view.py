@@ -91,6 +91,11 @@ class UsageView:
         """The range of the view."""
         return self.parts[0].start, self.parts[-1].end
 
+    @property
+    def dimension_keys(self) -> tuple[str, ...]:
+        """The dimension keys of all parts, in their order."""
+        return tuple(dict.fromkeys(key for part in self.parts for key in part.rules.all_dimension_keys))
+
     def whole_windows(self, start: int, end: int) -> tuple[int, int]:
         """Return the range of the windows that start in [start, end), which lies in the queried range."""
         return self.part_at(start).round_up(start), self.part_at(end - 1).round_up(end)

@@ -18,6 +18,7 @@ MARKERS = {
     "archive/test_ranges.py": "fast",
     "application/test_import_times.py": "fast",
     "application/test_import_values.py": "fast",
+    "application/test_result_lists.py": "fast",
     "cases": "fast",
     "checkpoints/test_merkle.py": "fast",
     "checkpoints/test_proofs.py": "fast",

@@ -15,6 +15,7 @@ from ..archive.sql.limits import limits_statement
 from ..archive.sql.segments import Segments
 from ..archive.sql.statement import UsageSelection
 from ..archive.sql.totals import TotalsQuery, ValueLimits, totals_statement
+from ..result_lists import TotalList
 from ..results import Total
 from ..similar_names import meter_not_found, meter_not_found_then
 from ..validation import Moment, parse_as_of, require_event_name, require_time_range
@@ -34,7 +35,7 @@ def archive_totals(
     as_of: datetime | int | None = None,
     where: Where | None = None,
     group_by: Sequence[str] = (),
-) -> list[Total]:
+) -> TotalList:
     """Return the total of each customer with counted usage in [start, end), as `metering.totals` does.
 
     `files` are all segments of an archive: paths, or URLs that DuckDB reads. The rules are those in the archive. Raises
@@ -51,7 +52,7 @@ def archive_totals(
         keys = [key for part in parts for key in part.effective.rules.all_dimension_keys]
         resolve_dimensions(schedule.at(bounds[0]).rules, dimensions, keys or None)
         if not parts:
-            return []
+            return TotalList((), group_by)
         selection = UsageSelection(event_name, meter.recorded_name, parts, known.position, None, dimensions.where)
         has_numbers = rules.formula.rule.value_type is not ValueType.TEXT
         (limits,) = segments.run(limits_statement(selection, _DIALECT, has_numbers=has_numbers))
@@ -62,7 +63,7 @@ def archive_totals(
         ]
         if dimensions.group_by:
             totals = _with_groups(segments, totals, replace(query, group_by=dimensions.group_by), counted_range)
-        return totals
+        return TotalList(totals, dimensions.group_by)
 
 
 def _known(segments: Segments, as_of: datetime | int | None) -> AsOf:

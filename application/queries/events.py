@@ -13,6 +13,7 @@ from ...domain.timestamps import to_microseconds
 from ...projections.usage_view import UsageVerdict, UsageView, ViewPart
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
+from ..result_lists import MeterEventList
 from ..results import (
     MeterEventView,
     RevokedCancellationView,
@@ -56,7 +57,7 @@ class EventQueries:
         limit: int,
         starting_after: str | None,
         where: Where | None,
-    ) -> list[MeterEventView]:
+    ) -> MeterEventList:
         """Return up to `limit` meter events in [start, end) after `starting_after`, by (occurred_at, position)."""
         limit = require_int(limit, "limit", 1, MAX_EVENTS_PER_PAGE)
         first, last = optional_time_range(start, end)
@@ -64,9 +65,10 @@ class EventQueries:
         bounds = (ALL_TIME[0] if first is None else first, ALL_TIME[1] if last is None else last)
         with self._meter_queries.query(event_name, as_of, bounds, parse_dimensions(where, ())) as query:
             customer_id = query.customer_id(customer)
+            keys = query.view.dimension_keys
             time_span = query.view.time_span(customer_id)
             if time_span is None:
-                return []
+                return MeterEventList((), keys)
             first, last = max(query.view.bounds[0], time_span[0]), min(query.view.bounds[1], time_span[1])
             cursor = None if starting_after is None else self._cursor_position(starting_after, query)
             first = first if cursor is None else max(first, cursor[0])
@@ -75,7 +77,7 @@ class EventQueries:
                 verdicts = (
                     verdict for verdict in verdicts if (verdict.record.occurred_at, verdict.record.position) > cursor
                 )
-            return _event_views(self._ledger, list(islice(verdicts, limit)), query.view)
+            return MeterEventList(_event_views(self._ledger, list(islice(verdicts, limit)), query.view), keys)
 
     @retry_on_connection_loss
     def event(self, identifier: str, event_name: str | None, as_of: datetime | int | None) -> MeterEventView:

@@ -131,7 +131,7 @@ class ExplanationQueries:
                 query.revision,
                 query.position,
                 summary.digest.hexdigest(),
-                tuple(dict.fromkeys(key for part in query.view.parts for key in part.rules.all_dimension_keys)),
+                query.view.dimension_keys,
                 summary.event_count,
                 events,
             )
@@ -183,7 +183,7 @@ class ExplanationQueries:
             return ExplanationPage(
                 TotalResults(rules, ()).total(totals_by_group, customer, CountedRange.of(start, end, view.bounds)),
                 rules.formula, rules.event_time_window, query.revision, query.position, summary.digest.hexdigest(),
-                tuple(dict.fromkeys(key for part in view.parts for key in part.rules.all_dimension_keys)),
+                view.dimension_keys,
                 len(of_total), {verdict: kinds.count(verdict) for verdict in Verdict},
                 tuple(sorted(cancellation_positions(of_total))), len(matching),
                 tuple(ExplainedEvent(*of_event, contributions[index])

@@ -16,6 +16,7 @@ from ...projections.projector import Projector
 from ...projections.replay import TotalsQuery, replay_totals
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
+from ..result_lists import TotalList
 from ..results import Total
 from ..validation import optional_customer, require_choice, require_event_name, require_time_range
 from .dimension_query import Where, parse_dimensions
@@ -63,7 +64,7 @@ class TotalQueries:
         as_of: datetime | int | None,
         where: Where | None,
         group_by: Sequence[str],
-    ) -> list[Total]:
+    ) -> TotalList:
         """Return the total of each customer with counted usage in [start, end), ordered by customer."""
         (start, end, bounds), dimensions = require_time_range(start, end), parse_dimensions(where, group_by)
         with self._meter_queries.query(event_name, as_of, bounds, dimensions) as query:
@@ -72,13 +73,14 @@ class TotalQueries:
             for (_, customer_id, group), totals in query.view.totals(None, bounds, query.as_of).items():
                 by_customer[customer_id][group] = totals
             names = query.view.customer_names(by_customer)
-            return [
+            totals_by_customer = (
                 results.total(by_customer[customer_id], customer, counted_range)
                 for customer_id, customer in sorted(names.items(), key=lambda item: item[1])
-            ]
+            )
+            return TotalList(totals_by_customer, dimensions.group_by)
 
     @retry_on_connection_loss
-    def replay_totals(self, event_name: str, start: datetime, end: datetime) -> list[Total]:
+    def replay_totals(self, event_name: str, start: datetime, end: datetime) -> TotalList:
         """Return the total of each customer, computed from the ledger alone."""
         (start, end, bounds), event_name = require_time_range(start, end), require_event_name(event_name)
         meter = self._ledger.meter(event_name)
@@ -95,10 +97,10 @@ class TotalQueries:
             )
             for customer, totals in part_totals.items():
                 by_customer[customer].append(totals)
-        return [
+        return TotalList(
             results.total({(): Totals.merge_all(parts)}, customer, counted_range)
             for customer, parts in sorted(by_customer.items())
-        ]
+        )
 
     @retry_on_connection_loss
     def summaries(
@@ -112,7 +114,7 @@ class TotalQueries:
         as_of: datetime | int | None,
         where: Where | None,
         group_by: Sequence[str],
-    ) -> list[Total]:
+    ) -> TotalList:
         """Return a total for each calendar window of [start, end) with counted usage, in order of time."""
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
         bounds, customer = require_time_range(start, end).bounds, optional_customer(customer)
@@ -127,12 +129,13 @@ class TotalQueries:
             for (index, _, group), totals in query.view.totals(customer_id, boundaries, query.as_of).items():
                 by_window[index][group].append(totals)
             windows = list(pairwise(from_microseconds(boundary) for boundary in boundaries))
-            return [
+            totals_by_window = (
                 TotalResults(query.view.part_at(boundaries[index]).rules, dimensions.group_by).total(
                     _merge(by_group), customer, query.counted_range(*windows[index])
                 )
                 for index, by_group in sorted(by_window.items())
-            ]
+            )
+            return TotalList(totals_by_window, dimensions.group_by)
 
 
 _ByGroup = defaultdict[Group, list[Totals]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from tallybook.application import Archive, Metering, TallybookError, Total
+from tallybook.application import Archive, Metering, TallybookError
 from tallybook.application.archive.export import Exporter
 from tallybook.application.archive.locations import resolve_destination
 from tallybook.application.archive.reader import no_progress
@@ -66,7 +66,7 @@ def test_as_of_a_time(used: Ledger, tmp_path: Path) -> None:
     files = write_segments(tmp_path, used.metering, 128)
     bounds = moment("2000-01-01T00:00"), moment("2100-01-01T00:00")
     before = used.clock.now - timedelta(seconds=1)
-    totals: list[Total] = archive_totals(files, "calls", *bounds, as_of=before)
+    totals = archive_totals(files, "calls", *bounds, as_of=before)
     assert totals == used.metering.totals("calls", *bounds, as_of=before)
     assert len(totals) == 2
     assert Archive.open(tmp_path).totals("calls", *bounds) == used.metering.totals("calls", *bounds) == totals[:1]

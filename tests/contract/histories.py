@@ -3,7 +3,7 @@
 import random
 from datetime import UTC, datetime, timedelta
 
-from tallybook.application import Explanation, Metering, Receipt, Total
+from tallybook.application import Explanation, Metering, Receipt, TotalList
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.domain.meter_event import MeterEventData
 from tallybook.projections.ports import ReadModelStore, ResettableReadModelStore, TableRow
@@ -15,7 +15,7 @@ CUSTOMERS = ("acme", "globex", "initech", "umbrella")
 METERS = ("tokens", "seats", "jobs")
 
 Contents = dict[str, list[TableRow]]
-QueryResults = tuple[list[Total], list[Total], Explanation]
+QueryResults = tuple[TotalList, TotalList, Explanation]
 
 
 def configure(metering: Metering) -> None:

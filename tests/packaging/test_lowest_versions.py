@@ -20,6 +20,7 @@ name = "tallybook"
 dependencies = {dependencies}
 [project.optional-dependencies]
 archive = []
+arrow = []
 checkpoints = []
 cli = ["rich>=14"]
 iceberg = ["tallybook[archive]"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from tallybook.application import Metering, TallybookError, Total
+from tallybook.application import Metering, TallybookError, TotalList
 
 from .conftest import Start, start_together
 from .ledgers import ledger_file, live_rows, positions, read_numbers
@@ -100,7 +100,7 @@ def test_eight_readers_see_one_generation_or_the_other(url_for_threads: str) -> 
     """During repeated promotions each result comes from one of the two generations, never from both."""
     with record_batches(url_for_threads, 3) as metering:
 
-        def query() -> tuple[list[Total], str]:
+        def query() -> tuple[TotalList, str]:
             explained = metering.explain("tokens", None, START, END)
             return metering.totals("tokens", START, END), f"{explained.formula} {explained.total.value}"
 
@@ -114,7 +114,7 @@ def test_eight_readers_see_one_generation_or_the_other(url_for_threads: str) -> 
         assert query() == before
         assert after[0][0].customer == str(VALUE)
         over: list[bool] = []
-        results: list[tuple[list[Total], str]] = []
+        results: list[tuple[TotalList, str]] = []
 
         def read() -> None:
             while not over:

@@ -1,6 +1,6 @@
 """For any history and selection, a bulk cancellation is that of each selected event, and its preview is exact."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from fractions import Fraction
 from typing import Any
@@ -81,6 +81,6 @@ def quantities(meter: MeterRules, entries: list[HistoryEntry]) -> dict[str, Frac
     }
 
 
-def reported(totals: list[Any]) -> dict[str, Fraction]:
+def reported(totals: Iterable[Any]) -> dict[str, Fraction]:
     """Return the quantity of each customer."""
     return {total.customer: Fraction(total.value) for total in totals}
