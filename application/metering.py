@@ -15,6 +15,7 @@ from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress
 from .clock import utc_now
+from .commands.copy_ledger import copy_ledger
 from .commands.usage import AttachToReceipts
 from .ledger.ledger import Ledger
 from .metering_parts import MeteringParts
@@ -22,7 +23,17 @@ from .queries.dimension_query import Where
 from .queries.verification import Verification
 from .read_models.projection_runner import RelayedOutbox
 from .result_lists import MeterEventList, TotalList
-from .results import Backup, Explanation, ExplanationPage, ExplanationStream, MeterEventView, Receipt, Receipts, Total
+from .results import (
+    Backup,
+    Explanation,
+    ExplanationPage,
+    ExplanationStream,
+    LedgerCopy,
+    MeterEventView,
+    Receipt,
+    Receipts,
+    Total,
+)
 from .storage.key_value import KeyValueStore
 from .storage.postgres.settings import PostgresSettings
 from .storage.url import resolve_store
@@ -342,6 +353,16 @@ class Metering(MeteringParts):
         `pg_dump`; InvalidParameter, also if the file exists without `overwrite`; LedgerUnavailable or LedgerCorrupted.
         """
         return self._ledger.ledger_recorder.backup(Path(file).absolute(), overwrite=overwrite, progress=progress)
+
+    def copy(self, url: str | PostgresSettings, *, progress: Callable[[int, int], object] | None = None) -> LedgerCopy:
+        """Copy the ledger to an empty one at `url`, of either store: the same positions, times, keys and entries.
+
+        The copy is verified and appears as a whole: if the call fails or is killed, nothing is stored there. Let no
+        program record here meanwhile, or it is counted as `later_events`. `progress` is called with the number of
+        events done, each twice, and their number. Raises LedgerNotEmpty, InvalidLedgerUrl, NotALedger,
+        LedgerUnavailable or LedgerCorrupted.
+        """
+        return copy_ledger(self._ledger.ledger_recorder, resolve_store(url), progress)
 
     def key_value_store(self) -> KeyValueStore:
         """Return the key-value store, which is created if it doesn't exist. Raises DatabasePermissionDenied."""

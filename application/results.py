@@ -27,6 +27,21 @@ class Backup:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerCopy:
+    """A copy of a ledger: the location it was written to, and the position of the last event in it.
+
+    `root` is the root of the Merkle tree of its events in base64, as in a checkpoint of that position: it was computed
+    from the events of both ledgers. `later_events` were recorded in the original while it was copied.
+    """
+
+    location: str
+    position: int
+    key_value_entries: int
+    root: str
+    later_events: int
+
+
 class Outcome(StrEnum):
     """The outcome of recording a meter event."""
 

@@ -59,9 +59,9 @@ def ledger_pages(ledger: RowReader, first: int, last: int) -> Iterator[RowPage]:
 
 
 def corrupted_row(position: int, reason: str) -> LedgerCorrupted:
-    """Return the error for a row that can't be archived."""
+    """Return the error for a row that is not as recorded."""
     return LedgerCorrupted(
-        f"The event at position {position} can't be archived: {reason}. Ledgers don't write such events; "
+        f"The event at position {position} can't be read: {reason}. Ledgers don't write such events; "
         "'tallybook verify --checkpoints' shows what was changed, and a backup has the original.",
         field="position",
         value=position,

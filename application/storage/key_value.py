@@ -21,6 +21,10 @@ class KeyValueEntry(NamedTuple):
     body: bytes
 
 
+EntryKey = tuple[str, str]
+"""The kind and the key of an entry."""
+
+
 class EntryExists(Exception):
     """An entry to insert exists already. Nothing of the same transaction was stored."""
 

@@ -11,7 +11,7 @@ from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
 from ...projections.models import Generation, PinnedRules
 from ...projections.ports import BulkLedgerReader, LedgerReader, ReadModelStore, ResettableReadModelStore
 from ..results import Backup
-from .key_value import EntriesForPositions, KeyValueStore
+from .key_value import EntriesForPositions, EntryKey, KeyValueEntry, KeyValueStore
 
 EventRow = tuple[str, int, str, bytes]
 """Stream, version, topic and state of an event to store."""
@@ -63,6 +63,18 @@ class EventAppender(LedgerReader, Protocol):
         """Store rows and return their positions."""
         ...
 
+    def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:
+        """Store key-value entries, whose table must exist. Raise EntryExists if one exists."""
+        ...
+
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
+        """Return the rows at the positions from `first` to `last`, inclusive, in order."""
+        ...
+
+    def allow_long_transaction(self) -> None:
+        """Let this transaction take any time. Stores limit it otherwise, because others wait for it."""
+        ...
+
 
 class EventRecorder(BulkLedgerReader, Protocol):
     """The stored events of a ledger. An implementation is also a recorder of the eventsourcing library."""
@@ -84,6 +96,13 @@ class EventRecorder(BulkLedgerReader, Protocol):
 
     def key_value_store(self) -> KeyValueStore:
         """Return the key-value store. Its table is created if it does not exist. Raise DatabasePermissionDenied."""
+        ...
+
+    def key_value_entries(self, after: EntryKey | None, limit: int) -> Sequence[KeyValueEntry]:
+        """Return up to `limit` key-value entries of all kinds after a kind and key, in this order.
+
+        There are none if their table does not exist.
+        """
         ...
 
     def exclusive(self) -> AbstractContextManager[EventAppender]:

@@ -11,6 +11,7 @@ from .ports import PositionedEventRow
 
 EVENT_COLUMNS = "position, originator_id, originator_version, topic, state"
 SELECT_HEAD = "SELECT coalesce(max(position), 0) FROM {events}"
+SELECT_STORED_ROWS = f"SELECT {EVENT_COLUMNS} FROM {{events}} WHERE position BETWEEN ? AND ? ORDER BY position"
 SELECT_PAGE = "SELECT position, topic, state FROM {events} WHERE position > ? ORDER BY position LIMIT ?"
 
 
@@ -53,7 +54,7 @@ class SqlEventReader(ABC):
 
     def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
         """Return the rows at the positions from `first` to `last`, inclusive, in order."""
-        return self.positioned_rows("WHERE position BETWEEN ? AND ? ORDER BY position", (first, last))
+        return self.select_rows(SELECT_STORED_ROWS, (first, last))
 
     def select_stream_positions(self, originator_id: str) -> Sequence[int]:
         """Return the positions of a stream's events, in order."""

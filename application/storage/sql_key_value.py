@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from .key_value import KeyValueEntry, validate
+from .key_value import EntryKey, KeyValueEntry, validate
 
 
 class SqlKeyValueStore(ABC):
@@ -24,6 +24,10 @@ class SqlKeyValueStore(ABC):
         return self.select_entries(
             f"kind = ? {after_condition} ORDER BY key {order} LIMIT ?", (kind, *after_params, limit)
         )
+
+    def scan_all(self, after: EntryKey | None, limit: int) -> list[KeyValueEntry]:
+        """Return up to `limit` entries of all kinds by kind and key, after a kind and key."""
+        return self.select_entries("(kind, key) > (?, ?) ORDER BY kind, key LIMIT ?", (*(after or ("", "")), limit))
 
     def due_before(self, kind: str, until: int, limit: int) -> list[KeyValueEntry]:
         """Return up to `limit` entries with `at` <= `until`, oldest first."""

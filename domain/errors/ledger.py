@@ -1,6 +1,6 @@
 """Errors of a ledger: its URL, its file or database, and its projection."""
 
-from .base import Corrupted, InvalidRequest, PermissionDenied, Unavailable
+from .base import Conflict, Corrupted, InvalidRequest, PermissionDenied, Unavailable
 
 
 class InvalidLedgerUrl(InvalidRequest):
@@ -38,6 +38,12 @@ class LedgerCorrupted(Corrupted):
     """A stored event is not as it was written and cannot be decoded."""
 
     code = "ledger_corrupted"
+
+
+class LedgerNotEmpty(Conflict):
+    """The ledger to copy to has events or key-value entries already."""
+
+    code = "ledger_not_empty"
 
 
 class BackupNotSupported(InvalidRequest):

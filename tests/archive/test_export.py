@@ -180,7 +180,7 @@ def test_a_changed_row_is_not_archived(url: str, tmp_path: Path, statement: str,
         for trigger in TRIGGERS:
             connection.execute(f"DROP TRIGGER {trigger}")
         connection.execute(statement)
-    with pytest.raises(LedgerCorrupted, match=f"position 4 can't be archived: .*{reason}"):
+    with pytest.raises(LedgerCorrupted, match=f"position 4 can't be read: .*{reason}"):
         export(url, tmp_path / "archive")
     assert list((tmp_path / "archive" / "events").iterdir()) == []
 

@@ -18,6 +18,7 @@ from . import (
     bulk_cancellations,
     checkpoints,
     console,
+    copy,
     demo,
     evidence,
     explain,
@@ -110,6 +111,7 @@ app.command()(queries.events)
 app.command()(explain.explain)
 app.command()(verify)
 app.command()(backup.backup)
+app.command()(copy.copy)
 app.add_typer(checkpoints.app, name="checkpoint")
 app.command()(evidence.evidence)
 app.add_typer(archive.app, name="archive")

@@ -16,11 +16,11 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from ....domain.errors import BackupNotSupported, LedgerUnavailable
 from ....projections.models import LedgerEvent, RawPage
-from ..key_value import EntriesForPositions, sorted_for_writing
+from ..key_value import EntriesForPositions, EntryKey, KeyValueEntry, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
-from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SqlEventReader, absent_triggers
+from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SELECT_STORED_ROWS, SqlEventReader, absent_triggers
 from .bulk_read import MAX_FEW_EVENTS, page_of_events, read_page_bulk
-from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
+from .connection import FORCE_SYNCHRONOUS_COMMIT, MIN_VERSION_TRANSACTION_TIMEOUT, PostgresDatastore
 from .errors import translate_errors
 from .key_value import PostgresKeyValueStore
 from .ledger_schema import LEDGER_SCHEMA, reject_read_models_of_another_ledger
@@ -165,6 +165,10 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         if self._key_value_store is None:
             self._key_value_store = PostgresKeyValueStore(self.store)
         return self._key_value_store
+
+    def key_value_entries(self, after: EntryKey | None, limit: int) -> Sequence[KeyValueEntry]:
+        """Return up to `limit` key-value entries of all kinds after a kind and key; none without their table."""
+        return self.key_value_store().scan_all(after, limit) if PostgresKeyValueStore.exists(self.store) else ()
 
     @contextmanager
     def exclusive(self) -> Generator["PostgresEventAppender"]:
@@ -323,6 +327,19 @@ class PostgresEventAppender:
     def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
         """Store rows and return their positions."""
         return self._recorder.insert_rows_in_transaction(self._connection, rows)
+
+    def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:
+        """Store key-value entries, whose table must exist. Raise EntryExists if one exists."""
+        self._recorder.key_value_store().insert_entries(self._connection, entries)
+
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
+        """Return the rows at the positions from `first` to `last`, inclusive, in order."""
+        return self._select(SELECT_STORED_ROWS, (first, last))
+
+    def allow_long_transaction(self) -> None:
+        """Let this transaction take any time: the server ends others after ten minutes."""
+        if self._connection.info.server_version >= MIN_VERSION_TRANSACTION_TIMEOUT:
+            self._connection.execute("SET LOCAL transaction_timeout = 0")
 
     def _select(self, statement: str, params: Sequence[object]) -> list[Any]:
         with self._connection.cursor(row_factory=tuple_row, binary=True) as cursor:

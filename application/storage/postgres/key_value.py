@@ -2,13 +2,14 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import tuple_row
 
 from ....domain.errors import DatabasePermissionDenied, LedgerUnavailable, NotALedger
-from ..key_value import EntryExists, KeyValueEntry, deduplicate, sorted_for_writing, validate
+from ..key_value import EntryExists, EntryKey, KeyValueEntry, deduplicate, sorted_for_writing, validate
 from ..ports import TransientError
 from ..sql_key_value import SqlKeyValueStore
 from .connection import FORCE_SYNCHRONOUS_COMMIT, MIN_VERSION_TRANSACTION_TIMEOUT, PostgresDatastore
@@ -33,7 +34,6 @@ _DELETE_DUE = (
     "DELETE FROM {schema}.key_values WHERE kind = %s AND key IN (SELECT key FROM {schema}.key_values"
     " WHERE kind = %s AND at <= %s ORDER BY at, key LIMIT %s FOR UPDATE SKIP LOCKED)"
 )
-EntryKey = tuple[str, str]
 
 
 class PostgresKeyValueStore(SqlKeyValueStore):
@@ -41,7 +41,7 @@ class PostgresKeyValueStore(SqlKeyValueStore):
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         self.datastore = datastore
-        if not datastore.run_in_transaction("read", self._table_exists):
+        if not self.exists(datastore):
             try:
                 datastore.run_in_transaction("write", self._create_table)
             except DatabasePermissionDenied as error:
@@ -50,6 +50,11 @@ class PostgresKeyValueStore(SqlKeyValueStore):
                     "create it. Let the ledger's owner call Metering.key_value_store() once, and grant this role "
                     "SELECT, INSERT, UPDATE and DELETE on the table."
                 ) from error
+
+    @classmethod
+    def exists(cls, datastore: PostgresDatastore) -> bool:
+        """Return whether the table exists. Raise NotALedger if it was not created by Tallybook."""
+        return datastore.run_in_transaction("read", partial(_table_exists, datastore))
 
     def get(self, kind: str, keys: Sequence[str]) -> dict[str, KeyValueEntry]:
         """Return the entries with these keys that exist, by key."""
@@ -154,22 +159,23 @@ class PostgresKeyValueStore(SqlKeyValueStore):
         )
         return list(map(KeyValueEntry._make, self.datastore.select(statement, params, binary=True)))
 
-    def _table_exists(self, connection: Connection[Any]) -> bool:
-        """Return whether the table exists. Raise NotALedger if it was not created by Tallybook."""
-        comment = list_tables(connection, self.datastore).get("key_values")
-        if comment not in (None, OWNER_COMMENT):
-            raise NotALedger(
-                f"PostgreSQL on {self.datastore.location}: the schema has a table 'key_values' that was not created by "
-                "Tallybook. Use another schema.",
-                field="url",
-            )
-        return comment is not None
-
     def _create_table(self, connection: Connection[Any]) -> None:
         """Create the table unless another process has. An advisory lock lets one process at a time do so."""
         connection.execute(
             "SELECT pg_advisory_xact_lock(%s)", (advisory_lock_key(self.datastore.lock_namespace, "making"),)
         )
-        if not self._table_exists(connection):
+        if not _table_exists(self.datastore, connection):
             for statement in KEY_VALUE_STATEMENTS:
                 connection.execute(self.datastore.format_sql(statement))
+
+
+def _table_exists(datastore: PostgresDatastore, connection: Connection[Any]) -> bool:
+    """Return whether the table exists. Raise NotALedger if it was not created by Tallybook."""
+    comment = list_tables(connection, datastore).get("key_values")
+    if comment not in (None, OWNER_COMMENT):
+        raise NotALedger(
+            f"PostgreSQL on {datastore.location}: the schema has a table 'key_values' that was not created by "
+            "Tallybook. Use another schema.",
+            field="url",
+        )
+    return comment is not None

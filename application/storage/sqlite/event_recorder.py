@@ -14,15 +14,16 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 from ....projections.models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
 from ....projections.ports import USAGE_RECORDED
 from ...results import Backup
-from ..key_value import EntriesForPositions, sorted_for_writing
+from ..key_value import EntriesForPositions, EntryKey, KeyValueEntry, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow
-from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader, absent_triggers
+from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SELECT_STORED_ROWS, SqlEventReader, absent_triggers
 from .backup import BackupProgress, write_backup
 from .connection import Datastore
 from .errors import unavailable
 from .key_value import SQLiteKeyValueStore, insert_entries
 from .ledger_schema import LEDGER_SCHEMA
 from .read_only_copy import is_read_only_copy
+from .schema import has_table
 
 Item = TypeVar("Item")
 POLL_INTERVAL_SECONDS = 0.05
@@ -117,6 +118,12 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
             self._key_value_store = SQLiteKeyValueStore(self.store)
             self.create_table()  # the table of the key-value store may be new, which changes the schema
         return self._key_value_store
+
+    def key_value_entries(self, after: EntryKey | None, limit: int) -> Sequence[KeyValueEntry]:
+        """Return up to `limit` key-value entries of all kinds after a kind and key; none without their table."""
+        with self.datastore.transaction(commit=False) as c:
+            exists = has_table(c.sqlite_cursor.connection, "key_values")
+        return self.key_value_store().scan_all(after, limit) if exists else ()
 
     @contextmanager
     def exclusive(self) -> Generator["SQLiteEventAppender"]:
@@ -266,6 +273,17 @@ class SQLiteEventAppender:
     def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) and return their positions."""
         return self._recorder.insert_rows_in_transaction(self._cursor, rows)
+
+    def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:
+        """Store key-value entries, whose table must exist. Raise EntryExists if one exists."""
+        insert_entries(self._cursor, entries)
+
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
+        """Return the rows at the positions from `first` to `last`, inclusive, in order."""
+        return _fetch_all(self._cursor, SELECT_STORED_ROWS, (first, last))
+
+    def allow_long_transaction(self) -> None:
+        """Do nothing: SQLite has no limit."""
 
 
 def _schema_version(c: SQLiteCursor) -> int:

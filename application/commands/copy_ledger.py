@@ -1,0 +1,92 @@
+"""Copies a ledger to an empty one, also of another store, in one transaction that ends with a comparison."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+
+from ...domain.errors import InvalidLedgerUrl, LedgerCorrupted, LedgerNotEmpty
+from ..archive.ledger_rows import ledger_pages, paused_garbage_collection
+from ..checkpoints.checkpoint import to_base64
+from ..checkpoints.leaves import leaf_hashes
+from ..checkpoints.merkle import Tree
+from ..results import LedgerCopy
+from ..storage.key_value import EntryKey, KeyValueEntry
+from ..storage.ports import EventAppender, EventRecorder, PositionedEventRow, Store
+
+CopyProgress = Callable[[int, int], object]
+_PAGE_SIZE = 10_000
+
+
+def copy_ledger(source: EventRecorder, store: Store, progress: CopyProgress | None = None) -> LedgerCopy:
+    """Copy all events and key-value entries of `source` to an empty ledger of a store.
+
+    Key-value entries are read first: one that refers to an event must not be copied without it. Raises LedgerNotEmpty,
+    or LedgerCorrupted if an event of the source is not as recorded, or one of the copy is not that of the source.
+    """
+    if not store.is_persistent:
+        raise InvalidLedgerUrl("A copy in memory would be lost; name a file or a database.", field="url")
+    with closing(store.open_recorder()) as target:
+        has_entries = bool(source.key_value_entries(None, 1))
+        if has_entries:
+            target.key_value_store()  # creates the table
+        with target.exclusive() as appender:
+            appender.allow_long_transaction()
+            if target.key_value_entries(None, 1) or appender.head():
+                raise LedgerNotEmpty(
+                    f"The ledger at {store.location} has events or key-value entries. Copy to a new one.", field="url"
+                )
+            entry_count = _copy_entries(source, appender) if has_entries else 0
+            head = source.head()
+            root = _copy_events(source, appender, head, _steps(progress, head))
+        return LedgerCopy(store.location, head, entry_count, to_base64(root), source.head() - head)
+
+
+def _steps(progress: CopyProgress | None, head: int) -> Callable[[int], None]:
+    """Return a function that reports how many events of `2 * head` were copied and compared."""
+    done = 0
+
+    def advance(events: int) -> None:
+        nonlocal done
+        done += events
+        if progress is not None:
+            progress(done, 2 * head)
+
+    return advance
+
+
+def _copy_entries(source: EventRecorder, target: EventAppender) -> int:
+    count, after = 0, None
+    while entries := source.key_value_entries(after, _PAGE_SIZE):
+        target.insert_entries(entries)
+        count, after = count + len(entries), _key(entries[-1])
+    return count
+
+
+def _key(entry: KeyValueEntry) -> EntryKey:
+    return entry.kind, entry.key
+
+
+def _copy_events(source: EventRecorder, target: EventAppender, head: int, advance: Callable[[int], None]) -> bytes:
+    """Copy the events up to `head`, and return the root of their Merkle tree, which both ledgers have."""
+    source_tree = Tree()
+    for page in ledger_pages(source, 1, head):
+        with paused_garbage_collection():
+            source_tree.extend(leaf_hashes(page.rows))
+            target.insert_rows([row[1:] for row in page.rows])
+        advance(len(page.rows))
+    target_tree = Tree()
+    for rows in _pages(target, head):
+        with paused_garbage_collection():
+            target_tree.extend(leaf_hashes(rows))
+        advance(len(rows))
+    if target.head() != head or source_tree.root() != target_tree.root():
+        raise LedgerCorrupted(
+            "The copied events are not those of the ledger, so that nothing was copied: the database changed them, "
+            "perhaps by a trigger, or the disk is failing.",
+            field="url",
+        )
+    return source_tree.root()
+
+
+def _pages(ledger: EventAppender, head: int) -> Iterator[Sequence[PositionedEventRow]]:
+    for first in range(1, head + 1, _PAGE_SIZE):
+        yield ledger.stored_rows(first, min(first + _PAGE_SIZE - 1, head))
