@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..formatting import format_requester, format_time
+from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
 from .session import open_ledger
 from .tables import fields, table
@@ -76,10 +77,12 @@ def create(
 
 
 @app.command("list")
-def list_keys(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+@with_option_groups
+def list_keys(*, ledger: LedgerOption = DEFAULT_LEDGER, output: TableOptions) -> None:
     """List all access keys, without their secrets."""
-    with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.access_keys.list(), show_keys)
+    with open_ledger(ledger, output.as_json) as session:
+        keys = session.metering.access_keys.list()
+        session.print(keys, output.show(show_keys, lambda tables: tables.access_keys))
 
 
 @app.command()

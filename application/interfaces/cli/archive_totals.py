@@ -3,8 +3,8 @@
 from functools import partial
 
 from . import queries_output
-from .option_groups import DimensionOptions, TimeRangeOptions, with_option_groups
-from .options import AsOfOption, DestinationArgument, GroupByOption, JsonOption, MeterArgument
+from .option_groups import DimensionOptions, TableOptions, TimeRangeOptions, with_option_groups
+from .options import AsOfOption, DestinationArgument, GroupByOption, MeterArgument
 from .session import print_result, reported_errors
 
 
@@ -17,7 +17,7 @@ def totals(
     as_of: AsOfOption = None,
     dimensions: DimensionOptions,
     group_by: GroupByOption = None,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show the totals of a period from an archive.
 
@@ -28,13 +28,14 @@ def totals(
     from ...clock import utc_now  # noqa: PLC0415 - loads the domain
     from .time_ranges import parse_as_of, parse_time_range  # noqa: PLC0415
 
-    with reported_errors(as_json=as_json):
+    with reported_errors(as_json=output.as_json):
         span = parse_time_range(time, now=utc_now())
         known = parse_as_of(as_of, time.timezone, lambda: _NO_HEAD)
         results = Archive.open(destination).totals(
             meter, span.start, span.end, as_of=known, where=dimensions.parse(), group_by=group_by or ()
         )
-        print_result(results, partial(queries_output.show_totals, meter, span), as_json=as_json)
+        show = output.show(partial(queries_output.show_totals, meter, span), lambda tables: tables.totals)
+        print_result(results, show, as_json=output.as_json)
 
 
 _NO_HEAD = 1 << 63

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .bulk_cancellations_output import show_cancellation, show_cancellations, show_outcome
-from .option_groups import DimensionOptions, TimeRangeOptions, with_option_groups
+from .option_groups import DimensionOptions, TableOptions, TimeRangeOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,
@@ -85,7 +85,7 @@ def cancel_many(
     limit: LimitOption = 50,
     yes: YesOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show which meter events would be cancelled, or cancel them.
 
@@ -94,7 +94,7 @@ def cancel_many(
     'tallybook cancellation revoke' undoes.
     """
     require_approval(yes=yes, reason=reason, digest=digest)
-    with open_ledger(ledger, as_json, lift=["cancel_window"] if any_age else []) as session:
+    with open_ledger(ledger, output.as_json, lift=["cancel_window"] if any_age else []) as session:
         start = end = None
         if not time.is_default or time.anchor is not None:
             time_range, _ = session.time_range(time)
@@ -120,16 +120,19 @@ def cancel_many(
                 )
             ]
 
-        carry_out(session, [preview], cancel if yes else None, time.timezone, limit)
+        show = output.show(partial(show_outcome, time.timezone, limit), lambda tables: tables.cancellation_outcome)
+        carry_out(session, [preview], cancel if yes else None, show)
 
 
 @app.command("list")
+@with_option_groups
 def list_cancellations(
-    meter: OptionalMeterOption = None, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
+    *, meter: OptionalMeterOption = None, ledger: LedgerOption = DEFAULT_LEDGER, output: TableOptions
 ) -> None:
     """List bulk cancellations, oldest first."""
-    with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.cancellations.list(meter), show_cancellations)
+    with open_ledger(ledger, output.as_json) as session:
+        cancellations = session.metering.cancellations.list(meter)
+        session.print(cancellations, output.show(show_cancellations, lambda tables: tables.cancellations))
 
 
 @app.command()
@@ -172,11 +175,9 @@ def carry_out(
     session: Session,
     previews: "Sequence[CancellationPreview]",
     cancel: "Callable[[Callable[[BulkCancellationView], None]], Sequence[BulkCancellationView]] | None",
-    timezone: str,
-    limit: int,
+    show: "Callable[[CancellationOutcome], object]",
 ) -> None:
     """Print the previews and, if `cancel` is not None, cancel the events with a progress bar and print the result."""
-    show = partial(show_outcome, timezone, limit)
     if cancel is None:
         session.print(CancellationOutcome(previews, ()), show)
         return

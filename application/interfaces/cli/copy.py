@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_count, format_number
+from ..formatting import format_count, format_number
 from .options import JsonOption
 from .session import interruptible, open_ledger
 from .terminal import progress_bar, say

@@ -1,6 +1,5 @@
 """The command `explain` and its output."""
 
-import codecs
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import chain, islice
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, TextIO, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -182,8 +181,9 @@ def _closed_label(session: Session, event_name: str, customer: str, span: "TimeR
 def _print_csv(explanation: "ExplanationStream") -> None:
     """Print an explanation as CSV in UTF-8, independent of the terminal's encoding."""
     from ...queries.explanation_csv import explanation_csv  # noqa: PLC0415 - loads the domain
+    from .csv_output import csv_stdout  # noqa: PLC0415
 
-    file = cast(TextIO, codecs.getwriter("utf-8")(typer.get_binary_stream("stdout")))
+    file = csv_stdout()
     explanation_csv(explanation, file)
     file.flush()
 

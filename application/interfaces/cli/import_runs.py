@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..formatting import format_count, format_number, format_time, format_window_start
 from .bulk_cancellations import carry_out, require_approval
+from .bulk_cancellations_output import show_outcome
 from .import_output import show_first_rows, show_outcomes, show_rejected_rows
 from .session import open_ledger
 from .tables import table
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ...cancellation_views import BulkCancellationView, CancellationPreviewRow
     from ...import_views import ImportRunView
     from ...usage_import.results import ImportSummary
+    from .option_groups import TableOptions
 
 ListOption = Annotated[bool, typer.Option("--list", help="List the imports, oldest first.")]
 UndoOption = Annotated[
@@ -47,10 +50,10 @@ class DryRunResult:
     usage: "Mapping[str, Sequence[CancellationPreviewRow]]"
 
 
-def undo_import(run_id: str, options: UndoOptions, ledger: str, as_json: bool) -> None:
+def undo_import(run_id: str, options: UndoOptions, ledger: str, output: "TableOptions") -> None:
     """Print what an import recorded and, if approved, cancel it."""
     require_approval(yes=options.yes, reason=options.reason)
-    with open_ledger(ledger, as_json, lift=["cancel_window"] if options.any_age else []) as session:
+    with open_ledger(ledger, output.as_json, lift=["cancel_window"] if options.any_age else []) as session:
         imports = session.metering.imports
         previews = imports.preview_undo(run_id, timezone=options.timezone)
 
@@ -63,13 +66,16 @@ def undo_import(run_id: str, options: UndoOptions, ledger: str, as_json: bool) -
                 progress=progress,
             )
 
-        carry_out(session, previews, cancel if options.yes else None, options.timezone, MAX_ROWS_SHOWN)
+        show_text = partial(show_outcome, options.timezone, MAX_ROWS_SHOWN)
+        show = output.show(show_text, lambda tables: tables.cancellation_outcome)
+        carry_out(session, previews, cancel if options.yes else None, show)
 
 
-def show_all_imports(ledger: str, as_json: bool) -> None:
+def show_all_imports(ledger: str, output: "TableOptions") -> None:
     """Print all imports."""
-    with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.imports.list(), _show_imports)
+    with open_ledger(ledger, output.as_json) as session:
+        runs = session.metering.imports.list()
+        session.print(runs, output.show(_show_imports, lambda tables: tables.import_runs))
 
 
 def show_dry_run(timezone: str, result: DryRunResult) -> None:

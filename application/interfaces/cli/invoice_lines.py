@@ -1,16 +1,15 @@
 """The command `invoice-lines` and its output."""
 
-import codecs
 from functools import partial, reduce
-from typing import TYPE_CHECKING, Annotated, TextIO, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..formatting import format_count, format_difference, format_number
 from .columns import dimension_keys, dimension_titles, group_cells
 from .error_text import to_cli_text
-from .option_groups import ClosedPeriodOptions, with_option_groups
-from .options import DEFAULT_LEDGER, AsOfOption, JsonOption, LedgerOption, MetersArgument, RequesterOption
+from .option_groups import ClosedPeriodOptions, TableOptions, with_option_groups
+from .options import DEFAULT_LEDGER, AsOfOption, LedgerOption, MetersArgument, RequesterOption
 from .periods import require_period
 from .session import open_for_query
 from .tables import table
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from ...invoice_results import InvoiceLine, InvoiceLines
 
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, one row for each line.")]
 CustomerOption = Annotated[
     str | None, typer.Option(metavar="CUSTOMER", help="Print the lines of this customer. All customers by default.")
 ]
@@ -41,9 +39,8 @@ def invoice_lines(
     settle: SettleOption = None,
     requester: RequesterOption = None,
     as_of: AsOfOption = None,
-    as_csv: CsvOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Print the lines for the invoices of a period.
 
@@ -53,14 +50,12 @@ def invoice_lines(
     --as-of.
     """
     require_period(time)
-    if as_csv and as_json:
-        raise typer.BadParameter("Use --csv or --json, not both.")
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         span, known = session.time_range(time, as_of)
         lines = session.metering.periods.invoice_lines(
             span.start, span.end, meters=meters or None, customer=customer, as_of=known, settle=settle, by=requester
         )
-        show = print_csv if as_csv else partial(show_invoice_lines, span.timezone)
+        show = print_csv if output.as_csv else partial(show_invoice_lines, span.timezone)
         if settle is None:
             session.print(lines, show)
             return
@@ -87,8 +82,9 @@ def _report_settlement(lines: "InvoiceLines") -> None:
 def print_csv(lines: "InvoiceLines") -> None:
     """Print invoice lines as CSV in UTF-8, independent of the terminal's encoding."""
     from ...queries.invoice_csv import invoice_lines_csv  # noqa: PLC0415 - loads the domain
+    from .csv_output import csv_stdout  # noqa: PLC0415
 
-    file = cast(TextIO, codecs.getwriter("utf-8")(typer.get_binary_stream("stdout")))
+    file = csv_stdout()
     invoice_lines_csv(lines, file)
     file.flush()
 

@@ -17,7 +17,7 @@ from ..formatting import (
     format_rules,
     format_time,
 )
-from .option_groups import with_option_groups
+from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, MeterArgument
 from .projection import describe_interrupted_build
 from .rules import reported_incompatible_events
@@ -73,10 +73,12 @@ def configure(
 
 
 @app.command("list")
-def list_meters(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+@with_option_groups
+def list_meters(*, ledger: LedgerOption = DEFAULT_LEDGER, output: TableOptions) -> None:
     """List all meters, ordered by event name."""
-    with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.meters.list(), show_meters)
+    with open_ledger(ledger, output.as_json) as session:
+        meters = session.metering.meters.list()
+        session.print(meters, output.show(show_meters, lambda tables: tables.meters))
 
 
 @app.command()
@@ -87,15 +89,17 @@ def show(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: J
 
 
 @app.command()
-def history(meter: MeterArgument, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+@with_option_groups
+def history(meter: MeterArgument, *, ledger: LedgerOption = DEFAULT_LEDGER, output: TableOptions) -> None:
     """List all revisions of a meter's rules, the oldest first.
 
     Each has its position, the time at which it was recorded, by whom, and why.
 
     A revision counts usage from its effective time on, and replaces earlier ones from then on.
     """
-    with open_ledger(ledger, as_json) as session:
-        session.print(session.metering.meters.history(meter), show_history)
+    with open_ledger(ledger, output.as_json) as session:
+        revisions = session.metering.meters.history(meter)
+        session.print(revisions, output.show(show_history, lambda tables: tables.revisions))
 
 
 @app.command()

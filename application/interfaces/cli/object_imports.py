@@ -31,7 +31,7 @@ _MAX_ROWS_SHOWN = 10
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """The file to import, how to read it, the file for rejected rows, and the requester."""
+    """The file to import, how to read it, the file for rejected rows, the requester, and whether to show how."""
 
     path: Path
     options: "FileOptions"
@@ -39,6 +39,7 @@ class ImportRequest:
     source: str
     errors: Path | None
     by: str | None
+    is_shown: bool
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,17 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import typer
 
 from ..condition_text import parse_where
 from .options import (
     AnchorOption,
     ClosedPeriodOption,
+    CsvOption,
     FromOption,
+    JsonOption,
     PeriodOption,
     TimezoneOption,
     ToOption,
@@ -20,6 +24,10 @@ from .options import (
 
 if TYPE_CHECKING:
     from ...queries.dimension_query import Where
+    from .csv_output import CsvRows
+    from .csv_tables import CsvTables
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,35 @@ class DimensionOptions:
         """The selection as the end of a heading; empty if all usage is selected."""
         where = f", where {', '.join(self.where)}" if self.where else ""
         return where + (f", without {', '.join(self.without)}" if self.without else "")
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """The options of a command that prints a table: as CSV, or all of the result as JSON."""
+
+    as_csv: CsvOption = False
+    as_json: JsonOption = False
+
+    def __post_init__(self) -> None:
+        if self.as_csv and self.as_json:
+            raise typer.BadParameter("Use --csv or --json, not both.")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the output is for people. Only then anything else than the result may be printed."""
+        return not (self.as_csv or self.as_json)
+
+    def show(
+        self, as_text: Callable[[Result], object], table: "Callable[[type[CsvTables]], Callable[[Result], CsvRows]]"
+    ) -> Callable[[Result], object]:
+        """Return the function that prints a result: `as_text`, or one that prints the CSV rows that `table` selects."""
+        if not self.as_csv:
+            return as_text
+        from .csv_output import print_csv  # noqa: PLC0415 - loads pydantic
+        from .csv_tables import CsvTables  # noqa: PLC0415 - loads the domain
+
+        rows_of = table(CsvTables)
+        return lambda result: print_csv(rows_of(result))
 
 
 def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:

@@ -16,6 +16,7 @@ LedgerOption = Annotated[
         help="The ledger: sqlite:///a/file.db, or sqlite:////an/absolute/file.db, or postgresql://user@host/database.",
     ),
 ]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, with the columns of the JSON.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result, or the error, as one JSON document.")]
 
 MetersArgument = Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from ..formatting import format_count, format_number, format_time
 from ..stop_signals import stop_on_signals
+from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, AnyDigitsOption, JsonOption, LedgerOption
 from .session import Session, open_ledger, print_result, record_limits, reported_errors
 from .tables import fields, table
@@ -106,17 +107,20 @@ def lag(
 
 
 @app.command("rejected")
+@with_option_groups
 def list_rejected(
+    *,
     outbox: OutboxOption,
     outbox_table: TableOption = DEFAULT_TABLE,
     limit: LimitOption = 1_000,
     after: AfterOption = 0,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """List the rows that the ledger rejected, with the errors."""
-    with open_ledger(ledger, as_json) as session, opened_outbox(session, outbox, outbox_table) as opened:
-        session.print(opened.rejected(limit=limit, starting_after=after), show_rejected)
+    with open_ledger(ledger, output.as_json) as session, opened_outbox(session, outbox, outbox_table) as opened:
+        rows = opened.rejected(limit=limit, starting_after=after)
+        session.print(rows, output.show(show_rejected, lambda tables: tables.rejected_rows))
 
 
 @app.command()

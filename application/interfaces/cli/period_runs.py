@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from . import period_runs_output
-from .option_groups import ClosedPeriodOptions, with_option_groups
-from .options import DEFAULT_LEDGER, AsOfOption, JsonOption, LedgerOption, MetersArgument, RequesterOption
+from .option_groups import ClosedPeriodOptions, TableOptions, with_option_groups
+from .options import DEFAULT_LEDGER, AsOfOption, LedgerOption, MetersArgument, RequesterOption
 from .periods import FrozenGroupOption, GracePeriodOption, app, require_period
 from .session import interruptible, open_for_query, open_ledger
 from .terminal import progress_bar
@@ -35,7 +35,7 @@ def run(
     requester: RequesterOption = None,
     grace_period: GracePeriodOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Close a period for all customers as one billing run.
 
@@ -47,7 +47,7 @@ def run(
     from datetime import timedelta  # noqa: PLC0415
 
     grace = None if grace_period is None else timedelta(hours=grace_period)
-    with open_for_query(ledger, as_json, grace_period=grace) as session:
+    with open_for_query(ledger, output.as_json, grace_period=grace) as session:
         span, _ = session.time_range(time)
         message = "Interrupted. Run the command again to continue the billing run; closed periods stay closed."
         with interruptible(session, lambda: message), progress_bar("closing") as advance:
@@ -55,16 +55,19 @@ def run(
                 span.start, span.end, meters=meters or None, timezone=time.timezone, group_by=group_by or (),
                 by=requester, progress=advance,
             )  # fmt: skip
-        session.confirm(result, partial(period_runs_output.show_run, span.timezone))
+        show = partial(period_runs_output.show_run, span.timezone)
+        session.confirm(result, output.show(show, lambda tables: tables.run))
     if not result.is_complete:
         raise typer.Exit(1)
 
 
 @app.command()
+@with_option_groups
 def runs(
+    *,
     as_of: AsOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """List billing runs with their control totals.
 
@@ -72,9 +75,10 @@ def runs(
     """
     from .time_ranges import parse_as_of  # noqa: PLC0415 - loads the domain
 
-    with open_ledger(ledger, as_json) as session:
+    with open_ledger(ledger, output.as_json) as session:
         known = parse_as_of(as_of, "UTC", session.metering.catch_up)
-        session.print(session.metering.periods.runs(as_of=known), period_runs_output.show_runs)
+        billing_runs = session.metering.periods.runs(as_of=known)
+        session.print(billing_runs, output.show(period_runs_output.show_runs, lambda tables: tables.runs))
 
 
 @app.command()
@@ -86,7 +90,7 @@ def status(
     limit: LimitOption = None,
     as_of: AsOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show whether all usage of a period is billed.
 
@@ -94,11 +98,12 @@ def status(
     The exit status is 1 if any usage is in no closed period and in no adjustment.
     """
     require_period(time)
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         span, known = session.time_range(time, as_of)
-        if limit is None and not as_json:
+        if limit is None and output.is_text:
             limit = _SHOWN_CUSTOMERS
         result = session.metering.periods.status(span.start, span.end, meters=meters or None, as_of=known, limit=limit)
-        session.print(result, partial(period_runs_output.show_status, span))
+        show = partial(period_runs_output.show_status, span)
+        session.print(result, output.show(show, lambda tables: tables.status))
     if not result.is_complete:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from . import periods_output
-from .option_groups import ClosedPeriodOptions, DimensionOptions, with_option_groups
+from .option_groups import ClosedPeriodOptions, DimensionOptions, TableOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     AsOfOption,
@@ -83,7 +83,7 @@ def close(
     rules: RulesOption = "previous",
     dry_run: DryRunOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Freeze the total of a customer in a period, for an invoice.
 
@@ -97,7 +97,7 @@ def close(
     from datetime import timedelta  # noqa: PLC0415
 
     grace = None if grace_period is None else timedelta(hours=grace_period)
-    with open_for_query(ledger, as_json, grace_period=grace) as session:
+    with open_for_query(ledger, output.as_json, grace_period=grace) as session:
         from ...commands.close_period import close_period  # noqa: PLC0415 - loads the domain
 
         span, _ = session.time_range(time)
@@ -106,12 +106,14 @@ def close(
             preview = periods.preview(
                 meter, customer, span.start, span.end, group_by=group_by or (), rules=closing_rules
             )
-            session.print(preview, partial(periods_output.show_preview, span.timezone))
+            show_preview = partial(periods_output.show_preview, span.timezone)
+            session.print(preview, output.show(show_preview, lambda tables: tables.preview))
             return
         closing = close_period(
             periods, meter, customer, span.start, span.end, group_by or (), allow_empty=allow_empty, rules=closing_rules
         )
-        session.confirm(closing, partial(periods_output.show_closed, span.timezone))
+        show = partial(periods_output.show_closed, span.timezone)
+        session.confirm(closing, output.show(show, lambda tables: tables.closing))
 
 
 @app.command("list")
@@ -124,17 +126,19 @@ def list_periods(
     time: ClosedPeriodOptions,
     as_of: AsOfOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """List closed periods with their frozen totals.
 
     Lists all closed periods, or those that overlap the given period.
     """
-    with open_ledger(ledger, as_json) as session:
+    with open_ledger(ledger, output.as_json) as session:
         span, first, last, known = _overlapped_range(session, time, as_of)
         periods = session.metering.periods.list(meter, customer, start=first, end=last, as_of=known, reopened=reopened)
-        session.print(periods, partial(periods_output.show_periods, span.timezone))
-        _show_gaps_with_usage(session, meter, customer, span, first, last, known)
+        show = partial(periods_output.show_periods, span.timezone)
+        session.print(periods, output.show(show, lambda tables: tables.periods))
+        if output.is_text:
+            _show_gaps_with_usage(session, meter, customer, span, first, last, known)
 
 
 @app.command()
@@ -151,7 +155,7 @@ def adjustments(
     dimensions: DimensionOptions,
     group_by: GroupByOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show what is owed on closed periods since they were invoiced.
 
@@ -159,7 +163,9 @@ def adjustments(
     computed under the rules that the period was closed with. The difference under the current rules is shown separately
     and is not owed. 'tallybook period settle' records that a credit note or an invoice has it.
     """
-    with open_ledger(ledger, as_json) as session:
+    if output.as_csv and events:
+        raise typer.BadParameter("--csv prints adjustments and no events; leave out --events.")
+    with open_ledger(ledger, output.as_json) as session:
         span, first, last, known = _overlapped_range(session, time, as_of)
         meters = [meter] if meter is not None else [view.event_name for view in session.metering.meters.list()]
         results = [
@@ -167,14 +173,15 @@ def adjustments(
             for event_name in meters
             for adjustment in session.metering.periods.adjustments(
                 event_name, customer, start=first, end=last, as_of=known, where=dimensions.parse(),
-                group_by=group_by or (), settled=settled, max_events=None if events or as_json else 0,
+                group_by=group_by or (), settled=settled, max_events=None if events or output.as_json else 0,
             )
         ]  # fmt: skip
         show = partial(periods_output.show_adjustments, span.timezone, with_events=events)
         if roll_forward:
             show = partial(periods_output.show_roll_forwards, span.timezone)
-        session.print(results, show if meter is not None else partial(periods_output.show_by_meter, show))
-        for event_name in meters:
+        show = show if meter is not None else partial(periods_output.show_by_meter, show)
+        session.print(results, output.show(show, lambda tables: tables.adjustments))
+        for event_name in meters if output.is_text else ():
             _show_gaps_with_usage(session, event_name, customer, span, first, last, known)
 
 
@@ -215,10 +222,9 @@ def _show_gaps_with_usage(
     last: "datetime | None",
     known: "datetime | int | None",
 ) -> None:
-    """Print the gaps between closed periods whose usage is in no invoice. JSON output has its documented form only."""
-    if not session.as_json:
-        gaps = session.metering.periods.gaps(meter, customer, start=first, end=last, as_of=known)
-        periods_output.show_gaps(span.timezone, [gap for gap in gaps if gap.count])
+    """Print the gaps between closed periods whose usage is in no invoice."""
+    gaps = session.metering.periods.gaps(meter, customer, start=first, end=last, as_of=known)
+    periods_output.show_gaps(span.timezone, [gap for gap in gaps if gap.count])
 
 
 def require_period(time: ClosedPeriodOptions) -> None:

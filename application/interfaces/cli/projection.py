@@ -11,7 +11,7 @@ import typer
 from ..formatting import format_number
 from ..stop_signals import stop_on_signals
 from . import projection_output
-from .option_groups import DimensionOptions, with_option_groups
+from .option_groups import DimensionOptions, TableOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     ByOption,
@@ -49,15 +49,17 @@ ReasonOption = Annotated[
 
 
 @app.command()
-def status(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+@with_option_groups
+def status(*, ledger: LedgerOption = DEFAULT_LEDGER, output: TableOptions) -> None:
     """List the generations of the read models.
 
     The live generation answers all queries, and each query brings it up to date.
     """
-    with open_ledger(ledger, as_json) as session:
+    with open_ledger(ledger, output.as_json) as session:
         current_rules = {meter.event_name: meter for meter in session.metering.meters.list()}
         generations = session.metering.generations.list()
-        session.print(generations, partial(projection_output.show_generations, current_rules))
+        show = partial(projection_output.show_generations, current_rules)
+        session.print(generations, output.show(show, lambda tables: tables.generations))
 
 
 @app.command()
@@ -101,19 +103,20 @@ def diff(
     group_by: GroupByOption = None,
     limit: DifferenceLimitOption = 50,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show the totals that a generation would change.
 
     Shows the total of each meter before and after, then the totals of customers that differ, largest first: whether the
     customer's periods are closed, and the billable quantities if they aren't the totals. Closed periods keep theirs.
     """
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         difference = session.metering.generations.diff(
             generation, window=window, timezone=timezone, where=dimensions.parse(), group_by=group_by or ()
         )
         limited = projection_output.LimitedDifference.from_difference(difference, window, timezone, limit)
-        session.print(limited, partial(projection_output.show_difference, dimensions.label))
+        show = partial(projection_output.show_difference, dimensions.label)
+        session.print(limited, output.show(show, lambda tables: tables.difference))
 
 
 @app.command()

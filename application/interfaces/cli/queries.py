@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import queries_output
-from .option_groups import DimensionOptions, TimeRangeOptions, with_option_groups
+from .option_groups import DimensionOptions, TableOptions, TimeRangeOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     AsOfOption,
     CustomerArgument,
     GroupByOption,
-    JsonOption,
     LedgerOption,
     MeterArgument,
 )
@@ -43,17 +42,19 @@ def total(
     dimensions: DimensionOptions,
     group_by: GroupByOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show the total of a customer or of a meter in a period."""
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
         result = session.metering.total(
             meter, customer, span.start, span.end, as_of=known, where=dimensions.parse(), group_by=group_by or ()
         )
         formula = session.metering.meters.get(meter).formula if known is None else None
-        session.print(result, partial(queries_output.show_total, meter, formula, span))
-        if not result.count:
+        session.print(
+            result, output.show(partial(queries_output.show_total, meter, formula, span), lambda tables: tables.total)
+        )
+        if not result.count and output.is_text:
             _show_similar_customers(session, meter, customer, known)
 
 
@@ -66,15 +67,17 @@ def totals(
     dimensions: DimensionOptions,
     group_by: GroupByOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show the total of each customer in a period."""
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
         results = session.metering.totals(
             meter, span.start, span.end, as_of=known, where=dimensions.parse(), group_by=group_by or ()
         )
-        session.print(results, partial(queries_output.show_totals, meter, span))
+        session.print(
+            results, output.show(partial(queries_output.show_totals, meter, span), lambda tables: tables.totals)
+        )
 
 
 @with_option_groups
@@ -88,13 +91,13 @@ def summaries(
     dimensions: DimensionOptions,
     group_by: GroupByOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show totals by minute, hour, day, month or year.
 
     As text, each total has a bar.
     """
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
         results = session.metering.summaries(
             meter,
@@ -107,8 +110,13 @@ def summaries(
             where=dimensions.parse(),
             group_by=group_by or (),
         )
-        session.print(results, partial(queries_output.show_summaries, meter, customer, window, span))
-        if not results:
+        session.print(
+            results,
+            output.show(
+                partial(queries_output.show_summaries, meter, customer, window, span), lambda tables: tables.totals
+            ),
+        )
+        if not results and output.is_text:
             _show_similar_customers(session, meter, customer, known)
 
 
@@ -123,10 +131,10 @@ def events(
     limit: LimitOption = 50,
     starting_after: StartingAfterOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """List the meter events of a period, page by page."""
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
         results = session.metering.events(
             meter,
@@ -138,14 +146,19 @@ def events(
             starting_after=starting_after,
             where=dimensions.parse(),
         )
-        session.print(results, partial(queries_output.show_events, meter, customer, limit, span))
+        session.print(
+            results,
+            output.show(
+                partial(queries_output.show_events, meter, customer, limit, span), lambda tables: tables.events
+            ),
+        )
 
 
 def _show_similar_customers(
     session: Session, event_name: str, customer: str | None, as_of: "datetime | int | None"
 ) -> None:
-    """Print that a customer has no usage at all, with similar names of customers that have. Not part of the JSON."""
-    if customer is None or session.as_json:
+    """Print that a customer has no usage at all, with similar names of customers that have."""
+    if customer is None:
         return
     customers = _customers(session, event_name, as_of)
     if customer not in customers:

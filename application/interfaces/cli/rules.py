@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..formatting import format_effective_from, format_number, format_rules
-from .option_groups import with_option_groups
+from .option_groups import TableOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     ByOption,
     DifferenceLimitOption,
     DigestOption,
     EffectiveFromOption,
-    JsonOption,
     LedgerOption,
     MeterArgument,
     TimezoneOption,
@@ -76,6 +75,7 @@ class RuleChange:
 @with_option_groups
 def change(
     meter: MeterArgument,
+    *,
     new_rules: ChangedRulesOptions,
     effective_from: EffectiveFromOption = None,
     reason: ReasonOption = None,
@@ -85,7 +85,7 @@ def change(
     limit: DifferenceLimitOption = 10,
     yes: YesOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Show what other rules would change, and change the rules with --yes.
 
@@ -98,7 +98,7 @@ def change(
         raise typer.BadParameter("--yes needs a --reason, which the ledger stores.")
     if digest is not None and not yes:
         raise typer.BadParameter("--digest needs --yes: it is the digest of the difference that you approve.")
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         candidate = _build_candidate(session, meter, changes, _parse_effective_from(effective_from, timezone))
         difference = _compare(session, meter, candidate, timezone, limit)
         promotion = promote_generation(session.metering, candidate.number, reason, by, digest) if yes else None
@@ -106,7 +106,7 @@ def change(
             meter, candidate.rules[meter], candidate.effective_from[meter], candidate, difference, promotion
         )
         show = session.confirm if promotion else session.print
-        show(rule_change, partial(show_change, reason, by))
+        show(rule_change, output.show(partial(show_change, reason, by), lambda tables: tables.rule_change))
 
 
 def _parse_effective_from(text: str | None, timezone: str) -> datetime | None:

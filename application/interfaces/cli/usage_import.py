@@ -53,13 +53,13 @@ from .import_runs import (
     undo_import,
 )
 from .object_imports import ImportRequest, ObjectOptions, import_objects, require_object_options
+from .option_groups import TableOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,
     AnyDigitsOption,
     BackfillOption,
     ByOption,
-    JsonOption,
     LedgerOption,
 )
 from .session import Session, interruptible, open_ledger, record_limits
@@ -71,8 +71,10 @@ if TYPE_CHECKING:
     from ...usage_import.results import ImportSummary, RejectedRow
 
 
+@with_option_groups
 def import_file(
     file: FileArgument = None,
+    *,
     event_name: EventNameOption = None,
     timestamp_column: TimestampColumnOption = "timestamp",
     timestamp_format: TimestampFormatOption = "auto",
@@ -107,7 +109,7 @@ def import_file(
     backfill: BackfillOption = False,
     any_digits: AnyDigitsOption = False,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Import a usage file, or the objects of an object store. Or list the imports, or undo one.
 
@@ -135,14 +137,16 @@ def import_file(
     object_options = ObjectOptions(every, retry, max_bytes, max_rows, list_imports)
     require_object_options(object_options, is_url=is_url, is_file_only=dry_run or errors is not None)
     if undo is not None:
-        undo_import(undo, UndoOptions(reason, by, yes, any_age, timezone or "UTC"), ledger, as_json)
+        undo_import(undo, UndoOptions(reason, by, yes, any_age, timezone or "UTC"), ledger, output)
     if list_imports and not is_url:
-        show_all_imports(ledger, as_json)
+        show_all_imports(ledger, output)
     if file is None:
         return
+    if output.as_csv and not dry_run:
+        raise typer.BadParameter("--csv needs --dry-run, --list or --undo: recording has no table.")
     if customer is not None and customer_column is not None:
         raise typer.BadParameter("Use --customer or --customer-column, not both.")
-    with open_ledger(ledger, as_json, lift=record_limits(backfill, any_digits)) as session:
+    with open_ledger(ledger, output.as_json, lift=record_limits(backfill, any_digits)) as session:
         from ....domain.calendar import get_timezone  # noqa: PLC0415 - loads the domain
         from ...usage_import.columns import ColumnMapping  # noqa: PLC0415
         from ...usage_import.formats import FileFormat, FileOptions  # noqa: PLC0415
@@ -174,13 +178,15 @@ def import_file(
             source,
             errors,
             by,
+            output.is_text,
         )
         if is_url:
             import_objects(session, file, request, object_options)
             return
         if dry_run:
             result = _check_import(session, request, timezone or "UTC")
-            session.print(result, partial(show_dry_run, timezone or "UTC"))
+            show = partial(show_dry_run, timezone or "UTC")
+            session.print(result, output.show(show, lambda tables: tables.dry_run))
             summary = result.summary
         else:
             summary = _run_import(session, request)
@@ -209,7 +215,7 @@ def _run_import(session: Session, request: ImportRequest) -> "ImportSummary":
         return f"Interrupted after {rows:,} rows. Run the command again to continue; nothing is counted twice."
 
     with interruptible(session, describe_state), ExitStack() as stack:
-        file = _open_file(stack, session, request)
+        file = _open_file(stack, request)
         importer = UsageImporter(session.metering, file, request.row_format, source=request.source, by=request.by)
         with progress_bar("reading") as advance_reading:
             importer.check(advance_reading)
@@ -227,7 +233,7 @@ def _check_import(session: Session, request: ImportRequest, timezone: str) -> Dr
     from ...usage_import.importer import UsageImporter  # noqa: PLC0415
 
     with ExitStack() as stack:
-        file = _open_file(stack, session, request)
+        file = _open_file(stack, request)
         dry_run = stack.enter_context(open_dry_run(session.metering, file.path, file.digest))
         importer = UsageImporter(
             session.metering,
@@ -244,7 +250,7 @@ def _check_import(session: Session, request: ImportRequest, timezone: str) -> Dr
         return DryRunResult(summary, dry_run.usage(timezone))
 
 
-def _open_file(stack: ExitStack, session: Session, request: ImportRequest) -> "UsageFile":
+def _open_file(stack: ExitStack, request: ImportRequest) -> "UsageFile":
     """Open the file, and print how it is read."""
     from ...usage_import.files import open_usage_file  # noqa: PLC0415 - loads the domain
 
@@ -253,7 +259,7 @@ def _open_file(stack: ExitStack, session: Session, request: ImportRequest) -> "U
         raise typer.BadParameter("The error file would overwrite the file to import.", param_hint="'--errors'")
     with progress_bar("reading") as advance:
         file = stack.enter_context(open_usage_file(request.path, request.options, advance))
-    if not session.as_json:
+    if request.is_shown:
         say(f"{request.path}: {format_dialect(file.dialect)}")
         sys.stdout.flush()
     return file

@@ -6,7 +6,8 @@ import typer
 
 from ..formatting import format_count, format_number
 from .checkpoints_output import show_verification as show_checkpoint_verification
-from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption, VerifyCheckpointsOption
+from .option_groups import TableOptions, with_option_groups
+from .options import DEFAULT_LEDGER, LedgerOption, PublicKeyOption, VerifyCheckpointsOption
 from .session import json_text, open_for_query
 from .tables import table
 from .terminal import format_name, projection_progress, say
@@ -26,12 +27,14 @@ _DIGEST_CHARACTERS = 12
 """The number of characters of a SHA-256 that are shown as text; the JSON has all of them."""
 
 
+@with_option_groups
 def verify(
+    *,
     checkpoints: VerifyCheckpointsOption = None,
     key: PublicKeyOption = None,
     witness: WitnessesOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    output: TableOptions,
 ) -> None:
     """Compare all totals with totals recomputed from the ledger.
 
@@ -42,24 +45,24 @@ def verify(
     if checkpoints is not None:
         from .checkpoints import verify_checkpoints  # noqa: PLC0415 - loads the domain
 
-        checkpoint_verification = verify_checkpoints(ledger, as_json, checkpoints, key, witness or ())
-        if not as_json:
+        checkpoint_verification = verify_checkpoints(ledger, output.as_json, checkpoints, key, witness or ())
+        if output.is_text or (output.as_csv and checkpoint_verification.difference is not None):
             show_checkpoint_verification(checkpoint_verification)
         if checkpoint_verification.difference is not None:  # totals of a changed ledger prove nothing
-            if as_json:
+            if output.as_json:
                 typer.echo(json_text({"checkpoints": checkpoint_verification}))
             raise typer.Exit(1)
     elif key is not None:
         raise typer.BadParameter("A key needs --checkpoints.", param_hint="'--key'")
     elif witness:
         raise typer.BadParameter("A witness needs --checkpoints.", param_hint="'--witness'")
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         with projection_progress("recomputing") as progress:
             verification = session.metering.verify(progress)
-        if checkpoint_verification is not None and as_json:
+        if checkpoint_verification is not None and output.as_json:
             typer.echo(json_text({"checkpoints": checkpoint_verification, "totals": verification}))
         else:
-            session.print(verification, show_verification)
+            session.print(verification, output.show(show_verification, lambda tables: tables.verification))
     if not verification.is_equal:
         raise typer.Exit(1)
 
