@@ -4,6 +4,7 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 """
 
 from ..domain.access_key import Scope
+from ..domain.authorship import Author
 from ..domain.billing_cycle import BillingCycle
 from ..domain.billing_run import ControlTotal
 from ..domain.bulk_cancellation import BulkCancellationStatus, CancellationSelection
@@ -125,6 +126,7 @@ from .checkpoints.verify_proof import verify_consistency, verify_inclusion
 from .checkpoints.witness import Cosignature
 from .clock import utc_now
 from .evidence.results import EvidenceKind, EvidencePack, EvidenceTotal
+from .history_results import Authorship, HistoryEntry, HistoryPage
 from .import_views import ImportRunView
 from .invoice_results import (
     InvoiceLine,
@@ -187,6 +189,8 @@ __all__ = [
     "ArchiveUnavailable",
     "ArchiveVerification",
     "AsyncMetering",
+    "Author",
+    "Authorship",
     "Backup",
     "BackupNotSupported",
     "BillingCycle",
@@ -238,6 +242,8 @@ __all__ = [
     "GenerationState",
     "GenerationView",
     "GroupAdjustment",
+    "HistoryEntry",
+    "HistoryPage",
     "IcebergRegistration",
     "ImportRunNotFound",
     "ImportRunView",

@@ -24,6 +24,7 @@ from .queries.customers import CustomerQueries
 from .queries.events import EventQueries
 from .queries.explanations import ExplanationQueries
 from .queries.freshness import FreshReadModels
+from .queries.history import HistoryQueries
 from .queries.meter_query import MeterQueryFactory
 from .queries.sql import SqlQueries
 from .queries.totals import TotalQueries
@@ -52,6 +53,7 @@ class MeteringParts:
         self._total_queries = TotalQueries(ledger, meter_queries, self._projector)
         self.sql = SqlQueries(ledger, meter_queries)
         self._event_queries = EventQueries(ledger, meter_queries)
+        self.history = HistoryQueries(ledger, meter_queries)
         self._explanations = ExplanationQueries(ledger, meter_queries)
         self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.reach_head)
         self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)

@@ -117,6 +117,10 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return the rows at the positions from `first` to `last`, inclusive, in order."""
         ...
 
+    def select_changes(self, after: int, last: int, limit: int, *, include_usage: bool) -> Sequence[Notification]:
+        """Return up to `limit` events after a position, up to `last`, in order; without recorded usage if not set."""
+        ...
+
     def select_stream_positions(self, originator_id: str) -> Sequence[int]:
         """Return the positions of a stream's events, in order."""
         ...

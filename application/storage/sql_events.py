@@ -7,6 +7,7 @@ from typing import Any
 
 from eventsourcing.persistence import Notification
 
+from ...projections.ports import USAGE_RECORDED
 from .ports import PositionedEventRow
 
 EVENT_COLUMNS = "position, originator_id, originator_version, topic, state"
@@ -50,6 +51,13 @@ class SqlEventReader(ABC):
         return self.notifications(
             f"WHERE position >= ? AND position <= coalesce(?, position) {topic_condition} ORDER BY position LIMIT ?",
             (first, stop, *topics, limit),
+        )
+
+    def select_changes(self, after: int, last: int, limit: int, *, include_usage: bool) -> Sequence[Notification]:
+        """Return up to `limit` events after a position, up to `last`, in order; without recorded usage if not set."""
+        condition = "" if include_usage else f"AND topic <> '{USAGE_RECORDED}'"
+        return self.notifications(
+            f"WHERE position > ? AND position <= ? {condition} ORDER BY position LIMIT ?", (after, last, limit)
         )
 
     def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:

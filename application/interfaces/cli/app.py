@@ -22,6 +22,7 @@ from . import (
     demo,
     evidence,
     explain,
+    history,
     invoice_lines,
     jobs,
     meters,
@@ -109,6 +110,7 @@ app.command()(queries.totals)
 app.command()(queries.summaries)
 app.command()(queries.events)
 app.command()(explain.explain)
+app.command()(history.history)
 app.command()(verify)
 app.command()(backup.backup)
 app.command()(copy.copy)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +62,8 @@ class Doors(NamedTuple):
         return self.tallybook.write("rows.csv", f"{header}\ncalls,{START:%Y-%m-%dT%H:%M:%SZ},row-1,acme,2\n")
 
 
-class Command(NamedTuple):
+@dataclass(frozen=True)
+class Command:
     """A command: the topics of its events, and how each door runs it; None if the door doesn't have it."""
 
     topics: str
@@ -71,7 +73,7 @@ class Command(NamedTuple):
 
 
 BY = ("--by", FORGED)
-COMMANDS = {
+COMMANDS: dict[str, Command] = {
     "configure": Command(
         "Configured",
         lambda doors: doors.metering.meters.configure("calls", by=FORGED),
@@ -238,8 +240,8 @@ def run_all(doors: Doors, run: Callable[[Command], bool]) -> Iterator[tuple[str,
             doors.record("late")
         head = doors.metering.catch_up()
         if not run(command):
-            prepare = command.library or (lambda doors: doors.metering.imports.start("f", "0" * 64))
-            prepare(doors)
+            if command.library is not None:
+                command.library(doors)
             continue
         events = list(stored_since(doors.metering, head))
         assert " ".join(sorted({topic for topic, _ in events})) == command.topics, name

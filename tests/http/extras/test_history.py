@@ -1,0 +1,42 @@
+"""The history of a ledger over HTTP."""
+
+from tallybook.application.system_user import system_user
+
+from ...notation import Ledger
+from .api_client import ApiClient, Json
+
+HISTORY = "/v1/billing/history"
+
+
+def test_each_event_has_its_author_reason_and_effect(ledger: Ledger, api: ApiClient) -> None:
+    """Those of a meter, by pages, with what its rules were before and after."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5  id=a
+    """)
+    api.post(f"{api.meter_path('calls')}/rules", default_aggregation={"formula": "max"}, reason="why", by="finance")
+    meter = api.meter_path("calls").rpartition("/")[2]
+    configured, changed = api.list_all(HISTORY, meter=meter, limit=1)
+    by_the_library: Json = {
+        "by": None, "via": "library", "system_user": system_user(), "request_id": None, "import_run": None,
+        "on_behalf_of": None,
+    }  # fmt: skip
+    assert (configured["event"], configured["author"]) == ("Configured", by_the_library)
+    assert (changed["reason"], changed["changed"]) == ("why", {"formula": {"before": "sum", "after": "max"}})
+    assert (changed["author"]["by"], changed["author"]["via"]) == (api.author(), "http")
+    assert changed["author"]["on_behalf_of"] == "finance"
+    assert api.get(HISTORY, by="finance")["data"] == [changed]
+    assert api.get(HISTORY, by=api.author(), recorded_start_time=changed["created"])["data"] == [changed]
+    assert [entry["event"] for entry in api.get(HISTORY, identifier="a")["data"]] == ["UsageRecorded"]
+    key = next(entry for entry in api.list_all(HISTORY) if entry["event"] == "AccessKeyCreated")
+    assert set(key["details"]) == {"name", "scopes", "livemode"}
+
+
+def test_errors_name_the_parameter(ledger: Ledger, api: ApiClient) -> None:
+    """Unknown things, cursors, and combinations without a meaning."""
+    ledger.given("meter  calls  sum")
+    assert api.error("GET", HISTORY, meter="mtr_x") == (400, "resource_missing", "meter")
+    assert api.error("GET", HISTORY, identifier="x") == (400, "resource_missing", "identifier")
+    assert api.error("GET", HISTORY, access_key="x") == (400, "resource_missing", "access_key")
+    assert api.error("GET", HISTORY, starting_after="x")[::2] == (400, "starting_after")
+    assert api.error("GET", HISTORY, customer="acme")[:2] == (400, "parameter_invalid")
