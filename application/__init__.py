@@ -79,6 +79,8 @@ from ..domain.errors import (
     RulesConflict,
     SettlementExists,
     TallybookError,
+    TaskInProgress,
+    TaskNotFound,
     TimestampInFuture,
     TimestampTooFarInPast,
     TooManyCombinations,
@@ -138,6 +140,8 @@ from .invoice_results import (
 )
 from .jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job, projection_job
 from .jobs.job import Job, JobRun
+from .jobs.running_task import TaskRun
+from .jobs.tasks import TaskStatus, TaskView
 from .jobs.views import JobFailure, JobStatus, JobView
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering
@@ -357,6 +361,11 @@ __all__ = [
     "SqlDocument",
     "TableVerification",
     "TallybookError",
+    "TaskInProgress",
+    "TaskNotFound",
+    "TaskRun",
+    "TaskStatus",
+    "TaskView",
     "TimestampInFuture",
     "TimestampTooFarInPast",
     "TooManyCombinations",

@@ -79,7 +79,11 @@ class Metering(MeteringParts):
         return metering
 
     def close(self) -> None:
-        """Close the ledger. Calls in progress on other threads finish first; new ones raise LedgerUnavailable."""
+        """Close the ledger. Calls in progress on other threads finish first; new ones raise LedgerUnavailable.
+
+        Tasks that run in this process are interrupted.
+        """
+        self.tasks.close()
         self._read_models.close()
         self._ledger.close()
 

@@ -18,6 +18,7 @@ from .commands.rules import GenerationPromoter, RuleCommands
 from .commands.usage import UsageCommands
 from .evidence.service import EvidenceService
 from .jobs.service import JobService
+from .jobs.tasks import TaskService
 from .ledger.ledger import Ledger
 from .queries.comparison import GenerationComparison
 from .queries.customers import CustomerQueries
@@ -72,3 +73,4 @@ class MeteringParts:
         self.archive = ArchiveService(ledger)
         self.jobs = JobService(ledger)
         self.evidence = EvidenceService(ledger, meter_queries, self._explanations, self.periods)
+        self.tasks = TaskService(ledger, self._verifier, self.generations, self.periods)

@@ -77,6 +77,7 @@ from .checkpoints import (
 )
 from .jobs import JobNotFound
 from .usage_import import InvalidUsageSource, UsageSourceUnavailable
+from .jobs import JobNotFound, TaskInProgress, TaskNotFound
 from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
 # isort: on
 
@@ -148,6 +149,8 @@ __all__ = [
     "RulesConflict",
     "SettlementExists",
     "TallybookError",
+    "TaskInProgress",
+    "TaskNotFound",
     "TimestampInFuture",
     "TimestampTooFarInPast",
     "TooManyCombinations",

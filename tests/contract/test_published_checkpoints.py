@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tallybook.application import (
     CheckpointDestinationUnavailable,
+    CheckpointInProgress,
     CheckpointMismatch,
     InvalidSigningKey,
     MeterEventNotFound,
@@ -89,6 +90,16 @@ def test_a_checkpoint_of_what_is_new(metering: Metering, key: Path, tmp_path: Pa
     assert metering.checkpoints.verify_published(key, [file]).checkpointed_events == 4
     with pytest.raises(MeterEventNotFound):
         metering.checkpoints.prove("z")
+
+
+def test_one_process_publishes_at_a_time(metering: Metering, key: Path) -> None:
+    """Another one is told to retry later."""
+    configure(metering)
+    with metering.key_value_store().try_lock("publishing a checkpoint") as is_locked:
+        assert is_locked
+        with pytest.raises(CheckpointInProgress):
+            metering.checkpoints.publish(key)
+    assert metering.checkpoints.publish(key).new_events == 1
 
 
 def test_another_key_is_rejected(metering: Metering, key: Path, tmp_path: Path) -> None:

@@ -290,6 +290,10 @@ ERRORS: list[tuple[str, str | None, Call]] = [
     ("parameter_invalid", "limit", events_call(limit=True)),
     ("parameter_invalid", "limit", events_call(limit="10")),
     ("invalid_identifier", "starting_after", events_call(starting_after="unknown")),
+    # jobs and tasks
+    ("job_not_found", "name", lambda metering: metering.jobs.get("nothing")),
+    ("parameter_invalid", "name", lambda metering: metering.jobs.get("No name")),
+    ("task_not_found", "id", lambda metering: metering.tasks.get("nothing")),
     # access keys
     ("access_key_not_found", "id", lambda metering: metering.access_keys.revoke("0" * 16)),
     ("access_key_not_found", "id", lambda metering: metering.access_keys.revoke("nothing")),
@@ -429,12 +433,14 @@ def test_every_error_class_is_in_a_table_here() -> None:
     """A new error class needs a row above, unless it is a category.
 
     Only the command line raises InvalidImportFile, only a database raises DatabasePermissionDenied, only a ledger in
-    PostgreSQL raises BackupNotSupported, ArchiveInUse needs another export, see tests/archive/test_export.py, and
-    BillingRunInProgress a run that was interrupted, see tests/contract/test_billing_runs.py.
+    PostgreSQL raises BackupNotSupported, ArchiveInUse needs another export, see tests/archive/test_export.py,
+    BillingRunInProgress a run that was interrupted, see tests/contract/test_billing_runs.py, TaskInProgress a second
+    task, see tests/contract/test_tasks.py, CheckpointInProgress a second process, and CheckpointDestinationUnavailable
+    a server, see tests/contract/test_published_checkpoints.py.
     """
     raised_in_other_tests = {
-        "archive_in_use", "backup_not_supported", "billing_run_in_progress", "database_permission_denied",
-        "invalid_import_file",
+        "archive_in_use", "backup_not_supported", "billing_run_in_progress", "checkpoint_destination_unavailable",
+        "checkpoint_in_progress", "database_permission_denied", "invalid_import_file", "task_in_progress",
     }  # fmt: skip
     covered_codes = {code for code, _, _ in ERRORS} | {code for code, _, _ in FILE_ERRORS}
     assert covered_codes | raised_in_other_tests == {

@@ -23,6 +23,8 @@ CURRENT_ONLY = {
     "retrieve_checkpoint_proof": "a proof is by the last checkpoint",
     "list_jobs": "jobs are no part of the ledger",
     "retrieve_job": "jobs are no part of the ledger",
+    "list_tasks": "tasks are no part of the ledger",
+    "retrieve_task": "tasks are no part of the ledger",
     "list_webhook_endpoints": "endpoints are no part of the ledger",
     "retrieve_webhook_endpoint": "endpoints are no part of the ledger",
 }
