@@ -4,10 +4,14 @@ Invariant: a revoked key never becomes valid again, and its first revocation is 
 """
 
 import hmac
+import operator
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from .aggregate import Aggregate
+from .errors import InvalidParameter
 
 STREAM_PREFIX = "key/"
 
@@ -28,7 +32,10 @@ class AccessKey(Aggregate):
     """A key to the ledger. The ledger stores a salted hash of its secret, never the secret."""
 
     class AccessKeyCreated(Aggregate.Created):
-        """The key was created. `hash` is the HMAC of the secret keyed with `salt`, both in hexadecimal."""
+        """The key was created. `hash` is the HMAC of the secret keyed with `salt`, both in hexadecimal.
+
+        If there are `customers`, it permits to read their data only.
+        """
 
         name: str
         scopes: tuple[Scope, ...]
@@ -36,6 +43,7 @@ class AccessKey(Aggregate):
         salt: str
         hash: str
         by: str | None
+        customers: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
 
     class AccessKeyRevoked(Aggregate.Event):
         """The key was revoked."""
@@ -57,8 +65,10 @@ class AccessKey(Aggregate):
         salt: str,
         hash: str,  # noqa: A002 - as it is stored
         by: str | None,
+        customers: tuple[str, ...] = (),
     ) -> None:
         self.name = name
+        self.customers = customers
         self.scopes = scopes
         self.livemode = livemode
         self.salt = salt
@@ -86,12 +96,21 @@ class AccessKey(Aggregate):
     @classmethod
     def create(
         cls, key_id: str, secret: str, *, salt: str, name: str, scopes: tuple[Scope, ...], livemode: bool,
-        by: str | None, at: datetime,
+        by: str | None, at: datetime, customers: tuple[str, ...] = (),
     ) -> "AccessKey":  # fmt: skip
-        """Create a key. `salt` is 32 random bytes in hexadecimal; the secret itself is not stored."""
+        """Create a key. `salt` is 32 random bytes in hexadecimal; the secret itself is not stored.
+
+        A key that is limited to `customers` may only read. Raises InvalidParameter.
+        """
+        if customers and scopes != (Scope.READ,):
+            raise InvalidParameter(
+                "A key that is limited to customers may only have the scope read: whoever records, or is an admin, "
+                "changes what others see.",
+                field="customers",
+            )
         return cls._create(
             cls.AccessKeyCreated, id=cls.stream_id(key_id), timestamp=at, name=name, scopes=scopes, livemode=livemode,
-            salt=salt, hash=hash_secret(salt, secret), by=by,
+            salt=salt, hash=hash_secret(salt, secret), by=by, customers=customers,
         )  # fmt: skip
 
     def verify_secret(self, secret: str) -> bool:

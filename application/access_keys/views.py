@@ -9,7 +9,10 @@ from .key_format import key_hint
 
 @dataclass(frozen=True, slots=True)
 class AccessKeyView:
-    """An access key as it is now, without its secret. Times are in UTC."""
+    """An access key as it is now, without its secret. Times are in UTC.
+
+    If it has `customers`, it may only read their data.
+    """
 
     id: str
     name: str
@@ -20,6 +23,7 @@ class AccessKeyView:
     revoked_at: datetime | None
     revoked_by: str | None
     reason: str | None
+    customers: tuple[str, ...] = ()
 
     @property
     def hint(self) -> str:
@@ -43,6 +47,7 @@ class AccessKeyView:
             key.revoked_at,
             key.revoked_by,
             key.reason,
+            key.customers,
         )
 
 

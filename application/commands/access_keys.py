@@ -17,6 +17,9 @@ from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..validation import optional_note, require_bool, require_choice, require_text, require_texts
 
+MAX_CUSTOMERS, MAX_CUSTOMER_LENGTH = 100, 5_000
+"""Of one key. The length is that of a value of a payload."""
+
 
 class AccessKeyCommands:
     """The access keys of a ledger: `metering.access_keys`."""
@@ -29,21 +32,30 @@ class AccessKeyCommands:
         self._authenticator = authenticator or Authenticator(ledger)
 
     def create(
-        self, scopes: Iterable[str], name: str = "", *, livemode: bool = True, by: str | None = None
+        self,
+        scopes: Iterable[str],
+        name: str = "",
+        *,
+        livemode: bool = True,
+        by: str | None = None,
+        customers: Iterable[str] = (),
     ) -> NewAccessKey:
         """Create an access key. The returned `key` is shown this one time and not stored.
 
         `scopes` are some of record, read and admin; admin includes the others. `name` is a label of at most 250
-        characters. The ledger stores a keyed hash of the key, the requester and the time.
+        characters. With `customers`, a key with the scope read may only read the totals, summaries, meter events and
+        explanations of these customers, so that it may be given to them. The ledger stores a keyed hash of the key, the
+        requester and the time.
         """
         key_scopes = _parse_scopes(scopes)
         name = "" if plain_text(name) == "" else require_text(name, "name", 250)
+        limited_to = require_texts(customers, "customers", MAX_CUSTOMER_LENGTH, MAX_CUSTOMERS)
         is_live, by = require_bool(livemode, "livemode"), optional_note(by, "by")
         while True:
             generated = generate_key(key_scopes, livemode=is_live)
             key = AccessKey.create(
                 generated.key_id, generated.secret, salt=secrets.token_hex(SALT_BYTES), name=name, scopes=key_scopes,
-                livemode=is_live, by=by, at=ensure_utc(self._clock(), "clock"),
+                livemode=is_live, by=by, at=ensure_utc(self._clock(), "clock"), customers=limited_to,
             )  # fmt: skip
             try:
                 self._ledger.append(key.collect_events())

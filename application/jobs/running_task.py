@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -58,7 +59,10 @@ class RunningTask:
         self._locked: bool | None = None
         self._has_started = threading.Event()
         self._start_error: TallybookError | None = None
-        self._thread = threading.Thread(target=self._hold_lock, name=f"tallybook-task-{state.kind}", daemon=True)
+        context = copy_context()  # that of the caller, such as who acts
+        self._thread = threading.Thread(
+            target=context.run, args=(self._hold_lock,), name=f"tallybook-task-{state.kind}", daemon=True
+        )
 
     def start(self) -> bool:
         """Start the task. Return False if another process runs a task of this kind. Raises LedgerUnavailable."""

@@ -77,7 +77,7 @@ from .checkpoints import (
 )
 from .jobs import JobNotFound
 from .usage_import import InvalidUsageSource, UsageSourceUnavailable
-from .jobs import JobNotFound, TaskInProgress, TaskNotFound
+from .jobs import TaskInProgress, TaskNotFound
 from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
 # isort: on
 

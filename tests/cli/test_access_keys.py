@@ -1,5 +1,6 @@
 """The commands for access keys."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ def test_creating_a_key_creates_a_ledger_and_prints_the_key(tallybook: CommandLi
         "scopes": ["admin"],
         "livemode": False,
         "created_by": system_user(),
+        "customers": [],
     }
 
 
@@ -93,3 +95,16 @@ def test_access_key_errors(tallybook: CommandLine) -> None:
     secret_key = tallybook.run_json("key", "create")["key"]
     assert tallybook.run_error("key", "revoke", secret_key) == ("access_key_not_found", "id")
     assert secret_key not in tallybook.run("key", "revoke", secret_key, status=1).stderr
+
+
+def test_a_key_limited_to_customers(tallybook: CommandLine) -> None:
+    """It may read, and nothing else."""
+    shown = tallybook.run("key", "create", "--customer", "acme", "--customer", "Zoë & Søn").stdout
+    assert re.search(r"^ *customers +acme, Zoë & Søn$", shown, re.MULTILINE)
+    (key,) = tallybook.run_json("key", "list")
+    assert (key["scopes"], key["customers"]) == (["read"], ["acme", "Zoë & Søn"])
+    assert "read of acme, Zoë & Søn" in tallybook.run("key", "list").stdout
+    assert tallybook.run_error("key", "create", "--customer", "acme", "--scope", "admin") == (
+        "parameter_invalid",
+        "customers",
+    )

@@ -237,6 +237,23 @@ def _access_key() -> list[Aggregate.Event]:
     return [event for event in key.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _limited_access_key() -> Aggregate.Event:
+    key = AccessKey.create(
+        "6f1c0a9be2d4783f",
+        "Jx5c_9kV1qA-T0mZrB7uYdN3wLhE8sPfG2iKoXvCtQ4",
+        salt="00112233445566778899aabbccddeeff" * 2,
+        name="Zoë's page",
+        scopes=(Scope.READ,),
+        livemode=True,
+        by=None,
+        at=RECORDED_AT + timedelta(hours=7),
+        customers=("Zoë & Søn", "acme"),
+    )
+    (event,) = key.collect_events()
+    assert isinstance(event, Aggregate.Event)
+    return event
+
+
 def _bulk_cancellation() -> list[Aggregate.Event]:
     selection = CancellationSelection(
         customer="Zoë & Søn",
@@ -350,5 +367,6 @@ VARIANTS: Mapping[str, Aggregate.Event] = {
     "not-last": _bulk_cancellation()[1],
     "late": _accepted_late()[0],
     "cancelled-late": _accepted_late()[1],
+    "customers": _limited_access_key(),
 }
 """Examples with fields that were added later and are left out without a value, by the variant that they show."""

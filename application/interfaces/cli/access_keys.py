@@ -29,6 +29,14 @@ ScopesOption = Annotated[
     ),
 ]
 NameOption = Annotated[str, typer.Option(metavar="TEXT", help="A name for the key.", show_default=False)]
+CustomersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--customer",
+        metavar="CUSTOMER",
+        help="Limit the key to reading this customer's totals, events and explanations. Repeatable.",
+    ),
+]
 TestOption = Annotated[bool, typer.Option("--test", help="Create a test mode key, with the prefix rk_test or sk_test.")]
 KeyIdArgument = Annotated[
     str, typer.Argument(metavar="ID", help="The id of the key, as 'key list' shows it.", show_default=False)
@@ -48,13 +56,22 @@ class CreatedKey:
     livemode: bool
     created_at: "datetime"
     created_by: str | None
+    customers: tuple[str, ...]
 
     @classmethod
     def from_new_key(cls, created: "NewAccessKey") -> "CreatedKey":
         """Return the flat form of a new key."""
         view = created.view
         return cls(
-            created.key, view.id, view.hint, view.name, view.scopes, view.livemode, view.created_at, view.created_by
+            created.key,
+            view.id,
+            view.hint,
+            view.name,
+            view.scopes,
+            view.livemode,
+            view.created_at,
+            view.created_by,
+            view.customers,
         )
 
 
@@ -63,6 +80,7 @@ def create(
     scopes: ScopesOption = None,
     name: NameOption = "",
     test: TestOption = False,
+    customers: CustomersOption = None,
     by: ByOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
@@ -72,7 +90,10 @@ def create(
     Creates the ledger if it does not exist. The ledger stores only a hash of the key, with the requester and the time.
     """
     with open_ledger(ledger, as_json, create=True) as session:
-        created = session.metering.access_keys.create(scopes or ("record", "read"), name, livemode=not test, by=by)
+        default_scopes = ("read",) if customers else ("record", "read")
+        created = session.metering.access_keys.create(
+            scopes or default_scopes, name, livemode=not test, by=by, customers=customers or ()
+        )
         session.confirm(CreatedKey.from_new_key(created), show_created)
 
 
@@ -109,6 +130,7 @@ def show_created(created: CreatedKey) -> None:
         "id": created.id,
         "name": created.name or "none",
         "scopes": ", ".join(created.scopes),
+        **({"customers": ", ".join(created.customers)} if created.customers else {}),
         "mode": _format_mode(livemode=created.livemode),
         "created": format_time(created.created_at) + format_requester(None, created.created_by),
     }
@@ -121,7 +143,7 @@ def show_keys(keys: Sequence["AccessKeyView"]) -> None:
         say("No access keys yet. Create one with 'tallybook key create'.")
         return
     rows = [
-        (key.id, key.name, ", ".join(key.scopes), _format_mode(livemode=key.livemode),
+        (key.id, key.name, ", ".join(key.scopes) + _format_customers(key), _format_mode(livemode=key.livemode),
          format_time(key.created_at.replace(microsecond=0)) + format_requester(None, key.created_by),
          _format_status(key))
         for key in keys
@@ -133,6 +155,10 @@ def show_revoked(key: "AccessKeyView") -> None:
     """Print when a key was revoked, by whom and why."""
     assert key.revoked_at is not None
     say(f"revoked: {key.hint} at {format_time(key.revoked_at)}{format_requester(key.reason, key.revoked_by)}")
+
+
+def _format_customers(key: "AccessKeyView") -> str:
+    return f" of {', '.join(key.customers)}" if key.customers else ""
 
 
 def _format_mode(*, livemode: bool) -> str:

@@ -48,8 +48,11 @@ class Authenticator:
     def __init__(self, metering: Metering) -> None:
         self._metering = metering
 
-    def authenticate(self, credentials: str, scope: Scope) -> AccessKeyView:
-        """Return the access key of `credentials`. Raises ApiError: 401 if it is not valid, 403 without the scope."""
+    def authenticate(self, credentials: str, scope: Scope, *, admits_limited: bool = False) -> AccessKeyView:
+        """Return the access key of `credentials`. Raises ApiError: 401 if it is not valid, 403 without the scope.
+
+        A key that is limited to customers gets 403 unless `admits_limited`: then the caller limits what it reads.
+        """
         if not credentials:
             raise unauthorized(
                 "You did not provide an API key. Provide it in the Authorization header, using Bearer auth (e.g. "
@@ -59,7 +62,7 @@ class Authenticator:
             access_key = self._metering.access_keys.authenticate(credentials)
         except InvalidAccessKey as error:
             raise unauthorized(error.message, error.code) from None
-        return require_scope(access_key, scope)
+        return require_scope(access_key if admits_limited else _require_unlimited(access_key), scope)
 
     def reauthenticate(self, key_id: str) -> AccessKeyView:
         """Return the access key with an id. Raises ApiError if it has been revoked."""
@@ -76,6 +79,18 @@ def require_scope(access_key: AccessKeyView, scope: Scope) -> AccessKeyView:
             403,
             f"The provided key '{access_key.hint}' does not have the required permissions for this endpoint: it needs "
             f"the scope '{scope}'.",
+            code="more_permissions_required",
+        )
+    return access_key
+
+
+def _require_unlimited(access_key: AccessKeyView) -> AccessKeyView:
+    """Return the key if it is not limited to customers. Raises ApiError."""
+    if access_key.customers:
+        raise ApiError(
+            403,
+            f"The provided key '{access_key.hint}' is limited to some customers: it may read their summaries, totals, "
+            "meter events and explanations, and nothing else.",
             code="more_permissions_required",
         )
     return access_key

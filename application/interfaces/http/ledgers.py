@@ -95,6 +95,10 @@ class RequestContext(Generic[Params]):
         """The author of everything that the request causes: its access key, by this request."""
         return Author(self.access_key.hint, self.request_id)
 
+    def may_read(self, customer: str | None) -> bool:
+        """Return whether the access key may read the data of a customer; None is all customers together."""
+        return not self.access_key.customers or customer in self.access_key.customers
+
 
 @contextmanager
 def exclusive_job(ledger: ServedLedger) -> Generator[None]:
@@ -178,12 +182,14 @@ class LedgerRegistry:
                 )
             return self._ledgers[livemode]
 
-    def authenticate(self, authorization: str, scope: Scope) -> Principal:
+    def authenticate(self, authorization: str, scope: Scope, *, admits_limited: bool = False) -> Principal:
         """Return the ledger and the access key of an Authorization header.
 
-        Raises ApiError: 401 if no valid key is sent, 403 if the key does not have the scope.
+        Raises ApiError: 401 if no valid key is sent, 403 if the key does not have the scope, or if it is limited to
+        customers, unless `admits_limited`.
         """
-        access_key = self.authenticator.authenticate(parse_credentials(authorization), scope)
+        credentials = parse_credentials(authorization)
+        access_key = self.authenticator.authenticate(credentials, scope, admits_limited=admits_limited)
         return Principal(self.for_mode(livemode=access_key.livemode), access_key)
 
     def for_credentials(self, credentials: str) -> ServedLedger:

@@ -15,6 +15,7 @@ from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
 from .authentication import parse_credentials
 from .call_scheduler import CallLimits, CallScheduler
+from .customer_access import admits_limited_keys, run_operation
 from .errors import INTERNAL_ERROR_MESSAGE, ApiError, invalid_parameter, rate_limited, to_api_error
 from .group_commit import GroupCommitter, PendingRequest, RecordRequest
 from .idempotency import IdempotencyKey, check_key, request_fingerprint
@@ -163,14 +164,17 @@ class RequestHandler:
 
     def _key_id(self, operation: Operation, authorization: str) -> str:
         if not operation.is_recording:
-            return self.ledgers.authenticate(authorization, operation.scope).access_key.id
+            return self._authenticate(operation, authorization).access_key.id
         credentials = parse_credentials(authorization)
         ledger = self.ledgers.for_credentials(credentials)
         return ledger.authenticate_recorder(credentials, by_session=operation.by_session).id
 
+    def _authenticate(self, operation: Operation, authorization: str) -> Principal:
+        return self.ledgers.authenticate(authorization, operation.scope, admits_limited=admits_limited_keys(operation))
+
     async def _run_in_thread(self, operation: Operation, request: ApiRequest) -> ApiResponse:
         """Run an operation in a thread, when it is the turn of its access key."""
-        principal = await self.run_short_call(self.ledgers.authenticate, request.authorization, operation.scope)
+        principal = await self.run_short_call(self._authenticate, operation, request.authorization)
         key_id = request.trace.key_id = principal.access_key.id
         work = partial(self._execute, principal, operation, request)
         return await self.run_call(key_id, work, is_query=operation.is_query, is_large=operation.is_large)
@@ -185,7 +189,7 @@ class RequestHandler:
             context.is_retry = is_retry
             try:
                 with acting_as(context.author):
-                    return success(operation.run(context))
+                    return success(run_operation(operation, context))
             except TallybookError as error:
                 raise self._to_api_error(error, request) from error
 

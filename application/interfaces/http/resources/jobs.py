@@ -6,7 +6,7 @@ import msgspec
 
 from .....domain.errors import InvalidParameter, JobNotFound
 from ....jobs.views import JobView
-from ..api_types import ListObject, ListParameters, Parameters, Reason, optional_unix
+from ..api_types import ListObject, ListParameters, Parameters, optional_unix
 from ..errors import missing_object
 from ..ledgers import RequestContext
 from ..operations import OperationRegistry
@@ -53,12 +53,6 @@ class ListJobs(ListParameters, kw_only=True):
     """A list of jobs."""
 
 
-class PauseJob(Parameters, kw_only=True):
-    """Who pauses the job; the access key by default."""
-
-    by: Reason | None = None
-
-
 @operations.get(URL)
 def list_jobs(context: RequestContext[ListJobs]) -> ListObject[JobObject]:
     """List the jobs by name, with their last run and the next one."""
@@ -76,9 +70,9 @@ def retrieve_job(context: RequestContext[Parameters]) -> JobObject:
 
 
 @operations.post(URL + "/{id}/pause")
-def pause_job(context: RequestContext[PauseJob]) -> JobObject:
+def pause_job(context: RequestContext[Parameters]) -> JobObject:
     """Pause a job in all processes. A run in progress is stopped within seconds. Pausing again changes nothing."""
-    job = context.ledger.metering.jobs.pause(_find(context).name, by=context.params.by or context.access_key.hint)
+    job = context.ledger.metering.jobs.pause(_find(context).name, by=context.access_key.hint)
     return _to_object(job, context.ledger.livemode)
 
 
@@ -88,7 +82,7 @@ def resume_job(context: RequestContext[Parameters]) -> JobObject:
     return _to_object(context.ledger.metering.jobs.resume(_find(context).name), context.ledger.livemode)
 
 
-def _find(context: RequestContext[Parameters] | RequestContext[PauseJob]) -> JobView:
+def _find(context: RequestContext[Parameters]) -> JobView:
     object_id = context.path_parameters["id"]
     try:
         return context.ledger.metering.jobs.get(object_id)

@@ -13,7 +13,6 @@ from ..api_types import (
     ListParameters,
     Name,
     Parameters,
-    Reason,
     UnixTime,
     from_unix,
     optional_unix,
@@ -63,7 +62,6 @@ class ListTasks(ListParameters, kw_only=True):
 class StartTask(Parameters, kw_only=True):
     """What to start. `start_time`, `end_time`, `meters` and `timezone` are those of a billing run."""
 
-    by: Reason | None = None
     end_time: UnixTime | None = None
     meters: Annotated[list[Id], Meta(min_length=1, max_length=1_000)] | None = None
     start_time: UnixTime | None = None
@@ -98,7 +96,7 @@ def start_task(context: RequestContext[StartTask]) -> TaskObject:
     One task of a type runs at a time on a ledger.
     """
     params, ledger = context.params, context.ledger
-    tasks, by = ledger.metering.tasks, params.by or context.access_key.hint
+    tasks, by = ledger.metering.tasks, context.access_key.hint
     if params.type == "billing_run":
         if params.start_time is None or params.end_time is None:
             name = "start_time" if params.start_time is None else "end_time"

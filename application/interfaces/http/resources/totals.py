@@ -98,9 +98,8 @@ def list_totals(context: RequestContext[ListTotals]) -> ListObject[MeterTotal]:
     params, as_of, meter_id = context.params, parse_as_of(context.params), context.path_parameters["id"]
     event_name, group_by = context.ledger.meter(meter_id, as_of).event_name, params.dimension_group_by_keys
     start, end, where = from_unix(params.start_time), from_unix(params.end_time), to_where(params.dimension_filters)
-    totals = in_groups(
-        context.ledger.metering.totals(event_name, start, end, as_of=as_of, where=where, group_by=group_by), group_by
-    )
+    all_totals = context.ledger.metering.totals(event_name, start, end, as_of=as_of, where=where, group_by=group_by)
+    totals = in_groups((total for total in all_totals if context.may_read(total.customer)), group_by)
 
     def decode_cursor(object_id: str) -> _SortKey | None:
         key = decode_compound_id(METER_TOTAL_PREFIX, object_id, TotalKey)

@@ -1,0 +1,122 @@
+"""A key that is limited to customers reads their data and nothing else, whatever the operation."""
+
+import re
+
+import pytest
+from tallybook.application import InvalidParameter, Metering
+from tallybook.application.interfaces.http.catalogue import all_operations
+from tallybook.application.interfaces.http.customer_access import RULES
+from tallybook.application.interfaces.http.object_ids import METER_EVENT_PREFIX, encode_id
+from tallybook.application.interfaces.http.operations import Operation
+
+from ...notation import Ledger
+from .api_client import ApiClient, Json, unix_time
+
+RANGE = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
+ACME_EVENT, BOLT_EVENT = (encode_id(METER_EVENT_PREFIX, identifier) for identifier in ("a1", "b1"))
+Allowed = dict[str, tuple[str, Json]]
+OWN: Allowed = {
+    "list_meters": ("/v1/billing/meters", {}),
+    "retrieve_meter": ("{meter}", {}),
+    "list_event_summaries": ("{meter}/event_summaries", {"customer": "acme", **RANGE}),
+    "list_totals": ("{meter}/totals", RANGE),
+    "retrieve_explanation": ("{meter}/explanation", {"customer": "acme", **RANGE}),
+    "list_meter_events": ("/v1/billing/meter_events", {"event_name": "calls", "customer": "acme"}),
+    "retrieve_meter_event": (f"/v1/billing/meter_events/{ACME_EVENT}", {}),
+}
+"""A request for the data of its own customer, for each operation that admits such a key."""
+OF_OTHERS: list[tuple[str, str, Json, int]] = [
+    ("list_event_summaries", "{meter}/event_summaries", {"customer": "bolt", **RANGE}, 403),
+    ("retrieve_explanation", "{meter}/explanation", {"customer": "bolt", **RANGE}, 403),
+    ("retrieve_explanation", "{meter}/explanation", RANGE, 403),
+    ("list_meter_events", "/v1/billing/meter_events", {"event_name": "calls"}, 403),
+    ("list_meter_events", "/v1/billing/meter_events", {"event_name": "calls", "customer": "bolt"}, 403),
+    ("list_meter_events", "/v1/billing/meter_events", {"event_name": "calls", "identifier": "b1"}, 403),
+    (
+        "list_meter_events",
+        "/v1/billing/meter_events",
+        {"event_name": "calls", "customer": "acme", "starting_after": BOLT_EVENT},
+        400,
+    ),
+    ("retrieve_meter_event", f"/v1/billing/meter_events/{BOLT_EVENT}", {}, 404),
+]
+
+
+@pytest.fixture
+def limited_api(api: ApiClient, ledger: Ledger, metering: Metering) -> ApiClient:
+    """A client with a key that is limited to acme, of a ledger with usage of acme and bolt."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 5  id=a1
+        10:06  bolt calls 7  id=b1
+        10:07  acme calls 1  id=a2
+    """)
+    api.keys["limited"] = metering.access_keys.create(["read"], customers=["acme"]).key
+    return api
+
+
+def send(api: ApiClient, path: str, params: Json) -> tuple[int, str]:
+    """Return the status and the text of a response to the limited key."""
+    path = path.format(meter=api.meter_path("calls")) if "{meter}" in path else path
+    response = api.send("GET", path, "limited", **params)
+    return response.status_code, response.text
+
+
+def test_every_operation_refuses_it_or_is_limited(limited_api: ApiClient) -> None:
+    """Nothing about another customer is in any response."""
+    assert set(OWN) == set(RULES)
+    for operation in all_operations():
+        if operation.name not in RULES:
+            path = re.sub(r"\{\w+\}", "1", operation.path)
+            assert limited_api.error(operation.method, path, "limited")[:2] == _expected_error(operation), (
+                operation.name
+            )
+    for name, (path, params) in OWN.items():
+        status, text = send(limited_api, path, params)
+        assert (name, status) == (name, 200)
+        assert "bolt" not in text
+        assert "acme" in text or name in {"list_meters", "retrieve_meter", "list_event_summaries"}
+    for name, path, params, expected in OF_OTHERS:
+        status, text = send(limited_api, path, params)
+        assert (name, params, status) == (name, params, expected)
+        assert '"bolt"' not in text
+
+
+def _expected_error(operation: Operation) -> tuple[int, str]:
+    """Return the status and code: a session token, not a key, is the credential of the stream."""
+    return (401, "invalid_request_error") if operation.by_session else (403, "more_permissions_required")
+
+
+def test_its_totals_are_those_of_its_customers_alone(limited_api: ApiClient) -> None:
+    """Also page by page; and metrics, which are of all customers, are refused."""
+    path = f"{limited_api.meter_path('calls')}/totals"
+    found = limited_api.send("GET", path, "limited", limit=1, **RANGE).json()
+    assert [(total["customer"], total["aggregated_value"]) for total in found["data"]] == [("acme", 6)]
+    assert not found["has_more"]
+    headers = {"Authorization": f"Bearer {limited_api.keys['limited']}"}
+    assert limited_api.runner.run(limited_api.client.get("/metrics", headers=headers)).status_code == 403
+
+
+def test_a_missing_event_and_that_of_another_customer_look_the_same(limited_api: ApiClient) -> None:
+    """So that nobody learns which identifiers exist."""
+    missing = encode_id(METER_EVENT_PREFIX, "zz")
+    for path, params in (
+        ("/v1/billing/meter_events/{}", {}),
+        ("/v1/billing/meter_events", {"event_name": "calls", "customer": "acme", "starting_after": "{}"}),
+    ):
+        answers: list[tuple[int, str]] = []
+        for event in (missing, BOLT_EVENT):
+            sent = {name: value.replace("{}", event) for name, value in params.items()}
+            response = limited_api.send("GET", path.replace("{}", event), "limited", **sent)
+            answers.append((response.status_code, response.text.replace(event, "?")))
+        assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("scopes", [["record"], ["admin"], ["read", "record"]])
+def test_it_may_only_read(metering: Metering, scopes: list[str]) -> None:
+    """Whoever records changes what others see."""
+    with pytest.raises(InvalidParameter, match="may only have the scope read") as raised:
+        metering.access_keys.create(scopes, customers=["acme"])
+    assert raised.value.field == "customers"
+    with pytest.raises(InvalidParameter):
+        metering.access_keys.create(["read"], customers=[""])
