@@ -12,7 +12,7 @@ from tallybook.application.interfaces.http.operations import Operation
 from ...notation import Ledger
 from .api_client import ApiClient, Json, unix_time
 
-RANGE = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
+RANGE: Json = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
 ACME_EVENT, BOLT_EVENT = (encode_id(METER_EVENT_PREFIX, identifier) for identifier in ("a1", "b1"))
 Allowed = dict[str, tuple[str, Json]]
 OWN: Allowed = {
@@ -106,7 +106,7 @@ def test_a_missing_event_and_that_of_another_customer_look_the_same(limited_api:
     ):
         answers: list[tuple[int, str]] = []
         for event in (missing, BOLT_EVENT):
-            sent = {name: value.replace("{}", event) for name, value in params.items()}
+            sent: Json = {name: value.replace("{}", event) for name, value in params.items()}
             response = limited_api.send("GET", path.replace("{}", event), "limited", **sent)
             answers.append((response.status_code, response.text.replace(event, "?")))
         assert answers[0] == answers[1]
