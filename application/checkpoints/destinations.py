@@ -49,11 +49,11 @@ class FileDestination:
         """Append a checkpoint, durably. Raises InvalidCheckpointFile."""
         with self._file.locked():
             checkpoints = self._file.read()
-            if not checkpoints.all or checkpoints.all[-1].checkpoint != signed.checkpoint:
+            if not checkpoints.all or checkpoints.all[-1].checkpoint.size < signed.checkpoint.size:
                 self._file.append(checkpoints, signed.note)
 
     def store_leaves(self, start: int, pages: Iterator[list[bytes]]) -> None:
-        """Store leaf hashes from `start` on, if the file has those before; else let the pages pass.
+        """Store leaf hashes from `start` on, if the file has those before.
 
         A file that is lost is written again by `CheckpointService.create`.
         """
@@ -63,8 +63,6 @@ class FileDestination:
             count = 0
         if count >= start:
             self.leaves.replace_from(start, pages)
-        for _ in pages:
-            pass
 
 
 class ObjectStoreDestination:
@@ -121,6 +119,16 @@ class ObjectStoreDestination:
         )
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Lets a redirect be an error: it would be followed by a GET request, which stores nothing."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
 class UrlDestination:
     """A URL that gets each checkpoint in a POST request. What it has can't be read again."""
 
@@ -137,7 +145,7 @@ class UrlDestination:
             self._url, str(signed.note).encode(), {"Content-Type": "text/plain; charset=utf-8"}, method="POST"
         )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310
+            with _OPENER.open(request, timeout=TIMEOUT_SECONDS):
                 pass
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise CheckpointDestinationUnavailable(

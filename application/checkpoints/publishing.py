@@ -4,11 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from ...domain.errors import (
-    CheckpointInProgress,
-    CheckpointMismatch,
-    InvalidSigningKey,
-)
+from ...domain.errors import CheckpointInProgress, CheckpointMismatch, InvalidCheckpointFile, InvalidSigningKey
 from ...domain.timestamps import ensure_utc, to_microseconds
 from ..ledger.ledger import Ledger
 from ..storage.key_value import KeyValueEntry, KeyValueStore
@@ -16,7 +12,7 @@ from .checkpoint import Checkpoint
 from .checkpoint_file import SignedCheckpoint
 from .comparison import ProgressCallback, exact_difference
 from .destinations import CheckpointDestination, FileDestination
-from .keys import PrivateKey
+from .keys import PrivateKey, PublicKey
 from .leaves import UnexpectedPosition, hash_pages
 from .merkle import Tree
 from .stored_tree import StoredTree
@@ -52,13 +48,13 @@ class StoredCheckpoints:
         """Return up to `limit` checkpoints, the last one first, or those before one of `before` events."""
         after = None if before is None else _key(before)
         entries = self._key_values.scan(KIND, after=after, limit=limit, newest_first=True)
-        return [SignedCheckpoint.parse(entry.body.decode()) for entry in entries]
+        return [_parse(entry) for entry in entries]
 
     def all(self) -> Iterator[SignedCheckpoint]:
         """Yield all checkpoints, in order."""
         after: str | None = None
         while entries := self._key_values.scan(KIND, after=after, limit=_PAGE_SIZE):
-            yield from (SignedCheckpoint.parse(entry.body.decode()) for entry in entries)
+            yield from map(_parse, entries)
             after = entries[-1].key
 
     def last(self) -> SignedCheckpoint | None:
@@ -81,11 +77,13 @@ class CheckpointPublisher:
         clock: Callable[[], datetime],
         key: PrivateKey,
         destinations: Sequence[CheckpointDestination],
+        previous_keys: Sequence[PublicKey] = (),
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._key = key
         self._destinations = destinations
+        self._accepted_keys = (key.public_key, *previous_keys)
 
     def publish(self, progress: ProgressCallback) -> PublishedCheckpoint:
         """Create a checkpoint of all events, if there are new ones, and copy it to all destinations.
@@ -143,7 +141,7 @@ class CheckpointPublisher:
             newest = self._checkpoint(tree, head, progress)
         for destination in self._destinations:
             destination.add(newest)
-        if last_stored is None or last_stored.checkpoint != newest.checkpoint:
+        if last_stored is None or last_stored.checkpoint.size < newest.checkpoint.size:
             stored.add(newest)
         return PublishedCheckpoint(newest, newest.checkpoint.size - size)
 
@@ -154,7 +152,7 @@ class CheckpointPublisher:
             file = next((place for place in self._destinations if isinstance(place, FileDestination)), None)
             if file is not None:
                 file.store_leaves(start, leaves)
-            for _ in leaves:
+            for _ in leaves:  # those that no file took
                 pass
             root = tree.root(head)
         except UnexpectedPosition as error:
@@ -164,12 +162,14 @@ class CheckpointPublisher:
         return SignedCheckpoint(checkpoint, self._key.sign(str(checkpoint)))
 
     def _require_own(self, signed: SignedCheckpoint) -> None:
-        """Raise InvalidSigningKey if a checkpoint isn't of this ledger and signed by this key."""
+        """Raise InvalidSigningKey if a checkpoint isn't of this ledger and signed by this key or a previous one."""
         public_key, checkpoint = self._key.public_key, signed.checkpoint
-        if checkpoint.origin != public_key.name or not public_key.has_signed(signed.note):
+        is_signed = any(key.has_signed(signed.note) for key in self._accepted_keys)
+        if checkpoint.origin != public_key.name or not is_signed:
             raise InvalidSigningKey(
                 f"The checkpoint of {checkpoint.size} events of {checkpoint.origin!r} isn't signed by {public_key}: it "
-                "was changed, or it was created with another key or for another ledger.",
+                "was changed, or it was created with another key or for another ledger. If it is an earlier key of "
+                "yours, name it as a previous key.",
                 field="key",
             )
 
@@ -195,6 +195,16 @@ class CheckpointPublisher:
                     )
         except UnexpectedPosition as error:
             raise mismatch(error) from error
+
+
+def _parse(entry: KeyValueEntry) -> SignedCheckpoint:
+    """Return a stored checkpoint. Raises InvalidCheckpointFile."""
+    try:
+        return SignedCheckpoint.parse(entry.body.decode())
+    except ValueError as error:
+        raise InvalidCheckpointFile(
+            f"The checkpoint of {int(entry.key)} events in the ledger is corrupted: {error}.", field="position"
+        ) from error
 
 
 def _matches(tree: StoredTree, checkpoints: Sequence[Checkpoint]) -> bool:

@@ -137,6 +137,7 @@ class CheckpointService:
         destinations: Sequence[str | Path] = (),
         *,
         name: str | None = None,
+        previous_keys: Sequence[str | Path] = (),
         progress: ProgressCallback = _no_progress,
     ) -> PublishedCheckpoint:
         """Create a signed checkpoint of all events, store it in the ledger, and copy it to each destination.
@@ -144,11 +145,13 @@ class CheckpointService:
         Only events since the last checkpoint are read. `key` is the file of the private key. A destination is the path
         of a checkpoint file, a URL of an object store such as s3://bucket/prefix, in which each checkpoint is an object
         that is never replaced, or an HTTP URL, to which it is sent by POST. The last checkpoint, in the ledger and in
-        each file and object store, must be signed by this key and match the ledger. Without new events, the last
-        checkpoint is returned, and copied where it is missing. Raises CheckpointMismatch, CheckpointInProgress,
-        CheckpointDestinationUnavailable, InvalidSigningKey, InvalidCheckpointFile or InvalidParameter.
+        each file and object store, must match the ledger and be signed by this key, or by one of `previous_keys`: public
+        keys or their files. Without new events, the last checkpoint is returned, and copied where it is missing.
+
+        Raises CheckpointMismatch, CheckpointInProgress, CheckpointDestinationUnavailable, InvalidSigningKey,
+        InvalidCheckpointFile or InvalidParameter.
         """
-        return self._publisher(key, destinations, name).publish(progress)
+        return self._publisher(key, destinations, name, previous_keys).publish(progress)
 
     def verify_published(
         self,
@@ -156,13 +159,14 @@ class CheckpointService:
         destinations: Sequence[str | Path] = (),
         *,
         name: str | None = None,
+        previous_keys: Sequence[str | Path] = (),
         progress: ProgressCallback = _no_progress,
     ) -> PublishedVerification:
         """Compare all events with all checkpoints in the ledger, and with the last one at each destination.
 
         Raises CheckpointMismatch at the first difference, and as `publish` does.
         """
-        return self._publisher(key, destinations, name).verify(progress)
+        return self._publisher(key, destinations, name, previous_keys).verify(progress)
 
     def prove(self, identifier: str) -> tuple[InclusionProof, ...]:
         """Return a proof for each stored event of a meter event, by the last checkpoint that the ledger stores.
@@ -171,11 +175,17 @@ class CheckpointService:
         """
         return prove_event(self.ledger, require_text(identifier, "identifier", 100))
 
-    def _publisher(self, key: str | Path, destinations: Sequence[str | Path], name: str | None) -> CheckpointPublisher:
+    def _publisher(
+        self,
+        key: str | Path,
+        destinations: Sequence[str | Path],
+        name: str | None,
+        previous_keys: Sequence[str | Path],
+    ) -> CheckpointPublisher:
         private_key = PrivateKey.load(require_path(key, "key"), require_name(name or DEFAULT_NAME))
-        return CheckpointPublisher(
-            self.ledger, self.clock, private_key, [resolve_destination(place) for place in destinations]
-        )
+        places = [resolve_destination(place) for place in destinations]
+        accepted = [PublicKey.load(previous) for previous in previous_keys]
+        return CheckpointPublisher(self.ledger, self.clock, private_key, places, accepted)
 
     def _verified_tree(self, checkpoints: SignedCheckpoints, head: int, progress: ProgressCallback) -> Tree:
         """Return the tree of all events up to `head` and store their hashes. Raises CheckpointMismatch."""

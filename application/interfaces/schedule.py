@@ -31,6 +31,8 @@ class CheckpointSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     key: str | None = Field(default=None, min_length=1)
     """The file of the private key, see 'tallybook checkpoint key'."""
     name: str = DEFAULT_NAME
+    previous_keys: str = ""
+    """Public keys, or their files, that signed earlier checkpoints, separated by commas."""
     destinations: str = Field(default="", repr=False)
     """Paths and URLs, separated by commas."""
     interval_seconds: float = Field(default=3_600, ge=1)
@@ -41,12 +43,21 @@ class CheckpointSettings(BaseModel, frozen=True, hide_input_in_errors=True):
     @property
     def places(self) -> list[str]:
         """Return the destinations one by one."""
-        return [place.strip() for place in self.destinations.split(",") if place.strip()]
+        return _split(self.destinations)
+
+    @property
+    def accepted_keys(self) -> list[str]:
+        """Return the previous keys one by one."""
+        return _split(self.previous_keys)
 
     @property
     def allowed_age_seconds(self) -> float:
         """Return how old the last success may be."""
         return 2 * self.interval_seconds if self.max_age_seconds is None else self.max_age_seconds
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 class ScheduleSettings(BaseModel, frozen=True):
@@ -72,7 +83,7 @@ def _checkpoint_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator
     ):
         yield make_job(
             metering.checkpoints, checkpoint.key, checkpoint.places, timedelta(seconds=interval_seconds),
-            name=checkpoint.name,
+            name=checkpoint.name, previous_keys=checkpoint.accepted_keys,
         )  # fmt: skip
 
 

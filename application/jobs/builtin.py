@@ -44,11 +44,14 @@ def checkpoint_job(
     interval: timedelta,
     *,
     name: str | None = None,
+    previous_keys: Sequence[str | Path] = (),
 ) -> Job:
     """Return the job `checkpoint`, which calls `metering.checkpoints.publish`."""
 
     def run(run: JobRun) -> JobResult:
-        published = checkpoints.publish(key, destinations, name=name, progress=run.progress)
+        published = checkpoints.publish(
+            key, destinations, name=name, previous_keys=previous_keys, progress=run.progress
+        )
         checkpoint = published.signed_checkpoint.checkpoint
         return {"events": checkpoint.size, "new_events": published.new_events, "root": to_base64(checkpoint.root)}
 
@@ -62,11 +65,14 @@ def checkpoint_verification_job(
     interval: timedelta,
     *,
     name: str | None = None,
+    previous_keys: Sequence[str | Path] = (),
 ) -> Job:
     """Return the job `checkpoint-verification`: compare the whole ledger with its checkpoints."""
 
     def run(run: JobRun) -> JobResult:
-        verification = checkpoints.verify_published(key, destinations, name=name, progress=run.progress)
+        verification = checkpoints.verify_published(
+            key, destinations, name=name, previous_keys=previous_keys, progress=run.progress
+        )
         return {"events": verification.checkpointed_events, "checkpoints": verification.checkpoints}
 
     return Job("checkpoint-verification", interval, run)

@@ -9,7 +9,9 @@ from tallybook.application import (
     CheckpointDestinationUnavailable,
     CheckpointInProgress,
     CheckpointMismatch,
+    InvalidCheckpointFile,
     InvalidSigningKey,
+    KeyValueEntry,
     MeterEventNotFound,
     Metering,
     NotCheckpointed,
@@ -149,6 +151,21 @@ TAMPERINGS = {
 }
 
 
+def test_the_key_is_changed(metering: Metering, key: Path, tmp_path: Path) -> None:
+    """The old public key is named, so that its checkpoints are accepted."""
+    configure(metering)
+    metering.checkpoints.publish(key)
+    record(metering, "a")
+    other = tmp_path / "other.pem"
+    PrivateKey.generate(other, "tallybook")
+    previous = [str(PrivateKey.load(key, "tallybook").public_key)]
+    assert metering.checkpoints.publish(other, [tmp_path / "new"], previous_keys=previous).new_events == 1
+    assert metering.checkpoints.verify_published(other, [tmp_path / "new"], previous_keys=previous).checkpoints == 3
+    metering.key_value_store().apply(upsert=[KeyValueEntry("checkpoint", f"{2:019}", 0, b"no checkpoint")])
+    with pytest.raises(InvalidCheckpointFile, match="of 2 events in the ledger is corrupted"):
+        metering.checkpoints.publish(other, previous_keys=previous)
+
+
 @pytest.mark.parametrize("tampering", TAMPERINGS)
 @pytest.mark.parametrize("covering", ["nothing", "checkpoints", "all"])
 def test_tampering_is_found(
@@ -196,6 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(self.server, _Receiver)
         self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
         self.send_response(self.server.status)
+        self.send_header("Location", "/elsewhere")
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - of the base class
@@ -210,9 +228,9 @@ def test_copies_in_an_object_store_and_at_a_url(key: Path, tmp_path: Path) -> No
         thread.start()
         places = [f"file://{tmp_path}/bucket", f"http://127.0.0.1:{receiver.server_port}/checkpoints"]
         configure(metering)
-        receiver.status = 500
-        with pytest.raises(CheckpointDestinationUnavailable, match="500"):
-            metering.checkpoints.publish(key, places)
+        for receiver.status in (302, 500):
+            with pytest.raises(CheckpointDestinationUnavailable, match=str(receiver.status)):
+                metering.checkpoints.publish(key, places)
         assert metering.checkpoints.list() == []
         receiver.status = 200
         first = metering.checkpoints.publish(key, places)
@@ -225,4 +243,4 @@ def test_copies_in_an_object_store_and_at_a_url(key: Path, tmp_path: Path) -> No
         objects = sorted((tmp_path / "bucket").glob("*.checkpoint"))
         notes = [str(published.signed_checkpoint.note) for published in (first, second)]
         assert [path.read_text() for path in objects] == notes
-        assert receiver.bodies == [notes[0], notes[0], notes[1]]
+        assert receiver.bodies == [notes[0], notes[0], notes[0], notes[1]]

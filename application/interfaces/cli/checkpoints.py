@@ -47,6 +47,12 @@ DestinationsOption = Annotated[
         help="Copy the checkpoint: to a checkpoint file, s3://bucket/prefix, or an https:// URL. Repeatable.",
     ),
 ]
+PreviousKeysOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--previous-key", metavar="KEY", help="A public key, or its file, that signed earlier checkpoints. Repeatable."
+    ),
+]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="The maximum number.")]
 PrivateKeyOption = Annotated[
     Path | None,
@@ -118,6 +124,7 @@ def publish(
     key: PublishingKeyOption,
     to: DestinationsOption = None,
     name: NameOption = None,
+    previous_keys: PreviousKeysOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,7 +138,7 @@ def publish(
         _open_service(ledger) as service,
         progress_bar("creating a checkpoint") as advance,
     ):
-        published = service.publish(key, to or (), name=name, progress=advance)
+        published = service.publish(key, to or (), name=name, previous_keys=previous_keys or (), progress=advance)
     confirm_result(published, checkpoints_output.show_published, as_json=as_json)
 
 

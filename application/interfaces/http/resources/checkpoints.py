@@ -102,7 +102,9 @@ def create_checkpoint(context: RequestContext[Parameters]) -> CheckpointObject:
         )  # fmt: skip
     settings = ledger.checkpoint_settings
     assert settings.key is not None
-    published = ledger.metering.checkpoints.publish(settings.key, settings.places, name=settings.name)
+    published = ledger.metering.checkpoints.publish(
+        settings.key, settings.places, name=settings.name, previous_keys=settings.accepted_keys
+    )
     return _to_object(published.signed_checkpoint, ledger.livemode)
 
 
