@@ -67,38 +67,74 @@ class MeterPageUsage:
 
 
 class PageUsage:
-    """One page: the usage of each meter, the meters that count the events of each event name, and high-water marks."""
+    """One page: the usage of each of its meters, and its high-water marks.
+
+    Parsers are made for the meters of the page alone: a ledger may have thousands, and most pages few events.
+    """
 
     def __init__(self, meters: Mapping[str, ProjectedMeter]) -> None:
         self.marks = PageMarks()
-        self.by_meter: dict[str, MeterPageUsage] = {}
-        self.only_parts: dict[str, tuple[PartUsage, ...] | None] = {}
-        """By event name, the part of each meter that counts its events; None if one of them has several parts."""
-        self._by_event_name: dict[str, tuple[MeterPageUsage, ...]] = {}
+        self.only_parts = _OnlyParts(self)
+        self._known_meters = meters
+        self._usage: dict[str, MeterPageUsage] = {}
+        self._counting_names: dict[str, list[str]] = {}
+        """By event name, the meters that count its events."""
+        self._counting: dict[str, tuple[MeterPageUsage, ...]] = {}
+        """By event name, the usage of these meters."""
         for meter in meters.values():
-            self.add(meter)
+            if meter.folded:
+                self._counting_names.setdefault(meter.recorded_name, []).append(meter.event_name)
 
     def add(self, meter: ProjectedMeter, *, has_meter_changes: bool = False) -> None:
         """Add a meter, which counts the events of its name or of its source; none if it isn't folded."""
-        meter_usage = self.by_meter[meter.event_name] = MeterPageUsage(meter, has_meter_changes=has_meter_changes)
+        self._usage[meter.event_name] = MeterPageUsage(meter, has_meter_changes=has_meter_changes)
         if meter.folded:
-            event_name = meter.recorded_name
-            counting = self._by_event_name[event_name] = (*self._by_event_name.get(event_name, ()), meter_usage)
-            only_parts = tuple(usage.only_part for usage in counting if usage.only_part is not None)
-            self.only_parts[event_name] = only_parts if len(only_parts) == len(counting) else None
+            self._counting_names.setdefault(meter.recorded_name, []).append(meter.event_name)
+            self._counting.pop(meter.recorded_name, None)
+            self.only_parts.pop(meter.recorded_name, None)
+
+    def find(self, event_name: str) -> MeterPageUsage | None:
+        """Return the usage of a meter; None if there is no such meter."""
+        usage = self._usage.get(event_name)
+        if usage is None and event_name in self._known_meters:
+            usage = self._usage[event_name] = MeterPageUsage(self._known_meters[event_name])
+        return usage
+
+    def counting(self, event_name: str) -> tuple[MeterPageUsage, ...]:
+        """Return the usage of the meters that count the events of an event name. Raises KeyError."""
+        counting = self._counting.get(event_name)
+        if counting is None:
+            usages = map(self.find, self._counting_names[event_name])
+            counting = self._counting[event_name] = tuple(usage for usage in usages if usage is not None)
+        return counting
 
     def parts_at(self, event_name: str, occurred_at: int) -> tuple[PartUsage, ...]:
         """Return the part of each meter that counts an event that occurred then. Raises KeyError."""
-        return tuple(meter_usage.part_at(occurred_at) for meter_usage in self._by_event_name[event_name])
+        return tuple(meter_usage.part_at(occurred_at) for meter_usage in self.counting(event_name))
 
     @property
     def changed(self) -> list[MeterPageUsage]:
         """The usage of each meter whose read model the page changes."""
-        return [meter_usage for meter_usage in self.by_meter.values() if meter_usage.has_changes]
+        return [meter_usage for meter_usage in self._usage.values() if meter_usage.has_changes]
 
     def last_meter_id(self) -> int:
         """Return the highest number of rows of a meter; 0 if there is none."""
-        return max((part.folded.meter_id for usage in self.by_meter.values() for part in usage.parts), default=0)
+        meters = [*self._known_meters.values(), *(usage.meter for usage in self._usage.values())]
+        return max((folded.meter_id for meter in meters for folded in meter.folded), default=0)
+
+
+class _OnlyParts(dict[str, tuple[PartUsage, ...] | None]):
+    """By event name, the part of each meter that counts its events; None if one of them has several parts."""
+
+    def __init__(self, page_usage: PageUsage) -> None:
+        super().__init__()
+        self._page_usage = page_usage
+
+    def __missing__(self, event_name: str) -> tuple[PartUsage, ...] | None:
+        counting = self._page_usage.counting(event_name)
+        only_parts = tuple(usage.only_part for usage in counting if usage.only_part is not None)
+        value = self[event_name] = only_parts if len(only_parts) == len(counting) else None
+        return value
 
 
 def fold_page(
@@ -175,7 +211,7 @@ def _fold_meter_change(position: int, event: DecodedEvent, page_usage: PageUsage
 
 def _fold_meter(position: int, configured: ConfiguredData, page_usage: PageUsage, pinned: PinnedRules) -> None:
     event_name, source = configured.event_name, configured.source
-    known = page_usage.by_meter.get(event_name)
+    known = page_usage.find(event_name)
     if known is not None and (known.meter.history or known.meter.source != source):
         raise ValueError(f"the meter {event_name!r} is configured already")
     rules = Rules.model_validate_json(bytes(configured.rules))
@@ -201,7 +237,9 @@ def _number_parts(parts: Iterable[RulesPart], page_usage: PageUsage) -> tuple[Fo
 
 def _fold_rules(position: int, changed: RulesChangedData, page_usage: PageUsage) -> None:
     """Add the new revision to the meter's history; its usage stays folded under the same rules."""
-    meter_usage = page_usage.by_meter[changed.event_name]
+    meter_usage = page_usage.find(changed.event_name)
+    if meter_usage is None:
+        raise KeyError(changed.event_name)
     rules = Rules.model_validate_json(bytes(changed.rules))
     start = ALWAYS if changed.effective_from is None else to_microseconds(changed.effective_from)
     revision = RulesRevision(changed.revision, rules, position, to_microseconds(changed.recorded_at), start)

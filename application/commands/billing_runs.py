@@ -77,8 +77,9 @@ class BillingRunner:
         differences: list[RunDifference] = []
         difference_count = 0
         with suppress(ConcurrentStreamUpdate):  # another process, which resumed the run too, has closed it
+            runs = billing_runs(self._ledger)
             meter_runs = [
-                MeterRun(self._ledger, run, event_name, arguments.by, self._now) for event_name in run.event_names
+                MeterRun(self._ledger, run, event_name, arguments.by, self._now, runs) for event_name in run.event_names
             ]
             for index, meter_run in enumerate(meter_runs):
                 with self._meter_queries.session() as read_models:

@@ -20,7 +20,7 @@ from ...projections.models import AsOf
 from ...projections.usage_view import CustomerUsage
 from ..billing_results import RunDifference, RunDifferenceReason
 from ..interruption import check_interruption
-from ..ledger.closings import CustomerClosings, StoredClosing, billing_runs, closings_of, read_closings
+from ..ledger.closings import CustomerClosings, StoredClosing, closings_of, read_closings
 from ..ledger.ledger import Ledger
 from ..queries.billed_ranges import decode_rules
 from ..queries.dimension_query import DimensionArguments
@@ -54,8 +54,15 @@ class MeterRun:
     """Closes the period of a run for all customers of one meter with usage in it."""
 
     def __init__(
-        self, ledger: Ledger, run: BillingRun, event_name: str, by: str | None, now: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        run: BillingRun,
+        event_name: str,
+        by: str | None,
+        now: Callable[[], datetime],
+        runs: Sequence[BillingRun],
     ) -> None:
+        """Close one meter of `run`. `runs` are all billing runs of the ledger, which are read once for all meters."""
         self.event_name = event_name
         self.differences: list[RunDifference] = []
         self.difference_count = 0
@@ -67,7 +74,7 @@ class MeterRun:
         self._usage = Totals()
         self._closed_before: set[str] = set()
         self._not_closed = self._late = 0
-        self._earlier = _earlier_run(billing_runs(ledger), run, event_name)
+        self._earlier = _earlier_run(runs, run, event_name)
 
     def close_all(self, meter: OpenMeter) -> Iterator[int]:
         """Close the period of each customer. Yield the last customer id of each batch, in order."""

@@ -94,7 +94,10 @@ class PeriodQueries:
             meter = self._meter_queries.open_meter(read_models, event_name, known)
             meter = meter._replace(as_of=known_or_head)
             schedule_at, is_partial = self._schedule_at(read_models, event_name), dimensions is not NO_DIMENSIONS
-            changed = ChangedPeriods(self._ledger, meter, schedule_at, is_partial=is_partial, with_settled=with_settled)
+            runs = billing_runs(self._ledger, known_or_head)
+            changed = ChangedPeriods(
+                self._ledger, meter, schedule_at, runs, is_partial=is_partial, with_settled=with_settled
+            )
             calculator = AdjustmentCalculator(self._ledger, meter, dimensions, with_settled=with_settled)
             computed = [
                 calculator.adjustment(period, is_late=is_late, since_closing=since_closing, max_events=max_events)

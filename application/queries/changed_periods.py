@@ -9,11 +9,12 @@ from decimal import Decimal
 from functools import cache
 from typing import NamedTuple
 
+from ...domain.billing_run import BillingRun
 from ...domain.closed_period import ClosedPeriod
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.rules import Rules
 from ...domain.schedule import RulesSchedule
-from ..ledger.closings import StoredClosing, billing_runs, closed_periods, read_closings
+from ..ledger.closings import StoredClosing, closed_periods, read_closings
 from ..ledger.ledger import Ledger
 from .billed_ranges import BilledRange, ClosingsIndex, billed_ranges, decode_rules, late_customers, overlaps
 from .meter_query import Bounds, OpenMeter
@@ -40,17 +41,20 @@ class ChangedPeriods:
         ledger: Ledger,
         meter: OpenMeter,
         schedule_at: Callable[[int], RulesSchedule],
+        runs: Sequence[BillingRun],
         *,
         is_partial: bool,
         with_settled: bool,
     ) -> None:
-        """Use the closings known at `meter.as_of`. `is_partial` is whether the query selects or groups usage.
+        """Use the closings and the billing `runs` known at `meter.as_of`.
 
-        `with_settled` includes the closings whose adjustments were settled, also if nothing has changed since.
+        `is_partial` is whether the query selects or groups usage. `with_settled` includes the closings whose
+        adjustments were settled, also if nothing has changed since.
         """
         self._ledger = ledger
         self._meter = meter
         self._schedule_at = cache(schedule_at)
+        self._runs = runs
         self._is_partial = is_partial
         self._with_settled = with_settled
 
@@ -149,4 +153,4 @@ class ChangedPeriods:
             for known in read_closings(self._ledger.ledger_recorder, event_name, None, as_of):
                 of_all.add(known.customer, known.closings)
             ranges = of_all.ranges
-        return billed_ranges(event_name, billing_runs(self._ledger, as_of), ranges, self._schedule_at)
+        return billed_ranges(event_name, self._runs, ranges, self._schedule_at)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import cache, partial
 
+from ...domain.billing_run import BillingRun
 from ...domain.closed_bounds import fit_counted_range
 from ...domain.timestamps import from_microseconds
 from ...projections.models import AsOf
@@ -43,13 +44,16 @@ class Completeness:
             known = as_of or AsOf(position=position)
             if event_names is None:
                 event_names = [meter.event_name for meter in self._ledger.meters(known)]
+            all_runs = billing_runs(self._ledger, known)
             meters = [
-                _MeterStatus(self._ledger, self._meter_queries, read_models, event_name, known).compute(bounds, limit)
-                for event_name in event_names
+                _MeterStatus(self._ledger, self._meter_queries, read_models, name, known, all_runs).compute(
+                    bounds, limit
+                )
+                for name in event_names
             ]
         runs = tuple(
             BillingRunView.from_run(run)
-            for run in billing_runs(self._ledger, known)
+            for run in all_runs
             if run.start < from_microseconds(bounds[1]) and from_microseconds(bounds[0]) < run.end
         )
         start, end = map(from_microseconds, bounds)
@@ -66,8 +70,10 @@ class _MeterStatus:
         read_models: ReadModelReader,
         event_name: str,
         as_of: AsOf,
+        runs: Sequence[BillingRun],
     ) -> None:
         self._ledger = ledger
+        self._runs = runs
         self._as_of = as_of
         self._open: Callable[[AsOf], OpenMeter] = cache(partial(meter_queries.open_meter, read_models, event_name))
         self._meter = self._open(as_of)
@@ -108,7 +114,7 @@ class _MeterStatus:
     def _late_ranges(self, bounds: Bounds) -> dict[str, list[ClosedBounds]]:
         """Return the ranges that late customers owe usage of as adjustments, by customer."""
         billed = billed_ranges(
-            self._meter.event_name, billing_runs(self._ledger, self._as_of), self._index.ranges,
+            self._meter.event_name, self._runs, self._index.ranges,
             lambda position: self._open(AsOf(position=position)).schedule,
         )  # fmt: skip
         late: defaultdict[str, list[ClosedBounds]] = defaultdict(list)

@@ -6,6 +6,7 @@ from functools import cache, cached_property, partial, reduce
 from itertools import islice
 from typing import NamedTuple
 
+from ...domain.billing_run import BillingRun
 from ...domain.closed_period import ClosedPeriod
 from ...domain.decimals import EXACT_CONTEXT, ZERO
 from ...domain.schedule import RulesSchedule
@@ -48,11 +49,14 @@ class MeterInvoiceLines:
         event_name: str,
         customer: str | None,
         as_of: AsOf,
+        runs: Sequence[BillingRun],
     ) -> None:
+        """Read the lines of a meter as of `as_of`, when these were all billing `runs` of the ledger."""
         self._ledger = ledger
         self._customer = customer
         self._event_name = event_name
         self._as_of = as_of
+        self._runs = runs
         self._meter = meter_queries.open_meter(read_models, event_name, as_of)
         self._open: Callable[[AsOf], OpenMeter] = cache(partial(meter_queries.open_meter, read_models, event_name))
 
@@ -91,7 +95,9 @@ class MeterInvoiceLines:
 
     def adjustments(self, until: int) -> Iterator[AdjustmentLines]:
         """Yield the open adjustments of the closed periods that end at a time in microseconds, or before."""
-        changed = ChangedPeriods(self._ledger, self._meter, self._schedule_at, is_partial=False, with_settled=False)
+        changed = ChangedPeriods(
+            self._ledger, self._meter, self._schedule_at, self._runs, is_partial=False, with_settled=False
+        )
         calculators: dict[tuple[str, ...], AdjustmentCalculator] = {}
         for period, is_late in check_between(changed.find(self._customer, (None, until))):
             if to_microseconds(period.end) > until:
@@ -112,7 +118,7 @@ class MeterInvoiceLines:
         """The dimensions of the billing runs, by their bounds."""
         return {
             (to_microseconds(run.start), to_microseconds(run.end)): run.group_by
-            for run in billing_runs(self._ledger, self._as_of)
+            for run in self._runs
             if self._event_name in run.event_names
         }
 
@@ -167,7 +173,10 @@ class InvoiceLineReader:
         self._bounds = bounds
         known = AsOf(position=self.position)
         names = [meter.event_name for meter in ledger.meters(known)] if event_names is None else event_names
-        self._meters = [MeterInvoiceLines(ledger, meter_queries, read_models, name, customer, known) for name in names]
+        runs = billing_runs(ledger, known)
+        self._meters = [
+            MeterInvoiceLines(ledger, meter_queries, read_models, name, customer, known, runs) for name in names
+        ]
 
     def usage(self) -> Iterator[InvoiceLine]:
         """Yield the usage of the closed periods that end in the period."""

@@ -12,7 +12,7 @@ from tallybook.domain.timestamps import MIN_DATETIME, to_microseconds
 from tallybook.projections import high_water_marks
 from tallybook.projections.fold import fold_page
 from tallybook.projections.high_water_marks import BEFORE_ALL_TIMES, HighWaterMark, marks_after
-from tallybook.projections.models import LedgerEvent
+from tallybook.projections.models import LedgerEvent, ProjectedMeter
 from tallybook.projections.stored_events import decode_rows
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
@@ -44,7 +44,8 @@ def test_marks_equal_the_naive_running_maximum(
     """Of all events, also those that don't affect usage, and whether or not a page ends at a mark."""
     rows = list(decode_rows(stored_events(history)))
     marks: list[HighWaterMark] = []
-    meters, latest, first = {}, BEFORE_ALL_TIMES, 0
+    meters: dict[str, ProjectedMeter] = {}
+    latest, first = BEFORE_ALL_TIMES, 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(high_water_marks, "MARK_INTERVAL", interval)
         for size in page_sizes:
@@ -52,7 +53,7 @@ def test_marks_equal_the_naive_running_maximum(
             if not page:
                 break
             page_usage = fold_page(page, meters, {"acme": 1}, {})
-            meters = {"calls": page_usage.by_meter["calls"].meter}
+            meters = meters or {"calls": page_usage.changed[0].meter}
             marks += marks_after(latest, page_usage.marks.marks)
             latest, first = max(latest, page_usage.marks.latest), first + size
     times = [to_microseconds(event.recorded_at) for _, event in rows]

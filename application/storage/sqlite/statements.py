@@ -1,6 +1,6 @@
 """The read models of one generation in SQLite: statements that differ from PostgreSQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from sqlite3 import Cursor
 from typing import cast
@@ -10,6 +10,7 @@ import msgspec
 from ....projections.blocks import BucketKey, UsageBlock
 from ....projections.buckets import bucket_starts
 from ....projections.high_water_marks import HighWaterMark
+from ....projections.models import ProjectedMeter
 from ..sql_statements import SHORT_BLOCK_BYTES, Row, qualified_columns
 from ..sql_writer import SqlReadModels
 from .generations import SQLiteGenerations
@@ -28,6 +29,7 @@ class SQLiteReadModels(SqlReadModels):
         super().__init__(generation)
         self._generations = generations
         self._connection = cast(DatabaseConnection, generations.cursor.sqlite_cursor.connection)
+        self._meters: Mapping[str, ProjectedMeter] | None = None
 
     def for_generation(self, generation: int) -> "SQLiteReadModels":
         """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
@@ -176,8 +178,15 @@ class SQLiteReadModels(SqlReadModels):
             wanted = f"WITH wanted (customer, start, dimensions) AS (VALUES {','.join(['(?,?,?)'] * len(chunk))})"
             yield from self.select(f"{wanted} {statement}", (*chain.from_iterable(chunk), *params))
 
+    def meters(self) -> Mapping[str, ProjectedMeter]:
+        """Return the meters, by event name. A query of all meters asks for them again for each: they are read once."""
+        if self._meters is None:
+            self._meters = super().meters()
+        return self._meters
+
     def write_meter(self, row: Row) -> None:
         """Insert or replace the id, event name, rules, history and source of a meter."""
+        self._meters = None
         self.execute(f"INSERT OR REPLACE INTO {self.meters_table} VALUES (?, ?, ?, ?, ?)", row)
 
     def write_customers(self, rows: Sequence[Row]) -> None:

@@ -48,6 +48,17 @@ def test_an_endpoint_is_created_updated_and_deleted(client: StripeClient) -> Non
             call(created.id)
 
 
+def test_updates_add_no_more_metadata_than_an_endpoint_may_have(client: StripeClient) -> None:
+    """Each update adds to the metadata that is there, so the limit is of both together."""
+    created = create(client, metadata={f"key-{number}": "value" for number in range(50)})
+    with pytest.raises(InvalidRequestError, match="at most 50 keys, and would have 51") as raised:
+        client.v1.webhook_endpoints.update(created.id, params={"metadata": {"another": "value"}})
+    assert raised.value.param == "metadata"
+    replaced: Any = {"metadata": {"another": "value", "key-0": ""}}
+    metadata = client.v1.webhook_endpoints.update(created.id, params=replaced).metadata.to_dict()
+    assert (len(metadata), metadata["another"]) == (50, "value")
+
+
 def test_endpoints_are_updated_one_at_a_time(client: StripeClient, ledger_url: str) -> None:
     """A concurrent update does not restore a deleted endpoint."""
     created = create(client)

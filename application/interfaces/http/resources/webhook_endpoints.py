@@ -20,13 +20,15 @@ from ..webhooks.events import SNAPSHOT_TYPES, THIN_TYPES, WILDCARD, is_valid_id
 
 URL = "/v1/webhook_endpoints"
 PREFIX = "we_"
+MAX_METADATA_KEYS = 50
 operations = OperationRegistry("Webhook endpoints")
 
 Url = Annotated[str, Meta(min_length=1, max_length=2_000, description="http or https.")]
 EventTypes = Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(min_length=1, max_length=50)]
 Description = Annotated[str, Meta(max_length=5_000)]
 Metadata = Annotated[
-    dict[Annotated[str, Meta(min_length=1, max_length=40)], Annotated[str, Meta(max_length=500)]], Meta(max_length=50)
+    dict[Annotated[str, Meta(min_length=1, max_length=40)], Annotated[str, Meta(max_length=500)]],
+    Meta(max_length=MAX_METADATA_KEYS),
 ]
 _LAST_PORT = 65_535
 
@@ -220,8 +222,14 @@ def _validate_event_types(event_types: list[str]) -> tuple[str, ...]:
 
 
 def _merge_metadata(existing: dict[str, str], updates: dict[str, str]) -> dict[str, str]:
-    """Return metadata with updates. An empty value removes its key."""
+    """Return metadata with updates. An empty value removes its key. Raises ApiError if there are too many keys then."""
     for key, value in updates.items():
         check_text(key, "metadata")
         check_text(value, f"metadata[{key}]")
-    return {key: value for key, value in {**existing, **updates}.items() if value}
+    metadata = {key: value for key, value in {**existing, **updates}.items() if value}
+    if len(metadata) > MAX_METADATA_KEYS:
+        raise invalid_parameter(
+            "metadata", f"Invalid metadata: an endpoint has at most {MAX_METADATA_KEYS} keys, and would have "
+            f"{len(metadata)}. Remove keys by sending them with an empty value.",
+        )  # fmt: skip
+    return metadata
