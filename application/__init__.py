@@ -102,7 +102,14 @@ from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
 from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
 from .archive.manifest import ArchiveSegment
-from .archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification, IcebergRegistration
+from .archive.results import (
+    ArchiveComparison,
+    ArchiveDifference,
+    ArchiveExport,
+    ArchiveVerification,
+    IcebergRegistration,
+    TotalDifference,
+)
 from .archive.sql.document import SqlDocument
 from .archives import Archive
 from .async_metering import AsyncMetering
@@ -185,6 +192,7 @@ __all__ = [
     "All",
     "AnyOf",
     "Archive",
+    "ArchiveComparison",
     "ArchiveDifference",
     "ArchiveExport",
     "ArchiveInUse",
@@ -371,6 +379,7 @@ __all__ = [
     "TooManyCombinations",
     "TooManyDigits",
     "Total",
+    "TotalDifference",
     "TotalList",
     "Unavailable",
     "UnbilledReason",

@@ -14,6 +14,8 @@ from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress
+from .archive.reader import ArchiveReader
+from .archive.results import ArchiveComparison
 from .clock import utc_now
 from .commands.copy_ledger import copy_ledger
 from .commands.usage import AttachToReceipts
@@ -327,6 +329,19 @@ class Metering(MeteringParts):
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live read models and all closed periods with a new fold of the ledger."""
         return self._verifier.verify(progress)
+
+    def verify_with_archive(
+        self, destination: str | Path, progress: Callable[[int, int], None] | None = None
+    ) -> ArchiveComparison:
+        """Compare the live read models and all closed periods with what DuckDB computes from an archive.
+
+        These are the totals of all customers by month, day and hour, under the rules in the archive, and the digests of
+        closed periods: an account by SQL, without the code that projects. It doesn't read single usage records;
+        `verify` does. `destination` is a folder or a URL. Raises InvalidArchive, ArchiveUnavailable, ArchiveMismatch,
+        or LedgerCorrupted if events are missing in the archive; `archive.verify` verifies each byte of it.
+        """
+        archive = ArchiveReader.open(destination)
+        return self._archive_comparer.compare(archive.location, archive.files, progress)
 
     # --- projection and storage -------------------------------------------------------------------
 

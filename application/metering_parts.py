@@ -20,6 +20,7 @@ from .evidence.service import EvidenceService
 from .jobs.service import JobService
 from .jobs.tasks import TaskService
 from .ledger.ledger import Ledger
+from .queries.archive_comparison import ArchiveComparer
 from .queries.comparison import GenerationComparison
 from .queries.customers import CustomerQueries
 from .queries.events import EventQueries
@@ -58,6 +59,7 @@ class MeteringParts:
         self._explanations = ExplanationQueries(ledger, meter_queries)
         self._projection_runner = ProjectionRunner(ledger, self._fresh_read_models.reach_head)
         self._verifier = Verifier(ledger, read_models, meter_queries, self._projector)
+        self._archive_comparer = ArchiveComparer(meter_queries, self._verifier.closings)
         derived_meters = DerivedMeterCommands(ledger, self._generations, clock)
         self.meters = MeterCommands(ledger, derived_meters, meter_queries, clock)
         self.periods = PeriodCommands(ledger, meter_queries, policy, clock)

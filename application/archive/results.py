@@ -1,6 +1,7 @@
 """The results of exporting and verifying an archive: plain values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +65,41 @@ class IcebergRegistration:
     segments: int
     last_position: int
     root: str
+
+
+@dataclass(frozen=True, slots=True)
+class TotalDifference:
+    """A total of the read models that isn't that of the archive: `found` there, `expected` from the archive.
+
+    It is that of a customer in [start, end) with these dimension values, None if that side has none; or the digest of a
+    closed period.
+    """
+
+    event_name: str
+    customer: str
+    start: datetime
+    end: datetime
+    dimensions: dict[str, str | None] = field(hash=False)
+    found: str | None
+    expected: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveComparison:
+    """The live read models compared with what DuckDB computes from an archive, as of its last event at `position`.
+
+    `totals` and `closed_periods` are the numbers of those that were compared. The first 100 of the `difference_count`
+    differences are listed.
+    """
+
+    destination: str
+    position: int
+    totals: int
+    closed_periods: int
+    difference_count: int
+    differences: tuple[TotalDifference, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether there is no difference."""
+        return not self.difference_count

@@ -55,7 +55,7 @@ class SqlQueries:
             for (_, customer_id, _), totals in query.view.totals(None, time_range.bounds, query.as_of).items():
                 by_customer[customer_id].append(totals)
             limits = ValueLimits.of([Totals.merge_all(parts) for parts in by_customer.values()])
-            selection = _selection(query, None, dimensions)
+            selection = usage_selection(query, None, dimensions)
             totals_query = TotalsQuery(selection, query.rules, True, dimensions.group_by, limits)
             return totals_document(totals_query, dialect_name, time_range.start, time_range.end)
 
@@ -84,7 +84,7 @@ class SqlQueries:
         is_closed = require_bool(closed, "closed")
         with self._query(event_name, customer, time_range, as_of, dimensions, is_closed) as query:
             limits = ValueLimits.of([_totals_of(query, customer, time_range, is_closed)])
-            selection = _selection(query, customer, dimensions)
+            selection = usage_selection(query, customer, dimensions)
             totals_query = TotalsQuery(selection, query.rules, False, dimensions.group_by, limits)
             return totals_document(totals_query, dialect_name, time_range.start, time_range.end)
 
@@ -110,7 +110,7 @@ class SqlQueries:
         dimensions, dialect_name = parse_dimensions(where, ()), require_choice(dialect, "dialect", DialectName)
         is_closed = require_bool(closed, "closed")
         with self._query(event_name, customer, time_range, as_of, dimensions, is_closed) as query:
-            selection = _selection(query, customer, dimensions)
+            selection = usage_selection(query, customer, dimensions)
             return lines_document(selection, query.rules, dialect_name, time_range.start, time_range.end)
 
     def _query(
@@ -130,7 +130,7 @@ class SqlQueries:
         )
 
 
-def _selection(query: MeterQuery, customer: str | None, dimensions: DimensionArguments) -> UsageSelection:
+def usage_selection(query: MeterQuery, customer: str | None, dimensions: DimensionArguments) -> UsageSelection:
     """Return the usage of a query, under the revisions of the rules that apply to its range."""
     parts: list[RulesInRange] = []
     for part in query.view.parts:

@@ -87,6 +87,10 @@ class Verification:
         return not (self.differing_periods or self.missing_triggers) and all(table.is_equal for table in self.tables)
 
 
+StoredClosing = tuple[ClosedPeriod, int, ClosedPeriod | None]
+"""A closing, the position of its event in the ledger, and one before it with the same rules, if there is one."""
+
+
 class Verifier:
     """Projects the ledger into temporary read models and compares."""
 
@@ -115,15 +119,15 @@ class Verifier:
                 with temporary.read_session() as expected:
                     table_names = (*expected.table_names(), _GENERATIONS)
                     tables = tuple(_compare_table(table, live, expected) for table in table_names)
-                    periods = self._closed_periods(position)
+                    periods = self.closings(position)
                     differences = tuple(
                         difference for closing in periods for difference in self._period_differences(expected, *closing)
                     )
         triggers = tuple(self._ledger.ledger_recorder.missing_triggers())
         return Verification(live.generation, position, tables, len(periods), differences, triggers)
 
-    def _closed_periods(self, position: int) -> list[tuple[ClosedPeriod, int, ClosedPeriod | None]]:
-        """Return each closing up to `position`, the ledger position of its event, and one before with its rules."""
+    def closings(self, position: int) -> list[StoredClosing]:
+        """Return all closings up to a position of the ledger."""
         positions = closing_positions(self._ledger.ledger_recorder)
         stored = [
             (period, stored_at, customer_periods.closed_periods[:index])

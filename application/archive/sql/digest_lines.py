@@ -16,8 +16,10 @@ _DAYS_BEFORE_1970 = 719_468
 _DAYS_OF_400_YEARS = 146_097
 
 
-def digest_lines_statement(selection: UsageSelection, rules: Rules, dialect: Dialect) -> str:
-    """Return the statement with one column `line`, in the order of the digest.
+def digest_lines_statement(
+    selection: UsageSelection, rules: Rules, dialect: Dialect, *, with_customer: bool = False
+) -> str:
+    """Return the statement with a column `line`, in the order of the digest, and before it one `customer` if asked.
 
     The SHA-256 of the lines, each with a line feed at its end, is the digest.
     """
@@ -33,7 +35,8 @@ def digest_lines_statement(selection: UsageSelection, rules: Rules, dialect: Dia
         f"CASE WHEN micros = 0 THEN '' ELSE '.' || {_digits(dialect, 'micros', 6)} END", "'Z,'", "value_text",
     ]  # fmt: skip
     line = f"{' || '.join(parts)} AS line"
-    return statement.text(select([line], source, (), "ORDER BY occurred_us, position"))
+    columns = ["customer", line] if with_customer else [line]
+    return statement.text(select(columns, source, (), "ORDER BY occurred_us, position"))
 
 
 def _add_date(statement: Statement, source: str) -> str:

@@ -53,7 +53,8 @@ def _fraction_digits(number: Decimal) -> int:
 class TotalsQuery:
     """A query of totals: of each customer, or of all usage of the selection together, by the values of dimensions.
 
-    `rules` are those for the quantity, which is the same under all rules of the selection.
+    `rules` are those for the quantity, which is the same under all rules of the selection. `window` is the expression
+    of the start of the window of an event, from its time `occurred_us`, if there is a total for each window.
     """
 
     selection: UsageSelection
@@ -61,6 +62,7 @@ class TotalsQuery:
     by_customer: bool
     group_by: tuple[str, ...]
     limits: ValueLimits
+    window: str = ""
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -70,7 +72,9 @@ class TotalsQuery:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the totals are grouped by."""
-        return ("customer", *self.dimensions) if self.by_customer else tuple(self.dimensions)
+        customer = ("customer",) if self.by_customer else ()
+        window = ("window_start",) if self.window else ()
+        return (*customer, *window, *self.dimensions)
 
 
 RESULT_COLUMNS = ("value", "billable", "sum", "count", "last", "min", "max")
@@ -107,6 +111,9 @@ class _TotalsStatement:
 
     def text(self) -> str:
         source = add_counted_events(self._statement, self._query.selection, self._query.group_by)
+        if self._query.window:
+            columns = ["*", f"{self._query.window} AS window_start"]
+            source = self._statement.add("windows", select(columns, source))
         if self._has_numbers:
             source = self._add_digits(source)
         arithmetic = LimbArithmetic(self._statement, self._add_aggregates(source))

@@ -7,6 +7,7 @@ from ....domain.billing_run import ControlTotal
 from ....domain.closed_period import ClosedPeriod, PeriodGroup
 from ...access_keys.views import AccessKeyView
 from ...adjustment_results import Adjustment, GroupAdjustment
+from ...archive.results import ArchiveComparison, TotalDifference
 from ...billing_results import BillingRunResult, BillingRunView, MeterPeriodStatus, PeriodStatus
 from ...cancellation_views import BulkCancellationView, CancellationPreview, CancellationPreviewRow
 from ...commands.close_period import PeriodClosing
@@ -60,6 +61,11 @@ class CsvTables:
     def verification(verification: Verification) -> CsvRows:
         """Return a row for each table of the read models."""
         return _single(TableVerification, verification.tables)
+
+    @staticmethod
+    def archive_comparison(comparison: ArchiveComparison) -> CsvRows:
+        """Return a row for each figure that differs."""
+        return _single(TotalDifference, comparison.differences)
 
     @staticmethod
     def closing(closing: PeriodClosing) -> CsvRows:

@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..formatting import format_count, format_number
+from ..formatting import format_count, format_number, format_time
 from .checkpoints_output import show_verification as show_checkpoint_verification
 from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, LedgerOption, PublicKeyOption, VerifyCheckpointsOption
 from .session import json_text, open_for_query
 from .tables import table
-from .terminal import format_name, projection_progress, say
+from .terminal import format_name, progress_bar, projection_progress, say
 
 if TYPE_CHECKING:
+    from ...archive.results import ArchiveComparison
     from ...queries.verification import PeriodDifference, RowDifference, Verification
 
 WitnessesOption = Annotated[
@@ -25,6 +26,11 @@ WitnessesOption = Annotated[
 ]
 _DIGEST_CHARACTERS = 12
 """The number of characters of a SHA-256 that are shown as text; the JSON has all of them."""
+_SHOWN_DIFFERENCES = 10
+ArchiveOption = Annotated[
+    str | None,
+    typer.Option(metavar="DEST", help="Compare with totals that DuckDB computes from this archive: a folder or a URL."),
+]
 
 
 @with_option_groups
@@ -33,14 +39,21 @@ def verify(
     checkpoints: VerifyCheckpointsOption = None,
     key: PublicKeyOption = None,
     witness: WitnessesOption = None,
+    archive: ArchiveOption = None,
     ledger: LedgerOption = DEFAULT_LEDGER,
     output: TableOptions,
 ) -> None:
     """Compare all totals with totals recomputed from the ledger.
 
     Compares the live read models row by row, and the frozen totals of closed periods. With --checkpoints, compares the
-    ledger with its checkpoints first. The exit status is 1 if anything differs; the output names the first difference.
+    ledger with its checkpoints first. With --archive, DuckDB recomputes the totals and the digests of closed periods
+    from an archive instead, by SQL. The exit status is 1 if anything differs; the output names the first difference.
     """
+    if archive is not None:
+        if checkpoints is not None or key is not None:
+            raise typer.BadParameter("--archive and --checkpoints are two verifications; run one after the other.")
+        _verify_with_archive(archive, ledger, output)
+        return
     checkpoint_verification = None
     if checkpoints is not None:
         from .checkpoints import verify_checkpoints  # noqa: PLC0415 - loads the domain
@@ -65,6 +78,32 @@ def verify(
             session.print(verification, output.show(show_verification, lambda tables: tables.verification))
     if not verification.is_equal:
         raise typer.Exit(1)
+
+
+def _verify_with_archive(destination: str, ledger: str, output: TableOptions) -> None:
+    with open_for_query(ledger, output.as_json) as session:
+        with progress_bar("comparing") as advance:
+            comparison = session.metering.verify_with_archive(destination, advance)
+        session.print(comparison, output.show(show_comparison, lambda tables: tables.archive_comparison))
+    if not comparison.is_equal:
+        raise typer.Exit(1)
+
+
+def show_comparison(comparison: "ArchiveComparison") -> None:
+    """Print how many totals were compared with an archive, and those that differ."""
+    say(f"{format_count(comparison.totals, 'total')} and {format_count(comparison.closed_periods, 'closed period')} "
+        f"compared with {comparison.destination}, as of position {format_number(comparison.position)}")  # fmt: skip
+    if comparison.is_equal:
+        say("all equal")
+    for difference in comparison.differences[:_SHOWN_DIFFERENCES]:
+        start, end = format_time(difference.start), format_time(difference.end)
+        say()
+        say(f"{difference.event_name}, {format_name(difference.customer)}, {start} to {end} differs")
+        say(f"  found     {difference.found or 'none'}")
+        say(f"  expected  {difference.expected or 'none'}")
+    if comparison.difference_count > _SHOWN_DIFFERENCES:
+        more = format_count(comparison.difference_count - _SHOWN_DIFFERENCES, "more difference")
+        say(f"and {more}; --json lists up to 100.")
 
 
 def show_verification(verification: "Verification") -> None:

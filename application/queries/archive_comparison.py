@@ -1,0 +1,201 @@
+"""Compares the live read models with an archive: DuckDB computes every total and every closed period by SQL."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+from ...domain.closed_period import ClosedPeriod
+from ...domain.errors import ArchiveMismatch
+from ...domain.schedule import ALL_TIME, RulesInRange, bound_to_datetime
+from ...domain.timestamps import MICROSECONDS_PER_SECOND
+from ...projections.buckets import MONTH_SECONDS, bucket_end, bucket_sizes
+from ...projections.models import AsOf, ProjectedMeter
+from ...projections.ports import ReadModelReader
+from ..archive.results import ArchiveComparison, TotalDifference
+from ..archive.sql.dialects import DialectName, dialect_of
+from ..archive.sql.digest_lines import digest_lines_statement
+from ..archive.sql.segments import Segments
+from ..archive.sql.statement import UsageSelection
+from ..archive.sql.totals import TotalsQuery, ValueLimits, totals_statement
+from .dimension_query import NO_DIMENSIONS, DimensionArguments
+from .meter_query import MeterQuery, MeterQueryFactory
+from .range_views import bounds_of, under_rules_of
+from .sql import usage_selection
+from .total_results import CountedRange, TotalResults
+from .verification import StoredClosing
+
+MAX_DIFFERENCES = 100
+_DIALECT = dialect_of(DialectName.DUCKDB)
+_MONTH = "epoch_us(date_trunc('month', make_timestamp(occurred_us)))"
+_Closings = Callable[[int], Sequence[StoredClosing]]
+
+
+class _Key(NamedTuple):
+    """A customer, the start and end of a window in microseconds, and the values of dimensions."""
+
+    customer: str
+    start: int
+    end: int
+    dimensions: tuple[str | None, ...]
+
+
+class _ComparedTotals(NamedTuple):
+    """Totals as text, of the archive and of the read models. `keys` are those of their dimensions."""
+
+    keys: tuple[str, ...]
+    expected: Mapping[_Key, str]
+    found: Mapping[_Key, str]
+
+    def differences(self, event_name: str) -> Iterator[TotalDifference]:
+        """Yield the totals that differ, or that only one side has."""
+        for key in sorted(self.expected.keys() | self.found.keys(), key=repr):
+            found, expected = self.found.get(key), self.expected.get(key)
+            if found != expected:
+                start, end = bound_to_datetime(key.start), bound_to_datetime(key.end)
+                dimensions = dict(zip(self.keys, key.dimensions, strict=False))
+                yield TotalDifference(event_name, key.customer, start, end, dimensions, found, expected)
+
+
+class ArchiveComparer:
+    """Compares totals of the live read models with those that DuckDB computes from an archive."""
+
+    def __init__(self, meter_queries: MeterQueryFactory, closings: _Closings) -> None:
+        self._meter_queries = meter_queries
+        self._closings = closings
+
+    def compare(
+        self, location: str, files: Sequence[str], progress: Callable[[int, int], None] | None = None
+    ) -> ArchiveComparison:
+        """Compare the totals of all buckets of all meters, and the digests of all closed periods.
+
+        They are compared as of the last event of the archive. `progress` is called with the number of meters that were
+        compared, and their number. Raises ArchiveMismatch if the archive has events that the ledger hasn't.
+        """
+        differences: list[TotalDifference] = []
+        totals = difference_count = 0
+
+        def add(found: Iterable[TotalDifference]) -> None:
+            nonlocal difference_count
+            for difference in found:
+                difference_count += 1
+                if len(differences) < MAX_DIFFERENCES:
+                    differences.append(difference)
+
+        with closing(Segments(files)) as segments, self._meter_queries.session() as live:
+            head = live.position()
+            if segments.head > head:
+                raise ArchiveMismatch(
+                    f"The archive ends at position {segments.head} and the ledger at {head}: it is of another ledger.",
+                    field="destination",
+                    value=location,
+                )
+            known = None if segments.head == head else AsOf(segments.head)
+            names = sorted({*segments.meter_names(), *(name for name, _ in _configured(live, known))})
+            for number, event_name in enumerate(names, 1):
+                for compared in self._compared_totals(segments, live, event_name, known):
+                    totals += len(compared.expected)
+                    add(compared.differences(event_name))
+                live.position()  # a database may drop a session that sends no query for minutes
+                if progress is not None:
+                    progress(number, len(names))
+            closings = self._closings(segments.head)
+            add(self._closing_differences(segments, live, closings))
+        return ArchiveComparison(location, segments.head, totals, len(closings), difference_count, tuple(differences))
+
+    def _compared_totals(
+        self, segments: Segments, live: ReadModelReader, event_name: str, known: AsOf | None
+    ) -> Iterator["_ComparedTotals"]:
+        """Yield the totals of a meter from the archive and from the read models, for each size of its buckets."""
+        archived = segments.meter(event_name)
+        if archived is None or dict(_configured(live, known)).get(event_name) is None:
+            row = {_Key("", *ALL_TIME, ()): "the meter"}
+            yield _ComparedTotals((), row, {}) if archived is not None else _ComparedTotals((), {}, row)
+            return
+        meter = self._meter_queries.open_meter(live, event_name, known)
+        schedule = archived.schedule(AsOf(segments.head))
+        for quantity_range in schedule.quantity_ranges(*ALL_TIME):
+            parts = tuple(schedule.whole_windows(quantity_range.start, quantity_range.end))
+            keys = tuple(dict.fromkeys(key for part in parts for key in part.effective.rules.all_dimension_keys))
+            selection = UsageSelection(event_name, archived.recorded_name, parts, segments.head)
+            bounds = quantity_range.start, quantity_range.end
+            query = meter.query(bounds, DimensionArguments({}, keys) if keys else NO_DIMENSIONS)
+            # Wrong limits are found: the statement returns NULL for longer values or more events.
+            limits = ValueLimits.of(list(query.view.totals(None, bounds, query.as_of).values()))
+            for seconds in bucket_sizes(quantity_range.effective.rules.event_time_window):
+                window = _MONTH
+                if seconds != MONTH_SECONDS:
+                    window = f"occurred_us - {_DIALECT.modulo('occurred_us', seconds * MICROSECONDS_PER_SECOND)}"
+                totals_query = TotalsQuery(selection, quantity_range.effective.rules, True, keys, limits, window)
+                expected = {
+                    _Key(customer, start, bucket_end(start, seconds), tuple(row[: len(keys)])): _text(row[len(keys) :])
+                    for customer, start, *row in segments.run(totals_statement(totals_query, _DIALECT))
+                }
+                yield _ComparedTotals(keys, expected, _live_totals(query, quantity_range, expected))
+
+    def _closing_differences(
+        self, segments: Segments, live: ReadModelReader, closings: Iterable[StoredClosing]
+    ) -> Iterator[TotalDifference]:
+        """Compare the digest of each closing with that of the lines that DuckDB makes, for many customers at once."""
+        by_range: defaultdict[tuple[object, ...], list[ClosedPeriod]] = defaultdict(list)
+        selections: dict[tuple[object, ...], UsageSelection] = {}
+        for period, stored_at, earlier in closings:
+            position, counted = min(period.position, stored_at - 1), bounds_of(period)
+            key = (period.event_name, counted, position, period.rules, period.revision)
+            if key not in selections:
+                meter = self._meter_queries.open_meter(live, period.event_name, AsOf(position))
+                if earlier is not None:
+                    meter = under_rules_of(meter, counted, earlier.rules, earlier.revision)
+                query = meter.exact_query(counted)._replace(position=position)
+                selections[key] = usage_selection(query, None, NO_DIMENSIONS)
+            by_range[key].append(period)
+        for key, periods in by_range.items():
+            digests: defaultdict[str, Any] = defaultdict(hashlib.sha256)
+            statement = digest_lines_statement(selections[key], periods[0].rules, _DIALECT, with_customer=True)
+            for customer, line in segments.run(statement):
+                digests[customer].update(f"{line}\n".encode())
+            for period in periods:
+                expected = digests[period.customer].hexdigest()
+                if expected != period.digest:
+                    yield TotalDifference(
+                        period.event_name, period.customer, period.start, period.end, {}, period.digest, expected
+                    )
+
+
+def _configured(live: ReadModelReader, known: AsOf | None) -> Iterator[tuple[str, ProjectedMeter]]:
+    return ((name, meter) for name, meter in live.meters().items() if meter.is_known(known))
+
+
+def _live_totals(query: MeterQuery, quantity_range: RulesInRange, expected: Iterable[_Key]) -> dict[_Key, str]:
+    """Return the totals of the read models in the windows of the expected ones, and in the ranges between them."""
+    start, end = quantity_range.start, quantity_range.end
+    windows = {(max(key.start, start), min(key.end, end)): (key.start, key.end) for key in expected}
+    boundaries = sorted({start, end, *(bound for window in windows for bound in window)})
+    totals_by_key = query.view.totals(None, boundaries, query.as_of)
+    names = query.view.customer_names({customer_id for _, customer_id, _ in totals_by_key})
+    results = TotalResults(quantity_range.effective.rules, ())
+    found: dict[_Key, str] = {}
+    for (index, customer_id, group), totals in totals_by_key.items():
+        if totals.count:
+            window = boundaries[index], boundaries[index + 1]
+            total = results.total({(): totals}, None, _ANY_RANGE)
+            values = (total.value, total.billable, total.sum, total.count, total.last, total.min, total.max)
+            found[_Key(names[customer_id], *windows.get(window, window), group)] = _text(values)
+    return found
+
+
+_ANY_RANGE = CountedRange(bound_to_datetime(0), bound_to_datetime(0), None, None)
+
+
+def _text(values: Sequence[object]) -> str:
+    """Return totals as one text: numbers without trailing zeros, because equal ones may have other digits."""
+    return ", ".join(f"{name} {_number(value)}" for name, value in zip(_COLUMNS, values, strict=True))
+
+
+_COLUMNS = ("value", "billable", "sum", "count", "last", "min", "max")
+
+
+def _number(value: object) -> str:
+    text = "none" if value is None else format(value, "f") if not isinstance(value, str | int) else str(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
