@@ -17,9 +17,12 @@ STREAM_PREFIX = "key/"
 
 
 class Scope(StrEnum):
-    """What an access key permits."""
+    """What an access key permits: a duty each. `admin` includes all others."""
 
     RECORD = "record"
+    CANCEL = "cancel"
+    CLOSE = "close"
+    RULES = "rules"
     READ = "read"
     ADMIN = "admin"
 
@@ -34,7 +37,8 @@ class AccessKey(Aggregate):
     class AccessKeyCreated(Aggregate.Created):
         """The key was created. `hash` is the HMAC of the secret keyed with `salt`, both in hexadecimal.
 
-        If there are `customers`, it permits to read their data only.
+        If there are `customers`, it permits to read their data only. `is_record_only` is set if the scope `record`
+        doesn't include `cancel`. It did when there was no such scope, and stored keys keep it.
         """
 
         name: str
@@ -44,6 +48,7 @@ class AccessKey(Aggregate):
         hash: str
         by: str | None
         customers: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+        is_record_only: bool = Field(default=False, exclude_if=operator.not_)
 
     class AccessKeyRevoked(Aggregate.Event):
         """The key was revoked."""
@@ -66,10 +71,12 @@ class AccessKey(Aggregate):
         hash: str,  # noqa: A002 - as it is stored
         by: str | None,
         customers: tuple[str, ...] = (),
+        is_record_only: bool = False,
     ) -> None:
         self.name = name
         self.customers = customers
-        self.scopes = scopes
+        includes_cancel = Scope.RECORD in scopes and not is_record_only
+        self.scopes = tuple(scope for scope in Scope if scope in scopes or (scope is Scope.CANCEL and includes_cancel))
         self.livemode = livemode
         self.salt = salt
         self.hash = hash
@@ -111,6 +118,7 @@ class AccessKey(Aggregate):
         return cls._create(
             cls.AccessKeyCreated, id=cls.stream_id(key_id), timestamp=at, name=name, scopes=scopes, livemode=livemode,
             salt=salt, hash=hash_secret(salt, secret), by=by, customers=customers,
+            is_record_only=Scope.RECORD in scopes and Scope.CANCEL not in scopes,
         )  # fmt: skip
 
     def verify_secret(self, secret: str) -> bool:

@@ -42,10 +42,10 @@ class AccessKeyCommands:
     ) -> NewAccessKey:
         """Create an access key. The returned `key` is shown this one time and not stored.
 
-        `scopes` are some of record, read and admin; admin includes the others. `name` is a label of at most 250
-        characters. With `customers`, a key with the scope read may only read the totals, summaries, meter events and
-        explanations of these customers, so that it may be given to them. The ledger stores a keyed hash of the key, the
-        requester and the time.
+        `scopes` are some of record, cancel, close, rules, read and admin; admin includes the others. `name` is a label
+        of at most 250 characters. With `customers`, a key with the scope read may only read the totals, summaries,
+        meter events and explanations of these customers, so that it may be given to them. The ledger stores a keyed
+        hash of the key, the requester and the time.
         """
         key_scopes = _parse_scopes(scopes)
         name = "" if plain_text(name) == "" else require_text(name, "name", 250)
@@ -111,5 +111,5 @@ def _parse_scopes(scopes: object) -> tuple[Scope, ...]:
     """Return the scopes without duplicates, in the order of their definition. Raises InvalidParameter."""
     requested = {require_choice(scope, "scopes", Scope) for scope in require_texts(scopes, "scopes", 100, len(Scope))}
     if not requested:
-        raise InvalidParameter("'scopes' must contain at least one of record, read and admin.", field="scopes")
+        raise InvalidParameter(f"'scopes' must contain at least one of {', '.join(Scope)}.", field="scopes")
     return tuple(scope for scope in Scope if scope in requested)

@@ -36,7 +36,7 @@ def test_creating_a_key_creates_a_ledger_and_prints_the_key(tallybook: CommandLi
 def test_a_key_records_and_reads_by_default(tallybook: CommandLine) -> None:
     """By default a key is live and has the scopes that most programs need."""
     created = tallybook.run_json("key", "create")
-    assert (created["scopes"], created["livemode"], created["name"]) == (["record", "read"], True, "")
+    assert (created["scopes"], created["livemode"], created["name"]) == (["record", "cancel", "read"], True, "")
     assert tallybook.run_json("key", "create", "--scope", "read", "--scope", "record")["scopes"] == ["record", "read"]
 
 
@@ -63,7 +63,7 @@ def test_a_key_is_listed_and_revoked(tallybook: CommandLine) -> None:
     assert line.endswith(f" by {system_user()}: left in a log")
     tallybook.environment["COLUMNS"] = "200"
     _, _, first, second = tallybook.lines("key", "list")
-    assert first.split()[:4] == [created["id"], "importer", "record,", "read"]
+    assert first.split()[:5] == [created["id"], "importer", "record,", "cancel,", "read"]
     assert "revoked" in first
     assert second.split()[-1] == "active"
 

@@ -31,6 +31,27 @@ def test_a_new_key_stores_the_hash_of_its_secret(key: AccessKey) -> None:
     assert (key.name, key.scopes, key.livemode, key.created_by) == ("importer", (Scope.RECORD,), True, "ops")
 
 
+@pytest.mark.parametrize(
+    ("scopes", "stored", "is_record_only"),
+    [
+        ((Scope.RECORD,), (Scope.RECORD,), True),
+        ((Scope.RECORD, Scope.CANCEL), (Scope.RECORD, Scope.CANCEL), False),
+        ((Scope.READ,), (Scope.READ,), False),
+    ],
+)
+def test_the_duty_to_record_is_not_that_to_cancel(
+    scopes: tuple[Scope, ...], stored: tuple[Scope, ...], is_record_only: bool
+) -> None:
+    """The stored event says so, because a key of a version without the scope `cancel` may cancel if it may record."""
+    key = AccessKey.create("0" * 16, SECRET, salt=SALT, name="", scopes=scopes, livemode=True, by=None, at=NOON)
+    (created,) = key.collect_events()
+    assert isinstance(created, AccessKey.AccessKeyCreated)
+    assert (created.scopes, created.is_record_only, key.scopes) == (stored, is_record_only, scopes)
+    earlier = created.model_copy(update={"is_record_only": False}).mutate(None)
+    assert isinstance(earlier, AccessKey)
+    assert earlier.scopes == ((Scope.RECORD, Scope.CANCEL) if Scope.RECORD in scopes else scopes)
+
+
 @pytest.mark.parametrize("other", ["", "s" * 42, "s" * 44, "s" * 42 + "t", "S" * 43, SALT, "ü" * 43])
 def test_a_key_verifies_only_its_own_secret(key: AccessKey, other: str) -> None:
     """Every character is compared."""
@@ -59,7 +80,7 @@ def test_a_key_is_revoked_once(key: AccessKey) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "allowed"), [("record", ["record"]), ("read", ["read"]), ("admin", ["record", "read", "admin"])]
+    ("scope", "allowed"), [*((str(scope), [scope]) for scope in Scope if scope != "admin"), ("admin", [*Scope])]
 )
 def test_a_scope_allows_itself_and_admin_everything(scope: str, allowed: list[str]) -> None:
     """`record` doesn't allow `read`, and `read` doesn't allow `record`."""

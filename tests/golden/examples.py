@@ -254,6 +254,12 @@ def _limited_access_key() -> Aggregate.Event:
     return event
 
 
+def _access_key_before_cancel() -> list[Aggregate.Event]:
+    """Return the events of a key of a version in which the scope `record` included cancelling."""
+    created, revoked = _access_key()
+    return [created.model_copy(update={"is_record_only": False}), revoked]
+
+
 def _bulk_cancellation() -> list[Aggregate.Event]:
     selection = CancellationSelection(
         customer="Zoë & Søn",
@@ -325,7 +331,7 @@ def _examples() -> Mapping[str, Aggregate.Event]:
             *_closed_periods(),
             *_settled_period(),
             *_billing_run(),
-            *_access_key(),
+            *_access_key_before_cancel(),
             *_bulk_cancellation(),
             *_import_run(),
         )
@@ -356,6 +362,7 @@ EXAMPLES_WITH_AUTHOR = _with_author()
 """The examples as a request to the HTTP server causes them, by topic."""
 
 VARIANTS: Mapping[str, Aggregate.Event] = {
+    "record-only": _access_key()[0],
     "derived": _derived_meter()[0],
     "all-rules": _meter_with_all_rules()[0],
     "groups": _period_with_groups()[0],

@@ -11,10 +11,11 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.interfaces.http.catalogue import all_operations
 from tallybook.application.interfaces.http.operations import Operation
+from tallybook.domain.access_key import Scope
 
 from .sdk.server_fixture import SdkServer, sdk_server
 
-SCOPES = ("record", "read", "admin")
+SCOPES = tuple(map(str, Scope))
 OPERATIONS = {f"{operation.method} {operation.path}": operation for operation in all_operations()}
 REQUEST_VARIANTS: dict[str, dict[str, Any]] = {
     "nothing": {},

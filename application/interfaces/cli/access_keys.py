@@ -25,9 +25,11 @@ ScopesOption = Annotated[
     typer.Option(
         "--scope",
         metavar="SCOPE",
-        help="A permission of the key: record, read or admin. Repeatable. record and read by default.",
+        help="A duty of the key: record, cancel, close, rules, read or admin. Repeatable. record, cancel and read by "
+        "default.",
     ),
 ]
+DEFAULT_SCOPES = ("record", "cancel", "read")
 NameOption = Annotated[str, typer.Option(metavar="TEXT", help="A name for the key.", show_default=False)]
 CustomersOption = Annotated[
     list[str] | None,
@@ -90,7 +92,7 @@ def create(
     Creates the ledger if it does not exist. The ledger stores only a hash of the key, with the requester and the time.
     """
     with open_ledger(ledger, as_json, create=True) as session:
-        default_scopes = ("read",) if customers else ("record", "read")
+        default_scopes = ("read",) if customers else DEFAULT_SCOPES
         created = session.metering.access_keys.create(
             scopes or default_scopes, name, livemode=not test, by=by, customers=customers or ()
         )

@@ -54,6 +54,8 @@ def verify(
             raise typer.BadParameter("--archive and --checkpoints are two verifications; run one after the other.")
         _verify_with_archive(archive, ledger, output)
         return
+    if checkpoints is None and (key is not None or witness):
+        raise typer.BadParameter("A key or a witness needs --checkpoints.", param_hint="'--key' / '--witness'")
     checkpoint_verification = None
     if checkpoints is not None:
         from .checkpoints import verify_checkpoints  # noqa: PLC0415 - loads the domain
@@ -65,10 +67,6 @@ def verify(
             if output.as_json:
                 typer.echo(json_text({"checkpoints": checkpoint_verification}))
             raise typer.Exit(1)
-    elif key is not None:
-        raise typer.BadParameter("A key needs --checkpoints.", param_hint="'--key'")
-    elif witness:
-        raise typer.BadParameter("A witness needs --checkpoints.", param_hint="'--witness'")
     with open_for_query(ledger, output.as_json) as session:
         with projection_progress("recomputing") as progress:
             verification = session.metering.verify(progress)

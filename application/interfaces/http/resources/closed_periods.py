@@ -135,7 +135,7 @@ class ClosedPeriodPreview(msgspec.Struct, kw_only=True):
     sum: Number
 
 
-@operations.post(URL)
+@operations.post(URL, Scope.CLOSE)
 def close_period(context: RequestContext[ClosePeriod]) -> BillingClosedPeriod:
     """Close a period: freeze a customer's totals for an invoice.
 
@@ -199,7 +199,7 @@ def retrieve_closed_period(context: RequestContext[RetrieveClosedPeriod]) -> Bil
     return closed_period_object(_find_or_404(ledger, context.path_parameters["id"], as_of), ledger, as_of)
 
 
-@operations.post(URL + "/{id}/reopen")
+@operations.post(URL + "/{id}/reopen", Scope.CLOSE)
 def reopen_period(context: RequestContext[ReopenPeriod]) -> BillingClosedPeriod:
     """Reopen a period, so that it can be closed again with new totals. The closed period stays readable."""
     ledger, object_id = context.ledger, context.path_parameters["id"]

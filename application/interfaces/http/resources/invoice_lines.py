@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from .....domain.access_key import Scope
 from .....domain.errors import InvalidAsOf
 from .....domain.timestamps import to_microseconds
 from .....projections.dimensions import group_order
@@ -179,7 +180,7 @@ def list_invoice_lines(context: RequestContext[ListInvoiceLines]) -> InvoiceLine
     return InvoiceLineList(data=data, has_more=page.has_more, url=URL, position=position)
 
 
-@operations.post(URL + "/settle")
+@operations.post(URL + "/settle", Scope.CLOSE)
 def settle_invoice_lines(context: RequestContext[SettleInvoiceLines]) -> InvoiceLineSettlement:
     """Settle the adjustments among the lines of a period, as of the position of the lines, by one document.
 

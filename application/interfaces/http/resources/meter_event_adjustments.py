@@ -96,7 +96,7 @@ class MeterEventRevocation(msgspec.Struct, kw_only=True):
     revoked_at: int
 
 
-@operations.post("/v1/billing/meter_event_adjustments", Scope.RECORD)
+@operations.post("/v1/billing/meter_event_adjustments", Scope.CANCEL)
 def create_meter_event_adjustment(context: RequestContext[CreateAdjustment]) -> MeterEventAdjustment:
     """Cancel a meter event. Cancelling it again changes nothing."""
     try:
@@ -108,7 +108,7 @@ def create_meter_event_adjustment(context: RequestContext[CreateAdjustment]) -> 
     )
 
 
-@operations.post("/v2/billing/meter_event_adjustments", Scope.RECORD)
+@operations.post("/v2/billing/meter_event_adjustments", Scope.CANCEL)
 def create_meter_event_adjustment_v2(context: RequestContext[CreateAdjustmentV2]) -> MeterEventAdjustmentV2:
     """Cancel a meter event. Cancelling it again changes nothing."""
     try:
@@ -126,7 +126,7 @@ def create_meter_event_adjustment_v2(context: RequestContext[CreateAdjustmentV2]
     )
 
 
-@operations.post("/v1/billing/meter_event_adjustments/revoke", Scope.RECORD)
+@operations.post("/v1/billing/meter_event_adjustments/revoke", Scope.CANCEL)
 def revoke_meter_event_adjustment(context: RequestContext[RevokeCancellation]) -> MeterEventRevocation:
     """Revoke the cancellation of a meter event, within 24 hours: it counts again.
 

@@ -176,7 +176,7 @@ def preview_meter_event_cancellation(context: RequestContext[PreviewCancellation
     return _to_preview(preview, ledger)
 
 
-@operations.post(URL, Scope.RECORD)
+@operations.post(URL, Scope.CANCEL)
 def create_meter_event_cancellation(context: RequestContext[CreateCancellation]) -> MeterEventCancellation:
     """Cancel meter events by one decision, at most 10,000 of them."""
     params, ledger = context.params, context.ledger
@@ -210,14 +210,14 @@ def retrieve_meter_event_cancellation(context: RequestContext[RetrieveCancellati
     return _to_response(_find(context, parse_as_of(context.params)), context.ledger)
 
 
-@operations.post(URL + "/{id}/resume", Scope.RECORD)
+@operations.post(URL + "/{id}/resume", Scope.CANCEL)
 def resume_meter_event_cancellation(context: RequestContext[Parameters]) -> MeterEventCancellation:
     """Finish a cancellation, or its revocation, that was interrupted."""
     bulk = _find(context)
     return _to_response(context.ledger.metering.cancellations.resume(bulk.cancellation_id), context.ledger)
 
 
-@operations.post(URL + "/{id}/revoke", Scope.RECORD)
+@operations.post(URL + "/{id}/revoke", Scope.CANCEL)
 def revoke_meter_event_cancellation(context: RequestContext[RevokeBulkCancellation]) -> MeterEventCancellation:
     """Revoke a cancellation, within 24 hours: its meter events count again."""
     params, bulk = context.params, _find(context)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .....domain.access_key import Scope
 from ....queries.comparison import CustomerDifference, WindowState
 from ..api_types import Number, Reason, UnixTime, encode_decimal, from_unix, optional_unix, to_unix
 from ..dimension_parameters import DimensionFilters, DimensionGroupByKeys, Dimensions, to_where
@@ -95,7 +96,7 @@ class ChangeRules(RulesParams, kw_only=True):
     effective_from: EffectiveFrom | None = None
 
 
-@operations.post("/v1/billing/meters/{id}/rules_preview")
+@operations.post("/v1/billing/meters/{id}/rules_preview", Scope.RULES)
 def preview_rules(context: RequestContext[PreviewRules]) -> RulesPreview:
     """Preview new rules: compare all totals without changing anything.
 
@@ -135,7 +136,7 @@ def preview_rules(context: RequestContext[PreviewRules]) -> RulesPreview:
     )
 
 
-@operations.post("/v1/billing/meters/{id}/rules")
+@operations.post("/v1/billing/meters/{id}/rules", Scope.RULES)
 def change_rules(context: RequestContext[ChangeRules]) -> BillingMeter:
     """Change the rules of a meter, for all usage or for usage from a time on. Closed periods stay unchanged.
 

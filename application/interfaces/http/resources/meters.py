@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta
 
+from .....domain.access_key import Scope
 from .....domain.errors import MeterNotFound
 from ....meter_views import MeterView
 from ..api_types import (
@@ -76,7 +77,7 @@ class ListMeters(ListAsOfParameters, kw_only=True):
     status: Status | None = None
 
 
-@operations.post(URL)
+@operations.post(URL, Scope.RULES)
 def create_meter(context: RequestContext[CreateMeter]) -> BillingMeter:
     """Create a meter. An event name can never be used for another meter."""
     params, metering = context.params, context.ledger.metering
@@ -98,7 +99,7 @@ def create_meter(context: RequestContext[CreateMeter]) -> BillingMeter:
     return billing_meter(meter, context.ledger)
 
 
-@operations.post(URL + "/configure")
+@operations.post(URL + "/configure", Scope.RULES)
 def configure_meter(context: RequestContext[ConfigureMeter]) -> BillingMeter:
     """Configure a meter with any rules, also those that Stripe doesn't have.
 
@@ -138,7 +139,7 @@ def retrieve_meter(context: RequestContext[RetrieveMeter]) -> BillingMeter:
     )
 
 
-@operations.post(URL + "/{id}")
+@operations.post(URL + "/{id}", Scope.RULES)
 def update_meter(context: RequestContext[UpdateMeter]) -> BillingMeter:
     """Update the display name of a meter."""
     meter, display_name = context.ledger.meter(context.path_parameters["id"]), context.params.display_name
@@ -147,14 +148,14 @@ def update_meter(context: RequestContext[UpdateMeter]) -> BillingMeter:
     return billing_meter(meter, context.ledger)
 
 
-@operations.post(URL + "/{id}/deactivate")
+@operations.post(URL + "/{id}/deactivate", Scope.RULES)
 def deactivate_meter(context: RequestContext[Parameters]) -> BillingMeter:
     """Deactivate a meter: it accepts no more usage. Its event name stays reserved."""
     meter = context.ledger.meter(context.path_parameters["id"])
     return billing_meter(context.ledger.metering.meters.deactivate(meter.event_name), context.ledger)
 
 
-@operations.post(URL + "/{id}/reactivate")
+@operations.post(URL + "/{id}/reactivate", Scope.RULES)
 def reactivate_meter(context: RequestContext[Parameters]) -> BillingMeter:
     """Reactivate a meter: it accepts usage again."""
     meter = context.ledger.meter(context.path_parameters["id"])

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from .....domain.access_key import Scope
 from .....domain.errors import GenerationNotFound
 from .....projections.models import GenerationState
 from ....results import GenerationView
@@ -67,7 +68,7 @@ def retrieve_projection(context: RequestContext[Parameters]) -> Projection:
     )
 
 
-@operations.delete(URL + "/generations/{generation}")
+@operations.delete(URL + "/generations/{generation}", Scope.RULES)
 def delete_generation(context: RequestContext[Parameters]) -> DeletedGeneration:
     """Delete a generation that is not live, such as the one of a rules preview."""
     number = context.path_parameters["generation"]

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
+from .....domain.access_key import Scope
 from .....domain.errors import AdjustmentNotFound, InvalidAsOf, MeterNotFound, PeriodNotClosed
 from .....domain.timestamps import from_microseconds
 from ..api_types import AsOfPosition, Parameters, Reason
@@ -36,7 +37,7 @@ class SettlePeriodAdjustment(Parameters, kw_only=True):
     document: Document
 
 
-@operations.post(URL + "/{id}/settle")
+@operations.post(URL + "/{id}/settle", Scope.CLOSE)
 def settle_period_adjustment(context: RequestContext[SettlePeriodAdjustment]) -> BillingClosedPeriod:
     """Settle an adjustment: record that a credit note or an invoice has it, and return the closed period.
 
