@@ -77,13 +77,86 @@ REJECTED_EVENTS: dict[str, tuple[str, str, dict[str, Any], type[psycopg.Error]]]
 
 
 @pytest.mark.parametrize(("stream", "topic", "changes", "error"), REJECTED_EVENTS.values(), ids=REJECTED_EVENTS)
-def test_the_recorder_role_can_not_append(
+def test_recording_roles_can_not_append(
     attacked: None, stream: str, topic: str, changes: dict[str, Any], error: type[psycopg.Error]
 ) -> None:
     """Neither unknown events, nor access keys, nor events with other times than those of the policy."""
     fields = {name: value for name, value in changes.items() if name != "position"}
     with pytest.raises(error):
+        insert("manager", stream, topic, state(**fields), changes.get("position", HEAD + 1))
+    with pytest.raises(psycopg.Error):
         insert("api", stream, topic, state(**fields), changes.get("position", HEAD + 1))
+
+
+NO_USAGE: dict[str, tuple[str, dict[str, Any]]] = {
+    "a payload that is none": ("event/x", {"payload": "acme"}),
+    "a payload with a number": ("event/x", {"payload": {"customer": "acme", "tokens": 1}}),
+    "no payload": ("event/x", {"payload": None}),
+    "no value": ("event/x", {"payload": {"customer": "acme"}}),
+    "a value that is no number": ("event/x", {"payload": {"customer": "acme", "tokens": "1e5"}}),
+    "no customer": ("event/x", {"payload": {"tokens": "1"}}),
+    "an empty customer": ("event/x", {"payload": {"customer": "", "tokens": "1"}}),
+    "a customer with NUL": ("event/x", {"payload": {"customer": "a\0", "tokens": "1"}}),
+    "a meter that does not exist": ("event/x", {"event_name": "missing"}),
+    "a name that is no text": ("event/x", {"event_name": ["tokens"]}),
+    "no name": ("event/x", {"event_name": None}),
+    "a date in words": ("event/x", {"occurred_at": "yesterday"}),
+    "a time without a timezone": ("event/x", {"occurred_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"}),
+    "an empty identifier": ("event/", {}),
+    "a long identifier": (f"event/{'x' * 101}", {}),
+    "the stream of a meter": ("meter/tokens", {}),
+}
+NO_RECORDINGS = (
+    ("event/request-1", "EventCancelled"),
+    ("event/request-1", "CancelRevoked"),
+    ("meter/tokens", "RulesChanged"),
+    ("meter/mine", "Configured"),
+    ("meter/tokens", "Deactivated"),
+    ("period/tokens/acme", "PeriodClosed"),
+    ("period/tokens/acme", "PeriodReopened"),
+    ("run/1", "BillingRunStarted"),
+    ("import/1", "ImportStarted"),
+    ("cancellation/1", "EventsCancelled"),
+)
+
+
+@pytest.mark.parametrize(("stream", "fields"), NO_USAGE.values(), ids=NO_USAGE)
+def test_the_recorder_role_appends_no_event_that_stops_a_projection(
+    attacked: None, stream: str, fields: dict[str, Any]
+) -> None:
+    """Each of them would be stored forever, and no total could be computed any more."""
+    with pytest.raises(psycopg.Error):
+        insert("api", stream, "UsageRecorded", state(**fields))
+
+
+@pytest.mark.parametrize(("stream", "topic"), NO_RECORDINGS, ids=[topic for _, topic in NO_RECORDINGS])
+def test_the_recorder_role_appends_meter_events_only(attacked: None, stream: str, topic: str) -> None:
+    """No total of the past, no rule and no period changes."""
+    with pytest.raises(DENIED):
+        insert("api", stream, topic, state())
+
+
+def test_the_recorder_role_obeys_the_rules_of_derived_and_inactive_meters(attacked: None) -> None:
+    """An event must be readable by all meters that count it."""
+    with psycopg.connect("postgresql:///billing") as administrator:
+        administrator.execute("GRANT tallybook_change TO tallybook_rebuild")
+    with open_as("projector") as metering:
+        metering.meters.configure("calls", formula="count", customer_key="customer")
+        metering.meters.configure("sizes", customer_key="customer", value_key="size", source="calls")
+        position = metering.catch_up() + 1
+    without_size, with_size = {"customer": "acme"}, {"customer": "acme", "size": "1"}
+    with pytest.raises(DENIED):
+        insert("api", "event/x", "UsageRecorded", state(event_name="calls", payload=without_size), position)
+    with pytest.raises(DENIED):
+        insert("api", "event/x", "UsageRecorded", state(event_name="nothing", payload=with_size), position)
+    insert("api", "event/x", "UsageRecorded", state(event_name="calls", payload=with_size), position)
+    with open_as("manager") as manager:
+        manager.meters.deactivate("calls")
+    with pytest.raises(DENIED):
+        insert("api", "event/y", "UsageRecorded", state(event_name="calls", payload=with_size), position + 2)
+    with open_as("manager") as manager:
+        manager.meters.reactivate("calls")
+    insert("api", "event/y", "UsageRecorded", state(event_name="calls", payload=with_size), position + 3)
 
 
 def test_a_repeated_json_key_does_not_hide_a_time(attacked: None) -> None:
@@ -110,7 +183,7 @@ def test_nul_characters_do_not_hide_a_time(attacked: None) -> None:
     now = datetime.now(UTC).isoformat()
     with pytest.raises(DENIED):
         insert("api", "event/x", "UsageRecorded", json.dumps(json.loads(late) | {"recorded_at\0": now}))
-    with pytest.raises(errors.DataError):
+    with pytest.raises(DENIED):
         insert("api", "event/x", "UsageRecorded", state(recorded_at=f"{now}\0"))
 
 

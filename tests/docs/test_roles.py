@@ -22,8 +22,30 @@ def expect_error(code: str = "database_permission_denied") -> Generator[None]:
 
 
 def test_the_recorder_role_records(roles: None) -> None:
-    """It also configures meters and cancels, since each of these is an event."""
+    """Single meter events and batches, of meters of each kind; and nothing else."""
+    with open_as("manager") as manager:
+        manager.meters.configure("seats", formula="last", customer_key="customer", value_key="seats")
+        filter_test = {"not": {"key": "kind", "equals": "test"}}
+        manager.meters.configure("filtered", customer_key="customer", dimension_keys=["region"], filter=filter_test)
+        manager.meters.configure("calls", formula="count", customer_key="customer", value_key="no")
     with open_as("api") as metering:
+        record(metering, "req-1")
+        batch = [{"event_name": "tokens", "payload": {"customer": "acme", "tokens": "-1.50"}} for _ in range(3)]
+        for name, fields in {"filtered": {"kind": "test"}, "calls": {}, "seats": {"seats": "3"}}.items():
+            batch.append({"event_name": name, "payload": {"customer": "acme", **fields}})
+        assert {str(receipt.outcome) for receipt in metering.record_many(batch)} == {"accepted"}
+        for command in (
+            lambda: metering.cancel("tokens", "req-1", reason="a test"),
+            lambda: metering.meters.rename("seats", "Seats"),
+            lambda: metering.meters.configure("mine"),
+        ):
+            with expect_error():
+                command()
+
+
+def test_the_role_for_changes_configures_and_cancels(roles: None) -> None:
+    """Each of these is an event; it records too."""
+    with open_as("manager") as metering:
         metering.meters.configure("tokens", **TOKENS)
         metering.meters.configure("seats", formula="last", customer_key="customer", value_key="seats")
         record(metering, "req-1")
@@ -140,15 +162,15 @@ def test_the_rebuilder_role_builds_promotes_and_drops(roles: None) -> None:
             metering.generations.promote(candidate.number, reason="a test")
         assert acme_total(metering) == 10
         with psycopg.connect("postgresql:///billing") as administrator:
-            administrator.execute("GRANT tallybook_record TO tallybook_rebuild")
+            administrator.execute("GRANT tallybook_change TO tallybook_rebuild")
         metering.generations.promote(candidate.number, reason="a test")
         assert acme_total(metering) == 1
 
 
-def test_a_role_that_reads_and_records_closes_periods(roles: None) -> None:
+def test_a_role_that_reads_and_changes_closes_periods(roles: None) -> None:
     """A user in both roles may close periods."""
     with psycopg.connect("postgresql:///billing") as administrator:
-        administrator.execute("CREATE ROLE closer LOGIN IN ROLE tallybook_record, tallybook_read")
+        administrator.execute("CREATE ROLE closer LOGIN IN ROLE tallybook_change, tallybook_read")
     start = datetime.now(UTC) - 3 * DAY
     with run_projection(), open_as("closer") as metering:
         closed = metering.periods.close("tokens", "acme", start, start + DAY)
@@ -225,15 +247,15 @@ def test_roles_without_record_permission_insert_nothing(roles: None, user: str) 
 @pytest.mark.parametrize("position", [1, 2, 4, 0])
 def test_recording_roles_insert_only_at_the_end(roles: None, position: int) -> None:
     """A trigger checks the position; the next one is 3."""
-    with closing(connect_as("api")) as connection, pytest.raises(errors.IntegrityError):
+    with closing(connect_as("manager")) as connection, pytest.raises(errors.IntegrityError):
         connection.execute(INSERT_EVENT.replace("(3", f"({position}").encode())
 
 
 def test_a_trigger_is_not_fooled_by_functions_of_the_user(roles: None) -> None:
     """A program may own a schema with operators that have the same names as those in the trigger."""
     with psycopg.connect("postgresql:///billing") as administrator:
-        administrator.execute("CREATE SCHEMA mine AUTHORIZATION api")
-    with closing(connect_as("api")) as connection:
+        administrator.execute("CREATE SCHEMA mine AUTHORIZATION manager")
+    with closing(connect_as("manager")) as connection:
         for left_type, operator, right_type in (("bigint", "<>", "bigint"), ("bigint", ">", "integer")):
             never = f"FUNCTION mine.never(a {left_type}, b {right_type}) RETURNS boolean LANGUAGE sql AS 'SELECT false'"
             takes = f"FUNCTION = mine.never, LEFTARG = {left_type}, RIGHTARG = {right_type}"
