@@ -45,6 +45,7 @@ GUIDES = [
             "derived-meters",
             "prove-nothing-was-rewritten",
             "hand-over-evidence",
+            "for-auditors",
             "back-up-and-restore",
             "read-the-archive",
             "the-rules-as-sql",
