@@ -163,6 +163,7 @@ from .read_models.projection_runner import RelayedOutbox
 from .result_lists import MeterEventList, TotalList
 from .results import (
     Backup,
+    ChangedEvent,
     ExplainedEvent,
     Explanation,
     ExplanationPage,
@@ -176,6 +177,7 @@ from .results import (
     Receipts,
     RevokedCancellationView,
     Total,
+    TotalChange,
     Verdict,
 )
 from .storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
@@ -217,6 +219,7 @@ __all__ = [
     "CancellationPreview",
     "CancellationPreviewRow",
     "CancellationSelection",
+    "ChangedEvent",
     "Checkpoint",
     "CheckpointDestinationUnavailable",
     "CheckpointDifference",
@@ -379,6 +382,7 @@ __all__ = [
     "TooManyCombinations",
     "TooManyDigits",
     "Total",
+    "TotalChange",
     "TotalDifference",
     "TotalList",
     "Unavailable",

@@ -35,6 +35,7 @@ from .results import (
     Receipt,
     Receipts,
     Total,
+    TotalChange,
 )
 from .storage.key_value import KeyValueStore
 from .storage.postgres.settings import PostgresSettings
@@ -325,6 +326,24 @@ class Metering(MeteringParts):
         return self._explanations.explain_page(
             event_name, customer, start, end, as_of, where, closed, verdicts, offset, limit, max_events
         )
+
+    def compare(
+        self,
+        event_name: str,
+        customer: str | None,
+        start: datetime,
+        end: datetime,
+        *,
+        since: datetime | int,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        offset: int = 0,
+        limit: int = 100,
+    ) -> TotalChange:
+        """Return a total as of two points of the ledger, and the events that were recorded, cancelled, superseded or
+        restored in between: `limit` of them, after the first `offset`. `as_of` is the later point; now if None.
+        """
+        return self._change_queries.compare(event_name, customer, start, end, since, as_of, where, offset, limit)
 
     def verify(self, progress: Callable[[Progress], None] | None = None) -> Verification:
         """Compare the live read models and all closed periods with a new fold of the ledger."""

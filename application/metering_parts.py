@@ -21,6 +21,7 @@ from .jobs.service import JobService
 from .jobs.tasks import TaskService
 from .ledger.ledger import Ledger
 from .queries.archive_comparison import ArchiveComparer
+from .queries.changed_events import ChangeQueries
 from .queries.comparison import GenerationComparison
 from .queries.customers import CustomerQueries
 from .queries.events import EventQueries
@@ -54,6 +55,7 @@ class MeteringParts:
         meter_queries = MeterQueryFactory(ledger, self._fresh_read_models)
         self._total_queries = TotalQueries(ledger, meter_queries, self._projector)
         self.sql = SqlQueries(ledger, meter_queries)
+        self._change_queries = ChangeQueries(ledger, meter_queries, self._total_queries)
         self._event_queries = EventQueries(ledger, meter_queries)
         self.history = HistoryQueries(ledger, meter_queries)
         self._explanations = ExplanationQueries(ledger, meter_queries)

@@ -255,6 +255,30 @@ class ExplanationPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedEvent(MeterEventView):
+    """A meter event whose verdict changed between two points; `before` is None if it was not recorded at the first."""
+
+    before: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TotalChange:
+    """A total as of two points of the ledger: `before` at the position `since`, `after` at `position`.
+
+    `events` are a part of the `event_count` events whose verdict differs, in order of time. If the rules have changed
+    in between, `before` is under the earlier ones, and the events don't explain all of the `difference`.
+    """
+
+    before: Total
+    after: Total
+    difference: Decimal
+    since: int
+    position: int
+    event_count: int
+    events: tuple[ChangedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationView:
     """A generation of the read models, projected up to `position`; `head` is the position of the ledger's newest event.
 

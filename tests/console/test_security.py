@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.datastructures import Headers
 from tallybook.application.access_keys.views import AccessKeyView
 from tallybook.application.interfaces.console.login_delays import LoginDelays
 from tallybook.application.interfaces.console.security import HEADERS, Site
@@ -207,5 +208,5 @@ def test_failed_logins_wait_longer_each_time() -> None:
     assert delays.seconds("192.0.2.1") == 0
 
 
-def _headers(**values: str) -> httpx2.Headers:
-    return httpx2.Headers(values)
+def _headers(**values: str) -> Headers:
+    return Headers(values)

@@ -16,7 +16,8 @@ from .session import reported_errors, require_ledger
 from .terminal import printable, say
 
 _EXTRA_PACKAGES = {"starlette", "uvicorn", "httptools", "httpcore2", "pydantic_settings", "prometheus_client", "jinja2"}
-DEMO_FILE = "tallybook-console-demo.db"
+DEMO_NAME = "tallybook-console-demo"
+DEMO_FILE, DEMO_CHECKPOINTS = f"{DEMO_NAME}.db", f"{DEMO_NAME}.checkpoints"
 
 PortOption = Annotated[int, typer.Option(metavar="NUMBER", help="The port; a free one by default.", show_default=False)]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open the browser.")]
@@ -36,9 +37,9 @@ def console(
     demo: DemoOption = False,
     checkpoints: CheckpointsOption = None,
 ) -> None:
-    """Open a ledger in the browser: usage, and why each figure is what it is.
+    """Open a ledger in the browser.
 
-    The console listens on this computer only and needs no key. Changes are recorded as requested by the operating
+    The console shows usage, and why each figure is what it is. It listens on this computer only and needs no key. Changes are recorded as requested by the operating
     system's user. Ctrl-C ends it.
     """
     if os.name == "nt":
@@ -63,6 +64,7 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
     with reported_errors(as_json=False):
         if is_demo:
             ledger, path = _open_demo()
+            checkpoints = Path(DEMO_CHECKPOINTS)
         require_ledger(ledger)
         try:
             settings, listener = bind_loopback(ledger, port, checkpoints)
@@ -93,9 +95,9 @@ def _open_demo() -> tuple[str, str]:
     if not file.exists():
         say(f"Creating a demo ledger with a month of usage: {file}")
         try:
-            create_demo_ledger(url, utc_now())
+            create_demo_ledger(url, Path(DEMO_CHECKPOINTS), utc_now())
         except BaseException:
-            for part in Path().glob(f"{DEMO_FILE}*"):
+            for part in Path().glob(f"{DEMO_NAME}*"):
                 part.unlink(missing_ok=True)
             raise
     return url, demo_page(url)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from io import TextIOWrapper
+from pathlib import Path
 from time import perf_counter
 from typing import IO, cast
 
@@ -51,14 +52,15 @@ _log = logging.getLogger("tallybook.server")
 
 def console_routes(settings: ServerSettings, observer: Observer, users: Users) -> list[BaseRoute]:
     """Return the routes of the console, for an application with a request handler."""
-    console = _Console(observer, users, login.Login(Site.of(settings.host, settings.console_url)))
+    site = Site.of(settings.host, settings.console_url)
+    console = _Console(observer, users, login.Login(site), settings.console_checkpoints)
     routes = [
         *(Route(view.path, partial(console.respond, view), methods=[view.method]) for view in all_views()),
         *(Route(f"/static/{name}", partial(_static, name), methods=["GET"]) for name in STATIC_FILES),
         *(console.login.routes() if users.have_login else ()),
         Route("/{path:path}", console.not_found, methods=["GET", "POST"]),
     ]
-    security = Middleware(SecurityMiddleware, site=Site.of(settings.host, settings.console_url))
+    security = Middleware(SecurityMiddleware, site=site)
     return [Route(CONSOLE_PATH, _to_start, methods=["GET"]), Mount(CONSOLE_PATH, routes=routes, middleware=[security])]
 
 
@@ -89,10 +91,13 @@ def served_routes(settings: ServerSettings, observer: Observer) -> list[BaseRout
 class _Console:
     """Runs views and sends their results."""
 
-    def __init__(self, observer: Observer, users: Users, console_login: login.Login) -> None:
+    def __init__(
+        self, observer: Observer, users: Users, console_login: login.Login, checkpoint_file: Path | None
+    ) -> None:
         self._observer = observer
         self._users = users
         self.login = console_login
+        self._checkpoint_file = checkpoint_file
 
     async def respond(self, view: RegisteredView, request: Request) -> Response:
         """Run a view with the parameters of a request, and return its response."""
@@ -130,7 +135,7 @@ class _Console:
         is_query = view.method == "GET"
         params = Parameters.parse(request.url.query) if is_query else await read_form(request)
         path_parameters = {name: str(value) for name, value in request.path_params.items() if name != "path"}
-        context = ViewContext(user, handler.ledgers, params, request.url.path, path_parameters)
+        context = ViewContext(user, handler.ledgers, params, request.url.path, path_parameters, self._checkpoint_file)
         call = partial(self._run if is_query else self._run_once, view, context, request_id)
         running = handler.run_call(user.id, call, is_query=is_query, is_large=view.is_large)
         return await (while_connected(request, running) if is_query else running)

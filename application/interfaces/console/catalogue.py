@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 from .registry import RegisteredView, ViewRegistry
-from .views import customers, event, explanation, usage
+from .views import compare, customer_period, customers, event, explanation, periods, rules, trust, usage
 
-REGISTRIES: Sequence[ViewRegistry] = (usage.views, customers.views, explanation.views, event.views)
+REGISTRIES: Sequence[ViewRegistry] = (
+    usage.views, customers.views, explanation.views, event.views, periods.views, customer_period.views, rules.views,
+    compare.views, trust.views,
+)  # fmt: skip
 
 
 def all_views() -> list[RegisteredView]:

@@ -6,6 +6,7 @@ Everything is recorded as of its own time, so that the ledger has a past to look
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import islice
+from pathlib import Path
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
@@ -35,8 +36,8 @@ def demo_month(now: datetime) -> tuple[datetime, datetime]:
     return window_containing(this_month - timedelta(seconds=1), CalendarWindow.MONTH, _UTC)
 
 
-def create_demo_ledger(url: str, now: datetime) -> None:
-    """Create the ledger at `url`, where none exists."""
+def create_demo_ledger(url: str, checkpoints: Path, now: datetime) -> None:
+    """Create the ledger at `url`, where none exists, with two checkpoints."""
     start, end = demo_month(now)
     clock = _Clock(start - timedelta(days=1))
     with Metering.open(url, clock=clock) as metering:
@@ -48,7 +49,9 @@ def create_demo_ledger(url: str, now: datetime) -> None:
         _correct(metering, clock, corrected_at)
         _record(metering, clock, (event for event in events if event["timestamp"] >= corrected_at))
         _close(metering, clock, start, end)
+        metering.checkpoints.create(checkpoints)
         _record(metering, clock, (event for event in _events(end, "next-") if event["timestamp"] < now))
+        metering.checkpoints.create(checkpoints)
 
 
 def demo_page(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ....domain.access_key import Scope
@@ -24,6 +25,7 @@ class ViewContext:
     params: Parameters
     path: str
     path_parameters: dict[str, str] = field(default_factory=dict[str, str])
+    checkpoint_file: Path | None = None
 
     @property
     def metering(self) -> Metering:

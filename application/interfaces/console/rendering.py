@@ -26,10 +26,17 @@ STATIC_FILES: Mapping[str, str] = {
 _PACKAGE = __name__.rpartition(".")[0]
 SHORT_DIGEST = 12
 SCREENS = (
-    ("/usage", "Usage"), ("/why", "Why this figure"), ("/event", "Event"),
+    ("/usage", "Usage"), ("/why", "Why this figure"), ("/event", "Event"), ("/periods", "Periods"),
+    ("/rules", "Rules"), ("/compare", "Compare"), ("/trust", "Trust"),
 )  # fmt: skip
 DONE: Mapping[str, str] = {
     "cancelled": "The event is cancelled. It no longer counts.",
+    "closed": "The period is closed.",
+    "closed_all": "The billing run has closed the period for all customers.",
+    "dropped": "The generation is deleted.",
+    "promoted": "The generation is live.",
+    "reopened": "The period is open again. The next closing is billed in full.",
+    "settled": "The adjustment is settled.",
     "revoked": "The cancellation is revoked. The event counts again.",
 }
 """Sentences about changes, by the value of the parameter `done`."""

@@ -1,0 +1,131 @@
+"""The screen Rules: the history of a meter's rules, a change with its preview by customer, and the way back."""
+
+import csv
+from typing import TextIO
+
+from .....domain.access_key import Scope
+from .....domain.decimals import to_plain_string
+from .....domain.timestamps import to_iso
+from .....projections.models import GenerationState
+from ....queries.comparison import CustomerDifference, GenerationDifference, WindowState
+from ....spreadsheet_text import escape_formulas
+from ...http.errors import ApiError
+from ..registry import ViewContext, ViewRegistry
+from ..responses import Download, Page, Redirect
+from ..rules_form import FORMULAS, WINDOWS, changed_rules, form_values
+from ..selection import parse_selection, parse_time
+from ..tasks import Report, find_task, start_task
+
+views = ViewRegistry()
+MAX_ROWS = 100
+
+
+@views.get("/rules")
+def rules(context: ViewContext) -> Page:
+    """Show the rules of a meter over time, and the form that changes them."""
+    selection = parse_selection(context)
+    if selection.meter is None:
+        return Page("no_meters.html", {"selection": selection})
+    generations = context.metering.generations.list()
+    return Page(
+        "rules.html",
+        {
+            "selection": selection, "history": context.metering.meters.history(selection.event_name)[::-1],
+            "generations": generations, "formulas": FORMULAS, "event_time_windows": WINDOWS,
+            "form": form_values(selection.meter),
+            "task": find_task(context.user.ledger, _task_name(selection.event_name)),
+        },
+    )  # fmt: skip
+
+
+@views.post("/rules/preview", Scope.ADMIN)
+def start_preview(context: ViewContext) -> Redirect:
+    """Build a candidate under changed rules, in the background."""
+    selection, metering = parse_selection(context), context.metering
+    meter = metering.meters.get(selection.event_name)
+    changes, text = changed_rules(meter, context.params), context.params.optional("effective_from")
+    effective_from = None if text is None else parse_time(text, "effective_from", selection.timezone)
+
+    def work(report: Report) -> dict[str, str]:
+        candidate = metering.generations.build_candidate(
+            meter.event_name, changes, effective_from=effective_from, progress=report
+        )
+        return {"generation": str(candidate.number)}
+
+    start_task(context.user.ledger, _task_name(meter.event_name), context.user.by, work)
+    return Redirect(context.url("/rules/preview", meter=meter.event_name))
+
+
+@views.get("/rules/preview", Scope.ADMIN, is_large=True)
+def preview(context: ViewContext) -> Page:
+    """Show what changed rules would change, by customer; or the progress while they are computed."""
+    selection = parse_selection(context)
+    task = find_task(context.user.ledger, _task_name(selection.event_name))
+    number = context.params.number("generation", int(task.result.get("generation", "0")) if task else 0)
+    generation = next((one for one in context.metering.generations.list() if one.number == number), None)
+    values: dict[str, object] = {"selection": selection, "task": task, "generation": generation, "difference": None}
+    if generation is None or generation.state is not GenerationState.READY:
+        return Page("rules_preview.html", values)
+    difference = context.metering.generations.diff(generation.number, timezone=selection.timezone.key)
+    rows = _rows(difference, selection.event_name)
+    is_open = [row for row in rows if row.state is WindowState.OPEN]
+    closed = [row for row in rows if row.state is not WindowState.OPEN]
+    sums = next((one for one in difference.meters if one.event_name == selection.event_name), None)
+    return Page(
+        "rules_preview.html",
+        {
+            **values, "difference": difference, "sums": sums, "max_rows": MAX_ROWS, "open": is_open, "closed": closed,
+            "new_rules": generation.rules.get(selection.event_name),
+            "effective_from": generation.effective_from.get(selection.event_name),
+        },
+    )  # fmt: skip
+
+
+@views.get("/rules/preview.csv", Scope.ADMIN, is_large=True)
+def preview_csv(context: ViewContext) -> Download:
+    """Download what changed rules would change."""
+    selection = parse_selection(context)
+    difference = context.metering.generations.diff(
+        context.params.number("generation", 0), timezone=selection.timezone.key
+    )
+    rows = _rows(difference, selection.event_name)
+    return Download("rules-preview.csv", lambda file: _write_rows(rows, file))
+
+
+@views.post("/rules/promote", Scope.ADMIN)
+def promote(context: ViewContext) -> Redirect:
+    """Make a generation live, and its rules the current ones."""
+    number = context.params.number("generation", 0)
+    context.metering.generations.promote(
+        number, reason=context.params.optional("reason"), by=context.user.by, digest=context.params.optional("digest")
+    )
+    return Redirect(context.url("/rules", meter=context.params.optional("meter"), done="promoted"))
+
+
+@views.post("/rules/drop", Scope.ADMIN)
+def drop(context: ViewContext) -> Redirect:
+    """Delete a generation that isn't live."""
+    number = context.params.number("generation", 0)
+    if not number:
+        raise ApiError(400, "No generation was named.")
+    context.metering.generations.drop(number)
+    return Redirect(context.url("/rules", meter=context.params.optional("meter"), done="dropped"))
+
+
+def _task_name(event_name: str) -> str:
+    return f"preview of the rules of {event_name}"
+
+
+def _rows(difference: GenerationDifference, event_name: str) -> list[CustomerDifference]:
+    return [row for row in difference.sorted_by_size if row.event_name == event_name]
+
+
+def _write_rows(rows: list[CustomerDifference], file: TextIO) -> None:
+    writer = csv.writer(file)
+    writer.writerow(
+        ("customer", "start", "end", "state", "before", "after", "difference", "billable_before", "billable_after")
+    )
+    for row in rows:
+        numbers = (row.before, row.after, row.difference, row.billable_before, row.billable_after)
+        cells = escape_formulas(row.customer), to_iso(row.start), to_iso(row.end), str(row.state)
+        writer.writerow((*cells, *map(to_plain_string, numbers)))

@@ -1,0 +1,119 @@
+"""The screen Trust: whether the read models are up to date and right, checkpoints, proofs, rejected events, keys."""
+
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from .....domain.access_key import Scope
+from .....domain.timestamps import from_microseconds
+from ....checkpoints.checkpoint_file import CheckpointFile
+from ....checkpoints.results import CheckpointView
+from ....metering import Metering
+from ...formatting import format_count, format_number
+from ...http.errors import ApiError
+from ...http.rejected_events import REJECTED_EVENT_KIND, decode_rejected
+from ...http.webhooks.deliveries import next_due
+from ...http.webhooks.endpoints import EndpointStore
+from ..registry import ViewContext, ViewRegistry
+from ..responses import Download, Page, Redirect
+from ..selection import parse_selection
+from ..tasks import Report, find_task, start_task
+
+views = ViewRegistry()
+VERIFICATION = "verification"
+MAX_REJECTED, MAX_CHECKPOINTS = 50, 50
+
+
+@views.get("/trust")
+def trust(context: ViewContext) -> Page:
+    """Show the state of the ledger, to those who have to rely on it."""
+    ledger, metering = context.user.ledger, context.metering
+    live = next(one for one in metering.generations.list() if one.state == "live")
+    rejected = ledger.key_values.scan(REJECTED_EVENT_KIND, limit=MAX_REJECTED, newest_first=True)
+    values: dict[str, object] = {
+        "selection": parse_selection(context), "live": live, "task": find_task(ledger, VERIFICATION),
+        "rejected": [(from_microseconds(entry.at), decode_rejected(entry.body)) for entry in rejected],
+        "checkpoint_file": _checkpoint_file(context), "checkpoints": _checkpoints(context), "keys": None,
+        "endpoints": None,
+    }  # fmt: skip
+    if context.user.allows(Scope.ADMIN):
+        values["keys"] = context.ledgers.for_mode(livemode=True).metering.access_keys.list()
+        values["endpoints"] = [
+            (endpoint, next_due(ledger.key_values, endpoint.id)) for endpoint in EndpointStore(ledger.key_values).all()
+        ]
+    return Page("trust.html", values)
+
+
+@views.post("/trust/verify", Scope.ADMIN)
+def verify(context: ViewContext) -> Redirect:
+    """Compare the read models, the closed periods and the checkpoints with the ledger, in the background."""
+    metering, file = context.metering, _checkpoint_file(context)
+    start_task(context.user.ledger, VERIFICATION, context.user.by, lambda report: _verify(metering, file, report))
+    return Redirect(context.url("/trust"))
+
+
+@views.get("/trust/proof", is_large=True)
+def proof(context: ViewContext) -> Download:
+    """Download the proof that a checkpoint covers a stored event of a meter event, or the event that it proves."""
+    file, number = _checkpoint_file(context), context.params.number("number", 0)
+    if file is None:
+        raise ApiError(404, "The console was started without a checkpoint file.")
+    identifier = context.params.get("id")
+    found = next(islice(context.metering.checkpoints.prove_inclusion(identifier, file), number, None), None)
+    if found is None:
+        raise ApiError(404, "The meter event has no such stored event.")
+    if context.params.is_set("event"):
+        text = found.event.decode()
+        return Download(f"{number}.event", lambda output: _write(output, text), "application/json")
+    text = str(found)
+    return Download(f"{number}.tlog-proof", lambda output: _write(output, text), "text/plain; charset=utf-8")
+
+
+@views.get("/trust/consistency", is_large=True)
+def consistency(context: ViewContext) -> Download:
+    """Download the proof that the last checkpoint only adds events to an earlier one."""
+    file, size = _checkpoint_file(context), context.params.number("earlier", 0)
+    if file is None:
+        raise ApiError(404, "The console was started without a checkpoint file.")
+    text = str(context.metering.checkpoints.prove_consistency(file, size))
+    return Download(f"consistency-{size}.txt", lambda output: _write(output, text), "text/plain; charset=utf-8")
+
+
+def _write(output: TextIO, text: str) -> None:
+    output.write(text)
+
+
+def _verify(metering: Metering, file: Path | None, report: Report) -> dict[str, str]:
+    """Return what was compared, and the first difference."""
+    verification = metering.verify(report)
+    result = {
+        "position": format_number(verification.position),
+        "tables": format_count(len(verification.tables), "table"),
+        "closed periods": format_number(verification.closed_periods),
+    }
+    differing = [table for table in verification.tables if not table.is_equal]
+    if differing:
+        result["difference"] = f"The table {differing[0].table} differs: {differing[0].difference}"
+    if verification.differing_periods:
+        result["difference"] = f"{format_count(len(verification.differing_periods), 'closed period')} differ."
+    if file is not None:
+        checked = metering.checkpoints.verify(file)
+        result["checkpoints"] = f"{checked.matching_checkpoints} of {len(checked.checkpoints)} match"
+        if checked.difference is not None:
+            result["difference"] = checked.difference.message
+    return result
+
+
+def _checkpoint_file(context: ViewContext) -> Path | None:
+    """Return the checkpoint file, which is that of the live ledger."""
+    return context.checkpoint_file if context.user.ledger.livemode else None
+
+
+def _checkpoints(context: ViewContext) -> list[CheckpointView]:
+    """Return the last checkpoints, the newest first."""
+    file = _checkpoint_file(context)
+    if file is None:
+        return []
+    return [CheckpointView.from_signed_checkpoint(one, None) for one in CheckpointFile(file).read().all[::-1]][
+        :MAX_CHECKPOINTS
+    ]

@@ -1,0 +1,127 @@
+"""Long work that a page starts: previews of rules, and verification, with progress that a reload shows."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+from tallybook.application.checkpoints.verify_proof import verify_inclusion
+from tallybook.application.interfaces.console.tasks import INTERRUPTED_AFTER, TASK_KIND, find_task, start_task
+from tallybook.application.interfaces.http.authentication import Authenticator
+from tallybook.application.interfaces.http.errors import ApiError
+from tallybook.application.interfaces.http.ledgers import ServedLedger
+
+from tallybook import Metering
+from tests.waiting import wait_until
+
+from .ledgers import Clock, create_ledger, local_console
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a ledger and a checkpoint file."""
+    path = tmp_path_factory.mktemp("rules")
+    with Metering.open(create_ledger(path / "usage.db")) as metering:
+        metering.checkpoints.create(path / "checkpoints")
+    return path
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[httpx2.Client]:
+    """A client of a local console."""
+    options = ("--checkpoints", str(folder / "checkpoints"))
+    with local_console(f"sqlite:///{folder / 'usage.db'}", *options) as console:
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        with httpx2.Client(base_url=console.url, headers=headers, follow_redirects=True, timeout=60) as browser:
+            yield browser
+
+
+def fields(html: str, action: str) -> dict[str, str]:
+    """Return the hidden fields of the form with an action."""
+    form = html[html.index(f'action="/console{action}"') :].partition("</form>")[0]
+    return dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form))
+
+
+def page_with(client: httpx2.Client, path: str, text: str) -> str:
+    """Return a page as soon as it has a text."""
+    pages: list[str] = []
+
+    def has_text() -> bool:
+        response = client.get(path)
+        assert response.status_code == 200, response.text
+        pages.append(response.text)
+        return text in response.text
+
+    wait_until(has_text, lambda: pages[-1])
+    return pages[-1]
+
+
+def test_a_change_of_rules_is_previewed_by_customer_and_promoted(client: httpx2.Client, folder: Path) -> None:
+    """Closed periods differ too, and are listed apart. The way back is the retired generation."""
+    form = fields(client.get("/console/rules?meter=tokens").text, "/rules/preview")
+    changed = {**form, "formula": "count", "event_time_window": "none"}
+    client.post("/console/rules/preview", data=changed)
+    preview = "/console/rules/preview?meter=tokens"
+    html = page_with(client, preview, "What the change would cost whom")
+    assert html.index("Closed periods</h2>") < html.index(">acme</a>"), "the month is closed for all of them"
+    promoted = {**fields(html, "/rules/promote"), "reason": "we bill by event"}
+    assert "The generation is live." in client.post("/console/rules/promote", data=promoted).text
+    with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
+        last = metering.meters.history("tokens")[-1]
+        assert (last.rules.formula, last.reason) == ("count", "we bill by event")
+        retired = max(one.number for one in metering.generations.list() if "tokens" in one.rules)
+    back = {"form_key": "back", "generation": str(retired), "reason": "a mistake", "meter": "tokens"}
+    assert "The generation is live." in client.post("/console/rules/promote", data=back).text
+
+
+def test_a_change_that_changes_nothing_says_so(client: httpx2.Client) -> None:
+    """The form has the present rules."""
+    html = client.get("/console/rules?meter=storage").text
+    same = {"formula": "last", "event_time_window": "day", "rounding": "up:1"}
+    response = client.post("/console/rules/preview", data={**fields(html, "/rules/preview"), **same})
+    assert response.status_code == 400
+    assert "Change at least one" in response.text
+
+
+def test_the_ledger_is_verified_in_the_background(client: httpx2.Client) -> None:
+    """The result stays on the page, with who has started it."""
+    client.post("/console/trust/verify", data=fields(client.get("/console/trust").text, "/trust/verify"))
+    assert "1 of 1 match" in page_with(client, "/console/trust", "Everything matches")
+
+
+def test_the_proof_of_an_event_can_be_downloaded(client: httpx2.Client, folder: Path) -> None:
+    """The downloaded files verify with the checkpoint, as those of the command line do."""
+    links = re.findall(r'href="(/console/trust/proof[^"]*)"', client.get("/console/event?id=t-3-0").text)
+    files = [client.get(link.replace("&amp;", "&")) for link in links]
+    verified = [
+        verify_inclusion(event.content, proof.text, checkpoints=folder / "checkpoints")
+        for proof, event in zip(files[::2], files[1::2], strict=True)
+    ]
+    assert [one.topic for one in verified] == ["UsageRecorded", "EventCancelled"]
+
+
+def test_a_task_whose_process_has_ended_is_interrupted(tmp_path: Path) -> None:
+    """It can be started again; one that runs can't, and an error is reported."""
+    clock = Clock()
+    with Metering.open(f"sqlite:///{tmp_path / 'usage.db'}", clock=clock) as metering:
+        ledger = ServedLedger(metering, Authenticator(metering), livemode=True)
+        start_task(ledger, "failing", "ada", lambda _: {}[0])  # type: ignore[misc]
+        wait_until(lambda: _state(ledger, "failing") == "failed")
+        start_task(ledger, "short", "ada", lambda _: {"found": "nothing"})
+        wait_until(lambda: _state(ledger, "short") == "finished")
+        (running,) = (one for one in ledger.key_values.scan(TASK_KIND, limit=9) if one.key == "short")
+        body = running.body.replace(b"finished", b"running")
+        ledger.key_values.apply(upsert=[running._replace(body=body)])
+        with pytest.raises(ApiError):
+            start_task(ledger, "short", "bob", lambda _: {})
+        clock.at += INTERRUPTED_AFTER + timedelta(seconds=1)
+        assert _state(ledger, "short") == "interrupted"
+        start_task(ledger, "short", "bob", lambda _: {})
+        wait_until(lambda: _state(ledger, "short") == "finished")
+
+
+def _state(ledger: ServedLedger, name: str) -> str:
+    task = find_task(ledger, name)
+    return "" if task is None else task.state

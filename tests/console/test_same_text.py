@@ -1,0 +1,130 @@
+"""A figure is the same text on the page, on the command line and over HTTP, for the same question."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import httpx2
+import pytest
+
+from tests.cli.command_line import CommandLine
+from tests.http.running_server import create_key, serve
+
+from .ledgers import CUSTOMERS, END, START, create_ledger
+
+START_END = {"start_time": int(START.timestamp()), "end_time": int(END.timestamp())}
+TOKENS = {"meter": "tokens", "period": "2026-10"}
+
+
+class Interfaces(NamedTuple):
+    """The three ways to one ledger. `client` is logged in to the console, and has the key for the API."""
+
+    client: httpx2.Client
+    command_line: CommandLine
+
+    def page(self, path: str, **params: object) -> str:
+        """Return a page of the console."""
+        response = self.client.get(f"/console{path}", params={name: str(value) for name, value in params.items()})
+        assert response.status_code == 200, response.text
+        return response.text
+
+    def api(self, path: str, **params: object) -> str:
+        """Return a response of the API as text, whose numbers are not parsed."""
+        response = self.client.get(path, params={name: str(value) for name, value in params.items()})
+        assert response.status_code == 200, response.text
+        return response.text
+
+
+def figure(html: str, label: str) -> tuple[str, str]:
+    """Return the plain and the shown text of a figure with a label."""
+    match = re.search(rf"<dt>{label}</dt>\s*<dd[^>]*><data value=\"([^\"]*)\">([^<]*)</data>", html)
+    assert match is not None, label
+    return match[1], match[2]
+
+
+def column(html: str, number: int) -> list[str]:
+    """Return the plain text of a column of figures, the first of which is 0, of all rows of the tables."""
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", html, re.DOTALL)
+    cells = [re.findall(r'<data[^>]* value="([^"]*)"|<data value="([^"]*)"', row) for row in rows]
+    return [values[number][0] or values[number][1] for values in cells if len(values) > number]
+
+
+def numbers(text: str, name: str) -> list[str]:
+    """Return the numbers with a name in JSON, as they are written there."""
+    return re.findall(rf'"{name}":\s*"?(-?[0-9.]+)"?', text)
+
+
+@pytest.fixture(scope="module")
+def interfaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interfaces]:
+    """A ledger with a server, a console and the command line."""
+    folder = tmp_path_factory.mktemp("figures")
+    url = create_ledger(folder / "usage.db")
+    key = create_key(url, "admin")
+    with serve(url, "--console") as server, server.client(key) as client:
+        client.headers["Sec-Fetch-Site"] = "same-origin"
+        assert client.post("/console/login", data={"key": key}).status_code == 303
+        yield Interfaces(client, CommandLine(folder))
+
+
+def test_a_total_is_the_same_text(interfaces: Interfaces) -> None:
+    """The page shows it as the command line does; its plain text is that of JSON."""
+    html = interfaces.page("/usage", customer="acme", **TOKENS)
+    plain, shown = figure(html, "Quantity")
+    printed = interfaces.command_line.run("total", "tokens", "acme", "--period", "2026-10").stdout
+    of_command_line = interfaces.command_line.run("total", "tokens", "acme", "--period", "2026-10", "--json").stdout
+    meter = json.loads(interfaces.api("/v1/billing/meters"))["data"]
+    meter_id = next(one["id"] for one in meter if one["event_name"] == "tokens")
+    of_api = interfaces.api(f"/v1/billing/meters/{meter_id}/explanation", customer="acme", **START_END)
+    assert numbers(of_command_line, "value")[0] == plain == numbers(of_api, "aggregated_value")[0] == "74077.55"
+    assert shown in printed
+    assert shown == "74,077.55"
+
+
+def test_an_explanation_is_the_same_text(interfaces: Interfaces) -> None:
+    """All contributions, in order, and the digest."""
+    html = interfaces.page("/why", customer="acme", **TOKENS)
+    explained = interfaces.command_line.run("explain", "tokens", "acme", "--period", "2026-10", "--json").stdout
+    csv = interfaces.page("/why.csv", customer="acme", **TOKENS)
+    contributions = [json.loads(explained)["events"][index]["contribution"] for index in range(13)]
+    shown = [values[-1] for row in re.findall(r"<tr[^>]*>(.*?)</tr>", html, re.DOTALL)
+             if "/console/event" in row and (values := re.findall(r'<data[^>]*value="([^"]*)"', row))]  # fmt: skip
+    assert shown == contributions == [line.split(",")[7] for line in csv.splitlines()[1:]]
+    assert json.loads(explained)["digest"] in html
+
+
+def test_the_totals_of_customers_are_the_same_text(interfaces: Interfaces) -> None:
+    """Each customer, and a name that looks like markup is text on the page."""
+    html = interfaces.page("/usage", **TOKENS)
+    totals = interfaces.command_line.run_json("totals", "tokens", "--period", "2026-10")
+    listed: dict[str, str] = {total["customer"]: total["value"] for total in totals}
+    assert sorted(column(html, 0)) == sorted(listed.values())
+    assert sorted(listed) == sorted(CUSTOMERS)
+    assert "<script>alert" not in html
+
+
+def test_a_closing_and_its_adjustment_are_the_same_text(interfaces: Interfaces) -> None:
+    """What was invoiced, and what is owed since."""
+    html = interfaces.page("/periods/customer", customer="acme", **TOKENS)
+    adjustments = interfaces.command_line.run_json("period", "adjustments", "tokens", "acme", "--period", "2026-10")
+    (owed,) = adjustments
+    assert figure(html, "Closed with")[0] == owed["period"]["quantity"] == "74000.55"
+    assert re.findall(r'scope="row">Owed</th>.*?<data[^>]*value="([^"]*)"', html) == [owed["difference"]] == ["77.00"]
+    lines = interfaces.page("/periods/invoice-lines.csv", period="2026-10")
+    assert any(line.startswith("usage,acme,tokens") and ",74000.55,74000.55," in line for line in lines.splitlines())
+
+
+def test_a_comparison_is_the_same_text_as_two_totals(interfaces: Interfaces) -> None:
+    """The difference between two positions is that of the totals there."""
+    html = interfaces.page("/compare", customer="acme", since=20, **TOKENS)
+    earlier = interfaces.command_line.run_json("total", "tokens", "acme", "--period", "2026-10", "--as-of", "20")
+    assert figure(html, r"At position <data value=\"20\">20</data>")[0] == earlier["value"]
+
+
+def test_what_is_not_billed_is_found(interfaces: Interfaces) -> None:
+    """The meter that no run has closed."""
+    html = interfaces.page("/periods", period="2026-10")
+    status = interfaces.command_line.run_json("period", "status", "--period", "2026-10", status=1)
+    unbilled = {one["event_name"]: one["unbilled_events"] for one in status["meters"] if one["unbilled_events"]}
+    assert set(unbilled) == {"storage"}
+    assert f"storage: {unbilled['storage']} events of 3 customers" in html
