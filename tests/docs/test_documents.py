@@ -43,6 +43,7 @@ GUIDES = [
             "change-rules-on-a-date",
             "usage-by-dimension",
             "derived-meters",
+            "the-console",
             "prove-nothing-was-rewritten",
             "hand-over-evidence",
             "for-auditors",

@@ -39,8 +39,8 @@ def console(
 ) -> None:
     """Open a ledger in the browser.
 
-    The console shows usage, and why each figure is what it is. It listens on this computer only and needs no key. Changes are recorded as requested by the operating
-    system's user. Ctrl-C ends it.
+    The console shows usage, and why each figure is what it is. It listens on this computer only and needs no key.
+    Changes are recorded as requested by the operating system's user. Ctrl-C ends it.
     """
     if os.name == "nt":
         typer.echo("tallybook: The server runs on Linux and macOS, not on Windows.", err=True)
