@@ -145,9 +145,8 @@ class CheckpointService:
         Only events since the last checkpoint are read. `key` is the file of the private key. A destination is the path
         of a checkpoint file, a URL of an object store such as s3://bucket/prefix, in which each checkpoint is an object
         that is never replaced, or an HTTP URL, to which it is sent by POST. The last checkpoint, in the ledger and in
-        each file and object store, must match the ledger and be signed by this key, or by one of `previous_keys`, which
-        are public keys or their files. Without new events, the last checkpoint is returned, and copied where it is
-        missing.
+        each file and object store, must match the ledger and be signed by this key, or by one of `previous_keys`,
+        public keys or their files. Without new events, the last checkpoint is returned, and copied where it is missing.
 
         Raises CheckpointMismatch, CheckpointInProgress, CheckpointDestinationUnavailable, InvalidSigningKey,
         InvalidCheckpointFile or InvalidParameter.
