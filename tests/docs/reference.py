@@ -123,7 +123,7 @@ def _metering_sections() -> Iterator[str]:
 
 def _member_sections(prefix: str, owner: type) -> Iterator[str]:
     for name, member in inspect.getmembers(owner):
-        if not name.startswith("_") and callable(member) and not _is_inherited(owner, name):
+        if not name.startswith("_") and callable(member) and _is_ours(owner, name):
             yield _callable_section(f"### {prefix}.{name}", name, member)
 
 
@@ -154,8 +154,10 @@ def _callable_section(heading: str, name: str, function: Callable[..., object]) 
     return f"{heading}\n\n    {name}{signature.replace('(self)', '()')}\n\n{_paragraphs(_doc(function))}"
 
 
-def _is_inherited(owner: type, name: str) -> bool:
-    return name not in vars(owner)
+def _is_ours(owner: type, name: str) -> bool:
+    """Return whether a class has a method of its own, or of another class of this package."""
+    defining = next(base for base in owner.__mro__ if name in vars(base))
+    return defining is owner or (owner is tallybook.Metering and defining.__module__.startswith("tallybook."))
 
 
 def _doc(described: object) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .formatting import format_author, format_time, to_json
+from ..formatting import format_author, format_time, to_json
 from .option_groups import ClosedPeriodOptions, with_option_groups
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption
 from .session import open_for_query
