@@ -14,7 +14,7 @@ from tallybook.application import Metering
 from tallybook.application.object_import.importer import ObjectImporter
 from tallybook.application.object_import.results import ObjectStatus
 
-from ..contract.stores import Store
+from ..contract.persistent_stores import PersistentStore
 from .usage_objects import FORMATS, NOW, configure, counted, put, rows
 
 KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
@@ -31,7 +31,7 @@ with Metering.open(sys.argv[1], clock=lambda: NOW) as metering:
 """
 
 
-def test_a_killed_import_goes_on(store: Store, folder: Path) -> None:
+def test_a_killed_import_goes_on(store: PersistentStore, folder: Path) -> None:
     """New objects arrive all the time, until there were enough kills. Every row has its import and its report."""
     rng = random.Random(0)
     with Metering.open(store.url, clock=lambda: NOW) as metering:

@@ -11,7 +11,7 @@ from tallybook.application.object_import.results import ObjectImport, ObjectRepo
 from tallybook.application.usage_import.formats import FileLimits
 from tallybook.application.usage_import.importer import BATCH_ROWS
 
-from ..contract.stores import Store
+from ..contract.persistent_stores import PersistentStore
 from .usage_objects import FORMATS, NOW, TIMESTAMP, configure, counted, csv_of, json_of, jsonl_of, put, rows
 
 
@@ -24,7 +24,7 @@ def by_name(reports: "tuple[ObjectReport, ...] | list[ObjectReport]") -> dict[st
     return {report.url.rpartition("/")[2]: report for report in reports}
 
 
-def test_each_object_is_read_once_in_each_format(store: Store, folder: Path) -> None:
+def test_each_object_is_read_once_in_each_format(store: PersistentStore, folder: Path) -> None:
     """The second run reads nothing; a third one reads what is new. On both stores."""
     for number, (name, write) in enumerate(FORMATS.items()):
         put(folder, f"2026/{name}", write(rows(f"r{number}-1", f"r{number}-2")))

@@ -4,13 +4,13 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 from itertools import count
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tallybook.application import Metering
 
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
@@ -51,11 +51,13 @@ def parquet_of(content: Iterable[Cells]) -> bytes:
     """Return rows as Parquet."""
     columns = dict(zip(COLUMNS, map(list, zip(*content, strict=True)), strict=True))
     file = io.BytesIO()
-    pq.write_table(pa.table(columns), file)
+    pyarrow: Any = import_module("pyarrow")  # which has no types
+    parquet: Any = import_module("pyarrow.parquet")
+    parquet.write_table(pyarrow.table(columns), file)
     return file.getvalue()
 
 
-FORMATS = {
+FORMATS: Mapping[str, Callable[[Iterable[Cells]], bytes]] = {
     "a.csv": csv_of,
     "b.csv.gz": lambda content: gzip.compress(csv_of(content)),
     "c.jsonl": jsonl_of,

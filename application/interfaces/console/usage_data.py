@@ -1,7 +1,7 @@
 """The usage of a selection in windows and groups, for the table, the chart and the CSV file of the page Usage."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -13,6 +13,7 @@ from ....domain.decimals import EXACT_CONTEXT, ZERO
 from ....domain.formulas import Formula
 from ....domain.timestamps import to_iso
 from ...metering import Metering
+from ...result_lists import TotalList
 from ...results import Total
 from ...spreadsheet_text import escape_formulas
 from ..formatting import format_window_start
@@ -51,7 +52,7 @@ def read_windows(metering: Metering, selection: Selection, window: CalendarWindo
     return windows
 
 
-def read_summaries(metering: Metering, selection: Selection, window: CalendarWindow) -> list[Total]:
+def read_summaries(metering: Metering, selection: Selection, window: CalendarWindow) -> TotalList:
     """Return the totals of the windows with usage."""
     return metering.summaries(
         selection.event_name, selection.customer, selection.start, selection.end, window=window,
@@ -126,7 +127,7 @@ def chart_slots(
     return slots, series
 
 
-def windows_csv(totals: Sequence[Total], keys: Sequence[str], file: TextIO) -> None:
+def windows_csv(totals: Iterable[Total], keys: Sequence[str], file: TextIO) -> None:
     """Write totals of windows or of customers to a CSV file, with a row for each group if they are grouped."""
     writer = csv.writer(file)
     writer.writerow(

@@ -53,7 +53,7 @@ def test_updates_add_no_more_metadata_than_an_endpoint_may_have(client: StripeCl
     created = create(client, metadata={f"key-{number}": "value" for number in range(50)})
     with pytest.raises(InvalidRequestError, match="at most 50 keys, and would have 51") as raised:
         client.v1.webhook_endpoints.update(created.id, params={"metadata": {"another": "value"}})
-    assert raised.value.param == "metadata"
+    assert raised.value.param == "metadata"  # pyright: ignore[reportUnknownMemberType]
     replaced: Any = {"metadata": {"another": "value", "key-0": ""}}
     metadata = client.v1.webhook_endpoints.update(created.id, params=replaced).metadata.to_dict()
     assert (len(metadata), metadata["another"]) == (50, "value")
