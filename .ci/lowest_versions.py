@@ -8,7 +8,7 @@ import re
 import tomllib
 from pathlib import Path
 
-EXTRAS = ("archive", "arrow", "checkpoints", "cli", "iceberg", "postgres", "server")
+EXTRAS = ("archive", "arrow", "checkpoints", "cli", "console", "iceberg", "postgres", "server")
 _REQUIREMENT = re.compile(r"(?P<name>[\w-]+)(\[[\w,-]+\])?>=(?P<version>[\d.]+)[^;]*(?P<marker>;.*)?")
 
 

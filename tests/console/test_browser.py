@@ -41,6 +41,7 @@ SCREENS = {
     "event": "/event?id=t-3-0",
     "no such event": "/event?id=nothing",
     "periods": "/periods?period=2026-10",
+    "cancelled events of all customers": f"/why?{TOKENS}&show=not_counted",
     "close all customers": "/periods/close?period=2026-10",
     "a period with an adjustment": f"/periods/customer?{ACME}",
     "an open period": "/periods/customer?meter=storage&customer=acme&period=2026-10",
@@ -97,7 +98,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield Browser(driver, console.url)
 
 
-@pytest.mark.slow
 def test_every_screen_is_accessible_quiet_and_self_contained(browser: Browser) -> None:
     """In light and dark: no violation of axe, no message of the browser, no request to others, no wide page."""
     problems: list[str] = []
@@ -119,7 +119,6 @@ def test_every_screen_is_accessible_quiet_and_self_contained(browser: Browser) -
         pytest.fail("\n".join(problems + sorted(foreign)), pytrace=False)
 
 
-@pytest.mark.slow
 def test_names_that_look_like_markup_are_text(browser: Browser) -> None:
     """Customers, reasons and identifiers come from outside."""
     set_width(browser.driver, WIDE)
@@ -133,7 +132,6 @@ def test_names_that_look_like_markup_are_text(browser: Browser) -> None:
     assert browser.text("h1") == f"Tokens of {SCRIPT}"
 
 
-@pytest.mark.slow
 def test_the_keyboard_is_enough(browser: Browser) -> None:
     """From the first key to an explanation: skip to the content, fill in the form, and follow a link."""
     set_width(browser.driver, WIDE)
@@ -155,7 +153,6 @@ def test_the_keyboard_is_enough(browser: Browser) -> None:
     browser.expect("h1", "Why Tokens of acme is ")
 
 
-@pytest.mark.slow
 def test_customers_are_suggested_as_they_are_typed(browser: Browser) -> None:
     """The suggestions come from the ledger."""
     browser.get(f"/usage?{TOKENS}")
@@ -168,7 +165,6 @@ def test_customers_are_suggested_as_they_are_typed(browser: Browser) -> None:
     wait_until(browser.driver, suggested)
 
 
-@pytest.mark.slow
 def test_an_event_is_cancelled_and_restored_without_scripts(browser: Browser) -> None:
     """Each page works without scripts: the slider is a field then, and forms are sent as they are."""
     set_scripts(browser.driver, enabled=False)

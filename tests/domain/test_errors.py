@@ -442,8 +442,8 @@ def test_every_error_class_is_in_a_table_here() -> None:
     """
     raised_in_other_tests = {
         "archive_in_use", "backup_not_supported", "billing_run_in_progress", "checkpoint_destination_unavailable",
-        "checkpoint_in_progress", "database_permission_denied", "invalid_import_file", "invalid_usage_source", "ledger_not_empty",
-        "task_in_progress", "usage_source_unavailable",
+        "checkpoint_in_progress", "database_permission_denied", "invalid_import_file", "invalid_usage_source",
+        "ledger_not_empty", "task_in_progress", "usage_source_unavailable",
     }  # fmt: skip
     covered_codes = {code for code, _, _ in ERRORS} | {code for code, _, _ in FILE_ERRORS}
     assert covered_codes | raised_in_other_tests == {

@@ -57,8 +57,11 @@ def console(
 
 def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: bool, is_demo: bool) -> int:
     """Open the ledger and serve it until stopped. Return the exit status."""
-    from ..console.process import bind_loopback, run_local_console  # noqa: PLC0415 - loads the server
+    from pydantic import ValidationError  # noqa: PLC0415 - loads the server
+
+    from ..console.process import bind_loopback, run_local_console  # noqa: PLC0415
     from ..http.process.logging import log_to_stderr  # noqa: PLC0415
+    from ..http.settings import settings_errors  # noqa: PLC0415
 
     path = "/console/usage"
     with reported_errors(as_json=False):
@@ -68,6 +71,10 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
         require_ledger(ledger)
         try:
             settings, listener = bind_loopback(ledger, port, checkpoints)
+        except ValidationError as error:
+            for message in settings_errors(error):
+                typer.echo(f"tallybook: {printable(message)}", err=True)
+            return 2
         except OSError as error:
             typer.echo(f"tallybook: Cannot listen on port {port}: {error.strerror}.", err=True)
             return 1

@@ -6,6 +6,7 @@ The work goes on in a thread of the process that started it. If that ends, the t
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -88,7 +89,8 @@ def _run(ledger: ServedLedger, task: Task, work: Work) -> None:
     except Exception:
         _log.exception("The task %s failed.", task.name)
         task = msgspec.structs.replace(task, state="failed", error="Something went wrong: see the server's log.")
-    _store(ledger, task)
+    with suppress(TallybookError):  # if the ledger is closed, because the server shuts down, the task is interrupted
+        _store(ledger, task)
 
 
 def _store(ledger: ServedLedger, task: Task) -> None:

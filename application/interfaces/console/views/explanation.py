@@ -69,7 +69,7 @@ def _page(
     return context.metering.explain_page(
         selection.event_name, selection.customer, selection.start, selection.end, as_of=selection.as_of,
         where=selection.where or None, closed=is_closed, verdicts=verdicts, offset=first, limit=EVENTS_PER_PAGE,
-        max_events=MAX_ALL_EVENTS if context.params.is_set("all") else MAX_EVENTS,
+        max_events=MAX_ALL_EVENTS if context.params.is_set("all") or show == "not_counted" else MAX_EVENTS,
     )  # fmt: skip
 
 

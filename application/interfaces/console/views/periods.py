@@ -30,9 +30,11 @@ class OpenAdjustmentRow(NamedTuple):
 
 
 @views.get("/periods")
-def periods(context: ViewContext) -> Page:
-    """Show the state of a period on all meters, and the billing runs."""
+def periods(context: ViewContext) -> Page | Redirect:
+    """Show the state of a period on all meters, and the billing runs; of the last month that has ended by default."""
     selection, metering = parse_selection(context), context.metering
+    if not (context.params.is_set("period") or context.params.is_set("from")):
+        return Redirect(context.url("/periods", **(selection.adjoining(-1) or {})))
     if selection.meter is None:
         return Page("no_meters.html", {"selection": selection})
     is_inline = metering.catch_up() <= MAX_INLINE_HEAD or context.params.is_set("details")

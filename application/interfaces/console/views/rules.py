@@ -53,7 +53,7 @@ def start_preview(context: ViewContext) -> Redirect:
         return {"generation": str(candidate.number)}
 
     start_task(context.user.ledger, _task_name(meter.event_name), context.user.by, work)
-    return Redirect(context.url("/rules/preview", meter=meter.event_name))
+    return Redirect(context.url("/rules/preview", **selection.params))
 
 
 @views.get("/rules/preview", Scope.ADMIN, is_large=True)
