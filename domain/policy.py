@@ -35,6 +35,7 @@ class AcceptancePolicy(BaseModel):
     cancellation in which that can be revoked.
     `grace_period` is the time after the end of a period in which late meter events are awaited before the period may be
     closed. The combinations of dimension values are limited for each UTC hour, for a customer and for all of a meter.
+    `max_clock_delay` is how far the clock may be behind the last event: what it records gets the time of that event.
     Source: Stripe finalises an invoice one hour after its period, and 72 hours at most.
     """
 
@@ -47,6 +48,7 @@ class AcceptancePolicy(BaseModel):
     max_customer_combinations: Annotated[int, BeforeValidator(_plain_number)] | None = Field(default=100, ge=1)
     max_meter_combinations: Annotated[int, BeforeValidator(_plain_number)] | None = Field(default=10_000, ge=1)
     max_digits: Annotated[int, BeforeValidator(_plain_number)] | None = Field(default=15, ge=1)
+    max_clock_delay: Duration | None = Field(default=timedelta(minutes=1), ge=timedelta(0))
 
     def accepted_range(self, now: datetime) -> tuple[datetime, datetime]:
         """Return the earliest and latest accepted time of a meter event that is submitted at `now`, both inclusive."""

@@ -24,6 +24,7 @@ from .prove import MAX_SIZE, prove_consistency, prove_inclusion
 from .prove_event import prove_event
 from .publishing import CheckpointPublisher, PublishedCheckpoint, PublishedVerification, StoredCheckpoints
 from .results import CheckpointVerification, CheckpointView
+from .times import check_times
 from .witness import WitnessKey
 
 DEFAULT_NAME = "tallybook"
@@ -107,7 +108,9 @@ class CheckpointService:
                 for signed_checkpoint, cosigned in zip(checkpoints.all, cosignatures, strict=True)
             ),
             matching_checkpoints=matching_checkpoints,
-            difference=comparison.difference or check_position_order(self.ledger, checkpointed_events + 1, head),
+            difference=comparison.difference
+            or check_position_order(self.ledger, checkpointed_events + 1, head)
+            or check_times(self.ledger, [signed.checkpoint for signed in checkpoints.all], head),
             warnings=_warnings(checkpoints, comparison),
         )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -77,7 +78,13 @@ class EventAppender(LedgerReader, Protocol):
 
 
 class EventRecorder(BulkLedgerReader, Protocol):
-    """The stored events of a ledger. An implementation is also a recorder of the eventsourcing library."""
+    """The stored events of a ledger. An implementation is also a recorder of the eventsourcing library.
+
+    Their times of recording never decrease: a row that is up to `max_clock_delay` behind the last one gets its time,
+    and one that is further behind raises ClockBehind. None is any delay.
+    """
+
+    max_clock_delay: timedelta | None
 
     def insert_rows(
         self,

@@ -47,6 +47,7 @@ from .closed_periods import (
 from .access_keys import AccessKeyNotFound, InvalidAccessKey
 from .ledger import (
     BackupNotSupported,
+    ClockBehind,
     DatabasePermissionDenied,
     InvalidLedgerUrl,
     LedgerCorrupted,
@@ -93,6 +94,7 @@ __all__ = [
     "CheckpointDestinationUnavailable",
     "CheckpointInProgress",
     "CheckpointMismatch",
+    "ClockBehind",
     "Conflict",
     "Corrupted",
     "CustomerWithoutUsage",

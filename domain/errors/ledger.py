@@ -27,6 +27,12 @@ class LedgerUnavailable(Unavailable):
     code = "ledger_unavailable"
 
 
+class ClockBehind(Unavailable):
+    """The clock of this program is behind the time of the last event in the ledger: nothing is stored."""
+
+    code = "clock_behind"
+
+
 class DatabasePermissionDenied(PermissionDenied):
     """The database user may not do this: record, project or rebuild."""
 

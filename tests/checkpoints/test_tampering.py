@@ -127,6 +127,42 @@ def verify_checkpoints(checkpointed_ledger: CheckpointedLedger) -> CheckpointVer
         return metering.checkpoints.verify(checkpointed_ledger.checkpoints)
 
 
+@pytest.mark.parametrize(
+    ("time", "finding"),
+    [
+        ("2026-11-22T09:58:59Z", "earlier than the checkpoint before it"),
+        ("2026-10-25T10:00:00.123456Z", "earlier than the checkpoint before it"),
+        ("2026-11-22T09:59:01Z", None),
+        ("2027-01-01T00:00:00Z", None),
+    ],
+)
+def test_an_event_that_is_earlier_than_a_checkpoint_before_it_is_found(
+    checkpointed_ledger: CheckpointedLedger, time: str, finding: str | None
+) -> None:
+    """A program put its clock back, and the triggers were removed. Clocks may differ by a minute."""
+    state = f'{{"recorded_at":"{time}","display_name":"x"}}'
+    checkpointed_ledger.tamper(
+        "INSERT INTO stored_events VALUES (26, 'meter/tokens', 2, 'Renamed', ?)", with_values=(state.encode(),)
+    )
+    difference = verify_checkpoints(checkpointed_ledger).difference
+    if finding is None:
+        assert difference is None
+    else:
+        assert difference is not None
+        assert (difference.first_position, difference.last_position) == (26, 26)
+        assert finding in difference.message
+
+
+def test_an_event_that_is_later_than_a_checkpoint_that_has_it_is_found(empty_ledger: CheckpointedLedger) -> None:
+    """Its time can't be true: the checkpoint was made before."""
+    state = b'{"recorded_at":"2026-11-22T10:01:01Z","display_name":"x"}'
+    empty_ledger.tamper("INSERT INTO stored_events VALUES (2, 'meter/tokens', 2, 'Renamed', ?)", with_values=(state,))
+    empty_ledger.create_checkpoint()
+    difference = verify_checkpoints(empty_ledger).difference
+    assert difference is not None
+    assert (difference.first_position, "later than a checkpoint that has it" in difference.message) == (2, True)
+
+
 def test_an_unchanged_ledger_matches(checkpointed_ledger: CheckpointedLedger) -> None:
     """Both checkpoints match; the result also counts the events after the last checkpoint."""
     verification = verify_checkpoints(checkpointed_ledger)

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import psycopg
+import pytest
 from psycopg import sql
 from tallybook.application import Metering
+from tallybook.application.storage.ports import EventRow
+from tallybook.application.storage.postgres import event_recorder as postgres_recorder
+from tallybook.application.storage.sqlite import event_recorder as sqlite_recorder
 from tallybook.application.storage.sqlite.connection import Datastore
 from tallybook.application.storage.sqlite.store import SQLiteStore
 from tallybook.application.storage.url import resolve_store
@@ -300,3 +304,20 @@ class PostgresSchema(PersistentStore):
         cursor = connection.execute(step.statement.replace("?", "%s"), step.parameters or None)  # pyright: ignore
         columns = [column.name for column in cursor.description or ()]
         return StatementResult(columns, cursor.fetchall() if columns else [], cursor.rowcount)
+
+
+def allow_decreasing_times(store: PersistentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Create a ledger that stores times of recording that decrease, as versions before that rule did."""
+    store.open().close()
+    store.execute(
+        "ledger",
+        Step("DROP TRIGGER recorded_times_never_decrease")
+        if isinstance(store, SQLiteFile)
+        else Step("DROP TRIGGER stored_events_are_only_appended ON stored_events"),
+    )
+
+    def unchanged(rows: Sequence[EventRow], _last: object, _max_delay: object) -> Sequence[EventRow]:
+        return rows
+
+    monkeypatch.setattr(sqlite_recorder, "in_order_of_time", unchanged)
+    monkeypatch.setattr(postgres_recorder, "in_order_of_time", unchanged)

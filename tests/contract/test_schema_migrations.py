@@ -36,6 +36,8 @@ DROP_VERSION_3 = (
     ),
 )
 """Steps that remove from a PostgreSQL schema what version 3 added."""
+DROP_VERSION_6 = (Step("DROP FUNCTION last_beginning"),)
+"""Steps that remove from a PostgreSQL schema what version 6 added."""
 
 
 def assert_is_golden_ledger(metering: Metering) -> None:
@@ -78,18 +80,19 @@ def test_a_postgresql_ledger_of_version_1_opens_with_the_same_totals(postgres_st
         Step("ALTER INDEX key_values_pkey RENAME TO kept_pkey"),
         Step("ALTER INDEX key_values_by_time RENAME TO kept_by_time"),
         *DROP_VERSION_3,
+        *DROP_VERSION_6,
         Step("UPDATE ledger SET version = 1"),
     )
     with postgres_store.open() as metering:
         assert_is_golden_ledger(metering)
-    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(5,)]
+    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(6,)]
 
 
 def test_a_postgresql_ledger_of_version_2_checks_topics_afterwards(postgres_store: PostgresSchema) -> None:
     """Opening it replaces the function of the trigger."""
     with postgres_store.open() as metering:
         record_usage(metering)
-    postgres_store.execute("ledger", *DROP_VERSION_3, Step("UPDATE ledger SET version = 2"))
+    postgres_store.execute("ledger", *DROP_VERSION_3, *DROP_VERSION_6, Step("UPDATE ledger SET version = 2"))
     with postgres_store.open() as metering:
         assert_is_golden_ledger(metering)
         head = metering.catch_up()
@@ -108,6 +111,7 @@ def test_a_postgresql_ledger_of_version_3_accepts_later_topics_afterwards(postgr
             "CREATE OR REPLACE FUNCTION stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql"
             " AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''integrity_constraint_violation''; END'"
         ),
+        *DROP_VERSION_6,
         Step("UPDATE ledger SET version = 3"),
     )
     with postgres_store.open() as metering:
@@ -118,9 +122,9 @@ def test_a_postgresql_ledger_of_version_3_accepts_later_topics_afterwards(postgr
 def test_a_migration_without_key_value_table_creates_none(file_store: SQLiteFile) -> None:
     """The table is created when a program first uses the key-value store."""
     file_store.open().close()
-    file_store.execute("ledger", Step("PRAGMA user_version = 1"))
+    file_store.execute("ledger", Step("DROP TRIGGER recorded_times_never_decrease"), Step("PRAGMA user_version = 1"))
     file_store.open().close()
-    assert file_store.ledger_rows("PRAGMA user_version") == [(2,)]
+    assert file_store.ledger_rows("PRAGMA user_version") == [(3,)]
     assert file_store.ledger_rows("SELECT name FROM sqlite_schema WHERE name LIKE 'k%'") == []
 
 
@@ -130,6 +134,6 @@ def test_a_ledger_of_a_newer_version_is_rejected(persistent_store: PersistentSto
     is_sqlite = isinstance(persistent_store, SQLiteFile)
     set_version = "PRAGMA user_version = 9" if is_sqlite else "UPDATE ledger SET version = 9"
     persistent_store.execute("ledger", Step(set_version))
-    with pytest.raises(TallybookError, match=r"schema version 9.* up to [25]") as exc_info:
+    with pytest.raises(TallybookError, match=r"schema version 9.* up to [36]") as exc_info:
         persistent_store.open()
     assert isinstance(exc_info.value, UnsupportedSchemaVersion)

@@ -1,8 +1,8 @@
 """The stored events of a PostgreSQL ledger: one total order, append only."""
 
-import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from eventsourcing.persistence import Notification, StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 
@@ -18,12 +18,15 @@ from ....domain.errors import BackupNotSupported, LedgerUnavailable
 from ....projections.models import LedgerEvent, RawPage
 from ..key_value import EntriesForPositions, EntryKey, KeyValueEntry, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
+from ..recorded_time import MAX_CLOCK_DELAY, in_order_of_time, recorded_at_of
 from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SELECT_STORED_ROWS, SqlEventReader, absent_triggers
 from .bulk_read import MAX_FEW_EVENTS, page_of_events, read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, MIN_VERSION_TRANSACTION_TIMEOUT, PostgresDatastore
 from .errors import translate_errors
 from .key_value import PostgresKeyValueStore
-from .ledger_schema import LEDGER_SCHEMA, reject_read_models_of_another_ledger
+from .ledger_schema import BEGINNING, LEDGER_SCHEMA, reject_read_models_of_another_ledger
+from .monitored_connection import MonitoredConnection
+from .settings import reject_database_functions
 
 _TYPES = "text integer text blob"
 _METER_PREFIX = "meter/"
@@ -43,10 +46,17 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         lock = datastore.format_sql("INSERT INTO {schema}.append_lock SELECT WHERE false")  # a trigger takes the lock
         self.lock_table_statements = [lock]
         self._lock_sql = f"{FORCE_SYNCHRONOUS_COMMIT}; {lock.as_string()}"
+        self.max_clock_delay: timedelta | None = MAX_CLOCK_DELAY
         self._notify_sql = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
         reject_read_models_of_another_ledger(datastore)
         LEDGER_SCHEMA.ensure(datastore)
         self._may_read = self._has_read_privilege()
+        last_beginning = datastore.format_sql(
+            f"SELECT {BEGINNING} FROM {{schema}}.stored_events ORDER BY position DESC LIMIT 1"
+            if self._may_read
+            else "SELECT {schema}.last_beginning()"
+        )
+        self._lock_and_read_time_sql = f"{self._lock_sql}; {last_beginning.as_string()}"
         # A batch of events is one statement, so that the lock is held for few round trips. The version and the topic
         # are sent once: sending them for each row would take longer than storing the rows.
         self._insert_sql = datastore.format_sql(
@@ -148,13 +158,15 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
         def insert() -> Sequence[int]:
             positions: Sequence[int] = ()
+            stored = rows
             try:
-                with self.store.transaction_for("write", self._lock_sql, self._notify_sql) as connection:
-                    positions = self._insert_locked(connection, rows, expected_versions or {})
+                with self._locked_transaction() as (connection, last_time):
+                    stored = in_order_of_time(rows, last_time, self.max_clock_delay)
+                    positions = self._insert_locked(connection, stored, expected_versions or {})
                     if key_value_store is not None and attach is not None:
                         key_value_store.insert_entries(connection, sorted_for_writing(attach(positions)))
             except TransientError:
-                if not positions or not self._commit_took_effect(rows, positions):
+                if not positions or not self._commit_took_effect(stored, positions):
                     raise
             return positions
 
@@ -177,15 +189,30 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         Wait for a server that accepts changes, because what is done in the block can't be repeated here.
         """
 
-        def begin() -> Connection[Any]:
-            return transaction.enter_context(self.store.transaction_for("write", self._lock_sql, self._notify_sql))
+        def begin() -> tuple[Connection[Any], bytes | None]:
+            return transaction.enter_context(self._locked_transaction())
 
         with ExitStack() as transaction:
-            yield PostgresEventAppender(self, self.store.retry_transient(begin))
+            yield PostgresEventAppender(self, *self.store.retry_transient(begin))
 
-    def insert_rows_in_transaction(self, connection: Connection[Any], rows: Sequence[EventRow]) -> Sequence[int]:
+    def insert_rows_in_transaction(
+        self, connection: Connection[Any], rows: Sequence[EventRow], last_time: bytes | None
+    ) -> Sequence[int]:
         """Store rows inside a transaction that holds the lock and return their positions."""
-        return self._insert_locked(connection, rows, {})
+        return self._insert_locked(connection, in_order_of_time(rows, last_time, self.max_clock_delay), {})
+
+    @contextmanager
+    def _locked_transaction(self) -> Generator[tuple[Connection[Any], bytes | None]]:
+        """Start a transaction that holds the lock; the second value is the time of the newest event, None if none."""
+
+        def prepare(connection: MonitoredConnection, rows: Cursor[Any]) -> tuple[Connection[Any], bytes | None]:
+            (last_beginning,) = rows.fetchone() or (None,)
+            return connection, recorded_at_of(last_beginning.encode()) if last_beginning else None
+
+        with self.store.prepared_transaction(
+            "write", prepare, self._lock_and_read_time_sql, self._notify_sql
+        ) as locked:
+            yield locked
 
     def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
         """Return up to `limit` stored rows at the positions from `first` to `last`, inclusive, in order."""
@@ -312,9 +339,10 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 class PostgresEventAppender:
     """The ledger inside a transaction that excludes other writers."""
 
-    def __init__(self, recorder: PostgresEventRecorder, connection: Connection[Any]) -> None:
+    def __init__(self, recorder: PostgresEventRecorder, connection: Connection[Any], last_time: bytes | None) -> None:
         self._recorder = recorder
         self._connection = connection
+        self._last_time = last_time
 
     def head(self) -> int:
         """Return the position of the newest event; 0 in an empty ledger."""
@@ -326,7 +354,10 @@ class PostgresEventAppender:
 
     def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
         """Store rows and return their positions."""
-        return self._recorder.insert_rows_in_transaction(self._connection, rows)
+        positions = self._recorder.insert_rows_in_transaction(self._connection, rows, self._last_time)
+        times = [self._last_time, *(recorded_at_of(row[3]) for row in rows)]
+        self._last_time = max((time for time in times if time is not None), default=None)
+        return positions
 
     def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:
         """Store key-value entries, whose table must exist. Raise EntryExists if one exists."""
@@ -344,17 +375,3 @@ class PostgresEventAppender:
     def _select(self, statement: str, params: Sequence[object]) -> list[Any]:
         with self._connection.cursor(row_factory=tuple_row, binary=True) as cursor:
             return cursor.execute(self._recorder.sql(statement), params).fetchall()
-
-
-def reject_database_functions() -> None:
-    """Raise LedgerUnavailable if the library is set to insert events by database functions, which take no lock.
-
-    Without the lock, readers skip events that are committed late. This recorder never calls the functions, but a
-    program that switches them on expects them.
-    """
-    setting = os.environ.get("POSTGRES_ENABLE_DB_FUNCTIONS", "")
-    if setting.strip().lower() not in ("", "0", "n", "no", "f", "false", "off"):
-        raise LedgerUnavailable(
-            "POSTGRES_ENABLE_DB_FUNCTIONS is set: database functions store events without the lock, so that readers "
-            "skip some of them. Unset it."
-        )

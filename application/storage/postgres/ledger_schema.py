@@ -40,20 +40,29 @@ TOPICS = {
 }
 """The topics of each kind of stream. A change needs a new version of the schema."""
 _KINDS_AND_TOPICS = ", ".join(f"('{kind}', '{topic}')" for kind, topics in TOPICS.items() for topic in topics)
-# The fixed search_path keeps a role from replacing the operators that these functions use. Positions continue without
-# gaps, also for a client that does not take the lock: it cannot see uncommitted rows, so it cannot store rows after
-# them, and no reader skips any.
+BEGINNING = """encode(substring(state FROM 1 FOR 43), 'escape') COLLATE "C\""""
+"""The beginning of a state with its time of recording, as text: `encode` shows bytes that are no ASCII in a way."""
+_TIME = """coalesce(substring({beginning} FROM '^\\{{{{"recorded_at":"([0-9T:.-]+)Z'), '')"""
+"""The time in a beginning. A state that doesn't begin with its time is earlier than all others."""
+# The fixed search_path keeps a role from replacing the operators that these functions use. They run with the rights of
+# the owner, because they read the last event, also for a role that may record and not read the ledger. Positions
+# continue without gaps, also for a client that does not take the lock: it cannot see uncommitted rows, so it cannot
+# store rows after them, and no reader skips any. The rows of a batch mostly have one time, which is compared once.
 _CHECK_FUNCTION = f"""
 CREATE OR REPLACE FUNCTION {{schema}}.stored_events_are_only_appended() RETURNS trigger LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp AS $$
-    DECLARE first bigint; last bigint; many bigint; goes_on boolean; known bigint;
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    DECLARE
+        first bigint; last bigint; many bigint; known bigint; goes_on boolean; decreases boolean;
+        earliest text; latest text; previous text;
     BEGIN
         SELECT min(position), max(position), count(*), count(*) FILTER (
             WHERE (split_part(originator_id, '/', 1), topic) IN ({_KINDS_AND_TOPICS})
-        ) INTO first, last, many, known FROM appended;
-        EXECUTE format('SELECT EXISTS (SELECT FROM %I.stored_events WHERE position = $1)', TG_TABLE_SCHEMA)
-            INTO goes_on USING first - 1;
-        IF last - first + 1 <> many OR first > 1 AND NOT goes_on THEN
+        ), min({BEGINNING}), max({BEGINNING}) INTO first, last, many, known, earliest, latest FROM appended;
+        EXECUTE format(
+            $query$SELECT true, {BEGINNING} FROM %I.stored_events WHERE position = $1$query$, TG_TABLE_SCHEMA
+        )
+            INTO goes_on, previous USING first - 1;
+        IF last - first + 1 <> many OR first > 1 AND goes_on IS NULL THEN
             RAISE EXCEPTION 'stored events are only appended, each once'
                 USING ERRCODE = 'integrity_constraint_violation';
         END IF;
@@ -61,8 +70,22 @@ CREATE OR REPLACE FUNCTION {{schema}}.stored_events_are_only_appended() RETURNS 
             RAISE EXCEPTION 'stored events have known topics, each in the streams of its kind'
                 USING ERRCODE = 'integrity_constraint_violation';
         END IF;
+        decreases := {_TIME.format(beginning="earliest")} < {_TIME.format(beginning="coalesce(previous, '')")};
+        IF earliest <> latest AND NOT decreases THEN
+            SELECT bool_or(time < earlier) INTO decreases FROM (
+                SELECT time, lag(time) OVER (ORDER BY position) AS earlier
+                FROM (SELECT position, {_TIME.format(beginning=BEGINNING)} AS time FROM appended) AS times
+            ) AS ordered;
+        END IF;
+        IF decreases THEN
+            RAISE EXCEPTION 'times of recording never decrease' USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
         RETURN NULL;
     END $$"""
+_LAST_BEGINNING_FUNCTION = f"""CREATE OR REPLACE FUNCTION {{schema}}.last_beginning() RETURNS text LANGUAGE sql STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp BEGIN ATOMIC
+        SELECT {BEGINNING} FROM {{schema}}.stored_events ORDER BY position DESC LIMIT 1;
+    END"""
 _RECORDING_STATEMENTS = (
     # To append, a transaction locks the empty table `appending`, see docs/decisions/0009. It does so by inserting
     # nothing into `append_lock`, because LOCK TABLE needs a privilege that also allows stronger locks.
@@ -110,14 +133,21 @@ def _check_present_topics(connection: Connection[Any], datastore: PostgresDatast
     connection.execute(datastore.format_sql(_CHECK_FUNCTION))
 
 
+def _check_times(connection: Connection[Any], datastore: PostgresDatastore) -> None:
+    """Upgrade version 5 to 6: what is stored from now on is never earlier than the event before it."""
+    for statement in (_CHECK_FUNCTION, _LAST_BEGINNING_FUNCTION):
+        connection.execute(datastore.format_sql(statement))
+
+
 LEDGER_SCHEMA = Schema(
     kind="ledger",
-    version=5,
+    version=6,
     migrations=(
         _rename_key_value_table,
         _check_topics_and_restrict_recording,
         _check_present_topics,
         _check_present_topics,
+        _check_times,
     ),
     statements=(
         """CREATE TABLE {schema}.stored_events (
@@ -141,6 +171,7 @@ LEDGER_SCHEMA = Schema(
             REFERENCING NEW TABLE AS appended
             FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_only_appended()""",
         "CREATE TABLE {schema}.appending ()",
+        _LAST_BEGINNING_FUNCTION,
         *_RECORDING_STATEMENTS,
     ),
 )

@@ -1,5 +1,6 @@
 """Settings of a PostgreSQL ledger: its location and its connections."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import unquote
@@ -15,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from ....domain.errors import InvalidLedgerUrl, TallybookError
+from ....domain.errors import InvalidLedgerUrl, LedgerUnavailable, TallybookError
 from ...redaction import validate_without_input
 
 SCHEMES = ("postgresql", "postgres")
@@ -91,3 +92,17 @@ def invalid_url(reason: str) -> TallybookError:
         f"A ledger URL on PostgreSQL is 'postgresql://user@host/database?schema=name', as libpq reads it: {reason}.",
         field="url",
     )
+
+
+def reject_database_functions() -> None:
+    """Raise LedgerUnavailable if the library is set to insert events by database functions, which take no lock.
+
+    Without the lock, readers skip events that are committed late. This recorder never calls the functions, but a
+    program that switches them on expects them.
+    """
+    setting = os.environ.get("POSTGRES_ENABLE_DB_FUNCTIONS", "")
+    if setting.strip().lower() not in ("", "0", "n", "no", "f", "false", "off"):
+        raise LedgerUnavailable(
+            "POSTGRES_ENABLE_DB_FUNCTIONS is set: database functions store events without the lock, so that readers "
+            "skip some of them. Unset it."
+        )

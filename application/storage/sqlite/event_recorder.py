@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from ....projections.ports import USAGE_RECORDED
 from ...results import Backup
 from ..key_value import EntriesForPositions, EntryKey, KeyValueEntry, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, PositionedEventRow, RawEventRow
+from ..recorded_time import MAX_CLOCK_DELAY, in_order_of_time, recorded_at_of
 from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SELECT_STORED_ROWS, SqlEventReader, absent_triggers
 from .backup import BackupProgress, write_backup
 from .connection import Datastore
@@ -65,6 +67,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         self.store = datastore
         self._key_value_store: SQLiteKeyValueStore | None = None
         self._known_head = 0
+        self.max_clock_delay: timedelta | None = MAX_CLOCK_DELAY
         self.create_table()
         self.insert_events_statement = f"{_INSERT} (?,?,?,?)"
         self.select_events_statement = f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE originator_id=? "
@@ -134,13 +137,21 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
 
     def insert_rows_in_transaction(self, c: SQLiteCursor, rows: Sequence[EventRow]) -> range:
         """Store rows of (stream, version, topic, state) inside a transaction and return their positions."""
+        position, last = self._last_row(c)
+        rows = in_order_of_time(rows, last, self.max_clock_delay)
         batched_count = len(rows) - len(rows) % _BATCH_SIZE
         for first in range(0, batched_count, _BATCH_SIZE):
             c.execute(_INSERT_BATCH, tuple(chain.from_iterable(rows[first : first + _BATCH_SIZE])))
         c.executemany(self.insert_events_statement, rows[batched_count:])
-        # This transaction holds the write lock, so the new positions are the last ones.
-        last_position = self.last_position(c)
-        return range(last_position - len(rows) + 1, last_position + 1)
+        return range(position + 1, position + 1 + len(rows))  # this transaction holds the write lock
+
+    def _last_row(self, c: SQLiteCursor) -> tuple[int, bytes | None]:
+        """Return the position of the newest event and its time of recording; 0 and None in an empty ledger."""
+        c.execute(
+            "SELECT position, CAST(substr(state, 1, 64) AS BLOB) FROM stored_events ORDER BY position DESC LIMIT 1"
+        )
+        row = c.fetchone()
+        return (0, None) if row is None else (row[0], recorded_at_of(row[1]))
 
     def _require_known_events(self, c: SQLiteCursor, head: int) -> None:
         """Raise LedgerUnavailable if a ledger that ends at `head` lacks events that this process has seen.

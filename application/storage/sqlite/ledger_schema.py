@@ -26,10 +26,31 @@ def _rename_key_value_table(connection: sqlite3.Connection) -> None:
             connection.execute(statement)
 
 
+# The time ends at its Z, and a time without a fraction of a second is less than one with it. A state without a time is
+# less than all others.
+_TIME = """CASE WHEN substr({row}.state, 1, 16) = CAST('{{"recorded_at":"' AS BLOB)
+        THEN substr(CAST(substr({row}.state, 17, 30) AS TEXT), 1,
+            instr(CAST(substr({row}.state, 17, 30) AS TEXT), 'Z') - 1)
+        ELSE '' END"""
+# The rows of a batch have the same time: if the states begin with the same bytes, it need not be compared.
+_TIMES_NEVER_DECREASE = f"""CREATE TRIGGER recorded_times_never_decrease BEFORE INSERT ON stored_events
+    WHEN substr(NEW.state, 1, 43) IS NOT (
+        SELECT substr(state, 1, 43) FROM stored_events ORDER BY position DESC LIMIT 1
+    ) AND {_TIME.format(row="NEW")} < (
+        SELECT {_TIME.format(row="last")} FROM stored_events AS last ORDER BY position DESC LIMIT 1
+    )
+    BEGIN SELECT RAISE(ABORT, 'times of recording never decrease'); END"""
+
+
+def _check_times(connection: sqlite3.Connection) -> None:
+    """Upgrade version 2 to 3: what is stored from now on is never earlier than the event before it."""
+    connection.execute(_TIMES_NEVER_DECREASE)
+
+
 LEDGER_SCHEMA = Schema(
     application_id=0x54414C4C,  # "TALL"
-    version=2,
-    migrations=(_rename_key_value_table,),
+    version=3,
+    migrations=(_rename_key_value_table, _check_times),
     statements=(
         """CREATE TABLE stored_events (
             position INTEGER PRIMARY KEY CHECK (position > 0),
@@ -52,5 +73,6 @@ LEDGER_SCHEMA = Schema(
             )
             OR NEW.position <> -1 AND NEW.position <> (SELECT coalesce(max(position), 0) + 1 FROM stored_events)
             BEGIN SELECT RAISE(ABORT, 'stored events are only appended, each once'); END""",
+        _TIMES_NEVER_DECREASE,
     ),
 )
