@@ -49,7 +49,7 @@ class BulkCancellationView:
     `count` are the events that it cancels, `cancelled` those that are so far and `revoked` those that count again. Some
     may never be cancelled by it, because they were cancelled singly meanwhile. `digest` and `position` are those of the
     preview. `revoked_at`, `revocation_reason` and `revoked_by` are set if it is revoked.
-    `on_behalf_of` is the name that the author of the decision stated for somebody else.
+    `on_behalf_of` and `revoked_on_behalf_of` are names that the authors stated for somebody else.
     """
 
     cancellation_id: str
@@ -68,6 +68,7 @@ class BulkCancellationView:
     revocation_reason: str | None = None
     revoked_by: str | None = None
     on_behalf_of: str | None = None
+    revoked_on_behalf_of: str | None = None
 
     @classmethod
     def from_aggregate(cls, bulk: BulkCancellation) -> "BulkCancellationView":
@@ -76,4 +77,5 @@ class BulkCancellationView:
             bulk.cancellation_id, bulk.event_name, bulk.selection, bulk.status, bulk.count, bulk.cancelled,
             bulk.revoked, bulk.digest, bulk.position, bulk.created_on, bulk.reason, bulk.by, bulk.revoked_at,
             bulk.revocation_reason, bulk.revoked_by, bulk.on_behalf_of,
+            bulk.revoked_on_behalf_of,
         )  # fmt: skip

@@ -99,6 +99,7 @@ class BulkCancellation(Aggregate):
             aggregate.revoked_at = self.timestamp
             aggregate.revocation_reason = self.reason
             aggregate.revoked_by = self.by
+            aggregate.revoked_on_behalf_of = self.on_behalf_of
             aggregate.last_position = 0
             aggregate.status = BulkCancellationStatus.REVOKING
 
@@ -137,6 +138,7 @@ class BulkCancellation(Aggregate):
         self.revoked_at: datetime | None = None
         self.revocation_reason: str | None = None
         self.revoked_by: str | None = None
+        self.revoked_on_behalf_of: str | None = None
 
     @staticmethod
     def stream_id(cancellation_id: str) -> str:

@@ -44,6 +44,7 @@ GUIDES = [
             "usage-by-dimension",
             "derived-meters",
             "the-console",
+            "who-did-what",
             "prove-nothing-was-rewritten",
             "hand-over-evidence",
             "for-auditors",

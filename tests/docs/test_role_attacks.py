@@ -36,8 +36,13 @@ def attacked(server: None) -> None:
 def state(recorded_ago: timedelta = timedelta(), occurred_ago: timedelta = timedelta(), **fields: object) -> str:
     """Return the JSON of a meter event."""
     now = datetime.now(UTC)
-    times = {"recorded_at": (now - recorded_ago).isoformat(), "occurred_at": (now - occurred_ago).isoformat()}
-    return json.dumps({"event_name": "tokens", "payload": {"customer": "acme", "tokens": "1"}} | times | fields)
+    times = {"recorded_at": _text(now - recorded_ago), "occurred_at": _text(now - occurred_ago)}
+    event = times | {"event_name": "tokens", "payload": {"customer": "acme", "tokens": "1"}} | fields
+    return json.dumps(event, separators=(",", ":"))  # as the ledger writes it: it begins with its time
+
+
+def _text(at: datetime) -> str:
+    return at.replace(tzinfo=None).isoformat() + "Z"
 
 
 def insert(user: str, stream: str, topic: str, event_state: str, position: int = HEAD + 1) -> None:

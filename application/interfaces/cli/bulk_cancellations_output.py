@@ -84,6 +84,6 @@ def _progress(bulk: "BulkCancellationView") -> str:
 def _when(bulk: "BulkCancellationView") -> str:
     if bulk.revoked_at is not None:
         at = format_time(bulk.revoked_at.replace(microsecond=0))
-        return f"{at}{format_requester(bulk.revocation_reason, bulk.revoked_by)}"
+        return f"{at}{format_requester(bulk.revocation_reason, bulk.revoked_by, bulk.revoked_on_behalf_of)}"
     requester = format_requester(bulk.reason, bulk.by, bulk.on_behalf_of)
     return f"{format_time(bulk.cancelled_at.replace(microsecond=0))}{requester}"
