@@ -153,6 +153,8 @@ from .jobs.tasks import TaskStatus, TaskView
 from .jobs.views import JobFailure, JobStatus, JobView
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering
+from .object_import.importer import ObjectImporter
+from .object_import.results import ObjectImport, ObjectReport, ObjectStatus, RejectedObjectRow
 from .outbox.outbox import Outbox
 from .outbox.results import OutboxLag, RejectedRow, RelayResult
 from .queries.comparison import CustomerDifference, GenerationDifference, MeterDifference, WindowState
@@ -184,6 +186,8 @@ from .results import (
 from .storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
 from .storage.postgres.settings import PostgresSettings
 from .storage.sql_outbox import outbox_sql
+from .topics.consumer import TopicConsumer
+from .topics.results import ConsumedMessages, RejectedMessage, TopicLag
 
 __all__ = [
     "AcceptancePolicy",
@@ -234,6 +238,7 @@ __all__ = [
     "Condition",
     "Conflict",
     "ConsistencyProof",
+    "ConsumedMessages",
     "ControlTotal",
     "Corrupted",
     "Cosignature",
@@ -326,6 +331,10 @@ __all__ = [
     "NotCheckpointed",
     "NotFound",
     "Note",
+    "ObjectImport",
+    "ObjectImporter",
+    "ObjectReport",
+    "ObjectStatus",
     "OneOf",
     "Outbox",
     "OutboxLag",
@@ -351,6 +360,8 @@ __all__ = [
     "RebuildInProgress",
     "Receipt",
     "Receipts",
+    "RejectedMessage",
+    "RejectedObjectRow",
     "RejectedRow",
     "RelayResult",
     "RelayedOutbox",
@@ -383,6 +394,8 @@ __all__ = [
     "TimestampTooFarInPast",
     "TooManyCombinations",
     "TooManyDigits",
+    "TopicConsumer",
+    "TopicLag",
     "Total",
     "TotalChange",
     "TotalDifference",

@@ -41,6 +41,7 @@ MARKERS = {
     "faults": "slow",
     "object_import/test_killed.py": "slow",
     "object_import/test_s3.py": "slow",
+    "topics": "slow",
     "http/ops": "slow",
     "http/sdk": "slow",
     "http/test_fuzz.py": "slow",

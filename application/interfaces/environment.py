@@ -12,6 +12,7 @@ VARIABLES = frozenset(
     for name in (
         "LEDGER",
         "MAX_PROCESSES",
+        "BROKERS",
         "OUTBOX",
         "OUTBOX_TABLE",
         "HOST",

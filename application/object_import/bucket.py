@@ -2,48 +2,17 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 import obstore
 from obstore.exceptions import BaseError, PreconditionError
 
 from ...domain.errors import InvalidImportFile, InvalidUsageSource, UsageSourceUnavailable
 from ..object_stores import first_line, open_object_store
+from .stored_object import ObjectChanged, StoredObject
 
 _CHUNK_BYTES = 1 << 20
 _ADVICE = "Name a bucket and a prefix, like s3://bucket/prefix; also gs://, az:// and file:///."
-_IGNORED_STARTS = (".", "_")
-"""Programs write temporary files and markers, such as _SUCCESS, under names that begin like this."""
-
-
-class StoredObject(NamedTuple):
-    """One version of an object, as it was listed. `key` is its path below the URL that was listed."""
-
-    url: str
-    key: str
-    e_tag: str | None
-    version: str | None
-    size: int
-
-    @property
-    def identity(self) -> str:
-        """A digest that differs for each version of each object."""
-        return _digest(f"{self.url}\n{self.e_tag}\n{self.version}\n{self.size}")
-
-    @property
-    def url_digest(self) -> str:
-        """A digest that is the same for all versions of the object."""
-        return _digest(self.url)
-
-    @property
-    def is_ignored(self) -> bool:
-        """Whether this is no usage: a folder, or a name that begins with a point or an underscore."""
-        return any(not part or part.startswith(_IGNORED_STARTS) for part in self.key.split("/"))
-
-
-class ObjectChanged(Exception):
-    """The object was replaced or deleted after it was listed."""
 
 
 class Bucket:
@@ -56,13 +25,13 @@ class Bucket:
         self._folder = self.url
 
     def pages(self) -> Iterator[list[StoredObject]]:
-        """Yield the objects, about a thousand at a time, ordered by their keys. Raise UsageSourceUnavailable."""
+        """Yield the objects, about a thousand at a time. Raise UsageSourceUnavailable."""
         is_empty = True
         with self._reported(self.url):
             for entries in cast(Any, obstore).list(self._store):
                 if entries:
                     is_empty = False
-                    yield [self._object(entry) for entry in entries]
+                    yield sorted(map(self._object, entries), key=lambda stored: stored.key)
         if is_empty:
             yield [self._single_object()]
 
@@ -113,7 +82,3 @@ class Bucket:
             raise UsageSourceUnavailable(
                 f"{url} can't be read: {first_line(error)}.", field="url", value=url
             ) from error
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -7,9 +7,9 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
-from ...domain.errors import InvalidRequest, NotFound, UsageSourceUnavailable
+from ...domain.errors import InvalidRequest, InvalidUsageSource, NotFound, UsageSourceUnavailable
 from ...domain.timestamps import ensure_utc
 from ..metering import Metering
 from ..storage.key_value import EntryExists, KeyValueEntry
@@ -19,9 +19,12 @@ from ..usage_import.importer import UsageImporter
 from ..usage_import.results import BatchOutcomes, RejectedRow
 from ..usage_import.row_mapper import RowFormat
 from ..uuid7 import uuid7
-from .bucket import Bucket, ObjectChanged, StoredObject
 from .object_log import ObjectLog
 from .results import ObjectImport, ObjectReport, ObjectStatus, RejectedObjectRow
+from .stored_object import ObjectChanged, StoredObject
+
+if TYPE_CHECKING:
+    from .bucket import Bucket
 
 MAX_REJECTED_ROWS = 100
 """How many rejected rows of an object are stored with their error."""
@@ -53,8 +56,8 @@ class ObjectImporter:
         source: str = "",
         by: str | None = None,
     ) -> None:
-        """Raise InvalidUsageSource if there is no such kind of store."""
-        self.bucket = Bucket(url)
+        """Raise InvalidUsageSource if there is no such kind of store, or the extra `objects` is not installed."""
+        self.bucket = _open_bucket(url)
         self._metering = metering
         self._row_format = row_format or RowFormat()
         self._options = options or FileOptions()
@@ -181,6 +184,15 @@ class ObjectImporter:
 
     def _now(self) -> datetime:
         return ensure_utc(self._metering.clock(), "clock")
+
+
+def _open_bucket(url: str) -> "Bucket":
+    try:
+        from .bucket import Bucket  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        message = f"An object store needs an extra ({error}): pip install 'tallybook[objects]'."
+        raise InvalidUsageSource(message, field="url", value=url) from None
+    return Bucket(url)
 
 
 def _counted(report: ObjectReport, importer: UsageImporter) -> ObjectReport:

@@ -5,14 +5,13 @@ the same object stores nothing: its entry exists already.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgspec
 
 from ...domain.timestamps import to_microseconds
 from ..storage.key_value import KeyValueEntry, KeyValueStore
-from .bucket import StoredObject
-from .results import ObjectReport, ObjectStatus
+from .results import ObjectReport
+from .stored_object import StoredObject
 
 ROWS_KIND, REPORT_KIND, LATEST_KIND = "object_rows", "object_report", "object_latest"
 _ROWS_DIGITS = 15
@@ -88,8 +87,3 @@ class ObjectLog:
 
 _encode: Callable[[ObjectReport], bytes] = msgspec.json.Encoder().encode
 _decode: Callable[[bytes], ObjectReport] = msgspec.json.Decoder(ObjectReport).decode
-
-
-def interrupted(report: ObjectReport) -> ObjectReport:
-    """Return the report of an object whose import goes on later."""
-    return replace(report, status=ObjectStatus.IN_PROGRESS)

@@ -82,22 +82,33 @@ def jsonl_rows(file: BinaryIO, encoding: str = UTF_8) -> Iterator[Row]:
                 continue
             if line == 1 and text_line.lstrip().startswith("["):
                 raise MalformedFile("it contains a list, not an object on each line (JSON, perhaps)", 1)
-            if len(text_line) > MAX_ROW_CHARACTERS:
-                yield invalid_row(line, 0, f"The line can't be read: {_TOO_LONG}.")
-                continue
-            simple_row = _simple_row(line, text_line)
-            if simple_row is not None:
-                yield simple_row
-                continue
-            try:
-                value = _decoder.decode(text_line)
-            except RecursionError:
-                yield invalid_row(line, len(text_line), f"The line can't be read: {_TOO_DEEP}.", raw=text_line)
-            except ValueError as error:
-                yield invalid_row(line, len(text_line), f"The line is not JSON: {error}.", raw=text_line)
-            else:
-                row = _to_row(line, value, len(text_line))
-                yield row if row.cells else row._replace(raw=text_line)
+            yield json_row(line, text_line)
+
+
+def json_row(line: int, text: str) -> Row:
+    """Return the row of an object in JSON; one with an error if the text is no object."""
+    if len(text) > MAX_ROW_CHARACTERS:
+        return invalid_row(line, 0, f"The line can't be read: {_TOO_LONG}.")
+    return _simple_row(line, text) or _exact_row(line, text, {})
+
+
+def cloud_event_row(attributes: Mapping[str, str], data: str) -> Row:
+    """Return the row of a CloudEvent in binary mode: its attributes, and its data in JSON."""
+    if len(data) > MAX_ROW_CHARACTERS:
+        return invalid_row(1, 0, f"The data can't be read: {_TOO_LONG}.")
+    return _exact_row(1, data, attributes)
+
+
+def _exact_row(line: int, text: str, attributes: Mapping[str, str]) -> Row:
+    """Return the row of a text, which is the data of an event if there are attributes."""
+    try:
+        value = _decoder.decode(text)
+    except RecursionError:
+        return invalid_row(line, len(text), f"The line can't be read: {_TOO_DEEP}.", raw=text)
+    except ValueError as error:
+        return invalid_row(line, len(text), f"The line is not JSON: {error}.", raw=text)
+    row = _to_row(line, {**attributes, "data": value} if attributes else value, len(text))
+    return row if row.cells else row._replace(raw=text)
 
 
 def json_rows(file: BinaryIO, encoding: str = UTF_8) -> Iterator[Row]:

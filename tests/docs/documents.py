@@ -15,6 +15,7 @@ ON_POSTGRES = ROOT / "docs" / "guides" / "postgresql.md"
 WEBHOOKS = ROOT / "docs" / "guides" / "webhooks.md"
 WEB_APPLICATIONS = ROOT / "docs" / "guides" / "web-applications.md"
 OUTBOX = ROOT / "docs" / "guides" / "record-in-your-transaction.md"
+TOPICS = ROOT / "docs" / "guides" / "usage-from-topics.md"
 SERVE = ROOT / "docs" / "guides" / "serve.md"
 _FILE = re.compile(r"(#|//) (?P<path>[\w/]+\.(py|mjs))(, at its end)?\n")
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -17,6 +17,7 @@ from tests.docs.documents import (
     ROOT,
     SERVE,
     STORAGE,
+    TOPICS,
     WEB_APPLICATIONS,
     WEBHOOKS,
     blocks,
@@ -26,6 +27,7 @@ from tests.docs.documents import (
     steps,
 )
 from tests.docs.shell import Shell, renew
+from tests.topics.broker import running_broker
 
 TESTED_LANGUAGES = {"python", "console"}
 GUIDES = [
@@ -36,6 +38,7 @@ GUIDES = [
             "correct-a-wrong-report",
             "import-files",
             "take-back-a-wrong-import",
+            "usage-from-object-stores",
             "close-a-month",
             "from-usage-to-an-invoice",
             "why-was-i-charged-this",
@@ -57,7 +60,7 @@ GUIDES = [
     ),
 ]
 """The documents whose commands are run in one shell, in the order of the README."""
-WITH_OWN_TESTS = (WEB_APPLICATIONS, WEBHOOKS, SERVE, OUTBOX)
+WITH_OWN_TESTS = (WEB_APPLICATIONS, WEBHOOKS, SERVE, OUTBOX, TOPICS)
 """Applications and servers consist of files, and of commands that do not end."""
 
 
@@ -123,6 +126,16 @@ def test_the_commands_of_the_outbox_page_work(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     follow([OUTBOX], tmp_path)
+
+
+def test_the_commands_of_the_topics_page_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader publishes messages and consumes them."""
+    with running_broker() as broker:
+        broker.create("usage")
+        monkeypatch.setenv("TALLYBOOK_BROKERS", broker.address)
+        for path, text in files(blocks(TOPICS)).items():
+            (tmp_path / path).write_text(text)
+        follow([TOPICS], tmp_path)
 
 
 def follow(documents: list[Path], folder: Path) -> None:

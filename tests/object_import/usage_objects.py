@@ -13,6 +13,8 @@ from typing import Any
 
 from tallybook.application import Metering
 
+arrow: Any = import_module("pyarrow")
+parquet: Any = import_module("pyarrow.parquet")
 NOW = datetime(2026, 11, 15, 12, tzinfo=UTC)
 MONTH = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 TIMESTAMP = "2026-11-10T11:00:00Z"
@@ -51,17 +53,20 @@ def parquet_of(content: Iterable[Cells]) -> bytes:
     """Return rows as Parquet."""
     columns = dict(zip(COLUMNS, map(list, zip(*content, strict=True)), strict=True))
     file = io.BytesIO()
-    pyarrow: Any = import_module("pyarrow")  # which has no types
-    parquet: Any = import_module("pyarrow.parquet")
-    parquet.write_table(pyarrow.table(columns), file)
+    parquet.write_table(arrow.table(columns), file)
     return file.getvalue()
+
+
+def zipped(write: Callable[[Iterable[Cells]], bytes]) -> Callable[[Iterable[Cells]], bytes]:
+    """Return a function that compresses what another one returns."""
+    return lambda content: gzip.compress(write(content))
 
 
 FORMATS: Mapping[str, Callable[[Iterable[Cells]], bytes]] = {
     "a.csv": csv_of,
-    "b.csv.gz": lambda content: gzip.compress(csv_of(content)),
+    "b.csv.gz": zipped(csv_of),
     "c.jsonl": jsonl_of,
-    "d.jsonl.gz": lambda content: gzip.compress(jsonl_of(content)),
+    "d.jsonl.gz": zipped(jsonl_of),
     "e.json": json_of,
     "f.parquet": parquet_of,
 }

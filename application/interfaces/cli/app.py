@@ -32,6 +32,7 @@ from . import (
     rules,
     serve,
     settlements,
+    topics,
     usage,
     usage_import,
 )
@@ -122,6 +123,8 @@ app.command()(invoice_lines.invoice_lines)
 app.add_typer(access_keys.app, name="key")
 app.command()(outbox.relay)
 app.add_typer(outbox.app, name="outbox")
+app.command()(topics.consume)
+app.add_typer(topics.app, name="topic")
 app.command()(serve.serve)
 app.add_typer(jobs.app, name="jobs")
 app.command()(console.console)

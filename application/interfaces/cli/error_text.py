@@ -7,6 +7,7 @@ _HINTS = {
     "max_digits": "Use --any-digits to record it.",
     "another identifier, or lift cancel_window in the policy": "Use --any-age to revoke it, or record the usage again.",
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
+    "accept_loss": "Use --accept-loss to go on with the first message that the broker has.",
     "allow_empty": "Use --allow-empty to close an empty period.",
     "withdraw_settlements": "Use --withdraw-settlements if they are withdrawn.",
     "or summaries": "Use --from and --to for the time before or after that, or 'tallybook summaries' for both.",

@@ -85,14 +85,9 @@ def parse_interval(text: str) -> int:
 
 
 def _open(session: Session, url: str, request: ImportRequest, options: ObjectOptions) -> "ObjectImporter":
-    from ....domain.errors import InvalidUsageSource  # noqa: PLC0415 - loads the domain
+    from ...object_import.importer import ObjectImporter  # noqa: PLC0415 - loads the domain
     from ...usage_import.formats import FileLimits  # noqa: PLC0415
 
-    try:
-        from ...object_import.importer import ObjectImporter  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        message = f"An object store needs an extra ({error}): pip install 'tallybook[objects]'."
-        raise InvalidUsageSource(message, field="url", value=url) from None
     return ObjectImporter(
         session.metering, url, row_format=request.row_format, options=request.options, source=request.source,
         limits=FileLimits(options.max_bytes, options.max_rows), by=request.by,

@@ -39,6 +39,7 @@ from .import_options import (
     TimestampColumnOption,
     TimestampFormatOption,
     ValueColumnOption,
+    parse_payload_columns,
 )
 from .import_output import format_dialect, show_import
 from .import_runs import (
@@ -162,7 +163,7 @@ def import_file(
             value=value_column,
             customer=customer_column,
             customer_name=customer,
-            payload=_parse_payload_columns(payload_column or []),
+            payload=parse_payload_columns(payload_column or []),
             identifier_prefix=identifier_prefix or "",
         )
         timestamps = TimestampReader(
@@ -193,11 +194,6 @@ def import_file(
             session.confirm(summary, show_import)
     if summary.not_recorded:
         raise typer.Exit(1)
-
-
-def _parse_payload_columns(texts: list[str]) -> dict[str, str]:
-    """Return the payload key of each column; the column's own name if COLUMN has no =KEY."""
-    return {column: key or column for column, _, key in (text.partition("=") for text in texts)}
 
 
 def _typed_delimiter(text: str | None) -> str | None:

@@ -1,0 +1,40 @@
+"""One version of an object of a store, and what identifies it."""
+
+from hashlib import sha256
+from typing import NamedTuple
+
+_IGNORED_STARTS = (".", "_")
+"""Programs write temporary files and markers, such as _SUCCESS, under names that begin like this."""
+
+
+class StoredObject(NamedTuple):
+    """One version of an object, as it was listed. `key` is its path below the URL that was listed."""
+
+    url: str
+    key: str
+    e_tag: str | None
+    version: str | None
+    size: int
+
+    @property
+    def identity(self) -> str:
+        """A digest that differs for each version of each object."""
+        return _digest(f"{self.url}\n{self.e_tag}\n{self.version}\n{self.size}")
+
+    @property
+    def url_digest(self) -> str:
+        """A digest that is the same for all versions of the object."""
+        return _digest(self.url)
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether this is no usage: a folder, or a name that begins with a point or an underscore."""
+        return any(not part or part.startswith(_IGNORED_STARTS) for part in self.key.split("/"))
+
+
+class ObjectChanged(Exception):
+    """The object was replaced or deleted after it was listed."""
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode(errors="surrogatepass")).hexdigest()

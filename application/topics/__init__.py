@@ -1,0 +1,1 @@
+"""Usage from the topics of a broker that speaks Kafka's protocol."""

@@ -1,0 +1,49 @@
+"""Fixtures: a broker, and a ledger with a meter on each store."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from tallybook.application import Metering
+
+from ..contract.persistent_stores import PersistentStore, PostgresSchema, SQLiteFile
+from ..postgres import Database
+from .broker import NOW, Broker, running_broker
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """A running broker."""
+    with running_broker() as running:
+        yield running
+
+
+@pytest.fixture
+def topic() -> str:
+    """The name of a topic that no other test uses."""
+    return f"usage-{next(_numbers)}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> PersistentStore:
+    """Return each persistent store in turn, empty."""
+    if request.param == "sqlite":
+        return SQLiteFile.in_file(tmp_path / "usage.db")
+    postgres: Database = request.getfixturevalue("postgres")
+    return PostgresSchema.create(postgres)
+
+
+@pytest.fixture
+def metering(tmp_path: Path) -> Iterator[Metering]:
+    """A SQLite ledger with a meter."""
+    with Metering.open(f"sqlite:///{tmp_path / 'usage.db'}", clock=lambda: NOW) as opened:
+        configure(opened)
+        yield opened
+
+
+def configure(metering: Metering) -> None:
+    """Configure the meter of the usage."""
+    metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
