@@ -60,6 +60,30 @@ def _at(time: str) -> datetime:
     return moment(f"2026-11-01T{time}")
 
 
+LINE_BREAKS = ("\n", "\r\n", "a\n  b\r", "\N{LINE SEPARATOR}", "\x0b\x85")
+
+
+@pytest.mark.parametrize("text", LINE_BREAKS)
+def test_texts_with_line_breaks(engine: SqlEngine, text: str) -> None:
+    """In an event name, a payload key, a customer, a dimension value and a filter: a statement is indented by lines."""
+    name = f"calls{text}"
+    with Metering.open("sqlite://", policy=LIFTED, clock=Clock(END)) as metering:
+        metering.meters.configure(
+            name, formula="count", customer_key=f"customer{text}", dimension_keys=[f"region{text}"],
+            filter={"key": f"kind{text}", "equals": text},
+        )  # fmt: skip
+        for region in (text, "eu"):
+            payload = {f"customer{text}": f"acme{text}", f"region{text}": region, f"kind{text}": text}
+            metering.record(name, payload, timestamp=START)
+        engine.load(stored_events(metering))
+        where = {f"region{text}": text}
+        document = metering.sql.total(name, f"acme{text}", START, END, dialect=engine.dialect, where=where)
+        rows = decimal_rows(engine.run(document.statement))
+        assert [row[:2] for row in rows] == [(1, 1)]
+        document = metering.sql.totals(name, START, END, dialect=engine.dialect)
+        assert decimal_rows(engine.run(document.statement)) == total_rows(metering.totals(name, START, END))
+
+
 def test_values_of_many_digits(engine: SqlEngine) -> None:
     """A sum, an average and a rounded quantity of values with 180 digits are exact."""
     values = ["9" * 120 + "." + "9" * 60, "-" + "1" * 120, "0." + "0" * 59 + "7"]

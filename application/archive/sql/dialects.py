@@ -1,5 +1,6 @@
 """What differs between the SQL of the engines. Everything else in a statement is the same text on all of them."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,12 +57,20 @@ class Dialect:
     """The clause at the end of a statement."""
 
     def literal(self, text: str) -> str:
-        """Return a text as a literal. Raises InvalidParameter if it contains U+0000, which no statement can hold."""
+        """Return a text as a literal. Raises InvalidParameter if it contains U+0000, which no statement can hold.
+
+        Line breaks are written as functions: the indentation, and programs that copy a statement, change line breaks.
+        """
         if "\0" in text:
             raise InvalidParameter(
                 f"SQL can't express a text with the character U+0000: {abbreviated_repr(text)}.", value=text
             )
-        return f"'{self.escape(text)}'"
+        parts = [
+            self.character.format(ord(part)) if part in ("\n", "\r") else f"'{self.escape(part)}'"
+            for part in re.split("([\n\r])", text)
+            if part or not text
+        ]
+        return parts[0] if len(parts) == 1 else f"({' || '.join(parts)})"
 
     def modulo(self, number: str, divisor: int) -> str:
         """Return the remainder from 0 on, also of a negative number: all engines return a negative one for that."""

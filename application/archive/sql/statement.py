@@ -52,7 +52,7 @@ class Statement:
 
 def indent(query: str) -> str:
     """Return the lines of a query, indented."""
-    return "\n".join(f"    {line}" for line in query.splitlines())
+    return "\n".join(f"    {line}" for line in query.split("\n"))
 
 
 def select(columns: Sequence[str], source: str, conditions: Sequence[str] = (), end: str = "") -> str:
