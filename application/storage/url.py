@@ -18,6 +18,8 @@ _EXAMPLES = (
     "'postgresql://user@host/database'"
 )
 
+_REMOVED_CHARACTERS = "\t\r\n"
+"""The characters that `urlsplit` removes, so that the URL would be that of another file."""
 _LONGEST_SUFFIX = ".read-models.scratch-12345678"
 """Of the files next to a ledger a temporary directory has the longest name."""
 
@@ -48,6 +50,13 @@ def _on_sqlite(url: str) -> SQLiteStore:
         raise _unknown(url) from None  # the error may contain the URL
     if parts.scheme != "sqlite" or "\0" in unquote(url):
         raise _unknown(url)
+    if set(_REMOVED_CHARACTERS) & set(url):
+        raise InvalidLedgerUrl(
+            f"The URL {redact_invalid_url(url)!r} contains a line break or a tab; write them in a path as %0A, %0D and "
+            "%09.",
+            field="url",
+            value=redact_invalid_url(url),
+        )
     if parts.netloc or parts.query or parts.fragment:
         shown = redact_invalid_url(url)
         raise InvalidLedgerUrl(
@@ -68,6 +77,8 @@ def _on_sqlite(url: str) -> SQLiteStore:
 
 def _check_path(file: Path, url: str) -> None:
     """Raise InvalidLedgerUrl if the file system can't have a file at this path, or those that are put next to it."""
+    if ".." in file.parts and not file.parent.exists():  # SQLite would remove '..' and the name before it
+        raise InvalidLedgerUrl(f"The folder {str(file.parent)!r} does not exist.", field="url", value=url)
     try:
         Path(f"{file}{_LONGEST_SUFFIX}").stat()
     except ValueError:  # a character that can't be encoded

@@ -131,6 +131,23 @@ def test_a_missing_folder_is_unavailable(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_missing_folder_before_two_dots_is_an_invalid_url(tmp_path: Path) -> None:
+    """SQLite would create a file in the folder above, which is not the one that the path names."""
+    with pytest.raises(InvalidLedgerUrl, match="does not exist"):
+        Metering.open(f"sqlite:///{tmp_path}/missing/../usage.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("character", ["\t", "\n", "\r"])
+def test_a_line_break_in_a_url_is_rejected_unless_it_is_escaped(tmp_path: Path, character: str) -> None:
+    """A parser of URLs removes it, so that the ledger would be another file."""
+    with pytest.raises(InvalidLedgerUrl, match="line break or a tab"):
+        Metering.open(f"sqlite:///{tmp_path}/us{character}age.db")
+    assert list(tmp_path.iterdir()) == []
+    Metering.open(f"sqlite:///{tmp_path}/us%{ord(character):02X}age.db").close()
+    assert (tmp_path / f"us{character}age.db").exists()
+
+
 def test_a_folder_is_an_invalid_url(tmp_path: Path) -> None:
     """The path must name a file."""
     with pytest.raises(InvalidLedgerUrl, match="is a folder") as exc_info:
