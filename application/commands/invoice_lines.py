@@ -19,6 +19,7 @@ from ..queries.adjustments import PeriodQueries
 from ..queries.dimension_query import NO_DIMENSIONS
 from ..queries.invoice_lines import InvoiceLineReader
 from ..queries.meter_query import MeterQueryFactory
+from ..queries.period_adjustment import EventRange
 from ..validation import (
     optional_customer,
     optional_event_names,
@@ -187,7 +188,9 @@ class InvoiceLineCommands(PeriodQueries):
         self, event_name: str, customer: str, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> list[Adjustment]:
         bounds, known = require_time_range(start, end).bounds, self._meter_queries.as_of(as_of)
-        return self._adjustments(event_name, customer, bounds, known, NO_DIMENSIONS, since_closing=False, max_events=0)
+        return self._adjustments(
+            event_name, customer, bounds, known, NO_DIMENSIONS, since_closing=False, events=EventRange(0)
+        )
 
     def _require_position(self, as_of: datetime | int | None) -> None:
         """Raise InvalidAsOf for a position that the ledger doesn't have yet: what is owed there isn't known."""

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from ...domain.closed_period import ClosedPeriod
 from ...domain.customer_periods import CustomerPeriods
+from ...domain.errors import InvalidIdentifier
 from ...domain.schedule import RulesSchedule
 from ...domain.timestamps import to_microseconds
 from ...projections.models import AsOf
@@ -21,6 +22,7 @@ from ..validation import (
     optional_time_range,
     require_event_name,
     require_int,
+    require_text,
     require_texts,
     require_time_range,
 )
@@ -29,7 +31,7 @@ from .completeness import Completeness
 from .dimension_query import NO_DIMENSIONS, DimensionArguments, Where, parse_dimensions
 from .gaps import compute_gaps, gaps_by_range
 from .meter_query import MeterQueryFactory
-from .period_adjustment import AdjustmentCalculator
+from .period_adjustment import AdjustmentCalculator, EventRange
 
 _OpenBounds = tuple[int | None, int | None]
 """The first and the last microsecond of a range that may be open at either end."""
@@ -55,6 +57,8 @@ class PeriodQueries:
         group_by: Sequence[str] = (),
         settled: bool = False,
         max_events: int | None = None,
+        events_after: str | None = None,
+        events_before: str | None = None,
     ) -> list[Adjustment]:
         """Return what is owed, signed, on each closed period that overlaps [start, end), with the events behind it.
 
@@ -68,14 +72,27 @@ class PeriodQueries:
         `where` selects usage by its dimension values, and `group_by` adds the part of each combination of the values of
         these dimensions. Both name dimensions of the rules that the periods were closed under. With `max_events`, each
         adjustment has only the first of its events, and takes less memory; `event_count` is the number of all.
+        `events_after` and `events_before` are identifiers of meter events, to read further ones: the first after one,
+        or the last before one. Raises InvalidIdentifier if no such event is recorded.
         """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
         max_events = None if max_events is None else require_int(max_events, "max_events", 0, 2**31)
         bounds, known = optional_time_range(start, end), self._meter_queries.as_of(as_of)
         dimensions = parse_dimensions(where, group_by)
-        return self._adjustments(
-            event_name, customer, bounds, known, dimensions, with_settled=settled, max_events=max_events
-        )
+        after = None if events_after is None else self._place_of(events_after, "events_after")
+        before = None if events_before is None else self._place_of(events_before, "events_before")
+        events = EventRange(max_events, after, before)
+        return self._adjustments(event_name, customer, bounds, known, dimensions, with_settled=settled, events=events)
+
+    def _place_of(self, identifier: str, field: str) -> tuple[int, int]:
+        """Return the time and position of a meter event. Raises InvalidIdentifier."""
+        identifier = require_text(identifier, field, 100)
+        stored = self._ledger.find_meter_events((identifier,)).get(identifier)
+        if stored is None:
+            raise InvalidIdentifier(
+                f"No meter event is recorded under the identifier {identifier!r}.", field=field, value=identifier
+            )
+        return to_microseconds(stored.data.occurred_at), stored.position
 
     def _adjustments(
         self,
@@ -87,7 +104,7 @@ class PeriodQueries:
         *,
         with_settled: bool = False,
         since_closing: bool = True,
-        max_events: int | None = None,
+        events: EventRange,
     ) -> builtins.list[Adjustment]:
         with self._meter_queries.session() as read_models:
             known_or_head = known or AsOf(position=read_models.position())
@@ -100,7 +117,7 @@ class PeriodQueries:
             )
             calculator = AdjustmentCalculator(self._ledger, meter, dimensions, with_settled=with_settled)
             computed = [
-                calculator.adjustment(period, is_late=is_late, since_closing=since_closing, max_events=max_events)
+                calculator.adjustment(period, is_late=is_late, since_closing=since_closing, events=events)
                 for period, is_late in changed.find(customer, bounds)
             ]
         adjustments = [

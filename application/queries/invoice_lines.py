@@ -21,7 +21,7 @@ from ..ledger.ledger import Ledger
 from .changed_periods import ChangedPeriods
 from .dimension_query import DimensionArguments
 from .meter_query import Bounds, MeterQueryFactory, OpenMeter
-from .period_adjustment import AdjustmentCalculator
+from .period_adjustment import AdjustmentCalculator, EventRange
 from .period_totals import group_keys, totals_at
 from .range_views import bounds_of, under_rules_of
 
@@ -106,7 +106,9 @@ class MeterInvoiceLines:
             if group_by not in calculators:
                 dimensions = DimensionArguments({}, group_by)
                 calculators[group_by] = AdjustmentCalculator(self._ledger, self._meter, dimensions)
-            adjustment = calculators[group_by].adjustment(period, is_late=is_late, since_closing=False, max_events=0)
+            adjustment = calculators[group_by].adjustment(
+                period, is_late=is_late, since_closing=False, events=EventRange(max_events=0)
+            )
             if adjustment is not None and adjustment.is_open:
                 yield AdjustmentLines(adjustment, list(_adjustment_lines(adjustment)))
 

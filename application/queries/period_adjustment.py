@@ -1,5 +1,6 @@
 """The adjustment of one closed period: what has changed since it was closed, and since it was last invoiced."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
@@ -55,6 +56,34 @@ class _Changes:
         self.events = _changed_contributions(history, rules.contributions(before), rules.contributions(now))
 
 
+class EventRange(NamedTuple):
+    """Which events of an adjustment are read from the ledger; a million of them take gigabytes of memory.
+
+    They are the first `max_events` after the event at `after`, all if None, or the last ones before that at `before`.
+    An event is at its time in microseconds and its position.
+    """
+
+    max_events: int | None = None
+    after: tuple[int, int] | None = None
+    before: tuple[int, int] | None = None
+
+    def select(self, changes: Sequence[_Change]) -> Sequence[_Change]:
+        """Return the changes of these events, of changes in the order of time and position."""
+        first = 0 if self.after is None else bisect_right(changes, self.after, key=_place)
+        last = len(changes) if self.before is None else bisect_left(changes, self.before, key=_place)
+        if self.max_events is not None:
+            if self.before is None:
+                last = min(last, first + self.max_events)
+            else:
+                first = max(first, last - self.max_events)
+        return changes[first:last]
+
+
+def _place(change: _Change) -> tuple[int, int]:
+    record = change.event.now.record
+    return record.occurred_at, record.position
+
+
 class AdjustmentCalculator:
     """Computes the adjustments of closed periods of a meter, which are sorted by their range."""
 
@@ -68,13 +97,13 @@ class AdjustmentCalculator:
         self._with_settled = with_settled
 
     def adjustment(
-        self, period: ClosedPeriod, *, is_late: bool, since_closing: bool = True, max_events: int | None = None
+        self, period: ClosedPeriod, *, is_late: bool, since_closing: bool = True, events: EventRange
     ) -> Adjustment | None:
         """Return what is owed on a period under the rules it was closed under; None if it has not changed.
 
         It may be settled: see `Adjustment.is_open`. Without `since_closing`, its roll-forward begins at the last
-        settlement. That saves reading the usage once more for each settlement. At most `max_events` of its events are
-        read from the ledger, all if None: a million events take gigabytes of memory.
+        settlement. That saves reading the usage once more for each settlement. Of its events, those in the range
+        `events` are returned.
         """
         rules, invoiced, as_of = period.rules, period.invoiced, self._meter.as_of
         view = self._views.at_closing(period)
@@ -98,8 +127,8 @@ class AdjustmentCalculator:
         if is_unchanged and roll_forward.is_empty:
             return None
         roll_forward.add(changes.events)
-        events = changes.events[:max_events]
-        fields = event_view_fields(self._ledger, [change.event.now for change in events], view)
+        selected = events.select(changes.events)
+        fields = event_view_fields(self._ledger, [change.event.now for change in selected], view)
         return Adjustment(
             period=period,
             quantity=quantity,
@@ -110,7 +139,7 @@ class AdjustmentCalculator:
             position=self._meter.position,
             events=tuple(
                 AdjustingEvent(*of_event, before=change.verdict_before, change=change.difference)
-                for of_event, change in zip(fields, events, strict=True)
+                for of_event, change in zip(fields, selected, strict=True)
             ),
             event_count=len(changes.events),
             roll_forward=roll_forward.between(frozen, quantity, difference, rules_difference),

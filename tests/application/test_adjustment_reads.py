@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tallybook.application import AcceptancePolicy, Metering
 from tallybook.application.ledger.ledger import Ledger
-from tallybook.domain.errors import InvalidParameter
+from tallybook.domain.errors import InvalidIdentifier, InvalidParameter
 from tallybook.domain.meter_event import MeterEventData
 
 START, END, NOW = (
@@ -78,6 +78,29 @@ def test_an_adjustment_has_the_first_events_that_the_query_asks_for(
     assert read_positions == [event.position for event in limited.events]
     assert replace(limited, events=whole.events) == whole
     assert (limited.event_count, limited.is_open) == (5, True)
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("maximum", [None, 2])
+def test_further_events_are_read_after_or_before_one(
+    adjusted: Metering, read_positions: list[int], number: int, maximum: int | None
+) -> None:
+    """The first ones after it, and the last ones before it; no others are read from the ledger."""
+    (whole,) = adjusted.periods.adjustments("users")
+    cursor = f"req-{number}"
+    read_positions.clear()
+    (after,) = adjusted.periods.adjustments("users", max_events=maximum, events_after=cursor)
+    (before,) = adjusted.periods.adjustments("users", max_events=maximum, events_before=cursor)
+    assert after.events == whole.events[number + 1 :][:maximum]
+    assert before.events == whole.events[:number][-(maximum or 5) :]
+    assert read_positions == [event.position for event in (*after.events, *before.events)]
+
+
+def test_further_events_of_an_unknown_one_are_an_error(adjusted: Metering) -> None:
+    """The error names the argument."""
+    with pytest.raises(InvalidIdentifier, match="No meter event is recorded under the identifier 'x'") as raised:
+        adjusted.periods.adjustments("users", events_before="x")
+    assert raised.value.field == "events_before"
 
 
 def test_invoice_lines_and_settlements_read_no_events(adjusted: Metering, read_positions: list[int]) -> None:

@@ -8,13 +8,14 @@ from .....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNo
 from .....domain.timestamps import from_microseconds
 from ....adjustment_results import Adjustment
 from ....queries.dimension_query import Where
+from ....results import MeterEventView
 from ..api_types import AsOfParameters, Customer, Id, ListAsOfParameters, ListObject, UnixTime, parse_as_of
 from ..dimension_parameters import DimensionFilters, DimensionGroupByKeys, to_where
 from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..object_ids import METER_EVENT_PREFIX, decode_id, name_from_token, name_token
 from ..operations import OperationRegistry
-from ..pagination import limit_page_size, list_response, paginate
+from ..pagination import limit_page_size, list_response, paginate, resolve_cursors
 from .closed_period_ids import (
     PERIOD_ADJUSTMENT_PREFIX,
     Bounds,
@@ -106,26 +107,23 @@ def retrieve_period_adjustment(context: RequestContext[RetrievePeriodAdjustment]
 @operations.get(URL + "/{id}/events", is_large=True)
 def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListObject[AdjustingMeterEvent]:
     """List the events that caused an adjustment, oldest first."""
-    object_id, ledger = context.path_parameters["id"], context.ledger
-    where = to_where(context.params.dimension_filters)
-    query = AdjustmentQuery(parse_as_of(context.params), where, max_events=None)
-    _, adjustment = _find_or_404(ledger, object_id, query)
+    object_id, ledger, params = context.path_parameters["id"], context.ledger, context.params
 
-    def decode_cursor(event_id: str) -> tuple[object, ...] | None:
+    def decode_cursor(event_id: str) -> MeterEventView | None:
         try:
-            event = ledger.metering.event(decode_id(METER_EVENT_PREFIX, event_id) or "")
+            return ledger.metering.event(decode_id(METER_EVENT_PREFIX, event_id) or "")
         except (MeterEventNotFound, InvalidIdentifier, InvalidParameter):
             return None
-        return event.occurred_at, event.position
 
-    data, has_more = paginate(
-        adjustment.events,
-        lambda event: (event.occurred_at, event.position),
-        decode_cursor,
-        context.params,
-        is_ascending=True,
-    )
-    page, is_cut = limit_page_size(data, context.params, payload_size)
+    after, before = resolve_cursors(params, decode_cursor)
+    query = AdjustmentQuery(
+        parse_as_of(params), to_where(params.dimension_filters), max_events=params.limit + 1,
+        events_after=after and after.identifier, events_before=before and before.identifier,
+    )  # fmt: skip
+    _, adjustment = _find_or_404(ledger, object_id, query)
+    has_more = len(adjustment.events) > params.limit
+    data = adjustment.events[: params.limit] if before is None else adjustment.events[-params.limit :]
+    page, is_cut = limit_page_size(data, params, payload_size)
     events = adjusting_event_objects(page, ledger)
     return list_response(events, f"{URL}/{object_id}/events", has_more=has_more or is_cut)
 
@@ -133,14 +131,17 @@ def list_adjusting_events(context: RequestContext[ListAdjustingEvents]) -> ListO
 class AdjustmentQuery(NamedTuple):
     """As of when adjustments are computed, of which dimension values, by which groups, and with how many events.
 
-    `settled` is whether those that are settled are included.
+    `settled` is whether those that are settled are included. The events are those after, or before, the one with an
+    identifier.
     """
 
     as_of: datetime | int | None = None
     where: Where | None = None
     group_by: Sequence[str] = ()
     settled: bool = True
-    max_events: int | None = MAX_INLINE_EVENTS
+    max_events: int = MAX_INLINE_EVENTS
+    events_after: str | None = None
+    events_before: str | None = None
 
 
 def _adjustments(
@@ -155,7 +156,8 @@ def _adjustments(
     }
     adjustments = ledger.metering.periods.adjustments(
         event_name, customer, start=start, end=end, as_of=query.as_of, where=query.where, group_by=query.group_by,
-        settled=query.settled, max_events=query.max_events,
+        settled=query.settled, max_events=query.max_events, events_after=query.events_after,
+        events_before=query.events_before,
     )  # fmt: skip
     pairs = [
         (
