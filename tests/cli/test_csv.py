@@ -184,6 +184,13 @@ def test_an_empty_table_has_a_header(tallybook: CommandLine) -> None:
     assert empty[0].split(",")[:3] == ["value", "sum", "count"]
 
 
+def test_rows_that_a_limit_leaves_out_are_counted_on_stderr(tallybook: CommandLine) -> None:
+    """Stdout has the CSV only."""
+    result = tallybook.run("projection", "diff", "2", "--limit", "1", "--csv")
+    assert len(result.stdout.splitlines()) == 2
+    assert "smaller difference" in result.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     [

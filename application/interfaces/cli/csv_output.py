@@ -3,20 +3,21 @@
 import codecs
 import csv
 import inspect
+import json
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
-from operator import attrgetter
 from typing import Any, NamedTuple, TextIO, Union, cast, get_args, get_origin, get_type_hints
 
 import typer
 
 from ...spreadsheet_text import escape_formulas
-from ..formatting import to_json, to_plain
+from ..formatting import to_plain
+from .terminal import say
 
 KEY_PREFIXES = {"dimensions": "dimension_", "payload": "payload_"}
 """The fields that are mappings with a column for each key, and the beginning of the names of these columns."""
@@ -28,17 +29,18 @@ _FIELD_NAMES = ("_fields", "model_fields")
 class CsvRows(NamedTuple):
     """The rows of a CSV file. Each is an object of each type, of which all but the first may be None.
 
-    A column that several objects have is taken from the last of them that isn't None.
+    A column that several objects have is taken from the last of them that isn't None. `note` is printed on stderr.
     """
 
     types: Sequence[type[Any]]
     rows: Sequence[Sequence[Any]]
+    note: str = ""
 
 
 class _Column(NamedTuple):
     name: str
     item: int
-    get: Callable[[Any], Any]
+    path: Sequence[str]
 
 
 def csv_stdout() -> TextIO:
@@ -53,7 +55,7 @@ def print_csv(rows: CsvRows) -> None:
     empty, and lists of objects are left out. Text that a spreadsheet would evaluate gets an apostrophe in front.
     """
     columns = [
-        _Column(name, index, attrgetter(name)) for index, row_type in enumerate(rows.types) for name in _names(row_type)
+        _Column(name, index, name.split(".")) for index, row_type in enumerate(rows.types) for name in _names(row_type)
     ]
     names = list(dict.fromkeys(column.name for column in columns))
     cells = [_cells(row, columns) for row in rows.rows]
@@ -63,11 +65,13 @@ def print_csv(rows: CsvRows) -> None:
     writer.writerow(map(escape_formulas, names))
     writer.writerows([row.get(name, "") for name in names] for row in cells)
     file.flush()
+    if rows.note:
+        say(rows.note, err=True)
 
 
 def _cells(row: Sequence[Any], columns: Sequence[_Column]) -> dict[str, str]:
     """Return the cells of a row by the names of their columns."""
-    cells = {name: _text(_value(item, name, get)) for name, index, get in columns if (item := row[index]) is not None}
+    cells = {name: _text(_value(item, path)) for name, index, path in columns if (item := row[index]) is not None}
     for item in row:
         for field, prefix in KEY_PREFIXES.items():
             by_key: Mapping[str, object] = getattr(item, field, None) or {}
@@ -75,15 +79,11 @@ def _cells(row: Sequence[Any], columns: Sequence[_Column]) -> dict[str, str]:
     return cells
 
 
-def _value(item: Any, path: str, get: Callable[[Any], Any]) -> Any:
+def _value(value: Any, path: Iterable[str]) -> Any:
     """Return the value at a path of fields; None if one of them is None."""
-    try:
-        return get(item)
-    except AttributeError:
-        parent = attrgetter(path.rpartition(".")[0])
-        if "." in path and _value(item, path.rpartition(".")[0], parent) is None:
-            return None
-        raise
+    for name in path:
+        value = None if value is None else getattr(value, name)
+    return value
 
 
 @cache
@@ -142,4 +142,4 @@ def _text(value: object) -> str:
         case list() | tuple() if all(isinstance(item, str) for item in cast(Iterable[object], value)):
             return escape_formulas(", ".join(cast(Iterable[str], value)))
         case _:
-            return escape_formulas(" ".join(to_json(value).split())) if value else ""
+            return escape_formulas(json.dumps(to_plain(value), ensure_ascii=False)) if value else ""

@@ -21,7 +21,7 @@ from ...results import GenerationView, MeterEventView, Total
 from .bulk_cancellations import CancellationOutcome
 from .csv_output import CsvRows
 from .import_runs import DryRunResult
-from .projection_output import LimitedDifference
+from .projection_output import LimitedDifference, left_out_note
 from .rules import RuleChange
 
 
@@ -65,7 +65,8 @@ class CsvTables:
     @staticmethod
     def archive_comparison(comparison: ArchiveComparison) -> CsvRows:
         """Return a row for each figure that differs."""
-        return _single(TotalDifference, comparison.differences)
+        more = comparison.difference_count - len(comparison.differences)
+        return _single(TotalDifference, comparison.differences, f"and {more} more differences." if more else "")
 
     @staticmethod
     def closing(closing: PeriodClosing) -> CsvRows:
@@ -113,7 +114,7 @@ class CsvTables:
     @staticmethod
     def difference(difference: LimitedDifference) -> CsvRows:
         """Return a row for each total of a customer that differs."""
-        return _single(CustomerDifference, difference.differences)
+        return _single(CustomerDifference, difference.differences, left_out_note(difference))
 
     @staticmethod
     def rule_change(change: RuleChange) -> CsvRows:
@@ -153,6 +154,6 @@ class CsvTables:
         return _single(AccessKeyView, keys)
 
 
-def _single(row_type: type, items: Iterable[object]) -> CsvRows:
+def _single(row_type: type, items: Iterable[object], note: str = "") -> CsvRows:
     rows: Sequence[Sequence[object]] = [(item,) for item in items]
-    return CsvRows((row_type,), rows)
+    return CsvRows((row_type,), rows, note)

@@ -152,8 +152,14 @@ def _show_totals(difference: LimitedDifference) -> None:
     if len({row[0] for row in rows}) == 1:
         columns, rows = without_column(0, columns), [without_column(0, row) for row in rows]
     table(columns, rows, right=(*numbers, *billable), whole=(window,))
-    if difference.left_out:
-        say(f"and {format_count(difference.left_out, 'smaller difference')}; --limit shows more.")
+    if note := left_out_note(difference):
+        say(note)
+
+
+def left_out_note(difference: LimitedDifference) -> str:
+    """Return how many differences are omitted, and the option that shows them; empty if none is."""
+    count = difference.left_out
+    return f"and {format_count(count, 'smaller difference')}; --limit shows more." if count else ""
 
 
 def show_promotion(promotion: Promotion) -> None:
