@@ -25,15 +25,18 @@ def copy_ledger(source: EventRecorder, store: Store, progress: CopyProgress | No
     if not store.is_persistent:
         raise InvalidLedgerUrl("A copy in memory would be lost; name a file or a database.", field="url")
     with closing(store.open_recorder()) as target:
+        not_empty = LedgerNotEmpty(
+            f"The ledger at {store.location} has events or key-value entries. Copy to a new one.", field="url"
+        )
+        if target.key_value_entries(None, 1):
+            raise not_empty
         has_entries = bool(source.key_value_entries(None, 1))
         if has_entries:
             target.key_value_store()  # creates the table
         with target.exclusive() as appender:
             appender.allow_long_transaction()
-            if target.key_value_entries(None, 1) or appender.head():
-                raise LedgerNotEmpty(
-                    f"The ledger at {store.location} has events or key-value entries. Copy to a new one.", field="url"
-                )
+            if appender.head():
+                raise not_empty
             entry_count = _copy_entries(source, appender) if has_entries else 0
             head = source.head()
             root = _copy_events(source, appender, head, _steps(progress, head))

@@ -18,6 +18,10 @@ TRIGGERS = (
 )
 
 
+def _unchanged(event: Any) -> Any:
+    return event
+
+
 class CheckpointedLedger:
     """A ledger file with a checkpoint file in another folder, and an intruder who can change the ledger."""
 
@@ -27,7 +31,7 @@ class CheckpointedLedger:
         self.checkpoints.parent.mkdir()
         self.leaves = self.checkpoints.with_name("usage.checkpoints.leaves")
         # As an earlier version stored it, without the user of the operating system: so the root is always the same.
-        without_author = patch("tallybook.application.ledger.ledger.with_author", lambda event: event)
+        without_author = patch("tallybook.application.ledger.ledger.with_author", _unchanged)
         with self.metering() as metering, without_author:
             metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
 

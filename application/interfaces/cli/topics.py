@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formatting import format_number, format_time
 from ..stop_signals import stop_on_signals
 from .error_text import to_cli_text
-from .formatting import format_number, format_time
 from .import_options import (
     CustomerColumnOption,
     EventNameOption,
