@@ -19,6 +19,7 @@ VARIABLES = frozenset(
         "PORT",
         "WORKERS",
         "ACCESS_LOG",
+        "ACCESS_LOG_CUSTOMERS",
         "CONSOLE",
         "CONSOLE_CHECKPOINTS",
         "CONSOLE_URL",

@@ -187,6 +187,7 @@ def _request_summary(
         bytes_out=len(response.body),
         key_id=api_request.trace.key_id,
         events=api_request.trace.events,
+        customer=api_request.trace.customer,
     )
 
 

@@ -67,10 +67,11 @@ _log = logging.getLogger("tallybook.server")
 
 @dataclass(slots=True)
 class RequestTrace:
-    """Details of a request for the access log: the id of its key, and the number of its events."""
+    """Details of a request for the access log: the id of its key, the number of its events, and whose data it reads."""
 
     key_id: str = ""
     events: int = 0
+    customer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +190,12 @@ class RequestHandler:
             context.is_retry = is_retry
             try:
                 with acting_as(context.author):
-                    return success(run_operation(operation, context))
+                    result = run_operation(operation, context)
             except TallybookError as error:
                 raise self._to_api_error(error, request) from error
+            if operation.is_query:
+                request.trace.customer = _customer_of(context.params, result)
+            return success(result)
 
         if operation.method == "GET" or request.idempotency_key is None or operation.is_secret:
             return work(False)
@@ -327,6 +331,11 @@ def _build_context(
     return RequestContext(
         ledger, params, access_key, request.request_id, request.path_parameters, request.idempotency_key
     )
+
+
+def _customer_of(params: object, result: object) -> str:
+    """Return the customer whose data a query reads: the one that it selects, or that of the object that it returns."""
+    return getattr(params, "customer", None) or getattr(result, "customer", None) or ""
 
 
 def _fingerprint(operation: Operation, request: ApiRequest) -> bytes:

@@ -21,6 +21,7 @@ from ...storage.url import resolve_store
 from ..environment import PREFIX
 from ..schedule import NESTED_DELIMITER, ArchiveSettings, CheckpointSettings
 from .ledgers import ledger_for_test_mode
+from .observability.access_log import LoggedCustomers
 
 _DAY = 24 * 60 * 60
 
@@ -78,6 +79,7 @@ class ServerSettings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65_535)
     workers: int = Field(default=1, ge=1, le=64)
     access_log: bool = True
+    access_log_customers: LoggedCustomers = LoggedCustomers.HIDDEN
     console: bool = False
     """Whether the console is served at /console."""
     console_url: str | None = None

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import httpx2
 from tallybook.application import Metering
 from tallybook.application.interfaces.http.app import create_app
+from tallybook.application.interfaces.http.observability.access_log import AccessLog
 from tallybook.application.interfaces.http.observability.metrics import Metrics, Observer
 from tallybook.application.interfaces.http.settings import ServerSettings
 
@@ -111,10 +112,12 @@ class ApiClient:
 
 
 @contextmanager
-def serve_api(url: str, metering: Metering, clock: Callable[[], datetime]) -> Generator[ApiClient]:
+def serve_api(
+    url: str, metering: Metering, clock: Callable[[], datetime], access_log: AccessLog | None = None
+) -> Generator[ApiClient]:
     """Serve the ledger at `url` in process."""
     keys = {scope: metering.access_keys.create([scope]).key for scope in ("read", "record", "admin")}
-    app = create_app(_Settings(ledger=url, injected_clock=clock), Observer(Metrics(is_multiprocess=False)))
+    app = create_app(_Settings(ledger=url, injected_clock=clock), Observer(Metrics(is_multiprocess=False), access_log))
     with asyncio.Runner() as runner:
         lifespan = app.router.lifespan_context(app)
         runner.run(lifespan.__aenter__())

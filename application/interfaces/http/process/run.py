@@ -52,7 +52,10 @@ def run(
 ) -> int:
     """Serve until SIGTERM or SIGINT, finish accepted requests, and return the exit status."""
     _raise_file_limit()
-    observer = Observer(Metrics(is_multiprocess=is_multiprocess), AccessLog() if settings.access_log else None)
+    observer = Observer(
+        Metrics(is_multiprocess=is_multiprocess),
+        AccessLog(settings.access_log_customers) if settings.access_log else None,
+    )
     app = create(settings, observer)
     config = uvicorn.Config(
         app,
