@@ -125,20 +125,21 @@ NO_RECORDINGS = (
 )
 
 
-@pytest.mark.parametrize(("stream", "fields"), NO_USAGE.values(), ids=NO_USAGE)
-def test_the_recorder_role_appends_no_event_that_stops_a_projection(
-    attacked: None, stream: str, fields: dict[str, Any]
-) -> None:
+def test_the_recorder_role_appends_no_event_that_stops_a_projection(attacked: None) -> None:
     """Each of them would be stored forever, and no total could be computed any more."""
-    with pytest.raises(psycopg.Error):
-        insert("api", stream, "UsageRecorded", state(**fields))
+    for name, (stream, fields) in NO_USAGE.items():
+        try:
+            insert("api", stream, "UsageRecorded", state(**fields))
+        except psycopg.Error:
+            continue
+        pytest.fail(f"{name} was stored")
 
 
-@pytest.mark.parametrize(("stream", "topic"), NO_RECORDINGS, ids=[topic for _, topic in NO_RECORDINGS])
-def test_the_recorder_role_appends_meter_events_only(attacked: None, stream: str, topic: str) -> None:
+def test_the_recorder_role_appends_meter_events_only(attacked: None) -> None:
     """No total of the past, no rule and no period changes."""
-    with pytest.raises(DENIED):
-        insert("api", stream, topic, state())
+    for stream, topic in NO_RECORDINGS:
+        with pytest.raises(DENIED):
+            insert("api", stream, topic, state())
 
 
 def test_the_recorder_role_obeys_the_rules_of_derived_and_inactive_meters(attacked: None) -> None:
