@@ -52,7 +52,7 @@ def evidence(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a zip file with a customer's totals and all that is needed to check them.
+    """Write a customer's totals to a zip file that proves them.
 
     It has each total as of the last checkpoint and of each closed period, every event with its verdict, who changed
     what, proofs, a page to read, and the program check.py, which checks all of it on a machine without Tallybook.
