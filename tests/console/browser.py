@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 
 CHROMIUM, CHROMEDRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 WIDE, NARROW = 1280, 390
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS, SCRIPT_TIMEOUT_SECONDS = 20, 120
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
 Driver = Any
@@ -78,14 +78,15 @@ def wait_until(driver: Driver, condition: Callable[[Driver], bool]) -> None:
     WebDriverWait(driver, TIMEOUT_SECONDS, 0.02, [StaleElementReferenceException]).until(condition)
 
 
-def violations(driver: Driver) -> list[str]:
-    """Return what axe finds on the page: the rule, and the elements."""
+def violations(driver: Driver, only: Sequence[str] = RULES) -> list[str]:
+    """Return what axe finds on the page, by rules with some tags or of some names: the rule, and the elements."""
     script = """
         const done = arguments[arguments.length - 1];
         axe.run(document, {runOnly: arguments[0], resultTypes: ['violations']}).then(
             result => done(result.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' '))));
     """
-    return driver.execute_async_script(script, list(RULES))
+    driver.set_script_timeout(SCRIPT_TIMEOUT_SECONDS)
+    return driver.execute_async_script(script, list(only))
 
 
 def requested_urls(log: list[Mapping[str, Any]]) -> set[str]:

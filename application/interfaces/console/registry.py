@@ -36,11 +36,6 @@ class ViewContext:
         """Return the URL of a page of the console."""
         return console_url(path, **params)
 
-    def require(self, scope: Scope) -> None:
-        """Raise ApiError if the user may not do what requires a scope."""
-        if not self.user.allows(scope):
-            raise missing_scope(scope)
-
 
 View = Callable[[ViewContext], ViewResult]
 

@@ -31,12 +31,6 @@ for (const part of document.querySelectorAll("[data-slider]")) {
   slider.addEventListener("change", () => field.requestSubmit());
 }
 
-for (const form of document.querySelectorAll("form[data-confirm]")) {
-  form.addEventListener("submit", (event) => {
-    if (!confirm(form.dataset.confirm)) event.preventDefault();
-  });
-}
-
 for (const part of document.querySelectorAll("[data-fragment]")) {
   fetch(part.dataset.fragment, { headers: { accept: "text/html" } }).then(async (response) => {
     if (!response.ok) return;

@@ -2,6 +2,7 @@
 
 from typing import TextIO
 
+from .....domain.closed_period import ClosedPeriod
 from .....domain.errors import RulesChangeInRange
 from ....queries.explanation_csv import explanation_csv
 from ....results import ExplanationPage, Verdict
@@ -9,7 +10,7 @@ from ..marks import read_marks
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page
 from ..selection import Selection, parse_selection
-from ..usage_data import read_windows
+from ..usage_data import WindowUsage, read_windows
 
 views = ViewRegistry()
 
@@ -19,7 +20,7 @@ MAX_EVENTS, MAX_ALL_EVENTS = 2_500, 50_000
 NOT_COUNTED = (Verdict.CANCELLED, Verdict.SUPERSEDED, Verdict.FILTERED)
 
 
-@views.get("/why", is_large=False)
+@views.get("/why")
 def why(context: ViewContext) -> Page:
     """Explain a total: its events, or its windows if they are too many for a page."""
     selection = parse_selection(context)
@@ -73,13 +74,13 @@ def _page(
     )  # fmt: skip
 
 
-def _windows(context: ViewContext, selection: Selection) -> list[object]:
+def _windows(context: ViewContext, selection: Selection) -> list[WindowUsage]:
     """Return the windows with usage, each of which leads to its own explanation."""
     windows = read_windows(context.metering, selection, selection.window)
     return [window for window in windows if window.total is not None]
 
 
-def _closing(context: ViewContext, selection: Selection) -> object:
+def _closing(context: ViewContext, selection: Selection) -> ClosedPeriod | None:
     """Return the closed period of exactly the selected range, if there is one."""
     if selection.customer is None:
         return None

@@ -8,7 +8,7 @@ from .....domain.errors import RulesChangeInRange
 from ....results import Total
 from ....validation import require_choice
 from ..charts import Scale, draw_chart
-from ..marks import read_marks
+from ..marks import Mark, read_marks
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
 from ..selection import Selection, parse_selection
@@ -29,7 +29,7 @@ def start(context: ViewContext) -> Redirect:
     return Redirect(context.url("/usage"))
 
 
-@views.get("/usage", is_large=False)
+@views.get("/usage")
 def usage(context: ViewContext) -> Page:
     """Show the usage of a meter: the total, the chart, and the windows or customers."""
     selection = parse_selection(context)
@@ -132,7 +132,7 @@ def _is_known(context: ViewContext, selection: Selection, total: Total | None) -
     return selection.customer in context.metering.customers.search(selection.customer or "", limit=1)
 
 
-def _marks(context: ViewContext, selection: Selection, total: Total | None) -> list[object]:
+def _marks(context: ViewContext, selection: Selection, total: Total | None) -> list[Mark]:
     corrections: tuple[int, ...] = ()
     if selection.customer is not None and total is not None and total.count <= MAX_MARKED_EVENTS:
         page = context.metering.explain_page(
@@ -140,4 +140,4 @@ def _marks(context: ViewContext, selection: Selection, total: Total | None) -> l
             max_events=2 * MAX_MARKED_EVENTS,
         )  # fmt: skip
         corrections = () if page is None else page.corrections
-    return list(read_marks(context.metering, selection, corrections))
+    return read_marks(context.metering, selection, corrections)
