@@ -155,9 +155,8 @@ def _callable_section(heading: str, name: str, function: Callable[..., object]) 
 
 
 def _is_ours(owner: type, name: str) -> bool:
-    """Return whether a class has a method of its own, or of another class of this package."""
-    defining = next(base for base in owner.__mro__ if name in vars(base))
-    return defining is owner or (owner is tallybook.Metering and defining.__module__.startswith("tallybook."))
+    """Return whether a method is of this package, and not of a class of another one that `owner` inherits from."""
+    return any(name in vars(base) and base.__module__.startswith("tallybook.") for base in owner.__mro__)
 
 
 def _doc(described: object) -> str:
