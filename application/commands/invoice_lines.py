@@ -188,8 +188,9 @@ class InvoiceLineCommands(PeriodQueries):
         self, event_name: str, customer: str, start: datetime, end: datetime, as_of: datetime | int | None
     ) -> list[Adjustment]:
         bounds, known = require_time_range(start, end).bounds, self._meter_queries.as_of(as_of)
-        return self._adjustments(
-            event_name, customer, bounds, known, NO_DIMENSIONS, since_closing=False, events=EventRange(0)
+        no_events = EventRange(max_events=0)
+        return list(
+            self._adjustments(event_name, customer, bounds, known, NO_DIMENSIONS, since_closing=False, events=no_events)
         )
 
     def _require_position(self, as_of: datetime | int | None) -> None:

@@ -1,7 +1,8 @@
 """Closed periods and what is owed on them: the signed difference since each was closed."""
 
 import builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import datetime
 from operator import attrgetter
 
@@ -75,6 +76,32 @@ class PeriodQueries:
         `events_after` and `events_before` are identifiers of meter events, to read further ones: the first after one,
         or the last before one. Raises InvalidIdentifier if no such event is recorded.
         """
+        with self.read_adjustments(
+            event_name, customer, start=start, end=end, as_of=as_of, where=where, group_by=group_by, settled=settled,
+            max_events=max_events, events_after=events_after, events_before=events_before,
+        ) as adjustments:  # fmt: skip
+            return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
+
+    @contextmanager
+    def read_adjustments(
+        self,
+        event_name: str,
+        customer: str | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
+        settled: bool = False,
+        max_events: int | None = None,
+        events_after: str | None = None,
+        events_before: str | None = None,
+    ) -> Generator[Iterator[Adjustment]]:
+        """Open the adjustments that `adjustments` returns, to read one after another, in any order.
+
+        So the adjustments of many customers need not be in memory at once.
+        """
         event_name, customer = require_event_name(event_name), optional_customer(customer)
         max_events = None if max_events is None else require_int(max_events, "max_events", 0, 2**31)
         bounds, known = optional_time_range(start, end), self._meter_queries.as_of(as_of)
@@ -82,7 +109,10 @@ class PeriodQueries:
         after = None if events_after is None else self._place_of(events_after, "events_after")
         before = None if events_before is None else self._place_of(events_before, "events_before")
         events = EventRange(max_events, after, before)
-        return self._adjustments(event_name, customer, bounds, known, dimensions, with_settled=settled, events=events)
+        with closing(
+            self._adjustments(event_name, customer, bounds, known, dimensions, with_settled=settled, events=events)
+        ) as adjustments:
+            yield adjustments
 
     def _place_of(self, identifier: str, field: str) -> tuple[int, int]:
         """Return the time and position of a meter event. Raises InvalidIdentifier."""
@@ -105,7 +135,7 @@ class PeriodQueries:
         with_settled: bool = False,
         since_closing: bool = True,
         events: EventRange,
-    ) -> builtins.list[Adjustment]:
+    ) -> Generator[Adjustment]:
         with self._meter_queries.session() as read_models:
             known_or_head = known or AsOf(position=read_models.position())
             meter = self._meter_queries.open_meter(read_models, event_name, known)
@@ -116,17 +146,12 @@ class PeriodQueries:
                 self._ledger, meter, schedule_at, runs, is_partial=is_partial, with_settled=with_settled
             )
             calculator = AdjustmentCalculator(self._ledger, meter, dimensions, with_settled=with_settled)
-            computed = [
-                calculator.adjustment(period, is_late=is_late, since_closing=since_closing, events=events)
-                for period, is_late in changed.find(customer, bounds)
-            ]
-        adjustments = [
-            adjustment
-            for adjustment in computed
-            if adjustment is not None
-            and (adjustment.is_open or adjustment.rules_difference or (with_settled and adjustment.period.settlements))
-        ]
-        return sorted(adjustments, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start))
+            for period, is_late in changed.find(customer, bounds):
+                adjustment = calculator.adjustment(period, is_late=is_late, since_closing=since_closing, events=events)
+                if adjustment is not None and (
+                    adjustment.is_open or adjustment.rules_difference or (with_settled and period.settlements)
+                ):
+                    yield adjustment
 
     @retry_on_connection_loss
     def status(

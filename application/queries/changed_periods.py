@@ -4,9 +4,12 @@ The stored spans of changes tell which customers have changes since a closing. W
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from ...domain.billing_run import BillingRun
@@ -22,6 +25,9 @@ from .range_views import schedule_at_closing
 
 FEW_CLOSINGS = 20
 """The usage of this many closings of one range is read, without asking first which customers have changes."""
+
+_CLOSINGS_PER_READ = 500
+_RANGE = attrgetter("start", "end")
 
 _OpenBounds = tuple[int | None, int | None]
 
@@ -58,10 +64,11 @@ class ChangedPeriods:
         self._is_partial = is_partial
         self._with_settled = with_settled
 
-    def find(self, customer: str | None, bounds: _OpenBounds) -> list[ChangedPeriod]:
-        """Return the closed periods that may have an adjustment, of one or of all customers, by their range.
+    def find(self, customer: str | None, bounds: _OpenBounds) -> Iterator[ChangedPeriod]:
+        """Yield the closed periods that may have an adjustment, of one or of all customers, by their range.
 
-        They are those that overlap `bounds`. One without usage stands for a customer without a closing.
+        They are those that overlap `bounds`. One without usage stands for a customer without a closing. Some hundred
+        whole periods are read at once, so that 100,000 need not be in memory.
         """
         recorder, event_name = self._ledger.ledger_recorder, self._meter.event_name
         by_range: defaultdict[Bounds, list[StoredClosing]] = defaultdict(list)
@@ -72,9 +79,15 @@ class ChangedPeriods:
                 if overlaps(closing.bounds, *bounds):
                     by_range[closing.counted].append(closing)
         closings = [closing for of_range in by_range.items() for closing in self._changed(*of_range)]
-        changed = [ChangedPeriod(period, is_late=False) for period in closed_periods(recorder, closings)]
-        changed += [ChangedPeriod(period, is_late=True) for period in self._late(index, customer, bounds)]
-        return sorted(changed, key=lambda found: (found.period.start, found.period.end))
+        remaining = iter(sorted(closings, key=attrgetter("bounds")))
+        batches = iter(lambda: list(islice(remaining, _CLOSINGS_PER_READ)), [])
+        read = (period for batch in batches for period in sorted(closed_periods(recorder, batch), key=_RANGE))
+        late = sorted(self._late(index, customer, bounds), key=_RANGE)
+        return merge(
+            (ChangedPeriod(period, is_late=False) for period in read),
+            (ChangedPeriod(period, is_late=True) for period in late),
+            key=lambda found: _RANGE(found.period),
+        )
 
     def _changed(self, counted: Bounds, closings: Sequence[StoredClosing]) -> Sequence[StoredClosing]:
         """Return the closings that counted one range whose usage may have changed, or that other rules may change."""

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
-from tallybook.application import AcceptancePolicy, Metering
+from tallybook.application import AcceptancePolicy, Adjustment, ClosedPeriod, Metering
 from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.queries.period_adjustment import AdjustmentCalculator
 from tallybook.domain.errors import InvalidIdentifier, InvalidParameter
 from tallybook.domain.meter_event import MeterEventData
 
@@ -94,6 +96,33 @@ def test_further_events_are_read_after_or_before_one(
     assert after.events == whole.events[number + 1 :][:maximum]
     assert before.events == whole.events[:number][-(maximum or 5) :]
     assert read_positions == [event.position for event in (*after.events, *before.events)]
+
+
+def test_adjustments_are_computed_while_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the first of 100,000 is there before the others, and these need not be in memory at once."""
+    computed: list[ClosedPeriod] = []
+    adjustment_of = AdjustmentCalculator.adjustment
+
+    def counted(calculator: AdjustmentCalculator, period: ClosedPeriod, **options: Any) -> Adjustment | None:
+        computed.append(period)
+        return adjustment_of(calculator, period, **options)
+
+    monkeypatch.setattr(AdjustmentCalculator, "adjustment", counted)
+    with Metering.open("sqlite://", policy=AcceptancePolicy(max_age=None), clock=lambda: NOW) as metering:
+        metering.meters.configure("calls", formula="count", customer_key="customer")
+        for days in (3, 0, 2, 1):
+            bounds = START + timedelta(days=days), START + timedelta(days=days + 1)
+            for customer in ("zeta", "acme"):
+                metering.periods.close("calls", customer, *bounds, allow_empty=True)
+                metering.record("calls", {"customer": customer}, timestamp=bounds[0])
+        expected = metering.periods.adjustments("calls")
+        computed.clear()
+        with metering.periods.read_adjustments("calls") as adjustments:
+            first = next(adjustments)
+            assert len(computed) == 1
+            read = [first, *adjustments]
+    assert sorted(read, key=lambda adjustment: (adjustment.period.customer, adjustment.period.start)) == expected
+    assert len(expected) == 8
 
 
 def test_further_events_of_an_unknown_one_are_an_error(adjusted: Metering) -> None:

@@ -1,6 +1,7 @@
 """Period adjustments: signed differences of closed periods, and the events that caused them."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from ..errors import missing_object
 from ..ledgers import RequestContext, ServedLedger
 from ..object_ids import METER_EVENT_PREFIX, decode_id, name_from_token, name_token
 from ..operations import OperationRegistry
-from ..pagination import limit_page_size, list_response, paginate, resolve_cursors
+from ..pagination import limit_page_size, list_response, paginate_unsorted, resolve_cursors
 from .closed_period_ids import (
     PERIOD_ADJUSTMENT_PREFIX,
     Bounds,
@@ -81,19 +82,21 @@ def list_period_adjustments(context: RequestContext[ListPeriodAdjustments]) -> L
     params, ledger, as_of = context.params, context.ledger, parse_as_of(context.params)
     event_name, bounds = require_event_name(ledger, params.meter), optional_range(params.start_time, params.end_time)
     query = AdjustmentQuery(as_of, to_where(params.dimension_filters), params.dimension_group_by_keys, params.settled)
-    adjustments = _adjustments(ledger, event_name, params.customer, bounds, query)
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
         late = late_period_key(object_id)
         if late is not None:
-            return _find_sort_key(adjustments, late)
+            return _sort_key_of_late_period(late, ledger, (event_name, params.customer, bounds, query))
         identified = find_identified_period(ledger, object_id, prefix=PERIOD_ADJUSTMENT_PREFIX)
         return None if identified is None else _sort_key(identified)
 
-    data, has_more = paginate(adjustments, lambda pair: _sort_key(pair[0]), decode_cursor, params, is_ascending=True)
-    page, is_cut = limit_page_size(data, params, lambda pair: inline_size(pair[1]))
+    with _adjustments(ledger, event_name, params.customer, bounds, query) as adjustments:
+        page, has_more = paginate_unsorted(
+            adjustments, lambda pair: _sort_key(pair[0]), decode_cursor, params, lambda pair: inline_size(pair[1]),
+            is_ascending=True,
+        )  # fmt: skip
     responses = [adjustment_object(*pair, ledger) for pair in page]
-    return list_response(responses, URL, has_more=has_more or is_cut)
+    return list_response(responses, URL, has_more=has_more)
 
 
 @operations.get(URL + "/{id}", is_large=True)
@@ -144,42 +147,47 @@ class AdjustmentQuery(NamedTuple):
     events_before: str | None = None
 
 
+@contextmanager
 def _adjustments(
     ledger: ServedLedger, event_name: str, customer: str | None, bounds: Bounds, query: AdjustmentQuery
-) -> list[tuple[IdentifiedPeriod, Adjustment]]:
-    """Return the adjustment of each closed period that is not reopened, by customer and start."""
+) -> Generator[Iterator[tuple[IdentifiedPeriod, Adjustment]]]:
+    """Open the adjustment of each closed period that is not reopened, to read one after another, in any order."""
     start, end = bounds
     keys = {
         (identified.key.customer_token, identified.period.start, identified.period.end): identified.key
         for identified in iter_identified_periods(ledger, event_name, customer, bounds, query.as_of)
         if identified.period.is_closed
     }
-    adjustments = ledger.metering.periods.adjustments(
+    with ledger.metering.periods.read_adjustments(
         event_name, customer, start=start, end=end, as_of=query.as_of, where=query.where, group_by=query.group_by,
         settled=query.settled, max_events=query.max_events, events_after=query.events_after,
         events_before=query.events_before,
-    )  # fmt: skip
-    pairs = [
-        (
-            identify_late_period(adjustment.period).key
-            if adjustment.is_late
-            else keys.get((name_token(period.customer), period.start, period.end)),
-            adjustment,
+    ) as adjustments:  # fmt: skip
+        pairs = (
+            (
+                identify_late_period(adjustment.period).key
+                if adjustment.is_late
+                else keys.get((name_token(period.customer), period.start, period.end)),
+                adjustment,
+            )
+            for adjustment in adjustments
+            for period in (adjustment.period,)
         )
-        for adjustment in adjustments
-        for period in (adjustment.period,)
-    ]
-    return [(IdentifiedPeriod(key, adjustment.period), adjustment) for key, adjustment in pairs if key is not None]
+        yield ((IdentifiedPeriod(key, adjustment.period), adjustment) for key, adjustment in pairs if key is not None)
 
 
-def _find_sort_key(
-    adjustments: Sequence[tuple[IdentifiedPeriod, Adjustment]], key: ClosedPeriodKey
+def _sort_key_of_late_period(
+    key: ClosedPeriodKey, ledger: ServedLedger, listed: tuple[str, str | None, Bounds, AdjustmentQuery]
 ) -> tuple[object, ...] | None:
-    """Return the sort key of a late customer, also if it has no adjustment any more, or a closing by now."""
+    """Return the sort key of a late customer, also if it has no adjustment any more, or a closing by now.
+
+    A long name, which the key does not contain, is looked up in the list.
+    """
     customer = name_from_token(key.customer_token)
     if customer is not None:
         return customer, from_microseconds(key.start)
-    return next((_sort_key(identified) for identified, _ in adjustments if identified.key[:-1] == key[:-1]), None)
+    with _adjustments(ledger, *listed) as adjustments:
+        return next((_sort_key(identified) for identified, _ in adjustments if identified.key[:-1] == key[:-1]), None)
 
 
 def find_late_adjustment(
@@ -188,10 +196,10 @@ def find_late_adjustment(
     """Return the adjustment of a customer without a closing; None if it has none."""
     bounds = from_microseconds(key.start), from_microseconds(key.end)
     try:
-        found = _adjustments(ledger, key.event_name, name_from_token(key.customer_token), bounds, query)
+        with _adjustments(ledger, key.event_name, name_from_token(key.customer_token), bounds, query) as adjustments:
+            return next((pair for pair in adjustments if pair[0].key == key), None)
     except MeterNotFound:
         return None
-    return next((pair for pair in found if pair[0].key == key), None)
 
 
 def _find_or_404(ledger: ServedLedger, object_id: str, query: AdjustmentQuery) -> tuple[IdentifiedPeriod, Adjustment]:
@@ -202,9 +210,10 @@ def _find_or_404(ledger: ServedLedger, object_id: str, query: AdjustmentQuery) -
     if requested is not None:
         period = requested.period
         bounds = period.start, period.end
-        for identified, adjustment in _adjustments(ledger, period.event_name, period.customer, bounds, query):
-            if identified.key == requested.key:
-                return identified, adjustment
+        with _adjustments(ledger, period.event_name, period.customer, bounds, query) as adjustments:
+            for identified, adjustment in adjustments:
+                if identified.key == requested.key:
+                    return identified, adjustment
     raise missing_object("period adjustment", object_id)
 
 
