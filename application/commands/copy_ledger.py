@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from ...domain.errors import InvalidLedgerUrl, LedgerCorrupted, LedgerNotEmpty
+from ...domain.errors import CopyNotSupported, InvalidLedgerUrl, LedgerCorrupted, LedgerNotEmpty
 from ..archive.ledger_rows import ledger_pages, paused_garbage_collection
 from ..checkpoints.checkpoint import to_base64
 from ..checkpoints.leaves import leaf_hashes
@@ -11,6 +11,7 @@ from ..checkpoints.merkle import Tree
 from ..results import LedgerCopy
 from ..storage.key_value import EntryKey, KeyValueEntry
 from ..storage.ports import EventAppender, EventRecorder, PositionedEventRow, Store
+from ..storage.recorded_time import recorded_at_of
 
 CopyProgress = Callable[[int, int], object]
 _PAGE_SIZE = 10_000
@@ -70,9 +71,10 @@ def _key(entry: KeyValueEntry) -> EntryKey:
 
 def _copy_events(source: EventRecorder, target: EventAppender, head: int, advance: Callable[[int], None]) -> bytes:
     """Copy the events up to `head`, and return the root of their Merkle tree, which both ledgers have."""
-    source_tree = Tree()
+    source_tree, last_time = Tree(), b""
     for page in ledger_pages(source, 1, head):
         with paused_garbage_collection():
+            last_time = _require_times_in_order(page.rows, last_time)
             source_tree.extend(leaf_hashes(page.rows))
             target.insert_rows([row[1:] for row in page.rows])
         advance(len(page.rows))
@@ -88,6 +90,21 @@ def _copy_events(source: EventRecorder, target: EventAppender, head: int, advanc
             field="url",
         )
     return source_tree.root()
+
+
+def _require_times_in_order(rows: Sequence[PositionedEventRow], last_time: bytes) -> bytes:
+    """Return the time of recording of the last row. Raise CopyNotSupported if the times decrease."""
+    for position, _, _, _, state in rows:
+        time = recorded_at_of(state) or last_time
+        if time < last_time:
+            raise CopyNotSupported(
+                f"The event at position {position} was recorded at {time.decode()}Z, and the one before it at "
+                f"{last_time.decode()}Z. Earlier versions stored times that decrease; a new ledger accepts none, so "
+                "this one can't be copied. Back it up instead, and go on with it.",
+                field="url",
+            )
+        last_time = time
+    return last_time
 
 
 def _pages(ledger: EventAppender, head: int) -> Iterator[Sequence[PositionedEventRow]]:

@@ -47,6 +47,7 @@ from .closed_periods import (
 from .access_keys import AccessKeyNotFound, InvalidAccessKey
 from .ledger import (
     BackupNotSupported,
+    CopyNotSupported,
     ClockBehind,
     DatabasePermissionDenied,
     InvalidLedgerUrl,
@@ -96,6 +97,7 @@ __all__ = [
     "CheckpointMismatch",
     "ClockBehind",
     "Conflict",
+    "CopyNotSupported",
     "Corrupted",
     "CustomerWithoutUsage",
     "DatabasePermissionDenied",

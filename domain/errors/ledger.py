@@ -58,6 +58,12 @@ class BackupNotSupported(InvalidRequest):
     code = "backup_not_supported"
 
 
+class CopyNotSupported(InvalidRequest):
+    """The ledger has times of recording that decrease, as earlier versions stored them; a new ledger accepts none."""
+
+    code = "copy_not_supported"
+
+
 class ProjectionStopped(Corrupted):
     """The projection stopped at an event that it cannot fold."""
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tallybook.application import InvalidLedgerUrl, LedgerCorrupted, LedgerNotEmpty, Metering
+from tallybook.application import CopyNotSupported, InvalidLedgerUrl, LedgerCorrupted, LedgerNotEmpty, Metering
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.key_value import KeyValueEntry
 from tallybook.application.storage.ports import EventRow
@@ -14,7 +14,7 @@ from tallybook.application.storage.sqlite.event_recorder import SQLiteEventAppen
 from ..cli.command_line import CommandLine
 from ..postgres import Database
 from .histories import START, query_results, record_history
-from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile
+from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile, allow_decreasing_times
 
 ENTRIES = [KeyValueEntry("idempotency", f"key {number}", number, bytes([number])) for number in range(5)]
 
@@ -162,3 +162,20 @@ def test_the_command_copies(tmp_path: Path) -> None:
     assert (copied["position"], f"root {copied['root']}") == (1, lines[1])
     assert tallybook.run_error("copy", tallybook.url, target) == ("ledger_not_empty", "url")
     assert tallybook.run_error("copy", f"sqlite:///{tmp_path / 'none.db'}", target) == ("ledger_unavailable", "url")
+
+
+def test_decreasing_times_of_an_earlier_version_are_not_copied(
+    file_store: SQLiteFile, target: PersistentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new ledger accepts none. The copy is rejected with the position, and nothing is stored."""
+    allow_decreasing_times(file_store, monkeypatch)
+    for event_name, days in (("tokens", 40), ("jobs", 39)):
+        with Metering.open(file_store.url, clock=lambda days=days: START + timedelta(days=days)) as metering:
+            metering.meters.configure(event_name, customer_key="customer")
+    with (
+        file_store.metering() as metering,
+        pytest.raises(CopyNotSupported, match="position 2 was recorded at 2026-11-09"),
+    ):
+        metering.copy(target.url)
+    with target.metering() as metering:
+        assert metering.meters.list() == []

@@ -436,14 +436,14 @@ def test_every_error_class_is_in_a_table_here() -> None:
     PostgreSQL raises BackupNotSupported, ArchiveInUse needs another export, see tests/archive/test_export.py,
     BillingRunInProgress a run that was interrupted, see tests/contract/test_billing_runs.py, TaskInProgress a second
     task, see tests/contract/test_tasks.py, CheckpointInProgress a second process, CheckpointDestinationUnavailable a
-    server, see tests/contract/test_published_checkpoints.py, LedgerNotEmpty a second ledger, see
+    server, see tests/contract/test_published_checkpoints.py, LedgerNotEmpty and CopyNotSupported a second ledger, see
     tests/contract/test_copy.py, and InvalidUsageSource and UsageSourceUnavailable an object store, see
     tests/object_import/.
     """
     raised_in_other_tests = {
         "archive_in_use", "backup_not_supported", "billing_run_in_progress", "checkpoint_destination_unavailable",
-        "checkpoint_in_progress", "database_permission_denied", "invalid_import_file", "invalid_usage_source",
-        "ledger_not_empty", "task_in_progress", "usage_source_unavailable",
+        "checkpoint_in_progress", "copy_not_supported", "database_permission_denied", "invalid_import_file",
+        "invalid_usage_source", "ledger_not_empty", "task_in_progress", "usage_source_unavailable",
     }  # fmt: skip
     covered_codes = {code for code, _, _ in ERRORS} | {code for code, _, _ in FILE_ERRORS}
     assert covered_codes | raised_in_other_tests == {
