@@ -1,6 +1,7 @@
 """An archive in a folder. Files appear under their names when they are complete and on disk."""
 
 import os
+import stat
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,7 @@ class FolderDestination:
         """Return the manifest."""
         with _reported(self.path / MANIFEST):
             try:
+                _require_regular(self.path / MANIFEST)
                 return StoredManifest((self.path / MANIFEST).read_bytes())
             except FileNotFoundError:
                 return StoredManifest(b"")
@@ -75,6 +77,7 @@ class FolderDestination:
     def open_segment(self, name: str) -> BinaryIO:
         """Open a segment."""
         try:
+            _require_regular(self.path / name)
             return (self.path / name).open("rb")
         except FileNotFoundError:
             raise
@@ -120,6 +123,12 @@ def _reported(path: Path) -> Generator[None]:
         yield
     except OSError as error:
         raise _unavailable(path, error) from error
+
+
+def _require_regular(path: Path) -> None:
+    """Raise ArchiveUnavailable for a pipe or a device: reading one might never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ArchiveUnavailable(f"{path} can't be used: it is not a file.", field="destination", value=str(path))
 
 
 def _unavailable(path: Path, error: OSError) -> ArchiveUnavailable:

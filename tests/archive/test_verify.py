@@ -1,6 +1,7 @@
 """Every changed byte of an archive is found, and located by its file and positions."""
 
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tallybook.application import Archive, ArchiveVerification, InvalidCheckpointFile, Metering
+from tallybook.application import Archive, ArchiveUnavailable, ArchiveVerification, InvalidCheckpointFile, Metering
 from tallybook.application.archive.arrow import pa, parquet
 from tallybook.application.archive.columns import SCHEMA
 from tallybook.application.archive.layout import MANIFEST
@@ -249,6 +250,16 @@ def test_gaps_and_overlaps(archive: Path, exported: Path, message: str) -> None:
     assert message in verify(archive, exported).differences[0].message
     with pytest.raises(Exception, match="'tallybook archive verify' checks the archive"):
         export(f"sqlite:///{exported / 'usage.db'}", archive)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "segment"])
+def test_a_pipe_in_place_of_a_file_is_not_read(archive: Path, name: str) -> None:
+    """Reading it would never end, nor would reading a device that a link leads to."""
+    path = archive / MANIFEST if name == MANIFEST else next(archive.glob("events/*.parquet"))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ArchiveUnavailable, match="it is not a file"):
+        Archive.open(archive).verify()
 
 
 def test_checkpoints_must_be_signed_by_the_key(exported: Path, tmp_path: Path) -> None:
