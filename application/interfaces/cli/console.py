@@ -61,7 +61,7 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
 
     from ..console.process import bind_loopback, run_local_console  # noqa: PLC0415
     from ..http.process.logging import log_to_stderr  # noqa: PLC0415
-    from ..http.settings import settings_errors  # noqa: PLC0415
+    from ..schedule import settings_errors  # noqa: PLC0415
 
     path = "/console/usage"
     with reported_errors(as_json=False):
