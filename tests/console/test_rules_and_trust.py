@@ -2,21 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import httpx2
 import pytest
 from tallybook.application.checkpoints.verify_proof import verify_inclusion
-from tallybook.application.interfaces.console.tasks import INTERRUPTED_AFTER, TASK_KIND, find_task, start_task
-from tallybook.application.interfaces.http.authentication import Authenticator
-from tallybook.application.interfaces.http.errors import ApiError
-from tallybook.application.interfaces.http.ledgers import ServedLedger
 
 from tallybook import Metering
 from tests.waiting import wait_until
 
-from .ledgers import Clock, create_ledger, local_console
+from .ledgers import create_ledger, local_console
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +57,8 @@ def test_a_change_of_rules_is_previewed_by_customer_and_promoted(client: httpx2.
     """Closed periods differ too, and are listed apart. The way back is the retired generation."""
     form = fields(client.get("/console/rules?meter=tokens").text, "/rules/preview")
     changed = {**form, "formula": "count", "event_time_window": "none"}
-    client.post("/console/rules/preview", data=changed)
-    preview = "/console/rules/preview?meter=tokens"
-    html = page_with(client, preview, "What the change would cost whom")
+    preview = client.post("/console/rules/preview", data=changed).url
+    html = page_with(client, str(preview), "What the change would cost whom")
     assert html.index("Closed periods</h2>") < html.index(">acme</a>"), "the month is closed for all of them"
     promoted = {**fields(html, "/rules/promote"), "reason": "we bill by event"}
     assert "The generation is live." in client.post("/console/rules/promote", data=promoted).text
@@ -88,7 +82,8 @@ def test_a_change_that_changes_nothing_says_so(client: httpx2.Client) -> None:
 def test_the_ledger_is_verified_in_the_background(client: httpx2.Client) -> None:
     """The result stays on the page, with who has started it."""
     client.post("/console/trust/verify", data=fields(client.get("/console/trust").text, "/trust/verify"))
-    assert "1 of 1 match" in page_with(client, "/console/trust", "Everything matches")
+    page_with(client, "/console/trust", "Everything matches")
+    page_with(client, "/console/trust", "1 of 1 checkpoints match")
 
 
 def test_the_proof_of_an_event_can_be_downloaded(client: httpx2.Client, folder: Path) -> None:
@@ -102,26 +97,11 @@ def test_the_proof_of_an_event_can_be_downloaded(client: httpx2.Client, folder: 
     assert [one.topic for one in verified] == ["UsageRecorded", "EventCancelled"]
 
 
-def test_a_task_whose_process_has_ended_is_interrupted(tmp_path: Path) -> None:
-    """It can be started again; one that runs can't, and an error is reported."""
-    clock = Clock()
-    with Metering.open(f"sqlite:///{tmp_path / 'usage.db'}", clock=clock) as metering:
-        ledger = ServedLedger(metering, Authenticator(metering), livemode=True)
-        start_task(ledger, "failing", "ada", lambda _: {}[0])  # type: ignore[misc]
-        wait_until(lambda: _state(ledger, "failing") == "failed")
-        start_task(ledger, "short", "ada", lambda _: {"found": "nothing"})
-        wait_until(lambda: _state(ledger, "short") == "finished")
-        (running,) = (one for one in ledger.key_values.scan(TASK_KIND, limit=9) if one.key == "short")
-        body = running.body.replace(b"finished", b"running")
-        ledger.key_values.apply(upsert=[running._replace(body=body)])
-        with pytest.raises(ApiError):
-            start_task(ledger, "short", "bob", lambda _: {})
-        clock.at += INTERRUPTED_AFTER + timedelta(seconds=1)
-        assert _state(ledger, "short") == "interrupted"
-        start_task(ledger, "short", "bob", lambda _: {})
-        wait_until(lambda: _state(ledger, "short") == "finished")
-
-
-def _state(ledger: ServedLedger, name: str) -> str:
-    task = find_task(ledger, name)
-    return "" if task is None else task.state
+def test_a_period_is_closed_for_all_customers_in_the_background(client: httpx2.Client, folder: Path) -> None:
+    """The page of the period shows the progress, then the result."""
+    html = client.get("/console/periods/close?period=2026-10").text
+    form = {**fields(html, "/periods/close"), "of_meter": "storage"}
+    page = client.post("/console/periods/close", data=form).url
+    assert "No. All usage of 2026-10" in page_with(client, str(page), "has closed the period for 3 customers")
+    with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
+        assert metering.periods.runs()[-1].event_names == ("storage",)

@@ -87,6 +87,9 @@ def test_a_login_leads_to_no_other_site(browser: httpx2.Client, ledger_url: str,
 def test_a_key_without_the_scope_read_cannot_log_in(browser: httpx2.Client, ledger_url: str) -> None:
     """A key that only records shows nothing."""
     assert log_in(browser, create_key(ledger_url, "record")).status_code == 403
+    with Metering.open(ledger_url) as metering:
+        limited = metering.access_keys.create(["read"], customers=["acme"]).key
+    assert log_in(browser, limited).status_code == 403, "it may see one customer only"
     assert log_in(browser, "tb_live_no_key").status_code == 401
     assert "set-cookie" not in log_in(browser, "").headers
 

@@ -32,7 +32,6 @@ SCREENS = (
 DONE: Mapping[str, str] = {
     "cancelled": "The event is cancelled. It no longer counts.",
     "closed": "The period is closed.",
-    "closed_all": "The billing run has closed the period for all customers.",
     "dropped": "The generation is deleted.",
     "promoted": "The generation is live.",
     "reopened": "The period is open again. The next closing is billed in full.",

@@ -40,7 +40,7 @@ def customer_period(context: ViewContext) -> Page:
 def close(context: ViewContext) -> Redirect:
     """Close the period."""
     selection, customer = _require_customer(context)
-    context.metering.periods.close(selection.event_name, customer, selection.start, selection.end)
+    context.metering.periods.close(selection.event_name, customer, selection.start, selection.end, by=context.user.by)
     return _back(context, selection, "closed")
 
 

@@ -9,6 +9,7 @@ from ....queries.invoice_csv import invoice_lines_csv
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
 from ..selection import Selection, parse_selection
+from ..tasks import task_of_page
 
 views = ViewRegistry()
 
@@ -45,7 +46,7 @@ def periods(context: ViewContext) -> Page | Redirect:
             "selection": selection, "runs": runs[::-1], "is_inline": is_inline,
             "status": _status(context, selection) if is_inline else None,
             "adjustments": _adjustments(context, selection) if is_inline else None,
-            "has_ended": selection.end <= context.user.ledger.now(),
+            "has_ended": selection.end <= context.user.ledger.now(), "task": task_of_page(context),
         },
     )  # fmt: skip
 
@@ -83,10 +84,10 @@ def preview_run(context: ViewContext) -> Page:
 def close_all(context: ViewContext) -> Redirect:
     """Close a period for all customers of some meters, of all if none is named. An interrupted run is resumed."""
     selection = parse_selection(context)
-    context.metering.periods.run(
+    task = context.metering.tasks.run_billing(
         selection.start, selection.end, meters=_run_meters(context), timezone=selection.timezone.key, by=context.user.by
     )
-    return Redirect(context.url("/periods", **selection.with_params(meter=None), done="closed_all"))
+    return Redirect(context.url("/periods", **selection.with_params(meter=None), task=task.id))
 
 
 def _run_meters(context: ViewContext) -> list[str] | None:

@@ -7,6 +7,7 @@ from .....domain.access_key import Scope
 from .....domain.decimals import to_plain_string
 from .....domain.timestamps import to_iso
 from .....projections.models import GenerationState
+from ....jobs.tasks import TaskView
 from ....queries.comparison import CustomerDifference, GenerationDifference, WindowState
 from ....spreadsheet_text import escape_formulas
 from ...http.errors import ApiError
@@ -14,7 +15,7 @@ from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
 from ..rules_form import FORMULAS, WINDOWS, changed_rules, form_values
 from ..selection import parse_selection, parse_time
-from ..tasks import Report, find_task, start_task
+from ..tasks import newest_task, task_of_page
 
 views = ViewRegistry()
 MAX_ROWS = 100
@@ -33,7 +34,7 @@ def rules(context: ViewContext) -> Page:
             "selection": selection, "history": context.metering.meters.history(selection.event_name)[::-1],
             "generations": generations, "formulas": FORMULAS, "event_time_windows": WINDOWS,
             "form": form_values(selection.meter),
-            "task": find_task(context.user.ledger, _task_name(selection.event_name)),
+            "task": newest_task(context, "rebuild"),
         },
     )  # fmt: skip
 
@@ -46,22 +47,16 @@ def start_preview(context: ViewContext) -> Redirect:
     changes, text = changed_rules(meter, context.params), context.params.optional("effective_from")
     effective_from = None if text is None else parse_time(text, "effective_from", selection.timezone)
 
-    def work(report: Report) -> dict[str, str]:
-        candidate = metering.generations.build_candidate(
-            meter.event_name, changes, effective_from=effective_from, progress=report
-        )
-        return {"generation": str(candidate.number)}
-
-    start_task(context.user.ledger, _task_name(meter.event_name), context.user.by, work)
-    return Redirect(context.url("/rules/preview", **selection.params))
+    task = metering.tasks.build_candidate(meter.event_name, changes, effective_from=effective_from, by=context.user.by)
+    return Redirect(context.url("/rules/preview", task=task.id, **selection.params))
 
 
 @views.get("/rules/preview", Scope.ADMIN, is_large=True)
 def preview(context: ViewContext) -> Page:
     """Show what changed rules would change, by customer; or the progress while they are computed."""
     selection = parse_selection(context)
-    task = find_task(context.user.ledger, _task_name(selection.event_name))
-    number = context.params.number("generation", int(task.result.get("generation", "0")) if task else 0)
+    task = task_of_page(context)
+    number = context.params.number("generation", _generation_of(task))
     generation = next((one for one in context.metering.generations.list() if one.number == number), None)
     values: dict[str, object] = {"selection": selection, "task": task, "generation": generation, "difference": None}
     if generation is None or generation.state is not GenerationState.READY:
@@ -112,8 +107,9 @@ def drop(context: ViewContext) -> Redirect:
     return Redirect(context.url("/rules", meter=context.params.optional("meter"), done="dropped"))
 
 
-def _task_name(event_name: str) -> str:
-    return f"preview of the rules of {event_name}"
+def _generation_of(task: TaskView | None) -> int:
+    """Return the number of the generation that a task has built; 0 if there is none."""
+    return int(task.result.get("generation") or 0) if task is not None and task.result is not None else 0
 
 
 def _rows(difference: GenerationDifference, event_name: str) -> list[CustomerDifference]:

@@ -8,8 +8,8 @@ from .....domain.access_key import Scope
 from .....domain.timestamps import from_microseconds
 from ....checkpoints.checkpoint_file import CheckpointFile
 from ....checkpoints.results import CheckpointView
+from ....jobs.job import JobValue
 from ....metering import Metering
-from ...formatting import format_count, format_number
 from ...http.errors import ApiError
 from ...http.rejected_events import REJECTED_EVENT_KIND, decode_rejected
 from ...http.webhooks.deliveries import next_due
@@ -17,10 +17,10 @@ from ...http.webhooks.endpoints import EndpointStore
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
 from ..selection import parse_selection
-from ..tasks import Report, find_task, start_task
+from ..tasks import newest_task
 
 views = ViewRegistry()
-VERIFICATION = "verification"
+VERIFICATION, CHECKPOINTS = "verification", "checkpoint-verification"
 MAX_REJECTED, MAX_CHECKPOINTS = 50, 50
 
 
@@ -31,7 +31,8 @@ def trust(context: ViewContext) -> Page:
     live = next(one for one in metering.generations.list() if one.state == "live")
     rejected = ledger.key_values.scan(REJECTED_EVENT_KIND, limit=MAX_REJECTED, newest_first=True)
     values: dict[str, object] = {
-        "selection": parse_selection(context), "live": live, "task": find_task(ledger, VERIFICATION),
+        "selection": parse_selection(context), "live": live, "task": newest_task(context, VERIFICATION),
+        "checked": newest_task(context, CHECKPOINTS),
         "rejected": [(from_microseconds(entry.at), decode_rejected(entry.body)) for entry in rejected],
         "checkpoint_file": _checkpoint_file(context), "checkpoints": _checkpoints(context), "keys": None,
         "endpoints": None,
@@ -48,7 +49,9 @@ def trust(context: ViewContext) -> Page:
 def verify(context: ViewContext) -> Redirect:
     """Compare the read models, the closed periods and the checkpoints with the ledger, in the background."""
     metering, file = context.metering, _checkpoint_file(context)
-    start_task(context.user.ledger, VERIFICATION, context.user.by, lambda report: _verify(metering, file, report))
+    metering.tasks.verify(by=context.user.by)
+    if file is not None:
+        metering.tasks.start(CHECKPOINTS, lambda _: _verify_checkpoints(metering, file), by=context.user.by)
     return Redirect(context.url("/trust"))
 
 
@@ -83,25 +86,11 @@ def _write(output: TextIO, text: str) -> None:
     output.write(text)
 
 
-def _verify(metering: Metering, file: Path | None, report: Report) -> dict[str, str]:
-    """Return what was compared, and the first difference."""
-    verification = metering.verify(report)
-    result = {
-        "position": format_number(verification.position),
-        "tables": format_count(len(verification.tables), "table"),
-        "closed periods": format_number(verification.closed_periods),
-    }
-    differing = [table for table in verification.tables if not table.is_equal]
-    if differing:
-        result["difference"] = f"The table {differing[0].table} differs: {differing[0].difference}"
-    if verification.differing_periods:
-        result["difference"] = f"{format_count(len(verification.differing_periods), 'closed period')} differ."
-    if file is not None:
-        checked = metering.checkpoints.verify(file)
-        result["checkpoints"] = f"{checked.matching_checkpoints} of {len(checked.checkpoints)} match"
-        if checked.difference is not None:
-            result["difference"] = checked.difference.message
-    return result
+def _verify_checkpoints(metering: Metering, file: Path) -> dict[str, JobValue]:
+    """Compare the ledger with its checkpoints; return how many match, and the first difference."""
+    checked = metering.checkpoints.verify(file)
+    difference = "" if checked.difference is None else checked.difference.message
+    return {"matching": checked.matching_checkpoints, "checkpoints": len(checked.checkpoints), "difference": difference}
 
 
 def _checkpoint_file(context: ViewContext) -> Path | None:
