@@ -154,6 +154,12 @@ def test_a_form_takes_effect_once_and_is_recorded_under_the_key(browser: httpx2.
     assert (event.reason, event.by) == ("twice", hint)
 
 
+def test_too_many_fields_are_an_error_of_the_request(browser: httpx2.Client, ledger_url: str) -> None:
+    """It is not logged as a failure of the server."""
+    log_in(browser, create_key(ledger_url, "read"))
+    assert browser.get(f"/console/usage?{'a=1&' * 300}").status_code == 400
+
+
 def test_a_change_needs_the_scope_of_the_api(browser: httpx2.Client, ledger_url: str) -> None:
     """A key that reads sees no form, and the form of somebody else doesn't help."""
     log_in(browser, create_key(ledger_url, "read"))

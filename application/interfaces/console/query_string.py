@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 from urllib.parse import parse_qsl, quote, urlencode
 
+from ..http.errors import ApiError
+
 CONSOLE_PATH = "/console"
 MAX_FIELDS = 200
 
@@ -19,8 +21,11 @@ class Parameters:
 
     @classmethod
     def parse(cls, text: str) -> "Parameters":
-        """Return the fields of URL-encoded text. Raises ValueError if there are too many."""
-        return cls(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+        """Return the fields of URL-encoded text. Raises ApiError if there are too many."""
+        try:
+            return cls(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+        except ValueError:
+            raise ApiError(400, f"There are more than {MAX_FIELDS} fields.") from None
 
     def __repr__(self) -> str:
         return f"Parameters({self._values!r})"
