@@ -198,7 +198,7 @@ def test_an_interrupt_at_any_line_of_the_librarys_pool_leaves_the_place_to_other
     require_free(datastore)
 
 
-def test_a_connection_that_nobody_has_any_more_is_taken_back(datastore: Datastore) -> None:
+def test_a_connection_that_no_caller_has_any_more_is_taken_back(datastore: Datastore) -> None:
     """An interrupt between two steps of a borrower can lose it."""
     connection = datastore.pool.get_connection(is_writer=True)
     del connection
