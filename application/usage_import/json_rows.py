@@ -28,6 +28,8 @@ _SPACES = re.compile(r"[ \t\r\n]*")
 _MAX_CACHED_LENGTH = 20
 _MAX_TOKEN_CHARACTERS = len(r"\ud83d\ude00")
 """The parser places an error in an incomplete keyword, number or escape at most so far before the end."""
+_MAX_SIMPLE_CHARACTERS = 10_000
+"""A longer row is decoded once, by the exact decoder, because what isn't simple would be decoded twice."""
 _TOO_DEEP = "it is nested too deeply"
 _TOO_LONG = f"it is longer than {MAX_ROW_CHARACTERS:,} characters"
 
@@ -89,7 +91,8 @@ def json_row(line: int, text: str) -> Row:
     """Return the row of an object in JSON; one with an error if the text is no object."""
     if len(text) > MAX_ROW_CHARACTERS:
         return invalid_row(line, 0, f"The line can't be read: {_TOO_LONG}.")
-    return _simple_row(line, text) or _exact_row(line, text, {})
+    simple_row = _simple_row(line, text) if len(text) <= _MAX_SIMPLE_CHARACTERS else None
+    return simple_row or _exact_row(line, text, {})
 
 
 def cloud_event_row(attributes: Mapping[str, str], data: str) -> Row:

@@ -1,149 +1,39 @@
 """The code and the field of every error."""
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from datetime import datetime, timedelta
-from decimal import Decimal
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tallybook.application import Metering, TallybookError
-from tallybook.domain import AcceptancePolicy, CustomerPeriods, PeriodTotals, Rules, errors
 
-from ..notation import Clock, moment
+from ..notation import Clock
+from .error_calls import (
+    DAY,
+    NAIVE,
+    NOW,
+    YESTERDAY,
+    Call,
+    cancel_call,
+    cancel_many_call,
+    change_rules_call,
+    close_call,
+    configure_call,
+    create_key_call,
+    events_call,
+    promote_call,
+    promote_candidate_call,
+    promote_half_built,
+    rebuild_twice_concurrently,
+    record_call,
+    reopen_call,
+    revoke_call,
+    settle_call,
+    summaries_call,
+    total_call,
+)
 from .ledger_errors import FILE_ERRORS
-
-NOW = moment("12:00")
-NAIVE = NOW.replace(tzinfo=None)
-DAY = moment("00:00"), moment("11T00:00")
-Call = Callable[[Metering], object]
-
-
-def record_call(
-    payload: object = None, identifier: object = None, timestamp: object = None, event_name: object = "calls"
-) -> Call:
-    """Return a call that records a meter event; omitted arguments are valid."""
-    event_payload = {"customer": "acme", "value": "1"} if payload is None else payload
-    return lambda metering: metering.record(event_name, event_payload, identifier=identifier, timestamp=timestamp)  # type: ignore[arg-type]
-
-
-def configure_call(event_name: object = "new", **arguments: object) -> Call:
-    """Return a call that configures a meter."""
-    return lambda metering: metering.meters.configure(event_name, **arguments)  # type: ignore[arg-type]
-
-
-def total_call(start: object = DAY[0], end: object = DAY[1], as_of: object = None, customer: object = "acme") -> Call:
-    """Return a call that queries a total."""
-    return lambda metering: metering.total("calls", customer, start, end, as_of=as_of)  # type: ignore[arg-type]
-
-
-def summaries_call(window: object = "hour", timezone: object = "UTC", end: datetime = DAY[1]) -> Call:
-    """Return a call that queries summaries."""
-    return lambda metering: metering.summaries("calls", "acme", DAY[0], end, window=window, timezone=timezone)  # type: ignore[arg-type]
-
-
-def events_call(**arguments: object) -> Call:
-    """Return a call that lists events."""
-    return lambda metering: metering.events("calls", **arguments)  # type: ignore[arg-type]
-
-
-def revoke_call(event_name: object = "calls", identifier: object = "old", reason: object = "a test") -> Call:
-    """Return a call that revokes the cancellation of a meter event."""
-    return lambda metering: metering.revoke_cancel(event_name, identifier, reason=reason)  # type: ignore[arg-type]
-
-
-def cancel_many_call(event_name: object = "calls", reason: object = "a test", **selection: object) -> Call:
-    """Return a call that cancels many meter events."""
-    return lambda metering: metering.cancellations.cancel_many(event_name, reason=reason, **selection)  # type: ignore[arg-type]
-
-
-def cancel_call(event_name: object = "calls", identifier: object = "taken", **arguments: object) -> Call:
-    """Return a call that cancels a meter event."""
-    return lambda metering: metering.cancel(event_name, identifier, **arguments)  # type: ignore[arg-type]
-
-
-def close_call(start: object, end: object, at: datetime = NOW) -> Call:
-    """Return a call that closes a period."""
-    return lambda _: periods_closed_yesterday().close(start, end, NO_TOTALS, at=at, policy=AcceptancePolicy())  # type: ignore[arg-type]
-
-
-def reopen_call(start: object, end: object) -> Call:
-    """Return a call that reopens a period."""
-    return lambda _: periods_closed_yesterday().reopen(start, end, reason=None, by=None, at=NOW)  # type: ignore[arg-type]
-
-
-def periods_closed_yesterday() -> CustomerPeriods:
-    """Return a customer's periods, of which yesterday is closed."""
-    periods = CustomerPeriods.empty("calls", "acme", at=NOW)
-    periods.close(*YESTERDAY, NO_TOTALS, at=NOW, policy=AcceptancePolicy())
-    return periods
-
-
-def settle_call(
-    start: object, end: object, position: int, document: str = "CN-7", *, then_reopen: bool = False
-) -> Call:
-    """Return a call that settles a period, of which yesterday is settled by CN-7 as of position 5."""
-
-    def call(_: Metering) -> object:
-        periods = periods_closed_yesterday()
-        totals = {"quantity": Decimal(3), "billable": Decimal(3), "by": None, "at": NOW}
-        periods.settle(*YESTERDAY, **totals, position=5, document="CN-7")  # type: ignore[arg-type]
-        if then_reopen:
-            return periods.reopen(*YESTERDAY, reason="why", by=None, at=NOW)
-        return periods.settle(start, end, **totals, position=position, document=document)  # type: ignore[arg-type]
-
-    return call
-
-
-def create_key_call(scopes: object, **arguments: object) -> Call:
-    """Return a call that creates an access key."""
-    return lambda metering: metering.access_keys.create(scopes, **arguments)  # type: ignore[arg-type]
-
-
-YESTERDAY = DAY[0] - timedelta(days=1), DAY[0]
-NO_TOTALS = PeriodTotals(
-    quantity=Decimal(0), billable=Decimal(0), sum=Decimal(0), count=0, last=None,
-    rules=Rules(), revision=1, position=0, digest="",
-)  # fmt: skip
-
-
-def promote_call(generation: object, **arguments: object) -> Call:
-    """Return a call that promotes a generation."""
-    return lambda metering: metering.generations.promote(generation, **arguments)  # type: ignore[arg-type]
-
-
-def change_rules_call(rules: object, event_name: object = "calls", reason: object = "a test") -> Call:
-    """Return a call that changes rules."""
-    return lambda metering: metering.rules.change(event_name, rules, reason=reason)  # type: ignore[arg-type]
-
-
-def promote_candidate_call(**arguments: object) -> Call:
-    """Return a call that promotes a candidate with other rules."""
-
-    def call(metering: Metering) -> object:
-        return promote_call(metering.generations.rebuild(rules={"calls": {"formula": "last"}}).number, **arguments)(
-            metering
-        )
-
-    return call
-
-
-def promote_half_built(metering: Metering) -> object:
-    """Promote a generation whose rebuild was interrupted."""
-
-    def interrupt(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with suppress(KeyboardInterrupt):
-        metering.generations.rebuild(progress=interrupt)
-    return metering.generations.promote(metering.generations.list()[-1].number)
-
-
-def rebuild_twice_concurrently(metering: Metering) -> object:
-    """Rebuild while a rebuild is running."""
-    return metering.generations.rebuild(progress=lambda _: metering.generations.rebuild() and None)
-
 
 ERRORS: list[tuple[str, str | None, Call]] = [
     # generations and rules
@@ -420,39 +310,3 @@ def test_an_invalid_file_has_its_error_code(
     with pytest.raises(TallybookError) as exc_info:
         call(tmp_path / "usage.db")
     assert (exc_info.value.code, exc_info.value.field) == (code, field)
-
-
-def _error_classes(base: type[TallybookError] = TallybookError) -> Iterator[type[TallybookError]]:
-    for error_class in base.__subclasses__():
-        if error_class.__module__.startswith(f"{errors.__name__}."):
-            yield error_class
-            yield from _error_classes(error_class)
-
-
-def test_every_error_class_is_in_a_table_here() -> None:
-    """A new error class needs a row above, unless it is a category.
-
-    Only the command line raises InvalidImportFile, only a database raises DatabasePermissionDenied, only a ledger in
-    PostgreSQL raises BackupNotSupported, ArchiveInUse needs another export, see tests/archive/test_export.py,
-    BillingRunInProgress a run that was interrupted, see tests/contract/test_billing_runs.py, TaskInProgress a second
-    task, see tests/contract/test_tasks.py, CheckpointInProgress a second process, CheckpointDestinationUnavailable a
-    server, see tests/contract/test_published_checkpoints.py, LedgerNotEmpty and CopyNotSupported a second ledger, see
-    tests/contract/test_copy.py, and InvalidUsageSource and UsageSourceUnavailable an object store, see
-    tests/object_import/.
-    """
-    raised_in_other_tests = {
-        "archive_in_use", "backup_not_supported", "billing_run_in_progress", "checkpoint_destination_unavailable",
-        "checkpoint_in_progress", "copy_not_supported", "database_permission_denied", "invalid_import_file",
-        "invalid_usage_source", "ledger_not_empty", "task_in_progress", "usage_source_unavailable",
-    }  # fmt: skip
-    covered_codes = {code for code, _, _ in ERRORS} | {code for code, _, _ in FILE_ERRORS}
-    assert covered_codes | raised_in_other_tests == {
-        error_class.code for error_class in _error_classes() if TallybookError not in error_class.__bases__
-    }
-
-
-def test_each_error_class_has_its_own_code() -> None:
-    """No two classes share a code, categories included."""
-    codes = [error_class.code for error_class in _error_classes()]
-    assert len(set(codes)) == len(codes)
-    assert TallybookError.code not in codes
