@@ -42,8 +42,9 @@ def test_the_customer_of_a_query_is_logged(
         (period,) = api.get("/v1/billing/closed_periods")["data"]
         api.get(f"/v1/billing/closed_periods/{period['id']}")
         api.get(f"{meter}/totals", **RANGE)
-        closing = {"start_time": unix_time("2026-11-11T00:00"), "end_time": unix_time("2026-11-12T00:00")}
-        api.send("POST", "/v1/billing/closed_periods", event_name="tokens", customer="acme", **closing)
+        start, end = unix_time("2026-11-11T00:00"), unix_time("2026-11-12T00:00")
+        url = "/v1/billing/closed_periods"
+        api.send("POST", url, event_name="tokens", customer="acme", start_time=start, end_time=end)
         access_log.flush()
     lines = [json.loads(line) for record in caplog.records for line in record.message.splitlines()]
     named = {"hidden": None, "named": "acme", "hashed": f"sha256:{hashlib.sha256(b'acme').hexdigest()}"}[customers]
