@@ -162,7 +162,8 @@ def test_the_list_of_variables_is_complete() -> None:
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
                 yield from variables(field.annotation, f"{prefix}{name}{NESTED_DELIMITER}")
 
-    assert {*variables(ServerSettings, ENV_PREFIX), MAX_PROCESSES_SETTING} == VARIABLES
+    of_commands = {MAX_PROCESSES_SETTING, "TALLYBOOK_BROKERS"}
+    assert {*variables(ServerSettings, ENV_PREFIX), *of_commands} == VARIABLES
 
 
 def test_a_setting_that_is_not_json_is_reported(tmp_path: Path) -> None:
