@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from tallybook.application import Metering
+from tallybook.domain.aggregate import Aggregate
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 TRIGGERS = (
@@ -19,7 +19,7 @@ TRIGGERS = (
 )
 
 
-def _unchanged(event: Any) -> Any:
+def _unchanged(event: Aggregate.Event) -> Aggregate.Event:
     return event
 
 
