@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from psycopg.pq import ExecStatus, PGconn
-from tallybook.application import Metering, PostgresSettings
+from tallybook.application import AcceptancePolicy, Metering, PostgresSettings
 from tallybook.application.storage.sqlite.event_recorder import SQLiteEventRecorder
 
 from ..postgres import Database, database
@@ -26,6 +26,10 @@ _QUERY = (
 _connect = sqlite3.connect
 
 
+POLICY = AcceptancePolicy(max_clock_delay=None)
+"""Operations of other processes may take hours between the moment in which one reads the clock and appends."""
+
+
 @dataclass
 class LedgerLocation:
     """The location of one ledger, which up to `processes` processes can open at once."""
@@ -36,7 +40,7 @@ class LedgerLocation:
 
     def open(self, clock: Clock) -> Metering:
         """Open the ledger again, as another process."""
-        return Metering.open(self.url, clock=clock)
+        return Metering.open(self.url, policy=POLICY, clock=clock)
 
     def rows(self, after: int) -> list[Row]:
         """Return the rows after a position."""
@@ -60,7 +64,7 @@ class InMemoryLocation(LedgerLocation):
 
     def open(self, clock: Clock) -> Metering:
         """Open the ledger; it can be opened once."""
-        self._opened.append(Metering.open(self.url, clock=clock))
+        self._opened.append(Metering.open(self.url, policy=POLICY, clock=clock))
         return self._opened[-1]
 
     def rows(self, after: int) -> list[Row]:
@@ -80,7 +84,7 @@ class PostgresLocation(LedgerLocation):
     def open(self, clock: Clock) -> Metering:
         """Open the ledger again, as another process."""
         settings = PostgresSettings.parse(self.url).model_copy(update={"timeout_seconds": 1.0})
-        return Metering.open(settings, clock=clock)
+        return Metering.open(settings, policy=POLICY, clock=clock)
 
     def rows(self, after: int) -> list[Row]:
         """Return the rows after a position, without psycopg's cursors, which the simulation may observe."""
