@@ -62,7 +62,8 @@ class SegmentReader:
     """Reads the rows of a segment. Any call may raise UNREADABLE_FILE_ERRORS."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._parquet = parquet.ParquetFile(file, page_checksum_verification=True)
+        # Without pre_buffer: its threads abort a process that ends soon after (pyarrow 26).
+        self._parquet = parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
         if not self._parquet.schema_arrow.equals(SCHEMA):
             raise pa.ArrowInvalid("it has other columns than a segment")
 

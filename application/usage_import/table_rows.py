@@ -140,7 +140,7 @@ def _open_parquet(file: BinaryIO) -> Generator[Any]:
     arrow, parquet = _import_library("pyarrow"), _import_library("pyarrow.parquet")
     file.seek(0)
     try:
-        yield parquet.ParquetFile(file)
+        yield parquet.ParquetFile(file, pre_buffer=False)  # its threads abort a process that ends soon (pyarrow 26)
     except (arrow.ArrowException, OSError) as error:
         raise MalformedFile(f"it is no Parquet file: {error}") from error
 
