@@ -21,6 +21,7 @@ from .group_commit import GroupCommitter, PendingRequest, RecordRequest
 from .idempotency import IdempotencyKey, check_key, request_fingerprint
 from .ledgers import LedgerRegistry, Principal, RequestContext, ServedLedger, is_test_credential
 from .memory_budget import MemoryBudget
+from .observability.access_log import customer_of
 from .observability.metrics import Observer
 from .operations import Operation
 from .parameters import FORM_MEDIA_TYPE, parse_form, parse_json, parse_parameters
@@ -194,7 +195,7 @@ class RequestHandler:
             except TallybookError as error:
                 raise self._to_api_error(error, request) from error
             if operation.is_query:
-                request.trace.customer = _customer_of(context.params, result)
+                request.trace.customer = customer_of(context.params, result)
             return success(result)
 
         if operation.method == "GET" or request.idempotency_key is None or operation.is_secret:
@@ -331,11 +332,6 @@ def _build_context(
     return RequestContext(
         ledger, params, access_key, request.request_id, request.path_parameters, request.idempotency_key
     )
-
-
-def _customer_of(params: object, result: object) -> str:
-    """Return the customer whose data a query reads: the one that it selects, or that of the object that it returns."""
-    return getattr(params, "customer", None) or getattr(result, "customer", None) or ""
 
 
 def _fingerprint(operation: Operation, request: ApiRequest) -> bytes:

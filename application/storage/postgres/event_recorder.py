@@ -19,10 +19,11 @@ from ....projections.models import LedgerEvent, RawPage
 from ..key_value import EntriesForPositions, EntryKey, KeyValueEntry, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
 from ..recorded_time import MAX_CLOCK_DELAY, in_order_of_time, recorded_at_of
-from ..sql_events import EVENT_COLUMNS, SELECT_HEAD, SELECT_PAGE, SELECT_STORED_ROWS, SqlEventReader, absent_triggers
+from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader, absent_triggers
 from .bulk_read import MAX_FEW_EVENTS, page_of_events, read_page_bulk
-from .connection import FORCE_SYNCHRONOUS_COMMIT, MIN_VERSION_TRANSACTION_TIMEOUT, PostgresDatastore
+from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
 from .errors import translate_errors
+from .event_appender import PostgresEventAppender
 from .key_value import PostgresKeyValueStore
 from .ledger_schema import BEGINNING, LEDGER_SCHEMA, reject_read_models_of_another_ledger
 from .monitored_connection import MonitoredConnection
@@ -183,7 +184,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         return self.key_value_store().scan_all(after, limit) if PostgresKeyValueStore.exists(self.store) else ()
 
     @contextmanager
-    def exclusive(self) -> Generator["PostgresEventAppender"]:
+    def exclusive(self) -> Generator[PostgresEventAppender]:
         """Read and append while no other client can append. The rows are committed at the end.
 
         Wait for a server that accepts changes, because what is done in the block can't be repeated here.
@@ -334,44 +335,3 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
                 f"PostgreSQL on {self.store.location}: the connection was lost during the commit, and it is unknown "
                 "whether the meter events are stored. Record them again with the same identifiers: each counts once."
             ) from error
-
-
-class PostgresEventAppender:
-    """The ledger inside a transaction that excludes other writers."""
-
-    def __init__(self, recorder: PostgresEventRecorder, connection: Connection[Any], last_time: bytes | None) -> None:
-        self._recorder = recorder
-        self._connection = connection
-        self._last_time = last_time
-
-    def head(self) -> int:
-        """Return the position of the newest event; 0 in an empty ledger."""
-        return self._select(SELECT_HEAD, ())[0][0]
-
-    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
-        """Return up to `limit` events after a position, in order."""
-        return self._select(SELECT_PAGE, (after, limit))
-
-    def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
-        """Store rows and return their positions."""
-        positions = self._recorder.insert_rows_in_transaction(self._connection, rows, self._last_time)
-        times = [self._last_time, *(recorded_at_of(row[3]) for row in rows)]
-        self._last_time = max((time for time in times if time is not None), default=None)
-        return positions
-
-    def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:
-        """Store key-value entries, whose table must exist. Raise EntryExists if one exists."""
-        self._recorder.key_value_store().insert_entries(self._connection, entries)
-
-    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
-        """Return the rows at the positions from `first` to `last`, inclusive, in order."""
-        return self._select(SELECT_STORED_ROWS, (first, last))
-
-    def allow_long_transaction(self) -> None:
-        """Let this transaction take any time: the server ends others after ten minutes."""
-        if self._connection.info.server_version >= MIN_VERSION_TRANSACTION_TIMEOUT:
-            self._connection.execute("SET LOCAL transaction_timeout = 0")
-
-    def _select(self, statement: str, params: Sequence[object]) -> list[Any]:
-        with self._connection.cursor(row_factory=tuple_row, binary=True) as cursor:
-            return cursor.execute(self._recorder.sql(statement), params).fetchall()

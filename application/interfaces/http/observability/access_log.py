@@ -88,5 +88,10 @@ class AccessLog:
             ACCESS_LOGGER.info(_ENCODER.encode_lines(records).decode().rstrip())
 
 
+def customer_of(params: object, result: object) -> str:
+    """Return the customer whose data a query reads: the one that it selects, or that of the object that it returns."""
+    return getattr(params, "customer", None) or getattr(result, "customer", None) or ""
+
+
 _ENCODER = msgspec.json.Encoder()
 _FLUSH_INTERVAL_SECONDS = 0.1
