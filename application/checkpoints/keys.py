@@ -4,7 +4,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 from ...domain.errors import InvalidSigningKey
 from ...domain.text import abbreviated_repr
@@ -15,13 +15,15 @@ from .weak_keys import is_weak_public_key
 if TYPE_CHECKING:
     from . import ed25519
 
-_ALGORITHM = b"\x01"  # Ed25519
 _PUBLIC_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class PublicKey:
-    """A key that verifies signatures. As text: the signer's name, a hash, and the key."""
+class NoteKey:
+    """A public key for the signatures of one kind below a note. As text: its name, a hash, and the key."""
+
+    ALGORITHM: ClassVar[bytes]
+    """The byte of the kind, which the hash and the text of the key contain."""
 
     name: str
     value: bytes
@@ -29,21 +31,39 @@ class PublicKey:
     @property
     def key_hash(self) -> bytes:
         """The first bytes of every signature by this key."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _ALGORITHM + self.value).digest()[:KEY_HASH_BYTES]
+        return hashlib.sha256(self.name.encode() + b"\n" + self.ALGORITHM + self.value).digest()[:KEY_HASH_BYTES]
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_hash.hex()}+{to_base64(_ALGORITHM + self.value)}"
+        return f"{self.name}+{self.key_hash.hex()}+{to_base64(self.ALGORITHM + self.value)}"
 
     @classmethod
-    def parse(cls, text: str) -> "PublicKey":
-        """Parse a public key. Raises InvalidSigningKey."""
+    def find_in(cls, text: str) -> Self | None:
+        """Return the key that a text is; None if it is none. The key may be weak."""
         name, _, rest = text.partition("+")
         try:
             value = from_base64(rest.partition("+")[2])
         except ValueError:
-            value = b""
+            return None
         key = cls(name, value[1:])
-        if ORIGIN_PATTERN.fullmatch(name) is None or len(value) != 1 + _PUBLIC_BYTES or str(key) != text:
+        is_whole = ORIGIN_PATTERN.fullmatch(name) is not None and len(value) == 1 + _PUBLIC_BYTES
+        return key if is_whole and str(key) == text else None
+
+    def matches(self, signature: Signature) -> bool:
+        """Return whether a signature has the name and hash of this key. Does not verify the signature."""
+        return (signature.name, signature.key_hash) == (self.name, self.key_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey(NoteKey):
+    """A key that verifies the signatures of checkpoints."""
+
+    ALGORITHM: ClassVar[bytes] = b"\x01"  # Ed25519
+
+    @classmethod
+    def parse(cls, text: str) -> "PublicKey":
+        """Parse a public key. Raises InvalidSigningKey."""
+        key = cls.find_in(text)
+        if key is None:
             raise InvalidSigningKey(
                 "A public key is a line like 'tallybook+1a2b3c4d+AfY…', as 'tallybook checkpoint key' prints it.",
                 field="key",
@@ -60,10 +80,6 @@ class PublicKey:
     def load(cls, source: str | Path) -> "PublicKey":
         """Return the key in a line of text or in a file. Raises InvalidSigningKey."""
         return cls.parse(read_key_text(source))
-
-    def matches(self, signature: Signature) -> bool:
-        """Return whether a signature has the name and hash of this key. Does not verify the signature."""
-        return (signature.name, signature.key_hash) == (self.name, self.key_hash)
 
     def has_signed(self, note: Note) -> bool:
         """Return whether the note has signatures by this key and all of them are valid; False for a weak key."""

@@ -4,19 +4,18 @@ A witness signs a checkpoint after it has verified that it only adds events to t
 holds the ledger and its signing key can't show two histories.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from ...domain.errors import InvalidSigningKey
 from ...domain.timestamps import EPOCH
-from .checkpoint import KEY_HASH_BYTES, ORIGIN_PATTERN, Note, Signature, from_base64, to_base64
-from .keys import read_key_text, verify_ed25519
+from .checkpoint import Note, Signature
+from .keys import NoteKey, read_key_text, verify_ed25519
 from .weak_keys import is_weak_public_key
 
-_ALGORITHM = b"\x04"
-_TIME_BYTES, _SIGNATURE_BYTES, _PUBLIC_BYTES = 8, 64, 32
+_TIME_BYTES, _SIGNATURE_BYTES = 8, 64
 _LAST_SECOND = 253_402_300_799
 
 
@@ -29,32 +28,16 @@ class Cosignature:
 
 
 @dataclass(frozen=True, slots=True)
-class WitnessKey:
-    """The public key of a witness. As text: its name, a hash, and the key."""
+class WitnessKey(NoteKey):
+    """The public key of a witness."""
 
-    name: str
-    value: bytes
-
-    @property
-    def key_hash(self) -> bytes:
-        """The first bytes of every cosignature by this key."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _ALGORITHM + self.value).digest()[:KEY_HASH_BYTES]
-
-    def __str__(self) -> str:
-        return f"{self.name}+{self.key_hash.hex()}+{to_base64(_ALGORITHM + self.value)}"
+    ALGORITHM: ClassVar[bytes] = b"\x04"  # cosignature/v1 with Ed25519
 
     @classmethod
     def load(cls, source: str | Path) -> "WitnessKey":
         """Return the key in a line of text or in a file. Raises InvalidSigningKey."""
-        text = read_key_text(source)
-        name, _, rest = text.partition("+")
-        try:
-            value = from_base64(rest.partition("+")[2])
-        except ValueError:
-            value = b""
-        key = cls(name, value[1:])
-        has_name = ORIGIN_PATTERN.fullmatch(name) is not None
-        if not has_name or len(value) != 1 + _PUBLIC_BYTES or str(key) != text or is_weak_public_key(key.value):
+        key = cls.find_in(read_key_text(source))
+        if key is None or is_weak_public_key(key.value):
             raise InvalidSigningKey(
                 "The public key of a witness is a line like 'witness.example/w1+1a2b3c4d+BAfY…', for "
                 "cosignature/v1 with Ed25519.",
@@ -64,12 +47,8 @@ class WitnessKey:
 
     def cosignature(self, note: Note) -> Cosignature | None:
         """Return the cosignature of this witness below a checkpoint, or None. Raises ValueError if it is not valid."""
-        own = [signature for signature in note.signatures if (signature.name, signature.key_hash) == self._identity]
+        own = [signature for signature in note.signatures if self.matches(signature)]
         return max((self._verified(signature, note.text) for signature in own), key=lambda one: one.time, default=None)
-
-    @property
-    def _identity(self) -> tuple[str, bytes]:
-        return self.name, self.key_hash
 
     def _verified(self, signature: Signature, text: str) -> Cosignature:
         seconds = int.from_bytes(signature.value[:_TIME_BYTES], "big")

@@ -1,43 +1,31 @@
 """Archives in object stores: one that speaks the protocol of S3, and others of obstore."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import httpx2
 import obstore
 import pytest
-from moto.server import ThreadedMotoServer
 from obstore.store import LocalStore, S3Store
 from tallybook.application import Archive, ArchiveUnavailable, InvalidArchive
 from tallybook.application.archive.destinations import ConcurrentExport
 from tallybook.application.archive.locations import resolve_destination
 
+from ..object_server import new_bucket, object_server
 from .ledgers import archived_rows, export, record, stored_rows
-
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """Start a server that speaks the protocol of S3, and return its URL."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with object_server() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Create a bucket, set the environment for it as operators do, and return its URL."""
-    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{os.urandom(4).hex()}"
-    httpx2.put(f"{endpoint}/{bucket}").raise_for_status()
-    return f"s3://{bucket}/usage"
+    """Return the URL of a new bucket, which the environment gives access to."""
+    return f"s3://{new_bucket(endpoint, monkeypatch)}/usage"
 
 
 def test_an_archive_in_s3(url: str, bucket: str) -> None:

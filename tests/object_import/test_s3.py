@@ -9,39 +9,28 @@ from pathlib import Path
 from subprocess import PIPE
 from unittest.mock import ANY
 
-import httpx2
 import obstore
 import pytest
-from moto.server import ThreadedMotoServer
 from obstore.store import from_url
 
 from ..cli.command_line import CommandLine
+from ..object_server import new_bucket, object_server
 from ..preloaded.program import Program
 from ..waiting import wait_until
 from .usage_objects import csv_of, parquet_of
-
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """Start a server that speaks the protocol of S3, and return its URL."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with object_server() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Create a bucket, set the environment for it as operators do, and return its URL at the server."""
-    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"{endpoint}/bucket-{os.urandom(4).hex()}"
-    httpx2.put(bucket).raise_for_status()
-    return bucket
+    """Return the URL of a new bucket, which the environment gives access to."""
+    return f"{endpoint}/{new_bucket(endpoint, monkeypatch)}"
 
 
 @pytest.fixture
