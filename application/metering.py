@@ -64,7 +64,7 @@ class Metering(MeteringQueries):
             ledger = Ledger(store)
             stack.callback(ledger.close)
             _warn_about_missing_triggers(ledger)
-            ledger.ledger_recorder.max_clock_delay = policy.max_clock_delay
+            ledger.ledger_recorder.max_clock_delay, ledger.ledger_recorder.clock = policy.max_clock_delay, clock
             read_models = store.open_read_models(ledger.changed_rules)
             stack.callback(read_models.close)
             metering = cls(ledger, read_models, policy, clock)

@@ -6,7 +6,9 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import datetime, timedelta
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -30,6 +32,8 @@ def is_due(job: Job, state: JobState, now: int) -> bool:
     """Return whether a job has to run: at its time, at once if it is continuous, or if its last run was interrupted."""
     if state.has_unfinished_run or now >= state.next_run_at:
         return True
+    if job.interval is not None and state.next_run_at > now + _microseconds(job.interval):
+        return True  # a clock was ahead when the last run began
     return job.interval is not None and state.started_at is not None and state.error is None and (
         now >= state.started_at + _microseconds(job.interval)  # the interval was longer in the last run
     )  # fmt: skip
@@ -48,7 +52,8 @@ class RunningJob:
         self._run = JobRun()
         self._state: JobState | None = None
         self._state_lock = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name=f"tallybook-job-{job.name}", daemon=True)
+        work = partial(copy_context().run, self._work)  # with the author of the thread that runs the jobs
+        self._thread = threading.Thread(target=work, name=f"tallybook-job-{job.name}", daemon=True)
         self._thread.start()
 
     @property

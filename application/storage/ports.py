@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -85,6 +85,8 @@ class EventRecorder(BulkLedgerReader, Protocol):
     """
 
     max_clock_delay: timedelta | None
+    clock: Callable[[], datetime] | None
+    """What says the present time when rows are stored; None if the times of the rows do."""
 
     def insert_rows(
         self,

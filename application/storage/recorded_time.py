@@ -1,13 +1,15 @@
 """The times of recording never decrease: a row that is stored is not older than the one before it.
 
-Clocks of several machines differ by milliseconds, and a clock is set back by a second now and then. What such a clock
-records gets the time of the last row. A clock that is further behind is wrong: nothing is stored.
+Clocks of several machines differ by milliseconds, and a clock is set back by a second now and then; a decision may take
+minutes from the time that it says to its transaction. What is recorded then gets the time of the last row. A clock that
+is further behind is wrong: nothing is stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from ...domain.errors import ClockBehind
+from ...domain.timestamps import ensure_utc, to_iso
 from .ports import EventRow
 
 MAX_CLOCK_DELAY = timedelta(minutes=1)
@@ -25,12 +27,15 @@ def recorded_at_of(state: bytes) -> bytes | None:
 
 
 def in_order_of_time(
-    rows: Sequence[EventRow], last: bytes | None, max_delay: timedelta | None = MAX_CLOCK_DELAY
+    rows: Sequence[EventRow],
+    last: bytes | None,
+    max_delay: timedelta | None = MAX_CLOCK_DELAY,
+    clock: Callable[[], datetime] | None = None,
 ) -> Sequence[EventRow]:
     """Return rows whose times of recording don't decrease after `last`, the time of the last row stored before them.
 
-    A row that is up to `max_delay` behind is moved to the time of the one before it; None is any delay. Raises
-    ClockBehind.
+    A row that is behind is moved to the time of the one before it. Raises ClockBehind if `clock` is more than
+    `max_delay` behind that time; None is any delay. Without a clock, the time of the row is that of the clock.
     """
     if rows and _is_at_one_time(rows) and (last is None or (recorded_at_of(rows[0][3]) or last) >= last):
         return rows
@@ -38,14 +43,15 @@ def in_order_of_time(
     for row in rows:
         time = recorded_at_of(row[3])
         if last is not None and time is not None and time < last:
-            if max_delay is not None and (delay := _parse(last) - _parse(time)) > max_delay:
+            now = _parse(time) if clock is None else ensure_utc(clock(), "clock")
+            if max_delay is not None and (delay := _parse(last) - now) > max_delay:
                 raise ClockBehind(
-                    f"The clock of this program is at {time.decode()}Z, {delay} behind the last event of the ledger, "
+                    f"The clock of this program is at {to_iso(now)}, {delay} behind the last event of the ledger, "
                     f"which was recorded at {last.decode()}Z. Nothing was stored: correct the clock. If that event is "
                     "ahead of the true time, wait until then, or lift max_clock_delay in the policy: events are then "
                     "recorded at its time.",
                     field="recorded_at",
-                    value=time.decode(),
+                    value=now,
                 )
             row = (*row[:3], _START + last + row[3][len(_START) + len(time) :])  # noqa: PLW2901
         elif time is not None:

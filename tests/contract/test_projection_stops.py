@@ -59,7 +59,7 @@ INVALID_EVENTS = {
 
 
 @pytest.mark.parametrize("invalid_event", INVALID_EVENTS)
-def test_the_projector_stops_at_an_event_that_cannot_befold_from_start(store: Store, invalid_event: str) -> None:
+def test_the_projector_stops_at_an_event_that_cannot_be_folded(store: Store, invalid_event: str) -> None:
     """The error has the position and the cause. All earlier events are folded, and the event is never skipped."""
     page_size = (1, 10, 10_000)[list(INVALID_EVENTS).index(invalid_event) % 3]
     with store.metering() as metering:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -48,6 +48,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         self.lock_table_statements = [lock]
         self._lock_sql = f"{FORCE_SYNCHRONOUS_COMMIT}; {lock.as_string()}"
         self.max_clock_delay: timedelta | None = MAX_CLOCK_DELAY
+        self.clock: Callable[[], datetime] | None = None
         self._notify_sql = SQL("NOTIFY {}").format(Identifier(self.channel_name)).as_string()
         reject_read_models_of_another_ledger(datastore)
         LEDGER_SCHEMA.ensure(datastore)
@@ -162,7 +163,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
             stored = rows
             try:
                 with self._locked_transaction() as (connection, last_time):
-                    stored = in_order_of_time(rows, last_time, self.max_clock_delay)
+                    stored = in_order_of_time(rows, last_time, self.max_clock_delay, self.clock)
                     positions = self._insert_locked(connection, stored, expected_versions or {})
                     if key_value_store is not None and attach is not None:
                         key_value_store.insert_entries(connection, sorted_for_writing(attach(positions)))
@@ -200,7 +201,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
         self, connection: Connection[Any], rows: Sequence[EventRow], last_time: bytes | None
     ) -> Sequence[int]:
         """Store rows inside a transaction that holds the lock and return their positions."""
-        return self._insert_locked(connection, in_order_of_time(rows, last_time, self.max_clock_delay), {})
+        return self._insert_locked(connection, in_order_of_time(rows, last_time, self.max_clock_delay, self.clock), {})
 
     @contextmanager
     def _locked_transaction(self) -> Generator[tuple[Connection[Any], bytes | None]]:

@@ -4,7 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +68,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         self._key_value_store: SQLiteKeyValueStore | None = None
         self._known_head = 0
         self.max_clock_delay: timedelta | None = MAX_CLOCK_DELAY
+        self.clock: Callable[[], datetime] | None = None
         self.create_table()
         self.insert_events_statement = f"{_INSERT} (?,?,?,?)"
         self.select_events_statement = f"SELECT {EVENT_COLUMNS} FROM stored_events WHERE originator_id=? "
@@ -138,7 +139,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
     def insert_rows_in_transaction(self, c: SQLiteCursor, rows: Sequence[EventRow]) -> range:
         """Store rows of (stream, version, topic, state) inside a transaction and return their positions."""
         position, last = self._last_row(c)
-        rows = in_order_of_time(rows, last, self.max_clock_delay)
+        rows = in_order_of_time(rows, last, self.max_clock_delay, self.clock)
         batched_count = len(rows) - len(rows) % _BATCH_SIZE
         for first in range(0, batched_count, _BATCH_SIZE):
             c.execute(_INSERT_BATCH, tuple(chain.from_iterable(rows[first : first + _BATCH_SIZE])))
