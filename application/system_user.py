@@ -1,7 +1,6 @@
 """The user of the operating system that this process runs as. Nobody can state another one."""
 
 import os
-import pwd
 from functools import lru_cache
 
 from ..domain.authorship import LIBRARY
@@ -12,6 +11,8 @@ def system_user() -> str:
 
     The environment, which names any user, is not read.
     """
+    if os.name == "nt":
+        return os.getlogin()
     return _user_name(os.getuid())
 
 
@@ -22,6 +23,8 @@ def library() -> str:
 
 @lru_cache(maxsize=8)
 def _user_name(number: int) -> str:
+    import pwd  # noqa: PLC0415 - not on Windows
+
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:  # as in many containers

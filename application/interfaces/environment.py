@@ -35,6 +35,7 @@ VARIABLES = frozenset(
         "POLICY",
         "POLICY__MAX_AGE",
         "POLICY__MAX_AHEAD",
+        "POLICY__MAX_CLOCK_DELAY",
         "POLICY__CANCEL_WINDOW",
         "POLICY__GRACE_PERIOD",
         "POLICY__MAX_CUSTOMER_COMBINATIONS",

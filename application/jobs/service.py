@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from ...domain.authorship import authorship
 from ...domain.errors import JobNotFound
 from ...domain.timestamps import to_microseconds
 from ..clock import utc_now
@@ -43,9 +44,12 @@ class JobService:
     def pause(self, name: str, *, by: str | None = None) -> JobView:
         """Pause a job, in all processes: a run in progress is stopped within seconds, and none is started.
 
-        Pausing it again changes nothing. Raises JobNotFound.
+        `by` is stored beside the author, if `acting_as` has set one. Pausing it again changes nothing. Raises
+        JobNotFound.
         """
-        by, paused = optional_note(by, "by"), self.get(name)
+        author, paused = authorship(optional_note(by, "by")), self.get(name)
+        names = [name for name in (author["by"], author.get("on_behalf_of")) if name]
+        by = " on behalf of ".join(names) or None
         self._store().pause(paused.name, Pause(to_microseconds(self._clock()), by))
         return self.get(name)
 

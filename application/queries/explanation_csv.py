@@ -13,7 +13,7 @@ from ..spreadsheet_text import escape_formulas
 
 COLUMNS = (
     "position", "identifier", "occurred_at", "recorded_at", "customer", "value", "verdict", "contribution",
-    "superseded_by", "cancelled_at", "reason", "by", "revision",
+    "superseded_by", "cancelled_at", "reason", "by", "on_behalf_of", "revision",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def _cells(event: ExplainedEvent, dimension_keys: Sequence[str]) -> tuple[str, .
         _time(event.cancelled_at),
         _text(event.reason),
         _text(event.by),
+        _text(event.on_behalf_of),
         str(event.revision),
         *(_text(event.dimensions.get(key)) for key in dimension_keys),
     )

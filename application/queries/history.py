@@ -16,7 +16,7 @@ from ...domain.customer_periods import CustomerPeriods
 from ...domain.errors import AccessKeyNotFound, InvalidParameter, MeterEventNotFound
 from ...domain.meter import Meter
 from ...domain.meter_event import MeterEvent
-from ...domain.timestamps import ensure_time_range, ensure_utc
+from ...domain.timestamps import MIN_DATETIME, ensure_time_range, ensure_utc
 from ..history_results import HistoryEntry, HistoryPage
 from ..interruption import check_interruption
 from ..ledger.history import HistoryReader
@@ -77,7 +77,12 @@ class HistoryQueries:
         bounds = None
         if start is not None or end is not None:
             if customer is None or start is None or end is None:
-                raise InvalidParameter("A period has a customer, a start and an end.", field="start", value=start)
+                raise InvalidParameter(
+                    "A period needs the event name of a meter, a customer, a start and an end. For the time of recording "
+                    "use recorded_from and recorded_until.",
+                    field="start",
+                    value=start,
+                )
             bounds = ensure_time_range(start, end)
         reader = HistoryReader(self._ledger)
         stored = merge(*(_events_of(source, first, last) for source in sources), key=attrgetter("id"))
@@ -104,7 +109,10 @@ class HistoryQueries:
         return first, last
 
     def _position_before(self, at: datetime, field: str) -> int:
-        known = self._as_of(ensure_utc(at, field) - timedelta(microseconds=1))
+        utc = ensure_utc(at, field)
+        if utc == MIN_DATETIME:
+            return 0
+        known = self._as_of(utc - timedelta(microseconds=1))
         assert known is not None
         return known.position
 
@@ -116,7 +124,8 @@ class HistoryQueries:
         named = [name for name in (event_name, identifier, key_id) if name is not None]
         if len(named) > 1 or (customer is not None and event_name is None):
             raise InvalidParameter(
-                "Ask for the history of one thing: a meter, a customer's periods on a meter, a meter event or a key.",
+                "Ask for the history of one thing: a meter (event_name), a customer's closed periods on it (event_name and "
+                "customer), a meter event (identifier) or an access key (key_id).",
                 field="event_name",
             )
         if identifier is not None:

@@ -5,7 +5,7 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -91,4 +91,4 @@ def is_plain(annotation: Any) -> bool:
         return not annotation.__struct_config__.gc
     if annotation is RevokedCancellation:
         return all(map(is_plain, get_type_hints(RevokedCancellation).values()))
-    return annotation in (int, str, bytes, bool, Decimal, NoneType, datetime, msgspec.Raw)
+    return annotation in (int, str, bytes, bool, Decimal, NoneType, datetime, timedelta, msgspec.Raw)

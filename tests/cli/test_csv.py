@@ -36,6 +36,7 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "explanation": (("explain", "tokens", "+1-800", *MONTH), "events"),
     "generation": (("projection", "diff", "2"), "differences"),
     "generations": (("projection", "status"), ""),
+    "history": (("history",), "entries"),
     "imports": (("import", "--list"), ""),
     "import": (("import", "--undo", "RUN", "--any-age"), "previews"),
     "invoice lines": (("invoice-lines", *MONTH), "lines"),
@@ -55,7 +56,8 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
 WITHOUT_TABLE = {
     "archive export", "archive register", "archive sql", "archive verify", "backup", "cancel", "cancellation resume",
     "cancellation revoke", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint prove-consistency",
-    "checkpoint verify-consistency", "checkpoint verify-proof", "copy", "demo", "key create", "key revoke",
+    "checkpoint publish", "checkpoint verify-consistency", "checkpoint verify-proof", "console", "consume", "copy", "demo",
+    "evidence", "jobs forget", "jobs pause", "jobs resume", "key create", "key revoke",
     "meter configure", "meter deactivate", "meter reactivate", "meter rename", "meter show", "outbox drop",
     "outbox lag", "outbox retry", "outbox schema", "period reopen", "period settle", "projection drop",
     "projection promote", "projection rebuild", "projection run", "record", "relay", "serve",

@@ -72,7 +72,7 @@ class FailingMetering:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._metering, name)
 
-    def record_many(self, meter_events: Any, *, attach: Callable[..., Sequence[KeyValueEntry]]) -> Any:
+    def record_many(self, meter_events: Any, *, attach: Callable[..., Sequence[KeyValueEntry]], authors: Any) -> Any:
         """Record, and fail at commit."""
         self.transactions += 1
 
@@ -82,7 +82,7 @@ class FailingMetering:
                 raise self.error
             return entries
 
-        return self._metering.record_many(meter_events, attach=failing)
+        return self._metering.record_many(meter_events, attach=failing, authors=authors)
 
 
 @pytest.mark.parametrize(

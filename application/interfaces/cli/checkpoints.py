@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import checkpoints_output
+from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, JsonOption, LedgerOption, PublicKeyOption
 from .session import confirm_result, print_result, reported_errors, require_ledger
 from .terminal import progress_bar, say
@@ -143,13 +144,13 @@ def publish(
 
 
 @app.command("list")
-def list_checkpoints(
-    limit: LimitOption = 10, ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False
-) -> None:
+@with_option_groups
+def list_checkpoints(limit: LimitOption = 10, ledger: LedgerOption = DEFAULT_LEDGER, *, output: TableOptions) -> None:
     """List the published checkpoints, the last one first."""
-    with reported_errors(as_json=as_json), _open_service(ledger) as service:
+    with reported_errors(as_json=output.as_json), _open_service(ledger) as service:
         stored = [signed.checkpoint for signed in service.list(limit=limit)]
-    print_result(stored, checkpoints_output.show_stored, as_json=as_json)
+    show = output.show(checkpoints_output.show_stored, lambda tables: tables.checkpoints)
+    print_result(stored, show, as_json=output.as_json)
 
 
 @app.command()

@@ -10,7 +10,9 @@ from ...adjustment_results import Adjustment, GroupAdjustment
 from ...archive.results import ArchiveComparison, TotalDifference
 from ...billing_results import BillingRunResult, BillingRunView, MeterPeriodStatus, PeriodStatus
 from ...cancellation_views import BulkCancellationView, CancellationPreview, CancellationPreviewRow
+from ...checkpoints.checkpoint import Checkpoint
 from ...commands.close_period import PeriodClosing
+from ...history_results import HistoryEntry, HistoryPage
 from ...import_views import ImportRunView
 from ...invoice_results import PeriodPreview
 from ...meter_views import MeterView, RulesRevisionView
@@ -18,6 +20,7 @@ from ...outbox.results import RejectedRow
 from ...queries.comparison import CustomerDifference
 from ...queries.verification import TableVerification, Verification
 from ...results import GenerationView, MeterEventView, Total
+from ...topics.results import RejectedMessage, TopicLag
 from .bulk_cancellations import CancellationOutcome
 from .csv_output import CsvRows
 from .import_runs import DryRunResult
@@ -142,6 +145,26 @@ class CsvTables:
         """Return a row for each meter, customer and month that a file adds to."""
         rows = [(_DryRunMeter(event_name), row) for event_name, usage in result.usage.items() for row in usage]
         return CsvRows((_DryRunMeter, CancellationPreviewRow), rows)
+
+    @staticmethod
+    def history(page: HistoryPage) -> CsvRows:
+        """Return a row for each event."""
+        return _single(HistoryEntry, page.entries, f"Continue with --after {page.next_after}." if page.has_more else "")
+
+    @staticmethod
+    def checkpoints(checkpoints: Iterable[Checkpoint]) -> CsvRows:
+        """Return a row for each checkpoint."""
+        return _single(Checkpoint, checkpoints)
+
+    @staticmethod
+    def topic_lags(lags: Iterable[TopicLag]) -> CsvRows:
+        """Return a row for each partition of a topic."""
+        return _single(TopicLag, lags)
+
+    @staticmethod
+    def rejected_messages(messages: Iterable[RejectedMessage]) -> CsvRows:
+        """Return a row for each message that was not recorded."""
+        return _single(RejectedMessage, messages)
 
     @staticmethod
     def rejected_rows(rows: Iterable[RejectedRow]) -> CsvRows:

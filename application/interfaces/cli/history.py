@@ -1,12 +1,13 @@
 """The command `history`: who did what, when, how and why."""
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..formatting import format_author, format_time, to_json
-from .option_groups import ClosedPeriodOptions, with_option_groups
-from .options import DEFAULT_LEDGER, JsonOption, LedgerOption
+from ..formatting import format_author, format_time
+from .option_groups import ClosedPeriodOptions, TableOptions, with_option_groups
+from .options import DEFAULT_LEDGER, LedgerOption
 from .session import open_for_query
 from .tables import table
 from .terminal import say
@@ -56,7 +57,8 @@ def history(
     usage: UsageOption = False,
     limit: LimitOption = 100,
     ledger: LedgerOption = DEFAULT_LEDGER,
-    as_json: JsonOption = False,
+    *,
+    output: TableOptions,
 ) -> None:
     """Show who did what, when, how and why.
 
@@ -65,7 +67,7 @@ def history(
     """
     from .time_ranges import parse_datetime  # noqa: PLC0415 - loads the domain
 
-    with open_for_query(ledger, as_json) as session:
+    with open_for_query(ledger, output.as_json) as session:
         bounds = None if period.is_default else session.time_range(period)[0]
         times = {
             name: None if text is None else parse_datetime(text, f"--{name.replace('_', '-')}", period.timezone)
@@ -75,7 +77,7 @@ def history(
             event_name=meter, customer=customer, identifier=event, key_id=key, by=by, after=after, until=until,
             start=bounds and bounds.start, end=bounds and bounds.end, include_usage=usage, limit=limit, **times,
         )  # fmt: skip
-        session.print(page, show_history)
+        session.print(page, output.show(show_history, lambda tables: tables.history))
 
 
 def show_history(page: "HistoryPage") -> None:
@@ -103,10 +105,14 @@ def _format_via(entry: "HistoryEntry") -> str:
     return f"{author.via} {detail}" if detail else author.via
 
 
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _format_reason(entry: "HistoryEntry") -> str:
     """Return the reason of an event, what it changed in the rules, and the limits that it was accepted beyond."""
     parts = [] if entry.reason is None else [entry.reason]
-    parts += [f"{name}: {to_json(before)} to {to_json(after)}" for name, (before, after) in entry.changed.items()]
+    parts += [f"{name}: {_compact(before)} to {_compact(after)}" for name, (before, after) in entry.changed.items()]
     if "effective_from" in entry.details:
         parts.append(f"for usage from {entry.details['effective_from']} on")
     parts += [f"{limit} {value or 'lifted'}" for limit, value in entry.accepted_under.items()]

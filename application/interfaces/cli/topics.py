@@ -19,6 +19,7 @@ from .import_options import (
     ValueColumnOption,
     parse_payload_columns,
 )
+from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, JsonOption, LedgerOption
 from .session import open_ledger, record_limits
 from .tables import table
@@ -108,27 +109,31 @@ def consume(
 
 
 @app.command()
-def lag(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+@with_option_groups
+def lag(ledger: LedgerOption = DEFAULT_LEDGER, *, output: TableOptions) -> None:
     """Show the next offset of each partition, and how many messages wait.
 
     The end of a partition is the one that the consumer has seen in the last seconds.
     """
-    with open_ledger(ledger, as_json) as session:
+    with open_ledger(ledger, output.as_json) as session:
         from ...topics.offset_log import read_lags  # noqa: PLC0415 - loads the domain
 
-        session.print(read_lags(session.metering.key_value_store()), show_lags)
+        lags = read_lags(session.metering.key_value_store())
+        session.print(lags, output.show(show_lags, lambda tables: tables.topic_lags))
 
 
 @app.command("rejected")
-def list_rejected(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -> None:
+@with_option_groups
+def list_rejected(ledger: LedgerOption = DEFAULT_LEDGER, *, output: TableOptions) -> None:
     """List the messages that were not recorded, with the errors.
 
     Of each partition and UTC day the first 1,000 are stored, for 35 days.
     """
-    with open_ledger(ledger, as_json) as session:
+    with open_ledger(ledger, output.as_json) as session:
         from ...topics.offset_log import read_rejected  # noqa: PLC0415 - loads the domain
 
-        session.print(read_rejected(session.metering.key_value_store()), show_rejected)
+        messages = read_rejected(session.metering.key_value_store())
+        session.print(messages, output.show(show_rejected, lambda tables: tables.rejected_messages))
 
 
 def show_consumed(consumed: "ConsumedMessages") -> None:

@@ -25,6 +25,8 @@ CURRENT_ONLY = {
     "retrieve_job": "jobs are no part of the ledger",
     "list_tasks": "tasks are no part of the ledger",
     "retrieve_task": "tasks are no part of the ledger",
+    "list_history": "it lists the events of the ledger by their positions",
+    "search_customers": "names of customers are no part of a total",
     "list_webhook_endpoints": "endpoints are no part of the ledger",
     "retrieve_webhook_endpoint": "endpoints are no part of the ledger",
 }
