@@ -11,9 +11,12 @@ def system_user() -> str:
 
     The environment, which names any user, is not read.
     """
-    if os.name == "nt":
-        return os.getlogin()
-    return _user_name(os.getuid())
+    if hasattr(os, "getuid"):
+        return _user_name(os.getuid())
+    try:
+        return os.getlogin()  # on Windows
+    except OSError:
+        return "unknown user"
 
 
 def library() -> str:

@@ -78,8 +78,8 @@ class HistoryQueries:
         if start is not None or end is not None:
             if customer is None or start is None or end is None:
                 raise InvalidParameter(
-                    "A period needs the event name of a meter, a customer, a start and an end. For the time of recording "
-                    "use recorded_from and recorded_until.",
+                    "A period needs an event name, a customer, a start and an end. For the time of recording use "
+                    "recorded_from and recorded_until.",
                     field="start",
                     value=start,
                 )
@@ -124,8 +124,8 @@ class HistoryQueries:
         named = [name for name in (event_name, identifier, key_id) if name is not None]
         if len(named) > 1 or (customer is not None and event_name is None):
             raise InvalidParameter(
-                "Ask for the history of one thing: a meter (event_name), a customer's closed periods on it (event_name and "
-                "customer), a meter event (identifier) or an access key (key_id).",
+                "Ask for the history of one thing: a meter (event_name), a customer's closed periods on it (event_name "
+                "and customer), a meter event (identifier) or an access key (key_id).",
                 field="event_name",
             )
         if identifier is not None:

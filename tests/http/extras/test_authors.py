@@ -218,7 +218,7 @@ COMMANDS: dict[str, Command] = {
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock(NOW)
+    return Clock(datetime.now(UTC))
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def block_queries(file: Path) -> Generator[None]:
 def test_reads_by_one_key_do_not_block_writes(file: Path) -> None:
     """Nor the first recording after a start, cancellations or new sessions."""
     url = f"sqlite:///{file}"
-    reader, recorder = create_key(url, "read"), create_key(url, "record")
+    reader, recorder = create_key(url, "read"), create_key(url, "record", "cancel")
 
     async def query_and_record(address: str) -> list[int]:
         limits = httpx2.Limits(max_connections=2 * MANY)
