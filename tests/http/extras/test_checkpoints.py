@@ -99,7 +99,7 @@ def run_once(metering: Metering, settings: CheckpointSettings) -> None:
 def test_a_late_or_failed_checkpoint_is_reported(url: str, metering: Metering, clock: Clock, tmp_path: Path) -> None:
     """The server stays ready."""
     assert metering
-    settings = CheckpointSettings(key=str(tmp_path / "missing.pem"), interval_seconds=3_600, max_age_seconds=0.001)
+    settings = CheckpointSettings(key=str(tmp_path / "missing.pem"), interval_seconds=3_600, max_age_seconds=1e-9)
     ledgers = LedgerRegistry(url, AcceptancePolicy(), clock, settings)
     ledger = ledgers.for_mode(livemode=True)
     assert check_checkpoints(ledger) == CheckpointHealth("overdue")
