@@ -14,9 +14,9 @@ from .broker import NOW, Broker, running_broker
 _numbers = count(1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def broker() -> Iterator[Broker]:
-    """A running broker."""
+    """A running broker. It takes a processor's whole time, also without messages, so it ends with each file."""
     with running_broker() as running:
         yield running
 
