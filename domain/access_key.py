@@ -17,7 +17,7 @@ STREAM_PREFIX = "key/"
 
 
 class Scope(StrEnum):
-    """What an access key permits: a duty each. `admin` includes all others."""
+    """A group of operations that an access key allows. `admin` includes all others."""
 
     RECORD = "record"
     CANCEL = "cancel"

@@ -25,7 +25,7 @@ ScopesOption = Annotated[
     typer.Option(
         "--scope",
         metavar="SCOPE",
-        help="A duty of the key: record, cancel, close, rules, read or admin. Repeatable. record, cancel and read by "
+        help="A scope of the key: record, cancel, close, rules, read or admin. Repeatable. record, cancel and read by "
         "default.",
     ),
 ]
