@@ -177,7 +177,7 @@ def _explanation(total: EvidenceTotal, samples: Sequence[ExplainedEvent]) -> Ite
 
 def _how_to_check(contents: PageContents) -> Iterator[str]:
     yield (
-        "<h2>How to check this</h2>\n<p>Extract the zip file and run <code>python3 -I check.py</code> in its folder, "
+        "<h2>How to check this</h2>\n<p>Extract the zip file and run <code>python -I -S check.py</code> in its folder, "
         "with Python 3.8 or later. The program compares every file with the list <code>SHA256SUMS</code>, proves by "
         "hashes that each event is in the checkpoint, verifies the signatures, and counts every total once more from "
         "the events.</p>\n<p>It can't show what the sender has changed in the program itself. Compare the SHA-256 of "

@@ -9,7 +9,7 @@ PARTS = ("signatures", "stored_events", "counting", "program")
 _HEADING = '''#!/usr/bin/env python3
 """Check an evidence pack of Tallybook, with Python 3.8 or later and nothing else installed.
 
-    python3 -I check.py [PACK] [--key KEY] [--checkpoint FILE]
+    python -I -S check.py [PACK] [--key KEY] [--checkpoint FILE]
 
 PACK is the zip file, or the folder that it was extracted to: that of this program by default. KEY is the public key of
 the ledger, or a file with it, and FILE a file of checkpoints, from a source that you trust. The exit status is 0 if
