@@ -159,7 +159,7 @@ def test_the_command_copies(tmp_path: Path) -> None:
     lines = tallybook.lines("copy", tallybook.url, target)
     assert lines[0] == f"copied: 1 event and 0 key-value entries to {tmp_path / 'copy.db'}; all equal"
     copied = tallybook.run_json("copy", tallybook.url, f"sqlite:///{tmp_path / 'other.db'}")
-    assert (copied["position"], f"root {copied['root']}") == (1, lines[1])
+    assert (copied["position"], f"Merkle root of both: {copied['root']}") == (1, lines[1])
     assert tallybook.run_error("copy", tallybook.url, target) == ("ledger_not_empty", "url")
     assert tallybook.run_error("copy", f"sqlite:///{tmp_path / 'none.db'}", target) == ("ledger_unavailable", "url")
 

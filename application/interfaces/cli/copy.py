@@ -42,7 +42,7 @@ def show_copy(result: "LedgerCopy") -> None:
     """Print what was copied, and what was recorded meanwhile."""
     entries = format_count(result.key_value_entries, "key-value entry", "key-value entries")
     say(f"copied: {format_count(result.position, 'event')} and {entries} to {result.location}; all equal")
-    say(f"root {result.root}")
+    say(f"Merkle root of both: {result.root}")
     if result.later_events:
         count = format_number(result.later_events)
         say(f"{count} events were recorded meanwhile and aren't in the copy. Stop what records there, and copy again "
