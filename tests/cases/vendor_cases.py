@@ -16,7 +16,8 @@ from ..notation import Clock
 from .vendor_meter import Part, VendorMeter, configure, plain_text
 
 FILE = Path(__file__).with_name("vendor_cases.json")
-LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None, max_digits=None)
+LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None, max_digits=None, max_clock_delay=None)
+"""Without limits. The clock goes to the time of each event, also back: an engine gets events in any order of times."""
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
