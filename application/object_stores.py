@@ -15,15 +15,15 @@ def is_object_store(value: object) -> bool:
     return type(value).__name__ in _STORES and type(value).__module__.startswith("obstore")
 
 
-def open_object_store(url: str, invalid_url: type[TallybookError], field: str, advice: str) -> Any:
-    """Return the store of a URL, such as s3://bucket/prefix. Raise `invalid_url`, with advice on what to use.
+def open_object_store(url: str, invalid_url: type[TallybookError], field: str, problem: str, advice: str) -> Any:
+    """Return the store of a URL, such as s3://bucket/prefix. Raise `invalid_url`: the problem, its cause, and advice.
 
     Credentials and options are those of the environment, such as AWS_ACCESS_KEY_ID.
     """
     try:
         return from_url(url)
     except (BaseError, OSError, ValueError) as error:
-        raise invalid_url(f"{url!r} can't be used: {first_line(error)}. {advice}", field=field, value=url) from error
+        raise invalid_url(f"{problem}: {first_line(error)}. {advice}", field=field, value=url) from error
 
 
 def first_line(error: Exception) -> str:

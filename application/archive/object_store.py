@@ -21,8 +21,8 @@ from .layout import FOLDER, MANIFEST
 
 def open_destination(url: str) -> "ObjectStoreDestination":
     """Return the destination of a URL, such as s3://bucket/prefix. Raise InvalidArchive."""
-    advice = "Use a folder, or a URL like s3://bucket/prefix, for an archive."
-    return ObjectStoreDestination(open_object_store(url, InvalidArchive, "destination", advice), url)
+    problem, advice = f"There can be no archive at {url!r}", "Use a folder, or a URL like s3://bucket/prefix."
+    return ObjectStoreDestination(open_object_store(url, InvalidArchive, "destination", problem, advice), url)
 
 
 class ObjectStoreDestination:

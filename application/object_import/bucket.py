@@ -21,7 +21,7 @@ class Bucket:
     def __init__(self, url: str) -> None:
         """Raise InvalidUsageSource."""
         self.url = url.rstrip("/")
-        self._store: Any = open_object_store(self.url, InvalidUsageSource, "url", _ADVICE)
+        self._store: Any = _open_store(self.url)
         self._folder = self.url
 
     def pages(self) -> Iterator[list[StoredObject]]:
@@ -58,7 +58,7 @@ class Bucket:
         """Return the object that the URL names."""
         folder, _, name = self.url.rpartition("/")
         try:
-            self._store = open_object_store(folder, InvalidUsageSource, "url", _ADVICE)
+            self._store = _open_store(folder)
             with self._reported(self.url):
                 entry = obstore.head(self._store, name)
         except (FileNotFoundError, InvalidUsageSource):
@@ -82,3 +82,8 @@ class Bucket:
             raise UsageSourceUnavailable(
                 f"{url} can't be read: {first_line(error)}.", field="url", value=url
             ) from error
+
+
+def _open_store(url: str) -> Any:
+    """Return the store of a URL. Raise InvalidUsageSource."""
+    return open_object_store(url, InvalidUsageSource, "url", f"{url!r} can't be used", _ADVICE)
