@@ -52,7 +52,7 @@ def calls(metering: Metering) -> Metering:
 
 
 def test_a_run_closes_each_customer_of_all_meters_as_close_does(store: Store) -> None:
-    """Closings equal those one by one, also with windows and dimensions; the control totals add up."""
+    """Closings equal those by the same person one by one, also with windows and dimensions; control totals add up."""
     with store.metering() as metering:
         record_history(metering)
         result = metering.periods.run(*PERIOD, by="finance")
@@ -65,7 +65,7 @@ def test_a_run_closes_each_customer_of_all_meters_as_close_does(store: Store) ->
             assert {period.position for period in closed} == {result.run.position}
             for period in closed:
                 metering.periods.reopen(total.event_name, period.customer, *PERIOD, reason="a test")
-                again = metering.periods.close(total.event_name, period.customer, *PERIOD)
+                again = metering.periods.close(total.event_name, period.customer, *PERIOD, by="finance")
                 left = period.model_copy(update={"position": again.position, "closed_at": again.closed_at})
                 assert left == again
         assert metering.verify().is_equal
