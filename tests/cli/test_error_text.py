@@ -36,9 +36,11 @@ def test_an_imported_old_timestamp_suggests_backfill(tallybook: CommandLine) -> 
         assert "max_age" not in text
 
 
-def test_a_late_cancellation_suggests_any_age(tallybook: CommandLine) -> None:
+def test_a_late_cancellation_suggests_any_age(tmp_path: Path) -> None:
     """The message also names the alternative: recording a negative value."""
+    tallybook = CommandLine(tmp_path)
     with Metering.open(tallybook.url, clock=lambda: datetime.now(UTC) - timedelta(hours=25)) as metering:
+        metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
         metering.record("tokens", {"customer": "acme", "tokens": "1"}, identifier="old")
     message = tallybook.run_error_json("cancel", "tokens", "old")["message"]
     assert message.endswith("Use --any-age to cancel it, or record a negative value to correct it.")

@@ -8,7 +8,7 @@ import pytest
 from tallybook.application import Metering
 
 from .command_line import CommandLine
-from .october_ledger import ANY_AGE, OCTOBER, october_ledger, record_tokens
+from .october_ledger import OCTOBER, october_ledger, record_tokens
 
 THOUSANDS = ("rules", "change", "tokens", "--multiplier", "1/1000", "--rounding", "up", "--reason", "per 1,000")
 FROM_OCTOBER = ("--effective-from", "2025-10-01")
@@ -158,10 +158,11 @@ def test_the_same_rules_from_another_time_on(tallybook: CommandLine) -> None:
     )
 
 
-def test_the_history_lists_all_revisions(tallybook: CommandLine) -> None:
+def test_the_history_lists_all_revisions(tmp_path: Path) -> None:
     """Each has its position, time, author and reason, and the time of usage from which on it applies."""
-    now = datetime(2025, 11, 22, 9, 30, tzinfo=UTC)
-    with Metering.open(tallybook.url, policy=ANY_AGE, clock=lambda: now) as metering:
+    tallybook, now = CommandLine(tmp_path), datetime(2025, 11, 22, 9, 30, tzinfo=UTC)
+    with Metering.open(tallybook.url, clock=lambda: now) as metering:
+        metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
         metering.meters.rename("tokens", "Tokens")
         metering.rules.change("tokens", {"formula": "max"}, reason="a trial", by="ops")
         metering.rules.change(
@@ -174,11 +175,11 @@ def test_the_history_lists_all_revisions(tallybook: CommandLine) -> None:
     ]  # fmt: skip
     keys = "(keys: customer, tokens)"
     assert [re.split("  +", line.strip()) for line in lines[1:]] == [
-        ["2", "8", "2025-11-22 09:30:00Z", "all usage", f"max {keys}", "ops", "a trial"],
-        ["3", "9", "2025-11-22 09:30:00Z", "2025-12-01 00:00:00Z", f"sum {keys}", "the contract"],
+        ["2", "3", "2025-11-22 09:30:00Z", "all usage", f"max {keys}", "ops", "a trial"],
+        ["3", "4", "2025-11-22 09:30:00Z", "2025-12-01 00:00:00Z", f"sum {keys}", "the contract"],
     ]
     history = tallybook.run_json("meter", "history", "tokens")
-    assert [(revision["revision"], revision["position"]) for revision in history] == [(1, 1), (2, 8), (3, 9)]
+    assert [(revision["revision"], revision["position"]) for revision in history] == [(1, 1), (2, 3), (3, 4)]
     assert [revision["effective_from"] for revision in history] == [None, None, "2025-12-01T00:00:00Z"]
     assert [(revision["by"], revision["reason"]) for revision in history] == [
         (None, None), ("ops", "a trial"), (None, "the contract"),

@@ -94,10 +94,11 @@ def test_an_unknown_event_cannot_be_cancelled(tallybook: CommandLine) -> None:
     assert tallybook.run_error("cancel", "tokens", "nothing", "--any-age")[0] == "invalid_cancel_configuration"
 
 
-def test_any_age_lifts_the_limit_on_cancellations(tallybook: CommandLine) -> None:
+def test_any_age_lifts_the_limit_on_cancellations(tmp_path: Path) -> None:
     """An event recorded 25 hours ago can be cancelled only with `--any-age`."""
-    yesterday = datetime.now(UTC) - timedelta(hours=25)
+    tallybook, yesterday = CommandLine(tmp_path), datetime.now(UTC) - timedelta(hours=25)
     with Metering.open(tallybook.url, clock=lambda: yesterday) as metering:
+        metering.meters.configure("tokens", customer_key="customer", value_key="tokens")
         metering.record("tokens", {"customer": "acme", "tokens": "25"}, identifier="req-1")
     assert tallybook.run_error("cancel", "tokens", "req-1") == ("invalid_cancel_configuration", "identifier")
     assert tallybook.run_json("cancel", "tokens", "req-1", "--any-age")["identifier"] == "req-1"
