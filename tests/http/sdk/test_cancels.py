@@ -1,5 +1,6 @@
 """Meter event adjustments: cancelled events no longer count, and invalid cancellations are errors."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,20 @@ from stripe import InvalidRequestError, StripeClient
 from tallybook.application import Metering
 
 from .meter_events import create_meter, record_event, total
-from .server_fixture import HOUR, SdkServer, now, parse_body
+from .server_fixture import HOUR, SdkServer, now, parse_body, sdk_server
+
+YESTERDAY = datetime.now(UTC) - timedelta(hours=24, minutes=1)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SdkServer]:
+    """A server whose ledger begins with an event that was recorded more than 24 hours ago."""
+    directory = tmp_path_factory.mktemp("server")
+    with Metering.open(f"sqlite:///{directory / 'usage.db'}", clock=lambda: YESTERDAY) as metering:
+        metering.meters.configure("old_calls")
+        metering.record("old_calls", {"stripe_customer_id": "cus_1", "value": "2"}, identifier="old")
+    with sdk_server(directory) as running:
+        yield running
 
 
 def test_a_cancelled_event_counts_no_more_in_v1(client: StripeClient, event_name: str) -> None:
@@ -78,14 +92,11 @@ def test_an_unknown_event_cannot_be_cancelled(client: StripeClient, event_name: 
     assert total(client, meter_id) == 2
 
 
-def test_a_late_cancellation_is_rejected(client: StripeClient, server: SdkServer, event_name: str) -> None:
+def test_a_late_cancellation_is_rejected(client: StripeClient) -> None:
     """Later than 24 hours after the receipt."""
-    meter_id = create_meter(client, event_name)
-    yesterday = datetime.now(UTC) - timedelta(hours=24, minutes=1)
-    with Metering.open(server.ledger, clock=lambda: yesterday) as metering:
-        metering.record(event_name, {"stripe_customer_id": "cus_1", "value": "2"}, identifier=f"{event_name}-old")
-    assert_rejected(client, cancel_params(event_name, f"{event_name}-old"), "cancel[identifier]")
-    start = int(yesterday.timestamp()) // HOUR * HOUR
+    (meter_id,) = (meter.id for meter in client.v1.billing.meters.list() if meter.event_name == "old_calls")
+    assert_rejected(client, cancel_params("old_calls", "old"), "cancel[identifier]")
+    start = int(YESTERDAY.timestamp()) // HOUR * HOUR
     listed = client.v1.billing.meters.event_summaries.list(
         meter_id, {"customer": "cus_1", "start_time": start, "end_time": start + HOUR}
     )
