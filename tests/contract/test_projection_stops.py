@@ -11,8 +11,8 @@ from .persistent_stores import PostgresSchema, Step
 from .stores import Store
 
 INVALID_EVENTS = {
-    "not JSON": ("UsageRecorded", b"{"),
-    "a missing field": ("UsageRecorded", b'{"event_name":"tokens"}'),
+    "not JSON": ("UsageRecorded", b'{"recorded_at":"2026-11-01T00:00:00Z"'),
+    "a missing field": ("UsageRecorded", b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens"}'),
     "an unknown meter": (
         "UsageRecorded",
         (
@@ -27,8 +27,8 @@ INVALID_EVENTS = {
             b'"occurred_at":"2026-10-01T00:00:00Z"}'
         ),
     ),
-    "not UTF-8": ("UsageRecorded", b'{"event_name":"\xff"}'),
-    "an unknown topic": ("UsageDoubled", b"{}"),
+    "not UTF-8": ("UsageRecorded", b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"\xff"}'),
+    "an unknown topic": ("UsageDoubled", b'{"recorded_at":"2026-11-01T00:00:00Z"}'),
     "a cancellation of an unknown event": (
         "EventCancelled",
         (
@@ -54,8 +54,9 @@ INVALID_EVENTS = {
         "Configured",
         b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"tokens","display_name":"tokens","rules":{"formula":"last"}}',
     ),
-    "a meter without rules": ("Configured", b'{"event_name":"strange"}'),
+    "a meter without rules": ("Configured", b'{"recorded_at":"2026-11-01T00:00:00Z","event_name":"strange"}'),
 }
+"""Topics and states. All have the time of the events before them, since a store accepts no earlier one."""
 
 
 @pytest.mark.parametrize("invalid_event", INVALID_EVENTS)

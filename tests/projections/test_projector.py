@@ -102,7 +102,8 @@ def test_read_models_of_another_ledger_are_rebuilt(url: str, tmp_path: Path) -> 
 def test_it_stops_at_an_event_that_cannot_be_folded(url: str, tmp_path: Path, page_size: int) -> None:
     """The error has the position and the reason; all events before it are projected, and retries go no further."""
     with sqlite3.connect(tmp_path / "usage.db") as connection:
-        connection.execute("INSERT INTO stored_events VALUES (26, 'event/x', 1, 'Unheard', '{}')")
+        insert = "INSERT INTO stored_events VALUES (26, 'event/x', 1, 'Unheard', ?)"
+        connection.execute(insert, (b'{"recorded_at":"2026-11-10T00:00:00Z"}',))
     connection.close()
     with with_page_size(Metering.open(url, clock=Clock(DAY[0])), page_size) as metering:
         metering.record_many(meter_events(24, 30))
