@@ -306,18 +306,27 @@ class PostgresSchema(PersistentStore):
         return StatementResult(columns, cursor.fetchall() if columns else [], cursor.rowcount)
 
 
-def allow_decreasing_times(store: PersistentStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Create a ledger that stores times of recording that decrease, as versions before that rule did."""
-    store.open().close()
-    store.execute(
-        "ledger",
-        Step("DROP TRIGGER recorded_times_never_decrease")
-        if isinstance(store, SQLiteFile)
-        else Step("DROP TRIGGER stored_events_are_only_appended ON stored_events"),
-    )
+@contextmanager
+def decreasing_times_allowed(store: PersistentStore) -> Generator[None]:
+    """Let a ledger store times of recording that decrease, as versions before that rule did.
 
-    def unchanged(rows: Sequence[EventRow], _last: object, _max_delay: object) -> Sequence[EventRow]:
+    Its trigger is restored at the end, as the upgrade of such a ledger creates it.
+    """
+    store.open().close()
+    if isinstance(store, SQLiteFile):
+        name = "recorded_times_never_decrease"
+        ((create,),) = store.ledger_rows("SELECT sql FROM sqlite_schema WHERE name = ?", name)
+        remove, restore = Step(f"DROP TRIGGER {name}"), Step(str(create))
+    else:
+        change = "ALTER TABLE stored_events {} TRIGGER stored_events_are_only_appended"
+        remove, restore = Step(change.format("DISABLE")), Step(change.format("ENABLE"))
+
+    def unchanged(rows: Sequence[EventRow], *_: object) -> Sequence[EventRow]:
         return rows
 
-    monkeypatch.setattr(sqlite_recorder, "in_order_of_time", unchanged)
-    monkeypatch.setattr(postgres_recorder, "in_order_of_time", unchanged)
+    store.execute("ledger", remove)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_recorder, "in_order_of_time", unchanged)
+        patch.setattr(postgres_recorder, "in_order_of_time", unchanged)
+        yield
+    store.execute("ledger", restore)

@@ -20,7 +20,7 @@ from tallybook.projections.high_water_marks import MARK_INTERVAL
 from tallybook.projections.models import LedgerEvent
 
 from ..notation import Clock
-from .persistent_stores import PersistentStore, allow_decreasing_times
+from .persistent_stores import PersistentStore, decreasing_times_allowed
 from .stores import ANY_TIME
 
 START, END = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
@@ -38,13 +38,6 @@ def record(metering: Metering, customer: str, value: int, identifier: str | None
     """Record a meter event of October."""
     payload = {"stripe_customer_id": customer, "value": str(value)}
     metering.record("tokens", payload, identifier=identifier, timestamp=START)
-
-
-@pytest.fixture
-def older_store(persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch) -> PersistentStore:
-    """A ledger that stores decreasing times, as one of an earlier version does."""
-    allow_decreasing_times(persistent_store, monkeypatch)
-    return persistent_store
 
 
 QUERIES: dict[str, Query] = {
@@ -76,30 +69,31 @@ def record_everything(metering: Metering) -> None:
     metering.rules.change("tokens", {"formula": "count"}, reason="billed by call")
 
 
-def test_a_clock_that_is_behind_changes_nothing_of_the_past(older_store: PersistentStore) -> None:
+def test_a_clock_that_is_behind_changes_nothing_of_the_past(persistent_store: PersistentStore) -> None:
     """A program records, cancels, closes and changes rules with an earlier clock than the one before it."""
     first_of_november = END
-    with open_at(older_store, datetime(2026, 10, 20, tzinfo=UTC)) as metering:
-        metering.meters.configure("tokens")
-        record(metering, "acme", 820, "a")
-    with open_at(older_store, datetime(2026, 11, 20, tzinfo=UTC)) as metering:
-        record(metering, "zeta", 1, "b")
-        before = {name: query(metering, first_of_november) for name, query in QUERIES.items()}
-    assert before["total"].value == 820
-    with open_at(older_store, datetime(2026, 10, 25, tzinfo=UTC)) as metering:
-        record_everything(metering)
-        assert {name: query(metering, first_of_november) for name, query in QUERIES.items()} == before
-    older_store.delete_read_models()
-    with open_at(older_store, datetime(2026, 10, 25, tzinfo=UTC)) as metering:
+    with decreasing_times_allowed(persistent_store):
+        with open_at(persistent_store, datetime(2026, 10, 20, tzinfo=UTC)) as metering:
+            metering.meters.configure("tokens")
+            record(metering, "acme", 820, "a")
+        with open_at(persistent_store, datetime(2026, 11, 20, tzinfo=UTC)) as metering:
+            record(metering, "zeta", 1, "b")
+            before = {name: query(metering, first_of_november) for name, query in QUERIES.items()}
+        assert before["total"].value == 820
+        with open_at(persistent_store, datetime(2026, 10, 25, tzinfo=UTC)) as metering:
+            record_everything(metering)
+            assert {name: query(metering, first_of_november) for name, query in QUERIES.items()} == before
+    persistent_store.delete_read_models()
+    with open_at(persistent_store, datetime(2026, 10, 25, tzinfo=UTC)) as metering:
         assert {name: query(metering, first_of_november) for name, query in QUERIES.items()} == before
         assert metering.total("tokens", "acme", START, END).value == 1  # under the new formula
 
 
-def test_writers_with_different_clocks_never_change_the_past(older_store: PersistentStore) -> None:
+def test_writers_with_different_clocks_never_change_the_past(persistent_store: PersistentStore) -> None:
     """An answer is final once an event of a later time is stored, also while others record at earlier times."""
     writers, events = 4, 2 * MARK_INTERVAL // 4
     barrier = Barrier(writers)
-    with open_at(older_store, START) as metering:
+    with open_at(persistent_store, START) as metering:
         metering.meters.configure("tokens")
 
     def run(writer: int) -> list[tuple[datetime, int]]:
@@ -107,7 +101,7 @@ def test_writers_with_different_clocks_never_change_the_past(older_store: Persis
         known: list[tuple[datetime, int]] = []
         steps = iter(range(10**6))
         own_clock = lambda: END + (3 * next(steps) - 7 * writer) * MILLISECOND  # noqa: E731 - a few steps behind others
-        with open_at(older_store, own_clock) as metering:
+        with open_at(persistent_store, own_clock) as metering:
             barrier.wait()
             for number in range(events):
                 record(metering, "acme", 1, f"{writer}-{number}")
@@ -116,9 +110,9 @@ def test_writers_with_different_clocks_never_change_the_past(older_store: Persis
                     known.append((stored_at - MILLISECOND, count_at(metering, stored_at - MILLISECOND)))
         return known
 
-    with ThreadPoolExecutor(writers) as executor:
+    with decreasing_times_allowed(persistent_store), ThreadPoolExecutor(writers) as executor:
         answers = [answer for result in executor.map(run, range(writers)) for answer in result]
-    with open_at(older_store, END) as metering:
+    with open_at(persistent_store, END) as metering:
         assert [(moment, count_at(metering, moment)) for moment, _ in answers] == answers
         times = recorded_times(metering)
         running_maximum = list(accumulate(times, max))

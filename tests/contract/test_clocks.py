@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from tallybook.application import AcceptancePolicy, ClockBehind, Metering
 
-from .persistent_stores import PersistentStore, Step, StoreRejected, allow_decreasing_times
+from .persistent_stores import PersistentStore, Step, StoreRejected, decreasing_times_allowed
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 USAGE = {"stripe_customer_id": "acme", "value": "1"}
@@ -116,17 +116,13 @@ def test_the_database_accepts_the_same_time_and_later_ones(persistent_store: Per
     persistent_store.execute("ledger", Step(insert, (state,)))
 
 
-def test_a_ledger_with_decreasing_times_is_readable_and_goes_on(
-    persistent_store: PersistentStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_with_decreasing_times_is_readable_and_goes_on(persistent_store: PersistentStore) -> None:
     """An earlier version has written it. What is recorded now is not earlier than its last event."""
     clock = SettableClock()
-    with monkeypatch.context() as earlier_version:
-        allow_decreasing_times(persistent_store, earlier_version)
-        with open_at(persistent_store, clock) as metering:
-            metering.meters.configure("tokens")
-            clock.now = NOON - timedelta(days=3)
-            metering.record("tokens", USAGE, identifier="a")
+    with decreasing_times_allowed(persistent_store), open_at(persistent_store, clock) as metering:
+        metering.meters.configure("tokens")
+        clock.now = NOON - timedelta(days=3)
+        metering.record("tokens", USAGE, identifier="a")
     with open_at(persistent_store, clock) as metering:
         metering.record("tokens", USAGE, identifier="b")
         assert times(metering) == [NOON, clock.now, clock.now]

@@ -14,7 +14,7 @@ from tallybook.application.storage.sqlite.event_recorder import SQLiteEventAppen
 from ..cli.command_line import CommandLine
 from ..postgres import Database
 from .histories import START, query_results, record_history
-from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile, allow_decreasing_times
+from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile, decreasing_times_allowed
 
 ENTRIES = [KeyValueEntry("idempotency", f"key {number}", number, bytes([number])) for number in range(5)]
 
@@ -164,14 +164,12 @@ def test_the_command_copies(tmp_path: Path) -> None:
     assert tallybook.run_error("copy", f"sqlite:///{tmp_path / 'none.db'}", target) == ("ledger_unavailable", "url")
 
 
-def test_decreasing_times_of_an_earlier_version_are_not_copied(
-    file_store: SQLiteFile, target: PersistentStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decreasing_times_of_an_earlier_version_are_not_copied(file_store: SQLiteFile, target: PersistentStore) -> None:
     """A new ledger accepts none. The copy is rejected with the position, and nothing is stored."""
-    allow_decreasing_times(file_store, monkeypatch)
-    for event_name, days in (("tokens", 40), ("jobs", 39)):
-        with Metering.open(file_store.url, clock=lambda days=days: START + timedelta(days=days)) as metering:
-            metering.meters.configure(event_name, customer_key="customer")
+    with decreasing_times_allowed(file_store):
+        for event_name, days in (("tokens", 40), ("jobs", 39)):
+            with Metering.open(file_store.url, clock=lambda days=days: START + timedelta(days=days)) as metering:
+                metering.meters.configure(event_name, customer_key="customer")
     with (
         file_store.metering() as metering,
         pytest.raises(CopyNotSupported, match="position 2 was recorded at 2026-11-09"),

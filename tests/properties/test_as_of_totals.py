@@ -46,7 +46,7 @@ def open_earlier_ledger(
 ) -> Generator[tuple[Metering, Clock]]:
     """Open a ledger as `open_with_limits` does, that stores decreasing times as earlier versions did."""
 
-    def unchanged(rows: Sequence[EventRow], _last: object, _max_delay: object) -> Sequence[EventRow]:
+    def unchanged(rows: Sequence[EventRow], *_: object) -> Sequence[EventRow]:
         return rows
 
     with pytest.MonkeyPatch.context() as patch, open_with_limits(history, limits, page_size) as (metering, clock):
