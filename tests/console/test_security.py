@@ -9,10 +9,12 @@ import httpx2
 import pytest
 from starlette.datastructures import Headers
 from tallybook.application.access_keys.views import AccessKeyView
+from tallybook.application.interfaces.console.catalogue import all_views
 from tallybook.application.interfaces.console.login_delays import LoginDelays
 from tallybook.application.interfaces.console.security import HEADERS, Site
 from tallybook.application.interfaces.console.sessions import IDLE_LIFETIME, LIFETIME, SESSION_KIND, Sessions
 from tallybook.application.interfaces.http.authentication import Authenticator
+from tallybook.domain.access_key import Scope
 
 from tallybook import Metering
 from tests.http.running_server import RunningServer, create_key, serve
@@ -20,6 +22,19 @@ from tests.http.running_server import RunningServer, create_key, serve
 from .ledgers import MONTH, create_ledger
 
 USAGE = f"/console/usage?meter=tokens&customer=acme&{MONTH}"
+OPERATIONS = {
+    "/event/cancel": ("POST", "/v1/billing/meter_event_adjustments"),
+    "/event/revoke": ("POST", "/v1/billing/meter_event_adjustments/revoke"),
+    "/periods/close": ("POST", "/v1/billing/closed_periods"),
+    "/periods/customer/close": ("POST", "/v1/billing/closed_periods"),
+    "/periods/customer/reopen": ("POST", "/v1/billing/closed_periods/x/reopen"),
+    "/periods/customer/settle": ("POST", "/v1/billing/period_adjustments/x/settle"),
+    "/rules/preview": ("POST", "/v1/billing/meters/x/rules_preview"),
+    "/rules/promote": ("POST", "/v1/billing/meters/x/rules"),
+    "/rules/drop": ("DELETE", "/v1/billing/projection/generations/0"),
+    "/trust/verify": ("POST", "/v1/billing/tasks"),
+}
+"""The HTTP operation that makes the same change, by the path of a form. A run closes the period of each customer."""
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
 
 
@@ -142,7 +157,7 @@ def test_other_hosts_frames_and_embedded_requests_are_rejected(browser: httpx2.C
 
 def test_a_form_takes_effect_once_and_is_recorded_under_the_key(browser: httpx2.Client, ledger_url: str) -> None:
     """The same form again leads to the same page; another content under its key is rejected."""
-    key = create_key(ledger_url, "read", "record")
+    key = create_key(ledger_url, "read", "cancel")
     log_in(browser, key)
     form = {**cancel_form(browser.get("/console/event?id=t-6-0").text), "reason": "twice"}
     answers = [browser.post("/console/event/cancel", data=form) for _ in range(2)]
@@ -163,9 +178,29 @@ def test_too_many_fields_are_an_error_of_the_request(browser: httpx2.Client, led
 def test_a_change_needs_the_scope_of_the_api(browser: httpx2.Client, ledger_url: str) -> None:
     """A key that reads sees no form, and the form of somebody else doesn't help."""
     log_in(browser, create_key(ledger_url, "read"))
-    assert "does not have the scope record" in browser.get("/console/event?id=t-7-0").text
+    assert "does not have the scope cancel" in browser.get("/console/event?id=t-7-0").text
     form = {"form_key": "k", "id": "t-7-0", "event_name": "tokens", "reason": "no"}
     assert browser.post("/console/event/cancel", data=form).status_code == 403
+
+
+@pytest.mark.parametrize("scope", [str(scope) for scope in Scope])
+def test_each_change_needs_the_scope_of_its_operation_over_http(
+    browser: httpx2.Client, ledger_url: str, scope: str
+) -> None:
+    """What a key with one scope beside `read` may send. Nothing changes: the requests have no parameters."""
+    key = create_key(ledger_url, *{"read", scope})
+    log_in(browser, key)
+    bearer = {"Authorization": f"Bearer {key}"}
+    in_console = {path: browser.post(f"/console{path}").status_code != 403 for path in OPERATIONS}
+    over_http = {
+        path: browser.request(*operation, headers=bearer).status_code != 403 for path, operation in OPERATIONS.items()
+    }
+    assert in_console == over_http
+
+
+def test_the_operation_of_every_change_is_known() -> None:
+    """A new form of the console needs an entry in OPERATIONS."""
+    assert {view.path for view in all_views() if view.method == "POST"} == set(OPERATIONS)
 
 
 def test_the_origin_of_a_console_behind_a_proxy() -> None:

@@ -36,7 +36,7 @@ def customer_period(context: ViewContext) -> Page:
     )  # fmt: skip
 
 
-@views.post("/periods/customer/close", Scope.ADMIN)
+@views.post("/periods/customer/close", Scope.CLOSE)
 def close(context: ViewContext) -> Redirect:
     """Close the period."""
     selection, customer = _require_customer(context)
@@ -44,7 +44,7 @@ def close(context: ViewContext) -> Redirect:
     return _back(context, selection, "closed")
 
 
-@views.post("/periods/customer/reopen", Scope.ADMIN)
+@views.post("/periods/customer/reopen", Scope.CLOSE)
 def reopen(context: ViewContext) -> Redirect:
     """Reopen the closed period."""
     selection, customer = _require_customer(context)
@@ -55,7 +55,7 @@ def reopen(context: ViewContext) -> Redirect:
     return _back(context, selection, "reopened")
 
 
-@views.post("/periods/customer/settle", Scope.ADMIN)
+@views.post("/periods/customer/settle", Scope.CLOSE)
 def settle(context: ViewContext) -> Redirect:
     """Record that a document has what is owed, as of the position that the page has shown."""
     selection, customer = _require_customer(context)

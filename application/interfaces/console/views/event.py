@@ -28,7 +28,7 @@ def event(context: ViewContext) -> Page:
     return Page("event.html", {**values, "event": found, "meter": meter})
 
 
-@views.post("/event/cancel", Scope.RECORD)
+@views.post("/event/cancel", Scope.CANCEL)
 def cancel(context: ViewContext) -> Redirect:
     """Cancel a meter event."""
     identifier, event_name = context.params.get("id"), context.params.get("event_name")
@@ -36,7 +36,7 @@ def cancel(context: ViewContext) -> Redirect:
     return Redirect(context.url("/event", id=identifier, done="cancelled"))
 
 
-@views.post("/event/revoke", Scope.RECORD)
+@views.post("/event/revoke", Scope.CANCEL)
 def revoke(context: ViewContext) -> Redirect:
     """Revoke the cancellation of a meter event."""
     identifier, event_name = context.params.get("id"), context.params.get("event_name")

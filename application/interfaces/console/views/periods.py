@@ -67,7 +67,7 @@ def invoice_lines(context: ViewContext) -> Download:
     return Download(f"invoice-lines-{selection.start:%Y-%m-%d}.csv", lambda file: invoice_lines_csv(lines, file))
 
 
-@views.get("/periods/close", Scope.ADMIN, is_large=True)
+@views.get("/periods/close", Scope.CLOSE, is_large=True)
 def preview_run(context: ViewContext) -> Page:
     """Show what closing a period for all customers would close."""
     selection = parse_selection(context)
@@ -80,7 +80,7 @@ def preview_run(context: ViewContext) -> Page:
     return Page("close_periods.html", {"selection": selection, "status": status, "totals": totals, "meters": meters})
 
 
-@views.post("/periods/close", Scope.ADMIN)
+@views.post("/periods/close", Scope.CLOSE)
 def close_all(context: ViewContext) -> Redirect:
     """Close a period for all customers of some meters, of all if none is named. An interrupted run is resumed."""
     selection = parse_selection(context)

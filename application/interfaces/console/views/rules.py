@@ -39,7 +39,7 @@ def rules(context: ViewContext) -> Page:
     )  # fmt: skip
 
 
-@views.post("/rules/preview", Scope.ADMIN)
+@views.post("/rules/preview", Scope.RULES)
 def start_preview(context: ViewContext) -> Redirect:
     """Build a candidate under changed rules, in the background."""
     selection, metering = parse_selection(context), context.metering
@@ -51,7 +51,7 @@ def start_preview(context: ViewContext) -> Redirect:
     return Redirect(context.url("/rules/preview", task=task.id, **selection.params))
 
 
-@views.get("/rules/preview", Scope.ADMIN, is_large=True)
+@views.get("/rules/preview", Scope.RULES, is_large=True)
 def preview(context: ViewContext) -> Page:
     """Show what changed rules would change, by customer; or the progress while they are computed."""
     selection = parse_selection(context)
@@ -76,7 +76,7 @@ def preview(context: ViewContext) -> Page:
     )  # fmt: skip
 
 
-@views.get("/rules/preview.csv", Scope.ADMIN, is_large=True)
+@views.get("/rules/preview.csv", Scope.RULES, is_large=True)
 def preview_csv(context: ViewContext) -> Download:
     """Download what changed rules would change."""
     selection = parse_selection(context)
@@ -87,7 +87,7 @@ def preview_csv(context: ViewContext) -> Download:
     return Download("rules-preview.csv", lambda file: _write_rows(rows, file))
 
 
-@views.post("/rules/promote", Scope.ADMIN)
+@views.post("/rules/promote", Scope.RULES)
 def promote(context: ViewContext) -> Redirect:
     """Make a generation live, and its rules the current ones."""
     number = context.params.number("generation", 0)
@@ -97,7 +97,7 @@ def promote(context: ViewContext) -> Redirect:
     return Redirect(context.url("/rules", meter=context.params.optional("meter"), done="promoted"))
 
 
-@views.post("/rules/drop", Scope.ADMIN)
+@views.post("/rules/drop", Scope.RULES)
 def drop(context: ViewContext) -> Redirect:
     """Delete a generation that isn't live."""
     number = context.params.number("generation", 0)
