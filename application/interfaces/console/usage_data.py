@@ -10,7 +10,6 @@ from typing import TextIO
 
 from ....domain.calendar import CalendarWindow, iter_windows
 from ....domain.decimals import EXACT_CONTEXT, ZERO
-from ....domain.formulas import Formula
 from ....domain.timestamps import to_iso
 from ...metering import Metering
 from ...result_lists import TotalList
@@ -24,7 +23,6 @@ from .selection import Selection
 
 MAX_WINDOWS = 800
 """The most windows of a page; a CSV file has any number."""
-ADDITIVE_FORMULAS = frozenset({Formula.SUM, Formula.COUNT})
 
 Group = tuple[str | None, ...]
 
@@ -73,7 +71,7 @@ def _cut(
 
 @dataclass(frozen=True, slots=True)
 class GroupUsage:
-    """A group of dimension values with its total over the range, from the windows."""
+    """A group of dimension values with its quantity and the number of its counted events."""
 
     key: Group
     name: str
@@ -82,19 +80,18 @@ class GroupUsage:
     count: int
 
 
-def sum_groups(windows: Sequence[WindowUsage], keys: Sequence[str]) -> list[GroupUsage]:
-    """Return the groups of all windows, the largest first."""
-    sums: dict[Group, tuple[Decimal, int]] = {}
-    for window in windows:
-        for group in window.total.groups if window.total else ():
-            key = tuple(group.dimensions.get(name) for name in keys)
-            value, count = sums.get(key, (ZERO, 0))
-            sums[key] = EXACT_CONTEXT.add(value, group.value), count + group.count
-    ordered = sorted(sums.items(), key=lambda item: (-abs(item[1][0]), item[0] and str(item[0])))
-    return [
-        GroupUsage(key, group_name(key), [_where_text(*pair) for pair in zip(keys, key, strict=True)], value, count)
-        for key, (value, count) in ordered
-    ]
+def group_usages(total: Total, keys: Sequence[str]) -> list[GroupUsage]:
+    """Return the groups of a total by these dimensions, the largest first."""
+    groups: list[GroupUsage] = []
+    for group in total.groups:
+        key = _group_key(group, keys)
+        where = [_where_text(*pair) for pair in zip(keys, key, strict=True)]
+        groups.append(GroupUsage(key, group_name(key), where, group.value, group.count))
+    return sorted(groups, key=lambda group: (-abs(group.value), group.name))
+
+
+def _group_key(group: Total, keys: Sequence[str]) -> Group:
+    return tuple(group.dimensions.get(name) for name in keys)
 
 
 def group_name(key: Group) -> str:
@@ -119,8 +116,7 @@ def chart_slots(
             values[0] = window.total.value
         elif window.total is not None:
             for group in window.total.groups:
-                key = tuple(group.dimensions.get(name) for name in selection.group_by)
-                slot = index.get(key, len(series) - 1)
+                slot = index.get(_group_key(group, selection.group_by), len(series) - 1)
                 values[slot] = EXACT_CONTEXT.add(values[slot], group.value)
         url = context.url("/why", **selection.for_range(window.start, window.end))
         slots.append(Slot(window.name, url, values, window.total is None))

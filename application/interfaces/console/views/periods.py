@@ -4,8 +4,10 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from .....domain.access_key import Scope
-from ....billing_results import PeriodStatus
+from .....domain.errors import RulesChangeInRange
+from ....billing_results import MeterPeriodStatus, PeriodStatus
 from ....queries.invoice_csv import invoice_lines_csv
+from ....results import Total
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
 from ..selection import Selection, parse_selection
@@ -73,10 +75,7 @@ def preview_run(context: ViewContext) -> Page:
     selection = parse_selection(context)
     meters = _run_meters(context)
     status = context.metering.periods.status(selection.start, selection.end, meters=meters, limit=0)
-    totals = {
-        meter.event_name: context.metering.total(meter.event_name, None, selection.start, selection.end)
-        for meter in status.meters
-    }
+    totals = {meter.event_name: _control_total(context, selection, meter, status.position) for meter in status.meters}
     return Page("close_periods.html", {"selection": selection, "status": status, "totals": totals, "meters": meters})
 
 
@@ -88,6 +87,16 @@ def close_all(context: ViewContext) -> Redirect:
         selection.start, selection.end, meters=_run_meters(context), timezone=selection.timezone.key, by=context.user.by
     )
     return Redirect(context.url("/periods", **selection.with_params(meter=None), task=task.id))
+
+
+def _control_total(
+    context: ViewContext, selection: Selection, meter: MeterPeriodStatus, position: int
+) -> Total | RulesChangeInRange:
+    """Return the usage that a run controls its closings with; if it could close nobody, because the rules change."""
+    try:
+        return context.metering.total(meter.event_name, None, selection.start, selection.end, as_of=position)
+    except RulesChangeInRange as error:
+        return error
 
 
 def _run_meters(context: ViewContext) -> list[str] | None:

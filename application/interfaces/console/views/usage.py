@@ -1,9 +1,7 @@
 """The screen Usage: totals of a meter in a range, by window, customer and dimension values, as of any time."""
 
-from decimal import Decimal
-
 from .....domain.calendar import CalendarWindow
-from .....domain.decimals import EXACT_CONTEXT, ZERO
+from .....domain.decimals import ZERO
 from .....domain.errors import RulesChangeInRange
 from ....results import Total
 from ....validation import require_choice
@@ -12,7 +10,7 @@ from ..marks import Mark, read_marks
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
 from ..selection import Selection, parse_selection
-from ..usage_data import ADDITIVE_FORMULAS, chart_slots, read_summaries, read_windows, sum_groups, windows_csv
+from ..usage_data import chart_slots, group_usages, read_summaries, read_windows, windows_csv
 
 views = ViewRegistry()
 
@@ -37,14 +35,14 @@ def usage(context: ViewContext) -> Page:
         return Page("no_meters.html", {"selection": selection})
     window, scale = _window(context, selection), _scale(context)
     customers = [] if selection.customer else _customer_totals(context, selection)
-    total, problem = _total(context, selection, customers)
+    total, problem = _total(context, selection)
     is_known = selection.customer is None or _is_known(context, selection, total)
     is_charted = (
         selection.customer is not None or context.params.is_set("chart")
         or (total is not None and total.count <= MAX_CHARTED_EVENTS)
     )  # fmt: skip
     windows = read_windows(context.metering, selection, window) if is_charted and is_known else []
-    groups = sum_groups(windows, selection.group_by)
+    groups = group_usages(total, selection.group_by) if total is not None else []
     slots, series = chart_slots(windows, groups, context, selection)
     first = context.params.number("first", 0)
     return Page(
@@ -52,8 +50,7 @@ def usage(context: ViewContext) -> Page:
         {
             "selection": selection, "total": total, "problem": problem, "window": str(window), "scale": scale,
             "is_charted": is_charted, "is_known": is_known, "windows": windows, "groups": groups,
-            "is_additive": selection.meter.formula in ADDITIVE_FORMULAS, "slots": slots,
-            "chart": draw_chart(slots, series, scale) if windows else None,
+            "slots": slots, "chart": draw_chart(slots, series, scale) if windows else None,
             "customers": customers[first : first + CUSTOMERS_PER_PAGE], "customer_count": len(customers),
             "first": first, "page_size": CUSTOMERS_PER_PAGE,
             "largest": max((abs(one.value) for one in customers), default=ZERO),
@@ -96,33 +93,16 @@ def _customer_totals(context: ViewContext, selection: Selection) -> list[Total]:
     return sorted(totals, key=lambda total: (-abs(total.value), total.customer or ""))
 
 
-def _total(
-    context: ViewContext, selection: Selection, customers: list[Total]
-) -> tuple[Total | None, RulesChangeInRange | None]:
-    """Return the total; if the rules change in the range so that there is none, the error.
-
-    The total of all customers under an additive formula is that of the customers, which are read anyway.
-    """
-    meter = selection.meter
-    if meter is not None and customers and meter.formula in ADDITIVE_FORMULAS and meter.multiplier is None:
-        return _sum_of(customers), None
+def _total(context: ViewContext, selection: Selection) -> tuple[Total | None, RulesChangeInRange | None]:
+    """Return the total with its groups; if the rules change in the range so that there is none, the error."""
     try:
         total = context.metering.total(
             selection.event_name, selection.customer, selection.start, selection.end, as_of=selection.as_of,
-            where=selection.where or None,
+            where=selection.where or None, group_by=selection.group_by,
         )  # fmt: skip
     except RulesChangeInRange as error:
         return None, error
     return total, None
-
-
-def _sum_of(totals: list[Total]) -> Total:
-    value, count, quantity_sum = ZERO, 0, ZERO
-    for total in totals:
-        value, count = EXACT_CONTEXT.add(value, total.value), count + total.count
-        quantity_sum = EXACT_CONTEXT.add(quantity_sum, total.sum)
-    first = totals[0]
-    return Total(value, quantity_sum, count, None, max(value, Decimal(0)), None, first.start, first.end)
 
 
 def _is_known(context: ViewContext, selection: Selection, total: Total | None) -> bool:
