@@ -71,9 +71,10 @@ class LocalConsole(NamedTuple):
 @contextmanager
 def local_console(ledger_url: str, *options: str) -> Generator[LocalConsole]:
     """Run `tallybook console` on a free port, and stop it at the end."""
+    environment = {**os.environ, "TALLYBOOK_POLICY__CANCEL_WINDOW": "none", "LOGNAME": "somebody else"}
     process = Program(
         "tallybook", "console", "--ledger", ledger_url, "--no-browser", *options,
-        stdout=PIPE, environment={**os.environ, "TALLYBOOK_POLICY__CANCEL_WINDOW": "none"}, new_session=True,
+        stdout=PIPE, environment=environment, new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from tallybook.application.checkpoints.verify_proof import verify_inclusion
+from tallybook.application.system_user import system_user
 
 from tallybook import Metering
 from tests.waiting import wait_until
@@ -105,3 +106,6 @@ def test_a_period_is_closed_for_all_customers_in_the_background(client: httpx2.C
     assert "No. All usage of 2026-10" in page_with(client, str(page), "has closed the period for 3 customers")
     with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
         assert metering.periods.runs()[-1].event_names == ("storage",)
+        closings = [one for one in metering.history.list(event_name="storage").entries if one.event == "PeriodClosed"]
+    authors = {(one.author.by, one.author.via, one.author.on_behalf_of) for one in closings}
+    assert authors == {(system_user(), "command_line", None)}, "a task has the author of the form that started it"

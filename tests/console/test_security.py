@@ -166,7 +166,10 @@ def test_a_form_takes_effect_once_and_is_recorded_under_the_key(browser: httpx2.
     assert browser.post("/console/event/cancel", data={"id": "t-6-0"}).status_code == 400
     with Metering.open(ledger_url) as metering:
         event, hint = metering.event("t-6-0"), metering.access_keys.authenticate(key).hint
+        author = metering.history.list(identifier="t-6-0").entries[-1].author
     assert (event.reason, event.by) == ("twice", hint)
+    assert (author.by, author.via, author.on_behalf_of) == (hint, "http", None)
+    assert str(author.request_id).startswith("req_")
 
 
 def test_too_many_fields_are_an_error_of_the_request(browser: httpx2.Client, ledger_url: str) -> None:

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 
+from ....domain.authorship import acting_as
 from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
 from ..http.app import while_connected
@@ -157,7 +158,9 @@ class _Console:
 
         def work(_is_retry: bool) -> ApiResponse:
             try:
-                return self._to_response(view.run(context), context)
+                with acting_as(context.user.author(request_id)):
+                    result = view.run(context)
+                return self._to_response(result, context)
             except TallybookError as error:
                 raise to_api_error(error, {}) from error
 

@@ -1,12 +1,13 @@
 """Who uses the console: the owner of an access key that logged in, or the user of this computer."""
 
-import getpass
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from ....domain.access_key import Scope
+from ....domain.authorship import COMMAND_LINE, Author
 from ...access_keys.views import AccessKeyView
+from ...system_user import system_user
 from ..http.ledgers import LedgerRegistry, ServedLedger
 from .sessions import Sessions
 
@@ -17,7 +18,7 @@ COOKIE = "tallybook_session"
 class ConsoleUser:
     """The user of a request, and the ledger that the user sees. `access_key` is None for the user of this computer.
 
-    `by` is what the ledger records as the requester of a change.
+    `by` is the author of the user's changes: the start of the access key, or the user of the operating system.
     """
 
     id: str
@@ -28,6 +29,10 @@ class ConsoleUser:
     def allows(self, scope: Scope) -> bool:
         """Return whether the user may do what requires a scope."""
         return self.access_key is None or self.access_key.allows(scope)
+
+    def author(self, request_id: str) -> Author:
+        """Return the author of everything that a request of the user causes."""
+        return Author(self.by, COMMAND_LINE if self.access_key is None else request_id)
 
 
 class Users(Protocol):
@@ -75,11 +80,3 @@ def sessions_of(ledgers: LedgerRegistry) -> Sessions:
     """Return the sessions of a server, which the live ledger stores for both modes."""
     live = ledgers.for_mode(livemode=True)
     return Sessions(live.key_values, ledgers.authenticator, live.now)
-
-
-def system_user() -> str:
-    """Return the name of the operating system's user."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user id without a name, as in some containers
-        return "local user"
