@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ...domain.errors import TaskInProgress, TaskNotFound
-from ...domain.timestamps import from_microseconds, to_microseconds
+from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
 from ...projections.projector import Progress
 from ..clock import utc_now
 from ..commands.generations import GenerationCommands
 from ..commands.periods import PeriodCommands
 from ..ledger.ledger import Ledger
 from ..queries.verification import Verifier
+from ..read_models.generations import rules_after_change
 from ..uuid7 import uuid7
-from ..validation import optional_note, require_int, require_text
+from ..validation import optional_note, require_event_name, require_int, require_text
 from .job import JobResult, JobValue, require_job_name
 from .running_job import describe_process
 from .running_task import RunningTask, TaskRun, TaskWork
@@ -148,7 +149,12 @@ class TaskService:
         effective_from: datetime | None = None,
         by: str | None = None,
     ) -> TaskView:
-        """Start a task `rebuild`, which does what `generations.build_candidate` does."""
+        """Start a task `rebuild`, which does what `generations.build_candidate` does.
+
+        Raises InvalidParameter, InvalidEffectiveFrom or MeterNotFound if that would reject the arguments.
+        """
+        effective_from = None if effective_from is None else ensure_utc(effective_from, "effective_from")
+        rules_after_change(self._ledger.meter(require_event_name(event_name)), rules, effective_from)
 
         def work(run: TaskRun) -> JobResult:
             built = self._generations.build_candidate(

@@ -28,6 +28,15 @@ _REUSABLE_STATES = frozenset({GenerationState.BUILDING, GenerationState.READY, G
 _log = logging.getLogger("tallybook")
 
 
+def rules_after_change(meter: Meter, changes: object, effective_from: datetime | None) -> PinnedMeter:
+    """Return the rules over time of a meter after a change. Raises InvalidParameter or InvalidEffectiveFrom."""
+    start = ALWAYS if effective_from is None else to_microseconds(effective_from)
+    changed_rules = apply_rule_changes(meter.rules, changes)
+    check_effective_from(meter.schedule, start, changed_rules)
+    parts = meter.schedule.change(start, meter.revision + 1, changed_rules).distinct_parts
+    return PinnedMeter(parts, meter.source)
+
+
 class Generations:
     """Builds generations. One process at a time works on them; the live one answers queries meanwhile."""
 
@@ -170,14 +179,9 @@ class Generations:
                 value=rules,
             )
         target_rules = {meter.event_name: PinnedMeter.of(meter) for meter in self.ledger.meters()}
-        start = ALWAYS if effective_from is None else to_microseconds(effective_from)
         for event_name, changes in cast(Mapping[object, object], rules).items():
             name = require_event_name(event_name)
-            meter = self.ledger.meter(name)
-            changed_rules = apply_rule_changes(meter.rules, changes)
-            check_effective_from(meter.schedule, start, changed_rules)
-            parts = meter.schedule.change(start, meter.revision + 1, changed_rules).distinct_parts
-            target_rules[name] = PinnedMeter(parts, meter.source)
+            target_rules[name] = rules_after_change(self.ledger.meter(name), changes, effective_from)
         return target_rules
 
     def _get_or_build(

@@ -80,6 +80,24 @@ def test_a_change_that_changes_nothing_says_so(client: httpx2.Client) -> None:
     assert "Change at least one" in response.text
 
 
+def test_rules_that_are_not_valid_are_shown_again_with_the_error(client: httpx2.Client, folder: Path) -> None:
+    """No task is started. The form has what was entered, and can be corrected and sent again."""
+    page = client.get("/console/rules?meter=storage").text
+    entered = {"formula": "max", "event_time_window": "day", "multiplier": "abc", "effective_from": "2027-01-01"}
+    response = client.post("/console/rules/preview", data={**fields(page, "/rules/preview"), **entered})
+    assert response.status_code == 400
+    html = response.text
+    assert re.search(r'role="alert">[^<]*multiplier[^<]*abc', html)
+    for name in ("multiplier", "effective_from"):
+        assert re.search(rf'name="{name}"[^>]* value="{entered[name]}"', html)
+    assert '<option value="max" selected>' in html
+    midday = {**entered, "multiplier": "2", "effective_from": "2027-01-01T12:00"}
+    again = client.post("/console/rules/preview", data={**fields(html, "/rules/preview"), **midday})
+    assert "at the start of a UTC day only" in again.text
+    with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
+        assert all(task.status != "failed" for task in metering.tasks.list())
+
+
 def test_the_ledger_is_verified_in_the_background(client: httpx2.Client) -> None:
     """The result stays on the page, with who has started it."""
     client.post("/console/trust/verify", data=fields(client.get("/console/trust").text, "/trust/verify"))

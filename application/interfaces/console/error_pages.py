@@ -17,8 +17,18 @@ _ADVICE = {
 }
 
 
+class RejectedForm(ApiError):
+    """A form with values that are not valid. `page` shows it again, with what was entered and the error."""
+
+    def __init__(self, message: str, page: Page) -> None:
+        super().__init__(400, message)
+        self.page = page
+
+
 def error_page(error: ApiError) -> Page:
     """Return the page of an error."""
+    if isinstance(error, RejectedForm):
+        return error.page
     values = {
         "title": _TITLES.get(error.status, "Something went wrong"),
         "message": error.error.message,

@@ -28,6 +28,11 @@ def form_values(meter: MeterView) -> dict[str, str]:
     }
 
 
+def entered_values(meter: MeterView, params: Parameters) -> dict[str, str]:
+    """Return the fields of the form as they were entered."""
+    return {name: params.get(name) for name in (*form_values(meter), "effective_from")}
+
+
 def changed_rules(meter: MeterView, params: Parameters) -> dict[str, Any]:
     """Return the rules that a form changes, as arguments of `rules.change`. Raises ApiError if it changes none."""
     before = form_values(meter)

@@ -5,16 +5,18 @@ from typing import TextIO
 
 from .....domain.access_key import Scope
 from .....domain.decimals import to_plain_string
+from .....domain.errors import InvalidEffectiveFrom, InvalidParameter
 from .....domain.timestamps import to_iso
 from .....projections.models import GenerationState
 from ....jobs.tasks import TaskView
 from ....queries.comparison import CustomerDifference, GenerationDifference, WindowState
 from ....spreadsheet_text import escape_formulas
 from ...http.errors import ApiError
+from ..error_pages import RejectedForm
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
-from ..rules_form import FORMULAS, WINDOWS, changed_rules, form_values
-from ..selection import parse_selection, parse_time
+from ..rules_form import FORMULAS, WINDOWS, changed_rules, entered_values, form_values
+from ..selection import Selection, parse_selection, parse_time
 from ..tasks import newest_task, task_of_page
 
 views = ViewRegistry()
@@ -27,15 +29,19 @@ def rules(context: ViewContext) -> Page:
     selection = parse_selection(context)
     if selection.meter is None:
         return Page("no_meters.html", {"selection": selection})
-    generations = context.metering.generations.list()
+    return _rules_page(context, selection, {**form_values(selection.meter), "effective_from": ""})
+
+
+def _rules_page(context: ViewContext, selection: Selection, form: dict[str, str], problem: str | None = None) -> Page:
+    """Return the page with the form filled in; with what is not valid in it, if there is a problem."""
     return Page(
         "rules.html",
         {
             "selection": selection, "history": context.metering.meters.history(selection.event_name)[::-1],
-            "generations": generations, "formulas": FORMULAS, "event_time_windows": WINDOWS,
-            "form": form_values(selection.meter),
-            "task": newest_task(context, "rebuild"),
+            "generations": context.metering.generations.list(), "formulas": FORMULAS, "event_time_windows": WINDOWS,
+            "form": form, "problem": problem, "task": newest_task(context, "rebuild"),
         },
+        200 if problem is None else 400,
     )  # fmt: skip
 
 
@@ -44,10 +50,17 @@ def start_preview(context: ViewContext) -> Redirect:
     """Build a candidate under changed rules, in the background."""
     selection, metering = parse_selection(context), context.metering
     meter = metering.meters.get(selection.event_name)
-    changes, text = changed_rules(meter, context.params), context.params.optional("effective_from")
-    effective_from = None if text is None else parse_time(text, "effective_from", selection.timezone)
-
-    task = metering.tasks.build_candidate(meter.event_name, changes, effective_from=effective_from, by=context.user.by)
+    text = context.params.optional("effective_from")
+    try:
+        changes = changed_rules(meter, context.params)
+        effective_from = None if text is None else parse_time(text, "effective_from", selection.timezone)
+        task = metering.tasks.build_candidate(
+            meter.event_name, changes, effective_from=effective_from, by=context.user.by
+        )
+    except (ApiError, InvalidParameter, InvalidEffectiveFrom) as error:
+        message = error.error.message if isinstance(error, ApiError) else error.message
+        form = entered_values(meter, context.params)
+        raise RejectedForm(message, _rules_page(context, selection, form, message)) from error
     return Redirect(context.url("/rules/preview", task=task.id, **selection.params))
 
 
