@@ -114,6 +114,17 @@ def test_a_closing_and_its_adjustment_are_the_same_text(interfaces: Interfaces) 
     assert any(line.startswith("usage,acme,tokens") and ",74000.55,74000.55," in line for line in lines.splitlines())
 
 
+def test_a_closed_figure_leads_to_what_is_owed(interfaces: Interfaces) -> None:
+    """From a figure that has changed since it was invoiced; and the closing is a moment to compare."""
+    why = interfaces.page("/why", customer="acme", **TOKENS)
+    link = re.search(r'has changed since: <a href="/console([^"?]*)\?([^"]*)">see what is owed</a>', why)
+    assert link is not None
+    assert figure(interfaces.page(link[1], customer="acme", **TOKENS), "Closed with")[0] == "74000.55"
+    assert "customer=acme" in link[2]
+    compare = interfaces.page("/compare", customer="acme", **TOKENS)
+    assert re.search(r"period closed at position <data[^>]*>\d+</data>: <a[^>]*>compare the total before it", compare)
+
+
 def test_a_comparison_is_the_same_text_as_two_totals(interfaces: Interfaces) -> None:
     """The difference between two positions is that of the totals there."""
     html = interfaces.page("/compare", customer="acme", since=20, **TOKENS)

@@ -22,7 +22,7 @@ DEMO_FILE, DEMO_CHECKPOINTS = f"{DEMO_NAME}.db", f"{DEMO_NAME}.checkpoints"
 PortOption = Annotated[int, typer.Option(metavar="NUMBER", help="The port; a free one by default.", show_default=False)]
 BrowserOption = Annotated[bool, typer.Option("--browser/--no-browser", help="Whether to open the browser.")]
 DemoOption = Annotated[
-    bool, typer.Option("--demo", help=f"Open a ledger with a month of usage: {DEMO_FILE}, created in this folder.")
+    bool, typer.Option("--demo", help=f"Open a ledger with two months of usage: {DEMO_FILE}, created in this folder.")
 ]
 CheckpointsOption = Annotated[
     Path | None,
@@ -40,7 +40,7 @@ def console(
     """Open a ledger in the browser.
 
     The console shows usage, and why each figure is what it is. It listens on this computer only and needs no key.
-    Changes are recorded as requested by the operating system's user. Ctrl-C ends it.
+    The author of a change is the user of the operating system. Ctrl-C ends it.
     """
     if os.name == "nt":
         typer.echo("tallybook: The server runs on Linux and macOS, not on Windows.", err=True)
@@ -100,7 +100,7 @@ def _open_demo() -> tuple[str, str]:
     file = Path(DEMO_FILE)
     url = f"sqlite:///{file}"
     if not file.exists():
-        say(f"Creating a demo ledger with a month of usage: {file}")
+        say(f"Creating a demo ledger with two months of usage: {file}")
         try:
             create_demo_ledger(url, Path(DEMO_CHECKPOINTS), utc_now())
         except BaseException:
