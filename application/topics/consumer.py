@@ -198,13 +198,18 @@ class TopicConsumer:
                 by_partition.setdefault(message.partition, []).append((message, receipt))
             for partition, own in by_partition.items():
                 start, day = offsets[partition], day_of(at)
-                rejected = [(message, receipt) for message, receipt in own if receipt.error is not None]
+                rejected = [
+                    (number, message, receipt)
+                    for number, (message, receipt) in enumerate(own, start.messages)
+                    if receipt.error is not None
+                ]
                 stored = rejected[: max(0, start.room_for_rejected(day))]
                 counted = _count([receipt for _, receipt in own])
                 result[partition] = start.after(own[-1][0].offset + 1, counted, day, len(stored))
                 entries.append(self._log.entry(start, result[partition], at))
                 entries += (
-                    self._log.rejected_entry(self._rejected(message, receipt, at)) for message, receipt in stored
+                    self._log.rejected_entry(self._rejected(message, receipt, at), number)
+                    for number, message, receipt in stored
                 )
             return entries
 

@@ -1,7 +1,9 @@
 """Offsets and rejected messages of a topic: entries of the key-value store, in the transactions of the meter events.
 
-The entry of a batch is added, never replaced, under the offset that the batch starts at. A batch starts where the one
-before has ended. So of two consumers that read the same messages, one stores them, and the other stores nothing.
+The entry of a batch is added, never replaced, under the number of messages that were read before the batch. A batch
+starts where the one before has ended. So of two consumers that read the same messages, one stores them, and the other
+stores nothing, also if their batches have different sizes. Unlike the offset, this number grows also after the topic
+was created again, so that the entry with the largest one is the newest.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +42,11 @@ class PartitionOffset(msgspec.Struct, frozen=True, kw_only=True):
     rejected_day: int = 0
     stored_rejected: int = 0
 
+    @property
+    def messages(self) -> int:
+        """The number of messages before the next batch."""
+        return self.accepted + self.duplicates + self.rejected
+
     def after(self, next_offset: int, consumed: ConsumedMessages, day: int, stored_rejected: int) -> "PartitionOffset":
         """Return the offset after a batch that was recorded on a day."""
         stored_before = self.stored_rejected if day == self.rejected_day else 0
@@ -71,12 +78,12 @@ class OffsetLog:
 
     def entry(self, start: PartitionOffset, end: PartitionOffset, at: datetime) -> KeyValueEntry:
         """Return the entry to add with a batch."""
-        key = f"{self._prefix(start.partition)}{_number(start.next_offset)}"
+        key = self._key(start.partition, start.messages)
         return KeyValueEntry(OFFSET_KIND, key, to_microseconds(at), msgspec.json.encode(end))
 
-    def rejected_entry(self, rejected: RejectedMessage) -> KeyValueEntry:
-        """Return the entry of a rejected message, to add with its batch."""
-        key = f"{self._prefix(rejected.partition)}{_number(rejected.offset)}"
+    def rejected_entry(self, rejected: RejectedMessage, messages_before: int) -> KeyValueEntry:
+        """Return the entry of a rejected message, to add with its batch, given the number of messages before it."""
+        key = self._key(rejected.partition, messages_before)
         return KeyValueEntry(REJECTED_KIND, key, to_microseconds(rejected.rejected_at), msgspec.json.encode(rejected))
 
     def set_ends(self, ends: dict[int, int], at: datetime) -> None:
@@ -102,6 +109,9 @@ class OffsetLog:
     def _prefix(self, partition: int) -> str:
         return f"{self.scope}/{partition:010d}/"
 
+    def _key(self, partition: int, messages_before: int) -> str:
+        return f"{self._prefix(partition)}{messages_before:0{_NUMBER_DIGITS}d}"
+
 
 def read_lags(key_values: KeyValueStore) -> list[TopicLag]:
     """Return how far all partitions of all topics and groups were recorded."""
@@ -123,9 +133,9 @@ def read_lags(key_values: KeyValueStore) -> list[TopicLag]:
 
 
 def read_rejected(key_values: KeyValueStore) -> list[RejectedMessage]:
-    """Return the rejected messages of all topics and groups that are stored, by topic, group, partition and offset."""
+    """Return the rejected messages that are stored, by topic, group and partition, in the order they were read in."""
     rejected = [_decode_rejected(entry.body) for entry in _scan(key_values, REJECTED_KIND)]
-    return sorted(rejected, key=lambda message: (message.topic, message.group, message.partition, message.offset))
+    return sorted(rejected, key=lambda message: (message.topic, message.group, message.partition))
 
 
 def day_of(at: datetime) -> int:
@@ -138,10 +148,6 @@ def _scan(key_values: KeyValueStore, kind: str) -> Iterator[KeyValueEntry]:
     while entries := key_values.scan(kind, after=after, limit=_PAGE_ENTRIES):
         yield from entries
         after = entries[-1].key
-
-
-def _number(offset: int) -> str:
-    return f"{offset:0{_NUMBER_DIGITS}d}"
 
 
 _decode_offset: Callable[[bytes], PartitionOffset] = msgspec.json.Decoder(PartitionOffset).decode
