@@ -105,7 +105,8 @@ class TopicConsumer:
         with closing(self._open_client()) as client:
             offsets = self._assign(client, {})
             ended: set[int] = set()
-            status_at = partitions_at = deleted_at = time.monotonic()
+            status_at = partitions_at = time.monotonic()
+            deleted_at = -_DELETE_SECONDS
             while not stop.is_set() and not (until_end and ended.issuperset(offsets)):
                 fetched = client.fetch(_FETCH_SECONDS)
                 ended = (ended - {message.partition for message in fetched.messages}) | fetched.ended

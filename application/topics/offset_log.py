@@ -99,12 +99,20 @@ class OffsetLog:
         """Delete the offsets of batches before the last day, except the newest, and rejected messages after 35 days."""
         now = to_microseconds(at)
         for partition in partitions:
-            prefix = self._prefix(partition)
-            entries = self._key_values.scan(OFFSET_KIND, after=prefix, limit=_PAGE_ENTRIES)
-            own = [entry for entry in entries if entry.key.startswith(prefix)]
-            old = [entry for entry in own[:-1] if entry.at < now - OFFSET_RETENTION_MICROSECONDS]
-            self._key_values.apply(delete=[(OFFSET_KIND, entry.key) for entry in old])
-        self._key_values.delete_due_before(REJECTED_KIND, now - REJECTED_RETENTION_MICROSECONDS, _PAGE_ENTRIES)
+            while self._delete_old_offsets(partition, now - OFFSET_RETENTION_MICROSECONDS):
+                pass
+        until = now - REJECTED_RETENTION_MICROSECONDS
+        while self._key_values.delete_due_before(REJECTED_KIND, until, _PAGE_ENTRIES) == _PAGE_ENTRIES:
+            pass
+
+    def _delete_old_offsets(self, partition: int, until: int) -> bool:
+        """Delete the oldest offsets before a time, except the newest. Return whether there may be more of them."""
+        prefix = self._prefix(partition)
+        entries = self._key_values.scan(OFFSET_KIND, after=prefix, limit=_PAGE_ENTRIES)
+        own = [entry for entry in entries if entry.key.startswith(prefix)]
+        old = [(OFFSET_KIND, entry.key) for entry in own[:-1] if entry.at < until]
+        self._key_values.apply(delete=old)
+        return len(old) == _PAGE_ENTRIES - 1
 
     def _prefix(self, partition: int) -> str:
         return f"{self.scope}/{partition:010d}/"
@@ -115,12 +123,11 @@ class OffsetLog:
 
 def read_lags(key_values: KeyValueStore) -> list[TopicLag]:
     """Return how far all partitions of all topics and groups were recorded."""
-    newest = {entry.key.rpartition("/")[0]: entry for entry in _scan(key_values, OFFSET_KIND)}
-    ends = {entry.key.rstrip("/"): entry for entry in _scan(key_values, END_KIND)}
+    ends = {entry.key: entry for entry in _scan(key_values, END_KIND)}
     lags: list[TopicLag] = []
-    for key, entry in newest.items():
+    for prefix, entry in _newest_offsets(key_values):
         offset = _decode_offset(entry.body)
-        end = ends.get(key)
+        end = ends.get(prefix)
         last = offset.next_offset if end is None else int(end.body)
         read_at = from_microseconds(max(entry.at, end.at) if end is not None else entry.at)
         lags.append(
@@ -141,6 +148,14 @@ def read_rejected(key_values: KeyValueStore) -> list[RejectedMessage]:
 def day_of(at: datetime) -> int:
     """Return the number of the UTC day of a time."""
     return at.astimezone(UTC).toordinal()
+
+
+def _newest_offsets(key_values: KeyValueStore) -> Iterator[tuple[str, KeyValueEntry]]:
+    """Yield the newest entry of each partition with the prefix of its key: one read each, whatever the number."""
+    before: str | None = None
+    while newest := key_values.scan(OFFSET_KIND, after=before, limit=1, newest_first=True):
+        before = newest[0].key.rpartition("/")[0] + "/"
+        yield before, newest[0]
 
 
 def _scan(key_values: KeyValueStore, kind: str) -> Iterator[KeyValueEntry]:
