@@ -8,7 +8,7 @@ is further behind is wrong: nothing is stored.
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from ...domain.errors import ClockBehind
+from ...domain.errors import ClockBehind, LedgerCorrupted
 from ...domain.timestamps import ensure_utc, to_iso
 from .ports import EventRow
 
@@ -35,7 +35,8 @@ def in_order_of_time(
     """Return rows whose times of recording don't decrease after `last`, the time of the last row stored before them.
 
     A row that is behind is moved to the time of the one before it. Raises ClockBehind if `clock` is more than
-    `max_delay` behind that time; None is any delay. Without a clock, the time of the row is that of the clock.
+    `max_delay` behind that time; None is any delay. Without a clock, the time of the row is that of the clock. Raises
+    LedgerCorrupted if a row would get the time of the one before it, but that is no time.
     """
     if rows and _is_at_one_time(rows) and (last is None or (recorded_at_of(rows[0][3]) or last) >= last):
         return rows
@@ -44,7 +45,8 @@ def in_order_of_time(
         time = recorded_at_of(row[3])
         if last is not None and time is not None and time < last:
             now = _parse(time) if clock is None else ensure_utc(clock(), "clock")
-            if max_delay is not None and (delay := _parse(last) - now) > max_delay:
+            delay = _parse_last(last) - now
+            if max_delay is not None and delay > max_delay:
                 raise ClockBehind(
                     f"The clock of this program is at {to_iso(now)}, {delay} behind the last event of the ledger, "
                     f"which was recorded at {last.decode()}Z. Nothing was stored: correct the clock. If that event is "
@@ -68,3 +70,15 @@ def _is_at_one_time(rows: Sequence[EventRow]) -> bool:
 
 def _parse(time: bytes) -> datetime:
     return datetime.fromisoformat(f"{time.decode()}+00:00")
+
+
+def _parse_last(time: bytes) -> datetime:
+    """Return the time of the last event. Raise LedgerCorrupted if it is no time: another program has stored it."""
+    try:
+        return _parse(time)
+    except ValueError as error:
+        raise LedgerCorrupted(
+            f"The last event of the ledger was recorded at {time.decode(errors='replace')!r}, which is no time, so "
+            "nothing can be recorded after it. Ledgers don't write such events; 'tallybook verify --checkpoints' shows "
+            "what was changed, and a backup has the original."
+        ) from error

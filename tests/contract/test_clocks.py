@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from tallybook.application import AcceptancePolicy, ClockBehind, Metering
+from tallybook.application import AcceptancePolicy, ClockBehind, LedgerCorrupted, Metering
 
 from .persistent_stores import PersistentStore, Step, StoreRejected, decreasing_times_allowed
 
@@ -114,6 +114,19 @@ def test_the_database_accepts_the_same_time_and_later_ones(persistent_store: Per
     state = f'{{"recorded_at":"{time}","display_name":"x"}}'.encode()
     insert = "INSERT INTO stored_events VALUES (2, 'meter/tokens', 2, 'Renamed', ?)"
     persistent_store.execute("ledger", Step(insert, (state,)))
+
+
+@pytest.mark.parametrize("max_clock_delay", [timedelta(minutes=1), None])
+def test_nothing_is_recorded_after_an_event_whose_time_was_corrupted(
+    persistent_store: PersistentStore, max_clock_delay: timedelta | None
+) -> None:
+    """The error says so, and what is no time is not passed on to other events."""
+    with open_at(persistent_store, SettableClock(), AcceptancePolicy(max_clock_delay=max_clock_delay)) as metering:
+        metering.meters.configure("tokens")
+        insert = "INSERT INTO stored_events VALUES (2, 'event/a', 1, 'UsageRecorded', ?)"
+        persistent_store.execute("ledger", Step(insert, (b'{"recorded_at":"2026-99-01T12:00:00Z"}',)))
+        with pytest.raises(LedgerCorrupted, match="recorded at '2026-99-01T12:00:00', which is no time"):
+            metering.record("tokens", USAGE)
 
 
 def test_a_ledger_with_decreasing_times_is_readable_and_goes_on(persistent_store: PersistentStore) -> None:
