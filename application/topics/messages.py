@@ -53,8 +53,13 @@ class Message(NamedTuple):
 
     @property
     def published_at(self) -> datetime | None:
-        """The time that the broker has of the message."""
-        return None if self.published is None else EPOCH + timedelta(milliseconds=self.published)
+        """The time that the broker has of the message; None if it has none, or one after the year 9999."""
+        if self.published is None:
+            return None
+        try:
+            return EPOCH + timedelta(milliseconds=self.published)
+        except OverflowError:  # producers set the time, and may use another unit
+            return None
 
     @property
     def identifier(self) -> str:
