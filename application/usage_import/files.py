@@ -4,7 +4,7 @@ import codecs
 import hashlib
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -96,7 +96,9 @@ class UsageFile:
                 lines = sheet_lines(contents, self.dialect.sheet or "")
             case _:
                 return None
-        return next((line for line, names in islice(lines, _MAX_HEADER_LINES) if names.issuperset(columns)), None)
+        with suppress(MalformedFile):  # the missing column is what is reported
+            return next((line for line, names in islice(lines, _MAX_HEADER_LINES) if names.issuperset(columns)), None)
+        return None
 
 
 @contextmanager

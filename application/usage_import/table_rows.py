@@ -8,7 +8,7 @@ from decimal import Decimal
 from importlib import import_module
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from ...domain.errors import InvalidParameter
+from ...domain.errors import InvalidParameter, TallybookError
 from .csv_rows import column_names
 from .formats import MAX_ROW_BYTES, MalformedFile, Row
 from .json_rows import NestedCell, UnusableCell
@@ -119,30 +119,35 @@ def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, .
 def _open_workbook(file: BinaryIO) -> Generator[Any]:
     openpyxl: Any = _import_library("openpyxl")
     file.seek(0)
-    try:
+    with _reported_as_malformed("it is no spreadsheet in the format xlsx, or it is damaged"):
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise MalformedFile(f"it takes over {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
         file.seek(0)
         workbook = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        if isinstance(error, MalformedFile):
-            raise
-        raise MalformedFile(f"it is no spreadsheet in the format xlsx: {error}") from error
-    try:
-        yield workbook
-    finally:
-        workbook.close()
+        try:
+            yield workbook
+        finally:
+            workbook.close()
 
 
 @contextmanager
 def _open_parquet(file: BinaryIO) -> Generator[Any]:
-    arrow, parquet = _import_library("pyarrow"), _import_library("pyarrow.parquet")
+    parquet = _import_library("pyarrow.parquet")
     file.seek(0)
-    try:
+    with _reported_as_malformed("it is no Parquet file, or it is damaged"):
         yield parquet.ParquetFile(file, pre_buffer=False)  # its threads abort a process that ends soon (pyarrow 26)
-    except (arrow.ArrowException, OSError) as error:
-        raise MalformedFile(f"it is no Parquet file: {error}") from error
+
+
+@contextmanager
+def _reported_as_malformed(problem: str) -> Generator[None]:
+    """Raise MalformedFile for every error of a library: those of damaged files are of many types."""
+    try:
+        yield
+    except (MalformedFile, TallybookError):
+        raise
+    except Exception as error:
+        raise MalformedFile(f"{problem}: {str(error) or type(error).__name__}") from error
 
 
 def _import_library(name: str) -> Any:
