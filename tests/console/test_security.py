@@ -119,6 +119,16 @@ def test_a_revoked_key_ends_its_sessions_at_once(browser: httpx2.Client, ledger_
     assert browser.get(USAGE).headers["location"].startswith("/console/login")
 
 
+@pytest.mark.parametrize("is_test", [False, True])
+def test_an_administrator_sees_the_keys_of_one_mode(browser: httpx2.Client, ledger_url: str, *, is_test: bool) -> None:
+    """The live ledger stores the keys of both modes, but a key of test mode reveals nothing of the live mode."""
+    keys = {test: create_key(ledger_url, "admin", test=test) for test in (False, True)}
+    log_in(browser, keys[is_test])
+    shown = set(re.findall(r"[rs]k_(?:live|test)_[0-9a-f]+", browser.get("/console/trust").text))
+    assert any(keys[is_test].startswith(hint) for hint in shown)
+    assert {"_test_" in hint for hint in shown} == {is_test}
+
+
 @pytest.mark.parametrize(
     "headers",
     [

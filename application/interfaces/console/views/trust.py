@@ -6,6 +6,7 @@ from typing import TextIO
 
 from .....domain.access_key import Scope
 from .....domain.timestamps import from_microseconds
+from ....access_keys.views import AccessKeyView
 from ....checkpoints.checkpoint_file import CheckpointFile
 from ....checkpoints.results import CheckpointView
 from ....jobs.job import JobValue
@@ -38,7 +39,7 @@ def trust(context: ViewContext) -> Page:
         "endpoints": None,
     }  # fmt: skip
     if context.user.allows(Scope.ADMIN):
-        values["keys"] = context.ledgers.for_mode(livemode=True).metering.access_keys.list()
+        values["keys"] = _access_keys(context)
         values["endpoints"] = [
             (endpoint, next_due(ledger.key_values, endpoint.id)) for endpoint in EndpointStore(ledger.key_values).all()
         ]
@@ -80,6 +81,16 @@ def consistency(context: ViewContext) -> Download:
         raise ApiError(404, "The console was started without a checkpoint file.")
     text = str(context.metering.checkpoints.prove_consistency(file, size))
     return Download(f"consistency-{size}.txt", lambda output: _write(output, text), "text/plain; charset=utf-8")
+
+
+def _access_keys(context: ViewContext) -> list[AccessKeyView]:
+    """Return the access keys of the user's mode; to the user of this computer all, as the command line does.
+
+    The live ledger stores those of both modes.
+    """
+    user = context.user
+    keys = context.ledgers.for_mode(livemode=True).metering.access_keys.list()
+    return [key for key in keys if user.access_key is None or key.livemode == user.ledger.livemode]
 
 
 def _write(output: TextIO, text: str) -> None:
