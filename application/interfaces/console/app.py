@@ -54,7 +54,7 @@ _log = logging.getLogger("tallybook.server")
 def console_routes(settings: ServerSettings, observer: Observer, users: Users) -> list[BaseRoute]:
     """Return the routes of the console, for an application with a request handler."""
     site = Site.of(settings.host, settings.console_url)
-    console = _Console(observer, users, login.Login(site), settings.console_checkpoints)
+    console = _Console(observer, users, login.Login(site, observer), settings.console_checkpoints)
     routes = [
         *(Route(view.path, partial(console.respond, view), methods=[view.method]) for view in all_views()),
         *(Route(f"/static/{name}", partial(_static, name), methods=["GET"]) for name in STATIC_FILES),

@@ -1,4 +1,8 @@
-"""Slows down failed logins: each one of a client makes its next attempt wait longer."""
+"""Slows down failed logins: the response to each one of a client waits longer than the one before.
+
+A valid key never waits: behind a proxy all clients have one address, so anybody could otherwise lock out all users.
+Keys have 256 random bits, so their secrecy does not depend on the delay. It slows down clients that retry in a loop.
+"""
 
 import asyncio
 import time
@@ -36,11 +40,9 @@ class LoginDelays:
         self._failures: dict[str, _Failures] = {}
         self._waiting = 0
 
-    async def wait(self, client: str) -> None:
-        """Wait before an attempt of a client. Raises ApiError if too many attempts wait."""
-        seconds = self.seconds(client)
-        if not seconds:
-            return
+    async def fail(self, client: str) -> None:
+        """Count a failed login of a client, and delay its response. Raises ApiError if too many responses wait."""
+        seconds = self._count(client)
         if self._waiting >= self._max_waiting:
             raise ApiError(429, "Too many logins have failed. Try again in a minute.", headers={"Retry-After": "60"})
         self._waiting += 1
@@ -49,21 +51,16 @@ class LoginDelays:
         finally:
             self._waiting -= 1
 
-    def seconds(self, client: str) -> float:
-        """Return how long the next attempt of a client waits."""
-        failures = self._failures.get(client)
-        if failures is None or time.monotonic() - failures.last_at > self._forgotten_seconds:
-            return 0.0
-        return min(self._first_seconds * 2.0 ** (failures.count - 1), self._max_seconds)
-
-    def failed(self, client: str) -> None:
-        """Count a failed attempt of a client."""
-        count = self._failures[client].count if self.seconds(client) else 0
+    def succeed(self, client: str) -> None:
+        """Forget the failed logins of a client."""
         self._failures.pop(client, None)
+
+    def _count(self, client: str) -> float:
+        """Count a failed login, and return how long its response waits."""
+        now = time.monotonic()
+        failures = self._failures.pop(client, _Failures(0, now))
+        count = 1 if now - failures.last_at > self._forgotten_seconds else min(failures.count + 1, 30)
         if len(self._failures) >= self._max_clients:
             del self._failures[next(iter(self._failures))]
-        self._failures[client] = _Failures(min(count + 1, 30), time.monotonic())
-
-    def succeeded(self, client: str) -> None:
-        """Forget the failed attempts of a client."""
-        self._failures.pop(client, None)
+        self._failures[client] = _Failures(count, now)
+        return min(self._first_seconds * 2.0 ** (count - 1), self._max_seconds)

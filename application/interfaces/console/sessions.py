@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,6 +29,13 @@ class _StoredSession(msgspec.Struct, array_like=True):
     created: int
 
 
+class NewSession(NamedTuple):
+    """A new session: its token, which is sent to the browser once, and its access key."""
+
+    token: str
+    access_key: AccessKeyView
+
+
 class Sessions:
     """The sessions of a server, in the key-value store of its live ledger, so that all workers share them.
 
@@ -40,14 +48,14 @@ class Sessions:
         self._authenticator = authenticator
         self._clock = clock
 
-    def create(self, credentials: str) -> str:
-        """Return the token of a new session for an access key. Raises ApiError, also without the scope `read`."""
+    def create(self, credentials: str) -> NewSession:
+        """Return a new session for an access key. Raises ApiError, also without the scope `read`."""
         access_key = self._authenticator.authenticate(credentials, Scope.READ)
         now, token = self._clock(), secrets.token_urlsafe(32)
         self._key_values.delete_due_before(SESSION_KIND, to_microseconds(now), _PURGED_AT_ONCE)
         session = _StoredSession(access_key.id, to_microseconds(now))
         self._key_values.apply(insert=[_entry(_storage_key(token), session, now)])
-        return token
+        return NewSession(token, access_key)
 
     def authenticate(self, token: str) -> AccessKeyView | None:
         """Return the access key of a session as it is now; None if the session has ended or the key is revoked."""
