@@ -1,7 +1,7 @@
 """A server on this machine that speaks the protocol of S3, and buckets at it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import httpx2
@@ -12,7 +12,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 
 
 @contextmanager
-def object_server() -> Iterator[str]:
+def object_server() -> Generator[str]:
     """Start a server, and yield its URL."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
