@@ -81,7 +81,8 @@ def test_an_error_of_a_task(metering: Metering) -> None:
     def fail(_: TaskRun) -> None:
         raise RuntimeError("odd")
 
-    failed = ended(metering, metering.tasks.build_candidate("nothing", {"formula": "count"}))
+    end = START + timedelta(days=1)
+    failed = ended(metering, metering.tasks.run_billing(START, end, meters=["nothing"]))
     assert failed.error is not None
     assert (failed.status, failed.error.code) == (TaskStatus.FAILED, MeterNotFound.code)
     failed = ended(metering, metering.tasks.start("odd", fail))
@@ -92,6 +93,16 @@ def test_an_error_of_a_task(metering: Metering) -> None:
             call("none")
     with pytest.raises(InvalidParameter):
         metering.tasks.start("No Name", fail)
+
+
+def test_a_candidate_under_wrong_rules_is_rejected_before_its_task_starts(metering: Metering) -> None:
+    """The call raises what building the candidate would raise for its arguments."""
+    configure(metering)
+    with pytest.raises(MeterNotFound):
+        metering.tasks.build_candidate("nothing", {"formula": "count"})
+    with pytest.raises(InvalidParameter, match="abc"):
+        metering.tasks.build_candidate("tokens", {"multiplier": "abc"})
+    assert metering.tasks.list() == []
 
 
 def test_a_task_whose_process_ended_or_died_is_interrupted(persistent_store: PersistentStore) -> None:
