@@ -94,7 +94,7 @@ class ObjectImporter:
                     if stop is not None and stop.is_set():
                         break
                     if report is not None:
-                        self._log.reset(stored)
+                        self._log.start_retry(stored, report)
                     is_changed = report.is_changed if report is not None else stored.identity in changed
                     reports.append(self._import(stored, is_changed, stop))
                     if on_report is not None:
@@ -130,6 +130,7 @@ class ObjectImporter:
             return self._failed(stored, report, ObjectStatus.IN_PROGRESS, "import_stopped", message)
         except (InvalidRequest, NotFound) as error:
             report = self._failed(stored, report, ObjectStatus.FAILED, error.code, error.message)
+        report = _with_earlier_import(report, self._log.report_before_retry(stored))
         self._log.finish(stored, report)
         return report
 
@@ -213,6 +214,17 @@ def _rejected(earlier: Sequence[RejectedObjectRow], rows: Sequence[RejectedRow])
             for row in rows[:room]
         ),
     )
+
+
+def _with_earlier_import(report: ObjectReport, earlier: ObjectReport | None) -> ObjectReport:
+    """Return the report of a retry, with the import before it if the retry has recorded nothing.
+
+    The rows that were accepted then are duplicates of themselves now.
+    """
+    if report.accepted or earlier is None or earlier.run_id is None:
+        return report
+    duplicate = max(0, report.duplicate - earlier.accepted)
+    return replace(report, run_id=earlier.run_id, accepted=earlier.accepted, duplicate=duplicate)
 
 
 def _without_empty_run(report: ObjectReport) -> ObjectReport:

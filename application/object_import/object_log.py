@@ -13,7 +13,7 @@ from ..storage.key_value import KeyValueEntry, KeyValueStore
 from .results import ObjectReport
 from .stored_object import StoredObject
 
-ROWS_KIND, REPORT_KIND, LATEST_KIND = "object_rows", "object_report", "object_latest"
+ROWS_KIND, REPORT_KIND, LATEST_KIND, RETRIED_KIND = "object_rows", "object_report", "object_latest", "object_retried"
 _ROWS_DIGITS = 15
 _PAGE_ENTRIES = 1_000
 
@@ -52,6 +52,11 @@ class ObjectLog:
         newest = self._key_values.scan(ROWS_KIND, after=f"{stored.identity}/~", limit=1, newest_first=True)
         return _decode(newest[0].body) if newest and newest[0].key.startswith(f"{stored.identity}/") else None
 
+    def report_before_retry(self, stored: StoredObject) -> ObjectReport | None:
+        """Return the report that an object had before the retry that is not finished yet."""
+        entry = self._key_values.get(RETRIED_KIND, [stored.identity]).get(stored.identity)
+        return None if entry is None else _decode(entry.body)
+
     @staticmethod
     def entry(stored: StoredObject, report: ObjectReport) -> KeyValueEntry:
         """Return the entry to add with a batch of rows. `report` counts them too."""
@@ -62,16 +67,19 @@ class ObjectLog:
         """Store the report of an object, in place of its progress."""
         at = to_microseconds(report.at)
         self._key_values.apply(
-            delete=self._progress_keys(stored),
+            delete=[*self._progress_keys(stored), (RETRIED_KIND, stored.identity)],
             upsert=[
                 KeyValueEntry(REPORT_KIND, stored.identity, at, _encode(report)),
                 KeyValueEntry(LATEST_KIND, stored.url_digest, at, stored.identity.encode()),
             ],
         )
 
-    def reset(self, stored: StoredObject) -> None:
-        """Delete what is stored of an object, so that it is read again from the start."""
-        self._key_values.apply(delete=[*self._progress_keys(stored), (REPORT_KIND, stored.identity)])
+    def start_retry(self, stored: StoredObject, report: ObjectReport) -> None:
+        """Put the report of an object aside, so that it is read again from the start, also if the retry is killed."""
+        self._key_values.apply(
+            delete=[*self._progress_keys(stored), (REPORT_KIND, stored.identity)],
+            upsert=[KeyValueEntry(RETRIED_KIND, stored.identity, to_microseconds(report.at), _encode(report))],
+        )
 
     def _progress_keys(self, stored: StoredObject) -> list[tuple[str, str]]:
         keys: list[tuple[str, str]] = []

@@ -36,7 +36,8 @@ class ObjectReport:
 
     With `is_changed`, an earlier version was imported: rows that were recorded then are duplicates, and rows that are
     different now under the same identifier are in conflict. `run_id` is the import in `metering.imports`, None if
-    nothing was recorded. `code` and `message` are those of the error, if the status isn't `imported`.
+    nothing was recorded. If the object was read again with `retry`, and nothing more was recorded, `run_id` and
+    `accepted` are those of before. `code` and `message` are those of the error, if the status isn't `imported`.
     """
 
     url: str

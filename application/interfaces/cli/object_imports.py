@@ -141,6 +141,14 @@ def _show_report(report: "ObjectReport") -> None:
         say(f"  and {format_number(more)} more; --list --json has the first 100.")
 
 
+def _problem(report: "ObjectReport") -> str:
+    """Return the error of an object, or that of the first row that was not recorded."""
+    if report.message is not None:
+        return to_cli_text(report.message, None)
+    first = next(iter(report.rejected_rows), None)
+    return "" if first is None else f"line {first.line}: {to_cli_text(first.message, None)}"
+
+
 def _outcomes(report: "ObjectReport") -> str:
     names = ("accepted", "duplicate", "conflict", "rejected")
     counts = ((name, getattr(report, name)) for name in names)
@@ -154,7 +162,7 @@ def _show_reports(reports: "Sequence[ObjectReport]") -> None:
     numbers = ("rows", "accepted", "duplicate", "conflict", "rejected")
     rows = [
         (format_time(report.at.replace(microsecond=0)), report.url, str(report.status),
-         *(format_number(getattr(report, name)) for name in numbers), report.run_id or "", report.message or "")
+         *(format_number(getattr(report, name)) for name in numbers), report.run_id or "", _problem(report))
         for report in reports
     ]  # fmt: skip
     columns = ("read at", "object", "status", *numbers, "import", "problem")
