@@ -27,5 +27,10 @@ def open_object_store(url: str, invalid_url: type[TallybookError], field: str, p
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a message; the other lines of obstore's messages are for debugging."""
+    """Return the first line of a message; the other lines of obstore's messages are for debugging.
+
+    If the store is S3 and its address begins with http://, return what allows that: the first line doesn't say it.
+    """
+    if str(error).startswith("Generic S3 error") and "BadScheme" in str(error):
+        return "AWS_ENDPOINT_URL begins with http://, without encryption; set AWS_ALLOW_HTTP=true to allow that"
     return (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")

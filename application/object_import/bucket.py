@@ -2,7 +2,10 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import BaseError, PreconditionError
@@ -21,7 +24,14 @@ class Bucket:
     def __init__(self, url: str) -> None:
         """Raise InvalidUsageSource."""
         self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme == "file" and not Path(folder := url2pathname(parts.path)).exists():
+            raise InvalidUsageSource(f"There is no folder or file {folder}.", field="url", value=url)
         self._store: Any = _open_store(self.url)
+        if type(self._store).__name__ == "HTTPStore":
+            raise InvalidUsageSource(
+                f"{url!r} can't be used: {parts.scheme}:// has no list of objects. {_ADVICE}", field="url", value=url
+            )
         self._folder = self.url
 
     def pages(self) -> Iterator[list[StoredObject]]:

@@ -208,5 +208,20 @@ def test_urls_that_cannot_be_used(metering: Metering, folder: Path) -> None:
     """The error names the URL."""
     with pytest.raises(InvalidUsageSource, match="'ftp://a/b' can't be used"):
         ObjectImporter(metering, "ftp://a/b")
+    with pytest.raises(InvalidUsageSource, match=f"There is no folder or file {folder}/no such"):
+        ObjectImporter(metering, f"file://{folder}/no%20such")
+    for url in ("https://example.com/usage", "http://example.com/usage"):
+        with pytest.raises(InvalidUsageSource, match=r"has no list of objects\. Name a bucket .* like s3://"):
+            ObjectImporter(metering, url)
     with pytest.raises(UsageSourceUnavailable, match=f"There are no objects at file://{folder}"):
         importer_of(metering, folder).run()
+
+
+def test_an_endpoint_without_encryption_has_to_be_allowed(metering: Metering, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the setting."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.delenv("AWS_ALLOW_HTTP", raising=False)
+    with pytest.raises(UsageSourceUnavailable, match="set AWS_ALLOW_HTTP=true to allow that"):
+        ObjectImporter(metering, "s3://bucket/usage").run()
