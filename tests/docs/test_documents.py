@@ -122,9 +122,6 @@ def test_the_commands_of_the_storage_page_work(tmp_path: Path) -> None:
 
 def test_the_commands_of_the_outbox_page_work(tmp_path: Path) -> None:
     """A reader saves the files, runs the program and relays what it stored."""
-    for path, text in files(blocks(OUTBOX)).items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
     follow([OUTBOX], tmp_path)
 
 
@@ -133,17 +130,19 @@ def test_the_commands_of_the_topics_page_work(tmp_path: Path, monkeypatch: pytes
     with running_broker() as broker:
         broker.create("usage")
         monkeypatch.setenv("TALLYBOOK_BROKERS", broker.address)
-        for path, text in files(blocks(TOPICS)).items():
-            (tmp_path / path).write_text(text)
         follow([TOPICS], tmp_path)
 
 
 def follow(documents: list[Path], folder: Path) -> None:
-    """Run the commands of documents and compare their output, or renew it."""
+    """Save the files of documents, run the commands and compare their output, or renew it."""
     problems: list[str] = []
     with Shell(folder) as shell:
         for document in documents:
             for block in blocks(document):
+                for path, text in files([block]).items():
+                    file = Path(shell.run("pwd").strip()) / path
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text(text)
                 for step in steps(block) if block.language == "console" else ():
                     output = shell.run(step.command)
                     if not is_expected(step.printed, output):

@@ -73,8 +73,8 @@ def consume(
     """Record the usage in the messages of a topic.
 
     A message is an object in JSON, as a line of a JSONL file that is imported, or a CloudEvent. The offsets are stored
-    with the meter events, so that each message counts once, whatever is killed when. The command runs until Ctrl-C or
-    SIGTERM. Several can run: one is active, and another takes over.
+    with the meter events, so that each message counts once, even if the consumer, the broker or the database is killed
+    at any time. The command runs until Ctrl-C or SIGTERM. Several can run: one is active, and another takes over.
 
     A message that is rejected is stored with the reason, and holds up no other. With --once, the exit status is 1 if
     there was one.
