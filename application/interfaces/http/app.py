@@ -29,7 +29,7 @@ from .outbox_health import OutboxProbe
 from .request_body import BodyLimits, new_request_id, read_request
 from .request_handler import ApiRequest, RequestHandler, query_limits
 from .responses import ApiResponse, error_response
-from .sent_response import SentResponse, unread_response_budget, within_budget
+from .sent_response import SentResponse, count_unread, unread_response_budget, within_budget
 from .server_jobs import ServerJobs
 from .settings import ServerSettings
 
@@ -143,9 +143,11 @@ class _Exchange:
             api_error = ApiError(408, "The client disconnected before the request was complete.")
             response = error_response(api_error, is_v2=operation.is_v2)
         setattr(request.state, IS_AUTHENTICATED, bool(api_request.trace.key_id))
-        unread = MemoryReservation(self.unread_responses)
+        unread = MemoryReservation(handler.unread_receipts if operation.is_recording else self.unread_responses)
         if operation.is_query:  # what was changed or recorded is reported in any case
             response = within_budget(response, api_request.trace.key_id, unread, is_v2=operation.is_v2)
+        elif operation.is_recording:
+            count_unread(response, api_request.trace.key_id, unread)
         self.observer.request_finished(_request_summary(request, api_request, response, started, operation))
         return SentResponse(response, request_id, unread)
 

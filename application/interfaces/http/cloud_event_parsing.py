@@ -22,6 +22,7 @@ from .responses import JSON_MEDIA_TYPE
 
 STRUCTURED, BATCH = CLOUD_EVENT_MEDIA_TYPES
 MAX_EVENTS = 1_000
+_MAX_SHOWN = 100
 _JSON_TYPE = re.compile(r"(application|text)/([a-z0-9.-]+\+)?json|", re.IGNORECASE)
 _QUOTED, _ESCAPED = re.compile(r'"(.*)"', re.DOTALL), re.compile(r"\\(.)", re.DOTALL)
 _READ_ATTRIBUTES = ("specversion", "id", "source", "type", "subject", "time")
@@ -47,7 +48,10 @@ class CloudEvent(msgspec.Struct, kw_only=True):
 
 
 class RejectedCloudEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An event that was not recorded: its index in the batch, and the error. `param` is its attribute."""
+    """An event that was not recorded: its index in the batch, and the error. `param` is its attribute.
+
+    Only the first 100 characters of a longer `id` or `source` are shown.
+    """
 
     index: int
     id: str = ""
@@ -108,12 +112,17 @@ def rejection(index: int, event: CloudEvent | None, api_error: ApiError) -> Reje
     error = api_error.error
     return RejectedCloudEvent(
         index=index,
-        id=event.id if event else "",
-        source=event.source if event else "",
+        id=_abbreviated(event.id) if event else "",
+        source=_abbreviated(event.source) if event else "",
         code=error.code,
         message=error.message,
         param=error.param,
     )
+
+
+def _abbreviated(attribute: str) -> str:
+    """Return an attribute, or its beginning if it is long: a response has those of 1,000 events."""
+    return attribute if len(attribute) <= _MAX_SHOWN else f"{attribute[:_MAX_SHOWN]}…"
 
 
 def batch_error(rejected: list[RejectedCloudEvent], recorded: int) -> ApiError:

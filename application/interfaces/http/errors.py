@@ -80,6 +80,14 @@ def rate_limited(message: str, reason: str, retry_after_seconds: int = 1) -> Api
     )  # fmt: skip
 
 
+def too_many_unread_responses() -> ApiError:
+    """Return the error for a key whose earlier responses are not read."""
+    return rate_limited(
+        "Too many bytes of responses to this key wait to be read. Read them, or close their connections.",
+        "global-concurrency",
+    )
+
+
 _SERVER_ERROR_MESSAGES = {
     SERVER_ERROR: "Internal error in the ledger. The operator can find the reason in the server's log.",
     UNAVAILABLE: "The ledger is unavailable. Retry later: a request with an idempotency key or an identifier takes "

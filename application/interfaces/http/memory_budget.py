@@ -33,11 +33,14 @@ class MemoryBudget:
         """Return whether a key holds as many bytes as it may."""
         return self._held[key_id] >= self._bytes_per_key
 
-    def change(self, key_id: str, size: int, new_size: int) -> None:
-        """Hold `new_size` bytes in place of `size` for one body or response of a key. Raises BudgetExceeded."""
+    def change(self, key_id: str, size: int, new_size: int, *, is_required: bool = False) -> None:
+        """Hold `new_size` bytes in place of `size` for one body or response of a key.
+
+        Raises BudgetExceeded if there is no room for them, unless they are required.
+        """
         others, growth = self._held[key_id] - size, new_size - size
         is_over = others + new_size > self._bytes_per_key or self._held.total() + growth > self._total_bytes
-        if growth > 0 and others and is_over:
+        if growth > 0 and others and is_over and not is_required:
             raise BudgetExceeded
         self._held[key_id] = others + new_size
         if not self._held[key_id]:
@@ -55,6 +58,11 @@ class MemoryReservation:
     def resize(self, key_id: str, size: int) -> None:
         """Hold `size` bytes for a key. Raises BudgetExceeded."""
         self._budget.change(key_id, self._size, size)
+        self._key_id, self._size = key_id, size
+
+    def require(self, key_id: str, size: int) -> None:
+        """Hold `size` bytes for a key, also if there is no room for them."""
+        self._budget.change(key_id, self._size, size, is_required=True)
         self._key_id, self._size = key_id, size
 
     def release(self) -> None:

@@ -16,7 +16,13 @@ from ...access_keys.views import AccessKeyView
 from .authentication import parse_credentials
 from .call_scheduler import CallLimits, CallScheduler
 from .customer_access import admits_limited_keys, run_operation
-from .errors import INTERNAL_ERROR_MESSAGE, ApiError, invalid_parameter, rate_limited, to_api_error
+from .errors import (
+    INTERNAL_ERROR_MESSAGE,
+    ApiError,
+    invalid_parameter,
+    to_api_error,
+    too_many_unread_responses,
+)
 from .group_commit import GroupCommitter, PendingRequest, RecordRequest
 from .idempotency import IdempotencyKey, check_key, request_fingerprint
 from .ledgers import LedgerRegistry, Principal, RequestContext, ServedLedger, is_test_credential
@@ -26,6 +32,7 @@ from .observability.metrics import Observer
 from .operations import Operation
 from .parameters import FORM_MEDIA_TYPE, parse_form, parse_json, parse_parameters
 from .responses import JSON_MEDIA_TYPE, ApiResponse, error_response, success
+from .sent_response import unread_response_budget
 
 Result = TypeVar("Result")
 
@@ -104,6 +111,8 @@ class RequestHandler:
         self.ledgers = ledgers
         self.observer = observer
         self.unread_responses = unread_responses
+        self.unread_receipts = unread_response_budget()
+        """Of recording operations alone: a key that reads slowly can record."""
         self._queries = CallScheduler(query_limits, "tallybook-query", is_interruptible=True)
         self._changes = CallScheduler(CHANGE_LIMITS, "tallybook-change", is_interruptible=False)
         self._short_calls = ThreadPoolExecutor(2, "tallybook-authenticate")
@@ -207,6 +216,8 @@ class RequestHandler:
         """Record the events of a request by group commit."""
         credentials = parse_credentials(request.authorization)
         caller = await self._caller(operation, credentials, request.authorization)
+        if self.unread_receipts.is_exhausted(caller):  # before anything is recorded
+            raise too_many_unread_responses()
         ledger, committer = await self._group_committer(credentials)
         params: Any = None
         fingerprint = b""
@@ -337,11 +348,3 @@ def _build_context(
 def _fingerprint(operation: Operation, request: ApiRequest) -> bytes:
     attributes = "".join(f"\0{name}\0{value}" for name, value in sorted(request.attributes.items()))
     return request_fingerprint(operation.method, request.path, request.body + attributes.encode())
-
-
-def too_many_unread_responses() -> ApiError:
-    """Return the error for a key whose earlier responses are not read."""
-    return rate_limited(
-        "Too many bytes of responses to this key wait to be read. Read them, or close their connections.",
-        "global-concurrency",
-    )

@@ -3,8 +3,8 @@
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .errors import too_many_unread_responses
 from .memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
-from .request_handler import too_many_unread_responses
 from .responses import ApiResponse, error_response
 
 PIECE_BYTES = 64 * 1024
@@ -47,3 +47,9 @@ def within_budget(response: ApiResponse, key_id: str, reservation: MemoryReserva
     except BudgetExceeded:
         return error_response(too_many_unread_responses(), is_v2=is_v2)
     return response
+
+
+def count_unread(response: ApiResponse, key_id: str, reservation: MemoryReservation) -> None:
+    """Count the bytes of a response that is sent in any case, because it says what was recorded."""
+    if len(response.body) > PIECE_BYTES:
+        reservation.require(key_id, len(response.body))
