@@ -1,4 +1,4 @@
-"""Object stores, through the package obstore: opened by URL, with errors in one line."""
+"""Object stores, through the package obstore: opened by URL, with errors in one line and without credentials."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from obstore.exceptions import BaseError
 from obstore.store import from_url
 
 from ..domain.errors import TallybookError
+from .redaction import has_user_info, redact, redact_invalid_url, redact_queries
 
 _STORES = ("MemoryStore", "S3Store", "GCSStore", "AzureStore", "LocalStore", "HTTPStore")
 
@@ -18,8 +19,17 @@ def is_object_store(value: object) -> bool:
 def open_object_store(url: str, invalid_url: type[TallybookError], field: str, problem: str, advice: str) -> Any:
     """Return the store of a URL, such as s3://bucket/prefix. Raise `invalid_url`: the problem, its cause, and advice.
 
-    Credentials and options are those of the environment, such as AWS_ACCESS_KEY_ID.
+    Credentials and options are those of the environment, such as AWS_ACCESS_KEY_ID. A URL with a user or a query is
+    rejected: it is stored with what is read from it, and shown in logs.
     """
+    shown = redact_invalid_url(url)
+    if has_user_info(url) or "?" in url:
+        raise invalid_url(
+            f"The URL {shown!r} has a user, a password or a query. It would be stored and logged: leave them out, and "
+            "set credentials in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+            field=field,
+            value=shown,
+        )
     try:
         return from_url(url)
     except (BaseError, OSError, ValueError) as error:
@@ -27,10 +37,13 @@ def open_object_store(url: str, invalid_url: type[TallybookError], field: str, p
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a message; the other lines of obstore's messages are for debugging.
+    """Return the first line of a message, without credentials; the other lines of obstore's messages are for debugging.
 
-    If the store is S3 and its address begins with http://, return what allows that: the first line doesn't say it.
+    The URLs of requests may be signed with a credential of the environment. If the store is S3 and its address begins
+    with http://, return what allows that: the first line doesn't say it.
     """
     if str(error).startswith("Generic S3 error") and "BadScheme" in str(error):
         return "AWS_ENDPOINT_URL begins with http://, without encryption; set AWS_ALLOW_HTTP=true to allow that"
-    return (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
+    line = (str(error) or type(error).__name__).partition("
+")[0].rstrip(".")
+    return redact(redact_queries(line))

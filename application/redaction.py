@@ -20,6 +20,10 @@ _PASSWORD_PARAMETER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_USER_INFO = re.compile(r"(?:file:[/\\]{2}|(?!file:)[a-z][\w+.-]*:[/\\]*)([^/\\?#]*)@", re.IGNORECASE)
+_AZURE_CONTAINER = re.compile(r"abfss?://[^:@/?#]+@[^:@/?#]+", re.IGNORECASE)
+_QUERY = re.compile(r"(?<=\S)\?[^\s\"')>]+")
+
 
 def redact(text: str) -> str:
     """Return a text in which the user and the password of URLs, and the values of password parameters, are hidden.
@@ -34,6 +38,16 @@ def redact_invalid_url(url: str) -> str:
     match = (_SCHEME if "@" in url else _BEFORE_CREDENTIALS).match(url)
     shown = match[0] if match else ""
     return shown if shown == url else f"{shown}{HIDDEN}"
+
+
+def has_user_info(url: str) -> bool:
+    """Return whether a URL has a user or a password before its host. The container of an Azure store is none."""
+    return bool(_USER_INFO.match(url.strip())) and not _AZURE_CONTAINER.match(url.strip())
+
+
+def redact_queries(text: str) -> str:
+    """Return a text without the queries of URLs: those of signed URLs are credentials."""
+    return _QUERY.sub(f"?{HIDDEN}", text)
 
 
 def validate_without_input(value: Any, handler: ModelWrapValidatorHandler[Model]) -> Model:

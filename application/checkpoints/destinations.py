@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...domain.errors import CheckpointDestinationUnavailable, InvalidCheckpointFile, InvalidParameter
+from ..redaction import has_user_info, redact_invalid_url
 from .checkpoint_file import CheckpointFile, SignedCheckpoint
 from .leaves import LeafHashFile
 from .merkle import HASH_BYTES
@@ -113,9 +114,10 @@ class ObjectStoreDestination:
             )
 
     def _unavailable(self, error: Exception) -> CheckpointDestinationUnavailable:
-        reason = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
+        from ..object_stores import first_line  # noqa: PLC0415 - an extra
+
         return CheckpointDestinationUnavailable(
-            f"{self._url} can't be used for checkpoints: {reason}.", field="destination", value=self._url
+            f"{self._url} can't be used for checkpoints: {first_line(error)}.", field="destination", value=self._url
         )
 
 
@@ -130,7 +132,10 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 class UrlDestination:
-    """A URL that gets each checkpoint in a POST request. What it has can't be read again."""
+    """A URL that gets each checkpoint in a POST request. What it has can't be read again.
+
+    Its query may be a secret, and is never shown.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -149,8 +154,8 @@ class UrlDestination:
                 pass
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             raise CheckpointDestinationUnavailable(
-                f"The checkpoint can't be sent to {_without_secrets(self._url)}: {error}.", field="destination"
-            ) from error
+                f"The checkpoint can't be sent to {_without_query(self._url)}: {_reason(error)}.", field="destination"
+            ) from None  # the message of the error may have the query
 
 
 def resolve_destination(destination: str | Path) -> CheckpointDestination:
@@ -160,26 +165,42 @@ def resolve_destination(destination: str | Path) -> CheckpointDestination:
     """
     if isinstance(destination, Path):
         return FileDestination(destination)
-    if destination.startswith(_HTTP):
-        return UrlDestination(destination)
     if "://" not in destination:
         return FileDestination(Path(destination))
+    if destination.startswith(_HTTP):
+        _require_host_alone(destination)
+        return UrlDestination(destination)
     try:
-        from obstore.store import from_url  # noqa: PLC0415 - an extra
+        from ..object_stores import open_object_store  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         raise InvalidParameter(
             "Checkpoints in an object store need an extra: pip install 'tallybook[archive]'.", field="destination"
         ) from None
+    url = destination.rstrip("/")
+    return ObjectStoreDestination(
+        open_object_store(url, InvalidParameter, "destination", f"{url!r} can't be used", _ADVICE), url
+    )
+
+
+def _require_host_alone(url: str) -> None:
+    """Raise InvalidParameter if an HTTP URL has no host, or a user before it."""
+    shown = redact_invalid_url(url)
     try:
-        return ObjectStoreDestination(from_url(destination), destination.rstrip("/"))
-    except Exception as error:
+        has_host = bool(urllib.parse.urlsplit(url).hostname)
+    except ValueError:
+        has_host = False
+    if not has_host:
+        raise InvalidParameter(f"The URL {shown!r} has no valid host.", field="destination", value=shown)
+    if has_user_info(url):
         raise InvalidParameter(
-            f"There can be no checkpoints at {destination!r}: {error}. Use a path, or a URL like s3://bucket/prefix.",
+            f"The URL {shown!r} has a user or a password, which would be stored and logged: leave them out. A receiver "
+            "can be given a secret in the query, which is never shown.",
             field="destination",
-            value=destination,
-        ) from error
+            value=shown,
+        )
 
 
+_ADVICE = "Use a path, or a URL like s3://bucket/prefix."
 _OBJECT_SUFFIX = ".checkpoint"
 
 
@@ -188,6 +209,14 @@ def _object_name(signed: SignedCheckpoint) -> str:
     return f"{checkpoint.size:019}-{checkpoint.time.astimezone(UTC):%Y%m%dT%H%M%SZ}{_OBJECT_SUFFIX}"
 
 
-def _without_secrets(url: str) -> str:
+def _without_query(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{parts.path}"
+
+
+def _reason(error: Exception) -> str:
+    """Return why a request failed, without the message of the error, which may have the URL."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"status {error.code}"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return getattr(reason, "strerror", None) or type(reason).__name__
