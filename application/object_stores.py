@@ -44,6 +44,5 @@ def first_line(error: Exception) -> str:
     """
     if str(error).startswith("Generic S3 error") and "BadScheme" in str(error):
         return "AWS_ENDPOINT_URL begins with http://, without encryption; set AWS_ALLOW_HTTP=true to allow that"
-    line = (str(error) or type(error).__name__).partition("
-")[0].rstrip(".")
+    line = (str(error) or type(error).__name__).partition("\n")[0].rstrip(".")
     return redact(redact_queries(line))

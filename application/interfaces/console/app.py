@@ -1,21 +1,17 @@
 """The routes of the console, and the application of a console without the API."""
 
-import asyncio
 import logging
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from io import TextIOWrapper
 from pathlib import Path
 from time import perf_counter
-from typing import IO, cast
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
 from ....domain.authorship import acting_as
@@ -36,25 +32,27 @@ from ..http.sent_response import SentResponse, unread_response_budget, within_bu
 from ..http.settings import ServerSettings
 from . import login
 from .catalogue import all_views
+from .downloads import DownloadResponse, UnreadDownloads, WrittenDownload, write_download
 from .error_pages import error_page
 from .forms import read_form
 from .query_string import CONSOLE_PATH, Parameters
 from .registry import RegisteredView, ViewContext, missing_scope
 from .rendering import STATIC_FILES, render, static_file
-from .responses import Data, Download, Page, Redirect, ViewResult, WrittenDownload
+from .responses import Data, Download, Page, Redirect, ViewResult
 from .security import SecurityMiddleware, Site
 from .users import ConsoleUser, LocalUser, SessionUsers, Users
 
 HTML = "text/html; charset=utf-8"
-_SPOOL_BYTES = 1024 * 1024
-_PIECE_BYTES = 64 * 1024
 _log = logging.getLogger("tallybook.server")
 
 
-def console_routes(settings: ServerSettings, observer: Observer, users: Users) -> list[BaseRoute]:
+def console_routes(
+    settings: ServerSettings, observer: Observer, users: Users, downloads: UnreadDownloads | None = None
+) -> list[BaseRoute]:
     """Return the routes of the console, for an application with a request handler."""
     site = Site.of(settings.host, settings.console_url)
-    console = _Console(observer, users, login.Login(site, observer), settings.console_checkpoints)
+    console_login, checkpoint_file = login.Login(site, observer), settings.console_checkpoints
+    console = _Console(observer, users, console_login, checkpoint_file, downloads or UnreadDownloads())
     routes = [
         *(Route(view.path, partial(console.respond, view), methods=[view.method]) for view in all_views()),
         *(Route(f"/static/{name}", partial(_static, name), methods=["GET"]) for name in STATIC_FILES),
@@ -93,19 +91,25 @@ class _Console:
     """Runs views and sends their results."""
 
     def __init__(
-        self, observer: Observer, users: Users, console_login: login.Login, checkpoint_file: Path | None
+        self,
+        observer: Observer,
+        users: Users,
+        console_login: login.Login,
+        checkpoint_file: Path | None,
+        downloads: UnreadDownloads,
     ) -> None:
         self._observer = observer
         self._users = users
         self.login = console_login
         self._checkpoint_file = checkpoint_file
+        self._downloads = downloads
 
     async def respond(self, view: RegisteredView, request: Request) -> Response:
         """Run a view with the parameters of a request, and return its response."""
         started, request_id = perf_counter(), new_request_id()
         handler: RequestHandler = request.app.state.request_handler
         user: ConsoleUser | None = None
-        result: ApiResponse | WrittenDownload
+        result: ApiResponse | DownloadResponse
         try:
             user = await handler.run_short_call(self._users.find, handler.ledgers, request.cookies)
             result = await self._result(view, user, request, request_id, handler)
@@ -128,7 +132,7 @@ class _Console:
 
     async def _result(
         self, view: RegisteredView, user: ConsoleUser | None, request: Request, request_id: str, handler: RequestHandler
-    ) -> ApiResponse | WrittenDownload:
+    ) -> ApiResponse | DownloadResponse:
         if user is None:
             return login.redirect_to_login(request)
         if not user.allows(view.scope):
@@ -139,12 +143,16 @@ class _Console:
         context = ViewContext(user, handler.ledgers, params, request.url.path, path_parameters, self._checkpoint_file)
         call = partial(self._run if is_query else self._run_once, view, context, request_id)
         running = handler.run_call(user.id, call, is_query=is_query, is_large=view.is_large)
-        return await (while_connected(request, running) if is_query else running)
+        result = await (while_connected(request, running) if is_query else running)
+        return self._downloads.response(result, user.id) if isinstance(result, WrittenDownload) else result
 
     def _run(self, view: RegisteredView, context: ViewContext, _request_id: str) -> ApiResponse | WrittenDownload:
         """Run a view in the current thread."""
         result = view.run(context)
-        return _written(result) if isinstance(result, Download) else self._to_response(result, context)
+        if not isinstance(result, Download):
+            return self._to_response(result, context)
+        self._downloads.check(context.user.id)
+        return write_download(result)
 
     def _run_once(self, view: RegisteredView, context: ViewContext, request_id: str) -> ApiResponse:
         """Run a view that changes something, or return the result of the same form that was sent before."""
@@ -190,12 +198,13 @@ class _Console:
 
     def _send(
         self, view: RegisteredView, request: Request, request_id: str, user: ConsoleUser | None,
-        result: ApiResponse | WrittenDownload, started: float,
+        result: ApiResponse | DownloadResponse, started: float,
     ) -> Response:  # fmt: skip
         handler: RequestHandler = request.app.state.request_handler
         key_id = "" if user is None else user.id
         setattr(request.state, IS_AUTHENTICATED, user is not None)
-        size, status = (0, 200) if isinstance(result, WrittenDownload) else (len(result.body), result.status)
+        is_download = isinstance(result, DownloadResponse)
+        size, status = (result.size, result.status_code) if is_download else (len(result.body), result.status)
         client = request.client.host if request.client else ""
         self._observer.request_finished(
             RequestSummary(
@@ -203,8 +212,8 @@ class _Console:
                 perf_counter() - started, 0, size, key_id,
             )
         )  # fmt: skip
-        if isinstance(result, WrittenDownload):
-            return _download(result)
+        if isinstance(result, DownloadResponse):
+            return result
         if result.status == 303:  # noqa: PLR2004
             return RedirectResponse(result.body.decode(), 303)
         unread = MemoryReservation(handler.unread_responses)
@@ -218,30 +227,3 @@ async def _to_start(_request: Request) -> Response:
 async def _static(name: str, _request: Request) -> Response:
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return Response(static_file(name), headers=headers, media_type=STATIC_FILES[name])
-
-
-def _written(download: Download) -> WrittenDownload:
-    """Write a download to a temporary file, in memory if it is short."""
-    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115 - closed when it is sent
-    try:
-        text = TextIOWrapper(file, "utf-8", newline="")
-        download.write(text)
-        text.flush()
-        text.detach()
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    return WrittenDownload(download.name, file, download.media_type)
-
-
-def _download(download: WrittenDownload) -> Response:
-    async def pieces() -> AsyncGenerator[bytes]:
-        try:
-            while piece := await asyncio.to_thread(download.file.read, _PIECE_BYTES):
-                yield piece
-        finally:
-            download.file.close()
-
-    headers = {"Content-Disposition": f'attachment; filename="{download.name}"'}
-    return StreamingResponse(pieces(), headers=headers, media_type=download.media_type)

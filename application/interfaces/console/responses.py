@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, TextIO
+from typing import TextIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,6 @@ class Download:
     name: str
     write: Callable[[TextIO], None]
     media_type: str = "text/csv; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenDownload:
-    """A download that has been written to a temporary file."""
-
-    name: str
-    file: IO[bytes]
-    media_type: str
 
 
 ViewResult = Page | Redirect | Data | Download
