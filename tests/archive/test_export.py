@@ -197,7 +197,7 @@ def test_one_export_at_a_time_writes_to_a_folder(url: str, tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("destination", "message"),
     [
-        ("gopher://bucket/prefix", "'gopher://bucket/prefix' can't be used: .*s3://bucket/prefix"),
+        ("gopher://bucket/prefix", "There can be no archive at 'gopher://bucket/prefix': .*s3://bucket/prefix"),
         ("file://host/path", "is not the URL of a folder: write file:///an/absolute/path"),
         (7, "'destination' must be the path of a file"),
     ],
