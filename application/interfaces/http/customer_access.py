@@ -1,6 +1,7 @@
 """What an access key that is limited to some customers may do, for all operations in one place.
 
-Such a key may only read, and only the operations named here. Every other operation refuses it.
+Such a key may only read, and only the operations named here. Every other operation refuses it. A derived meter that
+finds the customer under another payload key than its source is as missing as one that doesn't exist.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Any
 from ....domain.errors import InvalidIdentifier, InvalidParameter, MeterEventNotFound
 from .errors import ApiError, missing_object
 from .ledgers import RequestContext
+from .meter_visibility import require_visible_meter
 from .object_ids import METER_EVENT_PREFIX, decode_id
 from .operations import Operation
 from .pagination import cursor_not_found
@@ -46,6 +48,7 @@ def run_operation(operation: Operation, context: RequestContext[Any]) -> Any:
     if not context.access_key.customers:
         return operation.run(context)
     rule = RULES[operation.name]  # any other operation was refused at authentication
+    require_visible_meter(operation, context)
     if rule is CustomerRule.BY_PARAMETER:
         _require_own_customer(context)
         _require_own_cursor(context)
@@ -75,7 +78,7 @@ def _require_own_cursor(context: RequestContext[Any]) -> None:
     if cursor is None or identifier is None:  # an invalid cursor is an error of the operation
         return
     try:
-        event = context.ledger.metering.event(identifier)
+        event = context.ledger.metering.event(identifier, event_name=getattr(context.params, "event_name", None))
     except (MeterEventNotFound, InvalidIdentifier, InvalidParameter):
         return
     if not context.may_read(event.customer):

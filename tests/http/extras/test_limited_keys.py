@@ -112,6 +112,46 @@ def test_a_missing_event_and_that_of_another_customer_look_the_same(limited_api:
         assert answers[0] == answers[1]
 
 
+def test_a_derived_meter_with_another_customer_key_is_missing(
+    api: ApiClient, ledger: Ledger, metering: Metering
+) -> None:
+    """Its customer acme is a user of bolt. One with the same customer key is read as its source, page by page."""
+    ledger.given("""
+        meter  calls  sum
+        10:05  acme calls 5  id=a1  user=ann
+        10:06  bolt calls 7  id=b1  user=acme
+        10:07  acme calls 1  id=a2  user=acme
+    """)
+    metering.meters.configure("by_user", source="calls", customer_key="user", value_key="calls")
+    metering.meters.configure("doubled", source="calls", customer_key="customer", value_key="calls", multiplier=2)
+    api.keys["limited"] = metering.access_keys.create(["read"], customers=["acme"]).key
+    by_user = api.meter_path("by_user")
+    missing = api.meter_path("calls").rpartition("/")[0] + "/mtr_none"
+    for path, params in OWN.values():
+        if path.startswith("{meter}"):
+            answers = [api.send("GET", path.format(meter=meter), "limited", **params) for meter in (by_user, missing)]
+            assert [answer.status_code for answer in answers] == [404, 404]
+            assert all("No such meter" in answer.text for answer in answers)
+    events = "/v1/billing/meter_events"
+    texts: set[str] = set()
+    for event_name in ("by_user", "by_none"):
+        for params in ({"customer": "acme"}, {"customer": "bolt"}, {"customer": "acme", "identifier": "b1"}):
+            answer = api.send("GET", events, "limited", event_name=event_name, **params)
+            texts.add(answer.text.replace(event_name, "?"))
+            assert answer.status_code == 400
+    assert len(texts) == 1
+    listed = api.send("GET", "/v1/billing/meters", "limited").json()["data"]
+    assert {meter["event_name"]: meter["derived_meters"] for meter in listed} == {"calls": ["doubled"], "doubled": []}
+    source = api.send("GET", api.meter_path("calls"), "limited").json()
+    assert source["derived_meters"] == ["doubled"]
+    for event_name in ("calls", "doubled"):
+        page = {"event_name": event_name, "customer": "acme", "limit": 1}
+        first = api.send("GET", events, "limited", **page).json()["data"]
+        second = api.send("GET", events, "limited", starting_after=first[0]["id"], **page).json()
+        assert [event["identifier"] for event in (*first, *second["data"])] == ["a1", "a2"]
+        assert not second["has_more"]
+
+
 @pytest.mark.parametrize("scopes", [["record"], ["admin"], ["read", "record"]])
 def test_it_may_only_read(metering: Metering, scopes: list[str]) -> None:
     """Whoever records changes what others see."""

@@ -21,6 +21,7 @@ from ..api_types import (
 from ..errors import ApiError
 from ..ledgers import RequestContext, ServedLedger, exclusive_job
 from ..meter_objects import METERS_URL, BillingMeter, Status, billing_meter
+from ..meter_visibility import visible_meters
 from ..object_ids import METER_PREFIX, decode_id
 from ..operations import OperationRegistry
 from ..pagination import list_response, paginate
@@ -119,7 +120,8 @@ def configure_meter(context: RequestContext[ConfigureMeter]) -> BillingMeter:
 def list_meters(context: RequestContext[ListMeters]) -> ListObject[BillingMeter]:
     """List meters, newest first."""
     as_of = parse_as_of(context.params)
-    meters = {meter.event_name: meter for meter in context.ledger.metering.meters.list(as_of=as_of)}
+    listed = visible_meters(context, context.ledger.metering.meters.list(as_of=as_of))
+    meters = {meter.event_name: meter for meter in listed}
 
     def decode_cursor(object_id: str) -> tuple[object, ...] | None:
         meter = meters.get(decode_id(METER_PREFIX, object_id) or "")
@@ -134,9 +136,9 @@ def list_meters(context: RequestContext[ListMeters]) -> ListObject[BillingMeter]
 @operations.get(URL + "/{id}")
 def retrieve_meter(context: RequestContext[RetrieveMeter]) -> BillingMeter:
     """Retrieve a meter."""
-    return billing_meter(
-        context.ledger.meter(context.path_parameters["id"], parse_as_of(context.params)), context.ledger
-    )
+    meter = context.ledger.meter(context.path_parameters["id"], parse_as_of(context.params))
+    (visible,) = visible_meters(context, [meter])  # any other one was refused before
+    return billing_meter(visible, context.ledger)
 
 
 @operations.post(URL + "/{id}", Scope.RULES)

@@ -1,0 +1,63 @@
+"""Which meters an access key that is limited to customers may read."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+from ....domain.errors import MeterNotFound
+from ...meter_views import MeterView
+from ...similar_names import meter_not_found
+from .errors import missing_object
+from .ledgers import RequestContext, ServedLedger
+from .operations import Operation
+
+_METER_PATH = "/v1/billing/meters/{id}"
+
+
+def require_visible_meter(operation: Operation, context: RequestContext[Any]) -> None:
+    """Raise the error of a missing meter if the key may not read the one that a request names.
+
+    The error doesn't name similar meters, since the key may not read them either.
+    """
+    if operation.path.startswith(_METER_PATH):
+        meter_id = context.path_parameters["id"]
+        if _has_other_customers(context.ledger, context.ledger.meter(meter_id)):
+            raise missing_object("meter", meter_id)
+        return
+    event_name = getattr(context.params, "event_name", None)
+    if event_name is None:
+        return
+    try:
+        is_visible = not _has_other_customers(context.ledger, context.ledger.metering.meters.get(event_name))
+    except MeterNotFound:
+        is_visible = False
+    if not is_visible:
+        raise meter_not_found(event_name, ())
+
+
+def visible_meters(context: RequestContext[Any], meters: Iterable[MeterView]) -> list[MeterView]:
+    """Return the meters that the key of a request may read, without the names of others."""
+    if not context.access_key.customers:
+        return list(meters)
+    ledger = context.ledger
+    return [_without_hidden_names(ledger, meter) for meter in meters if not _has_other_customers(ledger, meter)]
+
+
+def _without_hidden_names(ledger: ServedLedger, meter: MeterView) -> MeterView:
+    visible = [name for name in meter.derived_meters if not _differ(ledger, name, meter.event_name)]
+    return replace(meter, derived_meters=tuple(visible))
+
+
+def _has_other_customers(ledger: ServedLedger, meter: MeterView) -> bool:
+    """Return whether a derived meter finds the customer under another payload key than its source.
+
+    A customer of it may have the name of a customer of the source, and its events are those of other customers.
+    """
+    return meter.source is not None and _differ(ledger, meter.event_name, meter.source)
+
+
+def _differ(ledger: ServedLedger, derived: str, source: str) -> bool:
+    """Return whether two meters have, or once had, different customer keys."""
+    revisions = chain(*map(ledger.metering.meters.history, (derived, source)))
+    return len({revision.rules.customer_key for revision in revisions}) > 1
