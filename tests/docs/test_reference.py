@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from tallybook.domain import errors
+from tallybook.domain.access_key import Scope
 
-from tests.docs.documents import name
+from tests.docs.documents import ROOT, name
 from tests.docs.reference import PAGES, error_categories
 
 
@@ -25,3 +26,10 @@ def test_error_codes_are_unique() -> None:
         error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, errors.TallybookError)
     }
     assert defined == {errors.TallybookError, *classes}
+
+
+@pytest.mark.parametrize("document", ["SECURITY.md", "docs/http.md"])
+def test_all_scopes_are_documented(document: str) -> None:
+    """On the line that lists the scopes of an access key."""
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    assert any(all(f"`{scope}`" in line for scope in Scope) for line in lines)
