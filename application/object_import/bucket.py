@@ -9,10 +9,11 @@ from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import BaseError, PreconditionError
+from obstore.store import LocalStore
 
 from ...domain.errors import InvalidImportFile, InvalidUsageSource, UsageSourceUnavailable
 from ..object_stores import first_line, open_object_store
-from .stored_object import ObjectChanged, StoredObject
+from .stored_object import ObjectChanged, StoredObject, is_outside
 
 _CHUNK_BYTES = 1 << 20
 _ADVICE = "Name a bucket and a prefix, like s3://bucket/prefix; also gs://, az:// and file:///."
@@ -33,6 +34,8 @@ class Bucket:
                 f"{url!r} can't be used: {parts.scheme}:// has no list of objects. {_ADVICE}", field="url", value=url
             )
         self._folder = self.url
+        self._local_folder = self._store.prefix if isinstance(self._store, LocalStore) else None
+        """The folder of a file URL. Links out of it are not followed: who stores objects in it could read any file."""
 
     def pages(self) -> Iterator[list[StoredObject]]:
         """Yield the objects, about a thousand at a time. Raise UsageSourceUnavailable."""
@@ -56,6 +59,8 @@ class Bucket:
                 field="file",
                 value=stored.key,
             )
+        if self._is_outside(stored.key):
+            raise ObjectChanged
         options: Any = None if stored.e_tag is None else {"if_match": stored.e_tag}
         with self._reported(stored.url):
             try:
@@ -73,13 +78,17 @@ class Bucket:
                 entry = obstore.head(self._store, name)
         except (FileNotFoundError, InvalidUsageSource):
             raise UsageSourceUnavailable(f"There are no objects at {self.url}.", field="url", value=self.url) from None
-        self._folder = folder
+        self._folder, self._local_folder = folder, None  # the caller has named this file, link or not
         return self._object(entry)
 
     def _object(self, entry: Any) -> StoredObject:
+        key = entry["path"]
         return StoredObject(
-            f"{self._folder}/{entry['path']}", entry["path"], entry["e_tag"], entry["version"], entry["size"]
+            f"{self._folder}/{key}", key, entry["e_tag"], entry["version"], entry["size"], self._is_outside(key)
         )
+
+    def _is_outside(self, key: str) -> bool:
+        return self._local_folder is not None and is_outside(self._local_folder, key)
 
     @contextmanager
     def _reported(self, url: str) -> Generator[None]:

@@ -68,7 +68,8 @@ class ObjectImport:
     """One run of an import: the reports of the objects that it read, and the numbers of the others.
 
     `imported_before` are the objects that an earlier run has read, `ignored` those whose name begins with a point or an
-    underscore. `is_locked` is False if another process imports from the same URL, so that nothing was done.
+    underscore, and in a folder those that a symbolic link out of it leads to. `is_locked` is False if another
+    process imports from the same URL, so that nothing was done.
     """
 
     url: str

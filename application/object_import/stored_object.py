@@ -1,6 +1,7 @@
 """One version of an object of a store, and what identifies it."""
 
 from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 _IGNORED_STARTS = (".", "_")
@@ -8,13 +9,17 @@ _IGNORED_STARTS = (".", "_")
 
 
 class StoredObject(NamedTuple):
-    """One version of an object, as it was listed. `key` is its path below the URL that was listed."""
+    """One version of an object, as it was listed. `key` is its path below the URL that was listed.
+
+    With `is_outside` it is a file that is found in a folder by a symbolic link out of it.
+    """
 
     url: str
     key: str
     e_tag: str | None
     version: str | None
     size: int
+    is_outside: bool = False
 
     @property
     def identity(self) -> str:
@@ -28,12 +33,20 @@ class StoredObject(NamedTuple):
 
     @property
     def is_ignored(self) -> bool:
-        """Whether this is no usage: a folder, or a name that begins with a point or an underscore."""
-        return any(not part or part.startswith(_IGNORED_STARTS) for part in self.key.split("/"))
+        """Whether this is no usage: a folder, a name that begins with a point or an underscore, or a file outside."""
+        return self.is_outside or any(not part or part.startswith(_IGNORED_STARTS) for part in self.key.split("/"))
 
 
 class ObjectChanged(Exception):
     """The object was replaced or deleted after it was listed."""
+
+
+def is_outside(folder: Path, key: str) -> bool:
+    """Return whether a path in a folder leads out of it by a symbolic link, or to nothing."""
+    try:
+        return not (folder / key).resolve(strict=True).is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # it was deleted, or is a link to itself
+        return True
 
 
 def _digest(text: str) -> str:

@@ -160,6 +160,33 @@ def test_names_of_temporary_files_are_ignored(metering: Metering, folder: Path) 
     assert (len(result.reports), result.ignored) == (1, 3)
 
 
+def test_links_out_of_a_folder_are_not_followed(metering: Metering, folder: Path) -> None:
+    """Neither to files nor to folders, nor when a file becomes a link after it was listed. Others are read."""
+    outside = folder.parent / "outside"
+    put(outside, "secret.csv", csv_of(rows("x")))
+    put(folder, "a %2e.csv", csv_of(rows("r1")))
+    put(folder, "later.csv", csv_of(rows("r2")))
+    for name, target in {
+        "file.csv": outside / "secret.csv",
+        "files": outside,
+        "lost.csv": outside / "lost.csv",
+        "inside.csv": folder / "a %2e.csv",
+    }.items():
+        (folder / name).symlink_to(target)
+    importer = importer_of(metering, folder)
+    pages = list(importer.bucket.pages())
+    (folder / "later.csv").unlink()
+    (folder / "later.csv").symlink_to(outside / "secret.csv")
+    importer.bucket.pages = lambda: iter(pages)
+    result = importer.run()
+    statuses = {name: report.code or report.status for name, report in by_name(result.reports).items()}
+    assert statuses == {"a %2e.csv": "imported", "inside.csv": "imported", "later.csv": "object_changed"}
+    assert result.ignored == 2
+    assert counted(metering) == (1, 1)
+    named = ObjectImporter(metering, f"file://{folder}/file.csv").run()
+    assert named.reports[0].is_complete
+
+
 def test_a_stopped_run_goes_on_where_it_was(metering: Metering, folder: Path) -> None:
     """The rows before are not recorded again, and the report counts all of them, in one import."""
     put(folder, "a.csv", csv_of(rows(*(f"r{number}" for number in range(2 * BATCH_ROWS + 10)))))
