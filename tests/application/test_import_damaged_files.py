@@ -4,18 +4,17 @@ import io
 import zipfile
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import openpyxl
-import pyarrow
-import pyarrow.parquet
 import pytest
 from tallybook.application.usage_import.files import open_usage_file
 from tallybook.domain.errors import InvalidImportFile
 
-arrow: Any = pyarrow
-parquet: Any = pyarrow.parquet
+arrow: Any = import_module("pyarrow")
+parquet: Any = import_module("pyarrow.parquet")
 SHEET = "xl/worksheets/sheet1.xml"
 ROWS = 2_000
 

@@ -2,10 +2,13 @@
 
 import traceback
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from tallybook.application import InvalidArchive, InvalidParameter, InvalidUsageSource, Metering, TallybookError
 from tallybook.application.archive.locations import resolve_destination as resolve_archive
+from tallybook.application.checkpoints.checkpoint_file import SignedCheckpoint
 from tallybook.application.checkpoints.destinations import UrlDestination, resolve_destination
 from tallybook.application.object_import.importer import ObjectImporter
 from tallybook.application.object_stores import first_line
@@ -62,7 +65,7 @@ def test_the_query_of_a_destination_is_not_shown(url: str) -> None:
     destination = resolve_destination(url)
     assert isinstance(destination, UrlDestination)
     with pytest.raises(TallybookError, match=r"can't be sent to http://127.0.0.1/x: \w+") as raised:
-        destination.add(type("Signed", (), {"note": "a note"})())
+        destination.add(cast(SignedCheckpoint, SimpleNamespace(note="a note")))
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 

@@ -134,8 +134,9 @@ def test_a_derived_meter_with_another_customer_key_is_missing(
             assert all("No such meter" in answer.text for answer in answers)
     events = "/v1/billing/meter_events"
     texts: set[str] = set()
+    queries: list[Json] = [{"customer": "acme"}, {"customer": "bolt"}, {"customer": "acme", "identifier": "b1"}]
     for event_name in ("by_user", "by_none"):
-        for params in ({"customer": "acme"}, {"customer": "bolt"}, {"customer": "acme", "identifier": "b1"}):
+        for params in queries:
             answer = api.send("GET", events, "limited", event_name=event_name, **params)
             texts.add(answer.text.replace(event_name, "?"))
             assert answer.status_code == 400
@@ -145,7 +146,7 @@ def test_a_derived_meter_with_another_customer_key_is_missing(
     source = api.send("GET", api.meter_path("calls"), "limited").json()
     assert source["derived_meters"] == ["doubled"]
     for event_name in ("calls", "doubled"):
-        page = {"event_name": event_name, "customer": "acme", "limit": 1}
+        page: Json = {"event_name": event_name, "customer": "acme", "limit": 1}
         first = api.send("GET", events, "limited", **page).json()["data"]
         second = api.send("GET", events, "limited", starting_after=first[0]["id"], **page).json()
         assert [event["identifier"] for event in (*first, *second["data"])] == ["a1", "a2"]

@@ -60,7 +60,7 @@ class SlowReader:
 
 
 def test_a_key_that_reads_no_receipts_records_nothing_more(api: ApiClient, ledger: Ledger, clock: Clock) -> None:
-    """It is told before anything is recorded, and records again when the responses are read."""
+    """It is rejected before anything is recorded, and records again when the responses are read."""
     ledger.given("meter calls sum")
     clock.now = moment("12:00")
     body = json.dumps([{"specversion": "x" * 1_000}] * 1_000).encode()
