@@ -119,7 +119,7 @@ def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, .
 def _open_workbook(file: BinaryIO) -> Generator[Any]:
     openpyxl: Any = _import_library("openpyxl")
     file.seek(0)
-    with _reported_as_malformed("it is no spreadsheet in the format xlsx, or it is damaged"):
+    with _reported_as_malformed("it is no spreadsheet in the format xlsx, or it is corrupted"):
         with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise MalformedFile(f"it takes over {MAX_UNPACKED_BYTES:,} bytes when it is unpacked")
@@ -135,13 +135,13 @@ def _open_workbook(file: BinaryIO) -> Generator[Any]:
 def _open_parquet(file: BinaryIO) -> Generator[Any]:
     parquet = _import_library("pyarrow.parquet")
     file.seek(0)
-    with _reported_as_malformed("it is no Parquet file, or it is damaged"):
+    with _reported_as_malformed("it is no Parquet file, or it is corrupted"):
         yield parquet.ParquetFile(file, pre_buffer=False)  # its threads abort a process that ends soon (pyarrow 26)
 
 
 @contextmanager
 def _reported_as_malformed(problem: str) -> Generator[None]:
-    """Raise MalformedFile for every error of a library: those of damaged files are of many types."""
+    """Raise MalformedFile for every error of a library: those of corrupted files are of many types."""
     try:
         yield
     except (MalformedFile, TallybookError):

@@ -74,12 +74,12 @@ def test_a_key_that_reads_no_receipts_records_nothing_more(api: ApiClient, ledge
                 readers.append(SlowReader(app, api.keys["record"], body))
                 group.create_task(readers[-1].run())
                 statuses.append(await readers[-1].status)
-            refused = await post(api, [GOOD])
+            rejected = await post(api, [GOOD])
             for reader in readers:
                 reader.release()
         assert set(statuses) == {400, 429}
         assert sum(status == 400 for status in statuses) >= MAX_UNREAD_BYTES_PER_KEY // (len(body) + 200_000)
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit")
+        assert (rejected.status_code, rejected.json()["error"]["code"]) == (429, "rate_limit")
         accepted = await post(api, [GOOD])
         assert accepted.json()["accepted"] == 1
 

@@ -1,4 +1,4 @@
-"""Damaged spreadsheets and Parquet files: the file is rejected, whatever error its library raises."""
+"""Corrupted spreadsheets and Parquet files: the file is rejected, whatever error its library raises."""
 
 import io
 import zipfile
@@ -32,14 +32,14 @@ def whole_xlsx() -> bytes:
     return file.getvalue()
 
 
-def xlsx(damage: Callable[[bytes], bytes]) -> bytes:
-    """Return a spreadsheet whose sheet is damaged."""
-    damaged = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(whole_xlsx())) as source, zipfile.ZipFile(damaged, "w") as target:
+def xlsx(corrupt: Callable[[bytes], bytes]) -> bytes:
+    """Return a spreadsheet whose sheet is corrupted."""
+    corrupted = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole_xlsx())) as source, zipfile.ZipFile(corrupted, "w") as target:
         for name in source.namelist():
             content = source.read(name)
-            target.writestr(name, damage(content) if name == SHEET else content)
-    return damaged.getvalue()
+            target.writestr(name, corrupt(content) if name == SHEET else content)
+    return corrupted.getvalue()
 
 
 def parquet_with_a_time_that_python_lacks() -> bytes:
@@ -50,7 +50,7 @@ def parquet_with_a_time_that_python_lacks() -> bytes:
     return file.getvalue()
 
 
-DAMAGED: dict[str, Callable[[], bytes]] = {
+CORRUPTED: dict[str, Callable[[], bytes]] = {
     "entity.xlsx": lambda: xlsx(lambda sheet: sheet.replace(b"<v>1999</v>", b"<v>&unknown;</v>")),
     "first.xlsx": lambda: xlsx(lambda sheet: sheet.replace(b"<sheetData>", b"<sheetData>&unknown;")),
     "truncated.xlsx": lambda: xlsx(lambda sheet: sheet[:-100]),
@@ -66,11 +66,11 @@ def read(path: Path) -> None:
         list(file.rows())
 
 
-@pytest.mark.parametrize("name", DAMAGED)
-def test_a_damaged_file_is_rejected(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", CORRUPTED)
+def test_a_corrupted_file_is_rejected(tmp_path: Path, name: str) -> None:
     """While it is opened, or at the row that can't be read; also when the line of its header is looked for."""
     path = tmp_path / name
-    path.write_bytes(DAMAGED[name]())
-    with pytest.raises(InvalidImportFile, match="or it is damaged: ") as raised:
+    path.write_bytes(CORRUPTED[name]())
+    with pytest.raises(InvalidImportFile, match="or it is corrupted: ") as raised:
         read(path)
     assert raised.value.field == "file"
