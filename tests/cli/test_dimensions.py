@@ -174,7 +174,7 @@ def test_an_explanation_has_dimension_values_and_groups(tallybook: CommandLine) 
 def test_the_csv_of_an_explanation_ends_with_dimension_columns(tallybook: CommandLine) -> None:
     """An absent dimension is an empty cell. The header is the same without events."""
     rows = list(csv.DictReader(StringIO(tallybook.run("explain", *ACME, "--csv").stdout, newline="")))
-    assert list(rows[0])[-4:] == ["by", "revision", "dimension_model", "dimension_region"]
+    assert list(rows[0])[-4:] == ["on_behalf_of", "revision", "dimension_model", "dimension_region"]
     assert [(row["dimension_model"], row["dimension_region"]) for row in rows] == [
         ("small", "eu"), ("small", "us"), ("large", "eu"), ("large", ""),
     ]  # fmt: skip

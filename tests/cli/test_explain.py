@@ -88,7 +88,7 @@ def test_csv_has_a_row_for_each_event_and_reproduces_total_and_digest(tallybook:
     csv_rows = rows(tallybook.run(*ACME, "--csv").stdout)
     assert list(csv_rows[0]) == [
         "position", "identifier", "occurred_at", "recorded_at", "customer", "value", "verdict", "contribution",
-        "superseded_by", "cancelled_at", "reason", "by", "revision",
+        "superseded_by", "cancelled_at", "reason", "by", "on_behalf_of", "revision",
     ]  # fmt: skip
     explanation = tallybook.run_json(*ACME)
     assert [(row["identifier"], row["value"], row["verdict"], row["contribution"]) for row in csv_rows] == [
