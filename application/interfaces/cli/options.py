@@ -86,7 +86,7 @@ AnyAgeOption = Annotated[
 ]
 _BY_HELP = "For whom you do this. The ledger stores it beside your user name, as on_behalf_of."
 ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help=_BY_HELP)]
-RequesterOption = Annotated[str | None, typer.Option("--by", "--requester", metavar="TEXT", help=_BY_HELP)]
+RequesterOption = Annotated[str | None, typer.Option("--requester", metavar="TEXT", help=_BY_HELP)]
 DifferenceLimitOption = Annotated[
     int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="The maximum number of differences to show.")
 ]
