@@ -27,8 +27,8 @@ class Authorship:
         """Return the authorship that the fields of a stored event state."""
         if via is not None and via.startswith(REQUEST_PREFIX):
             return cls(by, HTTP, request_id=via, on_behalf_of=on_behalf_of)
-        door, _, user = (via or "").partition(":")
-        return cls(by, door or None, system_user=user or None, on_behalf_of=on_behalf_of)
+        interface, _, user = (via or "").partition(":")
+        return cls(by, interface or None, system_user=user or None, on_behalf_of=on_behalf_of)
 
     def names(self, author: str) -> bool:
         """Return whether the author is this one, or acted on behalf of it."""

@@ -23,7 +23,7 @@ class JobStopped(Exception):
 
 
 class JobRun:
-    """One run of a job: how it is told to stop, and how it reports."""
+    """One run of a job: how it is asked to stop, and how it reports."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()

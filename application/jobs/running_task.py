@@ -23,7 +23,7 @@ _log = logging.getLogger("tallybook.jobs")
 
 
 class TaskRun(JobRun):
-    """One task: how it is told to stop, and how it reports its progress."""
+    """One task: how it is asked to stop, and how it reports its progress."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class JobService:
     def pause(self, name: str, *, by: str | None = None) -> JobView:
         """Pause a job, in all processes: a run in progress is stopped within seconds, and none is started.
 
-        `by` is stored beside the author, if `acting_as` has set one. Pausing it again changes nothing. Raises
+        `by` is stored with the author, if `acting_as` has set one. Pausing it again changes nothing. Raises
         JobNotFound.
         """
         author, paused = authorship(optional_note(by, "by")), self.get(name)

@@ -32,7 +32,7 @@ _MAX_ID = 2**63 - 1
 class Outbox:
     """A table in the database of the host program, for meter events that are recorded if its transaction commits.
 
-    `record` inserts a row on a connection of the host: in the transaction that the host has begun there. A relay moves
+    `record` inserts a row on a connection of the host: in the transaction that it has started there. A relay moves
     committed rows into the ledger. `url` is the address of the host's database, for the calls that relay or list rows:
     `sqlite:///shop.db`, `postgresql://user@host/shop`, or PostgresSettings. `table` is the name of the table, which may
     begin with that of its schema.

@@ -84,7 +84,7 @@ AnyAgeOption = Annotated[
         "--any-age", help="Also cancel a meter event recorded, or revoke a cancellation made, more than 24 hours ago."
     ),
 ]
-_BY_HELP = "For whom you do this. The ledger stores it beside your user name, as on_behalf_of."
+_BY_HELP = "For whom you do this. The ledger stores it with your user name, as on_behalf_of."
 ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help=_BY_HELP)]
 RequesterOption = Annotated[str | None, typer.Option("--requester", metavar="TEXT", help=_BY_HELP)]
 DifferenceLimitOption = Annotated[
