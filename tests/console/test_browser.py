@@ -49,6 +49,8 @@ SCREENS = {
     "no preview": "/rules/preview?meter=storage",
     "compare": f"/compare?{ACME}&since=20",
     "choose two moments": f"/compare?{ACME}",
+    "history": "/history?recorded_from=2020-01-01",
+    "no history": "/history?by=nobody",
     "trust": "/trust",
     "error": "/usage?meter=tokens&period=nonsense",
     "not found": "/nothing",

@@ -1,11 +1,11 @@
 """The command `history`: who did what, when, how and why."""
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..formatting import format_author, format_time
+from ..history_text import format_effect, format_via
 from .option_groups import ClosedPeriodOptions, TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, LedgerOption
 from .session import open_for_query
@@ -13,7 +13,7 @@ from .tables import table
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ...history_results import HistoryEntry, HistoryPage
+    from ...history_results import HistoryPage
 
 MeterOption = Annotated[
     str | None,
@@ -87,33 +87,10 @@ def show_history(page: "HistoryPage") -> None:
         return
     rows = [
         (str(entry.position), format_time(entry.recorded_at.replace(microsecond=0)), entry.event, entry.stream,
-         format_author(entry.author.by, entry.author.on_behalf_of), _format_via(entry), _format_reason(entry))
+         format_author(entry.author.by, entry.author.on_behalf_of), format_via(entry), format_effect(entry))
         for entry in page.entries
     ]  # fmt: skip
     columns = ("position", "recorded at", "event", "of", "by", "via", "reason and effect")
     table(columns, rows, right=("position",), whole=("event",))
     if page.has_more:
         say(f"There is more: continue with --after {page.next_after}.")
-
-
-def _format_via(entry: "HistoryEntry") -> str:
-    """Return how an event reached the ledger."""
-    author = entry.author
-    if author.via is None:
-        return "not recorded"
-    detail = author.request_id or author.import_run or (author.system_user and f"as {author.system_user}")
-    return f"{author.via} {detail}" if detail else author.via
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _format_reason(entry: "HistoryEntry") -> str:
-    """Return the reason of an event, what it changed in the rules, and the limits that it was accepted beyond."""
-    parts = [] if entry.reason is None else [entry.reason]
-    parts += [f"{name}: {_compact(before)} to {_compact(after)}" for name, (before, after) in entry.changed.items()]
-    if "effective_from" in entry.details:
-        parts.append(f"for usage from {entry.details['effective_from']} on")
-    parts += [f"{limit} {value or 'lifted'}" for limit, value in entry.accepted_under.items()]
-    return "; ".join(parts)

@@ -1,5 +1,6 @@
 """Templates of the console, and how they show numbers, times and rules: as the command line does."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, tzinfo
@@ -13,8 +14,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ...history_results import Authorship
 from ..calendar_periods import format_period
-from ..formatting import format_count, format_difference, format_number, format_quantity, format_rules, format_time
+from ..formatting import (
+    format_author,
+    format_count,
+    format_difference,
+    format_number,
+    format_quantity,
+    format_rules,
+    format_time,
+)
 from .query_string import console_url
 from .registry import ViewContext
 
@@ -27,7 +37,7 @@ _PACKAGE = __name__.rpartition(".")[0]
 SHORT_DIGEST = 12
 SCREENS = (
     ("/usage", "Usage"), ("/why", "Why this figure"), ("/event", "Event"), ("/periods", "Periods"),
-    ("/rules", "Rules"), ("/compare", "Compare"), ("/trust", "Trust"),
+    ("/rules", "Rules"), ("/compare", "Compare"), ("/history", "History"), ("/trust", "Trust"),
 )  # fmt: skip
 DONE: Mapping[str, str] = {
     "cancelled": "The event is cancelled. It no longer counts.",
@@ -86,6 +96,15 @@ def time_element(at: datetime | None, timezone: tzinfo | None = None) -> Markup:
     return Markup('<time datetime="{}" title="{}">{}</time>').format(exact, exact, shown)
 
 
+def _topic(event: str) -> str:
+    """Return the topic of a stored event in words, such as "Event cancelled"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", event).capitalize()
+
+
+def _author(author: Authorship) -> str:
+    return format_author(author.by, author.on_behalf_of)
+
+
 def _done(context: ViewContext | None) -> str | None:
     """Return the sentence about the change from which a form has led to the page."""
     return None if context is None else DONE.get(context.params.get("done"))
@@ -102,8 +121,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(
-        number=number, difference=difference, time=time_element, rules=format_rules, quantity=format_quantity
-    )
+        number=number, difference=difference, time=time_element, rules=format_rules, quantity=format_quantity,
+        topic=_topic, author=_author,
+    )  # fmt: skip
     helpers: dict[str, Any] = {
         "count": format_count, "form_key": lambda: secrets.token_urlsafe(16), "period_text": format_period,
         "static": _static_url, "screens": SCREENS, "url": console_url,
