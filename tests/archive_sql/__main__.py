@@ -16,17 +16,18 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tallybook.application.archive.sql.dialects import DialectName
 
 from ..postgres import database
-from .comparison import compare
+from .comparison import compare, features
 from .engines import DuckDBEngine, PostgresEngine, SqlEngine, SQLiteEngine
 from .histories import HISTORIES, Query, Rules, Step, ledger_of
 from .other_engines import ClickhouseEngine, SparkEngine
+from .planted_faults import FAULTS, finds_fault
 
 PROGRESS_INTERVAL = 25
 """The number of histories after which a line is printed."""
 
 
 def main() -> int:
-    """Compare the histories of the command line. Return 0 if all results are equal."""
+    """Compare the histories of the command line. Return 0 if all results are equal and all faults are found."""
     parser = argparse.ArgumentParser(prog="python -m tests.archive_sql", description=__doc__)
     parser.add_argument("--histories", type=int, default=300, help="the number of random histories")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the histories")
@@ -51,11 +52,18 @@ def main() -> int:
             rules, steps, queries = history
             with ledger_of(rules, steps) as metering:
                 counts.update(compare(metering, queries, opened))
+                counts.update(features(metering))
             counts["histories"] += 1
             if counts["histories"] % PROGRESS_INTERVAL == 0:
                 print(f"{counts['histories']} histories in {time.monotonic() - started_at:.0f} s", flush=True)
 
         compare_history()
+        for engine in opened:
+            missed = [fault for fault in FAULTS if not finds_fault(engine, fault)]
+            if missed:
+                print(f"faults that were not found on {engine.dialect}: {', '.join(missed)}")
+                return 1
+            counts[f"{engine.dialect} faults found"] = len(FAULTS)
     print(f"all equal in {time.monotonic() - started_at:.0f} s")
     for name, count in sorted(counts.items()):
         print(f"{name}: {count:,}")

@@ -6,11 +6,12 @@ Names and values contain quotes, backslashes and letters beyond ASCII, and times
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
-from tallybook.application import Metering, TallybookError
+from tallybook.application import MeterEventInput, Metering, TallybookError
 
 from ..notation import Clock
 from ..properties.histories import FORMULAS, LIFTED, VALUES
@@ -51,6 +52,12 @@ FILTERS = st.recursive(
     ),
     max_leaves=3,
 )
+MULTIPLIERS = ("1/3", "1000", "0.125", "7/12", "123456789.987654321/700000001")
+ROUNDINGS = [
+    {"mode": mode, "step": step}
+    for mode in ("up", "down", "half_up")
+    for step in ("1", "0.10", "1000", "3", "0.000000000000007", "2.5")
+]
 RULES: st.SearchStrategy[Rules] = st.fixed_dictionaries(
     {
         "formula": st.sampled_from(FORMULAS),
@@ -60,14 +67,8 @@ RULES: st.SearchStrategy[Rules] = st.fixed_dictionaries(
         "dimension_keys": st.sampled_from([(), (), (REGION,)]),
         "optional_dimension_keys": st.sampled_from([(), (PLAN,)]),
         "filter": st.none() | FILTERS,
-        "multiplier": st.sampled_from([None, None, "1/3", "1000", "0.125", "7/12", "123456789.987654321/700000001"]),
-        "rounding": st.none()
-        | st.fixed_dictionaries(
-            {
-                "mode": st.sampled_from(["up", "down", "half_up"]),
-                "step": st.sampled_from(["1", "0.10", "1000", "3", "0.000000000000007", "2.5"]),
-            }
-        ),
+        "multiplier": st.sampled_from([*[None] * 5, *MULTIPLIERS]),
+        "rounding": st.sampled_from([*[None] * len(ROUNDINGS), *ROUNDINGS]),
     }
 )
 TEXTS = st.sampled_from(["u1", "U1", "", "é", "5", "5.0", "-4", "1e3", " 5", "-", "٣", 'a"b\\'])
@@ -96,10 +97,14 @@ def _step(call: Callable[[Metering, Clock], object]) -> Step:
     return run
 
 
-def _record(minutes: int, payload: dict[str, str], omitted: Sequence[str]) -> Step:
+def _usage(minutes: int, payload: dict[str, str], omitted: Sequence[str]) -> MeterEventInput:
     payload = {key: value for key, value in payload.items() if key not in omitted}
     at = MIDNIGHT + timedelta(minutes=minutes, microseconds=minutes % 3)
-    return _step(lambda metering, _: metering.record(SOURCE, payload, identifier=None, timestamp=at))
+    return MeterEventInput(SOURCE, payload, timestamp=at)
+
+
+def _record(usage: Sequence[MeterEventInput]) -> Step:
+    return _step(lambda metering, _: metering.record_many(usage))
 
 
 def _cancel(which: int, *, revokes: bool) -> Step:
@@ -138,9 +143,10 @@ def _close(meter: str, customer: str, bounds: tuple[datetime, datetime], *, reop
 
 PERIODS = [*pairwise(DAYS), (DAYS[0] + timedelta(hours=10, minutes=30), DAYS[2] + timedelta(hours=7))]
 _FIELDS = ("formula", "event_time_window", "customer_key", "value_key", "optional_dimension_keys", "filter", "all")
-RECORDINGS = st.builds(_record, MINUTES, PAYLOADS, OMITTED)
+USAGE = st.builds(_usage, MINUTES, PAYLOADS, OMITTED)
+RECORDINGS = st.builds(_record, st.lists(USAGE, min_size=1, max_size=5))
 STEPS = st.one_of(
-    *[RECORDINGS] * 5,
+    RECORDINGS,
     st.builds(_cancel, st.integers(0, 9), revokes=st.sampled_from([False, False, True])),
     st.builds(_change, METER, RULES, st.sampled_from(_FIELDS), st.sampled_from([None, None, *DAYS[:4]])),
     st.builds(_derive, RULES),
@@ -150,9 +156,18 @@ STEPS = st.one_of(
 )
 
 
-class Query(NamedTuple):
-    """A query of the totals of a meter, as known at a part of the ledger; 1 is the whole ledger."""
+class Answer(Enum):
+    """What a query asks for."""
 
+    TOTALS = "the total of each customer"
+    TOTAL = "the total of all customers"
+    DIGEST = "the lines of the digest of all customers"
+
+
+class Query(NamedTuple):
+    """A query of the usage of a meter, as known at a part of the ledger; 1 is the whole ledger."""
+
+    answer: Answer
     meter: str
     bounds: tuple[datetime, datetime]
     known: float
@@ -169,16 +184,19 @@ RANGES = [
 QUERIES = st.lists(
     st.builds(
         Query,
+        st.sampled_from([Answer.TOTALS, Answer.TOTALS, Answer.TOTAL, Answer.DIGEST]),
         METER,
         st.sampled_from([RANGES[0], RANGES[0], *RANGES]),
         st.sampled_from([1, 1, 0.8, 0.5]),
         st.booleans(),
         st.booleans(),
     ),
-    min_size=2,
+    min_size=1,
     max_size=2,
 )
-HISTORIES = st.tuples(RULES, st.lists(STEPS, min_size=8, max_size=25), QUERIES)
+_FIRST = st.builds(_record, st.lists(USAGE, min_size=5, max_size=10))
+_STEPS = st.builds(lambda first, steps: [first, *steps], _FIRST, st.lists(STEPS, min_size=8, max_size=20))
+HISTORIES = st.tuples(RULES, _STEPS, QUERIES)
 
 
 @contextmanager
