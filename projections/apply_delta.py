@@ -1,8 +1,9 @@
-"""Applies a PartDelta to stored blocks and buckets."""
+"""Applies the PartDeltas of a page to stored blocks and buckets."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from ..domain.errors import ProjectionStopped
 from ..domain.totals import Totals
@@ -14,19 +15,47 @@ from .ports import ReadModelWriter
 from .windows import totals_by_window
 
 
-def apply_delta(writer: ReadModelWriter, delta: PartDelta) -> None:
-    """Write the changes that one page makes to the blocks and buckets of a meter, under one part of its rules.
+class _StoredRows(NamedTuple):
+    """The stored rows that a PartDelta changes, other than by cancellations, and its days by the key of their month."""
+
+    buckets: Iterable[Bucket]
+    months: Iterable[Bucket]
+    last_short_blocks: Iterable[UsageBlock]
+    parts_by_month: Mapping[BucketKey, Sequence[Bucket]]
+
+
+def apply_deltas(writer: ReadModelWriter, deltas: Sequence[PartDelta]) -> None:
+    """Write the changes that one page makes to the blocks and buckets of each meter, under each part of its rules.
+
+    The rows that they change are read together, because a database may answer several queries at once.
+    """
+    with writer.batch():
+        stored_rows = [_read_stored(writer, delta) for delta in deltas]
+    for delta, stored in zip(deltas, stored_rows, strict=True):
+        _apply_delta(writer, delta, stored)
+
+
+def _read_stored(writer: ReadModelWriter, delta: PartDelta) -> _StoredRows:
+    meter_id = delta.folded.meter_id
+    parts_by_month = _parts_by_month(delta) if delta.folded.rules.event_time_window is None else {}
+    return _StoredRows(
+        writer.buckets_of(meter_id, delta.bucket_seconds, [bucket.key for bucket in delta.buckets]),
+        writer.buckets_of(meter_id, MONTH_SECONDS, list(parts_by_month)),
+        writer.last_short_blocks(meter_id, delta.blocks),
+        parts_by_month,
+    )
+
+
+def _apply_delta(writer: ReadModelWriter, delta: PartDelta, stored_rows: _StoredRows) -> None:
+    """Write the changes to one meter under one part of its rules.
 
     New records are added to their buckets. A bucket with a cancellation is recomputed from its blocks, so that no
     formula needs an inverse.
     """
     meter_id = delta.folded.meter_id
     has_months = delta.folded.rules.event_time_window is None
-    new_parts = _parts_by_month(delta) if has_months else {}
-    keys = {delta.bucket_seconds: [bucket.key for bucket in delta.buckets], MONTH_SECONDS: list(new_parts)}
-    stored_by_size = writer.get_buckets(meter_id, keys)
-    stored = stored_by_size[delta.bucket_seconds]
-    writer.add_blocks(meter_id, delta.blocks, stored)
+    stored = {bucket.key: bucket for bucket in stored_rows.buckets}
+    writer.add_blocks(meter_id, delta.blocks, stored_rows.last_short_blocks)
     _mark_cancelled(writer, delta)
     # The new records were recorded after all stored ones, so in a window they supersede them.
     add = Bucket.merge if has_months else Bucket.supersede
@@ -36,7 +65,8 @@ def apply_delta(writer: ReadModelWriter, delta: PartDelta) -> None:
     if delta.bucket_seconds == HOUR_SECONDS:
         writer.upsert_buckets(meter_id, DAY_SECONDS, _recompute_larger(writer, meter_id, DAY_SECONDS, buckets))
     elif has_months:
-        months = _update_months(writer, delta, new_parts, stored_by_size[MONTH_SECONDS])
+        stored_months = {month.key: month for month in stored_rows.months}
+        months = _update_months(writer, delta, stored_rows.parts_by_month, stored_months)
         writer.upsert_buckets(meter_id, MONTH_SECONDS, months)
 
 

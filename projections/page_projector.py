@@ -170,13 +170,17 @@ class PageProjector:
         meters: MetersByName,
         customer_ids: Mapping[str, int],
         pinned: PinnedRules,
+        page: RawPage | None = None,
     ) -> FoldedPage:
         """Fold the page after the position `after`, up to the position `until`. Raises ProjectionStopped.
 
-        The page is short while there are no meters, because pages can be folded ahead for known meters only.
+        `page` is that page if it was read. The page is short while there are no meters, because pages can be folded
+        ahead for known meters only.
         """
         if not meters:
-            return self._fold_locally(after, min(after + CHUNK_SIZE, until), meters, customer_ids, pinned)
+            until = min(after + CHUNK_SIZE, until)
+        if not meters or page is not None:
+            return self._fold_locally(after, until, meters, customer_ids, pinned, page)
         folded = {name: meter.folded for name, meter in meters.items()}
         if folded != self._folded:
             self._parallel_pages.cancel()
@@ -197,8 +201,9 @@ class PageProjector:
         meters: MetersByName,
         customer_ids: Mapping[str, int],
         pinned: PinnedRules,
+        page: RawPage | None = None,
     ) -> FoldedPage:
-        ledger_page = self._reader.read(after, until)
+        ledger_page = self._reader.read(after, until, page)
         if after < ledger_page.end < until and not self._parallel_pages.is_enabled:
             self._reader.prefetch(ledger_page.end)
         page_usage = fold_page(ledger_page, meters, customer_ids, pinned)

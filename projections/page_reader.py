@@ -32,10 +32,11 @@ class PageReader:
     ) -> None:
         self._exit_stack.close()
 
-    def read(self, after: int, until: int) -> "LedgerPage":
-        """Return the page after the position `after`, up to the position `until`."""
+    def read(self, after: int, until: int, page: RawPage | None = None) -> "LedgerPage":
+        """Return the page after the position `after`, up to the position `until`. `page` has it if it was read."""
         until = min(after + self._size, until)
-        return LedgerPage(self._ledger.read_page, self._read_page(after, until), after, until, self._max_cancellations)
+        raw_page = self._read_page(after, until) if page is None else page
+        return LedgerPage(self._ledger.read_page, raw_page, after, until, self._max_cancellations)
 
     def prefetch(self, after: int) -> None:
         """Start fetching the page after the position `after`, if the ledger supports concurrent reads."""

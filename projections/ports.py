@@ -1,6 +1,6 @@
 """The protocols that projections require: the ledger, the storage of read models, and worker processes."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar
@@ -84,6 +84,10 @@ class ReadModelReader(Protocol):
 
     def ledger_event(self) -> LedgerEvent | None:
         """Return the ledger's event at the position of the read models in the same consistent state, if it is known."""
+        ...
+
+    def next_page(self) -> RawPage | None:
+        """Return all events after the position of the read models, if they are few and the store knows them."""
         ...
 
     def pinned(self) -> PinnedRules:
@@ -229,10 +233,17 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Insert new customers with their ids."""
         ...
 
-    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], existing_keys: Collection[BucketKey]) -> None:
+    def last_short_blocks(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterable[UsageBlock]:
+        """Return the last stored block of each bucket with new blocks, if it and the new ones are short.
+
+        It has its encoded records.
+        """
+        ...
+
+    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], last_short_blocks: Iterable[UsageBlock]) -> None:
         """Insert new blocks with their records, which come later in the ledger than all stored blocks.
 
-        Buckets in `existing_keys` have stored blocks. The database may concatenate short blocks.
+        The first new block of a bucket is appended to its block among `last_short_blocks`.
         """
         ...
 
@@ -247,8 +258,8 @@ class ReadModelWriter(ReadModelReader, Protocol):
         """Insert or replace buckets by key, also empty ones."""
         ...
 
-    def get_buckets(self, meter_id: int, keys: Mapping[int, Sequence[BucketKey]]) -> dict[int, dict[BucketKey, Bucket]]:
-        """Return the stored buckets among `keys`, by key."""
+    def buckets_of(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Bucket]:
+        """Return the stored buckets of a size among `keys`."""
         ...
 
     def add_high_water_marks(self, marks: Sequence[HighWaterMark]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from ..domain.errors import LedgerUnavailable, ProjectionStopped
-from .apply_delta import apply_delta
+from .apply_delta import apply_deltas
 from .customer_ids import CustomerIdCache
 from .high_water_marks import marks_after
 from .models import PAGE_SIZE, LedgerEvent
@@ -31,15 +31,10 @@ _log = logging.getLogger("tallybook")
 
 
 class ProjectionStart(NamedTuple):
-    """The position of the read models, the fingerprint of the event there, and the position to project to.
-
-    `event` is the ledger's event at the position of the read models if the caller knows it.
-    """
+    """The position of the read models, and the position to project to."""
 
     position: int
-    fingerprint: str | None
     head: int
-    event: LedgerEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +93,12 @@ class Projector:
         if start is None:
             head = self.head() if until is None else until
             with self.read_models.read_session() as reader:
-                start = ProjectionStart(reader.position(), reader.ledger_fingerprint(), head)
-        position, fingerprint, head, event = start
+                start = ProjectionStart(reader.position(), head)
+        position, head = start
         if position > head and until is None and position > self.ledger.head():
             raise LedgerUnavailable(
                 f"The read models are at position {position}, after the last event of the ledger. They belong to "
                 "another ledger or are corrupted; open the ledger again to rebuild them."
-            )
-        if position < head and fingerprint != (
-            event_fingerprint(self.ledger, position) if event is None else _fingerprint(event)
-        ):
-            # Otherwise events could be projected twice.
-            raise LedgerUnavailable(
-                f"The read models are at position {position}, but were built from another event at that position. "
-                "They are corrupted; open the ledger again to rebuild them."
             )
         started, start_position, id_cache = time.monotonic(), position, CustomerIdCache()
         page_projector = PageProjector(
@@ -159,9 +146,10 @@ class Projector:
         position, customer_ids = reader.position(), id_cache.ids_for(reader)
         if position >= head:
             return None  # another process was faster
+        self._require_same_ledger(reader, position)
         until = head if until is None else until
         reached, deltas, marks, latest, last_event = page_projector.fold_next(
-            position, until, reader.meters(), customer_ids, reader.pinned()
+            position, until, reader.meters(), customer_ids, reader.pinned(), reader.next_page()
         )
         marks = marks_after(reader.latest_recorded_at(), marks) if marks else ()
         fingerprint = None
@@ -177,12 +165,21 @@ class Projector:
             for delta in deltas:
                 if delta.has_meter_changes:
                     writer.upsert_meter(delta.meter)
-                for part in delta.parts:
-                    apply_delta(writer, part)
+            apply_deltas(writer, [part for delta in deltas for part in delta.parts])
             writer.add_high_water_marks(marks)
             writer.advance_position(reached, fingerprint, latest)
 
         return write
+
+    def _require_same_ledger(self, reader: ReadModelReader, position: int) -> None:
+        """Raise LedgerUnavailable if the read models were built from another event: some could be projected twice."""
+        event = reader.ledger_event()
+        fingerprint = event_fingerprint(self.ledger, position) if event is None else _fingerprint(event)
+        if reader.ledger_fingerprint() != fingerprint:
+            raise LedgerUnavailable(
+                f"The read models are at position {position}, but were built from another event at that position. "
+                "They are corrupted; open the ledger again to rebuild them."
+            )
 
 
 def reset_if_other_ledger(ledger: BulkLedgerReader, read_models: ResettableReadModelStore) -> None:

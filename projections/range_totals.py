@@ -31,7 +31,8 @@ Part = TypeVar("Part", Bucket, UsageBlock)
 
 _MERGE_BATCH = 20
 """The number of partial totals that are held before they are merged."""
-_BOUNDARIES_OF_ONE_RANGE = 2
+FEW_WINDOWS = 40
+"""About so few windows, such as the days of a month, are read without looking up the span of the usage first."""
 _OPEN_BATCH = 200
 """The number of parts that are held before they are opened."""
 
@@ -80,9 +81,9 @@ def _partial_totals(
         of_range = partial(_totals_of_records, source, boundaries, as_of, groups)
         return chain.from_iterable(of_range(range_part, customer_id) for range_part in ranges)
     part_totals = PartTotals(source.parts, source.rules.event_time_window, boundaries, as_of, groups)
-    # To find the span of the usage takes as long as to find nothing in one or two parts of a range.
-    is_one_range = len(boundaries) == _BOUNDARIES_OF_ONE_RANGE
-    clamped = boundaries if is_one_range else _clamp(source, customer_id, boundaries)
+    # To find the span of the usage takes as long as to find nothing in a few parts of a range.
+    has_few_windows = len(boundaries) <= FEW_WINDOWS + 2
+    clamped = boundaries if has_few_windows else _clamp(source, customer_id, boundaries)
     ranges = cover_range(clamped, source.parts.bucket_sizes)
     if customer_id is None or len(ranges) == 1:
         return chain.from_iterable(part_totals.of_range(range_part, customer_id) for range_part in ranges)

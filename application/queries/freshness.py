@@ -54,8 +54,7 @@ class FreshReadModels:
                 is_accepted = accept_outdated_rules and attempts == _MAX_ATTEMPTS and state is _State.OUTDATED_RULES
                 start = None
                 if read_models is not None and state is _State.BEHIND and position < head:
-                    fingerprint, event = read_models.ledger_fingerprint(), read_models.ledger_event()
-                    start = ProjectionStart(position, fingerprint, head, event)
+                    start = ProjectionStart(position, head)
                 if read_models is not None and (state is _State.CURRENT or is_accepted):
                     yield read_models
                     return

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from ...domain.timestamps import from_microseconds, to_microseconds
 from ...domain.totals import Totals
 from ...projections.dimensions import Group
 from ...projections.projector import Projector
+from ...projections.range_totals import FEW_WINDOWS
 from ...projections.replay import TotalsQuery, replay_totals
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
@@ -24,6 +25,14 @@ from .meter_query import MeterQueryFactory, single_quantity_rules
 from .total_results import CountedRange, TotalResults
 
 MAX_WINDOWS = 100_000
+_WINDOW_LENGTHS = {
+    CalendarWindow.MINUTE: timedelta(minutes=1),
+    CalendarWindow.HOUR: timedelta(hours=1),
+    CalendarWindow.DAY: timedelta(days=1),
+    CalendarWindow.MONTH: timedelta(days=30),
+    CalendarWindow.YEAR: timedelta(days=365),
+}
+"""How long a window is, or about how long."""
 
 
 class TotalQueries:
@@ -117,12 +126,13 @@ class TotalQueries:
     ) -> TotalList:
         """Return a total for each calendar window of [start, end) with counted usage, in order of time."""
         calendar_window, zone = require_choice(window, "window", CalendarWindow), get_timezone(timezone)
-        bounds, customer = require_time_range(start, end).bounds, optional_customer(customer)
+        (start, end, bounds), customer = require_time_range(start, end), optional_customer(customer)
         dimensions = parse_dimensions(where, group_by)
         with self._meter_queries.open(event_name, as_of) as meter:
             query = meter.query(bounds, dimensions)
             customer_id = query.customer_id(customer)
-            time_span = query.view.time_span(customer_id) or (0, 0)
+            has_few_windows = end - start <= FEW_WINDOWS * _WINDOW_LENGTHS[calendar_window]
+            time_span = bounds if has_few_windows else query.view.time_span(customer_id) or (0, 0)
             boundaries = window_boundaries(bounds, time_span, calendar_window, zone)
             boundaries = split_at_changes(boundaries, meter.schedule)
             by_window: defaultdict[int, _ByGroup] = defaultdict(lambda: defaultdict(list))

@@ -15,7 +15,7 @@ from ...domain.timestamps import MICROSECONDS_PER_SECOND
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock
 from ...projections.buckets import bucket_end, bucket_start, smaller_size
-from ...projections.models import AsOf, Bucket, LedgerEvent, PinnedRules, ProjectedMeter
+from ...projections.models import AsOf, Bucket, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
@@ -40,6 +40,10 @@ class SqlReadModelReader(SqlReadModelStatements):
 
     def ledger_event(self) -> LedgerEvent | None:
         """Return the ledger's event at the position of the read models in the same consistent state, if it is known."""
+        return None
+
+    def next_page(self) -> RawPage | None:
+        """Return all events after the position of the read models, if they are few and the store knows them."""
         return None
 
     def pinned(self) -> PinnedRules:

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from ...domain.counting import UsageRecord
@@ -74,15 +74,18 @@ class SqlReadModels(SqlReadModelReader):
         """Insert the ids of new customers."""
         self.write_customers([(customer_id, name) for name, customer_id in customer_ids.items()])
 
-    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], existing_keys: Collection[BucketKey]) -> None:
-        """Insert new blocks. If a new block and the last block of its bucket are short, merge them."""
+    def last_short_blocks(self, meter_id: int, blocks: Sequence[UsageBlock]) -> Iterable[UsageBlock]:
+        """Return the last stored block of each bucket with new blocks, if it and the new ones are short."""
         new_sizes: dict[BucketKey, int] = {}
         for block in blocks:
-            if block.key in existing_keys:
-                new_sizes[block.key] = new_sizes.get(block.key, 0) + encoded_size(block.encoded or b"")
-        last_blocks = self._last_short_blocks(
-            meter_id, [key for key, size in new_sizes.items() if size < MIN_BLOCK_SIZE]
-        )
+            new_sizes[block.key] = new_sizes.get(block.key, 0) + encoded_size(block.encoded or b"")
+        keys = [key for key, size in new_sizes.items() if size < MIN_BLOCK_SIZE]
+        rows = self.select_last_short_blocks(meter_id, keys) if keys else ()
+        return (row_codec.decode_block_columns(row, encoded) for *row, encoded in rows)
+
+    def add_blocks(self, meter_id: int, blocks: Sequence[UsageBlock], last_short_blocks: Iterable[UsageBlock]) -> None:
+        """Insert new blocks. Append the first one of a bucket to its block among `last_short_blocks`."""
+        last_blocks = {block.key: block for block in last_short_blocks}
         new_rows: list[Row] = []
         extended_rows: list[Row] = []
         for block in blocks:
@@ -94,20 +97,12 @@ class SqlReadModels(SqlReadModelReader):
                     extended_rows.append(
                         (
                             meter_id,
-                            *row_codec.encode_block_columns(last_block[0].merge(block)),
-                            concatenate_blocks(last_block[1], block.encoded or b""),
+                            *row_codec.encode_block_columns(last_block.merge(block)),
+                            concatenate_blocks(last_block.encoded or b"", block.encoded or b""),
                         )
                     )
         self.write_blocks(new_rows)
         self.replace_blocks(extended_rows)
-
-    def _last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> dict[BucketKey, tuple[UsageBlock, bytes]]:
-        """Return the last block of each of these buckets and its encoded usage, if the block is short."""
-        blocks: dict[BucketKey, tuple[UsageBlock, bytes]] = {}
-        for *row, stored in self.select_last_short_blocks(meter_id, keys) if keys else ():
-            block = row_codec.decode_block_columns(row)
-            blocks[block.key] = block, stored
-        return blocks
 
     def mark_cancelled(self, meter_id: int, cancellations: Iterable[CancellationMark]) -> Sequence[CancellationMark]:
         """Apply cancellations and revocations to their records, and return those that can't be applied."""
@@ -153,11 +148,9 @@ class SqlReadModels(SqlReadModelReader):
             ]
         )
 
-    def get_buckets(self, meter_id: int, keys: Mapping[int, Sequence[BucketKey]]) -> dict[int, dict[BucketKey, Bucket]]:
-        """Return each of these buckets that exists, by size in seconds and key, given the keys of each size."""
-        with self.batch():
-            selected = [(size, self.select_buckets_by_key(meter_id, size, keys[size])) for size in keys]
-        return {size: {bucket.key: bucket for bucket in map(row_codec.decode_bucket, rows)} for size, rows in selected}
+    def buckets_of(self, meter_id: int, bucket_seconds: int, keys: Sequence[BucketKey]) -> Iterable[Bucket]:
+        """Return each of these buckets that exists."""
+        return map(row_codec.decode_bucket, self.select_buckets_by_key(meter_id, bucket_seconds, keys))
 
     def advance_position(self, position: int, fingerprint: str, latest: int) -> None:
         """Store the position up to which the ledger is projected, in the same transaction as the rows."""

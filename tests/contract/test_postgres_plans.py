@@ -36,7 +36,8 @@ def run_lookups(rows: PostgresReadModels) -> None:
     """Run the statements of a page with two buckets, and of a query of these buckets."""
     meter = rows.meters()["jobs"].folded[0].meter_id
     assert SqlReadModelReader.customer_id(rows, "acme") == 1  # not from a cache
-    assert rows.get_buckets(meter, {DAY_SECONDS: [*EXPECTED_KEYS, MISSING]})[DAY_SECONDS].keys() == set(EXPECTED_KEYS)
+    found = rows.buckets_of(meter, DAY_SECONDS, [*EXPECTED_KEYS, MISSING])
+    assert {bucket.key for bucket in found} == set(EXPECTED_KEYS)
     assert len(list(rows.select_last_short_blocks(meter, [*EXPECTED_KEYS, MISSING]))) == len(EXPECTED_KEYS)
     runs = [
         run

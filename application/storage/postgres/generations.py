@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from eventsourcing.persistence import Tracking
 from eventsourcing.postgres import PostgresTrackingRecorder
 from psycopg import Connection, Cursor
 from psycopg.rows import dict_row
@@ -23,6 +22,11 @@ class PostgresTracking(PostgresTrackingRecorder):
 
     def __init__(self, datastore: PostgresDatastore) -> None:
         super().__init__(datastore, tracking_table_name="tracking")
+        self._advance = datastore.format_sql(
+            "INSERT INTO {schema}.tracking AS stored VALUES (%s, %s) ON CONFLICT (application_name) DO UPDATE SET"
+            " notification_id = CASE WHEN stored.notification_id < excluded.notification_id"
+            " THEN excluded.notification_id END"
+        )
 
     def position(self, connection: Connection[Any], generation: int) -> int:
         """Return the position up to which a generation is projected."""
@@ -30,9 +34,11 @@ class PostgresTracking(PostgresTrackingRecorder):
             return self._max_tracking_id(tracking_name(generation), cursor) or 0
 
     def track(self, connection: Connection[Any], generation: int, position: int) -> None:
-        """Advance the position of a generation. Raise the library's IntegrityError unless it grows."""
-        with connection.cursor(row_factory=dict_row) as cursor:
-            self._insert_tracking(cursor, Tracking(tracking_name(generation), position))
+        """Advance the position of a generation. The statement fails with an IntegrityError unless it grows.
+
+        The library's statement returns no row then, which takes a round trip to see. NULL violates a constraint.
+        """
+        connection.execute(self._advance, (tracking_name(generation), position), prepare=True)
 
 
 class PostgresGenerations(SqlGenerations):

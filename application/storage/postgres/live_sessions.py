@@ -7,9 +7,10 @@ from typing import Any
 
 from psycopg import Cursor
 
-from ....projections.models import LedgerEvent, PinnedRules, ProjectedMeter
+from ....projections.models import LedgerEvent, PinnedRules, ProjectedMeter, RawPage
 from ..row_codec import decode_pinned
 from ..sql_statements import Row
+from .bulk_read import MAX_FEW_EVENTS, page_of_events
 from .connection import PostgresDatastore, TransactionMode
 from .errors import TablesMissing
 from .generations import (
@@ -29,13 +30,25 @@ _SELECT_STATE = """
     SELECT read_models.version, live.generation, coalesce(tracking.notification_id, 0),
         (SELECT coalesce(max(position), 0) FROM {ledger}.stored_events),
         live.ledger_fingerprint, live.latest_recorded_at, live.pinned,
-        (SELECT coalesce(max(customer), 0) FROM {schema}.{customers}),
-        tracking.tableoid::bigint, event.topic, event.state
+        (SELECT coalesce(max(customer), 0) FROM {schema}.{customers}), tracking.tableoid::bigint
     FROM {schema}.read_models LEFT JOIN {schema}.generations AS live ON live.state = 'live'
     LEFT JOIN {schema}.tracking AS tracking ON tracking.application_name = 'generation ' || live.generation
-    LEFT JOIN {ledger}.stored_events AS event ON event.position = tracking.notification_id
-        AND EXISTS (SELECT FROM {ledger}.stored_events WHERE position > tracking.notification_id)
 """
+# The event at the position of the read models, and the next ones: a page of few events is folded without reading more.
+_SELECT_STATE_AND_EVENTS = f"""
+    SELECT live_state.*, next_events.* FROM ({_SELECT_STATE})
+        AS live_state (version, generation, position, head, fingerprint, recorded_at, pinned, customer, tracking_table),
+    LATERAL (
+        SELECT array_agg(event.position), array_agg(event.topic), array_agg(event.state) FROM (
+            SELECT position, topic, state FROM {{ledger}}.stored_events
+            WHERE position BETWEEN live_state.position AND live_state.position + {MAX_FEW_EVENTS} ORDER BY position
+        ) AS event
+    ) AS next_events
+"""
+
+
+_STATE_WIDTH = 9
+"""The number of columns of `_SELECT_STATE`."""
 
 
 class LiveReadModels(PostgresReadModels):
@@ -57,9 +70,16 @@ class LiveReadModels(PostgresReadModels):
         return self._state.ledger_fingerprint
 
     def ledger_event(self) -> LedgerEvent | None:
-        """Return the ledger's event at the position of the read models, if they are behind the ledger."""
-        topic, state = self._state.topic, self._state.state
-        return None if topic is None or state is None else (self._state.position, topic, state)
+        """Return the ledger's event at the position of the read models, if the session writes."""
+        events = self._state.events
+        return events[0] if events and events[0][0] == self._state.position else None
+
+    def next_page(self) -> RawPage | None:
+        """Return all events after the position of the read models, if they are few and the session writes."""
+        position, events = self._state.position, self._state.events
+        if not events or events[-1][0] != self._state.ledger_head:
+            return None
+        return page_of_events([event for event in events if event[0] > position], position)
 
     def latest_recorded_at(self) -> int:
         """Return the latest time of recording of the events up to the position of the read models."""
@@ -144,7 +164,9 @@ class LiveSessions:
 
     def _compose_open_sql(self, mode: TransactionMode, generation: int) -> str:
         ledger, names = self._datastore.settings.schema_name, generation_tables(generation)
-        select_state = self._datastore.format_sql(_SELECT_STATE, ledger=ledger, customers=names["customers"])
+        select_state = self._datastore.format_sql(
+            _SELECT_STATE if mode == "read" else _SELECT_STATE_AND_EVENTS, ledger=ledger, customers=names["customers"]
+        )
         locks = [lock_tables_sql(self._datastore, generation)]
         if mode == "write":
             locks = [lock_writes_sql(self._datastore), lock_projection_sql(self._datastore, generation), *locks]
@@ -155,4 +177,6 @@ class LiveSessions:
         if row is None or row[:2] != (READ_MODEL_SCHEMA.version, generation):
             return None
         generations = PostgresGenerations(self._datastore, self._tracking, connection)
-        return LiveReadModels(generations, generation, LiveState(*row[1:]), self._cache)
+        columns, event_columns = row[1:_STATE_WIDTH], row[_STATE_WIDTH:]
+        events = list(zip(*event_columns, strict=True)) if all(event_columns) else ()
+        return LiveReadModels(generations, generation, LiveState(*columns, events), self._cache)

@@ -1,10 +1,10 @@
 """What sessions of the live generation have read before, as long as it is valid."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import NamedTuple
 
-from ....projections.models import ProjectedMeter
+from ....projections.models import LedgerEvent, ProjectedMeter
 
 MAX_CUSTOMERS = 10_000
 MAX_NAME_LENGTH = 200
@@ -17,7 +17,7 @@ class LiveState(NamedTuple):
 
     `tracking_table` identifies the table that numbers the generations; None if nothing is projected yet. So with the
     generation it identifies the rows, whose customers keep their ids, and with the position what these rows are.
-    `topic` and `state` are those of the ledger's event at the position, if the read models are behind the ledger.
+    `events` are the ledger's event at the position and the next ones, if the session may project them.
     """
 
     generation: int
@@ -28,8 +28,7 @@ class LiveState(NamedTuple):
     pinned: str
     last_customer_id: int
     tracking_table: int | None
-    topic: str | None
-    state: bytes | None
+    events: Sequence[LedgerEvent] = ()
 
     @property
     def rows_id(self) -> tuple[int | None, int]:
