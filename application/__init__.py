@@ -155,6 +155,7 @@ from .jobs.views import JobFailure, JobStatus, JobView
 from .meter_views import MeterChange, MeterView, RulesRevisionView, UpcomingRules
 from .metering import Metering
 from .object_import.importer import ObjectImporter
+from .object_import.job import import_job
 from .object_import.results import ObjectImport, ObjectReport, ObjectStatus, RejectedObjectRow
 from .outbox.outbox import Outbox
 from .outbox.results import OutboxLag, RejectedRow, RelayResult
@@ -188,6 +189,7 @@ from .storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
 from .storage.postgres.settings import PostgresSettings
 from .storage.sql_outbox import outbox_sql
 from .topics.consumer import TopicConsumer
+from .topics.job import consumer_job
 from .topics.results import ConsumedMessages, RejectedMessage, TopicLag
 
 __all__ = [
@@ -418,7 +420,9 @@ __all__ = [
     "archive_job",
     "checkpoint_job",
     "checkpoint_verification_job",
+    "consumer_job",
     "explanation_csv",
+    "import_job",
     "invoice_lines_csv",
     "outbox_sql",
     "projection_job",

@@ -6,16 +6,16 @@ settings, and a function in FACTORIES that returns the job if the settings ask f
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ..checkpoints.service import DEFAULT_NAME
 from ..jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job
 from ..jobs.job import Job
 from ..metering import Metering
-from .environment import PREFIX
-
-NESTED_DELIMITER = "__"
+from .environment import NESTED_DELIMITER, PREFIX
+from .usage_sources import ConsumerSettings, ImportSettings, SourceName, consumer_jobs, import_jobs
 
 
 class ArchiveSettings(BaseModel, frozen=True, hide_input_in_errors=True):
@@ -61,10 +61,28 @@ def _split(text: str) -> list[str]:
 
 
 class ScheduleSettings(BaseModel, frozen=True):
-    """The settings of all scheduled jobs. Each field is a group of environment variables."""
+    """The settings of all scheduled jobs. Each field is a variable, a group of them, or groups that have names."""
 
     archive: ArchiveSettings = ArchiveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    brokers: str | None = None
+    imports: dict[SourceName, ImportSettings] = Field(default_factory=dict[SourceName, ImportSettings])
+    consumers: dict[SourceName, ConsumerSettings] = Field(default_factory=dict[SourceName, ConsumerSettings])
+
+    @model_validator(mode="after")
+    def _require_brokers(self) -> Self:
+        require_brokers(self.consumers, self.brokers)
+        return self
+
+
+def require_brokers(consumers: Mapping[str, ConsumerSettings], brokers: str | None) -> None:
+    """Raise ValueError if a consumer has no brokers."""
+    for name, consumer in consumers.items():
+        if consumer.brokers is None and brokers is None:
+            raise ValueError(
+                f"the consumer {name!r} has no brokers: set {PREFIX}BROKERS, or its own "
+                f"{PREFIX}CONSUMERS{NESTED_DELIMITER}{name.upper()}{NESTED_DELIMITER}BROKERS"
+            )
 
 
 def _archive_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator[Job]:
@@ -87,7 +105,16 @@ def _checkpoint_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator
         )  # fmt: skip
 
 
-FACTORIES: Sequence[Callable[[Metering, ScheduleSettings], Iterator[Job]]] = (_checkpoint_jobs, _archive_jobs)
+def _source_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator[Job]:
+    yield from import_jobs(metering, settings.imports)
+    yield from consumer_jobs(metering, settings.consumers, settings.brokers)
+
+
+FACTORIES: Sequence[Callable[[Metering, ScheduleSettings], Iterator[Job]]] = (
+    _checkpoint_jobs,
+    _archive_jobs,
+    _source_jobs,
+)
 
 
 def scheduled_jobs(metering: Metering, settings: ScheduleSettings) -> list[Job]:
@@ -96,21 +123,24 @@ def scheduled_jobs(metering: Metering, settings: ScheduleSettings) -> list[Job]:
 
 
 def schedule_from_environment(environment: Mapping[str, str]) -> ScheduleSettings:
-    """Return the settings in environment variables like TALLYBOOK_ARCHIVE__DESTINATION. Raises ValidationError."""
-    groups: dict[str, dict[str, str]] = {}
-    for group in ScheduleSettings.model_fields:
-        prefix = f"{PREFIX}{group}{NESTED_DELIMITER}".upper()
-        groups[group] = {
-            name.upper().removeprefix(prefix).lower(): value
-            for name, value in environment.items()
-            if name.upper().startswith(prefix)
-        }
-    return ScheduleSettings.model_validate(groups)
+    """Return the settings in environment variables like TALLYBOOK_IMPORTS__NAME__URL. Raises ValidationError."""
+    settings: dict[str, Any] = {}
+    for variable, value in environment.items():
+        *groups, name = variable.lower().removeprefix(PREFIX.lower()).split(NESTED_DELIMITER)
+        is_read = groups[0] in ScheduleSettings.model_fields if groups else name == "brokers"
+        if is_read and variable.upper().startswith(PREFIX):
+            group = settings
+            for group_name in groups:
+                group = group.setdefault(group_name, {})
+            group[name] = value
+    return ScheduleSettings.model_validate(settings)
 
 
 def settings_errors(validation_error: ValidationError) -> list[str]:
     """Return one message for each invalid setting, with its environment variable and without its value."""
     return [
         f"{PREFIX}{NESTED_DELIMITER.join(map(str, error['loc'])).upper()}: {error['msg']}"
+        if error["loc"]
+        else error["msg"]
         for error in validation_error.errors()
     ]

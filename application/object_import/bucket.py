@@ -13,6 +13,7 @@ from obstore.store import LocalStore
 
 from ...domain.errors import InvalidImportFile, InvalidUsageSource, UsageSourceUnavailable
 from ..object_stores import first_line, open_object_store
+from ..usage_import.files import ProgressCallback
 from .stored_object import ObjectChanged, StoredObject, is_outside
 
 _CHUNK_BYTES = 1 << 20
@@ -48,8 +49,8 @@ class Bucket:
         if is_empty:
             yield [self._single_object()]
 
-    def read(self, stored: StoredObject, file: BinaryIO, max_bytes: int | None) -> None:
-        """Write the version that was listed to a file.
+    def read(self, stored: StoredObject, file: BinaryIO, max_bytes: int | None, advance: ProgressCallback) -> None:
+        """Write the version that was listed to a file. `advance` is called after each part.
 
         Raise ObjectChanged, UsageSourceUnavailable, or InvalidImportFile if it is too large.
         """
@@ -64,7 +65,9 @@ class Bucket:
         options: Any = None if stored.e_tag is None else {"if_match": stored.e_tag}
         with self._reported(stored.url):
             try:
-                file.writelines(obstore.get(self._store, stored.key, options=options).stream(_CHUNK_BYTES))
+                for chunk in obstore.get(self._store, stored.key, options=options).stream(_CHUNK_BYTES):
+                    file.write(chunk)
+                    advance(file.tell(), stored.size)
             except (PreconditionError, FileNotFoundError) as error:
                 raise ObjectChanged from error
         file.seek(0)

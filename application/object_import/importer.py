@@ -13,7 +13,7 @@ from ...domain.errors import InvalidRequest, InvalidUsageSource, NotFound, Usage
 from ...domain.timestamps import ensure_utc
 from ..metering import Metering
 from ..storage.key_value import EntryExists, KeyValueEntry
-from ..usage_import.files import open_usage_file
+from ..usage_import.files import ProgressCallback, open_usage_file
 from ..usage_import.formats import FileLimits, FileOptions
 from ..usage_import.importer import UsageImporter
 from ..usage_import.results import BatchOutcomes, RejectedRow
@@ -34,7 +34,7 @@ OnReport = Callable[[ObjectReport], object]
 
 
 class _Stopped(Exception):
-    """The run was stopped between two rows."""
+    """The run was stopped between two rows, or between two parts of a download."""
 
 
 class ObjectImporter:
@@ -73,16 +73,18 @@ class ObjectImporter:
         """Import the objects that are new, or of which an earlier run was interrupted.
 
         With `retry`, also those that failed, or of which rows were not recorded, again from the start. After `stop` is
-        set, the run ends within a batch of rows. Raises UsageSourceUnavailable if the objects can't be listed, and the
-        errors of the ledger.
+        set, the run ends after the batch of rows, or the part of a download, that is in progress. Raises
+        UsageSourceUnavailable if the objects can't be listed, and the errors of the ledger.
         """
         url = self.bucket.url
         with self._key_values.try_lock(f"object import {sha256(url.encode()).hexdigest()[:16]}") as is_locked:
             if not is_locked:
                 return ObjectImport(url, is_locked=False)
             reports: list[ObjectReport] = []
-            before = ignored = 0
+            before = incomplete = ignored = 0
             for page in self.bucket.pages():
+                if stop is not None and stop.is_set():
+                    break
                 objects = [stored for stored in page if not stored.is_ignored]
                 ignored += len(page) - len(objects)
                 known, changed = self._log.find_reports(objects), self._log.find_changed(objects)
@@ -90,6 +92,7 @@ class ObjectImporter:
                     report = known.get(stored.identity)
                     if report is not None and (report.is_complete or not retry):
                         before += 1
+                        incomplete += not report.is_complete
                         continue
                     if stop is not None and stop.is_set():
                         break
@@ -99,7 +102,7 @@ class ObjectImporter:
                     reports.append(self._import(stored, is_changed, stop))
                     if on_report is not None:
                         on_report(reports[-1])
-            return ObjectImport(url, tuple(reports), before, ignored)
+            return ObjectImport(url, tuple(reports), before, ignored, incomplete_before=incomplete)
 
     def reports(self) -> list[ObjectReport]:
         """Return the reports of all objects below the URL that were read, the oldest first."""
@@ -113,10 +116,15 @@ class ObjectImporter:
             stored.url, stored.e_tag, stored.version, stored.size, ObjectStatus.IN_PROGRESS, self._now(), is_changed,
             str(uuid7()),
         )  # fmt: skip
+
+        def require_running(_read: int, _size: int) -> None:
+            if stop is not None and stop.is_set():
+                raise _Stopped
+
         try:
             with TemporaryFile() as file:
-                self._read(stored, cast(BinaryIO, file))
-                report = self._import_rows(stored, report, cast(BinaryIO, file), stop)
+                self._read(stored, cast(BinaryIO, file), require_running)
+                report = self._import_rows(stored, report, cast(BinaryIO, file), require_running)
         except ObjectChanged:
             message = "It was replaced or deleted after it was listed. The next import reads it."
             return self._failed(stored, report, ObjectStatus.UNAVAILABLE, "object_changed", message)
@@ -141,9 +149,9 @@ class ObjectImporter:
         recorded = self._log.progress(stored) or replace(report, run_id=None)
         return replace(_without_empty_run(recorded), status=status, code=code, message=message, at=self._now())
 
-    def _read(self, stored: StoredObject, file: BinaryIO) -> None:
+    def _read(self, stored: StoredObject, file: BinaryIO, advance: ProgressCallback) -> None:
         try:
-            self.bucket.read(stored, file, self._limits.max_bytes)
+            self.bucket.read(stored, file, self._limits.max_bytes, advance)
         except OSError as error:
             raise UsageSourceUnavailable(
                 f"{stored.url} can't be stored in a temporary file in {gettempdir()}: {error.strerror or error}.",
@@ -152,13 +160,9 @@ class ObjectImporter:
             ) from error
 
     def _import_rows(
-        self, stored: StoredObject, report: ObjectReport, file: BinaryIO, stop: threading.Event | None
+        self, stored: StoredObject, report: ObjectReport, file: BinaryIO, advance: ProgressCallback
     ) -> ObjectReport:
         """Record the rows of an object that aren't recorded yet."""
-
-        def require_running(_read: int, _size: int) -> None:
-            if stop is not None and stop.is_set():
-                raise _Stopped
 
         def attach(outcomes: BatchOutcomes, at: datetime) -> Sequence[KeyValueEntry]:
             rejected = [row for row, _ in outcomes.rejected]
@@ -167,7 +171,8 @@ class ObjectImporter:
                 added = replace(added, **{str(name): getattr(added, name) + count})
             return [self._log.entry(stored, replace(added, rejected_rows=_rejected(added.rejected_rows, rejected)))]
 
-        with open_usage_file(Path(stored.key), self._options, contents=file, limits=self._limits) as usage_file:
+        path = Path(stored.key)
+        with open_usage_file(path, self._options, advance, contents=file, limits=self._limits) as usage_file:
             recorder = self._metering.imports.start(
                 stored.url, usage_file.digest.hex(), by=self._by, run_id=report.run_id
             )
@@ -179,7 +184,7 @@ class ObjectImporter:
             summary = importer.summary
             summary.rows, summary.accepted, summary.duplicate = report.rows, report.accepted, report.duplicate
             summary.conflict, summary.rejected = report.conflict, report.rejected
-            importer.run(advance=require_running)
+            importer.run(advance=advance)
             finished = _counted(report, importer)
             return _without_empty_run(replace(finished, status=ObjectStatus.IMPORTED, at=self._now()))
 

@@ -67,9 +67,10 @@ class ObjectReport:
 class ObjectImport:
     """One run of an import: the reports of the objects that it read, and the numbers of the others.
 
-    `imported_before` are the objects that an earlier run has read, `ignored` those whose name begins with a point or an
-    underscore, and in a folder those that a symbolic link out of it leads to. `is_locked` is False if another
-    process imports from the same URL, so that nothing was done.
+    `imported_before` are the objects that an earlier run has read, and `incomplete_before` those of them of which not
+    all rows are recorded. `ignored` are those whose name begins with a point or an underscore, and in a folder those
+    that a symbolic link out of it leads to. `is_locked` is False if another process imports from the same URL, so that
+    nothing was done.
     """
 
     url: str
@@ -77,6 +78,7 @@ class ObjectImport:
     imported_before: int = 0
     ignored: int = 0
     is_locked: bool = True
+    incomplete_before: int = 0
 
     @property
     def is_complete(self) -> bool:

@@ -120,8 +120,3 @@ MaxRowsOption = Annotated[
     int, typer.Option("--max-rows", min=1, metavar="ROWS", help="With a URL: the most rows that an object may have.")
 ]
 DEFAULT_MAX_BYTES, DEFAULT_MAX_ROWS = 16 << 30, 200_000_000
-
-
-def parse_payload_columns(texts: list[str]) -> dict[str, str]:
-    """Return the payload key of each column; the column's own name if COLUMN has no =KEY."""
-    return {column: key or column for column, _, key in (text.partition("=") for text in texts)}

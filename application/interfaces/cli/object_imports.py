@@ -124,6 +124,9 @@ def _show_numbers(result: "ObjectImport") -> None:
         return
     read = format_count(len(result.reports), "object")
     say(f"{read} read, {format_number(result.imported_before)} read before, {format_number(result.ignored)} ignored")
+    if result.incomplete_before:
+        incomplete = format_number(result.incomplete_before)
+        say(f"Incomplete among those read before: {incomplete}. --list shows why, and --retry reads them again.")
     if not result.is_complete:
         say("Replace the objects that failed; or read them again with --retry, for example after a meter was changed.")
 

@@ -17,7 +17,6 @@ from .import_options import (
     TimestampColumnOption,
     TimestampFormatOption,
     ValueColumnOption,
-    parse_payload_columns,
 )
 from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, JsonOption, LedgerOption
@@ -81,23 +80,20 @@ def consume(
     """
     with open_ledger(ledger, as_json, lift=record_limits(backfill, any_digits)) as session:
         from ...topics.consumer import TopicConsumer  # noqa: PLC0415 - loads the domain
-        from ...usage_import.columns import ColumnMapping  # noqa: PLC0415
-        from ...usage_import.row_mapper import RowFormat  # noqa: PLC0415
-        from ...usage_import.timestamps import TimestampFormat, TimestampReader  # noqa: PLC0415
-        from ...validation import require_choice  # noqa: PLC0415
+        from ...usage_import.read_options import row_format_of  # noqa: PLC0415
 
-        columns = ColumnMapping(
+        row_format = row_format_of(
             event_name=event_name,
-            timestamp=timestamp_column,
-            identifier=identifier_column,
-            value=value_column,
-            customer=customer_column,
-            payload=parse_payload_columns(payload_column or []),
+            timestamp_column=timestamp_column,
+            timestamp_format=timestamp_format,
+            value_column=value_column,
+            customer_column=customer_column,
+            identifier_column=identifier_column,
+            payload_columns=payload_column or [],
         )
-        timestamps = TimestampReader(require_choice(timestamp_format, "timestamp_format", TimestampFormat))
         consumer = TopicConsumer(
-            session.metering, topic, brokers, group=group, row_format=RowFormat(columns, timestamps=timestamps),
-            settings=_read_settings(config), accept_loss=accept_loss,
+            session.metering, topic, brokers, group=group, row_format=row_format, settings=_read_settings(config),
+            accept_loss=accept_loss,
         )  # fmt: skip
         with stop_on_signals() as stop:
             if once:
@@ -174,13 +170,10 @@ def show_rejected(messages: "Sequence[RejectedMessage]") -> None:
 
 def _read_settings(file: Path | None) -> dict[str, str]:
     """Return the settings in a file of lines KEY=VALUE. Raise BadParameter."""
-    if file is None:
-        return {}
+    from ....domain.errors import InvalidParameter  # noqa: PLC0415 - loads the domain
+    from ...topics.client_settings import read_client_settings  # noqa: PLC0415
+
     try:
-        lines = [line.strip() for line in file.read_text().splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"Cannot read {file}: {error}.", param_hint="'--config'") from None
-    settings = [line.partition("=") for line in lines if line and not line.startswith("#")]
-    if any(not equals for _, equals, _ in settings):
-        raise typer.BadParameter("Each line must be KEY=VALUE.", param_hint="'--config'")
-    return {key.strip(): value.strip() for key, _, value in settings}
+        return {} if file is None else read_client_settings(file)
+    except InvalidParameter as error:
+        raise typer.BadParameter(error.message, param_hint="'--config'") from None

@@ -39,7 +39,6 @@ from .import_options import (
     TimestampColumnOption,
     TimestampFormatOption,
     ValueColumnOption,
-    parse_payload_columns,
 )
 from .import_output import format_dialect, show_import
 from .import_runs import (
@@ -148,34 +147,30 @@ def import_file(
     if customer is not None and customer_column is not None:
         raise typer.BadParameter("Use --customer or --customer-column, not both.")
     with open_ledger(ledger, output.as_json, lift=record_limits(backfill, any_digits)) as session:
-        from ....domain.calendar import get_timezone  # noqa: PLC0415 - loads the domain
-        from ...usage_import.columns import ColumnMapping  # noqa: PLC0415
-        from ...usage_import.formats import FileFormat, FileOptions  # noqa: PLC0415
-        from ...usage_import.row_mapper import RowFormat  # noqa: PLC0415
-        from ...usage_import.timestamps import TimestampFormat, TimestampReader  # noqa: PLC0415
-        from ...usage_import.values import NumberFormat  # noqa: PLC0415
+        from ...usage_import.formats import FileFormat, FileOptions  # noqa: PLC0415 - loads the domain
+        from ...usage_import.read_options import delimiter_of, row_format_of  # noqa: PLC0415
         from ...validation import require_choice  # noqa: PLC0415
 
-        columns = ColumnMapping(
+        row_format = row_format_of(
             event_name=event_name,
-            timestamp=timestamp_column,
-            identifier=identifier_column,
-            value=value_column,
-            customer=customer_column,
-            customer_name=customer,
-            payload=parse_payload_columns(payload_column or []),
-            identifier_prefix=identifier_prefix or "",
-        )
-        timestamps = TimestampReader(
-            require_choice(timestamp_format, "timestamp_format", TimestampFormat),
+            timestamp_column=timestamp_column,
+            timestamp_format=timestamp_format,
             date_format=date_format,
-            timezone=None if timezone is None else get_timezone(timezone),
+            timezone=timezone,
+            value_column=value_column,
+            decimal=decimal,
+            thousands=thousands,
+            customer=customer,
+            customer_column=customer_column,
+            identifier_column=identifier_column,
+            identifier_prefix=identifier_prefix,
+            payload_columns=payload_column or [],
         )
         chosen_format = None if file_format is None else require_choice(file_format, "format", FileFormat)
         request = ImportRequest(
             Path(file),
-            FileOptions(chosen_format, encoding, _typed_delimiter(delimiter), header_row, sheet),
-            RowFormat(columns, NumberFormat(decimal, thousands), timestamps),
+            FileOptions(chosen_format, encoding, delimiter_of(delimiter), header_row, sheet),
+            row_format,
             source,
             errors,
             by,
@@ -194,11 +189,6 @@ def import_file(
             session.confirm(summary, show_import)
     if summary.not_recorded:
         raise typer.Exit(1)
-
-
-def _typed_delimiter(text: str | None) -> str | None:
-    """Return a delimiter as it is typed; a tab may be typed as its name or its escape."""
-    return "\t" if text in ("tab", "\\t") else text
 
 
 def _run_import(session: Session, request: ImportRequest) -> "ImportSummary":

@@ -50,7 +50,7 @@ def create_app(settings: ServerSettings, observer: Observer, extra_routes: Seque
         handler = RequestHandler(ledgers, observer, unread_responses, query_limits(settings.query_timeout_seconds))
         app.state.request_handler = handler
         outbox = _open_outbox(settings, ledgers)
-        app.state.readiness = ReadinessProbe(ledgers, outbox)
+        app.state.readiness = ReadinessProbe(ledgers, outbox, settings.schedule)
         app.state.ledgers = ledgers
         jobs = ServerJobs(ledgers, settings, observer.metrics.observe_delivery)
         try:

@@ -16,17 +16,21 @@ from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
 from ....projections.models import GenerationState
 from ...storage.key_value import KeyValueEntry
+from ...topics.offset_log import read_lags
+from ..schedule import ScheduleSettings
 from .api_types import encode
 from .authentication import parse_credentials, require_livemode
 from .catalogue import REGISTRIES
-from .checkpoint_health import CheckpointHealth, check_checkpoints
 from .errors import UNAVAILABLE, ApiError, to_api_error
-from .ledgers import LedgerRegistry
+from .job_health import JobHealth, check_checkpoints
+from .ledgers import LedgerRegistry, ServedLedger
 from .observability.job_metrics import render_job_metrics
 from .observability.metrics import Metrics
+from .observability.topic_metrics import render_topic_metrics
 from .openapi import build_document
 from .outbox_health import OutboxHealth, OutboxProbe
 from .responses import ApiResponse, error_response
+from .source_health import ConsumerHealth, check_consumers, check_imports
 
 CACHE_SECONDS, TIMEOUT_SECONDS = 1.0, 5.0
 """How long a result is cached, and how long a probe of the ledger may take."""
@@ -47,7 +51,9 @@ class Health(NamedTuple):
     status: str
     projection: ProjectionHealth | None = None
     outbox: OutboxHealth | None = None
-    checkpoint: CheckpointHealth | None = None
+    checkpoint: JobHealth | None = None
+    imports: JobHealth | None = None
+    consumers: ConsumerHealth | None = None
 
 
 class PublicHealth(msgspec.Struct, omit_defaults=True):
@@ -56,7 +62,9 @@ class PublicHealth(msgspec.Struct, omit_defaults=True):
     status: str
     lag: int | None = None
     outbox: OutboxHealth | None = None
-    checkpoint: CheckpointHealth | None = None
+    checkpoint: JobHealth | None = None
+    imports: JobHealth | None = None
+    consumers: ConsumerHealth | None = None
 
 
 class _CachedHealth(NamedTuple):
@@ -79,12 +87,14 @@ class ReadinessProbe:
         self,
         ledgers: LedgerRegistry,
         outbox: OutboxProbe | None = None,
+        schedule: ScheduleSettings | None = None,
         *,
         cache_seconds: float = CACHE_SECONDS,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._ledgers = ledgers
         self._outbox = outbox
+        self._schedule = schedule or ScheduleSettings()
         self._cache_seconds = cache_seconds
         self._timeout_seconds = timeout_seconds
         self._cached: _CachedHealth | None = None
@@ -95,7 +105,7 @@ class ReadinessProbe:
         health = await self.check()
         if health.projection is None:
             return ApiResponse(UNAVAILABLE, encode(PublicHealth(health.status)))
-        public = PublicHealth(health.status, health.projection.lag, health.outbox, health.checkpoint)
+        public = PublicHealth(health.status, health.projection.lag, *health[2:])
         return ApiResponse(200, encode(public))
 
     async def check(self) -> Health:
@@ -126,12 +136,21 @@ class ReadinessProbe:
             )
             # Only a commit that writes finds a full disk or a read-only database.
             ledger.key_values.apply(upsert=[KeyValueEntry("probe", "readiness", to_microseconds(ledger.now()), b"")])
-            checkpoint = check_checkpoints(ledger)
+            jobs = self._check_jobs(ledger)
         except TallybookError as error:
             _log.error("The ledger is not ready: %s: %s", error.code, error.message)
             return Health("unavailable")
         projection = ProjectionHealth(live.position, live.head, live.head - live.position)
-        return Health("ready", projection, checkpoint=checkpoint)
+        return Health("ready", projection, None, *jobs)
+
+    def _check_jobs(self, ledger: ServedLedger) -> tuple[JobHealth | None, JobHealth | None, ConsumerHealth | None]:
+        """Return the health of checkpoints, object imports and consumers; None for those that the server hasn't."""
+        schedule = self._schedule
+        return (
+            check_checkpoints(ledger),
+            check_imports(ledger.metering, schedule.imports),
+            check_consumers(ledger.metering, schedule.consumers),
+        )
 
 
 def health_routes(metrics: Metrics) -> list[Route]:
@@ -158,12 +177,8 @@ def health_routes(metrics: Metrics) -> list[Route]:
             return _to_starlette(error_response(to_api_error(error, {}), is_v2=False))
         except ApiError as api_error:
             return _to_starlette(error_response(api_error, is_v2=False))
-        metrics.set_position(projection.position, projection.head)
-        if health.outbox is not None:
-            metrics.set_outbox_lag(health.outbox.waiting, health.outbox.rejected, health.outbox.age_seconds)
-        if health.checkpoint is not None:
-            metrics.set_checkpoint_age(health.checkpoint.age_seconds)
-        body = await asyncio.to_thread(metrics.render) + await asyncio.to_thread(_job_metrics, ledgers)
+        _set_gauges(metrics, projection, health)
+        body = await asyncio.to_thread(metrics.render) + await asyncio.to_thread(_stored_metrics, ledgers)
         return _to_starlette(ApiResponse(200, body, media_type=CONTENT_TYPE_LATEST))
 
     openapi = ApiResponse(200, encode(build_document(REGISTRIES)))
@@ -175,8 +190,23 @@ def health_routes(metrics: Metrics) -> list[Route]:
     return [Route(path, endpoint, methods=["GET"]) for path, endpoint in paths.items()]
 
 
-def _job_metrics(ledgers: LedgerRegistry) -> bytes:
-    return render_job_metrics(ledgers.for_mode(livemode=True).metering.jobs.list(), time.time())
+def _set_gauges(metrics: Metrics, projection: ProjectionHealth, health: Health) -> None:
+    metrics.set_position(projection.position, projection.head)
+    if health.outbox is not None:
+        metrics.set_outbox_lag(health.outbox.waiting, health.outbox.rejected, health.outbox.age_seconds)
+    if health.checkpoint is not None:
+        metrics.set_checkpoint_age(health.checkpoint.age_seconds)
+    if health.imports is not None:
+        metrics.set_import_age(health.imports.age_seconds)
+
+
+def _stored_metrics(ledgers: LedgerRegistry) -> bytes:
+    """Return the metrics of the jobs and topics of all processes, which are stored in the ledger."""
+    ledger = ledgers.for_mode(livemode=True)
+    now = time.time()
+    return render_job_metrics(ledger.metering.jobs.list(), now) + render_topic_metrics(
+        read_lags(ledger.key_values), now
+    )
 
 
 def _to_starlette(response: ApiResponse) -> Response:

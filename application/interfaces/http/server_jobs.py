@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from ....domain.errors import TallybookError
 from ...jobs.job import Job
-from ..schedule import ScheduleSettings, scheduled_jobs
+from ..schedule import scheduled_jobs
 from .ledgers import LedgerRegistry, ServedLedger
 from .settings import ServerSettings
 from .webhooks.dispatcher import webhooks_job
@@ -84,7 +84,5 @@ class _LedgerJobs(threading.Thread):
             retention_job(ledger, timedelta(seconds=webhooks.purge_interval_seconds)),
         ]
         if self._livemode:
-            jobs += scheduled_jobs(
-                ledger.metering, ScheduleSettings.model_validate(self._settings, from_attributes=True)
-            )
+            jobs += scheduled_jobs(ledger.metering, self._settings.schedule)
         return jobs

@@ -18,8 +18,9 @@ from ...redaction import validate_without_input
 from ...storage.outbox import DEFAULT_TABLE, require_table_name
 from ...storage.outbox_url import resolve_outbox
 from ...storage.url import resolve_store
-from ..environment import PREFIX
-from ..schedule import NESTED_DELIMITER, ArchiveSettings, CheckpointSettings
+from ..environment import NESTED_DELIMITER, PREFIX
+from ..schedule import ArchiveSettings, CheckpointSettings, ScheduleSettings, require_brokers
+from ..usage_sources import ConsumerSettings, ImportSettings, SourceName
 from .ledgers import ledger_for_test_mode
 from .observability.access_log import LoggedCustomers
 
@@ -99,6 +100,10 @@ class ServerSettings(BaseSettings):
     webhooks: WebhookSettings = WebhookSettings()
     archive: ArchiveSettings = ArchiveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    brokers: str | None = Field(default=None, min_length=1)
+    """The brokers of consumers that have none of their own."""
+    imports: dict[SourceName, ImportSettings] = Field(default_factory=dict[SourceName, ImportSettings])
+    consumers: dict[SourceName, ConsumerSettings] = Field(default_factory=dict[SourceName, ConsumerSettings])
 
     @model_validator(mode="wrap")
     @classmethod
@@ -142,6 +147,16 @@ class ServerSettings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
             raise ValueError("it must be a scheme and a host, such as https://usage.example.com")
         return url
+
+    @model_validator(mode="after")
+    def _require_brokers(self) -> Self:
+        require_brokers(self.consumers, self.brokers)
+        return self
+
+    @property
+    def schedule(self) -> ScheduleSettings:
+        """Return the settings of the scheduled jobs."""
+        return ScheduleSettings.model_validate(self, from_attributes=True)
 
     @property
     def clock(self) -> Callable[[], datetime]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tallybook.application import JobRun, Metering, verify_inclusion
 from tallybook.application.checkpoints.keys import PrivateKey
-from tallybook.application.interfaces.http.checkpoint_health import CheckpointHealth, check_checkpoints
+from tallybook.application.interfaces.http.job_health import JobHealth, check_checkpoints
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.interfaces.schedule import CheckpointSettings, ScheduleSettings, scheduled_jobs
 from tallybook.application.jobs.job import JobResult
@@ -102,7 +102,7 @@ def test_a_late_or_failed_checkpoint_is_reported(url: str, metering: Metering, c
     settings = CheckpointSettings(key=str(tmp_path / "missing.pem"), interval_seconds=3_600, max_age_seconds=1e-9)
     ledgers = LedgerRegistry(url, AcceptancePolicy(), clock, settings)
     ledger = ledgers.for_mode(livemode=True)
-    assert check_checkpoints(ledger) == CheckpointHealth("overdue")
+    assert check_checkpoints(ledger) == JobHealth("overdue")
     PrivateKey.generate(tmp_path / "key.pem", "tallybook")
     for name, status in (("missing.pem", "failed"), ("key.pem", "overdue")):
         run_once(ledger.metering, settings.model_copy(update={"key": str(tmp_path / name)}))

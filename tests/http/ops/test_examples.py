@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tallybook.application.interfaces.environment import NAMED_GROUPS, NESTED_DELIMITER
 from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
 from tallybook.application.interfaces.http.settings import ServerSettings
-from tallybook.application.interfaces.schedule import NESTED_DELIMITER, ArchiveSettings, CheckpointSettings
+from tallybook.application.interfaces.schedule import ArchiveSettings, CheckpointSettings
 from tallybook.domain.policy import AcceptancePolicy
 
 from tests.http.running_server import TALLYBOOK, serve
@@ -18,6 +19,9 @@ from tests.http.running_server import TALLYBOOK, serve
 ROOT = Path(__file__).parents[3]
 UNIT, CONTAINER = ROOT / "examples" / "tallybook.service", ROOT / "examples" / "Containerfile"
 GUIDE, JOBS_GUIDE = (ROOT / "docs" / "guides" / name for name in ("serve.md", "jobs.md"))
+SOURCE_GUIDES = {
+    "imports": GUIDE.with_name("usage-from-object-stores.md"), "consumers": GUIDE.with_name("usage-from-topics.md"),
+}  # fmt: skip
 NAMES = {f"{ENV_PREFIX}{name.upper()}" for name in ServerSettings.model_fields}
 
 
@@ -61,6 +65,11 @@ def test_the_guide_describes_all_settings() -> None:
     for name, field in ServerSettings.model_fields.items():
         if name == "webhooks":
             assert "[webhooks](webhooks.md)" in text  # documented there
+        elif name.upper() in NAMED_GROUPS:
+            guide = SOURCE_GUIDES[name].read_text()
+            assert f"`{ENV_PREFIX}{name.upper()}{NESTED_DELIMITER}NAME{NESTED_DELIMITER}…`" in guide
+            for setting in NAMED_GROUPS[name.upper()]:
+                assert re.search(rf"[`_]{setting}`", guide), setting
         elif isinstance(field.default, ArchiveSettings | CheckpointSettings):
             for setting in type(field.default).model_fields:
                 assert f"`{ENV_PREFIX}{name.upper()}{NESTED_DELIMITER}{setting.upper()}`" in JOBS_GUIDE.read_text()

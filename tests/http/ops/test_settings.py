@@ -5,15 +5,17 @@ import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import BaseModel, ValidationError
 from tallybook.application import Metering
 from tallybook.application.interfaces.cli.app import app
+from tallybook.application.interfaces.environment import NAMED_GROUPS, NESTED_DELIMITER, VARIABLES, unknown_variables
 from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
-from tallybook.application.interfaces.environment import VARIABLES, unknown_variables
 from tallybook.application.interfaces.http.settings import ServerSettings
-from tallybook.application.interfaces.schedule import NESTED_DELIMITER, settings_errors
+from tallybook.application.interfaces.schedule import schedule_from_environment, scheduled_jobs, settings_errors
+from tallybook.application.interfaces.usage_sources import ConsumerSettings, ImportSettings
 from tallybook.application.read_models.worker_pool import MAX_PROCESSES_SETTING
 from tallybook.domain.policy import AcceptancePolicy
 from typer.testing import CliRunner
@@ -57,6 +59,7 @@ INVALID_SETTINGS = [
     ("POLICY__MAX_AGE", "a month", "valid timedelta"),
     ("POLICY__GRACE_PERIOD", "P10D", "less than or equal to"),
     ("POLICY__MAX_AGEE", "P90D", "Extra inputs are not permitted"),
+    ("IMPORTS__A__URL", "", "at least 1 character"),
 ]
 
 
@@ -92,6 +95,55 @@ def test_an_invalid_setting(monkeypatch: pytest.MonkeyPatch, name: str, value: s
     assert "geheim" not in message + str(error.value)
 
 
+SOURCES = {
+    "TALLYBOOK_IMPORTS__GATE_1__URL": "s3://bucket/prefix",
+    "TALLYBOOK_IMPORTS__GATE_1__DELIMITER": "tab",
+    "TALLYBOOK_IMPORTS__GATE_1__TIMEZONE": "Europe/Berlin",
+    "TALLYBOOK_CONSUMERS__KAFKA__TOPIC": "2026",
+    "TALLYBOOK_CONSUMERS__KAFKA__PAYLOAD_COLUMNS": "data.n=tokens, model",
+    "TALLYBOOK_BROKERS": "kafka:9092",
+}
+
+
+def test_imports_and_consumers_have_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server and `projection run` read the same, and make jobs of it."""
+    for name, value in SOURCES.items():
+        monkeypatch.setenv(name, value)
+    assert unknown_variables(SOURCES) == []
+    schedule = ServerSettings().schedule
+    assert schedule == schedule_from_environment(SOURCES)
+    assert schedule.imports["gate_1"].row_format().timestamps.timezone == ZoneInfo("Europe/Berlin")
+    assert schedule.consumers["kafka"].row_format().columns.payload == {"data.n": "tokens", "model": "model"}
+    with Metering.open("sqlite://") as metering:
+        jobs = scheduled_jobs(metering, schedule)
+    assert [(job.name, job.interval) for job in jobs] == [
+        ("import-gate-1", timedelta(minutes=15)), ("consumer-kafka", None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"TALLYBOOK_BROKERS": None}, "no brokers: set TALLYBOOK_BROKERS, or its own TALLYBOOK_CONSUMERS__KAFKA"),
+        ({"TALLYBOOK_CONSUMERS__KAFKA__GROUPE": "x"}, "TALLYBOOK_CONSUMERS__KAFKA__GROUPE: Extra inputs"),
+        ({"TALLYBOOK_IMPORTS__GATE_1__TIMEZONE": "Berlin"}, "TALLYBOOK_IMPORTS__GATE_1: Value error, There is no"),
+        ({"TALLYBOOK_IMPORTS__GATE_1__TIMESTAMP_FORMAT": "odd"}, "'timestamp_format' must be one of 'auto'"),
+        ({"TALLYBOOK_IMPORTS__1__URL": "s3://a"}, "TALLYBOOK_IMPORTS__1__[KEY]: "),
+    ],
+)  # fmt: skip
+def test_wrong_settings_of_sources(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str | None], message: str
+) -> None:
+    """Both programs say the same when they start."""
+    environment = {name: value for name, value in {**SOURCES, **changed}.items() if value is not None}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for read in (ServerSettings, lambda: schedule_from_environment(environment)):
+        with pytest.raises(ValidationError) as error:
+            read()
+        assert message in " ".join(settings_errors(error.value))
+
+
 def usage_error(tmp_path: Path, *options: str, **environment: str) -> str:
     """Return the output of a usage error."""
     program = Program(
@@ -120,6 +172,9 @@ def test_invalid_settings_are_reported_and_nothing_is_created(tmp_path: Path) ->
         ("TALLYBOOK_POLICY__MAXAGE", "TALLYBOOK_POLICY__MAX_AGE"),
         ("TALLYBOOK_MAXHEADERS", "TALLYBOOK_MAX_HEADERS"),
         ("tallybook_prot", "TALLYBOOK_PORT"),
+        ("TALLYBOOK_IMPORTS__A__URI", "TALLYBOOK_IMPORTS__A__URL"),
+        ("TALLYBOOK_CONSUMERS__A_B__TOPICS", "TALLYBOOK_CONSUMERS__A_B__TOPIC"),
+        ("TALLYBOOK_IMPORTS__URL", "TALLYBOOK_IMPORTS"),
         ("TALLYBOOK_", ""),
         ("TALLYBOOK_QUITE_DIFFERENT", ""),
     ],
@@ -162,8 +217,9 @@ def test_the_list_of_variables_is_complete() -> None:
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
                 yield from variables(field.annotation, f"{prefix}{name}{NESTED_DELIMITER}")
 
-    of_commands = {MAX_PROCESSES_SETTING, "TALLYBOOK_BROKERS"}
-    assert {*variables(ServerSettings, ENV_PREFIX), *of_commands} == VARIABLES
+    assert {*variables(ServerSettings, ENV_PREFIX), MAX_PROCESSES_SETTING} == VARIABLES
+    for group, model in (("IMPORTS", ImportSettings), ("CONSUMERS", ConsumerSettings)):
+        assert set(variables(model, "")) == NAMED_GROUPS[group]
 
 
 def test_a_setting_that_is_not_json_is_reported(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Metrics:
         self._latency_histograms: dict[str, Histogram] = {}
         self._outbox_gauges: Sequence[Gauge] = ()
         self._checkpoint_age: Gauge | None = None
+        self._import_age: Gauge | None = None
 
     def observe_request(self, operation: str, method: str, status: int, seconds: float) -> None:
         """Record a finished request."""
@@ -101,6 +102,14 @@ class Metrics:
             "tallybook_checkpoint_age_seconds", "How long ago new events were last covered by a published checkpoint."
         )
         self._checkpoint_age.set(math.nan if age_seconds is None else age_seconds)
+
+    def set_import_age(self, age_seconds: float | None) -> None:
+        """Set how long ago each object import has succeeded: NaN if one never has. There is none without imports."""
+        self._import_age = self._import_age or self._gauge(
+            "tallybook_object_import_age_seconds",
+            "How long ago the object import that is behind most has last succeeded.",
+        )
+        self._import_age.set(math.nan if age_seconds is None else age_seconds)
 
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
