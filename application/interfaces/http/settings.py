@@ -41,6 +41,8 @@ class WebhookSettings(BaseModel, frozen=True):
     """How often another process checks whether it can take over the dispatching."""
     purge_interval_seconds: float = Field(default=60, gt=0)
     """How often expired rows are deleted."""
+    source: str = Field(default="/tallybook", pattern=r"^[!#-~]{1,200}$")
+    """The `source` of webhook events that are sent as CloudEvents: a URI of this ledger, in printable ASCII."""
     allowed_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     """Networks that deliveries may reach in addition to public addresses, in a variable separated by commas."""
 

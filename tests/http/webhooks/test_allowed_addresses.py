@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tallybook.application.interfaces.http.webhooks.allowed_addresses import AllowedAddresses
+from tallybook.application.interfaces.http.webhooks.cloud_events import Message
 from tallybook.application.interfaces.http.webhooks.delivery_client import DeliveryClient, DeliveryResult
 from tallybook.application.interfaces.http.webhooks.endpoints import Endpoint
 
@@ -77,7 +78,7 @@ def deliver(
         allowed_networks = [ip_network(network) for network in networks]
         endpoint = Endpoint(id="we_1", url=url, enabled_events=("*",), created=0, secret="whsec_1")
         async with DeliveryClient(allowed_networks, resolve=resolver, ssl_context=ssl_context) as client:
-            return [await client.send(endpoint, b"{}", NOW, 5) for _ in range(count)]
+            return [await client.send(endpoint, Message(b"{}", {}), NOW, 5) for _ in range(count)]
 
     return asyncio.run(send())
 
@@ -90,7 +91,7 @@ def test_this_machine_is_rejected_in_every_spelling(receiver: Receiver, host: st
 
     async def send() -> DeliveryResult:
         async with DeliveryClient([]) as client:
-            return await client.send(endpoint, b"{}", NOW, 5)
+            return await client.send(endpoint, Message(b"{}", {}), NOW, 5)
 
     result = asyncio.run(send())
     assert result.is_address_rejected

@@ -40,7 +40,8 @@ def test_the_guide_is_followed(
             if block.language != "python":
                 continue
             if "for rejected in rejected_events():" in block.text:
-                wait_until(lambda: len(names["seen"]) == 2, lambda: str(names["seen"]))
+                for received in (names["seen"], names["cloud_events"]):
+                    wait_until(lambda received=received: len(received) == 2, lambda received=received: str(received))
             text = block.text.replace("127.0.0.1:8000", f"127.0.0.1:{port}")
             exec(compile("\n" * (block.line - 1) + text, str(WEBHOOKS), "exec"), names)
             if "app = FastAPI()" in block.text:
@@ -60,6 +61,7 @@ def test_the_guide_is_followed(
     assert (forged.status_code, unsigned.status_code) == (400, 400)
     created_event, rejected_event = sorted(names["seen"], key=lambda event: event.type)
     assert (created_event.type, created_event.data.object.event_name) == ("billing.meter.created", "tokens")
+    assert {event.get_type() for event in names["cloud_events"]} == {created_event.type, rejected_event.type}
     (reason,) = names["why"](rejected_event)
     assert reason.startswith("meter_event_invalid_value: ")
     with Metering.open(ledger_url) as metering:
@@ -70,6 +72,8 @@ def test_the_guide_is_followed(
 
 def test_the_guide_describes_every_setting() -> None:
     """With its default."""
-    documented = re.findall(r"\| `TALLYBOOK_WEBHOOKS__(\w+)` \| (\d*) ?\|", WEBHOOKS.read_text())
-    defaults = {name.lower(): float(value) if value else () for name, value in documented}
+    documented = re.findall(r"\| `TALLYBOOK_WEBHOOKS__(\w+)` \| `?([\w/]*)`? ?\|", WEBHOOKS.read_text())
+    defaults = {
+        name.lower(): (float(value) if value.isdigit() else value) if value else () for name, value in documented
+    }
     assert defaults == WebhookSettings().model_dump()

@@ -11,6 +11,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from tallybook.application.interfaces.http.webhooks.cloud_events import Message
 from tallybook.application.interfaces.http.webhooks.delivery_client import DeliveryClient, DeliveryResult
 from tallybook.application.interfaces.http.webhooks.endpoints import Endpoint
 from tallybook.application.interfaces.http.webhooks.host_resolver import HostResolver
@@ -50,7 +51,7 @@ async def send(client: DeliveryClient, receiver: Receiver, host: str, timeout_se
     """Return the result of a delivery to a host."""
     url = f"http://{host}:{receiver.server.server_port}/hooks"
     endpoint = Endpoint(id="we_1", url=url, enabled_events=("*",), created=0, secret="whsec_1")
-    return await client.send(endpoint, b"{}", NOW, timeout_seconds)
+    return await client.send(endpoint, Message(b"{}", {}), NOW, timeout_seconds)
 
 
 def test_hanging_lookups_delay_nothing_else(receiver: Receiver, name_server: NameServer) -> None:

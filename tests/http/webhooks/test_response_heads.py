@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from itertools import repeat
 
 import pytest
+from tallybook.application.interfaces.http.webhooks.cloud_events import Message
 from tallybook.application.interfaces.http.webhooks.delivery_client import DeliveryClient, DeliveryResult
 from tallybook.application.interfaces.http.webhooks.endpoints import Endpoint
 from tallybook.application.interfaces.http.webhooks.response_head import MAX_HEAD_BYTES
@@ -54,7 +55,7 @@ def deliver(
         url = f"{scheme}://127.0.0.1:{port}/hooks"
         endpoint = Endpoint(id="we_1", url=url, enabled_events=("*",), created=0, secret="whsec_1")
         async with DeliveryClient([ip_network("127.0.0.0/8")], ssl_context=ssl_context) as client:
-            return await client.send(endpoint, b"{}", NOW, timeout_seconds)
+            return await client.send(endpoint, Message(b"{}", {}), NOW, timeout_seconds)
 
     with responding(parts, wrap) as port:
         return asyncio.run(send(port))

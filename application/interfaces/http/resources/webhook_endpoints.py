@@ -15,7 +15,15 @@ from ..ledgers import RequestContext, ServedLedger
 from ..operations import OperationRegistry
 from ..pagination import list_response, paginate
 from ..parameters import check_text
-from ..webhooks.endpoints import MAX_ENDPOINTS, CreationRequest, Endpoint, EndpointStore, new_endpoint_id, new_secret
+from ..webhooks.endpoints import (
+    MAX_ENDPOINTS,
+    CreationRequest,
+    Endpoint,
+    EndpointStore,
+    EventFormat,
+    new_endpoint_id,
+    new_secret,
+)
 from ..webhooks.events import SNAPSHOT_TYPES, THIN_TYPES, WILDCARD, is_valid_id
 
 URL = "/v1/webhook_endpoints"
@@ -43,6 +51,7 @@ class WebhookEndpoint(msgspec.Struct, kw_only=True):
     created: int
     description: str | None
     enabled_events: list[str]
+    event_format: EventFormat
     livemode: bool
     metadata: dict[str, str]
     status: Literal["enabled", "disabled"]
@@ -68,6 +77,7 @@ class CreateWebhookEndpoint(Parameters, kw_only=True):
 
     url: Url
     enabled_events: EventTypes
+    event_format: EventFormat = "stripe"
     description: Description | None = None
     metadata: Metadata = msgspec.field(default_factory=dict[str, str])
 
@@ -77,6 +87,7 @@ class UpdateWebhookEndpoint(Parameters, kw_only=True):
 
     url: Url | None = None
     enabled_events: EventTypes | None = None
+    event_format: EventFormat | None = None
     description: Description | None = None
     disabled: bool | None = None
     metadata: Metadata = msgspec.field(default_factory=dict[str, str])
@@ -94,6 +105,7 @@ def create_webhook_endpoint(context: RequestContext[CreateWebhookEndpoint]) -> C
         id=new_endpoint_id(),
         url=_validate_url(params.url),
         enabled_events=_validate_event_types(params.enabled_events),
+        event_format=params.event_format,
         description=None if params.description is None else check_text(params.description, "description"),
         metadata=_merge_metadata({}, params.metadata),
         created=to_unix(context.ledger.now()),
@@ -163,6 +175,7 @@ def _updated(params: UpdateWebhookEndpoint, endpoint: Endpoint) -> Endpoint:
         enabled_events=endpoint.enabled_events
         if params.enabled_events is None
         else _validate_event_types(params.enabled_events),
+        event_format=params.event_format or endpoint.event_format,
         description=endpoint.description
         if params.description is None
         else check_text(params.description, "description"),
@@ -188,6 +201,7 @@ def _fields(endpoint: Endpoint, ledger: ServedLedger) -> dict[str, Any]:
         "created": endpoint.created,
         "description": endpoint.description,
         "enabled_events": list(endpoint.enabled_events),
+        "event_format": endpoint.event_format,
         "livemode": ledger.livemode,
         "metadata": endpoint.metadata,
         "status": endpoint.status,

@@ -16,6 +16,7 @@ import httpcore2
 
 from ..api_types import to_unix
 from .allowed_addresses import AddressNotAllowed, AllowedAddressBackend, AllowedAddresses, Network, Resolve
+from .cloud_events import Message
 from .endpoints import Endpoint
 from .host_resolver import HostResolver
 
@@ -29,7 +30,7 @@ def sign(body: bytes, secret: str, at: datetime) -> str:
 
 logging.getLogger("httpcore2").setLevel(logging.WARNING)  # it logs complete URLs, which may contain secrets
 _KEEP_ALIVE_SECONDS = 5
-_HEADERS = {"Content-Type": "application/json", "User-Agent": f"Tallybook/{version('tallybook')}", "Accept": "*/*"}
+_HEADERS = {"User-Agent": f"Tallybook/{version('tallybook')}", "Accept": "*/*"}
 
 
 class DeliveryResult(NamedTuple):
@@ -75,14 +76,17 @@ class DeliveryClient:
     ) -> None:
         await self._pool.__aexit__(exc_type, exc, traceback)
 
-    async def send(self, endpoint: Endpoint, body: bytes, at: datetime, timeout_seconds: float) -> DeliveryResult:
-        """Send a signed body and return the result. The body of the response is not read."""
-        signature = sign(body, endpoint.secret, at)
-        headers = {**_HEADERS, "Host": urlsplit(endpoint.url).netloc, "Stripe-Signature": signature}
+    async def send(self, endpoint: Endpoint, message: Message, at: datetime, timeout_seconds: float) -> DeliveryResult:
+        """Send a message with the signature of its body, and return the result. The response's body is not read."""
+        signature = sign(message.body, endpoint.secret, at)
+        host = urlsplit(endpoint.url).netloc
+        headers = {**_HEADERS, **message.headers, "Host": host, "Stripe-Signature": signature}
         try:
             async with (
                 asyncio.timeout(timeout_seconds),
-                self._pool.stream("POST", endpoint.url, content=body, headers=list(headers.items())) as response,
+                self._pool.stream(
+                    "POST", endpoint.url, content=message.body, headers=list(headers.items())
+                ) as response,
             ):
                 return DeliveryResult(response.status, None)
         except TimeoutError:

@@ -8,10 +8,10 @@ from contextlib import suppress
 from .....domain.timestamps import MICROSECONDS_PER_SECOND, to_microseconds
 from ..ledgers import ServedLedger
 from ..settings import WebhookSettings
+from .cloud_events import Message, to_message
 from .deliveries import DELIVERED, GIVEN_UP, Delivery, finish, next_due, record_attempt, schedule_retry
 from .delivery_client import DeliveryClient
 from .endpoints import Endpoint, EndpointStore
-from .events import delivery_body
 
 FAILED = "failed"
 ReportDelivery = Callable[[str], None]
@@ -77,11 +77,12 @@ class EndpointWorker:
             attempted = record_attempt(delivery, None, "The endpoint is disabled.")
             finish(key_values, attempted, GIVEN_UP, self._ledger.now())
         else:
-            await self._attempt(endpoint, delivery, delivery_body(event))
+            message = to_message(event, endpoint.event_format, self._settings.source)
+            await self._attempt(endpoint, delivery, message)
 
-    async def _attempt(self, endpoint: Endpoint, delivery: Delivery, body: bytes) -> None:
+    async def _attempt(self, endpoint: Endpoint, delivery: Delivery, message: Message) -> None:
         ledger, settings = self._ledger, self._settings
-        result = await self._client.send(endpoint, body, ledger.now(), settings.timeout_seconds)
+        result = await self._client.send(endpoint, message, ledger.now(), settings.timeout_seconds)
         if result.is_address_rejected:
             self._log_rejected_address(result.error)
         attempted = record_attempt(delivery, result.status, result.error)

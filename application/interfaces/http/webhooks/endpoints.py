@@ -22,6 +22,8 @@ _MAX_STORED_ENDPOINTS = 1_000
 """A limit that is never reached. Deleted endpoints stay stored until the dispatcher has deleted their queues."""
 
 Status = Literal["enabled", "disabled", "deleted"]
+EventFormat = Literal["stripe", "cloudevents_structured", "cloudevents_binary"]
+"""How events are sent to an endpoint: as Stripe sends them, or as CloudEvents in one of their modes."""
 
 
 class Endpoint(msgspec.Struct, kw_only=True, frozen=True):
@@ -33,6 +35,7 @@ class Endpoint(msgspec.Struct, kw_only=True, frozen=True):
     description: str | None = None
     metadata: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     status: Status = "enabled"
+    event_format: EventFormat = "stripe"
     created: int
     secret: str
     creation_request: "CreationRequest | None" = None
