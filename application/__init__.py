@@ -110,6 +110,8 @@ from .archive.results import (
     ArchiveExport,
     ArchiveVerification,
     IcebergRegistration,
+    PrunedHistory,
+    PruningResult,
     TotalDifference,
 )
 from .archive.sql.document import SqlDocument
@@ -359,6 +361,8 @@ __all__ = [
     "PreviewChanged",
     "Progress",
     "ProjectionStopped",
+    "PrunedHistory",
+    "PruningResult",
     "PublishedCheckpoint",
     "PublishedVerification",
     "RebuildInProgress",

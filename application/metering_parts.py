@@ -5,7 +5,8 @@ from datetime import datetime
 
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Projector, reset_if_other_ledger
-from .archive.service import ArchiveService
+from .archive.archived_events import connect_archive
+from .archive.pruning import PruningService
 from .checkpoints.service import CheckpointService
 from .commands.access_keys import AccessKeyCommands
 from .commands.bulk_cancellations import BulkCancellationCommands
@@ -45,7 +46,7 @@ class MeteringParts:
         self, ledger: Ledger, read_models: GenerationStore, policy: AcceptancePolicy, clock: Callable[[], datetime]
     ) -> None:
         self.clock = clock
-        self._ledger = ledger
+        self._ledger = connect_archive(ledger)
         self._read_models = read_models
         reset_if_other_ledger(ledger, read_models)
         self._projector = Projector(ledger, read_models, workers=WORKER_PROCESSES)
@@ -74,7 +75,7 @@ class MeteringParts:
         self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
         self.access_keys = AccessKeyCommands(ledger, clock)
         self.checkpoints = CheckpointService(ledger, clock)
-        self.archive = ArchiveService(ledger)
+        self.archive = PruningService(ledger, read_models, meter_queries.position_at, policy, clock)
         self.jobs = JobService(ledger)
         self.evidence = EvidenceService(ledger, meter_queries, self._explanations, self.periods)
         self.tasks = TaskService(ledger, self._verifier, self.generations, self.periods)

@@ -153,7 +153,7 @@ _NON_USAGE_TOPICS = frozenset(
         "Renamed", "Deactivated", "Reactivated", "DerivedMeterAdded", "PeriodClosed", "PeriodReopened",
         "AdjustmentSettled", "BillingRunStarted", "BillingRunClosed", "AccessKeyCreated", "AccessKeyRevoked",
         "EventsCancelled", "EventsCancelledPart", "EventsCancelRevoked", "EventsCancelRevokedPart", "ImportStarted",
-        "ImportBatchRecorded", "ImportFinished",
+        "ImportBatchRecorded", "ImportFinished", "HistoryPruned",
     }
 )  # fmt: skip
 _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {

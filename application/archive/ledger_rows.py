@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from ...domain.errors import LedgerCorrupted, LedgerUnavailable
 from ..checkpoints.leaves import UnexpectedPosition, row_pages
 from ..storage.ports import PositionedEventRow, RawEventRow
+from ..storage.pruned_events import PRUNED_TYPES
 
 PAGE_SIZE = 1 << 14
 FIRST_PAGE_SIZE = 1 << 10
@@ -88,7 +89,7 @@ def _check_raw_rows(ledger: RowReader, first: int, last: int) -> None:
     try:
         for rows in row_pages(ledger, first, last):
             for position, stream, _, topic, _, types in rows:
-                if types != "text integer text blob":
+                if types not in ("text integer text blob", PRUNED_TYPES):
                     raise corrupted_row(position, f"its columns have the types {types}")
                 try:
                     (stream + topic).decode()

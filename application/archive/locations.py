@@ -30,3 +30,16 @@ def resolve_destination(destination: object) -> Destination:
             value=text,
         )
     return FolderDestination(Path(unquote(parts.path)))
+
+
+def archive_url(destination: Destination) -> str:
+    """Return a URL by which any process can open an archive. Raise InvalidArchive if there is none."""
+    if isinstance(destination, FolderDestination):
+        return destination.path.resolve().as_uri()
+    if "://" not in destination.location:
+        raise InvalidArchive(
+            "The ledger stores where its history is, so name the archive by a URL such as s3://bucket/prefix.",
+            field="destination",
+            value=destination.location,
+        )
+    return destination.location

@@ -27,9 +27,14 @@ def no_progress(_done: int, _total: int) -> None:
     """Do nothing."""
 
 
+def has_extra() -> bool:
+    """Return whether the packages of the extra `archive` are installed."""
+    return all(find_spec(package) is not None for package in _EXTRA_PACKAGES)
+
+
 def require_extra() -> None:
     """Raise InvalidArchive if the packages of the extra `archive` are not installed."""
-    if any(find_spec(package) is None for package in _EXTRA_PACKAGES):
+    if not has_extra():
         raise InvalidArchive(INSTALL_HINT, field="destination")
 
 

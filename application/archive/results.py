@@ -103,3 +103,42 @@ class ArchiveComparison:
     def is_equal(self) -> bool:
         """Whether there is no difference."""
         return not self.difference_count
+
+
+@dataclass(frozen=True, slots=True)
+class PruningResult:
+    """The result of pruning the history, or of `is_dry_run` what it would be.
+
+    The states of `events`, of `state_bytes` together, were replaced by their leaf hashes of 32 bytes. They are those of
+    usage up to `position`, recorded until `recorded_until`, whose states were still in the ledger. They are in
+    `archive`, which ends at `archived_position` and matches a signed checkpoint of `checkpoint_size` events. The ledger
+    took `size_before` bytes, and takes `size_after`, of which what is free is used for new events.
+    """
+
+    archive: str
+    position: int
+    archived_position: int
+    checkpoint_size: int
+    recorded_until: datetime
+    events: int
+    state_bytes: int
+    size_before: int
+    size_after: int
+    is_dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PrunedHistory:
+    """Where the states of pruned usage are: up to `position` in `archive`, since `pruned_at`.
+
+    The archive ended at `archived_position` then, with the root `root`, and matched a signed checkpoint of
+    `checkpoint_size` events.
+    """
+
+    position: int
+    archive: str
+    archived_position: int
+    root: str
+    checkpoint_size: int
+    pruned_at: datetime
+    by: str | None

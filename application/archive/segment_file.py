@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from ..storage.ports import PositionedEventRow
 from .arrow import pa, parquet
-from .columns import SCHEMA
+from .columns import SCHEMA, STORED_COLUMNS
 from .ledger_rows import PAGE_SIZE
 
 MAX_ROW_GROUP_BYTES = 24 << 20
@@ -62,6 +62,7 @@ class SegmentReader:
     """Reads the rows of a segment. Any call may raise UNREADABLE_FILE_ERRORS."""
 
     def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         # Without pre_buffer: its threads abort a process that ends soon after (pyarrow 26).
         self._parquet = parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
         if not self._parquet.schema_arrow.equals(SCHEMA):
@@ -77,6 +78,14 @@ class SegmentReader:
         """Yield the tables of a row group, a page at a time."""
         for batch in self._parquet.iter_batches(PAGE_SIZE, row_groups=[row_group], use_threads=False):
             yield pa.Table.from_batches([batch])
+
+    def stored_rows(self, row_group: int) -> Any:
+        """Return the columns that the ledger stores of a row group, as one table."""
+        return self._parquet.read_row_group(row_group, columns=STORED_COLUMNS.names, use_threads=False)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def last_row(self) -> PositionedEventRow:
         """Return the last row."""

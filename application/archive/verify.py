@@ -7,11 +7,11 @@ agrees: the lines before and after, the column and the state, the subtree of a r
 from collections.abc import Callable, Sequence
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.leaves import leaf_hashes
+from ..checkpoints.leaves import UnexpectedPosition, hash_pages
 from .checkpoint_roots import CheckpointRoots
 from .destinations import Destination
 from .layout import MANIFEST, parse_segment_name
-from .ledger_rows import RowReader, ledger_pages
+from .ledger_rows import RowReader, corrupted_row
 from .manifest import ArchiveSegment, ManifestLine, ManifestReader, segment_hashes
 from .ranges import TreeRange
 from .results import ArchiveDifference, ArchiveVerification
@@ -124,8 +124,7 @@ class Verifier:
         end = min(position + len(leaves), head)
         if self._ledger is None or self._differing_position is not None or end <= position:
             return
-        pages = ledger_pages(self._ledger, position + 1, end)
-        in_ledger = [leaf for page in pages for leaf in leaf_hashes(page.rows)]
+        in_ledger = _ledger_leaves(self._ledger, position + 1, end)
         for offset, (leaf, ledger_leaf) in enumerate(zip(leaves, in_ledger, strict=False), 1):
             if leaf != ledger_leaf:
                 self._differing_position = position + offset
@@ -160,3 +159,11 @@ class Verifier:
                 action = "adds it" if positions[0] == last + 1 else "deletes it"
                 warnings.append(f"{name} was left by an interrupted export; the next export {action}.")
         return warnings
+
+
+def _ledger_leaves(ledger: RowReader, first: int, last: int) -> list[bytes]:
+    """Return the leaf hashes of the ledger, without reading what was pruned. Raise LedgerCorrupted."""
+    try:
+        return [leaf for page in hash_pages(ledger, first, last) for leaf in page]
+    except UnexpectedPosition as error:
+        raise corrupted_row(error.position, f"it is {error.kind}") from error

@@ -11,6 +11,7 @@ import msgspec
 from ...domain.errors import InvalidCheckpointFile
 from ..storage.ports import PositionedEventRow, RawEventRow
 from ..storage.private_files import private_opener_without_links
+from ..storage.pruned_events import PRUNED_TYPES
 from .merkle import HASH_BYTES, Tree, leaf_hash
 
 _EXPECTED_TYPES = "text integer text blob"
@@ -31,6 +32,18 @@ def leaf_data(row: RawEventRow) -> bytes:
             pass
     values = [(value or b"").hex() for value in (stream, version, topic, state)]  # the type distinguishes NULL
     return _encode({"position": position, "types": types, "values": values})
+
+
+def stored_leaf_data(ledger: "RowReader", position: int) -> bytes | None:
+    """Return the bytes to hash of the event at a position; None if there is none.
+
+    Those of a pruned event are read from its archive. Raises ArchiveUnavailable or ArchiveMismatch.
+    """
+    rows = ledger.raw_rows(position, position, 1)
+    if rows and rows[0][5] == PRUNED_TYPES:
+        (stored,) = ledger.stored_rows(position, position)
+        return event_leaf_data(stored)
+    return leaf_data(rows[0]) if rows else None
 
 
 def event_leaf_data(row: PositionedEventRow) -> bytes:
@@ -126,6 +139,12 @@ class RawRowReader(Protocol):
     def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]: ...  # noqa: D102
 
 
+class RowReader(RawRowReader, Protocol):
+    """Reads the rows of a ledger also with the states of pruned events."""
+
+    def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]: ...  # noqa: D102
+
+
 class UnexpectedPosition(Exception):
     """The positions are not 1, 2, 3 and so on: a position is missing or not expected."""
 
@@ -156,7 +175,7 @@ def row_pages(ledger: RawRowReader, first: int, last: int) -> Iterator[Sequence[
 def hash_pages(ledger: RawRowReader, first: int, last: int) -> Iterator[list[bytes]]:
     """Yield pages of the leaf hashes of the positions `first` to `last`. Raises UnexpectedPosition like `row_pages`."""
     for rows in row_pages(ledger, first, last):
-        yield [leaf_hash(leaf_data(row)) for row in rows]
+        yield [row[4] if row[5] == PRUNED_TYPES else leaf_hash(leaf_data(row)) for row in rows]
 
 
 def _unexpected_position(actual: int | None, expected: int | None) -> UnexpectedPosition:

@@ -10,7 +10,7 @@ from ...domain.errors import (
 from ..ledger.ledger import Ledger
 from ..validation import require_int
 from .checkpoint_file import SignedCheckpoint, SignedCheckpoints
-from .leaves import LeafHashFile, leaf_data
+from .leaves import LeafHashFile, stored_leaf_data
 from .merkle import consistency_proof, inclusion_proof
 from .proofs import ConsistencyProof, InclusionProof
 
@@ -53,9 +53,8 @@ def prove_consistency(checkpoints: SignedCheckpoints, earlier: int, later: int |
 
 def _prove(ledger: Ledger, position: int, checkpoints: SignedCheckpoints) -> InclusionProof:
     signed_checkpoint, hashes = checkpoints.all[-1], LeafHashFile.for_checkpoints(checkpoints.path)
-    (row,) = ledger.raw_rows(position, position, 1)
     path = inclusion_proof(position - 1, signed_checkpoint.checkpoint.size, hashes.subtree_root)
-    proof = InclusionProof(position, leaf_data(row), tuple(path), signed_checkpoint)
+    proof = InclusionProof(position, stored_leaf_data(ledger, position) or b"", tuple(path), signed_checkpoint)
     if not proof.is_valid():
         raise CheckpointMismatch(
             f"The event at position {position} can't be proved: it, or {hashes.path}, is not as it was checkpointed; "

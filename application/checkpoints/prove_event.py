@@ -3,7 +3,7 @@
 from ...domain.errors import CheckpointMismatch, MeterEventNotFound, NotCheckpointed
 from ..ledger.ledger import Ledger
 from .checkpoint_file import SignedCheckpoint
-from .leaves import UnexpectedPosition, leaf_data
+from .leaves import UnexpectedPosition, stored_leaf_data
 from .merkle import inclusion_proof
 from .proofs import InclusionProof
 from .publishing import StoredCheckpoints, mismatch
@@ -34,12 +34,12 @@ def prove_event(ledger: Ledger, identifier: str) -> tuple[InclusionProof, ...]:
 
 
 def _prove(ledger: Ledger, tree: StoredTree, position: int, last: SignedCheckpoint) -> InclusionProof:
-    rows = ledger.raw_rows(position, position, 1)
+    event = stored_leaf_data(ledger, position)
     try:
         hashes = inclusion_proof(position - 1, last.checkpoint.size, tree.subtree_root)
     except UnexpectedPosition as error:
         raise mismatch(error) from error
-    proof = InclusionProof(position, leaf_data(rows[0]), tuple(hashes), last) if rows else None
+    proof = None if event is None else InclusionProof(position, event, tuple(hashes), last)
     if proof is None or not proof.is_valid():
         raise CheckpointMismatch(
             f"The event at position {position} can't be proved: it, or another event, was changed since the checkpoint "

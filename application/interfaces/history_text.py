@@ -22,6 +22,8 @@ def format_effect(entry: "HistoryEntry") -> str:
     parts += [f"{name}: {_compact(before)} to {_compact(after)}" for name, (before, after) in entry.changed.items()]
     if "effective_from" in entry.details:
         parts.append(f"for usage from {entry.details['effective_from']} on")
+    if "archive" in entry.details:
+        parts.append(f"usage up to position {entry.details['position']} is in {entry.details['archive']}")
     parts += [f"{limit} {value or 'lifted'}" for limit, value in entry.accepted_under.items()]
     return "; ".join(parts)
 

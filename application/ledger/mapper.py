@@ -14,6 +14,7 @@ from ...domain.aggregate import Aggregate
 from ...domain.billing_run import BillingRun
 from ...domain.bulk_cancellation import BulkCancellation
 from ...domain.customer_periods import CustomerPeriods
+from ...domain.history_pruning import HistoryPruning
 from ...domain.import_run import ImportRun
 from ...domain.meter import Meter
 from ...domain.meter_event import MeterEvent, MeterEventData
@@ -39,6 +40,7 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
     ImportRun: (ImportRun.ImportStarted, ImportRun.ImportBatchRecorded, ImportRun.ImportFinished),
     BillingRun: (BillingRun.BillingRunStarted, BillingRun.BillingRunClosed),
     AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
+    HistoryPruning: (HistoryPruning.HistoryPruned,),
 }  # fmt: skip
 TOPICS: dict[str, type[Aggregate.Event]] = {
     event.__name__: event for events in _AGGREGATES.values() for event in events

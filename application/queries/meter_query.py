@@ -134,6 +134,11 @@ class MeterQueryFactory:
         with self.session(accept_outdated_rules=True) as read_models:
             return self._resolve(read_models, known)
 
+    def position_at(self, at: datetime) -> int:
+        """Return the position of the last event that was recorded by a time; 0 if there is none."""
+        known = self.as_of(at)
+        return 0 if known is None else known.position
+
     @contextmanager
     def open(self, event_name: str, as_of: datetime | int | None) -> Generator[OpenMeter]:
         """Check the arguments and open a meter. Raises InvalidParameter, InvalidAsOf or MeterNotFound."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 
+from ...domain.errors import InvalidParameter
 from ...domain.schedule import EffectiveRules, RulesInRange
 from ...domain.totals import Totals
 from ..archive.sql.dialects import DialectName
@@ -49,7 +50,7 @@ class SqlQueries:
         InvalidParameter if the engine can't compute the result exactly.
         """
         time_range, dimensions = require_time_range(start, end), parse_dimensions(where, group_by)
-        dialect_name = require_choice(dialect, "dialect", DialectName)
+        dialect_name = self._require_dialect(dialect)
         with self._meter_queries.query(event_name, as_of, time_range.bounds, dimensions) as query:
             by_customer: defaultdict[int, list[Totals]] = defaultdict(list)
             for (_, customer_id, _), totals in query.view.totals(None, time_range.bounds, query.as_of).items():
@@ -80,7 +81,7 @@ class SqlQueries:
         engine can't compute the result exactly.
         """
         time_range, customer = require_time_range(start, end), optional_customer(customer)
-        dimensions, dialect_name = parse_dimensions(where, group_by), require_choice(dialect, "dialect", DialectName)
+        dimensions, dialect_name = parse_dimensions(where, group_by), self._require_dialect(dialect)
         is_closed = require_bool(closed, "closed")
         with self._query(event_name, customer, time_range, as_of, dimensions, is_closed) as query:
             limits = ValueLimits.of([_totals_of(query, customer, time_range, is_closed)])
@@ -107,11 +108,24 @@ class SqlQueries:
         `closed`, that of the closed period [start, end). Raises as `total` does.
         """
         time_range, customer = require_time_range(start, end), optional_customer(customer)
-        dimensions, dialect_name = parse_dimensions(where, ()), require_choice(dialect, "dialect", DialectName)
+        dimensions, dialect_name = parse_dimensions(where, ()), self._require_dialect(dialect)
         is_closed = require_bool(closed, "closed")
         with self._query(event_name, customer, time_range, as_of, dimensions, is_closed) as query:
             selection = usage_selection(query, customer, dimensions)
             return lines_document(selection, query.rules, dialect_name, time_range.start, time_range.end)
+
+    def _require_dialect(self, dialect: object) -> DialectName:
+        """Return a dialect. Raise InvalidParameter if it reads the ledger's own table, which lacks pruned usage."""
+        name = require_choice(dialect, "dialect", DialectName)
+        recorder = self._ledger.ledger_recorder
+        if name in {DialectName.SQLITE, DialectName.POSTGRES} and recorder.has_pruned_rows():
+            raise InvalidParameter(
+                f"Old usage of this ledger is in the archive {recorder.last_pruning().archive}, and the SQL of "
+                f"{name.value!r} reads the ledger's table. Use 'duckdb', 'spark' or 'clickhouse' on the archive.",
+                field="dialect",
+                value=dialect,
+            )
+        return name
 
     def _query(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -57,6 +58,26 @@ class ConcurrentStreamUpdate(Exception):
     """Another client appended to a stream that a decision was based on."""
 
 
+@dataclass(frozen=True, slots=True)
+class LastPruning:
+    """The last HistoryPruned: the states of usage up to `position` may be in `archive`, a URL, and nowhere else."""
+
+    position: int = 0
+    archive: str = ""
+
+
+class ArchivedEvents(Protocol):
+    """Reads events from archives."""
+
+    def read(self, archive: str, leaf_hashes: Mapping[int, bytes]) -> Mapping[int, PositionedEventRow]:
+        """Return the row at each position, which has this leaf hash. Raise ArchiveUnavailable or ArchiveMismatch."""
+        ...
+
+    def close(self) -> None:
+        """Close the files that are open for the next events."""
+        ...
+
+
 class EventAppender(LedgerReader, Protocol):
     """The ledger inside a transaction that excludes other writers."""
 
@@ -87,6 +108,8 @@ class EventRecorder(BulkLedgerReader, Protocol):
     max_clock_delay: timedelta | None
     clock: Callable[[], datetime] | None
     """What says the present time when rows are stored; None if the times of the rows do."""
+    archived_events: ArchivedEvents
+    """What the states of pruned events are read from. All methods return them but `raw_rows` and `unpruned_rows`."""
 
     def insert_rows(
         self,
@@ -124,6 +147,33 @@ class EventRecorder(BulkLedgerReader, Protocol):
 
     def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
         """Return the rows at the positions from `first` to `last`, inclusive, in order."""
+        ...
+
+    def last_pruning(self) -> LastPruning:
+        """Return the last pruning of the history: its position is 0 if there was none."""
+        ...
+
+    def has_pruned_rows(self) -> bool:
+        """Return whether states of recorded usage were replaced by their leaf hashes."""
+        ...
+
+    def unpruned_rows(self, after: int, last: int, limit: int) -> Sequence[PositionedEventRow]:
+        """Return up to `limit` rows of recorded usage whose state is in the ledger, after a position, up to `last`."""
+        ...
+
+    def replace_states(self, leaf_hashes: Sequence[tuple[int, bytes]]) -> None:
+        """Replace the states at these positions by their leaf hashes, in one transaction.
+
+        The store accepts that for usage up to the position of the last pruning. States that were replaced stay.
+        """
+        ...
+
+    def size_bytes(self) -> int:
+        """Return the space that the ledger takes, with what is free in it."""
+        ...
+
+    def compact(self) -> None:
+        """Return free space to the operating system. Nobody can record meanwhile."""
         ...
 
     def select_changes(self, after: int, last: int, limit: int, *, include_usage: bool) -> Sequence[Notification]:

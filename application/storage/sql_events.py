@@ -3,12 +3,27 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
-from eventsourcing.persistence import Notification
+import msgspec
+from eventsourcing.persistence import Notification, StoredEvent
 
+from ...domain.errors import ArchiveUnavailable
+from ...projections.models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
 from ...projections.ports import USAGE_RECORDED
-from .ports import PositionedEventRow
+from .ports import ArchivedEvents, LastPruning, PositionedEventRow, RawEventRow
+from .pruned_events import (
+    LEAF_HASH_BYTES,
+    NEVER_PRUNED,
+    NoArchivedEvents,
+    Row,
+    decode_last_pruning,
+    has_leaf_hash,
+    mark_pruned,
+    pruned_hashes,
+    restored,
+)
 
 EVENT_COLUMNS = "position, originator_id, originator_version, topic, state"
 SELECT_HEAD = "SELECT coalesce(max(position), 0) FROM {events}"
@@ -26,11 +41,101 @@ def absent_triggers(statements: Sequence[str], found: Sequence[tuple[str]]) -> l
 
 
 class SqlEventReader(ABC):
-    """Reads stored events. The placeholder of a statement is a question mark; `{events}` is the table."""
+    """Reads stored events. The placeholder of a statement is a question mark; `{events}` is the table.
+
+    The states of pruned events are read from `archived_events`, by all methods but `raw_rows` and `unpruned_rows`.
+    """
+
+    archived_events: ArchivedEvents = NoArchivedEvents()
+    _last_pruning: LastPruning = NEVER_PRUNED
+    """The last one that this process has read, because it has met a pruned event."""
 
     @abstractmethod
     def select_rows(self, statement: str, params: Sequence[object] = ()) -> list[Any]:
         """Return the rows of a statement as tuples."""
+
+    @abstractmethod
+    def select_last_pruning(self) -> bytes | None:
+        """Return the state of the last HistoryPruned, or None."""
+
+    @abstractmethod
+    def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the events of several streams, by stream and version."""
+
+    # --- pruned events --------------------------------------------------------------------------------
+
+    def last_pruning(self) -> LastPruning:
+        """Return the last pruning of the history: its position is 0 if there was none."""
+        state = self.select_last_pruning()
+        try:
+            self._last_pruning = NEVER_PRUNED if state is None else decode_last_pruning(state)
+        except msgspec.MsgspecError:  # it was changed: verification finds it
+            self._last_pruning = NEVER_PRUNED
+        return self._last_pruning
+
+    def restore(self, rows: list[Row]) -> list[Row]:
+        """Return rows, which end with topic and state, with the states of pruned events from their archive.
+
+        Raise ArchiveUnavailable, or ArchiveMismatch if the archive has another event. A row that only looks like a
+        pruned one, because no pruning covers it, is returned as it is.
+        """
+        hashes = pruned_hashes(rows)
+        if not hashes:
+            return rows
+        pruning = self._last_pruning
+        if max(hashes) > pruning.position:
+            pruning = self.last_pruning()
+        covered = {position: leaf for position, leaf in hashes.items() if position <= pruning.position}
+        if not covered:
+            return rows
+        try:
+            archived = self.archived_events.read(pruning.archive, covered)
+        except ArchiveUnavailable:
+            moved = self.last_pruning()
+            if moved.archive == pruning.archive:
+                raise
+            archived = self.archived_events.read(moved.archive, covered)
+        return restored(rows, archived)
+
+    def restore_stored_events(self, stream: str, stored: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+        """Return the events of a stream, some of which may be pruned, with their states."""
+        if not pruned_hashes([(0, event.topic, event.state) for event in stored]):
+            return stored
+        states = {event.originator_version: event.state for event in self.select_streams([stream])}
+        return [
+            StoredEvent(event.originator_id, event.originator_version, event.topic, states[event.originator_version])
+            for event in stored
+        ]
+
+    def mark_pruned_rows(self, rows: Sequence[RawEventRow]) -> Sequence[RawEventRow]:
+        """Return raw rows, which say of those with a leaf hash that they were pruned."""
+        if not any(map(has_leaf_hash, rows)):
+            return rows
+        pruning = self.last_pruning()
+        return [mark_pruned(row, pruning) for row in rows]
+
+    def unpruned_rows(self, after: int, last: int, limit: int) -> Sequence[PositionedEventRow]:
+        """Return up to `limit` rows of recorded usage whose state is in the ledger, after a position, up to `last`."""
+        return self.select_rows(
+            f"SELECT {EVENT_COLUMNS} FROM {{events}} WHERE position > ? AND position <= ?"
+            f" AND topic = '{USAGE_RECORDED}' AND length(state) > {LEAF_HASH_BYTES} ORDER BY position LIMIT ?",
+            (after, last, limit),
+        )
+
+    def has_pruned_rows(self) -> bool:
+        """Return whether states of recorded usage were replaced by their leaf hashes: not in a copy of the ledger."""
+        pruned = (
+            f"SELECT 1 FROM {{events}} WHERE topic = '{USAGE_RECORDED}' AND length(state) = {LEAF_HASH_BYTES} LIMIT 1"
+        )
+        return self.last_pruning().position > 0 and bool(self.select_rows(pruned))
+
+    def read_page_of_rows(self, after: int, limit: int) -> RawPage | None:
+        """Return the page after a position if it is known to have pruned events, which no database can assemble."""
+        if after >= self._last_pruning.position:
+            return None
+        return page_of_events(self.restore(self.select_rows(SELECT_PAGE, (after, limit))), after)
+
+    # --- reading --------------------------------------------------------------------------------------
 
     def head(self) -> int:
         """Return the position of the newest event; 0 in an empty ledger."""
@@ -62,7 +167,11 @@ class SqlEventReader(ABC):
 
     def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
         """Return the rows at the positions from `first` to `last`, inclusive, in order."""
-        return self.select_rows(SELECT_STORED_ROWS, (first, last))
+        return self.restore(self.select_rows(SELECT_STORED_ROWS, (first, last)))
+
+    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
+        """Return up to `limit` events after a position, in order."""
+        return self.restore(self.select_rows(SELECT_PAGE, (after, limit)))
 
     def select_stream_positions(self, originator_id: str) -> Sequence[int]:
         """Return the positions of a stream's events, in order."""
@@ -111,7 +220,18 @@ class SqlEventReader(ABC):
         self, clause: str, params: Sequence[object], source: str = "{events}"
     ) -> list[PositionedEventRow]:
         """Return the rows of a table that a clause selects."""
-        return self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} {clause}", params)
+        return self.restore(self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} {clause}", params))
+
+
+def page_of_events(events: Sequence[LedgerEvent], after: int) -> RawPage:
+    """Return the page of the events after a position, which were read as rows."""
+    chunks = [
+        b",".join(state if topic == USAGE_RECORDED else NON_USAGE_MARKER for _, topic, state in chunk)
+        for _, chunk in groupby(events, lambda event: (event[0] - 1) // CHUNK_SIZE)
+    ]
+    other_events = [event for event in events if event[1] != USAGE_RECORDED]
+    last_event = events[-1] if events else None
+    return RawPage(b"\n".join(chunks), other_events, last_event[0] if last_event else after, last_event)
 
 
 def _prefix_upper_bound(prefix: str) -> str:

@@ -8,6 +8,7 @@ from tallybook.domain.access_key import AccessKey
 from tallybook.domain.billing_run import BillingRun
 from tallybook.domain.bulk_cancellation import BulkCancellation
 from tallybook.domain.customer_periods import CustomerPeriods
+from tallybook.domain.history_pruning import HistoryPruning
 from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter import Meter
 from tallybook.domain.meter_event import MeterEvent
@@ -20,6 +21,7 @@ AGGREGATES = {
     "event": MeterEvent,
     "period": CustomerPeriods,
     "run": BillingRun,
+    "history": HistoryPruning,
     "cancellation": BulkCancellation,
     "import": ImportRun,
     "key": AccessKey,

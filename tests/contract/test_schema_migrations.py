@@ -38,6 +38,23 @@ DROP_VERSION_3 = (
 """Steps that remove from a PostgreSQL schema what version 3 added."""
 DROP_VERSION_6 = (Step("DROP FUNCTION last_beginning"),)
 """Steps that remove from a PostgreSQL schema what version 6 added."""
+DROP_VERSION_7 = (
+    *(
+        Step(f"DROP TRIGGER {name} ON stored_events")
+        for name in (
+            "stored_events_are_never_changed",
+            "stored_events_are_never_deleted",
+            "stored_events_are_pruned_by_record",
+        )
+    ),
+    Step("DROP FUNCTION stored_events_are_pruned_by_record"),
+    Step("DROP FUNCTION last_pruning"),
+    Step(
+        "CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON stored_events"
+        " FOR EACH STATEMENT EXECUTE FUNCTION stored_events_are_never_changed()"
+    ),
+)
+"""Steps that restore what version 7 replaced."""
 
 
 def assert_is_golden_ledger(metering: Metering) -> None:
@@ -81,18 +98,21 @@ def test_a_postgresql_ledger_of_version_1_opens_with_the_same_totals(postgres_st
         Step("ALTER INDEX key_values_by_time RENAME TO kept_by_time"),
         *DROP_VERSION_3,
         *DROP_VERSION_6,
+        *DROP_VERSION_7,
         Step("UPDATE ledger SET version = 1"),
     )
     with postgres_store.open() as metering:
         assert_is_golden_ledger(metering)
-    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(6,)]
+    assert postgres_store.ledger_rows("SELECT version FROM ledger") == [(7,)]
 
 
 def test_a_postgresql_ledger_of_version_2_checks_topics_afterwards(postgres_store: PostgresSchema) -> None:
     """Opening it replaces the function of the trigger."""
     with postgres_store.open() as metering:
         record_usage(metering)
-    postgres_store.execute("ledger", *DROP_VERSION_3, *DROP_VERSION_6, Step("UPDATE ledger SET version = 2"))
+    postgres_store.execute(
+        "ledger", *DROP_VERSION_3, *DROP_VERSION_6, *DROP_VERSION_7, Step("UPDATE ledger SET version = 2")
+    )
     with postgres_store.open() as metering:
         assert_is_golden_ledger(metering)
         head = metering.catch_up()
@@ -112,6 +132,7 @@ def test_a_postgresql_ledger_of_version_3_accepts_later_topics_afterwards(postgr
             " AS 'BEGIN RAISE EXCEPTION USING ERRCODE = ''integrity_constraint_violation''; END'"
         ),
         *DROP_VERSION_6,
+        *DROP_VERSION_7,
         Step("UPDATE ledger SET version = 3"),
     )
     with postgres_store.open() as metering:
@@ -124,8 +145,31 @@ def test_a_migration_without_key_value_table_creates_none(file_store: SQLiteFile
     file_store.open().close()
     file_store.execute("ledger", Step("DROP TRIGGER recorded_times_never_decrease"), Step("PRAGMA user_version = 1"))
     file_store.open().close()
-    assert file_store.ledger_rows("PRAGMA user_version") == [(3,)]
+    assert file_store.ledger_rows("PRAGMA user_version") == [(4,)]
     assert file_store.ledger_rows("SELECT name FROM sqlite_schema WHERE name LIKE 'k%'") == []
+
+
+def test_an_upgraded_ledger_has_the_triggers_of_a_new_one(persistent_store: PersistentStore, tmp_path: Path) -> None:
+    """They allow pruning and nothing else."""
+    is_sqlite = isinstance(persistent_store, SQLiteFile)
+    definitions = (
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name"
+        if is_sqlite
+        else "SELECT tgname::text, pg_get_triggerdef(oid) FROM pg_trigger"
+        " WHERE tgrelid = 'stored_events'::regclass ORDER BY tgname"
+    )
+    persistent_store.open().close()
+    expected = persistent_store.ledger_rows(definitions)
+    assert expected
+    upgraded = persistent_store
+    if is_sqlite:
+        shutil.copyfile(GOLDEN_LEDGERS[-1], tmp_path / "golden.db")
+        upgraded = SQLiteFile.in_file(tmp_path / "golden.db")
+    else:
+        persistent_store.execute("ledger", *DROP_VERSION_7, Step("UPDATE ledger SET version = 6"))
+    assert upgraded.ledger_rows(definitions) != expected
+    upgraded.open().close()
+    assert upgraded.ledger_rows(definitions) == expected
 
 
 def test_a_ledger_of_a_newer_version_is_rejected(persistent_store: PersistentStore) -> None:
@@ -134,6 +178,6 @@ def test_a_ledger_of_a_newer_version_is_rejected(persistent_store: PersistentSto
     is_sqlite = isinstance(persistent_store, SQLiteFile)
     set_version = "PRAGMA user_version = 9" if is_sqlite else "UPDATE ledger SET version = 9"
     persistent_store.execute("ledger", Step(set_version))
-    with pytest.raises(TallybookError, match=r"schema version 9.* up to [36]") as exc_info:
+    with pytest.raises(TallybookError, match=r"schema version 9.* up to [47]") as exc_info:
         persistent_store.open()
     assert isinstance(exc_info.value, UnsupportedSchemaVersion)

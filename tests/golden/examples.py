@@ -25,6 +25,7 @@ from tallybook.domain.billing_run import BillingRun, ControlTotal
 from tallybook.domain.bulk_cancellation import BulkCancellation, CancellationSelection
 from tallybook.domain.closed_period import PeriodGroup
 from tallybook.domain.conditions import All, AnyOf, Compare, Equals, Exists, Not, OneOf
+from tallybook.domain.history_pruning import HistoryPruning
 from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter_event import MeterEventData
 from tallybook.domain.rounding import Rounding, RoundingMode
@@ -322,6 +323,20 @@ def _import_run() -> list[Aggregate.Event]:
     return [event for event in run.collect_events() if isinstance(event, Aggregate.Event)]
 
 
+def _history_pruning() -> list[Aggregate.Event]:
+    pruning = HistoryPruning.prune(
+        None,
+        995,
+        archive="s3://books/usage",
+        archived_position=1_000,
+        root="PQ9n1l5PbFxBmWXW1gVfVJ7/LZ1l0c0VbFqmXW1gVfU=",
+        checkpoint_size=1_000,
+        by="ops@example.com",
+        at=RECORDED_AT,
+    )
+    return [event for event in pruning.collect_events() if isinstance(event, Aggregate.Event)]
+
+
 def _examples() -> Mapping[str, Aggregate.Event]:
     return {
         type(event).__name__: event
@@ -334,6 +349,7 @@ def _examples() -> Mapping[str, Aggregate.Event]:
             *_access_key_before_cancel(),
             *_bulk_cancellation(),
             *_import_run(),
+            *_history_pruning(),
         )
     }
 

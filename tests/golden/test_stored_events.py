@@ -119,6 +119,7 @@ def test_the_fold_reads_every_stored_event() -> None:
         "ImportStarted",
         "ImportBatchRecorded",
         "ImportFinished",
+        "HistoryPruned",
     )
     assert (len(records), [mark.is_revocation for mark in cancellations]) == (1, [False, True])
 

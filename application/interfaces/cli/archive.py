@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import archive_output, archive_sql, archive_totals
+from . import archive_output, archive_pruning, archive_sql, archive_totals
 from .options import DEFAULT_LEDGER, DestinationArgument, JsonOption, LedgerOption, PublicKeyOption
 from .session import confirm_result, print_error, print_result, reported_errors, require_ledger
 from .terminal import progress_bar, say
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 app.command("sql")(archive_sql.sql)
 app.command("totals")(archive_totals.totals)
+app.command("prune")(archive_pruning.prune)
+app.command("pruned")(archive_pruning.pruned)
 
 EveryOption = Annotated[
     str | None,
@@ -158,10 +160,11 @@ def _interrupted_by_sigterm() -> Generator[None]:
 @contextmanager
 def _open_service(url: str) -> Generator["ArchiveService"]:
     """Open the ledger without its read models, which an export does not need."""
-    from ...archive.service import ArchiveService  # noqa: PLC0415 - loads the domain
+    from ...archive.archived_events import connect_archive  # noqa: PLC0415 - loads the domain
+    from ...archive.service import ArchiveService  # noqa: PLC0415
     from ...ledger.ledger import Ledger  # noqa: PLC0415
     from ...storage.url import resolve_store  # noqa: PLC0415
 
     require_ledger(url)
-    with closing(Ledger(resolve_store(url))) as ledger:
+    with closing(connect_archive(Ledger(resolve_store(url)))) as ledger:
         yield ArchiveService(ledger)

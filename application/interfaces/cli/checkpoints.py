@@ -243,13 +243,14 @@ def verify_checkpoints(
 
 @contextmanager
 def _open_service(url: str) -> Generator["CheckpointService"]:
-    from ...checkpoints.service import CheckpointService  # noqa: PLC0415 - loads the domain
+    from ...archive.archived_events import connect_archive  # noqa: PLC0415 - loads the domain
+    from ...checkpoints.service import CheckpointService  # noqa: PLC0415
     from ...clock import utc_now  # noqa: PLC0415
     from ...ledger.ledger import Ledger  # noqa: PLC0415
     from ...storage.url import resolve_store  # noqa: PLC0415
 
     require_ledger(url)
-    with closing(Ledger(resolve_store(url))) as ledger:
+    with closing(connect_archive(Ledger(resolve_store(url)))) as ledger:
         yield CheckpointService(ledger, utc_now)
 
 

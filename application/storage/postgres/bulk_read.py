@@ -1,11 +1,9 @@
 """Reading a page of stored events as one document for each chunk of positions, assembled by PostgreSQL."""
 
-from collections.abc import Sequence
-from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from ....projections.models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
+from ....projections.models import CHUNK_SIZE, NON_USAGE_MARKER, RawPage
 from ....projections.ports import USAGE_RECORDED
 from .connection import PostgresDatastore
 from .errors import ValueTooLong
@@ -58,14 +56,3 @@ def read_page_bulk(datastore: PostgresDatastore, after: int, limit: int) -> RawP
     has_other_events = NON_USAGE_MARKER in usage_json
     other_events = datastore.select(other_statement, (after, last_position), binary=True) if has_other_events else ()
     return RawPage(usage_json, other_events, last_position)
-
-
-def page_of_events(events: Sequence[LedgerEvent], after: int) -> RawPage:
-    """Return the page of a few events after a position, which were read as rows."""
-    chunks = [
-        b",".join(state if topic == USAGE_RECORDED else NON_USAGE_MARKER for _, topic, state in chunk)
-        for _, chunk in groupby(events, lambda event: (event[0] - 1) // CHUNK_SIZE)
-    ]
-    other_events = [event for event in events if event[1] != USAGE_RECORDED]
-    last_event = events[-1] if events else None
-    return RawPage(b"\n".join(chunks), other_events, last_event[0] if last_event else after, last_event)

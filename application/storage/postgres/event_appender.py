@@ -31,7 +31,7 @@ class PostgresEventAppender:
 
     def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Return up to `limit` events after a position, in order."""
-        return self._select(SELECT_PAGE, (after, limit))
+        return self._recorder.restore(self._select(SELECT_PAGE, (after, limit)))
 
     def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
         """Store rows and return their positions."""
@@ -46,7 +46,7 @@ class PostgresEventAppender:
 
     def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
         """Return the rows at the positions from `first` to `last`, inclusive, in order."""
-        return self._select(SELECT_STORED_ROWS, (first, last))
+        return self._recorder.restore(self._select(SELECT_STORED_ROWS, (first, last)))
 
     def allow_long_transaction(self) -> None:
         """Let this transaction take any time: the server ends others after ten minutes."""

@@ -15,18 +15,19 @@ from psycopg.rows import tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 
 from ....domain.errors import BackupNotSupported, LedgerUnavailable
-from ....projections.models import LedgerEvent, RawPage
+from ....projections.models import RawPage
 from ..key_value import EntriesForPositions, EntryKey, KeyValueEntry, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
 from ..recorded_time import MAX_CLOCK_DELAY, in_order_of_time, recorded_at_of
-from ..sql_events import EVENT_COLUMNS, SELECT_PAGE, SqlEventReader, absent_triggers
-from .bulk_read import MAX_FEW_EVENTS, page_of_events, read_page_bulk
+from ..sql_events import EVENT_COLUMNS, SqlEventReader, absent_triggers, page_of_events
+from .bulk_read import MAX_FEW_EVENTS, read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
 from .errors import translate_errors
 from .event_appender import PostgresEventAppender
 from .key_value import PostgresKeyValueStore
 from .ledger_schema import BEGINNING, LEDGER_SCHEMA, reject_read_models_of_another_ledger
 from .monitored_connection import MonitoredConnection
+from .pruning import PostgresPruning
 from .settings import reject_database_functions
 
 _TYPES = "text integer text blob"
@@ -34,7 +35,7 @@ _METER_PREFIX = "meter/"
 _RECORDED_PREFIXES = ("event/", _METER_PREFIX)
 
 
-class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
+class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplicationRecorder):
     """The library's recorder in its table-lock mode, on a table whose positions have no gaps."""
 
     def __init__(self, datastore: PostgresDatastore) -> None:
@@ -108,7 +109,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
             rows = self.store.select(statement, params)
         except LockTimeout:
             rows = self.store.select(statement, params)
-        return [StoredEvent(*row) for row in rows]
+        return self.restore_stored_events(str(originator_id), [StoredEvent(*row) for row in rows])
 
     def max_notification_id(self) -> int | None:
         """Return the position of the newest event; None in an empty ledger."""
@@ -125,15 +126,11 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
     # --- the ledger's interface -----------------------------------------------------------------------
 
-    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
-        """Return up to `limit` events after a position, in order."""
-        return self.select_rows(SELECT_PAGE, (after, limit))
-
     def read_page_bulk(self, after: int, limit: int) -> RawPage:
         """Return up to `limit` events after a position, as one document that PostgreSQL assembles."""
         if limit <= MAX_FEW_EVENTS:
             return page_of_events(self.read_page(after, limit), after)
-        return read_page_bulk(self.store, after, limit)
+        return self.read_page_of_rows(after, limit) or read_page_bulk(self.store, after, limit)
 
     @property
     def supports_concurrent_reads(self) -> bool:
@@ -218,11 +215,16 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
     def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
         """Return up to `limit` stored rows at the positions from `first` to `last`, inclusive, in order."""
-        rows = self.positioned_rows("WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?", (first, last, limit))
-        return [
-            (position, stream.encode(), str(version).encode(), topic.encode(), state, _TYPES)
-            for position, stream, version, topic, state in rows
-        ]
+        rows = self.select_rows(
+            f"SELECT {EVENT_COLUMNS} FROM {{events}} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?",
+            (first, last, limit),
+        )
+        return self.mark_pruned_rows(
+            [
+                (position, stream.encode(), str(version).encode(), topic.encode(), state, _TYPES)
+                for position, stream, version, topic, state in rows
+            ]
+        )
 
     def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the first event of each of these streams that exist."""
@@ -270,6 +272,7 @@ class PostgresEventRecorder(SqlEventReader, PostgresApplicationRecorder):
 
     def close(self) -> None:
         """Close all connections."""
+        self.archived_events.close()
         self.store.close()
 
     def select_rows(self, statement: str, params: Sequence[object] = ()) -> list[Any]:

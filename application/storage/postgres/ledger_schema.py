@@ -37,6 +37,7 @@ TOPICS = {
     "import": ("ImportStarted", "ImportBatchRecorded", "ImportFinished"),
     "run": ("BillingRunStarted", "BillingRunClosed"),
     "key": ("AccessKeyCreated", "AccessKeyRevoked"),
+    "history": ("HistoryPruned",),
 }
 """The topics of each kind of stream. A change needs a new version of the schema."""
 _KINDS_AND_TOPICS = ", ".join(f"('{kind}', '{topic}')" for kind, topics in TOPICS.items() for topic in topics)
@@ -86,6 +87,47 @@ _LAST_BEGINNING_FUNCTION = f"""CREATE OR REPLACE FUNCTION {{schema}}.last_beginn
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp BEGIN ATOMIC
         SELECT {BEGINNING} FROM {{schema}}.stored_events ORDER BY position DESC LIMIT 1;
     END"""
+_LAST_PRUNING_FUNCTION = """CREATE FUNCTION {schema}.last_pruning() RETURNS bytea LANGUAGE sql STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp BEGIN ATOMIC
+        SELECT state FROM {schema}.stored_events
+        WHERE originator_id >= 'history/' AND originator_id < 'history0' ORDER BY originator_id DESC LIMIT 1;
+    END"""
+"""Also a role that may not read the ledger has to know where the content of a duplicate is."""
+# The one change that is allowed, see docs/decisions/0057: the state of recorded usage becomes its leaf hash, up to the
+# position of the last pruning, which is read once for each statement. A condition that is NULL allows nothing.
+_CHANGE_STATEMENTS = (
+    """CREATE OR REPLACE FUNCTION {schema}.stored_events_are_never_changed() RETURNS trigger LANGUAGE plpgsql
+        SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+            RAISE EXCEPTION 'stored events are never %', CASE TG_OP WHEN 'UPDATE' THEN 'changed' ELSE 'deleted' END
+                USING ERRCODE = 'integrity_constraint_violation';
+        END $$""",
+    """CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE OR TRUNCATE ON {schema}.stored_events
+        FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
+    """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON {schema}.stored_events
+        FOR EACH ROW WHEN (NOT coalesce(
+            NEW.position = OLD.position AND NEW.originator_id = OLD.originator_id
+            AND NEW.originator_version = OLD.originator_version AND NEW.topic = OLD.topic
+            AND OLD.topic = 'UsageRecorded' AND length(NEW.state) = 32 AND length(OLD.state) > 32,
+            false
+        )) EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
+    """CREATE FUNCTION {schema}.stored_events_are_pruned_by_record() RETURNS trigger LANGUAGE plpgsql
+        SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE pruned bigint;
+        BEGIN
+            EXECUTE format(
+                $query$SELECT (convert_from(%I.last_pruning(), 'UTF8')::json ->> 'position')::bigint$query$,
+                TG_TABLE_SCHEMA
+            ) INTO pruned;
+            IF (SELECT max(position) FROM replacing) > coalesce(pruned, 0) THEN
+                RAISE EXCEPTION 'stored events are never changed' USING ERRCODE = 'integrity_constraint_violation';
+            END IF;
+            RETURN NULL;
+        END $$""",
+    """CREATE TRIGGER stored_events_are_pruned_by_record AFTER UPDATE ON {schema}.stored_events
+        REFERENCING NEW TABLE AS replacing
+        FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_pruned_by_record()""",
+)
 _RECORDING_STATEMENTS = (
     # To append, a transaction locks the empty table `appending`, see docs/decisions/0009. It does so by inserting
     # nothing into `append_lock`, because LOCK TABLE needs a privilege that also allows stronger locks.
@@ -139,15 +181,27 @@ def _check_times(connection: Connection[Any], datastore: PostgresDatastore) -> N
         connection.execute(datastore.format_sql(statement))
 
 
+def _allow_pruning(connection: Connection[Any], datastore: PostgresDatastore) -> None:
+    """Upgrade version 6 to 7: the states of old usage can be replaced by their leaf hashes."""
+    for statement in (
+        _CHECK_FUNCTION,
+        _LAST_PRUNING_FUNCTION,
+        "DROP TRIGGER IF EXISTS stored_events_are_never_changed ON {schema}.stored_events",
+        *_CHANGE_STATEMENTS,
+    ):
+        connection.execute(datastore.format_sql(statement))
+
+
 LEDGER_SCHEMA = Schema(
     kind="ledger",
-    version=6,
+    version=7,
     migrations=(
         _rename_key_value_table,
         _check_topics_and_restrict_recording,
         _check_present_topics,
         _check_present_topics,
         _check_times,
+        _allow_pruning,
     ),
     statements=(
         """CREATE TABLE {schema}.stored_events (
@@ -158,14 +212,8 @@ LEDGER_SCHEMA = Schema(
             state BYTEA NOT NULL,
             UNIQUE (originator_id, originator_version)
         )""",
-        """CREATE FUNCTION {schema}.stored_events_are_never_changed() RETURNS trigger LANGUAGE plpgsql
-            SET search_path = pg_catalog, pg_temp AS $$
-            BEGIN
-                RAISE EXCEPTION 'stored events are never %', CASE TG_OP WHEN 'UPDATE' THEN 'changed' ELSE 'deleted' END
-                    USING ERRCODE = 'integrity_constraint_violation';
-            END $$""",
-        """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON {schema}.stored_events
-            FOR EACH STATEMENT EXECUTE FUNCTION {schema}.stored_events_are_never_changed()""",
+        _LAST_PRUNING_FUNCTION,
+        *_CHANGE_STATEMENTS,
         _CHECK_FUNCTION,
         """CREATE TRIGGER stored_events_are_only_appended AFTER INSERT ON {schema}.stored_events
             REFERENCING NEW TABLE AS appended

@@ -8,9 +8,11 @@ from typing import Any
 from psycopg import Cursor
 
 from ....projections.models import LedgerEvent, PinnedRules, ProjectedMeter, RawPage
+from ..pruned_events import is_pruned, pruned_hashes
 from ..row_codec import decode_pinned
+from ..sql_events import page_of_events
 from ..sql_statements import Row
-from .bulk_read import MAX_FEW_EVENTS, page_of_events
+from .bulk_read import MAX_FEW_EVENTS
 from .connection import PostgresDatastore, TransactionMode
 from .errors import TablesMissing
 from .generations import (
@@ -70,16 +72,19 @@ class LiveReadModels(PostgresReadModels):
         return self._state.ledger_fingerprint
 
     def ledger_event(self) -> LedgerEvent | None:
-        """Return the ledger's event at the position of the read models, if the session writes."""
-        events = self._state.events
-        return events[0] if events and events[0][0] == self._state.position else None
+        """Return the ledger's event at the position of the read models, if the session writes and its state is stored."""
+        position, events = self._state.position, self._state.events
+        if not events or events[0][0] != position or is_pruned(*events[0][1:]):
+            return None
+        return events[0]
 
     def next_page(self) -> RawPage | None:
         """Return all events after the position of the read models, if they are few and the session writes."""
-        position, events = self._state.position, self._state.events
-        if not events or events[-1][0] != self._state.ledger_head:
+        position = self._state.position
+        events = [event for event in self._state.events if event[0] > position]
+        if not self._state.events or self._state.events[-1][0] != self._state.ledger_head or pruned_hashes(events):
             return None
-        return page_of_events([event for event in events if event[0] > position], position)
+        return page_of_events(events, position)
 
     def latest_recorded_at(self) -> int:
         """Return the latest time of recording of the events up to the position of the read models."""

@@ -24,6 +24,7 @@ from .connection import Datastore
 from .errors import unavailable
 from .key_value import SQLiteKeyValueStore, insert_entries
 from .ledger_schema import LEDGER_SCHEMA
+from .pruning import SQLitePruning
 from .read_only_copy import is_read_only_copy
 from .schema import has_table
 
@@ -59,7 +60,7 @@ def open_ledger_datastore(database: str) -> Datastore:
     return Datastore(database, LEDGER_SCHEMA, synchronous="FULL", is_read_only_copy=is_read_only_copy(database))
 
 
-class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
+class SQLiteEventRecorder(SQLitePruning, SqlEventReader, SQLiteApplicationRecorder):
     """The library's recorder on a table whose primary key is the position, without gaps."""
 
     def __init__(self, datastore: Datastore) -> None:
@@ -172,10 +173,6 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
         """Return the position of the newest event; 0 in an empty ledger."""
         return self._max_notification_id(c) or 0
 
-    def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
-        """Return up to `limit` events after a position, in order."""
-        return self.select_rows(SELECT_PAGE, (after, limit))
-
     @property
     def supports_concurrent_reads(self) -> bool:
         """Return whether the ledger is a file. In memory, a reader locks tables, and writers fail at once."""
@@ -183,6 +180,9 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
 
     def read_page_bulk(self, after: int, limit: int) -> RawPage:
         """Return up to `limit` events after a position, as one document that SQLite assembles."""
+        page = self.read_page_of_rows(after, limit)
+        if page is not None:
+            return page
         with self.store.autocommit_cursor() as cursor:
             try:
                 cursor.execute(_SELECT_USAGE_DOCUMENT, (after, after + limit))
@@ -197,10 +197,16 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
 
     def raw_rows(self, first: int, last: int, limit: int) -> Sequence[RawEventRow]:
         """Return up to `limit` stored rows at the positions from `first` to `last`, inclusive, in order."""
-        return self.select_rows(
-            f"SELECT {_RAW_COLUMNS} FROM {{events}} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?",
-            (first, last, limit),
+        return self.mark_pruned_rows(
+            self.select_rows(
+                f"SELECT {_RAW_COLUMNS} FROM {{events}} WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?",
+                (first, last, limit),
+            )
         )
+
+    def select_events(self, originator_id: object, **selection: Any) -> Sequence[StoredEvent]:
+        """Return events of one stream, by version."""
+        return self.restore_stored_events(str(originator_id), super().select_events(str(originator_id), **selection))
 
     def missing_triggers(self) -> Sequence[str]:
         """Return the names of the triggers that protect stored events and are missing."""
@@ -259,6 +265,7 @@ class SQLiteEventRecorder(SqlEventReader, SQLiteApplicationRecorder):
 
     def close(self) -> None:
         """Close the database."""
+        self.archived_events.close()
         self.datastore.close()
 
     def select_rows(self, statement: str, params: Sequence[object] = ()) -> list[Any]:
@@ -280,7 +287,7 @@ class SQLiteEventAppender:
 
     def read_page(self, after: int, limit: int) -> Sequence[LedgerEvent]:
         """Return up to `limit` events after a position, in order."""
-        return _fetch_all(self._cursor, SELECT_PAGE, (after, limit))
+        return self._recorder.restore(_fetch_all(self._cursor, SELECT_PAGE, (after, limit)))
 
     def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) and return their positions."""
@@ -292,7 +299,7 @@ class SQLiteEventAppender:
 
     def stored_rows(self, first: int, last: int) -> Sequence[PositionedEventRow]:
         """Return the rows at the positions from `first` to `last`, inclusive, in order."""
-        return _fetch_all(self._cursor, SELECT_STORED_ROWS, (first, last))
+        return self._recorder.restore(_fetch_all(self._cursor, SELECT_STORED_ROWS, (first, last)))
 
     def allow_long_transaction(self) -> None:
         """Do nothing: SQLite has no limit."""

@@ -47,10 +47,32 @@ def _check_times(connection: sqlite3.Connection) -> None:
     connection.execute(_TIMES_NEVER_DECREASE)
 
 
+# The one change that is allowed, see docs/decisions/0057: the state of recorded usage becomes its leaf hash, up to the
+# position of the last pruning. A condition that is NULL allows nothing.
+_NEVER_CHANGED = """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON stored_events
+    WHEN NOT coalesce(
+        NEW.position = OLD.position AND NEW.originator_id = OLD.originator_id
+        AND NEW.originator_version = OLD.originator_version AND NEW.topic = OLD.topic AND OLD.topic = 'UsageRecorded'
+        AND typeof(NEW.state) = 'blob' AND length(NEW.state) = 32 AND length(OLD.state) > 32
+        AND OLD.position <= (
+            SELECT json_extract(CAST(state AS TEXT), '$.position') FROM stored_events
+            WHERE originator_id >= 'history/' AND originator_id < 'history0' ORDER BY originator_id DESC LIMIT 1
+        ),
+        false
+    )
+    BEGIN SELECT RAISE(ABORT, 'stored events are never changed'); END"""
+
+
+def _allow_pruning(connection: sqlite3.Connection) -> None:
+    """Upgrade version 3 to 4: the states of old usage can be replaced by their leaf hashes."""
+    connection.execute("DROP TRIGGER IF EXISTS stored_events_are_never_changed")
+    connection.execute(_NEVER_CHANGED)
+
+
 LEDGER_SCHEMA = Schema(
     application_id=0x54414C4C,  # "TALL"
-    version=3,
-    migrations=(_rename_key_value_table, _check_times),
+    version=4,
+    migrations=(_rename_key_value_table, _check_times, _allow_pruning),
     statements=(
         """CREATE TABLE stored_events (
             position INTEGER PRIMARY KEY CHECK (position > 0),
@@ -60,8 +82,7 @@ LEDGER_SCHEMA = Schema(
             state BLOB NOT NULL,
             UNIQUE (originator_id, originator_version)
         )""",
-        """CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON stored_events
-            BEGIN SELECT RAISE(ABORT, 'stored events are never changed'); END""",
+        _NEVER_CHANGED,
         """CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE ON stored_events
             BEGIN SELECT RAISE(ABORT, 'stored events are never deleted'); END""",
         # REPLACE deletes rows without firing the trigger above. In the next trigger, a missing position is -1. An

@@ -1,0 +1,95 @@
+"""Ledgers whose history is archived, checkpointed and pruned, and everything that can be asked of one."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tallybook.application import Archive, Metering, PruningResult
+from tallybook.application.archive.arrow import pa, parquet
+from tallybook.application.archive.columns import SCHEMA, decode_columns, stored_columns
+from tallybook.application.archive.ledger_rows import RowPage
+from tallybook.application.archive.manifest import Manifest
+from tallybook.application.archive.ranges import TreeRange
+from tallybook.application.archive.segment_file import HashingFile, table_rows, write_segment
+from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.leaves import leaf_hashes
+
+from ..contract.stores import Store
+
+
+class History:
+    """A folder with an archive, checkpoints and a key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.archive = folder / "archive"
+        self.checkpoints = folder / "usage.checkpoints"
+        self._key_file = folder / "checkpoint.key"
+        self.key = str(PrivateKey.generate(self._key_file, "tallybook").public_key)
+
+    def archive_all(self, metering: Metering) -> int:
+        """Archive and checkpoint all events; return the last position."""
+        metering.checkpoints.create(self.checkpoints, key=self._key_file)
+        return metering.archive.export(self.archive).last_position
+
+    def prune(
+        self, metering: Metering, *, keep: timedelta = timedelta(0), dry_run: bool = False, compact: bool = False
+    ) -> PruningResult:
+        """Prune what is archived."""
+        return metering.archive.prune(
+            self.archive, checkpoints=self.checkpoints, key=self.key, keep=keep, dry_run=dry_run, compact=compact
+        )
+
+
+def pruned_positions(store: Store) -> set[int]:
+    """Return the positions whose states are not in the ledger, without reading an archive."""
+    recorder = store.location.open_recorder()
+    try:
+        rows = recorder.raw_rows(1, recorder.head(), recorder.head())
+        return {row[0] for row in rows if len(row[4]) == 32}
+    finally:
+        recorder.close()
+
+
+def forge(archive: Path, position: int) -> None:
+    """Change the payload of an event in an archive, with all hashes of the file and its manifest."""
+    manifest = archive / "manifest.jsonl"
+    (segment,) = Archive.open(archive).segments
+    file = archive / segment.file
+    rows = table_rows(parquet.read_table(file))
+    row = rows[position - 1]
+    rows[position - 1] = (*row[:4], row[4].replace(b'"payload":{"', b'"payload":{"forged":"1","'))
+    assert rows[position - 1] != row
+    page, hashes = RowPage.from_rows(rows), TreeRange()
+    hashes.extend(leaf_hashes(rows))
+    *stored, state = stored_columns(page)
+    with file.open("wb") as forged:
+        hashing_file = HashingFile(forged)
+        write_segment(hashing_file, iter([pa.table([*stored, *decode_columns(rows), state], schema=SCHEMA)]))
+    manifest.write_bytes(Manifest([], TreeRange()).line_after(hashes, hashing_file.size, hashing_file.sha256()))
+
+
+def answers(
+    metering: Metering, history: History, identifiers: list[str], bounds: tuple[datetime, datetime], head: int
+) -> list[object]:
+    """Return the proofs, duplicates, conflicts and history of a ledger, and what verifications say of it."""
+    results: list[object] = []
+    for identifier in identifiers:
+        event = metering.event(identifier)
+        meter_event = {"event_name": event.event_name, "identifier": identifier, "timestamp": event.occurred_at}
+        duplicate, conflict = metering.record_many(
+            [{**meter_event, "payload": event.payload}, {**meter_event, "payload": {**event.payload, "other": "1"}}]
+        )
+        results += [event, duplicate, str(conflict)]
+        results += [str(proof) for proof in metering.checkpoints.prove_inclusion(identifier, history.checkpoints)]
+    verification = metering.verify()
+    assert verification.is_equal
+    usage = {table.table: table.digest for table in verification.tables if table.table in ("usage", "totals")}
+    after = 0
+    while entries := metering.history.list(after=after, until=head, include_usage=True, limit=1_000).entries:
+        results += entries
+        after = entries[-1].position
+    checked = metering.checkpoints.verify(history.checkpoints)
+    archive = metering.archive.verify(history.archive, checkpoints=history.checkpoints)
+    for meter in metering.meters.list():
+        for customer in metering.customers.search():
+            results.append(metering.explain(meter.event_name, customer, *bounds, as_of=head))
+    return [*results, usage, checked.difference, checked.matching_checkpoints, archive.differences, archive.root]

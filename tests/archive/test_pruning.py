@@ -1,0 +1,213 @@
+"""Usage leaves the ledger for the archive, and everything is answered as before, on each store."""
+
+import shutil
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from tallybook.application import AcceptancePolicy, Metering
+from tallybook.domain.errors import (
+    ArchiveInUse,
+    ArchiveMismatch,
+    ArchiveUnavailable,
+    InvalidCheckpointFile,
+    InvalidParameter,
+)
+
+from ..contract.histories import END, START, query_results, record_history
+from ..contract.persistent_stores import PersistentStore, Step, StoreRejected
+from ..notation import Clock
+from .pruning import History, answers, forge, pruned_positions
+
+LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None)
+EVENTS = 120
+BOUNDS = START, END
+
+
+class PrunableLedger:
+    """A ledger with a history, part of which is archived, and the answers before anything was pruned."""
+
+    def __init__(self, store: PersistentStore, folder: Path) -> None:
+        self.store = store
+        self.clock = Clock(END)
+        self.history = History(folder)
+        with self.metering() as metering:
+            record_history(metering, EVENTS)
+            metering.periods.close("tokens", "acme", START, START + timedelta(days=2))
+            self.archived = self.history.archive_all(metering)
+            self.clock.now += timedelta(days=1)
+            metering.record("tokens", {"customer": "acme", "value": "7"}, identifier="late", timestamp=START)
+            self.head = metering.catch_up()
+            self.identifiers = [f"use-{number:05d}" for number in range(0, EVENTS, EVENTS // 10)]
+            self.before = self.answers(metering)
+
+    def metering(self) -> Metering:
+        """Open the ledger."""
+        return Metering.open(self.store.url, policy=LIFTED, clock=self.clock)
+
+    def answers(self, metering: Metering) -> list[object]:
+        """Return what the ledger answers."""
+        return [figures(metering), *answers(metering, self.history, self.identifiers, BOUNDS, self.head)]
+
+
+def figures(metering: Metering) -> list[object]:
+    """Return the figures of a ledger, now and as of an event that was pruned."""
+    results = query_results(metering).values()
+    return [
+        *((totals, summaries, replace(explained, position=0)) for totals, summaries, explained in results),
+        *(metering.totals("seats", *BOUNDS, as_of=as_of) for as_of in (40, END)),
+        metering.periods.list("tokens"),
+        [replace(adjustment, position=0) for adjustment in metering.periods.adjustments("tokens")],
+    ]
+
+
+@pytest.fixture
+def ledger(store: PersistentStore, tmp_path: Path) -> PrunableLedger:
+    """Return a ledger of each store with a history that can be pruned."""
+    return PrunableLedger(store, tmp_path)
+
+
+def test_everything_is_answered_as_before(ledger: PrunableLedger) -> None:
+    """Also by a ledger that is opened again, after a rebuild, and by a copy."""
+    with ledger.metering() as metering:
+        expected = ledger.history.prune(metering, dry_run=True)
+        assert pruned_positions(ledger.store) == set()
+        assert metering.archive.pruned() is None
+        result = ledger.history.prune(metering)
+        assert (result.events, result.position) == (expected.events, ledger.archived) == (EVENTS, ledger.archived)
+        assert len(pruned_positions(ledger.store)) == EVENTS
+        assert ledger.answers(metering) == ledger.before
+        last = metering.history.list(after=ledger.head).entries
+        assert [(entry.event, entry.details["position"]) for entry in last] == [("HistoryPruned", ledger.archived)]
+    ledger.store.delete_read_models()
+    with ledger.metering() as metering:
+        assert ledger.answers(metering) == ledger.before
+        pruned = metering.archive.pruned()
+        assert pruned is not None
+        assert (pruned.position, pruned.archive) == (ledger.archived, ledger.history.archive.as_uri())
+        target = ledger.history.archive.with_name("copy.db")
+        metering.copy(f"sqlite:///{target}")
+    shutil.rmtree(ledger.history.archive)
+    with Metering.open(f"sqlite:///{target}", policy=LIFTED, clock=ledger.clock) as copy:
+        assert figures(copy) == ledger.before[0]
+
+
+def test_an_old_event_is_cancelled_and_counts_again(ledger: PrunableLedger) -> None:
+    """Its content comes from the archive; the cancellation and what follows are in the ledger."""
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+        events = map(metering.event, ledger.identifiers)
+        event = next(event for event in events if event.superseded_by is None and event.cancelled_at is None)
+        before = metering.totals(event.event_name, *BOUNDS)
+        metering.cancel(event.event_name, event.identifier, reason="wrong")
+        assert metering.totals(event.event_name, *BOUNDS) != before
+        assert metering.event(event.identifier).reason == "wrong"
+        metering.revoke_cancel(event.event_name, event.identifier, reason="right")
+        assert metering.totals(event.event_name, *BOUNDS) == before
+        assert metering.verify().is_equal
+        ledger.history.archive_all(metering)
+        assert ledger.history.prune(metering).events == 1  # the event `late`
+        assert metering.verify().is_equal
+
+
+def test_without_the_archive_the_error_names_it_and_the_positions(ledger: PrunableLedger) -> None:
+    """Figures, roots and new usage need no archive. If it was moved, the next pruning says where it is."""
+    moved = ledger.history.archive.with_name("moved")
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+        totals = metering.totals("tokens", *BOUNDS)
+    ledger.history.archive.rename(moved)
+    with ledger.metering() as metering:
+        with pytest.raises(
+            ArchiveUnavailable, match=rf"events? at positions? .* in the archive {ledger.history.archive.as_uri()}"
+        ):
+            metering.explain("tokens", None, *BOUNDS)
+        with pytest.raises(ArchiveUnavailable):
+            metering.record("tokens", {"customer": "acme", "value": "1"}, identifier=ledger.identifiers[0])
+        assert metering.totals("tokens", *BOUNDS) == totals
+        assert metering.checkpoints.verify(ledger.history.checkpoints).difference is None
+        assert metering.record("tokens", {"customer": "acme", "value": "0"}, timestamp=START).outcome == "accepted"
+        ledger.history.archive = moved
+        assert ledger.history.prune(metering).archive == moved.as_uri()
+        assert metering.explain("tokens", None, *BOUNDS).events
+        assert metering.verify().is_equal
+
+
+def test_a_changed_event_of_the_archive_is_not_believed(ledger: PrunableLedger) -> None:
+    """Each event that is read is compared with its leaf hash, also if the manifest and the file agree."""
+    other = ledger.history.archive.with_name("other")
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+        first = metering.event(ledger.identifiers[0])
+    shutil.copytree(ledger.history.archive, other)
+    forge(other, first.position)
+    shutil.rmtree(ledger.history.archive)
+    other.rename(ledger.history.archive)
+    with ledger.metering() as metering:
+        with pytest.raises(ArchiveMismatch, match=f"another event at position {first.position}"):
+            metering.event(first.identifier)
+        with pytest.raises(ArchiveMismatch, match="Nothing was pruned"):
+            ledger.history.prune(metering)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE position = 4",
+        "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE position = {late}",
+        "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE topic <> 'UsageRecorded'",
+        "UPDATE stored_events SET originator_id = 'event/x' WHERE position = 5 AND ? = ?",
+        "DELETE FROM stored_events WHERE position = 4 AND ? = ?",
+    ],
+)
+def test_only_a_pruning_that_is_recorded_replaces_states(ledger: PrunableLedger, statement: str) -> None:
+    """A pruned state, a later one and other events stay, and no row is deleted."""
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+    before = ledger.store.ledger_rows("SELECT * FROM stored_events ORDER BY position")
+    step = statement.format(bytes="BLOB" if ledger.store.url.startswith("sqlite") else "bytea", late=ledger.head)
+    parameters = ("x" * 32,) * step.count("?")
+    with pytest.raises(StoreRejected, match="stored events are never"):
+        ledger.store.execute("ledger", Step(step, parameters))
+    assert ledger.store.ledger_rows("SELECT * FROM stored_events ORDER BY position") == before
+
+
+def test_a_row_that_an_owner_empties_is_found(ledger: PrunableLedger) -> None:
+    """A hash without a pruning, or one that is not the leaf hash, differs from the checkpoint."""
+    with ledger.metering() as metering:
+        ledger.store.corrupt_ledger("UPDATE stored_events SET state = ? WHERE position = 4", b"x" * 32)
+        difference = metering.checkpoints.verify(ledger.history.checkpoints).difference
+        assert difference is not None
+        assert difference.first_position == 4
+        with pytest.raises(ArchiveMismatch, match="Nothing was pruned"):
+            ledger.history.prune(metering)
+
+
+def test_what_is_not_archived_or_checkpointed_or_old_stays(ledger: PrunableLedger) -> None:
+    """Usage after the archive, after the last checkpoint, and within `keep`."""
+    with ledger.metering() as metering:
+        assert ledger.history.prune(metering, keep=timedelta(days=1, seconds=1)).position == 0
+        assert metering.archive.pruned() is None
+        metering.archive.export(ledger.history.archive)
+        assert ledger.history.prune(metering).position == ledger.archived
+        ledger.history.archive_all(metering)
+        assert ledger.history.prune(metering, keep=timedelta(hours=12)).position == ledger.archived
+        assert ledger.history.prune(metering).position == ledger.head + 1  # with the event HistoryPruned
+
+
+def test_what_is_required(ledger: PrunableLedger, tmp_path: Path) -> None:
+    """A policy, a signature, and no other process that prunes or exports."""
+    history = ledger.history
+    other = History(tmp_path / "archive")
+    with Metering.open(ledger.store.url, clock=ledger.clock) as metering:
+        with pytest.raises(InvalidParameter, match="'keep' must be a timedelta of at least 35 days"):
+            history.prune(metering, keep=timedelta(days=34))
+        with pytest.raises(InvalidCheckpointFile, match="not signed"):
+            metering.archive.prune(history.archive, checkpoints=history.checkpoints, key=other.key)
+        with (
+            metering.key_value_store().try_lock("pruning the history"),
+            ledger.metering() as second,
+            pytest.raises(ArchiveInUse, match="pruning this ledger"),
+        ):
+            history.prune(second)
