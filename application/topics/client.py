@@ -3,20 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from ...domain.errors import InvalidUsageSource, UsageSourceUnavailable
 from .messages import Message
 
 MAX_BATCH_MESSAGES = 5_000
 _TIMEOUT_SECONDS = 10.0
+_LOG_LEVEL = {"log_level": 2}
 _SETTINGS = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "enable.partition.eof": True,
     "queued.max.messages.kbytes": 16_384,
-    "log_level": 2,
+    **_LOG_LEVEL,
 }
+_NO_ID = "A" * 22
+"""The topic id, in base64, of a broker that has none: Kafka before 2.8."""
 _LOST = {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET}  # noqa: SLF001 - the library has no other name
 
 
@@ -43,6 +47,7 @@ class TopicClient:
                     "auto.offset.reset": "earliest" if skip_lost else "error",
                 }
             )  # fmt: skip
+            self._admin: Any = AdminClient({**settings, "bootstrap.servers": brokers, **_LOG_LEVEL})
         except (KafkaException, ValueError, TypeError) as error:
             raise InvalidUsageSource(
                 f"The settings of the broker can't be used: {_reason(error)}.", field="brokers", value=brokers
@@ -58,6 +63,18 @@ class TopicClient:
         if found.error is not None:
             raise self._unavailable(_reason(KafkaException(found.error)))
         return sorted(found.partitions)
+
+    def topic_id(self) -> str | None:
+        """Return the id that the topic got when it was created, which no other topic has; None if the broker has none.
+
+        Raise UsageSourceUnavailable.
+        """
+        described = self._admin.describe_topics(TopicCollection([self.topic]), request_timeout=_TIMEOUT_SECONDS)
+        try:
+            topic_id = str(described[self.topic].result().topic_id)
+        except KafkaException as error:
+            raise self._unavailable(_reason(error)) from error
+        return None if topic_id == _NO_ID else topic_id
 
     def assign(self, offsets: Mapping[int, int | None]) -> None:
         """Read from these offsets of the partitions on; from the first message that the broker has if None."""

@@ -7,6 +7,8 @@ from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from ...domain.errors import InvalidUsageSource, TallybookError, Unavailable
 from ...domain.timestamps import ensure_utc
 from ..commands.group_commit import may_be_caused_by_one
@@ -53,7 +55,8 @@ class TopicConsumer:
     ) -> None:
         """`settings` are those of librdkafka, such as security.protocol.
 
-        With `accept_loss`, messages that the broker has deleted before they were read are skipped.
+        With `accept_loss`, messages that the broker has deleted before they were read are skipped, and a topic that
+        was created again is read from its first message.
         """
         self.topic = topic
         self.group = group
@@ -143,18 +146,39 @@ class TopicConsumer:
         return TopicClient(self.topic, self._brokers, self.group, self._settings, skip_lost=self._accept_loss)
 
     def _assign(self, client: "TopicClient", known: Mapping[int, PartitionOffset]) -> dict[int, PartitionOffset]:
-        """Return the offsets of all partitions, and read from there, if there are others than the known ones."""
-        partitions = client.partitions()
-        if known and set(partitions) <= set(known):
+        """Return the offsets of all partitions, and read from there, if there are others than the known ones.
+
+        A topic that was created again is read from its first message with `accept_loss`; otherwise InvalidUsageSource
+        is raised.
+        """
+        partitions, topic_id = client.partitions(), client.topic_id()
+        if known and set(partitions) <= set(known) and all(self._is_of(known[one], topic_id) for one in partitions):
             return dict(known)
         stored = {partition: self._log.read(partition) for partition in partitions}
+        same = {partition: offset for partition, offset in stored.items() if offset and self._is_of(offset, topic_id)}
+        if len(same) < sum(offset is not None for offset in stored.values()) and not self._accept_loss:
+            raise InvalidUsageSource(
+                f"The topic {self.topic!r} at {self._brokers} is another one than the group {self.group!r} has read: "
+                "it was created again, or is in another cluster. For another cluster, name another group. Use "
+                "accept_loss to go on with the first message that the broker has.",
+                field="topic",
+                value=self.topic,
+            )
         client.assign(
-            {partition: None if offset is None else offset.next_offset for partition, offset in stored.items()}
+            {partition: same[partition].next_offset if partition in same else None for partition in partitions}
         )
         return {
-            partition: offset or PartitionOffset(topic=self.topic, group=self.group, partition=partition)
-            for partition, offset in stored.items()
+            partition: replace(
+                stored[partition] or PartitionOffset(topic=self.topic, group=self.group, partition=partition),
+                topic_id=topic_id,
+            )
+            for partition in partitions
         }
+
+    @staticmethod
+    def _is_of(offset: PartitionOffset, topic_id: str | None) -> bool:
+        """Return whether an offset is one of the topic with this id, as far as the broker has ids."""
+        return None in (topic_id, offset.topic_id) or offset.topic_id == topic_id
 
     def _record(
         self, messages: Sequence[Message], offsets: Mapping[int, PartitionOffset]

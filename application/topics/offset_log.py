@@ -30,11 +30,13 @@ class PartitionOffset(msgspec.Struct, frozen=True, kw_only=True):
     """Where the next batch of a partition starts, with the numbers of all messages before it.
 
     `rejected_day` is the day of `stored_rejected`, the number of rejected messages that are stored for that day.
+    `topic_id` is the broker's id of the topic, None if it has none.
     """
 
     topic: str
     group: str
     partition: int
+    topic_id: str | None = None
     next_offset: int = 0
     accepted: int = 0
     duplicates: int = 0

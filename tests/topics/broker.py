@@ -37,6 +37,13 @@ class Broker:
         for future in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
             future.result(TIMEOUT_SECONDS)
 
+    def create_again(self, topic: str) -> None:
+        """Delete a topic, and create another one of the same name."""
+        admin = self.admin
+        for future in admin.delete_topics([topic]).values():
+            future.result(TIMEOUT_SECONDS)
+        self.create(topic)
+
     def publish(
         self, topic: str, values: Iterable[bytes | None], partitions: int = 1, headers: dict[str, str] | None = None
     ) -> None:

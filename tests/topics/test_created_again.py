@@ -1,19 +1,19 @@
 """A topic that was created again, whose offsets begin at 0 again: with accept_loss the consumer goes on.
 
-The broker is a list of values in this process.
+The broker is a list of values in this process, except in the last test.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 
 import pytest
-from tallybook.application import Metering
+from tallybook.application import InvalidUsageSource, Metering
 from tallybook.application.topics.client import Fetched
 from tallybook.application.topics.consumer import TopicConsumer
 from tallybook.application.topics.messages import Message
 from tallybook.application.topics.results import ConsumedMessages
 
-from .broker import NOW
+from .broker import NOW, Broker
 
 TOPIC = "usage"
 MAX_FETCHES = 50
@@ -29,6 +29,9 @@ class ListClient:
 
     def partitions(self) -> list[int]:
         return [0]
+
+    def topic_id(self) -> str | None:
+        return None
 
     def assign(self, offsets: Mapping[int, int | None]) -> None:
         offset = offsets[0] or 0
@@ -101,3 +104,18 @@ def test_messages_rejected_at_the_same_offset_are_all_listed(
         assert consume(metering, monkeypatch, values, 3).rejected == 1
     rejected = TopicConsumer(metering, TOPIC, "").rejected()
     assert [(message.offset, message.identifier) for message in rejected] == [(1, "bad-first"), (1, "bad-second")]
+
+
+def test_a_topic_with_more_messages_than_were_read_is_noticed(metering: Metering, broker: Broker, topic: str) -> None:
+    """Its messages before the old offset would be skipped. The error says so; accept_loss reads all of them."""
+    broker.create(topic)
+    broker.publish(topic, events("first-0", "first-1"))
+    assert TopicConsumer(metering, topic, broker.address).consume().accepted == 2
+    broker.create_again(topic)
+    broker.publish(topic, events(*(f"second-{number}" for number in range(5))))
+    with pytest.raises(InvalidUsageSource, match="it was created again, or is in another cluster"):
+        TopicConsumer(metering, topic, broker.address).consume()
+    assert TopicConsumer(metering, topic, broker.address, group="other").consume().accepted == 5
+    accepting = TopicConsumer(metering, topic, broker.address, accept_loss=True)
+    assert accepting.consume() == ConsumedMessages(duplicates=5)
+    assert TopicConsumer(metering, topic, broker.address).consume() == ConsumedMessages()
