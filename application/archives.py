@@ -1,6 +1,7 @@
 """Archive: an archive that was exported, without its ledger."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from ..domain.errors import InvalidArchive
 from .archive.reader import ArchiveReader, no_progress, verify_archive
 from .archive.results import ArchiveVerification, IcebergRegistration
+from .archive.sql.segments import DuckDBSegments
+from .archive.sql.spark_segments import SparkSegments, SparkSession
 from .queries.archive_totals import archive_totals
 from .queries.dimension_query import Where
 from .result_lists import TotalList
@@ -47,7 +50,27 @@ class Archive(ArchiveReader):
         object stores with its extension `httpfs`. Raises as `Metering.totals` does, and LedgerCorrupted if events are
         missing.
         """
-        return archive_totals(self.files, event_name, start, end, as_of=as_of, where=where, group_by=group_by)
+        with closing(DuckDBSegments(self.files)) as segments:
+            return archive_totals(segments, event_name, start, end, as_of=as_of, where=where, group_by=group_by)
+
+    def totals_on(
+        self,
+        spark_session: SparkSession,
+        event_name: str,
+        start: datetime,
+        end: datetime,
+        *,
+        as_of: datetime | int | None = None,
+        where: Where | None = None,
+        group_by: Sequence[str] = (),
+    ) -> TotalList:
+        """Return what `totals` returns, computed by Spark, on a cluster that reads the files of the archive.
+
+        `spark_session` is a SparkSession of pyspark. Its settings and views don't change. Raises as `totals` does, and
+        InvalidParameter if Spark can't read the files.
+        """
+        segments = SparkSegments(spark_session, self.files)
+        return archive_totals(segments, event_name, start, end, as_of=as_of, where=where, group_by=group_by)
 
     def register_iceberg(self, catalog: str, table: str = "tallybook.events") -> IcebergRegistration:
         """Make the archive an Iceberg table, or add the segments that are new to the table; no file is rewritten.

@@ -16,7 +16,7 @@ from ...projections.ports import ReadModelReader
 from ..archive.results import ArchiveComparison, TotalDifference
 from ..archive.sql.dialects import DialectName, dialect_of
 from ..archive.sql.digest_lines import digest_lines_statement
-from ..archive.sql.segments import Segments
+from ..archive.sql.segments import DuckDBSegments, Segments
 from ..archive.sql.statement import UsageSelection
 from ..archive.sql.totals import TotalsQuery, ValueLimits, totals_statement
 from .dimension_query import NO_DIMENSIONS, DimensionArguments
@@ -83,7 +83,7 @@ class ArchiveComparer:
                 if len(differences) < MAX_DIFFERENCES:
                     differences.append(difference)
 
-        with closing(Segments(files)) as segments, self._meter_queries.session() as live:
+        with closing(DuckDBSegments(files)) as segments, self._meter_queries.session() as live:
             head = live.position()
             if segments.head > head:
                 raise ArchiveMismatch(

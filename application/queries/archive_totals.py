@@ -1,7 +1,6 @@
-"""Totals from the segments of an archive, by DuckDB: the same results as those of the ledger."""
+"""Totals from the segments of an archive, by DuckDB or Spark: the same results as those of the ledger."""
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -10,7 +9,6 @@ from typing import Any
 from ...domain.formulas import ValueType
 from ...domain.timestamps import from_microseconds
 from ...projections.models import AsOf, ProjectedMeter
-from ..archive.sql.dialects import DialectName, dialect_of
 from ..archive.sql.limits import limits_statement
 from ..archive.sql.segments import Segments
 from ..archive.sql.statement import UsageSelection
@@ -23,11 +21,9 @@ from .dimension_query import Where, parse_dimensions, resolve_dimensions
 from .meter_query import single_quantity_rules
 from .total_results import CountedRange
 
-_DIALECT = dialect_of(DialectName.DUCKDB)
-
 
 def archive_totals(
-    files: Sequence[str],
+    segments: Segments,
     event_name: str,
     start: datetime,
     end: datetime,
@@ -38,32 +34,31 @@ def archive_totals(
 ) -> TotalList:
     """Return the total of each customer with counted usage in [start, end), as `metering.totals` does.
 
-    `files` are all segments of an archive: paths, or URLs that DuckDB reads. The rules are those in the archive. Raises
-    as `metering.totals` does, and LedgerCorrupted if events are missing.
+    The rules are those in the archive. Raises as `metering.totals` does.
     """
     start, end, bounds = require_time_range(start, end)
     dimensions, event_name = parse_dimensions(where, group_by), require_event_name(event_name)
-    with closing(Segments(files)) as segments:
-        known = _known(segments, as_of)
-        meter = _require_meter(segments, event_name, known)
-        schedule = meter.schedule(known)
-        parts = tuple(schedule.whole_windows(*bounds))
-        rules = single_quantity_rules(event_name, [(part.start, part.effective.rules) for part in parts])
-        keys = [key for part in parts for key in part.effective.rules.all_dimension_keys]
-        resolve_dimensions(schedule.at(bounds[0]).rules, dimensions, keys or None)
-        if not parts:
-            return TotalList((), group_by)
-        selection = UsageSelection(event_name, meter.recorded_name, parts, known.position, None, dimensions.where)
-        has_numbers = rules.formula.rule.value_type is not ValueType.TEXT
-        (limits,) = segments.run(limits_statement(selection, _DIALECT, has_numbers=has_numbers))
-        query = TotalsQuery(selection, rules, True, (), ValueLimits(*limits))
-        counted_range = CountedRange.of(start, end, (parts[0].start, parts[-1].end))
-        totals = [
-            _total(row[1:], counted_range, customer=row[0]) for row in segments.run(totals_statement(query, _DIALECT))
-        ]
-        if dimensions.group_by:
-            totals = _with_groups(segments, totals, replace(query, group_by=dimensions.group_by), counted_range)
-        return TotalList(totals, dimensions.group_by)
+    known = _known(segments, as_of)
+    meter = _require_meter(segments, event_name, known)
+    schedule = meter.schedule(known)
+    parts = tuple(schedule.whole_windows(*bounds))
+    rules = single_quantity_rules(event_name, [(part.start, part.effective.rules) for part in parts])
+    keys = [key for part in parts for key in part.effective.rules.all_dimension_keys]
+    resolve_dimensions(schedule.at(bounds[0]).rules, dimensions, keys or None)
+    if not parts:
+        return TotalList((), group_by)
+    selection = UsageSelection(event_name, meter.recorded_name, parts, known.position, None, dimensions.where)
+    has_numbers = rules.formula.rule.value_type is not ValueType.TEXT
+    (limits,) = segments.run(limits_statement(selection, segments.dialect, has_numbers=has_numbers))
+    query = TotalsQuery(selection, rules, True, (), ValueLimits(*limits))
+    counted_range = CountedRange.of(start, end, (parts[0].start, parts[-1].end))
+    totals = [
+        _total(row[1:], counted_range, customer=row[0])
+        for row in segments.run(totals_statement(query, segments.dialect))
+    ]
+    if dimensions.group_by:
+        totals = _with_groups(segments, totals, replace(query, group_by=dimensions.group_by), counted_range)
+    return TotalList(totals, dimensions.group_by)
 
 
 def _known(segments: Segments, as_of: datetime | int | None) -> AsOf:
@@ -88,7 +83,7 @@ def _with_groups(
     """Return totals with their groups, which a second statement computes in the same order."""
     keys = query.group_by
     by_customer: dict[str, list[Total]] = {total.customer: [] for total in totals if total.customer is not None}
-    for customer, *row in segments.run(totals_statement(query, _DIALECT)):
+    for customer, *row in segments.run(totals_statement(query, segments.dialect)):
         dimensions = dict(zip(keys, row[: len(keys)], strict=True))
         by_customer[customer].append(_total(row[len(keys) :], counted_range, customer, dimensions))
     return [replace(total, groups=tuple(by_customer[total.customer or ""])) for total in totals]

@@ -195,8 +195,8 @@ QUERIES = st.lists(
     max_size=2,
 )
 _FIRST = st.builds(_record, st.lists(USAGE, min_size=5, max_size=10))
-_STEPS = st.builds(lambda first, steps: [first, *steps], _FIRST, st.lists(STEPS, min_size=8, max_size=20))
-HISTORIES = st.tuples(RULES, _STEPS, QUERIES)
+_STEPS = st.tuples(_FIRST, st.lists(STEPS, min_size=8, max_size=20)).map(lambda steps: [steps[0], *steps[1]])
+HISTORIES: st.SearchStrategy[tuple[Rules, list[Step], list[Query]]] = st.tuples(RULES, _STEPS, QUERIES)
 
 
 @contextmanager

@@ -57,21 +57,21 @@ class SparkEngine:
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
         }.items():
             builder = builder.config(name, value)
-        self._session = builder.getOrCreate()
-        self._session.sparkContext.setLogLevel("OFF")
+        self.session = builder.getOrCreate()
+        self.session.sparkContext.setLogLevel("OFF")
         self._folder, self._number = folder, 0
 
     def load(self, events: Sequence[PositionedEventRow]) -> None:
         self._number += 1  # Spark caches the listing of a path
         file = self._folder / f"spark-{self._number}.parquet"
         write_segment(file, events)
-        self._session.sql(relation_view(self.dialect, str(file)).rstrip(";\n"))
+        self.session.sql(relation_view(self.dialect, str(file)).rstrip(";\n"))
 
     def run(self, statement: str) -> list[Row]:
-        return [tuple(row) for row in self._session.sql(statement.rstrip(";\n")).collect()]
+        return [tuple(row) for row in self.session.sql(statement.rstrip(";\n")).collect()]
 
     def close(self) -> None:
-        self._session.stop()
+        self.session.stop()
 
 
 def write_segment(file: Path, events: Sequence[PositionedEventRow]) -> None:

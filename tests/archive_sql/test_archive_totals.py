@@ -1,16 +1,19 @@
 """Totals from the segments of an archive are those of the ledger."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from tallybook.application import Archive, Metering, TallybookError
+from tallybook.application import Archive, Metering, TallybookError, TotalList
 from tallybook.application.archive.export import Exporter
 from tallybook.application.archive.locations import resolve_destination
 from tallybook.application.archive.reader import no_progress
-from tallybook.application.queries.archive_totals import archive_totals
+from tallybook.application.archive.sql.segments import DuckDBSegments
+from tallybook.application.queries import archive_totals as queries
 
 from ..notation import Ledger, moment
 from ..properties.coverage import first_examples
@@ -46,6 +49,12 @@ def write_segments(folder: Path, metering: Metering, size: int) -> list[str]:
     ledger = metering._ledger  # pyright: ignore[reportPrivateUsage]
     Exporter(ledger, resolve_destination(folder), no_progress, size).run()
     return list(Archive.open(folder).files)
+
+
+def archive_totals(files: Sequence[str], *arguments: Any, **options: Any) -> TotalList:
+    """Return totals from some files."""
+    with closing(DuckDBSegments(files)) as segments:
+        return queries.archive_totals(segments, *arguments, **options)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
-"""DuckDB on the segments of an archive: Parquet files with the stored events of a ledger."""
+"""The segments of an archive, Parquet files with the stored events of a ledger, in DuckDB or another engine."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,47 +11,38 @@ from ....domain.schedule import ALWAYS
 from ....domain.timestamps import to_microseconds
 from ....projections.models import ProjectedMeter, RulesRevision
 from ....projections.stored_events import METER_TOPICS, ConfiguredData, RulesChangedData, decode_rows
-from .dialects import DialectName, dialect_of
+from .dialects import Dialect, DialectName, dialect_of
 from .statement import RELATION
 
-_DIALECT = dialect_of(DialectName.DUCKDB)
 
+class Segments(ABC):
+    """The segments of an archive, from the first event on, in an engine that runs statements on them."""
 
-class Segments:
-    """The segments of an archive, from the first event on, in DuckDB. Close it after use."""
+    head: int
+    """The last position."""
 
-    def __init__(self, files: Sequence[str]) -> None:
-        """Open the files. Raises InvalidParameter or LedgerCorrupted if they aren't those of an archive."""
-        duckdb = _import_duckdb()
-        self._connection = duckdb.connect()
-        paths = ", ".join(_DIALECT.literal(file) for file in files)
-        view = f"CREATE TEMP VIEW {RELATION} AS SELECT * FROM read_parquet([{paths}])"
-        try:
-            self._connection.execute(view)
-            ((count, first, self.head),) = self.run(
-                f"SELECT COUNT(*), COALESCE(MIN(position), 1), COALESCE(MAX(position), 0) FROM {RELATION}"
-            )
-        except duckdb.Error as error:
-            raise InvalidParameter(
-                f"The files can't be read as segments of an archive: {error}", field="files", value=list(files)
-            ) from error
+    def __init__(self, name: DialectName) -> None:
+        self.dialect: Dialect = dialect_of(name)
+
+    @abstractmethod
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+
+    def _require_all(self) -> None:
+        """Set the last position. Raises LedgerCorrupted unless there is one event at each position."""
+        ((count, first, self.head),) = self.run(
+            f"SELECT COUNT(*), COALESCE(MIN(position), 1), COALESCE(MAX(position), 0) FROM {RELATION}"
+        )
         if first != 1 or count != self.head:
             raise LedgerCorrupted(
                 f"The archive has {count} events at the positions from {first} to {self.head}: some are missing, or "
                 "are there twice."
             )
 
-    def close(self) -> None:
-        """Close DuckDB."""
-        self._connection.close()
-
-    def run(self, statement: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement."""
-        return self._connection.execute(statement).fetchall()
-
     def position_at(self, moment: int) -> int:
         """Return the position before the first event that was recorded after a time, in microseconds."""
-        ((position,),) = self.run(f"SELECT MIN(position) FROM {RELATION} WHERE epoch_us(recorded_at) > {moment}")
+        recorded_at = self.dialect.microseconds.format("recorded_at")
+        ((position,),) = self.run(f"SELECT MIN(position) FROM {RELATION} WHERE {recorded_at} > {moment}")
         return self.head if position is None else position - 1
 
     def meter(self, event_name: str) -> ProjectedMeter | None:
@@ -58,7 +50,7 @@ class Segments:
         topics = ", ".join(f"'{topic}'" for topic in sorted(METER_TOPICS))
         rows = self.run(
             f"SELECT position, topic, state FROM {RELATION} WHERE topic IN ({topics})"
-            f" AND stream = {_DIALECT.literal(Meter.stream_id(event_name))} ORDER BY position"
+            f" AND stream = {self.dialect.literal(Meter.stream_id(event_name))} ORDER BY position"
         )
         source: str | None = None
         history: list[RulesRevision] = []
@@ -78,6 +70,36 @@ class Segments:
         """Return the event names of all meters."""
         rows = self.run(f"SELECT stream FROM {RELATION} WHERE topic = '{Meter.Configured.__name__}'")
         return [stream.removeprefix(Meter.stream_id("")) for (stream,) in rows]
+
+
+class DuckDBSegments(Segments):
+    """The segments of an archive in DuckDB. Close it after use."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        """Open the files. Raises InvalidParameter or LedgerCorrupted if they aren't those of an archive."""
+        super().__init__(DialectName.DUCKDB)
+        duckdb = _import_duckdb()
+        self._connection = duckdb.connect()
+        paths = ", ".join(self.dialect.literal(file) for file in files)
+        try:
+            self._connection.execute(f"CREATE TEMP VIEW {RELATION} AS SELECT * FROM read_parquet([{paths}])")
+            self._require_all()
+        except duckdb.Error as error:
+            raise unreadable_files(files, error) from error
+
+    def close(self) -> None:
+        """Close DuckDB."""
+        self._connection.close()
+
+    def run(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement."""
+        return self._connection.execute(statement).fetchall()
+
+
+def unreadable_files(files: Sequence[str], error: Exception) -> InvalidParameter:
+    """Return the error of files that an engine can't read."""
+    message = f"The files can't be read as segments of an archive: {error}"
+    return InvalidParameter(message, field="files", value=list(files))
 
 
 def _import_duckdb():  # pyright infers the type of the module
