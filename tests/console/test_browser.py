@@ -4,11 +4,16 @@ One browser and one console are used by all tests.
 """
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
+from tallybook.application.jobs.job import JobResult
+from tallybook.application.jobs.running_task import TaskRun
+
+from tallybook import Metering
 
 from .browser import (
     NARROW,
@@ -62,6 +67,7 @@ class Browser(NamedTuple):
 
     driver: Driver
     url: str
+    ledger_url: str
 
     def get(self, path: str) -> None:
         """Open a page of the console."""
@@ -97,7 +103,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     url = create_ledger(tmp_path_factory.mktemp("browser") / "usage.db")
     with local_console(url) as console, open_browser() as driver:
         driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": axe_script()})
-        yield Browser(driver, console.url)
+        yield Browser(driver, console.url, url)
 
 
 def test_every_screen_is_accessible_quiet_and_self_contained(browser: Browser) -> None:
@@ -187,3 +193,30 @@ def test_an_event_is_cancelled_and_restored_without_scripts(browser: Browser) ->
         set_scripts(browser.driver, enabled=True)
     browser.get(f"/usage?{ACME}")
     assert browser.driver.find_element("css selector", ".slider").is_displayed()
+
+
+def test_progress_is_shown_while_a_task_runs(browser: Browser) -> None:
+    """The task runs in another process; the page follows it without a reload, and shows the result at its end."""
+    is_done = threading.Event()
+
+    def work(run: TaskRun) -> JobResult:
+        run.start_stage("projecting", "events")
+        run.progress(1_500, 2_000)
+        is_done.wait()
+        return {
+            "is_equal": True, "position": 7, "closed_periods": 0, "differing_periods": 0, "differing_tables": "",
+        }  # fmt: skip
+
+    with Metering.open(browser.ledger_url) as metering:
+        metering.tasks.start("verification", work)
+        try:
+            browser.get("/trust")
+            browser.driver.execute_script("window.isTheSamePage = true")
+            browser.expect("[data-task]", "1,500 of 2,000 events: projecting")
+            assert browser.driver.find_element("tag name", "progress").get_property("value") == 1_500
+            assert browser.driver.execute_script("return window.isTheSamePage")
+            assert violations(browser.driver) == []
+        finally:
+            is_done.set()
+        browser.expect(".notice.ok", "Everything matches at position 7")
+    assert browser.driver.get_log("browser") == []

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from ....domain.authorship import acting_as
 from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
+from ...jobs.tasks import TaskView
 from ..http.app import while_connected
 from ..http.authentication import IS_AUTHENTICATED
 from ..http.errors import ApiError, to_api_error
@@ -35,6 +36,7 @@ from .catalogue import all_views
 from .downloads import DownloadResponse, UnreadDownloads, WrittenDownload, write_download
 from .error_pages import error_page
 from .forms import read_form
+from .progress_streams import ProgressResponse, ProgressStreams
 from .query_string import CONSOLE_PATH, Parameters
 from .registry import RegisteredView, ViewContext, missing_scope
 from .rendering import STATIC_FILES, render, static_file
@@ -57,6 +59,7 @@ def console_routes(
         *(Route(view.path, partial(console.respond, view), methods=[view.method]) for view in all_views()),
         *(Route(f"/static/{name}", partial(_static, name), methods=["GET"]) for name in STATIC_FILES),
         *(console.login.routes() if users.have_login else ()),
+        Route("/tasks/{id}", console.stream_progress, methods=["GET"]),
         Route("/{path:path}", console.not_found, methods=["GET", "POST"]),
     ]
     security = Middleware(SecurityMiddleware, site=site)
@@ -103,6 +106,7 @@ class _Console:
         self.login = console_login
         self._checkpoint_file = checkpoint_file
         self._downloads = downloads
+        self._streams = ProgressStreams()
 
     async def respond(self, view: RegisteredView, request: Request) -> Response:
         """Run a view with the parameters of a request, and return its response."""
@@ -121,6 +125,28 @@ class _Console:
             _log.exception("Request %s failed.", request_id)
             result = self._error(ApiError(500, "Something went wrong. The server's log has the reason."), user, request)
         return self._send(view, request, request_id, user, result, started)
+
+    async def stream_progress(self, request: Request) -> Response:
+        """Send the progress of a task until it ends, as server-sent events."""
+        started, request_id, task_id = perf_counter(), new_request_id(), str(request.path_params["id"])
+        handler: RequestHandler = request.app.state.request_handler
+
+        def find() -> TaskView | None:
+            user = self._users.find(handler.ledgers, request.cookies)
+            return None if user is None else user.ledger.metering.tasks.get(task_id)
+
+        user: ConsoleUser | None = None
+        result: ApiResponse | ProgressResponse
+        try:
+            user = await handler.run_short_call(self._users.find, handler.ledgers, request.cookies)
+            if user is None:
+                raise ApiError(401, "Log in to see the progress.")
+            await handler.run_short_call(find)
+            result = self._streams.response(user.id, partial(handler.run_short_call, find), handler.shutdown)
+        except (ApiError, TallybookError) as error:
+            result = self._error(error, user, request)
+        self._report("/tasks/{id}", request, request_id, user, result, started)
+        return result if isinstance(result, ProgressResponse) else Response(result.body, result.status, media_type=HTML)
 
     async def not_found(self, request: Request) -> Response:
         """Respond to a path that the console doesn't have."""
@@ -200,24 +226,40 @@ class _Console:
         self, view: RegisteredView, request: Request, request_id: str, user: ConsoleUser | None,
         result: ApiResponse | DownloadResponse, started: float,
     ) -> Response:  # fmt: skip
-        handler: RequestHandler = request.app.state.request_handler
-        key_id = "" if user is None else user.id
-        setattr(request.state, IS_AUTHENTICATED, user is not None)
-        is_download = isinstance(result, DownloadResponse)
-        size, status = (result.size, result.status_code) if is_download else (len(result.body), result.status)
-        client = request.client.host if request.client else ""
-        self._observer.request_finished(
-            RequestSummary(
-                request_id, f"console{view.path}", view.method, f"{CONSOLE_PATH}{view.path}", client, status,
-                perf_counter() - started, 0, size, key_id,
-            )
-        )  # fmt: skip
+        self._report(view.path, request, request_id, user, result, started)
         if isinstance(result, DownloadResponse):
             return result
         if result.status == 303:  # noqa: PLR2004
             return RedirectResponse(result.body.decode(), 303)
+        handler: RequestHandler = request.app.state.request_handler
         unread = MemoryReservation(handler.unread_responses)
+        key_id = "" if user is None else user.id
         return SentResponse(within_budget(result, key_id, unread, is_v2=False), request_id, unread)
+
+    def _report(
+        self, path: str, request: Request, request_id: str, user: ConsoleUser | None,
+        result: ApiResponse | DownloadResponse | ProgressResponse, started: float,
+    ) -> None:  # fmt: skip
+        """Report a request to the observer; one with a stream when that starts."""
+        setattr(request.state, IS_AUTHENTICATED, user is not None)
+        status = result.status if isinstance(result, ApiResponse) else result.status_code
+        client = request.client.host if request.client else ""
+        self._observer.request_finished(
+            RequestSummary(
+                request_id, f"console{path}", request.method, f"{CONSOLE_PATH}{path}", client, status,
+                perf_counter() - started, 0, _size(result), "" if user is None else user.id,
+            )
+        )  # fmt: skip
+
+
+def _size(result: ApiResponse | DownloadResponse | ProgressResponse) -> int:
+    match result:
+        case ApiResponse():
+            return len(result.body)
+        case DownloadResponse():
+            return result.size
+        case _:
+            return 0
 
 
 async def _to_start(_request: Request) -> Response:

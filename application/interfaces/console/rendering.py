@@ -27,6 +27,7 @@ from ..formatting import (
 )
 from .query_string import console_url
 from .registry import ViewContext
+from .tasks import progress_text
 
 STATIC_FILES: Mapping[str, str] = {
     "console.css": "text/css; charset=utf-8",
@@ -122,7 +123,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters.update(
         number=number, difference=difference, time=time_element, rules=format_rules, quantity=format_quantity,
-        topic=_topic, author=_author,
+        topic=_topic, author=_author, progress=progress_text,
     )  # fmt: skip
     helpers: dict[str, Any] = {
         "count": format_count, "form_key": lambda: secrets.token_urlsafe(16), "period_text": format_period,

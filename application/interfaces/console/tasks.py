@@ -2,6 +2,7 @@
 
 from ....domain.errors import TaskNotFound
 from ...jobs.tasks import TaskView
+from ..formatting import format_number
 from .registry import ViewContext
 
 
@@ -19,3 +20,10 @@ def task_of_page(context: ViewContext) -> TaskView | None:
 def newest_task(context: ViewContext, kind: str) -> TaskView | None:
     """Return the newest task of a kind; None if none was started lately."""
     return next((task for task in context.metering.tasks.list() if task.kind == kind), None)
+
+
+def progress_text(task: TaskView) -> str:
+    """Return how far a running task is."""
+    total = "" if task.total is None else f" of {format_number(task.total)}"
+    stage = f": {task.stage}" if task.stage else ""
+    return f"{format_number(task.done)}{total} {task.unit}{stage}"

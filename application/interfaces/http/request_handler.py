@@ -119,6 +119,8 @@ class RequestHandler:
         self._parser = ThreadPoolExecutor(1, "tallybook-parse")  # several would not be faster, and delay all others
         self._committers: dict[bool, GroupCommitter] = {}
         self._callers: dict[bytes, str] = {}
+        self.shutdown = asyncio.Event()
+        """Set when a shutdown is requested. Open streams end then."""
         self.has_abandoned_queries = False
         """Whether threads still wait for the database, after `close`."""
 
@@ -157,7 +159,8 @@ class RequestHandler:
         return await scheduler.run(key_id, call, is_large=is_large)
 
     def request_shutdown(self) -> None:
-        """Stop the queries that are not finished after SHUTDOWN_GRACE_SECONDS."""
+        """End open streams at once, and the queries that are not finished after SHUTDOWN_GRACE_SECONDS."""
+        self.shutdown.set()
         loop = asyncio.get_running_loop()
         for scheduler in (self._queries, self._changes):
             loop.call_later(SHUTDOWN_GRACE_SECONDS, scheduler.interrupt_all)

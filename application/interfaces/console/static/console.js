@@ -40,6 +40,21 @@ for (const part of document.querySelectorAll("[data-fragment]")) {
   });
 }
 
-for (const page of document.querySelectorAll("[data-reload]")) {
-  setTimeout(() => location.reload(), 1000 * Number(page.dataset.reload));
+for (const part of document.querySelectorAll("[data-task]")) {
+  const bar = part.querySelector("progress"), text = part.querySelector("[data-text]");
+  const progress = new EventSource(part.dataset.task);
+  progress.addEventListener("progress", (event) => {
+    const task = JSON.parse(event.data);
+    bar.max = task.total || 1;
+    bar.value = task.total ? task.done : 0;
+    text.textContent = task.text;
+  });
+  progress.addEventListener("end", () => {
+    progress.close();
+    location.reload();
+  });
+  progress.addEventListener("error", () => { // no stream: reload the page instead, until the task has ended
+    progress.close();
+    setTimeout(() => location.reload(), 2000);
+  });
 }
