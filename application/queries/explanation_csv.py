@@ -8,7 +8,7 @@ from typing import TextIO
 from ...domain.counting import counted_value
 from ...domain.decimals import to_plain_string
 from ...domain.timestamps import to_iso
-from ..results import ExplainedEvent, Explanation, ExplanationStream
+from ..results import ExplainedEvent, Explanation, ExplanationPage, ExplanationStream
 from ..spreadsheet_text import escape_formulas
 
 COLUMNS = (
@@ -17,7 +17,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def explanation_csv(explanation: Explanation | ExplanationStream, file: TextIO) -> None:
+def explanation_csv(explanation: Explanation | ExplanationPage | ExplanationStream, file: TextIO) -> None:
     """Write an explanation to a text file, opened with `newline=""`: a header, then a row for each event.
 
     Times are RFC 3339 in UTC and numbers plain decimal text. The contributions add up to the total's value. The

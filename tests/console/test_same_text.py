@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -34,6 +34,13 @@ class Interfaces(NamedTuple):
         response = self.client.get(path, params={name: str(value) for name, value in params.items()})
         assert response.status_code == 200, response.text
         return response.text
+
+    def api_json(self, meter: str, path: str, **params: object) -> Any:
+        """Return a response of the API about a meter, with numbers as text."""
+        meters = json.loads(self.api("/v1/billing/meters"))["data"]
+        meter_id = next(one["id"] for one in meters if one["event_name"] == meter)
+        text = self.api(f"/v1/billing/meters/{meter_id}/{path}", **params)
+        return json.loads(text, parse_float=str)
 
 
 def figure(html: str, label: str) -> tuple[str, str]:
@@ -130,6 +137,60 @@ def test_a_comparison_is_the_same_text_as_two_totals(interfaces: Interfaces) -> 
     html = interfaces.page("/compare", customer="acme", since=20, **TOKENS)
     earlier = interfaces.command_line.run_json("total", "tokens", "acme", "--period", "2026-10", "--as-of", "20")
     assert figure(html, r"At position <data value=\"20\">20</data>")[0] == earlier["value"]
+
+
+def test_a_comparison_is_the_same_everywhere(interfaces: Interfaces) -> None:
+    """The page, the command and the API have the same figures, and the same events with what each one was before."""
+    since = 70
+    html = interfaces.page("/compare", customer="acme", since=since, **TOKENS)
+    options = ("tokens", "acme", "--period", "2026-10", "--since", since)
+    of_command_line = interfaces.command_line.run_json("compare", *options)
+    of_api = interfaces.api_json("tokens", "comparison", customer="acme", since_position=since, **START_END)
+    shown = re.findall(r'<a class="mono" href="/console/event[^"]*">([^<]*)</a></th>', html)
+    assert of_command_line["event_count"] == of_api["event_count"] == len(shown) > 1
+    assert {one["before"] for one in of_command_line["events"]} == {None, "counted"}
+    assert (of_command_line["since"], of_command_line["position"]) == (of_api["since"], of_api["position"])
+    difference = re.search(r"<dt>Difference</dt><dd[^>]*><data[^>]*value=\"([^\"]*)\"", html)
+    assert difference is not None
+    assert difference[1] == of_command_line["difference"] == of_api["difference"]
+    for name in ("before", "after"):
+        assert of_command_line[name]["value"] == of_api[name]["aggregated_value"]
+    pairs = [(one["identifier"], one["before"]) for one in of_command_line["events"]]
+    assert pairs == [(one["identifier"], one["before"]) for one in of_api["events"]["data"]]
+    assert [identifier for identifier, _ in pairs] == shown
+    second = interfaces.command_line.run_json("compare", *options, "--offset", 1, "--limit", 1)
+    page = interfaces.api_json(
+        "tokens", "comparison", customer="acme", since_position=since, offset=1, limit=1, **START_END
+    )
+    assert page["events"]["has_more"] is (len(shown) > 2)
+    assert [one["identifier"] for one in second["events"]] == [shown[1]] == [
+        one["identifier"] for one in page["events"]["data"]
+    ]  # fmt: skip
+    printed = interfaces.command_line.run("compare", *options, "--limit", 1).stdout
+    assert f"{len(shown)} events changed" in printed
+    assert "--offset 1" in printed
+    csv = interfaces.command_line.run("compare", *options, "--csv").stdout
+    assert csv.count("\n") == len(shown) + 1
+
+
+def test_some_events_of_an_explanation_are_the_same_everywhere(interfaces: Interfaces) -> None:
+    """Those that don't count, as a page of three interfaces; the figures are those of all events."""
+    html = interfaces.page("/why", customer="acme", show="not_counted", **TOKENS)
+    options = ("tokens", "acme", "--period", "2026-10", "--verdict", "cancelled")
+    of_command_line = interfaces.command_line.run_json("explain", *options)
+    of_api = interfaces.api_json(
+        "tokens", "explanation_page", customer="acme", **{"verdicts[]": "cancelled"}, **START_END
+    )
+    (cancelled,) = of_command_line["events"]
+    assert [one["identifier"] for one in of_api["events"]["data"]] == [cancelled["identifier"]] == ["t-3-0"]
+    assert re.findall(r'<a class="mono" href="/console/event[^"]*">([^<]*)</a></th>', html) == ["t-3-0"]
+    same = ("digest", "event_count", "verdict_counts", "corrections", "matching_count", "position", "revision")
+    assert {name: of_command_line[name] for name in same} == {name: of_api[name] for name in same}
+    assert of_command_line["total"]["value"] == of_api["total"]["aggregated_value"] == figure(html, "Quantity")[0]
+    printed = interfaces.command_line.run("explain", "tokens", "acme", "--period", "2026-10", "-n", 2, "--offset", 1)
+    assert "shown: 2 to 3 of 13; for the next ones: --offset 3" in printed.stdout
+    csv = interfaces.command_line.run("explain", *options, "--csv").stdout
+    assert csv.splitlines()[1].split(",")[1] == "t-3-0"
 
 
 def test_what_is_not_billed_is_found(interfaces: Interfaces) -> None:

@@ -17,6 +17,7 @@ from . import (
     backup,
     bulk_cancellations,
     checkpoints,
+    compare,
     console,
     copy,
     demo,
@@ -111,6 +112,7 @@ app.command()(queries.totals)
 app.command()(queries.summaries)
 app.command()(queries.events)
 app.command()(explain.explain)
+app.command()(compare.compare)
 app.command()(history.history)
 app.command()(verify)
 app.command()(backup.backup)

@@ -19,7 +19,7 @@ from ...meter_views import MeterView, RulesRevisionView
 from ...outbox.results import RejectedRow
 from ...queries.comparison import CustomerDifference
 from ...queries.verification import TableVerification, Verification
-from ...results import GenerationView, MeterEventView, Total
+from ...results import ChangedEvent, GenerationView, MeterEventView, Total, TotalChange
 from ...topics.results import RejectedMessage, TopicLag
 from .bulk_cancellations import CancellationOutcome
 from .csv_output import CsvRows
@@ -150,6 +150,13 @@ class CsvTables:
     def history(page: HistoryPage) -> CsvRows:
         """Return a row for each event."""
         return _single(HistoryEntry, page.entries, f"Continue with --after {page.next_after}." if page.has_more else "")
+
+    @staticmethod
+    def change(change: TotalChange) -> CsvRows:
+        """Return a row for each meter event whose verdict has changed."""
+        left_out = change.event_count - len(change.events)
+        note = f"{left_out} more changed events: see --limit and --offset." if left_out else ""
+        return _single(ChangedEvent, change.events, note)
 
     @staticmethod
     def checkpoints(checkpoints: Iterable[Checkpoint]) -> CsvRows:

@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from itertools import chain, islice
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
@@ -39,10 +40,12 @@ if TYPE_CHECKING:
 
     from ...metering import Metering
     from ...queries.dimension_query import Where
-    from ...results import ExplainedEvent, ExplanationStream
+    from ...results import ExplainedEvent, ExplanationPage, ExplanationStream
     from .time_ranges import TimeRange
 
 _BATCH_EVENTS = 1_000
+_MAX_SHOWN, MAX_PAGED_EVENTS = 100, 100_000
+"""How many events are shown without --limit, and of how many some can be selected: all are read at once."""
 MAX_SUMMANDS = 8
 """A sum of more values shows only its result."""
 _COLUMNS = ("occurred at", "identifier", "customer", "value", "contribution", "verdict", "revision")
@@ -53,6 +56,19 @@ SqlOption = Annotated[
 ]
 LinesOption = Annotated[
     bool, typer.Option("--lines", help="With --sql: print SQL for the lines of the SHA-256 instead of the total.")
+]
+VerdictOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--verdict",
+        metavar="VERDICT",
+        help="Only events with this verdict: counted, cancelled, superseded or filtered. Repeatable.",
+    ),
+]
+OffsetOption = Annotated[int, typer.Option(min=0, metavar="NUMBER", help="Skip this many of the events.")]
+LimitOption = Annotated[
+    int | None,
+    typer.Option("--limit", "-n", min=0, max=10_000, metavar="NUMBER", help="The maximum number of events to show."),
 ]
 ClosedOption = Annotated[bool, typer.Option("--closed", help="Explain the frozen total of this closed period.")]
 
@@ -67,6 +83,9 @@ def explain(
     dimensions: DimensionOptions,
     group_by: GroupByOption = None,
     closed: ClosedOption = False,
+    verdict: VerdictOption = None,
+    offset: OffsetOption = 0,
+    limit: LimitOption = None,
     as_csv: CsvOption = False,
     as_sql: SqlOption = False,
     lines: LinesOption = False,
@@ -78,7 +97,13 @@ def explain(
 
     The contributions add up to the total. The SHA-256 is that of one line 'position,occurred_at,value' for each counted
     event, in order; under unique_count the value is JSON text. The CSV output has these columns.
+
+    --verdict, --offset and --limit select some of the events, of a total that may have 100,000. The total, the SHA-256
+    and the counts are those of all events.
     """
+    is_page = verdict is not None or offset or limit is not None
+    if is_page and (as_sql or group_by):
+        raise typer.BadParameter("--verdict, --offset and --limit exclude --sql and --by.")
     _check_options(
         as_csv=as_csv, as_json=as_json, as_sql=as_sql, lines=lines, dialect=dialect, has_groups=bool(group_by)
     )
@@ -97,6 +122,16 @@ def explain(
             return
         if closed and customer is not None:
             span = _closed_label(session, meter, customer, span)
+        if is_page:
+            page = session.metering.explain_page(
+                meter, customer, span.start, span.end, as_of=known, where=dimensions.parse(), closed=closed,
+                verdicts=verdict, offset=offset, limit=_MAX_SHOWN if limit is None else limit,
+                max_events=MAX_PAGED_EVENTS,
+            )  # fmt: skip
+            if page is None:
+                raise typer.BadParameter(f"The total has more than {MAX_PAGED_EVENTS:,} events. Use a shorter period.")
+            session.print(page, partial(_show_page_csv if as_csv else show_page, meter, span, offset))
+            return
         with open_explanation(
             session.metering, meter, customer, span, known, dimensions.parse(), group_by or (), closed=closed
         ) as explanation:
@@ -178,7 +213,7 @@ def _closed_label(session: Session, event_name: str, customer: str, span: "TimeR
     return span
 
 
-def _print_csv(explanation: "ExplanationStream") -> None:
+def _print_csv(explanation: "ExplanationStream | ExplanationPage") -> None:
     """Print an explanation as CSV in UTF-8, independent of the terminal's encoding."""
     from ...queries.explanation_csv import explanation_csv  # noqa: PLC0415 - loads the domain
     from .csv_output import csv_stdout  # noqa: PLC0415
@@ -186,6 +221,33 @@ def _print_csv(explanation: "ExplanationStream") -> None:
     file = csv_stdout()
     explanation_csv(explanation, file)
     file.flush()
+
+
+def _show_page_csv(_event_name: str, _span: "TimeRange", _offset: int, page: "ExplanationPage") -> None:
+    _print_csv(page)
+
+
+def show_page(event_name: str, span: "TimeRange", offset: int, page: "ExplanationPage") -> None:
+    """Print some of the meter events behind a total, and how many there are of each verdict."""
+    say(heading(event_name, page.total.customer, span))
+    show_counted_range(page.total, page.total, span.timezone)
+    if page.events:
+        keys = page.dimension_keys
+        columns = (*_COLUMNS[:3], *dimension_titles(keys, _COLUMNS), *_COLUMNS[3:])
+        rows = [_row(event, keys, span) for event in page.events]
+        if page.total.customer is not None:
+            columns, rows = without_column(2, columns), [without_column(2, row) for row in rows]
+        numbers = numeric_columns(page.events, "value", "contribution", "revision")
+        table(columns, rows, right=numbers, whole=("occurred at",))
+    counts = ", ".join(f"{format_number(count)} {verdict}" for verdict, count in page.verdict_counts.items() if count)
+    value = format_number(page.total.value)
+    say(f"{format_formula(page.formula, page.event_time_window)} = {value}: {counts or 'no events'}")
+    last = offset + len(page.events)
+    shown = f"{format_number(offset + 1)} to {format_number(last)}" if page.events else "none"
+    more = f"; for the next ones: --offset {last}" if page.events and last < page.matching_count else ""
+    say(f"shown: {shown} of {format_number(page.matching_count)}{more}")
+    say(f"rules revision {page.revision}, ledger position {page.position}")
+    say(f"SHA-256 {page.digest}")
 
 
 def _print_json(explanation: "ExplanationStream") -> None:

@@ -55,7 +55,9 @@ def parse_time_range(options: TimeRangeOptions, *, now: datetime) -> TimeRange:
     return TimeRange(*bounds, zone, f"{start} to {end} ({timezone})")
 
 
-def parse_as_of(text: str | None, timezone: str, head: Callable[[], int]) -> datetime | int | None:
+def parse_as_of(
+    text: str | None, timezone: str, head: Callable[[], int], option: str = "--as-of"
+) -> datetime | int | None:
     """Return a position if `text` is a whole number, otherwise a datetime in UTC.
 
     Raises BadParameter for a number like 20261101 beyond the `head` of the ledger, as it is meant as a date.
@@ -67,10 +69,10 @@ def parse_as_of(text: str | None, timezone: str, head: Callable[[], int]) -> dat
         if day is not None and position > head():
             raise typer.BadParameter(
                 f"{text!r} is a position after the end of the ledger; if it is a date, write {day}.",
-                param_hint="'--as-of'",
+                param_hint=f"'{option}'",
             )
         return position
-    return _parse_datetime(text, "--as-of", get_timezone(timezone), f"a position in the ledger, {_DATE_OR_DATETIME}")
+    return _parse_datetime(text, option, get_timezone(timezone), f"a position in the ledger, {_DATE_OR_DATETIME}")
 
 
 def _compact_date(text: str) -> date | None:

@@ -114,19 +114,24 @@ class ListAsOfParameters(ListParameters, kw_only=True):
 
 def parse_as_of(params: AsOfParameters | ListAsOfParameters) -> datetime | int | None:
     """Return the time or the position to read as of, None for now. Raises ApiError."""
-    if params.as_of is None:
-        return params.as_of_position
-    if params.as_of_position is not None:
-        raise ApiError(400, "Send either as_of or as_of_position, not both.", code="parameter_invalid")
-    if params.as_of.lstrip("-").isdecimal():
-        seconds = int(params.as_of)
+    return parse_point("as_of", params.as_of, params.as_of_position)
+
+
+def parse_point(name: str, time: str | None, position: int | None) -> datetime | int | None:
+    """Return a point of the ledger: a time that a parameter has, or a position. Raises ApiError if both are given."""
+    if time is None:
+        return position
+    if position is not None:
+        raise ApiError(400, f"Send either {name} or {name}_position, not both.", code="parameter_invalid")
+    if time.lstrip("-").isdecimal():
+        seconds = int(time)
         if FIRST_SECOND <= seconds <= LAST_SECOND:
             return from_unix(seconds)
     else:
         try:
-            at = parse_iso(params.as_of)
+            at = parse_iso(time)
         except ValueError:
             at = None
         if at is not None and at.utcoffset() is not None:
             return at
-    raise invalid_parameter("as_of", f"Invalid as_of: '{params.as_of}' is not a time with an offset from UTC.")
+    raise invalid_parameter(name, f"Invalid {name}: '{time}' is not a time with an offset from UTC.")
