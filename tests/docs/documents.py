@@ -15,6 +15,7 @@ ON_POSTGRES = ROOT / "docs" / "guides" / "postgresql.md"
 WEBHOOKS = ROOT / "docs" / "guides" / "webhooks.md"
 WEB_APPLICATIONS = ROOT / "docs" / "guides" / "web-applications.md"
 OUTBOX = ROOT / "docs" / "guides" / "record-in-your-transaction.md"
+OTHER_BROKERS = ROOT / "docs" / "guides" / "usage-from-other-brokers.md"
 TOPICS = ROOT / "docs" / "guides" / "usage-from-topics.md"
 SERVE = ROOT / "docs" / "guides" / "serve.md"
 _FILE = re.compile(r"(#|//) (?P<path>[\w/]+\.(py|mjs))(, at its end)?\n")
@@ -55,9 +56,9 @@ def steps(block: Block) -> Iterator[Step]:
 
 
 def section(document: Path, heading: str) -> list[Block]:
-    """Return the fenced blocks under a heading of the second level."""
+    """Return the fenced blocks under a heading of the second level; those before the first one if it is empty."""
     lines = document.read_text().splitlines()
-    start = lines.index(f"## {heading}")
+    start = lines.index(f"## {heading}") if heading else 0
     end = next((number for number, line in enumerate(lines) if number > start and line.startswith("## ")), len(lines))
     return [block for block in blocks(document) if start < block.line <= end]
 

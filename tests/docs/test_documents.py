@@ -12,6 +12,7 @@ import pytest
 from tests.docs.documents import (
     DOCUMENTS,
     ON_POSTGRES,
+    OTHER_BROKERS,
     OUTBOX,
     README,
     ROOT,
@@ -20,6 +21,7 @@ from tests.docs.documents import (
     TOPICS,
     WEB_APPLICATIONS,
     WEBHOOKS,
+    Block,
     blocks,
     files,
     is_expected,
@@ -60,7 +62,7 @@ GUIDES = [
     ),
 ]
 """The documents whose commands are run in one shell, in the order of the README."""
-WITH_OWN_TESTS = (WEB_APPLICATIONS, WEBHOOKS, SERVE, OUTBOX, TOPICS)
+WITH_OWN_TESTS = (WEB_APPLICATIONS, WEBHOOKS, SERVE, OUTBOX, TOPICS, OTHER_BROKERS)
 """Applications and servers consist of files, and of commands that do not end."""
 
 
@@ -135,10 +137,15 @@ def test_the_commands_of_the_topics_page_work(tmp_path: Path, monkeypatch: pytes
 
 def follow(documents: list[Path], folder: Path) -> None:
     """Save the files of documents, run the commands and compare their output, or renew it."""
+    follow_blocks([(document, blocks(document)) for document in documents], folder)
+
+
+def follow_blocks(documents: list[tuple[Path, list[Block]]], folder: Path) -> None:
+    """Like `follow`, with some blocks of each document."""
     problems: list[str] = []
     with Shell(folder) as shell:
-        for document in documents:
-            for block in blocks(document):
+        for document, parts in documents:
+            for block in parts:
                 for path, text in files([block]).items():
                     file = Path(shell.run("pwd").strip()) / path
                     file.parent.mkdir(parents=True, exist_ok=True)
