@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import PIPE
@@ -14,7 +15,7 @@ import pytest
 from obstore.store import from_url
 
 from ..cli.command_line import CommandLine
-from ..object_server import new_bucket, object_server
+from ..object_server import new_bucket, object_server, seaweedfs_server
 from ..preloaded.program import Program
 from ..waiting import wait_until
 from .usage_objects import csv_of, parquet_of
@@ -57,8 +58,17 @@ def recent_rows(*identifiers: str, value: object = 1) -> list[tuple[object, ...]
     return [(identifier, now, "tokens", "acme", value) for identifier in identifiers]
 
 
-def test_the_objects_of_a_bucket(tallybook: CommandLine, bucket: str) -> None:
+@pytest.mark.parametrize("server", [object_server, seaweedfs_server])
+def test_the_objects_of_a_bucket(
+    tallybook: CommandLine, monkeypatch: pytest.MonkeyPatch, server: Callable[[], AbstractContextManager[str]]
+) -> None:
     """What was read and what was not recorded is printed, and the exit status says whether all is recorded."""
+    with server() as endpoint:
+        import_objects(tallybook, f"{endpoint}/{new_bucket(endpoint, monkeypatch)}")
+
+
+def import_objects(tallybook: CommandLine, bucket: str) -> None:
+    """Import the objects of a bucket, of which two have a problem, and then a changed one."""
     url = url_of(bucket)
     upload(bucket, "usage/a.csv", csv_of([*recent_rows("r1"), *recent_rows("r2", value="x")]))
     upload(bucket, "usage/2026/b.parquet", parquet_of(recent_rows("r3")))
