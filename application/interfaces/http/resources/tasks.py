@@ -1,10 +1,12 @@
 """Tasks: long calls that are started by a request, and go on after its response."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from .....domain.access_key import Scope
 from .....domain.errors import InvalidParameter, TaskNotFound
 from ....jobs.tasks import TaskView
 from ..api_types import (
@@ -18,6 +20,7 @@ from ..api_types import (
     optional_unix,
     to_unix,
 )
+from ..authentication import require_scope
 from ..errors import ApiError, invalid_parameter, missing_object
 from ..ledgers import RequestContext
 from ..operations import OperationRegistry
@@ -28,6 +31,12 @@ from .jobs import JobErrorObject
 URL = "/v1/billing/tasks"
 operations = OperationRegistry("Tasks")
 TaskKind = Literal["verification", "rebuild", "billing_run"]
+SCOPES: Mapping[str, Scope] = {
+    "billing_run": Scope.CLOSE,
+    "rebuild": Scope.ADMIN,
+    "verification": Scope.ADMIN,
+}
+"""The scope that starts or cancels a task of a type; `admin` for any other type."""
 _MAX_TASKS = 10_000
 
 
@@ -89,13 +98,14 @@ def retrieve_task(context: RequestContext[Parameters]) -> TaskObject:
     return _to_object(_find(context), context.ledger.livemode)
 
 
-@operations.post(URL)
+@operations.post(URL, Scope.CLOSE)
 def start_task(context: RequestContext[StartTask]) -> TaskObject:
     """Start a verification, a rebuild of the read models, or a billing run, and return at once.
 
-    One task of a type runs at a time on a ledger.
+    A billing run needs the scope `close`, the others `admin`. One task of a type runs at a time on a ledger.
     """
     params, ledger = context.params, context.ledger
+    require_scope(context.access_key, SCOPES[params.type])
     tasks, by = ledger.metering.tasks, context.access_key.hint
     if params.type == "billing_run":
         if params.start_time is None or params.end_time is None:
@@ -113,11 +123,15 @@ def start_task(context: RequestContext[StartTask]) -> TaskObject:
     return _to_object(task, ledger.livemode)
 
 
-@operations.post(URL + "/{id}/cancel")
+@operations.post(URL + "/{id}/cancel", Scope.CLOSE)
 def cancel_task(context: RequestContext[Parameters]) -> TaskObject:
-    """Cancel a task, in whichever process it runs. It ends within moments; one that has ended stays as it is."""
-    task = context.ledger.metering.tasks.cancel(_find(context).id)
-    return _to_object(task, context.ledger.livemode)
+    """Cancel a task, in whichever process it runs. It ends within moments; one that has ended stays as it is.
+
+    It needs the scope that starts such a task.
+    """
+    task = _find(context)
+    require_scope(context.access_key, SCOPES.get(task.kind.replace("-", "_"), Scope.ADMIN))
+    return _to_object(context.ledger.metering.tasks.cancel(task.id), context.ledger.livemode)
 
 
 def _find(context: RequestContext[Parameters]) -> TaskView:
