@@ -62,9 +62,10 @@ def create_ledger(file: Path) -> str:
 
 
 class LocalConsole(NamedTuple):
-    """A running console, without its path, and its process."""
+    """A running console: its address without a path, the one with a token that it has printed, and its process."""
 
     url: str
+    start_url: str
     process: Program
 
 
@@ -80,7 +81,8 @@ def local_console(ledger_url: str, *options: str) -> Generator[LocalConsole]:
     try:
         line = process.stdout.readline()
         assert line.startswith("The console is at http://127.0.0.1:"), line
-        yield LocalConsole(line.split()[4].partition("/console")[0], process)
+        start_url = line.split()[4]
+        yield LocalConsole(start_url.partition("/console")[0], start_url, process)
     finally:
         process.terminate()
         process.wait(TIMEOUT_SECONDS)

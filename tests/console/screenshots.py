@@ -30,6 +30,7 @@ def main() -> int:
         url = f"sqlite:///{folder / 'demo.db'}"
         create_demo_ledger(url, folder / "demo.checkpoints", NOW)
         with local_console(url) as console, open_browser() as driver:
+            driver.get(console.start_url)
             for file_name, (path, scheme, height) in SCREENSHOTS.items():
                 set_width(driver, WIDE, height)
                 set_scheme(driver, scheme)

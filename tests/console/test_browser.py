@@ -103,6 +103,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     url = create_ledger(tmp_path_factory.mktemp("browser") / "usage.db")
     with local_console(url) as console, open_browser() as driver:
         driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": axe_script()})
+        driver.get(console.start_url)
         yield Browser(driver, console.url, url)
 
 

@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.types import Message, Scope
 from tallybook.application.interfaces.console.app import console_routes
 from tallybook.application.interfaces.console.downloads import UnreadDownloads, WrittenDownload, write_download
+from tallybook.application.interfaces.console.local_access import LocalAccess
 from tallybook.application.interfaces.console.responses import Download
 from tallybook.application.interfaces.console.users import LocalUser
 from tallybook.application.interfaces.http.errors import ApiError
@@ -33,7 +34,8 @@ def test_a_client_that_reads_nothing_gets_no_second_file(tmp_path: Path) -> None
     metering.record("calls", {"stripe_customer_id": "acme", "value": "1"}, identifier="c-1")
     observer = Observer(Metrics(is_multiprocess=False))
     downloads = UnreadDownloads(max_bytes_per_key=1)
-    app = Starlette(routes=console_routes(ServerSettings(ledger=url), observer, LocalUser(), downloads))
+    access = LocalAccess()
+    app = Starlette(routes=console_routes(ServerSettings(ledger=url), observer, LocalUser(access), downloads))
 
     async def run() -> None:
         app.state.request_handler = RequestHandler(ledgers, observer, unread_response_budget(), query_limits(30))
@@ -47,8 +49,11 @@ def test_a_client_that_reads_nothing_gets_no_second_file(tmp_path: Path) -> None
             is_sending.set()
             await asyncio.Event().wait()
 
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as client:
-            unread = asyncio.ensure_future(app(_scope(), receive, send))
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://localhost", cookies=access.cookies
+        ) as client:
+            unread = asyncio.ensure_future(app(_scope(access), receive, send))
             await is_sending.wait()
             rejected = await client.get(f"{PATH}?{QUERY}")
             assert (rejected.status_code, rejected.headers["retry-after"]) == (429, "5")
@@ -83,9 +88,11 @@ def _written(size: int) -> WrittenDownload:
     return write_download(Download("usage.csv", write))
 
 
-def _scope() -> Scope:
+def _scope(access: LocalAccess) -> Scope:
+    cookie = "; ".join(f"{name}={value}" for name, value in access.cookies.items())
+    headers = [(b"host", b"localhost"), (b"cookie", cookie.encode())]
     return {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET",
         "scheme": "http", "path": PATH, "raw_path": PATH.encode(), "query_string": QUERY.encode(), "root_path": "",
-        "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1), "server": ("localhost", 80), "state": {},
+        "headers": headers, "client": ("127.0.0.1", 1), "server": ("localhost", 80), "state": {},
     }  # fmt: skip

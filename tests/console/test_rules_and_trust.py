@@ -1,18 +1,22 @@
 """Long work that a page starts: previews of rules, and verification, with progress that a reload shows."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from tallybook.application.checkpoints.verify_proof import verify_inclusion
+from tallybook.application.interfaces.console.local_access import LocalAccess
 from tallybook.application.system_user import system_user
 
 from tallybook import Metering
 from tests.waiting import wait_until
 
-from .ledgers import create_ledger, local_console
+from .ledgers import LocalConsole, create_ledger, local_console
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +29,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(folder: Path) -> Iterator[httpx2.Client]:
-    """A client of a local console."""
+def console(folder: Path) -> Iterator[LocalConsole]:
+    """A local console."""
     options = ("--checkpoints", str(folder / "checkpoints"))
-    with local_console(f"sqlite:///{folder / 'usage.db'}", *options) as console:
-        headers = {"Sec-Fetch-Site": "same-origin"}
-        with httpx2.Client(base_url=console.url, headers=headers, follow_redirects=True, timeout=60) as browser:
-            yield browser
+    with local_console(f"sqlite:///{folder / 'usage.db'}", *options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(console: LocalConsole) -> Iterator[httpx2.Client]:
+    """A client of a local console that has opened its address."""
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    with httpx2.Client(base_url=console.url, headers=headers, follow_redirects=True, timeout=60) as browser:
+        browser.get(console.start_url)
+        yield browser
 
 
 def fields(html: str, action: str) -> dict[str, str]:
@@ -52,6 +63,39 @@ def page_with(client: httpx2.Client, path: str, text: str) -> str:
 
     wait_until(has_text, lambda: pages[-1])
     return pages[-1]
+
+
+def test_another_user_of_the_computer_sees_and_changes_nothing(console: LocalConsole, client: httpx2.Client) -> None:
+    """Without the printed address, each page is 403; the cookie is sent to no other site, and to no script."""
+    form = {**fields(client.get("/console/event?id=t-9-0").text, "/event/cancel"), "reason": "no"}
+    with httpx2.Client(base_url=console.url, headers=dict(client.headers), timeout=60) as other:
+        for path in ("/console/usage?meter=tokens", "/console/usage.csv?meter=tokens", "/console/customers?q=a"):
+            assert other.get(path).status_code == 403
+        assert other.post("/console/event/cancel", data=form).status_code == 403
+        wrong = other.get(f"/console/start?token={'x' * 43}&next=/console/trust")
+        assert (wrong.status_code, "set-cookie" in wrong.headers) == (303, False)
+        assert "belongs to the user who started it" in other.get("/console/trust").text
+        cookie = other.get(console.start_url).headers["set-cookie"]
+        assert all(flag in cookie for flag in ("HttpOnly", "SameSite=strict", "Path=/console")), cookie
+        assert other.get("/console/trust").status_code == 200, "the printed address can be opened again"
+    assert client.get("/console/event?id=t-9-0").text.count("Cancel this event"), "it was not cancelled"
+
+
+def test_the_address_for_the_browser_is_valid_once() -> None:
+    """It is an argument of a program, which other users see."""
+    access = LocalAccess()
+    app = Starlette(routes=[Mount("/console", routes=[access.route()])])
+
+    async def has_cookie(address: str) -> bool:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+            response = await browser.get(address)
+            assert response.headers["location"] == "/console/trust"
+            return access.admits(browser.cookies)
+
+    first, printed = access.one_time_address("/console/trust"), access.address("/console/trust")
+    used = [asyncio.run(has_cookie(address)) for address in (first, first, printed, printed)]
+    assert used == [True, False, True, True]
 
 
 def test_a_change_of_rules_is_previewed_by_customer_and_promoted(client: httpx2.Client, folder: Path) -> None:

@@ -24,7 +24,7 @@ USAGE = f"/console/usage?meter=tokens&customer=acme&{MONTH}"
 OPERATIONS = {
     "/event/cancel": ("POST", "/v1/billing/meter_event_adjustments"),
     "/event/revoke": ("POST", "/v1/billing/meter_event_adjustments/revoke"),
-    "/periods/close": ("POST", "/v1/billing/closed_periods"),
+    "/periods/close": ("POST", "/v1/billing/tasks"),
     "/periods/customer/close": ("POST", "/v1/billing/closed_periods"),
     "/periods/customer/reopen": ("POST", "/v1/billing/closed_periods/x/reopen"),
     "/periods/customer/settle": ("POST", "/v1/billing/period_adjustments/x/settle"),
@@ -33,7 +33,12 @@ OPERATIONS = {
     "/rules/drop": ("DELETE", "/v1/billing/projection/generations/0"),
     "/trust/verify": ("POST", "/v1/billing/tasks"),
 }
-"""The HTTP operation that makes the same change, by the path of a form. A run closes the period of each customer."""
+"""The HTTP operation that makes the same change, by the path of a form."""
+BODIES = {
+    "/periods/close": {"type": "billing_run"},
+    "/trust/verify": {"type": "verification", "meters": ["none"]},
+}
+"""Parameters, not valid, of operations whose scope depends on them."""
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate"}
 
 
@@ -207,7 +212,8 @@ def test_each_change_needs_the_scope_of_its_operation_over_http(
     bearer = {"Authorization": f"Bearer {key}"}
     in_console = {path: browser.post(f"/console{path}").status_code != 403 for path in OPERATIONS}
     over_http = {
-        path: browser.request(*operation, headers=bearer).status_code != 403 for path, operation in OPERATIONS.items()
+        path: browser.request(*operation, headers=bearer, json=BODIES.get(path)).status_code != 403
+        for path, operation in OPERATIONS.items()
     }
     assert in_console == over_http
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tallybook.application import AcceptancePolicy
 from tallybook.application.interfaces.console.catalogue import all_views
+from tallybook.application.interfaces.console.local_access import LocalAccess
 from tallybook.application.interfaces.console.query_string import Parameters
 from tallybook.application.interfaces.console.registry import ViewContext
 from tallybook.application.interfaces.console.rendering import render
@@ -34,7 +35,9 @@ class Views(NamedTuple):
     def page(self, path: str, query: str, method: str = "GET") -> tuple[int, str]:
         """Return the status and the text of a page."""
         view = next(one for one in all_views() if (one.method, one.path) == (method, path))
-        user = LocalUser().find(self.ledgers, {})
+        access = LocalAccess()
+        user = LocalUser(access).find(self.ledgers, access.cookies)
+        assert user is not None
         context = ViewContext(user, self.ledgers, Parameters.parse(query), f"/console{path}")
         result = view.run(context)
         assert isinstance(result, Page), result

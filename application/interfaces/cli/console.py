@@ -39,8 +39,9 @@ def console(
 ) -> None:
     """Open a ledger in the browser.
 
-    The console shows usage, and why each figure is what it is. It listens on this computer only and needs no key.
-    The author of a change is the user of the operating system. Ctrl-C ends it.
+    The console shows usage, and why each figure is what it is. It listens on this computer only, and needs no key but
+    the address that is printed: it has a token, so that no other user of this computer can open it. The author of a
+    change is the user of the operating system. Ctrl-C ends it.
     """
     if os.name == "nt":
         typer.echo("tallybook: The server runs on Linux and macOS, not on Windows.", err=True)
@@ -57,8 +58,9 @@ def console(
 
 def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: bool, is_demo: bool) -> int:
     """Open the ledger and serve it until stopped. Return the exit status."""
-    from pydantic import ValidationError  # noqa: PLC0415 - loads the server
+    from pydantic import ValidationError  # noqa: PLC0415
 
+    from ..console.local_access import LocalAccess  # noqa: PLC0415 - loads the server
     from ..console.process import bind_loopback, run_local_console  # noqa: PLC0415
     from ..http.process.logging import log_to_stderr  # noqa: PLC0415
     from ..schedule import settings_errors  # noqa: PLC0415
@@ -80,16 +82,17 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
             return 1
     log_to_stderr()
     with listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}{path}"
+        address, access = f"http://127.0.0.1:{listener.getsockname()[1]}", LocalAccess()
 
         def report_ready() -> None:
             with suppress(OutputError):  # it serves, also if its start can't be reported
-                say(printable(f"The console is at {url}. Ctrl-C ends it."))
+                say(printable(f"The console is at {address}{access.address(path)}"))
+                say("Ctrl-C ends it.")
                 sys.stdout.flush()
             if opens_browser:
-                webbrowser.open(url)
+                webbrowser.open(address + access.one_time_address(path))
 
-        return run_local_console(settings, listener, ready=report_ready)
+        return run_local_console(settings, listener, access, ready=report_ready)
 
 
 def _open_demo() -> tuple[str, str]:

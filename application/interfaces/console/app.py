@@ -36,6 +36,7 @@ from .catalogue import all_views
 from .downloads import DownloadResponse, UnreadDownloads, WrittenDownload, write_download
 from .error_pages import error_page
 from .forms import read_form
+from .local_access import DENIED, LocalAccess
 from .progress_streams import ProgressResponse, ProgressStreams
 from .query_string import CONSOLE_PATH, Parameters
 from .registry import RegisteredView, ViewContext, missing_scope
@@ -58,7 +59,7 @@ def console_routes(
     routes = [
         *(Route(view.path, partial(console.respond, view), methods=[view.method]) for view in all_views()),
         *(Route(f"/static/{name}", partial(_static, name), methods=["GET"]) for name in STATIC_FILES),
-        *(console.login.routes() if users.have_login else ()),
+        *(users.routes() if isinstance(users, LocalUser) else console.login.routes()),
         Route("/tasks/{id}", console.stream_progress, methods=["GET"]),
         Route("/{path:path}", console.not_found, methods=["GET", "POST"]),
     ]
@@ -66,7 +67,7 @@ def console_routes(
     return [Route(CONSOLE_PATH, _to_start, methods=["GET"]), Mount(CONSOLE_PATH, routes=routes, middleware=[security])]
 
 
-def create_local_app(settings: ServerSettings, observer: Observer) -> Starlette:
+def create_local_app(access: LocalAccess, settings: ServerSettings, observer: Observer) -> Starlette:
     """Return an application that serves the console alone, to the user of this computer."""
 
     @asynccontextmanager
@@ -81,7 +82,7 @@ def create_local_app(settings: ServerSettings, observer: Observer) -> Starlette:
             await handler.close()
             ledgers.close()
 
-    routes = console_routes(settings, observer, LocalUser())
+    routes = console_routes(settings, observer, LocalUser(access))
     return Starlette(routes=[Route("/", _to_start, methods=["GET"]), *routes], lifespan=lifespan)
 
 
@@ -159,8 +160,10 @@ class _Console:
     async def _result(
         self, view: RegisteredView, user: ConsoleUser | None, request: Request, request_id: str, handler: RequestHandler
     ) -> ApiResponse | DownloadResponse:
-        if user is None:
+        if user is None and self._users.have_login:
             return login.redirect_to_login(request)
+        if user is None:
+            raise ApiError(403, DENIED)
         if not user.allows(view.scope):
             raise missing_scope(view.scope)
         is_query = view.method == "GET"

@@ -16,7 +16,7 @@ from ..http.request_handler import RequestHandler
 from ..http.responses import ApiResponse
 from .forms import read_form
 from .login_delays import LoginDelays
-from .query_string import CONSOLE_PATH, build_url
+from .query_string import CONSOLE_PATH, build_url, local_page
 from .rendering import render
 from .security import Site
 from .sessions import LIFETIME, NewSession
@@ -64,7 +64,7 @@ class Login:
             session = await self._new_session(handler, _client(request), form.get("key"))
         except ApiError as error:
             return self._reported(LOGIN_PATH, request, _login_page(next_page, error), started)
-        response = RedirectResponse(_local_page(next_page), 303)
+        response = RedirectResponse(local_page(next_page), 303)
         response.set_cookie(
             COOKIE, session.token, path=CONSOLE_PATH, max_age=int(LIFETIME.total_seconds()), httponly=True,
             samesite="strict", secure=self._site.is_https,
@@ -122,9 +122,3 @@ def _login_page(next_page: str, error: ApiError | None = None) -> Response:
     status = 200 if error is None else error.status
     headers = None if error is None else error.headers
     return Response(render("login.html", values, None, has_login=False), status, headers, _HTML)
-
-
-def _local_page(page: str) -> str:
-    """Return the page to go to, if it is one of the console; otherwise the start."""
-    is_local = page.startswith(f"{CONSOLE_PATH}/") and not any(character in page for character in "\\\r\n")
-    return page if is_local else f"{CONSOLE_PATH}/"

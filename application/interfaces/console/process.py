@@ -1,6 +1,7 @@
 """Starts servers of the console: on this computer alone, or beside the API."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from socket import socket
 
@@ -8,6 +9,7 @@ from ..http.process.run import bind_socket, run
 from ..http.process.supervisor import supervise
 from ..http.settings import ServerSettings
 from .app import create_local_app
+from .local_access import LocalAccess
 from .worker import create_app_with_console
 
 WORKER_MODULE = f"{__package__}.worker"
@@ -23,9 +25,11 @@ def bind_loopback(ledger: str, port: int, checkpoints: Path | None) -> tuple[Ser
     return settings, bind_socket(settings)
 
 
-def run_local_console(settings: ServerSettings, listener: socket, *, ready: Callable[[], None]) -> int:
+def run_local_console(
+    settings: ServerSettings, listener: socket, access: LocalAccess, *, ready: Callable[[], None]
+) -> int:
     """Serve the console to the user of this computer until SIGTERM or SIGINT, and return the exit status."""
-    return run(settings, listener, ready=ready, create=create_local_app)
+    return run(settings, listener, ready=ready, create=partial(create_local_app, access))
 
 
 def run_server_with_console(settings: ServerSettings, listener: socket, *, ready: Callable[[], None]) -> int:

@@ -64,3 +64,9 @@ def build_url(path: str, params: Mapping[str, object]) -> str:
 def console_url(path: str, **params: object) -> str:
     """Return the URL of a page of the console."""
     return build_url(CONSOLE_PATH + path, params)
+
+
+def local_page(page: str) -> str:
+    """Return the page to go to, if it is one of the console; otherwise the start."""
+    is_local = page.startswith(f"{CONSOLE_PATH}/") and not any(character in page for character in "\\\r\n")
+    return page if is_local else f"{CONSOLE_PATH}/"

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from starlette.routing import Route
+
 from ....domain.access_key import Scope
 from ....domain.authorship import COMMAND_LINE, Author
 from ...access_keys.views import AccessKeyView
 from ...system_user import system_user
 from ..http.ledgers import LedgerRegistry, ServedLedger
+from .local_access import LocalAccess
 from .sessions import Sessions
 
 COOKIE = "tallybook_session"
@@ -49,16 +52,23 @@ class Users(Protocol):
 
 
 class LocalUser:
-    """The user of this computer, who may do everything: the console listens on loopback only, for one ledger."""
+    """The user who started a console on loopback, for one ledger, and who may do everything."""
 
     have_login = False
 
-    def __init__(self) -> None:
+    def __init__(self, access: LocalAccess) -> None:
         self._name = system_user()
+        self._access = access
 
-    def find(self, ledgers: LedgerRegistry, cookies: Mapping[str, str]) -> ConsoleUser:  # noqa: ARG002
-        """Return the user of this computer."""
+    def find(self, ledgers: LedgerRegistry, cookies: Mapping[str, str]) -> ConsoleUser | None:
+        """Return the user of this computer, if the browser is that user's; otherwise None."""
+        if not self._access.admits(cookies):
+            return None
         return ConsoleUser("local", self._name, ledgers.for_mode(livemode=True))
+
+    def routes(self) -> list[Route]:
+        """Return the routes by which a browser becomes the user's."""
+        return [self._access.route()]
 
 
 class SessionUsers:
