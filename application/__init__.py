@@ -4,6 +4,7 @@ Only the names in `__all__` are public. The modules they are defined in may chan
 """
 
 from ..domain.access_key import Scope
+from ..domain.approval_policy import ChangeKind
 from ..domain.authorship import Author
 from ..domain.billing_cycle import BillingCycle
 from ..domain.billing_run import ControlTotal
@@ -14,6 +15,8 @@ from ..domain.conditions import All, AnyOf, Compare, Condition, Equals, Exists, 
 from ..domain.errors import (
     AccessKeyNotFound,
     AdjustmentNotFound,
+    ApprovalRequired,
+    ApproverNotIndependent,
     ArchiveInUse,
     ArchiveMismatch,
     ArchiveUnavailable,
@@ -76,6 +79,9 @@ from ..domain.errors import (
     PermissionDenied,
     PreviewChanged,
     ProjectionStopped,
+    ProposalClosed,
+    ProposalNotFound,
+    ProposalOutdated,
     RebuildInProgress,
     RulesChangeInRange,
     RulesConflict,
@@ -97,12 +103,21 @@ from ..domain.formulas import Formula
 from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
+from ..domain.proposal import ProposalStatus
+from ..domain.proposed_changes import (
+    CancellationProposal,
+    PolicyProposal,
+    ReopeningProposal,
+    RevocationProposal,
+    RulesProposal,
+)
 from ..domain.rounding import Rounding, RoundingMode
 from ..domain.rules import Rules
 from ..projections.models import GenerationState
 from ..projections.projector import Progress
 from .access_keys.views import AccessKeyView, NewAccessKey
 from .adjustment_results import AdjustingEvent, Adjustment, GroupAdjustment, PeriodGap, RollForward
+from .approvals.views import ApprovalPolicyView, ProposalView
 from .archive.manifest import ArchiveSegment
 from .archive.results import (
     ArchiveComparison,
@@ -203,6 +218,9 @@ __all__ = [
     "AdjustmentNotFound",
     "All",
     "AnyOf",
+    "ApprovalPolicyView",
+    "ApprovalRequired",
+    "ApproverNotIndependent",
     "Archive",
     "ArchiveComparison",
     "ArchiveDifference",
@@ -228,7 +246,9 @@ __all__ = [
     "CancellationNotFound",
     "CancellationPreview",
     "CancellationPreviewRow",
+    "CancellationProposal",
     "CancellationSelection",
+    "ChangeKind",
     "ChangedEvent",
     "Checkpoint",
     "CheckpointDestinationUnavailable",
@@ -357,12 +377,18 @@ __all__ = [
     "PeriodStatus",
     "PeriodTotals",
     "PermissionDenied",
+    "PolicyProposal",
     "PostgresSettings",
     "PreviewChanged",
     "Progress",
     "ProjectionStopped",
     "PrunedHistory",
     "PruningResult",
+    "ProposalClosed",
+    "ProposalNotFound",
+    "ProposalOutdated",
+    "ProposalStatus",
+    "ProposalView",
     "PublishedCheckpoint",
     "PublishedVerification",
     "RebuildInProgress",
@@ -373,7 +399,9 @@ __all__ = [
     "RejectedRow",
     "RelayResult",
     "RelayedOutbox",
+    "ReopeningProposal",
     "Revocation",
+    "RevocationProposal",
     "RevokedCancellationView",
     "RollForward",
     "Rounding",
@@ -382,6 +410,7 @@ __all__ = [
     "Rules",
     "RulesChangeInRange",
     "RulesConflict",
+    "RulesProposal",
     "RulesRevisionView",
     "RunDifference",
     "RunDifferenceReason",

@@ -13,6 +13,7 @@ class Authorship:
     `via` is `library`, `command_line`, `http`, `import` or `outbox`. `request_id` is that of the HTTP request,
     `system_user` the user of the operating system that a process with the ledger embedded ran as, and `import_run` the
     import that a meter event was recorded by. `on_behalf_of` is the name that the author stated for somebody else.
+    If the author proposed the change, `approved_by` is who approved it and `proposal_id` names the proposal.
     """
 
     by: str | None = None
@@ -21,6 +22,8 @@ class Authorship:
     system_user: str | None = None
     import_run: str | None = None
     on_behalf_of: str | None = None
+    approved_by: str | None = None
+    proposal_id: str | None = None
 
     @classmethod
     def of(cls, by: str | None, via: str | None, on_behalf_of: str | None) -> "Authorship":

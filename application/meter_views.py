@@ -86,7 +86,7 @@ class RulesRevisionView(NamedTuple):
     """A revision of the rules of a meter, for usage from `effective_from` on; None is all usage.
 
     `position` is its position in the ledger. The first revision has no `reason`. `on_behalf_of` is the
-    name that the author stated for somebody else.
+    name that the author stated for somebody else, and `approved_by` who approved the change, if it was proposed.
     """
 
     position: int
@@ -97,6 +97,7 @@ class RulesRevisionView(NamedTuple):
     reason: str | None
     by: str | None
     on_behalf_of: str | None = None
+    approved_by: str | None = None
 
 
 class MeterChange(NamedTuple):

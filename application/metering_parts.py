@@ -5,6 +5,7 @@ from datetime import datetime
 
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Projector, reset_if_other_ledger
+from .approvals.gate import ApprovalGate
 from .archive.archived_events import connect_archive
 from .archive.pruning import PruningService
 from .checkpoints.service import CheckpointService
@@ -15,6 +16,8 @@ from .commands.generations import GenerationCommands
 from .commands.imports import ImportCommands
 from .commands.meters import MeterCommands
 from .commands.periods import PeriodCommands
+from .commands.proposals import ProposalCommands
+from .commands.proposed_changes import ProposedChanges
 from .commands.rules import GenerationPromoter, RuleCommands
 from .commands.usage import UsageCommands
 from .evidence.service import EvidenceService
@@ -65,12 +68,15 @@ class MeteringParts:
         self._archive_comparer = ArchiveComparer(meter_queries, self._verifier.closings)
         derived_meters = DerivedMeterCommands(ledger, self._generations, clock)
         self.meters = MeterCommands(ledger, derived_meters, meter_queries, clock)
-        self.periods = PeriodCommands(ledger, meter_queries, policy, clock)
-        promoter = GenerationPromoter(ledger, self._generations, clock)
+        gate = ApprovalGate(ledger)
+        self.periods = PeriodCommands(ledger, meter_queries, policy, gate, clock)
+        promoter = GenerationPromoter(ledger, self._generations, gate, clock)
         self.rules = RuleCommands(ledger, self._generations, promoter)
         comparison = GenerationComparison(self._generations, self._projector, meter_queries)
         self.generations = GenerationCommands(ledger, self._generations, promoter, comparison)
-        self.cancellations = BulkCancellationCommands(ledger, meter_queries, policy, clock)
+        self.cancellations = BulkCancellationCommands(ledger, meter_queries, policy, gate, clock)
+        changes = ProposedChanges(ledger, gate, self.rules, self.generations, self.periods, self.cancellations, clock)
+        self.proposals = ProposalCommands(ledger, changes, clock)
         self.customers = CustomerQueries(meter_queries)
         self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
         self.access_keys = AccessKeyCommands(ledger, clock)

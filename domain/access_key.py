@@ -23,6 +23,8 @@ class Scope(StrEnum):
     CANCEL = "cancel"
     CLOSE = "close"
     RULES = "rules"
+    APPROVE = "approve"
+    KEYS = "keys"
     READ = "read"
     ADMIN = "admin"
 

@@ -26,6 +26,8 @@ class Aggregate(BaseAggregate[str]):
         timestamp: datetime = Field(alias="recorded_at")
         via: str | None = Field(default=None, exclude_if=operator.not_)
         on_behalf_of: str | None = Field(default=None, exclude_if=operator.not_)
+        approved_by: str | None = Field(default=None, exclude_if=operator.not_)
+        proposal_id: str | None = Field(default=None, exclude_if=operator.not_)
         accepted_under: AcceptedUnder | None = Field(default=None, exclude_if=operator.not_)
 
     class Created(Event, CanInitAggregate[str]):

@@ -30,12 +30,15 @@ class Author(msgspec.Struct, frozen=True):
 
     `via` is `library`, `command_line` or `outbox`, or the id of an HTTP request. The first three may be followed by a
     colon and the user of the operating system that the process ran as. `on_behalf_of` is the name that the author
-    stated for somebody else.
+    stated for somebody else. A change that was proposed has its proposer as the author; `approved_by` is who approved
+    it, and `proposal_id` names the proposal.
     """
 
     by: str | None
     via: str = LIBRARY
     on_behalf_of: str | None = None
+    approved_by: str | None = None
+    proposal_id: str | None = None
 
     @property
     def is_library(self) -> bool:
@@ -62,11 +65,19 @@ def current_author() -> Author | None:
 
 
 def authorship(stated: str | None) -> dict[str, Any]:
-    """Return the fields `by`, `via` and `on_behalf_of` of an event, given the name that the call states."""
+    """Return the fields `by`, `via`, `on_behalf_of` and so on of an event, given the name that the call states."""
+    author = resolve_author(stated)
+    if author.via == "":
+        return {"by": author.by}
+    return msgspec.structs.asdict(author)
+
+
+def resolve_author(stated: str | None) -> Author:
+    """Return the author of an event, given the name that the call states. `via` is empty if nobody acts."""
     author = _acting.get()
     if author is None:
-        return {"by": stated}
+        return Author(stated, "")
     if author.by is None:
-        return {"by": stated, "via": author.via, "on_behalf_of": author.on_behalf_of}
+        return msgspec.structs.replace(author, by=stated)
     other = stated if stated not in (None, author.by) else author.on_behalf_of
-    return {"by": author.by, "via": author.via, "on_behalf_of": other}
+    return msgspec.structs.replace(author, on_behalf_of=other)

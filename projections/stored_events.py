@@ -153,7 +153,8 @@ _NON_USAGE_TOPICS = frozenset(
         "Renamed", "Deactivated", "Reactivated", "DerivedMeterAdded", "PeriodClosed", "PeriodReopened",
         "AdjustmentSettled", "BillingRunStarted", "BillingRunClosed", "AccessKeyCreated", "AccessKeyRevoked",
         "EventsCancelled", "EventsCancelledPart", "EventsCancelRevoked", "EventsCancelRevokedPart", "ImportStarted",
-        "ImportBatchRecorded", "ImportFinished", "HistoryPruned",
+        "ImportBatchRecorded", "ImportFinished", "HistoryPruned", "ApprovalPolicySet", "ApprovalPolicyChanged",
+        "ChangeProposed", "ProposalApproved", "ProposalRejected", "ProposalExpired",
     }
 )  # fmt: skip
 _DECODERS: dict[str, tuple[type, Callable[[bytes], Any]]] = {

@@ -42,10 +42,10 @@ class AccessKeyCommands:
     ) -> NewAccessKey:
         """Create an access key. The returned `key` is shown this one time and not stored.
 
-        `scopes` are some of record, cancel, close, rules, read and admin; admin includes the others. `name` is a label
-        of at most 250 characters. With `customers`, a key with the scope read may only read the totals, summaries,
-        meter events and explanations of these customers, so that it may be given to them. The ledger stores a keyed
-        hash of the key, the requester and the time.
+        `scopes` are some of record, cancel, close, rules, approve, keys, read and admin; admin includes the others.
+        `name` is a label of at most 250 characters. With `customers`, a key with the scope read may only read the
+        totals, summaries, meter events and explanations of these customers, so that it may be given to them. The ledger
+        stores a keyed hash of the key, the requester and the time.
         """
         key_scopes = _parse_scopes(scopes)
         name = "" if plain_text(name) == "" else require_text(name, "name", 250)

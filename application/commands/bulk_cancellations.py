@@ -3,23 +3,21 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import cast
+from typing import Unpack, cast
 
 from eventsourcing.persistence import IntegrityError
 
 from ...domain.aggregate import Aggregate
-from ...domain.bulk_cancellation import (
-    STREAM_PREFIX,
-    BulkCancellation,
-    BulkCancellationStatus,
-    CancellationSelection,
-)
+from ...domain.approval_policy import ChangeKind
+from ...domain.bulk_cancellation import STREAM_PREFIX, BulkCancellation, BulkCancellationStatus
 from ...domain.calendar import get_timezone
-from ...domain.errors import CancellationNotFound, InvalidCancellation, InvalidParameter, PreviewChanged
+from ...domain.errors import CancellationNotFound
 from ...domain.meter_event import MeterEvent
 from ...domain.policy import AcceptancePolicy
-from ...domain.timestamps import MIN_DATETIME, ensure_utc, from_microseconds
+from ...domain.proposed_changes import CancellationProposal
+from ...domain.timestamps import MIN_DATETIME, ensure_utc
 from ...projections.models import AsOf
+from ..approvals.gate import ApprovalGate
 from ..cancellation_views import BulkCancellationView, CancellationPreview
 from ..interruption import check_interruption
 from ..ledger.ledger import Ledger
@@ -30,19 +28,13 @@ from ..queries.cancellation_selection import (
     MAX_SELECTED_EVENTS,
     CancellationQueries,
     PendingEvent,
-    SelectedEvents,
 )
-from ..queries.dimension_query import Where, parse_dimensions
+from ..queries.dimension_query import Where
 from ..queries.meter_query import MeterQueryFactory
+from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
-from ..validation import (
-    optional_customer,
-    optional_note,
-    optional_time_range,
-    require_event_name,
-    require_int,
-    require_text,
-)
+from ..validation import optional_note, require_event_name, require_int, require_text
+from .cancellation_arguments import SelectionArguments, check_selected, parse_selection
 
 OnProgress = Callable[[BulkCancellationView], None]
 """Called after each transaction of a bulk cancellation."""
@@ -52,9 +44,15 @@ class BulkCancellationCommands:
     """The bulk cancellations of a ledger: `metering.cancellations`."""
 
     def __init__(
-        self, ledger: Ledger, meter_queries: MeterQueryFactory, policy: AcceptancePolicy, clock: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        meter_queries: MeterQueryFactory,
+        policy: AcceptancePolicy,
+        gate: ApprovalGate,
+        clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
+        self._gate = gate
         self._queries = CancellationQueries(ledger, meter_queries)
         self._as_of = meter_queries.as_of
         self._policy = policy
@@ -81,7 +79,7 @@ class BulkCancellationCommands:
         others.
         """
         event_name, zone = require_event_name(event_name), get_timezone(timezone)
-        selection = _parse_selection(
+        selection = parse_selection(
             customer, start, end, recorded_from, recorded_until, import_run, identifier_prefix, where
         )
         return self._queries.preview(event_name, selection, zone, self._cancellable_from(self._now()))
@@ -115,25 +113,47 @@ class BulkCancellationCommands:
         ends in between, `resume` cancels the others. `revoke` undoes the decision.
 
         With the `digest` of a preview, PreviewChanged is raised unless the same events would be cancelled. Raises
-        InvalidCancellation if there are none, or more than `max_events` (at most 1,000,000).
+        InvalidCancellation if there are none, or more than `max_events` (at most 1,000,000), and ApprovalRequired.
         """
-        event_name = require_event_name(event_name)
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
-        max_events = require_int(max_events, "max_events", 1, MAX_SELECTED_EVENTS)
-        selection = _parse_selection(
-            customer, start, end, recorded_from, recorded_until, import_run, identifier_prefix, where
-        )
-        now = self._now()
-        cancellable_from = self._cancellable_from(now)
-        selected = self._queries.select(event_name, selection, cancellable_from=cancellable_from)
-        _check_selected(event_name, selected, digest, max_events)
-        bulk = BulkCancellation.decide(
-            str(uuid7()), event_name, selection, position=selected.position, cancellable_from=cancellable_from,
-            count=len(selected.events), digest=selected.digest, reason=reason, by=by, at=now,
-            accepted_under=self._policy.beyond_default_cancel_window(cancellable_from or MIN_DATETIME, now),
+        self._gate.permit(ChangeKind.CANCELLATION)  # before the events are selected
+        planned, pending = self._select(
+            event_name, digest, max_events, customer=customer, start=start, end=end, recorded_from=recorded_from,
+            recorded_until=recorded_until, import_run=import_run, identifier_prefix=identifier_prefix, where=where,
         )  # fmt: skip
-        self._ledger.append(bulk.collect_events())
-        return self._run(bulk, selected.pending, progress)
+        bulk = self._decide(str(uuid7()), planned, reason, by, self._now())
+        return self._run(bulk, pending, progress)
+
+    def plan(
+        self,
+        event_name: str,
+        *,
+        digest: str | None = None,
+        max_events: int = MAX_SELECTED_EVENTS,
+        **selection: Unpack[SelectionArguments],
+    ) -> CancellationProposal:
+        """Return what `cancel_many` would decide; nothing is stored. Raises as it does."""
+        return self._select(event_name, digest, max_events, **selection)[0]
+
+    def preview_plan(self, planned: CancellationProposal, timezone: str) -> CancellationPreview:
+        """Return what carrying out a plan would cancel and change, as of now."""
+        return self._queries.preview(
+            planned.event_name, planned.selection, get_timezone(timezone), planned.cancellable_from
+        )
+
+    def carry_out(
+        self, cancellation_id: str, planned: CancellationProposal, *, reason: str, planned_at: datetime
+    ) -> BulkCancellationView:
+        """Cancel the meter events that were planned at a time."""
+        bulk = self._decide(cancellation_id, planned, reason, None, planned_at)
+        return self._run(bulk, None, None)
+
+    def has_pending(self, planned: CancellationProposal) -> bool:
+        """Return whether a meter event of a plan isn't cancelled yet."""
+        selected = self._queries.select(
+            planned.event_name, planned.selection, cancellable_from=planned.cancellable_from, position=planned.position
+        )
+        return bool(selected.pending)
 
     def resume(self, cancellation_id: str, *, progress: OnProgress | None = None) -> BulkCancellationView:
         """Finish a bulk cancellation, or its revocation, that was interrupted. Raises CancellationNotFound."""
@@ -145,16 +165,20 @@ class BulkCancellationCommands:
         """Revoke a bulk cancellation: all of its meter events count again, unless they were changed singly since.
 
         Events that it hasn't cancelled yet never are. Revoking it again finishes the revocation if that was
-        interrupted. Raises CancellationNotFound, and InvalidCancellation after the cancel window of the decision.
+        interrupted. Raises CancellationNotFound, ApprovalRequired, and InvalidCancellation after the cancel window of
+        the decision.
         """
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
         while True:
             bulk = self._find(cancellation_id)
             bulk.revoke(reason=reason, by=by, at=self._now(), policy=self._policy)
+            events = bulk.collect_events()
             try:
-                self._ledger.append(bulk.collect_events())
-            except IntegrityError:
-                continue  # another process cancels its events, or has revoked it
+                if events:
+                    permission = self._gate.permit(ChangeKind.CANCELLATION)
+                    self._ledger.append([*permission.first_events(), *events], permission.versions)
+            except (IntegrityError, ConcurrentStreamUpdate):
+                continue  # another process cancels its events or has revoked it, or changed the approval policy
             return self._run(bulk, None, progress)
 
     @retry_on_connection_loss
@@ -177,6 +201,39 @@ class BulkCancellationCommands:
         return sorted(selected, key=lambda view: (view.cancelled_at, view.cancellation_id))
 
     # --- in transactions --------------------------------------------------------------------------
+
+    def _select(
+        self, event_name: str, digest: str | None, max_events: int, **selection: Unpack[SelectionArguments]
+    ) -> tuple[CancellationProposal, Sequence[PendingEvent]]:
+        """Return what is to be decided, and the events that are to be cancelled now."""
+        event_name = require_event_name(event_name)
+        max_events = require_int(max_events, "max_events", 1, MAX_SELECTED_EVENTS)
+        parsed, cancellable_from = parse_selection(**selection), self._cancellable_from(self._now())
+        selected = self._queries.select(event_name, parsed, cancellable_from=cancellable_from)
+        check_selected(event_name, selected, digest, max_events)
+        planned = CancellationProposal(
+            event_name=event_name, selection=parsed, position=selected.position, cancellable_from=cancellable_from,
+            count=len(selected.events), digest=selected.digest,
+        )  # fmt: skip
+        return planned, selected.pending
+
+    def _decide(
+        self, cancellation_id: str, planned: CancellationProposal, reason: str, by: str | None, planned_at: datetime
+    ) -> BulkCancellation:
+        while True:
+            permission = self._gate.permit(ChangeKind.CANCELLATION)
+            bulk = BulkCancellation.decide(
+                cancellation_id, planned.event_name, planned.selection, position=planned.position,
+                cancellable_from=planned.cancellable_from, count=planned.count, digest=planned.digest, reason=reason,
+                by=by, at=self._now(), accepted_under=self._policy.beyond_default_cancel_window(
+                    planned.cancellable_from or MIN_DATETIME, planned_at
+                ),
+            )  # fmt: skip
+            try:
+                self._ledger.append([*permission.first_events(), *bulk.collect_events()], permission.versions)
+            except ConcurrentStreamUpdate:
+                continue  # another process changed the approval policy
+            return bulk
 
     def _run(
         self, bulk: BulkCancellation, pending: Sequence[PendingEvent] | None, progress: OnProgress | None
@@ -270,56 +327,3 @@ class BulkCancellationCommands:
 
     def _now(self) -> datetime:
         return ensure_utc(self._clock(), "clock")
-
-
-def _parse_selection(
-    customer: object, start: object, end: object, recorded_from: object, recorded_until: object, import_run: object,
-    identifier_prefix: object, where: object,
-) -> CancellationSelection:  # fmt: skip
-    """Return the selection of the arguments. Raises InvalidParameter, also if it has no condition."""
-    times = (*optional_time_range(start, end), *optional_time_range(recorded_from, recorded_until))
-    first, last, recorded_first, recorded_last = (None if at is None else from_microseconds(at) for at in times)
-    conditions = parse_dimensions(where, ()).where
-    selection = CancellationSelection(
-        customer=optional_customer(customer),
-        start=first,
-        end=last,
-        recorded_from=recorded_first,
-        recorded_until=recorded_last,
-        import_run=None if import_run is None else require_text(import_run, "import_run", 100),
-        identifier_prefix=(
-            None if identifier_prefix is None else require_text(identifier_prefix, "identifier_prefix", 100)
-        ),
-        where={key: tuple(sorted(values, key=lambda value: value or "")) for key, values in conditions.items()},
-    )
-    if selection.is_everything:
-        raise InvalidParameter(
-            "Select the meter events to cancel: by customer, time, time of recording, import, beginning of the "
-            "identifier or dimension values.",
-            field="customer",
-        )
-    return selection
-
-
-def _check_selected(event_name: str, selected: SelectedEvents, digest: str | None, max_events: int) -> None:
-    if digest is not None and digest != selected.digest:
-        raise PreviewChanged(
-            f"Other meter events would be cancelled than those of the preview: {len(selected.events):,} now, with the "
-            f"digest {selected.digest}. Preview it again.",
-            field="digest",
-            value=digest,
-        )
-    if not selected.events:
-        raise InvalidCancellation(
-            f"No meter event of {event_name!r} can be cancelled: of those selected, "
-            f"{selected.already_cancelled:,} are cancelled already and {selected.too_old:,} were recorded before the "
-            "cancel window. Lift cancel_window in the policy to cancel those too.",
-            field="event_name",
-            value=event_name,
-        )
-    if len(selected.events) > max_events:
-        raise InvalidCancellation(
-            f"{len(selected.events):,} meter events would be cancelled, more than the limit of {max_events:,}.",
-            field="event_name",
-            value=event_name,
-        )

@@ -89,7 +89,7 @@ class GenerationCommands:
         With the `digest` of a difference, the generation is promoted only if its difference is still the same.
 
         If the generation was built under other rules than the current ones, the rules are changed first, and `reason`
-        is required. Raises GenerationNotFound, GenerationInUse, RulesConflict or PreviewChanged.
+        is required. Raises GenerationNotFound, GenerationInUse, RulesConflict, PreviewChanged or ApprovalRequired.
         """
         reason, by = optional_note(reason, "reason"), optional_note(by, "by")
         generation = require_generation(generation)

@@ -164,7 +164,7 @@ class MeterCommands:
                 details = event.revision, event.effective_from, event.rules, event.reason
             else:
                 details = 1, None, event.rules, None
-            author = event.by, event.on_behalf_of
+            author = event.by, event.on_behalf_of, event.approved_by
             revisions.append(RulesRevisionView(position, event.timestamp, *details, *author))
         return revisions
 

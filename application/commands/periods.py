@@ -6,11 +6,13 @@ from typing import Literal, cast, get_args
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.approval_policy import ChangeKind
 from ...domain.closed_period import ClosedPeriod
 from ...domain.errors import InvalidParameter, PeriodNotClosed
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import from_microseconds
+from ..approvals.gate import ApprovalGate
 from ..billing_results import BillingRunResult
 from ..invoice_results import PeriodPreview
 from ..ledger.ledger import Ledger
@@ -19,6 +21,7 @@ from ..queries.customers import require_usage
 from ..queries.dimension_query import parse_dimensions
 from ..queries.meter_query import MeterQueryFactory
 from ..queries.period_totals import compute_period_totals, query_period
+from ..storage.ports import ConcurrentStreamUpdate
 from ..validation import (
     optional_note,
     require_bool,
@@ -39,9 +42,15 @@ class PeriodCommands(InvoiceLineCommands):
     """The closed periods of a ledger: `metering.periods`."""
 
     def __init__(
-        self, ledger: Ledger, meter_queries: MeterQueryFactory, policy: AcceptancePolicy, clock: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        meter_queries: MeterQueryFactory,
+        policy: AcceptancePolicy,
+        gate: ApprovalGate,
+        clock: Callable[[], datetime],
     ) -> None:
         super().__init__(ledger, meter_queries, policy, clock)
+        self._gate = gate
         self._runner = BillingRunner(ledger, meter_queries, policy, clock)
 
     def run(
@@ -165,14 +174,15 @@ class PeriodCommands(InvoiceLineCommands):
 
         The first closing stays in the ledger, with its settlements, the reason and the requester. Its invoice is
         withdrawn: the next closing is billed in full. Therefore the documents of its settlements must be withdrawn too;
-        without `withdraw_settlements`, a period with settlements is not reopened. Raises PeriodNotClosed or
-        PeriodSettled.
+        without `withdraw_settlements`, a period with settlements is not reopened. Raises PeriodNotClosed,
+        PeriodSettled or ApprovalRequired.
         """
         event_name, customer = require_event_name(event_name), require_customer(customer)
         start, end, _ = require_time_range(start, end)
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
         withdraw = require_bool(withdraw_settlements, "withdraw_settlements")
         while True:
+            permission = self._gate.permit(ChangeKind.REOPENING)
             periods = self._ledger.customer_periods(event_name, customer)
             if periods is None:
                 self._ledger.meter(event_name)
@@ -183,9 +193,9 @@ class PeriodCommands(InvoiceLineCommands):
                 )
             closed = periods.reopen(start, end, reason=reason, by=by, at=self._now(), withdraw_settlements=withdraw)
             try:
-                self._ledger.append(periods.collect_events())
-            except IntegrityError:
-                continue  # another process closed or reopened a period of the customer meanwhile
+                self._ledger.append([*permission.first_events(), *periods.collect_events()], permission.versions)
+            except (IntegrityError, ConcurrentStreamUpdate):
+                continue  # another process changed a period of the customer, or the approval policy, meanwhile
             return closed
 
 

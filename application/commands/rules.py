@@ -5,16 +5,19 @@ from datetime import datetime
 
 from eventsourcing.persistence import IntegrityError
 
+from ...domain.approval_policy import ChangeKind
 from ...domain.errors import InvalidParameter, RulesConflict
 from ...domain.meter import Meter
 from ...domain.schedule import ALWAYS, RulesPart, changes_between
 from ...domain.timestamps import ensure_utc, from_microseconds, to_microseconds
 from ...projections.models import Generation, GenerationState, PinnedRules
 from ...projections.projector import Progress
+from ..approvals.gate import ApprovalGate
 from ..ledger.ledger import Ledger
 from ..meter_views import MeterView
 from ..read_models.generations import Generations
 from ..read_models.rule_compatibility import are_compatible
+from ..storage.ports import ConcurrentStreamUpdate
 from ..validation import optional_note, require_event_name, require_text
 
 
@@ -45,12 +48,13 @@ class RuleCommands:
         `rules` maps some of the arguments of `meters.configure` that describe rules to their new values.
         To see the difference first, build a candidate with these rules, `diff` it, and `promote` it.
 
-        Raises InvalidEffectiveFrom, or IncompatibleRules with the meter events that the new rules reject; nothing is
-        changed then.
+        Raises InvalidEffectiveFrom, IncompatibleRules with the meter events that the new rules reject, or
+        ApprovalRequired; nothing is changed then.
         """
         event_name = require_event_name(event_name)
         reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
         effective_from = None if effective_from is None else ensure_utc(effective_from, "effective_from")
+        self._promoter.gate.permit(ChangeKind.RULES)  # before a candidate is built
         with self._generations.views.generation_lock("changing rules"):
             candidate = self._generations.get_or_build_candidate({event_name: rules}, effective_from, progress)
             self._promoter.promote(candidate, reason, by, effective_from)
@@ -60,9 +64,12 @@ class RuleCommands:
 class GenerationPromoter:
     """Makes generations live, and the rules that they were built under current. The caller has the generation lock."""
 
-    def __init__(self, ledger: Ledger, generations: Generations, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, generations: Generations, gate: ApprovalGate, clock: Callable[[], datetime]
+    ) -> None:
         self._ledger = ledger
         self._generations = generations
+        self.gate = gate
         self._clock = clock
 
     def now(self) -> datetime:
@@ -100,20 +107,23 @@ class GenerationPromoter:
                     f"{', '.join(map(repr, changed_rules))}; give a reason, which is recorded in the ledger.",
                     field="reason",
                 )
+            permission = self.gate.permit(ChangeKind.RULES)
             meters = {event_name: self._ledger.meter(event_name) for event_name in changed_rules}
             _check_revisions(generation, meters)
             position = self._generations.catch_up(generation)
+            first_events = permission.first_events()
             try:
                 with self._ledger.exclusive() as ledger:
                     if not are_compatible(changed_rules, ledger, after=position):
                         continue  # the next catch_up stops at the event and raises IncompatibleRules
+                    ledger.append(first_events, permission.versions)
                     for event_name, meter in meters.items():
                         for start, rules in _changes(meter, changed_rules[event_name].parts, effective_from):
                             changed_from = None if start == ALWAYS else from_microseconds(start)
                             meter.change_rules(rules, reason=reason, by=by, at=self.now(), effective_from=changed_from)
                         ledger.append(meter.collect_events())
-            except IntegrityError:
-                continue  # another process changed a meter meanwhile
+            except (IntegrityError, ConcurrentStreamUpdate):
+                continue  # another process changed a meter, or the approval policy, meanwhile
 
 
 def _changes(meter: Meter, target: Sequence[RulesPart], effective_from: datetime | None) -> Sequence[RulesPart]:

@@ -93,9 +93,10 @@ def format_requester(reason: str | None, by: str | None, on_behalf_of: str | Non
     return (f" by {format_author(by, on_behalf_of)}" if by else "") + (f": {reason}" if reason else "")
 
 
-def format_author(by: str | None, on_behalf_of: str | None) -> str:
-    """Return who did something, and for whom if that was stated; nothing if it isn't known."""
-    return (by or "") + (f" on behalf of {on_behalf_of}" if on_behalf_of else "")
+def format_author(by: str | None, on_behalf_of: str | None, approved_by: str | None = None) -> str:
+    """Return who did something, for whom if that was stated, and who approved it; nothing if it isn't known."""
+    approver = f", approved by {approved_by}" if approved_by else ""
+    return (by or "") + (f" on behalf of {on_behalf_of}" if on_behalf_of else "") + approver
 
 
 def format_verdict(event: "MeterEventView") -> str:

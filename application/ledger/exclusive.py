@@ -1,6 +1,6 @@
 """The ledger inside a transaction in which no other process can append."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from eventsourcing.domain import CanMutateAggregate
 
@@ -18,6 +18,6 @@ class ExclusiveLedger:
         self._recorder = recorder
         self._to_rows = to_rows
 
-    def append(self, events: Sequence[CanMutateAggregate[str]]) -> None:
-        """Store `events` when the transaction is committed."""
-        self._recorder.insert_rows(self._to_rows(events))
+    def append(self, events: Sequence[CanMutateAggregate[str]], versions: Mapping[str, int] | None = None) -> None:
+        """Store `events` when the transaction is committed. Raises ConcurrentStreamUpdate as `Ledger.append` does."""
+        self._recorder.insert_rows(self._to_rows(events), versions)

@@ -1,6 +1,7 @@
 """Stored events as entries of the history, with the author that an import or a bulk cancellation states for them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -16,7 +17,8 @@ from ..history_results import Authorship, HistoryEntry
 from .ledger import Ledger
 from .unreadable_events import UNREADABLE_ERRORS, corrupted_error
 
-_COMMON_FIELDS = {"recorded_at", "by", "via", "on_behalf_of", "reason", "accepted_under"}
+_APPROVAL_FIELDS = ("approved_by", "proposal_id")
+_COMMON_FIELDS = {"recorded_at", "by", "via", "on_behalf_of", *_APPROVAL_FIELDS, "reason", "accepted_under"}
 _SECRET_FIELDS = {"salt", "hash"}
 _NOT_RECORDED = Authorship()
 
@@ -56,7 +58,7 @@ class HistoryReader:
             recorded_at,
             stored.topic,
             stream,
-            self._author(stored, state),
+            replace(self._author(stored, state), **{name: state.get(name) for name in _APPROVAL_FIELDS}),
             state.get("reason"),
             state.get("accepted_under") or {},
             {name: value for name, value in state.items() if name not in _COMMON_FIELDS | _SECRET_FIELDS},

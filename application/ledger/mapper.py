@@ -11,6 +11,7 @@ from pydantic_core import from_json
 
 from ...domain.access_key import AccessKey
 from ...domain.aggregate import Aggregate
+from ...domain.approval_policy import ApprovalPolicy
 from ...domain.billing_run import BillingRun
 from ...domain.bulk_cancellation import BulkCancellation
 from ...domain.customer_periods import CustomerPeriods
@@ -18,6 +19,7 @@ from ...domain.history_pruning import HistoryPruning
 from ...domain.import_run import ImportRun
 from ...domain.meter import Meter
 from ...domain.meter_event import MeterEvent, MeterEventData
+from ...domain.proposal import Proposal
 from ...projections.ports import USAGE_RECORDED
 from ..storage.ports import EventRow
 from ..system_user import library
@@ -41,6 +43,10 @@ _AGGREGATES: dict[type[Aggregate], tuple[type[Aggregate.Event], ...]] = {
     BillingRun: (BillingRun.BillingRunStarted, BillingRun.BillingRunClosed),
     AccessKey: (AccessKey.AccessKeyCreated, AccessKey.AccessKeyRevoked),
     HistoryPruning: (HistoryPruning.HistoryPruned,),
+    ApprovalPolicy: (ApprovalPolicy.ApprovalPolicySet, ApprovalPolicy.ApprovalPolicyChanged),
+    Proposal: (
+        Proposal.ChangeProposed, Proposal.ProposalApproved, Proposal.ProposalRejected, Proposal.ProposalExpired,
+    ),
 }  # fmt: skip
 TOPICS: dict[str, type[Aggregate.Event]] = {
     event.__name__: event for events in _AGGREGATES.values() for event in events

@@ -81,8 +81,10 @@ class ArchivedEvents(Protocol):
 class EventAppender(LedgerReader, Protocol):
     """The ledger inside a transaction that excludes other writers."""
 
-    def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
-        """Store rows and return their positions."""
+    def insert_rows(
+        self, rows: Sequence[EventRow], expected_versions: Mapping[str, int] | None = None
+    ) -> Sequence[int]:
+        """Store rows and return their positions. Raise ConcurrentStreamUpdate as `EventRecorder.insert_rows` does."""
         ...
 
     def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:

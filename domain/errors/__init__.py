@@ -81,11 +81,20 @@ from .jobs import JobNotFound
 from .usage_import import InvalidUsageSource, UsageSourceUnavailable
 from .jobs import TaskInProgress, TaskNotFound
 from .archive import ArchiveInUse, ArchiveMismatch, ArchiveUnavailable, InvalidArchive
+from .approvals import (
+    ApprovalRequired,
+    ApproverNotIndependent,
+    ProposalClosed,
+    ProposalNotFound,
+    ProposalOutdated,
+)
 # isort: on
 
 __all__ = [
     "AccessKeyNotFound",
     "AdjustmentNotFound",
+    "ApprovalRequired",
+    "ApproverNotIndependent",
     "ArchiveInUse",
     "ArchiveMismatch",
     "ArchiveUnavailable",
@@ -148,6 +157,9 @@ __all__ = [
     "PermissionDenied",
     "PreviewChanged",
     "ProjectionStopped",
+    "ProposalClosed",
+    "ProposalNotFound",
+    "ProposalOutdated",
     "RebuildInProgress",
     "RulesChangeInRange",
     "RulesConflict",

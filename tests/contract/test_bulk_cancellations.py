@@ -9,6 +9,7 @@ import pytest
 from tallybook.application import (
     AcceptancePolicy,
     CancellationNotFound,
+    CancellationSelection,
     ImportRunNotFound,
     InvalidCancellation,
     InvalidParameter,
@@ -112,11 +113,11 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, transactions: int) -> None:
     """End the process after some transactions."""
     append, remaining = Ledger.append, [transactions]
 
-    def append_or_end(ledger: Ledger, events: Any) -> None:
+    def append_or_end(ledger: Ledger, events: Any, versions: Any = None) -> None:
         if not remaining[0]:
             raise Killed
         remaining[0] -= 1
-        append(ledger, events)
+        append(ledger, events, versions)
 
     monkeypatch.setattr(Ledger, "append", append_or_end)
 
@@ -165,11 +166,11 @@ def in_between(monkeypatch: pytest.MonkeyPatch, change: Callable[[Metering], Non
     """Let another process change something before the third transaction."""
     append, calls = Ledger.append, [0]
 
-    def append_after_change(ledger: Ledger, events: Any) -> None:
+    def append_after_change(ledger: Ledger, events: Any, versions: Any = None) -> None:
         calls[0] += 1
         if calls[0] == 3:
             change(metering)
-        append(ledger, events)
+        append(ledger, events, versions)
 
     monkeypatch.setattr(Ledger, "append", append_after_change)
 
@@ -330,7 +331,7 @@ def test_a_selection_holds_no_payloads(metering: Metering) -> None:
     )
     metering.catch_up()
     cancellations = metering.cancellations
-    selection = bulk_cancellations.CancellationSelection(customer="acme")
+    selection = CancellationSelection(customer="acme")
     tracemalloc.start()
     selected = cancellations._queries.select("users", selection, cancellable_from=None)  # pyright: ignore[reportPrivateUsage]
     held = tracemalloc.get_traced_memory()[0]

@@ -5,6 +5,7 @@ from tallybook.application import TallybookError
 from tallybook.application.ledger.mapper import TOPICS
 from tallybook.application.storage.postgres import ledger_schema
 from tallybook.domain.access_key import AccessKey
+from tallybook.domain.approval_policy import ApprovalPolicy
 from tallybook.domain.billing_run import BillingRun
 from tallybook.domain.bulk_cancellation import BulkCancellation
 from tallybook.domain.customer_periods import CustomerPeriods
@@ -12,6 +13,7 @@ from tallybook.domain.history_pruning import HistoryPruning
 from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter import Meter
 from tallybook.domain.meter_event import MeterEvent
+from tallybook.domain.proposal import Proposal
 
 from .histories import record_history
 from .persistent_stores import PostgresSchema, Step, StoreRejected
@@ -25,6 +27,8 @@ AGGREGATES = {
     "cancellation": BulkCancellation,
     "import": ImportRun,
     "key": AccessKey,
+    "approval": ApprovalPolicy,
+    "proposal": Proposal,
 }
 INSERT = (
     "INSERT INTO stored_events SELECT (SELECT max(position) + 1 FROM stored_events), ?, 1, ?, state"

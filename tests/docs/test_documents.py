@@ -50,6 +50,7 @@ GUIDES = [
             "derived-meters",
             "the-console",
             "who-did-what",
+            "require-approval",
             "prove-nothing-was-rewritten",
             "hand-over-evidence",
             "for-auditors",

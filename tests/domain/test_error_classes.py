@@ -12,6 +12,8 @@ from .test_errors import ERRORS
 
 ROOT = Path(__file__).parents[2]
 RAISED_IN_OTHER_TESTS: Mapping[type[TallybookError], str] = {
+    errors.ApprovalRequired: "tests/application/test_proposals.py",
+    errors.ApproverNotIndependent: "tests/application/test_proposals.py",
     errors.ArchiveInUse: "tests/archive/test_export.py",
     errors.BackupNotSupported: "tests/contract/test_backup.py",
     errors.BillingRunInProgress: "tests/contract/test_billing_runs.py",
@@ -23,6 +25,9 @@ RAISED_IN_OTHER_TESTS: Mapping[type[TallybookError], str] = {
     errors.InvalidImportFile: "tests/application/test_import_files.py",
     errors.InvalidUsageSource: "tests/object_import/test_objects.py",
     errors.LedgerNotEmpty: "tests/contract/test_copy.py",
+    errors.ProposalClosed: "tests/application/test_proposals.py",
+    errors.ProposalNotFound: "tests/application/test_proposals.py",
+    errors.ProposalOutdated: "tests/application/test_proposals.py",
     errors.TaskInProgress: "tests/contract/test_tasks.py",
     errors.UsageSourceUnavailable: "tests/object_import/test_s3.py",
 }

@@ -30,6 +30,8 @@ from tallybook.domain.import_run import ImportRun
 from tallybook.domain.meter_event import MeterEventData
 from tallybook.domain.rounding import Rounding, RoundingMode
 
+from .proposal_examples import approval_policy, approved_change, other_proposals, proposals
+
 RECORDED_AT = datetime(2026, 11, 1, 10, 30, 0, 123_456, UTC)
 AUTHOR = Author("sk_live_0192f0c18b4f7d66", "req_GkW4zN0tq1mPpA", on_behalf_of="Zoë")
 EVENT_DATA = MeterEventData(
@@ -350,6 +352,8 @@ def _examples() -> Mapping[str, Aggregate.Event]:
             *_bulk_cancellation(),
             *_import_run(),
             *_history_pruning(),
+            *approval_policy(),
+            *proposals(),
         )
     }
 
@@ -391,5 +395,7 @@ VARIANTS: Mapping[str, Aggregate.Event] = {
     "late": _accepted_late()[0],
     "cancelled-late": _accepted_late()[1],
     "customers": _limited_access_key(),
+    "approved": approved_change(),
+    **other_proposals(),
 }
 """Examples with fields that were added later and are left out without a value, by the variant that they show."""

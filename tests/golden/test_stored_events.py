@@ -120,10 +120,17 @@ def test_the_fold_reads_every_stored_event() -> None:
         "ImportBatchRecorded",
         "ImportFinished",
         "HistoryPruned",
+        "ApprovalPolicySet",
+        "ApprovalPolicyChanged",
+        "ChangeProposed",
+        "ProposalApproved",
+        "ProposalRejected",
+        "ProposalExpired",
     )
     assert (len(records), [mark.is_revocation for mark in cancellations]) == (1, [False, True])
 
 
+AUTHORSHIP = {"by", "via", "on_behalf_of", "approved_by", "proposal_id"}
 CANCELLATIONS = (("EventCancelled",), ("EventCancelled", "CancelRevoked"))
 
 
@@ -140,7 +147,7 @@ def test_the_fold_needs_no_other_fields_of_a_cancellation(topics: Sequence[str])
     """`reason`, `cancellation_id` and the author don't affect the fold, and there are no other fields."""
     needed = {"recorded_at", "event_name", "payload", "occurred_at", "recorded_position"}
     fields = {field.alias or name for name, field in TOPICS[topics[-1]].model_fields.items() if not field.exclude}
-    assert fields - needed == {"reason", "cancellation_id", "by", "via", "on_behalf_of", "accepted_under"}
+    assert fields - needed == {"reason", "cancellation_id", *AUTHORSHIP, "accepted_under"}
     complete = _folded("Configured", "UsageRecorded", *topics)
     for field in ("reason", "by"):
         assert _folded("Configured", "UsageRecorded", *topics, without=field) == complete

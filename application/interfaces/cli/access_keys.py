@@ -25,8 +25,8 @@ ScopesOption = Annotated[
     typer.Option(
         "--scope",
         metavar="SCOPE",
-        help="A scope of the key: record, cancel, close, rules, read or admin. Repeatable. record, cancel and read by "
-        "default.",
+        help="A scope of the key: record, cancel, close, rules, approve, keys, read or admin. Repeatable. record, "
+        "cancel and read by default.",
     ),
 ]
 DEFAULT_SCOPES = ("record", "cancel", "read")

@@ -29,6 +29,8 @@ from . import (
     meters,
     outbox,
     projection,
+    proposals,
+    propose,
     queries,
     rules,
     serve,
@@ -131,4 +133,6 @@ app.command()(serve.serve)
 app.add_typer(jobs.app, name="jobs")
 app.command()(console.console)
 app.add_typer(rules.app, name="rules")
+app.add_typer(propose.app, name="propose")
+app.add_typer(proposals.app, name="proposal")
 app.add_typer(projection.app, name="projection")

@@ -22,7 +22,6 @@ from .terminal import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from datetime import datetime
 
     from ...cancellation_views import BulkCancellationView, CancellationPreview
 
@@ -60,6 +59,16 @@ app = typer.Typer(help="List, resume and revoke bulk cancellations.", no_args_is
 
 
 @dataclass(frozen=True)
+class RecordingOptions:
+    """The options that select meter events by how they were recorded."""
+
+    recorded_from: RecordedFromOption = None
+    recorded_until: RecordedUntilOption = None
+    import_run: ImportOption = None
+    identifier_prefix: PrefixOption = None
+
+
+@dataclass(frozen=True)
 class CancellationOutcome:
     """What a command would cancel, for each meter, and the bulk cancellations if it did that."""
 
@@ -73,10 +82,7 @@ def cancel_many(
     customer: CustomerOption = None,
     *,
     time: TimeRangeOptions,
-    recorded_from: RecordedFromOption = None,
-    recorded_until: RecordedUntilOption = None,
-    import_run: ImportOption = None,
-    identifier_prefix: PrefixOption = None,
+    recording: RecordingOptions,
     dimensions: DimensionOptions,
     reason: ReasonOption = None,
     by: ByOption = None,
@@ -95,20 +101,7 @@ def cancel_many(
     """
     require_approval(yes=yes, reason=reason, digest=digest)
     with open_ledger(ledger, output.as_json, lift=["cancel_window"] if any_age else []) as session:
-        start = end = None
-        if not time.is_default or time.anchor is not None:
-            time_range, _ = session.time_range(time)
-            start, end = time_range.start, time_range.end
-        selection: dict[str, Any] = {
-            "customer": customer,
-            "start": start,
-            "end": end,
-            "recorded_from": _parse_time(recorded_from, "--recorded-from", time.timezone),
-            "recorded_until": _parse_time(recorded_until, "--recorded-until", time.timezone),
-            "import_run": import_run,
-            "identifier_prefix": identifier_prefix,
-            "where": dimensions.parse(),
-        }
+        selection = parse_selection(session, customer, time, recording, dimensions)
         cancellations = session.metering.cancellations
         preview = cancellations.preview(meter, **selection, timezone=time.timezone)
 
@@ -163,6 +156,32 @@ def revoke(
         session.confirm(bulk, show_cancellation)
 
 
+def parse_selection(
+    session: Session,
+    customer: str | None,
+    time: TimeRangeOptions,
+    recording: RecordingOptions,
+    dimensions: DimensionOptions,
+) -> dict[str, Any]:
+    """Return the arguments of `cancel_many` that select meter events. Raises BadParameter."""
+    from .time_ranges import parse_optional_datetime  # noqa: PLC0415 - loads the domain
+
+    start = end = None
+    if not time.is_default or time.anchor is not None:
+        time_range, _ = session.time_range(time)
+        start, end = time_range.start, time_range.end
+    return {
+        "customer": customer,
+        "start": start,
+        "end": end,
+        "recorded_from": parse_optional_datetime(recording.recorded_from, "--recorded-from", time.timezone),
+        "recorded_until": parse_optional_datetime(recording.recorded_until, "--recorded-until", time.timezone),
+        "import_run": recording.import_run,
+        "identifier_prefix": recording.identifier_prefix,
+        "where": dimensions.parse(),
+    }
+
+
 def require_approval(*, yes: bool, reason: str | None, digest: str | None = None) -> None:
     """Raise BadParameter unless the options of an approved preview are used together."""
     if yes and reason is None:
@@ -204,9 +223,3 @@ def _progress(session: Session, task: str) -> "Generator[Callable[[BulkCancellat
             advance(bulk.revoked if bulk.revoked_at else bulk.cancelled, bulk.count)
 
         yield show
-
-
-def _parse_time(text: str | None, option: str, timezone: str) -> "datetime | None":
-    from .time_ranges import parse_datetime  # noqa: PLC0415 - loads the domain
-
-    return None if text is None else parse_datetime(text, option, timezone)

@@ -7,6 +7,7 @@ from ....domain.billing_run import ControlTotal
 from ....domain.closed_period import ClosedPeriod, PeriodGroup
 from ...access_keys.views import AccessKeyView
 from ...adjustment_results import Adjustment, GroupAdjustment
+from ...approvals.views import ProposalView
 from ...archive.results import ArchiveComparison, TotalDifference
 from ...billing_results import BillingRunResult, BillingRunView, MeterPeriodStatus, PeriodStatus
 from ...cancellation_views import BulkCancellationView, CancellationPreview, CancellationPreviewRow
@@ -177,6 +178,11 @@ class CsvTables:
     def rejected_rows(rows: Iterable[RejectedRow]) -> CsvRows:
         """Return a row for each row of an outbox."""
         return _single(RejectedRow, rows)
+
+    @staticmethod
+    def proposals(proposals: Iterable[ProposalView]) -> CsvRows:
+        """Return a row for each proposal."""
+        return _single(ProposalView, proposals)
 
     @staticmethod
     def access_keys(keys: Iterable[AccessKeyView]) -> CsvRows:

@@ -87,7 +87,8 @@ def show_history(page: "HistoryPage") -> None:
         return
     rows = [
         (str(entry.position), format_time(entry.recorded_at.replace(microsecond=0)), entry.event, entry.stream,
-         format_author(entry.author.by, entry.author.on_behalf_of), format_via(entry), format_effect(entry))
+         format_author(entry.author.by, entry.author.on_behalf_of, entry.author.approved_by), format_via(entry),
+         format_effect(entry))
         for entry in page.entries
     ]  # fmt: skip
     columns = ("position", "recorded at", "event", "of", "by", "via", "reason and effect")

@@ -189,7 +189,8 @@ def show_history(revisions: Sequence["RulesRevisionView"]) -> None:
         (str(revision.revision), format_number(revision.position),
          format_time(revision.recorded_at.replace(microsecond=0)),
          "all usage" if revision.effective_from is None else format_time(revision.effective_from),
-         format_rules(revision.rules), format_author(revision.by, revision.on_behalf_of), revision.reason or "")
+         format_rules(revision.rules), format_author(revision.by, revision.on_behalf_of, revision.approved_by),
+         revision.reason or "")
         for revision in revisions
     ]  # fmt: skip
     columns = ("revision", "position", "recorded at", "effective from", "rules", "by", "reason")

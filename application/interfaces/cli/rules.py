@@ -93,13 +93,16 @@ def change(
     their totals. Rules that no option names stay the same. Usage before --effective-from keeps its rules, and a change
     that was announced for a later time is replaced.
     """
+    from .time_ranges import parse_optional_datetime  # noqa: PLC0415 - loads the domain
+
     changes = new_rules.arguments()
     if yes and reason is None:
         raise typer.BadParameter("--yes needs a --reason, which the ledger stores.")
     if digest is not None and not yes:
         raise typer.BadParameter("--digest needs --yes: it is the digest of the difference that you approve.")
     with open_for_query(ledger, output.as_json) as session:
-        candidate = _build_candidate(session, meter, changes, _parse_effective_from(effective_from, timezone))
+        start = parse_optional_datetime(effective_from, "--effective-from", timezone)
+        candidate = _build_candidate(session, meter, changes, start)
         difference = _compare(session, meter, candidate, timezone, limit)
         promotion = promote_generation(session.metering, candidate.number, reason, by, digest) if yes else None
         rule_change = RuleChange(
@@ -107,12 +110,6 @@ def change(
         )
         show = session.confirm if promotion else session.print
         show(rule_change, output.show(partial(show_change, reason, by), lambda tables: tables.rule_change))
-
-
-def _parse_effective_from(text: str | None, timezone: str) -> datetime | None:
-    from .time_ranges import parse_datetime  # noqa: PLC0415 - loads the domain
-
-    return None if text is None else parse_datetime(text, "--effective-from", timezone)
 
 
 def _build_candidate(

@@ -95,9 +95,11 @@ def open_ledger(
 
 
 @contextmanager
-def open_for_query(url: str, as_json: bool, *, grace_period: "timedelta | None" = None) -> Generator[Session]:
+def open_for_query(
+    url: str, as_json: bool, *, lift: Collection[LiftedLimit] = (), grace_period: "timedelta | None" = None
+) -> Generator[Session]:
     """Open the ledger at `url` and bring its read models up to date, with a progress bar."""
-    with open_ledger(url, as_json, grace_period=grace_period) as session:
+    with open_ledger(url, as_json, lift=lift, grace_period=grace_period) as session:
         with terminal.projection_progress("projecting") as progress:
             session.metering.catch_up(progress)
         yield session

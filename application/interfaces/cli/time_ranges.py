@@ -91,6 +91,11 @@ def parse_datetime(text: str, option: str, timezone: str) -> datetime:
     return _parse_datetime(text, option, get_timezone(timezone))
 
 
+def parse_optional_datetime(text: str | None, option: str, timezone: str) -> datetime | None:
+    """Return what `parse_datetime` returns; None if the option isn't given."""
+    return None if text is None else parse_datetime(text, option, timezone)
+
+
 def _parse_datetime(text: str, option: str, zone: ZoneInfo, expected: str = _DATE_OR_DATETIME) -> datetime:
     def parse(text: str) -> datetime:
         at = parse_iso(text)

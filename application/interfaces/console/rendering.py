@@ -103,7 +103,7 @@ def _topic(event: str) -> str:
 
 
 def _author(author: Authorship) -> str:
-    return format_author(author.by, author.on_behalf_of)
+    return format_author(author.by, author.on_behalf_of, author.approved_by)
 
 
 def _done(context: ViewContext | None) -> str | None:

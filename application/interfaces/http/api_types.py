@@ -80,6 +80,11 @@ def from_unix(seconds: int) -> datetime:
     return from_microseconds(seconds * MICROSECONDS_PER_SECOND)
 
 
+def optional_from_unix(seconds: int | None) -> datetime | None:
+    """Return the time that is `seconds` after 1970, or None for null."""
+    return None if seconds is None else from_unix(seconds)
+
+
 def to_rfc3339(at: datetime) -> str:
     """Return a time as RFC 3339 text, truncated to milliseconds, as Stripe's v2 API does."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

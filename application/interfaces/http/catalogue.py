@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from .operations import Operation, OperationRegistry
 from .resources import (
+    access_keys,
     billing_runs,
     checkpoints,
     closed_periods,
@@ -25,6 +26,7 @@ from .resources import (
     meters,
     period_adjustments,
     projection,
+    proposals,
     recorded_meter_events,
     settlements,
     tasks,
@@ -53,6 +55,7 @@ REGISTRIES: Sequence[OperationRegistry] = (
     invoice_lines.operations,
     billing_runs.operations,
     meter_rules.operations,
+    proposals.operations,
     projection.operations,
     history.operations,
     verification.operations,
@@ -61,6 +64,7 @@ REGISTRIES: Sequence[OperationRegistry] = (
     checkpoints.operations,
     events.operations,
     webhook_endpoints.operations,
+    access_keys.operations,
 )
 
 

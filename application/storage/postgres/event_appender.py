@@ -1,6 +1,6 @@
 """The ledger inside a PostgreSQL transaction that excludes other writers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from psycopg import Connection
@@ -33,9 +33,13 @@ class PostgresEventAppender:
         """Return up to `limit` events after a position, in order."""
         return self._recorder.restore(self._select(SELECT_PAGE, (after, limit)))
 
-    def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
+    def insert_rows(
+        self, rows: Sequence[EventRow], expected_versions: Mapping[str, int] | None = None
+    ) -> Sequence[int]:
         """Store rows and return their positions."""
-        positions = self._recorder.insert_rows_in_transaction(self._connection, rows, self._last_time)
+        positions = self._recorder.insert_rows_in_transaction(
+            self._connection, rows, self._last_time, expected_versions
+        )
         times = [self._last_time, *(recorded_at_of(row[3]) for row in rows)]
         self._last_time = max((time for time in times if time is not None), default=None)
         return positions

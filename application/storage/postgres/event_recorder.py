@@ -195,10 +195,15 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
             yield PostgresEventAppender(self, *self.store.retry_transient(begin))
 
     def insert_rows_in_transaction(
-        self, connection: Connection[Any], rows: Sequence[EventRow], last_time: bytes | None
+        self,
+        connection: Connection[Any],
+        rows: Sequence[EventRow],
+        last_time: bytes | None,
+        expected_versions: Mapping[str, int] | None = None,
     ) -> Sequence[int]:
         """Store rows inside a transaction that holds the lock and return their positions."""
-        return self._insert_locked(connection, in_order_of_time(rows, last_time, self.max_clock_delay, self.clock), {})
+        ordered = in_order_of_time(rows, last_time, self.max_clock_delay, self.clock)
+        return self._insert_locked(connection, ordered, expected_versions or {})
 
     @contextmanager
     def _locked_transaction(self) -> Generator[tuple[Connection[Any], bytes | None]]:

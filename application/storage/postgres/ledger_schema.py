@@ -38,6 +38,8 @@ TOPICS = {
     "run": ("BillingRunStarted", "BillingRunClosed"),
     "key": ("AccessKeyCreated", "AccessKeyRevoked"),
     "history": ("HistoryPruned",),
+    "approval": ("ApprovalPolicySet", "ApprovalPolicyChanged"),
+    "proposal": ("ChangeProposed", "ProposalApproved", "ProposalRejected", "ProposalExpired"),
 }
 """The topics of each kind of stream. A change needs a new version of the schema."""
 _KINDS_AND_TOPICS = ", ".join(f"('{kind}', '{topic}')" for kind, topics in TOPICS.items() for topic in topics)
@@ -182,7 +184,7 @@ def _check_times(connection: Connection[Any], datastore: PostgresDatastore) -> N
 
 
 def _allow_pruning(connection: Connection[Any], datastore: PostgresDatastore) -> None:
-    """Upgrade version 6 to 7: the states of old usage can be replaced by their leaf hashes."""
+    """Upgrade version 6 to 7: the states of old usage can be replaced by their leaf hashes, and topics were added."""
     for statement in (
         _CHECK_FUNCTION,
         _LAST_PRUNING_FUNCTION,

@@ -103,14 +103,7 @@ class SQLiteEventRecorder(SQLitePruning, SqlEventReader, SQLiteApplicationRecord
                 key_value_store.apply(insert=attach(()))
                 return ()
         with self.datastore.transaction(commit=True) as c:
-            for stream, version in (expected_versions or {}).items():
-                c.execute(
-                    "SELECT 1 FROM stored_events WHERE originator_id = ? AND originator_version = ?",
-                    (stream, version + 1),
-                )
-                if c.fetchone() is not None:
-                    raise ConcurrentStreamUpdate(stream)
-            positions = self.insert_rows_in_transaction(c, rows)
+            positions = self.insert_rows_in_transaction(c, rows, expected_versions)
             self._require_known_events(c, positions.start - 1)
             if attach is not None:
                 insert_entries(c, sorted_for_writing(attach(positions)))
@@ -137,8 +130,16 @@ class SQLiteEventRecorder(SQLitePruning, SqlEventReader, SQLiteApplicationRecord
             self._require_known_events(c, self.last_position(c))
             yield SQLiteEventAppender(self, c)
 
-    def insert_rows_in_transaction(self, c: SQLiteCursor, rows: Sequence[EventRow]) -> range:
+    def insert_rows_in_transaction(
+        self, c: SQLiteCursor, rows: Sequence[EventRow], expected_versions: Mapping[str, int] | None = None
+    ) -> range:
         """Store rows of (stream, version, topic, state) inside a transaction and return their positions."""
+        for stream, version in (expected_versions or {}).items():
+            c.execute(
+                "SELECT 1 FROM stored_events WHERE originator_id = ? AND originator_version = ?", (stream, version + 1)
+            )
+            if c.fetchone() is not None:
+                raise ConcurrentStreamUpdate(stream)
         position, last = self._last_row(c)
         rows = in_order_of_time(rows, last, self.max_clock_delay, self.clock)
         batched_count = len(rows) - len(rows) % _BATCH_SIZE
@@ -289,9 +290,11 @@ class SQLiteEventAppender:
         """Return up to `limit` events after a position, in order."""
         return self._recorder.restore(_fetch_all(self._cursor, SELECT_PAGE, (after, limit)))
 
-    def insert_rows(self, rows: Sequence[EventRow]) -> Sequence[int]:
+    def insert_rows(
+        self, rows: Sequence[EventRow], expected_versions: Mapping[str, int] | None = None
+    ) -> Sequence[int]:
         """Store rows of (stream, version, topic, state) and return their positions."""
-        return self._recorder.insert_rows_in_transaction(self._cursor, rows)
+        return self._recorder.insert_rows_in_transaction(self._cursor, rows, expected_versions)
 
     def insert_entries(self, entries: Sequence[KeyValueEntry]) -> None:
         """Store key-value entries, whose table must exist. Raise EntryExists if one exists."""

@@ -47,6 +47,11 @@ class Doors(NamedTuple):
         return self.metering.cancellations.list()[-1].cancellation_id
 
     @property
+    def proposal(self) -> str:
+        """The id of the newest proposal."""
+        return self.metering.proposals.list()[-1].proposal_id
+
+    @property
     def key(self) -> str:
         """The id of the newest access key."""
         return self.metering.access_keys.list()[-1].id
@@ -204,13 +209,37 @@ COMMANDS: dict[str, Command] = {
         "AccessKeyCreated",
         lambda doors: doors.metering.access_keys.create(["read"], by=FORGED),
         lambda _: ("key", "create", *BY),
-        None,
+        lambda doors: doors.api.post("/v1/billing/access_keys", scopes=["read"], by=FORGED),
     ),
     "revoke key": Command(
         "AccessKeyRevoked",
         lambda doors: doors.metering.access_keys.revoke(doors.key, by=FORGED),
         lambda doors: ("key", "revoke", doors.key, *BY),
-        None,
+        lambda doors: doors.api.post(f"/v1/billing/access_keys/{doors.key}/revoke", by=FORGED),
+    ),
+    "require approval": Command(
+        "ApprovalPolicySet",
+        lambda doors: doors.metering.proposals.set_policy(["rules"], by=FORGED),
+        lambda _: ("proposal", "require", "rules", *BY),
+        lambda doors: doors.api.post("/v1/billing/approval_policy", required=["rules"], by=FORGED),
+    ),
+    "require more": Command(
+        "ApprovalPolicyChanged",
+        lambda doors: doors.metering.proposals.set_policy(["rules", "reopening"], by=FORGED),
+        lambda _: ("proposal", "require", "rules", "reopening", *BY),
+        lambda doors: doors.api.post("/v1/billing/approval_policy", required=["rules", "reopening"], by=FORGED),
+    ),
+    "propose": Command(
+        "ChangeProposed",
+        lambda doors: doors.metering.proposals.propose_policy(["rules"], reason="why", by=FORGED),
+        lambda _: ("propose", "policy", "--require", "rules", "--reason", "why", *BY),
+        lambda doors: doors.api.post("/v1/billing/proposals/policy", required=["rules"], reason="why", by=FORGED),
+    ),
+    "reject": Command(
+        "ProposalRejected",
+        lambda doors: doors.metering.proposals.reject(doors.proposal, reason="why", by=FORGED),
+        lambda doors: ("proposal", "reject", doors.proposal, "--reason", "why", *BY),
+        lambda doors: doors.api.post(f"/v1/billing/proposals/{doors.proposal}/reject", reason="why", by=FORGED),
     ),
 }  # fmt: skip
 """All commands, in an order in which each can be run."""
@@ -319,7 +348,10 @@ def test_http(doors: Doors) -> None:
         command.http(doors)
         return True
 
-    stated = {"cancel", "revoke", "cancel many", "revoke many", "settle", "reopen", "change rules"}
+    stated = {
+        "cancel", "revoke", "cancel many", "revoke many", "settle", "reopen", "change rules", "create key",
+        "revoke key", "require approval", "require more", "propose", "reject",
+    }  # fmt: skip
     for name, topic, state in run_all(doors, run):
         via = state.get("via")
         assert via is None or via.startswith("req_")

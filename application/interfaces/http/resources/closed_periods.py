@@ -159,7 +159,7 @@ def preview_closed_period(context: RequestContext[PreviewPeriod]) -> ClosedPerio
         require_event_name(ledger, params.meter), params.customer, from_unix(params.start_time),
         from_unix(params.end_time), group_by=params.dimension_group_by_keys, rules=params.rules,
     )  # fmt: skip
-    return _to_preview(preview, ledger)
+    return preview_object(preview, ledger)
 
 
 @operations.get(URL, is_large=True)
@@ -196,14 +196,14 @@ def list_closed_periods(context: RequestContext[ListClosedPeriods]) -> ListObjec
 def retrieve_closed_period(context: RequestContext[RetrieveClosedPeriod]) -> BillingClosedPeriod:
     """Retrieve a closed period, also if it has been reopened."""
     ledger, as_of = context.ledger, parse_as_of(context.params)
-    return closed_period_object(_find_or_404(ledger, context.path_parameters["id"], as_of), ledger, as_of)
+    return closed_period_object(find_closed_period(ledger, context.path_parameters["id"], as_of), ledger, as_of)
 
 
 @operations.post(URL + "/{id}/reopen", Scope.CLOSE)
 def reopen_period(context: RequestContext[ReopenPeriod]) -> BillingClosedPeriod:
     """Reopen a period, so that it can be closed again with new totals. The closed period stays readable."""
     ledger, object_id = context.ledger, context.path_parameters["id"]
-    identified = _find_or_404(ledger, object_id)
+    identified = find_closed_period(ledger, object_id)
     period, reason, by = identified.period, context.params.reason, context.params.by
     if period.is_closed:
         try:
@@ -228,7 +228,8 @@ def require_event_name(ledger: ServedLedger, meter_id: str, param: str = "meter"
         raise missing_object("meter", meter_id, param, 400) from None
 
 
-def _find_or_404(ledger: ServedLedger, object_id: str, as_of: datetime | int | None = None) -> IdentifiedPeriod:
+def find_closed_period(ledger: ServedLedger, object_id: str, as_of: datetime | int | None = None) -> IdentifiedPeriod:
+    """Return the closed period with an id, also if it has been reopened. Raises ApiError."""
     identified = find_identified_period(ledger, object_id, as_of)
     if identified is None:
         raise missing_object("closed period", object_id)
@@ -243,7 +244,8 @@ def _sort_key(identified: IdentifiedPeriod) -> tuple[object, ...]:
     return identified.period.closed_at, closed_period_id(identified)
 
 
-def _to_preview(preview: PeriodPreview, ledger: ServedLedger) -> ClosedPeriodPreview:
+def preview_object(preview: PeriodPreview, ledger: ServedLedger) -> ClosedPeriodPreview:
+    """Return the object of a preview."""
     totals, previous = preview.totals, preview.previous
     return ClosedPeriodPreview(
         aggregated_value=encode_decimal(totals.quantity),

@@ -47,11 +47,14 @@ class EventAuthor(msgspec.Struct, kw_only=True):
 
     `via` is library, command_line, http, import or outbox. `request_id` is that of the HTTP request, `system_user` the
     user of the operating system of another process, `import_run` the import that a meter event was recorded by.
+    `approved_by` is who approved the `proposal` of the author.
     """
 
+    approved_by: str | None
     by: str | None
     import_run: str | None
     on_behalf_of: str | None
+    proposal: str | None
     request_id: str | None
     system_user: str | None
     via: str | None
@@ -126,9 +129,11 @@ def _to_object(entry: HistoryEntry, *, livemode: bool) -> BillingHistoryEntry:
         id=encode_id(PREFIX, str(entry.position)),
         accepted_under=entry.accepted_under,
         author=EventAuthor(
+            approved_by=author.approved_by,
             by=author.by,
             import_run=author.import_run,
             on_behalf_of=author.on_behalf_of,
+            proposal=author.proposal_id,
             request_id=author.request_id,
             system_user=author.system_user,
             via=author.via,

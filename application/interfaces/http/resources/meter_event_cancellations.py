@@ -171,9 +171,9 @@ def preview_meter_event_cancellation(context: RequestContext[PreviewCancellation
     """Preview a cancellation: which events it would cancel, and the totals before and after that."""
     params, ledger = context.params, context.ledger
     preview = ledger.metering.cancellations.preview(
-        params.event_name, timezone=params.timezone, **_selection_arguments(params)
+        params.event_name, timezone=params.timezone, **selection_arguments(params)
     )
-    return _to_preview(preview, ledger)
+    return cancellation_preview_object(preview, ledger)
 
 
 @operations.post(URL, Scope.CANCEL)
@@ -182,7 +182,7 @@ def create_meter_event_cancellation(context: RequestContext[CreateCancellation])
     params, ledger = context.params, context.ledger
     bulk = ledger.metering.cancellations.cancel_many(
         params.event_name,
-        **_selection_arguments(params),
+        **selection_arguments(params),
         reason=params.reason,
         by=params.by,
         digest=params.digest,
@@ -234,7 +234,8 @@ def _find(context: RequestContext[Any], as_of: datetime | int | None = None) -> 
         raise missing_object("meter event cancellation", object_id) from None
 
 
-def _selection_arguments(params: Selection) -> dict[str, Any]:
+def selection_arguments(params: Selection) -> dict[str, Any]:
+    """Return a selection by the library's names."""
     times = {
         "start": params.start_time,
         "end": params.end_time,
@@ -254,7 +255,8 @@ def _sort_key(bulk: BulkCancellationView) -> tuple[object, ...]:
     return bulk.cancelled_at, bulk.cancellation_id
 
 
-def _to_preview(preview: CancellationPreview, ledger: ServedLedger) -> MeterEventCancellationPreview:
+def cancellation_preview_object(preview: CancellationPreview, ledger: ServedLedger) -> MeterEventCancellationPreview:
+    """Return the object of a preview, with its first rows."""
     return MeterEventCancellationPreview(
         already_cancelled=preview.already_cancelled,
         count=preview.count,

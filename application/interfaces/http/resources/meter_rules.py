@@ -7,12 +7,14 @@ import msgspec
 from msgspec import Meta
 
 from .....domain.access_key import Scope
-from ....queries.comparison import CustomerDifference, WindowState
-from ..api_types import Number, Reason, UnixTime, encode_decimal, from_unix, optional_unix, to_unix
+from .....domain.rules import Rules
+from ....queries.comparison import CustomerDifference, GenerationDifference, WindowState
+from ..api_types import Number, Reason, UnixTime, encode_decimal, optional_from_unix, optional_unix, to_unix
 from ..dimension_parameters import DimensionFilters, DimensionGroupByKeys, Dimensions, to_where
 from ..errors import ApiError, invalid_parameter
-from ..ledgers import RequestContext, exclusive_job
+from ..ledgers import RequestContext, ServedLedger, exclusive_job
 from ..meter_objects import BillingMeter, billing_meter
+from ..object_ids import METER_PREFIX, encode_id
 from ..operations import OperationRegistry
 from ..rules_objects import RulesObject
 from ..rules_parameters import RulesParams, has_rules, to_rule_changes
@@ -102,37 +104,47 @@ def preview_rules(context: RequestContext[PreviewRules]) -> RulesPreview:
 
     Dimensions are those of the current and of the new rules. It may take long. Only one such request runs at a time.
     """
-    params, ledger, meter_id = context.params, context.ledger, context.path_parameters["id"]
-    meter, metering, changes = ledger.meter(meter_id), ledger.metering, to_rule_changes(params)
+    params, ledger, metering = context.params, context.ledger, context.ledger.metering
+    meter, changes = ledger.meter(context.path_parameters["id"]), to_rule_changes(params)
     where, group_by = to_where(params.dimension_filters), params.dimension_group_by_keys
     with exclusive_job(ledger):
         candidate = metering.generations.build_candidate(
-            meter.event_name, changes, effective_from=_effective_from(params)
+            meter.event_name, changes, effective_from=optional_from_unix(params.effective_from)
         )
         comparison = metering.generations.diff(
             candidate.number, window=params.window, timezone=params.timezone, where=where, group_by=group_by
         )
-    of_meter = [difference for difference in comparison.meters if difference.event_name == meter.event_name]
-    if not of_meter:
+    if all(difference.event_name != meter.event_name for difference in comparison.meters):
         raise _no_dimensions(params)
-    (meter_difference,) = of_meter
-    differences = [difference for difference in comparison.sorted_by_size if difference.event_name == meter.event_name]
+    rules, effective_from = candidate.rules[meter.event_name], candidate.effective_from[meter.event_name]
+    return rules_preview_object(
+        comparison, meter.event_name, rules, effective_from, ledger, params.window, params.timezone, params.limit
+    )
+
+
+def rules_preview_object(
+    comparison: GenerationDifference, event_name: str, rules: Rules, effective_from: datetime | None,
+    ledger: ServedLedger, window: CalendarWindow, timezone: str, limit: int,
+) -> RulesPreview:  # fmt: skip
+    """Return the object of a preview, with at most `limit` differences."""
+    (meter_difference,) = (difference for difference in comparison.meters if difference.event_name == event_name)
+    differences = [difference for difference in comparison.sorted_by_size if difference.event_name == event_name]
     return RulesPreview(
         after=encode_decimal(meter_difference.after),
         before=encode_decimal(meter_difference.before),
         customers=meter_difference.customers,
         difference=encode_decimal(meter_difference.difference),
-        differences=[_to_response(difference) for difference in differences[: params.limit]],
+        differences=[_to_response(difference) for difference in differences[:limit]],
         digest=comparison.digest,
-        effective_from=optional_unix(candidate.effective_from[meter.event_name]),
-        generation=candidate.number,
-        has_more=len(differences) > params.limit,
+        effective_from=optional_unix(effective_from),
+        generation=comparison.generation,
+        has_more=len(differences) > limit,
         livemode=ledger.livemode,
-        meter=meter_id,
+        meter=encode_id(METER_PREFIX, event_name),
         position=comparison.position,
-        rules=RulesObject.from_rules(candidate.rules[meter.event_name]),
-        timezone=params.timezone,
-        window=params.window,
+        rules=RulesObject.from_rules(rules),
+        timezone=timezone,
+        window=window,
     )
 
 
@@ -143,8 +155,8 @@ def change_rules(context: RequestContext[ChangeRules]) -> BillingMeter:
     It may take long. Only one such request runs at a time.
     """
     params, metering, meter_id = context.params, context.ledger.metering, context.path_parameters["id"]
-    meter, changes, effective_from = context.ledger.meter(meter_id), to_rule_changes(params), _effective_from(params)
-    event_name, by = meter.event_name, params.by
+    meter, changes = context.ledger.meter(meter_id), to_rule_changes(params)
+    event_name, by, effective_from = meter.event_name, params.by, optional_from_unix(params.effective_from)
     if context.is_retry and has_rules(meter, changes, effective_from):
         return billing_meter(meter, context.ledger)
     with exclusive_job(context.ledger):
@@ -154,10 +166,6 @@ def change_rules(context: RequestContext[ChangeRules]) -> BillingMeter:
             candidate = metering.generations.build_candidate(event_name, changes, effective_from=effective_from)
             metering.generations.promote(candidate.number, reason=params.reason, by=by, digest=params.digest)
     return billing_meter(context.ledger.meter(meter_id), context.ledger)
-
-
-def _effective_from(params: PreviewRules | ChangeRules) -> datetime | None:
-    return None if params.effective_from is None else from_unix(params.effective_from)
 
 
 def _no_dimensions(params: PreviewRules) -> ApiError:
