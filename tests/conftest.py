@@ -14,7 +14,7 @@ from .postgres import Database, database
 
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-"""Each process of the tests would compile all files again: 0.35 s of CPU for a command, 7 s for a worker's collection."""
+"""Each process would compile all files again: 0.35 s of processor time for a command, 7 s for a worker's collection."""
 
 TESTS = Path(__file__).parent
 

@@ -72,7 +72,7 @@ class LiveReadModels(PostgresReadModels):
         return self._state.ledger_fingerprint
 
     def ledger_event(self) -> LedgerEvent | None:
-        """Return the ledger's event at the position of the read models, if the session writes and its state is stored."""
+        """Return the event at the position of the read models, if the session writes and its state is stored."""
         position, events = self._state.position, self._state.events
         if not events or events[0][0] != position or is_pruned(*events[0][1:]):
             return None
