@@ -4,7 +4,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-PARTS = ("signatures", "stored_events", "counting", "program")
+PARTS = ("signatures", "stored_events", "counting", "closings", "program")
 """The parts in the order in which they use each other."""
 _HEADING = '''#!/usr/bin/env python3
 """Check an evidence pack of Tallybook, with Python 3.8 or later and nothing else installed.

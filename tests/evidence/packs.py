@@ -36,6 +36,8 @@ HISTORY = """
     reopen  acme seats 10 11  reason=error  by=finance  withdraw=yes
     close   acme seats 10 11
     revoke  c  reason=mistake
+    settle  acme seats 10 11  document=CN-2  by=finance
+    13:05   acme seats 6     id=j
     change  tokens  sum by region?  reason=new-contract
 """
 """A customer with every kind of event: superseded, cancelled, filtered, restored; and a period closed twice."""

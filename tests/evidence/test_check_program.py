@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,32 @@ def test_missing_and_additional_files_are_found(signed_pack: PackFolder, tmp_pat
     assert changed.check() == f"WRONG more.txt: it is not as listed in {LIST}"
 
 
+def totals_with(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
+    """Return a function that changes the adjusted total in totals.json."""
+
+    def change_adjusted(text: str) -> str:
+        document = json.loads(text)
+        change(next(total for total in document["totals"] if total["kind"] == "adjusted"))
+        return json.dumps(document)
+
+    return change_adjusted
+
+
+def hide_settlement(total: dict[str, Any]) -> None:
+    """Change an adjusted total so that what was settled is owed again, as a consistent document says it."""
+    roll = total["roll_forward"]
+    owed = str(int(roll["now"]) - int(roll["frozen"]))
+    total["settlement_position"] = None
+    total["difference"] = total["billable_difference"] = roll["open"] = owed
+    roll["settled"] = "0"
+
+
+def move_change(total: dict[str, Any]) -> None:
+    """Change the reason of a change: its amount stays."""
+    roll = total["roll_forward"]
+    roll["recalculated"], roll["late"] = roll["late"], roll["recalculated"]
+
+
 def replaced(old: str, new: str) -> Callable[[str], str]:
     """Return a function that replaces text, which must be there."""
 
@@ -124,10 +151,34 @@ FORGERIES: dict[str, tuple[str, Callable[[str], str], str]] = {
     "kind": ("totals.json", replaced('"kind": "closed"', '"kind": "frozen"'), "no total of the kind frozen"),
     "difference": ("totals.json", replaced('"difference": "', '"difference": "1'), "the adjustment of the closing"),
     "roll-forward": ("totals.json", replaced('"late": "', '"late": "1'), "the adjustment of the closing"),
+    "hidden settlement": ("totals.json", totals_with(hide_settlement), "has another settlement"),
+    "kind of a change": ("totals.json", totals_with(move_change), "the adjustment of the closing"),
+    "counted range": (
+        "totals.json",
+        totals_with(lambda total: total.update(counted_from="2026-11-09T00:00:00Z")),
+        "has another ['counted_from']",
+    ),
+    "position of the total": (
+        "totals.json",
+        totals_with(lambda total: total.update(position=total["position"] - 1)),
+        "there is no total of the kind adjusted at",
+    ),
     "closing": ("totals.json", replaced('"closing_position": 1', '"closing_position": 2'), "there is no PeriodClosed"),
-    "range": ("totals.json", replaced("2026-12-01", "2026-11-09"), "totals.json: the events give"),
+    "range": ("totals.json", replaced("2026-12-01", "2026-11-09"), "totals.json: the total of billed counts"),
     "verdict": ("explanation-2-current.csv", replaced(",superseded,", ",counted,"), "has another verdict"),
     "contribution": ("explanation-2-current.csv", replaced("counted,4", "counted,5"), "has another contribution"),
+    "on behalf of": ("explanation-4-closed.csv", replaced(",ops@acme,,", ",ops@acme,ceo,"), "has another on_behalf_of"),
+    "column twice": ("explanation-2-current.csv", replaced("position,", "position,position,"), "it has a column twice"),
+    "additional column": (
+        "explanation-2-current.csv",
+        lambda text: text.replace("\r\n", ",noted\r\n"),
+        "has more than is known of it",
+    ),
+    "counted range of current": (
+        "totals.json",
+        replaced('"counted_from": "2026-11-01', '"counted_from": "2026-11-02'),
+        "counts another range",
+    ),
     "row left out": ("explanation-2-current.csv", lambda text: text.rsplit("\n", 2)[0] + "\n", "a row for each event"),
 }
 """What an intruder changes in a file, who then writes the list of hashes again; and what the program finds."""

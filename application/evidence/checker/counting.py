@@ -8,8 +8,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
+from .signatures import Wrong
 from .stored_events import AFTER_ALL_TIMES, BEFORE_ALL_TIMES, Ledger, microseconds
 
+COUNTED = ("counted_from", "counted_until")
 NOTHING = Fraction(0)
 NO_CANCELLATION: Dict[str, Any] = {}
 WINDOWS = {"hour": 3600 * 10**6, "day": 86400 * 10**6}
@@ -87,13 +89,14 @@ def rows_behind(ledger: Ledger, customer: str, total: Any) -> Tuple[List[Row], A
     """
     meter, position, is_current = total["meter"], total["position"], total["kind"] == "current"
     parts = ledger.rules_over_time(meter, position, AFTER_ALL_TIMES if is_current else total["revision"])
-    bounds = ("start", "end") if is_current else ("counted_from", "counted_until")
+    bounds = ("start", "end") if is_current else COUNTED
     start, end = (microseconds(total[bound]) for bound in bounds)
     if not is_current and [rules for at, _, rules in parts if at < end][-1] != total["rules"]:
         parts = [(BEFORE_ALL_TIMES, total["revision"], total["rules"])]
     rows: List[Row] = []
     (_, last_revision, last_rules), source = parts[-1], ledger.meters[meter][0][1].get("source") or meter
     ends = [part[0] for part in parts[1:]] + [AFTER_ALL_TIMES]
+    counted: List[int] = []
     for (part_start, revision, rules), part_end in zip(parts, ends):
         first, last = max(start, part_start), min(end, part_end)
         length = WINDOWS.get(rules["event_time_window"])
@@ -101,7 +104,10 @@ def rows_behind(ledger: Ledger, customer: str, total: Any) -> Tuple[List[Row], A
             first, last = first + -first % length, last + -last % length
         if first < last:
             last_revision, last_rules = revision, rules
+            counted += first, last
             rows += _rows_under(ledger, source, customer, position, (first, last), rules, revision)
+    if is_current and counted and [microseconds(total[bound]) for bound in COUNTED] != [counted[0], counted[-1]]:
+        raise Wrong("totals.json: the total of %s counts another range" % meter)
     return rows, last_rules, last_revision
 
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, List
 
+from .closings import check_closing
 from .counting import Row, billable_of, rows_behind, set_contributions
 from .signatures import Wrong, require_signature
 from .stored_events import EVENTS, HASHES, Ledger, read_events
@@ -106,38 +107,17 @@ def check_total(pack: Pack, ledger: Ledger, customer: str, total: Any) -> None:
         if claimed != value:
             raise Wrong("%s: the events give the %s %s, not %s" % (TOTALS, name, value, total[name]))
     if total["kind"] != "current":
-        _check_closing(ledger, customer, total, quantity, billable_of(quantity, rules))
+        check_closing(TOTALS, ledger, customer, total, rows, quantity, billable_of(quantity, rules))
     _check_explanation(pack, total["explanation"], rows)
-
-
-def _check_closing(ledger: Ledger, customer: str, total: Any, quantity: Fraction, billable: Fraction) -> None:
-    """Compare a total with the closing of its period: with its frozen totals, or with what is owed since."""
-    closing = ledger.find(total["closing_position"], "PeriodClosed")
-    names = ["start", "end", "rules", "revision"]
-    if total["kind"] == "closed":
-        names += ["quantity", "billable", "sum", "count", "last", "position", "digest"]
-    different = [name for name in names if closing[name] != total[name]]
-    if different or (closing["event_name"], closing["customer"]) != (total["meter"], customer):
-        raise Wrong("%s: the closing at %s has another %s" % (TOTALS, total["closing_position"], different or "owner"))
-    if total["kind"] == "adjusted":
-        at = total["settlement_position"]
-        invoiced = closing if at is None else ledger.find(at, "AdjustmentSettled")
-        roll, zero = {name: Fraction(value) for name, value in total["roll_forward"].items()}, Fraction(0)
-        steps = ("frozen", "late", "cancelled", "superseded", "restored", "recalculated")
-        differences = (quantity - Fraction(invoiced["quantity"]), billable - Fraction(invoiced["billable"]))
-        if (
-            (Fraction(total["difference"]), Fraction(total["billable_difference"])) != differences
-            or (roll["now"], roll["frozen"]) != (quantity, Fraction(closing["quantity"]))
-            or sum((roll[name] for name in steps), zero) != quantity
-            or roll["frozen"] + roll["settled"] + roll["open"] != quantity
-        ):
-            raise Wrong("%s: the adjustment of the closing at %s is wrong" % (TOTALS, total["closing_position"]))
 
 
 def _check_explanation(pack: Pack, name: str, rows: List[Row]) -> None:
     """Compare an explanation with the rows, but for the apostrophes that keep spreadsheets from running text."""
     with io.TextIOWrapper(pack.open(name), encoding="utf-8", newline="") as file:
-        for row, line in zip(rows, csv.DictReader(file)):
+        reader = csv.DictReader(file)
+        if len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
+            raise Wrong("%s: it has a column twice" % name)
+        for row, line in zip(rows, reader):
             expected = {
                 "verdict": row.verdict,
                 "position": str(row.position),
@@ -150,14 +130,18 @@ def _check_explanation(pack: Pack, name: str, rows: List[Row]) -> None:
                 "cancelled_at": row.cancellation.get("recorded_at"),
                 "reason": row.cancellation.get("reason"),
                 "by": row.cancellation.get("by"),
+                "on_behalf_of": row.cancellation.get("on_behalf_of"),
                 "revision": str(row.revision),
             }
             expected.update(("dimension_%s" % key, value) for key, value in row.dimensions)
             found = {str(column).replace("'", ""): str(cell).replace("'", "") for column, cell in line.items()}
+            contribution = Fraction(found.pop("contribution"))
             for column, text in expected.items():
-                if found.get(column.replace("'", "")) != (text or "").replace("'", ""):
+                if found.pop(column.replace("'", ""), None) != (text or "").replace("'", ""):
                     raise Wrong("%s: the event at position %s has another %s" % (name, row.position, column))
-            if Fraction(found["contribution"]) != row.contribution:
+            if any(found.values()):
+                raise Wrong("%s: the event at position %s has more than is known of it" % (name, row.position))
+            if contribution != row.contribution:
                 raise Wrong("%s: the event at position %s has another contribution" % (name, row.position))
     with io.TextIOWrapper(pack.open(name), encoding="utf-8", newline="") as file:
         if sum(1 for _ in csv.reader(file)) != len(rows) + 1:
@@ -171,7 +155,8 @@ def check_totals(pack: Pack) -> str:
         ledger = Ledger(read_events(events, hashes, int(size), b64decode(root, validate=True)))
     document = json.loads(pack.text(TOTALS))
     for total in document["totals"]:
-        if total["kind"] not in ("current", "closed", "adjusted") or total["position"] > int(size):
+        is_at_checkpoint = total["position"] == int(size)
+        if total["kind"] != "closed" and not (total["kind"] in ("current", "adjusted") and is_at_checkpoint):
             raise Wrong("%s: there is no total of the kind %s at %s" % (TOTALS, total["kind"], total["position"]))
         check_total(pack, ledger, document["customer"], total)
     lines = ["  %s %s: %s" % (total["meter"], total["kind"], total["quantity"]) for total in document["totals"]]

@@ -12,6 +12,7 @@ from typing import IO, Any, Dict, Iterable, Iterator, List, Tuple
 from .signatures import Wrong
 
 EVENTS, HASHES = "events.txt", "hashes.txt"
+PERIOD = ("event_name", "customer", "start", "end")
 BEFORE_ALL_TIMES, AFTER_ALL_TIMES = -(10**18), 10**18
 Event = Tuple[int, str, str, Any]
 RulesPart = Tuple[int, int, Any]
@@ -89,7 +90,7 @@ class Ledger:
                 self.usage.setdefault(state["event_name"], []).append(usage)
             elif topic in ("EventCancelled", "CancelRevoked"):
                 self.changes.setdefault(state["recorded_position"], []).append((position, topic, state))
-            elif topic in ("PeriodClosed", "AdjustmentSettled"):
+            elif topic in ("PeriodClosed", "AdjustmentSettled", "PeriodReopened"):
                 self.closings.append((position, topic, state))
         for events_of_meter in self.usage.values():
             events_of_meter.sort(key=lambda event: event[:2])
@@ -104,9 +105,17 @@ class Ledger:
                 parts = [part for part in parts if part[0] < start] + [(start, number, state["rules"])]
         return parts
 
-    def find(self, position: int, topic: str) -> Any:
-        """Return the state of the closing or settlement at a position."""
-        for at, other, state in self.closings:
-            if (at, other) == (position, topic):
-                return state
-        raise Wrong("%s: there is no %s at position %s" % (EVENTS, topic, position))
+    def closing(self, position: int) -> Tuple[Any, List[Tuple[int, Any]]]:
+        """Return the state of the closing at a position, and (position, state) of its settlements, in order."""
+        closing: Any = None
+        settlements: List[Tuple[int, Any]] = []
+        for at, topic, state in self.closings:
+            if (at, topic) == (position, "PeriodClosed"):
+                closing = state
+            elif closing is not None and all(state[name] == closing[name] for name in PERIOD):
+                if topic == "PeriodReopened":
+                    break
+                settlements.append((at, state))
+        if closing is None:
+            raise Wrong("%s: there is no PeriodClosed at position %s" % (EVENTS, position))
+        return closing, settlements
