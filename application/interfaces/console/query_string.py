@@ -11,13 +11,17 @@ MAX_FIELDS = 200
 
 
 class Parameters:
-    """The fields of a query string or of a form, without surrounding spaces; empty ones are absent."""
+    """The fields of a query string or of a form; empty ones are absent.
+
+    What a person types is read without surrounding spaces. A name that the ledger stores, such as that of a customer,
+    is read exactly: another one may differ by a space alone.
+    """
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._values: dict[str, list[str]] = {}
         for name, value in fields:
-            if text := value.strip():
-                self._values.setdefault(name, []).append(text)
+            if value:
+                self._values.setdefault(name, []).append(value)
 
     @classmethod
     def parse(cls, text: str) -> "Parameters":
@@ -31,15 +35,19 @@ class Parameters:
         return f"Parameters({self._values!r})"
 
     def get(self, name: str, default: str = "") -> str:
-        """Return the last value of a field; the default if it is absent."""
-        return self._values.get(name, [default])[-1]
+        """Return the last value of a field without surrounding spaces; the default if it is absent."""
+        return self.exact(name).strip() or default
 
     def optional(self, name: str) -> str | None:
         """Return the last value of a field; None if it is absent."""
         return self.get(name) or None
 
+    def exact(self, name: str) -> str:
+        """Return the last value of a field as it is; empty if it is absent."""
+        return self._values.get(name, [""])[-1]
+
     def all(self, name: str) -> Sequence[str]:
-        """Return all values of a field."""
+        """Return all values of a field as they are."""
         return self._values.get(name, [])
 
     def is_set(self, name: str) -> bool:

@@ -30,13 +30,13 @@ def form_values(meter: MeterView) -> dict[str, str]:
 
 def entered_values(meter: MeterView, params: Parameters) -> dict[str, str]:
     """Return the fields of the form as they were entered."""
-    return {name: params.get(name) for name in (*form_values(meter), "effective_from")}
+    return {name: params.exact(name) for name in (*form_values(meter), "effective_from")}
 
 
 def changed_rules(meter: MeterView, params: Parameters) -> dict[str, Any]:
     """Return the rules that a form changes, as arguments of `rules.change`. Raises ApiError if it changes none."""
     before = form_values(meter)
-    changed = {name: params.get(name) for name, value in before.items() if params.get(name) != value}
+    changed = {name: params.exact(name) for name, value in before.items() if params.exact(name) != value}
     if not changed:
         raise invalid_parameter("rules", "The form has the present rules. Change at least one of them.")
     try:

@@ -97,11 +97,11 @@ def parse_selection(context: ViewContext) -> Selection:
     params, metering = context.params, context.metering
     zone = get_timezone(params.get("timezone", "UTC"))
     meters = metering.meters.list()
-    name = params.optional("meter")
+    name = params.exact("meter")
     meter = metering.meters.get(name) if name else next(iter(meters), None)
     period, start, end = _range(params, zone, context.user.ledger.now())
     return Selection(
-        meters, meter, params.optional("customer"), period, start, end, zone, parse_as_of(params, "as_of", zone),
+        meters, meter, params.exact("customer") or None, period, start, end, zone, parse_as_of(params, "as_of", zone),
         params.optional("as_of"), parse_where(params.all("where")), tuple(params.all("group_by")),
     )  # fmt: skip
 

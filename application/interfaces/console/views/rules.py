@@ -107,7 +107,7 @@ def promote(context: ViewContext) -> Redirect:
     context.metering.generations.promote(
         number, reason=context.params.optional("reason"), by=context.user.by, digest=context.params.optional("digest")
     )
-    return Redirect(context.url("/rules", meter=context.params.optional("meter"), done="promoted"))
+    return Redirect(context.url("/rules", meter=context.params.exact("meter"), done="promoted"))
 
 
 @views.post("/rules/drop", Scope.RULES)
@@ -117,7 +117,7 @@ def drop(context: ViewContext) -> Redirect:
     if not number:
         raise ApiError(400, "No generation was named.")
     context.metering.generations.drop(number)
-    return Redirect(context.url("/rules", meter=context.params.optional("meter"), done="dropped"))
+    return Redirect(context.url("/rules", meter=context.params.exact("meter"), done="dropped"))
 
 
 def _generation_of(task: TaskView | None) -> int:

@@ -62,7 +62,7 @@ def proof(context: ViewContext) -> Download:
     file, number = _checkpoint_file(context), context.params.number("number", 0)
     if file is None:
         raise ApiError(404, "The console was started without a checkpoint file.")
-    identifier = context.params.get("id")
+    identifier = context.params.exact("id")
     found = next(islice(context.metering.checkpoints.prove_inclusion(identifier, file), number, None), None)
     if found is None:
         raise ApiError(404, "The meter event has no such stored event.")
