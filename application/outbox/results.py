@@ -67,7 +67,7 @@ class RejectedRow:
     def from_row(cls, row: RejectedOutboxRow) -> "RejectedRow":
         """Return the view of a row."""
         return cls(
-            row.id, row.event_name, row.identifier, _payload(row.payload), _time(row.occurred_at),
+            row.id, _text(row.event_name), _text(row.identifier), _payload(row.payload), _time(row.occurred_at),
             _time(row.submitted_at), row.error_code, row.error_message, _time(row.rejected_at),
         )  # fmt: skip
 
@@ -75,8 +75,13 @@ class RejectedRow:
 def _payload(text: str) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, str])
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
+
+
+def _text(value: object) -> str:
+    """Return a text; of bytes, which SQLite stores in columns of text too, their form in Python."""
+    return value if isinstance(value, str) else repr(value)
 
 
 def _time(text: str | None) -> datetime | None:

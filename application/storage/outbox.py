@@ -35,7 +35,7 @@ class OutboxRow(NamedTuple):
         """Return the meter event. Raise InvalidPayload or InvalidTimestamp if another program wrote it otherwise."""
         try:
             payload = msgspec.json.decode(self.payload)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             raise InvalidPayload(f"The payload of the row is not JSON: {error}.", field="payload") from error
         return {
             "event_name": self.event_name,
@@ -141,7 +141,7 @@ def from_text(text: str) -> datetime:
     """Return the time that a text of the table states. Raise InvalidTimestamp."""
     try:
         return parse_iso(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # TypeError: SQLite stores bytes in columns of text too
         raise InvalidTimestamp(
             f"A time of the row is not RFC 3339 text: {abbreviated_repr(text)}.", field="timestamp"
         ) from error

@@ -150,22 +150,37 @@ def test_rows_of_other_programs_are_read_or_rejected(
     metering: Metering, outbox: Outbox, host: Host, host_database: HostDatabase
 ) -> None:
     """A row of a newer format is left to a newer relay. One that can't be read is rejected, and listed."""
-    record(outbox, host, "newer", "no JSON", "no time", "no text", "no Unicode", "right")
+    record(outbox, host, "newer", "no JSON", "no time", "no text", "no Unicode", "too deep", "right")
     changes = {
+        "too deep": f"payload = '{'[' * 100_000}'",
         "newer": "format = 2", "no JSON": "payload = '{{'", "no time": "submitted_at = 'today'",
         "no text": "payload = '[7]'",
         "no Unicode": r"""payload = '{{"customer": "acme", "tokens": "\ud800\u0000"}}'""",
     }  # fmt: skip
     for identifier, change in changes.items():
         host_database.execute(f"UPDATE {{prefix}}tallybook_outbox SET {change} WHERE identifier = '{identifier}'")
-    assert outbox.relay() == RelayResult(recorded=1, rejected=4)
+    assert outbox.relay() == RelayResult(recorded=1, rejected=5)
     rows = {row.identifier: row for row in outbox.rejected()}
     assert {name: row.code for name, row in rows.items()} == {
         "no JSON": "payload_invalid", "no time": "invalid_timestamp", "no text": "payload_invalid",
-        "no Unicode": "payload_invalid",
+        "no Unicode": "payload_invalid", "too deep": "payload_invalid",
     }  # fmt: skip
     assert (rows["no JSON"].payload, rows["no time"].submitted_at) == (None, None)
     assert outbox.lag().waiting == 1
+
+
+@pytest.mark.parametrize("column", ["event_name", "identifier", "payload", "occurred_at", "submitted_at"])
+@pytest.mark.parametrize("value", ["x'ff41'", "CAST(x'ff41' AS TEXT)"])
+def test_bytes_in_columns_of_text_hold_up_no_other_row(
+    metering: Metering, sqlite_host: HostDatabase, column: str, value: str
+) -> None:
+    """SQLite stores what another program writes, also text that is not UTF-8. The row is rejected, and listed."""
+    with open_host(sqlite_host) as host, Outbox(metering, sqlite_host.url) as outbox:
+        record(outbox, host, "before", "wrong", "after")
+        sqlite_host.execute(f"UPDATE {{prefix}}tallybook_outbox SET {column} = {value} WHERE identifier = 'wrong'")
+        assert outbox.relay() == RelayResult(recorded=2, rejected=1)
+        (rejected,) = outbox.rejected()
+        assert (rejected.id, outbox.lag().waiting) == (2, 0)
 
 
 def test_a_ledger_that_is_unavailable_loses_nothing(metering: Metering, outbox: Outbox, host: Host) -> None:

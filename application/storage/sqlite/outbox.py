@@ -26,6 +26,8 @@ class SQLiteOutboxTable(SqlOutboxTable):
         the identifiers let each meter event count once.
         """
         with self._connection() as connection:
+            # Bytes that aren't UTF-8 become surrogates, which no meter event may have: that row alone is rejected.
+            connection.text_factory = _with_surrogates
             selected = connection.execute(self.sql(SELECT_WAITING), (last, limit)).fetchall()
         rows = [OutboxRow(*row) for row in selected]
         if rows:
@@ -62,6 +64,7 @@ class SQLiteOutboxTable(SqlOutboxTable):
             translate_errors(self._file),
             closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_TIMEOUT_SECONDS)) as connection,
         ):
+            connection.text_factory = _with_escapes
             try:
                 yield connection
             except sqlite3.OperationalError as error:
@@ -73,3 +76,12 @@ class SQLiteOutboxTable(SqlOutboxTable):
                         "seconds; try again."
                     ) from error
                 raise
+
+
+def _with_surrogates(text: bytes) -> str:
+    return text.decode(errors="surrogateescape")
+
+
+def _with_escapes(text: bytes) -> str:
+    """Return text that can be shown, whatever another program wrote."""
+    return text.decode(errors="backslashreplace")
