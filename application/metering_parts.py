@@ -55,7 +55,9 @@ class MeteringParts:
         self._projector = Projector(ledger, read_models, workers=WORKER_PROCESSES)
         self._generations = Generations(ledger, read_models)
         self._usage_commands = UsageCommands(ledger, policy, clock)
-        self._fresh_read_models = FreshReadModels(self._projector, self._generations.switch_to_current_rules)
+        self._fresh_read_models = FreshReadModels(
+            self._projector, read_models, self._generations.switch_to_current_rules
+        )
         meter_queries = MeterQueryFactory(ledger, self._fresh_read_models)
         self._total_queries = TotalQueries(ledger, meter_queries, self._projector)
         self.sql = SqlQueries(ledger, meter_queries)

@@ -67,6 +67,8 @@ PAGE_SIZE = 45_000
 """Events that are read and projected together."""
 NON_USAGE_MARKER = b"\x02"
 """Replaces each other event among the states of recorded meter events; valid JSON never contains it."""
+MAX_FEW_EVENTS = 50
+"""So few events are read as rows, together with the event before them, and are one page, which is never split."""
 CHUNK_SIZE = 1_000
 """Chunks of a page end at positions that are multiples of this."""
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from itertools import chain
+from itertools import chain, groupby
 from types import TracebackType
 from typing import NoReturn
 
 from ..domain.errors import LedgerUnavailable
-from .models import CHUNK_SIZE, LedgerEvent, RawPage
-from .ports import CANCELLATION_TOPICS, BulkLedgerReader
+from .models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
+from .ports import CANCELLATION_TOPICS, USAGE_RECORDED, BulkLedgerReader
 from .stored_events import DecodedEvent, PositionedEvent, decode_chunk, decode_rows
 
 
@@ -129,6 +129,17 @@ class LedgerPage:
     def _chunk_end(self) -> int:
         """Return the position at which the present chunk ends, unless the page ends before."""
         return self.position - self.position % CHUNK_SIZE + CHUNK_SIZE
+
+
+def page_of_events(events: Sequence[LedgerEvent], after: int) -> RawPage:
+    """Return the page of a few events after a position, which were read as rows."""
+    chunks = [
+        b",".join(state if topic == USAGE_RECORDED else NON_USAGE_MARKER for _, topic, state in chunk)
+        for _, chunk in groupby(events, lambda event: (event[0] - 1) // CHUNK_SIZE)
+    ]
+    other_events = [event for event in events if event[1] != USAGE_RECORDED]
+    last_event = events[-1] if events else None
+    return RawPage(b"\n".join(chunks), other_events, last_event[0] if last_event else after, last_event)
 
 
 class RowAccessUnavailable(Exception):

@@ -82,12 +82,8 @@ class ReadModelReader(Protocol):
         """Return the position of the ledger's newest event in the same consistent state; None if it isn't known."""
         ...
 
-    def ledger_event(self) -> LedgerEvent | None:
-        """Return the ledger's event at the position of the read models in the same consistent state, if it is known."""
-        ...
-
-    def next_page(self) -> RawPage | None:
-        """Return all events after the position of the read models, if they are few and the store knows them."""
+    def next_events(self) -> Sequence[LedgerEvent]:
+        """Return the ledger's event at the position of the read models and some after it, if the store knows them."""
         ...
 
     def pinned(self) -> PinnedRules:
@@ -300,6 +296,10 @@ class ReadModelStore(Protocol):
 
 class ResettableReadModelStore(ReadModelStore, Protocol):
     """All generations of read models of one ledger."""
+
+    def session_after_next_page(self, fold: PageFold) -> AbstractContextManager[ReadModelReader]:
+        """Apply the next page as `apply_next_page` does, and open a reader of the live generation after it."""
+        ...
 
     def generation_heads(self) -> Sequence[tuple[int, str | None]]:
         """Return the projected position of each generation and the fingerprint of the event at it."""

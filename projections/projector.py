@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,11 +13,12 @@ from ..domain.errors import LedgerUnavailable, ProjectionStopped
 from .apply_delta import apply_deltas
 from .customer_ids import CustomerIdCache
 from .high_water_marks import marks_after
-from .models import PAGE_SIZE, LedgerEvent
+from .models import MAX_FEW_EVENTS, PAGE_SIZE, LedgerEvent, RawPage
 from .page_projector import PageProjector
-from .page_reader import ledger_gap_error
+from .page_reader import ledger_gap_error, page_of_events
 from .ports import (
     BulkLedgerReader,
+    PageFold,
     ReadModelReader,
     ReadModelStore,
     ReadModelWriter,
@@ -101,16 +103,25 @@ class Projector:
                 "another ledger or are corrupted; open the ledger again to rebuild them."
             )
         started, start_position, id_cache = time.monotonic(), position, CustomerIdCache()
-        page_projector = PageProjector(
-            self.ledger, self.page_size, self.max_cancellations, head - position, self.workers
-        )
-        with page_projector:
+        with self._page_projector(head - position) as page_projector:
             while position < head:
                 position = self._project_page(page_projector, id_cache, head, until)
                 if progress is not None:
                     seconds = max(time.monotonic() - started, 1e-9)
                     progress(Progress(position, head, (position - start_position) / seconds))
         return position
+
+    @contextmanager
+    def fold_of_next_page(self, start: ProjectionStart) -> Generator[PageFold]:
+        """Yield the fold of the page after the position of the read models, up to the head of `start`.
+
+        It raises ProjectionStopped at an event that can't be folded: `catch_up` projects those before it.
+        """
+        with self._page_projector(start.head - start.position) as page_projector:
+            yield partial(self._fold_next, page_projector, CustomerIdCache(), start.head, None)
+
+    def _page_projector(self, events: int) -> PageProjector:
+        return PageProjector(self.ledger, self.page_size, self.max_cancellations, events, self.workers)
 
     def _project_page(
         self, page_projector: PageProjector, id_cache: CustomerIdCache, head: int, until: int | None
@@ -146,10 +157,10 @@ class Projector:
         position, customer_ids = reader.position(), id_cache.ids_for(reader)
         if position >= head:
             return None  # another process was faster
-        self._require_same_ledger(reader, position)
         until = head if until is None else until
+        page = self._page_if_few(reader, position, until)
         reached, deltas, marks, latest, last_event = page_projector.fold_next(
-            position, until, reader.meters(), customer_ids, reader.pinned(), reader.next_page()
+            position, until, reader.meters(), customer_ids, reader.pinned(), page
         )
         marks = marks_after(reader.latest_recorded_at(), marks) if marks else ()
         fingerprint = None
@@ -171,15 +182,21 @@ class Projector:
 
         return write
 
-    def _require_same_ledger(self, reader: ReadModelReader, position: int) -> None:
-        """Raise LedgerUnavailable if the read models were built from another event: some could be projected twice."""
-        event = reader.ledger_event()
-        fingerprint = event_fingerprint(self.ledger, position) if event is None else _fingerprint(event)
-        if reader.ledger_fingerprint() != fingerprint:
+    def _page_if_few(self, reader: ReadModelReader, position: int, until: int) -> RawPage | None:
+        """Return the events after the position of the read models, up to `until`, if they are few.
+
+        They are read together with the event at the position. Raises LedgerUnavailable if the read models were built
+        from another one: events could be projected twice.
+        """
+        count = until - position if until - position <= MAX_FEW_EVENTS else 0
+        events = list(reader.next_events() or self.ledger.read_page(max(position - 1, 0), count + bool(position)))
+        before = events.pop(0) if events and events[0][0] == position else None
+        if reader.ledger_fingerprint() != (None if before is None else _fingerprint(before)):
             raise LedgerUnavailable(
                 f"The read models are at position {position}, but were built from another event at that position. "
                 "They are corrupted; open the ledger again to rebuild them."
             )
+        return page_of_events(events, position) if events and events[-1][0] >= until else None
 
 
 def reset_if_other_ledger(ledger: BulkLedgerReader, read_models: ResettableReadModelStore) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from enum import Enum, auto
 
-from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable
-from ...projections.ports import ReadModelReader
+from ...domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped
+from ...projections.models import MAX_FEW_EVENTS
+from ...projections.ports import ReadModelReader, ResettableReadModelStore
 from ...projections.projector import Progress, ProjectionStart, Projector
 from ..interruption import check_interruption
 from ..storage.ports import REBUILD_HINT, ReadModelsMissing
@@ -18,6 +19,7 @@ _MAX_ATTEMPTS = 100
 
 
 class _State(Enum):
+    UNKNOWN = auto()
     CURRENT = auto()
     BEHIND = auto()
     OUTDATED_RULES = auto()
@@ -26,8 +28,11 @@ class _State(Enum):
 class FreshReadModels:
     """Opens read sessions on read models that are up to date."""
 
-    def __init__(self, projector: Projector, switch_to_current_rules: Callable[[], None]) -> None:
+    def __init__(
+        self, projector: Projector, read_models: ResettableReadModelStore, switch_to_current_rules: Callable[[], None]
+    ) -> None:
         self._projector = projector
+        self._read_models = read_models
         self._switch_to_current_rules = switch_to_current_rules
 
     @contextmanager
@@ -41,12 +46,22 @@ class FreshReadModels:
         """
         head: int | None = None
         waiting_since = time.monotonic()
-        state, attempts = _State.BEHIND, 0
+        state, attempts, position = _State.UNKNOWN, 0, 0
+        start: ProjectionStart | None = None
         while attempts < _MAX_ATTEMPTS:
             check_interruption()
             attempts += 1
             with ExitStack() as session:
-                read_models = self._open(session)
+                try:
+                    read_models = self._update(state, start, session)
+                except DatabasePermissionDenied as error:
+                    if time.monotonic() - waiting_since > PROJECTION_TIMEOUT_SECONDS:
+                        raise _projection_stale(position, head or 0) from error
+                    time.sleep(_POLL_INTERVAL_SECONDS)
+                    attempts -= 1  # waiting for another process is limited by time, not by attempts
+                    state = _State.UNKNOWN
+                    continue
+                read_models = read_models or self._open(session)
                 position = 0 if read_models is None else read_models.position()
                 if head is None:
                     head = self._head(read_models)
@@ -58,13 +73,6 @@ class FreshReadModels:
                 if read_models is not None and (state is _State.CURRENT or is_accepted):
                     yield read_models
                     return
-            try:
-                self._update(state, start)
-            except DatabasePermissionDenied as error:
-                if time.monotonic() - waiting_since > PROJECTION_TIMEOUT_SECONDS:
-                    raise _projection_stale(position, head) from error
-                time.sleep(_POLL_INTERVAL_SECONDS)
-                attempts -= 1  # waiting for another process is limited by time, not by attempts
         raise LedgerUnavailable(
             "The read models were deleted each time they were read; try again."
             if state is _State.BEHIND
@@ -85,10 +93,23 @@ class FreshReadModels:
         with self.session() as read_models:
             return read_models.position()
 
+    def _update(self, state: _State, start: ProjectionStart | None, session: ExitStack) -> ReadModelReader | None:
+        """Update read models that were found in a state. Return them if that has opened them until `session` ends."""
+        if state is _State.OUTDATED_RULES:
+            self._switch_to_current_rules()
+        elif state is _State.BEHIND and start is not None and start.head - start.position <= MAX_FEW_EVENTS:
+            # If one of the events can't be folded, `catch_up` projects those before it.
+            with suppress(ProjectionStopped), self._projector.fold_of_next_page(start) as fold:
+                return session.enter_context(self._read_models.session_after_next_page(fold))
+            self._projector.catch_up(start=start)
+        elif state is _State.BEHIND:
+            self._projector.catch_up(start=start)
+        return None
+
     def _open(self, session: ExitStack) -> ReadModelReader | None:
         """Open the read models until `session` ends; return None if another process has to create them first."""
         try:
-            return session.enter_context(self._projector.read_models.read_session())
+            return session.enter_context(self._read_models.read_session())
         except ReadModelsMissing:
             return None
 
@@ -108,12 +129,6 @@ class FreshReadModels:
             return _State.BEHIND
         has_current_rules = all(meter.is_current for meter in read_models.meters().values())
         return _State.CURRENT if has_current_rules else _State.OUTDATED_RULES
-
-    def _update(self, state: _State, start: ProjectionStart | None) -> None:
-        if state is _State.BEHIND:
-            self._projector.catch_up(start=start)
-        else:
-            self._switch_to_current_rules()
 
 
 def _projection_stale(position: int, head: int) -> LedgerUnavailable:

@@ -3,14 +3,14 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import msgspec
 from eventsourcing.persistence import Notification, StoredEvent
 
 from ...domain.errors import ArchiveUnavailable
-from ...projections.models import CHUNK_SIZE, NON_USAGE_MARKER, LedgerEvent, RawPage
+from ...projections.models import LedgerEvent, RawPage
+from ...projections.page_reader import page_of_events
 from ...projections.ports import USAGE_RECORDED
 from .ports import ArchivedEvents, LastPruning, PositionedEventRow, RawEventRow
 from .pruned_events import (
@@ -221,17 +221,6 @@ class SqlEventReader(ABC):
     ) -> list[PositionedEventRow]:
         """Return the rows of a table that a clause selects."""
         return self.restore(self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} {clause}", params))
-
-
-def page_of_events(events: Sequence[LedgerEvent], after: int) -> RawPage:
-    """Return the page of the events after a position, which were read as rows."""
-    chunks = [
-        b",".join(state if topic == USAGE_RECORDED else NON_USAGE_MARKER for _, topic, state in chunk)
-        for _, chunk in groupby(events, lambda event: (event[0] - 1) // CHUNK_SIZE)
-    ]
-    other_events = [event for event in events if event[1] != USAGE_RECORDED]
-    last_event = events[-1] if events else None
-    return RawPage(b"\n".join(chunks), other_events, last_event[0] if last_event else after, last_event)
 
 
 def _prefix_upper_bound(prefix: str) -> str:

@@ -15,7 +15,7 @@ from ...domain.timestamps import MICROSECONDS_PER_SECOND
 from ...domain.totals import Totals
 from ...projections.blocks import BucketKey, UsageBlock
 from ...projections.buckets import bucket_end, bucket_start, smaller_size
-from ...projections.models import AsOf, Bucket, LedgerEvent, PinnedRules, ProjectedMeter, RawPage
+from ...projections.models import AsOf, Bucket, LedgerEvent, PinnedRules, ProjectedMeter
 from ...projections.ports import TableRow
 from ..interruption import check_between
 from . import row_codec
@@ -38,13 +38,9 @@ class SqlReadModelReader(SqlReadModelStatements):
         """Return the position of the ledger's newest event in the same consistent state; None if it isn't known."""
         return None
 
-    def ledger_event(self) -> LedgerEvent | None:
-        """Return the ledger's event at the position of the read models in the same consistent state, if it is known."""
-        return None
-
-    def next_page(self) -> RawPage | None:
-        """Return all events after the position of the read models, if they are few and the store knows them."""
-        return None
+    def next_events(self) -> Sequence[LedgerEvent]:
+        """Return the ledger's event at the position of the read models and some after it, if the store knows them."""
+        return ()
 
     def pinned(self) -> PinnedRules:
         """Return the meters, by name, that are folded under other rules than the configured ones."""

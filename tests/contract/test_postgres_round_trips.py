@@ -108,4 +108,4 @@ def test_a_total_after_one_event_takes_few_round_trips(server: Server) -> None:
             for name, query in QUERIES.items()
         }
         assert recorded == 4
-        assert counted == {"total": 6, "total in Berlin": 6, "totals": 6, "summaries": 6, "explain": 7}
+        assert counted == {"total": 5, "total in Berlin": 5, "totals": 5, "summaries": 5, "explain": 6}

@@ -105,6 +105,21 @@ def test_two_verifications_do_not_wait_for_each_other(postgres_store: PostgresSc
         assert rows.position() == 0
 
 
+def test_a_query_that_has_projected_an_event_does_not_lock_the_projection(postgres_store: PostgresSchema) -> None:
+    """Its transaction goes on as one that only reads: others project and read meanwhile, and it doesn't see that."""
+    with open_ledger(postgres_store) as metering, open_ledger(postgres_store, timeout_seconds=1) as other:
+        record_history(metering, 5)
+        metering.meters.configure("calls", formula="count", customer_key="customer")
+        for client in (metering, other):
+            client.total("calls", "acme", START, END)
+        metering.record("calls", {"customer": "acme"}, identifier="first", timestamp=START)
+        with metering.open_explanation("calls", "acme", START, END) as explanation:
+            other.record("calls", {"customer": "acme"}, identifier="second", timestamp=START)
+            assert other.total("calls", "acme", START, END).count == 2
+            assert [event.identifier for event in explanation.events] == ["first"]
+        assert metering.total("calls", "acme", START, END).count == 2
+
+
 def test_threads_that_wait_for_a_promotion_share_one_connection(postgres_store: PostgresSchema) -> None:
     """Any number of waiting queries leave connections of the server to other clients."""
     with postgres_store.metering() as metering:

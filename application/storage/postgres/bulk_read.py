@@ -33,10 +33,6 @@ WHERE position > %s AND position <= %s AND topic <> '{USAGE_RECORDED}' ORDER BY 
 """
 
 
-MAX_FEW_EVENTS = 50
-"""A page of so few events is read as rows, which have the last event too."""
-
-
 def read_page_bulk(datastore: PostgresDatastore, after: int, limit: int) -> RawPage:
     """Return up to `limit` events after a position, assembled by PostgreSQL.
 

@@ -17,7 +17,15 @@ from ....domain.errors import LedgerUnavailable
 from ...uuid7 import uuid7
 from ..forks import require_owner_process
 from ..ports import LEDGER_CLOSED, TransientError
-from .errors import ConnectionLost, describe, is_lock_timeout, is_read_only, lock_timeout_error, translate_errors
+from .errors import (
+    ConnectionLost,
+    describe,
+    is_lock_timeout,
+    is_read_only,
+    is_starting,
+    lock_timeout_error,
+    translate_errors,
+)
 from .locks import describe_lock_holders
 from .monitored_connection import MonitoredConnection, ServerMonitor
 from .parameters import connection_parameters, describe_location
@@ -40,14 +48,18 @@ FORCE_SYNCHRONOUS_COMMIT = (
 )
 """Ensures that an acknowledged commit is on disk, whatever the server, the database or the role sets."""
 _INITIAL_RETRY_DELAY_SECONDS, _MAX_RETRY_DELAY_SECONDS = 0.01, 1
-_BEGIN_SQL: dict[TransactionMode, str] = {
-    "statement": "",  # autocommit
+_BEGIN_SQL: dict[TransactionMode, tuple[str, ...]] = {
+    "statement": (),  # autocommit
     # All statements read one consistent state.
-    "read": "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = "
-    f"'{TRANSACTION_TIMEOUT_SECONDS}s'",
+    "read": (
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        f"SET LOCAL idle_in_transaction_session_timeout = '{TRANSACTION_TIMEOUT_SECONDS}s'",
+    ),
     # Each statement sees everything that was committed before the locks it waited for were released.
-    "write": "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = "
-    f"'{IDLE_TIMEOUT_SECONDS}s'",
+    "write": (
+        "BEGIN ISOLATION LEVEL READ COMMITTED",
+        f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TIMEOUT_SECONDS}s'",
+    ),
 }
 
 
@@ -129,7 +141,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
             connection, result = self._begin_transaction(mode, prepare, begin_sql)
             try:
                 yield result
-                if mode == "read":
+                if mode == "read" or connection.reads_after_commit:
                     connection.end_read()
                 elif mode == "write":
                     if end_sql:
@@ -212,7 +224,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
             try:
                 self.connect().close()
             except psycopg.OperationalError as error:
-                error_class = TransientError if _is_starting(error) else LedgerUnavailable
+                error_class = TransientError if is_starting(error) else LedgerUnavailable
                 raise error_class(f"PostgreSQL on {self.location}: {describe(error)}.") from error
 
         self.retry_transient(check)
@@ -233,6 +245,10 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         """Return a connection to the pool."""
         self.pool.putconn(connection)
 
+    def begin_statements(self, mode: TransactionMode) -> Sequence[str]:
+        """Return the statements that begin a transaction and limit its waits."""
+        return *_BEGIN_SQL[mode], f"SET LOCAL lock_timeout = {self._lock_timeout_ms}"
+
     def _begin_transaction(
         self, mode: TransactionMode, prepare: Prepare[Result], begin_sql: str
     ) -> tuple[MonitoredConnection, Result]:
@@ -241,7 +257,7 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
         if self.is_closed:
             raise LedgerUnavailable(LEDGER_CLOSED)
         deadline = time.monotonic() + self.settings.timeout_seconds
-        statement = f"{_BEGIN_SQL[mode]}; SET LOCAL lock_timeout = {self._lock_timeout_ms}"
+        statement = "; ".join(self.begin_statements(mode))
         while True:
             connection = self._acquire_reachable(deadline)
             rows = connection.cursor()
@@ -321,27 +337,10 @@ class SingleConnectionDatastore(PostgresDatastore):
 
 
 def _roll_back(connection: MonitoredConnection) -> None:
+    connection.reads_after_commit = False
     try:
         with suppress(psycopg.Error):  # the error is known
             connection.end_pipeline()
         connection.execute("ROLLBACK")
     except psycopg.Error:
         connection.close()  # the connection is lost or unusable
-
-
-def _is_starting(error: psycopg.OperationalError) -> bool:
-    """Return whether a server rejected a connection because it is starting, shutting down or recovering.
-
-    libpq returns no SQLSTATE for a rejected connection. PQping, which returns this state, blocks all threads.
-    """
-    return any(message in str(error) for message in _STARTING_MESSAGES)
-
-
-_STARTING_MESSAGES = (
-    "the database system is starting up",
-    "the database system is shutting down",
-    "the database system is in recovery mode",
-    "the database system is not accepting connections",
-    "the database system is not yet accepting connections",
-)
-"""PostgreSQL's messages for SQLSTATE 57P03, if its messages are in English."""

@@ -19,6 +19,14 @@ _HINTS: dict[type[psycopg.Error], str] = {
     " 'default_transaction_read_only' is on. Try again, or connect to the primary.",
 }
 
+_STARTING_MESSAGES = (
+    "the database system is starting up",
+    "the database system is shutting down",
+    "the database system is in recovery mode",
+    "the database system is not accepting connections",
+    "the database system is not yet accepting connections",
+)
+"""PostgreSQL's messages for SQLSTATE 57P03, if its messages are in English."""
 _LOCK_HINT = "Another client held a lock for too long; try again."
 
 
@@ -125,3 +133,11 @@ def lock_timeout_error(location: str, error: BaseException, holders: str) -> Loc
 def describe(error: BaseException) -> str:
     """Return the message of an error on one line, without a full stop."""
     return redact(" ".join(str(error).split()) or type(error).__name__).rstrip(".")
+
+
+def is_starting(error: psycopg.OperationalError) -> bool:
+    """Return whether a server rejected a connection because it is starting, shutting down or recovering.
+
+    libpq returns no SQLSTATE for a rejected connection. PQping, which returns this state, blocks all threads.
+    """
+    return any(message in str(error) for message in _STARTING_MESSAGES)

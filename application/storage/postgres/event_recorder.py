@@ -19,8 +19,8 @@ from ....projections.models import RawPage
 from ..key_value import EntriesForPositions, EntryKey, KeyValueEntry, sorted_for_writing
 from ..ports import ConcurrentStreamUpdate, EventRow, LockTimeout, PositionedEventRow, RawEventRow, TransientError
 from ..recorded_time import MAX_CLOCK_DELAY, in_order_of_time, recorded_at_of
-from ..sql_events import EVENT_COLUMNS, SqlEventReader, absent_triggers, page_of_events
-from .bulk_read import MAX_FEW_EVENTS, read_page_bulk
+from ..sql_events import EVENT_COLUMNS, SqlEventReader, absent_triggers
+from .bulk_read import read_page_bulk
 from .connection import FORCE_SYNCHRONOUS_COMMIT, PostgresDatastore
 from .errors import translate_errors
 from .event_appender import PostgresEventAppender
@@ -128,8 +128,6 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
 
     def read_page_bulk(self, after: int, limit: int) -> RawPage:
         """Return up to `limit` events after a position, as one document that PostgreSQL assembles."""
-        if limit <= MAX_FEW_EVENTS:
-            return page_of_events(self.read_page(after, limit), after)
         return self.read_page_of_rows(after, limit) or read_page_bulk(self.store, after, limit)
 
     @property

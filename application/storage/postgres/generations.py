@@ -101,7 +101,8 @@ class PostgresGenerations(SqlGenerations):
     def lock_tables(self, generation: int) -> None:
         """Keep the tables of a generation from being dropped until the transaction ends."""
         with translate_errors(self.datastore.location):
-            self.connection.execute(lock_tables_sql(self.datastore, generation))
+            for statement in lock_tables_sql(self.datastore, generation):
+                self.connection.execute(statement)
 
 
 def lock_writes_sql(datastore: PostgresDatastore) -> Composed:
@@ -119,16 +120,17 @@ def _advisory_lock_sql(datastore: PostgresDatastore, name: str) -> SQL:
     return SQL(f"SELECT pg_advisory_xact_lock({key})")  # pyright: ignore[reportArgumentType] - a number
 
 
-def lock_tables_sql(datastore: PostgresDatastore, generation: int) -> Composed:
+def lock_tables_sql(datastore: PostgresDatastore, generation: int) -> Sequence[Composed]:
     """Return the statements that keep the tables of a generation from being dropped until the transaction ends.
 
     They switch sequential scans off, because a plan made for few rows stays cached when there are many.
     """
-    return datastore.format_sql(
+    lock = datastore.format_sql(
         "LOCK TABLE {schema}.{meters}, {schema}.{customers}, {schema}.{usage}, {schema}.{totals},"
-        " {schema}.{high_water_marks} IN ACCESS SHARE MODE; SET LOCAL enable_seqscan = off",
+        " {schema}.{high_water_marks} IN ACCESS SHARE MODE",
         **generation_tables(generation),
     )
+    return lock, datastore.format_sql("SET LOCAL enable_seqscan = off")
 
 
 def generation_tables(generation: int) -> dict[str, str]:

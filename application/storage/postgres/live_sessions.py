@@ -7,12 +7,10 @@ from typing import Any
 
 from psycopg import Cursor
 
-from ....projections.models import LedgerEvent, PinnedRules, ProjectedMeter, RawPage
-from ..pruned_events import is_pruned, pruned_hashes
+from ....projections.models import MAX_FEW_EVENTS, LedgerEvent, PinnedRules, ProjectedMeter
+from ..pruned_events import pruned_hashes
 from ..row_codec import decode_pinned
-from ..sql_events import page_of_events
 from ..sql_statements import Row
-from .bulk_read import MAX_FEW_EVENTS
 from .connection import PostgresDatastore, TransactionMode
 from .errors import TablesMissing
 from .generations import (
@@ -71,20 +69,12 @@ class LiveReadModels(PostgresReadModels):
         """Return the fingerprint of the ledger's event at the position of the read models."""
         return self._state.ledger_fingerprint
 
-    def ledger_event(self) -> LedgerEvent | None:
-        """Return the event at the position of the read models, if the session writes and its state is stored."""
-        position, events = self._state.position, self._state.events
-        if not events or events[0][0] != position or is_pruned(*events[0][1:]):
-            return None
-        return events[0]
+    def next_events(self) -> Sequence[LedgerEvent]:
+        """Return the ledger's event at the position of the read models and some after it, if the session writes.
 
-    def next_page(self) -> RawPage | None:
-        """Return all events after the position of the read models, if they are few and the session writes."""
-        position = self._state.position
-        events = [event for event in self._state.events if event[0] > position]
-        if not self._state.events or self._state.events[-1][0] != self._state.ledger_head or pruned_hashes(events):
-            return None
-        return page_of_events(events, position)
+        Return none if the state of one is in an archive.
+        """
+        return () if pruned_hashes(self._state.events) else self._state.events
 
     def latest_recorded_at(self) -> int:
         """Return the latest time of recording of the events up to the position of the read models."""
@@ -143,7 +133,7 @@ class LiveSessions:
         self._tracking = tracking
         self._cache = ReadCache()
         self._generation: int | None = None
-        self._open_sql = lru_cache(maxsize=4)(self._compose_open_sql)
+        self._open_statements = lru_cache(maxsize=4)(self._compose_open_statements)
 
     def expect(self, generation: int | None) -> None:
         """Open sessions of this generation from now on; None if it isn't known which one is live."""
@@ -155,9 +145,21 @@ class LiveSessions:
         with ExitStack() as session:
             yield None if self._generation is None else self._enter(session, mode, self._generation)
 
+    def read_after(self, writer: PostgresReadModels) -> LiveReadModels | None:
+        """Commit what a session has written, and read in its place, in one round trip.
+
+        Return None if it isn't a session of the expected generation, or this isn't the live one any more.
+        """
+        generation = self._generation
+        if generation is None or not isinstance(writer, LiveReadModels) or writer.generation != generation:
+            return None
+        begin = *self._datastore.begin_statements("read"), *self._open_statements("read", generation)
+        rows = writer.connection.read_after_commit(begin)
+        return self._read_state(generation, writer.connection, rows)
+
     def _enter(self, session: ExitStack, mode: TransactionMode, generation: int) -> LiveReadModels | None:
         opened = self._datastore.prepared_transaction(
-            mode, partial(self._read_state, generation), self._open_sql(mode, generation)
+            mode, partial(self._read_state, generation), "; ".join(self._open_statements(mode, generation))
         )
         try:
             read_models = session.enter_context(opened)
@@ -167,15 +169,15 @@ class LiveSessions:
             self.expect(None)
         return read_models
 
-    def _compose_open_sql(self, mode: TransactionMode, generation: int) -> str:
+    def _compose_open_statements(self, mode: TransactionMode, generation: int) -> Sequence[str]:
         ledger, names = self._datastore.settings.schema_name, generation_tables(generation)
         select_state = self._datastore.format_sql(
             _SELECT_STATE if mode == "read" else _SELECT_STATE_AND_EVENTS, ledger=ledger, customers=names["customers"]
         )
-        locks = [lock_tables_sql(self._datastore, generation)]
+        locks = lock_tables_sql(self._datastore, generation)
         if mode == "write":
             locks = [lock_writes_sql(self._datastore), lock_projection_sql(self._datastore, generation), *locks]
-        return "; ".join(statement.as_string() for statement in (*locks, select_state))
+        return [statement.as_string() for statement in (*locks, select_state)]
 
     def _read_state(self, generation: int, connection: MonitoredConnection, rows: Cursor[Any]) -> LiveReadModels | None:
         row = rows.fetchone()
@@ -184,4 +186,4 @@ class LiveSessions:
         generations = PostgresGenerations(self._datastore, self._tracking, connection)
         columns, event_columns = row[1:_STATE_WIDTH], row[_STATE_WIDTH:]
         events = list(zip(*event_columns, strict=True)) if all(event_columns) else ()
-        return LiveReadModels(generations, generation, LiveState(*columns, events), self._cache)
+        return LiveReadModels(generations, generation, LiveState(*columns, events=events), self._cache)

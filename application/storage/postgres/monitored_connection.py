@@ -1,13 +1,13 @@
 """Connections that notice a server that has fallen silent. docs/decisions/0022 says why TCP is not enough."""
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, Cursor
 from psycopg.generators import fetch_many
 
 from .errors import ConnectFailed
@@ -88,6 +88,8 @@ class MonitoredConnection(Connection[Any]):
         self.opened_at = monotonic()
         self.is_ending = False
         """Whether the response to a ROLLBACK is still to be received."""
+        self.reads_after_commit = False
+        """Whether a read transaction is open in place of a write transaction, which is committed."""
         self._until_commit = ExitStack()
 
     def start_pipeline(self) -> None:
@@ -98,11 +100,20 @@ class MonitoredConnection(Connection[Any]):
         """Receive all responses. Raise psycopg's error if a statement failed. Do nothing outside of a pipeline."""
         self._until_commit.close()
 
+    def read_after_commit(self, begin_statements: Sequence[str]) -> Cursor[Any]:
+        """Commit, and start a read transaction, in one round trip if a pipeline was started; return its last rows."""
+        self.execute("COMMIT")
+        *_, rows = [self.execute(statement.encode()) for statement in begin_statements]
+        self.end_pipeline()
+        self.reads_after_commit = True
+        return rows
+
     def end_read(self) -> None:
         """Send ROLLBACK, and let the next statement receive the response, which saves a round trip."""
         self.pgconn.send_query(b"ROLLBACK")
         self.pgconn.flush()
         self.is_ending = True
+        self.reads_after_commit = False
 
     def wait(self, gen: Generator[Any, Any, Result], *args: Any, **named: Any) -> Result:
         """Wait for a step of the protocol. Raise OperationalError if the server has fallen silent.

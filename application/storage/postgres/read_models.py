@@ -77,6 +77,32 @@ class PostgresReadModelStore:
 
         return self.datastore.retry_transient(apply_page)
 
+    @contextmanager
+    def session_after_next_page(self, fold: PageFold) -> Generator[PostgresReadModels]:
+        """Apply the next page as `apply_next_page` does, and read the rows of the live generation after it.
+
+        The transaction that writes the page becomes the one that reads, in the round trip of its COMMIT.
+        """
+        with ExitStack() as stack:
+            reader: PostgresReadModels | None = None
+            with suppress(TablesMissing):  # which another session creates
+                reader = self.datastore.retry_transient(partial(self._apply_and_read, fold, stack))
+            yield stack.enter_context(self.read_session()) if reader is None else reader
+
+    def _apply_and_read(self, fold: PageFold, stack: ExitStack) -> PostgresReadModels | None:
+        """Write the next page and return a reader until `stack` ends; None if a session has to be opened for it."""
+        with ExitStack() as session:
+            writer = session.enter_context(self.session_for("write", None))
+            write = fold(writer)
+            if write is None:
+                return None
+            writer.start_pipeline()
+            write(writer)
+            reader = self._live_sessions.read_after(writer)
+            if reader is not None:
+                stack.push(session.pop_all())
+            return reader
+
     def generation_heads(self) -> list[tuple[int, str | None]]:
         """Return the position of each generation, and the fingerprint of the ledger's event at that position.
 

@@ -46,7 +46,7 @@ class PostgresReadModels(SqlReadModels):
     def __init__(self, generations: PostgresGenerations, generation: int) -> None:
         super().__init__(generation, generations.schema_prefix)
         self._generations = generations
-        self._connection = generations.connection
+        self.connection = generations.connection
         self._location = generations.datastore.location
         self._cursors = count(1)
         self._is_batch = False
@@ -75,7 +75,7 @@ class PostgresReadModels(SqlReadModels):
         """Send the statements inside together, and receive their rows at the end, in one round trip."""
         self._is_batch = True
         try:
-            with translate_errors(self._location), self._connection.pipeline():
+            with translate_errors(self._location), self.connection.pipeline():
                 yield
         finally:
             self._is_batch = False
@@ -85,7 +85,7 @@ class PostgresReadModels(SqlReadModels):
 
         The pipeline ends with the transaction.
         """
-        self._connection.start_pipeline()
+        self.connection.start_pipeline()
 
     def select(self, statement: str, params: Sequence[object] = ()) -> Iterable[Row]:
         """Return the rows of a statement that selects few rows: at most those of one customer."""
@@ -246,11 +246,11 @@ class PostgresReadModels(SqlReadModels):
                 f"INSERT INTO {self.usage_table} SELECT * FROM {_unnest(_USAGE_COLUMN_TYPES)}", _with_keys(rows)
             )
             return
-        self._connection.end_pipeline()  # rows can't be copied in a pipeline
+        self.connection.end_pipeline()  # rows can't be copied in a pipeline
         statement = f"COPY {self.usage_table} FROM STDIN (FORMAT BINARY)"
         with (
             translate_errors(self._location),
-            self._connection.cursor() as cursor,
+            self.connection.cursor() as cursor,
             cursor.copy(statement.encode()) as copy,
         ):
             copy.set_types(_USAGE_COLUMN_TYPES)
@@ -301,7 +301,7 @@ class PostgresReadModels(SqlReadModels):
 
     def _execute(self, statement: str, params: Sequence[object] = ()) -> Cursor[Row]:
         with translate_errors(self._location):
-            cursor = self._connection.cursor(row_factory=tuple_row, binary=True)
+            cursor = self.connection.cursor(row_factory=tuple_row, binary=True)
             return cursor.execute(statement.replace("?", "%b").encode(), params or None)
 
 

@@ -52,16 +52,27 @@ class SQLiteReadModelStore:
     @contextmanager
     def write_session(self) -> Generator[SQLiteReadModels]:
         """Read and write the rows of the live generation exclusively. All changes are committed at the end."""
-        pinned: PinnedRules = {} if self._has_live() else self.current_rules()
-        with self.transaction(commit=True) as generations:
-            live = generations.live()
-            if live is None:
-                live = generations.create("live", pinned)
-            yield SQLiteReadModels(generations, live)
+        pinned: PinnedRules | None = None
+        while True:
+            with self.transaction(commit=True) as generations:
+                live = generations.live()
+                if live is None and pinned is not None:
+                    live = generations.create("live", pinned)
+                if live is not None:
+                    yield SQLiteReadModels(generations, live)
+                    return
+            pinned = self.current_rules()  # read from the ledger, so not while others wait for this file
 
     def apply_next_page(self, fold: PageFold) -> int:
         """Write the next page that `fold` returns for the live generation, and return the new position."""
         return _apply_next_page(self, self._page_lock, fold)
+
+    @contextmanager
+    def session_after_next_page(self, fold: PageFold) -> Generator[SQLiteReadModels]:
+        """Apply the next page as `apply_next_page` does, and read the rows of the live generation after it."""
+        self.apply_next_page(fold)
+        with self.read_session() as reader:
+            yield reader
 
     def generation_heads(self) -> list[tuple[int, str | None]]:
         """Return the position of each generation, and the fingerprint of the ledger's event at that position."""
@@ -162,10 +173,6 @@ class SQLiteReadModelStore:
                     return
             with self.write_session():
                 pass
-
-    def _has_live(self) -> bool:
-        with self.transaction(commit=False) as generations:
-            return generations.live() is not None
 
 
 class TemporaryReadModelStore(SQLiteReadModelStore):
