@@ -271,8 +271,8 @@ class SQLiteEventRecorder(SQLitePruning, SqlEventReader, SQLiteApplicationRecord
 
     def select_rows(self, statement: str, params: Sequence[object] = ()) -> list[Any]:
         """Return the rows of a statement as tuples."""
-        with self.datastore.transaction(commit=False) as c:
-            return _fetch_all(c, statement, params)
+        with self.store.autocommit_cursor() as cursor:
+            return cursor.execute(statement.format(events="stored_events"), tuple(params)).fetchall()
 
 
 class SQLiteEventAppender:

@@ -30,6 +30,7 @@ class SQLiteReadModels(SqlReadModels):
         self._generations = generations
         self._connection = cast(DatabaseConnection, generations.cursor.sqlite_cursor.connection)
         self._meters: Mapping[str, ProjectedMeter] | None = None
+        self._position: int | None = None
 
     def for_generation(self, generation: int) -> "SQLiteReadModels":
         """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
@@ -38,11 +39,14 @@ class SQLiteReadModels(SqlReadModels):
 
     def position(self) -> int:
         """Return the position up to which the ledger is projected."""
-        return self._generations.position(self.generation)
+        if self._position is None:
+            self._position = self._generations.position(self.generation)
+        return self._position
 
     def track(self, position: int) -> None:
         """Advance the position. Raise the library's IntegrityError unless it grows."""
         self._generations.track(self.generation, position)
+        self._position = position
 
     def select(self, statement: str, params: Sequence[object] = ()) -> Cursor:
         """Return an iterator over the rows of a statement; other statements may be executed meanwhile."""
