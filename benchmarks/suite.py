@@ -17,6 +17,7 @@ from .embedded.grouped_totals import groups
 from .embedded.ledger_growth import growth
 from .embedded.memory import memory
 from .embedded.queries import months
+from .embedded.quota import quota
 from .embedded.rebuild import rebuild
 from .embedded.record import batches, record
 from .embedded.verification import audit
@@ -35,6 +36,7 @@ ONCE: Mapping[str, Benchmark] = {
     "batches": batches,
     "writers": writers,
     "dimensions": dimensions,
+    "quota": quota,
 }
 """Benchmarks that start with an empty ledger. Their cost per event does not depend on the number of events."""
 EACH_SIZE: Mapping[str, Benchmark] = {

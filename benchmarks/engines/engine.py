@@ -44,6 +44,10 @@ class RawTable(Protocol):
 class TypedTable(Protocol):
     """The usage of a ledger in typed columns with a covering index, as a team would write it by hand."""
 
+    def insert(self, customer: str, at: datetime, value: int) -> None:
+        """Store the usage of a customer in one durable transaction."""
+        ...
+
     def total_of(self, customer: str, start: datetime, end: datetime) -> CountAndSum:
         """Return count and sum of a customer."""
         ...

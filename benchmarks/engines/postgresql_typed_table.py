@@ -45,6 +45,7 @@ class PostgreSQLTypedTable:
         }
         for statement in CREATE_TYPED_TABLE:
             connection.execute(self._statement(statement))
+        self._insert_sql = self._statement("INSERT INTO {table} VALUES ('tokens', %s, NULL, %s, %s)")
         usage = "FROM {table} WHERE " + _MONTH
         self._total_sql = self._statement(f"SELECT count(*), sum(value) {usage} AND customer = %s")
         self._totals_by_customer_sql = self._statement(
@@ -61,6 +62,10 @@ class PostgreSQLTypedTable:
     def drop(self) -> None:
         """Remove the table."""
         self._connection.execute(self._statement("DROP TABLE {table}"))
+
+    def insert(self, customer: str, at: datetime, value: int) -> None:
+        """Store the usage of a customer in one durable transaction."""
+        self._connection.execute(self._insert_sql, (customer, at, value))
 
     def total_of(self, customer: str, start: datetime, end: datetime) -> CountAndSum:
         """Return count and sum of a customer."""

@@ -46,6 +46,11 @@ class SQLiteTypedTable:
             connection.execute(statement.format(index=", ".join(index)))
         connection.execute("DETACH ledger")
 
+    def insert(self, customer: str, at: datetime, value: int) -> None:
+        """Store the usage of a customer in one durable transaction."""
+        row = customer, int(at.timestamp()) * 1_000_000, value
+        self._connection.execute("INSERT INTO usage VALUES ('tokens', ?, NULL, ?, ?)", row)
+
     def total_of(self, customer: str, start: datetime, end: datetime) -> CountAndSum:
         """Return count and sum of a customer."""
         cursor = self._connection.execute(

@@ -52,6 +52,7 @@ def test_every_benchmark_measures_something(long_form: list[dict[str, Any]]) -> 
         ("batches", 4),
         ("writers", 1),
         ("dimensions", 7),
+        ("quota", 2),
         ("memory", 2),
         ("rebuild", 3),
         ("audit", 3),
