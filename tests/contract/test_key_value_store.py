@@ -8,10 +8,11 @@ from datetime import timedelta
 
 import pytest
 from tallybook.application import EntryExists, KeyValueStore, Metering, TallybookError
+from tallybook.application.storage.postgres.monitored_connection import MonitoredConnection
 
 from .entries import attach_entry, entry, event_input, keys, run_in_threads
 from .histories import configure
-from .persistent_stores import PersistentStore
+from .persistent_stores import PersistentStore, PostgresSchema
 from .stores import NOW, Store
 
 ODD_KEYS = ("'", '"', "%s", "a\nb", "\\x00", "{}", "ä", "日本", "🧾", " ", "a/b", "NULL", "k" * 500, "🧾" * 500)
@@ -179,6 +180,22 @@ def test_a_lock_is_released_after_an_error(key_values: KeyValueStore) -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), key_values.try_lock("failing") as is_locked:
             assert 1 / (not is_locked)
+
+
+def test_a_lock_is_free_before_the_server_notices_that_its_connection_is_closed(
+    postgres_store: PostgresSchema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transaction ends first: a second run right after the first one is no concurrent run."""
+    with postgres_store.metering() as metering:
+        unnoticed: list[MonitoredConnection] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(MonitoredConnection, "close", lambda connection: unnoticed.append(connection))  # noqa: PLW0108 - a method
+            for _ in range(2):
+                with metering.key_value_store().try_lock("importing") as is_locked:
+                    assert is_locked
+        assert len(unnoticed) == 2
+        for connection in unnoticed:
+            connection.close()
 
 
 # --- persistent stores --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import eventsourcing.postgres
 import psycopg
 from psycopg import Connection, Cursor
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row, tuple_row
 from psycopg.sql import SQL, Composed, Identifier
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -195,10 +196,19 @@ class PostgresDatastore(eventsourcing.postgres.PostgresDatastore):
 
     @contextmanager
     def dedicated_connection(self) -> Generator[Connection[Any]]:
-        """Open a connection outside the pool, for long operations that wait. The pool stays free for queries."""
+        """Open a connection outside the pool, for long operations that wait. The pool stays free for queries.
+
+        An open transaction is rolled back at the end. A server releases the locks of a connection that was only closed
+        when it notices that, after this process may have tried to take them again.
+        """
         require_owner_process(self.process_id)
         with translate_errors(self.location), closing(self.connect()) as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                if connection.info.transaction_status == TransactionStatus.INTRANS:
+                    with suppress(psycopg.Error):
+                        connection.rollback()
 
     def connect(self) -> MonitoredConnection:
         """Open a connection outside the pool. Raise psycopg's errors."""
