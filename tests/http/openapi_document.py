@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -42,6 +43,12 @@ class OpenApiDocument:
             if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path) and method.lower() in operations:
                 return operations[method.lower()]
         raise AssertionError(f"{method} {path} is no operation of the document.")
+
+
+@cache
+def shared_document() -> OpenApiDocument:
+    """Return the document that all tests of a process can use: building it takes 60 ms of CPU."""
+    return OpenApiDocument()
 
 
 def _without_additional_properties(schema: Any) -> Any:

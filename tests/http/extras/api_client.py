@@ -16,7 +16,7 @@ from tallybook.application.interfaces.http.observability.metrics import Metrics,
 from tallybook.application.interfaces.http.settings import ServerSettings
 
 from ...notation import moment
-from ..openapi_document import OpenApiDocument
+from ..openapi_document import shared_document
 
 Json = dict[str, Any]
 DAY = 86_400
@@ -44,7 +44,7 @@ class ApiClient:
         self.runner = runner
         self.client = client
         self.keys = keys
-        self.documented = OpenApiDocument()
+        self.documented = shared_document()
 
     def author(self, scope: str = "admin") -> str:
         """Return how events name the key with this scope as their author: by the part of it that isn't secret."""
