@@ -1,4 +1,4 @@
-"""The user of the operating system that this process runs as. Nobody can state another one."""
+"""The user of the operating system that this process runs as. A caller can't state another one."""
 
 import os
 from functools import lru_cache

@@ -113,8 +113,8 @@ class AccessKey(Aggregate):
         """
         if customers and scopes != (Scope.READ,):
             raise InvalidParameter(
-                "A key that is limited to customers may only have the scope read: whoever records, or is an admin, "
-                "changes what others see.",
+                "A key that is limited to customers may only have the scope read: a caller who records, or is "
+                "an admin, changes what others see.",
                 field="customers",
             )
         return cls._create(

@@ -2,7 +2,7 @@
 
 `acting_as` sets the author of everything that the current thread or task does. Only the program that authenticated the
 author calls it: the HTTP server with the access key, the command line with the user of the operating system. A name
-that a call states can't replace that author: it is stored beside it, as `on_behalf_of`. If no author is set, the name
+that a call states can't replace that author: it is stored in addition, as `on_behalf_of`. If no author is set, the name
 that a call states is the author, because the program that embeds the ledger is the one to know.
 """
 

@@ -208,7 +208,7 @@ class CustomerPeriods(Aggregate):
         counted_from, counted_until = totals.counted_from or utc_start, totals.counted_until or utc_end
         if counted_from >= counted_until:
             raise InvalidTimeRange(
-                f"The period from {start} to {end} can have no usage: no event time window starts in it, apart from "
+                f"The period from {start} to {end} can have no usage: no event time window starts in it, except "
                 "those in adjoining closed periods. Close a longer period.",
                 field="end",
                 value=end,

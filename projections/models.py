@@ -171,7 +171,7 @@ class ProjectedMeter:
     in the ledger. What follows from both is computed once: every query needs it.
 
     A derived meter has a `source`, whose events it counts. Its `history` is empty before it is configured. Its `folded`
-    rules are empty in a generation that was begun before: that one lacks earlier events, so it isn't current.
+    rules are empty in a generation that was started before: that one lacks earlier events, so it isn't current.
     """
 
     event_name: str

@@ -1,7 +1,7 @@
 """Cosignatures of witnesses, by https://c2sp.org/tlog-cosignature: `cosignature/v1` with Ed25519.
 
-A witness signs a checkpoint after it has verified that it only adds events to the one that it signed before. So whoever
-holds the ledger and its signing key can't show two histories.
+A witness signs a checkpoint after it has verified that it only adds events to the one that it signed before. So an
+operator with the ledger and its signing key can't show two histories.
 """
 
 from dataclasses import dataclass

@@ -76,7 +76,7 @@ class HistoryReader:
         return Authorship.of(by, via, on_behalf_of)
 
     def _author_of_import(self, position: int) -> Authorship:
-        """Return who imported a meter event; nobody if it belongs to no import.
+        """Return who imported a meter event; an empty authorship if it belongs to no import.
 
         The next event of an import says how many meter events before it belong to that import.
         """

@@ -112,7 +112,7 @@ def open_usage_file(
 ) -> Generator[UsageFile]:
     """Open a usage file, compressed with gzip or not, and determine how to read it. `-` is standard input.
 
-    With `contents`, an open file that was stored elsewhere as `path`, that is read, and closed at the end.
+    With `contents`, an open file with the contents of `path`, that file is read, and closed at the end.
 
     What `options` don't say is determined from the suffix and the contents. Raises InvalidImportFile if the file can't
     be read, or if its format, encoding or delimiter is unclear.

@@ -58,7 +58,7 @@ class FileSource:
 def open_source(path: Path, contents: BinaryIO | None = None) -> Generator[FileSource]:
     """Open a file. `-` is standard input, which is copied to a temporary file. Raises InvalidImportFile.
 
-    With `contents`, an open file that was stored elsewhere as `path`, that is read, and closed at the end.
+    With `contents`, an open file with the contents of `path`, that file is read, and closed at the end.
     """
     with _open_stored(path) if contents is None else contents as stored:
         is_compressed = stored.read(len(_GZIP)) == _GZIP

@@ -87,7 +87,7 @@ def create_local_app(access: LocalAccess, settings: ServerSettings, observer: Ob
 
 
 def served_routes(settings: ServerSettings, observer: Observer) -> list[BaseRoute]:
-    """Return the routes of a console beside the API, whose users log in with an access key."""
+    """Return the routes of a console with the API, whose users log in with an access key."""
     return console_routes(settings, observer, SessionUsers())
 
 

@@ -1,4 +1,4 @@
-"""Starts servers of the console: on this computer alone, or beside the API."""
+"""Starts servers of the console: on this computer alone, or with the API."""
 
 from collections.abc import Callable
 from functools import partial

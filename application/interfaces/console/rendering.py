@@ -53,7 +53,7 @@ DONE: Mapping[str, str] = {
 
 
 def render(template: str, values: Mapping[str, object], context: ViewContext | None, *, has_login: bool) -> bytes:
-    """Return a page as UTF-8. Without a context, nobody is logged in."""
+    """Return a page as UTF-8. Without a context, no user is logged in."""
     common: dict[str, object] = {
         "context": context, "has_login": has_login, "selection": None, "done": _done(context),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """What browsers may do with the console: checks of requests, and the headers of responses.
 
 Requests under another host name, from pages of other sites, or into frames are rejected. Responses load nothing from
-elsewhere, and contain no inline scripts or styles.
+other hosts, and contain no inline scripts or styles.
 """
 
 from collections.abc import Mapping

@@ -47,7 +47,7 @@ class Users(Protocol):
         ...
 
     def find(self, ledgers: LedgerRegistry, cookies: Mapping[str, str]) -> ConsoleUser | None:
-        """Return the user of a request with these cookies; None if nobody is logged in."""
+        """Return the user of a request with these cookies; None if no user is logged in."""
         ...
 
 

@@ -91,7 +91,7 @@ class DatabaseFile:
     def _require_one_name(self) -> None:
         """Raise LedgerUnavailable if there are hard links to the file: under each name, SQLite uses a log of its own.
 
-        A link that is created later does no harm, because nobody can open the ledger under the new name.
+        A link that is created later does no harm, because no process can open the ledger under the new name.
         """
         try:
             name_count = Path(self.path).stat().st_nlink

@@ -113,7 +113,7 @@ class ConnectionPool(SQLiteConnectionPool):
     An interrupt, such as Ctrl-C, can be raised at any step of the library's pool (9.5.6), which then holds a lock, a
     slot or a connection for ever. So callers take turns to borrow, and a call that fails releases, before its turn
     ends, what was taken and is not lent. An interrupt between two steps of a borrower can leave a connection lent that
-    nobody has any more: a caller who waits takes it back.
+    no caller has any more: a caller who waits takes it back.
     """
 
     def __init__(

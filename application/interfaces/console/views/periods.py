@@ -92,7 +92,7 @@ def close_all(context: ViewContext) -> Redirect:
 def _control_total(
     context: ViewContext, selection: Selection, meter: MeterPeriodStatus, position: int
 ) -> Total | RulesChangeInRange:
-    """Return the usage that a run controls its closings with; if it could close nobody, because the rules change."""
+    """Return the usage that a run controls its closings with, or why it could close no customer: the rules change."""
     try:
         return context.metering.total(meter.event_name, None, selection.start, selection.end, as_of=position)
     except RulesChangeInRange as error:
