@@ -40,7 +40,9 @@ def console(folder: Path) -> Iterator[LocalConsole]:
 def client(console: LocalConsole) -> Iterator[httpx2.Client]:
     """A client of a local console that has opened its address."""
     headers = {"Sec-Fetch-Site": "same-origin"}
-    with httpx2.Client(base_url=console.url, headers=headers, follow_redirects=True, timeout=60) as browser:
+    with httpx2.Client(
+        base_url=console.url, headers=headers, follow_redirects=True, timeout=60, verify=False
+    ) as browser:
         browser.get(console.start_url)
         yield browser
 

@@ -49,7 +49,7 @@ class RunningServer:
     def client(self, key: str = "") -> httpx2.Client:
         """Return a client with a key."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx2.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_SECONDS)
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_SECONDS, verify=False)
 
     def get(self, path: str, key: str = "") -> httpx2.Response:
         """Return the response to a GET request."""
