@@ -91,7 +91,7 @@ class Server:
     def __init__(self, configuration: Sequence[str] = CONFIGURATION) -> None:
         self._configuration = configuration
         self.folder = Path(mkdtemp(prefix="tallybook-"))
-        self.data = Path(mkdtemp(prefix="tallybook-", dir=_folder_for_data()))
+        self.data = Path(mkdtemp(prefix="tallybook-", dir=folder_in_memory()))
         (self.folder / "data").symlink_to(self.data)
         self._guard = Popen(
             ["sh", "-c", WATCHDOG, "sh", self.folder, self.data],
@@ -192,7 +192,7 @@ _UNPRIVILEGED_USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 """The user of the server if the tests run as root, because the server refuses to run as root."""
 
 
-def _folder_for_data() -> Path | None:
+def folder_in_memory() -> Path | None:
     """Return the folder of files in memory, or None, the default for temporary folders, if it is missing or small."""
     return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MIN_MEMORY_BYTES else None
 

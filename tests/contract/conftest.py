@@ -1,22 +1,21 @@
-"""A test with the fixture `store` runs on each store, and one with `persistent_store` on each persistent store."""
+"""A test with the fixture `store` runs on each store, and one with `persistent_store` on each persistent store.
+
+All tests share the fixtures of the persistent stores.
+"""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.url import resolve_store
 
-from ..postgres import Database
-from .persistent_stores import PersistentStore, PostgresSchema, SQLiteFile
+from .persistent_stores import PERSISTENT_STORES, PostgresSchema
 from .recorded_postgres import record_29_events
 from .stores import Store
 
-PERSISTENT_STORES: Mapping[str, str] = {"sqlite file": "file_store", "postgresql": "postgres_store"}
 STORES: Mapping[str, str] = {"sqlite memory": "memory_store", **PERSISTENT_STORES}
-"""To test another store, add one line here and a fixture below."""
 
 
 @pytest.fixture(params=STORES)
@@ -25,28 +24,10 @@ def store(request: pytest.FixtureRequest) -> Store:
     return request.getfixturevalue(STORES[request.param])
 
 
-@pytest.fixture(params=PERSISTENT_STORES)
-def persistent_store(request: pytest.FixtureRequest) -> PersistentStore:
-    """Return each persistent store in turn, empty."""
-    return request.getfixturevalue(PERSISTENT_STORES[request.param])
-
-
 @pytest.fixture
 def memory_store() -> Store:
     """Return a SQLite database in memory, which exists while it is open."""
     return Store(resolve_store("sqlite://"))
-
-
-@pytest.fixture
-def file_store(tmp_path: Path) -> SQLiteFile:
-    """Return a SQLite file."""
-    return SQLiteFile.in_file(tmp_path / "usage.db")
-
-
-@pytest.fixture
-def postgres_store(postgres: Database) -> PostgresSchema:
-    """Return a schema of a PostgreSQL database."""
-    return PostgresSchema.create(postgres)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ from tallybook.application.storage.url import resolve_store
 
 from ..postgres import Database
 from .stores import ANY_TIME, NOW, Store
+
+PERSISTENT_STORES: Mapping[str, str] = {"sqlite file": "file_store", "postgresql": "postgres_store"}
+"""The fixture of each persistent store. To test another store, add a line here, and its fixture for all tests."""
 
 DatabasePart = Literal["ledger", "read_models"]
 Row = tuple[Any, ...]

@@ -6,18 +6,7 @@ from pathlib import Path
 import pytest
 from tallybook.application import Metering
 
-from ..contract.persistent_stores import PersistentStore, PostgresSchema, SQLiteFile
-from ..postgres import Database
 from .usage_objects import NOW, configure
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> PersistentStore:
-    """Return each persistent store in turn, empty."""
-    if request.param == "sqlite":
-        return SQLiteFile.in_file(tmp_path / "usage.db")
-    postgres: Database = request.getfixturevalue("postgres")
-    return PostgresSchema.create(postgres)
 
 
 @pytest.fixture

@@ -31,10 +31,10 @@ with Metering.open(sys.argv[1], clock=lambda: NOW) as metering:
 """
 
 
-def test_a_killed_import_goes_on(store: PersistentStore, folder: Path) -> None:
+def test_a_killed_import_goes_on(persistent_store: PersistentStore, folder: Path) -> None:
     """New objects arrive all the time, until there were enough kills. Every row has its import and its report."""
     rng = random.Random(0)
-    with Metering.open(store.url, clock=lambda: NOW) as metering:
+    with Metering.open(persistent_store.url, clock=lambda: NOW) as metering:
         configure(metering)
         names, accepted = list(FORMATS), 0
         for number in range(KILL_COUNT):
@@ -42,7 +42,7 @@ def test_a_killed_import_goes_on(store: PersistentStore, folder: Path) -> None:
             identifiers = (f"r{number}-{row}" for row in range(ROWS))
             put(folder, f"{number}-{name}", FORMATS[name](rows(*identifiers)))
             accepted += ROWS
-            arguments = ["-c", PROGRAM, store.url, f"file://{folder}"]
+            arguments = ["-c", PROGRAM, persistent_store.url, f"file://{folder}"]
             with Popen([sys.executable, *arguments], stdout=PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"

@@ -24,11 +24,11 @@ def by_name(reports: "tuple[ObjectReport, ...] | list[ObjectReport]") -> dict[st
     return {report.url.rpartition("/")[2]: report for report in reports}
 
 
-def test_each_object_is_read_once_in_each_format(store: PersistentStore, folder: Path) -> None:
+def test_each_object_is_read_once_in_each_format(persistent_store: PersistentStore, folder: Path) -> None:
     """The second run reads nothing; a third one reads what is new. On both stores."""
     for number, (name, write) in enumerate(FORMATS.items()):
         put(folder, f"2026/{name}", write(rows(f"r{number}-1", f"r{number}-2")))
-    with Metering.open(store.url, clock=lambda: NOW) as metering:
+    with Metering.open(persistent_store.url, clock=lambda: NOW) as metering:
         configure(metering)
         first = importer_of(metering, folder).run()
         assert {report.status for report in first.reports} == {ObjectStatus.IMPORTED}

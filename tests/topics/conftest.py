@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from tallybook.application import Metering
 
-from ..contract.persistent_stores import PersistentStore, PostgresSchema, SQLiteFile
-from ..postgres import Database
 from .broker import NOW, Broker, running_broker
 
 _numbers = count(1)
@@ -25,15 +23,6 @@ def broker() -> Iterator[Broker]:
 def topic() -> str:
     """The name of a topic that no other test uses."""
     return f"usage-{next(_numbers)}"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> PersistentStore:
-    """Return each persistent store in turn, empty."""
-    if request.param == "sqlite":
-        return SQLiteFile.in_file(tmp_path / "usage.db")
-    postgres: Database = request.getfixturevalue("postgres")
-    return PostgresSchema.create(postgres)
 
 
 @pytest.fixture

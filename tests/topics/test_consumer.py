@@ -39,11 +39,11 @@ def counted(metering: Metering) -> int:
     return total.count
 
 
-def test_each_message_is_recorded_once(store: PersistentStore, broker: Broker, topic: str) -> None:
+def test_each_message_is_recorded_once(persistent_store: PersistentStore, broker: Broker, topic: str) -> None:
     """The next run begins after the last one, in each partition. On both stores."""
     broker.create(topic, 2)
     broker.publish(topic, events("r1", "r2", "r3"), 2)
-    with Metering.open(store.url, clock=lambda: NOW) as metering:
+    with Metering.open(persistent_store.url, clock=lambda: NOW) as metering:
         configure(metering)
         consumer = TopicConsumer(metering, topic, broker.address)
         assert consumer.consume() == ConsumedMessages(accepted=3)

@@ -35,16 +35,16 @@ with Metering.open(sys.argv[1], clock=lambda: NOW) as metering:
 """
 
 
-def test_a_killed_consumer_goes_on(store: PersistentStore, broker: Broker, topic: str) -> None:
+def test_a_killed_consumer_goes_on(persistent_store: PersistentStore, broker: Broker, topic: str) -> None:
     """Messages without identifiers arrive all the time; each tenth is rejected, and listed once."""
     rng = random.Random(0)
     value = json.dumps({"event_name": "tokens", "payload": {"customer": "acme", "tokens": 1}}).encode()
     broker.create(topic, 2)
-    with Metering.open(store.url, clock=lambda: NOW) as metering:
+    with Metering.open(persistent_store.url, clock=lambda: NOW) as metering:
         configure(metering)
         for _ in range(KILL_COUNT):
             broker.publish(topic, (b"poison" if number % 10 == 0 else value for number in range(MESSAGES)), 2)
-            arguments = ["-c", PROGRAM, store.url, topic, broker.address]
+            arguments = ["-c", PROGRAM, persistent_store.url, topic, broker.address]
             with Popen([sys.executable, *arguments], stdout=PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "ready\n"
