@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tallybook.application.usage_import.json_rows import json_rows, jsonl_rows
 from tallybook.application.usage_import.row_names import RowNames
 
+from ..sampling import examples
+
 LINES = [
     '{"a": 1, "payload": {"b": "2"}}',
     '{"a": 1, "a": 2}',
@@ -73,7 +75,7 @@ VALUES = st.one_of(TEXTS, st.integers(), st.decimals(allow_nan=False, allow_infi
 OBJECTS = st.dictionaries(TEXTS | st.just("payload"), VALUES | st.dictionaries(TEXTS, VALUES, max_size=3), max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(OBJECTS, st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :")]))
 def test_random_objects(fields: dict[str, object], separators: tuple[str, str]) -> None:
     """However the text is spaced."""

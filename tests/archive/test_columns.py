@@ -23,6 +23,8 @@ from tallybook.application.ledger.mapper import encode_meter_event
 from tallybook.application.storage.ports import PositionedEventRow, RawEventRow
 from tallybook.domain.meter_event import MeterEventData
 
+from ..sampling import examples
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ["", "null", ":null", "2026-10-01T00:00:00Z", "12.50", "true", '"}\n{"', "}\n{", "\\", "\x00", "\u2028", "😀"]
 )
@@ -55,7 +57,7 @@ def decode_both_ways(rows: Sequence[PositionedEventRow], decoder: ColumnDecoder)
     return [dict(zip(DECODED_COLUMNS.names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(USAGE, min_size=1, max_size=8))
 def test_columns_of_usage_are_the_stored_values(events: list[MeterEventData]) -> None:
     """All times from year 1 to 9999 to the microsecond, all texts; the entries of a payload are sorted by key."""

@@ -27,6 +27,7 @@ from tallybook.domain.timestamps import to_microseconds
 
 from ..checkpoints.ledgers import TRIGGERS
 from ..contract.stores import Store
+from ..sampling import examples
 from .ledgers import (
     archived_rows,
     digest,
@@ -73,7 +74,7 @@ def test_columns_of_every_kind_of_event(ledger_of_every_kind: str, tmp_path: Pat
     assert (names["AccessKeyCreated"], names["EventsCancelledPart"]) == (None, None)
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.sampled_from([1, 2, 4, 16, 1 << 20]), st.data())
 def test_the_root_is_that_of_the_checkpoint_however_segments_are_cut(
     ledger_of_every_kind: str, block_size: int, data: st.DataObject

@@ -9,6 +9,7 @@ from tallybook.application import CustomerWithoutUsage, Metering
 
 from ..properties import histories, period_histories
 from ..properties.period_histories import NAMES, TIME_RANGE, open_reference
+from ..sampling import examples
 
 
 def check_packs(metering: Metering, program: Any, folder: Path, customers: tuple[str, ...]) -> None:
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("packs")
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(period_histories.RULES, period_histories.histories(max_size=20))
 def test_packs_of_closed_periods_hold(
     folder: Path, program: Any, rules: period_histories.Rules, history: list[period_histories.Step]
@@ -42,7 +43,7 @@ def test_packs_of_closed_periods_hold(
         check_packs(reference.metering, program, folder, NAMES)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(histories.steps())
 def test_packs_of_any_meters_hold(folder: Path, program: Any, history: list[histories.Step]) -> None:
     """With several meters of any formula, numbers of any length, and revoked cancellations."""

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application.evidence.program_text import check_program
 
+from ..sampling import examples
 from .conftest import SignedLedger
 from .packs import LIST, PackFolder
 
@@ -62,7 +63,7 @@ def test_the_program_of_the_pack_finds_a_change_of_itself(signed_pack: PackFolde
     assert (result.returncode, result.stdout) == (1, "WRONG check.py: it is not as listed in SHA256SUMS\n")
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_every_changed_character_is_found(signed_pack: PackFolder, data: st.DataObject) -> None:
     """In every file of the pack, also in the program. The file is named."""

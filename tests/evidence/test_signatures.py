@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application.checkpoints.weak_keys import is_weak_public_key
 
+from ..sampling import examples
+
 ORDER = 2**252 + 27742317777372353535851937790883648493
 RFC_8032_VECTORS = [  # 7.1
     (
@@ -32,7 +34,7 @@ def test_the_vectors_of_the_standard_are_valid(program: Any, key: str, message: 
     assert not program.is_signature(*arguments, bytes.fromhex(message) + b"\0")
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.binary(min_size=32, max_size=32), st.binary(max_size=100), st.integers(0, 95), st.integers(1, 255))
 def test_signatures_are_valid_as_in_the_library(
     program: Any, seed: bytes, message: bytes, offset: int, change: int

@@ -10,6 +10,7 @@ import pytest
 from tallybook.application.interfaces.http.catalogue import REGISTRIES, all_operations
 from tallybook.application.interfaces.http.openapi import build_document
 
+from ..sampling import sample
 from .sdk.meter_events import create_meter
 from .sdk.server_fixture import SdkServer, sdk_server
 
@@ -40,15 +41,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SdkServer]:
 @pytest.mark.parametrize("phase", ["coverage", "fuzzing", "stateful"])
 def test_operations_with_an_access_key(server: SdkServer, tmp_path: Path, phase: str) -> None:
     """No server errors, no undocumented responses, no accepted invalid requests, no access without a key."""
-    by_session = [option for name in _by_session() for option in ("--exclude-operation-id", name)]
-    _run(server, tmp_path, server.admin_key, "--phases", phase, "--max-examples", "5", *by_session)
+    names = [operation.name for operation in all_operations() if not operation.by_session]
+    if phase == "coverage":  # it sends the same requests each time, 100 for an operation
+        names = sample(names, len(names) // 3)
+    only = [option for name in names for option in ("--include-operation-id", name)]
+    _run(server, tmp_path, server.admin_key, "--phases", phase, "--max-examples", "5", *only)
 
 
 def test_operations_with_a_session(server: SdkServer, tmp_path: Path) -> None:
     """The same for the stream."""
     token = server.client().v2.billing.meter_event_session.create().authentication_token
-    by_session = [option for name in _by_session() for option in ("--include-operation-id", name)]
-    _run(server, tmp_path, token, "--max-examples", "25", *by_session)
+    names = [operation.name for operation in all_operations() if operation.by_session]
+    only = [option for name in names for option in ("--include-operation-id", name)]
+    _run(server, tmp_path, token, "--max-examples", "25", *only)
 
 
 def _run(server: SdkServer, directory: Path, credentials: str, *options: str) -> None:
@@ -64,7 +69,3 @@ def _run(server: SdkServer, directory: Path, credentials: str, *options: str) ->
     )  # fmt: skip
     assert completed.returncode == 0, completed.stdout
     assert "passed" in completed.stdout.partition("Test cases:")[2]
-
-
-def _by_session() -> list[str]:
-    return [operation.name for operation in all_operations() if operation.by_session]

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering, Total
 
+from ..sampling import examples
 from .histories import BEGINNING, CUSTOMERS, Step, meters_of, open_ledger, run_steps, steps, totals_of
 from .naive import HistoryEntry, compute_totals, effective, known_at
 from .test_queries import ALL_TIME, RANGES
@@ -37,7 +38,7 @@ def query_results(
     return results
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(steps(max_size=15), RANGES)
 def test_as_of_each_position_gives_the_earlier_results(history: list[Step], between: tuple[datetime, datetime]) -> None:
     """Each result while the ledger grew equals the later result as of that position."""
@@ -70,7 +71,7 @@ def test_as_of_a_time_counts_what_was_recorded_by_then(history: list[Step], hour
                 assert totals_of(total) == compute_totals(counted, None, *ALL_TIME, meter.window)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(steps())
 def test_as_of_the_head_is_now(history: list[Step]) -> None:
     """Results as of the head, which are read from records, equal current results, which are read from buckets."""

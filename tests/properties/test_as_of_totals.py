@@ -29,6 +29,7 @@ from tallybook.projections.usage_source import ProjectedUsage
 from tallybook.projections.usage_view import UsageView, ViewPart
 
 from ..notation import Clock
+from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .histories import BEGINNING, Step, catch_up_every, meters_of, run_steps, steps, totals_of
 from .naive import HistoryEntry, ReferenceTotals, compute_totals, effective, known_at
@@ -145,7 +146,7 @@ def test_totals_as_of_any_point_equal_the_reference_model(
                             ]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(MIXED, LIMITS, PAGES, CATCH_UP_INTERVALS, POINTS, MARK_INTERVALS)
 def test_queries_as_of_any_point_equal_the_reference_model(
     history: list[Step],

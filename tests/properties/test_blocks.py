@@ -16,6 +16,7 @@ from tallybook.projections import blocks
 from tallybook.projections.blocks import UsageBlock
 
 from ..notation import Clock
+from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .histories import (
     BEGINNING,
@@ -67,7 +68,7 @@ def open_with_limits(
         yield metering, clock
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
 def test_any_range_and_window_equals_the_reference_model(
     history: list[Step],
@@ -99,7 +100,7 @@ def test_any_range_and_window_equals_the_reference_model(
                 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS, RANGES)
 def test_events_of_overlapping_blocks_are_ordered_by_time(
     history: list[Step],
@@ -122,7 +123,7 @@ def test_events_of_overlapping_blocks_are_ordered_by_time(
                     assert verdicts(explained) == expected_verdicts(visible, meter, None, between)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(DENSE, LIMITS, PAGES, CATCH_UP_INTERVALS)
 def test_blocks_match_their_usage_records(
     history: list[Step], limits: tuple[int, int, int], page_size: int, interval: int

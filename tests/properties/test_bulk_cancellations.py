@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tallybook.application import InvalidCancellation
 from tallybook.application.commands import bulk_cancellations
 
+from ..sampling import examples
 from .histories import BEGINNING, CUSTOMERS, MeterRules, Step, meters_of, open_ledger, run_steps, steps
 from .naive import HistoryEntry, cancelled_identifiers, compute_quantity, effective, entries_between
 from .test_queries import ALL_TIME
@@ -27,7 +28,7 @@ SELECTIONS: Mapping[str, tuple[dict[str, Any], Callable[[HistoryEntry], bool]]] 
 """The arguments of each selection, and whether an entry is selected."""
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(steps(meters=2), st.sampled_from(sorted(SELECTIONS)), st.integers(1, 4))
 def test_a_bulk_cancellation_equals_the_reference_model(history: list[Step], kind: str, part_size: int) -> None:
     """The totals after it are those of the preview, and the first ones again after its revocation."""

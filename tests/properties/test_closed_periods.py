@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Adjustment, ClosedPeriod
 
+from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .period_histories import (
     CANCELS,
@@ -29,7 +30,7 @@ from .period_histories import (
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(RULES, histories())
 def test_frozen_totals_stay_and_adjustments_equal_the_reference_model(rules: Rules, history: list[Step]) -> None:
     """For each closed period: the quantity, the difference, every event that caused it, and the rules difference."""
@@ -112,7 +113,7 @@ def query_results(reference: ReferenceLedger, as_of: int | datetime | None) -> Q
     )
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(RULES, histories(max_size=15))
 def test_as_of_each_position_gives_the_earlier_results(rules: Rules, history: list[Step]) -> None:
     """As of each time too; for all customers and for one."""

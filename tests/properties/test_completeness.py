@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.domain.errors import InvalidTimeRange, PeriodOverlaps
 
+from ..sampling import examples
+from .coverage import first_examples, search, stop_if_covered
 from .period_histories import (
     CANCELS,
     NAMES,
@@ -101,7 +103,7 @@ ADDITIVE_RULES = st.builds(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(ADDITIVE_RULES, HISTORIES)
 def test_closings_adjustments_and_unbilled_usage_add_up_to_the_usage(rules: Rules, history: list[Step]) -> None:
     """For each customer, over all time; and verification finds each closing as it was computed."""
@@ -135,7 +137,7 @@ def change_window(number: int) -> Step:
     return step
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     ADDITIVE_RULES,
     st.sampled_from(sorted(TILES)),
@@ -165,11 +167,9 @@ def test_the_histories_cover_every_case() -> None:
     expected = {"late", "unbilled open", "unbilled partly_closed", "not_closed", "closed_before", "run late", "settled"}
     seen: set[str] = set()
 
-    @settings(max_examples=500, derandomize=True)
+    @first_examples(1_000)
     @given(ADDITIVE_RULES, HISTORIES)
     def collect(rules: Rules, history: list[Step]) -> None:
-        if seen >= expected:
-            return
         with open_reference(rules) as reference:
             run_steps(reference, history)
             periods = reference.metering.periods
@@ -182,6 +182,7 @@ def test_the_histories_cover_every_case() -> None:
                     seen.update({"not_closed"} if total.not_closed else ())
                     seen.update({"run late"} if total.late else ())
                     seen.update({"closed_before"} if total.closed_before else ())
+        stop_if_covered(seen, expected)
 
-    collect()
+    search(collect)
     assert seen >= expected

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tallybook.application import Metering, TallybookError
 
 from ..notation import Clock
+from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .histories import BEGINNING, FORMULAS, LIFTED
 from .test_page_workers import fold_in_worker, fold_rows
@@ -214,7 +215,7 @@ def results(metering: Metering, as_of: datetime | None) -> list[object]:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(RULES, HISTORIES)
 def test_a_derived_meter_counts_as_a_meter_with_its_own_events(rules: Rules, history: Sequence[Step]) -> None:
     """At every time since its configuration, rebuilt from nothing, from the ledger alone, and folded by workers."""

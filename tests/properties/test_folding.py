@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering, Progress
 
+from ..sampling import examples
 from .histories import LIFTED, Step, meters_of, open_ledger, run_steps, steps
 from .test_as_of import QueryResults, query_results
 from .test_queries import ALL_TIME, RANGES
@@ -60,7 +61,7 @@ def catch_up(metering: Metering, sizes: Iterator[int], max_pages: int) -> None:
     metering.catch_up(after_page)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(steps(), st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 9))
 def test_any_pages_and_restarts_give_the_incremental_result(
     history: list[Step], sizes: list[int], restart_every: int
@@ -79,7 +80,7 @@ def test_any_pages_and_restarts_give_the_incremental_result(
 def test_pages_of_one_size(tmp_path: Path, page_size: int) -> None:
     """Pages of 1, 2, 3 or 7 events, or one page with all events."""
 
-    @settings(max_examples=8)
+    @settings(max_examples=examples(8))
     @given(steps())
     def fold(history: list[Step]) -> None:
         shutil.rmtree(tmp_path)
@@ -93,7 +94,7 @@ def test_pages_of_one_size(tmp_path: Path, page_size: int) -> None:
     fold()
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(steps(), steps(), RANGES)
 def test_queries_in_between_change_nothing(history: list[Step], more: list[Step], between: object) -> None:
     """Queries after each event don't change the final results."""

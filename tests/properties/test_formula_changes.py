@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering, TallybookError
 
+from ..sampling import examples
 from .histories import (
     FORMULAS,
     METER_RULES,
@@ -40,7 +41,7 @@ def digests(metering: Metering) -> dict[str, str]:
     }
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(HISTORIES, st.lists(st.sampled_from(FORMULAS), max_size=3))
 def test_formulas_change_and_come_back(history: list[Step], formulas: list[str]) -> None:
     """Sum to maximum to unique count to sum, or any others; each result equals the naive model of its formula."""
@@ -71,7 +72,7 @@ def check_formula(metering: Metering, meter: MeterRules, formula: str) -> None:
         assert sum(Fraction(event.contribution) for event in explanation.events) == Fraction(total.value)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(steps(1, allowed_meters=METERS.map(lambda meter: replace(meter, has_filter=True))), RULES)
 def test_a_changed_meter_counts_like_one_that_always_had_its_rules(history: list[Step], rules: MeterRules) -> None:
     """After a change in the middle of a history, earlier and later events have the same verdicts and contributions."""

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tallybook.application import Total
 
+from ..sampling import examples
 from .histories import (
     BEGINNING,
     CUSTOMERS,
@@ -127,7 +128,7 @@ def test_selected_usage_equals_the_reference_model(
             }
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(HISTORIES, RANGES, st.sets(st.integers(0, 30), max_size=3))
 def test_groups_as_of_a_position_equal_the_reference_model(
     history: list[Step], between: tuple[datetime, datetime], steps_back: set[int]

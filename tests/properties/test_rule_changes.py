@@ -14,6 +14,7 @@ from tallybook.application import Metering, TallybookError
 from tallybook.domain.errors import IncompatibleRules, InvalidParameter
 
 from ..notation import Clock
+from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .histories import totals_of
 from .naive import HistoryEntry, compute_quantity, compute_totals, entries_between
@@ -71,7 +72,7 @@ def run_history(
         after()
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(HISTORIES)
 def test_as_of_every_position_gives_the_earlier_results(history: History) -> None:
     """Each query as of each position, and as of each time, returns the result that it returned then."""
@@ -92,7 +93,7 @@ def test_as_of_every_position_gives_the_earlier_results(history: History) -> Non
                     assert all_results(metering, meter, as_of) == results[meter], as_of
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(HISTORIES)
 def test_totals_equal_the_reference_model_under_the_rules_in_force(history: History) -> None:
     """Now and as of each position, for each customer and for all customers."""
@@ -130,7 +131,7 @@ def totals_by_window(metering: Metering, window: str, timezone: str) -> WindowTo
     }
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     HISTORIES,
     st.dictionaries(st.sampled_from(METERS), RULES, min_size=1),
@@ -191,7 +192,7 @@ def test_a_diff_shows_what_promoting_changes(
         ]
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(HISTORIES, st.dictionaries(st.sampled_from(METERS), RULES, min_size=1))
 def test_a_diff_by_a_dimension_equals_the_reference_model(
     history: History, new_rules: dict[str, ReferenceRules]

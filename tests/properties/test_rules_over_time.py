@@ -14,6 +14,7 @@ from tallybook.application import Metering, TallybookError
 from tallybook.domain.errors import RulesChangeInRange
 
 from ..notation import Clock
+from ..sampling import examples
 from .coverage import first_examples, search, stop_if_covered
 from .histories import BEGINNING, LIFTED
 from .naive import HistoryEntry, cancelled_identifiers, effective
@@ -169,7 +170,7 @@ def check_totals(metering: Metering, reference: Reference, position: int) -> Non
         assert Fraction(total.value) == all_rules[-1].quantity(values)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(HISTORIES)
 def test_usage_counts_under_the_revision_in_effect(history: list[Step]) -> None:
     """As of each position, and after a rebuild from nothing."""
@@ -186,7 +187,7 @@ def test_usage_counts_under_the_revision_in_effect(history: list[Step]) -> None:
         check_totals(metering, reference, head)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(HISTORIES)
 def test_each_event_names_its_revision(history: list[Step]) -> None:
     """The contributions of a day add up to its total, and summaries are split where the formula changes."""

@@ -11,6 +11,7 @@ from tallybook.application import AcceptancePolicy, BillingCycle, Metering
 from tallybook.domain.errors import InvalidTimeRange, PeriodNotEnded
 
 from ..notation import Clock
+from ..sampling import examples
 from .histories import BEGINNING, LIFTED, WINDOWS
 from .naive import next_window_start
 
@@ -52,7 +53,7 @@ def record(metering: Metering, uses: list[tuple[datetime, int]]) -> None:
         metering.record("calls", {"customer": "acme", "value": str(value)}, identifier=str(number), timestamp=at)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.sampled_from(WINDOWS), CHANGES, USES, CUTS, ZONES, st.sampled_from(["hour", "day", "month"]))
 def test_ranges_tile(
     window: str | None,
@@ -85,7 +86,7 @@ def test_ranges_tile(
             assert metering.replay_totals("calls", *bounds) == metering.totals("calls", *bounds)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.sampled_from(WINDOWS), CHANGES, USES, CUTS, st.data())
 def test_closings_tile(
     window: str | None,
@@ -115,7 +116,7 @@ def test_closings_tile(
         assert metering.verify().is_equal
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     st.sampled_from(["hour", "day"]),
     st.sampled_from(["last", "sum", "max"]),

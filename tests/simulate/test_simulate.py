@@ -1,6 +1,6 @@
 """Simulated histories match the model, planted bugs are detected, and the printed command repeats a failure.
 
-TALLYBOOK_TEST_SIMULATE_SEEDS sets another number of seeds.
+TALLYBOOK_TEST_SIMULATE_SEEDS sets another number of seeds; a run that isn't long tests 25 of them.
 """
 
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ..postgres import Database
+from ..sampling import sample
 from .mutants import MUTANTS
 from .simulation import SimulationFailed, simulate
 from .stores import CONFIGURED_DATABASES
@@ -25,7 +26,7 @@ FIRST_SEEDS = {"adjustment-omits-cancellation": 20, "current-rules-as-of": 3}
 """The first seed to try for mutants that earlier ones don't detect."""
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", sample(range(SEEDS), 25))
 def test_a_seed_passes(seed: int) -> None:
     """With failing statements, dying processes and concurrent operations the ledger matches the model."""
     check_seed(seed, STEPS, "memory" if seed % 10 == 9 else "sqlite")

@@ -1,4 +1,4 @@
-"""Eight clients misbehave for two minutes. `python -m tests.soak` lets them misbehave for thirty.
+"""Eight clients misbehave for a minute, or two in a long run. `python -m tests.soak` lets them misbehave for thirty.
 
 Here all of them start a round every twelve seconds, and in between the server recovers; there they start one every half
 second. The load of a round is the same.
@@ -6,9 +6,10 @@ second. The load of a round is the same.
 
 import os
 
+from ..sampling import IS_LONG
 from .soak import percentile, run
 
-SECONDS = float(os.environ.get("TALLYBOOK_TEST_SOAK_SECONDS", "120"))
+SECONDS = float(os.environ.get("TALLYBOOK_TEST_SOAK_SECONDS", "120" if IS_LONG else "60"))
 ROUND_SECONDS = 12
 MAX_MEMORY_BYTES = 400_000_000
 MAX_P99_SECONDS = 2.0
