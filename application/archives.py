@@ -3,15 +3,17 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..domain.errors import InvalidArchive
 from .archive.reader import ArchiveReader, no_progress, verify_archive
-from .archive.results import ArchiveVerification, IcebergRegistration
+from .archive.results import ArchiveVerification, IcebergRegistration, UsageMaterialization
 from .archive.sql.segments import DuckDBSegments
 from .archive.sql.spark_segments import SparkSegments, SparkSession
 from .queries.archive_totals import archive_totals
+from .queries.archive_usage import UsageSegments
 from .queries.dimension_query import Where
 from .result_lists import TotalList
 
@@ -46,12 +48,27 @@ class Archive(ArchiveReader):
     ) -> TotalList:
         """Return the total of each customer with counted usage in [start, end), as `Metering.totals` does.
 
-        DuckDB computes them from the files, under the rules in the archive, as of its last event. It reads folders, and
+        DuckDB computes them from the files, under the rules in the archive, as of its last event, and from the files of
+        `materialize` if there are some. It reads folders, and
         object stores with its extension `httpfs`. Raises as `Metering.totals` does, and LedgerCorrupted if events are
         missing.
         """
         with closing(DuckDBSegments(self.files)) as segments:
-            return archive_totals(segments, event_name, start, end, as_of=as_of, where=where, group_by=group_by)
+            return archive_totals(
+                segments, event_name, start, end, as_of=as_of, where=where, group_by=group_by,
+                typed_totals=partial(UsageSegments(self).totals, segments),
+            )  # fmt: skip
+
+    def materialize(
+        self, event_name: str, *, progress: Callable[[int, int], None] = no_progress
+    ) -> UsageMaterialization:
+        """Write the usage of a meter as numbers, to files that `totals` reads much faster. They can be deleted.
+
+        There is a file for each segment of the archive that has none yet, and for each way in which revisions of the
+        rules read events. `progress` is called with the number of files that exist, and the number that there will be.
+        Raises MeterNotFound, InvalidParameter if the meter counts no numbers, ArchiveInUse or ArchiveUnavailable.
+        """
+        return UsageSegments(self).materialize(event_name, progress)
 
     def totals_on(
         self,

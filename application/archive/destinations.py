@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import BinaryIO, NamedTuple, Protocol
 
+from .layout import FOLDER
+
 
 class StoredManifest(NamedTuple):
     """The content of the manifest, empty if there is none, and the version by which a store detects changes of it."""
@@ -36,8 +38,8 @@ class Destination(Protocol):
         """Replace the manifest, as a whole and durably. Raise ConcurrentExport if it isn't the previous one."""
         ...
 
-    def file_names(self) -> Iterable[str]:
-        """Return the names of all files that can be segments, in any order."""
+    def file_names(self, folder: str = FOLDER) -> Iterable[str]:
+        """Return the names of all files in a folder, that of segments by default, in any order."""
         ...
 
     def add_segment(self, name: str, write: Callable[[BinaryIO], None]) -> None:

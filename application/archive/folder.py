@@ -62,17 +62,20 @@ class FolderDestination:
         """Replace the manifest."""
         self._write(self.path / MANIFEST, lambda file: file.write(data))
 
-    def file_names(self) -> Iterable[str]:
-        """Return the names of the files in the folder of segments."""
-        with _reported(self.path / FOLDER):
+    def file_names(self, folder: str = FOLDER) -> Iterable[str]:
+        """Return the names of the files in a folder."""
+        with _reported(self.path / folder):
             try:
-                return [f"{FOLDER}/{entry.name}" for entry in (self.path / FOLDER).iterdir()]
+                return [f"{folder}/{entry.name}" for entry in (self.path / folder).iterdir()]
             except FileNotFoundError:
                 return []
 
     def add_segment(self, name: str, write: Callable[[BinaryIO], None]) -> None:
         """Store what `write` writes."""
-        self._write(self.path / name, write)
+        path = self.path / name
+        with _reported(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._write(path, write)
 
     def open_segment(self, name: str) -> BinaryIO:
         """Open a segment."""

@@ -57,10 +57,10 @@ class ObjectStoreDestination:
         with self._reported(MANIFEST):
             obstore.put(self._store, MANIFEST, data, mode=mode, use_multipart=False)
 
-    def file_names(self) -> Iterable[str]:
-        """Return the names of the objects in the folder of segments."""
-        with self._reported(FOLDER):
-            pages: Any = obstore.list(self._store, f"{FOLDER}/")  # pyright: ignore[reportUnknownMemberType]
+    def file_names(self, folder: str = FOLDER) -> Iterable[str]:
+        """Return the names of the objects in a folder."""
+        with self._reported(folder):
+            pages: Any = obstore.list(self._store, f"{folder}/")  # pyright: ignore[reportUnknownMemberType]
             return [entry["path"] for entries in pages for entry in entries]
 
     def add_segment(self, name: str, write: Callable[[BinaryIO], None]) -> None:

@@ -53,6 +53,22 @@ class ArchiveVerification:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageMaterialization:
+    """The result of materializing the usage of a meter in an archive: what was added, and what there is now.
+
+    `added` of the `segments` files are new, with `added_bytes` bytes together. There is a file for each segment of the
+    archive and each way in which revisions of the meter's rules read events.
+    """
+
+    destination: str
+    event_name: str
+    added: int
+    added_bytes: int
+    segments: int
+    last_position: int
+
+
+@dataclass(frozen=True, slots=True)
 class IcebergRegistration:
     """The result of registering an archive as an Iceberg table, in which `segments` files are new.
 

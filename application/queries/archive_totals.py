@@ -1,6 +1,6 @@
 """Totals from the segments of an archive, by DuckDB or Spark: the same results as those of the ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -13,13 +13,16 @@ from ..archive.sql.limits import limits_statement
 from ..archive.sql.segments import Segments
 from ..archive.sql.statement import UsageSelection
 from ..archive.sql.totals import TotalsQuery, ValueLimits, totals_statement
+from ..archive.sql.typed_totals import TotalsByCustomer
 from ..result_lists import TotalList
 from ..results import Total
 from ..similar_names import meter_not_found, meter_not_found_then
 from ..validation import Moment, parse_as_of, require_event_name, require_time_range
 from .dimension_query import Where, parse_dimensions, resolve_dimensions
 from .meter_query import single_quantity_rules
-from .total_results import CountedRange
+from .total_results import CountedRange, TotalResults
+
+TypedTotals = Callable[[UsageSelection, Sequence[str]], TotalsByCustomer | None]
 
 
 def archive_totals(
@@ -31,15 +34,17 @@ def archive_totals(
     as_of: datetime | int | None = None,
     where: Where | None = None,
     group_by: Sequence[str] = (),
+    typed_totals: TypedTotals | None = None,
 ) -> TotalList:
     """Return the total of each customer with counted usage in [start, end), as `metering.totals` does.
 
-    The rules are those in the archive. Raises as `metering.totals` does.
+    The rules are those in the archive. `typed_totals` returns the totals of a selection by dimension keys, or None if
+    it can't. Raises as `metering.totals` does.
     """
     start, end, bounds = require_time_range(start, end)
     dimensions, event_name = parse_dimensions(where, group_by), require_event_name(event_name)
     known = _known(segments, as_of)
-    meter = _require_meter(segments, event_name, known)
+    meter = require_meter(segments, event_name, known)
     schedule = meter.schedule(known)
     parts = tuple(schedule.whole_windows(*bounds))
     rules = single_quantity_rules(event_name, [(part.start, part.effective.rules) for part in parts])
@@ -48,7 +53,14 @@ def archive_totals(
     if not parts:
         return TotalList((), group_by)
     selection = UsageSelection(event_name, meter.recorded_name, parts, known.position, None, dimensions.where)
+    counted_range = CountedRange.of(start, end, (parts[0].start, parts[-1].end))
     has_numbers = rules.formula.rule.value_type is not ValueType.TEXT
+    if has_numbers and typed_totals is not None:
+        by_customer = typed_totals(selection, dimensions.group_by)
+        if by_customer is not None:
+            results = TotalResults(rules, dimensions.group_by)
+            totals = [results.total(by_customer[name], name, counted_range) for name in sorted(by_customer)]
+            return TotalList(totals, dimensions.group_by)
     (limits,) = segments.run(limits_statement(selection, segments.dialect, has_numbers=has_numbers))
     query = TotalsQuery(selection, rules, True, (), ValueLimits(*limits))
     counted_range = CountedRange.of(start, end, (parts[0].start, parts[-1].end))
@@ -68,7 +80,8 @@ def _known(segments: Segments, as_of: datetime | int | None) -> AsOf:
     return AsOf(segments.head if known is None else min(known.position, segments.head))
 
 
-def _require_meter(segments: Segments, event_name: str, known: AsOf) -> ProjectedMeter:
+def require_meter(segments: Segments, event_name: str, known: AsOf) -> ProjectedMeter:
+    """Return a meter that was configured at a position. Raises MeterNotFound."""
     meter = segments.meter(event_name)
     if meter is None:
         raise meter_not_found(event_name, segments.meter_names())

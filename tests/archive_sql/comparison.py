@@ -55,7 +55,7 @@ def _questions(metering: Metering, queries: Sequence[Query]) -> Iterator[Questio
         with suppress(TallybookError):
             rules = metering.meters.get(query.meter, as_of=as_of)
             keys = (*rules.dimension_keys, *rules.optional_dimension_keys)
-            where = {key: values for key, values in _WHERE.items() if key in keys} if query.where else {}
+            where = {key: values for key, values in WHERE.items() if key in keys} if query.where else {}
             yield _question(metering, query, as_of, where, keys if query.group_by else ())
 
 
@@ -117,7 +117,7 @@ def _frozen_part(rows: Sequence[Row]) -> Rows:
     return [row[: len(_FROZEN)] for row in decimal_rows(rows)]
 
 
-_WHERE: Mapping[str, Sequence[str | None]] = {REGION: ["eu", "u's"], PLAN: ["p'ro", None]}
+WHERE: Mapping[str, Sequence[str | None]] = {REGION: ["eu", "u's"], PLAN: ["p'ro", None]}
 _FROZEN = ("quantity", "billable", "sum", "count", "last")
 """What a closed period has of its total, in the order of the columns."""
 

@@ -80,9 +80,8 @@ class DuckDBSegments(Segments):
         super().__init__(DialectName.DUCKDB)
         duckdb = _import_duckdb()
         self._connection = duckdb.connect()
-        paths = ", ".join(self.dialect.literal(file) for file in files)
         try:
-            self._connection.execute(f"CREATE TEMP VIEW {RELATION} AS SELECT * FROM read_parquet([{paths}])")
+            self.add_view(RELATION, [self.query_of(files)])
             self._require_all()
         except duckdb.Error as error:
             raise unreadable_files(files, error) from error
@@ -90,6 +89,15 @@ class DuckDBSegments(Segments):
     def close(self) -> None:
         """Close DuckDB."""
         self._connection.close()
+
+    def query_of(self, files: Sequence[str]) -> str:
+        """Return the query of the rows of some files."""
+        return f"SELECT * FROM read_parquet([{', '.join(self.dialect.literal(file) for file in files)}])"
+
+    def add_view(self, name: str, queries: Sequence[str]) -> str:
+        """Create or replace a view of the rows of some queries, which have the same columns. Return its name."""
+        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL '.join(queries)}")
+        return name
 
     def run(self, statement: str) -> list[tuple[Any, ...]]:
         """Return the rows of a statement."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import archive_output, archive_pruning, archive_sql, archive_totals
-from .options import DEFAULT_LEDGER, DestinationArgument, JsonOption, LedgerOption, PublicKeyOption
+from .options import DEFAULT_LEDGER, DestinationArgument, JsonOption, LedgerOption, MeterArgument, PublicKeyOption
 from .session import confirm_result, print_error, print_result, reported_errors, require_ledger
 from .terminal import progress_bar, say
 
@@ -111,6 +111,20 @@ def register(
 
         registration = Archive.open(destination).register_iceberg(iceberg, table)
     confirm_result(registration, archive_output.show_registration, as_json=as_json)
+
+
+@app.command()
+def materialize(meter: MeterArgument, destination: DestinationArgument, as_json: JsonOption = False) -> None:
+    """Write the usage of a meter as numbers, to compute totals faster.
+
+    There is a file for each segment that has none yet. They are in the folder 'usage' of the archive, follow from its
+    events, and can be deleted. Without them, or without some, the totals are the same.
+    """
+    with reported_errors(as_json=as_json), progress_bar("materializing") as advance:
+        from ...archives import Archive  # noqa: PLC0415 - loads the domain
+
+        materialization = Archive.open(destination).materialize(meter, progress=advance)
+    confirm_result(materialization, archive_output.show_materialization, as_json=as_json)
 
 
 _INTERVAL = re.compile(r"([1-9][0-9]{0,5})([smhd])")

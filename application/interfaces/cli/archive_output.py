@@ -6,7 +6,13 @@ from ..formatting import format_count, format_number
 from .terminal import say
 
 if TYPE_CHECKING:
-    from ...archive.results import ArchiveDifference, ArchiveExport, ArchiveVerification, IcebergRegistration
+    from ...archive.results import (
+        ArchiveDifference,
+        ArchiveExport,
+        ArchiveVerification,
+        IcebergRegistration,
+        UsageMaterialization,
+    )
 
 
 def show_export(export: "ArchiveExport") -> None:
@@ -25,6 +31,17 @@ def show_registration(registration: "IcebergRegistration") -> None:
     added = format_count(registration.segments, "segment")
     position = format_number(registration.last_position)
     say(f"registered: {added} in the table {registration.table}, which ends at position {position}")
+
+
+def show_materialization(materialization: "UsageMaterialization") -> None:
+    """Print what was added, and how far the usage reaches."""
+    position = format_number(materialization.last_position)
+    reached = f"{materialization.destination} has the usage of {materialization.event_name} up to position {position}"
+    if not materialization.added:
+        say(f"nothing to materialize: {reached}")
+        return
+    size = format_number(materialization.added_bytes)
+    say(f"materialized: {format_count(materialization.added, 'file')} of {size} bytes; {reached}")
 
 
 def show_verification(verification: "ArchiveVerification") -> None:
