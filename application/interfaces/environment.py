@@ -22,6 +22,7 @@ VARIABLES = frozenset(
         "ACCESS_LOG_CUSTOMERS",
         "CONSOLE",
         "CONSOLE_CHECKPOINTS",
+        "CONSOLE_EMBED_ORIGINS",
         "CONSOLE_URL",
         "MAX_CONNECTIONS",
         "MAX_HEADERS",

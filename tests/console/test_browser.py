@@ -54,6 +54,7 @@ SCREENS = {
     "no preview": "/rules/preview?meter=storage",
     "compare": f"/compare?{ACME}&since=20",
     "choose two moments": f"/compare?{ACME}",
+    "import": "/import",
     "history": "/history?recorded_from=2020-01-01",
     "no history": "/history?by=nobody",
     "trust": "/trust",

@@ -24,6 +24,8 @@ USAGE = f"/console/usage?meter=tokens&customer=acme&{MONTH}"
 OPERATIONS = {
     "/event/cancel": ("POST", "/v1/billing/meter_event_adjustments"),
     "/event/revoke": ("POST", "/v1/billing/meter_event_adjustments/revoke"),
+    "/import": ("POST", "/v1/billing/imports"),
+    "/import/record": ("POST", "/v1/billing/imports"),
     "/periods/close": ("POST", "/v1/billing/tasks"),
     "/periods/customer/close": ("POST", "/v1/billing/closed_periods"),
     "/periods/customer/reopen": ("POST", "/v1/billing/closed_periods/x/reopen"),

@@ -15,7 +15,16 @@ from .serve import CONSOLE_HINT
 from .session import reported_errors, require_ledger
 from .terminal import printable, say
 
-_EXTRA_PACKAGES = {"starlette", "uvicorn", "httptools", "httpcore2", "pydantic_settings", "prometheus_client", "jinja2"}
+_EXTRA_PACKAGES = {
+    "starlette",
+    "uvicorn",
+    "httptools",
+    "httpcore2",
+    "pydantic_settings",
+    "prometheus_client",
+    "jinja2",
+    "python_multipart",
+}
 DEMO_NAME = "tallybook-console-demo"
 DEMO_FILE, DEMO_CHECKPOINTS = f"{DEMO_NAME}.db", f"{DEMO_NAME}.checkpoints"
 

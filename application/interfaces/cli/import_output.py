@@ -8,27 +8,9 @@ from .tables import fields, table
 from .terminal import format_name, say
 
 if TYPE_CHECKING:
-    from ...usage_import.formats import FileDialect
     from ...usage_import.results import ImportSummary, PreviewRow
 
 OUTCOMES = ("accepted", "duplicate", "conflict", "rejected")
-
-
-def format_dialect(dialect: "FileDialect") -> str:
-    """Return how a file is read: its format, encoding, delimiter, sheet and header."""
-    delimiters = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-    parts = [str(dialect.file_format)]
-    if dialect.compression is not None:
-        parts.append(dialect.compression)
-    if dialect.encoding is not None:
-        parts.append(dialect.encoding)
-    if dialect.delimiter is not None:
-        parts.append(f"separated by {delimiters.get(dialect.delimiter, repr(dialect.delimiter))}")
-    if dialect.sheet is not None:
-        parts.append(f"sheet {format_name(dialect.sheet)}")
-    if dialect.header_line is not None:
-        parts.append(f"header in line {dialect.header_line}")
-    return ", ".join(parts)
 
 
 def show_import(summary: "ImportSummary") -> None:

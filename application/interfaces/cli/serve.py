@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..http.settings import ServerSettings
 
 INSTALL_HINT = "Serving a ledger needs an extra: pip install 'tallybook[server]'"
+_CONSOLE_PACKAGES = {"jinja2", "python_multipart"}
 CONSOLE_HINT = "The console needs an extra: pip install 'tallybook[console]'"
 _EXTRA_PACKAGES = {"starlette", "uvicorn", "httptools", "pydantic_settings", "prometheus_client"}
 
@@ -69,9 +70,9 @@ def serve(
         exit_status = _serve({name: value for name, value in options.items() if value is not None})
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in {*_EXTRA_PACKAGES, "jinja2"}:
+        if package not in {*_EXTRA_PACKAGES, *_CONSOLE_PACKAGES}:
             raise
-        typer.echo(CONSOLE_HINT if package == "jinja2" else INSTALL_HINT, err=True)
+        typer.echo(CONSOLE_HINT if package in _CONSOLE_PACKAGES else INSTALL_HINT, err=True)
         raise typer.Exit(2) from None
     sys.exit(exit_status)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ..import_text import format_dialect
 from .error_text import to_cli_text
 from .import_options import (
     DEFAULT_MAX_BYTES,
@@ -40,7 +41,7 @@ from .import_options import (
     TimestampFormatOption,
     ValueColumnOption,
 )
-from .import_output import format_dialect, show_import
+from .import_output import show_import
 from .import_runs import (
     DryRunResult,
     ListOption,
@@ -63,7 +64,7 @@ from .options import (
     LedgerOption,
 )
 from .session import Session, interruptible, open_ledger, record_limits
-from .terminal import progress_bar, say
+from .terminal import format_name, progress_bar, say
 
 if TYPE_CHECKING:
     from ...usage_import.files import UsageFile
@@ -246,7 +247,7 @@ def _open_file(stack: ExitStack, request: ImportRequest) -> "UsageFile":
     with progress_bar("reading") as advance:
         file = stack.enter_context(open_usage_file(request.path, request.options, advance))
     if request.is_shown:
-        say(f"{request.path}: {format_dialect(file.dialect)}")
+        say(f"{request.path}: {format_dialect(file.dialect, format_name)}")
         sys.stdout.flush()
     return file
 

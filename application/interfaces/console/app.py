@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -41,9 +41,10 @@ from .progress_streams import ProgressResponse, ProgressStreams
 from .query_string import CONSOLE_PATH, Parameters
 from .registry import RegisteredView, ViewContext, missing_scope
 from .rendering import STATIC_FILES, render, static_file
-from .responses import Data, Download, Page, Redirect, ViewResult
+from .responses import Data, Download, FileDownload, Page, Redirect, ViewResult
 from .security import SecurityMiddleware, Site
-from .users import ConsoleUser, LocalUser, SessionUsers, Users
+from .uploads import UploadedFile, UploadLimit, read_file_form
+from .users import ConsoleUser, LocalUser, SessionUsers, Users, embedded_user
 
 HTML = "text/html; charset=utf-8"
 _log = logging.getLogger("tallybook.server")
@@ -53,11 +54,16 @@ def console_routes(
     settings: ServerSettings, observer: Observer, users: Users, downloads: UnreadDownloads | None = None
 ) -> list[BaseRoute]:
     """Return the routes of the console, for an application with a request handler."""
-    site = Site.of(settings.host, settings.console_url)
+    site = Site.of(settings.host, settings.console_url, settings.console_embed_origins)
     console_login, checkpoint_file = login.Login(site, observer), settings.console_checkpoints
-    console = _Console(observer, users, console_login, checkpoint_file, downloads or UnreadDownloads())
+    uploads = UploadLimit(settings.max_body_bytes)
+    console = _Console(observer, users, console_login, checkpoint_file, downloads or UnreadDownloads(), uploads)
     routes = [
-        *(Route(view.path, partial(console.respond, view), methods=[view.method]) for view in all_views()),
+        *(
+            Route(view.path, partial(console.respond, view), methods=[view.method])
+            for view in all_views()
+            if site.embed_origins or not view.is_embedded
+        ),
         *(Route(f"/static/{name}", partial(_static, name), methods=["GET"]) for name in STATIC_FILES),
         *(users.routes() if isinstance(users, LocalUser) else console.login.routes()),
         Route("/tasks/{id}", console.stream_progress, methods=["GET"]),
@@ -101,6 +107,7 @@ class _Console:
         console_login: login.Login,
         checkpoint_file: Path | None,
         downloads: UnreadDownloads,
+        upload_limit: UploadLimit,
     ) -> None:
         self._observer = observer
         self._users = users
@@ -108,6 +115,7 @@ class _Console:
         self._checkpoint_file = checkpoint_file
         self._downloads = downloads
         self._streams = ProgressStreams()
+        self._uploads = upload_limit
 
     async def respond(self, view: RegisteredView, request: Request) -> Response:
         """Run a view with the parameters of a request, and return its response."""
@@ -116,7 +124,7 @@ class _Console:
         user: ConsoleUser | None = None
         result: ApiResponse | DownloadResponse
         try:
-            user = await handler.run_short_call(self._users.find, handler.ledgers, request.cookies)
+            user = await self._find_user(view, request, handler)
             result = await self._result(view, user, request, request_id, handler)
         except (ApiError, TallybookError) as error:
             result = self._error(error, user, request)
@@ -157,9 +165,17 @@ class _Console:
         response = self._error(error, user, request)
         return Response(response.body, response.status, media_type=HTML)
 
+    async def _find_user(self, view: RegisteredView, request: Request, handler: RequestHandler) -> ConsoleUser | None:
+        if view.is_embedded:
+            token = request.query_params.get("token", "")
+            return await handler.run_short_call(embedded_user, handler.ledgers, token)
+        return await handler.run_short_call(self._users.find, handler.ledgers, request.cookies)
+
     async def _result(
         self, view: RegisteredView, user: ConsoleUser | None, request: Request, request_id: str, handler: RequestHandler
     ) -> ApiResponse | DownloadResponse:
+        if user is None and view.is_embedded:
+            raise ApiError(403, "This page has expired. Reload the page that contains it.")
         if user is None and self._users.have_login:
             return login.redirect_to_login(request)
         if user is None:
@@ -167,18 +183,28 @@ class _Console:
         if not user.allows(view.scope):
             raise missing_scope(view.scope)
         is_query = view.method == "GET"
-        params = Parameters.parse(request.url.query) if is_query else await read_form(request)
-        path_parameters = {name: str(value) for name, value in request.path_params.items() if name != "path"}
-        context = ViewContext(user, handler.ledgers, params, request.url.path, path_parameters, self._checkpoint_file)
-        call = partial(self._run if is_query else self._run_once, view, context, request_id)
-        running = handler.run_call(user.id, call, is_query=is_query, is_large=view.is_large)
-        result = await (while_connected(request, running) if is_query else running)
+        with ExitStack() as stack:
+            file: UploadedFile | None = None
+            if view.takes_file:
+                stack.enter_context(self._uploads.reservation())
+                params, file = await read_file_form(request, self._uploads.max_bytes)
+            else:
+                params = Parameters.parse(request.url.query) if is_query else await read_form(request)
+            if file is not None:
+                stack.callback(file.contents.close)
+            path_parameters = {name: str(value) for name, value in request.path_params.items() if name != "path"}
+            context = ViewContext(
+                user, handler.ledgers, params, request.url.path, path_parameters, self._checkpoint_file, file
+            )
+            call = partial(self._run if is_query else self._run_once, view, context, request_id)
+            running = handler.run_call(user.id, call, is_query=is_query, is_large=view.is_large)
+            result = await (while_connected(request, running) if is_query else running)
         return self._downloads.response(result, user.id) if isinstance(result, WrittenDownload) else result
 
     def _run(self, view: RegisteredView, context: ViewContext, _request_id: str) -> ApiResponse | WrittenDownload:
         """Run a view in the current thread."""
         result = view.run(context)
-        if not isinstance(result, Download):
+        if not isinstance(result, Download | FileDownload):
             return self._to_response(result, context)
         self._downloads.check(context.user.id)
         return write_download(result)
@@ -190,7 +216,8 @@ class _Console:
             raise ApiError(400, "The form has no key. Open its page again.")
         check_key(form_key)
         ledger = context.user.ledger
-        fingerprint = request_fingerprint(view.method, context.path, repr(context.params).encode())
+        content = repr(context.params) + ("" if context.file is None else context.file.digest())
+        fingerprint = request_fingerprint(view.method, context.path, content.encode())
         key = IdempotencyKey(f"console/{context.user.id}", form_key, fingerprint)
 
         def work(_is_retry: bool) -> ApiResponse:
@@ -212,7 +239,7 @@ class _Console:
             case Page(template, values, status):
                 body = render(template, values, context, has_login=self._users.have_login)
                 return ApiResponse(status, body, media_type=HTML)
-            case Download():
+            case Download() | FileDownload():
                 raise TypeError("a download is written to a file")
 
     def _error(self, error: ApiError | TallybookError, user: ConsoleUser | None, request: Request) -> ApiResponse:

@@ -3,11 +3,24 @@
 from collections.abc import Sequence
 
 from .registry import RegisteredView, ViewRegistry
-from .views import compare, customer_period, customers, event, explanation, history, periods, rules, trust, usage
+from .views import (
+    compare,
+    customer_period,
+    customers,
+    embed,
+    event,
+    explanation,
+    history,
+    imports,
+    periods,
+    rules,
+    trust,
+    usage,
+)
 
 REGISTRIES: Sequence[ViewRegistry] = (
     usage.views, customers.views, explanation.views, event.views, periods.views, customer_period.views, rules.views,
-    compare.views, history.views, trust.views,
+    compare.views, embed.views, history.views, imports.views, trust.views,
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..http.errors import ApiError, rate_limited
 from ..http.memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
-from .responses import Download
+from .responses import Download, FileDownload
 
 MAX_UNREAD_BYTES, MAX_UNREAD_BYTES_PER_KEY = 1024 * 1024 * 1024, 256 * 1024 * 1024
 _SPOOL_BYTES = 1024 * 1024
@@ -31,14 +31,17 @@ class WrittenDownload:
     media_type: str
 
 
-def write_download(download: Download) -> WrittenDownload:
+def write_download(download: Download | FileDownload) -> WrittenDownload:
     """Write a download to a temporary file, in memory if it is short."""
     file = cast(IO[bytes], tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115 - closed when it is sent
     try:
-        text = TextIOWrapper(file, "utf-8", newline="")
-        download.write(text)
-        text.flush()
-        text.detach()
+        if isinstance(download, FileDownload):
+            file.writelines(download.parts)
+        else:
+            text = TextIOWrapper(file, "utf-8", newline="")
+            download.write(text)
+            text.flush()
+            text.detach()
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
     except BaseException:

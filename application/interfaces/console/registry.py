@@ -11,6 +11,7 @@ from ..http.errors import ApiError
 from ..http.ledgers import LedgerRegistry
 from .query_string import Parameters, console_url
 from .responses import ViewResult
+from .uploads import UploadedFile
 from .users import ConsoleUser
 
 Method = Literal["GET", "POST"]
@@ -18,7 +19,7 @@ Method = Literal["GET", "POST"]
 
 @dataclass(frozen=True, slots=True)
 class ViewContext:
-    """A request to the console: its user and its parameters."""
+    """A request to the console: its user, its parameters, and the file of a form that takes one."""
 
     user: ConsoleUser
     ledgers: LedgerRegistry
@@ -26,6 +27,7 @@ class ViewContext:
     path: str
     path_parameters: dict[str, str] = field(default_factory=dict[str, str])
     checkpoint_file: Path | None = None
+    file: UploadedFile | None = None
 
     @property
     def metering(self) -> Metering:
@@ -49,6 +51,8 @@ class RegisteredView:
     scope: Scope
     run: View
     is_large: bool = False
+    takes_file: bool = False
+    is_embedded: bool = False
 
 
 class ViewRegistry:
@@ -64,13 +68,26 @@ class ViewRegistry:
         """Register the decorated function for GET."""
         return self._register("GET", path, scope, is_large=is_large)
 
-    def post(self, path: str, scope: Scope) -> Callable[[View], View]:
-        """Register the decorated function for POST."""
-        return self._register("POST", path, scope)
+    def get_embedded(self, path: str) -> Callable[[View], View]:
+        """Register the decorated function for GET with an embed token, instead of a session."""
+        return self._register("GET", path, Scope.READ, is_large=True, is_embedded=True)
 
-    def _register(self, method: Method, path: str, scope: Scope, *, is_large: bool = False) -> Callable[[View], View]:
+    def post(self, path: str, scope: Scope, *, takes_file: bool = False) -> Callable[[View], View]:
+        """Register the decorated function for POST; with `takes_file` its form may have a file."""
+        return self._register("POST", path, scope, takes_file=takes_file)
+
+    def _register(
+        self,
+        method: Method,
+        path: str,
+        scope: Scope,
+        *,
+        is_large: bool = False,
+        takes_file: bool = False,
+        is_embedded: bool = False,
+    ) -> Callable[[View], View]:
         def decorator(run: View) -> View:
-            self._views.append(RegisteredView(method, path, scope, run, is_large))
+            self._views.append(RegisteredView(method, path, scope, run, is_large, takes_file, is_embedded))
             return run
 
         return decorator

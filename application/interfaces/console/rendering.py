@@ -25,6 +25,7 @@ from ..formatting import (
     format_rules,
     format_time,
 )
+from ..import_text import format_dialect
 from .query_string import console_url
 from .registry import ViewContext
 from .tasks import progress_text
@@ -38,7 +39,8 @@ _PACKAGE = __name__.rpartition(".")[0]
 SHORT_DIGEST = 12
 SCREENS = (
     ("/usage", "Usage"), ("/why", "Why this figure"), ("/event", "Event"), ("/periods", "Periods"),
-    ("/rules", "Rules"), ("/compare", "Compare"), ("/history", "History"), ("/trust", "Trust"),
+    ("/rules", "Rules"), ("/compare", "Compare"), ("/history", "History"),
+    ("/import", "Import"), ("/trust", "Trust"),
 )  # fmt: skip
 DONE: Mapping[str, str] = {
     "cancelled": "The event is cancelled. It no longer counts.",
@@ -123,7 +125,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters.update(
         number=number, difference=difference, time=time_element, rules=format_rules, quantity=format_quantity,
-        topic=_topic, author=_author, progress=progress_text,
+        topic=_topic, author=_author, progress=progress_text, dialect=format_dialect,
     )  # fmt: skip
     helpers: dict[str, Any] = {
         "count": format_count, "form_key": lambda: secrets.token_urlsafe(16), "period_text": format_period,

@@ -1,6 +1,6 @@
 """What a view returns: a page, a redirect or a download."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -37,4 +37,13 @@ class Download:
     media_type: str = "text/csv; charset=utf-8"
 
 
-ViewResult = Page | Redirect | Data | Download
+@dataclass(frozen=True, slots=True)
+class FileDownload:
+    """A file that is stored in parts."""
+
+    name: str
+    parts: Iterable[bytes]
+    media_type: str = "application/octet-stream"
+
+
+ViewResult = Page | Redirect | Data | Download | FileDownload

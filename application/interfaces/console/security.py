@@ -31,26 +31,43 @@ HEADERS: Mapping[str, str] = {
 }
 
 
+NONE = "'none'"
+EMBED_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
+"""That of the page of one customer, which has no script."""
+_NOT_OF_EMBEDDED = frozenset({"X-Frame-Options", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy"})
+EMBED_PATHS = frozenset({"/embed", "/embed/why"})
+
+
 class Site(NamedTuple):
     """The address of the console: the host names that requests may have, and its origin if it is configured."""
 
     hosts: frozenset[str]
     origin: str | None = None
+    embed_origins: tuple[str, ...] = ()
+    """The origins whose pages may show the page of one customer."""
 
     @classmethod
-    def of(cls, host: str, console_url: str | None = None) -> "Site":
+    def of(cls, host: str, console_url: str | None = None, embed_origins: tuple[str, ...] = ()) -> "Site":
         """Return the site of a server on `host`, that browsers reach at `console_url`, or directly if it is None."""
         if console_url is None:
-            return cls(LOOPBACK_HOSTS | ({host.lower()} - _UNSPECIFIED_HOSTS))
+            return cls(LOOPBACK_HOSTS | ({host.lower()} - _UNSPECIFIED_HOSTS), None, embed_origins)
         parts = urlsplit(console_url)
-        return cls(frozenset({parts.hostname or ""}), f"{parts.scheme}://{parts.netloc.lower()}")
+        return cls(frozenset({parts.hostname or ""}), f"{parts.scheme}://{parts.netloc.lower()}", embed_origins)
 
     @property
     def is_https(self) -> bool:
         """Whether browsers reach the console over TLS, so that cookies must not be sent without it."""
         return (self.origin or "").startswith("https:")
 
-    def rejection(self, method: str, headers: Headers) -> str | None:
+    def headers(self, *, is_embedded: bool) -> Mapping[str, str]:
+        """Return the headers of responses; a page that may be embedded is shown in pages of the named origins only."""
+        if not is_embedded:
+            return HEADERS
+        policy = f"{EMBED_POLICY}; frame-ancestors {' '.join(self.embed_origins) or NONE}"
+        others = {name: value for name, value in HEADERS.items() if name not in _NOT_OF_EMBEDDED}
+        return {**others, "Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
+
+    def rejection(self, method: str, headers: Headers, *, is_embedded: bool = False) -> str | None:
         """Return why a request is rejected; None if it is not."""
         host = headers.get("host", "")
         if _host_name(host) not in self.hosts:
@@ -58,7 +75,7 @@ class Site(NamedTuple):
                 "The console is not served under this host name. If this is its address, set TALLYBOOK_CONSOLE_URL to "
                 "it, such as https://usage.example.com."
             )
-        if headers.get("sec-fetch-dest") in _FRAMES:
+        if headers.get("sec-fetch-dest") in _FRAMES and not (is_embedded and self.embed_origins):
             return "The console is not shown inside of other pages. Open it in a window of its own."
         fetch_site = headers.get("sec-fetch-site")
         if method in SAFE_METHODS:
@@ -79,15 +96,17 @@ class SecurityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        is_embedded = path in EMBED_PATHS
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
+                headers.update(self._site.headers(is_embedded=is_embedded))
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        rejection = self._site.rejection(scope["method"], Headers(scope=scope))
+        rejection = self._site.rejection(scope["method"], Headers(scope=scope), is_embedded=is_embedded)
         app = self._app if rejection is None else PlainTextResponse(f"{rejection}\n", 403)
         await app(scope, receive, send_with_headers)
 

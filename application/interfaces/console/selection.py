@@ -65,9 +65,11 @@ class Selection:
         """Return the parameters with changes; None removes one."""
         return {**self.params, **changes}
 
-    def for_range(self, start: datetime, end: datetime) -> dict[str, object]:
-        """Return the parameters for another range."""
-        return {**self.params, "period": None, "from": self._local(start), "to": self._local(end)}
+    def for_range(
+        self, start: datetime, end: datetime, params: Mapping[str, object] | None = None
+    ) -> dict[str, object]:
+        """Return the parameters, or those that are given, for another range."""
+        return {**(params or self.params), "period": None, "from": self._local(start), "to": self._local(end)}
 
     def adjoining(self, step: int) -> dict[str, object] | None:
         """Return the parameters for the period before (-1) or after (1); None if the range is no calendar period."""

@@ -100,9 +100,13 @@ def group_name(key: Group) -> str:
 
 
 def chart_slots(
-    windows: Sequence[WindowUsage], groups: Sequence[GroupUsage], context: ViewContext, selection: Selection
-) -> tuple[list[Slot], list[str]]:
-    """Return the slots of the chart and the names of its series; without groups, or with negative ones, one series."""
+    windows: Sequence[WindowUsage], groups: Sequence[GroupUsage], context: ViewContext, selection: Selection,
+    params: Mapping[str, object] | None = None, path: str = "/why",
+) -> tuple[list[Slot], list[str]]:  # fmt: skip
+    """Return the slots of the chart and the names of its series; without groups, or with negative ones, one series.
+
+    A slot leads to `path`, with the parameters of the selection, or those that are given.
+    """
     is_stacked = bool(groups) and all(
         group.value >= 0 for window in windows for group in (window.total.groups if window.total else ())
     )
@@ -118,7 +122,7 @@ def chart_slots(
             for group in window.total.groups:
                 slot = index.get(_group_key(group, selection.group_by), len(series) - 1)
                 values[slot] = EXACT_CONTEXT.add(values[slot], group.value)
-        url = context.url("/why", **selection.for_range(window.start, window.end))
+        url = context.url(path, **selection.for_range(window.start, window.end, params))
         slots.append(Slot(window.name, url, values, window.total is None))
     return slots, series
 

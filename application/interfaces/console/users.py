@@ -10,6 +10,7 @@ from ....domain.access_key import Scope
 from ....domain.authorship import COMMAND_LINE, Author
 from ...access_keys.views import AccessKeyView
 from ...system_user import system_user
+from ..http.embed_tokens import find_embedded
 from ..http.ledgers import LedgerRegistry, ServedLedger
 from .local_access import LocalAccess
 from .sessions import Sessions
@@ -28,6 +29,8 @@ class ConsoleUser:
     by: str
     ledger: ServedLedger
     access_key: AccessKeyView | None = None
+    customer: str | None = None
+    """The only customer that the user sees, if the user has an embed token."""
 
     def allows(self, scope: Scope) -> bool:
         """Return whether the user may do what requires a scope."""
@@ -84,6 +87,15 @@ class SessionUsers:
             return None
         ledger = ledgers.for_mode(livemode=access_key.livemode)
         return ConsoleUser(access_key.id, access_key.hint, ledger, access_key)
+
+
+def embedded_user(ledgers: LedgerRegistry, token: str) -> ConsoleUser | None:
+    """Return who sees the page of one customer with an embed token; None if the token isn't valid."""
+    found = find_embedded(ledgers, token)
+    if found is None:
+        return None
+    ledger, access_key, customer = found
+    return ConsoleUser(access_key.id, access_key.hint, ledger, access_key, customer)
 
 
 def sessions_of(ledgers: LedgerRegistry) -> Sessions:

@@ -131,7 +131,7 @@ class _Exchange:
         api_request = ApiRequest(request_id, "")
         try:
             with self.bodies.reservation() as body:
-                limits = self.body_limits if operation.is_recording else self.other_body_limits
+                limits = self.body_limits if operation.is_recording or operation.has_file else self.other_body_limits
                 api_request = await read_request(
                     request, request_id, limits, body, partial(handler.find_key, operation)
                 )

@@ -27,6 +27,7 @@ class CustomerRule(Enum):
 
 
 RULES = {
+    "create_embed_token": CustomerRule.BY_PARAMETER,
     "list_meters": CustomerRule.NO_CUSTOMER_DATA,
     "retrieve_meter": CustomerRule.NO_CUSTOMER_DATA,
     "list_event_summaries": CustomerRule.BY_PARAMETER,

@@ -40,7 +40,11 @@ def visible_meters(context: RequestContext[Any], meters: Iterable[MeterView]) ->
     """Return the meters that the key of a request may read, without the names of others."""
     if not context.access_key.customers:
         return list(meters)
-    ledger = context.ledger
+    return meters_of_customers(context.ledger, meters)
+
+
+def meters_of_customers(ledger: ServedLedger, meters: Iterable[MeterView]) -> list[MeterView]:
+    """Return the meters that who may read some customers only may read, without the names of others."""
     return [_without_hidden_names(ledger, meter) for meter in meters if not _has_other_customers(ledger, meter)]
 
 

@@ -32,7 +32,8 @@ class Operation:
     `run` takes a RequestContext with `params_type` and returns a `response_type`. With `is_recording` it returns a
     RecordRequest, for group commit. With `by_session` it is authenticated by a session token. With `is_secret` its
     response is never stored. With `is_large` its result may take much memory, so that few of them run at once. With a
-    `body_format` its body has another form than all others.
+    `body_format` its body has another form than all others. With `has_file` it may have
+    the size of one that records.
     """
 
     method: Method
@@ -46,6 +47,7 @@ class Operation:
     is_secret: bool = False
     is_large: bool = False
     body_format: BodyFormat | None = None
+    has_file: bool = False
 
     @property
     def name(self) -> str:
@@ -93,10 +95,11 @@ class OperationRegistry:
         return self._register("GET", path, scope, is_large=is_large)
 
     def post(
-        self, path: str, scope: Scope = Scope.ADMIN, *, is_secret: bool = False, is_large: bool = False
-    ) -> Callable[[Handler], Handler]:
+        self, path: str, scope: Scope = Scope.ADMIN, *, is_secret: bool = False, is_large: bool = False,
+        has_file: bool = False,
+    ) -> Callable[[Handler], Handler]:  # fmt: skip
         """Register the decorated function for POST."""
-        return self._register("POST", path, scope, is_secret=is_secret, is_large=is_large)
+        return self._register("POST", path, scope, is_secret=is_secret, is_large=is_large, has_file=has_file)
 
     def delete(self, path: str, scope: Scope = Scope.ADMIN) -> Callable[[Handler], Handler]:
         """Register the decorated function for DELETE."""
@@ -113,7 +116,7 @@ class OperationRegistry:
     def _register(
         self, method: Method, path: str, scope: Scope, response_type: Any = None, *, is_recording: bool = False,
         by_session: bool = False, is_secret: bool = False, is_large: bool = False,
-        body_format: BodyFormat | None = None,
+        body_format: BodyFormat | None = None, has_file: bool = False,
     ) -> Callable[[Handler], Handler]:  # fmt: skip
         def decorator(run: Handler) -> Handler:
             hints = get_type_hints(run)
@@ -122,7 +125,7 @@ class OperationRegistry:
             self._operations.append(
                 Operation(
                     method, path, scope, run, params_type, returned_type, is_recording, by_session, is_secret, is_large,
-                    body_format,
+                    body_format, has_file,
                 )
             )  # fmt: skip
             return run

@@ -1,5 +1,6 @@
 """Settings of the server, from environment variables such as TALLYBOOK_WEBHOOKS__WINDOW_SECONDS."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -59,6 +60,10 @@ class WebhookSettings(BaseModel, frozen=True):
         return round(self.window_seconds * MICROSECONDS_PER_SECOND)
 
 
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+"""Nothing that could end a directive of a content security policy."""
+
+
 class ServerSettings(BaseSettings):
     """The settings of a server.
 
@@ -89,6 +94,8 @@ class ServerSettings(BaseSettings):
     """The address at which browsers reach the server, such as https://usage.example.com; needed behind a proxy."""
     console_checkpoints: Path | None = None
     """The checkpoint file of the live ledger, for the console to show and to prove with."""
+    console_embed_origins: tuple[str, ...] = ()
+    """The origins whose pages may show the console's page of one customer, such as ["https://app.example.com"]."""
     policy: AcceptancePolicy = AcceptancePolicy()
     max_connections: int = Field(default=1_000, ge=1)
     max_headers: int = Field(default=100, ge=10)
@@ -149,6 +156,14 @@ class ServerSettings(BaseSettings):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
             raise ValueError("it must be a scheme and a host, such as https://usage.example.com")
         return url
+
+    @field_validator("console_embed_origins")
+    @classmethod
+    def _validate_embed_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ValueError("each must be a scheme and a host, such as https://app.example.com")
+        return origins
 
     @model_validator(mode="after")
     def _require_brokers(self) -> Self:

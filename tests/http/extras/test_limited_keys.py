@@ -15,7 +15,9 @@ from .api_client import ApiClient, Json, unix_time
 RANGE: Json = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
 ACME_EVENT, BOLT_EVENT = (encode_id(METER_EVENT_PREFIX, identifier) for identifier in ("a1", "b1"))
 Allowed = dict[str, tuple[str, Json]]
+EMBED_TOKENS = "/v1/billing/embed_tokens"
 OWN: Allowed = {
+    "create_embed_token": (EMBED_TOKENS, {"customer": "acme"}),
     "list_meters": ("/v1/billing/meters", {}),
     "retrieve_meter": ("{meter}", {}),
     "list_event_summaries": ("{meter}/event_summaries", {"customer": "acme", **RANGE}),
@@ -28,6 +30,7 @@ OWN: Allowed = {
 }
 """A request for the data of its own customer, for each operation that admits such a key."""
 OF_OTHERS: list[tuple[str, str, Json, int]] = [
+    ("create_embed_token", EMBED_TOKENS, {"customer": "bolt"}, 403),
     ("list_event_summaries", "{meter}/event_summaries", {"customer": "bolt", **RANGE}, 403),
     ("retrieve_explanation", "{meter}/explanation", {"customer": "bolt", **RANGE}, 403),
     ("retrieve_explanation", "{meter}/explanation", RANGE, 403),
@@ -64,7 +67,8 @@ def limited_api(api: ApiClient, ledger: Ledger, metering: Metering) -> ApiClient
 def send(api: ApiClient, path: str, params: Json) -> tuple[int, str]:
     """Return the status and the text of a response to the limited key."""
     path = path.format(meter=api.meter_path("calls")) if "{meter}" in path else path
-    response = api.send("GET", path, "limited", **params)
+    method = "POST" if path == EMBED_TOKENS else "GET"
+    response = api.send(method, path, "limited", **params)
     return response.status_code, response.text
 
 

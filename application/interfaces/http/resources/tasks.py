@@ -89,13 +89,13 @@ def list_tasks(context: RequestContext[ListTasks]) -> ListObject[TaskObject]:
     else:
         found = tasks.list(limit=params.limit + 1, before=after)
         page, has_more = found[: params.limit], len(found) > params.limit
-    return list_response([_to_object(task, context.ledger.livemode) for task in page], URL, has_more=has_more)
+    return list_response([task_object(task, context.ledger.livemode) for task in page], URL, has_more=has_more)
 
 
 @operations.get(URL + "/{id}")
 def retrieve_task(context: RequestContext[Parameters]) -> TaskObject:
     """Retrieve a task with its progress. Any process of the server answers, also after the task's own died."""
-    return _to_object(_find(context), context.ledger.livemode)
+    return task_object(_find(context), context.ledger.livemode)
 
 
 @operations.post(URL, Scope.CLOSE)
@@ -120,18 +120,18 @@ def start_task(context: RequestContext[StartTask]) -> TaskObject:
             if value is not None:
                 raise ApiError(400, f"Only a billing run has {name}.", code="parameter_unknown", param=name)
         task = tasks.verify(by=by) if params.type == "verification" else tasks.rebuild(by=by)
-    return _to_object(task, ledger.livemode)
+    return task_object(task, ledger.livemode)
 
 
 @operations.post(URL + "/{id}/cancel", Scope.CLOSE)
 def cancel_task(context: RequestContext[Parameters]) -> TaskObject:
     """Cancel a task, in whichever process it runs. It ends within moments; one that has ended stays as it is.
 
-    It needs the scope that starts such a task.
+    It needs the scope that starts such a task, and `admin` for an import.
     """
     task = _find(context)
     require_scope(context.access_key, SCOPES.get(task.kind.replace("-", "_"), Scope.ADMIN))
-    return _to_object(context.ledger.metering.tasks.cancel(task.id), context.ledger.livemode)
+    return task_object(context.ledger.metering.tasks.cancel(task.id), context.ledger.livemode)
 
 
 def _find(context: RequestContext[Parameters]) -> TaskView:
@@ -142,7 +142,8 @@ def _find(context: RequestContext[Parameters]) -> TaskView:
         raise missing_object("task", object_id) from None
 
 
-def _to_object(task: TaskView, livemode: bool) -> TaskObject:
+def task_object(task: TaskView, livemode: bool) -> TaskObject:
+    """Return a task as it is in responses."""
     error = task.error
     return TaskObject(
         id=task.id,
