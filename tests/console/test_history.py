@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tallybook.application.interfaces.console.views import history
 
 from .views import open_views
 
@@ -41,3 +42,19 @@ def test_it_answers_who_cancelled_what(tmp_path: Path) -> None:
         path, _, query = link[1].replace("&amp;", "&").removeprefix("/console").partition("?")
         assert views.page(path, query)[0] == 200
         assert "Nothing of this was recorded" in views.page("/history", "kind=imports")[1]
+
+
+def test_entries_of_a_long_ledger_are_loaded_after_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page answers at once; without scripts a link leads to the entries."""
+    monkeypatch.setattr(history, "MAX_INLINE_HEAD", 0)
+    with open_views(tmp_path / "usage.db", NOW) as views:
+        views.metering.meters.configure("calls")
+        shell = views.page("/history", "by=ada")[1]
+        fragment = re.search(r'data-fragment="/console(/[^?"]*)\?([^"]*)"', shell)
+        link = re.search(r'href="/console(/history)\?([^"]*details=1[^"]*)"', shell)
+        assert fragment is not None
+        assert link is not None
+        for found in (fragment, link):
+            assert "Nothing of this was recorded" in views.page(found[1], found[2].replace("&amp;", "&"))[1]
+        assert "Configured" in views.page("/history/entries", "")[1]
+        assert "Configured" not in shell

@@ -23,6 +23,8 @@ from .selection import Selection
 
 MAX_WINDOWS = 800
 """The most windows of a page; a CSV file has any number."""
+MAX_CHARTED_EVENTS = 60_000
+"""Windows of all customers with more events take long: they are shown on request."""
 
 Group = tuple[str | None, ...]
 

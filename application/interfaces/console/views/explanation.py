@@ -5,12 +5,12 @@ from typing import TextIO
 from .....domain.closed_period import ClosedPeriod
 from .....domain.errors import RulesChangeInRange
 from ....queries.explanation_csv import explanation_csv
-from ....results import ExplanationPage, Verdict
+from ....results import ExplanationPage, Total, Verdict
 from ..marks import read_marks
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page
 from ..selection import Selection, parse_selection
-from ..usage_data import WindowUsage, read_windows
+from ..usage_data import MAX_CHARTED_EVENTS, WindowUsage, read_windows
 
 views = ViewRegistry()
 
@@ -31,19 +31,24 @@ def why(context: ViewContext) -> Page:
     values: dict[str, object] = {
         "selection": selection, "show": show, "is_closed": is_closed, "first": first, "page_size": EVENTS_PER_PAGE,
         "closing": _closing(context, selection), "suggestions": context.metering.customers.search(limit=20),
-        "head": context.metering.catch_up(), "problem": None, "page": None, "windows": [], "total": None, "marks": [],
+        "head": context.metering.catch_up(), "problem": None, "page": None, "windows": [], "is_listed": True,
+        "total": None, "marks": [],
         "is_everything": context.params.is_set("all"), "max_events": MAX_ALL_EVENTS,
     }  # fmt: skip
+    max_events = MAX_ALL_EVENTS if context.params.is_set("all") or show == "not_counted" else MAX_EVENTS
     try:
-        page = _page(context, selection, show, first, is_closed=is_closed)
+        total = None if selection.customer else _total(context, selection)
+        is_page = total is None or total.count <= max_events
+        page = _page(context, selection, show, first, max_events, is_closed=is_closed) if is_page else None
     except RulesChangeInRange as error:
         return Page("why.html", {**values, "problem": error, "windows": _windows(context, selection)})
     if page is None:
-        total = context.metering.total(
-            selection.event_name, selection.customer, selection.start, selection.end, as_of=selection.as_of,
-            where=selection.where or None,
-        )  # fmt: skip
-        return Page("why.html", {**values, "total": total, "windows": _windows(context, selection)})
+        total = total or _total(context, selection)
+        is_listed = (
+            selection.customer is not None or total.count <= MAX_CHARTED_EVENTS or context.params.is_set("windows")
+        )
+        windows = _windows(context, selection) if is_listed else []
+        return Page("why.html", {**values, "total": total, "windows": windows, "is_listed": is_listed})
     marks = read_marks(context.metering, selection, page.corrections)
     return Page("why.html", {**values, "page": page, "total": page.total, "marks": marks})
 
@@ -63,14 +68,21 @@ def why_csv(context: ViewContext) -> Download:
     return Download("explanation.csv", write)
 
 
+def _total(context: ViewContext, selection: Selection) -> Total:
+    return context.metering.total(
+        selection.event_name, selection.customer, selection.start, selection.end, as_of=selection.as_of,
+        where=selection.where or None,
+    )  # fmt: skip
+
+
 def _page(
-    context: ViewContext, selection: Selection, show: str, first: int, *, is_closed: bool
+    context: ViewContext, selection: Selection, show: str, first: int, max_events: int, *, is_closed: bool
 ) -> ExplanationPage | None:
     verdicts = {"counted": (Verdict.COUNTED,), "not_counted": NOT_COUNTED}.get(show)
     return context.metering.explain_page(
         selection.event_name, selection.customer, selection.start, selection.end, as_of=selection.as_of,
         where=selection.where or None, closed=is_closed, verdicts=verdicts, offset=first, limit=EVENTS_PER_PAGE,
-        max_events=MAX_ALL_EVENTS if context.params.is_set("all") or show == "not_counted" else MAX_EVENTS,
+        max_events=max_events,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from .....domain.billing_run import STREAM_PREFIX as RUN_PREFIX
 from .....domain.bulk_cancellation import STREAM_PREFIX as CANCELLATION_PREFIX
+from .....domain.calendar import get_timezone
 from .....domain.customer_periods import STREAM_PREFIX as PERIOD_PREFIX
 from .....domain.import_run import STREAM_PREFIX as IMPORT_PREFIX
 from .....domain.meter import STREAM_PREFIX as METER_PREFIX
@@ -21,6 +22,8 @@ from ..selection import parse_selection, parse_time
 views = ViewRegistry()
 
 ENTRIES_PER_PAGE = 100
+MAX_INLINE_HEAD = 200_000
+"""In a longer ledger, the entries are loaded after the page."""
 DEFAULT_AGE = timedelta(days=92)
 _READ_AT_ONCE = 1_000
 KINDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -43,31 +46,51 @@ class HistoryRow(NamedTuple):
     via: str
 
 
-@views.get("/history", is_large=True)
+@views.get("/history")
 def history(context: ViewContext) -> Page:
     """Show what happened, oldest first, without recorded usage."""
-    params, selection = context.params, parse_selection(context)
-    kind = params.get("kind", "all")
-    since = context.user.ledger.now() - DEFAULT_AGE
-    if text := params.optional("recorded_from"):
-        since = parse_time(text, "recorded_from", selection.timezone)
-    until = params.optional("recorded_until")
-    _, prefixes = KINDS.get(kind, KINDS["all"])
-    entries = _entries(
-        context, params.optional("by"), since, None if until is None else parse_time(until, "recorded_until",
-        selection.timezone), params.number("after", 0, 2**62),
+    filters = _filters(context)
+    is_inline = context.metering.catch_up() <= MAX_INLINE_HEAD or context.params.is_set("details")
+    values = _page_of_entries(context, filters) if is_inline else {"rows": None}
+    kinds = [(name, text) for name, (text, _) in KINDS.items()]
+    selection = parse_selection(context)
+    return Page("history.html", {"selection": selection, "kinds": kinds, "filters": filters, **values})
+
+
+@views.get("/history/entries", is_large=True)
+def entries(context: ViewContext) -> Page:
+    """Show the entries alone, which take long to find in a large ledger."""
+    filters = _filters(context)
+    selection = parse_selection(context)
+    values = {"selection": selection, "filters": filters, **_page_of_entries(context, filters)}
+    return Page("history_entries.html", values)
+
+
+def _filters(context: ViewContext) -> dict[str, str]:
+    """Return the fields of the form, as they are used: by default, what was recorded in the last months."""
+    params, kind = context.params, context.params.get("kind", "all")
+    return {
+        "kind": kind if kind in KINDS else "all",
+        "by": params.get("by"),
+        "recorded_from": params.get("recorded_from") or f"{context.user.ledger.now() - DEFAULT_AGE:%Y-%m-%d}",
+        "recorded_until": params.get("recorded_until"),
+        "timezone": params.get("timezone", "UTC"),
+    }
+
+
+def _page_of_entries(context: ViewContext, filters: Mapping[str, str]) -> dict[str, object]:
+    zone, until = get_timezone(filters["timezone"]), filters["recorded_until"]
+    found = _entries(
+        context, filters["by"] or None, parse_time(filters["recorded_from"], "recorded_from", zone),
+        parse_time(until, "recorded_until", zone) if until else None, context.params.number("after", 0, 2**62),
     )  # fmt: skip
-    found = list(islice((one for one in entries if one.stream.startswith(prefixes)), ENTRIES_PER_PAGE + 1))
-    shown = found[:ENTRIES_PER_PAGE]
-    return Page(
-        "history.html",
-        {
-            "selection": selection, "kind": kind, "kinds": [(name, text) for name, (text, _) in KINDS.items()],
-            "by": params.get("by"), "recorded_from": params.get("recorded_from") or f"{since:%Y-%m-%d}",
-            "recorded_until": params.get("recorded_until"), "rows": [_row(context, entry) for entry in shown],
-            "next_after": shown[-1].position if len(found) > len(shown) else None,
-        },
-    )  # fmt: skip
+    _, prefixes = KINDS[filters["kind"]]
+    selected = list(islice((one for one in found if one.stream.startswith(prefixes)), ENTRIES_PER_PAGE + 1))
+    shown = selected[:ENTRIES_PER_PAGE]
+    return {
+        "rows": [_row(context, entry) for entry in shown],
+        "next_after": shown[-1].position if len(selected) > len(shown) else None,
+    }
 
 
 def _entries(

@@ -10,13 +10,11 @@ from ..marks import Mark, read_marks
 from ..registry import ViewContext, ViewRegistry
 from ..responses import Download, Page, Redirect
 from ..selection import Selection, parse_selection
-from ..usage_data import chart_slots, group_usages, read_summaries, read_windows, windows_csv
+from ..usage_data import MAX_CHARTED_EVENTS, chart_slots, group_usages, read_summaries, read_windows, windows_csv
 
 views = ViewRegistry()
 
 CUSTOMERS_PER_PAGE = 50
-MAX_CHARTED_EVENTS = 60_000
-"""A chart of all customers with more events takes long: it is a page of its own."""
 MAX_MARKED_EVENTS = 2_000
 """Of a total with more events, the cancellations are not marked."""
 
