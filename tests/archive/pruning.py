@@ -1,9 +1,10 @@
 """Ledgers whose history is archived, checkpointed and pruned, and everything that can be asked of one."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tallybook.application import Archive, Metering, PruningResult
+from tallybook.application import AcceptancePolicy, Archive, Metering, PruningResult
 from tallybook.application.archive.arrow import pa, parquet
 from tallybook.application.archive.columns import SCHEMA, decode_columns, stored_columns
 from tallybook.application.archive.ledger_rows import RowPage
@@ -12,18 +13,25 @@ from tallybook.application.archive.ranges import TreeRange
 from tallybook.application.archive.segment_file import HashingFile, table_rows, write_segment
 from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.leaves import leaf_hashes
+from tallybook.domain.errors import NotCheckpointed
 
+from ..contract.histories import END, START, query_results
 from ..contract.stores import Store
+
+LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None)
 
 
 class History:
     """A folder with an archive, checkpoints and a key."""
 
     def __init__(self, folder: Path) -> None:
+        """Use the key in a folder, or create one there."""
         self.archive = folder / "archive"
         self.checkpoints = folder / "usage.checkpoints"
         self._key_file = folder / "checkpoint.key"
-        self.key = str(PrivateKey.generate(self._key_file, "tallybook").public_key)
+        if not self._key_file.exists():
+            PrivateKey.generate(self._key_file, "tallybook")
+        self.key = str(PrivateKey.load(self._key_file, "tallybook").public_key)
 
     def archive_all(self, metering: Metering) -> int:
         """Archive and checkpoint all events; return the last position."""
@@ -67,6 +75,17 @@ def forge(archive: Path, position: int) -> None:
     manifest.write_bytes(Manifest([], TreeRange()).line_after(hashes, hashing_file.size, hashing_file.sha256()))
 
 
+def query_all(metering: Metering) -> list[object]:
+    """Return the results of all queries of a ledger with the meters of the contract, now and as of two points."""
+    results = query_results(metering).values()
+    return [
+        *((totals, summaries, replace(explained, position=0)) for totals, summaries, explained in results),
+        *(metering.totals("seats", START, END, as_of=as_of) for as_of in (40, END)),
+        metering.periods.list("tokens"),
+        [replace(adjustment, position=0) for adjustment in metering.periods.adjustments("tokens")],
+    ]
+
+
 def answers(
     metering: Metering, history: History, identifiers: list[str], bounds: tuple[datetime, datetime], head: int
 ) -> list[object]:
@@ -79,7 +98,10 @@ def answers(
             [{**meter_event, "payload": event.payload}, {**meter_event, "payload": {**event.payload, "other": "1"}}]
         )
         results += [event, duplicate, str(conflict)]
-        results += [str(proof) for proof in metering.checkpoints.prove_inclusion(identifier, history.checkpoints)]
+        try:
+            results += [str(proof) for proof in metering.checkpoints.prove_inclusion(identifier, history.checkpoints)]
+        except NotCheckpointed as error:  # it, or its cancellation, is later
+            results.append(str(error))
     verification = metering.verify()
     assert verification.is_equal
     usage = {table.table: table.digest for table in verification.tables if table.table in ("usage", "totals")}

@@ -1,6 +1,7 @@
 """Archives in object stores: one that speaks the protocol of S3, and others of obstore."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,9 +11,10 @@ from obstore.store import LocalStore, S3Store
 from tallybook.application import Archive, ArchiveUnavailable, InvalidArchive
 from tallybook.application.archive.destinations import ConcurrentExport
 from tallybook.application.archive.locations import resolve_destination
+from tallybook.application.checkpoints.keys import PrivateKey
 
 from ..object_server import new_bucket, object_server
-from .ledgers import archived_rows, export, record, stored_rows
+from .ledgers import NOW, archived_rows, export, open_metering, record, stored_rows
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,30 @@ def test_an_archive_in_s3(url: str, bucket: str) -> None:
     archive = Archive.open(bucket)
     assert archive.files[0] == f"{bucket}/events/000000000001-000000000008.parquet"
     assert archive.verify().differences == ()
+
+
+def test_usage_is_pruned_to_s3(url: str, bucket: str, tmp_path: Path) -> None:
+    """Events of many segments are read from there; the ledger stores the URL, without credentials."""
+    record(url, 1, 40)
+    key = PrivateKey.generate(tmp_path / "key", "tallybook")
+    export(url, bucket, 8)
+    with open_metering(url) as metering:
+        metering.checkpoints.create(tmp_path / "checkpoints", key=tmp_path / "key")
+        expected = metering.explain("tokens", None, NOW - timedelta(days=1), NOW).events
+        arguments = {"checkpoints": tmp_path / "checkpoints", "key": str(key.public_key), "keep": timedelta(0)}
+        with pytest.raises(InvalidArchive, match="name the archive by a URL"):
+            metering.archive.prune(S3Store.from_url(bucket), **arguments)  # pyright: ignore[reportArgumentType]
+        assert metering.archive.prune(bucket, **arguments).events == 40  # pyright: ignore[reportArgumentType]
+    with open_metering(url) as metering:
+        pruned = metering.archive.pruned()
+        assert pruned is not None
+        assert (pruned.archive, pruned.position) == (bucket, 41)
+        assert metering.explain("tokens", None, NOW - timedelta(days=1), NOW).events == expected
+        obstore.delete(S3Store.from_url(bucket), Archive.open(bucket).segments[0].file)
+    with open_metering(url) as metering:
+        assert metering.event("req-40").value == expected[0].value
+        with pytest.raises(ArchiveUnavailable, match=f"event at position 2 is in the archive {bucket}, which can't be"):
+            metering.event("req-1")
 
 
 def write_something(file: BinaryIO) -> None:

@@ -1,12 +1,11 @@
 """Usage leaves the ledger for the archive, and everything is answered as before, on each store."""
 
 import shutil
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tallybook.application import AcceptancePolicy, Metering
+from tallybook.application import Metering
 from tallybook.domain.errors import (
     ArchiveInUse,
     ArchiveMismatch,
@@ -15,12 +14,11 @@ from tallybook.domain.errors import (
     InvalidParameter,
 )
 
-from ..contract.histories import END, START, query_results, record_history
+from ..contract.histories import END, START, record_history
 from ..contract.persistent_stores import PersistentStore, Step, StoreRejected
 from ..notation import Clock
-from .pruning import History, answers, forge, pruned_positions
+from .pruning import LIFTED, History, answers, forge, pruned_positions, query_all
 
-LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None)
 EVENTS = 120
 BOUNDS = START, END
 
@@ -42,24 +40,18 @@ class PrunableLedger:
             self.identifiers = [f"use-{number:05d}" for number in range(0, EVENTS, EVENTS // 10)]
             self.before = self.answers(metering)
 
+    @property
+    def bytes_type(self) -> str:
+        """The SQL type of a state."""
+        return "BLOB" if self.store.url.startswith("sqlite") else "bytea"
+
     def metering(self) -> Metering:
         """Open the ledger."""
         return Metering.open(self.store.url, policy=LIFTED, clock=self.clock)
 
     def answers(self, metering: Metering) -> list[object]:
         """Return what the ledger answers."""
-        return [figures(metering), *answers(metering, self.history, self.identifiers, BOUNDS, self.head)]
-
-
-def figures(metering: Metering) -> list[object]:
-    """Return the figures of a ledger, now and as of an event that was pruned."""
-    results = query_results(metering).values()
-    return [
-        *((totals, summaries, replace(explained, position=0)) for totals, summaries, explained in results),
-        *(metering.totals("seats", *BOUNDS, as_of=as_of) for as_of in (40, END)),
-        metering.periods.list("tokens"),
-        [replace(adjustment, position=0) for adjustment in metering.periods.adjustments("tokens")],
-    ]
+        return [query_all(metering), *answers(metering, self.history, self.identifiers, BOUNDS, self.head)]
 
 
 @pytest.fixture
@@ -90,7 +82,7 @@ def test_everything_is_answered_as_before(ledger: PrunableLedger) -> None:
         metering.copy(f"sqlite:///{target}")
     shutil.rmtree(ledger.history.archive)
     with Metering.open(f"sqlite:///{target}", policy=LIFTED, clock=ledger.clock) as copy:
-        assert figures(copy) == ledger.before[0]
+        assert query_all(copy) == ledger.before[0]
 
 
 def test_an_old_event_is_cancelled_and_counts_again(ledger: PrunableLedger) -> None:
@@ -112,7 +104,7 @@ def test_an_old_event_is_cancelled_and_counts_again(ledger: PrunableLedger) -> N
 
 
 def test_without_the_archive_the_error_names_it_and_the_positions(ledger: PrunableLedger) -> None:
-    """Figures, roots and new usage need no archive. If it was moved, the next pruning says where it is."""
+    """Totals, roots and new usage need no archive. If it was moved, the next pruning says where it is."""
     moved = ledger.history.archive.with_name("moved")
     with ledger.metering() as metering:
         ledger.history.prune(metering)
@@ -151,25 +143,28 @@ def test_a_changed_event_of_the_archive_is_not_believed(ledger: PrunableLedger) 
             ledger.history.prune(metering)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE position = 4",
-        "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE position = {late}",
-        "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE topic <> 'UsageRecorded'",
-        "UPDATE stored_events SET originator_id = 'event/x' WHERE position = 5 AND ? = ?",
-        "DELETE FROM stored_events WHERE position = 4 AND ? = ?",
-    ],
+REJECTED = (
+    "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE position = 4",
+    "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE position = {late}",
+    "UPDATE stored_events SET state = CAST(? AS {bytes}) WHERE topic <> 'UsageRecorded'",
+    "UPDATE stored_events SET originator_id = 'event/x' WHERE position = 5 AND ? = ?",
+    "DELETE FROM stored_events WHERE position = 4 AND ? = ?",
 )
-def test_only_a_pruning_that_is_recorded_replaces_states(ledger: PrunableLedger, statement: str) -> None:
-    """A pruned state, a later one and other events stay, and no row is deleted."""
+"""Changes of a pruned state, of a later one and of other events."""
+
+
+def test_only_a_pruning_that_is_recorded_replaces_states(ledger: PrunableLedger) -> None:
+    """Everything else is rejected: before it, without the event HistoryPruned; after it, a second change."""
+    early = REJECTED[0].format(bytes=ledger.bytes_type)
+    with pytest.raises(StoreRejected, match="stored events are never changed"):
+        ledger.store.execute("ledger", Step(early, ("x" * 32,)))
     with ledger.metering() as metering:
         ledger.history.prune(metering)
     before = ledger.store.ledger_rows("SELECT * FROM stored_events ORDER BY position")
-    step = statement.format(bytes="BLOB" if ledger.store.url.startswith("sqlite") else "bytea", late=ledger.head)
-    parameters = ("x" * 32,) * step.count("?")
-    with pytest.raises(StoreRejected, match="stored events are never"):
-        ledger.store.execute("ledger", Step(step, parameters))
+    for statement in REJECTED:
+        step = statement.format(bytes=ledger.bytes_type, late=ledger.head)
+        with pytest.raises(StoreRejected, match="stored events are never"):
+            ledger.store.execute("ledger", Step(step, ("x" * 32,) * step.count("?")))
     assert ledger.store.ledger_rows("SELECT * FROM stored_events ORDER BY position") == before
 
 
@@ -211,3 +206,17 @@ def test_what_is_required(ledger: PrunableLedger, tmp_path: Path) -> None:
             pytest.raises(ArchiveInUse, match="pruning this ledger"),
         ):
             history.prune(second)
+
+
+def test_sql_that_reads_the_table_of_the_ledger_is_rejected(ledger: PrunableLedger) -> None:
+    """It would not find the pruned usage. Engines that read the archive do, and so does a copy of the ledger."""
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+        for dialect in ("sqlite", "postgres"):
+            with pytest.raises(InvalidParameter, match=r"reads the ledger's table\. Use 'duckdb'"):
+                metering.sql.totals("tokens", *BOUNDS, dialect=dialect)
+        assert metering.sql.totals("tokens", *BOUNDS, dialect="duckdb").statement
+        copy = ledger.history.archive.with_name("copy.db")
+        metering.copy(f"sqlite:///{copy}")
+    with Metering.open(f"sqlite:///{copy}", policy=LIFTED, clock=ledger.clock) as metering:
+        assert metering.sql.totals("tokens", *BOUNDS, dialect="sqlite").statement

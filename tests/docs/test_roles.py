@@ -3,12 +3,23 @@
 import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import errors
-from tallybook.application import EntryExists, KeyValueEntry, Metering, TallybookError
+from tallybook.application import (
+    AcceptancePolicy,
+    EntryExists,
+    KeyValueEntry,
+    Metering,
+    PostgresSettings,
+    PruningResult,
+    TallybookError,
+)
+from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.domain.errors import DuplicateMeterEvent, PermissionDenied
 
 from tests.docs.roles import DAY, TOKENS, acme_total, connect_as, open_as, record, run_projection
 
@@ -282,3 +293,29 @@ def test_all_read_models_belong_to_the_role(roles: None) -> None:
             "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'tallybook_read_models'"
         )
         assert owners.fetchall() == [("tallybook_rebuild",)]
+
+
+def test_the_recorder_role_recognizes_duplicates_of_pruned_usage(roles: None, tmp_path: Path) -> None:
+    """It reads which archive has the contents, and not the ledger. Nobody but the owner can prune."""
+    lifted = AcceptancePolicy(max_age=None, cancel_window=None)
+    key = PrivateKey.generate(tmp_path / "key", "tallybook").public_key
+    checkpoints, archive = tmp_path / "checkpoints", tmp_path / "archive"
+    with open_as("api") as metering:
+        record(metering, "req-1")
+
+    def prune(user: str) -> PruningResult:
+        with Metering.open(PostgresSettings(parameters={"dbname": "billing", "user": user}), policy=lifted) as metering:
+            return metering.archive.prune(archive, checkpoints=checkpoints, key=str(key), keep=timedelta(0))
+
+    with open_as("billing") as owner:
+        owner.archive.export(archive)
+        owner.checkpoints.create(checkpoints, key=tmp_path / "key")
+    with run_projection():
+        with pytest.raises(PermissionDenied):
+            prune("manager")
+        assert prune("billing").events > 0
+    payload = {"customer": "acme", "tokens": "10"}
+    with open_as("api") as metering:
+        assert metering.record("tokens", payload, identifier="req-1").outcome == "duplicate"
+        with pytest.raises(DuplicateMeterEvent):
+            metering.record("tokens", {**payload, "tokens": "11"}, identifier="req-1")
