@@ -115,12 +115,12 @@ def _keys(
 
 def _check_limits(hour: _Hour, customer_hash: int, hour_number: int, policy: AcceptancePolicy) -> None:
     """Raise TooManyCombinations if the customer, or the meter, may have no more combinations in the hour."""
-    for owner, count, limit in (
-        ("customer", hour.counts.get(customer_hash, 0), policy.max_customer_combinations),
-        ("meter", len(hour.combinations), policy.max_meter_combinations),
-    ):
-        if limit is not None and count >= limit:
-            raise _too_many(owner, hour_number, limit)
+    limit = policy.max_customer_combinations
+    if limit is not None and hour.counts.get(customer_hash, 0) >= limit:
+        raise _too_many("customer", hour_number, limit)
+    limit = policy.max_meter_combinations
+    if limit is not None and len(hour.combinations) >= limit:
+        raise _too_many("meter", hour_number, limit)
 
 
 def _too_many(owner: str, hour: int, limit: int) -> TooManyCombinations:

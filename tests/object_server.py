@@ -54,7 +54,7 @@ def seaweedfs_server() -> Generator[str]:
 def _answers(url: str) -> bool:
     """Return whether a server can store objects: it lists its buckets."""
     try:
-        return httpx2.get(url, timeout=5).status_code == httpx2.codes.OK
+        return httpx2.get(url, timeout=5).is_success
     except httpx2.TransportError:
         return False
 

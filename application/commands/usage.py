@@ -29,7 +29,7 @@ from ...domain.plain_types import plain_text
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr, is_storable
 from ...domain.timestamps import ensure_utc
-from ..ledger.ledger import AttachToPositions, Ledger, StoredMeterEvent
+from ..ledger.ledger import Ledger, StoredMeterEvent
 from ..results import MeterEventsRejected, Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
 from ..storage.ports import ConcurrentStreamUpdate
@@ -174,14 +174,21 @@ class UsageCommands:
             decision.identifier for decision in decisions if decision.data is None and decision.identifier is not None
         }
         stored = self.ledger.find_meter_events(rejected) if rejected else {}
-        attach_to_positions: AttachToPositions | None = (
-            None if attach is None else lambda positions: attach(_receipts(decisions, stored, positions), now)
-        )
+        receipts: Receipts | None = None
+
+        def attach_to_positions(positions: Mapping[str, int]) -> Sequence[KeyValueEntry]:
+            nonlocal receipts
+            assert attach is not None
+            receipts = _receipts(decisions, stored, positions)
+            return attach(receipts, now)
+
         positions: Mapping[str, int] = {}
-        while accepted or attach_to_positions is not None:
+        while accepted or attach is not None:
             try:
                 last = last_events(list(accepted.values()), now) if last_events and accepted else ()
-                positions = self.ledger.append_meter_events(accepted, meters, attach_to_positions, last)
+                positions = self.ledger.append_meter_events(
+                    accepted, meters, None if attach is None else attach_to_positions, last
+                )
                 break
             except IntegrityError:
                 taken = self.ledger.find_meter_events(accepted)
@@ -189,7 +196,7 @@ class UsageCommands:
                     raise
                 stored.update(taken)
                 accepted = {identifier: data for identifier, data in accepted.items() if identifier not in taken}
-        return _receipts(decisions, stored, positions)
+        return _receipts(decisions, stored, positions) if receipts is None else receipts
 
 
 class _MeterAcceptors:

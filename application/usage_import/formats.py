@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+
+import msgspec
 
 from ...domain.errors import InvalidImportFile
 
@@ -69,7 +70,7 @@ class FileDialect:
     sheet: str | None = None
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True):
     """One row: its first line (in JSON, its number in the list), and its cells by column, or the error of the row.
 
     `size` is about the number of characters that it takes in memory. `raw` is what was read if it is not in `cells`:

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
+
+import msgspec
 
 from ...domain.errors import (
     DatabasePermissionDenied,
@@ -18,7 +20,6 @@ from ...domain.errors import (
     TallybookError,
 )
 from ..commands.imports import RowRecorder
-from ..commands.usage import AttachToReceipts
 from ..meter_views import MeterView
 from ..metering import Metering
 from ..results import Outcome, Receipt, Receipts
@@ -38,8 +39,8 @@ _OBJECTS_PER_COLLECTION = 50_000
 MAX_PREVIEW_ROWS = 5
 
 
-class _ParsedRow(NamedTuple):
-    """A row with its meter event, or the error that it is rejected with, and its identifier if it is text."""
+class _ParsedRow(msgspec.Struct):
+    """A row with its meter event, or the error that it is rejected with and its identifier if that is text."""
 
     row: Row
     identifier: str | None
@@ -155,13 +156,18 @@ class UsageImporter:
     def _record(self, batch: Sequence[_ParsedRow], on_rejected: OnRejected | None) -> None:
         meter_events = [row.meter_event for row in batch if not isinstance(row.meter_event, TallybookError)]
         attach = self._attach
-        attach_to_receipts: AttachToReceipts | None = (
-            None if attach is None else lambda receipts, at: attach(_outcomes(batch, receipts), at)
-        )
-        receipts = self.recorder.record_many(meter_events, attach=attach_to_receipts)
+        outcomes: BatchOutcomes | None = None
+
+        def attach_to_receipts(receipts: Sequence[Receipt], at: datetime) -> Sequence[KeyValueEntry]:
+            nonlocal outcomes
+            assert attach is not None
+            outcomes = _outcomes(batch, receipts)
+            return attach(outcomes, at)
+
+        receipts = self.recorder.record_many(meter_events, attach=None if attach is None else attach_to_receipts)
         self.summary.run_id = self.recorder.run_id
         self._preview(batch, receipts)
-        outcomes = _outcomes(batch, receipts)
+        outcomes = outcomes or _outcomes(batch, receipts)
         self.summary.add(outcomes)
         for rejected_row, row in outcomes.rejected:
             if len(self.summary.first_rejected) < self.max_first_rejected:
@@ -191,16 +197,14 @@ class UsageImporter:
 
     def _parse(self, row: Row) -> _ParsedRow:
         """Return the meter event of a row, or the error that it is rejected with."""
-        identifier = row.cells.get(self._columns.identifier_column)
-        identifier = identifier if isinstance(identifier, str) else None
         if row.error is not None:
-            return _ParsedRow(row, identifier, row.error, False)
+            return _ParsedRow(row, self._identifier_of(row), row.error, False)
         try:
             meter_event = self._mapper.map(row.cells)
         except (LedgerCorrupted, LedgerUnavailable, DatabasePermissionDenied):
             raise  # nothing is wrong with the row
         except TallybookError as error:
-            return _ParsedRow(row, identifier, error, False)
+            return _ParsedRow(row, self._identifier_of(row), error, False)
         event_name = meter_event["event_name"]
         is_generated = meter_event["identifier"] is None and isinstance(event_name, str)
         if is_generated:
@@ -208,7 +212,12 @@ class UsageImporter:
                 row.cells, cast(str, event_name), cell_at(row.cells, self._columns.timestamp)
             )
             self.summary.generated += 1
-        return _ParsedRow(row, identifier, meter_event, is_generated)
+        return _ParsedRow(row, None, meter_event, is_generated)
+
+    def _identifier_of(self, row: Row) -> str | None:
+        """Return the identifier of a row that is rejected, if it is text."""
+        identifier = row.cells.get(self._columns.identifier_column)
+        return identifier if isinstance(identifier, str) else None
 
 
 def _outcomes(batch: Sequence[_ParsedRow], receipts: Sequence[Receipt]) -> BatchOutcomes:

@@ -111,7 +111,7 @@ def _exact_row(line: int, text: str, attributes: Mapping[str, str]) -> Row:
     except ValueError as error:
         return invalid_row(line, len(text), f"The line is not JSON: {error}.", raw=text)
     row = _to_row(line, {**attributes, "data": value} if attributes else value, len(text))
-    return row if row.cells else row._replace(raw=text)
+    return row if row.cells else msgspec.structs.replace(row, raw=text)
 
 
 def json_rows(file: BinaryIO, encoding: str = UTF_8) -> Iterator[Row]:
@@ -129,7 +129,7 @@ def json_rows(file: BinaryIO, encoding: str = UTF_8) -> Iterator[Row]:
                 value, raw = values.read()
                 number += 1
                 row = _to_row(number, value, len(raw))
-                yield row if row.cells else row._replace(raw=raw)
+                yield row if row.cells else msgspec.structs.replace(row, raw=raw)
                 separator = values.next_character()
                 if separator not in ("]", ","):
                     raise MalformedFile(f"expected ',' or ']', not {separator!r}" if separator else "it ends here")

@@ -41,6 +41,7 @@ class RowMapper:
 
     def __init__(self, row_format: RowFormat, get_meter: GetMeter, columns: Sequence[str] | None = None) -> None:
         self._mapping = row_format.columns
+        self._identifier_column = row_format.columns.identifier_column
         self._numbers = row_format.numbers
         self._read_timestamp = row_format.timestamps.read
         self._is_clear = row_format.timestamps.is_clear
@@ -61,14 +62,16 @@ class RowMapper:
             _put(payload, key, cell_at(cells, column))
         if isinstance(event_name, str) and event_name:
             self._add_named(payload, cells, self._keys_of(event_name))
-        identifier = cell_at(cells, mapping.identifier_column)
-        if identifier is None or identifier == "":
+        identifier = cells.get(self._identifier_column)
+        if identifier is None:
+            identifier = cell_at(cells, self._identifier_column)
+        if identifier == "":
             identifier = None
-        elif mapping.identifier_prefix:
+        elif identifier is not None and mapping.identifier_prefix:
             identifier = f"{mapping.identifier_prefix}{identifier}"
-        timestamp = cell_at(cells, mapping.timestamp)
+        timestamp = cells.get(mapping.timestamp)
         if type(timestamp) is not str:
-            timestamp = plain_number(timestamp)
+            timestamp = plain_number(cell_at(cells, mapping.timestamp))
         return {
             "event_name": event_name,
             "payload": payload,

@@ -92,7 +92,7 @@ def parquet_rows(file: BinaryIO) -> Iterator[Row]:
             size = batch.nbytes // max(1, batch.num_rows) + 1
             for values in zip(*(_parquet_cells(arrow, column) for column in batch.columns), strict=True):
                 number += 1
-                yield Row(number, dict(zip(names, values, strict=True)), size)
+                yield Row(number, dict(zip(names, values, strict=False)), size)
 
 
 def _parquet_cells(arrow: Any, column: Any) -> list[object]:

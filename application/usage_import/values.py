@@ -104,6 +104,8 @@ def _advice(digits: str) -> str:
 
 def plain_number(cell: object) -> object:
     """Return a number as plain decimal text with the same digits, and any other value unchanged."""
+    if type(cell) is int:  # the most frequent one
+        return str(cell)
     if isinstance(cell, str) or not isinstance(cell, int | Decimal) or isinstance(cell, bool):
         return cell
     text = str(cell)
