@@ -68,13 +68,13 @@ def compare(
 def show_change(event_name: str, span: "TimeRange", offset: int, change: "TotalChange") -> None:
     """Print both totals, their difference, and a row for each of the events."""
     say(heading(event_name, change.after.customer, span))
-    figures = {
+    totals = {
         "before": format_number(change.before.value),
         "after": format_number(change.after.value),
         "difference": format_difference(change.difference),
     }
-    width = max(map(len, figures.values()))
-    fields((name, f"{figure:>{width}}") for name, figure in figures.items())
+    width = max(map(len, totals.values()))
+    fields((name, f"{total:>{width}}") for name, total in totals.items())
     if change.events:
         others, keys = (
             ("occurred at", "identifier", "customer", "value", "before", "after"),
