@@ -26,7 +26,7 @@ if (folder := folder_in_memory()) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
     """The root of `tmp_path`: on a disk, tests wait as long for commits of SQLite as they compute."""
 
-typer.testing._get_command = cache(typer.main.get_command)  # pyright: ignore[reportPrivateImportUsage]
+typer.testing._get_command = cache(typer.main.get_command)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage]
 """A test runner of commands would define all of them for each command that it runs: 25 ms of CPU."""
 
 TESTS = Path(__file__).parent

@@ -188,8 +188,12 @@ def test_a_lock_is_free_before_the_server_notices_that_its_connection_is_closed(
     """The transaction ends first: a second run right after the first one is no concurrent run."""
     with postgres_store.metering() as metering:
         unnoticed: list[MonitoredConnection] = []
+
+        def leave_open(connection: MonitoredConnection) -> None:
+            unnoticed.append(connection)
+
         with monkeypatch.context() as patch:
-            patch.setattr(MonitoredConnection, "close", lambda connection: unnoticed.append(connection))  # noqa: PLW0108 - a method
+            patch.setattr(MonitoredConnection, "close", leave_open)
             for _ in range(2):
                 with metering.key_value_store().try_lock("importing") as is_locked:
                     assert is_locked

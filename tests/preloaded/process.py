@@ -4,6 +4,7 @@ It prints the address of its socket, and ends with its programs when its stdin i
 socket it starts one program, sends its process id, and sends its status when it has ended.
 """
 
+import atexit
 import gc
 import importlib
 import marshal
@@ -14,16 +15,20 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import suppress
+from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import NamedTuple
 
+import typer.main
+from tallybook.application.interfaces.cli.app import app
+
 PRELOADED = (
     "psycopg_pool",
-    "tallybook.application.interfaces.cli.app",
     "tallybook.application.interfaces.console.process",
     "tallybook.application.interfaces.http.process.run",
     "tallybook.application.interfaces.http.process.supervisor",
@@ -130,6 +135,17 @@ def become(request: Request) -> None:
         main()
 
 
+def end(status: int) -> None:
+    """End this process as the interpreter does, but without freeing each object, which takes 40 ms of CPU."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)  # the interpreter reports output that can't be written
+
+
 def _text(file: int, mode: str, errors: str = "strict") -> TextIOWrapper:
     """Return a standard file of this process; it is open until the process ends."""
     return TextIOWrapper(os.fdopen(file, f"{mode}b", closefd=False), errors=errors)
@@ -138,6 +154,8 @@ def _text(file: int, mode: str, errors: str = "strict") -> TextIOWrapper:
 if __name__ == "__main__":
     for module in PRELOADED:
         importlib.import_module(module)
+    typer.main.get_command = cache(typer.main.get_command)
+    typer.main.get_command(app)  # 25 ms of CPU, which each program would need
     gc.collect()
     gc.freeze()
     folder = Path(mkdtemp(prefix="tallybook-"))
@@ -148,4 +166,11 @@ if __name__ == "__main__":
     if to_run is None:
         shutil.rmtree(folder)
     else:
-        become(to_run)
+        status = 0
+        try:
+            become(to_run)
+        except SystemExit as exit_request:
+            if not isinstance(exit_request.code, int | None):
+                raise
+            status = exit_request.code or 0
+        end(status)
