@@ -2,13 +2,14 @@
 
 import codecs
 import hashlib
+import io
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ...domain.errors import InvalidParameter
 from .csv_rows import CsvDialect, csv_lines, csv_rows, long_cells_allowed, read_csv_dialect
@@ -25,7 +26,7 @@ from .formats import (
     Row,
 )
 from .json_rows import json_rows, jsonl_rows
-from .sources import STANDARD_INPUT, FileSource, invalid_file, open_source
+from .sources import STANDARD_INPUT, FileSource, ReportingReader, invalid_file, open_source
 from .table_rows import parquet_rows, read_parquet_columns, read_sheet_dialect, sheet_lines, sheet_rows
 
 CHUNK_BYTES = 1 << 20
@@ -70,10 +71,14 @@ class UsageFile:
     def rows(self, advance: ProgressCallback | None = None) -> Iterator[Row]:
         """Return the rows from the first. Raises InvalidImportFile if the file is malformed or changed meanwhile."""
         source = self.source
-        source.contents.seek(0)
+        contents = source.contents
+        contents.seek(0)
+        if advance is not None and self.dialect.file_format in TEXT_FORMATS:
+            reader = ReportingReader(contents, lambda: advance(source.stored.tell(), source.size))
+            contents = cast(BinaryIO, io.BufferedReader(reader, CHUNK_BYTES))
         with long_cells_allowed():
             try:
-                for number, row in enumerate(self.read(source.contents)):
+                for number, row in enumerate(self.read(contents)):
                     if number == self.limits.max_rows:
                         raise invalid_file(self.path, f"it has over {number:,} rows. Divide it, or raise the limit")
                     if number % 1_000 == 0:

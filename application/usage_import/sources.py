@@ -7,12 +7,12 @@ import shutil
 import stat
 import sys
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from ...domain.errors import InvalidImportFile
 
@@ -66,6 +66,28 @@ def open_source(path: Path, contents: BinaryIO | None = None) -> Generator[FileS
         unpacked = cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stored))) if is_compressed else stored
         status = os.fstat(stored.fileno())
         yield FileSource(path, stored, unpacked, is_compressed, status.st_size, status.st_mtime_ns)
+
+
+class ReportingReader(io.RawIOBase):
+    """Reads the unpacked contents of a file, and calls `report` before each part.
+
+    So it is called also while no rows come: a small compressed file may have gigabytes of blank lines.
+    """
+
+    def __init__(self, contents: BinaryIO, report: Callable[[], object]) -> None:
+        self._contents = contents
+        self._report = report
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read the next part into a buffer, and return its length."""
+        self._report()
+        part = self._contents.read(len(buffer))
+        buffer[: len(part)] = part
+        return len(part)
 
 
 def invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidImportFile:

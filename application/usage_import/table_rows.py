@@ -79,25 +79,46 @@ def read_parquet_columns(file: BinaryIO, max_bytes: int | None = None) -> list[s
         unpacked = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
         if max_bytes is not None and unpacked > max_bytes:
             raise MalformedFile(f"it takes {unpacked:,} bytes when it is unpacked; the limit is {max_bytes:,}")
+        if unpacked > MAX_ROW_BYTES * metadata.num_rows:
+            raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
         return column_names(parquet.schema_arrow.names)
 
 
 def parquet_rows(file: BinaryIO) -> Iterator[Row]:
-    """Return the rows of a Parquet file. Raises MalformedFile. They are converted column by column, which is faster."""
+    """Return the rows of a Parquet file. Raises MalformedFile. They are converted column by column, which is faster.
+
+    Columns of text are read as dictionaries: a text that many rows share is in memory once, as it is in the file.
+    """
     arrow: Any = _import_library("pyarrow")
     number = 0
     with _open_parquet(file) as parquet:
-        names = column_names(parquet.schema_arrow.names)
+        schema = parquet.schema_arrow
+        texts = [field.name for field in schema if arrow.types.is_string(field.type)]
+    with _open_parquet(file, read_dictionary=texts) as parquet:
+        names = column_names(schema.names)
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
-            size = batch.nbytes // max(1, batch.num_rows) + 1
-            for values in zip(*(_parquet_cells(arrow, column) for column in batch.columns), strict=True):
+            columns = [_parquet_cells(arrow, column) for column in batch.columns]
+            size = sum(map(_total_size, columns)) // batch.num_rows + 1 if batch.num_rows else 1
+            for values in zip(*columns, strict=True):
                 number += 1
                 yield Row(number, dict(zip(names, values, strict=False)), size)
+
+
+def _total_size(cells: Sequence[object]) -> int:
+    """Return the size of the cells of a column. Raise MalformedFile if one is longer than a row may be."""
+    sizes = [len(cell) if isinstance(cell, str) else 8 for cell in cells]
+    if max(sizes) > MAX_ROW_BYTES:
+        raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} bytes")
+    return sum(sizes)
 
 
 def _parquet_cells(arrow: Any, column: Any) -> list[object]:
     """Return the cells of a column. Times are truncated to microseconds, as Python has them."""
     types, column_type = arrow.types, column.type
+    if types.is_dictionary(column_type):
+        used = column.indices.unique()
+        cells = dict(zip(used.to_pylist(), _parquet_cells(arrow, column.dictionary.take(used)), strict=True))
+        return list(map(cells.get, column.indices.to_pylist()))
     if types.is_timestamp(column_type) and column_type.unit == "ns":
         column = column.cast(arrow.timestamp("us", tz=column_type.tz), safe=False)
     values: list[object] = column.to_pylist()
@@ -132,11 +153,12 @@ def _open_workbook(file: BinaryIO) -> Generator[Any]:
 
 
 @contextmanager
-def _open_parquet(file: BinaryIO) -> Generator[Any]:
+def _open_parquet(file: BinaryIO, read_dictionary: Sequence[str] = ()) -> Generator[Any]:
     parquet = _import_library("pyarrow.parquet")
     file.seek(0)
     with _reported_as_malformed("it is no Parquet file, or it is corrupted"):
-        yield parquet.ParquetFile(file, pre_buffer=False)  # its threads abort a process that ends soon (pyarrow 26)
+        # Without pre_buffer: its threads abort a process that ends soon (pyarrow 26).
+        yield parquet.ParquetFile(file, pre_buffer=False, read_dictionary=read_dictionary)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Small hostile files: the row or the file is rejected, with little memory and in little time."""
 
 import csv
+import gzip
 import io
 import resource
 import subprocess
@@ -8,18 +9,24 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
-from tallybook.application.usage_import.formats import Row
+from tallybook.application.usage_import.formats import FileOptions, Row
 from tallybook.application.usage_import.importer import ImportSummary, RejectedRow, UsageImporter
 from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
 from tallybook.application.usage_import.row_mapper import RowFormat
+from tallybook.application.usage_import.table_rows import parquet_rows
 from tallybook.domain.errors import InvalidImportFile
 
+pa: Any = import_module("pyarrow")
+parquet: Any = import_module("pyarrow.parquet")
 MAX_SECONDS = 10
 GIGABYTE = 1_000_000_000
 HEADER = "identifier,timestamp,event_name,payload_stripe_customer_id,payload_value"
@@ -237,6 +244,48 @@ def test_a_limit_that_the_program_sets_meanwhile_stays(tokens_ledger: Metering, 
         assert csv.field_size_limit() == 2_000
     finally:
         csv.field_size_limit(before)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
+def test_progress_is_reported_while_no_rows_come(tmp_path: Path, suffix: str) -> None:
+    """So that an import of a small compressed file with many blank lines can be stopped."""
+    path = tmp_path / f"blank.{suffix}.gz"
+    header = f"{HEADER}\n" if suffix == "csv" else ""
+    path.write_bytes(gzip.compress(header.encode() + b"\n" * 2_500_000))
+    reads: list[int] = []
+    with open_usage_file(path, FileOptions()) as file, suppress(InvalidImportFile):
+        assert not list(file.rows(lambda read, _: reads.append(read)))
+    assert len(reads) >= 3
+
+
+def test_texts_that_rows_of_a_parquet_file_share_are_in_memory_once(tmp_path: Path) -> None:
+    """Whether the file says that the column is a dictionary, or any program has written it as one."""
+    shared = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), pa.array(["x" * 100_000]))
+    for stores_schema in (True, False):
+        path = tmp_path / f"{stores_schema}.parquet"
+        table = pa.table({"identifier": shared, "timestamp": ["2026-01-01"] * 20_000})
+        parquet.write_table(table, path, store_schema=stores_schema)
+        assert path.stat().st_size < 200_000
+        peak = pa.default_memory_pool().max_memory()
+        with path.open("rb") as file:
+            texts: set[int] = set()
+            for row in parquet_rows(file):
+                texts.add(id(row.cells["identifier"]))
+                assert row.size > 100_000
+            assert len(texts) <= 20
+        assert pa.default_memory_pool().max_memory() - peak < 50_000_000
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_parquet_file_with_a_cell_of_any_length_is_rejected(tmp_path: Path, count: int) -> None:
+    """By the numbers of the file; or when it is read, if the cell is in it once for many rows."""
+    path = tmp_path / "wide.parquet"
+    parquet.write_table(pa.table({"identifier": ["x" * 40_000_000] * count}), path)
+    with (
+        pytest.raises(InvalidImportFile, match="a row of over 33,554,432 bytes"),
+        open_usage_file(path, FileOptions()) as file,
+    ):
+        assert not list(file.rows())
 
 
 @pytest.mark.slow
