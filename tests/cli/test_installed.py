@@ -76,16 +76,17 @@ def test_a_missing_extra_is_reported_with_the_install_command(tmp_path: Path, mi
     assert ran.stderr == "The command line needs an extra: pip install 'tallybook[cli]'\n"
 
 
-def test_ctrl_c_during_the_imports_is_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["tallybook.domain", "typer"])
+def test_ctrl_c_during_the_imports_is_no_traceback(tmp_path: Path, module: str) -> None:
     """They take a part of a second, and the exit status is the same as later."""
     (tmp_path / "stopped.py").write_text(
         "import sys\n"
         "class Stopped:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'typer':\n"
+        f"        if name == {module!r}:\n"
         "            raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Stopped())\n"
-        "from tallybook.application.interfaces.cli import main\n"
+        "from tallybook.__main__ import main\n"
         "main()\n"
     )
     ran = subprocess.run([sys.executable, "stopped.py"], cwd=tmp_path, capture_output=True, text=True, check=False)

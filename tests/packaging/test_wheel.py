@@ -36,4 +36,4 @@ def test_the_wheel_declares_typing_dependencies_and_the_command(wheel: Path) -> 
     assert "Classifier: Typing :: Typed\n" in metadata["METADATA"]
     for dependency in ("eventsourcing", "msgspec", "pydantic", "tzdata", "uuid-utils"):
         assert f"Requires-Dist: {dependency}" in metadata["METADATA"]
-    assert "tallybook = tallybook.application.interfaces.cli:main" in metadata["entry_points.txt"]
+    assert "tallybook = tallybook.__main__:main" in metadata["entry_points.txt"]
