@@ -129,13 +129,13 @@ class RunningJob:
             return None, None, True
         except TallybookError as error:
             _log.warning("The job %r failed: %s: %s", self.job.name, error.code, error.message)
-            failure, job_error = error, JobError(error.code, error.message, error.field)
+            failure: Exception = error
         except Exception as error:
             _log.exception("The job %r failed.", self.job.name)
-            failure, job_error = error, JobError("internal_error", f"{type(error).__name__}: {error}")
+            failure = error
         if self.job.is_essential:
             self.essential_error = failure
-        return None, job_error, False
+        return None, JobError.of(failure), False
 
     def _write(self, state: JobState) -> None:
         self._store.write(self.job.name, state)

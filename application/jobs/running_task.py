@@ -106,10 +106,10 @@ class RunningTask:
         except (JobStopped, QueryInterrupted):
             outcome = "cancelled" if self._is_cancelled else "interrupted"
         except TallybookError as raised:
-            outcome, error = "failed", JobError(raised.code, raised.message, raised.field)
+            outcome, error = "failed", JobError.of(raised)
         except Exception as raised:
             _log.exception("The task %s failed.", self._state.id)
-            outcome, error = "failed", JobError("internal_error", f"{type(raised).__name__}: {raised}")
+            outcome, error = "failed", JobError.of(raised)
         self._ended.set()
         watcher.join()
         now = self._now()

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, suppress
 
 import msgspec
 
+from ...domain.errors import TallybookError
 from ..storage.key_value import EntryExists, KeyValueEntry, KeyValueStore
 from .job import JobValue
 
@@ -20,6 +21,16 @@ class JobError(msgspec.Struct, frozen=True):
     code: str
     message: str
     field: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception) -> "JobError":
+        """Return what is stored, and shown to every key that may read.
+
+        The message of an unexpected error may have paths and secrets: it is in the log alone.
+        """
+        if isinstance(error, TallybookError):
+            return cls(error.code, error.message, error.field)
+        return cls("internal_error", f"{type(error).__name__}: the log of the process has the details.")
 
 
 class JobState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
