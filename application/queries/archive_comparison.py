@@ -123,16 +123,15 @@ class ArchiveComparer:
             query = meter.query(bounds, DimensionArguments({}, keys) if keys else NO_DIMENSIONS)
             # Wrong limits are found: the statement returns NULL for longer values or more events.
             limits = ValueLimits.of(list(query.view.totals(None, bounds, query.as_of).values()))
-            for seconds in bucket_sizes(quantity_range.effective.rules.event_time_window):
-                window = _MONTH
-                if seconds != MONTH_SECONDS:
-                    window = f"occurred_us - {_DIALECT.modulo('occurred_us', seconds * MICROSECONDS_PER_SECOND)}"
-                totals_query = TotalsQuery(selection, quantity_range.effective.rules, True, keys, limits, window)
-                expected = {
-                    _Key(customer, start, bucket_end(start, seconds), tuple(row[: len(keys)])): _text(row[len(keys) :])
-                    for customer, start, *row in segments.run(totals_statement(totals_query, _DIALECT))
-                }
-                yield _ComparedTotals(keys, expected, _live_totals(query, quantity_range, expected))
+            sizes = bucket_sizes(quantity_range.effective.rules.event_time_window)
+            windows = tuple(_window(seconds) for seconds in sizes)
+            totals_query = TotalsQuery(selection, quantity_range.effective.rules, True, keys, limits, windows)
+            expected: list[dict[_Key, str]] = [{} for _ in sizes]
+            for customer, number, start, *row in segments.run(totals_statement(totals_query, _DIALECT)):
+                key = _Key(customer, start, bucket_end(start, sizes[number]), tuple(row[: len(keys)]))
+                expected[number][key] = _text(row[len(keys) :])
+            for totals in expected:
+                yield _ComparedTotals(keys, totals, _live_totals(query, quantity_range, totals))
 
     def _closing_differences(
         self, segments: Segments, live: ReadModelReader, closings: Iterable[StoredClosing]
@@ -161,6 +160,13 @@ class ArchiveComparer:
                     yield TotalDifference(
                         period.event_name, period.customer, period.start, period.end, {}, period.digest, expected
                     )
+
+
+def _window(seconds: int) -> str:
+    """Return the expression of the start of the bucket of an event."""
+    if seconds == MONTH_SECONDS:
+        return _MONTH
+    return f"occurred_us - {_DIALECT.modulo('occurred_us', seconds * MICROSECONDS_PER_SECOND)}"
 
 
 def _configured(live: ReadModelReader, known: AsOf | None) -> Iterator[tuple[str, ProjectedMeter]]:

@@ -78,7 +78,6 @@ def test_errors_of_spark(session: Any, metering: Metering, tmp_path: Path) -> No
         archive.totals_on(session, "calls", *NOVEMBER)
 
 
-@pytest.mark.fast
 def test_another_object_is_no_session(metering: Metering, tmp_path: Path) -> None:
     """The error names the argument."""
     write_segments(tmp_path, metering, 128)

@@ -15,8 +15,8 @@ class UsageSelection:
     """The usage that a statement counts: events of `recorded_name` that were known at a position of the ledger.
 
     `parts` are the revisions of the rules with the ranges of time that they apply to, in order. `customer` is None for
-    all customers, and `where` has the selected values by dimension key. `relation` has the events. If there are any,
-    `usage` are relations with the usage of each part as `usage_statement` computes it, which are read instead.
+    all customers, and `where` has the selected values by dimension key. `relation` has the recorded usage. If
+    there are any, `usage` are relations with the usage of each part, as `usage_statement` computes it, to read instead.
     """
 
     event_name: str

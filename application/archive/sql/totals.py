@@ -53,8 +53,9 @@ def _fraction_digits(number: Decimal) -> int:
 class TotalsQuery:
     """A query of totals: of each customer, or of all usage of the selection together, by the values of dimensions.
 
-    `rules` are those for the quantity, which is the same under all rules of the selection. `window` is the expression
-    of the start of the window of an event, from its time `occurred_us`, if there is a total for each window.
+    `rules` are those for the quantity, which is the same under all rules of the selection. If there are totals for
+    windows, `windows` are expressions of the start of the window of an event, from its time `occurred_us`: the result
+    has the totals by all of them.
     """
 
     selection: UsageSelection
@@ -62,7 +63,7 @@ class TotalsQuery:
     by_customer: bool
     group_by: tuple[str, ...]
     limits: ValueLimits
-    window: str = ""
+    windows: tuple[str, ...] = ()
 
     @property
     def dimensions(self) -> dict[str, str]:
@@ -73,7 +74,7 @@ class TotalsQuery:
     def columns(self) -> tuple[str, ...]:
         """The columns that the totals are grouped by."""
         customer = ("customer",) if self.by_customer else ()
-        window = ("window_start",) if self.window else ()
+        window = ("window_number", "window_start") if self.windows else ()
         return (*customer, *window, *self.dimensions)
 
 
@@ -111,11 +112,14 @@ class _TotalsStatement:
 
     def text(self) -> str:
         source = add_counted_events(self._statement, self._query.selection, self._query.group_by)
-        if self._query.window:
-            columns = ["*", f"{self._query.window} AS window_start"]
-            source = self._statement.add("windows", select(columns, source))
         if self._has_numbers:
             source = self._add_digits(source)
+        if self._query.windows:
+            queries = [
+                f"SELECT *, {number} AS window_number, {window} AS window_start FROM {source}"
+                for number, window in enumerate(self._query.windows)
+            ]
+            source = self._statement.add("windows", "\nUNION ALL\n".join(queries))
         arithmetic = LimbArithmetic(self._statement, self._add_aggregates(source))
         self._add_check(arithmetic)
         results = self._add_results(arithmetic)

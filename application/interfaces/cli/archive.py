@@ -115,7 +115,7 @@ def register(
 
 @app.command()
 def materialize(meter: MeterArgument, destination: DestinationArgument, as_json: JsonOption = False) -> None:
-    """Write the usage of a meter as numbers, to compute totals faster.
+    """Write the usage of a meter as numbers, for fast totals.
 
     There is a file for each segment that has none yet. They are in the folder 'usage' of the archive, follow from its
     events, and can be deleted. Without them, or without some, the totals are the same.
