@@ -121,12 +121,13 @@ class SQLiteReadModels(SqlReadModels):
     def select_last_short_blocks(self, meter_id: int, keys: Sequence[BucketKey]) -> Iterator[Row]:
         """Return the last block of each of these buckets, followed by its encoded usage, if the block is short."""
         statement = (
-            f"SELECT * FROM (SELECT {self.BLOCK_COLUMNS},"
-            f" {_SHORT_USAGE} AS short FROM {self.usage_table}"
-            " WHERE meter = ? AND customer = ? AND start = ? AND dimensions = ?"
-            " ORDER BY first_position DESC LIMIT 1) WHERE short IS NOT NULL"
+            f"SELECT {qualified_columns('block', self.BLOCK_COLUMNS)}, usages FROM wanted"
+            f" CROSS JOIN {self.usage_table} AS block ON block.rowid = (SELECT rowid FROM {self.usage_table} AS stored"
+            " WHERE meter = ? AND stored.customer = wanted.customer AND stored.start = wanted.start"
+            " AND stored.dimensions = wanted.dimensions ORDER BY first_position DESC LIMIT 1)"
+            f" WHERE length(usages) < {SHORT_BLOCK_BYTES}"
         )
-        return self._select_each(statement, ((meter_id, *key) for key in keys))
+        return self._select_wanted(keys, statement, (meter_id,))
 
     def select_buckets(
         self, columns: str, meter_id: int, bucket_seconds: int, customer_id: int | None, start: int, end: int
