@@ -73,7 +73,9 @@ def test_a_token_shows_one_customer_in_the_named_origin(server: RunningServer, l
         assert '<data value="74077.55">' in other.text, query
     for path, status in (("embed", 404), ("embed/why", 404)):
         url = f"{server.url}/console/{path}?token={token}&meter=by-model&period=2026-10"
-        assert httpx2.get(url, headers=FRAME).status_code == status
+        hidden = httpx2.get(url, headers=FRAME)
+        assert hidden.status_code == status
+        assert not any(text in hidden.text for text in ("<nav", "<script", "rk_live_")), "nothing of the console"
     assert httpx2.get(f"{server.url}/console/usage?token={token}&{QUERY}").status_code == 303
     assert httpx2.get(f"{server.url}/console/usage?token={token}&{QUERY}", headers=FRAME).status_code == 403
     assert httpx2.post(f"{server.url}/console/embed?token={token}", headers=FRAME).status_code in (403, 404, 405)

@@ -122,8 +122,11 @@ def test_what_is_no_usable_upload_is_an_error(client: httpx2.Client) -> None:
     assert client.post("/console/import/record", data={"form_key": "d", "upload": "none"}).status_code == 400
     headers = {"content-type": "multipart/form-data; boundary=x"}
     assert client.post("/console/import", content=b"--x\r\nnonsense", headers=headers).status_code == 400
-    failed = send(client, {}, b"\0\1\2", "binary.csv")
+    failed = send(client, {}, b"\0\1\2", "binä日.csv")
     assert "it is not text" in failed
+    upload = re.findall(r'name="upload" value="(\w+)"', failed)[0]
+    disposition = client.get(f"/console/import/rejected?upload={upload}").headers["content-disposition"]
+    assert disposition == "attachment; filename*=utf-8''rejected-bin%C3%A4%E6%97%A5.csv"
 
 
 def test_old_uploads_are_deleted(ledger_url: str, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from ..http.settings import ServerSettings
 from . import login
 from .catalogue import all_views
 from .downloads import DownloadResponse, UnreadDownloads, WrittenDownload, write_download
-from .error_pages import error_page
+from .error_pages import embedded_error_page, error_page
 from .forms import read_form
 from .local_access import DENIED, LocalAccess
 from .progress_streams import ProgressResponse, ProgressStreams
@@ -42,7 +42,7 @@ from .query_string import CONSOLE_PATH, Parameters
 from .registry import RegisteredView, ViewContext, missing_scope
 from .rendering import STATIC_FILES, render, static_file
 from .responses import Data, Download, FileDownload, Page, Redirect, ViewResult
-from .security import SecurityMiddleware, Site
+from .security import EMBED_PATHS, SecurityMiddleware, Site
 from .uploads import UploadedFile, UploadLimit, read_file_form
 from .users import ConsoleUser, LocalUser, SessionUsers, Users, embedded_user
 
@@ -247,7 +247,8 @@ class _Console:
         if api_error.is_server_error:
             _log.error("The console could not answer: %s", error)
         handler: RequestHandler = request.app.state.request_handler
-        page = error_page(api_error)
+        is_embedded = request.url.path.removeprefix(CONSOLE_PATH) in EMBED_PATHS
+        page = embedded_error_page(api_error) if is_embedded else error_page(api_error)
         context = None if user is None else ViewContext(user, handler.ledgers, Parameters(), request.url.path)
         body = render(page.template, page.values, context, has_login=self._users.have_login)
         return ApiResponse(page.status, body, api_error.headers, HTML)

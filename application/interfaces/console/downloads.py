@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import IO, cast
+from urllib.parse import quote
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -82,7 +83,9 @@ class DownloadResponse(StreamingResponse):
     """
 
     def __init__(self, download: WrittenDownload, reservation: MemoryReservation) -> None:
-        headers = {"Content-Disposition": f'attachment; filename="{download.name}"'}
+        name = quote(download.name, safe="")
+        parameter = f'filename="{name}"' if name == download.name else f"filename*=utf-8''{name}"
+        headers = {"Content-Disposition": f"attachment; {parameter}"}
         super().__init__(_pieces(download.file), headers=headers, media_type=download.media_type)
         self.size = download.size
         self._release = weakref.finalize(self, _release, download.file, reservation)

@@ -37,3 +37,9 @@ def error_page(error: ApiError) -> Page:
         "selection": None,
     }
     return Page("error.html", values, error.status)
+
+
+def embedded_error_page(error: ApiError) -> Page:
+    """Return the page of an error in a frame of a host application, whose customer sees nothing of the console."""
+    title = _TITLES.get(error.status, "Something went wrong")
+    return Page("embed_error.html", {"title": title, "message": error.error.message}, error.status)
