@@ -43,6 +43,7 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "import": (("import", "--undo", "RUN", "--any-age"), "previews"),
     "invoice lines": (("invoice-lines", *MONTH), "lines"),
     "meters": (("meter", "list"), ""),
+    "proposals": (("proposal", "list"), ""),
     "revisions": (("meter", "history", "tokens"), ""),
     "rows of an outbox": (("outbox", "rejected", "--outbox", "OUTBOX"), ""),
     "rule change": (("rules", "change", "tokens", "--formula", "count"), "difference.differences"),
@@ -62,7 +63,9 @@ WITHOUT_TABLE = {
     "demo", "evidence", "jobs forget", "jobs pause", "jobs resume", "key create", "key revoke",
     "meter configure", "meter deactivate", "meter reactivate", "meter rename", "meter show", "outbox drop",
     "outbox lag", "outbox retry", "outbox schema", "period reopen", "period settle", "projection drop",
-    "projection promote", "projection rebuild", "projection run", "record", "relay", "serve",
+    "projection promote", "projection rebuild", "projection run", "proposal approve", "proposal policy",
+    "proposal reject", "proposal require", "proposal show", "propose cancellation", "propose policy",
+    "propose reopening", "propose revocation", "propose rules", "record", "relay", "serve",
 }  # fmt: skip
 TABLES_OF_OTHER_TESTS = {"topic lag", "topic rejected"}
 """Commands with a table that needs a broker: see tests/topics."""
@@ -90,6 +93,7 @@ def tallybook(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
         metering.periods.run(*october)
         metering.cancellations.cancel_many("tokens", identifier_prefix="e-3", reason="-wrong", by="ops")
         metering.access_keys.create(["read", "record"], "=key")
+        metering.proposals.propose_reopening("tokens", "+1-800", *october, reason="=why", by="ops")
         metering.generations.build_candidate("tokens", {"formula": "count"})
         metering.archive.export(folder / "archive")
         PrivateKey.generate(folder / "key.pem", "tallybook")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ...approvals.views import ProposalView
 
 app = typer.Typer(
-    help="Show, approve and reject proposed changes, and require approval.",
+    help="Show, approve and reject proposals.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -23,7 +23,7 @@ from .rules_options import ChangedRulesOptions
 from .session import open_for_query, open_ledger
 
 app = typer.Typer(
-    help="Propose a change, which takes effect when somebody else approves it.",
+    help="Propose a change that somebody else approves.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
