@@ -38,7 +38,7 @@ from .queries.totals import TotalQueries
 from .queries.verification import Verifier
 from .read_models.generations import Generations
 from .read_models.projection_runner import ProjectionRunner
-from .read_models.worker_pool import WORKER_PROCESSES
+from .read_models.worker_pool import WORKER_PROCESSES, Worker, available_workers
 from .storage.ports import GenerationStore
 
 
@@ -82,7 +82,7 @@ class MeteringParts:
         self.customers = CustomerQueries(meter_queries)
         self.imports = ImportCommands(ledger, self._usage_commands, self.cancellations)
         self.access_keys = AccessKeyCommands(ledger, clock)
-        self.checkpoints = CheckpointService(ledger, clock)
+        self.checkpoints = CheckpointService(ledger, clock, Worker if available_workers() else None)
         self.archive = PruningService(ledger, read_models, meter_queries.position_at, policy, clock)
         self.jobs = JobService(ledger)
         self.evidence = EvidenceService(ledger, meter_queries, self._explanations, self.periods)

@@ -53,7 +53,7 @@ class FileDestination:
             if not checkpoints.all or checkpoints.all[-1].checkpoint.size < signed.checkpoint.size:
                 self._file.append(checkpoints, signed.note)
 
-    def store_leaves(self, start: int, pages: Iterator[list[bytes]]) -> None:
+    def store_leaves(self, start: int, leaves: Iterator[bytes]) -> None:
         """Store leaf hashes from `start` on, if the file has those before.
 
         A file that is lost is written again by `CheckpointService.create`.
@@ -63,7 +63,7 @@ class FileDestination:
         except FileNotFoundError:
             count = 0
         if count >= start:
-            self.leaves.replace_from(start, pages)
+            self.leaves.replace_from(start, leaves)
 
 
 class ObjectStoreDestination:

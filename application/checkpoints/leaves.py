@@ -102,8 +102,8 @@ class LeafHashFile:
             )
         return tree.root()
 
-    def replace_from(self, index: int, pages: Iterable[list[bytes]]) -> None:
-        """Replace all hashes from `index` on. They are durable when this returns.
+    def replace_from(self, index: int, pages: Iterable[bytes]) -> None:
+        """Replace all hashes from `index` on, by pages of hashes in one value. They are durable when this returns.
 
         If the iterator of pages raises an error, a new file is removed again.
         """
@@ -112,7 +112,7 @@ class LeafHashFile:
             with open(self.path, "w+b" if is_new else "r+b", opener=private_opener_without_links) as file:
                 file.truncate(index * HASH_BYTES)
                 file.seek(index * HASH_BYTES)
-                file.writelines(b"".join(page) for page in pages)
+                file.writelines(pages)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:

@@ -1,6 +1,7 @@
 """Publish checkpoints: sign a checkpoint of what is new, store it in the ledger, and copy it to places outside."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from .checkpoint import Checkpoint
 from .checkpoint_file import SignedCheckpoint
 from .comparison import ProgressCallback, exact_difference
 from .destinations import CheckpointDestination, FileDestination
+from .hash_worker import MIN_EVENTS, BlockHasher, WorkerProcess, low_priority_hasher
 from .keys import PrivateKey, PublicKey
 from .leaves import UnexpectedPosition, hash_pages
 from .merkle import Tree
@@ -78,12 +80,14 @@ class CheckpointPublisher:
         key: PrivateKey,
         destinations: Sequence[CheckpointDestination],
         previous_keys: Sequence[PublicKey] = (),
+        start_worker: Callable[[], WorkerProcess] | None = None,
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._key = key
         self._destinations = destinations
         self._accepted_keys = (key.public_key, *previous_keys)
+        self._start_worker = start_worker
 
     def publish(self, progress: ProgressCallback) -> PublishedCheckpoint:
         """Create a checkpoint of all events, if there are new ones, and copy it to all destinations.
@@ -135,15 +139,23 @@ class CheckpointPublisher:
             self._require_own(signed)
         newest = max(before, key=lambda signed: signed.checkpoint.size, default=None)
         tree = StoredTree(self._ledger, key_values)
-        self._require_match(tree, [signed.checkpoint for signed in before], progress)
-        head, size = self._ledger.head(), 0 if newest is None else newest.checkpoint.size
-        if newest is None or head > size:
-            newest = self._checkpoint(tree, head, progress)
+        with self._hasher(tree) as tree.hash_blocks:
+            self._require_match(tree, [signed.checkpoint for signed in before], progress)
+            head, size = self._ledger.head(), 0 if newest is None else newest.checkpoint.size
+            if newest is None or head > size:
+                newest = self._checkpoint(tree, head, progress)
         for destination in self._destinations:
             destination.add(newest)
         if last_stored is None or last_stored.checkpoint.size < newest.checkpoint.size:
             stored.add(newest)
         return PublishedCheckpoint(newest, newest.checkpoint.size - size)
+
+    def _hasher(self, tree: StoredTree) -> AbstractContextManager[BlockHasher]:
+        """Return what hashes the events for a tree: a worker, if there is one and much to hash."""
+        many = self._ledger.head() - tree.size >= MIN_EVENTS
+        if self._start_worker is None or not many or not self._ledger.store.is_persistent:
+            return nullcontext(tree.hash_blocks)
+        return low_priority_hasher(self._start_worker, self._ledger)
 
     def _checkpoint(self, tree: StoredTree, head: int, progress: ProgressCallback) -> SignedCheckpoint:
         start = tree.size

@@ -10,11 +10,12 @@ from ...domain.plain_types import plain_text
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
 from ..ledger.ledger import Ledger
-from ..validation import require_int, require_text
+from ..validation import require_bool, require_int, require_text
 from .checkpoint import ORIGIN_PATTERN, Checkpoint, Note
 from .checkpoint_file import CheckpointFile, SignedCheckpoint, SignedCheckpoints
 from .comparison import Comparison, ProgressCallback, check_position_order, compare, exact_difference
 from .destinations import resolve_destination
+from .hash_worker import WorkerProcess
 from .keys import PrivateKey, PublicKey
 from .leaves import LeafHashFile, UnexpectedPosition, hash_pages
 from .merkle import Tree
@@ -40,9 +41,12 @@ class CheckpointService:
     It never decodes an event.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Callable[[], datetime], start_worker: Callable[[], WorkerProcess] | None = None
+    ) -> None:
         self.ledger = ledger
         self.clock = clock
+        self._start_worker = start_worker
 
     def create(
         self,
@@ -141,6 +145,7 @@ class CheckpointService:
         *,
         name: str | None = None,
         previous_keys: Sequence[str | Path] = (),
+        low_priority: bool = False,
         progress: ProgressCallback = _no_progress,
     ) -> PublishedCheckpoint:
         """Create a signed checkpoint of all events, store it in the ledger, and copy it to each destination.
@@ -150,11 +155,14 @@ class CheckpointService:
         that is never replaced, or an HTTP URL, to which it is sent by POST. The last checkpoint, in the ledger and in
         each file and object store, must match the ledger and be signed by this key, or by one of `previous_keys`,
         public keys or their files. Without new events, the last checkpoint is returned, and copied where it is missing.
+        With `low_priority`, many new events are hashed by another process with the lowest priority, so that threads of
+        this process and others can record meanwhile.
 
         Raises CheckpointMismatch, CheckpointInProgress, CheckpointDestinationUnavailable, InvalidSigningKey,
         InvalidCheckpointFile or InvalidParameter.
         """
-        return self._publisher(key, destinations, name, previous_keys).publish(progress)
+        start_worker = self._start_worker if require_bool(low_priority, "low_priority") else None
+        return self._publisher(key, destinations, name, previous_keys, start_worker).publish(progress)
 
     def verify_published(
         self,
@@ -184,11 +192,12 @@ class CheckpointService:
         destinations: Sequence[str | Path],
         name: str | None,
         previous_keys: Sequence[str | Path],
+        start_worker: Callable[[], WorkerProcess] | None = None,
     ) -> CheckpointPublisher:
         private_key = PrivateKey.load(require_path(key, "key"), require_name(name or DEFAULT_NAME))
         places = [resolve_destination(place) for place in destinations]
         accepted = [PublicKey.load(previous) for previous in previous_keys]
-        return CheckpointPublisher(self.ledger, self.clock, private_key, places, accepted)
+        return CheckpointPublisher(self.ledger, self.clock, private_key, places, accepted, start_worker)
 
     def _verified_tree(self, checkpoints: SignedCheckpoints, head: int, progress: ProgressCallback) -> Tree:
         """Return the tree of all events up to `head` and store their hashes. Raises CheckpointMismatch."""
@@ -205,7 +214,8 @@ class CheckpointService:
         )
         try:
             LeafHashFile.for_checkpoints(checkpoints.path).replace_from(
-                comparison.matching_hashes, chain(missing_pages, self._extend_tree(tree, head, progress))
+                comparison.matching_hashes,
+                map(b"".join, chain(missing_pages, self._extend_tree(tree, head, progress))),
             )
         except UnexpectedPosition as error:
             difference = exact_difference(error.position, error.kind)

@@ -5,15 +5,19 @@ ledger is. The roots need not be trusted: what is computed with them is compared
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from ..ledger.ledger import Ledger
 from ..storage.key_value import KeyValueEntry, KeyValueStore
-from .leaves import hash_pages
+from .hash_worker import BlockHasher, hash_blocks
+from .leaves import UnexpectedPosition, hash_pages
 from .merkle import HASH_BYTES, Tree
 
 KIND = "checkpoint_tree"
 BLOCK_SIZE = 4_096
 """Events of a block."""
+_BLOCKS_PER_CHUNK = 4
+"""Hashed by one call."""
 _BLOCKS_PER_ENTRY = 256
 _MAX_ENTRIES = 100_000
 
@@ -23,6 +27,7 @@ class StoredTree:
 
     def __init__(self, ledger: Ledger, key_values: KeyValueStore, *, block_size: int = BLOCK_SIZE) -> None:
         self._block_size = block_size
+        self.hash_blocks: BlockHasher = partial(hash_blocks, ledger)
         self._ledger = ledger
         self._key_values = key_values
         self._blocks = self._stored_blocks()
@@ -37,27 +42,25 @@ class StoredTree:
         for _ in self.new_leaves(size, progress):
             pass
 
-    def new_leaves(self, size: int, progress: Callable[[int, int], None]) -> Iterator[list[bytes]]:
+    def new_leaves(self, size: int, progress: Callable[[int, int], None]) -> Iterator[bytes]:
         """Yield the leaf hashes after the last full block, up to `size` events, and add the blocks that become full.
 
-        The blocks are stored on the way and when the iterator ends. Raises UnexpectedPosition.
+        Each value has many of them, one after the other. The blocks are stored on the way and when the iterator ends.
+        Raises UnexpectedPosition.
         """
-        first, block, done = len(self._blocks), Tree(), self.size
-        for page in hash_pages(self._ledger, done + 1, size):
-            start = 0
-            while start < len(page):
-                part = page[start : start + self._block_size - block.size]
-                block.extend(part)
-                start += len(part)
-                if block.size == self._block_size:
-                    self._blocks.append(block.root())
-                    block = Tree()
-            done += len(page)
+        first, start = len(self._blocks), self.size
+        chunk_size = self._block_size * _BLOCKS_PER_CHUNK
+        for done in range(start, size, chunk_size):
+            last = min(done + chunk_size, size)
+            hashed = self.hash_blocks(done + 1, last, self._block_size)
+            self._blocks += hashed.roots
             if len(self._blocks) - first >= _BLOCKS_PER_ENTRY:
                 self._store(first)
                 first = len(self._blocks)
-            yield page
-            progress(done, size)
+            if hashed.unexpected is not None:
+                raise UnexpectedPosition(*hashed.unexpected)
+            yield hashed.leaves
+            progress(last, size)
         self._store(first)
 
     def forget(self) -> None:

@@ -46,11 +46,11 @@ def checkpoint_job(
     name: str | None = None,
     previous_keys: Sequence[str | Path] = (),
 ) -> Job:
-    """Return the job `checkpoint`, which calls `metering.checkpoints.publish`."""
+    """Return the job `checkpoint`, which calls `metering.checkpoints.publish` with a low priority."""
 
     def run(run: JobRun) -> JobResult:
         published = checkpoints.publish(
-            key, destinations, name=name, previous_keys=previous_keys, progress=run.progress
+            key, destinations, name=name, previous_keys=previous_keys, low_priority=True, progress=run.progress
         )
         checkpoint = published.signed_checkpoint.checkpoint
         return {"events": checkpoint.size, "new_events": published.new_events, "root": to_base64(checkpoint.root)}

@@ -54,7 +54,7 @@ class Ledger(Application[str]):
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         super().__init__({"ORIGINATOR_ID_TYPE": "text"})
         self.ledger_recorder = cast(EventRecorder, self.recorder)
 
@@ -64,7 +64,7 @@ class Ledger(Application[str]):
 
     def construct_factory(self, env: Environment) -> InfrastructureFactory[Any]:
         """Return the factory through which the library gets the recorder of the store."""
-        return RecorderFactory(env, self._store.open_recorder())
+        return RecorderFactory(env, self.store.open_recorder())
 
     def construct_mapper(self) -> Mapper[str]:
         """Return the mapper of events to stored JSON; it needs no transcoder."""

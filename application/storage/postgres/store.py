@@ -30,6 +30,10 @@ class PostgresStore:
         """Return the store with these settings. Raise InvalidLedgerUrl."""
         return cls(settings, ServerMonitor(connection_parameters(settings), settings.timeout_seconds))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how a worker process gets the store: with a monitor of its own."""
+        return type(self).create, (self.settings,)
+
     @property
     def location(self) -> str:
         """Return the location of the ledger, for messages."""
