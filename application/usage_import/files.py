@@ -26,7 +26,7 @@ from .formats import (
     Row,
 )
 from .json_rows import json_rows, jsonl_rows
-from .sources import STANDARD_INPUT, FileSource, ReportingReader, invalid_file, open_source
+from .sources import STANDARD_INPUT, FileSource, ReportingReader, invalid_file, malformed_gzip, open_source
 from .table_rows import parquet_rows, read_parquet_columns, read_sheet_dialect, sheet_lines, sheet_rows
 
 CHUNK_BYTES = 1 << 20
@@ -226,8 +226,8 @@ def _read_through(
                 check.add(chunk)
             if advance is not None:
                 advance(source.stored.tell(), source.size)
-    except (EOFError, OSError, zlib.error) as error:  # gzip
-        raise invalid_file(source.path, f"it can't be decompressed: {error}") from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise malformed_gzip(source.path, error) from error
     return digest.digest(), None if check is None else check.finish()
 
 

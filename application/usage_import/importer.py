@@ -27,6 +27,7 @@ from ..storage.key_value import KeyValueEntry
 from .columns import ColumnMapping
 from .files import ProgressCallback, UsageFile
 from .formats import Row
+from .json_rows import PAYLOAD_PREFIX
 from .results import BatchOutcomes, ImportSummary, PreviewRow, RejectedRow
 from .row_mapper import RowFormat, RowMapper, cell_at
 from .row_names import RowNames
@@ -262,7 +263,7 @@ def _check_columns(file: UsageFile, columns: ColumnMapping, meter: MeterView | N
         location = f"{file.path}, line {line}" if line else str(file.path)
         raise InvalidImportFile(
             f"{location}: there is no column {missing!r}; there are {_list_columns(file.columns)}."
-            + _header_hint(file, required),
+            + (_header_hint(file, required) or _option_hint(missing, columns, meter)),
             field=missing,
             value=str(file.path),
         )
@@ -277,6 +278,19 @@ def _header_hint(file: UsageFile, required: Sequence[str]) -> str:
     """Return a sentence that names another line with all required columns, if there is one."""
     line = file.find_header_line(required)
     return "" if line is None else f" Line {line} has it: name that line with header_row={line}."
+
+
+def _option_hint(missing: str, columns: ColumnMapping, meter: MeterView | None) -> str:
+    """Return a sentence that names the option for a column that has another name in this file."""
+    options = {columns.timestamp: "timestamp_column='COLUMN'", "event_name": "event_name='METER'"}
+    if meter is not None:
+        options[PAYLOAD_PREFIX + meter.customer_key] = "customer_column='COLUMN'"
+        options[PAYLOAD_PREFIX + meter.value_key] = "value_column='COLUMN'"
+    option = options.get(missing)
+    if option is None:
+        return ""
+    what = "the meter of all rows" if missing == "event_name" else "the column that has it"
+    return f" Name {what}: {option}."
 
 
 def _list_columns(columns: Sequence[str]) -> str:

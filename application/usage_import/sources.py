@@ -43,7 +43,7 @@ class FileSource:
         try:
             return self.contents.read(count)
         except (EOFError, OSError, zlib.error) as error:
-            raise invalid_file(self.path, f"it can't be decompressed: {error}") from error
+            raise malformed_gzip(self.path, error) from error
         finally:
             self.contents.seek(0)
 
@@ -95,6 +95,12 @@ def invalid_file(path: Path, problem: str, line: int | None = None) -> InvalidIm
     name = "standard input" if path == STANDARD_INPUT else str(path)
     location = f"{name}, line {line}" if line else name
     return InvalidImportFile(f"{location}: {problem}.", field="file", value=str(path))
+
+
+def malformed_gzip(path: Path, error: Exception) -> InvalidImportFile:
+    """Return the error of a file that can't be decompressed, given that of the library."""
+    problem = "it ends in the middle. Store it again, completely" if isinstance(error, EOFError) else str(error)
+    return invalid_file(path, f"it can't be decompressed: {problem}")
 
 
 def _open_stored(path: Path) -> BinaryIO:

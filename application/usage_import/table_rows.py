@@ -169,7 +169,7 @@ def _reported_as_malformed(problem: str) -> Generator[None]:
     except (MalformedFile, TallybookError):
         raise
     except Exception as error:
-        raise MalformedFile(f"{problem}: {str(error) or type(error).__name__}") from error
+        raise MalformedFile(f"{problem}: {str(error).rstrip('.') or type(error).__name__}") from error
 
 
 def _import_library(name: str) -> Any:

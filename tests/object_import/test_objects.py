@@ -81,13 +81,17 @@ def test_rows_without_identifiers_are_recorded_once(metering: Metering, folder: 
 
 BOMB = gzip.compress(b"identifier,timestamp\n" * 200_000)
 FAILING = {
-    "truncated.csv.gz": (gzip.compress(csv_of(rows(*map(str, range(500)))))[:-30], "can't be decompressed", 0),
+    "truncated.csv.gz": (
+        gzip.compress(csv_of(rows(*map(str, range(500)))))[:-30],
+        "it ends in the middle. Store it again",
+        0,
+    ),
     "truncated.json": (json_of(rows("t1", "t2"))[:-20], "it is not JSON after object 1", 0),
     "truncated.parquet": (FORMATS["f.parquet"](rows("t5"))[:-8], "it is no Parquet file", 0),
     "bomb.csv.gz": (BOMB, "it takes over 1,000,000 bytes when it is unpacked. Divide it", 0),
     "large.csv": (csv_of(rows(*map(str, range(40_000)))), "it has over 1,000,000 bytes. Divide it", 0),
     "long.csv": (csv_of(rows(*(f"l{number}" for number in range(21)))), "it has over 20 rows. Divide it", 0),
-    "columns.csv": (b"id,at\n1,2\n", "there is no column 'timestamp'; there are id, at", 0),
+    "columns.csv": (b"id,at\n1,2\n", "there are id, at. Name the column that has it: timestamp_column='COLUMN'", 0),
     "notes.txt": (b"hello", "its suffix is not that of a known format", 0),
     "latin.jsonl": (b'{"a": "\xff\x00"}\n', "it contains a zero byte", 0),
 }

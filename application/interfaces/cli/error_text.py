@@ -14,6 +14,7 @@ _HINTS = {
 }
 """Sentences of the command line for sentences with these words."""
 _EXAMPLES = {
+    "event_name='METER'": "--event-name METER",
     "{'key': 'region', 'equals': 'eu'}": 'region=eu or {"key": "region", "equals": "eu"}',
     "{'mode': 'up', 'step': '0.01'}": "up:0.01",
 }
@@ -22,6 +23,7 @@ _OPTIONS = {
     "allow_empty": "--allow-empty",
     "as_of": "--as-of",
     "by": "--by",
+    "customer_column": "--customer-column",
     "customer_key": "--customer-key",
     "date_format": "--date-format",
     "decimal": "--decimal",
@@ -48,8 +50,10 @@ _OPTIONS = {
     "source": "--source",
     "starting_after": "--starting-after",
     "thousands": "--thousands",
+    "timestamp_column": "--timestamp-column",
     "timestamp_format": "--timestamp-format",
     "timezone": "--timezone",
+    "value_column": "--value-column",
     "value_key": "--value-key",
     "withdraw_settlements": "--withdraw-settlements",
     "where": "--where or --without",

@@ -1,7 +1,13 @@
-"""A server takes usage from object stores and topics by itself: listed, measured, paused, and ended with the server."""
+"""A server takes usage from object stores and topics by itself: listed, measured, paused, and ended with the server.
+
+TALLYBOOK_TEST_KILL_MOMENTS sets how often the server is killed on each store, which is 2 by default.
+"""
 
 import json
+import os
+import random
 import signal
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +25,9 @@ from tests.waiting import wait_until
 from .test_observability import metric_labels, parse_metrics
 
 TOPIC = "usage"
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
+COUNT = 6_000
+MAX_SECONDS = 1.5
 EVER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 JOBS = "/v1/billing/jobs"
 
@@ -42,7 +51,7 @@ def rows(*identifiers: str, value: object = 1) -> list[tuple[object, ...]]:
 
 
 def sources(folder: Path, broker: Broker) -> dict[str, str]:
-    """Return the settings of an import, of one whose folder doesn't exist, and of two consumers."""
+    """Return the settings of an import of the objects in a folder, and of a consumer."""
     return {
         "TALLYBOOK_IMPORTS__GATEWAY_1__URL": f"file://{folder}",
         "TALLYBOOK_IMPORTS__GATEWAY_1__INTERVAL_SECONDS": "1",
@@ -125,3 +134,33 @@ def test_a_server_takes_usage_by_itself(url: str, broker: Broker, tmp_path: Path
         wait_until(lambda: counted(url) == 5)
         assert server.stop(signal.SIGTERM) == 0
         assert "abandoned" not in server.log_text
+
+
+def test_a_killed_server_goes_on(url: str, broker: Broker, tmp_path: Path) -> None:
+    """New objects and messages arrive all the time. None is missing or double, and each object has one report."""
+    rng = random.Random(0)
+    folder, topic = tmp_path / "incoming", f"killed-{url.partition(':')[0]}"
+    broker.create(topic)
+    settings = {**sources(folder, broker), "TALLYBOOK_CONSUMERS__USAGE__TOPIC": topic}
+    key = create_key(url, "admin")
+    for number in range(KILL_COUNT):
+        put_rows(folder, f"{number}.csv", rows(*(f"o{number}-{row}" for row in range(COUNT))))
+        broker.publish(topic, (event(f"m{number}-{index}") for index in range(COUNT)))
+        with serve(url, **settings) as server:
+            wait_until(lambda server=server: is_taking(server, key))
+            time.sleep(rng.random() * MAX_SECONDS)  # the kill comes at any moment
+            server.stop(signal.SIGKILL)
+    expected = 2 * KILL_COUNT * COUNT
+    with serve(url, **settings) as server, Metering.open(url) as metering:
+        wait_until(lambda: metering.total("tokens", "acme", *EVER).count >= expected, lambda: server.log_text)
+        wait_until(lambda: server.get("/readyz").json()["consumers"] == {"status": "ready", "lag": 0})
+        wait_until(lambda: [run.recorded for run in metering.imports.list()] == [COUNT] * KILL_COUNT)
+        total = metering.total("tokens", "acme", *EVER)
+        assert (total.count, total.sum) == (expected, expected)
+        assert server.stop() == 0
+
+
+def is_taking(server: RunningServer, key: str) -> bool:
+    """Return whether the server has started both jobs."""
+    names = {job["id"] for job in server.get("/v1/billing/jobs", key).json()["data"] if job["runs"]}
+    return {"import-gateway-1", "consumer-usage"} <= names
