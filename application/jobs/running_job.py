@@ -70,11 +70,16 @@ class RunningJob:
         self._thread.join()
 
     def renew_heartbeat(self, seconds: float) -> None:
-        """Store that the job runs, and what it has reported, if that was stored before `seconds` or longer."""
+        """Store that the job runs, and what it has reported, if that was stored before `seconds` or longer.
+
+        A continuous job that has run for so long has recovered from the error of the run before.
+        """
         with self._state_lock:
             state, now = self._state, self._now()
             if state is not None and now - state.heartbeat_at >= seconds * 1_000_000:
-                self._write(replace(state, heartbeat_at=now, result=dict(self._run.reported) or state.result))
+                error = None if self.job.interval is None else state.error
+                result = dict(self._run.reported) or state.result
+                self._write(replace(state, heartbeat_at=now, result=result, error=error))
 
     def _work(self) -> None:
         pause = timedelta()

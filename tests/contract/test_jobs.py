@@ -17,6 +17,7 @@ from tallybook.application import (
     Metering,
 )
 from tallybook.application.clock import utc_now
+from tallybook.application.jobs.scheduler import Scheduler
 from tallybook.application.jobs.store import JobState, JobStore
 from tallybook.domain.timestamps import to_microseconds
 
@@ -96,6 +97,30 @@ def test_a_job_never_overlaps_itself(persistent_store: PersistentStore) -> None:
         wait_until(lambda: runs[0] >= 6)
     with persistent_store.open() as metering:
         assert (peak[0], metering.jobs.get("once").runs) == (1, runs[0])
+
+
+def test_a_continuous_job_recovers_from_its_error(metering: Metering) -> None:
+    """The error is shown until it has run again for as long as between two heartbeats."""
+    errors, stop = [LedgerUnavailable("It is gone.", field="url")], threading.Event()
+
+    def run(run: JobRun) -> None:
+        if errors:
+            raise errors.pop()
+        run.stop.wait()
+
+    job = Job("always", None, run, retry=SOON)
+    store = JobStore(metering.key_value_store())
+    scheduler = Scheduler(store, [job], utc_now, poll_seconds=POLL_SECONDS, heartbeat_seconds=0.2)
+    thread = threading.Thread(target=scheduler.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(lambda: metering.jobs.list() and metering.jobs.get("always").error is not None)
+        wait_until(lambda: metering.jobs.get("always").error is None)
+        job_view = metering.jobs.get("always")
+        assert (job_view.status, job_view.runs, job_view.failures) == (JobStatus.RUNNING, 2, 1)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_an_error_is_stored_and_the_job_is_tried_again(metering: Metering, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tallybook.application import InvalidUsageSource, Metering, UsageSourceUnavailable
@@ -116,6 +117,7 @@ def test_an_object_that_cannot_be_read_affects_no_others(metering: Metering, fol
     assert not result.is_complete
     again = importer_of(metering, folder, limits=LIMITS).run()
     assert (again.reports, again.imported_before) == ((), len(FAILING) + 1)
+    assert again.incomplete_before == len(FAILING)
     retried = importer_of(metering, folder, limits=FileLimits(10_000_000, 50_000)).run(retry=True)
     complete = {name for name, report in by_name(retried.reports).items() if report.is_complete}
     assert complete == {"large.csv", "long.csv"}
@@ -189,6 +191,26 @@ def test_links_out_of_a_folder_are_not_followed(metering: Metering, folder: Path
     assert counted(metering) == (1, 1)
     named = ObjectImporter(metering, f"file://{folder}/file.csv").run()
     assert named.reports[0].is_complete
+
+
+def test_a_download_is_stopped(metering: Metering, folder: Path) -> None:
+    """A large object doesn't hold up the end of a process; the next run reads it."""
+    put(folder, "a.csv", csv_of(rows("r1")))
+    put(folder, "b.csv", csv_of(rows("r2")))
+    importer, stop = importer_of(metering, folder), threading.Event()
+    read = importer.bucket.read
+
+    def stop_and_read(*arguments: Any) -> None:
+        stop.set()
+        read(*arguments)
+
+    importer.bucket.read = stop_and_read
+    (report,) = importer.run(stop=stop).reports
+    assert (report.status, report.rows, report.code) == (ObjectStatus.IN_PROGRESS, 0, "import_stopped")
+    assert counted(metering) == (0, 0)
+    result = importer_of(metering, folder).run()
+    assert (len(result.reports), result.incomplete_before) == (2, 0)
+    assert counted(metering) == (2, 2)
 
 
 def test_a_stopped_run_goes_on_where_it_was(metering: Metering, folder: Path) -> None:
