@@ -56,12 +56,13 @@ class DimensionCombinations:
         self, event_name: str, customer: str, occurred_at: int, values: DimensionValues, policy: AcceptancePolicy
     ) -> None:
         """Add the combination of an event. Raises TooManyCombinations if it is new and exceeds a limit."""
+        key, customer_hash, combination = _keys(event_name, customer, occurred_at, values)
+        hour = self._hours.get(key)
+        if hour is not None and combination in hour.combinations:  # almost always
+            return
         if policy.max_customer_combinations is None and policy.max_meter_combinations is None:
             return
-        key, customer_hash, combination = _keys(event_name, customer, occurred_at, values)
-        hour = self._hours.get(key) or _Hour()
-        if combination in hour.combinations:
-            return
+        hour = hour or _Hour()
         _check_limits(hour, customer_hash, key[1], policy)
         hour = self._hours.setdefault(key, hour)  # only now, so that rejected events leave nothing
         hour.combinations.add(combination)
