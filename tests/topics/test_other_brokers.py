@@ -27,7 +27,7 @@ from .conftest import configure
 boto3: Any = import_module("boto3")
 redis: Any = import_module("redis")
 RECORDER = section(OTHER_BROKERS, "Record messages with how far they were read")
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "2"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "1"))
 MESSAGES = 3_000
 EVER = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 

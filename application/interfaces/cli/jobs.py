@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..formatting import format_count, format_requester, format_time
+from .error_text import to_cli_text
 from .options import DEFAULT_LEDGER, ByOption, JsonOption, LedgerOption
 from .session import open_ledger
 from .tables import table
@@ -75,7 +76,8 @@ def show_jobs(all_jobs: Sequence["JobView"]) -> None:
     table(columns, rows, whole=("job", "status"))
     for job in all_jobs:
         if job.error is not None:
-            say(f"{job.name}: {job.error.code}: {job.error.message} ({format_count(job.failures, 'failed run')})")
+            message = to_cli_text(job.error.message, job.error.field)
+            say(f"{job.name}: {job.error.code}: {message} ({format_count(job.failures, 'failed run')})")
 
 
 def _format_status(job: "JobView") -> str:
