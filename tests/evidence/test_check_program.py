@@ -140,6 +140,8 @@ FORGERIES: dict[str, tuple[str, Callable[[str], str], str]] = {
     "position": ("events.txt", replaced("[1,", "[2,"), "events.txt: position 2 is in the place of 1"),
     "event left out": ("events.txt", lambda text: text.split("\n", 2)[2], "events.txt: position"),
     "hash": ("hashes.txt", replaced("0 ", "1 "), "hashes.txt"),
+    "huge level": ("hashes.txt", replaced("0 ", "9999999999 "), "a subtree is in the wrong place"),
+    "exponent": ("totals.json", replaced('"quantity": "25"', '"quantity": "25e999999999"'), "is no number in plain"),
     "root": ("checkpoint.txt", lambda text: re.sub(r"\n(.)", "\nA", text, count=2), "checkpoint.txt: it is not signed"),
     "time": ("checkpoint.txt", replaced("time 20", "time 19"), "checkpoint.txt: it is not signed"),
     "other key": ("public-key.txt", replaced("tallybook+", "tallybool+"), "checkpoint.txt: tallybool+"),

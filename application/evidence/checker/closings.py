@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, Dict, List, Optional, Tuple
 
-from .counting import NOTHING, Row, rows_behind, set_contributions
+from .counting import NOTHING, Row, rows_behind, set_contributions, stated
 from .signatures import Wrong
 from .stored_events import Ledger
 
@@ -36,12 +36,12 @@ def check_closing(
         raise Wrong("%s: the closing at %s has another settlement" % (name, at))
     if total["kind"] == "adjusted":
         invoiced = settlements[-1][1] if settlements else closing
-        roll = {part: Fraction(value) for part, value in total["roll_forward"].items()}
+        roll = {part: stated(value) for part, value in total["roll_forward"].items()}
         differences = (quantity - Fraction(invoiced["quantity"]), billable - Fraction(invoiced["billable"]))
         parts = changes_since(ledger, customer, total, [closing, *(state for _, state in settlements)], rows)
         frozen = Fraction(closing["quantity"])
         parts.update(frozen=frozen, now=quantity, open=differences[0], settled=quantity - differences[0] - frozen)
-        if (Fraction(total["difference"]), Fraction(total["billable_difference"])) != differences or any(
+        if (stated(total["difference"]), stated(total["billable_difference"])) != differences or any(
             roll[part] != value for part, value in parts.items()
         ):
             raise Wrong("%s: the adjustment of the closing at %s is wrong" % (name, at))

@@ -25,6 +25,14 @@ def number(text: Optional[str]) -> Optional[Decimal]:
     return value or abs(value)
 
 
+def stated(text: Any) -> Fraction:
+    """Return the number that a file states as plain decimal text. Raises Wrong."""
+    value = number(text) if isinstance(text, str) else None
+    if value is None:
+        raise Wrong("%.60r is no number in plain decimal text" % (text,))
+    return Fraction(value)
+
+
 def matches(condition: Any, payload: Dict[str, str]) -> bool:
     """Return whether a payload matches a condition of a filter."""
     if "not" in condition:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, List
 
 from .closings import check_closing
-from .counting import Row, billable_of, rows_behind, set_contributions
+from .counting import Row, billable_of, rows_behind, set_contributions, stated
 from .signatures import Wrong, require_signature
 from .stored_events import EVENTS, HASHES, Ledger, read_events
 
@@ -103,7 +103,7 @@ def check_total(pack: Pack, ledger: Ledger, customer: str, total: Any) -> None:
         ("revision", revision),
     ]
     for name, value in facts:
-        claimed = Fraction(total[name]) if isinstance(value, Fraction) and total[name] is not None else total[name]
+        claimed = stated(total[name]) if isinstance(value, Fraction) and total[name] is not None else total[name]
         if claimed != value:
             raise Wrong("%s: the events give the %s %s, not %s" % (TOTALS, name, value, total[name]))
     if total["kind"] != "current":
@@ -135,7 +135,7 @@ def _check_explanation(pack: Pack, name: str, rows: List[Row]) -> None:
             }
             expected.update(("dimension_%s" % key, value) for key, value in row.dimensions)
             found = {str(column).replace("'", ""): str(cell).replace("'", "") for column, cell in line.items()}
-            contribution = Fraction(found.pop("contribution"))
+            contribution = stated(found.pop("contribution"))
             for column, text in expected.items():
                 if found.pop(column.replace("'", ""), None) != (text or "").replace("'", ""):
                     raise Wrong("%s: the event at position %s has another %s" % (name, row.position, column))

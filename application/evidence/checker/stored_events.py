@@ -12,6 +12,7 @@ from typing import IO, Any, Dict, Iterable, Iterator, List, Tuple
 from .signatures import Wrong
 
 EVENTS, HASHES = "events.txt", "hashes.txt"
+MAX_LEVEL = 64
 PERIOD = ("event_name", "customer", "start", "end")
 BEFORE_ALL_TIMES, AFTER_ALL_TIMES = -(10**18), 10**18
 Event = Tuple[int, str, str, Any]
@@ -40,11 +41,12 @@ def read_events(events: IO[bytes], hashes: IO[bytes], size: int, root: bytes) ->
     while index < size:
         line = hashes.readline()
         if line != b"event\n":
-            level, digest = line.decode().split()
-            if index % (1 << int(level)):
+            level_text, digest = line.decode().split()
+            level = int(level_text)
+            if not 0 <= level < MAX_LEVEL or index % (1 << level):
                 raise Wrong("%s: a subtree is in the wrong place" % HASHES)
-            append(subtrees, int(level), base64.b64decode(digest, validate=True))
-            index += 1 << int(level)
+            append(subtrees, level, base64.b64decode(digest, validate=True))
+            index += 1 << level
             continue
         heading, state = events.readline(), events.readline()
         append(subtrees, 0, sha256(b"\0" + heading + state[:-1]))
