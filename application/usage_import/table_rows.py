@@ -92,8 +92,8 @@ def parquet_rows(file: BinaryIO) -> Iterator[Row]:
     arrow: Any = _import_library("pyarrow")
     number = 0
     with _open_parquet(file) as parquet:
-        schema = parquet.schema_arrow
-        texts = [field.name for field in schema if arrow.types.is_string(field.type)]
+        schema, types = parquet.schema_arrow, arrow.types
+        texts = [field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)]
     with _open_parquet(file, read_dictionary=texts) as parquet:
         names = column_names(schema.names)
         for batch in parquet.iter_batches(batch_size=_BATCH_ROWS):
