@@ -30,6 +30,7 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "bulk cancellation": (("cancel-many", "tokens", "--customer", "acme", "--any-age"), "previews"),
     "bulk cancellations": (("cancellation", "list"), ""),
     "checkpoints": (("checkpoint", "list"), ""),
+    "changed events": (("compare", "tokens", "+1-800", *MONTH, "--since", "1"), "events"),
     "closed period": (("period", "close", "tokens", "+1-800", *MONTH), "period"),
     "closed periods": (("period", "list", "tokens"), ""),
     "closing": (("period", "close", "tokens", "+1-800", *MONTH, "--dry-run"), ""),
@@ -57,7 +58,8 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """A command for each table, and where the rows are in its JSON."""
 WITHOUT_TABLE = {
-    "archive export", "archive register", "archive sql", "archive verify", "backup", "cancel", "cancellation resume",
+    "archive export", "archive materialize", "archive prune", "archive pruned", "archive register", "archive sql",
+    "archive verify", "backup", "cancel", "cancellation resume",
     "cancellation revoke", "checkpoint create", "checkpoint key", "checkpoint prove", "checkpoint prove-consistency",
     "checkpoint publish", "checkpoint verify-consistency", "checkpoint verify-proof", "console", "consume", "copy",
     "demo", "evidence", "jobs forget", "jobs pause", "jobs resume", "key create", "key revoke",

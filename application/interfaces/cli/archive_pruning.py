@@ -45,7 +45,7 @@ def prune(
     ledger: LedgerOption = DEFAULT_LEDGER,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove the contents of old usage from a ledger; they stay in the archive.
+    """Remove the contents of old usage, which an archive has.
 
     Every total, explanation, proof and duplicate stays the same: what needs the contents of an old event reads it from
     the archive. The whole archive is verified first, against the ledger and the checkpoints, which must be signed. If

@@ -46,7 +46,7 @@ def compare(
     ledger: LedgerOption = DEFAULT_LEDGER,
     output: TableOptions,
 ) -> None:
-    """Compare a total as of two points of the ledger, and list the events between them.
+    """Compare a total as of two points, and the events between.
 
     These are the meter events that were recorded, cancelled, superseded or restored in between. --as-of is the later
     point, now by default. The CSV output has these events.

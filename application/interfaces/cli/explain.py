@@ -98,8 +98,8 @@ def explain(
     The contributions add up to the total. The SHA-256 is that of one line 'position,occurred_at,value' for each counted
     event, in order; under unique_count the value is JSON text. The CSV output has these columns.
 
-    --verdict, --offset and --limit select some of the events, of a total that may have 100,000. The total, the SHA-256
-    and the counts are those of all events.
+    Select some of the events by --verdict, --offset and --limit. The total, the SHA-256 and the counts are those of
+    all events, of which there may be up to 100,000 then.
     """
     is_page = verdict is not None or offset or limit is not None
     if is_page and (as_sql or group_by):
