@@ -128,7 +128,7 @@ class ArchiveComparer:
             totals_query = TotalsQuery(selection, quantity_range.effective.rules, True, keys, limits, windows)
             expected: list[dict[_Key, str]] = [{} for _ in sizes]
             for customer, number, start, *row in segments.run(totals_statement(totals_query, _DIALECT)):
-                key = _Key(customer, start, bucket_end(start, sizes[number]), tuple(row[: len(keys)]))
+                key = _Key(customer, start, bucket_end(start, sizes[int(number)]), tuple(row[: len(keys)]))
                 expected[number][key] = _text(row[len(keys) :])
             for totals in expected:
                 yield _ComparedTotals(keys, totals, _live_totals(query, quantity_range, totals))

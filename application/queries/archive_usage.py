@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-from ...domain.errors import InvalidParameter
+from ...domain.errors import InvalidArchive, InvalidParameter
 from ...domain.formulas import ValueType
 from ...domain.rules import Rules
 from ...projections.models import AsOf
@@ -20,7 +20,7 @@ from ..archive.sql.counted_events import usage_statement
 from ..archive.sql.segments import DuckDBSegments
 from ..archive.sql.statement import UsageSelection
 from ..archive.sql.typed_totals import TotalsByCustomer, totals_by_customer, typed_totals_statement
-from ..archive.usage_segments import usage_folder, usage_key, usage_segment_name
+from ..archive.usage_segments import FOLDER, usage_folder, usage_key, usage_segment_name
 from ..validation import require_event_name
 from .archive_totals import require_meter
 
@@ -90,7 +90,16 @@ class UsageSegments:
         """Return totals from the usage segments, and from the events of segments that have none.
 
         Returns None if there are no usage segments of a part of the selection, or a value is longer than they can have.
+        Raises InvalidArchive if a usage segment can't be read.
         """
+        try:
+            return self._totals(engine, selection, group_by)
+        except engine.error_class as error:
+            raise self._unreadable(error) from error
+
+    def _totals(
+        self, engine: DuckDBSegments, selection: UsageSelection, group_by: Sequence[str]
+    ) -> TotalsByCustomer | None:
         segments = [segment for segment in self._archive.segments if segment.first <= selection.position]
         relations: list[str] = []
         for number, part in enumerate(selection.parts, 1):
@@ -109,3 +118,10 @@ class UsageSegments:
             relations.append(engine.add_view(f"usage_{number}", queries))
         typed = replace(selection, usage=tuple(relations))
         return totals_by_customer(engine.run(typed_totals_statement(typed, group_by, engine.dialect)))
+
+    def _unreadable(self, error: Exception) -> InvalidArchive:
+        return InvalidArchive(
+            f"The usage segments of {self._archive.location} can't be read; delete its folder '{FOLDER}': {error}",
+            field="destination",
+            value=self._archive.location,
+        )

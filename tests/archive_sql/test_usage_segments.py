@@ -99,6 +99,17 @@ def test_totals_read_the_usage_segments(used: Ledger, tmp_path: Path) -> None:
     assert archive.totals("calls", *NOVEMBER) == expected
 
 
+def test_a_usage_segment_that_is_incomplete(used: Ledger, tmp_path: Path) -> None:
+    """The error says what to delete."""
+    write_segments(tmp_path, used.metering, 128)
+    archive = Archive.open(tmp_path)
+    archive.materialize("calls")
+    (file,) = usage_files(tmp_path)
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(TallybookError, match="delete its folder 'usage'"):
+        archive.totals("calls", *NOVEMBER)
+
+
 def test_only_new_segments_are_added(used: Ledger, tmp_path: Path) -> None:
     """After another export, and for revisions that read other events."""
     write_segments(tmp_path, used.metering, 128)

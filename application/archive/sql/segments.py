@@ -79,6 +79,7 @@ class DuckDBSegments(Segments):
         """Open the files. Raises InvalidParameter or LedgerCorrupted if they aren't those of an archive."""
         super().__init__(DialectName.DUCKDB)
         duckdb = _import_duckdb()
+        self.error_class: type[Exception] = duckdb.Error
         self._connection = duckdb.connect()
         try:
             self.add_view(RELATION, [self.query_of(files)])
