@@ -204,7 +204,13 @@ class SQLiteReadModels(SqlReadModels):
 
     def replace_blocks(self, rows: Sequence[Row]) -> None:
         """Replace such rows, which are identified by their bucket and first position."""
-        self._write("INSERT OR REPLACE", self.usage_table, rows)
+        if rows:  # INSERT OR REPLACE would move the rows to the end of the table, and change its index
+            self._connection.executemany(
+                f"INSERT INTO {self.usage_table} VALUES ({','.join('?' * len(rows[0]))})"
+                f" ON CONFLICT ({self.BLOCK_KEY}) DO UPDATE SET ({self.BLOCK_VALUES}, usages) ="
+                f" ({qualified_columns('excluded', f'{self.BLOCK_VALUES}, usages')})",
+                rows,
+            )
 
     def add_high_water_marks(self, marks: Sequence[HighWaterMark]) -> None:
         """Insert the high-water marks of new positions."""
