@@ -22,11 +22,13 @@ class HistoryPruning(Aggregate):
     class HistoryPruned(Aggregate.Created):
         """The states of usage up to `position` may be replaced by their leaf hashes. They are in `archive`, a URL.
 
-        The archive ended at `archived_position` then, with the root `root`. A signed checkpoint of `checkpoint_size`
-        events matched it.
+        `headings` is the digest of the streams, versions and topics of all events up to that position. The archive
+        ended at `archived_position` then, with the root `root`. A signed checkpoint of `checkpoint_size` events matched
+        it.
         """
 
         position: int
+        headings: str
         archive: str
         archived_position: int
         root: str
@@ -34,9 +36,11 @@ class HistoryPruning(Aggregate):
         by: str | None
 
     def __init__(
-        self, position: int, archive: str, archived_position: int, root: str, checkpoint_size: int, by: str | None
-    ) -> None:
+        self, position: int, headings: str, archive: str, archived_position: int, root: str, checkpoint_size: int,
+        by: str | None,
+    ) -> None:  # fmt: skip
         self.position = position
+        self.headings = headings
         self.archive = archive
         self.archived_position = archived_position
         self.root = root
@@ -55,14 +59,14 @@ class HistoryPruning(Aggregate):
 
     @classmethod
     def prune(
-        cls, previous: "HistoryPruning | None", position: int, *, archive: str, archived_position: int, root: str,
-        checkpoint_size: int, by: str | None, at: datetime,
+        cls, previous: "HistoryPruning | None", position: int, *, headings: str, archive: str, archived_position: int,
+        root: str, checkpoint_size: int, by: str | None, at: datetime,
     ) -> "HistoryPruning":  # fmt: skip
-        """Prune up to a position, or up to that of the previous pruning if it is greater."""
+        """Prune up to a position, which is not less than that of the previous pruning."""
         return cls._create(
             cls.HistoryPruned, id=cls.stream_id(1 if previous is None else previous.number + 1), timestamp=at,
-            position=max(position, 0 if previous is None else previous.position), archive=archive,
-            archived_position=archived_position, root=root, checkpoint_size=checkpoint_size, by=by,
+            position=position, headings=headings, archive=archive, archived_position=archived_position, root=root,
+            checkpoint_size=checkpoint_size, by=by,
         )  # fmt: skip
 
 

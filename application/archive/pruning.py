@@ -17,6 +17,7 @@ from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import MIN_DATETIME, ensure_utc
 from ...projections.ports import ResettableReadModelStore
 from ..checkpoints.leaves import leaf_hashes
+from ..checkpoints.pruned_headings import check_headings, headings_digest
 from ..interruption import check_interruption
 from ..ledger.ledger import Ledger
 from ..storage.ports import PositionedEventRow
@@ -102,7 +103,7 @@ class PruningService(ArchiveService):
             recorded_until = now - min(keep, now - MIN_DATETIME)
             verification = verify_archive(archive, self._ledger, checkpoints, key, progress)
             previous = self._last_pruning()
-            _require_equal(verification, previous)
+            self._require_unchanged(verification, previous)
             if previous is not None and previous.archive != url and not dry_run:
                 # The place is stored first: what follows may read pruned events, and the previous place may be gone.
                 previous = self._append(previous, previous.position, url, verification, by, now)
@@ -127,6 +128,25 @@ class PruningService(ArchiveService):
             is_dry_run=dry_run,
         )
 
+    def _require_unchanged(self, verification: ArchiveVerification, previous: HistoryPruning | None) -> None:
+        """Raise ArchiveMismatch if the archive differs, or hasn't got all events that were pruned before."""
+        changed = check_headings(self._ledger)
+        if verification.differences:
+            first = verification.differences[0]
+            problem = f"{first.file}: {first.message}"
+        elif previous is not None and verification.last_position < previous.position:
+            last = verification.last_position
+            problem = f"it ends at position {last}, and the history is pruned to {previous.position}"
+        elif changed is not None:
+            problem = changed.message.rstrip(".")
+        else:
+            return
+        raise ArchiveMismatch(
+            f"Nothing was pruned, because the archive {verification.destination} can't replace the events: {problem}.",
+            field="destination",
+            value=verification.destination,
+        )
+
     def _last_pruning(self) -> HistoryPruning | None:
         stored = self._ledger.ledger_recorder.select_by_prefix(STREAM_PREFIX)
         prunings = [one for one in self._ledger.aggregates(stored[-1:]) if isinstance(one, HistoryPruning)]
@@ -145,6 +165,7 @@ class PruningService(ArchiveService):
         pruning = HistoryPruning.prune(
             previous,
             position,
+            headings=headings_digest(self._ledger, position),
             archive=url,
             archived_position=verification.last_position,
             root=verification.root or "",
@@ -184,22 +205,6 @@ class PruningService(ArchiveService):
         while rows := self._ledger.ledger_recorder.unpruned_rows(after, position, ROWS_PER_TRANSACTION):
             yield rows
             after = rows[-1][0]
-
-
-def _require_equal(verification: ArchiveVerification, previous: HistoryPruning | None) -> None:
-    """Raise ArchiveMismatch if the archive differs, or hasn't got all events that were pruned before."""
-    if verification.differences:
-        first = verification.differences[0]
-        problem = f"{first.file}: {first.message}"
-    elif previous is not None and verification.last_position < previous.position:
-        problem = f"it ends at position {verification.last_position}, and the history is pruned to {previous.position}"
-    else:
-        return
-    raise ArchiveMismatch(
-        f"Nothing was pruned, because the archive {verification.destination} can't replace the events: {problem}.",
-        field="destination",
-        value=verification.destination,
-    )
 
 
 def _url_of(destination: "Destination") -> str:

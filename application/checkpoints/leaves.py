@@ -14,7 +14,7 @@ from ..storage.private_files import private_opener_without_links
 from ..storage.pruned_events import PRUNED_TYPES
 from .merkle import HASH_BYTES, Tree, leaf_hash
 
-_EXPECTED_TYPES = "text integer text blob"
+EXPECTED_TYPES = "text integer text blob"
 _encode = msgspec.json.Encoder().encode
 
 
@@ -25,7 +25,7 @@ def leaf_data(row: RawEventRow) -> bytes:
     type than its column, becomes a JSON object of types and hexadecimal bytes instead.
     """
     position, stream, version, topic, state, types = row
-    if types == _EXPECTED_TYPES:
+    if types == EXPECTED_TYPES:
         try:
             return event_leaf_data((position, stream.decode(), int(version), topic.decode(), state))
         except UnicodeDecodeError:

@@ -17,6 +17,7 @@ from .hash_worker import MIN_EVENTS, BlockHasher, WorkerProcess, low_priority_ha
 from .keys import PrivateKey, PublicKey
 from .leaves import UnexpectedPosition, hash_pages
 from .merkle import Tree
+from .pruned_headings import check_headings
 from .stored_tree import StoredTree
 
 KIND = "checkpoint"
@@ -120,8 +121,11 @@ class CheckpointPublisher:
                         field="position",
                         value=first,
                     )
+            changed = check_headings(self._ledger)
         except UnexpectedPosition as error:
             raise mismatch(error) from error
+        if changed is not None:
+            raise CheckpointMismatch(changed.message, field="position", value=changed.first_position)
         return PublishedVerification(events=head, checkpointed_events=tree.size, checkpoints=len(checkpoints))
 
     def _copies(self) -> Iterator[SignedCheckpoint]:

@@ -23,6 +23,7 @@ from .paths import require_path
 from .proofs import ConsistencyProof, InclusionProof
 from .prove import MAX_SIZE, prove_consistency, prove_inclusion
 from .prove_event import prove_event
+from .pruned_headings import check_headings
 from .publishing import CheckpointPublisher, PublishedCheckpoint, PublishedVerification, StoredCheckpoints
 from .results import CheckpointVerification, CheckpointView
 from .times import check_times
@@ -114,6 +115,7 @@ class CheckpointService:
             matching_checkpoints=matching_checkpoints,
             difference=comparison.difference
             or check_position_order(self.ledger, checkpointed_events + 1, head)
+            or check_headings(self.ledger)
             or check_times(self.ledger, [signed.checkpoint for signed in checkpoints.all], head),
             warnings=_warnings(checkpoints, comparison),
         )

@@ -60,10 +60,14 @@ class ConcurrentStreamUpdate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LastPruning:
-    """The last HistoryPruned: the states of usage up to `position` may be in `archive`, a URL, and nowhere else."""
+    """The last HistoryPruned: the states of usage up to `position` may be in `archive`, a URL, and nowhere else.
+
+    `headings` is the digest of the streams, versions and topics of the events up to that position.
+    """
 
     position: int = 0
     archive: str = ""
+    headings: str = ""
 
 
 class ArchivedEvents(Protocol):

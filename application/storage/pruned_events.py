@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ...domain.errors import ArchiveUnavailable
+from ...domain.errors import ArchiveMismatch, ArchiveUnavailable
 from ...projections.ports import USAGE_RECORDED
 from .ports import LastPruning, PositionedEventRow, RawEventRow
 
@@ -17,7 +17,6 @@ _STORED_TYPES = "text integer text blob"
 _RAW_TOPIC = USAGE_RECORDED.encode()
 Row = TypeVar("Row", bound=tuple[Any, ...])
 """A row that begins with the position, and ends with the topic and the state."""
-
 
 NEVER_PRUNED = LastPruning()
 decode_last_pruning = msgspec.json.Decoder(LastPruning).decode
@@ -40,17 +39,26 @@ class NoArchivedEvents:
 
 def is_pruned(topic: object, state: object) -> bool:
     """Return whether a state can be the leaf hash of recorded usage."""
-    return topic == USAGE_RECORDED and type(state) is bytes and len(state) == LEAF_HASH_BYTES
+    return type(state) is bytes and len(state) == LEAF_HASH_BYTES and topic == USAGE_RECORDED
 
 
 def pruned_hashes(rows: Sequence[Row]) -> dict[int, bytes]:
     """Return the leaf hashes that rows have in place of their states, by position."""
-    return {row[0]: row[-1] for row in rows if type(row[-1]) is bytes and is_pruned(row[-2], row[-1])}
+    return {row[0]: row[-1] for row in rows if is_pruned(row[-2], row[-1])}
 
 
 def restored(rows: Sequence[Row], archived: Mapping[int, PositionedEventRow]) -> list[Row]:
-    """Return rows with the states that archived rows have."""
-    return [(*row[:-1], archived[row[0]][4]) if row[0] in archived else row for row in rows]  # type: ignore[misc]
+    """Return rows with the states that archived rows have. Raise ArchiveMismatch if a row has another heading."""
+    for row in rows:
+        archived_row = archived.get(row[0])
+        if archived_row is not None and row[1:-1] != archived_row[6 - len(row) : 4]:
+            raise ArchiveMismatch(
+                f"The event at position {row[0]} has another stream, version or topic than it had when the history was "
+                "pruned: it was changed. 'tallybook verify --checkpoints' compares all events.",
+                field="position",
+                value=row[0],
+            )
+    return [(*row[:-1], archived[row[0]][4]) if row[0] in archived else row for row in rows]  # pyright: ignore[reportReturnType] - of the same types
 
 
 def mark_pruned(row: RawEventRow, pruning: LastPruning) -> RawEventRow:

@@ -9,11 +9,12 @@ import signal
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tallybook.application import Metering
-from tallybook.application.archive import archived_events, locations, pruning, verify  # noqa: F401 - before the fork
+from tallybook.application.archive import pruning
 
 from ..contract.histories import END
 from ..notation import Clock
@@ -25,6 +26,8 @@ ROWS_PER_TRANSACTION = 25
 def main() -> None:
     """Prune for each line of the input."""
     url, folder = sys.argv[1], Path(sys.argv[2])
+    for module in ("archived_events", "locations", "verify"):  # before the fork, because importing them takes a second
+        import_module(f"tallybook.application.archive.{module}")
     history = History(folder)
     pruning.ROWS_PER_TRANSACTION = ROWS_PER_TRANSACTION
     for line in sys.stdin:

@@ -208,6 +208,25 @@ def test_what_is_required(ledger: PrunableLedger, tmp_path: Path) -> None:
             history.prune(second)
 
 
+def test_exchanged_identifiers_of_pruned_events_are_found(ledger: PrunableLedger) -> None:
+    """The leaf hashes stay as they are, but the headings have a digest, which the next checkpoint covers."""
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+        ledger.history.archive_all(metering)
+        first, second = (metering.event(identifier).position for identifier in ledger.identifiers[:2])
+        streams = [f"event/{identifier}" for identifier in ledger.identifiers[:2]]
+        change = "UPDATE stored_events SET originator_id = ? WHERE position = ?"
+        for stream, position in (("event/free", first), (streams[0], second), (streams[1], first)):
+            ledger.store.corrupt_ledger(change, stream, position)
+        difference = metering.checkpoints.verify(ledger.history.checkpoints).difference
+        assert difference is not None
+        assert "The stream, version or topic of an event" in difference.message
+        with pytest.raises(ArchiveMismatch, match=f"position {second} has another stream"):
+            metering.event(ledger.identifiers[0])
+        with pytest.raises(ArchiveMismatch, match="Nothing was pruned"):
+            ledger.history.prune(metering)
+
+
 def test_sql_that_reads_the_table_of_the_ledger_is_rejected(ledger: PrunableLedger) -> None:
     """It would not find the pruned usage. Engines that read the archive do, and so does a copy of the ledger."""
     with ledger.metering() as metering:

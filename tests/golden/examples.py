@@ -329,6 +329,7 @@ def _history_pruning() -> list[Aggregate.Event]:
     pruning = HistoryPruning.prune(
         None,
         995,
+        headings="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         archive="s3://books/usage",
         archived_position=1_000,
         root="PQ9n1l5PbFxBmWXW1gVfVJ7/LZ1l0c0VbFqmXW1gVfU=",
