@@ -246,6 +246,9 @@ def _outcomes(batch: Sequence[_ParsedRow], receipts: Sequence[Receipt]) -> Batch
 def _rare_garbage_collection() -> Generator[None]:
     """Search for reference cycles less often: a batch has many objects and no cycles. It takes a fifth of the time."""
     before = gc.get_threshold()
+    if before[0] >= _OBJECTS_PER_COLLECTION:  # another import in this process has set it, and sets it back
+        yield
+        return
     gc.set_threshold(_OBJECTS_PER_COLLECTION, *before[1:])
     try:
         yield

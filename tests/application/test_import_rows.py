@@ -1,5 +1,6 @@
 """Import: every row is recorded once, however often and under whatever name the file is imported."""
 
+import gc
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import pytest
 from tallybook.application import Metering
 from tallybook.application.usage_import.columns import ColumnMapping
 from tallybook.application.usage_import.files import open_usage_file
-from tallybook.application.usage_import.importer import BATCH_ROWS, ImportSummary, RejectedRow, UsageImporter
+from tallybook.application.usage_import.importer import (
+    BATCH_ROWS,
+    ImportSummary,
+    RejectedRow,
+    UsageImporter,
+    _rare_garbage_collection,  # pyright: ignore[reportPrivateUsage]
+)
 from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.domain.errors import InvalidImportFile, MeterNotFound
 
@@ -186,3 +193,14 @@ def test_all_formats_give_the_same_totals(tokens_ledger: Metering, tmp_path: Pat
     assert counts(import_text(tokens_ledger, tmp_path / f"a.{suffix}", contents[suffix])) == (3, 0, 0, 0)
     (total,) = tokens_ledger.totals("tokens", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
     assert str(total.value) == "0.3"
+
+
+def test_imports_at_once_leave_garbage_collection_as_it_was() -> None:
+    """A server runs several in threads, and they end in any order."""
+    before = gc.get_threshold()
+    first, second = _rare_garbage_collection(), _rare_garbage_collection()
+    with first:
+        second.__enter__()
+        assert gc.get_threshold() != before
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == before
