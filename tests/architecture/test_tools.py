@@ -44,8 +44,8 @@ def test_pyright_reports_nothing(tmp_path: Path) -> None:
 def test_a_tool_reports_an_error(tool: tuple[str, ...], source: str, tmp_path: Path) -> None:
     """Each tool fails on an invalid file, with the settings of this project."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "domain").mkdir()
-    (tmp_path / "domain" / "invalid.py").write_text(source)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "invalid.py").write_text(source)
     status, output = run(*tool, folder=tmp_path)
     assert status == 1, output
     assert "invalid.py" in output
