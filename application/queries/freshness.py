@@ -97,12 +97,11 @@ class FreshReadModels:
         """Update read models that were found in a state. Return them if that has opened them until `session` ends."""
         if state is _State.OUTDATED_RULES:
             self._switch_to_current_rules()
-        elif state is _State.BEHIND and start is not None and start.head - start.position <= MAX_FEW_EVENTS:
-            # If one of the events can't be folded, `catch_up` projects those before it.
-            with suppress(ProjectionStopped), self._projector.fold_of_next_page(start) as fold:
-                return session.enter_context(self._read_models.session_after_next_page(fold))
-            self._projector.catch_up(start=start)
         elif state is _State.BEHIND:
+            if start is not None and start.head - start.position <= MAX_FEW_EVENTS:
+                # If one of the events can't be folded, `catch_up` projects those before it.
+                with suppress(ProjectionStopped), self._projector.fold_of_next_page(start) as fold:
+                    return session.enter_context(self._read_models.session_after_next_page(fold))
             self._projector.catch_up(start=start)
         return None
 

@@ -45,8 +45,6 @@ _SELECT_STATE_AND_EVENTS = f"""
         ) AS event
     ) AS next_events
 """
-
-
 _STATE_WIDTH = 9
 """The number of columns of `_SELECT_STATE`."""
 
