@@ -20,10 +20,10 @@ class StatementCounter:
     def __init__(self) -> None:
         self.count = 0
 
-    def before(self, _: Statement) -> None:
+    def before(self, statement: Statement) -> None:  # noqa: ARG002 - of the protocol
         """Do nothing before a statement."""
 
-    def after(self, _: Statement) -> None:
+    def after(self, statement: Statement) -> None:  # noqa: ARG002 - of the protocol
         """Count a statement."""
         self.count += 1
 
