@@ -20,10 +20,10 @@ class StatementCounter:
     def __init__(self) -> None:
         self.count = 0
 
-    def before(self, statement: Statement) -> None:  # noqa: ARG002 - of the protocol
+    def before(self, statement: Statement) -> None:
         """Do nothing before a statement."""
 
-    def after(self, statement: Statement) -> None:  # noqa: ARG002 - of the protocol
+    def after(self, statement: Statement) -> None:
         """Count a statement."""
         self.count += 1
 
