@@ -19,7 +19,7 @@ def test_each_event_has_its_author_reason_and_effect(ledger: Ledger, api: ApiCli
     configured, changed = api.list_all(HISTORY, meter=meter, limit=1)
     by_the_library: Json = {
         "by": None, "via": "library", "system_user": system_user(), "request_id": None, "import_run": None,
-        "on_behalf_of": None,
+        "on_behalf_of": None, "approved_by": None, "proposal": None,
     }  # fmt: skip
     assert (configured["event"], configured["author"]) == ("Configured", by_the_library)
     assert (changed["reason"], changed["changed"]) == ("why", {"formula": {"before": "sum", "after": "max"}})
