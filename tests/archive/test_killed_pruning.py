@@ -1,6 +1,6 @@
 """A pruning that is killed at any moment: no event is double, missing or unexplained, on both stores.
 
-TALLYBOOK_TEST_KILL_MOMENTS sets the number of kills on each store, which is 5 by default.
+TALLYBOOK_TEST_KILL_MOMENTS sets the number of kills on each store, which is 3 by default.
 """
 
 import os
@@ -17,7 +17,7 @@ from ..notation import Clock
 from .pruning import LIFTED, History, answers, pruned_positions, query_all
 from .pruning_process import ROWS_PER_TRANSACTION
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "5"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "3"))
 TRANSACTIONS_PER_KILL = 4
 MAX_SECONDS = 0.02
 BOUNDS = START, END

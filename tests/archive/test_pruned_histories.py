@@ -1,6 +1,6 @@
 """Random histories: every figure, explanation, proof and duplicate is the same after pruning up to a random position.
 
-TALLYBOOK_TEST_PRUNED_HISTORIES sets the number of histories, which is 12 by default.
+TALLYBOOK_TEST_PRUNED_HISTORIES sets the number of histories, which is 10 by default.
 """
 
 import os
@@ -17,7 +17,7 @@ from ..properties.rule_histories import ALL_TIME, HISTORIES, METERS, Step, open_
 from ..properties.test_rule_changes import all_results, run_history
 from .pruning import History, answers
 
-HISTORY_COUNT = int(os.environ.get("TALLYBOOK_TEST_PRUNED_HISTORIES", "12"))
+HISTORY_COUNT = int(os.environ.get("TALLYBOOK_TEST_PRUNED_HISTORIES", "10"))
 
 
 def everything(metering: Metering, history: History, identifiers: list[str], head: int) -> list[object]:

@@ -19,7 +19,7 @@ from ..contract.persistent_stores import PersistentStore, Step, StoreRejected
 from ..notation import Clock
 from .pruning import LIFTED, History, answers, forge, pruned_positions, query_all
 
-EVENTS = 120
+EVENTS = 60
 BOUNDS = START, END
 
 
