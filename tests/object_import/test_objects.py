@@ -200,9 +200,9 @@ def test_a_download_is_stopped(metering: Metering, folder: Path) -> None:
     importer, stop = importer_of(metering, folder), threading.Event()
     read = importer.bucket.read
 
-    def stop_and_read(*arguments: Any) -> None:
+    def stop_and_read(*arguments: Any, **options: Any) -> None:
         stop.set()
-        read(*arguments)
+        read(*arguments, **options)
 
     importer.bucket.read = stop_and_read
     (report,) = importer.run(stop=stop).reports
