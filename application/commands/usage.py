@@ -29,6 +29,7 @@ from ...domain.plain_types import plain_text
 from ...domain.policy import AcceptancePolicy
 from ...domain.text import abbreviated_repr, is_storable
 from ...domain.timestamps import ensure_utc
+from ..ledger.known_events import KnownEvent, find_known_events
 from ..ledger.ledger import Ledger, StoredMeterEvent
 from ..results import MeterEventsRejected, Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
@@ -173,7 +174,7 @@ class UsageCommands:
         rejected = {
             decision.identifier for decision in decisions if decision.data is None and decision.identifier is not None
         }
-        stored = self.ledger.find_meter_events(rejected) if rejected else {}
+        stored = find_known_events(self.ledger, rejected) if rejected else {}
         receipts: Receipts | None = None
 
         def attach_to_positions(positions: Mapping[str, int]) -> Sequence[KeyValueEntry]:
@@ -191,7 +192,7 @@ class UsageCommands:
                 )
                 break
             except IntegrityError:
-                taken = self.ledger.find_meter_events(accepted)
+                taken = find_known_events(self.ledger, accepted)
                 if not taken:
                     raise
                 stored.update(taken)
@@ -285,7 +286,7 @@ def _first_by_identifier(decisions: Iterable[_Decision]) -> dict[str, MeterEvent
 
 
 def _receipts(
-    decisions: Sequence[_Decision], stored: Mapping[str, StoredMeterEvent], positions: Mapping[str, int]
+    decisions: Sequence[_Decision], stored: Mapping[str, KnownEvent], positions: Mapping[str, int]
 ) -> Receipts:
     """Build the receipts of a batch from the events stored before and the `positions` of the new ones."""
     if len(positions) == len(decisions):  # each event is new, under an identifier of its own
@@ -302,15 +303,19 @@ def _receipts(
     return receipts
 
 
-def _rejected_or_known(decision: _Decision, known: Mapping[str, StoredMeterEvent]) -> Receipt:
+def _rejected_or_known(decision: _Decision, known: Mapping[str, KnownEvent]) -> Receipt:
     """Return the receipt of an event that is not new.
 
-    A resubmission of a stored event is a duplicate even if the current rules would reject it.
+    A resubmission of a stored event is a duplicate even if the current rules would reject it. If the stored event can't
+    be read, it is rejected with the reason: it is a duplicate or a conflict, so nothing is lost.
     """
     identifier, event_input = decision.identifier, decision.event_input
     if identifier is None or event_input is None or identifier not in known:
         return Receipt(identifier, None, Outcome.REJECTED, decision.error)
-    data, position = known[identifier]
+    stored = known[identifier]
+    if not isinstance(stored, StoredMeterEvent):
+        return Receipt(identifier, None, Outcome.REJECTED, stored)
+    data, position = stored
     if data.matches(event_input):
         return Receipt(identifier, position, Outcome.DUPLICATE)
     error = DuplicateMeterEvent(

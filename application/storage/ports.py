@@ -194,6 +194,10 @@ class EventRecorder(BulkLedgerReader, Protocol):
         """Return the first event of each of these streams that exist."""
         ...
 
+    def select_pruned_streams(self, originator_ids: Sequence[str]) -> set[str]:
+        """Return those of these streams whose first event is pruned, without reading it."""
+        ...
+
     def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
         """Return the events at these positions, in any order."""
         ...

@@ -59,6 +59,10 @@ class SqlEventReader(ABC):
         """Return the state of the last HistoryPruned, or None."""
 
     @abstractmethod
+    def select_first_rows(self, originator_ids: Sequence[str]) -> list[PositionedEventRow]:
+        """Return the first row of each of these streams that exist, as it is stored."""
+
+    @abstractmethod
     def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the events of several streams, by stream and version."""
 
@@ -79,15 +83,10 @@ class SqlEventReader(ABC):
         Raise ArchiveUnavailable, or ArchiveMismatch if the archive has another event. A row that only looks like a
         pruned one, because no pruning covers it, is returned as it is.
         """
-        hashes = pruned_hashes(rows)
-        if not hashes:
-            return rows
-        pruning = self._last_pruning
-        if max(hashes) > pruning.position:
-            pruning = self.last_pruning()
-        covered = {position: leaf for position, leaf in hashes.items() if position <= pruning.position}
+        covered = self.covered_hashes(rows)
         if not covered:
             return rows
+        pruning = self._last_pruning
         try:
             archived = self.archived_events.read(pruning.archive, covered)
         except ArchiveUnavailable:
@@ -96,6 +95,13 @@ class SqlEventReader(ABC):
                 raise
             archived = self.archived_events.read(moved.archive, covered)
         return restored(rows, archived)
+
+    def covered_hashes(self, rows: Sequence[Row]) -> dict[int, bytes]:
+        """Return the leaf hashes that rows have in place of their states, by position, if a pruning covers them."""
+        hashes = pruned_hashes(rows)
+        if hashes and max(hashes) > self._last_pruning.position:
+            self.last_pruning()
+        return {position: leaf for position, leaf in hashes.items() if position <= self._last_pruning.position}
 
     def restore_stored_events(self, stream: str, stored: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
         """Return the events of a stream, some of which may be pruned, with their states."""
@@ -180,6 +186,16 @@ class SqlEventReader(ABC):
         )
         return [position for (position,) in rows]
 
+    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
+        """Return the first event of each of these streams that exist."""
+        return _notifications(self.restore(self.select_first_rows(originator_ids)))
+
+    def select_pruned_streams(self, originator_ids: Sequence[str]) -> set[str]:
+        """Return those of these streams whose first event is pruned, without reading it."""
+        rows = self.select_first_rows(originator_ids)
+        pruned = self.covered_hashes(rows)
+        return {stream for position, stream, *_ in rows if position in pruned}
+
     def select_stream(self, stream: str) -> Sequence[Notification]:
         """Return the events of one stream, by version."""
         return self.notifications("WHERE originator_id = ? ORDER BY originator_version", (stream,))
@@ -211,16 +227,17 @@ class SqlEventReader(ABC):
 
     def notifications(self, clause: str, params: Sequence[object], source: str = "{events}") -> list[Notification]:
         """Return the events of a table that a clause selects, as the library's notifications."""
-        return [
-            Notification(stream, version, topic, state, position)
-            for position, stream, version, topic, state in self.positioned_rows(clause, params, source)
-        ]
+        return _notifications(self.positioned_rows(clause, params, source))
 
     def positioned_rows(
         self, clause: str, params: Sequence[object], source: str = "{events}"
     ) -> list[PositionedEventRow]:
         """Return the rows of a table that a clause selects."""
         return self.restore(self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} {clause}", params))
+
+
+def _notifications(rows: Sequence[PositionedEventRow]) -> list[Notification]:
+    return [Notification(stream, version, topic, state, position) for position, stream, version, topic, state in rows]
 
 
 def _prefix_upper_bound(prefix: str) -> str:

@@ -126,6 +126,33 @@ def test_without_the_archive_the_error_names_it_and_the_positions(ledger: Prunab
         assert metering.verify().is_equal
 
 
+def test_a_duplicate_that_cant_be_read_holds_up_no_other_event(ledger: PrunableLedger) -> None:
+    """It is rejected with the reason: its identifier is taken, so it isn't recorded in any case."""
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+        old = metering.event(ledger.identifiers[0])
+    moved = ledger.history.archive.with_name("moved")
+    ledger.history.archive.rename(moved)
+    duplicate = {"event_name": old.event_name, "identifier": old.identifier, "payload": old.payload}
+    new = {"event_name": "tokens", "payload": {"customer": "acme", "value": "1"}}
+    events = [
+        {**duplicate, "timestamp": old.occurred_at},
+        {**new, "identifier": "new"},
+        {**new, "identifier": "late", "timestamp": START, "payload": {"customer": "acme", "value": "7"}},
+        {**duplicate, "payload": {}},
+    ]
+    with ledger.metering() as metering:
+        receipts = metering.record_many(events)
+        assert [receipt.outcome for receipt in receipts] == ["rejected", "accepted", "duplicate", "rejected"]
+        for receipt in (receipts[0], receipts[3]):
+            assert isinstance(receipt.error, ArchiveUnavailable)
+        assert metering.event("new").payload["value"] == "1"
+    moved.rename(ledger.history.archive)
+    with ledger.metering() as metering:
+        receipts = metering.record_many(events)
+        assert [receipt.outcome for receipt in receipts] == ["duplicate", "duplicate", "duplicate", "conflict"]
+
+
 def test_a_changed_event_of_the_archive_is_not_believed(ledger: PrunableLedger) -> None:
     """Each event that is read is compared with its leaf hash, also if the manifest and the file agree."""
     other = ledger.history.archive.with_name("other")

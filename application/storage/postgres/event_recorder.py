@@ -229,11 +229,12 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
             ]
         )
 
-    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
-        """Return the first event of each of these streams that exist."""
+    def select_first_rows(self, originator_ids: Sequence[str]) -> list[PositionedEventRow]:
+        """Return the first row of each of these streams that exist, as it is stored."""
         streams = list(originator_ids)
         source, params = self._source_of(streams)
-        return self.notifications("WHERE originator_id = ANY(?) AND originator_version = 1", (*params, streams), source)
+        condition = "originator_id = ANY(?) AND originator_version = 1"
+        return self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} WHERE {condition}", (*params, streams))
 
     def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the events of several streams, by stream and version."""

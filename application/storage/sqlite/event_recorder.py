@@ -214,15 +214,14 @@ class SQLiteEventRecorder(SQLitePruning, SqlEventReader, SQLiteApplicationRecord
         rows = self.select_rows("SELECT name FROM sqlite_schema WHERE type = 'trigger'")
         return absent_triggers(LEDGER_SCHEMA.statements, rows)
 
-    def select_first_events(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
-        """Return the first event of each of these streams that exist."""
-        notifications: list[Notification] = []
+    def select_first_rows(self, originator_ids: Sequence[str]) -> list[PositionedEventRow]:
+        """Return the first row of each of these streams that exist, as it is stored."""
+        rows: list[PositionedEventRow] = []
         for chunk in _batched(originator_ids):
-            placeholders = ",".join("?" * len(chunk))
-            notifications += self.notifications(
-                f"WHERE originator_id IN ({placeholders}) AND originator_version = 1", chunk
-            )
-        return notifications
+            streams = ",".join("?" * len(chunk))
+            condition = f"originator_id IN ({streams}) AND originator_version = 1"
+            rows += self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {{events}} WHERE {condition}", chunk)
+        return rows
 
     def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the events of several streams, by stream and version."""
