@@ -1,5 +1,6 @@
 """Object stores, through the package obstore: opened by URL, with errors in one line and without credentials."""
 
+from datetime import timedelta
 from typing import Any
 
 from obstore.exceptions import BaseError
@@ -16,11 +17,19 @@ def is_object_store(value: object) -> bool:
     return type(value).__name__ in _STORES and type(value).__module__.startswith("obstore")
 
 
-def open_object_store(url: str, invalid_url: type[TallybookError], field: str, problem: str, advice: str) -> Any:
+def open_object_store(
+    url: str,
+    invalid_url: type[TallybookError],
+    field: str,
+    problem: str,
+    advice: str,
+    retry_timeout: timedelta | None = None,
+) -> Any:
     """Return the store of a URL, such as s3://bucket/prefix. Raise `invalid_url`: the problem, its cause, and advice.
 
     Credentials and options are those of the environment, such as AWS_ACCESS_KEY_ID. A URL with a user or a query is
-    rejected: it is stored with what is read from it, and shown in logs.
+    rejected: it is stored with what is read from it, and shown in logs. Requests that fail are repeated for up to
+    `retry_timeout`, or three minutes.
     """
     shown = redact_invalid_url(url)
     if has_user_info(url) or "?" in url:
@@ -31,7 +40,7 @@ def open_object_store(url: str, invalid_url: type[TallybookError], field: str, p
             value=shown,
         )
     try:
-        return from_url(url)
+        return from_url(url, retry_config=None if retry_timeout is None else {"retry_timeout": retry_timeout})
     except (BaseError, OSError, ValueError) as error:
         raise invalid_url(f"{problem}: {first_line(error)}. {advice}", field=field, value=url) from error
 

@@ -2,17 +2,19 @@
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from operator import attrgetter
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...domain.errors import ArchiveMismatch, ArchiveUnavailable, TallybookError
 from ..checkpoints.leaves import event_leaf_data
 from ..checkpoints.merkle import leaf_hash
 from ..ledger.ledger import Ledger
 from ..storage.ports import PositionedEventRow
-from .reader import INSTALL_HINT, ArchiveReader, has_extra
+from .reader import INSTALL_HINT, ArchiveReader, has_extra, require_archive
 
 if TYPE_CHECKING:
     from .manifest import ArchiveSegment
@@ -22,7 +24,18 @@ _MAX_OPEN_SEGMENTS = 2
 """A segment of an object store is in memory while it is open: about 20 MB."""
 _MAX_ROW_GROUPS = 4
 """A row group takes about 12 MB."""
+_RETRY_TIMEOUT = timedelta(seconds=5)
+"""How long requests to an object store that fail are repeated."""
+_PAUSE_RATIO = 10
+"""An archive isn't tried again for so many times as long as it took to find it unreadable: who records waits for it."""
 _LAST = attrgetter("last")
+
+
+class _Failure(NamedTuple):
+    """Why an archive can't be read, and the time up to which it isn't tried again."""
+
+    reason: str
+    until: float
 
 
 def connect_archive(ledger: Ledger) -> Ledger:
@@ -34,9 +47,11 @@ def connect_archive(ledger: Ledger) -> Ledger:
 class ArchivedEvents:
     """Reads events from archives. What was read last is cached, because the next events are mostly near."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._lock = Lock()
         self._archives: dict[str, _CachedArchive] = {}
+        self._failures: dict[str, _Failure] = {}
 
     def read(self, archive: str, leaf_hashes: Mapping[int, bytes]) -> Mapping[int, PositionedEventRow]:
         """Return the row at each position, which has this leaf hash. Raise ArchiveUnavailable or ArchiveMismatch."""
@@ -44,13 +59,20 @@ class ArchivedEvents:
         if not has_extra():
             raise _unavailable(archive, positions, INSTALL_HINT)
         with self._lock:
+            started = self._clock()
+            failure = self._failures.get(archive)
+            if failure is not None and started < failure.until:
+                raise _unavailable(archive, positions, failure.reason)
             try:
                 if archive not in self._archives:
-                    self._archives[archive] = _CachedArchive(ArchiveReader.open(archive))
+                    self._archives[archive] = _open(archive)
                 rows = self._archives[archive].rows(positions)
             except TallybookError as error:
                 self._close(archive)
+                failed = self._clock()
+                self._failures[archive] = _Failure(error.message, failed + _PAUSE_RATIO * (failed - started))
                 raise _unavailable(archive, positions, error.message) from error
+            self._failures.pop(archive, None)
         for position in positions:
             row = rows[position]
             if row[0] != position or leaf_hash(event_leaf_data(row)) != leaf_hashes[position]:
@@ -146,6 +168,12 @@ class _CachedArchive:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(key)
         return self._tables[key]
+
+
+def _open(archive: str) -> _CachedArchive:
+    from .locations import resolve_destination  # noqa: PLC0415 - an extra
+
+    return _CachedArchive(ArchiveReader(require_archive(resolve_destination(archive, _RETRY_TIMEOUT))))
 
 
 def _unavailable(archive: str, positions: Sequence[int], reason: str) -> ArchiveUnavailable:

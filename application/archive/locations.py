@@ -1,5 +1,6 @@
 """Where an archive is, as callers state it."""
 
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -13,7 +14,7 @@ from .folder import FolderDestination
 from .object_store import ObjectStoreDestination, open_destination
 
 
-def resolve_destination(destination: object) -> Destination:
+def resolve_destination(destination: object, retry_timeout: timedelta | None = None) -> Destination:
     """Return the destination of a path, a URL, or an object store of the package obstore. Raise InvalidArchive."""
     if is_object_store(destination):
         return ObjectStoreDestination(destination)
@@ -21,7 +22,7 @@ def resolve_destination(destination: object) -> Destination:
     if text is None or "://" not in text:
         return FolderDestination(require_path(destination, "destination"))
     if not text.startswith("file://"):
-        return open_destination(text)
+        return open_destination(text, retry_timeout)
     parts = urlsplit(text)
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise InvalidArchive(

@@ -8,6 +8,7 @@ import io
 import tempfile
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import timedelta
 from typing import Any, BinaryIO
 
 import obstore
@@ -19,10 +20,11 @@ from .destinations import ConcurrentExport, StoredManifest
 from .layout import FOLDER, MANIFEST
 
 
-def open_destination(url: str) -> "ObjectStoreDestination":
+def open_destination(url: str, retry_timeout: timedelta | None = None) -> "ObjectStoreDestination":
     """Return the destination of a URL, such as s3://bucket/prefix. Raise InvalidArchive."""
     problem, advice = f"There can be no archive at {url!r}", "Use a folder, or a URL like s3://bucket/prefix."
-    return ObjectStoreDestination(open_object_store(url, InvalidArchive, "destination", problem, advice), url)
+    store = open_object_store(url, InvalidArchive, "destination", problem, advice, retry_timeout)
+    return ObjectStoreDestination(store, url)
 
 
 class ObjectStoreDestination:

@@ -38,6 +38,17 @@ def require_extra() -> None:
         raise InvalidArchive(INSTALL_HINT, field="destination")
 
 
+def require_archive(destination: "Destination") -> "Destination":
+    """Return a destination. Raise InvalidArchive if there is no archive, or ArchiveUnavailable."""
+    if not destination.read_manifest().data:
+        raise InvalidArchive(
+            f"There is no archive at {destination.location}; create it with 'tallybook archive export'.",
+            field="destination",
+            value=destination.location,
+        )
+    return destination
+
+
 class ArchiveReader:
     """The archive at a destination: the path of a folder, a URL, or a store of the package obstore."""
 
@@ -50,14 +61,7 @@ class ArchiveReader:
         require_extra()
         from .locations import resolve_destination  # noqa: PLC0415 - an extra
 
-        resolved = resolve_destination(destination)
-        if not resolved.read_manifest().data:
-            raise InvalidArchive(
-                f"There is no archive at {resolved.location}; create it with 'tallybook archive export'.",
-                field="destination",
-                value=resolved.location,
-            )
-        return cls(resolved)
+        return cls(require_archive(resolve_destination(destination)))
 
     @property
     def location(self) -> str:
