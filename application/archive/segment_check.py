@@ -14,8 +14,12 @@ from .segment_file import UNREADABLE_FILE_ERRORS, SegmentReader, table_rows
 
 _CHUNK_BYTES = 1 << 20
 
-OnLeaves = Callable[[int, Sequence[bytes]], None]
-"""Called for each page with the position before it and the hashes of its leaves."""
+OnPage = Callable[[int, Sequence[PositionedEventRow], Sequence[bytes]], None]
+"""Called for each page with the position before it, its rows and the hashes of their leaves."""
+
+
+def _ignore_page(_position: int, _rows: Sequence[PositionedEventRow], _leaves: Sequence[bytes]) -> None:
+    pass
 
 
 def file_digest(file: BinaryIO) -> tuple[int, str]:
@@ -35,11 +39,11 @@ class SegmentCheck:
     what is wrong: at most one for each column, and nothing after such a row.
     """
 
-    def __init__(self, name: str, first: int, last: int, on_leaves: OnLeaves = lambda _position, _leaves: None) -> None:
+    def __init__(self, name: str, first: int, last: int, on_page: OnPage = _ignore_page) -> None:
         self.hashes = TreeRange(first - 1)
         self._name = name
         self._last = last
-        self._on_leaves = on_leaves
+        self._on_page = on_page
         self._differences: dict[str, ArchiveDifference] = {}
 
     @property
@@ -79,7 +83,7 @@ class SegmentCheck:
         for column, position in _different_columns(table, rows):
             self._report(column, position, position, f"the column {column} is not what the state says")
         leaves = leaf_hashes(rows)
-        self._on_leaves(self.hashes.end, leaves)
+        self._on_page(self.hashes.end, rows, leaves)
         self.hashes.extend(leaves)
         return True
 

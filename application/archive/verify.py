@@ -4,10 +4,13 @@ A changed byte is found by the spelling, the hashes or the SHA-256 of a line or 
 agrees: the lines before and after, the column and the state, the subtree of a range, the event of the ledger.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.leaves import UnexpectedPosition, hash_pages
+from ..checkpoints.leaves import UnexpectedPosition, leaf_data, row_pages
+from ..checkpoints.merkle import leaf_hash
+from ..storage.ports import PositionedEventRow, RawEventRow
+from ..storage.pruned_events import PRUNED_TYPES
 from .checkpoint_roots import CheckpointRoots
 from .destinations import Destination
 from .layout import MANIFEST, parse_segment_name
@@ -95,7 +98,7 @@ class Verifier:
         with file:
             has_digest = file_digest(file) == (segment.bytes, segment.sha256)
             check = SegmentCheck(
-                segment.file, first, last, lambda position, leaves: self._add_page(position, leaves, head)
+                segment.file, first, last, lambda position, rows, leaves: self._add_page(position, rows, leaves, head)
             ).run(file)
         self._differences += check.differences
         if self._differing_position is not None:
@@ -117,17 +120,17 @@ class Verifier:
             if subtree != expected_subtree:
                 self._report(segment.file, first, last, f"the rows do not have the hash of line {number}")
 
-    def _add_page(self, position: int, leaves: Sequence[bytes], head: int) -> None:
+    def _add_page(self, position: int, rows: Sequence[PositionedEventRow], leaves: Sequence[bytes], head: int) -> None:
         """Compare a page of a segment with the checkpoints and the ledger."""
         self._roots.extend(position, leaves)
         self._progress(position, max(head, position))
         end = min(position + len(leaves), head)
         if self._ledger is None or self._differing_position is not None or end <= position:
             return
-        in_ledger = _ledger_leaves(self._ledger, position + 1, end)
-        for offset, (leaf, ledger_leaf) in enumerate(zip(leaves, in_ledger, strict=False), 1):
-            if leaf != ledger_leaf:
-                self._differing_position = position + offset
+        stored_rows = _ledger_rows(self._ledger, position + 1, end)
+        for stored, row, leaf in zip(stored_rows, rows, leaves, strict=False):
+            if not _is_same_event(stored, row, leaf):
+                self._differing_position = row[0]
                 return
 
     def _compare_checkpoints(self) -> int:
@@ -161,9 +164,21 @@ class Verifier:
         return warnings
 
 
-def _ledger_leaves(ledger: RowReader, first: int, last: int) -> list[bytes]:
-    """Return the leaf hashes of the ledger, without reading what was pruned. Raise LedgerCorrupted."""
+def _ledger_rows(ledger: RowReader, first: int, last: int) -> Iterator[RawEventRow]:
+    """Yield the rows of the ledger, without reading what was pruned. Raise LedgerCorrupted."""
     try:
-        return [leaf for page in hash_pages(ledger, first, last) for leaf in page]
+        for rows in row_pages(ledger, first, last):
+            yield from rows
     except UnexpectedPosition as error:
         raise corrupted_row(error.position, f"it is {error.kind}") from error
+
+
+def _is_same_event(stored: RawEventRow, row: PositionedEventRow, leaf: bytes) -> bool:
+    """Return whether a row of the ledger is that of the archive, which has this leaf hash.
+
+    The leaf hash that a pruned row has doesn't cover the columns beside it.
+    """
+    if stored[5] != PRUNED_TYPES:
+        return leaf_hash(leaf_data(stored)) == leaf
+    _, stream, version, topic, _ = row
+    return stored[4] == leaf and stored[1:4] == (stream.encode(), b"%d" % version, topic.encode())

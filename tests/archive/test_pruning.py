@@ -248,6 +248,8 @@ def test_exchanged_identifiers_of_pruned_events_are_found(ledger: PrunableLedger
         difference = metering.checkpoints.verify(ledger.history.checkpoints).difference
         assert difference is not None
         assert "The stream, version or topic of an event" in difference.message
+        in_archive = metering.archive.verify(ledger.history.archive).differences
+        assert [one.first_position for one in in_archive] == [min(first, second)]
         with pytest.raises(ArchiveMismatch, match=f"position {second} has another stream"):
             metering.event(ledger.identifiers[0])
         with pytest.raises(ArchiveMismatch, match="Nothing was pruned"):
