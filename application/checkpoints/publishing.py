@@ -17,7 +17,7 @@ from .hash_worker import MIN_EVENTS, BlockHasher, WorkerProcess, low_priority_ha
 from .keys import PrivateKey, PublicKey
 from .leaves import UnexpectedPosition, hash_pages
 from .merkle import Tree
-from .pruned_headings import check_headings
+from .pruned_headings import check_headings, check_new_prunings, require_new_prunings
 from .stored_tree import StoredTree
 
 KIND = "checkpoint"
@@ -121,7 +121,7 @@ class CheckpointPublisher:
                         field="position",
                         value=first,
                     )
-            changed = check_headings(self._ledger)
+            changed = check_headings(self._ledger) or check_new_prunings(self._ledger, tree.size)
         except UnexpectedPosition as error:
             raise mismatch(error) from error
         if changed is not None:
@@ -147,6 +147,7 @@ class CheckpointPublisher:
             self._require_match(tree, [signed.checkpoint for signed in before], progress)
             head, size = self._ledger.head(), 0 if newest is None else newest.checkpoint.size
             if newest is None or head > size:
+                require_new_prunings(self._ledger, size)
                 newest = self._checkpoint(tree, head, progress)
         for destination in self._destinations:
             destination.add(newest)

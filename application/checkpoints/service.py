@@ -5,7 +5,13 @@ from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
-from ...domain.errors import CheckpointMismatch, InvalidCheckpointFile, InvalidParameter, InvalidSigningKey
+from ...domain.errors import (
+    ArchiveUnavailable,
+    CheckpointMismatch,
+    InvalidCheckpointFile,
+    InvalidParameter,
+    InvalidSigningKey,
+)
 from ...domain.plain_types import plain_text
 from ...domain.text import abbreviated_repr
 from ...domain.timestamps import ensure_utc
@@ -13,7 +19,14 @@ from ..ledger.ledger import Ledger
 from ..validation import require_bool, require_int, require_text
 from .checkpoint import ORIGIN_PATTERN, Checkpoint, Note
 from .checkpoint_file import CheckpointFile, SignedCheckpoint, SignedCheckpoints
-from .comparison import Comparison, ProgressCallback, check_position_order, compare, exact_difference
+from .comparison import (
+    CheckpointDifference,
+    Comparison,
+    ProgressCallback,
+    check_position_order,
+    compare,
+    exact_difference,
+)
 from .destinations import resolve_destination
 from .hash_worker import WorkerProcess
 from .keys import PrivateKey, PublicKey
@@ -23,7 +36,7 @@ from .paths import require_path
 from .proofs import ConsistencyProof, InclusionProof
 from .prove import MAX_SIZE, prove_consistency, prove_inclusion
 from .prove_event import prove_event
-from .pruned_headings import check_headings
+from .pruned_headings import check_headings, check_new_prunings, require_new_prunings
 from .publishing import CheckpointPublisher, PublishedCheckpoint, PublishedVerification, StoredCheckpoints
 from .results import CheckpointVerification, CheckpointView
 from .times import check_times
@@ -61,8 +74,9 @@ class CheckpointService:
 
         The ledger is compared with the earlier checkpoints first. `key` is the file of the private key to sign with.
         `name` is the name of the ledger in its checkpoints, "tallybook" by default. The first checkpoint determines the
-        name, and whether all are signed. The checkpoint is durable when this returns. Raises CheckpointMismatch,
-        InvalidCheckpointFile or InvalidSigningKey; then no checkpoint is created.
+        name, and whether all are signed. The checkpoint is durable when this returns. What was pruned since the last
+        checkpoint is compared with its archive. Raises CheckpointMismatch, ArchiveUnavailable, InvalidCheckpointFile or
+        InvalidSigningKey; then no checkpoint is created.
         """
         checkpoint_file = CheckpointFile(require_path(file, "file"))
         key_file = None if key is None else require_path(key, "key")
@@ -91,7 +105,8 @@ class CheckpointService:
         """Compare the ledger with its checkpoints, and return the first position that differs, if any.
 
         With `key`, a public key or its file, every checkpoint must be signed by it. With `witnesses`, public keys of
-        C2SP's cosignature/v1 or their files, the last checkpoint must be cosigned by each of them. Raises
+        C2SP's cosignature/v1 or their files, the last checkpoint must be cosigned by each of them. What was pruned
+        since the last checkpoint is compared with its archive; if that can't be read, a warning says so. Raises
         InvalidCheckpointFile or InvalidSigningKey.
         """
         witness_keys = [WitnessKey.load(witness) for witness in witnesses]
@@ -102,6 +117,7 @@ class CheckpointService:
         cosignatures = checkpoints.verify_cosignatures(witness_keys)
         head, checkpointed_events = self.ledger.head(), checkpoints.all[-1].checkpoint.size
         comparison = self._compare(checkpoints, progress)
+        warnings = _warnings(checkpoints, comparison)
         matching_checkpoints = next(
             (count for count, matches in enumerate(comparison.matches) if not matches), len(checkpoints.all)
         )
@@ -116,9 +132,20 @@ class CheckpointService:
             difference=comparison.difference
             or check_position_order(self.ledger, checkpointed_events + 1, head)
             or check_headings(self.ledger)
+            or self._check_new_prunings(checkpointed_events, warnings)
             or check_times(self.ledger, [signed.checkpoint for signed in checkpoints.all], head),
-            warnings=_warnings(checkpoints, comparison),
+            warnings=tuple(warnings),
         )
+
+    def _check_new_prunings(self, checkpointed: int, warnings: "list[str]") -> CheckpointDifference | None:
+        """Return where what was pruned since a checkpoint differs from its archive; warn if that can't be read."""
+        try:
+            return check_new_prunings(self.ledger, checkpointed)
+        except ArchiveUnavailable as error:
+            warnings.append(
+                f"The history was pruned since the last checkpoint, and not compared with its archive: {error.message}"
+            )
+            return None
 
     def prove_inclusion(self, identifier: str, file: str | Path) -> tuple[InclusionProof, ...]:
         """Return a proof for each stored event of a meter event: its recording, and its cancellation if any.
@@ -160,7 +187,8 @@ class CheckpointService:
         With `low_priority`, many new events are hashed by another process with the lowest priority, so that threads of
         this process and others can record meanwhile.
 
-        Raises CheckpointMismatch, CheckpointInProgress, CheckpointDestinationUnavailable, InvalidSigningKey,
+        What was pruned since the last checkpoint is compared with its archive. Raises CheckpointMismatch,
+        CheckpointInProgress, CheckpointDestinationUnavailable, ArchiveUnavailable, InvalidSigningKey,
         InvalidCheckpointFile or InvalidParameter.
         """
         start_worker = self._start_worker if require_bool(low_priority, "low_priority") else None
@@ -209,6 +237,7 @@ class CheckpointService:
                 comparison.difference.message, field="position", value=comparison.difference.first_position
             )
         tree = comparison.tree
+        require_new_prunings(self.ledger, tree.size)
         missing_pages = (
             hash_pages(self.ledger, comparison.matching_hashes + 1, tree.size)
             if comparison.matching_hashes < tree.size
@@ -288,7 +317,7 @@ def _require_same_signer(checkpoints: SignedCheckpoints, private_key: PrivateKey
         )
 
 
-def _warnings(checkpoints: SignedCheckpoints, comparison: Comparison) -> tuple[str, ...]:
+def _warnings(checkpoints: SignedCheckpoints, comparison: Comparison) -> list[str]:
     warnings: list[str] = []
     if checkpoints.has_incomplete_tail:
         warnings.append(f"The last checkpoint in {checkpoints.path} is incomplete; the next one replaces it.")
@@ -297,4 +326,4 @@ def _warnings(checkpoints: SignedCheckpoints, comparison: Comparison) -> tuple[s
             f"{LeafHashFile.for_checkpoints(checkpoints.path).path} is missing or changed; "
             "the next checkpoint writes it again."
         )
-    return tuple(warnings)
+    return warnings

@@ -13,7 +13,10 @@ from tallybook.application.archive.ranges import TreeRange
 from tallybook.application.archive.segment_file import HashingFile, table_rows, write_segment
 from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.leaves import leaf_hashes
+from tallybook.application.checkpoints.pruned_headings import headings_digest
+from tallybook.application.ledger.ledger import Ledger
 from tallybook.domain.errors import NotCheckpointed
+from tallybook.domain.history_pruning import STREAM_PREFIX, HistoryPruning
 
 from ..contract.histories import END, START, query_results
 from ..contract.stores import Store
@@ -28,14 +31,14 @@ class History:
         """Use the key in a folder, or create one there."""
         self.archive = folder / "archive"
         self.checkpoints = folder / "usage.checkpoints"
-        self._key_file = folder / "checkpoint.key"
-        if not self._key_file.exists():
-            PrivateKey.generate(self._key_file, "tallybook")
-        self.key = str(PrivateKey.load(self._key_file, "tallybook").public_key)
+        self.key_file = folder / "checkpoint.key"
+        if not self.key_file.exists():
+            PrivateKey.generate(self.key_file, "tallybook")
+        self.key = str(PrivateKey.load(self.key_file, "tallybook").public_key)
 
     def archive_all(self, metering: Metering) -> int:
         """Archive and checkpoint all events; return the last position."""
-        metering.checkpoints.create(self.checkpoints, key=self._key_file)
+        metering.checkpoints.create(self.checkpoints, key=self.key_file)
         return metering.archive.export(self.archive).last_position
 
     def prune(
@@ -73,6 +76,24 @@ def forge(archive: Path, position: int) -> None:
         hashing_file = HashingFile(forged)
         write_segment(hashing_file, iter([pa.table([*stored, *decode_columns(rows), state], schema=SCHEMA)]))
     manifest.write_bytes(Manifest([], TreeRange()).line_after(hashes, hashing_file.size, hashing_file.sha256()))
+
+
+def forge_pruning(ledger: Ledger, at: datetime) -> None:
+    """Append a HistoryPruned with the digest of the present headings, as somebody does who has changed them."""
+    (*_, last) = ledger.aggregates(ledger.ledger_recorder.select_by_prefix(STREAM_PREFIX))
+    assert isinstance(last, HistoryPruning)
+    pruning = HistoryPruning.prune(
+        last,
+        last.position,
+        headings=headings_digest(ledger, last.position),
+        archive=last.archive,
+        archived_position=last.archived_position,
+        root=last.root,
+        checkpoint_size=last.checkpoint_size,
+        by=None,
+        at=at,
+    )
+    ledger.append(pruning.collect_events())
 
 
 def query_all(metering: Metering) -> list[object]:

@@ -1,23 +1,30 @@
 """Usage leaves the ledger for the archive, and everything is answered as before, on each store."""
 
 import shutil
+from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
+from tallybook.application.archive.archived_events import connect_archive
+from tallybook.application.checkpoints.pruned_headings import headings_digest
+from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.storage.url import resolve_store
 from tallybook.domain.errors import (
     ArchiveInUse,
     ArchiveMismatch,
     ArchiveUnavailable,
+    CheckpointMismatch,
     InvalidCheckpointFile,
     InvalidParameter,
 )
+from tallybook.domain.history_pruning import STREAM_PREFIX
 
 from ..contract.histories import END, START, record_history
 from ..contract.persistent_stores import PersistentStore, Step, StoreRejected
 from ..notation import Clock
-from .pruning import LIFTED, History, answers, forge, pruned_positions, query_all
+from .pruning import LIFTED, History, answers, forge, forge_pruning, pruned_positions, query_all
 
 EVENTS = 60
 BOUNDS = START, END
@@ -48,6 +55,10 @@ class PrunableLedger:
     def metering(self) -> Metering:
         """Open the ledger."""
         return Metering.open(self.store.url, policy=LIFTED, clock=self.clock)
+
+    def opened(self) -> AbstractContextManager[Ledger]:
+        """Open the ledger without its commands."""
+        return closing(connect_archive(Ledger(resolve_store(self.store.url))))
 
     def answers(self, metering: Metering) -> list[object]:
         """Return what the ledger answers."""
@@ -235,6 +246,9 @@ def test_what_is_required(ledger: PrunableLedger, tmp_path: Path) -> None:
             history.prune(second)
 
 
+RENAMED = "UPDATE stored_events SET originator_id = ? WHERE position = ?"
+
+
 def test_exchanged_identifiers_of_pruned_events_are_found(ledger: PrunableLedger) -> None:
     """The leaf hashes stay as they are, but the headings have a digest, which the next checkpoint covers."""
     with ledger.metering() as metering:
@@ -242,9 +256,8 @@ def test_exchanged_identifiers_of_pruned_events_are_found(ledger: PrunableLedger
         ledger.history.archive_all(metering)
         first, second = (metering.event(identifier).position for identifier in ledger.identifiers[:2])
         streams = [f"event/{identifier}" for identifier in ledger.identifiers[:2]]
-        change = "UPDATE stored_events SET originator_id = ? WHERE position = ?"
         for stream, position in (("event/free", first), (streams[0], second), (streams[1], first)):
-            ledger.store.corrupt_ledger(change, stream, position)
+            ledger.store.corrupt_ledger(RENAMED, stream, position)
         difference = metering.checkpoints.verify(ledger.history.checkpoints).difference
         assert difference is not None
         assert "The stream, version or topic of an event" in difference.message
@@ -254,6 +267,48 @@ def test_exchanged_identifiers_of_pruned_events_are_found(ledger: PrunableLedger
             metering.event(ledger.identifiers[0])
         with pytest.raises(ArchiveMismatch, match="Nothing was pruned"):
             ledger.history.prune(metering)
+
+
+def test_a_second_pruning_does_not_hide_a_changed_identifier(ledger: PrunableLedger) -> None:
+    """The digests of all prunings are compared."""
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+        ledger.history.archive_all(metering)
+        ledger.store.corrupt_ledger(RENAMED, "event/free", metering.event(ledger.identifiers[0]).position)
+        with ledger.opened() as attacked:
+            forge_pruning(attacked, ledger.clock())
+        difference = metering.checkpoints.verify(ledger.history.checkpoints).difference
+        assert difference is not None
+        assert "The stream, version or topic of an event" in difference.message
+        with pytest.raises(CheckpointMismatch, match="The stream, version or topic of an event"):
+            metering.checkpoints.verify_published(ledger.history.key_file)
+
+
+def test_a_pruning_is_compared_with_its_archive_before_a_checkpoint_covers_it(ledger: PrunableLedger) -> None:
+    """Whoever changes an identifier can also write the pruning that has its digest."""
+    history = ledger.history
+    with ledger.metering() as metering:
+        history.prune(metering)
+        position = metering.event(ledger.identifiers[0]).position
+        ledger.store.corrupt_ledger(RENAMED, "event/free", position)
+        with ledger.opened() as attacked:
+            (state,) = (stored.state for stored in attacked.ledger_recorder.select_by_prefix(STREAM_PREFIX))
+            before = attacked.ledger_recorder.last_pruning().headings.encode()
+            forged = state.replace(before, headings_digest(attacked, ledger.archived).encode())
+        ledger.store.corrupt_ledger("UPDATE stored_events SET state = ? WHERE topic = 'HistoryPruned'", forged)
+        difference = metering.checkpoints.verify(history.checkpoints).difference
+        assert difference is not None
+        assert f"position {position} has another stream" in difference.message
+        with pytest.raises(CheckpointMismatch, match=f"position {position} has another stream"):
+            metering.checkpoints.create(history.checkpoints, key=history.key_file)
+        with pytest.raises(CheckpointMismatch, match=f"position {position} has another stream"):
+            metering.checkpoints.publish(history.key_file)
+    shutil.rmtree(history.archive)
+    with ledger.metering() as metering:
+        (warning,) = metering.checkpoints.verify(history.checkpoints).warnings
+        assert "not compared with its archive" in warning
+        with pytest.raises(ArchiveUnavailable):
+            metering.checkpoints.create(history.checkpoints, key=history.key_file)
 
 
 def test_sql_that_reads_the_table_of_the_ledger_is_rejected(ledger: PrunableLedger) -> None:
