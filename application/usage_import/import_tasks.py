@@ -69,7 +69,8 @@ def start_import(
                 error_file.close()
             with errors.open("rb") as rejected_rows:
                 report = ImportReport.of(summary, dry_run=dry_run)
-                uploads.finish(upload, options, report, rejected_rows if summary.not_recorded else None)
+                is_complete = summary.not_recorded > 0 and error_file.error is None
+                uploads.finish(upload, options, report, rejected_rows if is_complete else None)
         return {
             "upload": upload.id, "rows": report.rows, "accepted": report.accepted, "duplicate": report.duplicate,
             "conflict": report.conflict, "rejected": report.rejected, "import_run": report.import_run,

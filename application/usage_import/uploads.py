@@ -22,6 +22,7 @@ from .options import ImportOptions, ImportReport
 UPLOAD_KIND, PART_KIND = "import upload", "import part"
 PART_BYTES = 512 * 1024
 MAX_UPLOAD_BYTES = 24 * 1024 * 1024
+MAX_REJECTED_BYTES = 2 * MAX_UPLOAD_BYTES
 MAX_UPLOADS = 20
 """How many are stored; the oldest are deleted for a new one."""
 RETENTION = timedelta(days=1)
@@ -102,14 +103,20 @@ class UploadStore:
         return changed
 
     def finish(self, upload: Upload, options: ImportOptions, report: ImportReport, rejected: BinaryIO | None) -> None:
-        """Store the report of a check or an import with these options, and the file with its rejected rows."""
+        """Store the report of a check or an import with these options, and the file with its rejected rows.
+
+        Without it if it has more than MAX_REJECTED_BYTES: a part of the rows would pass for all of them.
+        """
         size = 0 if rejected is None else self._write_parts(upload.id, "rejected", rejected)
+        if size > MAX_REJECTED_BYTES:
+            self._delete_parts(upload.id, "rejected", size)
+            size = 0
         self._write(replace(upload, options=options, report=report, rejected_bytes=size))
 
     def _write_parts(self, upload_id: str, content: Content, file: BinaryIO) -> int:
         """Store a file up to the first part beyond the limit, and return the size of what was stored."""
         size, number, at = 0, 0, to_microseconds(self._clock())
-        while size <= 2 * MAX_UPLOAD_BYTES and (part := file.read(PART_BYTES)):
+        while size <= MAX_REJECTED_BYTES and (part := file.read(PART_BYTES)):
             key = _part_key(upload_id, content, number)
             self._key_values.apply(upsert=[KeyValueEntry(PART_KIND, key, at, part)])
             size, number = size + len(part), number + 1
@@ -129,10 +136,12 @@ class UploadStore:
 
     def _delete(self, upload: Upload) -> None:
         self._key_values.apply(delete=[(UPLOAD_KIND, upload.id)])
-        sizes: dict[Content, int] = {"file": upload.size, "rejected": upload.rejected_bytes}
-        for content, size in sizes.items():
-            for number in range(_part_count(size)):
-                self._key_values.apply(delete=[(PART_KIND, _part_key(upload.id, content, number))])
+        self._delete_parts(upload.id, "file", upload.size)
+        self._delete_parts(upload.id, "rejected", upload.rejected_bytes)
+
+    def _delete_parts(self, upload_id: str, content: Content, size: int) -> None:
+        for number in range(_part_count(size)):
+            self._key_values.apply(delete=[(PART_KIND, _part_key(upload_id, content, number))])
 
 
 def _part_key(upload_id: str, content: Content, number: int) -> str:

@@ -4,6 +4,8 @@ import base64
 from functools import partial
 
 import pytest
+from tallybook.application.usage_import import uploads
+from tallybook.application.usage_import.error_rows import ErrorFile
 
 from ...notation import Ledger
 from .api_client import ApiClient, Json, unix_time
@@ -48,6 +50,23 @@ def test_a_file_is_checked_then_imported(contents: str, api: ApiClient) -> None:
     encoded = base64.b64encode(contents.encode()).decode()
     third = ended(api, api.post(IMPORTS, contents_base64=encoded, file_name="usage.csv", **OPTIONS))
     assert third["result"]["duplicate"] == 2
+
+
+@pytest.mark.parametrize("is_long", [True, False], ids=["long", "disk full"])
+def test_rejected_rows_are_stored_whole_or_not_at_all(
+    contents: str, api: ApiClient, monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    """Whoever mends a part of them would take it for all."""
+    if is_long:
+        monkeypatch.setattr(uploads, "MAX_REJECTED_BYTES", 40)
+        monkeypatch.setattr(uploads, "PART_BYTES", 30)
+    else:
+        monkeypatch.setattr(ErrorFile, "write", lambda file, *_: setattr(file, "error", OSError("no space left")))
+    task = ended(api, api.post(IMPORTS, contents=contents, file_name="usage.csv", **OPTIONS))
+    upload = task["result"]["upload"]
+    report = api.get(f"{IMPORTS}/{upload}")
+    assert (report["rejected"], report["has_rejected_rows"]) == (1, False)
+    assert api.error("GET", f"{IMPORTS}/{upload}/rejected_rows") == (404, "resource_missing", "part")
 
 
 def test_invalid_imports(contents: str, api: ApiClient) -> None:

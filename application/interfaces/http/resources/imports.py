@@ -60,7 +60,7 @@ class UsageImport(msgspec.Struct, kw_only=True):
     """An uploaded file, and what its last check or import has found: its rows by outcome, and the first of them.
 
     With `dry_run`, nothing was recorded. `import_run` is the id of the import, by which it can be undone.
-    `has_rejected_rows` tells whether there is a file of the rows that were not recorded.
+    `has_rejected_rows` tells whether there is a file of the rows that were not recorded: none of more than 48 MiB.
     """
 
     id: str
