@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 from tallybook.application.usage_import import uploads
 from tallybook.application.usage_import.error_rows import ErrorFile
+from tallybook.application.usage_import.formats import Row
 
 from ...notation import Ledger
 from .api_client import ApiClient, Json, unix_time
@@ -52,6 +53,11 @@ def test_a_file_is_checked_then_imported(contents: str, api: ApiClient) -> None:
     assert third["result"]["duplicate"] == 2
 
 
+def fail_to_write(file: ErrorFile, _row: Row, _reason: str) -> None:
+    """Do what an error file does on a full disk."""
+    file.error = OSError("No space left on device")
+
+
 @pytest.mark.parametrize("is_long", [True, False], ids=["long", "disk full"])
 def test_rejected_rows_are_stored_whole_or_not_at_all(
     contents: str, api: ApiClient, monkeypatch: pytest.MonkeyPatch, is_long: bool
@@ -61,7 +67,7 @@ def test_rejected_rows_are_stored_whole_or_not_at_all(
         monkeypatch.setattr(uploads, "MAX_REJECTED_BYTES", 40)
         monkeypatch.setattr(uploads, "PART_BYTES", 30)
     else:
-        monkeypatch.setattr(ErrorFile, "write", lambda file, *_: setattr(file, "error", OSError("no space left")))
+        monkeypatch.setattr(ErrorFile, "write", fail_to_write)
     task = ended(api, api.post(IMPORTS, contents=contents, file_name="usage.csv", **OPTIONS))
     upload = task["result"]["upload"]
     report = api.get(f"{IMPORTS}/{upload}")
