@@ -51,10 +51,13 @@ class AsyncMetering:
         *,
         policy: AcceptancePolicy = AcceptancePolicy(),  # noqa: B008 - frozen
         clock: Callable[[], datetime] = utc_now,
+        access_log_customers: str | None = None,
         max_threads: int = MAX_THREADS,
     ) -> Self:
         """Open a ledger, or create one, as `Metering.open` does."""
-        metering = await asyncio.to_thread(Metering.open, url, policy=policy, clock=clock)
+        metering = await asyncio.to_thread(
+            Metering.open, url, policy=policy, clock=clock, access_log_customers=access_log_customers
+        )
         return cls(metering, max_threads=max_threads)
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from ..domain.meter_event import Cancellation, Revocation
 from ..domain.meter_event_input import MeterEventInput
 from ..domain.policy import AcceptancePolicy
 from ..projections.projector import Progress
+from .access_log import LoggedCustomers, log_queries
 from .clock import utc_now
 from .commands.copy_ledger import copy_ledger
 from .commands.usage import AttachToReceipts
@@ -30,7 +31,7 @@ from .storage.key_value import KeyValueStore
 from .storage.postgres.settings import PostgresSettings
 from .storage.url import resolve_store
 from .system_user import library
-from .validation import optional_note, require_text
+from .validation import optional_note, require_choice, require_text
 
 _log = logging.getLogger("tallybook.ledger")
 
@@ -50,16 +51,24 @@ class Metering(MeteringQueries):
         *,
         policy: AcceptancePolicy = AcceptancePolicy(),  # noqa: B008 - frozen
         clock: Callable[[], datetime] = utc_now,
+        access_log_customers: str | None = None,
     ) -> "Metering":
         """Open the ledger at `url`, or create one there.
 
         `sqlite:///usage.db` is a file, `sqlite:////var/lib/usage.db` a file by its absolute path, and `sqlite://` a
         ledger in memory. `postgresql://user@host/database` is a database in the form that libpq reads, with
         `?schema=name` for another schema than `tallybook`; PostgresSettings have options that a URL has not.
-        `policy` limits what is accepted. `clock` returns the time as a datetime with a timezone. Raises
-        InvalidLedgerUrl, NotALedger, UnsupportedSchemaVersion or LedgerUnavailable.
+        `policy` limits what is accepted. `clock` returns the time as a datetime with a timezone.
+
+        With `access_log_customers`, each query of one customer's data is logged as a line of JSON, with its author, on
+        the logger `tallybook.access` at the level INFO: without the customer (`hidden`), with a SHA-256 of its name
+        (`hashed`), or with the name (`named`).
+
+        Raises InvalidLedgerUrl, NotALedger, UnsupportedSchemaVersion, LedgerUnavailable or InvalidParameter.
         """
         store = resolve_store(url)
+        if access_log_customers is not None:
+            access_log_customers = require_choice(access_log_customers, "access_log_customers", LoggedCustomers)
         with ExitStack() as stack:
             ledger = Ledger(store)
             stack.callback(ledger.close)
@@ -69,6 +78,8 @@ class Metering(MeteringQueries):
             stack.callback(read_models.close)
             metering = cls(ledger, read_models, policy, clock)
             stack.pop_all()
+        if access_log_customers is not None:
+            log_queries(metering, access_log_customers)
         return metering
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ VARIABLES = frozenset(
         "WORKERS",
         "ACCESS_LOG",
         "ACCESS_LOG_CUSTOMERS",
+        "ACCESS_LOG_FILE",
         "CONSOLE",
         "CONSOLE_CHECKPOINTS",
         "CONSOLE_EMBED_ORIGINS",

@@ -1,6 +1,7 @@
 """Long work that a page starts: previews of rules, and verification, with progress that a reload shows."""
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,10 +31,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def console(folder: Path) -> Iterator[LocalConsole]:
-    """A local console."""
+    """A local console with an access log."""
     options = ("--checkpoints", str(folder / "checkpoints"))
-    with local_console(f"sqlite:///{folder / 'usage.db'}", *options) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TALLYBOOK_ACCESS_LOG_FILE", str(folder / "access.log"))
+        monkeypatch.setenv("TALLYBOOK_ACCESS_LOG_CUSTOMERS", "named")
+        with local_console(f"sqlite:///{folder / 'usage.db'}", *options) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +146,16 @@ def test_rules_that_are_not_valid_are_shown_again_with_the_error(client: httpx2.
     assert "at the start of a UTC day only" in again.text
     with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
         assert all(task.status != "failed" for task in metering.tasks.list())
+
+
+def test_a_page_about_one_customer_is_logged(client: httpx2.Client, folder: Path) -> None:
+    """With the user who runs the console: what it reads for the page of a customer, and of an event."""
+    (folder / "access.log").write_text("")
+    for path in ("usage?meter=tokens&period=2026-10&customer=acme", "event?id=t-3-0", "usage?meter=tokens"):
+        assert client.get(f"/console/{path}").status_code == 200
+    lines = [json.loads(line) for line in (folder / "access.log").read_text().splitlines()]
+    assert {"total", "event"} <= {line["operation"] for line in lines}
+    assert {(line["customer"], line["by"], line["via"]) for line in lines} == {("acme", system_user(), "command_line")}
 
 
 def test_the_ledger_is_verified_in_the_background(client: httpx2.Client) -> None:

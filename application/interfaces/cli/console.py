@@ -73,6 +73,7 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
     from ..console.process import bind_loopback, run_local_console  # noqa: PLC0415
     from ..http.process.logging import log_to_stderr  # noqa: PLC0415
     from ..schedule import settings_errors  # noqa: PLC0415
+    from .access_log import access_log_file  # noqa: PLC0415
 
     path = "/console/usage"
     with reported_errors(as_json=False):
@@ -90,7 +91,7 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
             typer.echo(f"tallybook: Cannot listen on port {port}: {error.strerror}.", err=True)
             return 1
     log_to_stderr()
-    with listener:
+    with reported_errors(as_json=False), listener, access_log_file(os.environ) as customers:
         address, access = f"http://127.0.0.1:{listener.getsockname()[1]}", LocalAccess()
 
         def report_ready() -> None:
@@ -101,7 +102,7 @@ def _serve(ledger: str, port: int, checkpoints: Path | None, *, opens_browser: b
             if opens_browser:
                 webbrowser.open(address + access.one_time_address(path))
 
-        return run_local_console(settings, listener, access, ready=report_ready)
+        return run_local_console(settings, listener, access, access_log_customers=customers, ready=report_ready)
 
 
 def _open_demo() -> tuple[str, str]:

@@ -3,6 +3,7 @@
 Importing this module does not import the domain, so that `--help` starts quickly.
 """
 
+import os
 import sys
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -86,11 +87,16 @@ def open_ledger(
     from ....domain.authorship import COMMAND_LINE, Author, acting_as  # noqa: PLC0415 - loads the domain
     from ...metering import Metering  # noqa: PLC0415
     from ...system_user import system_user  # noqa: PLC0415
+    from .access_log import access_log_file  # noqa: PLC0415
 
     with reported_errors(as_json=as_json), acting_as(Author(system_user(), COMMAND_LINE)):
         if not create:
             require_ledger(url)
-        with Metering.open(url, policy=_policy(lift, grace_period)) as metering, _suggested_meters(metering):
+        with (
+            access_log_file(os.environ) as customers,
+            Metering.open(url, policy=_policy(lift, grace_period), access_log_customers=customers) as metering,
+            _suggested_meters(metering),
+        ):
             yield Session(metering, as_json)
 
 

@@ -73,12 +73,19 @@ def console_routes(
     return [Route(CONSOLE_PATH, _to_start, methods=["GET"]), Mount(CONSOLE_PATH, routes=routes, middleware=[security])]
 
 
-def create_local_app(access: LocalAccess, settings: ServerSettings, observer: Observer) -> Starlette:
-    """Return an application that serves the console alone, to the user of this computer."""
+def create_local_app(
+    access: LocalAccess, access_log_customers: str | None, settings: ServerSettings, observer: Observer
+) -> Starlette:
+    """Return an application that serves the console alone, to the user of this computer.
+
+    `access_log_customers` is the argument of Metering.open.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        ledgers = LedgerRegistry(settings.ledger, settings.policy, settings.clock)
+        ledgers = LedgerRegistry(
+            settings.ledger, settings.policy, settings.clock, access_log_customers=access_log_customers
+        )
         limits = query_limits(settings.query_timeout_seconds)
         handler = RequestHandler(ledgers, observer, unread_response_budget(), limits)
         app.state.request_handler = handler
@@ -201,13 +208,14 @@ class _Console:
             result = await (while_connected(request, running) if is_query else running)
         return self._downloads.response(result, user.id) if isinstance(result, WrittenDownload) else result
 
-    def _run(self, view: RegisteredView, context: ViewContext, _request_id: str) -> ApiResponse | WrittenDownload:
+    def _run(self, view: RegisteredView, context: ViewContext, request_id: str) -> ApiResponse | WrittenDownload:
         """Run a view in the current thread."""
-        result = view.run(context)
-        if not isinstance(result, Download | FileDownload):
-            return self._to_response(result, context)
-        self._downloads.check(context.user.id)
-        return write_download(result)
+        with acting_as(context.user.author(request_id)):
+            result = view.run(context)
+            if not isinstance(result, Download | FileDownload):
+                return self._to_response(result, context)
+            self._downloads.check(context.user.id)
+            return write_download(result)
 
     def _run_once(self, view: RegisteredView, context: ViewContext, request_id: str) -> ApiResponse:
         """Run a view that changes something, or return the result of the same form that was sent before."""

@@ -26,10 +26,15 @@ def bind_loopback(ledger: str, port: int, checkpoints: Path | None) -> tuple[Ser
 
 
 def run_local_console(
-    settings: ServerSettings, listener: socket, access: LocalAccess, *, ready: Callable[[], None]
+    settings: ServerSettings,
+    listener: socket,
+    access: LocalAccess,
+    *,
+    access_log_customers: str | None,
+    ready: Callable[[], None],
 ) -> int:
     """Serve the console to the user of this computer until SIGTERM or SIGINT, and return the exit status."""
-    return run(settings, listener, ready=ready, create=partial(create_local_app, access))
+    return run(settings, listener, ready=ready, create=partial(create_local_app, access, access_log_customers))
 
 
 def run_server_with_console(settings: ServerSettings, listener: socket, *, ready: Callable[[], None]) -> int:

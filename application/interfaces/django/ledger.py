@@ -22,13 +22,14 @@ DEFAULTS: Mapping[str, Any] = {
     "TIMEOUT_SECONDS": 5,
     "POLICY": {},
     "METERS": {},
+    "ACCESS_LOG_CUSTOMERS": None,
 }
 """The entries of the setting TALLYBOOK.
 
 `DATABASE` is the alias of the database with the outbox. `LEDGER` is the URL of the ledger; by default it is in the
 schema `SCHEMA` of that database, on PostgreSQL, with its connection parameters. `POLICY` has the arguments of
 AcceptancePolicy that differ from its defaults. `METERS` are the arguments of `meters.configure` by event name: these
-meters are configured when the ledger is opened.
+meters are configured when the ledger is opened. `ACCESS_LOG_CUSTOMERS` is an argument of Metering.open.
 """
 _opening = Lock()
 
@@ -58,7 +59,11 @@ def setting(name: str) -> Any:
 
 @cache
 def _open_ledger(_process: int) -> Metering:
-    opened = Metering.open(_ledger_location(), policy=AcceptancePolicy(**setting("POLICY")))
+    opened = Metering.open(
+        _ledger_location(),
+        policy=AcceptancePolicy(**setting("POLICY")),
+        access_log_customers=setting("ACCESS_LOG_CUSTOMERS"),
+    )
     for event_name, rules in setting("METERS").items():
         opened.meters.configure(event_name, **rules)
     return opened

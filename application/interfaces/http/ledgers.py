@@ -159,10 +159,12 @@ class LedgerRegistry:
         policy: AcceptancePolicy,
         clock: Callable[[], datetime],
         checkpoint_settings: CheckpointSettings | None = None,
+        access_log_customers: str | None = None,
     ) -> None:
         self._test_ledger = ledger_for_test_mode(resolve_store(url))
         self._policy = policy
         self._clock = clock
+        self._access_log_customers = access_log_customers
         self._lock = threading.Lock()
         self._exit_stack = ExitStack()
         live = self._open(url)
@@ -215,4 +217,6 @@ class LedgerRegistry:
         self._exit_stack.close()
 
     def _open(self, url: str | PostgresSettings) -> Metering:
-        return self._exit_stack.enter_context(Metering.open(url, policy=self._policy, clock=self._clock))
+        return self._exit_stack.enter_context(
+            Metering.open(url, policy=self._policy, clock=self._clock, access_log_customers=self._access_log_customers)
+        )

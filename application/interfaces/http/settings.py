@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from ....domain.errors import InvalidLedgerUrl, InvalidParameter
 from ....domain.policy import AcceptancePolicy
 from ....domain.timestamps import MICROSECONDS_PER_SECOND
+from ...access_log import LoggedCustomers
 from ...clock import utc_now
 from ...redaction import validate_without_input
 from ...storage.outbox import DEFAULT_TABLE, require_table_name
@@ -23,7 +24,6 @@ from ..environment import NESTED_DELIMITER, PREFIX
 from ..schedule import ArchiveSettings, CheckpointSettings, ScheduleSettings, require_brokers
 from ..usage_sources import ConsumerSettings, ImportSettings, SourceName
 from .ledgers import ledger_for_test_mode
-from .observability.access_log import LoggedCustomers
 
 _DAY = 24 * 60 * 60
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.interfaces.http.observability.access_log import AccessLog, LoggedCustomers
+from tallybook.application.access_log import LoggedCustomers
+from tallybook.application.interfaces.http.observability.access_log import AccessLog
 
 from ...notation import Clock, Ledger, moment
 from .api_client import ApiClient, serve_api, unix_time

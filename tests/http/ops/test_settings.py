@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import BaseModel, ValidationError
 from tallybook.application import Metering
+from tallybook.application.interfaces.cli.access_log import FILE_VARIABLE
 from tallybook.application.interfaces.cli.app import app
 from tallybook.application.interfaces.environment import NAMED_GROUPS, NESTED_DELIMITER, VARIABLES, unknown_variables
 from tallybook.application.interfaces.environment import PREFIX as ENV_PREFIX
@@ -217,7 +218,7 @@ def test_the_list_of_variables_is_complete() -> None:
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
                 yield from variables(field.annotation, f"{prefix}{name}{NESTED_DELIMITER}")
 
-    assert {*variables(ServerSettings, ENV_PREFIX), MAX_PROCESSES_SETTING} == VARIABLES
+    assert {*variables(ServerSettings, ENV_PREFIX), MAX_PROCESSES_SETTING, FILE_VARIABLE} == VARIABLES
     for group, model in (("IMPORTS", ImportSettings), ("CONSUMERS", ConsumerSettings)):
         assert set(variables(model, "")) == NAMED_GROUPS[group]
 

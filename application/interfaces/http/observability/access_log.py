@@ -1,13 +1,12 @@
 """The access log. It contains no request content but, if it is asked for, the customer; and the id of an access key."""
 
 import asyncio
-import hashlib
-import logging
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
+
+from ....access_log import ACCESS_LOGGER, LoggedCustomers
 
 
 class RequestSummary(NamedTuple):
@@ -25,23 +24,6 @@ class RequestSummary(NamedTuple):
     key_id: str = ""
     events: int = 0
     customer: str = ""
-
-
-class LoggedCustomers(StrEnum):
-    """How the access log names the customer whose data a query reads: not at all, by a SHA-256, or by name."""
-
-    HIDDEN = "hidden"
-    HASHED = "hashed"
-    NAMED = "named"
-
-    def text(self, customer: str) -> str:
-        """Return the text in the log for a customer; empty if the request is not about one customer."""
-        if self is LoggedCustomers.HIDDEN or not customer:
-            return ""
-        return customer if self is LoggedCustomers.NAMED else f"sha256:{hashlib.sha256(customer.encode()).hexdigest()}"
-
-
-ACCESS_LOGGER = logging.getLogger("tallybook.access")
 
 
 class AccessLogRecord(msgspec.Struct, omit_defaults=True):
