@@ -72,6 +72,7 @@ class PruningService(ArchiveService):
         *,
         checkpoints: str | Path,
         key: str | Path,
+        previous_keys: Sequence[str | Path] = (),
         keep: timedelta = DEFAULT_KEEP,
         by: str | None = None,
         dry_run: bool = False,
@@ -83,8 +84,9 @@ class PruningService(ArchiveService):
         All answers stay the same; what needs the content of a pruned event reads it from the archive, whose place the
         ledger stores. Identifiers stay, so that a retry is a duplicate for ever. The whole archive is verified first:
         against the ledger, and against the checkpoint file `checkpoints`, which must be signed by `key`, a public key
-        or its file. Usage after the last archived event or the last checkpoint is not pruned. It can be interrupted at
-        any time; the next call goes on. If the archive was moved, call it with the new place.
+        or its file, or by one of `previous_keys`. Usage after the last archived event or the last checkpoint is not
+        pruned. It can be interrupted at any time; the next call goes on. If the archive was moved, call it with the new
+        place.
 
         `keep` is at least the maximum age and the cancel window of the policy. With `dry_run`, nothing is changed, and
         the result says what would be. With `compact`, the freed space is returned to the operating system; nobody can
@@ -101,7 +103,7 @@ class PruningService(ArchiveService):
             size_before = self._ledger.ledger_recorder.size_bytes()
             now = ensure_utc(self._clock(), "clock")
             recorded_until = now - min(keep, now - MIN_DATETIME)
-            verification = verify_archive(archive, self._ledger, checkpoints, key, progress)
+            verification = verify_archive(archive, self._ledger, checkpoints, key, progress, previous_keys)
             previous = self._last_pruning()
             self._require_unchanged(verification, previous)
             if previous is not None and previous.archive != url and not dry_run:

@@ -93,6 +93,7 @@ def verify_archive(
     checkpoints: str | Path | None,
     key: str | Path | None,
     progress: Callable[[int, int], None],
+    previous_keys: Sequence[str | Path] = (),
 ) -> ArchiveVerification:
     """Verify an archive, against a ledger if there is one, and against the checkpoints in a file."""
     from .verify import Verifier  # noqa: PLC0415 - an extra
@@ -101,6 +102,6 @@ def verify_archive(
     if checkpoints is not None:
         signed_checkpoints = CheckpointFile(require_path(checkpoints, "checkpoints")).read_nonempty()
         if key is not None:
-            signed_checkpoints.require_signatures(PublicKey.load(key))
+            signed_checkpoints.require_signatures(PublicKey.load(key), [*map(PublicKey.load, previous_keys)])
         parsed = [signed_checkpoint.checkpoint for signed_checkpoint in signed_checkpoints.all]
     return Verifier(archive.destination, parsed, ledger, progress).run()

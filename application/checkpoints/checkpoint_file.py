@@ -94,10 +94,10 @@ class SignedCheckpoints:
             None,
         )
 
-    def require_signatures(self, key: PublicKey) -> None:
-        """Raise InvalidCheckpointFile at the first checkpoint that isn't signed by this key."""
+    def require_signatures(self, key: PublicKey, previous_keys: Sequence[PublicKey] = ()) -> None:
+        """Raise InvalidCheckpointFile at the first checkpoint that isn't signed by this key, or by a previous one."""
         for number, signed_checkpoint in enumerate(self.all, 1):
-            if not key.has_signed(signed_checkpoint.note):
+            if not any(accepted.has_signed(signed_checkpoint.note) for accepted in (key, *previous_keys)):
                 raise _invalid_file(self.path, f"checkpoint {number} is not signed by {key}")
 
     def verify_cosignatures(self, witnesses: Sequence[WitnessKey]) -> list[tuple[Cosignature, ...]]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ..checkpoints.service import DEFAULT_NAME
-from ..jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job
+from ..jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job, prune_job
 from ..jobs.job import Job
 from ..metering import Metering
 from .environment import NESTED_DELIMITER, PREFIX
@@ -19,10 +19,28 @@ from .usage_sources import ConsumerSettings, ImportSettings, SourceName, consume
 
 
 class ArchiveSettings(BaseModel, frozen=True, hide_input_in_errors=True):
-    """Where the events are archived, and how often. Nowhere without a destination."""
+    """Where the events are archived, how often, and when they are pruned. Nowhere without a destination."""
 
     destination: str | None = Field(default=None, min_length=1, repr=False)
     interval_seconds: float = Field(default=900, ge=1)
+    keep_days: int | None = Field(default=None, ge=1, le=999_999)
+    """For how long after its recording the contents of usage stay in the ledger; forever if None."""
+    checkpoints: str | None = Field(default=None, min_length=1)
+    """The checkpoint file that the archive must match before anything is pruned."""
+    checkpoint_keys: str = ""
+    """Public keys, or their files, that signed the checkpoints, separated by commas."""
+    prune_interval_seconds: float = Field(default=604_800, ge=1)
+
+    @property
+    def accepted_keys(self) -> list[str]:
+        """Return the keys of the checkpoints one by one."""
+        return _split(self.checkpoint_keys)
+
+    @model_validator(mode="after")
+    def _require_for_pruning(self) -> Self:
+        if self.keep_days is not None and not (self.destination and self.checkpoints and self.accepted_keys):
+            raise ValueError("KEEP_DAYS needs a DESTINATION, and CHECKPOINTS that are signed by one of CHECKPOINT_KEYS")
+        return self
 
 
 class CheckpointSettings(BaseModel, frozen=True, hide_input_in_errors=True):
@@ -87,8 +105,16 @@ def require_brokers(consumers: Mapping[str, ConsumerSettings], brokers: str | No
 
 def _archive_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator[Job]:
     archive = settings.archive
-    if archive.destination is not None:
-        yield archive_job(metering.archive, archive.destination, timedelta(seconds=archive.interval_seconds))
+    if archive.destination is None:
+        return
+    yield archive_job(metering.archive, archive.destination, timedelta(seconds=archive.interval_seconds))
+    if archive.keep_days is not None and archive.checkpoints is not None:
+        key, *previous_keys = archive.accepted_keys
+        yield prune_job(
+            metering.archive, archive.destination, timedelta(seconds=archive.prune_interval_seconds),
+            checkpoints=archive.checkpoints, key=key, previous_keys=previous_keys,
+            keep=timedelta(days=archive.keep_days),
+        )  # fmt: skip
 
 
 def _checkpoint_jobs(metering: Metering, settings: ScheduleSettings) -> Iterator[Job]:

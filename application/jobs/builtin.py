@@ -1,4 +1,4 @@
-"""Jobs of Tallybook itself: checkpoints, exporting to an archive, and keeping the read models up to date."""
+"""Jobs of Tallybook itself: checkpoints, the archive and its pruning, and keeping the read models up to date."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...domain.history_pruning import DEFAULT_KEEP
+from ..archive.pruning import PruningService
 from ..archive.service import ArchiveService
 from ..checkpoints.checkpoint import to_base64
 from ..checkpoints.service import CheckpointService
@@ -14,7 +16,7 @@ from .job import Job, JobResult, JobRun
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-CHECKPOINT_JOB = "checkpoint"
+ARCHIVE_JOB, CHECKPOINT_JOB = "archive", "checkpoint"
 PROJECTION_RETRY = timedelta(seconds=5)
 
 
@@ -25,7 +27,29 @@ def archive_job(archive: ArchiveService, destination: "str | ObjectStore", inter
         export = archive.export(destination, progress=run.progress)
         return {"rows": export.rows, "segments": export.segments, "last_position": export.last_position}
 
-    return Job("archive", interval, run)
+    return Job(ARCHIVE_JOB, interval, run)
+
+
+def prune_job(
+    archive: PruningService,
+    destination: str | Path,
+    interval: timedelta,
+    *,
+    checkpoints: str | Path,
+    key: str | Path,
+    previous_keys: Sequence[str | Path] = (),
+    keep: timedelta = DEFAULT_KEEP,
+) -> Job:
+    """Return the job `prune`, which calls `metering.archive.prune`. It never runs at the same time as `archive`."""
+
+    def run(run: JobRun) -> JobResult:
+        pruning = archive.prune(
+            destination, checkpoints=checkpoints, key=key, previous_keys=previous_keys, keep=keep,
+            progress=run.progress,
+        )  # fmt: skip
+        return {"events": pruning.events, "state_bytes": pruning.state_bytes, "position": pruning.position}
+
+    return Job("prune", interval, run, lock=ARCHIVE_JOB)
 
 
 def projection_job(run_projection: Callable[[threading.Event], None]) -> Job:

@@ -64,7 +64,8 @@ class Job:
     `run` takes a JobRun and returns what it did, or None. It must be safe to do twice, and to be killed at any moment.
     With the `interval` None the job is continuous: `run` does its work until `stop` of the JobRun is set, and is called
     again when it returns. After an error it is called again after `retry`, or after the interval if that is shorter. If
-    an essential job fails, all jobs end, and the error is raised.
+    an essential job fails, all jobs end, and the error is raised. Jobs with the same `lock`, by default the name, never
+    run at the same time: one that is due waits until the other has ended.
     """
 
     name: str
@@ -72,9 +73,11 @@ class Job:
     run: Callable[[JobRun], JobResult | None]
     retry: timedelta = DEFAULT_RETRY
     is_essential: bool = False
+    lock: str = ""
 
     def __post_init__(self) -> None:
         require_job_name(self.name)
+        object.__setattr__(self, "lock", require_job_name(self.lock or self.name))
         if self.interval is not None and self.interval <= timedelta():
             raise InvalidParameter(f"The job {self.name!r} needs an interval above zero.", field="interval")
 

@@ -84,7 +84,7 @@ class RunningJob:
     def _work(self) -> None:
         pause = timedelta()
         try:
-            with self._store.try_lock(self.job.name) as is_locked:
+            with self._store.try_lock(self.job.lock) as is_locked:
                 state = self._store.get(self.job.name)
                 if not is_locked:
                     pause = min(TAKEOVER, self.job.retry)

@@ -88,5 +88,6 @@ class Scheduler:
             if state is None:  # it was deleted
                 state = JobState(interval_seconds=None, next_run_at=0)
                 self._store.add(job.name, state)
-            if not is_paused and is_due(job, state, to_microseconds(self._clock())):
+            is_lock_held = any(other.is_alive and other.job.lock == job.lock for other in self._running.values())
+            if not is_paused and not is_lock_held and is_due(job, state, to_microseconds(self._clock())):
                 self._running[job.name] = RunningJob(job, self._store, self._clock)

@@ -110,6 +110,6 @@ class JobStore:
         """Delete the state of a job."""
         self._key_values.apply(delete=[(STATE_KIND, name), (PAUSE_KIND, name)])
 
-    def try_lock(self, name: str) -> AbstractContextManager[bool]:
+    def try_lock(self, lock: str) -> AbstractContextManager[bool]:
         """Try to take the lock under which a job runs. Yield whether this process holds it."""
-        return self._key_values.try_lock(f"job {name}")
+        return self._key_values.try_lock(f"job {lock}")

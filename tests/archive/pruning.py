@@ -1,10 +1,12 @@
 """Ledgers whose history is archived, checkpointed and pruned, and everything that can be asked of one."""
 
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from tallybook.application import AcceptancePolicy, Archive, Metering, PruningResult
+from tallybook.application.archive.archived_events import connect_archive
 from tallybook.application.archive.arrow import pa, parquet
 from tallybook.application.archive.columns import SCHEMA, decode_columns, stored_columns
 from tallybook.application.archive.ledger_rows import RowPage
@@ -15,12 +17,17 @@ from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.leaves import leaf_hashes
 from tallybook.application.checkpoints.pruned_headings import headings_digest
 from tallybook.application.ledger.ledger import Ledger
+from tallybook.application.storage.url import resolve_store
 from tallybook.domain.errors import NotCheckpointed
 from tallybook.domain.history_pruning import STREAM_PREFIX, HistoryPruning
 
-from ..contract.histories import END, START, query_results
+from ..contract.histories import END, START, query_results, record_history
+from ..contract.persistent_stores import PersistentStore
 from ..contract.stores import Store
+from ..notation import Clock
 
+EVENTS = 60
+BOUNDS = START, END
 LIFTED = AcceptancePolicy(max_age=None, max_ahead=None, cancel_window=None)
 
 
@@ -136,3 +143,38 @@ def answers(
         for customer in metering.customers.search():
             results.append(metering.explain(meter.event_name, customer, *bounds, as_of=head))
     return [*results, usage, checked.difference, checked.matching_checkpoints, archive.differences, archive.root]
+
+
+class PrunableLedger:
+    """A ledger with a history, part of which is archived, and the answers before anything was pruned."""
+
+    def __init__(self, store: PersistentStore, folder: Path) -> None:
+        self.store = store
+        self.clock = Clock(END)
+        self.history = History(folder)
+        with self.metering() as metering:
+            record_history(metering, EVENTS)
+            metering.periods.close("tokens", "acme", START, START + timedelta(days=2))
+            self.archived = self.history.archive_all(metering)
+            self.clock.now += timedelta(days=1)
+            metering.record("tokens", {"customer": "acme", "value": "7"}, identifier="late", timestamp=START)
+            self.head = metering.catch_up()
+            self.identifiers = [f"use-{number:05d}" for number in range(0, EVENTS, EVENTS // 10)]
+            self.before = self.answers(metering)
+
+    @property
+    def bytes_type(self) -> str:
+        """The SQL type of a state."""
+        return "BLOB" if self.store.url.startswith("sqlite") else "bytea"
+
+    def metering(self) -> Metering:
+        """Open the ledger."""
+        return Metering.open(self.store.url, policy=LIFTED, clock=self.clock)
+
+    def opened(self) -> AbstractContextManager[Ledger]:
+        """Open the ledger without its commands."""
+        return closing(connect_archive(Ledger(resolve_store(self.store.url))))
+
+    def answers(self, metering: Metering) -> list[object]:
+        """Return what the ledger answers."""
+        return [query_all(metering), *answers(metering, self.history, self.identifiers, BOUNDS, self.head)]

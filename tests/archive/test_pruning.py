@@ -1,16 +1,12 @@
 """Usage leaves the ledger for the archive, and everything is answered as before, on each store."""
 
 import shutil
-from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from tallybook.application import Metering
-from tallybook.application.archive.archived_events import connect_archive
 from tallybook.application.checkpoints.pruned_headings import headings_digest
-from tallybook.application.ledger.ledger import Ledger
-from tallybook.application.storage.url import resolve_store
 from tallybook.domain.errors import (
     ArchiveInUse,
     ArchiveMismatch,
@@ -21,48 +17,9 @@ from tallybook.domain.errors import (
 )
 from tallybook.domain.history_pruning import STREAM_PREFIX
 
-from ..contract.histories import END, START, record_history
+from ..contract.histories import START
 from ..contract.persistent_stores import PersistentStore, Step, StoreRejected
-from ..notation import Clock
-from .pruning import LIFTED, History, answers, forge, forge_pruning, pruned_positions, query_all
-
-EVENTS = 60
-BOUNDS = START, END
-
-
-class PrunableLedger:
-    """A ledger with a history, part of which is archived, and the answers before anything was pruned."""
-
-    def __init__(self, store: PersistentStore, folder: Path) -> None:
-        self.store = store
-        self.clock = Clock(END)
-        self.history = History(folder)
-        with self.metering() as metering:
-            record_history(metering, EVENTS)
-            metering.periods.close("tokens", "acme", START, START + timedelta(days=2))
-            self.archived = self.history.archive_all(metering)
-            self.clock.now += timedelta(days=1)
-            metering.record("tokens", {"customer": "acme", "value": "7"}, identifier="late", timestamp=START)
-            self.head = metering.catch_up()
-            self.identifiers = [f"use-{number:05d}" for number in range(0, EVENTS, EVENTS // 10)]
-            self.before = self.answers(metering)
-
-    @property
-    def bytes_type(self) -> str:
-        """The SQL type of a state."""
-        return "BLOB" if self.store.url.startswith("sqlite") else "bytea"
-
-    def metering(self) -> Metering:
-        """Open the ledger."""
-        return Metering.open(self.store.url, policy=LIFTED, clock=self.clock)
-
-    def opened(self) -> AbstractContextManager[Ledger]:
-        """Open the ledger without its commands."""
-        return closing(connect_archive(Ledger(resolve_store(self.store.url))))
-
-    def answers(self, metering: Metering) -> list[object]:
-        """Return what the ledger answers."""
-        return [query_all(metering), *answers(metering, self.history, self.identifiers, BOUNDS, self.head)]
+from .pruning import BOUNDS, EVENTS, LIFTED, History, PrunableLedger, forge, forge_pruning, pruned_positions, query_all
 
 
 @pytest.fixture
@@ -238,6 +195,10 @@ def test_what_is_required(ledger: PrunableLedger, tmp_path: Path) -> None:
             history.prune(metering, keep=timedelta(days=34))
         with pytest.raises(InvalidCheckpointFile, match="not signed"):
             metering.archive.prune(history.archive, checkpoints=history.checkpoints, key=other.key)
+        rotated = metering.archive.prune(
+            history.archive, checkpoints=history.checkpoints, key=other.key, previous_keys=[history.key], dry_run=True
+        )
+        assert rotated.checkpoint_size == ledger.archived
         with (
             metering.key_value_store().try_lock("pruning the history"),
             ledger.metering() as second,
