@@ -16,6 +16,7 @@ from ...domain.history_pruning import DEFAULT_KEEP, STREAM_PREFIX, HistoryPrunin
 from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import MIN_DATETIME, ensure_utc
 from ...projections.ports import ResettableReadModelStore
+from ..checkpoints.keys import PublicKey
 from ..checkpoints.leaves import leaf_hashes
 from ..checkpoints.pruned_headings import check_headings, headings_digest
 from ..interruption import check_interruption
@@ -95,6 +96,7 @@ class PruningService(ArchiveService):
         """
         keep, by = require_keep(keep, self._policy), optional_note(by, "by")
         dry_run, compact = require_bool(dry_run, "dry_run"), require_bool(compact, "compact")
+        PublicKey.load(key)  # an archive can be verified without one
         archive = ArchiveReader.open(destination)
         url = _url_of(archive.destination)
         with self._ledger.key_value_store().try_lock(LOCK) as is_locked, archive.destination.exclusive():

@@ -3,6 +3,7 @@
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from tallybook.application import Metering
@@ -14,6 +15,7 @@ from tallybook.domain.errors import (
     CheckpointMismatch,
     InvalidCheckpointFile,
     InvalidParameter,
+    InvalidSigningKey,
 )
 from tallybook.domain.history_pruning import STREAM_PREFIX
 
@@ -199,6 +201,8 @@ def test_what_is_required(ledger: PrunableLedger, tmp_path: Path) -> None:
             history.archive, checkpoints=history.checkpoints, key=other.key, previous_keys=[history.key], dry_run=True
         )
         assert rotated.checkpoint_size == ledger.archived
+        with pytest.raises(InvalidSigningKey):
+            metering.archive.prune(history.archive, checkpoints=history.checkpoints, key=cast(Any, None))
         with (
             metering.key_value_store().try_lock("pruning the history"),
             ledger.metering() as second,
