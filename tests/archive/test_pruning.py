@@ -116,6 +116,9 @@ def test_a_duplicate_that_cant_be_read_holds_up_no_other_event(ledger: PrunableL
         assert [receipt.outcome for receipt in receipts] == ["rejected", "accepted", "duplicate", "rejected"]
         for receipt in (receipts[0], receipts[3]):
             assert isinstance(receipt.error, ArchiveUnavailable)
+            assert repr(old.identifier) in receipt.error.message
+            assert str(ledger.history.archive) not in receipt.error.message  # a client of a server reads it
+            assert ledger.history.archive.as_uri() in str(receipt.error.__cause__)
         assert metering.event("new").payload["value"] == "1"
     moved.rename(ledger.history.archive)
     with ledger.metering() as metering:
