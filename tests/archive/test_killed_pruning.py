@@ -1,6 +1,6 @@
 """A pruning that is killed at any moment: no event is double, missing or unexplained, on both stores.
 
-TALLYBOOK_TEST_KILL_MOMENTS sets the number of kills on each store, which is 3 by default.
+TALLYBOOK_TEST_KILL_MOMENTS sets the number of kills on each store, which is 3 by default, and 20 in a long run.
 """
 
 import os
@@ -14,10 +14,11 @@ from tallybook.application import Metering
 from ..contract.histories import END, START, configure, random_event
 from ..contract.persistent_stores import PersistentStore
 from ..notation import Clock
+from ..sampling import IS_LONG
 from .pruning import LIFTED, History, answers, pruned_positions, query_all
 from .pruning_process import ROWS_PER_TRANSACTION
 
-KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "3"))
+KILL_COUNT = int(os.environ.get("TALLYBOOK_TEST_KILL_MOMENTS", "20" if IS_LONG else "3"))
 TRANSACTIONS_PER_KILL = 4
 MAX_SECONDS = 0.02
 BOUNDS = START, END

@@ -1,6 +1,6 @@
 """Random histories: every figure, explanation, proof and duplicate is the same after pruning up to a random position.
 
-TALLYBOOK_TEST_PRUNED_HISTORIES sets the number of histories, which is 10 by default.
+They are others on each day. TALLYBOOK_TEST_PRUNED_HISTORIES sets their number, by default 10, and 200 in a long run.
 """
 
 import os
@@ -8,16 +8,16 @@ from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 from tallybook.application import Metering
 
-from ..properties.coverage import first_examples
 from ..properties.rule_histories import ALL_TIME, HISTORIES, METERS, Step, open_ledger
 from ..properties.test_rule_changes import all_results, run_history
+from ..sampling import DAY, IS_LONG
 from .pruning import History, answers
 
-HISTORY_COUNT = int(os.environ.get("TALLYBOOK_TEST_PRUNED_HISTORIES", "10"))
+HISTORY_COUNT = int(os.environ.get("TALLYBOOK_TEST_PRUNED_HISTORIES", "200" if IS_LONG else "10"))
 
 
 def everything(metering: Metering, history: History, identifiers: list[str], head: int) -> list[object]:
@@ -28,7 +28,8 @@ def everything(metering: Metering, history: History, identifiers: list[str], hea
     return [*results, *answers(metering, history, identifiers, ALL_TIME, head)]
 
 
-@first_examples(HISTORY_COUNT)
+@seed(DAY)
+@settings(max_examples=HISTORY_COUNT, phases=[Phase.generate])
 @given(HISTORIES, HISTORIES, st.booleans())
 def test_everything_is_answered_as_before(
     archived: list[tuple[Step, int]], later: list[tuple[Step, int]], is_rebuilt: bool
