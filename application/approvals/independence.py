@@ -16,7 +16,7 @@ def require_named(author: Author, role: str) -> None:
 
 
 def require_independent(ledger: Ledger, proposal: Proposal, approver: Author) -> None:
-    """Raise ApproverNotIndependent if the approver is the proposer, or got their access key from the proposer.
+    """Raise ApproverNotIndependent if the approver is the proposer, or one of them created the other's access key.
 
     Neither may they act on behalf of the same person.
     """
@@ -27,6 +27,8 @@ def require_independent(ledger: Ledger, proposal: Proposal, approver: Author) ->
         reason = f"It was proposed by {' on behalf of '.join(filter(None, (proposer.by, proposer.on_behalf_of)))}"
     elif proposer.by is not None and proposer.by in _creators(ledger, approver.by or ""):
         reason = f"The access key {approver.by} was created by the proposer, {proposer.by}"
+    elif approver.by in _creators(ledger, proposer.by or ""):
+        reason = f"The access key {proposer.by}, which proposed it, was created by the approver"
     else:
         return
     raise ApproverNotIndependent(

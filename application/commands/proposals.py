@@ -167,7 +167,7 @@ class ProposalCommands:
 
         The approver is the author that acts, or `by` if none does. Raises ProposalNotFound, ProposalClosed if it is
         decided or expired, ProposalOutdated with the reason if it no longer fits, and ApproverNotIndependent if the
-        approver is the proposer, acts on behalf of the same person, or has an access key that the proposer created.
+        approver is the proposer, acts on behalf of the same person, or if one of them created the other's access key.
         Raises what the change itself raises.
         """
         approver = resolve_author(optional_note(by, "by"))

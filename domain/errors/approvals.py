@@ -10,7 +10,7 @@ class ApprovalRequired(PermissionDenied):
 
 
 class ApproverNotIndependent(PermissionDenied):
-    """The approver is the proposer, or has an access key that the proposer created."""
+    """The approver is the proposer, or one of them created the access key of the other."""
 
     code = "approver_not_independent"
 

@@ -79,7 +79,10 @@ def test_previews(ledger: Metering) -> None:
 
 
 def test_the_proposer_does_not_approve(ledger: Metering) -> None:
-    """Nor does somebody on behalf of the same person, nor a key that the proposer created, nor nobody."""
+    """Nor does somebody on behalf of the same person, nor a key that the proposer created, nor nobody.
+
+    Nor does the creator of the key that proposed.
+    """
     proposals, create = ledger.proposals, ledger.access_keys.create
     with ledger.acting_as("key of alice", on_behalf_of="alice"):
         proposal = proposals.propose_policy([], reason="why").proposal_id
@@ -94,6 +97,11 @@ def test_the_proposer_does_not_approve(ledger: Metering) -> None:
         proposals.approve(proposal)
     with pytest.raises(InvalidParameter, match="proposer"):
         proposals.propose_policy([], reason="why")
+    with ledger.acting_as(of_mine):
+        of_key = proposals.propose_policy([], reason="why").proposal_id
+    for creator in (mine, "key of alice"):
+        with ledger.acting_as(creator), pytest.raises(ApproverNotIndependent, match="created by the approver"):
+            proposals.approve(of_key)
     other = create(["approve"], by="ops").view.hint
     with ledger.acting_as(other):
         assert proposals.approve(proposal).decided_by == other
