@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tallybook.application import Metering
+from tallybook.application.commands.bulk_cancellations import BulkCancellationCommands
 
 from ...notation import Clock
 from ...proposed_changes import KINDS, bulk, record_changes
@@ -92,6 +94,19 @@ def test_rejecting_and_retrying(api: ApiClient, metering: Metering) -> None:
     assert api.error("POST", f"{URL}/{proposal}/approve") == (409, "proposal_closed", "proposal_id")
     assert api.error("POST", f"{URL}/missing/approve") == (404, "resource_missing", "id")
     assert api.error("GET", URL, "read", starting_after="missing") == (400, "resource_missing", "starting_after")
+
+
+def test_a_retry_finishes_an_interrupted_cancellation(
+    api: ApiClient, metering: Metering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The approval is stored with the decision; the meter events are cancelled afterwards."""
+    proposal, key = propose_each(api, metering)[2]["id"], {"headers": {"Idempotency-Key": "cut-off"}}
+    with monkeypatch.context() as patched:
+        patched.setattr(BulkCancellationCommands, "_append", Mock(side_effect=RuntimeError("The power is cut.")))
+        assert api.send("POST", f"{URL}/{proposal}/approve", "approve", **key).status_code == 500
+    assert metering.cancellations.get(proposal).cancelled == 0
+    assert request(api, f"{URL}/{proposal}/approve", "approve", **key)["status"] == "approved"
+    assert metering.cancellations.get(proposal).cancelled == 2
 
 
 def test_the_policy(api: ApiClient) -> None:

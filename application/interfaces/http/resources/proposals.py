@@ -10,7 +10,7 @@ from msgspec import Meta
 from .....domain.access_key import Scope
 from .....domain.errors import InvalidParameter, ProposalNotFound
 from .....domain.proposal import ProposalStatus
-from .....domain.proposed_changes import PolicyProposal, RulesProposal
+from .....domain.proposed_changes import CancellationProposal, PolicyProposal, RevocationProposal, RulesProposal
 from ....approvals.views import ProposalView
 from ....cancellation_views import CancellationPreview
 from ....invoice_results import PeriodPreview
@@ -238,6 +238,7 @@ def approve_proposal(context: RequestContext[ApproveProposal]) -> Proposal:
     if isinstance(view.change, PolicyProposal):
         require_scope(context.access_key, Scope.ADMIN)
     if context.is_retry and view.status is ProposalStatus.APPROVED and view.decided_by == context.access_key.hint:
+        _finish(view, ledger)
         return proposal_object(view, ledger)
     with exclusive_job(ledger) if isinstance(view.change, RulesProposal) else nullcontext():
         approved = ledger.metering.proposals.approve(view.proposal_id, by=context.params.by)
@@ -260,6 +261,17 @@ def _find(ledger: ServedLedger, proposal_id: str) -> ProposalView:
         return ledger.metering.proposals.get(proposal_id)
     except (InvalidParameter, ProposalNotFound):
         raise missing_object("proposal", proposal_id) from None
+
+
+def _finish(approved: ProposalView, ledger: ServedLedger) -> None:
+    """Finish an approved bulk cancellation, or its revocation, that was interrupted."""
+    match approved.change:
+        case CancellationProposal():
+            ledger.metering.cancellations.resume(approved.proposal_id)
+        case RevocationProposal(cancellation_id=cancellation_id):
+            ledger.metering.cancellations.resume(cancellation_id)
+        case _:
+            pass
 
 
 def _lifetime(days: int) -> timedelta:
