@@ -4,6 +4,7 @@ A job of another feature is added in three lines: its settings as a field of Sch
 settings, and a function in FACTORIES that returns the job if the settings ask for it.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self
@@ -149,17 +150,29 @@ def scheduled_jobs(metering: Metering, settings: ScheduleSettings) -> list[Job]:
 
 
 def schedule_from_environment(environment: Mapping[str, str]) -> ScheduleSettings:
-    """Return the settings in environment variables like TALLYBOOK_IMPORTS__NAME__URL. Raises ValidationError."""
+    """Return the settings in environment variables like TALLYBOOK_IMPORTS__NAME__URL. Raises ValidationError.
+
+    As for the server, TALLYBOOK_IMPORTS may have all imports as JSON; a variable of one setting takes precedence.
+    """
     settings: dict[str, Any] = {}
-    for variable, value in environment.items():
+    for variable, value in sorted(environment.items(), key=lambda item: item[0].count(NESTED_DELIMITER)):
         *groups, name = variable.lower().removeprefix(PREFIX.lower()).split(NESTED_DELIMITER)
-        is_read = groups[0] in ScheduleSettings.model_fields if groups else name == "brokers"
-        if is_read and variable.upper().startswith(PREFIX):
-            group = settings
-            for group_name in groups:
-                group = group.setdefault(group_name, {})
-            group[name] = value
+        if not variable.upper().startswith(PREFIX) or (groups or [name])[0] not in ScheduleSettings.model_fields:
+            continue
+        group: Any = settings
+        for group_name in groups:
+            group = group.setdefault(group_name, {}) if isinstance(group, dict) else None
+        if isinstance(group, dict):  # otherwise the group has a value of its own, which is not valid
+            group[name] = value if groups or name == "brokers" else _parse_group(value)
     return ScheduleSettings.model_validate(settings)
+
+
+def _parse_group(text: str) -> object:
+    """Return the settings of a group that are JSON; the text itself, which is not valid, if it is not JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def settings_errors(validation_error: ValidationError) -> list[str]:

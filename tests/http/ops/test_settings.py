@@ -145,6 +145,23 @@ def test_wrong_settings_of_sources(
         assert message in " ".join(settings_errors(error.value))
 
 
+def test_sources_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable of one setting takes precedence, in whichever order they are; no other text is a group of settings."""
+    setting, groups = "TALLYBOOK_IMPORTS__A__SOURCE", '{"a": {"url": "s3://a", "source": "b"}, "c": {"url": "s3://c"}}'
+    for environment in ({"TALLYBOOK_IMPORTS": groups, setting: "d"}, {setting: "d", "TALLYBOOK_IMPORTS": groups}):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        schedule = schedule_from_environment(environment)
+        assert schedule == ServerSettings().schedule
+        assert {name: (one.url, one.source) for name, one in schedule.imports.items()} == {
+            "a": ("s3://a", "d"), "c": ("s3://c", ""),
+        }  # fmt: skip
+    for name in ("TALLYBOOK_IMPORTS", "TALLYBOOK_IMPORTS__A"):
+        with pytest.raises(ValidationError) as error:
+            schedule_from_environment({name: "s3://user:secret@a", setting: "d"})
+        assert settings_errors(error.value)[0].startswith(f"{name}: Input should be a valid dictionary")
+
+
 def usage_error(tmp_path: Path, *options: str, **environment: str) -> str:
     """Return the output of a usage error."""
     program = Program(
