@@ -187,3 +187,22 @@ def test_a_period_is_closed_for_all_customers_in_the_background(client: httpx2.C
         closings = [one for one in metering.history.list(event_name="storage").entries if one.event == "PeriodClosed"]
     authors = {(one.author.by, one.author.via, one.author.on_behalf_of) for one in closings}
     assert authors == {(system_user(), "command_line", None)}, "a task has the author of the form that started it"
+
+
+def test_a_change_that_needs_approval_says_how_to_propose_it(client: httpx2.Client, folder: Path) -> None:
+    """The preview is shown as before; the promotion and the reopening change nothing."""
+    with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
+        metering.proposals.set_policy(["rules", "reopening"], by="ops")
+        candidate = metering.generations.build_candidate("tokens", {"formula": "max"}).number
+        head = metering.catch_up()
+    period = {"meter": "tokens", "customer": "acme", "period": "2026-10"}
+    for path, form in (
+        ("/console/rules/promote", {"meter": "tokens", "generation": str(candidate)}),
+        ("/console/periods/customer/reopen", period),
+    ):
+        response = client.post(path, data={"form_key": f"approval {path}", "reason": "why", **form})
+        assert response.status_code == 403, response.text
+        for text in ("Needs approval", "requires a second person", "tallybook propose"):
+            assert text in response.text
+    with Metering.open(f"sqlite:///{folder / 'usage.db'}") as metering:
+        assert metering.catch_up() == head
