@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 import pytest
 from tallybook.application import AcceptancePolicy
-from tallybook.application.interfaces.console.uploads import MAX_WAITING
+from tallybook.application.interfaces.console.uploads import MAX_WAITING, UploadLimit
+from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.system_user import system_user
 from tallybook.application.usage_import.uploads import MAX_UPLOAD_BYTES, MAX_UPLOADS, PART_BYTES, Upload, UploadStore
 
@@ -120,13 +122,30 @@ def test_what_is_no_usable_upload_is_an_error(client: httpx2.Client) -> None:
         assert response.status_code == 400, response.text
     assert client.post("/console/import", data={"form_key": "c"}).status_code == 400
     assert client.post("/console/import/record", data={"form_key": "d", "upload": "none"}).status_code == 400
-    headers = {"content-type": "multipart/form-data; boundary=x"}
-    assert client.post("/console/import", content=b"--x\r\nnonsense", headers=headers).status_code == 400
+    part = b'--x\r\nContent-Disposition: form-data; name="form_key"\r\n\r\ne\r\n--x--\r\n'
+    for content, parameter in ((b"--x\r\nnonsense", ""), (part, "; charset=undefined"), (part, "; charset=punycode")):
+        headers = {"content-type": f"multipart/form-data; boundary=x{parameter}"}
+        assert client.post("/console/import", content=content, headers=headers).status_code == 400
     failed = send(client, {}, b"\0\1\2", "binä日.csv")
     assert "it is not text" in failed
     upload = re.findall(r'name="upload" value="(\w+)"', failed)[0]
     disposition = client.get(f"/console/import/rejected?upload={upload}").headers["content-disposition"]
     assert disposition == "attachment; filename*=utf-8''rejected-bin%C3%A4%E6%97%A5.csv"
+
+
+def test_a_key_leaves_places_to_others() -> None:
+    """Some files at once, and fewer of one key."""
+    limit = UploadLimit(MAX_UPLOAD_BYTES)
+    with ExitStack() as stack:
+        for key_id in ("a", "a", "b", "c"):
+            if key_id == "b":
+                with pytest.raises(ApiError, match="Too many files"), limit.reservation("a"):
+                    pass
+            stack.enter_context(limit.reservation(key_id))
+        with pytest.raises(ApiError, match="Too many files"), limit.reservation("d"):
+            pass
+    with limit.reservation("a"):
+        pass
 
 
 def test_old_uploads_are_deleted(ledger_url: str, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ class _Console:
         with ExitStack() as stack:
             file: UploadedFile | None = None
             if view.takes_file:
-                stack.enter_context(self._uploads.reservation())
+                stack.enter_context(self._uploads.reservation(user.id))
                 params, file = await read_file_form(request, self._uploads.max_bytes)
             else:
                 params = Parameters.parse(request.url.query) if is_query else await read_form(request)

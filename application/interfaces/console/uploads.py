@@ -2,12 +2,12 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -18,7 +18,8 @@ from .forms import MAX_FORM_BYTES
 from .query_string import MAX_FIELDS, Parameters
 
 TIMEOUT_SECONDS = 300.0
-MAX_WAITING = 4
+MAX_WAITING, MAX_WAITING_PER_KEY = 4, 2
+"""One key that sends slowly leaves places to the others."""
 _CHUNK_BYTES = 1024 * 1024
 _MAX_BODIES = 6
 """An upload is also limited to this many times the largest body of the API; above 8 times, connections are closed."""
@@ -43,20 +44,22 @@ class UploadedFile:
 class UploadLimit:
     """How large a file may be, and how many a process receives at once: each one is on its disk for minutes."""
 
-    def __init__(self, max_body_bytes: int, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(self, max_body_bytes: int) -> None:
         self.max_bytes = min(MAX_UPLOAD_BYTES, _MAX_BODIES * max_body_bytes)
-        self._free = max_waiting
+        self._waiting: Counter[str] = Counter()
 
     @contextmanager
-    def reservation(self) -> Generator[None]:
-        """Hold a place during the block. Raises ApiError if none is free."""
-        if not self._free:
+    def reservation(self, key_id: str) -> Generator[None]:
+        """Hold a place for a file of an access key during the block. Raises ApiError if none is free."""
+        if self._waiting[key_id] >= MAX_WAITING_PER_KEY or self._waiting.total() >= MAX_WAITING:
             raise rate_limited("Too many files are being uploaded. Try again in a moment.", "global-concurrency", 5)
-        self._free -= 1
+        self._waiting[key_id] += 1
         try:
             yield
         finally:
-            self._free += 1
+            self._waiting[key_id] -= 1
+            if not self._waiting[key_id]:
+                del self._waiting[key_id]
 
 
 async def read_file_form(request: Request, max_bytes: int) -> tuple[Parameters, UploadedFile | None]:
@@ -73,7 +76,7 @@ async def read_file_form(request: Request, max_bytes: int) -> tuple[Parameters, 
         raise ApiError(408, "The browser went away.") from None
     except TimeoutError:
         raise ApiError(408, "The file was not received in time.") from None
-    except (MultiPartException, FormParserError, KeyError):
+    except (MultiPartException, ValueError, KeyError):  # ValueError also if the charset is no encoding of text
         raise ApiError(400, "The form is not valid.") from None
     fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     files = [value for _, value in form.multi_items() if isinstance(value, UploadFile) and value.filename]

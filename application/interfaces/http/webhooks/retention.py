@@ -5,6 +5,8 @@ from datetime import timedelta
 
 from .....domain.timestamps import to_microseconds
 from ....jobs.job import Job, JobResult, JobRun
+from ....usage_import.uploads import PART_KIND, UPLOAD_KIND
+from ....usage_import.uploads import RETENTION as UPLOAD_RETENTION
 from ..authentication import SESSION_KIND
 from ..idempotency import RESPONSE_KIND
 from ..ledgers import ServedLedger
@@ -23,6 +25,8 @@ RETENTION_BY_KIND: Mapping[str, timedelta] = {
     GIVEN_UP: EVENT_RETENTION,
     REPORT_SEQUENCE_KIND: EVENT_RETENTION,
     REJECTED_EVENT_KIND: REJECTED_EVENT_RETENTION,
+    UPLOAD_KIND: UPLOAD_RETENTION,
+    PART_KIND: UPLOAD_RETENTION,
     **dict.fromkeys((*SNAPSHOT_TYPES, *THIN_TYPES), EVENT_RETENTION),
 }
 """How long entries of a kind are stored after their time."""
