@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from ...domain.errors import InvalidUsageSource, TallybookError, Unavailable
+from ...domain.errors import Corrupted, InvalidUsageSource, TallybookError, Unavailable
 from ...domain.timestamps import ensure_utc
 from ..commands.group_commit import may_be_caused_by_one
 from ..metering import Metering
@@ -185,12 +185,13 @@ class TopicConsumer:
     ) -> tuple[ConsumedMessages, dict[int, PartitionOffset]]:
         """Record messages and the offsets after them. Raise EntryExists if another consumer has recorded some.
 
-        If one of them may be why none can be recorded, the halves are recorded separately, until it is alone.
+        If one of them may be why none can be recorded, the halves are recorded separately, until it is alone. Raise
+        Corrupted if what the ledger has stored for it can't be read, because nothing is wrong with the message.
         """
         try:
             return self._record_batch(messages, offsets)
         except TallybookError as error:
-            if not may_be_caused_by_one(error):
+            if not may_be_caused_by_one(error) or (len(messages) == 1 and isinstance(error, Corrupted)):
                 raise
             if len(messages) == 1:
                 return self._record_batch(messages, offsets, error)

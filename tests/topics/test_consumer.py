@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tallybook.application import InvalidUsageSource, LedgerUnavailable, Metering, UsageSourceUnavailable
+from tallybook.application import (
+    InvalidUsageSource,
+    LedgerCorrupted,
+    LedgerUnavailable,
+    Metering,
+    UsageSourceUnavailable,
+)
 from tallybook.application.topics.client import TopicClient
 from tallybook.application.topics.consumer import TopicConsumer
 from tallybook.application.topics.messages import Message
@@ -173,14 +179,14 @@ def test_one_consumer_is_active_and_another_takes_over(metering: Metering, broke
 def test_a_message_that_the_database_rejects_is_found(
     metering: Metering, broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The others of its batch are recorded. If the ledger is unavailable, no message is to blame."""
+    """The others of its batch are recorded. If the ledger can't be used or read, no message is to blame."""
     broker.create(topic)
     broker.publish(topic, events("r1", "r2", "bad", "r3"))
     record_many = metering.record_many
 
     def reject_bad(meter_events: Any, **options: Any) -> Any:
         if any(meter_event["identifier"] == "bad" for meter_event in meter_events):
-            raise InvalidUsageSource("rejected by a trigger")
+            raise error
         return record_many(meter_events, **options)
 
     def unavailable(*_: object, **__: object) -> Any:
@@ -191,7 +197,12 @@ def test_a_message_that_the_database_rejects_is_found(
     with pytest.raises(LedgerUnavailable):
         consumer.consume()
     monkeypatch.setattr(metering, "record_many", reject_bad)
-    assert consumer.consume() == ConsumedMessages(accepted=3, rejected=1)
+    error: Exception = LedgerCorrupted("a newer version has changed the rules")
+    with pytest.raises(LedgerCorrupted):
+        consumer.consume()
+    assert (counted(metering), [lag.next_offset for lag in consumer.lag()]) == (2, [2])
+    error = InvalidUsageSource("rejected by a trigger")
+    assert consumer.consume() == ConsumedMessages(accepted=1, rejected=1)
     assert [(message.offset, message.message) for message in consumer.rejected()] == [(2, "rejected by a trigger")]
 
 
