@@ -136,9 +136,9 @@ class BulkCancellationCommands:
         return self._select(event_name, digest, max_events, **selection)[0]
 
     def preview_plan(self, planned: CancellationProposal, timezone: str) -> CancellationPreview:
-        """Return what carrying out a plan would cancel and change, as of now."""
+        """Return what carrying out a plan would cancel and change now."""
         return self._queries.preview(
-            planned.event_name, planned.selection, get_timezone(timezone), planned.cancellable_from
+            planned.event_name, planned.selection, get_timezone(timezone), planned.cancellable_from, planned.position
         )
 
     def carry_out(

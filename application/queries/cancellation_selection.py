@@ -21,7 +21,7 @@ from ...projections.excluded_usage import ExcludedUsage
 from ...projections.models import AsOf
 from ...projections.usage_view import UsageView
 from ..cancellation_views import CancellationPreview, CancellationPreviewRow
-from ..interruption import check_interruption
+from ..interruption import check_between, check_interruption
 from ..ledger.import_runs import ImportRuns
 from ..ledger.ledger import Ledger
 from ..ledger.position_ranges import PositionRanges
@@ -100,12 +100,25 @@ class CancellationQueries:
             return self._select(meter, selection, cancellable_from)
 
     def preview(
-        self, event_name: str, selection: CancellationSelection, timezone: ZoneInfo, cancellable_from: datetime | None
+        self,
+        event_name: str,
+        selection: CancellationSelection,
+        timezone: ZoneInfo,
+        cancellable_from: datetime | None,
+        position: int | None = None,
     ) -> CancellationPreview:
-        """Return what would be cancelled, and the totals of each customer and month before and after that."""
+        """Return what would be cancelled, and the totals of each customer and month before and after that.
+
+        The meter events are those of a selection as of a position, now if None. The totals are those of now.
+        """
         with self._meter_queries.session() as read_models:
             meter = self._meter_queries.open_meter(read_models, event_name, AsOf(position=read_models.position()))
-            selected = self._select(meter, selection, cancellable_from)
+            if position is None:
+                selected = self._select(meter, selection, cancellable_from)
+            else:
+                then = self._meter_queries.open_meter(read_models, event_name, AsOf(position=position))
+                selected = self._select(then, selection, cancellable_from)
+                _keep_pending(selected, None if then.schedule == meter.schedule else meter)
             rows = tuple(_preview_rows(meter, selected.events, timezone)) if selected.events else ()
         return CancellationPreview(
             event_name, selection, selected.position, len(selected.events), selected.digest,
@@ -199,6 +212,25 @@ def _is_recorded_in(record: UsageRecord, selection: CancellationSelection, posit
     if selection.recorded_until is not None and record.recorded_at >= to_microseconds(selection.recorded_until):
         return False
     return positions is None or record.position in positions
+
+
+def _keep_pending(selected: SelectedEvents, changed: OpenMeter | None) -> None:
+    """Leave out the events that were cancelled since the position of a selection.
+
+    If the rules were changed since, `changed` is the meter with the new ones: its events may have other customers.
+    """
+    pending = {event.position for event in selected.pending}
+    events = [event for event in selected.events if event.position in pending]
+    selected.already_cancelled += len(selected.events) - len(events)
+    if changed is not None and events:
+        bounds = min(event.occurred_at for event in events), max(event.occurred_at for event in events) + 1
+        records = _records(changed.exact_query(bounds), None, bounds)
+        events = [
+            SelectedEvent(record.customer_id, record.occurred_at, record.position)
+            for record in check_between(records)
+            if record.position in pending
+        ]
+    selected.events = events
 
 
 def _preview_rows(

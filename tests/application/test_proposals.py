@@ -78,6 +78,32 @@ def test_previews(ledger: Metering) -> None:
     assert others == [None, None]
 
 
+@pytest.mark.parametrize("changes_rules", [False, True], ids=["same rules", "new rules"])
+def test_the_preview_is_of_the_meter_events_that_were_proposed(metering: Metering, changes_rules: bool) -> None:
+    """Not of later ones. Those that were cancelled since don't change. The totals are those of now."""
+
+    def record(identifier: str, value: int) -> None:
+        payload = {"stripe_customer_id": "acme", "account": "umbrella", "value": f"{value}"}
+        metering.record("tokens", payload, identifier=identifier)
+
+    metering.meters.configure("tokens")
+    for number in range(3):
+        record(f"early-{number}", 100)
+    proposal = metering.proposals.propose_cancellation("tokens", customer="acme", reason="why", by="alice")
+    record("late", 10)
+    metering.cancel("tokens", "early-0")
+    if changes_rules:
+        metering.rules.change("tokens", {"customer_key": "account"}, reason="why")
+    preview = metering.proposals.preview(proposal.proposal_id)
+    assert isinstance(preview, CancellationPreview)
+    assert (preview.count, preview.already_cancelled) == (2, 1)
+    (row,) = preview.rows
+    customer = "umbrella" if changes_rules else "acme"
+    assert (row.customer, row.count, row.quantity, row.new_quantity) == (customer, 2, 210, 10)
+    metering.proposals.approve(proposal.proposal_id, by="bob")
+    assert metering.total("tokens", customer, row.start, row.end).value == row.new_quantity
+
+
 def test_the_proposer_does_not_approve(ledger: Metering) -> None:
     """Nor does somebody on behalf of the same person, nor a key that the proposer created, nor nobody.
 
