@@ -71,7 +71,8 @@ class PeriodCommands(InvoiceLineCommands):
         the result reports. A period that was reopened is closed under the rules of its previous closing. From then on,
         usage of a customer without a closing is an adjustment of the run.
 
-        An interrupted run is resumed by the same call. If a run has closed all customers, the same call returns it.
+        An interrupted run is resumed by the same call. If a run has closed all customers, the same call returns it, and
+        meters that were configured since are closed by a run that names them; `status` shows their usage.
         `timezone` is recorded with the run: it names the zone that the bounds were computed in. `progress` is called
         after each batch with the work that is done, all work, and the meter.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from ..checkpoints.service import DEFAULT_NAME
 from ..jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job, prune_job
@@ -87,6 +87,13 @@ class ScheduleSettings(BaseModel, frozen=True):
     brokers: str | None = None
     imports: dict[SourceName, ImportSettings] = Field(default_factory=dict[SourceName, ImportSettings])
     consumers: dict[SourceName, ConsumerSettings] = Field(default_factory=dict[SourceName, ConsumerSettings])
+
+    @field_validator("archive", "checkpoint", "imports", "consumers", mode="before")
+    @classmethod
+    def _reject_text(cls, group: object) -> object:
+        if isinstance(group, str):
+            raise ValueError("it is not JSON. Use one variable for each setting")  # noqa: TRY004 - pydantic's contract
+        return group
 
     @model_validator(mode="after")
     def _require_brokers(self) -> Self:

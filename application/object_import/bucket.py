@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -14,9 +15,11 @@ from obstore.store import LocalStore
 from ...domain.errors import InvalidImportFile, InvalidUsageSource, UsageSourceUnavailable
 from ..object_stores import first_line, open_object_store
 from ..usage_import.files import ProgressCallback
+from .local_files import LocalFile, local_files
 from .stored_object import ObjectChanged, StoredObject, is_outside
 
 _CHUNK_BYTES = 1 << 20
+_PAGE_SIZE = 1_000
 _ADVICE = "Name a bucket and a prefix, like s3://bucket/prefix; also gs://, az:// and file:///."
 
 
@@ -42,10 +45,10 @@ class Bucket:
         """Yield the objects, about a thousand at a time. Raise UsageSourceUnavailable."""
         is_empty = True
         with self._reported(self.url):
-            for entries in cast(Any, obstore).list(self._store):
-                if entries:
+            for objects in self._listed_pages():
+                if objects:
                     is_empty = False
-                    yield sorted(map(self._object, entries), key=lambda stored: stored.key)
+                    yield sorted(objects, key=lambda stored: stored.key)
         if is_empty:
             yield [self._single_object()]
 
@@ -60,6 +63,12 @@ class Bucket:
                 field="file",
                 value=stored.key,
             )
+        if stored.has_invalid_name:
+            raise InvalidImportFile(
+                f"{stored.key}: its path has control characters, or bytes that are not UTF-8. Rename it.",
+                field="file",
+                value=stored.key,
+            )
         if self._is_outside(stored.key):
             raise ObjectChanged
         options: Any = None if stored.e_tag is None else {"if_match": stored.e_tag}
@@ -71,6 +80,30 @@ class Bucket:
             except (PreconditionError, FileNotFoundError) as error:
                 raise ObjectChanged from error
         file.seek(0)
+
+    def _listed_pages(self) -> Iterator[list[StoredObject]]:
+        """Yield the objects; those of a folder file by file, because obstore's list ends at a loop or an odd name."""
+        if self._local_folder is None or not self._local_folder.is_dir():
+            for entries in cast(Any, obstore).list(self._store):
+                yield [self._object(entry) for entry in entries]
+            return
+        files = local_files(self._local_folder)
+        while page := list(islice(files, _PAGE_SIZE)):
+            yield [stored for file in page for stored in self._local_objects(file)]
+
+    def _local_objects(self, file: LocalFile) -> list[StoredObject]:
+        """Return the object of a file; none if it was deleted."""
+        try:
+            if not file.is_skipped:
+                return [self._object(obstore.head(self._store, file.key))]
+        except FileNotFoundError:
+            return []
+        except ValueError:
+            pass
+        escaped = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in file.key)
+        key = "".join(escaped)
+        url = f"{self._folder}/{key}"
+        return [StoredObject(url, key, None, None, 0, file.is_skipped, has_invalid_name=not file.is_skipped)]
 
     def _single_object(self) -> StoredObject:
         """Return the object that the URL names."""

@@ -68,8 +68,8 @@ class ObjectImport:
     """One run of an import: the reports of the objects that it read, and the numbers of the others.
 
     `imported_before` are the objects that an earlier run has read, and `incomplete_before` those of them of which not
-    all rows are recorded. `ignored` are those whose name begins with a point or an underscore, and in a folder those
-    that a symbolic link out of it leads to. `is_locked` is False if another process imports from the same URL, so that
+    all rows are recorded. `ignored` are those whose name begins with a point or an underscore, and in a folder
+    symbolic links out of it or in a loop. `is_locked` is False if another process imports from the same URL, so that
     nothing was done.
     """
 

@@ -11,7 +11,8 @@ _IGNORED_STARTS = (".", "_")
 class StoredObject(NamedTuple):
     """One version of an object, as it was listed. `key` is its path below the URL that was listed.
 
-    With `is_outside` it is a file that is found in a folder by a symbolic link out of it.
+    With `is_skipped` it is found in a folder, and is a link that is not followed or a temporary file. With
+    `has_invalid_name` it is a file whose name no object can have, and is not read.
     """
 
     url: str
@@ -19,7 +20,8 @@ class StoredObject(NamedTuple):
     e_tag: str | None
     version: str | None
     size: int
-    is_outside: bool = False
+    is_skipped: bool = False
+    has_invalid_name: bool = False
 
     @property
     def identity(self) -> str:
@@ -33,8 +35,8 @@ class StoredObject(NamedTuple):
 
     @property
     def is_ignored(self) -> bool:
-        """Whether this is no usage: a folder, a name that begins with a point or an underscore, or a file outside."""
-        return self.is_outside or any(not part or part.startswith(_IGNORED_STARTS) for part in self.key.split("/"))
+        """Whether this is no usage: a folder, a name that begins with a point or an underscore, or a skipped file."""
+        return self.is_skipped or any(not part or part.startswith(_IGNORED_STARTS) for part in self.key.split("/"))
 
 
 class ObjectChanged(Exception):

@@ -101,6 +101,17 @@ def test_an_interrupted_run_is_resumed_as_of_its_position(calls: Metering, batch
     assert calls.verify().is_equal
 
 
+def test_a_meter_configured_after_a_run_is_closed_by_name(calls: Metering) -> None:
+    """A run is one recorded fact, so the same call returns it; the status shows the usage of the other meter."""
+    run = calls.periods.run(*PERIOD).run
+    calls.meters.configure("pages", customer_key="customer")
+    calls.record("pages", {"customer": "customer 1", "value": "3"}, timestamp=START)
+    assert calls.periods.run(*PERIOD).run == run
+    assert not calls.periods.status(*PERIOD).is_complete
+    assert [total.customers for total in calls.periods.run(*PERIOD, meters=["pages"]).run.meters] == [1]
+    assert calls.periods.status(*PERIOD).is_complete
+
+
 def test_another_process_that_resumes_a_run_closes_no_customer_twice(calls: Metering, store: Store) -> None:
     """The first process finds the closings of the second one, and that the run is closed."""
     close_batch, done = run_closings.MeterRun._close_batch, False  # pyright: ignore[reportPrivateUsage]

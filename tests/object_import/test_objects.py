@@ -1,6 +1,7 @@
 """Objects are imported once each, whatever their format, and one that can't be read affects no others."""
 
 import gzip
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from tallybook.application import InvalidUsageSource, Metering, UsageSourceUnavailable
 from tallybook.application.object_import.importer import ObjectImporter
+from tallybook.application.object_import.local_files import local_files
 from tallybook.application.object_import.results import ObjectImport, ObjectReport, ObjectStatus
 from tallybook.application.usage_import.formats import FileLimits
 from tallybook.application.usage_import.importer import BATCH_ROWS
@@ -187,10 +189,30 @@ def test_links_out_of_a_folder_are_not_followed(metering: Metering, folder: Path
     result = importer.run()
     statuses = {name: report.code or report.status for name, report in by_name(result.reports).items()}
     assert statuses == {"a %2e.csv": "imported", "inside.csv": "imported", "later.csv": "object_changed"}
-    assert result.ignored == 2
+    assert result.ignored == 3
     assert counted(metering) == (1, 1)
     named = ObjectImporter(metering, f"file://{folder}/file.csv").run()
     assert named.reports[0].is_complete
+
+
+def test_loops_of_links_and_odd_names_cost_no_other_file(metering: Metering, folder: Path) -> None:
+    """A link that leads back is ignored, and a name that no object can have is reported, once."""
+    put(folder, "a.csv", csv_of(rows("r1")))
+    put(folder, "deep/b.csv", csv_of(rows("r2")))
+    for name, target in {"self": "self", "deep/up": "..", "deep/there": "../back", "copy": "deep"}.items():
+        (folder / name).symlink_to(target)
+    put(folder, "back/c.csv", csv_of(rows("r3")))
+    (folder / "back/again").symlink_to("../deep")
+    for name in (b"odd\xff.csv", b"two\nlines.csv"):
+        (folder / os.fsdecode(name)).write_bytes(csv_of(rows("x")))
+    result = importer_of(metering, folder).run()
+    failed = {report.url.rpartition("/")[2]: report.code for report in result.reports if not report.is_complete}
+    assert failed == {"odd\\udcff.csv": "invalid_import_file", "two\\nlines.csv": "invalid_import_file"}
+    assert counted(metering) == (3, 3)
+    again = importer_of(metering, folder).run()
+    assert (again.reports, again.incomplete_before, again.ignored) == ((), 2, result.ignored)
+    skipped = {file.key for file in local_files(folder) if file.is_skipped}
+    assert skipped == {"self", "deep/up", "deep/there/again", "copy/up", "copy/there", "back/again"}
 
 
 def test_a_download_is_stopped(metering: Metering, folder: Path) -> None:

@@ -122,6 +122,39 @@ def test_imports_and_consumers_have_names(monkeypatch: pytest.MonkeyPatch) -> No
     ]  # fmt: skip
 
 
+AS_JSON = {
+    "TALLYBOOK_ARCHIVE": '{"destination": "usage", "interval_seconds": 60}',
+    "TALLYBOOK_ARCHIVE__INTERVAL_SECONDS": "5",
+    "TALLYBOOK_IMPORTS": '{"gateway": {"url": "s3://usage/a", "max_rows": 7}, "other": {"url": "s3://other"}}',
+    "TALLYBOOK_IMPORTS__GATEWAY__URL": "s3://usage/b",
+}
+
+
+def test_a_group_of_settings_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For both programs; a variable of its own takes precedence."""
+    for name, value in AS_JSON.items():
+        monkeypatch.setenv(name, value)
+    schedule = ServerSettings().schedule
+    assert schedule == schedule_from_environment(AS_JSON)
+    gateway = schedule.imports["gateway"]
+    assert (schedule.archive.destination, schedule.archive.interval_seconds) == ("usage", 5)
+    assert (gateway.url, gateway.max_rows, schedule.imports["other"].url) == ("s3://usage/b", 7, "s3://other")
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [("x", "it is not JSON. Use one variable"), ("[1]", "valid dictionary"), ('{"a": 5}', "valid dictionary")],
+)
+@pytest.mark.parametrize("also", [{}, {"TALLYBOOK_IMPORTS__A__MAX_ROWS": "1"}], ids=["alone", "with-a-variable"])
+def test_a_group_that_is_no_json_object_is_an_error(group: str, message: str, also: dict[str, str]) -> None:
+    """With a variable of its own or without."""
+    with pytest.raises(ValidationError) as error:
+        schedule_from_environment({"TALLYBOOK_IMPORTS": group, **also})
+    (shown,) = settings_errors(error.value)
+    assert shown.startswith("TALLYBOOK_IMPORTS")
+    assert message in shown
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
