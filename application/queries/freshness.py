@@ -58,7 +58,8 @@ class FreshReadModels:
                     if time.monotonic() - waiting_since > PROJECTION_TIMEOUT_SECONDS:
                         raise _projection_stale(position, head or 0) from error
                     time.sleep(_POLL_INTERVAL_SECONDS)
-                    attempts -= 1  # waiting for another process is limited by time, not by attempts
+                    # Waiting for another process is limited by time: neither this attempt nor the one before it counts.
+                    attempts -= 2
                     state = _State.UNKNOWN
                     continue
                 read_models = read_models or self._open(session)
