@@ -27,7 +27,7 @@ def require_independent(ledger: Ledger, proposal: Proposal, approver: Author) ->
         reason = f"It was proposed by {' on behalf of '.join(filter(None, (proposer.by, proposer.on_behalf_of)))}"
     elif proposer.by is not None and proposer.by in _creators(ledger, approver.by or ""):
         reason = f"The access key {approver.by} was created by the proposer, {proposer.by}"
-    elif approver.by in _creators(ledger, proposer.by or ""):
+    elif (approver.by or "") in _creators(ledger, proposer.by or ""):
         reason = f"The access key {proposer.by}, which proposed it, was created by the approver"
     else:
         return
