@@ -36,7 +36,8 @@ def read_csv_dialect(file: BinaryIO, encoding: str, delimiter: str | None, heade
     with DecodedText(file, encoding) as text:
         skipped = (header_row or 1) - 1
         for _ in range(skipped):
-            text.readline()
+            if not text.readline():
+                raise MalformedFile(f"it has no line {header_row}, which 'header_row' names")
         start = text.readline()
         if header_row is None and start.lower().startswith(_EXCEL_DELIMITER):
             skipped, delimiter = 1, delimiter or start.rstrip("\r\n")[len(_EXCEL_DELIMITER) :] or None

@@ -23,10 +23,12 @@ _CHUNK_BYTES = 1 << 20
 
 
 def encoding_of(name: str) -> str:
-    """Return the name of an encoding that Python knows. Raise InvalidParameter."""
+    """Return the name of an encoding that Python knows and can read and write files in. Raise InvalidParameter."""
     try:
-        return codecs.lookup(name).name
-    except LookupError:
+        used = codecs.lookup(name).name
+        io.TextIOWrapper(io.BytesIO(), used, "backslashreplace").write("a")  # as files of rejected rows are written
+        return used  # noqa: TRY300 - both lines can raise
+    except (LookupError, ValueError):  # hex and others that are not of text, and those that only encode host names
         raise InvalidParameter(
             f"'encoding' {abbreviated_repr(name)} is unknown; known are utf-8, utf-16, windows-1252, iso-8859-15 and "
             "others that Python has.",

@@ -13,6 +13,9 @@ from .row_mapper import RowFormat
 from .timestamps import TimestampFormat, TimestampReader
 from .values import NumberFormat
 
+MAX_SHOWN_CHARACTERS = 200
+"""Of the identifier of a rejected row in a report. The file of rejected rows has all of it."""
+
 
 class ImportOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How to read a file: the options of `tallybook import`, under the same names.
@@ -109,10 +112,17 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
             ],
             first_rejected=[
                 ReportedRejection(
-                    line=row.line, identifier=row.identifier, outcome=str(row.outcome), code=row.error.code,
+                    line=row.line, identifier=_shorten(row.identifier), outcome=str(row.outcome), code=row.error.code,
                     message=row.error.message,
                 )
                 for row in summary.first_rejected
             ],
             import_run=None if dry_run else summary.run_id,
         )  # fmt: skip
+
+
+def _shorten(identifier: str | None) -> str | None:
+    """Return the start of an identifier, which is a text of any length in a row that was rejected."""
+    if identifier is None or len(identifier) <= MAX_SHOWN_CHARACTERS:
+        return identifier
+    return f"{identifier[:MAX_SHOWN_CHARACTERS]}…"

@@ -14,6 +14,7 @@ from .formats import MAX_ROW_BYTES, MalformedFile, Row
 from .json_rows import NestedCell, UnusableCell
 
 MAX_UNPACKED_BYTES = 4 << 30
+MAX_SHEET_ROWS = 1 << 20
 """A spreadsheet that takes more when it is unpacked is rejected."""
 _BATCH_ROWS = 1_000
 _SPREADSHEET_DIGITS = 15
@@ -130,6 +131,8 @@ def _filled_rows(sheet: Any, first: int = 1) -> Iterator[tuple[int, tuple[Any, .
     """Yield the rows with any content from row `first` on, with their numbers."""
     sheet.reset_dimensions()  # programs write wrong ones
     for line, cells in enumerate(sheet.iter_rows(min_row=first, values_only=True), first):
+        if line > MAX_SHEET_ROWS:  # a small file can name any row, and all empty ones before it would be read
+            raise MalformedFile(f"it has a row after the {MAX_SHEET_ROWS:,} that a sheet can have", line)
         if any(cell is not None and cell != "" for cell in cells):
             if sum(len(cell) for cell in cells if isinstance(cell, str)) > MAX_ROW_BYTES:
                 raise MalformedFile(f"it has a row of over {MAX_ROW_BYTES:,} characters", line)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
@@ -23,8 +24,9 @@ from tallybook.application.usage_import.importer import ImportSummary, RejectedR
 from tallybook.application.usage_import.json_rows import CHUNK_CHARACTERS, MAX_ROW_CHARACTERS, json_rows
 from tallybook.application.usage_import.row_mapper import RowFormat
 from tallybook.application.usage_import.table_rows import parquet_rows
-from tallybook.domain.errors import InvalidImportFile
+from tallybook.domain.errors import InvalidImportFile, InvalidRequest
 
+openpyxl: Any = import_module("openpyxl")
 pa: Any = import_module("pyarrow")
 parquet: Any = import_module("pyarrow.parquet")
 MAX_SECONDS = 10
@@ -154,6 +156,38 @@ def test_a_file_that_cant_be_divided_into_rows_is_rejected(
     assert time.monotonic() - started < MAX_SECONDS
     assert message in exc_info.value.message
     assert len(exc_info.value.message) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (FileOptions(header_row=10**9), "no line 1000000000"),
+        *((FileOptions(encoding=name), "is unknown") for name in ("hex", "idna", "rot13", "undefined", "\0")),
+    ],
+)
+def test_options_that_fit_no_file(tmp_path: Path, options: FileOptions, message: str) -> None:
+    """A line far after the end is not looked for, and encodings that are not of text are unknown."""
+    (tmp_path / "usage.csv").write_text(HEADER)
+    started = time.process_time()
+    with pytest.raises(InvalidRequest, match=message), open_usage_file(tmp_path / "usage.csv", options):
+        pass
+    assert time.process_time() - started < 1
+
+
+def test_a_spreadsheet_with_a_row_far_away(tmp_path: Path) -> None:
+    """The empty rows before it aren't read: a file of 1 kB would take hours."""
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["timestamp", "event_name"])
+    workbook.active.append(["2026-01-01", "tokens"])
+    workbook.save(tmp_path / "near.xlsx")
+    with zipfile.ZipFile(tmp_path / "near.xlsx") as near, zipfile.ZipFile(tmp_path / "usage.xlsx", "w") as far:
+        for name in near.namelist():
+            far.writestr(name, near.read(name).replace(b'r="2"', b'r="1048577"').replace(b'"A2"', b'"A1048577"'))
+    with (
+        pytest.raises(InvalidImportFile, match="after the 1,048,576"),
+        open_usage_file(tmp_path / "usage.xlsx") as file,
+    ):
+        sum(1 for _ in file.rows())
 
 
 @pytest.mark.parametrize(
