@@ -6,6 +6,7 @@ settings, and a function in FACTORIES that returns the job if the settings ask f
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Self
 
@@ -167,9 +168,9 @@ def schedule_from_environment(environment: Mapping[str, str]) -> ScheduleSetting
         if not variable.upper().startswith(PREFIX) or (groups or [name])[0] not in ScheduleSettings.model_fields:
             continue
         group: Any = settings
-        for group_name in groups:
-            group = group.setdefault(group_name, {}) if isinstance(group, dict) else None
-        if isinstance(group, dict):  # otherwise the group has a value of its own, which is not valid
+        with suppress(AttributeError, TypeError):  # the group has a value of its own, which is not valid
+            for group_name in groups:
+                group = group.setdefault(group_name, {})
             group[name] = value if groups or name == "brokers" else _parse_group(value)
     return ScheduleSettings.model_validate(settings)
 
