@@ -36,7 +36,7 @@ class ArchiveVerification:
 
     It has `rows` events in `segments` files. The first `matching_checkpoints` of the `checkpoints` that cover archived
     events match; the last of them covers `checkpointed_rows`. `is_compared_with_ledger` is whether each event was
-    compared with that of the ledger. `warnings` are what the next export corrects.
+    compared with that of the ledger. `warnings` are what the next export corrects, and what is not verified.
     """
 
     destination: str

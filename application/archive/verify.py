@@ -19,6 +19,7 @@ from .manifest import ArchiveSegment, ManifestLine, ManifestReader, segment_hash
 from .ranges import TreeRange
 from .results import ArchiveDifference, ArchiveVerification
 from .segment_check import SegmentCheck, file_digest
+from .usage_segments import FOLDER as USAGE_FOLDER
 
 ProgressCallback = Callable[[int, int], None]
 
@@ -54,7 +55,7 @@ class Verifier:
             self._verify_line(line, head)
             self._progress(last if line.segment is None else line.segment.last, last)
         matching = self._compare_checkpoints()
-        warnings = self._unlisted_files(segments, last)
+        warnings = [*self._unlisted_files(segments, last), *self._unverified_usage()]
         return ArchiveVerification(
             destination=self._destination.location,
             segments=len(segments),
@@ -162,6 +163,12 @@ class Verifier:
                 action = "adds it" if positions[0] == last + 1 else "deletes it"
                 warnings.append(f"{name} was left by an interrupted export; the next export {action}.")
         return warnings
+
+    def _unverified_usage(self) -> list[str]:
+        """Return a warning if there are usage segments, which totals are computed from."""
+        if not any(self._destination.file_names(USAGE_FOLDER)):
+            return []
+        return [f"{USAGE_FOLDER}/ has usage segments, which are not verified; delete it to compute totals from events."]
 
 
 def _ledger_rows(ledger: RowReader, first: int, last: int) -> Iterator[RawEventRow]:

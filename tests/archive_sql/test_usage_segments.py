@@ -85,7 +85,7 @@ def test_numbers_have_the_digits_of_the_ledger(used: Ledger, tmp_path: Path) -> 
 
 
 def test_totals_read_the_usage_segments(used: Ledger, tmp_path: Path) -> None:
-    """A changed file gives other totals, and those of the ledger again once it is deleted."""
+    """A changed file gives other totals, and those of the ledger again once it is deleted; `verify` warns of that."""
     write_segments(tmp_path, used.metering, 128)
     archive = Archive.open(tmp_path)
     archive.materialize("calls")
@@ -95,6 +95,9 @@ def test_totals_read_the_usage_segments(used: Ledger, tmp_path: Path) -> None:
     (tmp_path / "changed.parquet").rename(file)
     expected = used.metering.totals("calls", *NOVEMBER)
     assert archive.totals("calls", *NOVEMBER) != expected
+    verification = archive.verify()
+    assert (verification.differences, len(verification.warnings)) == ((), 1)
+    assert "usage segments, which are not verified" in verification.warnings[0]
     file.unlink()
     assert archive.totals("calls", *NOVEMBER) == expected
 
