@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx2
 import pytest
+from tallybook.application.interfaces.console.users import embedded_user
 from tallybook.application.interfaces.http.embed_tokens import EmbedTokens
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 
@@ -117,6 +118,9 @@ def test_a_token_expires(tmp_path_factory: pytest.TempPathFactory) -> None:
     token, expires = tokens.create(access_key, "acme", timedelta(minutes=15))
     now[0] = expires - timedelta(seconds=1)
     assert tokens.verify(token) == (access_key, "acme")
+    user = embedded_user(ledgers, token)
+    assert user is not None
+    assert user.id != access_key.id, "customers can't use up the calls that the host application may make at once"
     now[0] = expires
     assert tokens.verify(token) is None
     ledgers.close()

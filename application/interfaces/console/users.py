@@ -95,7 +95,8 @@ def embedded_user(ledgers: LedgerRegistry, token: str) -> ConsoleUser | None:
     if found is None:
         return None
     ledger, access_key, customer = found
-    return ConsoleUser(access_key.id, access_key.hint, ledger, access_key, customer)
+    limited_as = f"embed/{access_key.id}"  # the limits of calls are apart from those of the host application's requests
+    return ConsoleUser(limited_as, access_key.hint, ledger, access_key, customer)
 
 
 def sessions_of(ledgers: LedgerRegistry) -> Sessions:
