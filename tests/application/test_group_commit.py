@@ -13,7 +13,7 @@ from tallybook.application import Metering, Outcome, Receipt
 from tallybook.application.commands.group_commit import GroupCommit
 from tallybook.application.storage.ports import RowRejected
 from tallybook.domain.authorship import Author, acting_as
-from tallybook.domain.errors import LedgerUnavailable, TallybookError
+from tallybook.domain.errors import ArchiveUnavailable, LedgerUnavailable, TallybookError
 
 from ..waiting import wait_until
 
@@ -74,18 +74,19 @@ def test_each_event_of_a_transaction_has_the_author_of_its_thread() -> None:
     ]
 
 
-def test_an_event_that_the_database_rejects_fails_alone() -> None:
-    """The others of its transaction are recorded one by one."""
+@pytest.mark.parametrize("error", [RowRejected("no"), ArchiveUnavailable("no such folder")], ids=type)
+def test_an_event_that_causes_an_error_fails_alone(error: TallybookError) -> None:
+    """One that the database rejects, or a retry of one that was pruned. The others are recorded one by one."""
 
     def reject(events: Sequence[object]) -> None:
         if "b" in events:
-            raise RowRejected("no")
+            raise error
 
     transactions = Transactions(reject)
     futures = transactions.record_at_once()
     assert transactions.groups == [[FIRST], OTHERS, ["a"], ["b"], ["c"]]
     assert {event for event, future in futures.items() if future.exception() is None} == {FIRST, "a", "c"}
-    assert isinstance(futures["b"].exception(), RowRejected)
+    assert futures["b"].exception() is error
 
 
 def test_an_unavailable_ledger_fails_all_at_once() -> None:

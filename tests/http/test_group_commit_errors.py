@@ -11,7 +11,13 @@ from tallybook.application import KeyValueEntry, Metering, Receipt
 from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.interfaces.http.group_commit import RecordResponse
 from tallybook.application.storage.ports import RowRejected
-from tallybook.domain.errors import DatabasePermissionDenied, LedgerCorrupted, LedgerUnavailable, TallybookError
+from tallybook.domain.errors import (
+    ArchiveUnavailable,
+    DatabasePermissionDenied,
+    LedgerCorrupted,
+    LedgerUnavailable,
+    TallybookError,
+)
 
 from .group_commit import (
     BatchGate,
@@ -31,6 +37,7 @@ from .group_commit import (
         (ZeroDivisionError("internal: a defect"), 500),
         (LedgerCorrupted("internal: the database can't convert a value of the event"), 500),
         (RowRejected("internal: a policy of the database rejects the event"), 503),
+        (ArchiveUnavailable("the archive of an event that was recorded before can't be read"), 503),
     ],
     ids=lambda parameter: type(parameter).__name__ if isinstance(parameter, Exception) else str(parameter),
 )
