@@ -164,7 +164,7 @@ from .invoice_results import (
     PeriodPreview,
     UnsettledAdjustment,
 )
-from .jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job, projection_job, prune_job
+from .jobs.builtin import archive_job, checkpoint_job, checkpoint_verification_job, projection_job, prune_job, relay_job
 from .jobs.job import Job, JobRun
 from .jobs.running_task import TaskRun
 from .jobs.tasks import TaskStatus, TaskView
@@ -460,6 +460,7 @@ __all__ = [
     "outbox_sql",
     "projection_job",
     "prune_job",
+    "relay_job",
     "utc_now",
     "verify_consistency",
     "verify_inclusion",

@@ -34,6 +34,7 @@ VARIABLES = frozenset(
         "QUERY_TIMEOUT_SECONDS",
         "KEEP_ALIVE_SECONDS",
         "DRAIN_TIMEOUT_SECONDS",
+        "PROJECTION",
         "POLICY",
         "POLICY__MAX_AGE",
         "POLICY__MAX_AHEAD",

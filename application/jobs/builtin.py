@@ -1,4 +1,4 @@
-"""Jobs of Tallybook itself: checkpoints, the archive and its pruning, and keeping the read models up to date."""
+"""Jobs of Tallybook itself: checkpoints, the archive, its pruning, keeping the read models up to date, relaying."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -52,13 +52,14 @@ def prune_job(
     return Job("prune", interval, run, lock=ARCHIVE_JOB)
 
 
-def projection_job(run_projection: Callable[[threading.Event], None]) -> Job:
-    """Return the job `projection`, which runs `Metering.run_projection` until it is stopped. It is essential."""
+def projection_job(run_projection: Callable[[threading.Event], None], *, is_essential: bool = True) -> Job:
+    """Return the job `projection`, which runs `Metering.run_projection` until it is stopped."""
+    return Job("projection", None, lambda run: run_projection(run.stop), PROJECTION_RETRY, is_essential)
 
-    def run(run: JobRun) -> None:
-        run_projection(run.stop)
 
-    return Job("projection", None, run, retry=PROJECTION_RETRY, is_essential=True)
+def relay_job(run_relay: Callable[[threading.Event], None]) -> Job:
+    """Return the job `relay`, which runs `Outbox.run_relay` until it is stopped. It is essential."""
+    return Job("relay", None, lambda run: run_relay(run.stop), PROJECTION_RETRY, is_essential=True)
 
 
 def checkpoint_job(

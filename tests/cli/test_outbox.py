@@ -108,4 +108,6 @@ def test_commands_that_run_until_they_are_stopped(tallybook: CommandLine, comman
         program.send_signal(signal.SIGTERM)
         _, stderr = program.communicate()
     assert (program.returncode, stderr) == (0, "")
+    jobs = [job["name"] for job in tallybook.run_json("jobs")]
+    assert jobs == (["projection", "relay"] if command[0] == "projection" else [])
     assert tallybook.run_json("total", "tokens")["value"] == "15"

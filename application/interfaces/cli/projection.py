@@ -212,19 +212,21 @@ def _schedule_settings() -> "ScheduleSettings":
 def _run_projection(session: Session, outbox: "Outbox | None", settings: "ScheduleSettings") -> None:
     """Keep the read models up to date, and run the other jobs, until Ctrl-C or SIGTERM."""
     from ....domain.errors import DatabasePermissionDenied  # noqa: PLC0415 - loads the domain
-    from ...jobs.builtin import projection_job  # noqa: PLC0415
+    from ...jobs.builtin import projection_job, relay_job  # noqa: PLC0415
     from ..schedule import scheduled_jobs  # noqa: PLC0415
 
-    run_projection = partial(session.metering.run_projection, outbox=outbox)
-    jobs = [projection_job(run_projection), *scheduled_jobs(session.metering, settings)]
+    jobs = [projection_job(session.metering.run_projection)]
+    if outbox is not None:
+        jobs.append(relay_job(outbox.run_relay))
+    scheduled = scheduled_jobs(session.metering, settings)
     with stop_on_signals() as stop:
         _print_position(session, "projecting")
         try:
-            session.metering.jobs.run(jobs, stop)
+            session.metering.jobs.run([*jobs, *scheduled], stop)
         except DatabasePermissionDenied:  # this database user may project, but not store the states of jobs
-            if len(jobs) > 1:
+            if scheduled:
                 raise
-            run_projection(stop)
+            session.metering.run_projection(stop, outbox=outbox)
         _print_position(session, "stopped")
 
 

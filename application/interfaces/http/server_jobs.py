@@ -5,6 +5,7 @@ import threading
 from datetime import timedelta
 
 from ....domain.errors import TallybookError
+from ...jobs.builtin import projection_job
 from ...jobs.job import Job
 from ..schedule import scheduled_jobs
 from .ledgers import LedgerRegistry, ServedLedger
@@ -83,6 +84,8 @@ class _LedgerJobs(threading.Thread):
             webhooks_job(ledger, webhooks, self._report_delivery),
             retention_job(ledger, timedelta(seconds=webhooks.purge_interval_seconds)),
         ]
+        if self._settings.projection:
+            jobs.append(projection_job(ledger.metering.run_projection, is_essential=False))
         if self._livemode:
             jobs += scheduled_jobs(ledger.metering, self._settings.schedule)
         return jobs

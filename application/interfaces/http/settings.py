@@ -106,6 +106,8 @@ class ServerSettings(BaseSettings):
     query_timeout_seconds: float = Field(default=30, gt=0)
     keep_alive_seconds: int = Field(default=75, ge=1)
     drain_timeout_seconds: int = Field(default=20, ge=1)
+    projection: bool = False
+    """Whether the read models are kept up to date by a job; otherwise the next query brings them up to date."""
     webhooks: WebhookSettings = WebhookSettings()
     archive: ArchiveSettings = ArchiveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()

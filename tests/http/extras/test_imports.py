@@ -73,6 +73,8 @@ def test_rejected_rows_are_stored_whole_or_not_at_all(
     report = api.get(f"{IMPORTS}/{upload}")
     assert (report["rejected"], report["has_rejected_rows"]) == (1, False)
     assert api.error("GET", f"{IMPORTS}/{upload}/rejected_rows") == (404, "resource_missing", "part")
+
+
 def test_a_report_is_short(contents: str, api: ApiClient) -> None:
     """Also if texts of the file are long."""
     row = f"{unix_time('10:06')},acme,2,{'x' * 500_000}\n"

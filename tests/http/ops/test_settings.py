@@ -31,6 +31,7 @@ VALID_SETTINGS: list[tuple[str, str, str, object]] = [
     ("HOST", "::1", "host", "::1"),
     ("PORT", "9000", "port", 9000),
     ("WORKERS", "4", "workers", 4),
+    ("PROJECTION", "true", "projection", True),
     ("ACCESS_LOG", "false", "access_log", False),
     ("ACCESS_LOG_CUSTOMERS", "hashed", "access_log_customers", "hashed"),
     ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
