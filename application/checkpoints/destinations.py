@@ -36,12 +36,13 @@ class FileDestination:
     """A checkpoint file, as `CheckpointService.create` writes it, with the hashes of the leaves next to it."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = CheckpointFile(path)
         self.leaves = LeafHashFile.for_checkpoints(path)
 
     def last(self) -> SignedCheckpoint | None:
         """Return the last checkpoint of the file. Raises InvalidCheckpointFile."""
-        if not self._file.path.exists():
+        if not self.path.exists():
             return None
         checkpoints = self._file.read()
         return checkpoints.all[-1] if checkpoints.all else None

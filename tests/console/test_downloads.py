@@ -9,10 +9,11 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message, Scope
 from tallybook.application.interfaces.console.app import console_routes
-from tallybook.application.interfaces.console.downloads import UnreadDownloads, WrittenDownload, write_download
+from tallybook.application.interfaces.console.downloads import write_download
 from tallybook.application.interfaces.console.local_access import LocalAccess
 from tallybook.application.interfaces.console.responses import Download
 from tallybook.application.interfaces.console.users import LocalUser
+from tallybook.application.interfaces.http.downloads import UnreadDownloads, WrittenDownload
 from tallybook.application.interfaces.http.errors import ApiError
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.interfaces.http.observability.metrics import Metrics, Observer

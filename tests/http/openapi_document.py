@@ -29,10 +29,12 @@ class OpenApiDocument:
         }
 
     def check(self, method: str, path: str, status: int, body: bytes) -> Json:
-        """Return the body of a response if it has exactly the documented properties."""
-        response_body = parse_exact_json(body)
+        """Return the body of a response if it has exactly the documented properties; {} if it is a documented file."""
         responses = self.operation(method, path)["responses"]
-        schema = responses.get(str(status), responses["default"])["content"]["application/json"]["schema"]
+        content = responses.get(str(status), responses["default"])["content"]
+        if "application/json" not in content:
+            return {}
+        schema, response_body = content["application/json"]["schema"], parse_exact_json(body)
         validator: Any = Draft202012Validator({**self._closed, **schema})  # pyright: ignore[reportUnknownMemberType]
         validator.validate(response_body)
         return response_body

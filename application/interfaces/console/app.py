@@ -20,6 +20,7 @@ from ....domain.timestamps import to_microseconds
 from ...jobs.tasks import TaskView
 from ..http.app import while_connected
 from ..http.authentication import IS_AUTHENTICATED
+from ..http.downloads import DownloadResponse, UnreadDownloads, WrittenDownload
 from ..http.errors import ApiError, to_api_error
 from ..http.idempotency import IdempotencyKey, check_key, request_fingerprint
 from ..http.ledgers import LedgerRegistry
@@ -33,7 +34,7 @@ from ..http.sent_response import SentResponse, unread_response_budget, within_bu
 from ..http.settings import ServerSettings
 from . import login
 from .catalogue import all_views
-from .downloads import DownloadResponse, UnreadDownloads, WrittenDownload, write_download
+from .downloads import write_download
 from .error_pages import embedded_error_page, error_page
 from .forms import read_form
 from .local_access import DENIED, LocalAccess

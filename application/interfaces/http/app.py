@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from ...outbox.outbox import Outbox
 from .authentication import IS_AUTHENTICATED
 from .catalogue import all_operations
+from .downloads import WrittenDownload
 from .errors import INTERNAL_ERROR_MESSAGE, ApiError
 from .health import ReadinessProbe, health_routes
 from .ledgers import LedgerRegistry
@@ -137,6 +138,12 @@ class _Exchange:
                 )
                 handling = handler.handle(operation, api_request)
                 response = await (handling if operation.is_recording else while_connected(request, handling))
+                if isinstance(response, WrittenDownload):
+                    headers = {"Request-Id": request_id}
+                    download = handler.downloads.response(response, api_request.trace.key_id, headers)
+                    setattr(request.state, IS_AUTHENTICATED, True)
+                    self.observer.request_finished(_request_summary(request, api_request, response, started, operation))
+                    return download
         except ApiError as api_error:
             response = error_response(api_error, is_v2=operation.is_v2)
         except ClientDisconnect:
@@ -173,7 +180,7 @@ async def _receive_disconnect(request: HttpRequest) -> None:
 def _request_summary(
     request: HttpRequest,
     api_request: ApiRequest,
-    response: ApiResponse,
+    response: ApiResponse | WrittenDownload,
     started: float,
     operation: Operation | None = None,
 ) -> RequestSummary:
@@ -186,7 +193,7 @@ def _request_summary(
         status=response.status,
         seconds=perf_counter() - started,
         bytes_in=len(api_request.body),
-        bytes_out=len(response.body),
+        bytes_out=response.size,
         key_id=api_request.trace.key_id,
         events=api_request.trace.events,
         customer=api_request.trace.customer,

@@ -36,6 +36,7 @@ RULES = {
     "retrieve_explanation_page": CustomerRule.BY_PARAMETER,
     "list_meter_events": CustomerRule.BY_PARAMETER,
     "list_totals": CustomerRule.BY_LIST,
+    "retrieve_evidence": CustomerRule.BY_PARAMETER,
     "retrieve_meter_event": CustomerRule.BY_OBJECT,
 }
 """The operations that a limited key may use, by name."""

@@ -1,6 +1,6 @@
 """Which meters an access key that is limited to customers may read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from ....domain.errors import MeterNotFound
 from ...meter_views import MeterView
 from ...similar_names import meter_not_found
-from .errors import missing_object
+from .errors import ApiError, missing_object
 from .ledgers import RequestContext, ServedLedger
 from .operations import Operation
 
@@ -34,6 +34,29 @@ def require_visible_meter(operation: Operation, context: RequestContext[Any]) ->
         is_visible = False
     if not is_visible:
         raise meter_not_found(event_name, ())
+
+
+def require_visible_rules(context: RequestContext[Any], names: Sequence[str] | None) -> None:
+    """Raise an error if the key may not read all that is stored about some meters; about all of them if None.
+
+    The stored events of a meter name its derived meters, also those that the key may not read.
+    """
+    if not context.access_key.customers:
+        return
+    meters = {meter.event_name: meter for meter in context.ledger.metering.meters.list()}
+    visible = {meter.event_name: meter for meter in meters_of_customers(context.ledger, meters.values())}
+    if missing := [name for name in names or () if name not in visible]:
+        raise meter_not_found(missing[0], ())
+    selected = [meters[name] for name in meters if names is None or name in names]
+    sources = [meters[meter.source] for meter in selected if meter.source is not None]
+    if any(visible.get(meter.event_name) != meter for meter in (*selected, *sources)):
+        raise ApiError(
+            403,
+            f"The provided key '{context.access_key.hint}' may not read the rules of all meters. Send 'meters': "
+            "those that it may read, without a source of others that it may not read, and meters derived from that.",
+            code="more_permissions_required",
+            param="meters",
+        )
 
 
 def visible_meters(context: RequestContext[Any], meters: Iterable[MeterView]) -> list[MeterView]:

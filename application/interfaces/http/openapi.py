@@ -29,7 +29,7 @@ def build_document(registries: Sequence[OperationRegistry]) -> Json:
         *dict.fromkeys(
             [
                 *(body_type for operation in all_operations for body_type in _body_types(operation)),
-                *(operation.response_type for operation in all_operations),
+                *(operation.response_type for operation in all_operations if operation.media_type == MEDIA_TYPE),
                 ErrorEnvelope,
                 *(operation.body_format.error_type for operation in all_operations if operation.body_format),
             ]
@@ -69,7 +69,7 @@ def _operation(operation: Operation, tag: str, by_type: Mapping[Any, Json], comp
             *_header_parameters(operation),
         ],
         "responses": {
-            "200": {"description": "Success.", "content": {MEDIA_TYPE: {"schema": by_type[operation.response_type]}}},
+            "200": {"description": "Success.", "content": {operation.media_type: _response_schema(operation, by_type)}},
             "default": {
                 "description": "Error, with the reason.",
                 "content": {MEDIA_TYPE: {"schema": by_type[error_type]}},
@@ -79,6 +79,11 @@ def _operation(operation: Operation, tag: str, by_type: Mapping[Any, Json], comp
     if operation.method == "POST":
         document["requestBody"] = _request_body(operation, by_type, components)
     return document
+
+
+def _response_schema(operation: Operation, by_type: Mapping[Any, Json]) -> Json:
+    """Return the schema of a JSON response. A file has none."""
+    return {"schema": by_type[operation.response_type]} if operation.media_type == MEDIA_TYPE else {}
 
 
 def _body_types(operation: Operation) -> Iterable[Any]:

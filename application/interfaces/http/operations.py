@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from ....domain.access_key import Scope
+from .responses import JSON_MEDIA_TYPE
 
 Method = Literal["GET", "POST", "DELETE"]
 Handler = Callable[[Any], Any]
@@ -33,7 +34,7 @@ class Operation:
     RecordRequest, for group commit. With `by_session` it is authenticated by a session token. With `is_secret` its
     response is never stored. With `is_large` its result may take much memory, so that few of them run at once. With a
     `body_format` its body has another form than all others. With `has_file` it may have
-    the size of one that records.
+    the size of one that records. With another `media_type` than JSON it returns a WrittenDownload.
     """
 
     method: Method
@@ -48,6 +49,7 @@ class Operation:
     is_large: bool = False
     body_format: BodyFormat | None = None
     has_file: bool = False
+    media_type: str = JSON_MEDIA_TYPE
 
     @property
     def name(self) -> str:
@@ -90,9 +92,11 @@ class OperationRegistry:
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._operations)
 
-    def get(self, path: str, scope: Scope = Scope.READ, *, is_large: bool = False) -> Callable[[Handler], Handler]:
+    def get(
+        self, path: str, scope: Scope = Scope.READ, *, is_large: bool = False, media_type: str = JSON_MEDIA_TYPE
+    ) -> Callable[[Handler], Handler]:
         """Register the decorated function for GET."""
-        return self._register("GET", path, scope, is_large=is_large)
+        return self._register("GET", path, scope, is_large=is_large, media_type=media_type)
 
     def post(
         self, path: str, scope: Scope = Scope.ADMIN, *, is_secret: bool = False, is_large: bool = False,
@@ -116,7 +120,7 @@ class OperationRegistry:
     def _register(
         self, method: Method, path: str, scope: Scope, response_type: Any = None, *, is_recording: bool = False,
         by_session: bool = False, is_secret: bool = False, is_large: bool = False,
-        body_format: BodyFormat | None = None, has_file: bool = False,
+        body_format: BodyFormat | None = None, has_file: bool = False, media_type: str = JSON_MEDIA_TYPE,
     ) -> Callable[[Handler], Handler]:  # fmt: skip
         def decorator(run: Handler) -> Handler:
             hints = get_type_hints(run)
@@ -125,7 +129,7 @@ class OperationRegistry:
             self._operations.append(
                 Operation(
                     method, path, scope, run, params_type, returned_type, is_recording, by_session, is_secret, is_large,
-                    body_format, has_file,
+                    body_format, has_file, media_type,
                 )
             )  # fmt: skip
             return run

@@ -16,6 +16,7 @@ from ...access_keys.views import AccessKeyView
 from .authentication import parse_credentials
 from .call_scheduler import CallLimits, CallScheduler
 from .customer_access import admits_limited_keys, run_operation
+from .downloads import UnreadDownloads, WrittenDownload
 from .errors import (
     INTERNAL_ERROR_MESSAGE,
     ApiError,
@@ -113,6 +114,7 @@ class RequestHandler:
         self.unread_responses = unread_responses
         self.unread_receipts = unread_response_budget()
         """Of recording operations alone: a key that reads slowly can record."""
+        self.downloads = UnreadDownloads()
         self._queries = CallScheduler(query_limits, "tallybook-query", is_interruptible=True)
         self._changes = CallScheduler(CHANGE_LIMITS, "tallybook-change", is_interruptible=False)
         self._short_calls = ThreadPoolExecutor(2, "tallybook-authenticate")
@@ -124,7 +126,7 @@ class RequestHandler:
         self.has_abandoned_queries = False
         """Whether threads still wait for the database, after `close`."""
 
-    async def handle(self, operation: Operation, request: ApiRequest) -> ApiResponse:
+    async def handle(self, operation: Operation, request: ApiRequest) -> ApiResponse | WrittenDownload:
         """Return the response to a request. Errors become responses."""
         try:
             if operation.is_recording:
@@ -186,20 +188,24 @@ class RequestHandler:
     def _authenticate(self, operation: Operation, authorization: str) -> Principal:
         return self.ledgers.authenticate(authorization, operation.scope, admits_limited=admits_limited_keys(operation))
 
-    async def _run_in_thread(self, operation: Operation, request: ApiRequest) -> ApiResponse:
+    async def _run_in_thread(self, operation: Operation, request: ApiRequest) -> ApiResponse | WrittenDownload:
         """Run an operation in a thread, when it is the turn of its access key."""
         principal = await self.run_short_call(self._authenticate, operation, request.authorization)
         key_id = request.trace.key_id = principal.access_key.id
+        if operation.media_type != JSON_MEDIA_TYPE:
+            self.downloads.check(key_id)
         work = partial(self._execute, principal, operation, request)
         return await self.run_call(key_id, work, is_query=operation.is_query, is_large=operation.is_large)
 
-    def _execute(self, principal: Principal, operation: Operation, request: ApiRequest) -> ApiResponse:
+    def _execute(
+        self, principal: Principal, operation: Operation, request: ApiRequest
+    ) -> ApiResponse | WrittenDownload:
         """Run an operation in the current thread."""
         ledger, access_key = principal
         check_key(request.idempotency_key)
         context = _build_context(ledger, access_key, request, _parse_params(operation, request))
 
-        def work(is_retry: bool) -> ApiResponse:
+        def work(is_retry: bool) -> Any:
             context.is_retry = is_retry
             try:
                 with acting_as(context.author):
@@ -208,7 +214,7 @@ class RequestHandler:
                 raise self._to_api_error(error, request) from error
             if operation.is_query:
                 request.trace.customer = customer_of(context.params, result)
-            return success(result)
+            return result if isinstance(result, WrittenDownload) else success(result)
 
         if operation.method == "GET" or request.idempotency_key is None or operation.is_secret:
             return work(False)

@@ -22,6 +22,11 @@ class ApiResponse:
     media_type: str = JSON_MEDIA_TYPE
 
     @property
+    def size(self) -> int:
+        """Return the number of bytes of the body."""
+        return len(self.body)
+
+    @property
     def is_success(self) -> bool:
         """Return whether the request was executed."""
         return self.status < HTTPStatus.BAD_REQUEST

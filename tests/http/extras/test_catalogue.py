@@ -21,6 +21,7 @@ CURRENT_ONLY = {
     "list_checkpoints": "checkpoints never change",
     "retrieve_checkpoint": "checkpoints never change",
     "retrieve_checkpoint_proof": "a proof is by the last checkpoint",
+    "retrieve_evidence": "a pack is as of the last checkpoint",
     "list_jobs": "jobs are no part of the ledger",
     "retrieve_job": "jobs are no part of the ledger",
     "list_tasks": "tasks are no part of the ledger",

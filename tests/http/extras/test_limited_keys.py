@@ -1,15 +1,18 @@
 """A key that is limited to customers reads their data and nothing else, whatever the operation."""
 
 import re
+from pathlib import Path
 
 import pytest
 from tallybook.application import InvalidParameter, Metering
+from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.interfaces.http.catalogue import all_operations
 from tallybook.application.interfaces.http.customer_access import RULES
 from tallybook.application.interfaces.http.object_ids import METER_EVENT_PREFIX, encode_id
 from tallybook.application.interfaces.http.operations import Operation
 
 from ...notation import Ledger
+from ...waiting import wait_until
 from .api_client import ApiClient, Json, unix_time
 
 RANGE: Json = {"start_time": unix_time("10:00"), "end_time": unix_time("11:00")}
@@ -26,6 +29,7 @@ OWN: Allowed = {
     "retrieve_explanation_page": ("{meter}/explanation_page", {"customer": "acme", **RANGE}),
     "retrieve_comparison": ("{meter}/comparison", {"customer": "acme", "since_position": 0, **RANGE}),
     "list_meter_events": ("/v1/billing/meter_events", {"event_name": "calls", "customer": "acme"}),
+    "retrieve_evidence": ("/v1/billing/evidence", {"customer": "acme", **RANGE}),
     "retrieve_meter_event": (f"/v1/billing/meter_events/{ACME_EVENT}", {}),
 }
 """A request for the data of its own customer, for each operation that admits such a key."""
@@ -47,8 +51,18 @@ OF_OTHERS: list[tuple[str, str, Json, int]] = [
         {"event_name": "calls", "customer": "acme", "starting_after": BOLT_EVENT},
         400,
     ),
+    ("retrieve_evidence", "/v1/billing/evidence", {"customer": "bolt", **RANGE}, 403),
     ("retrieve_meter_event", f"/v1/billing/meter_events/{BOLT_EVENT}", {}, 404),
 ]
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The ledger of a server that publishes checkpoints."""
+    PrivateKey.generate(tmp_path / "key.pem", "tallybook")
+    monkeypatch.setenv("TALLYBOOK_CHECKPOINT__KEY", str(tmp_path / "key.pem"))
+    monkeypatch.setenv("TALLYBOOK_CHECKPOINT__DESTINATIONS", str(tmp_path / "published"))
+    return f"sqlite:///{tmp_path / 'usage.db'}"
 
 
 @pytest.fixture
@@ -60,6 +74,7 @@ def limited_api(api: ApiClient, ledger: Ledger, metering: Metering) -> ApiClient
         10:06  bolt calls 7  id=b1
         10:07  acme calls 1  id=a2
     """)
+    wait_until(lambda: api.send("POST", "/v1/billing/checkpoints").status_code == 200)  # not while a job does it
     api.keys["limited"] = metering.access_keys.create(["read"], customers=["acme"]).key
     return api
 
@@ -85,7 +100,7 @@ def test_every_operation_refuses_it_or_is_limited(limited_api: ApiClient) -> Non
         status, text = send(limited_api, path, params)
         assert (name, status) == (name, 200)
         assert "bolt" not in text
-        assert "acme" in text or name in {"list_meters", "retrieve_meter", "list_event_summaries"}
+        assert "acme" in text or name in {"list_meters", "retrieve_meter", "list_event_summaries", "retrieve_evidence"}
     for name, path, params, expected in OF_OTHERS:
         status, text = send(limited_api, path, params)
         assert (name, params, status) == (name, params, expected)
