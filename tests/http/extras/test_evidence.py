@@ -46,10 +46,11 @@ def key_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def api(key_file: Path, url: str, metering: Metering, ledger: Ledger, clock: Clock) -> Iterator[ApiClient]:
-    """A client of that server."""
+    """A client of that server, after its job has published a checkpoint."""
     assert key_file.exists()
     ledger.given(HISTORY)
     with serve_api(url, metering, clock) as client:
+        wait_until(lambda: any(job.name == "checkpoint" and job.succeeded_at for job in metering.jobs.list()))
         yield client
 
 
@@ -57,11 +58,6 @@ def download(api: ApiClient, scope: str = "read", *, meters: Sequence[str] = (),
     """Return the response to a request for a pack, which is no JSON."""
     headers = {"Authorization": f"Bearer {api.keys[scope]}"}
     return api.runner.run(api.client.get(URL, params={**params, "meters[]": meters}, headers=headers))
-
-
-def publish(api: ApiClient) -> None:
-    """Publish a checkpoint of all events. The server's own job may be doing that now."""
-    wait_until(lambda: api.send("POST", "/v1/billing/checkpoints").status_code == 200)
 
 
 def contents(pack: bytes) -> dict[str, bytes]:
@@ -72,7 +68,6 @@ def contents(pack: bytes) -> dict[str, bytes]:
 
 def test_the_pack_is_that_of_the_command_line(api: ApiClient, metering: Metering, key_file: Path) -> None:
     """The same files with the same signature; the program in it checks it, with the published checkpoint."""
-    publish(api)
     response = download(api, **ACME)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/zip")
     assert response.headers["content-disposition"] == 'attachment; filename="evidence.zip"'
@@ -91,14 +86,12 @@ def test_the_pack_is_that_of_the_command_line(api: ApiClient, metering: Metering
 
 def test_the_meters_can_be_selected(api: ApiClient) -> None:
     """As by --meter."""
-    publish(api)
     assert b'"seats"' in contents(download(api, meters=["seats"], **ACME).content)["totals.json"]
     assert b'"seats"' not in contents(download(api, **ACME).content)["totals.json"]
 
 
 def test_invalid_requests(api: ApiClient, tmp_path: Path) -> None:
     """Each names what to change; those about the server name the setting."""
-    publish(api)
     for params, expected in (
         ({"customer": "nobody", **NOVEMBER}, (400, "customer_without_usage", "customer")),
         ({**ACME, "meters": ["missing"]}, (400, "no_meter", "event_name")),
@@ -128,12 +121,11 @@ def test_a_server_without_checkpoints(
 
 def test_a_limited_key(api: ApiClient, metering: Metering, ledger: Ledger) -> None:
     """It gets the packs of its customer, without the names of meters that it may not read."""
-    publish(api)
     api.keys["limited"] = metering.access_keys.create(["read"], customers=["acme"]).key
     assert download(api, "limited", **ACME).status_code == 200
     assert download(api, "limited", **{**ACME, "customer": "zeta"}).status_code == 403
     ledger.given("meter  resold  sum from tokens customer=reseller value=tokens")
-    publish(api)
+    api.post("/v1/billing/checkpoints")
     for meters, status in (([], 403), (["tokens"], 403), (["resold"], 400), (["seats"], 200)):
         response = download(api, "limited", meters=meters, **ACME)
         assert response.status_code == status, meters
@@ -143,7 +135,6 @@ def test_a_limited_key(api: ApiClient, metering: Metering, ledger: Ledger) -> No
 
 def test_unread_packs_are_bounded(api: ApiClient, metering: Metering) -> None:
     """A key that doesn't read its packs gets no more of them."""
-    publish(api)
     transport = cast(httpx2.ASGITransport, api.client._transport)  # pyright: ignore[reportPrivateUsage]
     handler: RequestHandler = cast(Starlette, transport.app).state.request_handler
     handler.downloads = UnreadDownloads(max_bytes_per_key=1)
