@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 from tallybook.application.interfaces.console.catalogue import all_views
+from tallybook.application.interfaces.console.local_access import LocalAccess
 from tallybook.application.interfaces.console.query_string import Parameters
 from tallybook.application.interfaces.console.registry import ViewContext
 from tallybook.application.interfaces.console.users import LocalUser
@@ -41,7 +42,9 @@ def test_the_event_of_the_page_is_cancelled(views: Views, identifier: str) -> No
     """By the fields of its form."""
     _, html = views.page("/event", urlencode({"id": identifier}))
     form = {name: unescape(value) for name, value in re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', html)}
-    user = LocalUser().find(views.ledgers, {})
+    access = LocalAccess()
+    user = LocalUser(access).find(views.ledgers, access.cookies)
+    assert user is not None
     context = ViewContext(user, views.ledgers, Parameters.parse(urlencode(form)), "/console/event/cancel")
     next(view for view in all_views() if view.path == "/event/cancel").run(context)
     cancelled = {event.identifier for event in views.metering.events("tokens") if event.cancelled_at is not None}
