@@ -31,8 +31,11 @@ def local_files(folder: Path) -> Iterator[LocalFile]:
     folders: list[tuple[str, tuple[Path, ...]]] = [("", (root,))]
     while folders:
         prefix, parents = folders.pop()
-        with os.scandir(folder / prefix) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
+        try:
+            with os.scandir(folder / prefix) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:  # it was deleted after it was listed
+            continue
         for entry in found:
             key, target = prefix + entry.name, parents[-1] / entry.name
             if entry.is_symlink():

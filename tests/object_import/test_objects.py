@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,16 @@ def test_loops_of_links_and_odd_names_cost_no_other_file(metering: Metering, fol
     assert (again.reports, again.incomplete_before, again.ignored) == ((), 2, result.ignored)
     skipped = {file.key for file in local_files(folder) if file.is_skipped}
     assert skipped == {"self", "deep/up", "deep/there/again", "copy/up", "copy/there", "back/again"}
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_left_out(folder: Path) -> None:
+    """The other folders are listed."""
+    for key in ("a.csv", "b/b.csv", "c/c.csv"):
+        put(folder, key, b"")
+    files = local_files(folder)
+    assert next(files).key == "a.csv"
+    shutil.rmtree(folder / "c")
+    assert [file.key for file in files] == ["b/b.csv"]
 
 
 def test_a_download_is_stopped(metering: Metering, folder: Path) -> None:
