@@ -8,7 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from ..domain.errors import DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped, TallybookError
+from ..domain.errors import (
+    ArchiveMismatch,
+    ArchiveUnavailable,
+    DatabasePermissionDenied,
+    LedgerUnavailable,
+    ProjectionStopped,
+    TallybookError,
+)
 from ..domain.meter_event import MeterEventData
 from ..domain.rules import Rules
 from ..domain.schedule import ALWAYS, RulesPart
@@ -181,8 +188,8 @@ def fold_page(
                 _fold_cancellation(position, event, page_usage, customer_ids)
             else:
                 _fold_meter_change(position, event, page_usage, pinned)
-    except (LedgerUnavailable, DatabasePermissionDenied, ProjectionStopped):
-        raise  # these name the cause already, and a database failure isn't an error of the event
+    except (ArchiveMismatch, ArchiveUnavailable, DatabasePermissionDenied, LedgerUnavailable, ProjectionStopped):
+        raise  # these name the cause already, and a failure to read events isn't an error of the last one
     except (ArithmeticError, KeyError, TallybookError, TypeError, ValueError) as error:
         raise projection_stopped(position, topic_for(event), error) from error
     page_usage.marks.add_before(position + 1, latest)

@@ -96,6 +96,24 @@ def test_without_the_archive_the_error_names_it_and_the_positions(ledger: Prunab
         assert metering.verify().is_equal
 
 
+def test_without_the_archive_nothing_that_reads_old_usage_again_is_done(ledger: PrunableLedger) -> None:
+    """Verification, rebuilds, changes of rules and lost read models need the archive, and the error says so."""
+    with ledger.metering() as metering:
+        ledger.history.prune(metering)
+    ledger.history.archive.rename(ledger.history.archive.with_name("moved"))
+    with ledger.metering() as metering:
+        for call in (
+            metering.verify,
+            metering.generations.rebuild,
+            lambda: metering.rules.change("tokens", {"formula": "count"}, reason="test"),
+        ):
+            with pytest.raises(ArchiveUnavailable, match=ledger.history.archive.as_uri()):
+                call()
+    ledger.store.delete_read_models()
+    with ledger.metering() as metering, pytest.raises(ArchiveUnavailable, match=ledger.history.archive.as_uri()):
+        metering.total("tokens", "acme", *BOUNDS)
+
+
 def test_a_duplicate_that_cant_be_read_holds_up_no_other_event(ledger: PrunableLedger) -> None:
     """It is rejected with the reason: its identifier is taken, so it isn't recorded in any case."""
     with ledger.metering() as metering:
