@@ -19,6 +19,7 @@ from .tables import fields, table
 from .terminal import format_name, say
 
 if TYPE_CHECKING:
+    from ....domain.approval_policy import ChangeKind
     from ....domain.proposed_changes import ProposedChange
     from ...approvals.views import ApprovalPolicyView, ProposalView
     from .proposals import ProposalWithPreview
@@ -109,5 +110,13 @@ def _describe(change: "ProposedChange") -> str:
         case "revocation":
             return f"revoke the bulk cancellation {change.cancellation_id}"
         case "policy":
-            kinds = ", ".join(change.required) or "no changes"
-            return f"require approval for {kinds}"
+            return _describe_policy(change.required)
+
+
+def _describe_policy(required: Sequence["ChangeKind"]) -> str:
+    """Return which kinds of changes would need approval, and which would not."""
+    from ....domain.approval_policy import ChangeKind  # noqa: PLC0415 - loads the domain
+
+    others = [kind for kind in ChangeKind if kind not in required]
+    required_for, not_required_for = (", ".join(kinds) or "none" for kinds in (required, others))
+    return f"change the approval policy: required for {required_for}; not required for {not_required_for}"
