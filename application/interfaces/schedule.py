@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import combinations
 from typing import Any, Self
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -99,6 +100,7 @@ class ScheduleSettings(BaseModel, frozen=True):
     @model_validator(mode="after")
     def _require_brokers(self) -> Self:
         require_brokers(self.consumers, self.brokers)
+        require_distinct_sources(self.imports, self.consumers)
         return self
 
 
@@ -109,6 +111,22 @@ def require_brokers(consumers: Mapping[str, ConsumerSettings], brokers: str | No
             raise ValueError(
                 f"the consumer {name!r} has no brokers: set {PREFIX}BROKERS, or its own "
                 f"{PREFIX}CONSUMERS{NESTED_DELIMITER}{name.upper()}{NESTED_DELIMITER}BROKERS"
+            )
+
+
+def require_distinct_sources(imports: Mapping[str, ImportSettings], consumers: Mapping[str, ConsumerSettings]) -> None:
+    """Raise ValueError if two imports or consumers share their progress: what one reads, the other never would."""
+    for (name, one), (other_name, other) in combinations(imports.items(), 2):
+        url, other_url = (f"{settings.url.rstrip('/')}/" for settings in (one, other))
+        if url.startswith(other_url) or other_url.startswith(url):
+            raise ValueError(
+                f"the imports {name!r} and {other_name!r} read the same objects, each of which is imported once"
+            )
+    for (name, one), (other_name, other) in combinations(consumers.items(), 2):
+        if (one.topic, one.group) == (other.topic, other.group):
+            raise ValueError(
+                f"the consumers {name!r} and {other_name!r} have the same topic and group, and so the same offsets: "
+                f"set {PREFIX}CONSUMERS{NESTED_DELIMITER}{other_name.upper()}{NESTED_DELIMITER}GROUP"
             )
 
 

@@ -21,7 +21,7 @@ from ...storage.outbox import DEFAULT_TABLE, require_table_name
 from ...storage.outbox_url import resolve_outbox
 from ...storage.url import resolve_store
 from ..environment import NESTED_DELIMITER, PREFIX
-from ..schedule import ArchiveSettings, CheckpointSettings, ScheduleSettings, require_brokers
+from ..schedule import ArchiveSettings, CheckpointSettings, ScheduleSettings, require_brokers, require_distinct_sources
 from ..usage_sources import ConsumerSettings, ImportSettings, SourceName
 from .ledgers import ledger_for_test_mode
 
@@ -170,6 +170,7 @@ class ServerSettings(BaseSettings):
     @model_validator(mode="after")
     def _require_brokers(self) -> Self:
         require_brokers(self.consumers, self.brokers)
+        require_distinct_sources(self.imports, self.consumers)
         return self
 
     @property

@@ -101,6 +101,7 @@ SOURCES = {
     "TALLYBOOK_IMPORTS__GATE_1__URL": "s3://bucket/prefix",
     "TALLYBOOK_IMPORTS__GATE_1__DELIMITER": "tab",
     "TALLYBOOK_IMPORTS__GATE_1__TIMEZONE": "Europe/Berlin",
+    "TALLYBOOK_IMPORTS__GATE_2__URL": "s3://bucket/prefix-2",
     "TALLYBOOK_CONSUMERS__KAFKA__TOPIC": "2026",
     "TALLYBOOK_CONSUMERS__KAFKA__PAYLOAD_COLUMNS": "data.n=tokens, model",
     "TALLYBOOK_BROKERS": "kafka:9092",
@@ -119,7 +120,7 @@ def test_imports_and_consumers_have_names(monkeypatch: pytest.MonkeyPatch) -> No
     with Metering.open("sqlite://") as metering:
         jobs = scheduled_jobs(metering, schedule)
     assert [(job.name, job.interval) for job in jobs] == [
-        ("import-gate-1", timedelta(minutes=15)), ("consumer-kafka", None),
+        ("import-gate-1", timedelta(minutes=15)), ("import-gate-2", timedelta(minutes=15)), ("consumer-kafka", None),
     ]  # fmt: skip
 
 
@@ -164,6 +165,9 @@ def test_a_group_that_is_no_json_object_is_an_error(group: str, message: str, al
         ({"TALLYBOOK_IMPORTS__GATE_1__TIMEZONE": "Berlin"}, "TALLYBOOK_IMPORTS__GATE_1: Value error, There is no"),
         ({"TALLYBOOK_IMPORTS__GATE_1__TIMESTAMP_FORMAT": "odd"}, "'timestamp_format' must be one of 'auto'"),
         ({"TALLYBOOK_IMPORTS__1__URL": "s3://a"}, "TALLYBOOK_IMPORTS__1__[KEY]: "),
+        ({"TALLYBOOK_CONSUMERS__OTHER__TOPIC": "2026"}, "same offsets: set TALLYBOOK_CONSUMERS__OTHER__GROUP"),
+        ({"TALLYBOOK_IMPORTS__PART__URL": "s3://bucket/prefix/part"}, "'gate_1' and 'part' read the same objects"),
+        ({"TALLYBOOK_IMPORTS__WHOLE__URL": "s3://bucket/"}, "'gate_1' and 'whole' read the same objects"),
     ],
 )  # fmt: skip
 def test_wrong_settings_of_sources(
