@@ -14,7 +14,7 @@ from ..checkpoints.leaves import event_leaf_data
 from ..checkpoints.merkle import leaf_hash
 from ..ledger.ledger import Ledger
 from ..storage.ports import PositionedEventRow
-from .reader import INSTALL_HINT, ArchiveReader, has_extra, require_archive
+from .reader import INSTALL_HINT, ArchiveReader, has_extra
 
 if TYPE_CHECKING:
     from .manifest import ArchiveSegment
@@ -173,15 +173,18 @@ class _CachedArchive:
 def _open(archive: str) -> _CachedArchive:
     from .locations import resolve_destination  # noqa: PLC0415 - an extra
 
-    return _CachedArchive(ArchiveReader(require_archive(resolve_destination(archive, _RETRY_TIMEOUT))))
+    destination = resolve_destination(archive, _RETRY_TIMEOUT)
+    if not destination.read_manifest().data:
+        raise ArchiveUnavailable("no archive is there. Restore it from a backup.", field="archive")
+    return _CachedArchive(ArchiveReader(destination))
 
 
 def _unavailable(archive: str, positions: Sequence[int], reason: str) -> ArchiveUnavailable:
     first, last = positions[0], positions[-1]
     which = f"event at position {first} is" if first == last else f"events at positions {first} to {last} are"
     return ArchiveUnavailable(
-        f"The {which} in the archive {archive}, which can't be read: {reason} If the archive was moved, "
-        "'tallybook archive prune' with its new place tells the ledger.",
+        f"The {which} in the archive {archive}, which can't be read: {reason} If it was moved, run "
+        "'tallybook archive prune' with its new place.",
         field="archive",
         value=archive,
     )

@@ -1,5 +1,6 @@
 """Usage leaves the ledger for the archive, and everything is answered as before, on each store."""
 
+import re
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -81,10 +82,13 @@ def test_without_the_archive_the_error_names_it_and_the_positions(ledger: Prunab
         totals = metering.totals("tokens", *BOUNDS)
     ledger.history.archive.rename(moved)
     with ledger.metering() as metering:
-        with pytest.raises(
-            ArchiveUnavailable, match=rf"events? at positions? .* in the archive {ledger.history.archive.as_uri()}"
-        ):
+        with pytest.raises(ArchiveUnavailable) as unavailable:
             metering.explain("tokens", None, *BOUNDS)
+        assert re.fullmatch(
+            rf"The events? at positions? .* in the archive {ledger.history.archive.as_uri()}, which can't be read: "
+            r"no archive is there\. Restore it from a backup\. If it was moved, run 'tallybook archive prune' .*",
+            unavailable.value.message,
+        )
         with pytest.raises(ArchiveUnavailable):
             metering.record("tokens", {"customer": "acme", "value": "1"}, identifier=ledger.identifiers[0])
         assert metering.totals("tokens", *BOUNDS) == totals
