@@ -3,9 +3,12 @@
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tallybook.application import PruningResult
+from tallybook.application.interfaces.cli.archive_pruning import show_pruning
 
 from ..waiting import wait_until
 from .checkpoint_ledger import CHECKPOINTS, ledger_with_checkpoint
@@ -83,3 +86,32 @@ def test_export_at_intervals_until_it_is_stopped(tallybook: CommandLine, tmp_pat
             process.kill()
     assert output.read_text().endswith("\nstopped\n")
     assert output.read_text().count("exported") == 2
+
+
+@pytest.mark.parametrize(
+    ("events", "position", "line"),
+    [
+        (2, 1001, "would be pruned: 2 events up to position 1,001, 300 bytes; they are in file:///old"),
+        (0, 1001, "nothing to prune: usage up to position 1,001 is pruned already; it is in file:///old"),
+        (0, 0, "nothing to prune: no archived usage in a checkpoint was recorded until 2025-10-01 00:00:00Z"),
+    ],
+)
+def test_a_dry_run_says_if_nothing_is_left_to_prune(
+    events: int, position: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is pruned already, or nothing is old enough."""
+    show_pruning(
+        PruningResult(
+            archive="file:///old",
+            position=position,
+            archived_position=1002,
+            checkpoint_size=1002,
+            recorded_until=datetime(2025, 10, 1, tzinfo=UTC),
+            events=events,
+            state_bytes=150 * events,
+            size_before=0,
+            size_after=0,
+            is_dry_run=True,
+        )
+    )
+    assert capsys.readouterr().out.splitlines()[1:] == [line]

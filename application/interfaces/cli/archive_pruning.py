@@ -80,11 +80,18 @@ def pruned(ledger: LedgerOption = DEFAULT_LEDGER, as_json: JsonOption = False) -
 
 def show_pruning(result: "PruningResult") -> None:
     """Print what left the ledger, where it is, and how much space that freed."""
-    events, size = format_count(result.events, "event"), format_number(result.state_bytes)
     say(f"verified: the archive to position {format_number(result.archived_position)}, "
         f"a signed checkpoint to {format_number(result.checkpoint_size)}")  # fmt: skip
-    done = "would be pruned" if result.is_dry_run else "pruned"
-    say(f"{done}: {events} up to position {format_number(result.position)}, {size} bytes; they are in {result.archive}")
+    position = format_number(result.position)
+    if result.events:
+        done = "would be pruned" if result.is_dry_run else "pruned"
+        events, size = format_count(result.events, "event"), format_number(result.state_bytes)
+        say(f"{done}: {events} up to position {position}, {size} bytes; they are in {result.archive}")
+    elif result.position:
+        say(f"nothing to prune: usage up to position {position} is pruned already; it is in {result.archive}")
+    else:
+        until = format_time(result.recorded_until.replace(microsecond=0))
+        say(f"nothing to prune: no archived usage in a checkpoint was recorded until {until}")
     if not result.is_dry_run:
         say(f"the ledger takes {format_number(result.size_after)} bytes, {format_number(result.size_before)} before")
 
