@@ -97,7 +97,9 @@ def test_invoice_lines_are_printed_and_settled(tallybook: CommandLine) -> None:
         "2 lines, as of ledger position 12",
     ]
     assert result.stderr == "2 adjustments settled by run 11, as of position 12\n"
-    assert tallybook.lines("invoice-lines", *NOVEMBER)[0].startswith("No lines: ")
+    assert tallybook.lines("invoice-lines", *NOVEMBER)[0].startswith(
+        "No lines: the periods that end in 2025-11 (UTC) have no quantity or are not closed, and no earlier period "
+    )
     again = tallybook.run_json("invoice-lines", *NOVEMBER, "--settle", "run 11", "--as-of", "12")
     assert (again["settlement"]["settled"], again["settlement"]["not_settled"]) == (2, [])
 

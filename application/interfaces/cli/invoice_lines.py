@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from ...invoice_results import InvoiceLine, InvoiceLines
+    from .time_ranges import TimeRange
 
 CustomerOption = Annotated[
     str | None, typer.Option(metavar="CUSTOMER", help="Print the lines of this customer. All customers by default.")
@@ -55,7 +56,7 @@ def invoice_lines(
         lines = session.metering.periods.invoice_lines(
             span.start, span.end, meters=meters or None, customer=customer, as_of=known, settle=settle, by=requester
         )
-        show = print_csv if output.as_csv else partial(show_invoice_lines, span.timezone)
+        show = print_csv if output.as_csv else partial(show_invoice_lines, span)
         if settle is None:
             session.print(lines, show)
             return
@@ -89,15 +90,15 @@ def print_csv(lines: "InvoiceLines") -> None:
     file.flush()
 
 
-def show_invoice_lines(timezone: "ZoneInfo", lines: "InvoiceLines") -> None:
+def show_invoice_lines(span: "TimeRange", lines: "InvoiceLines") -> None:
     """Print the lines with a control total for each meter, and the position that they are known at."""
     from ....domain.decimals import EXACT_CONTEXT  # noqa: PLC0415 - loads the domain
 
     if not lines.lines:
-        say(f"No lines: no closed period ends in the period, and nothing is owed on earlier ones. "
-            f"Ledger position {format_number(lines.position)}.")  # fmt: skip
+        say(f"No lines: the periods that end in {span.label} have no quantity or are not closed, and no earlier period "
+            f"has an open adjustment. Ledger position {format_number(lines.position)}.")  # fmt: skip
         return
-    _show_table(timezone, lines.lines)
+    _show_table(span.timezone, lines.lines)
     for event_name in sorted({line.event_name for line in lines.lines}):
         billable = [line.billable for line in lines.lines if line.event_name == event_name]
         total = reduce(EXACT_CONTEXT.add, billable)
