@@ -103,6 +103,6 @@ def _low_priority_recorder(store: Store) -> EventRecorder:
     """Return the recorder of a store. It only reads, so it never makes another process wait for a lock."""
     if store.location not in _recorders:
         with suppress(AttributeError, OSError):  # not on every system
-            os.nice(19)
+            os.setpriority(os.PRIO_PROCESS, 0, 19)
         _recorders[store.location] = store.open_recorder()
     return _recorders[store.location]

@@ -23,9 +23,9 @@ positive_data_acceptance.enabled = false
 # A header that is too large is rejected first.
 negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 408, 409, 413, 429, 431]
 
-# They have no parameters, and one without a value, such as an empty list, is not in the body of a form.
+# A form can't express what is wrong: one without a value, such as an empty list, is not in it, and a text is a list of one.
 [[operations]]
-include-operation-id = ["pause_job", "resume_job", "cancel_task"]
+include-operation-id = ["pause_job", "resume_job", "cancel_task", "create_embed_token"]
 checks.negative_data_rejection.enabled = false
 """
 
@@ -41,7 +41,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SdkServer]:
 @pytest.mark.parametrize("phase", ["coverage", "fuzzing", "stateful"])
 def test_operations_with_an_access_key(server: SdkServer, tmp_path: Path, phase: str) -> None:
     """No server errors, no undocumented responses, no accepted invalid requests, no access without a key."""
-    names = [operation.name for operation in all_operations() if not operation.by_session]
+    # Revoking the keys that are listed would revoke that of the requests.
+    names = [
+        operation.name
+        for operation in all_operations()
+        if not operation.by_session and (phase != "stateful" or operation.name != "revoke_access_key")
+    ]
     if phase == "coverage":  # it sends the same requests each time, 100 for an operation
         names = sample(names, len(names) // 3)
     only = [option for name in names for option in ("--include-operation-id", name)]

@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 0.2
 def test_operations_with_the_scope_read_are_queries() -> None:
     """Also a POST. All others that are no GET change something."""
     queries = {operation.name for operation in all_operations() if operation.is_query and operation.method != "GET"}
-    assert queries == {"preview_meter_event_cancellation", "preview_closed_period"}
+    assert queries == {"preview_meter_event_cancellation", "preview_closed_period", "create_embed_token"}
     assert all(operation.is_query for operation in all_operations() if operation.scope is Scope.READ)
 
 

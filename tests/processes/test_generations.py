@@ -44,7 +44,7 @@ def test_a_killed_rebuild_leaves_the_live_generation_and_resumes(start: Start, u
         for moment in range(KILL_COUNT):
             process = start("rebuild", url, PAGE)
             start_together(process)
-            kill_after(process, rng.randrange(20), rng.random() * 0.01)
+            kill_after(process, rng.randrange(10), rng.random() * 0.005)
             killed += process.returncode == -9
             assert live_rows(url) == rows, f"moment {moment}"
             assert count_and_sum(metering) == before

@@ -76,7 +76,7 @@ def test_a_killed_catch_up_folds_no_event_twice(start: Start, url: str) -> None:
         delete_read_models(url)
         process = start("catch_up", url, PAGE)
         start_together(process)
-        reported = kill_after(process, rng.randrange(60), rng.random() * 0.01)
+        reported = kill_after(process, rng.randrange(30), rng.random() * 0.005)
         killed += process.returncode == -9
         reached = reported[-1] if reported else 0
         restarted = start("catch_up", url, PAGE)

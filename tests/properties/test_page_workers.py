@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tallybook.application import Metering
+from tallybook.projections import projector
 from tallybook.projections.parallel_pages import PageSpan, ParallelPages, call_locally
 from tallybook.projections.ports import TableRow
 
@@ -36,6 +37,7 @@ def fold_in_worker() -> Generator[list[PageSpan]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ParallelPages, "result", run_in_worker)
+        patch.setattr(projector, "MAX_FEW_EVENTS", 0)  # which are folded without a worker
         yield spans
 
 
