@@ -203,10 +203,20 @@ class MeterCommands:
                 value=meter.event_name,
             )
         if meter.rules != rules or display_name not in (None, meter.display_name):
+            different = _different_rules(meter.rules, rules)
+            if display_name not in (None, meter.display_name):
+                different.insert(0, f"display_name={meter.display_name!r}")
             raise MeterAlreadyExists(
-                f"A meter {meter.event_name!r} already exists with another display name or other rules: "
-                f"{meter.display_name!r}, {meter.rules!r}. meters.rename changes its name, rules.change its rules.",
+                f"A meter {meter.event_name!r} already exists with {', '.join(different)}. "
+                "Its name is changed by meters.rename, its rules by rules.change.",
                 field="event_name",
                 value=meter.event_name,
             )
         return MeterView.from_aggregate(meter, self._now())
+
+
+def _different_rules(rules: Rules, others: Rules) -> list[str]:
+    """Return the rules that differ from others, as arguments."""
+    plain = rules.model_dump(mode="json")
+    fields = (field for field in Rules.model_fields if getattr(rules, field) != getattr(others, field))
+    return [f"no {field}" if plain.get(field) is None else f"{field}={plain[field]!r}" for field in fields]

@@ -48,6 +48,11 @@ def test_configuring_again_returns_the_meter_and_different_rules_are_rejected(ta
     assert tallybook.run_json("meter", "configure", "tokens") == tallybook.run_json("meter", "configure", "tokens")
     code, field = tallybook.run_error("meter", "configure", "tokens", "--formula", "count")
     assert (code, field) == ("meter_already_exists", "event_name")
+    different = ("--formula", "count", "--filter", "region=eu", "--display-name", "Other")
+    assert tallybook.run_error_json("meter", "configure", "tokens", *different)["message"] == (
+        "A meter 'tokens' already exists with --display-name tokens, --formula sum, no filter. "
+        "Its name is changed by 'tallybook meter rename', its rules by 'tallybook rules change'."
+    )
 
 
 def test_a_meter_is_listed_renamed_deactivated_and_reactivated(tallybook: CommandLine) -> None:

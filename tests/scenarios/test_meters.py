@@ -116,13 +116,17 @@ def test_an_event_name_belongs_to_one_meter_forever(ledger: Ledger) -> None:
     ledger.metering.meters.configure("calls", display_name="Calls")
     ledger.metering.meters.configure("calls", display_name="Calls")
     ledger.metering.meters.configure("calls")
-    others: list[dict[str, Any]] = [
-        {"display_name": "Other"}, {"formula": "last"}, {"event_time_window": "day"}, {"value_key": "n"},
-    ]  # fmt: skip
-    for other in others:
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"display_name": "Other"}, "display_name='Calls'"),
+        ({"formula": "last"}, "formula='sum'"),
+        ({"event_time_window": "day"}, "no event_time_window"),
+        ({"value_key": "n", "dimension_keys": ["region"]}, "value_key='value', dimension_keys=[]"),
+    ]
+    for other, present in others:
         with pytest.raises(TallybookError) as exc_info:
             ledger.metering.meters.configure("calls", **other)  # type: ignore[arg-type]
         assert exc_info.value.code == "meter_already_exists"
+        assert f" already exists with {present}. " in exc_info.value.message
     assert ledger.position() == 1
 
 

@@ -9,6 +9,7 @@ _HINTS = {
     "cancel_window": "Use --any-age to cancel it, or record a negative value to correct it.",
     "accept_loss": "Use --accept-loss to go on with the first message that the broker has.",
     "allow_empty": "Use --allow-empty to close an empty period.",
+    "meters.rename": "Its name is changed by 'tallybook meter rename', its rules by 'tallybook rules change'.",
     "withdraw_settlements": "Use --withdraw-settlements if they are withdrawn.",
     "or summaries": "Use --from and --to for the time before or after that, or 'tallybook summaries' for both.",
 }
