@@ -1,5 +1,7 @@
 """The commands `record` and `cancel` and their output."""
 
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,8 +22,6 @@ from .session import open_ledger, record_limits
 from .terminal import format_name, say
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from ....domain.meter_event import Cancellation, Revocation
     from ...results import Receipt
 
@@ -92,7 +92,10 @@ def cancel(
             revocation = session.metering.revoke_cancel(meter, identifier, reason=reason or "", by=by)
             session.confirm(revocation, show_revocation)
             return
-        session.confirm(session.metering.cancel(meter, identifier, reason=reason, by=by), show_cancellation)
+        started = datetime.now(UTC)
+        cancellation = session.metering.cancel(meter, identifier, reason=reason, by=by)
+        is_earlier = cancellation.cancelled_at < started
+        session.confirm(cancellation, partial(show_earlier_cancellation, reason) if is_earlier else show_cancellation)
 
 
 def show_receipt(receipt: "Receipt") -> None:
@@ -113,6 +116,15 @@ def show_cancellation(cancellation: "Cancellation") -> None:
     say(f"cancelled: {format_name(cancellation.identifier)} at {format_time(cancellation.cancelled_at)}{requester}")
 
 
+def show_earlier_cancellation(reason: str | None, cancellation: "Cancellation") -> None:
+    """Print the cancellation that a meter event had before, and that a different reason is not stored."""
+    requester = format_requester(cancellation.reason, cancellation.by, cancellation.on_behalf_of)
+    at = format_time(cancellation.cancelled_at)
+    say(f"cancelled before: {format_name(cancellation.identifier)} at {at}{requester}")
+    if reason is not None and reason != cancellation.reason:
+        say(f"The reason {reason!r} is not stored.")
+
+
 def show_revocation(revocation: "Revocation") -> None:
     """Print when the cancellation of a meter event was revoked, by whom and why."""
     requester = format_requester(revocation.reason, revocation.by, revocation.on_behalf_of)
@@ -129,7 +141,7 @@ def _parse_payload(pairs: list[str]) -> dict[str, str]:
     return payload
 
 
-def _parse_timestamp(text: str | None) -> "datetime | None":
+def _parse_timestamp(text: str | None) -> datetime | None:
     from .time_ranges import parse_datetime  # noqa: PLC0415 - loads the domain
 
     return None if text is None else parse_datetime(text, "--timestamp", "UTC")
