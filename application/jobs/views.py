@@ -40,8 +40,9 @@ class JobView:
     """A job: its last run, and when it runs next. Times are in UTC.
 
     `interval_seconds` is None if it runs continuously. A job has `failed` if its last run did, and it is tried again at
-    `next_run_at`. It is `interrupted` if the process died that ran it, and `overdue` if no process runs it. `runner` is
-    the process of the last run, `result` what that did, `runs` and `failures` are counted from the first on.
+    `next_run_at`, which a continuous job has only then. It is `interrupted` if the process died that ran it, and
+    `overdue` if no process runs it. `runner` is the process of the last run, `result` what that did, `runs` and
+    `failures` are counted from the first on.
     """
 
     name: str
@@ -63,7 +64,8 @@ class JobView:
     def from_state(cls, name: str, state: JobState, pause: Pause | None, now: int) -> "JobView":
         """Return the view of a job at a time."""
         status = _status(state, now, is_paused=pause is not None)
-        has_next_run = status in (JobStatus.WAITING, JobStatus.FAILED, JobStatus.OVERDUE)
+        is_at_interval = state.interval_seconds is not None and status in (JobStatus.WAITING, JobStatus.OVERDUE)
+        has_next_run = is_at_interval or status is JobStatus.FAILED
         return cls(
             name=name,
             status=status,

@@ -18,7 +18,8 @@ from tallybook.application import (
 )
 from tallybook.application.clock import utc_now
 from tallybook.application.jobs.scheduler import Scheduler
-from tallybook.application.jobs.store import JobState, JobStore
+from tallybook.application.jobs.store import JobError, JobState, JobStore
+from tallybook.application.jobs.views import JobView
 from tallybook.domain.timestamps import to_microseconds
 
 from ..waiting import wait_until
@@ -57,6 +58,25 @@ def unfinished(seconds_ago: float) -> JobState:
     at = to_microseconds(utc_now() - timedelta(seconds=seconds_ago))
     next_run_at = at + to_microseconds(utc_now())
     return JobState(interval_seconds=3_600, started_at=at, heartbeat_at=at, next_run_at=next_run_at, runner="p", runs=1)
+
+
+@pytest.mark.parametrize(
+    ("interval_seconds", "error", "now", "status", "has_next_run"),
+    [
+        (60, None, 2, JobStatus.WAITING, True),
+        (60, None, 10**9, JobStatus.OVERDUE, True),
+        (None, None, 2, JobStatus.WAITING, False),
+        (None, None, 10**9, JobStatus.OVERDUE, False),
+        (None, JobError("code", "message"), 2, JobStatus.FAILED, True),
+    ],
+)
+def test_a_continuous_job_has_a_next_run_only_after_a_failure(
+    interval_seconds: float | None, error: JobError | None, now: int, status: JobStatus, *, has_next_run: bool
+) -> None:
+    """It is tried again then; otherwise there is no time at which it runs."""
+    state = JobState(interval_seconds=interval_seconds, started_at=1, ended_at=2, next_run_at=3, error=error)
+    view = JobView.from_state("job", state, None, now)
+    assert (view.status, view.next_run_at is not None) == (status, has_next_run)
 
 
 def test_a_job_runs_at_its_interval(metering: Metering) -> None:
