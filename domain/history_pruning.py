@@ -78,15 +78,15 @@ def require_keep(keep: object, policy: AcceptancePolicy) -> timedelta:
     """
     least = max(policy.max_age or timedelta(0), policy.cancel_window or timedelta(0))
     duration = plain_timedelta(keep)
-    if duration is None or duration < least:
-        found = abbreviated_repr(keep) if duration is None else _days(duration)
-        raise InvalidParameter(
-            f"'keep' must be a timedelta of at least {_days(least)}, the age of usage and of cancellations that the "
-            f"policy accepts, not {found}.",
-            field="keep",
-            value=keep,
-        )
-    return duration
+    if duration is not None and duration >= least:
+        return duration
+    required, found = ("", _days(duration)) if duration is not None else ("a timedelta of ", abbreviated_repr(keep))
+    raise InvalidParameter(
+        f"'keep' must be {required}at least {_days(least)}, the age of usage and of cancellations that the policy "
+        f"accepts, not {found}.",
+        field="keep",
+        value=keep,
+    )
 
 
 def _days(duration: timedelta) -> str:

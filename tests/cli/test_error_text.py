@@ -56,6 +56,10 @@ def test_a_late_cancellation_suggests_any_age(tmp_path: Path) -> None:
         (("rules", "change", "tokens", "--window", "month"), "--window"),
         (("key", "create", "--scope", "write"), "--scope"),
         (("cancel", "tokens", "req-1", "--reason", ""), "--reason"),
+        (
+            ("archive", "prune", "old", "--checkpoints", "old.checkpoints", "--key", "old.pub", "--keep", "10d"),
+            "--keep must be at least 35 days, ",
+        ),
     ],
 )
 def test_a_parameter_is_named_by_its_option(tallybook: CommandLine, arguments: tuple[str, ...], option: str) -> None:

@@ -41,6 +41,7 @@ _OPTIONS = {
     "formula": "--formula",
     "group_by": "--by",
     "header_row": "--header-row",
+    "keep": "--keep",
     "limit": "--limit",
     "multiplier": "--multiplier",
     "optional_dimension_keys": "--optional-dimension-key",
