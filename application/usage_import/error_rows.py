@@ -1,7 +1,7 @@
-"""The file of rejected rows: the rows themselves in the format and with the columns of the file, to be mended.
+"""The file of rejected rows: the rows in the format and with the columns of the file, to correct and import again.
 
-Two columns say where a row was and why it was rejected; an import ignores them. So the mended file is imported like the
-first one. In CSV, text that a spreadsheet would evaluate gets an apostrophe, which the import removes again.
+Two columns say where a row was and why it was rejected; an import ignores them. So the corrected file is imported like
+the first one. In CSV, text that a spreadsheet would evaluate gets an apostrophe, which the import removes again.
 """
 
 import csv

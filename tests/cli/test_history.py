@@ -44,5 +44,5 @@ def test_filters_and_pages(tallybook: CommandLine) -> None:
     assert shown("--recorded-until", "2025-12-01") == ["Configured"]
     assert shown("--usage", "--until", 3) == ["Configured", "UsageRecorded", "UsageRecorded"]
     assert tallybook.lines("history", "-n", 1)[-1] == "There is more: continue with --after 1."
-    assert tallybook.lines("history", "--by", "nobody") == ["Nothing of this is recorded."]
+    assert tallybook.lines("history", "--by", "nobody") == ["No event matches."]
     assert tallybook.run_error("history", "--meter", "nothing") == ("no_meter", "event_name")

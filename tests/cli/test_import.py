@@ -106,7 +106,7 @@ def test_rejected_rows_are_listed_with_their_lines_and_status_1(tallybook: Comma
     ]  # fmt: skip
     assert lines[6].startswith("import ")
     assert lines[7].startswith("line 4: rejected, payload_invalid_value: ")
-    assert lines[17] == "and 2 more; --errors FILE writes all of them to a file, to be mended and imported."
+    assert lines[17] == "and 2 more; --errors FILE writes all of them to a file, to correct and import again."
     assert len(lines) == 18
     with errors.open(newline="") as file:
         rows = list(csv.DictReader(file))

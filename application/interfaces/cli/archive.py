@@ -25,10 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.command("sql")(archive_sql.sql)
-app.command("totals")(archive_totals.totals)
-app.command("prune")(archive_pruning.prune)
-app.command("pruned")(archive_pruning.pruned)
 
 EveryOption = Annotated[
     str | None,
@@ -44,7 +40,6 @@ AgainstLedgerOption = Annotated[
 ]
 
 
-@app.command()
 def export(
     destination: DestinationArgument,
     every: EveryOption = None,
@@ -64,7 +59,6 @@ def export(
             _export_every(service, destination, interval_seconds, as_json)
 
 
-@app.command()
 def verify(
     destination: DestinationArgument,
     checkpoints: CheckpointsOption = None,
@@ -94,7 +88,6 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
 def register(
     destination: DestinationArgument,
     iceberg: IcebergOption,
@@ -113,7 +106,6 @@ def register(
     confirm_result(registration, archive_output.show_registration, as_json=as_json)
 
 
-@app.command()
 def materialize(meter: MeterArgument, destination: DestinationArgument, as_json: JsonOption = False) -> None:
     """Write the usage of a meter as numbers, for fast totals.
 
@@ -182,3 +174,13 @@ def _open_service(url: str) -> Generator["ArchiveService"]:
     require_ledger(url)
     with closing(connect_archive(Ledger(resolve_store(url)))) as ledger:
         yield ArchiveService(ledger)
+
+
+app.command()(export)
+app.command()(verify)
+app.command()(archive_totals.totals)
+app.command()(archive_sql.sql)
+app.command()(materialize)
+app.command()(register)
+app.command()(archive_pruning.prune)
+app.command()(archive_pruning.pruned)

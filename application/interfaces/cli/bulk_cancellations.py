@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .bulk_cancellations_output import show_cancellation, show_cancellations, show_outcome
-from .option_groups import DimensionOptions, TableOptions, TimeRangeOptions, with_option_groups
+from .option_groups import DimensionOptions, SelectedTimeOptions, TableOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,
@@ -81,7 +81,7 @@ def cancel_many(
     meter: MeterArgument,
     customer: CustomerOption = None,
     *,
-    time: TimeRangeOptions,
+    time: SelectedTimeOptions,
     recording: RecordingOptions,
     dimensions: DimensionOptions,
     reason: ReasonOption = None,
@@ -159,7 +159,7 @@ def revoke(
 def parse_selection(
     session: Session,
     customer: str | None,
-    time: TimeRangeOptions,
+    time: SelectedTimeOptions,
     recording: RecordingOptions,
     dimensions: DimensionOptions,
 ) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def history(
 def show_history(page: "HistoryPage") -> None:
     """Print a row for each entry, and where the next page starts."""
     if not page.entries:
-        say("Nothing of this is recorded.")
+        say("No event matches.")
         return
     rows = [
         (str(entry.position), format_time(entry.recorded_at.replace(microsecond=0)), entry.event, entry.stream,

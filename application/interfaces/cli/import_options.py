@@ -99,7 +99,7 @@ DryRunOption = Annotated[
 ErrorsOption = Annotated[
     Path | None,
     typer.Option(
-        "--errors", metavar="FILE", help="Write the rows that are not recorded to this file, to be mended and imported."
+        "--errors", metavar="FILE", help="Write the rows that are not recorded to this file: correct them and import it."
     ),
 ]
 EveryOption = Annotated[

@@ -43,7 +43,7 @@ def show_rejected_rows(summary: "ImportSummary") -> None:
         say(f"line {row.line}: {row.outcome}, {row.error.code}: {message}")
     more = summary.not_recorded - len(summary.first_rejected)
     if more > 0:
-        say(f"and {format_number(more)} more; --errors FILE writes all of them to a file, to be mended and imported.")
+        say(f"and {format_number(more)} more; --errors FILE writes all of them to a file, to correct and import again.")
 
 
 def show_first_rows(rows: "list[PreviewRow]") -> None:

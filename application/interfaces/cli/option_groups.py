@@ -16,6 +16,7 @@ from .options import (
     FromOption,
     JsonOption,
     PeriodOption,
+    SelectedPeriodOption,
     TimezoneOption,
     ToOption,
     WhereOption,
@@ -51,6 +52,13 @@ class ClosedPeriodOptions(TimeRangeOptions):
     """The options that select the period of an invoice, which has no default."""
 
     period: ClosedPeriodOption = None
+
+
+@dataclass(frozen=True)
+class SelectedTimeOptions(TimeRangeOptions):
+    """The options that select meter events by their time: any time without them."""
+
+    period: SelectedPeriodOption = None
 
 
 @dataclass(frozen=True)

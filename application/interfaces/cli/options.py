@@ -42,6 +42,15 @@ PeriodOption = Annotated[
         help="A month (2026-11), a day (2026-11-22) or a year (2026). The current month by default.",
     ),
 ]
+SelectedPeriodOption = Annotated[
+    str | None,
+    typer.Option(
+        "--period",
+        "-p",
+        metavar="PERIOD",
+        help="Of this month (2026-11), day (2026-11-22) or year (2026) only. Any time by default.",
+    ),
+]
 ClosedPeriodOption = Annotated[
     str | None,
     typer.Option("--period", "-p", metavar="PERIOD", help="A month (2026-11), a day (2026-11-22) or a year (2026)."),
@@ -80,9 +89,7 @@ AnyDigitsOption = Annotated[
 ]
 AnyAgeOption = Annotated[
     bool,
-    typer.Option(
-        "--any-age", help="Also cancel a meter event recorded, or revoke a cancellation made, more than 24 hours ago."
-    ),
+    typer.Option("--any-age", help="Lift the limit of 24 hours for cancelling, and for revoking a cancellation."),
 ]
 _BY_HELP = "For whom you do this. The ledger stores it with your user name, as on_behalf_of."
 ByOption = Annotated[str | None, typer.Option(metavar="TEXT", help=_BY_HELP)]

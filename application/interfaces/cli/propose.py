@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .bulk_cancellations import CancellationArgument, CustomerOption, RecordingOptions, parse_selection
-from .option_groups import ClosedPeriodOptions, DimensionOptions, TimeRangeOptions, with_option_groups
+from .option_groups import ClosedPeriodOptions, DimensionOptions, SelectedTimeOptions, with_option_groups
 from .options import (
     DEFAULT_LEDGER,
     AnyAgeOption,
@@ -99,7 +99,7 @@ def propose_cancellation(
     meter: MeterArgument,
     customer: CustomerOption = None,
     *,
-    time: TimeRangeOptions,
+    time: SelectedTimeOptions,
     recording: RecordingOptions,
     dimensions: DimensionOptions,
     reason: ReasonOption,

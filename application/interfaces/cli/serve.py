@@ -61,7 +61,7 @@ def serve(
 ) -> None:
     """Serve a ledger over HTTP, for Stripe's SDKs and others.
 
-    Other settings are environment variables: TALLYBOOK_LEDGER, TALLYBOOK_HOST, TALLYBOOK_PORT and more.
+    Every setting is an environment variable; docs/guides/serve.md lists them.
     """
     if os.name == "nt":  # no signal handlers in the event loop, and sockets can't be passed to workers
         sys.exit(_fail("The server runs on Linux and macOS, not on Windows.", status=EXIT_INVALID_SETTINGS))

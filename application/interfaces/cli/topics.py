@@ -9,15 +9,7 @@ import typer
 from ..formatting import format_number, format_time
 from ..stop_signals import stop_on_signals
 from .error_text import to_cli_text
-from .import_options import (
-    CustomerColumnOption,
-    EventNameOption,
-    IdentifierColumnOption,
-    PayloadColumnOption,
-    TimestampColumnOption,
-    TimestampFormatOption,
-    ValueColumnOption,
-)
+from .import_options import TimestampFormatOption
 from .option_groups import TableOptions, with_option_groups
 from .options import DEFAULT_LEDGER, AnyDigitsOption, BackfillOption, JsonOption, LedgerOption
 from .session import open_ledger, record_limits
@@ -37,12 +29,36 @@ BrokersOption = Annotated[
         "--brokers", envvar="TALLYBOOK_BROKERS", metavar="HOST:PORT,...", help="The brokers.", show_default=False
     ),
 ]
-GroupOption = Annotated[str, typer.Option("--group", metavar="NAME", help="The name of the offsets in the ledger.")]
+GroupOption = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        metavar="NAME",
+        help="The consumer group: the name under which the ledger stores the offsets. It is not a group of the broker.",
+    ),
+]
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
         "--config", metavar="FILE", help="Settings of librdkafka, a line KEY=VALUE each: security.protocol=SASL_SSL."
     ),
+]
+EventNameOption = Annotated[
+    str | None, typer.Option(metavar="METER", help="The meter of all messages. Overrides the field event_name.")
+]
+TimestampColumnOption = Annotated[str, typer.Option(metavar="FIELD", help="The field of the timestamps.")]
+ValueColumnOption = Annotated[
+    str | None, typer.Option(metavar="FIELD", help="The field to store under the meter's value key.")
+]
+CustomerColumnOption = Annotated[
+    str | None, typer.Option(metavar="FIELD", help="The field to store under the meter's customer key.")
+]
+IdentifierColumnOption = Annotated[
+    str | None, typer.Option(metavar="FIELD", help="The identifier. By default 'identifier' if the message has it.")
+]
+PayloadColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--payload-column", metavar="FIELD[=KEY]", help="A field to store in the payload. Repeatable."),
 ]
 OnceOption = Annotated[bool, typer.Option("--once", help="Record the messages up to the end of the topic, and end.")]
 AcceptLossOption = Annotated[
