@@ -41,7 +41,7 @@ def test_it_answers_who_cancelled_what(tmp_path: Path) -> None:
         assert link is not None
         path, _, query = link[1].replace("&amp;", "&").removeprefix("/console").partition("?")
         assert views.page(path, query)[0] == 200
-        assert "Nothing of this was recorded" in views.page("/history", "kind=imports")[1]
+        assert "No event matches" in views.page("/history", "kind=imports")[1]
 
 
 def test_entries_of_a_long_ledger_are_loaded_after_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +55,6 @@ def test_entries_of_a_long_ledger_are_loaded_after_the_page(tmp_path: Path, monk
         assert fragment is not None
         assert link is not None
         for found in (fragment, link):
-            assert "Nothing of this was recorded" in views.page(found[1], found[2].replace("&amp;", "&"))[1]
+            assert "No event matches" in views.page(found[1], found[2].replace("&amp;", "&"))[1]
         assert "Configured" in views.page("/history/entries", "")[1]
         assert "Configured" not in shell

@@ -109,7 +109,7 @@ def test_a_change_of_rules_is_previewed_by_customer_and_promoted(client: httpx2.
     form = fields(client.get("/console/rules?meter=tokens").text, "/rules/preview")
     changed = {**form, "formula": "count", "event_time_window": "none"}
     preview = client.post("/console/rules/preview", data=changed).url
-    html = page_with(client, str(preview), "What the change would cost whom")
+    html = page_with(client, str(preview), "Whose totals the change would change")
     assert html.index("Closed periods</h2>") < html.index(">acme</a>"), "the month is closed for all of them"
     promoted = {**fields(html, "/rules/promote"), "reason": "we bill by event"}
     assert "The generation is live." in client.post("/console/rules/promote", data=promoted).text

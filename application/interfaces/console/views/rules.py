@@ -1,4 +1,4 @@
-"""The screen Rules: the history of a meter's rules, a change with its preview by customer, and the way back."""
+"""The screen Rules: the history of a meter's rules, a change with its preview by customer, and how to undo it."""
 
 import csv
 from typing import TextIO
