@@ -99,7 +99,7 @@ DryRunOption = Annotated[
 ErrorsOption = Annotated[
     Path | None,
     typer.Option(
-        "--errors", metavar="FILE", help="Write the rows that are not recorded to this file: correct them and import it."
+        "--errors", metavar="FILE", help="Write the rows that are not recorded to FILE, to correct and import again."
     ),
 ]
 EveryOption = Annotated[
