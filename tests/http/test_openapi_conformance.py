@@ -23,7 +23,7 @@ positive_data_acceptance.enabled = false
 # A header that is too large is rejected first.
 negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 408, 409, 413, 429, 431]
 
-# A form can't express what is wrong: one without a value, such as an empty list, is not in it, and a text is a list of one.
+# A form can't express what is wrong: an empty list is not in it, and a text is a list of one.
 [[operations]]
 include-operation-id = ["pause_job", "resume_job", "cancel_task", "create_embed_token"]
 checks.negative_data_rejection.enabled = false

@@ -56,7 +56,9 @@ def test_a_preview_is_stopped_at_the_deadline(tmp_path: Path, monkeypatch: pytes
             ledgers, cast(Observer, RecordingObserver()), unread_response_budget(), query_limits(DEADLINE_SECONDS)
         )
         try:
-            return await handler.handle(OPERATIONS["preview_meter_event_cancellation"], request)
+            response = await handler.handle(OPERATIONS["preview_meter_event_cancellation"], request)
+            assert isinstance(response, ApiResponse)
+            return response
         finally:
             await handler.close()
 
