@@ -78,9 +78,11 @@ def test_an_unknown_meter_suggests_similar_meters(tallybook: CommandLine) -> Non
 
 def test_an_unknown_customer_suggests_similar_customers(tallybook: CommandLine) -> None:
     """The total is still zero; a customer with usage in another period is not unknown."""
-    for command in ("total", "summaries"):
-        output = tallybook.lines(command, "tokens", "acm", *OCTOBER)
+    for command, *options in (("total",), ("summaries",), ("explain",), ("explain", "--limit", "9")):
+        output = tallybook.lines(command, "tokens", "acm", *OCTOBER, *options)
         assert output[-1] == "There is no usage of 'acm' on tokens. Similar customers: acme."
-        assert tallybook.lines(command, "tokens", "xyz", *OCTOBER)[-1] == "There is no usage of 'xyz' on tokens."
-        assert "There is no usage" not in tallybook.run(command, "tokens", "acme", "--period", "2020").stdout
+        output = tallybook.lines(command, "tokens", "xyz", *OCTOBER, *options)
+        assert output[-1] == "There is no usage of 'xyz' on tokens."
+        assert "There is no usage" not in tallybook.run(command, "tokens", "acme", "--period", "2020", *options).stdout
     assert tallybook.run_json("total", "tokens", "acm", *OCTOBER)["value"] == "0"
+    assert tallybook.run_json("explain", "tokens", "acm", *OCTOBER)["events"] == []

@@ -32,6 +32,7 @@ from .options import (
 )
 from .queries_output import heading, show_counted_range, show_groups
 from .session import Session, json_text, open_for_query
+from .similar_customers import show_similar_customers
 from .tables import SAMPLE_ROWS, table
 from .terminal import Advance, progress_bar, say, without_column
 
@@ -101,7 +102,7 @@ def explain(
     Select some of the events by --verdict, --offset and --limit. The total, the SHA-256 and the counts are those of
     all events, of which there may be up to 100,000 then.
     """
-    is_page = verdict is not None or offset or limit is not None
+    is_page, is_text = verdict is not None or offset or limit is not None, not (as_csv or as_json)
     if is_page and (as_sql or group_by):
         raise typer.BadParameter("--verdict, --offset and --limit exclude --sql and --by.")
     _check_options(
@@ -131,16 +132,20 @@ def explain(
             if page is None:
                 raise typer.BadParameter(f"The total has more than {MAX_PAGED_EVENTS:,} events. Use a shorter period.")
             session.print(page, partial(_show_page_csv if as_csv else show_page, meter, span, offset))
-            return
-        with open_explanation(
-            session.metering, meter, customer, span, known, dimensions.parse(), group_by or (), closed=closed
-        ) as explanation:
-            if as_csv:
-                _print_csv(explanation)
-            elif as_json:
-                _print_json(explanation)
-            else:
-                show_explanation(meter, span, explanation)
+            event_count = page.event_count
+        else:
+            with open_explanation(
+                session.metering, meter, customer, span, known, dimensions.parse(), group_by or (), closed=closed
+            ) as explanation:
+                if as_csv:
+                    _print_csv(explanation)
+                elif as_json:
+                    _print_json(explanation)
+                else:
+                    show_explanation(meter, span, explanation)
+            event_count = explanation.event_count
+        if is_text and not event_count:
+            show_similar_customers(session, meter, customer, known)
 
 
 def _check_options(

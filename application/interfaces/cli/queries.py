@@ -1,7 +1,7 @@
 """The commands `total`, `totals`, `summaries` and `events`."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,10 +15,8 @@ from .options import (
     LedgerOption,
     MeterArgument,
 )
-from .session import Session, open_for_query
-
-if TYPE_CHECKING:
-    from datetime import datetime
+from .session import open_for_query
+from .similar_customers import show_similar_customers
 
 WindowOption = Annotated[
     str, typer.Option("--window", "-w", metavar="WINDOW", help="minute, hour, day, month or year.")
@@ -55,7 +53,7 @@ def total(
             result, output.show(partial(queries_output.show_total, meter, formula, span), lambda tables: tables.total)
         )
         if not result.count and output.is_text:
-            _show_similar_customers(session, meter, customer, known)
+            show_similar_customers(session, meter, customer, known)
 
 
 @with_option_groups
@@ -117,7 +115,7 @@ def summaries(
             ),
         )
         if not results and output.is_text:
-            _show_similar_customers(session, meter, customer, known)
+            show_similar_customers(session, meter, customer, known)
 
 
 @with_option_groups
@@ -152,33 +150,3 @@ def events(
                 partial(queries_output.show_events, meter, customer, limit, span), lambda tables: tables.events
             ),
         )
-
-
-def _show_similar_customers(
-    session: Session, event_name: str, customer: str | None, as_of: "datetime | int | None"
-) -> None:
-    """Print that a customer has no usage at all, with similar names of customers that have."""
-    if customer is None:
-        return
-    customers = _customers(session, event_name, as_of)
-    if customer not in customers:
-        queries_output.show_similar_customers(event_name, customer, customers)
-
-
-def _customers(session: Session, event_name: str, as_of: "datetime | int | None") -> list[str]:
-    """Return the customers with usage at any time, under any rules."""
-    from ....domain.errors import RulesChangeInRange  # noqa: PLC0415 - loads the domain
-    from ....domain.timestamps import MAX_DATETIME, MIN_DATETIME  # noqa: PLC0415 - loads the domain
-
-    customers: dict[str, None] = {}
-    start: datetime | None = MIN_DATETIME
-    while start is not None:
-        end, next_start = MAX_DATETIME, None
-        try:
-            totals = session.metering.totals(event_name, start, end, as_of=as_of)
-        except RulesChangeInRange as error:
-            next_start = error.changed_at
-            totals = session.metering.totals(event_name, start, next_start, as_of=as_of)
-        customers.update((total.customer, None) for total in totals if total.customer is not None)
-        start = next_start
-    return sorted(customers)

@@ -126,12 +126,5 @@ def show_events(
         say(f"For the next page: --starting-after {events[-1].identifier}")
 
 
-def show_similar_customers(event_name: str, customer: str, customers: Sequence[str]) -> None:
-    """Print that a customer has no usage, with similar names of customers that have."""
-    from ...similar_names import suggest_names  # noqa: PLC0415 - loads the domain
-
-    say(f"There is no usage of {customer!r} on {event_name}.{suggest_names('customers', customer, customers)}")
-
-
 def _numbers(total: "Total") -> tuple[str, ...]:
     return tuple(map(format_number, (total.value, total.billable, total.count, total.last)))
