@@ -59,9 +59,9 @@ class TopicClient:
         try:
             found: Any = self._consumer.list_topics(self.topic, timeout=_TIMEOUT_SECONDS).topics[self.topic]
         except KafkaException as error:
-            raise self._unavailable(_reason(error)) from error
+            raise self.unavailable(_reason(error)) from error
         if found.error is not None:
-            raise self._unavailable(_reason(KafkaException(found.error)))
+            raise self.unavailable(_reason(KafkaException(found.error)))
         return sorted(found.partitions)
 
     def topic_id(self) -> str | None:
@@ -73,7 +73,7 @@ class TopicClient:
         try:
             topic_id = str(described[self.topic].result().topic_id)
         except KafkaException as error:
-            raise self._unavailable(_reason(error)) from error
+            raise self.unavailable(_reason(error)) from error
         return None if topic_id == _NO_ID else topic_id
 
     def assign(self, offsets: Mapping[int, int | None]) -> None:
@@ -106,7 +106,7 @@ class TopicClient:
                     value=self.topic,
                 )
             elif not error.retriable():
-                raise self._unavailable(_reason(KafkaException(error)))
+                raise self.unavailable(_reason(KafkaException(error)))
         return Fetched(messages, frozenset(ended))
 
     def ends(self) -> dict[int, int]:
@@ -129,7 +129,8 @@ class TopicClient:
         """Close the connections."""
         self._consumer.close()
 
-    def _unavailable(self, reason: str) -> UsageSourceUnavailable:
+    def unavailable(self, reason: str) -> UsageSourceUnavailable:
+        """Return the error for a broker that can't be read for this reason."""
         return UsageSourceUnavailable(
             f"The topic {self.topic!r} can't be read from {self.brokers}: {reason}.",
             field="brokers",

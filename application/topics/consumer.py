@@ -31,6 +31,8 @@ _NOT_OF_MESSAGE = Corrupted, ArchiveUnavailable
 _FETCH_SECONDS = 0.5
 _STATUS_SECONDS, _PARTITIONS_SECONDS, _DELETE_SECONDS = 5.0, 60.0, 3_600.0
 _STANDBY_SECONDS = 1.0
+_ANSWER_SECONDS = 30.0
+"""How long partitions that have not ended may send nothing. Longer than a broker takes to replace another."""
 
 
 class TopicConsumer:
@@ -109,7 +111,7 @@ class TopicConsumer:
         with closing(self._open_client()) as client:
             offsets = self._assign(client, {})
             ended: set[int] = set()
-            status_at = partitions_at = time.monotonic()
+            status_at = partitions_at = answered_at = time.monotonic()
             deleted_at = -_DELETE_SECONDS
             while not stop.is_set() and not (until_end and ended.issuperset(offsets)):
                 fetched = client.fetch(_FETCH_SECONDS)
@@ -126,6 +128,10 @@ class TopicConsumer:
                     if on_batch is not None:
                         on_batch(consumed)
                 now = time.monotonic()
+                if fetched.messages or fetched.ended or ended.issuperset(offsets):
+                    answered_at = now
+                elif now - answered_at >= _ANSWER_SECONDS:
+                    raise client.unavailable(f"no partition has answered for {_ANSWER_SECONDS:g} seconds")
                 if now - status_at >= _STATUS_SECONDS:
                     status_at = now
                     self._log.set_ends(client.ends(), self._now())

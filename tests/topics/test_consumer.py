@@ -15,7 +15,8 @@ from tallybook.application import (
     Metering,
     UsageSourceUnavailable,
 )
-from tallybook.application.topics.client import TopicClient
+from tallybook.application.topics import consumer as consumer_module
+from tallybook.application.topics.client import Fetched, TopicClient
 from tallybook.application.topics.consumer import TopicConsumer
 from tallybook.application.topics.messages import Message
 from tallybook.application.topics.offset_log import MAX_REJECTED_PER_DAY
@@ -237,3 +238,18 @@ def test_long_names_of_topics_become_digests() -> None:
     message = Message("t" * 249, 0, 7, 1_000, b"", {})
     assert len(message.identifier) == 64
     assert message.identifier != message._replace(offset=8).identifier
+
+
+def test_a_partition_that_does_not_answer_is_an_error(
+    metering: Metering, broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker can name an address for its partitions that can't be reached; waiting for them would never end."""
+    broker.create(topic)
+    broker.publish(topic, events("r1"))
+    monkeypatch.setattr(consumer_module, "_ANSWER_SECONDS", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(TopicClient, "fetch", lambda *_: Fetched([], frozenset()))
+        with pytest.raises(UsageSourceUnavailable, match=r"no partition has answered for 0\.1 seconds"):
+            TopicConsumer(metering, topic, broker.address).consume()
+    monkeypatch.undo()
+    assert TopicConsumer(metering, topic, broker.address).consume() == ConsumedMessages(accepted=1)

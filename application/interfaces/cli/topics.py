@@ -116,8 +116,11 @@ def consume(
                 result = consumer.consume(stop=stop)
                 session.confirm(result, show_consumed)
                 raise typer.Exit(1 if result.rejected else 0)
-            consumer.run(stop, on_batch=lambda consumed: session.confirm(consumed, show_consumed),
-                         on_unavailable=lambda error: session.print_problem(error.code, error.message))  # fmt: skip
+            consumer.run(
+                stop,
+                on_batch=lambda consumed: session.confirm(consumed, show_consumed),
+                on_unavailable=lambda error: session.print_problem(error.code, f"{error.message} Trying again."),
+            )
 
 
 @app.command()
