@@ -71,7 +71,7 @@ class HistoryPruning(Aggregate):
 
 
 def require_keep(keep: object, policy: AcceptancePolicy) -> timedelta:
-    """Return how long usage is kept.
+    """Return how long usage stays in the ledger.
 
     Raises InvalidParameter if usage would be pruned that the policy lets change, because it is reported late or
     cancelled.

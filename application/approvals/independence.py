@@ -10,7 +10,7 @@ from ..ledger.ledger import Ledger
 
 
 def require_named(author: Author, role: str) -> None:
-    """Raise InvalidParameter if nobody is named as the author of a proposal or an approval."""
+    """Raise InvalidParameter if a proposal or an approval has no author."""
     if author.by is None:
         raise InvalidParameter(f"'by' must name the {role}, who is stored in the ledger.", field="by")
 

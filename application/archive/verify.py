@@ -183,7 +183,7 @@ def _ledger_rows(ledger: RowReader, first: int, last: int) -> Iterator[RawEventR
 def _is_same_event(stored: RawEventRow, row: PositionedEventRow, leaf: bytes) -> bool:
     """Return whether a row of the ledger is that of the archive, which has this leaf hash.
 
-    The leaf hash that a pruned row has doesn't cover the columns beside it.
+    The leaf hash that a pruned row has doesn't cover its other columns.
     """
     if stored[5] != PRUNED_TYPES:
         return leaf_hash(leaf_data(stored)) == leaf

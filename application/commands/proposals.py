@@ -163,7 +163,7 @@ class ProposalCommands:
         return self._changes.preview(proposal.change, timezone)
 
     def approve(self, proposal_id: str, *, by: str | None = None) -> ProposalView:
-        """Approve a proposal: its change takes effect, with the proposer as the author and the approver beside them.
+        """Approve a proposal: its change takes effect, with the proposer as the author and the name of the approver.
 
         The approver is the author that acts, or `by` if none does. Raises ProposalNotFound, ProposalClosed if it is
         decided or expired, ProposalOutdated with the reason if it no longer fits, and ApproverNotIndependent if the

@@ -179,7 +179,7 @@ class EventRecorder(BulkLedgerReader, Protocol):
         ...
 
     def compact(self) -> None:
-        """Return free space to the operating system. Nobody can record meanwhile."""
+        """Return free space to the operating system. Recording waits meanwhile."""
         ...
 
     def select_changes(self, after: int, last: int, limit: int, *, include_usage: bool) -> Sequence[Notification]:

@@ -30,7 +30,7 @@ KeyOption = Annotated[
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Verify everything, and change nothing.")]
 CompactOption = Annotated[
     bool,
-    typer.Option("--compact", help="Return the freed space to the file system. Nobody can record meanwhile."),
+    typer.Option("--compact", help="Return the freed space to the file system. Recording waits meanwhile."),
 ]
 
 

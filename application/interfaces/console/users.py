@@ -95,7 +95,7 @@ def embedded_user(ledgers: LedgerRegistry, token: str) -> ConsoleUser | None:
     if found is None:
         return None
     ledger, access_key, customer = found
-    limited_as = f"embed/{access_key.id}"  # the limits of calls are apart from those of the host application's requests
+    limited_as = f"embed/{access_key.id}"  # its calls don't count for the limits of the host application
     return ConsoleUser(limited_as, access_key.hint, ledger, access_key, customer)
 
 

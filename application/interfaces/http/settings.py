@@ -107,7 +107,7 @@ class ServerSettings(BaseSettings):
     keep_alive_seconds: int = Field(default=75, ge=1)
     drain_timeout_seconds: int = Field(default=20, ge=1)
     projection: bool = False
-    """Whether the read models are kept up to date by a job; otherwise the next query brings them up to date."""
+    """Whether a job brings the read models up to date continuously; otherwise the next query does."""
     webhooks: WebhookSettings = WebhookSettings()
     archive: ArchiveSettings = ArchiveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()

@@ -31,6 +31,6 @@ class PostgresPruning:
         return self.store.select(self.store.format_sql("SELECT pg_total_relation_size(%s)"), (table,))[0][0]
 
     def compact(self) -> None:
-        """Return free space to the operating system. Nobody can read or record meanwhile."""
+        """Return free space to the operating system. Reading and recording wait meanwhile."""
         with self.store.dedicated_connection() as connection:
             connection.execute(self.store.format_sql("VACUUM (FULL, ANALYZE) {schema}.stored_events"))

@@ -35,7 +35,7 @@ class SQLitePruning:
         return pages * size
 
     def compact(self) -> None:
-        """Return free space to the operating system. Nobody can record meanwhile, and it takes twice the space."""
+        """Return free space to the operating system. Recording waits meanwhile, and it takes twice the space."""
         with self.store.autocommit_cursor() as cursor:
             cursor.execute("VACUUM")
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
