@@ -1,7 +1,7 @@
 """Proposals on each store: an approval and its change are one transaction, and the approval policy holds."""
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Barrier, Thread
 from typing import Any
 
@@ -57,18 +57,22 @@ def test_two_people_who_approve_at_once_make_the_change_once(store: Store, meter
     """The other one gets an error."""
     for kind, change in CHANGES.items():
         proposal = change.propose(metering)
-        errors = list(approve_at_once(store, clock, proposal))
+        errors = approve_at_once(store, metering, clock, proposal)
         assert len(errors) == 1, (kind, errors)
         approvals = [entry for entry in history(metering) if entry.event == "ProposalApproved"]
         assert sum(entry.stream.endswith(proposal.proposal_id) for entry in approvals) == 1
 
 
-def approve_at_once(store: Store, clock: Clock, proposal: ProposalView) -> list[Exception]:
-    """Let two people approve a proposal at the same time, and return the errors that they get."""
+def approve_at_once(store: Store, metering: Metering, clock: Clock, proposal: ProposalView) -> list[Exception]:
+    """Let two people approve a proposal at the same time, and return the errors that they get.
+
+    Each opens the ledger, unless it is in memory, where it is opened once.
+    """
     barrier, errors = Barrier(2), list[Exception]()
 
     def approve(by: str) -> None:
-        with open_on(store, clock) as other:
+        opened = open_on(store, clock) if store.location.is_persistent else nullcontext(metering)
+        with opened as other:
             barrier.wait()
             try:
                 other.proposals.approve(proposal.proposal_id, by=by)

@@ -41,11 +41,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SdkServer]:
 @pytest.mark.parametrize("phase", ["coverage", "fuzzing", "stateful"])
 def test_operations_with_an_access_key(server: SdkServer, tmp_path: Path, phase: str) -> None:
     """No server errors, no undocumented responses, no accepted invalid requests, no access without a key."""
-    # Revoking the keys that are listed would revoke that of the requests.
+    # Other phases revoke keys that they have listed: that of the requests.
     names = [
         operation.name
         for operation in all_operations()
-        if not operation.by_session and (phase != "stateful" or operation.name != "revoke_access_key")
+        if not operation.by_session and (phase == "coverage" or operation.name != "revoke_access_key")
     ]
     if phase == "coverage":  # it sends the same requests each time, 100 for an operation
         names = sample(names, len(names) // 3)

@@ -141,14 +141,11 @@ def format_bounds(bounds: Bounds) -> str:
 
 
 def matches_row(period: ClosedPeriod, row: Row) -> bool:
-    """Return whether a closed period has the values of its stored row.
-
-    Its row has a later time if another process has recorded by a clock that is ahead.
-    """
+    """Return whether a closed period has the values of its stored row."""
     totals = period.model_dump(
         mode="json", include={"event_name", "customer", "sum", "count", "last", "quantity", "digest"}
     )
     named = {name: row.fields[name] for name in totals}
-    return period.closed_at <= row.recorded_at and (totals, (period.start, period.end), period.position) == (
-        named, bounds_of(row), row.fields["position"],
+    return (totals, (period.start, period.end), period.closed_at, period.position) == (
+        named, bounds_of(row), row.recorded_at, row.fields["position"],
     )  # fmt: skip

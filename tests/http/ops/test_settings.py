@@ -197,7 +197,8 @@ def test_sources_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TALLYBOOK_IMPORTS", "TALLYBOOK_IMPORTS__A"):
         with pytest.raises(ValidationError) as error:
             schedule_from_environment({name: "s3://user:secret@a", setting: "d"})
-        assert settings_errors(error.value)[0].startswith(f"{name}: Input should be a valid dictionary")
+        assert settings_errors(error.value)[0].startswith(f"{name}: ")
+        assert "secret" not in str(settings_errors(error.value))
 
 
 def usage_error(tmp_path: Path, *options: str, **environment: str) -> str:
