@@ -240,6 +240,11 @@ def test_long_names_of_topics_become_digests() -> None:
     assert message.identifier != message._replace(offset=8).identifier
 
 
+def fetch_nothing(*_: object) -> Fetched:
+    """Return what a client returns whose partitions don't answer."""
+    return Fetched([], frozenset())
+
+
 def test_a_partition_that_does_not_answer_is_an_error(
     metering: Metering, broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +253,7 @@ def test_a_partition_that_does_not_answer_is_an_error(
     broker.publish(topic, events("r1"))
     monkeypatch.setattr(consumer_module, "_ANSWER_SECONDS", 0.1)
     with monkeypatch.context() as patch:
-        patch.setattr(TopicClient, "fetch", lambda *_: Fetched([], frozenset()))
+        patch.setattr(TopicClient, "fetch", fetch_nothing)
         with pytest.raises(UsageSourceUnavailable, match=r"no partition has answered for 0\.1 seconds"):
             TopicConsumer(metering, topic, broker.address).consume()
     monkeypatch.undo()
