@@ -39,6 +39,7 @@ from .terminal import Advance, progress_bar, say, without_column
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from ...archive.sql.document import SqlDocument
     from ...metering import Metering
     from ...queries.dimension_query import Where
     from ...results import ExplainedEvent, ExplanationPage, ExplanationStream
@@ -113,11 +114,9 @@ def explain(
     with open_for_query(ledger, as_json) as session:
         span, known = session.time_range(time, as_of, dimensions)
         if as_sql:
-            query = session.metering.sql.digest_lines if lines else session.metering.sql.total
-            groups = {} if lines else {"group_by": group_by or ()}
-            document = query(
-                meter, customer, span.start, span.end, dialect=dialect or dialect_of_ledger(ledger), as_of=known,
-                where=dimensions.parse(), closed=closed, **groups,
+            document = _sql_of(
+                session, meter, customer, span, known, dialect=dialect or dialect_of_ledger(ledger), lines=lines,
+                where=dimensions.parse(), group_by=group_by or (), closed=closed,
             )  # fmt: skip
             print_document(session, document)
             return
@@ -137,15 +136,26 @@ def explain(
             with open_explanation(
                 session.metering, meter, customer, span, known, dimensions.parse(), group_by or (), closed=closed
             ) as explanation:
-                if as_csv:
-                    _print_csv(explanation)
-                elif as_json:
-                    _print_json(explanation)
-                else:
-                    show_explanation(meter, span, explanation)
+                show = _print_csv if as_csv else _print_json if as_json else partial(show_explanation, meter, span)
+                show(explanation)
             event_count = explanation.event_count
         if is_text and not event_count:
             show_similar_customers(session, meter, customer, known)
+
+
+def _sql_of(
+    session: Session, meter: str, customer: str | None, span: "TimeRange", known: "datetime | int | None", *,
+    dialect: str, lines: bool, where: "Where | None", group_by: "Sequence[str]", closed: bool,
+) -> "SqlDocument":  # fmt: skip
+    """Return the SQL for a total, or for the lines of its SHA-256."""
+    start, end, sql = span.start, span.end, session.metering.sql
+    if lines:
+        return sql.digest_lines(
+            meter, customer, start, end, dialect=dialect, as_of=known, where=where, closed=closed
+        )  # fmt: skip
+    return sql.total(
+        meter, customer, start, end, dialect=dialect, as_of=known, where=where, group_by=group_by, closed=closed
+    )
 
 
 def _check_options(
