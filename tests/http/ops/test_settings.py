@@ -194,11 +194,13 @@ def test_sources_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
         assert {name: (one.url, one.source) for name, one in schedule.imports.items()} == {
             "a": ("s3://a", "d"), "c": ("s3://c", ""),
         }  # fmt: skip
-    for name in ("TALLYBOOK_IMPORTS", "TALLYBOOK_IMPORTS__A"):
+    for name, message in (
+        ("TALLYBOOK_IMPORTS", "Value error, it is not JSON. Use one variable for each setting"),
+        ("TALLYBOOK_IMPORTS__A", "Input should be a valid dictionary or instance of ImportSettings"),
+    ):
         with pytest.raises(ValidationError) as error:
             schedule_from_environment({name: "s3://user:secret@a", setting: "d"})
-        assert settings_errors(error.value)[0].startswith(f"{name}: ")
-        assert "secret" not in str(settings_errors(error.value))
+        assert settings_errors(error.value) == [f"{name}: {message}"]
 
 
 def usage_error(tmp_path: Path, *options: str, **environment: str) -> str:
