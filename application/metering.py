@@ -164,7 +164,7 @@ class Metering(MeteringQueries):
         such event is recorded for the meter, or if its cancel window (24 hours from its recording by default) has
         passed.
         """
-        return self._usage_commands.cancel(event_name, identifier, reason, by)
+        return self._cancellation_commands.cancel(event_name, identifier, reason, by)
 
     def revoke_cancel(self, event_name: str, identifier: str, *, reason: str, by: str | None = None) -> Revocation:
         """Revoke the cancellation of a meter event: it counts again, as if it had never been cancelled.
@@ -172,7 +172,7 @@ class Metering(MeteringQueries):
         It can be cancelled again. Revoking again returns the first revocation. Raises InvalidCancellation if no such
         event of the meter was cancelled, or if the cancel window (24 hours by default) has passed since it was.
         """
-        return self._usage_commands.revoke_cancel(event_name, identifier, reason, by)
+        return self._cancellation_commands.revoke(event_name, identifier, reason, by)
 
     # --- projection and storage -------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from .archive.pruning import PruningService
 from .checkpoints.service import CheckpointService
 from .commands.access_keys import AccessKeyCommands
 from .commands.bulk_cancellations import BulkCancellationCommands
+from .commands.cancellations import CancellationCommands
 from .commands.derived_meters import DerivedMeterCommands
 from .commands.generations import GenerationCommands
 from .commands.imports import ImportCommands
@@ -55,6 +56,7 @@ class MeteringParts:
         self._projector = Projector(ledger, read_models, workers=WORKER_PROCESSES)
         self._generations = Generations(ledger, read_models)
         self._usage_commands = UsageCommands(ledger, policy, clock)
+        self._cancellation_commands = CancellationCommands(ledger, policy, clock)
         self._fresh_read_models = FreshReadModels(
             self._projector, read_models, self._generations.switch_to_current_rules
         )

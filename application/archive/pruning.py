@@ -16,9 +16,9 @@ from ...domain.history_pruning import DEFAULT_KEEP, STREAM_PREFIX, HistoryPrunin
 from ...domain.policy import AcceptancePolicy
 from ...domain.timestamps import MIN_DATETIME, ensure_utc
 from ...projections.ports import ResettableReadModelStore
-from ..checkpoints.keys import PublicKey
 from ..checkpoints.leaves import leaf_hashes
 from ..checkpoints.pruned_headings import check_headings, headings_digest
+from ..checkpoints.signing_keys import PublicKey
 from ..interruption import check_interruption
 from ..ledger.ledger import Ledger
 from ..storage.ports import PositionedEventRow

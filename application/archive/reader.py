@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 from ...domain.errors import InvalidArchive
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.checkpoint_file import CheckpointFile
-from ..checkpoints.keys import PublicKey
 from ..checkpoints.paths import require_path
+from ..checkpoints.signing_keys import PublicKey
 from .manifest import ArchiveSegment, Manifest
 from .results import ArchiveVerification
 

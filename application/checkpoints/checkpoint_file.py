@@ -13,7 +13,7 @@ from typing import BinaryIO
 from ...domain.errors import InvalidCheckpointFile
 from ..storage.private_files import private_opener, sync_folder
 from .checkpoint import Checkpoint, Note
-from .keys import PublicKey
+from .signing_keys import PublicKey
 from .witness import Cosignature, WitnessKey
 
 try:

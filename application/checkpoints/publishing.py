@@ -14,10 +14,10 @@ from .checkpoint_file import SignedCheckpoint
 from .comparison import ProgressCallback, exact_difference
 from .destinations import CheckpointDestination, FileDestination
 from .hash_worker import MIN_EVENTS, BlockHasher, WorkerProcess, low_priority_hasher
-from .keys import PrivateKey, PublicKey
 from .leaves import UnexpectedPosition, hash_pages
 from .merkle import Tree
 from .pruned_headings import check_headings, check_new_prunings, require_new_prunings
+from .signing_keys import PrivateKey, PublicKey
 from .stored_tree import StoredTree
 
 KIND = "checkpoint"

@@ -6,7 +6,7 @@ from datetime import datetime
 from .checkpoint import to_base64
 from .checkpoint_file import SignedCheckpoint
 from .comparison import CheckpointDifference
-from .keys import PublicKey
+from .signing_keys import PublicKey
 from .witness import Cosignature
 
 

@@ -29,7 +29,6 @@ from .comparison import (
 )
 from .destinations import resolve_destination
 from .hash_worker import WorkerProcess
-from .keys import PrivateKey, PublicKey
 from .leaves import LeafHashFile, UnexpectedPosition, hash_pages
 from .merkle import Tree
 from .paths import require_path
@@ -39,6 +38,7 @@ from .prove_event import prove_event
 from .pruned_headings import check_headings, check_new_prunings, require_new_prunings
 from .publishing import CheckpointPublisher, PublishedCheckpoint, PublishedVerification, StoredCheckpoints
 from .results import CheckpointVerification, CheckpointView
+from .signing_keys import PrivateKey, PublicKey
 from .times import check_times
 from .witness import WitnessKey
 

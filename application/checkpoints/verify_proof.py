@@ -8,10 +8,10 @@ import msgspec
 from ...domain.errors import InvalidParameter, InvalidProof
 from ...domain.text import abbreviated_repr
 from .checkpoint_file import CheckpointFile, SignedCheckpoint
-from .keys import PublicKey
 from .paths import require_path
 from .proofs import ConsistencyProof, InclusionProof
 from .results import CheckpointView, VerifiedConsistency, VerifiedEvent
+from .signing_keys import PublicKey
 
 _LeafHeading = tuple[int, str, int, str]
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 from ...domain.errors import InvalidSigningKey
 from ...domain.timestamps import EPOCH
 from .checkpoint import Note, Signature
-from .keys import NoteKey, read_key_text, verify_ed25519
+from .signing_keys import NoteKey, read_key_text, verify_ed25519
 from .weak_keys import is_weak_public_key
 
 _TIME_BYTES, _SIGNATURE_BYTES = 8, 64

@@ -1,9 +1,9 @@
-"""Usage: record meter events and cancel them, each identifier exactly once."""
+"""Usage: record meter events, each identifier exactly once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import repeat
-from typing import TypeVar, cast
+from typing import cast
 
 import msgspec
 from eventsourcing.persistence import IntegrityError
@@ -16,14 +16,13 @@ from ...domain.errors import (
     Corrupted,
     DatabasePermissionDenied,
     DuplicateMeterEvent,
-    InvalidCancellation,
     InvalidParameter,
     MeterNotFound,
     TallybookError,
     Unavailable,
 )
 from ...domain.meter import EventAcceptor, Meter
-from ...domain.meter_event import Cancellation, MeterEvent, MeterEventData, Revocation
+from ...domain.meter_event import MeterEventData
 from ...domain.meter_event_input import MeterEventInput, parse_meter_event
 from ...domain.plain_types import plain_text
 from ...domain.policy import AcceptancePolicy
@@ -35,16 +34,12 @@ from ..results import MeterEventsRejected, Outcome, Receipt, Receipts
 from ..storage.key_value import KeyValueEntry
 from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
-from ..validation import optional_note, require_event_name, require_text
 from .group_commit import GroupCommit
 
-Change = TypeVar("Change", Cancellation, Revocation)
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
 LastEvents = Callable[[Sequence[MeterEventData], datetime], Sequence[Aggregate.Event]]
 """Returns events to store after new meter events, given these and the time they were decided at."""
-
-
 _ANY_AGE = {"max_age": None, "max_ahead": None}
 
 
@@ -58,7 +53,7 @@ class _Decision(msgspec.Struct):
 
 
 class UsageCommands:
-    """Records and cancels meter events."""
+    """Records meter events."""
 
     def __init__(self, ledger: Ledger, policy: AcceptancePolicy, clock: Callable[[], datetime]) -> None:
         self.ledger = ledger
@@ -109,50 +104,6 @@ class UsageCommands:
             if strict:
                 _require_recorded(receipts)
             return receipts
-
-    def cancel(self, event_name: str, identifier: str, reason: str | None, by: str | None) -> Cancellation:
-        """Cancel the meter event with this identifier. Returns the first cancellation if it is cancelled already."""
-        event_name = require_event_name(event_name)
-        reason, by = optional_note(reason, "reason"), optional_note(by, "by")
-
-        def cancel(meter_event: MeterEvent, position: int) -> Cancellation:
-            return meter_event.cancel(
-                event_name, recorded_position=position, at=self._now(), policy=self.policy, reason=reason, by=by
-            )
-
-        return self._change(event_name, identifier, cancel)
-
-    def revoke_cancel(self, event_name: str, identifier: str, reason: str, by: str | None) -> Revocation:
-        """Revoke the cancellation of the meter event with this identifier. Returns the revocation if it is revoked."""
-        event_name = require_event_name(event_name)
-        reason, by = require_text(reason, "reason", 500), optional_note(by, "by")
-
-        def revoke(meter_event: MeterEvent, position: int) -> Revocation:
-            return meter_event.revoke_cancel(
-                event_name, recorded_position=position, at=self._now(), policy=self.policy, reason=reason, by=by
-            )
-
-        return self._change(event_name, identifier, revoke)
-
-    def _change(self, event_name: str, identifier: str, change: Callable[[MeterEvent, int], Change]) -> Change:
-        """Change the meter event with this identifier, given its position. Raises InvalidCancellation."""
-        identifier = require_text(identifier, "identifier", 100)
-        while True:
-            stored = self.ledger.meter_event(identifier)
-            if stored is None:
-                self.ledger.meter(event_name)
-                raise InvalidCancellation(
-                    f"No meter event is recorded under the identifier {identifier!r}.",
-                    field="identifier",
-                    value=identifier,
-                )
-            meter_event, position = stored
-            result = change(meter_event, position)
-            try:
-                self.ledger.append(meter_event.collect_events())
-            except IntegrityError:
-                continue  # another process changed it in between: decide again
-            return result
 
     def _now(self) -> datetime:
         return ensure_utc(self.clock(), "clock")

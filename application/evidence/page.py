@@ -12,7 +12,7 @@ from eventsourcing.persistence import Notification
 from ...domain.counting import counted_value
 from ...domain.timestamps import to_iso
 from ..checkpoints.checkpoint_file import SignedCheckpoint
-from ..checkpoints.keys import PublicKey
+from ..checkpoints.signing_keys import PublicKey
 from ..results import ExplainedEvent
 from .collected_events import CollectedEvents
 from .pack_file import HashingWriter

@@ -12,9 +12,9 @@ from ...domain.meter import Meter
 from ...domain.text import abbreviated_repr
 from ...projections.models import AsOf
 from ..checkpoints.checkpoint_file import CheckpointFile, SignedCheckpoint
-from ..checkpoints.keys import PrivateKey, PublicKey
 from ..checkpoints.leaves import LeafHashFile
 from ..checkpoints.paths import require_path
+from ..checkpoints.signing_keys import PrivateKey, PublicKey
 from ..ledger.ledger import Ledger
 from ..queries.adjustments import PeriodQueries
 from ..queries.explanation_csv import explanation_csv

@@ -18,7 +18,7 @@ from ..archive.sql.dialects import DialectName, dialect_of
 from ..archive.sql.digest_lines import digest_lines_statement
 from ..archive.sql.segments import DuckDBSegments, Segments
 from ..archive.sql.statement import UsageSelection
-from ..archive.sql.totals import TotalsQuery, ValueLimits, totals_statement
+from ..archive.sql.totals_statement import TotalsQuery, ValueLimits, totals_statement
 from .dimension_query import NO_DIMENSIONS, DimensionArguments
 from .meter_query import MeterQuery, MeterQueryFactory
 from .range_views import bounds_of, under_rules_of

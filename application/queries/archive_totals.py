@@ -12,7 +12,7 @@ from ...projections.models import AsOf, ProjectedMeter
 from ..archive.sql.limits import limits_statement
 from ..archive.sql.segments import Segments
 from ..archive.sql.statement import UsageSelection
-from ..archive.sql.totals import TotalsQuery, ValueLimits, totals_statement
+from ..archive.sql.totals_statement import TotalsQuery, ValueLimits, totals_statement
 from ..archive.sql.typed_totals import TotalsByCustomer
 from ..result_lists import TotalList
 from ..results import Total

@@ -11,7 +11,7 @@ from ...domain.totals import Totals
 from ..archive.sql.dialects import DialectName
 from ..archive.sql.document import SqlDocument, lines_document, totals_document
 from ..archive.sql.statement import UsageSelection
-from ..archive.sql.totals import TotalsQuery, ValueLimits
+from ..archive.sql.totals_statement import TotalsQuery, ValueLimits
 from ..ledger.ledger import Ledger
 from ..ledger.retry import retry_on_connection_loss
 from ..validation import TimeRange, optional_customer, require_bool, require_choice, require_time_range

@@ -13,9 +13,9 @@ from tallybook.application.archive.ledger_rows import RowPage
 from tallybook.application.archive.manifest import Manifest
 from tallybook.application.archive.ranges import TreeRange
 from tallybook.application.archive.segment_file import HashingFile, table_rows, write_segment
-from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.leaves import leaf_hashes
 from tallybook.application.checkpoints.pruned_headings import headings_digest
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.url import resolve_store
 from tallybook.domain.errors import NotCheckpointed

@@ -11,7 +11,7 @@ from obstore.store import LocalStore, S3Store
 from tallybook.application import Archive, ArchiveUnavailable, InvalidArchive
 from tallybook.application.archive.destinations import ConcurrentExport
 from tallybook.application.archive.locations import resolve_destination
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 
 from ..object_server import new_bucket, object_server
 from .ledgers import NOW, archived_rows, export, open_metering, record, stored_rows

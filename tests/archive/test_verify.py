@@ -14,7 +14,7 @@ from tallybook.application.archive.arrow import pa, parquet
 from tallybook.application.archive.columns import SCHEMA
 from tallybook.application.archive.layout import MANIFEST
 from tallybook.application.archive.manifest import ManifestReader
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 
 from ..checkpoints.ledgers import TRIGGERS
 from .ledgers import copy_archive, digest, export, open_metering, record

@@ -11,7 +11,7 @@ import pytest
 from tallybook.application import Metering, TallybookError
 from tallybook.application.checkpoints import checkpoint_file
 from tallybook.application.checkpoints.checkpoint_file import CheckpointFile
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 
 from .ledgers import CheckpointedLedger
 

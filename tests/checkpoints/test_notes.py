@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tallybook.application import TallybookError
 from tallybook.application.checkpoints import ed25519
 from tallybook.application.checkpoints.checkpoint import Checkpoint, Note
-from tallybook.application.checkpoints.keys import PrivateKey, PublicKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey, PublicKey
 
 # The example of golang.org/x/mod/sumdb/note.
 PETER_KEY = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"

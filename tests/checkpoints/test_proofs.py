@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tallybook.application import InclusionProof, TallybookError, verify_consistency, verify_inclusion
 from tallybook.application.checkpoints.checkpoint import Checkpoint
 from tallybook.application.checkpoints.checkpoint_file import SignedCheckpoint
-from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.leaves import LeafHashFile, leaf_data
 from tallybook.application.checkpoints.merkle import inclusion_proof, leaf_hash
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 
 from .ledgers import NOW, CheckpointedLedger
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from tallybook.application import Metering, TallybookError
 from tallybook.application.checkpoints.checkpoint_file import CheckpointFile, SignedCheckpoint
-from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.merkle import is_consistent
 from tallybook.application.checkpoints.prove import prove_consistency
 from tallybook.application.checkpoints.service import CheckpointService
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.url import resolve_store
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 from tallybook.application import Metering, TallybookError
-from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.service import CheckpointService
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.storage.url import resolve_store
 

@@ -7,7 +7,7 @@ import pytest
 from tallybook.application import TallybookError
 from tallybook.application.checkpoints import ed25519
 from tallybook.application.checkpoints.checkpoint import Note, Signature
-from tallybook.application.checkpoints.keys import PrivateKey, PublicKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey, PublicKey
 from tallybook.application.checkpoints.weak_keys import is_weak_public_key
 
 PRIME = 2**255 - 19

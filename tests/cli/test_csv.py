@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 import typer
 from tallybook.application import AcceptancePolicy, Metering, Outbox, outbox_sql
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.interfaces.cli.app import app
 from tallybook.application.interfaces.cli.csv_output import KEY_PREFIXES
 from tallybook.application.spreadsheet_text import unescape_formulas

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import Metering, TallybookError
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from typer.testing import CliRunner
 
 from .histories import query_results, record_history

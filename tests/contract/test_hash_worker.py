@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tallybook.application import Metering
 from tallybook.application.checkpoints.hash_worker import MIN_EVENTS, hash_blocks, low_priority_hasher
-from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.service import CheckpointService
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.ledger.ledger import Ledger
 from tallybook.application.read_models.worker_pool import Worker
 

@@ -17,9 +17,9 @@ from tallybook.application import (
     NotCheckpointed,
     verify_inclusion,
 )
-from tallybook.application.checkpoints.keys import PrivateKey
 from tallybook.application.checkpoints.leaves import hash_pages
 from tallybook.application.checkpoints.merkle import Tree
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.checkpoints.stored_tree import StoredTree
 from tallybook.application.ledger.ledger import Ledger
 

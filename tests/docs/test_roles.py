@@ -18,7 +18,7 @@ from tallybook.application import (
     PruningResult,
     TallybookError,
 )
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.domain.errors import DuplicateMeterEvent, PermissionDenied
 
 from tests.docs.roles import DAY, TOKENS, acme_total, connect_as, open_as, record, run_projection

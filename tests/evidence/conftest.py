@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tallybook.application import EvidencePack, Metering
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 
 from .packs import END, START, PackFolder, load_program, write_history
 

@@ -16,7 +16,7 @@ from tallybook.application import (
     MeterNotFound,
     TallybookError,
 )
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.evidence.program_text import check_program_sha256
 
 from .conftest import SignedLedger

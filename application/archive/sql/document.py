@@ -10,7 +10,7 @@ from ....domain.timestamps import to_iso
 from .dialects import DialectName, dialect_of
 from .digest_lines import digest_lines_statement
 from .statement import UsageSelection
-from .totals import TotalsQuery, ValueLimits, totals_statement
+from .totals_statement import TotalsQuery, ValueLimits, totals_statement
 from .views import relation_view
 
 

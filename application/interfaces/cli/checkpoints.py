@@ -112,8 +112,8 @@ def key(file: KeyFileArgument, name: NameOption = None) -> None:
     Any Ed25519 private key in PEM format works, for example one of OpenSSL.
     """
     with reported_errors(as_json=False):
-        from ...checkpoints.keys import PrivateKey  # noqa: PLC0415 - loads the domain
         from ...checkpoints.service import DEFAULT_NAME  # noqa: PLC0415
+        from ...checkpoints.signing_keys import PrivateKey  # noqa: PLC0415 - loads the domain
 
         load_or_generate = PrivateKey.load if file.exists() else PrivateKey.generate
         public_key = str(load_or_generate(file, name or DEFAULT_NAME).public_key)

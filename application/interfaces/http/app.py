@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from ...outbox.outbox import Outbox
+from .api_request import ApiRequest
 from .authentication import IS_AUTHENTICATED
 from .catalogue import all_operations
 from .downloads import WrittenDownload
@@ -28,7 +29,7 @@ from .observability.metrics import Observer
 from .operations import Operation
 from .outbox_health import OutboxProbe
 from .request_body import BodyLimits, new_request_id, read_request
-from .request_handler import ApiRequest, RequestHandler, query_limits
+from .request_handler import RequestHandler, query_limits
 from .responses import ApiResponse, error_response
 from .sent_response import SentResponse, count_unread, unread_response_budget, within_budget
 from .server_jobs import ServerJobs

@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from ....domain.text import abbreviated_repr
+from .api_request import CLOUD_EVENT_MEDIA_TYPES, ApiRequest, media_type_of
 from .api_types import Name
 from .errors import ApiError, ErrorBody
 from .parameters import validation_error
-from .request_handler import CLOUD_EVENT_MEDIA_TYPES, ApiRequest, media_type_of
 from .responses import JSON_MEDIA_TYPE
 
 STRUCTURED, BATCH = CLOUD_EVENT_MEDIA_TYPES

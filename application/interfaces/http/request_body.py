@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from starlette.requests import Request as HttpRequest
 
 from ....domain.authorship import REQUEST_PREFIX
+from .api_request import ApiRequest, is_json
 from .errors import ApiError
 from .memory_budget import BudgetExceeded, MemoryBudget, MemoryReservation
-from .request_handler import ApiRequest, is_json
 
 MAX_SMALL_BODY_BYTES = 512 * 1024
 """The limit of what is not JSON or records no events. A form, and the parameters of rules, take far more time and

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar, cast
@@ -13,6 +12,7 @@ from ....domain.authorship import acting_as
 from ....domain.errors import TallybookError
 from ....domain.timestamps import to_microseconds
 from ...access_keys.views import AccessKeyView
+from .api_request import ApiRequest, fingerprint_of, parse_params, parse_request
 from .authentication import parse_credentials
 from .call_scheduler import CallLimits, CallScheduler
 from .customer_access import admits_limited_keys, run_operation
@@ -20,18 +20,16 @@ from .downloads import UnreadDownloads, WrittenDownload
 from .errors import (
     INTERNAL_ERROR_MESSAGE,
     ApiError,
-    invalid_parameter,
     to_api_error,
     too_many_unread_responses,
 )
 from .group_commit import GroupCommitter, PendingRequest, RecordRequest
-from .idempotency import IdempotencyKey, check_key, request_fingerprint
+from .idempotency import IdempotencyKey, check_key
 from .ledgers import LedgerRegistry, Principal, RequestContext, ServedLedger, is_test_credential
 from .memory_budget import MemoryBudget
 from .observability.access_log import customer_of
 from .observability.metrics import Observer
 from .operations import Operation
-from .parameters import FORM_MEDIA_TYPE, parse_form, parse_json, parse_parameters
 from .responses import JSON_MEDIA_TYPE, ApiResponse, error_response, success
 from .sent_response import unread_response_budget
 
@@ -50,8 +48,6 @@ CHANGE_LIMITS = CallLimits(
 
 While a key verifies a ledger or changes rules, which may take minutes, its cancellations have the second thread.
 """
-CLOUD_EVENT_MEDIA_TYPES = ("application/cloudevents+json", "application/cloudevents-batch+json")
-"""Those of one CloudEvent in structured mode, and of a batch."""
 MAX_REMEMBERED_CALLERS = 10_000
 SHUTDOWN_GRACE_SECONDS = 1.0
 """How long queries may go on after a shutdown was requested."""
@@ -72,32 +68,6 @@ PARAMETER_NAMES = {
 """HTTP parameters of the library's arguments, if the names differ."""
 
 _log = logging.getLogger("tallybook.server")
-
-
-@dataclass(slots=True)
-class RequestTrace:
-    """Details of a request for the access log: the id of its key, the number of its events, and whose data it reads."""
-
-    key_id: str = ""
-    events: int = 0
-    customer: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiRequest:
-    """A request as it was received."""
-
-    request_id: str
-    path: str
-    path_parameters: dict[str, str] = field(default_factory=dict[str, str])
-    query: str = ""
-    body: bytes = b""
-    content_type: str = ""
-    authorization: str = ""
-    idempotency_key: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
-    """The headers of a CloudEvent in binary mode, without their prefix `ce-`."""
-    trace: RequestTrace = field(default_factory=RequestTrace)
 
 
 class RequestHandler:
@@ -203,7 +173,7 @@ class RequestHandler:
         """Run an operation in the current thread."""
         ledger, access_key = principal
         check_key(request.idempotency_key)
-        context = _build_context(ledger, access_key, request, _parse_params(operation, request))
+        context = _build_context(ledger, access_key, request, parse_params(operation, request))
 
         def work(is_retry: bool) -> Any:
             context.is_retry = is_retry
@@ -218,7 +188,7 @@ class RequestHandler:
 
         if operation.method == "GET" or request.idempotency_key is None or operation.is_secret:
             return work(False)
-        idempotency_key = IdempotencyKey(access_key.id, request.idempotency_key, _fingerprint(operation, request))
+        idempotency_key = IdempotencyKey(access_key.id, request.idempotency_key, fingerprint_of(operation, request))
         return ledger.idempotency.run_once(idempotency_key, request.request_id, to_microseconds(ledger.now()), work)
 
     async def _run_group_commit(self, operation: Operation, request: ApiRequest) -> ApiResponse:
@@ -234,10 +204,10 @@ class RequestHandler:
         try:
             check_key(request.idempotency_key)
             if len(request.body) <= MAX_INLINE_PARSE_BYTES:
-                params, fingerprint = _parse(operation, request)
+                params, fingerprint = parse_request(operation, request)
             else:
                 loop = asyncio.get_running_loop()
-                params, fingerprint = await loop.run_in_executor(self._parser, _parse, operation, request)
+                params, fingerprint = await loop.run_in_executor(self._parser, parse_request, operation, request)
         except ApiError as api_error:  # reported only after authentication
             parse_error = api_error
 
@@ -305,55 +275,9 @@ def query_limits(timeout_seconds: float) -> CallLimits:
     )
 
 
-def is_json(content_type: str) -> bool:
-    """Return whether a body with this content type is JSON."""
-    return media_type_of(content_type) in (JSON_MEDIA_TYPE, *CLOUD_EVENT_MEDIA_TYPES)
-
-
-def media_type_of(content_type: str) -> str:
-    """Return the media type of a Content-Type header, without its parameters."""
-    return content_type.partition(";")[0].strip().lower()
-
-
-def _parse(operation: Operation, request: ApiRequest) -> tuple[Any, bytes]:
-    """Return the parameters and the fingerprint of a request. Raises ApiError."""
-    return _parse_params(operation, request), _fingerprint(operation, request)
-
-
-def _parse_params(operation: Operation, request: ApiRequest) -> Any:
-    """Return the parameters of a request. Raises ApiError."""
-    if operation.method != "POST":
-        return parse_parameters(parse_form(request.query), operation.params_type, from_text=True)
-    if request.query:
-        raise invalid_parameter(
-            request.query.partition("=")[0], "A POST request must have no parameters in its URL.", "parameter_unknown"
-        )
-    if operation.body_format is not None:
-        return operation.body_format.parse(request)
-    media_type = media_type_of(request.content_type)
-    if media_type == JSON_MEDIA_TYPE or not request.body:
-        return parse_json(request.body, operation.params_type)
-    if media_type != FORM_MEDIA_TYPE or operation.is_v2:
-        raise ApiError(
-            400,
-            f"The body must be {JSON_MEDIA_TYPE}{'' if operation.is_v2 else ' or ' + FORM_MEDIA_TYPE}.",
-            code="media_type_invalid",
-        )
-    try:
-        text = request.body.decode()
-    except UnicodeDecodeError:
-        raise ApiError(400, "The body is not UTF-8.") from None
-    return parse_parameters(parse_form(text), operation.params_type, from_text=True)
-
-
 def _build_context(
     ledger: ServedLedger, access_key: AccessKeyView, request: ApiRequest, params: Any
 ) -> RequestContext[Any]:
     return RequestContext(
         ledger, params, access_key, request.request_id, request.path_parameters, request.idempotency_key
     )
-
-
-def _fingerprint(operation: Operation, request: ApiRequest) -> bytes:
-    attributes = "".join(f"\0{name}\0{value}" for name, value in sorted(request.attributes.items()))
-    return request_fingerprint(operation.method, request.path, request.body + attributes.encode())

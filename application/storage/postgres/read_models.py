@@ -16,13 +16,14 @@ from ....projections.models import Generation, GenerationState, PinnedRules
 from ....projections.ports import PageFold, ReadModelStore
 from ..file_lock import GENERATION_LOCK_TIMEOUT_SECONDS, describe_owner, lock_timeout_error
 from ..ports import REBUILD_HINT, ReadModelsMissing
-from .connection import PostgresDatastore, Prepare, SingleConnectionDatastore, TransactionMode
+from .connection import PostgresDatastore, Prepare, TransactionMode
 from .errors import ReadOnlyServer, TablesMissing, translate_errors
 from .generations import PostgresGenerations, PostgresTracking, lock_writes_sql
 from .live_sessions import LiveSessions
 from .monitored_connection import MonitoredConnection
 from .read_model_schema import READ_MODEL_SCHEMA
 from .schema import advisory_lock_key
+from .single_connection import SingleConnectionDatastore
 from .statements import PostgresReadModels
 
 Result = TypeVar("Result")

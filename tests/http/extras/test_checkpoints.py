@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import JobRun, Metering, verify_inclusion
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.interfaces.http.job_health import JobHealth, check_checkpoints
 from tallybook.application.interfaces.http.ledgers import LedgerRegistry
 from tallybook.application.interfaces.schedule import CheckpointSettings, ScheduleSettings, scheduled_jobs

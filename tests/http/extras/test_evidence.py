@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 from tallybook.application import Metering
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.interfaces.http.downloads import UnreadDownloads, WrittenDownload
 from tallybook.application.interfaces.http.request_handler import RequestHandler
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tallybook.application import InvalidParameter, Metering
-from tallybook.application.checkpoints.keys import PrivateKey
+from tallybook.application.checkpoints.signing_keys import PrivateKey
 from tallybook.application.interfaces.http.catalogue import all_operations
 from tallybook.application.interfaces.http.customer_access import RULES
 from tallybook.application.interfaces.http.object_ids import METER_EVENT_PREFIX, encode_id

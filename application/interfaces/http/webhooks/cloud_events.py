@@ -10,8 +10,8 @@ import msgspec
 
 from .....domain.timestamps import from_microseconds
 from ....storage.key_value import KeyValueEntry
+from ..api_request import CLOUD_EVENT_MEDIA_TYPES
 from ..api_types import to_rfc3339
-from ..request_handler import CLOUD_EVENT_MEDIA_TYPES
 from ..responses import JSON_MEDIA_TYPE
 from .endpoints import EventFormat
 from .events import Event, delivery_body, from_entry
