@@ -1,6 +1,6 @@
 """The stored events of a PostgreSQL ledger: one total order, append only."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -33,6 +33,11 @@ from .settings import reject_database_functions
 _TYPES = "text integer text blob"
 _METER_PREFIX = "meter/"
 _RECORDED_PREFIXES = ("event/", _METER_PREFIX)
+_ROWS_BY_KEY = (
+    "unnest(?::{}[]) AS wanted (key) CROSS JOIN LATERAL (SELECT * FROM {{events}} WHERE {} OFFSET 0) AS stored"
+)
+"""Finds each row by an index. A plan for `= ANY` or a join that is made while the table is small reads the whole table,
+and is used until PostgreSQL analyzes the table, however much is recorded meanwhile."""
 
 
 class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplicationRecorder):
@@ -69,8 +74,9 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
             " FROM (SELECT coalesce(max(position), 0) AS position FROM {schema}.stored_events) AS head,"
             " unnest(%b::text[], %b::bytea[])"  # binary: twice as fast, and as fast as COPY
             " WITH ORDINALITY AS batch (stream, state, ordinal)"
-            " WHERE NOT EXISTS (SELECT FROM {schema}.{expected} JOIN unnest(%b::text[], %b::bigint[])"
-            " AS expected (stream, version) ON originator_id = stream AND originator_version = version + 1)"
+            " WHERE NOT EXISTS (SELECT FROM unnest(%b::text[], %b::bigint[]) AS expected (stream, version)"
+            " CROSS JOIN LATERAL (SELECT FROM {schema}.{expected} WHERE originator_id = stream"
+            " AND originator_version = version + 1 OFFSET 0) AS later)"
             " RETURNING position) SELECT max(position), count(*) FROM appended",
             expected="stored_events" if self._may_read else "meter_streams",
         )
@@ -100,11 +106,11 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         source, source_params = self._source_of([str(originator_id)])
         statement = self.sql(
             f"SELECT originator_id, originator_version, topic, state FROM {source}"
-            " WHERE originator_id = ? AND originator_version > coalesce(?, originator_version - 1)"
+            " WHERE originator_version > coalesce(?, originator_version - 1)"
             " AND originator_version <= coalesce(?, originator_version)"
             f" ORDER BY originator_version {'DESC' if desc else ''} LIMIT ?"
         )
-        params = (*source_params, str(originator_id), gt, lte, limit)
+        params = (*source_params, gt, lte, limit)
         try:
             rows = self.store.select(statement, params)
         except LockTimeout:
@@ -231,17 +237,13 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
 
     def select_first_rows(self, originator_ids: Sequence[str]) -> list[PositionedEventRow]:
         """Return the first row of each of these streams that exist, as it is stored."""
-        streams = list(originator_ids)
-        source, params = self._source_of(streams)
-        condition = "originator_id = ANY(?) AND originator_version = 1"
-        return self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source} WHERE {condition}", (*params, streams))
+        source, params = self._source_of(originator_ids, "originator_version = 1")
+        return self.select_rows(f"SELECT {EVENT_COLUMNS} FROM {source}", params)
 
     def select_streams(self, originator_ids: Sequence[str]) -> Sequence[Notification]:
         """Return the events of several streams, by stream and version."""
-        streams = list(originator_ids)
-        source, params = self._source_of(streams)
-        clause = "WHERE originator_id = ANY(?) ORDER BY originator_id, originator_version"
-        return self.notifications(clause, (*params, streams), source)
+        source, params = self._source_of(originator_ids)
+        return self.notifications("ORDER BY originator_id, originator_version", params, source)
 
     def select_at(self, positions: Sequence[int]) -> Sequence[PositionedEventRow]:
         """Return the events at these positions, in any order."""
@@ -249,7 +251,7 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
             return ()
         # As text: converting a list of numbers would take the driver longer than everything else here.
         position_array = f"{{{','.join(map(str, positions))}}}"
-        return self.positioned_rows("JOIN unnest(?::bigint[]) AS wanted (position) USING (position)", (position_array,))
+        return self.positioned_rows("", (position_array,), _ROWS_BY_KEY.format("bigint", "position = wanted.key"))
 
     @contextmanager
     def append_listener(self) -> Generator[Callable[[float], None]]:
@@ -298,11 +300,12 @@ class PostgresEventRecorder(PostgresPruning, SqlEventReader, PostgresApplication
         statement = SQL("SELECT has_table_privilege(to_regclass(%s), 'SELECT')")
         return self.store.select(statement, (self.store.format_sql("{schema}.stored_events").as_string(),)) == [(True,)]
 
-    def _source_of(self, streams: Sequence[str]) -> tuple[str, tuple[object, ...]]:
-        """Return what to read streams from, whose ids are known, and its parameters."""
-        if self._may_read or not all(stream.startswith(_RECORDED_PREFIXES) for stream in streams):
-            return "{events}", ()
-        return "{schema}.recorded_streams(?)", (list(streams),)
+    def _source_of(self, streams: Iterable[str], condition: str = "true") -> tuple[str, tuple[object, ...]]:
+        """Return what to read from for the events of streams that fulfil a condition, and its parameters."""
+        ids = list(dict.fromkeys(streams))
+        if self._may_read or not all(stream.startswith(_RECORDED_PREFIXES) for stream in ids):
+            return _ROWS_BY_KEY.format("text", f"originator_id = wanted.key AND {condition}"), (ids,)
+        return f"(SELECT * FROM {{schema}}.recorded_streams(?) WHERE {condition}) AS recorded", (ids,)
 
     def _insert_locked(
         self, connection: Connection[Any], rows: Sequence[EventRow], expected_versions: Mapping[str, int]
