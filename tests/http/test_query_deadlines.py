@@ -32,6 +32,13 @@ def test_operations_with_the_scope_read_are_queries() -> None:
     assert all(operation.is_query for operation in all_operations() if operation.scope is Scope.READ)
 
 
+def test_operations_that_change_nothing_store_no_response() -> None:
+    """A key that may only read could fill the disk with responses to requests with idempotency keys."""
+    for operation in all_operations():
+        changes_nothing = operation.is_query or "preview" in operation.path
+        assert operation.stores_response == (not changes_nothing and not operation.is_secret), operation.name
+
+
 def test_a_preview_is_stopped_at_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A read key could otherwise have the server read a million events for each of its requests."""
     stopped: list[bool] = []

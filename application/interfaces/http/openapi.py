@@ -131,7 +131,7 @@ def _is_nested(schema: Json) -> bool:
 
 
 def _header_parameters(operation: Operation) -> Iterable[Json]:
-    if operation.method == "POST":
+    if operation.stores_response:
         yield {
             "name": "Idempotency-Key",
             "in": "header",

@@ -32,9 +32,10 @@ class Operation:
 
     `run` takes a RequestContext with `params_type` and returns a `response_type`. With `is_recording` it returns a
     RecordRequest, for group commit. With `by_session` it is authenticated by a session token. With `is_secret` its
-    response is never stored. With `is_large` its result may take much memory, so that few of them run at once. With a
-    `body_format` its body has another form than all others. With `has_file` it may have
-    the size of one that records. With another `media_type` than JSON it returns a WrittenDownload.
+    response is never stored. With `is_large` its result may take much memory, so that few of them run at once. With
+    `is_preview` it changes nothing, though it is no query. With a `body_format` its body has another form than all
+    others. With `has_file` it may have the size of one that records. With another `media_type` than JSON it returns a
+    WrittenDownload.
     """
 
     method: Method
@@ -47,6 +48,7 @@ class Operation:
     by_session: bool = False
     is_secret: bool = False
     is_large: bool = False
+    is_preview: bool = False
     body_format: BodyFormat | None = None
     has_file: bool = False
     media_type: str = JSON_MEDIA_TYPE
@@ -65,6 +67,14 @@ class Operation:
     def is_query(self) -> bool:
         """Return whether the operation changes nothing. It has a deadline, and needs no response that is certain."""
         return self.method == "GET" or self.scope is Scope.READ
+
+    @property
+    def stores_response(self) -> bool:
+        """Return whether the response is stored for retries with the same idempotency key.
+
+        A request that changes nothing is executed again, so that readers and previews write nothing to the ledger.
+        """
+        return not (self.is_query or self.is_preview or self.is_secret)
 
     @property
     def summary(self) -> str:
@@ -100,10 +110,12 @@ class OperationRegistry:
 
     def post(
         self, path: str, scope: Scope = Scope.ADMIN, *, is_secret: bool = False, is_large: bool = False,
-        has_file: bool = False,
+        is_preview: bool = False, has_file: bool = False,
     ) -> Callable[[Handler], Handler]:  # fmt: skip
         """Register the decorated function for POST."""
-        return self._register("POST", path, scope, is_secret=is_secret, is_large=is_large, has_file=has_file)
+        return self._register(
+            "POST", path, scope, is_secret=is_secret, is_large=is_large, is_preview=is_preview, has_file=has_file
+        )
 
     def delete(self, path: str, scope: Scope = Scope.ADMIN) -> Callable[[Handler], Handler]:
         """Register the decorated function for DELETE."""
@@ -119,7 +131,7 @@ class OperationRegistry:
 
     def _register(
         self, method: Method, path: str, scope: Scope, response_type: Any = None, *, is_recording: bool = False,
-        by_session: bool = False, is_secret: bool = False, is_large: bool = False,
+        by_session: bool = False, is_secret: bool = False, is_large: bool = False, is_preview: bool = False,
         body_format: BodyFormat | None = None, has_file: bool = False, media_type: str = JSON_MEDIA_TYPE,
     ) -> Callable[[Handler], Handler]:  # fmt: skip
         def decorator(run: Handler) -> Handler:
@@ -129,7 +141,7 @@ class OperationRegistry:
             self._operations.append(
                 Operation(
                     method, path, scope, run, params_type, returned_type, is_recording, by_session, is_secret, is_large,
-                    body_format, has_file, media_type,
+                    is_preview, body_format, has_file, media_type,
                 )
             )  # fmt: skip
             return run

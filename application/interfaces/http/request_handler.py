@@ -186,7 +186,7 @@ class RequestHandler:
                 request.trace.customer = customer_of(context.params, result)
             return result if isinstance(result, WrittenDownload) else success(result)
 
-        if operation.method == "GET" or request.idempotency_key is None or operation.is_secret:
+        if request.idempotency_key is None or not operation.stores_response:
             return work(False)
         idempotency_key = IdempotencyKey(access_key.id, request.idempotency_key, fingerprint_of(operation, request))
         return ledger.idempotency.run_once(idempotency_key, request.request_id, to_microseconds(ledger.now()), work)

@@ -31,6 +31,19 @@ def test_a_cancellation_is_revoked(ledger: Ledger, api: ApiClient) -> None:
     assert api.error("POST", f"{ADJUSTMENTS}/revoke", **unknown) == (400, code, "cancel[identifier]")
 
 
+def test_a_preview_is_not_stored(ledger: Ledger, api: ApiClient) -> None:
+    """With an idempotency key too: the second request previews what was recorded meanwhile."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5  id=w-1
+    """)
+    key: Json = {"Idempotency-Key": "one"}
+    selection: Json = {"event_name": "calls", "identifier_prefix": "w-"}
+    assert api.send("POST", f"{CANCELLATIONS}/preview", "read", headers=key, **selection).json()["count"] == 1
+    ledger.given("10:01  acme calls 6  id=w-2")
+    assert api.send("POST", f"{CANCELLATIONS}/preview", "read", headers=key, **selection).json()["count"] == 2
+
+
 def test_many_events_are_previewed_cancelled_and_counted_again(ledger: Ledger, api: ApiClient) -> None:
     """The digest of the preview is required to match; the decision is listed with its progress."""
     ledger.given("""

@@ -98,7 +98,7 @@ class ChangeRules(RulesParams, kw_only=True):
     effective_from: EffectiveFrom | None = None
 
 
-@operations.post("/v1/billing/meters/{id}/rules_preview", Scope.RULES)
+@operations.post("/v1/billing/meters/{id}/rules_preview", Scope.RULES, is_preview=True)
 def preview_rules(context: RequestContext[PreviewRules]) -> RulesPreview:
     """Preview new rules: compare all totals without changing anything.
 

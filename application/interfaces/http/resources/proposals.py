@@ -208,7 +208,7 @@ def retrieve_proposal(context: RequestContext[Parameters]) -> Proposal:
     return proposal_object(_find(context.ledger, context.path_parameters["id"]), context.ledger)
 
 
-@operations.post(URL + "/{id}/preview", Scope.APPROVE, is_large=True)
+@operations.post(URL + "/{id}/preview", Scope.APPROVE, is_large=True, is_preview=True)
 def preview_proposal(context: RequestContext[PreviewProposal]) -> ProposalPreview:
     """Preview what a proposal would change. It may take long for rules; only one such request runs at a time."""
     ledger, timezone = context.ledger, context.params.timezone
