@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Unpack, cast
+from uuid import NAMESPACE_OID, uuid5
 
 from eventsourcing.domain import CanMutateAggregate
 from eventsourcing.persistence import IntegrityError
@@ -66,13 +67,15 @@ class ProposalCommands:
         by: str | None = None,
         effective_from: datetime | None = None,
         expires_after: timedelta = DEFAULT_LIFETIME,
+        identifier: str | None = None,
     ) -> ProposalView:
         """Propose to change the rules of a meter. The arguments are those of `rules.change`.
 
         The proposal fits as long as the rules aren't changed otherwise. It expires after `expires_after`, at most 90
-        days.
+        days. With an identifier, a retry is safe: if a proposal was made with it, of any kind, that one is returned.
         """
-        return self._propose(self._changes.rules_change(event_name, rules, effective_from), reason, by, expires_after)
+        change = self._changes.rules_change(event_name, rules, effective_from)
+        return self._propose(change, reason, by, expires_after, identifier)
 
     def propose_reopening(
         self,
@@ -85,13 +88,14 @@ class ProposalCommands:
         by: str | None = None,
         withdraw_settlements: bool = False,
         expires_after: timedelta = DEFAULT_LIFETIME,
+        identifier: str | None = None,
     ) -> ProposalView:
         """Propose to reopen a closed period. The arguments are those of `periods.reopen`, and it raises the same.
 
         The proposal fits this closing, until it is reopened or an adjustment of it is settled.
         """
         change = self._changes.reopening(event_name, customer, start, end, withdraw_settlements)
-        return self._propose(change, reason, by, expires_after)
+        return self._propose(change, reason, by, expires_after, identifier)
 
     def propose_cancellation(
         self,
@@ -102,6 +106,7 @@ class ProposalCommands:
         digest: str | None = None,
         max_events: int = MAX_SELECTED_EVENTS,
         expires_after: timedelta = DEFAULT_LIFETIME,
+        identifier: str | None = None,
         **selection: Unpack[SelectionArguments],
     ) -> ProposalView:
         """Propose a bulk cancellation. The arguments are those of `cancellations.cancel_many`, and it raises the same.
@@ -110,7 +115,7 @@ class ProposalCommands:
         then. The id of the proposal becomes that of the bulk cancellation.
         """
         change = self._changes.cancellation(event_name, digest, max_events, **selection)
-        return self._propose(change, reason, by, expires_after)
+        return self._propose(change, reason, by, expires_after, identifier)
 
     def propose_revocation(
         self,
@@ -119,9 +124,10 @@ class ProposalCommands:
         reason: str,
         by: str | None = None,
         expires_after: timedelta = DEFAULT_LIFETIME,
+        identifier: str | None = None,
     ) -> ProposalView:
         """Propose to revoke a bulk cancellation. Raises CancellationNotFound, or ProposalOutdated if it is revoked."""
-        return self._propose(self._changes.revocation(cancellation_id), reason, by, expires_after)
+        return self._propose(self._changes.revocation(cancellation_id), reason, by, expires_after, identifier)
 
     def propose_policy(
         self,
@@ -130,11 +136,12 @@ class ProposalCommands:
         reason: str,
         by: str | None = None,
         expires_after: timedelta = DEFAULT_LIFETIME,
+        identifier: str | None = None,
     ) -> ProposalView:
         """Propose the kinds of changes that need approval; none lifts the requirement."""
         policy = self._changes.gate.policy()
         change = PolicyProposal(required=_parse_kinds(required), version=0 if policy is None else policy.version)
-        return self._propose(change, reason, by, expires_after)
+        return self._propose(change, reason, by, expires_after, identifier)
 
     # --- deciding ---------------------------------------------------------------------------------
 
@@ -201,7 +208,9 @@ class ProposalCommands:
                 continue  # somebody else has decided on it meanwhile
             return self._to_view(proposal)
 
-    def _propose(self, change: ProposedChange, reason: str, by: str | None, expires_after: timedelta) -> ProposalView:
+    def _propose(
+        self, change: ProposedChange, reason: str, by: str | None, expires_after: timedelta, identifier: str | None
+    ) -> ProposalView:
         reason, by, now = require_text(reason, "reason", 500), optional_note(by, "by"), self._now()
         if not timedelta(0) < expires_after <= MAX_LIFETIME:
             raise InvalidParameter(
@@ -210,8 +219,12 @@ class ProposalCommands:
                 value=expires_after,
             )
         require_named(resolve_author(by), "proposer")
-        proposal = Proposal.create(str(uuid7()), change, reason=reason, expires_at=now + expires_after, by=by, at=now)
-        self._ledger.append(proposal.collect_events())
+        proposal_id = str(uuid7()) if identifier is None else _id_of(require_text(identifier, "identifier", 1_000))
+        proposal = Proposal.create(proposal_id, change, reason=reason, expires_at=now + expires_after, by=by, at=now)
+        try:
+            self._ledger.append(proposal.collect_events())
+        except IntegrityError:  # a proposal was made with this identifier
+            return self.get(proposal_id)
         return self._to_view(proposal)
 
     def _approval_events(self, proposal_id: str, approver: Author) -> Sequence[CanMutateAggregate[str]]:
@@ -243,6 +256,11 @@ class ProposalCommands:
 
     def _now(self) -> datetime:
         return ensure_utc(self._clock(), "clock")
+
+
+def _id_of(identifier: str) -> str:
+    """Return the id of the proposal with an identifier of its proposer."""
+    return str(uuid5(NAMESPACE_OID, identifier))
 
 
 def _parse_kinds(required: object) -> tuple[ChangeKind, ...]:

@@ -100,3 +100,17 @@ def test_a_deleted_generation_survives_a_lost_response(ledger: Ledger, api: ApiC
     lose_response(api, "DELETE", path)
     assert api.error("DELETE", path) == (404, "resource_missing", "generation")
     assert api.send("DELETE", path, **IDEMPOTENCY_KEY).json()["deleted"] is True
+
+
+def test_a_proposal_survives_a_lost_response(ledger: Ledger, api: ApiClient, lose_response: Any) -> None:
+    """It is made once. The same content with another idempotency key is another proposal."""
+    ledger.given("""
+        meter  calls  sum
+        10:00  acme calls 5
+    """)
+    path = "/v1/billing/proposals/cancellation"
+    proposed: dict[str, Any] = {"event_name": "calls", "customer": "acme", "reason": "why"}
+    lose_response(api, "POST", path, **proposed)
+    first = api.post(path, **IDEMPOTENCY_KEY, **proposed)
+    assert [proposal["id"] for proposal in api.get("/v1/billing/proposals")["data"]] == [first["id"]]
+    assert api.post(path, headers={"Idempotency-Key": "another"}, **proposed)["id"] != first["id"]

@@ -2,7 +2,8 @@
 
 from contextlib import nullcontext
 from datetime import timedelta
-from typing import Annotated, Literal
+from hashlib import sha256
+from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -39,6 +40,15 @@ _MAX_DIFFERENCES = 100
 operations = OperationRegistry("Proposals")
 
 _Lifetime = Annotated[int, Meta(ge=1, le=90, description="The days after which the proposal expires.")]
+
+
+class _Terms(TypedDict):
+    """The arguments that all proposals have."""
+
+    reason: str
+    by: str | None
+    expires_after: timedelta
+    identifier: str | None
 
 
 class ProposeRules(RulesParams, kw_only=True):
@@ -140,8 +150,8 @@ def propose_rules(context: RequestContext[ProposeRules]) -> Proposal:
     """Propose to change the rules of a meter."""
     params, ledger = context.params, context.ledger
     view = ledger.metering.proposals.propose_rules(
-        ledger.meter(params.meter).event_name, to_rule_changes(params), reason=params.reason, by=params.by,
-        effective_from=optional_from_unix(params.effective_from), expires_after=_lifetime(params.expires_after_days),
+        ledger.meter(params.meter).event_name, to_rule_changes(params),
+        effective_from=optional_from_unix(params.effective_from), **_terms(context),
     )  # fmt: skip
     return proposal_object(view, ledger)
 
@@ -152,8 +162,8 @@ def propose_reopening(context: RequestContext[ProposeReopening]) -> Proposal:
     params, ledger = context.params, context.ledger
     period = find_closed_period(ledger, params.closed_period).period
     view = ledger.metering.proposals.propose_reopening(
-        period.event_name, period.customer, period.start, period.end, reason=params.reason, by=params.by,
-        withdraw_settlements=params.withdraw_settlements, expires_after=_lifetime(params.expires_after_days),
+        period.event_name, period.customer, period.start, period.end,
+        withdraw_settlements=params.withdraw_settlements, **_terms(context),
     )  # fmt: skip
     return proposal_object(view, ledger)
 
@@ -163,8 +173,8 @@ def propose_cancellation(context: RequestContext[ProposeCancellation]) -> Propos
     """Propose to cancel meter events by one decision, at most 10,000 of them."""
     params, ledger = context.params, context.ledger
     view = ledger.metering.proposals.propose_cancellation(
-        params.event_name, **selection_arguments(params), reason=params.reason, by=params.by, digest=params.digest,
-        max_events=MAX_EVENTS, expires_after=_lifetime(params.expires_after_days),
+        params.event_name, **selection_arguments(params), digest=params.digest,
+        max_events=MAX_EVENTS, **_terms(context),
     )  # fmt: skip
     return proposal_object(view, ledger)
 
@@ -172,21 +182,15 @@ def propose_cancellation(context: RequestContext[ProposeCancellation]) -> Propos
 @operations.post(URL + "/revocation", Scope.CANCEL)
 def propose_revocation(context: RequestContext[ProposeRevocation]) -> Proposal:
     """Propose to revoke a meter event cancellation."""
-    params, ledger = context.params, context.ledger
-    view = ledger.metering.proposals.propose_revocation(
-        params.cancellation, reason=params.reason, by=params.by, expires_after=_lifetime(params.expires_after_days)
-    )
-    return proposal_object(view, ledger)
+    view = context.ledger.metering.proposals.propose_revocation(context.params.cancellation, **_terms(context))
+    return proposal_object(view, context.ledger)
 
 
 @operations.post(URL + "/policy", Scope.ADMIN)
 def propose_policy(context: RequestContext[ProposePolicy]) -> Proposal:
     """Propose which kinds of changes need approval."""
-    params, ledger = context.params, context.ledger
-    view = ledger.metering.proposals.propose_policy(
-        params.required, reason=params.reason, by=params.by, expires_after=_lifetime(params.expires_after_days)
-    )
-    return proposal_object(view, ledger)
+    view = context.ledger.metering.proposals.propose_policy(context.params.required, **_terms(context))
+    return proposal_object(view, context.ledger)
 
 
 @operations.get(URL)
@@ -274,8 +278,14 @@ def _finish(approved: ProposalView, ledger: ServedLedger) -> None:
             pass
 
 
-def _lifetime(days: int) -> timedelta:
-    return timedelta(days=days)
+def _terms(context: RequestContext[Any]) -> _Terms:
+    """Return the arguments that all proposals have. A retry has the identifier of the first request."""
+    params, key, identifier = context.params, context.idempotency_key, None
+    if key is not None:
+        content = msgspec.json.encode([context.access_key.id, key, type(params).__name__, params])
+        identifier = sha256(content).hexdigest()
+    lifetime = timedelta(days=params.expires_after_days)
+    return _Terms(reason=params.reason, by=params.by, expires_after=lifetime, identifier=identifier)
 
 
 def _sort_key(view: ProposalView) -> tuple[object, ...]:
