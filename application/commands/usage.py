@@ -172,7 +172,7 @@ class _MeterAcceptors:
         if acceptor is not None:
             return acceptor
         if event_name in self._errors:
-            raise self._errors[event_name]
+            raise self._errors[event_name].with_traceback(None)  # it would grow by the frames of each event
         try:
             meter = self._ledger.meter(event_name, suggest=False)
         except MeterNotFound as error:

@@ -141,7 +141,7 @@ class RowMapper:
             if len(self._keys) < _MAX_CACHED_METERS:
                 self._keys[event_name] = keys
         if isinstance(keys, TallybookError):
-            raise keys
+            raise keys.with_traceback(None)  # it would grow by the frames of each row
         return keys
 
 

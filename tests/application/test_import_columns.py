@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from traceback import walk_tb
 
 import pytest
 from tallybook.application import Metering, MeterView
@@ -116,3 +117,18 @@ def test_a_count_needs_no_value_column(metering: Metering) -> None:
         "timestamp",
         "payload_stripe_customer_id",
     }
+
+
+def test_rejected_rows_of_one_meter_keep_no_memory(tokens_ledger: Metering) -> None:
+    """Their error is the same object, whose traceback must not grow by the frames of each row."""
+    mapper = RowMapper(RowFormat(ColumnMapping(event_name="tokns")), tokens_ledger.meters.get)
+    events = [{"event_name": "tokns", "payload": {"customer": "acme", "tokens": "1"}}] * 50
+    for _ in events:
+        with pytest.raises(MeterNotFound):
+            mapper.map({"timestamp": "2026-01-01"})
+    with pytest.raises(MeterNotFound) as exc_info:
+        mapper.map({"timestamp": "2026-01-01"})
+    assert len(list(walk_tb(exc_info.value.__traceback__))) < 10
+    last = tokens_ledger.record_many(events)[-1]
+    assert last.error is not None
+    assert len(list(walk_tb(last.error.__traceback__))) < 10
