@@ -34,17 +34,20 @@ class CustomerIdAllocator(dict[str, int]):
         self.new_ids: dict[str, int] = {}
         self._reader = reader
         self._cached_ids = cached_ids
-        self._last_id = self._last_stored_id = reader.last_customer_id()
+        self._last_stored_id: int | None = None
+        """The highest id, which is read if a customer is new."""
 
     def __missing__(self, customer: str) -> int:
         customer_id = self._cached_ids.get(customer) or self._stored_id(customer)
         if customer_id is None:
-            self._last_id += 1
-            customer_id = self.new_ids[customer] = self._last_id  # not cached before it is stored
+            if self._last_stored_id is None:
+                self._last_stored_id = self._reader.last_customer_id()
+            # not cached before it is stored
+            customer_id = self.new_ids[customer] = self._last_stored_id + len(self.new_ids) + 1
         else:
             self._cached_ids[customer] = customer_id
         self[customer] = customer_id
         return customer_id
 
     def _stored_id(self, customer: str) -> int | None:
-        return self._reader.customer_id(customer) if self._last_stored_id else None
+        return None if self._last_stored_id == 0 else self._reader.customer_id(customer)

@@ -11,17 +11,15 @@ from eventsourcing.persistence import IntegrityError
 from ...domain.aggregate import Aggregate
 from ...domain.authorship import AcceptedUnder, Author, current_author
 from ...domain.combinations import DimensionCombinations
-from ...domain.derived_meters import acceptor_with_derived_meters
 from ...domain.errors import (
     Corrupted,
     DatabasePermissionDenied,
     DuplicateMeterEvent,
     InvalidParameter,
-    MeterNotFound,
     TallybookError,
     Unavailable,
 )
-from ...domain.meter import EventAcceptor, Meter
+from ...domain.meter import Meter
 from ...domain.meter_event import MeterEventData
 from ...domain.meter_event_input import MeterEventInput, parse_meter_event
 from ...domain.plain_types import plain_text
@@ -35,6 +33,7 @@ from ..storage.key_value import KeyValueEntry
 from ..storage.ports import ConcurrentStreamUpdate
 from ..uuid7 import uuid7
 from .group_commit import GroupCommit
+from .meter_acceptors import MeterAcceptors, MeterCache
 
 AttachToReceipts = Callable[[Sequence[Receipt], datetime], Sequence[KeyValueEntry]]
 """Returns key-value entries to store with a batch, given its receipts and the time it was decided at."""
@@ -60,6 +59,7 @@ class UsageCommands:
         self.policy = policy
         self.clock = clock
         self._combinations = DimensionCombinations()
+        self._meters = MeterCache(ledger)
         self._group_commit = GroupCommit(self.record_many)
 
     def record(self, meter_event: object) -> Receipt:
@@ -92,14 +92,15 @@ class UsageCommands:
         event_authors = repeat(current_author()) if authors is None else authors
         while True:
             now = self._now()
-            acceptors = _MeterAcceptors(self.ledger, policy, self._combinations, now)
-            decisions = [
-                _decide(raw_event, acceptors, at, author)
-                for raw_event, at, author in zip(raw_events, submission_times, event_authors, strict=False)
-            ]
+            acceptors = MeterAcceptors(self._meters, policy, self._combinations, now)
             try:
+                decisions = [
+                    _decide(raw_event, acceptors, at, author)
+                    for raw_event, at, author in zip(raw_events, submission_times, event_authors, strict=False)
+                ]
                 receipts = self._store(decisions, acceptors.meters, now, attach, last_events)
             except ConcurrentStreamUpdate:
+                self._meters.clear()
                 continue  # a meter was changed meanwhile: decide again under its new state
             if strict:
                 _require_recorded(receipts)
@@ -151,54 +152,8 @@ class UsageCommands:
         return _receipts(decisions, stored, positions) if receipts is None else receipts
 
 
-class _MeterAcceptors:
-    """Loads each meter of a batch once, with its derived meters. `meters` are the meters that were loaded."""
-
-    def __init__(
-        self, ledger: Ledger, policy: AcceptancePolicy, combinations: DimensionCombinations, now: datetime
-    ) -> None:
-        self.meters: list[Meter] = []
-        self._ledger = ledger
-        self._policy = policy
-        self._combinations = combinations
-        self._now = now
-        self._has_default_ages = policy.has_default_ages
-        self._acceptors: dict[str, EventAcceptor] = {}
-        self._errors: dict[str, MeterNotFound] = {}
-
-    def acceptor_for(self, event_name: str) -> EventAcceptor:
-        """Return the function that accepts or rejects events of a meter. Raises MeterNotFound."""
-        acceptor = self._acceptors.get(event_name)
-        if acceptor is not None:
-            return acceptor
-        if event_name in self._errors:
-            raise self._errors[event_name].with_traceback(None)  # it would grow by the frames of each event
-        try:
-            meter = self._ledger.meter(event_name, suggest=False)
-        except MeterNotFound as error:
-            self._errors[event_name] = error
-            raise
-        self.meters.append(meter)
-        acceptor = self._acceptors[event_name] = self._acceptor_of(meter)
-        return acceptor
-
-    def limits_beyond_defaults(self, data: MeterEventData, submitted_at: datetime | None) -> AcceptedUnder | None:
-        """Return the limits by which a meter event is accepted that the default policy would reject."""
-        if self._has_default_ages:
-            return None
-        return self._policy.beyond_default_ages(data.occurred_at, submitted_at or self._now)
-
-    def _acceptor_of(self, meter: Meter) -> EventAcceptor:
-        at, policy, combinations = self._now, self._policy, self._combinations
-        if not meter.derived_meters:
-            return meter.acceptor(at=at, policy=policy, combinations=combinations)
-        derived_meters = self._ledger.derived_meters(meter)
-        self.meters += derived_meters
-        return acceptor_with_derived_meters(meter, derived_meters, at=at, policy=policy, combinations=combinations)
-
-
 def _decide(
-    raw_event: object, acceptors: _MeterAcceptors, submitted_at: datetime | None, author: Author | None
+    raw_event: object, acceptors: MeterAcceptors, submitted_at: datetime | None, author: Author | None
 ) -> _Decision:
     try:
         event_input = parse_meter_event(raw_event)
@@ -211,6 +166,7 @@ def _decide(
     except (Corrupted, Unavailable, DatabasePermissionDenied):
         raise  # nothing is wrong with the event: a caller who reads that it was rejected would not send it again
     except TallybookError as error:
+        acceptors.require_current(event_input.event_name)
         return _Decision(event_input.identifier, event_input, None, error)
     limits = acceptors.limits_beyond_defaults(data, submitted_at)
     if author is not None or limits is not None:

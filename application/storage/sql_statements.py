@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from ...projections.blocks import BucketKey, UsageBlock
@@ -13,6 +14,7 @@ SHORT_BLOCK_BYTES = 2_000
 """A stored block with fewer bytes is short: new usage of its bucket is appended to it."""
 
 
+@lru_cache(maxsize=100)
 def table_names(generation: int) -> tuple[str, ...]:
     """Return the names of a generation's tables."""
     return tuple(f"{table}_{generation}" for table in get_args(TableName))

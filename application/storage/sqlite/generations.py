@@ -58,6 +58,13 @@ class SQLiteGenerations(SqlGenerations):
         self.cursor.execute(statement, tuple(params))
         return self.cursor
 
+    def live_and_position(self) -> tuple[int, int] | None:
+        """Return the number of the live generation and its position in one query, or None if there is none."""
+        row = self.execute(
+            f"SELECT generation, notification_id FROM {self._with_positions} WHERE state = 'live'"
+        ).fetchone()
+        return None if row is None else (row[0], row[1] or 0)
+
     def position(self, generation: int) -> int:
         """Return the position up to which a generation is projected."""
         return self._tracking.position(self.cursor, generation)

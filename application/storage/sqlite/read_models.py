@@ -46,8 +46,8 @@ class SQLiteReadModelStore:
     @contextmanager
     def read_session(self) -> Generator[SQLiteReadModels]:
         """Read the rows of the live generation in one consistent state."""
-        with self._read_transaction() as (generations, live):
-            yield SQLiteReadModels(generations, live)
+        with self._read_transaction() as (generations, live_and_position):
+            yield SQLiteReadModels(generations, *live_and_position)
 
     @contextmanager
     def write_session(self) -> Generator[SQLiteReadModels]:
@@ -55,11 +55,11 @@ class SQLiteReadModelStore:
         pinned: PinnedRules | None = None
         while True:
             with self.transaction(commit=True) as generations:
-                live = generations.live()
-                if live is None and pinned is not None:
-                    live = generations.create("live", pinned)
-                if live is not None:
-                    yield SQLiteReadModels(generations, live)
+                live_and_position = generations.live_and_position()
+                if live_and_position is None and pinned is not None:
+                    live_and_position = generations.create("live", pinned), 0
+                if live_and_position is not None:
+                    yield SQLiteReadModels(generations, *live_and_position)
                     return
             pinned = self.current_rules()  # read from the ledger, so not while others wait for this file
 
@@ -69,8 +69,14 @@ class SQLiteReadModelStore:
 
     @contextmanager
     def session_after_next_page(self, fold: PageFold) -> Generator[SQLiteReadModels]:
-        """Apply the next page as `apply_next_page` does, and read the rows of the live generation after it."""
-        self.apply_next_page(fold)
+        """Write the next page that `fold` returns, if there is one, and read the rows of the live generation after it.
+
+        The page has few events, so it is folded while other writers wait: this saves a session.
+        """
+        with self.write_session() as writer:
+            write = fold(writer)
+            if write is not None:
+                write(writer)
         with self.read_session() as reader:
             yield reader
 
@@ -163,13 +169,13 @@ class SQLiteReadModelStore:
             yield SQLiteGenerations(self._tracking, cursor)
 
     @contextmanager
-    def _read_transaction(self) -> Generator[tuple[SQLiteGenerations, int]]:
-        """Start a read transaction, and pass the live generation, which is created if there is none."""
+    def _read_transaction(self) -> Generator[tuple[SQLiteGenerations, tuple[int, int]]]:
+        """Start a read transaction, and pass the live generation and its position. It is created if there is none."""
         while True:
             with self.transaction(commit=False) as generations:
-                live = generations.live()
-                if live is not None:
-                    yield generations, live
+                live_and_position = generations.live_and_position()
+                if live_and_position is not None:
+                    yield generations, live_and_position
                     return
             with self.write_session():
                 pass

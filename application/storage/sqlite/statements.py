@@ -25,12 +25,13 @@ class SQLiteReadModels(SqlReadModels):
 
     POSITION_FUNCTION = "instr"
 
-    def __init__(self, generations: SQLiteGenerations, generation: int) -> None:
+    def __init__(self, generations: SQLiteGenerations, generation: int, position: int | None = None) -> None:
+        """Read a generation, and its position unless that is known."""
         super().__init__(generation)
         self._generations = generations
         self._connection = cast(DatabaseConnection, generations.cursor.sqlite_cursor.connection)
         self._meters: Mapping[str, ProjectedMeter] | None = None
-        self._position: int | None = None
+        self._position = position
 
     def for_generation(self, generation: int) -> "SQLiteReadModels":
         """Return the read models of another generation in the same consistent state. Raise GenerationNotFound."""
