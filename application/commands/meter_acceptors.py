@@ -58,28 +58,27 @@ class MeterCache:
         self._loaded.clear()
 
 
-class MeterAcceptors:
-    """Accepts or rejects the meter events of one batch. `meters` are the meters that it has used."""
+class MeterAcceptors(dict[str, EventAcceptor]):
+    """By event name, the functions that accept or reject the meter events of one batch.
+
+    `meters` are the meters that were used. A missing function is made; this raises MeterNotFound.
+    """
 
     def __init__(
         self, cache: MeterCache, policy: AcceptancePolicy, combinations: DimensionCombinations, now: datetime
     ) -> None:
+        super().__init__()
         self.meters: list[Meter] = []
+        self.has_default_ages = policy.has_default_ages
         self._cache = cache
         self._policy = policy
         self._combinations = combinations
         self._now = now
-        self._has_default_ages = policy.has_default_ages
-        self._acceptors: dict[str, EventAcceptor] = {}
         self._errors: dict[str, MeterNotFound] = {}
         self._unchecked: dict[str, LoadedMeter] = {}
         """The meters that may have changed before this batch."""
 
-    def acceptor_for(self, event_name: str) -> EventAcceptor:
-        """Return the function that accepts or rejects events of a meter. Raises MeterNotFound."""
-        acceptor = self._acceptors.get(event_name)
-        if acceptor is not None:
-            return acceptor
+    def __missing__(self, event_name: str) -> EventAcceptor:
         if event_name in self._errors:
             raise self._errors[event_name].with_traceback(None)  # it would grow by the frames of each event
         loaded = self._cache.find(event_name)
@@ -92,7 +91,7 @@ class MeterAcceptors:
                 self._errors[event_name] = error
                 raise
         self.meters += (loaded.meter, *loaded.derived_meters)
-        acceptor = self._acceptors[event_name] = self._acceptor_of(*loaded)
+        acceptor = self[event_name] = self._acceptor_of(*loaded)
         return acceptor
 
     def require_current(self, event_name: str) -> None:
@@ -103,8 +102,6 @@ class MeterAcceptors:
 
     def limits_beyond_defaults(self, data: MeterEventData, submitted_at: datetime | None) -> AcceptedUnder | None:
         """Return the limits by which a meter event is accepted that the default policy would reject."""
-        if self._has_default_ages:
-            return None
         return self._policy.beyond_default_ages(data.occurred_at, submitted_at or self._now)
 
     def _acceptor_of(self, meter: Meter, derived_meters: Sequence[Meter]) -> EventAcceptor:

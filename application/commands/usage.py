@@ -159,16 +159,17 @@ def _decide(
         event_input = parse_meter_event(raw_event)
     except TallybookError as error:
         return _Decision(_best_effort_identifier(raw_event), None, None, error)
-    is_now = submitted_at is None or event_input.timestamp is not None
-    timed_input = event_input if is_now else msgspec.structs.replace(event_input, timestamp=submitted_at)
+    timed_input = event_input
+    if submitted_at is not None and event_input.timestamp is None:
+        timed_input = msgspec.structs.replace(event_input, timestamp=submitted_at)
     try:
-        data = acceptors.acceptor_for(event_input.event_name)(timed_input)
+        data = acceptors[event_input.event_name](timed_input)
     except (Corrupted, Unavailable, DatabasePermissionDenied):
         raise  # nothing is wrong with the event: a caller who reads that it was rejected would not send it again
     except TallybookError as error:
         acceptors.require_current(event_input.event_name)
         return _Decision(event_input.identifier, event_input, None, error)
-    limits = acceptors.limits_beyond_defaults(data, submitted_at)
+    limits = None if acceptors.has_default_ages else acceptors.limits_beyond_defaults(data, submitted_at)
     if author is not None or limits is not None:
         data = _with_author(data, author, limits)
     return _Decision(event_input.identifier or str(uuid7()), event_input, data)

@@ -31,7 +31,7 @@ from ..similar_names import meter_not_found
 from ..storage.key_value import EntriesForPositions, KeyValueEntry, KeyValueStore
 from ..storage.ports import EventRecorder, EventRow, PositionedEventRow, RawEventRow, Store
 from .exclusive import ExclusiveLedger
-from .mapper import EventMapper, decode_meter_event, meter_event_row, with_author
+from .mapper import EventMapper, decode_meter_event, meter_event_rows, with_author
 from .recorder_factory import RecorderFactory
 from .unreadable_events import UNREADABLE_ERRORS, corrupted_error, raise_corrupted
 
@@ -279,9 +279,7 @@ class Ledger(Application[str]):
         def by_identifier(positions: Sequence[int]) -> dict[str, int]:
             return dict(zip(data_by_identifier, positions, strict=False))  # those of `last_events` follow
 
-        rows = [
-            meter_event_row(MeterEvent.stream_id(identifier), data) for identifier, data in data_by_identifier.items()
-        ] + self._rows(last_events)
+        rows = meter_event_rows(data_by_identifier) + self._rows(last_events)
         versions = {meter.id: meter.version for meter in meters}
         attach_to_rows: EntriesForPositions | None = (
             None if attach is None else lambda positions: attach(by_identifier(positions))

@@ -1,5 +1,6 @@
 """Maps domain events to stored JSON and back. The topics below and the fields of the models are the storage format."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -18,7 +19,7 @@ from ...domain.customer_periods import CustomerPeriods
 from ...domain.history_pruning import HistoryPruning
 from ...domain.import_run import ImportRun
 from ...domain.meter import Meter
-from ...domain.meter_event import MeterEvent, MeterEventData
+from ...domain.meter_event import STREAM_PREFIX, MeterEvent, MeterEventData
 from ...domain.proposal import Proposal
 from ...projections.ports import USAGE_RECORDED
 from ..storage.ports import EventRow
@@ -63,9 +64,12 @@ encode_meter_event = msgspec.json.Encoder(enc_hook=str).encode  # the hook encod
 decode_meter_event = msgspec.json.Decoder(MeterEventData).decode
 
 
-def meter_event_row(stream: str, data: MeterEventData) -> EventRow:
-    """Return the row to store for a new meter event."""
-    return stream, 1, USAGE_RECORDED, encode_meter_event(data)
+def meter_event_rows(data_by_identifier: Mapping[str, MeterEventData]) -> list[EventRow]:
+    """Return the rows to store for new meter events, by identifier."""
+    return [
+        (STREAM_PREFIX + identifier, 1, USAGE_RECORDED, encode_meter_event(data))
+        for identifier, data in data_by_identifier.items()
+    ]
 
 
 def with_author(event: Aggregate.Event) -> Aggregate.Event:
@@ -94,7 +98,7 @@ class EventMapper(Mapper[str]):
     def to_row(self, event: Aggregate.Event) -> EventRow:
         """Return the row to store for an event: stream, version, topic and state."""
         if isinstance(event, MeterEvent.UsageRecorded):
-            return meter_event_row(event.originator_id, event.data)
+            return event.originator_id, 1, USAGE_RECORDED, encode_meter_event(event.data)
         state = event.__pydantic_serializer__.to_json(event, by_alias=True)
         return event.originator_id, event.originator_version, type(event).__name__, state
 

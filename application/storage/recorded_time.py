@@ -15,7 +15,6 @@ from .ports import EventRow
 MAX_CLOCK_DELAY = timedelta(minutes=1)
 _START = b'{"recorded_at":"'
 """What every state begins with; the time, in UTC, ends at a Z."""
-_LENGTH = len(_START) + len("2026-11-01T10:30:00.123456Z")
 
 
 def recorded_at_of(state: bytes) -> bytes | None:
@@ -64,7 +63,10 @@ def in_order_of_time(
 
 def _is_at_one_time(rows: Sequence[EventRow]) -> bool:
     """Return whether all states begin with the same time, as those of a batch do."""
-    beginning = rows[0][3][:_LENGTH]
+    time = recorded_at_of(rows[0][3])
+    if time is None:
+        return False
+    beginning = b"%b%bZ" % (_START, time)
     return all(row[3].startswith(beginning) for row in rows)
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from eventsourcing.persistence import StoredEvent
-from tallybook.application.ledger.mapper import TOPICS, EventMapper, meter_event_row
+from tallybook.application.ledger.mapper import TOPICS, EventMapper, meter_event_rows
 from tallybook.application.storage.ports import EventRow
 from tallybook.domain.errors import ProjectionStopped
 from tallybook.projections.fold import fold_page
@@ -86,11 +86,8 @@ def test_every_event_of_an_author_says_who_and_how() -> None:
 
 def test_a_meter_event_is_stored_the_same_on_the_fast_path() -> None:
     """Batches write rows without creating event objects; the row is that of the event."""
-    assert (
-        meter_event_row("event/req-1", EVENT_DATA)
-        == mapper().to_row(EXAMPLES["UsageRecorded"])
-        == golden("UsageRecorded")
-    )
+    (row,) = meter_event_rows({"req-1": EVENT_DATA})
+    assert row == mapper().to_row(EXAMPLES["UsageRecorded"]) == golden("UsageRecorded")
 
 
 def test_the_fold_reads_every_stored_event() -> None:
