@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from operator import attrgetter
 from threading import Lock
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...domain.errors import ArchiveMismatch, ArchiveUnavailable, TallybookError
 from ..checkpoints.leaves import event_leaf_data
 from ..checkpoints.merkle import leaf_hash
+from ..interruption import check_interruption
 from ..ledger.ledger import Ledger
 from ..storage.ports import PositionedEventRow
 from .reader import INSTALL_HINT, ArchiveReader, has_extra
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 
 _MAX_OPEN_SEGMENTS = 2
 """A segment of an object store is in memory while it is open: about 20 MB."""
-_MAX_ROW_GROUPS = 4
-"""A row group takes about 12 MB."""
+MAX_CACHED_BYTES = 32 << 20
+"""Of decoded row groups. The last one is cached in any case: the next events are mostly in it."""
+_WAIT_SECONDS = 0.1
+"""How often a thread that waits for others to read looks if it is interrupted."""
 _RETRY_TIMEOUT = timedelta(seconds=5)
 """How long requests to an object store that fail are repeated."""
 _PAUSE_RATIO = 10
-"""An archive isn't tried again for so many times as long as it took to find it unreadable: who records waits for it."""
+"""An archive isn't tried again for so many times as long as it took to find it unreadable: who reads waits for it."""
 _LAST = attrgetter("last")
 
 
@@ -47,8 +51,9 @@ def connect_archive(ledger: Ledger) -> Ledger:
 class ArchivedEvents:
     """Reads events from archives. What was read last is cached, because the next events are mostly near."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, max_cached_bytes: int = MAX_CACHED_BYTES) -> None:
         self._clock = clock
+        self._max_cached_bytes = max_cached_bytes
         self._lock = Lock()
         self._archives: dict[str, _CachedArchive] = {}
         self._failures: dict[str, _Failure] = {}
@@ -58,21 +63,10 @@ class ArchivedEvents:
         positions = sorted(leaf_hashes)
         if not has_extra():
             raise _unavailable(archive, positions, INSTALL_HINT)
-        with self._lock:
-            started = self._clock()
-            failure = self._failures.get(archive)
-            if failure is not None and started < failure.until:
-                raise _unavailable(archive, positions, failure.reason)
-            try:
-                if archive not in self._archives:
-                    self._archives[archive] = _open(archive)
-                rows = self._archives[archive].rows(positions)
-            except TallybookError as error:
-                self._close(archive)
-                failed = self._clock()
-                self._failures[archive] = _Failure(error.message, failed + _PAUSE_RATIO * (failed - started))
-                raise _unavailable(archive, positions, error.message) from error
-            self._failures.pop(archive, None)
+        rows: dict[int, PositionedEventRow] = {}
+        while len(rows) < len(positions):
+            with self._locked():  # for one row group at a time, so that others can read between
+                rows |= self._next_rows(archive, positions[len(rows) :])
         for position in positions:
             row = rows[position]
             if row[0] != position or leaf_hash(event_leaf_data(row)) != leaf_hashes[position]:
@@ -90,6 +84,34 @@ class ArchivedEvents:
             for archive in list(self._archives):
                 self._close(archive)
 
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        """Hold the lock in the block. Raise QueryInterrupted if the query of this thread has to stop."""
+        check_interruption()
+        while not self._lock.acquire(timeout=_WAIT_SECONDS):
+            check_interruption()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _next_rows(self, archive: str, positions: Sequence[int]) -> Mapping[int, PositionedEventRow]:
+        started = self._clock()
+        failure = self._failures.get(archive)
+        if failure is not None and started < failure.until:
+            raise _unavailable(archive, positions, failure.reason)
+        try:
+            if archive not in self._archives:
+                self._archives[archive] = _open(archive, self._max_cached_bytes)
+            rows = self._archives[archive].next_rows(positions)
+        except TallybookError as error:
+            self._close(archive)
+            failed = self._clock()
+            self._failures[archive] = _Failure(error.message, failed + _PAUSE_RATIO * (failed - started))
+            raise _unavailable(archive, positions, error.message) from error
+        self._failures.pop(archive, None)
+        return rows
+
     def _close(self, archive: str) -> None:
         cached = self._archives.pop(archive, None)
         if cached is not None:
@@ -97,58 +119,46 @@ class ArchivedEvents:
 
 
 class _CachedArchive:
-    """An archive, with the segments and row groups that were used last."""
+    """An archive, with the segments and row groups that were read last."""
 
-    def __init__(self, archive: ArchiveReader) -> None:
+    def __init__(self, archive: ArchiveReader, max_cached_bytes: int) -> None:
         self._archive = archive
+        self._max_cached_bytes = max_cached_bytes
         self._segments: Sequence[ArchiveSegment] = archive.segments
         self._readers: OrderedDict[str, SegmentReader] = OrderedDict()
         self._tables: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._cached_bytes = 0
 
-    def rows(self, positions: Sequence[int]) -> dict[int, PositionedEventRow]:
-        """Return the row at each of these positions, which are in order. Raise ArchiveUnavailable."""
+    def next_rows(self, positions: Sequence[int]) -> dict[int, PositionedEventRow]:
+        """Return the row at the first of these positions, which are in order, and those in the same row group.
+
+        Raise ArchiveUnavailable.
+        """
         from .segment_file import UNREADABLE_FILE_ERRORS, table_rows  # noqa: PLC0415 - an extra
 
-        if not self._segments or positions[-1] > self._segments[-1].last:
-            self._segments = self._archive.segments
-        rows: dict[int, PositionedEventRow] = {}
-        file = ""
+        segment = self._segment_of(positions[0])
         try:
-            for segment, wanted in self._by_segment(positions):
-                file = segment.file
-                for table, indices in self._tables_of(segment, wanted):
-                    rows.update((row[0], row) for row in table_rows(table.take(indices)))
+            reader = self._reader(segment.file)
+            group, start, end = reader.find_row_group(positions[0] - segment.first)
+            wanted = positions[: bisect_left(positions, segment.first + end)]
+            table = self._table(segment.file, group)
+            indices = [position - segment.first - start for position in wanted]
+            return dict(zip(wanted, table_rows(table.take(indices)), strict=True))
         except UNREADABLE_FILE_ERRORS as error:
-            raise ArchiveUnavailable(f"{file} can't be read: {error}", field="archive") from error
-        missing = next((position for position in positions if position not in rows), None)
-        if missing is not None:
-            raise ArchiveUnavailable(f"it has no event at position {missing}", field="archive")
-        return rows
+            raise ArchiveUnavailable(f"{segment.file} can't be read: {error}", field="archive") from error
 
     def close(self) -> None:
         """Close all files."""
         while self._readers:
             self._readers.popitem()[1].close()
 
-    def _by_segment(self, positions: Sequence[int]) -> "Iterator[tuple[ArchiveSegment, Sequence[int]]]":
-        """Yield each segment with those of the positions that are in it."""
-        start = 0
-        while start < len(positions):
-            index = bisect_left(self._segments, positions[start], key=_LAST)
-            if index == len(self._segments):
-                return
-            end = bisect_left(positions, self._segments[index].last + 1, lo=start)
-            yield self._segments[index], positions[start:end]
-            start = end
-
-    def _tables_of(self, segment: "ArchiveSegment", positions: Sequence[int]) -> Iterator[tuple[Any, Sequence[int]]]:
-        """Yield the table of each row group with some of the positions, and their indices in it."""
-        first = segment.first
-        for group, size in enumerate(self._reader(segment.file).row_groups):
-            start, end = bisect_left(positions, first), bisect_left(positions, first + size)
-            if start < end:
-                yield self._table(segment.file, group), [position - first for position in positions[start:end]]
-            first += size
+    def _segment_of(self, position: int) -> "ArchiveSegment":
+        if not self._segments or position > self._segments[-1].last:
+            self._segments = self._archive.segments
+        index = bisect_left(self._segments, position, key=_LAST)
+        if index == len(self._segments):
+            raise ArchiveUnavailable(f"it has no event at position {position}", field="archive")
+        return self._segments[index]
 
     def _reader(self, file: str) -> "SegmentReader":
         from .segment_file import SegmentReader  # noqa: PLC0415 - an extra
@@ -164,19 +174,20 @@ class _CachedArchive:
         key = file, group
         if key not in self._tables:
             self._tables[key] = self._reader(file).stored_rows(group)
-            if len(self._tables) > _MAX_ROW_GROUPS:
-                self._tables.popitem(last=False)
+            self._cached_bytes += self._tables[key].nbytes
+            while self._cached_bytes > self._max_cached_bytes and len(self._tables) > 1:
+                self._cached_bytes -= self._tables.popitem(last=False)[1].nbytes
         self._tables.move_to_end(key)
         return self._tables[key]
 
 
-def _open(archive: str) -> _CachedArchive:
+def _open(archive: str, max_cached_bytes: int) -> _CachedArchive:
     from .locations import resolve_destination  # noqa: PLC0415 - an extra
 
     destination = resolve_destination(archive, _RETRY_TIMEOUT)
     if not destination.read_manifest().data:
         raise ArchiveUnavailable("no archive is there. Restore it from a backup.", field="archive")
-    return _CachedArchive(ArchiveReader(destination))
+    return _CachedArchive(ArchiveReader(destination), max_cached_bytes)
 
 
 def _unavailable(archive: str, positions: Sequence[int], reason: str) -> ArchiveUnavailable:

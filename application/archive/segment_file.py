@@ -1,7 +1,9 @@
 """Writes a segment as a Parquet file, and reads it."""
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any, BinaryIO
 
 from ..storage.ports import PositionedEventRow
@@ -9,8 +11,8 @@ from .arrow import pa, parquet
 from .columns import SCHEMA, STORED_COLUMNS
 from .ledger_rows import PAGE_SIZE
 
-MAX_ROW_GROUP_BYTES = 24 << 20
-"""A row group is written when its columns take this much memory: about 80,000 small events."""
+ROW_GROUP_BYTES = 1 << 20
+"""About how much memory the columns of a row group take: those of 4,000 small events. To read one, all are decoded."""
 _DICTIONARIES = ["topic", "recorded_at", "event_name", "payload.key_value.key", "payload.key_value.value"]
 
 
@@ -48,14 +50,9 @@ def write_segment(file: HashingFile, tables: Iterator[Any]) -> None:
     with parquet.ParquetWriter(
         file, SCHEMA, compression="zstd", compression_level=3, use_dictionary=_DICTIONARIES, write_page_checksum=True
     ) as writer:
-        pages: list[Any] = []
         for table in tables:
-            pages.append(table)
-            if sum(page.nbytes for page in pages) >= MAX_ROW_GROUP_BYTES:
-                writer.write_table(pa.concat_tables(pages))
-                pages.clear()
-        if pages:
-            writer.write_table(pa.concat_tables(pages))
+            row_groups = max(1, round(table.nbytes / ROW_GROUP_BYTES))
+            writer.write_table(table, row_group_size=-(-table.num_rows // row_groups))
 
 
 class SegmentReader:
@@ -67,12 +64,19 @@ class SegmentReader:
         self._parquet = parquet.ParquetFile(file, page_checksum_verification=True, pre_buffer=False)
         if not self._parquet.schema_arrow.equals(SCHEMA):
             raise pa.ArrowInvalid("it has other columns than a segment")
-
-    @property
-    def row_groups(self) -> Sequence[int]:
-        """Return the number of rows of each row group."""
         metadata = self._parquet.metadata
-        return [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+        self.row_groups: Sequence[int] = [
+            metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)
+        ]
+        """The number of rows of each row group."""
+        self._ends = list(accumulate(self.row_groups))
+
+    def find_row_group(self, row: int) -> tuple[int, int, int]:
+        """Return the row group of a row by its number, and the numbers that its rows start and end at."""
+        group = bisect_right(self._ends, row)
+        if group == len(self._ends):
+            raise IndexError(f"it has no row {row}")
+        return group, self._ends[group] - self.row_groups[group], self._ends[group]
 
     def tables(self, row_group: int) -> Iterator[Any]:
         """Yield the tables of a row group, a page at a time."""
